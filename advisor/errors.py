@@ -1,0 +1,59 @@
+"""Every way a command can end badly, each with its exit code and the reader's next step."""
+
+from typing import ClassVar
+
+
+class AdvisorError(Exception):
+    """A failure the reader can act on: what happened, and what to do next.
+
+    Args:
+        message: What happened, with the place in the user's file where one is known.
+        next_step: One sentence that tells the reader what to do, or None where nothing helps.
+        traceback: The user's own traceback, from the first line of the user's code.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(
+        self, message: str, *, next_step: str | None = None, traceback: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.traceback = traceback
+
+
+class UsageError(AdvisorError):
+    """The command line, an environment variable or pyproject.toml asks for something impossible."""
+
+    exit_code = 2
+
+
+class InconclusiveError(AdvisorError):
+    """The measurement ran but does not support an answer."""
+
+    exit_code = 3
+
+
+class BaselineError(AdvisorError):
+    """No baseline matches this machine and workload."""
+
+    exit_code = 4
+
+
+class WorkloadError(AdvisorError):
+    """The user's model file failed."""
+
+    exit_code = 5
+
+
+class DeviceError(AdvisorError):
+    """The device does not exist, or not even the smallest batch fits on it."""
+
+    exit_code = 6
+
+
+class InternalError(AdvisorError):
+    """A fault of this program."""
+
+    exit_code = 70

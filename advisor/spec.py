@@ -1,0 +1,163 @@
+"""What is asked: the workload, the limits, and the tasks handed to a worker process."""
+
+from typing import Literal
+
+import msgspec
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+#: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
+#: the steady state, the third shows that it is steady.
+MEMORY_PROBE_STEPS = 3
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model to run, and how.
+
+    Attributes:
+        target: `path.py`, `path.py:name`, or `package.module:name`, as typed.
+        settings: Extra keyword parameters of the user's functions, as typed after `--set`.
+        device: `auto`, `cpu`, `mps`, `cuda` or `cuda:<index>`.
+        precision: Arithmetic of the training step; never changed silently.
+        compile: Whether the model goes through `torch.compile`.
+        seed: Seeds every random generator of every worker.
+        base_batch_size: Global batch size for which the user's learning rate was tuned; overrides
+            the model file's `BASE_BATCH_SIZE`.
+    """
+
+    target: str
+    settings: dict[str, str] = {}
+    device: str = "auto"
+    precision: Precision = "fp32"
+    compile: bool = False
+    seed: int = 0
+    base_batch_size: int | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run may use.
+
+    Attributes:
+        memory_limit_bytes: Memory that training may take; None means the device's own limit.
+        headroom_bytes: Kept free below the limit; None means the device's default.
+        max_micro_batch_size: The largest size worth trying; None means no such cap.
+        batch_multiple: Only multiples of this size are tried.
+        budget_s: Wall clock for the whole command.
+        noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
+            the budget decide.
+    """
+
+    memory_limit_bytes: int | None = None
+    headroom_bytes: int | None = None
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    budget_s: float = 120.0
+    noise_steps: int | None = None
+
+
+class EnvironmentTask(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
+    """Report the device and the software, without touching the user's file."""
+
+    device: str = "auto"
+
+
+class InspectTask(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
+    """Load the model file, run one small training step, and report what was found."""
+
+    workload: WorkloadSpec
+
+
+class MemoryTask(msgspec.Struct, frozen=True, kw_only=True, tag="memory"):
+    """Run full training steps at one micro-batch size under an enforced limit.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        capacity_bytes: The enforced limit on what training takes beyond the idle process; None
+            enforces nothing.
+        largest_samples: Dataset indices, largest sample first, that fill the worst-case batch; empty
+            where all samples have one size.
+        steps: Full training steps to run.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    capacity_bytes: int | None
+    largest_samples: tuple[int, ...] = ()
+    steps: int = MEMORY_PROBE_STEPS
+
+
+class ThroughputTask(msgspec.Struct, frozen=True, kw_only=True, tag="throughput"):
+    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
+
+    Attributes:
+        micro_batch_sizes: Sizes to time, in samples; the worker shuffles their order each round.
+        session: Number of this session; also moves the seed of the shuffle.
+        block_s: Least length of one timed block, in seconds.
+        rounds: Timed blocks for each size.
+        budget_s: The worker stops starting new rounds after this long, once one round is complete.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_sizes: tuple[int, ...]
+    session: int
+    block_s: float
+    rounds: int
+    budget_s: float
+
+
+class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
+    """Train with the user's optimizer and measure gradient moments at points along the way.
+
+    Attributes:
+        micro_batch_size: Samples of each gradient, and of each training step.
+        steps: Optimizer steps of the trajectory.
+        points: Steps (0 to `steps`) before which the moments are measured, ascending.
+        groups: Jackknife groups.
+        max_micro_batches: Most gradients taken at one point.
+        budget_s: The worker ends the trajectory early when this is spent.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    steps: int
+    points: tuple[int, ...]
+    groups: int
+    max_micro_batches: int
+    budget_s: float
+
+
+class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
+    """Train short branches at one batch and rate, one for each seed.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
+        learning_rate: Rate of the first parameter group; others keep their ratio to it.
+        beta2: Replaces Adam's second beta where given.
+        weight_decay: Replaces the optimizer's weight decay where given.
+        lr_warmup_steps: Steps over which the rate rises linearly from zero; 0 is no warm-up.
+        samples: Samples that each branch consumes.
+        evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
+        seeds: One branch for each; the seed fixes the start and the order of the data.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    samples: int
+    evaluations: int
+    seeds: tuple[int, ...]
+    beta2: float | None = None
+    weight_decay: float | None = None
+    lr_warmup_steps: int = 0
+
+
+Task = EnvironmentTask | InspectTask | MemoryTask | ThroughputTask | NoiseTask | TrialTask
+
+
+class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor probe`: the workload and the limits."""
+
+    workload: WorkloadSpec
+    limits: Limits
