@@ -153,6 +153,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         peak_reserved_bytes: The caching allocator's peak, GPUs only.
         peak_device_used_bytes: The driver's or kernel's figure for the process, where known.
         capacity_bytes: The limit that was enforced.
+        growth_bytes_per_step: By how much each step leaves more memory taken; None where it does not.
         message: What a failure said, in one line.
     """
 
@@ -170,6 +171,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     peak_reserved_bytes: int | None = None
     peak_device_used_bytes: int | None = None
     capacity_bytes: int | None = None
+    growth_bytes_per_step: int | None = None
     message: str | None = None
 
 
@@ -197,12 +199,14 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at_step: Optimizer steps taken before.
         loss: Mean loss over the micro-batches.
-        micro_batch_sizes: b_k, samples of each micro-batch.
-        groups: Jackknife group of each micro-batch, from 0.
+        micro_batch_sizes: b_k, samples behind each mean gradient; where a group's micro-batches add
+            up in place, the group is one such gradient.
+        groups: Jackknife group of each mean gradient, from 0.
         plain: Moments in the Euclidean metric.
         preconditioned: Moments in the metric 1/(sqrt(v̂)+ε) of an Adam-like optimizer; None where the
             optimizer has no such state yet.
-        dropped: Micro-batches left out because their gradient was not finite.
+        dropped: Gradients left out because they were not finite.
+        micro_batch_size: Samples of each forward/backward behind the gradients.
     """
 
     at_step: int
@@ -212,6 +216,7 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     plain: GradientMoments
     preconditioned: GradientMoments | None = None
     dropped: int = 0
+    micro_batch_size: int | None = None
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

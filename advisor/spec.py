@@ -1,14 +1,52 @@
 """What is asked: the workload, the limits, and the tasks handed to a worker process."""
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from advisor.errors import UsageError
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
 #: the steady state, the third shows that it is steady.
 MEMORY_PROBE_STEPS = 3
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A model file or module, and the name of the model factory in it.
+
+    Attributes:
+        text: As typed.
+        path: The file, or None for a module.
+        module: The dotted module, or None for a file.
+        name: The factory asked for, or None for the known names.
+    """
+
+    text: str
+    path: str | None
+    module: str | None
+    name: str | None
+
+
+def parse_target(text: str) -> Target:
+    """Return what `path.py`, `path.py:name` or `package.module:name` points at.
+
+    Raises:
+        UsageError: There is no such file, or the text is neither a file nor a module.
+    """
+    head, separator, tail = text.rpartition(":")
+    location, name = (head, tail) if separator and tail.isidentifier() else (text, None)
+    if Path(location).is_file():
+        return Target(text=text, path=location, module=None, name=name)
+    parts = location.split(".")
+    if location.endswith(".py") or not all(part.isidentifier() for part in parts):
+        raise UsageError(
+            f"there is no model file {location}",
+            next_step="Give the path of a model file; `bsadvisor init` writes one to start from.",
+        )
+    return Target(text=text, path=None, module=location, name=name)
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +151,8 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
         steps: Optimizer steps of the trajectory.
         points: Steps (0 to `steps`) before which the moments are measured, ascending.
         groups: Jackknife groups.
-        max_micro_batches: Most gradients taken at one point.
+        max_micro_batches: Most micro-batches taken at one point.
+        loss_is_sum: Whether the loss sums over its batch; its gradients are then made means.
         budget_s: The worker ends the trajectory early when this is spent.
     """
 
@@ -124,6 +163,7 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     groups: int
     max_micro_batches: int
     budget_s: float
+    loss_is_sum: bool = False
 
 
 class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
@@ -139,6 +179,8 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
         samples: Samples that each branch consumes.
         evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
         seeds: One branch for each; the seed fixes the start and the order of the data.
+        loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
+        budget_s: No further branch is started after this long.
     """
 
     workload: WorkloadSpec
@@ -148,6 +190,8 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     samples: int
     evaluations: int
     seeds: tuple[int, ...]
+    loss_is_sum: bool = False
+    budget_s: float = 60.0
     beta2: float | None = None
     weight_decay: float | None = None
     lr_warmup_steps: int = 0

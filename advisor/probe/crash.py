@@ -1,0 +1,35 @@
+"""Where a worker's Python code stood when it crashed, hung or was killed."""
+
+import re
+import signal
+import sysconfig
+from pathlib import Path
+
+_FRAME = re.compile(r'File "(?P<path>.+)", line (?P<line>\d+) in (?P<name>.+)')
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+def find_location(crash_path: Path) -> str | None:
+    """Return `file:line in function` of the innermost line of the user's own code, if it was noted."""
+    for match in _FRAME.finditer(crash_path.read_text(errors="replace")):
+        path = match["path"]
+        library = "site-packages" in path or path.startswith(
+            (_PACKAGE, sysconfig.get_path("stdlib"), "<")
+        )
+        if not library:
+            return f"{path}:{match['line']} in {match['name']}"
+    return None
+
+
+def describe_exit(code: int) -> str:
+    """Return how a process ended, in words."""
+    if code >= 0:
+        return f"ended the process with exit status {code} (os._exit?)"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return {
+        "SIGSEGV": "crashed with a segmentation fault (SIGSEGV)",
+        "SIGKILL": "was killed (SIGKILL), as the kernel does when memory runs out",
+    }.get(name, f"was ended by {name}")

@@ -1,0 +1,215 @@
+"""Runs tasks in workers, one fresh process each, and turns every way they end into an answer."""
+
+import os
+import queue
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from advisor.errors import InternalError, WorkloadError
+from advisor.probe.connection import DRAIN_S, Connection, Exit, Hangup
+from advisor.probe.crash import describe_exit, find_location
+from advisor.probe.forkserver import Forkserver
+from advisor.probe.preload import imported_modules
+from advisor.probe.spawn import Spawner
+from advisor.protocol import RESULT_TYPES, Done, Failure, Message, Order, Result, error_from
+from advisor.spec import Target, Task
+
+#: Time a worker gets to write down where it stands before it is killed.
+_STAND_S = 0.3
+
+OnResult = Callable[[msgspec.Struct], None]
+
+
+class Starter(Protocol):
+    """Starts workers and cleans up after them."""
+
+    def start(self, order: bytes) -> Connection:
+        """Return the connection to a new worker that has been sent the order."""
+
+    def clean_up(self) -> None:
+        """Kill the worker and all that it started."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class WorkerDeathError(WorkloadError):
+    """The user's code ended its process.
+
+    Attributes:
+        code: Exit status; minus the number of the signal that killed it.
+    """
+
+    def __init__(self, message: str, *, code: int, next_step: str) -> None:
+        super().__init__(message, next_step=next_step)
+        self.code = code
+
+
+class WorkerTimeoutError(WorkloadError):
+    """The user's code did not end in time."""
+
+
+class UnforkableError(InternalError):
+    """Workers cannot be forked: a preloaded package initialised CUDA."""
+
+
+class Runner:
+    """A context in which tasks run; on leaving it no process is left.
+
+    Args:
+        target: The user's model file; None where no task needs one.
+    """
+
+    def __init__(self, target: Target | None) -> None:
+        self._target = target
+        self._starter: Starter | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="bsadvisor-")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        if self._starter is not None:
+            self._starter.close()
+        self._directory.cleanup()
+
+    def run(
+        self, task: Task, *, timeout_s: float, on_result: OnResult | None = None
+    ) -> tuple[msgspec.Struct, ...]:
+        """Return the results of the task, in the order they came.
+
+        Args:
+            task: What to run.
+            timeout_s: The worker is killed after this long.
+            on_result: Called with each result as it comes.
+
+        Raises:
+            AdvisorError: What the worker reported; WorkerDeathError where it ended without a word,
+                WorkerTimeoutError where it did not end.
+        """
+        if self._starter is None:
+            self._starter = self._open_starter()
+        try:
+            return self._run_once(self._starter, task, timeout_s, on_result)
+        except UnforkableError:
+            self._starter.close()
+            self._starter = Spawner()
+            return self._run_once(self._starter, task, timeout_s, on_result)
+
+    def _open_starter(self) -> Starter:
+        method = os.environ.get("BSADVISOR_START_METHOD")
+        if method == "spawn" or sys.platform != "linux":
+            return Spawner()
+        path = self._target.path if self._target else None
+        return Forkserver(imported_modules(Path(path)) if path else ())
+
+    def _run_once(
+        self, starter: Starter, task: Task, timeout_s: float, on_result: OnResult | None
+    ) -> tuple[msgspec.Struct, ...]:
+        crash_path = Path(self._directory.name) / "crash.txt"
+        crash_path.write_bytes(b"")
+        order = Order(task=task, crash_path=str(crash_path))
+        deadline = time.monotonic() + timeout_s
+        stream = _Stream(task, on_result)
+        try:
+            connection = starter.start(msgspec.json.encode(order) + b"\n")
+            while not stream.ended:
+                try:
+                    event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
+                except queue.Empty:
+                    connection.ask_where_it_stands()
+                    time.sleep(_STAND_S)
+                    raise self._timeout_error(crash_path, timeout_s) from None
+                stream.take(event)
+                if isinstance(event, Exit | Hangup):
+                    deadline = min(deadline, time.monotonic() + DRAIN_S)
+                    _drain(connection, stream, deadline)
+                    break
+        finally:
+            starter.clean_up()
+        return stream.finish(lambda code: self._death_error(crash_path, code))
+
+    def _file(self) -> str:
+        return self._target.text if self._target else "the worker"
+
+    def _timeout_error(self, crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
+        where = find_location(crash_path)
+        return WorkerTimeoutError(
+            f"{self._file()} did not finish within {timeout_s:.0f} s"
+            + (f"; it stood at {where}" if where else ""),
+            next_step="Look for an endless loop or a lock there, or give more time with --budget.",
+        )
+
+    def _death_error(self, crash_path: Path, code: int) -> WorkerDeathError:
+        where = find_location(crash_path)
+        return WorkerDeathError(
+            f"{self._file()} {describe_exit(code)}" + (f" at {where}" if where else ""),
+            code=code,
+            next_step="Run the model file's training step on its own to see why.",
+        )
+
+
+class _Stream:
+    """The messages of one worker, gathered until it ends."""
+
+    def __init__(self, task: Task, on_result: OnResult | None) -> None:
+        self._type = RESULT_TYPES[type(task)]
+        self._on_result = on_result
+        self._results: list[msgspec.Struct] = []
+        self._failure: Failure | None = None
+        self._done = False
+        self.code: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has said its last word."""
+        return self._done or self._failure is not None
+
+    def take(self, event: bytes | Exit | Hangup) -> None:
+        """Take in one event."""
+        if isinstance(event, Exit):
+            self.code = event.code
+        elif isinstance(event, bytes):
+            message = msgspec.json.decode(event, type=Message)
+            match message:
+                case Result():
+                    result = msgspec.json.decode(message.body, type=self._type)
+                    self._results.append(result)
+                    if self._on_result:
+                        self._on_result(result)
+                case Failure():
+                    self._failure = message
+                case Done():
+                    self._done = True
+
+    def finish(self, death: Callable[[int], WorkerDeathError]) -> tuple[msgspec.Struct, ...]:
+        """Return the results, or raise what ended the worker."""
+        if self._failure is not None:
+            if self._failure.kind == "unforkable":
+                raise UnforkableError(self._failure.message)
+            raise error_from(self._failure)
+        if not self._done:
+            raise death(0 if self.code is None else self.code)
+        return tuple(self._results)
+
+
+def _drain(connection: Connection, stream: _Stream, deadline: float) -> None:
+    """Take in what was still on its way when the process, or its messages, ended."""
+    while not (stream.ended and stream.code is not None):
+        try:
+            event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return
+        stream.take(event)

@@ -1,0 +1,1 @@
+"""The child process: runs the user's code and reports what it saw. Nobody imports this package."""

@@ -1,0 +1,70 @@
+"""The device and the software, as a fresh process sees them."""
+
+import hashlib
+import platform
+import time
+
+import torch
+
+from advisor.device import cpu, nvml
+from advisor.measurements import DeviceFacts, Environment
+from advisor.spec import EnvironmentTask
+from advisor.worker.entry import Emit
+from advisor.workload.workload import resolve_device
+
+_CLOCK_READINGS = 1000
+
+
+def run(task: EnvironmentTask, emit: Emit) -> None:
+    """Emit one Environment."""
+    device = resolve_device(task.device)
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+    emit(
+        Environment(
+            device=_device_facts(device, uuid),
+            torch=str(torch.__version__),
+            python=platform.python_version(),
+            platform=platform.platform(terse=True),
+            cpu=cpu.cpu_name(),
+            cpu_threads=torch.get_num_threads(),
+            driver=nvml.driver_version(),
+            cuda=torch.version.cuda,
+            timer_resolution_s=_timer_resolution_s(),
+            counters=nvml.read_counters(uuid),
+        )
+    )
+
+
+def _device_facts(device: torch.device, uuid: str | None) -> DeviceFacts:
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        # Reading the free memory creates this process's context, so the context is already taken off.
+        free, _ = torch.cuda.mem_get_info(device)
+        return DeviceFacts(
+            kind="cuda",
+            name=properties.name,
+            memory_bytes=properties.total_memory,
+            available_bytes=free,
+            index=device.index,
+            uuid_hash=hashlib.sha256(str(uuid).encode()).hexdigest()[:12],
+        )
+    if device.type == "mps":
+        limit = torch.mps.recommended_max_memory()
+        return DeviceFacts(
+            kind="mps",
+            name=cpu.cpu_name(),
+            memory_bytes=limit,
+            available_bytes=limit - torch.mps.driver_allocated_memory(),
+        )
+    return DeviceFacts(
+        kind="cpu",
+        name=cpu.cpu_name(),
+        memory_bytes=cpu.total_memory_bytes(),
+        available_bytes=cpu.available_memory_bytes(),
+    )
+
+
+def _timer_resolution_s() -> float:
+    """Return the smallest step that the clock was seen to make."""
+    readings = [time.perf_counter() for _ in range(_CLOCK_READINGS)]
+    return min(b - a for a, b in zip(readings, readings[1:], strict=False) if b > a)

@@ -1,0 +1,142 @@
+"""One memory probe: full training steps at one size under an enforced limit.
+
+    idle | model, batch | step 1 ........... | step 2 ........... | step 3
+                          forward, backward | optimizer
+                          peak A              peak B               (the counter is reset between)
+"""
+
+import gc
+import time
+from typing import Any
+
+import msgspec
+import torch
+
+from advisor.measurements import Probe
+from advisor.spec import MemoryTask
+from advisor.worker.device_clock import synchronise
+from advisor.worker.entry import Emit, describe
+from advisor.worker.memory_limit import MemoryGauge
+from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.workload.training import Training, UserStep
+from advisor.workload.workload import Workload
+
+#: Growth of what is held after a step, as a share of the peak, above which a leak is suspected.
+_LEAK_FRACTION = 0.005
+#: Growth below this is the page granularity of the heap.
+_LEAK_BYTES = 1 << 18
+#: Further steps that confirm or clear a suspected leak.
+_LEAK_STEPS = 6
+
+
+def run(task: MemoryTask, emit: Emit) -> None:
+    """Emit one Probe with outcome `fit` or `oom`; any other failure is the model's and propagates."""
+    workload = Workload(task.workload)
+    if not workload.is_step_only:
+        _ = workload.batches.size  # the dataset is the host's, not part of what training takes
+    gauge = MemoryGauge(workload.device, task.capacity_bytes)
+    probe = Probe(
+        stage="memory",
+        session=0,
+        micro_batch_size=task.micro_batch_size,
+        outcome="fit",
+        capacity_bytes=task.capacity_bytes,
+    )
+    message = None
+    try:
+        probe = _run_steps(workload, task, gauge, probe)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = describe(error)[:500]
+    if message is not None:  # outside the handler, whose frames hold the tensors
+        gc.collect()
+        probe = msgspec.structs.replace(probe, outcome="oom", message=message)
+    emit(probe)
+
+
+def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: Probe) -> Probe:
+    stepper = workload.make_stepper(task.micro_batch_size)
+    batch = _worst_batch(workload, task)
+    phases, held, times = [], [], []
+    outputs: list[Any] = [None]
+    for _ in range(task.steps):
+        gauge.reset()
+        start = time.perf_counter()
+        phases.append(_run_step(stepper, batch, gauge, outputs))
+        synchronise(workload.device)
+        times.append(time.perf_counter() - start)
+        held.append(gauge.current_bytes())
+    growth = _growth_bytes_per_step(stepper, batch, gauge, held, max(max(p) for p in phases))
+    forward_backward, optimizer = (max(values) for values in zip(*phases, strict=True))
+    peak = max(forward_backward, optimizer)
+    is_cuda = workload.device.type == "cuda"
+    over = task.capacity_bytes is not None and peak > task.capacity_bytes
+    return msgspec.structs.replace(
+        probe,
+        outcome="oom" if over else "fit",
+        message="the measured peak is above the limit" if over else None,
+        steps=len(times),
+        step_times_s=tuple(times),
+        forward_backward_peak_bytes=forward_backward,
+        optimizer_peak_bytes=optimizer,
+        growth_bytes_per_step=growth,
+        peak_allocated_bytes=peak if is_cuda else None,
+        peak_reserved_bytes=torch.cuda.max_memory_reserved() if is_cuda else None,
+        peak_device_used_bytes=_device_used_bytes(workload.device, peak),
+    )
+
+
+def _run_step(
+    stepper: Training | UserStep, batch: Any, gauge: MemoryGauge, outputs: list[Any]  # noqa: ANN401
+) -> tuple[int, int]:
+    """Return the peaks of forward/backward and of the optimizer; `outputs` keeps the loss alive."""
+    if isinstance(stepper, UserStep) or stepper.needs_closure:
+        outputs[0] = stepper.step(batch)
+        peak = gauge.peak_bytes()
+        return peak, peak
+    outputs[0] = stepper.backward(batch)
+    forward_backward = gauge.peak_bytes()
+    gauge.reset()
+    stepper.update()
+    return forward_backward, gauge.peak_bytes()
+
+
+def _worst_batch(workload: Workload, task: MemoryTask) -> Any:  # noqa: ANN401
+    """Return the batch of the largest samples, used again from the first where there are too few."""
+    order = task.largest_samples or range(_available(workload, task.micro_batch_size))
+    return workload.take([order[i % len(order)] for i in range(task.micro_batch_size)])
+
+
+def _available(workload: Workload, wanted: int) -> int:
+    if workload.is_step_only:
+        return wanted
+    return min(wanted, workload.batches.size or wanted)
+
+
+def _growth_bytes_per_step(
+    stepper: Training | UserStep,
+    batch: Any,  # noqa: ANN401
+    gauge: MemoryGauge,
+    held: list[int],
+    peak_bytes: int,
+) -> int | None:
+    """Return by how much each step leaves more memory taken, None where it does not.
+
+    The steps after the first are compared: the first creates the optimizer's state.
+    """
+    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * peak_bytes))
+    if len(held) < 3 or held[-1] - held[-2] < least:
+        return None
+    for _ in range(_LEAK_STEPS):
+        _run_step(stepper, batch, gauge, [None])
+        held.append(gauge.current_bytes())
+    steps = [later - earlier for earlier, later in zip(held[1:], held[2:], strict=False)]
+    return sorted(steps)[len(steps) // 2] if min(steps) >= least // 2 else None
+
+
+def _device_used_bytes(device: torch.device, peak_bytes: int) -> int | None:
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free
+    return peak_bytes if device.type == "cpu" else None

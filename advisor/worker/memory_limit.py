@@ -1,0 +1,126 @@
+"""A limit on the memory of training that is enforced for real, and the peaks under it.
+
+On CUDA and MPS torch's own allocator is capped. On Linux the CPU's heap is made regular (each larger
+block is a mapping of its own, returned at once) and `RLIMIT_DATA` caps what comes on top of the idle
+process; peaks are the kernel's high-water mark of resident memory, reset between phases. Elsewhere a
+CPU limit cannot be enforced: the peak is then compared with it afterwards.
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+from torch.nn import functional
+
+from advisor.errors import DeviceError
+
+if sys.platform != "win32":
+    import resource
+
+# glibc's malloc.h: parameters of mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+#: Blocks of this size and above are mapped one by one: small enough to cover every activation worth
+#: counting, large enough that the number of mappings stays below the kernel's limit of 65530.
+_MMAP_THRESHOLD_BYTES = 65536
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+class MemoryGauge:
+    """Peaks of one device, in bytes beyond the idle process.
+
+    Args:
+        device: Where training runs.
+        capacity_bytes: The limit to enforce; None enforces nothing.
+    """
+
+    def __init__(self, device: torch.device, capacity_bytes: int | None) -> None:
+        self._device = device
+        if device.type == "cpu":
+            _make_heap_regular()
+            _warm_up_cpu()
+            self._baseline_bytes = _resident_bytes()
+            if capacity_bytes is not None and sys.platform == "linux":
+                limit = _status_bytes("VmData") + capacity_bytes
+                resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        elif capacity_bytes is not None:
+            _cap_allocator(device, capacity_bytes)
+
+    def reset(self) -> None:
+        """Forget the peak so far."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        elif self._device.type == "cpu" and _CLEAR_REFS.exists():
+            _CLEAR_REFS.write_text("5")  # resets the high-water mark, see proc(5)
+
+    def peak_bytes(self) -> int:
+        """Return the peak since the last reset, in the currency of the limit."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        if self._device.type == "mps":
+            return torch.mps.current_allocated_memory()
+        return max(0, _peak_resident_bytes() - self._baseline_bytes)
+
+    def current_bytes(self) -> int:
+        """Return what is taken now."""
+        if self._device.type == "cuda":
+            return torch.cuda.memory_allocated(self._device)
+        if self._device.type == "mps":
+            return torch.mps.current_allocated_memory()
+        return max(0, _resident_bytes() - self._baseline_bytes)
+
+
+def _cap_allocator(device: torch.device, capacity_bytes: int) -> None:
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, capacity_bytes / total), device)
+    else:
+        total = torch.mps.recommended_max_memory()
+        torch.mps.set_per_process_memory_fraction(min(1.0, capacity_bytes / total))
+
+
+def _make_heap_regular() -> None:
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):  # musl has neither the call nor the need
+        return
+    for parameter, value in (
+        (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
+        (_M_ARENA_MAX, 1),
+        (_M_TRIM_THRESHOLD, 0),
+    ):
+        if not library.mallopt(parameter, value):
+            raise DeviceError(f"mallopt({parameter}) was refused: the CPU limit cannot be trusted")
+
+
+def _warm_up_cpu() -> None:
+    """Start the thread pools and load the kernels that training would start, so that they are idle."""
+    layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 14 * 14, 16))
+    functional.cross_entropy(layer(torch.ones(8, 3, 16, 16)), torch.zeros(8).long()).backward()
+    torch.optim.AdamW(layer.parameters()).step()
+    torch.ones(256, 256) @ torch.ones(256, 256)
+
+
+def _resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def _peak_resident_bytes() -> int:
+    if _STATUS.exists():
+        return _status_bytes("VmHWM")
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def _status_bytes(name: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise DeviceError(f"{_STATUS} has no {name}: the CPU limit cannot be enforced here")

@@ -1,0 +1,151 @@
+"""One throughput session: every batch size timed in blocks, interleaved, in one fresh process.
+
+    round 1: [size 64 | warm-up, block] [size 8 | warm-up, block] ...    (order shuffled every round)
+    block:   sync | step step step ... | sync      the clock is read only at the edges
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import torch
+
+from advisor.measurements import Probe
+from advisor.spec import ThroughputTask
+from advisor.worker.device_clock import release_cached_memory, synchronise
+from advisor.worker.entry import Emit, describe
+from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.workload.training import Training, UserStep
+from advisor.workload.workload import Workload
+
+#: Two successive warm-up windows that differ by less than this count as steady.
+_STEADY_FRACTION = 0.05
+#: Windows after which warming up ends all the same; the blocks' spread then shows the unrest.
+_MOST_WARMUP_WINDOWS = 10
+#: Length of a warm-up window as a share of a block.
+_WARMUP_FRACTION = 0.25
+#: Steps that re-fill caches after a change of size; the first also lets the allocator settle.
+_SETTLING_STEPS = 2
+#: Length of a block of forward and backward alone as a share of a full block.
+_MICRO_FRACTION = 0.5
+
+
+class _Timed(msgspec.Struct):
+    """What was timed at one size so far."""
+
+    step_s: float
+    step_times_s: list[float] = []
+    enqueue_times_s: list[float] = []
+    micro_step_times_s: list[float] = []
+    steps: int = 0
+
+
+def run(task: ThroughputTask, emit: Emit) -> None:
+    """Emit one Probe for each size once its blocks are done."""
+    workload = Workload(task.workload)
+    generator = torch.Generator().manual_seed(task.workload.seed + task.session)
+    order = random.Random(task.workload.seed * 7919 + task.session)  # noqa: S311 - an order, no secret
+    sizes = list(task.micro_batch_sizes)
+    timed: dict[int, _Timed] = {}
+    training = None if workload.is_step_only else workload.make_training()
+    started = time.perf_counter()
+    for round_number in range(task.rounds):
+        if round_number and time.perf_counter() - started > task.budget_s:
+            break
+        order.shuffle(sizes)
+        for size in tuple(sizes):
+            stepper = training or workload.make_stepper(size)
+            try:
+                _time_size(workload, stepper, size, task.block_s, timed, generator)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                emit(_probe(task, size, timed.pop(size, None), message=describe(error)[:500]))
+                sizes.remove(size)
+            release_cached_memory(workload.device)
+    for size in sorted(sizes):
+        emit(_probe(task, size, timed[size]))
+
+
+def _time_size(
+    workload: Workload,
+    stepper: Training | UserStep,
+    size: int,
+    block_s: float,
+    timed: dict[int, _Timed],
+    generator: torch.Generator,
+) -> None:
+    """Add one block of full steps, and one of forward and backward alone, to what was timed."""
+    batch = workload.draw(size, generator)
+    device = workload.device
+    if size not in timed:
+        timed[size] = _Timed(step_s=_warm_up(stepper, batch, device, block_s * _WARMUP_FRACTION))
+    figures = timed[size]
+    for _ in range(_SETTLING_STEPS):
+        stepper.step(batch)
+    count = max(1, round(block_s / figures.step_s))
+    step_s, enqueue_s = _time_block(lambda: stepper.step(batch), count, device)
+    figures.step_times_s.append(step_s)
+    figures.steps += count
+    figures.step_s = step_s
+    if device.type != "cpu":
+        figures.enqueue_times_s.append(enqueue_s)
+    if isinstance(stepper, Training) and not stepper.needs_closure:
+        micro_count = max(1, round(count * _MICRO_FRACTION))
+        stepper.backward(batch)  # the gradients' buffers are there from now on, as in accumulation
+        micro_s, _ = _time_block(lambda: stepper.backward(batch), micro_count, device)
+        stepper.optimizer.zero_grad()
+        figures.micro_step_times_s.append(micro_s)
+
+
+def _time_block(step: Callable[[], Any], count: int, device: torch.device) -> tuple[float, float]:
+    """Return the mean seconds of a step, and of issuing one, over `count` steps."""
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    issued = time.perf_counter()
+    synchronise(device)
+    done = time.perf_counter()
+    return (done - start) / count, (issued - start) / count
+
+
+def _warm_up(
+    stepper: Training | UserStep, batch: Any, device: torch.device, window_s: float  # noqa: ANN401
+) -> float:
+    """Step until two successive windows agree; return the last window's seconds for each step."""
+    previous = 0.0
+    for step_s in _windows(stepper, batch, device, window_s):
+        if previous and abs(step_s - previous) <= _STEADY_FRACTION * previous:
+            return step_s
+        previous = step_s
+    return previous
+
+
+def _windows(
+    stepper: Training | UserStep, batch: Any, device: torch.device, window_s: float  # noqa: ANN401
+) -> Iterator[float]:
+    count = 1
+    for _ in range(_MOST_WARMUP_WINDOWS):
+        step_s, _ = _time_block(lambda: stepper.step(batch), count, device)
+        yield step_s
+        count = max(1, round(window_s / step_s))
+
+
+def _probe(
+    task: ThroughputTask, size: int, timed: _Timed | None, message: str | None = None
+) -> Probe:
+    figures = timed or _Timed(step_s=0.0)
+    return Probe(
+        stage="throughput",
+        session=task.session,
+        micro_batch_size=size,
+        outcome="fit" if message is None else "oom",
+        steps=figures.steps,
+        step_times_s=tuple(figures.step_times_s),
+        enqueue_times_s=tuple(figures.enqueue_times_s),
+        micro_step_times_s=tuple(figures.micro_step_times_s),
+        message=message,
+    )

@@ -1,0 +1,122 @@
+"""Short training runs at one batch and rate: the trial that decides what may be advised.
+
+Every branch of a seed starts from the same weights, whatever its batch, and sees the same samples in
+the same order. Its progress is the mean training-mode loss on samples fixed for all branches.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+
+from advisor.measurements import Evaluation, TrialBranch
+from advisor.spec import TrialTask
+from advisor.worker.entry import Emit, seed_everything
+from advisor.workload.data import IndexStream
+from advisor.workload.training import Training
+from advisor.workload.workload import Workload
+
+#: Samples on which a branch's loss is evaluated.
+_EVALUATION_SAMPLES = 512
+#: Samples of one evaluation pass; the same for all branches, since BatchNorm sees the batch.
+_EVALUATION_BATCH = 64
+#: The evaluation samples are drawn with this seed, for every branch of every run.
+_EVALUATION_SEED = 20_061
+
+
+def run(task: TrialTask, emit: Emit) -> None:
+    """Emit one TrialBranch for each seed."""
+    workload = Workload(task.workload)
+    started = time.perf_counter()
+    for seed in task.seeds:
+        if time.perf_counter() - started > task.budget_s:
+            return
+        emit(_train_branch(workload, task, seed))
+
+
+def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch:
+    seed_everything(seed)
+    training = workload.make_training()
+    scale_rate = _apply_settings(training, task)
+    size = workload.batches.size
+    stream = IndexStream(size, seed=seed)
+    evaluation = IndexStream(size, seed=_EVALUATION_SEED).next(
+        min(_EVALUATION_SAMPLES, size or _EVALUATION_SAMPLES)
+    )
+    global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
+    steps = max(1, task.samples // global_batch_size)
+    every = max(1, steps // task.evaluations)
+    evaluations = [Evaluation(samples=0, loss=_evaluate(workload, training, evaluation))]
+    for step in range(1, steps + 1):
+        scale_rate(min(1.0, step / task.lr_warmup_steps) if task.lr_warmup_steps else 1.0)
+        _step(workload, training, task, stream)
+        if step % every == 0 or step == steps:
+            loss = _evaluate(workload, training, evaluation)
+            evaluations.append(Evaluation(samples=step * global_batch_size, loss=loss))
+            if not math.isfinite(loss):
+                break
+    finite = [each for each in evaluations if math.isfinite(each.loss)]
+    return TrialBranch(
+        micro_batch_size=task.micro_batch_size,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        global_batch_size=global_batch_size,
+        learning_rate=task.learning_rate,
+        seed=seed,
+        samples=steps * global_batch_size,
+        evaluations=tuple(finite),
+        diverged=len(finite) < len(evaluations),
+        beta2=task.beta2,
+        weight_decay=task.weight_decay,
+        lr_warmup_steps=task.lr_warmup_steps,
+    )
+
+
+def _step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
+    if training.needs_closure:
+        training.step(workload.take(stream.next(task.micro_batch_size)))
+        return
+    divisor = 1.0 if task.loss_is_sum else float(task.gradient_accumulation_steps)
+    for _ in range(task.gradient_accumulation_steps):
+        training.backward(workload.take(stream.next(task.micro_batch_size)), divisor=divisor)
+    training.update()
+
+
+def _apply_settings(training: Training, task: TrialTask) -> Callable[[float], None]:
+    """Set the task's rate and other settings; return what scales all rates for the warm-up."""
+    groups = training.optimizer.param_groups
+    first = groups[0]["lr"]
+    # Groups keep their ratio to the first; a first group at rate 0 gives no ratio to keep.
+    rates = [(group["lr"] / first if first else 1.0) * task.learning_rate for group in groups]
+    for group in groups:
+        if task.beta2 is not None and "betas" in group:
+            group["betas"] = (group["betas"][0], task.beta2)
+        if task.weight_decay is not None and group.get("weight_decay"):
+            group["weight_decay"] = task.weight_decay
+
+    def scale_rate(factor: float) -> None:
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * factor
+
+    return scale_rate
+
+
+def _evaluate(workload: Workload, training: Training, indices: list[int]) -> float:
+    """Return the mean loss in train mode; statistics and random state are left as they were."""
+    buffers = {name: value.clone() for name, value in training.model.named_buffers()}
+    total = 0.0
+    parts = [
+        indices[start : start + _EVALUATION_BATCH]
+        for start in range(0, len(indices), _EVALUATION_BATCH)
+    ]
+    if len(parts) > 1 and len(parts[-1]) < _EVALUATION_BATCH:
+        parts.pop()  # BatchNorm must see equal batches
+    devices = [workload.device] if workload.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(_EVALUATION_SEED)
+        for part in parts:
+            total += training.evaluate(workload.take(part))
+    with torch.no_grad():
+        for name, value in training.model.named_buffers():
+            value.copy_(buffers[name])
+    return total / len(parts)

@@ -1,0 +1,113 @@
+"""A workload ready to train: the model on its device, its loss, its optimizer, and one step."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from advisor.errors import WorkloadError
+from advisor.spec import Precision
+from advisor.workload.loss import LossFunction, check_loss
+
+_AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Training:
+    """A model and its optimizer, stepped as a user's loop steps them.
+
+    Attributes:
+        model: In train mode, on the device.
+        optimizer: The user's.
+        device: Where both live.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_function: LossFunction,
+        device: torch.device,
+        precision: Precision,
+        compile_model: bool,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.device = device
+        self._callable: Any = torch.compile(model) if compile_model else model
+        self._loss_function = loss_function
+        self._autocast_type = _AUTOCAST_TYPES.get(precision)
+        self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+        self.needs_closure = type(optimizer).__name__ == "LBFGS"
+
+    def loss(self, batch: Any) -> Tensor:  # noqa: ANN401
+        """Return the loss of the batch under the chosen precision, checked to be trainable."""
+        with self._autocast():
+            return check_loss(self._loss_function(self._callable, batch))
+
+    def evaluate(self, batch: Any) -> float:  # noqa: ANN401
+        """Return the loss of the batch as a number, in whatever mode the model is."""
+        with torch.no_grad(), self._autocast():
+            loss = self._loss_function(self._callable, batch)
+        return float(loss)
+
+    def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:  # noqa: ANN401
+        """Add the gradient of loss/divisor to `.grad` and return the loss, detached."""
+        loss = self.loss(batch)
+        scaled = loss if divisor == 1.0 else loss / divisor
+        try:
+            (self._scaler.scale(scaled) if self._scaler else scaled).backward()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if "does not require grad" in str(error):
+                raise WorkloadError(
+                    f"the backward pass failed: {error}",
+                    next_step="The loss must depend on parameters that require a gradient.",
+                ) from error
+            raise
+        return loss.detach()
+
+    def update(self) -> None:
+        """Run the optimizer on the gradients that `backward` left, then clear them."""
+        if self._scaler:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def step(self, batch: Any) -> Tensor | None:  # noqa: ANN401
+        """Run one full training step and return the loss, where the optimizer gives it back."""
+        if self.needs_closure:
+            return self.optimizer.step(lambda: self._closure(batch))  # type: ignore[arg-type,return-value]
+        loss = self.backward(batch)
+        self.update()
+        return loss
+
+    def _closure(self, batch: Any) -> Tensor:  # noqa: ANN401
+        self.optimizer.zero_grad()
+        return self.backward(batch)
+
+    def gradient_scale(self) -> float:
+        """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
+        return float(self._scaler.get_scale()) if self._scaler else 1.0
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._autocast_type is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast_type)
+
+
+class UserStep:
+    """The user's own step of `make_step`: nothing of it can be told apart."""
+
+    def __init__(self, step: Callable[[], Any]) -> None:
+        self._step = step
+
+    def step(self, batch: Any) -> None:  # noqa: ANN401, ARG002
+        """Run the user's step; the batch is the user's own."""
+        self._step()
