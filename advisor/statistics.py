@@ -1,6 +1,19 @@
-"""Estimates with intervals, and the few rules of statistics that make them."""
+"""Estimates with intervals, and the few rules of statistics that make them.
+
+numpy and scipy are imported where they are used: every derived value type needs `Estimate`, and
+reading one must not cost their import.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -10,3 +23,173 @@ class Estimate(msgspec.Struct, frozen=True):
     low: float | None
     high: float | None
     confidence: float = 0.95
+
+
+def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """Return the value that Student's t stays below with the given probability.
+
+    Args:
+        probability: Between 0 and 1, both excluded.
+        degrees_of_freedom: Above 0.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    Source: Student 1908; the inverse is scipy.special's, as `scipy.stats` imports slowly.
+    """
+    if not 0.0 < probability < 1.0 or not degrees_of_freedom > 0.0:
+        raise ValueError(f"no t quantile at {probability} with {degrees_of_freedom} degrees")
+    from scipy.special import stdtrit  # noqa: PLC0415  # see the module's docstring
+
+    return float(stdtrit(degrees_of_freedom, probability))
+
+
+def two_sided_t(confidence: float, degrees_of_freedom: float) -> float:
+    """Return t such that the interval of ±t standard errors has the given confidence.
+
+    Args:
+        confidence: Between 0 and 1, both excluded.
+        degrees_of_freedom: Above 0.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    Source: derived.
+    """
+    return student_t_quantile(0.5 + confidence / 2.0, degrees_of_freedom)
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the middle value, or the mean of the two middle ones.
+
+    Raises:
+        ValueError: There is no value.
+
+    Source: textbook.
+    """
+    if not values:
+        raise ValueError("no median of no values")
+    return float(statistics.median(values))
+
+
+def estimate_median_over_sessions(
+    values_per_session: Sequence[Sequence[float]], confidence: float = 0.95
+) -> Estimate:
+    """Return the mean of the sessions' medians, with a t-interval over sessions.
+
+    The replicate is the session (one process), because values within a process agree with each
+    other far better than processes do. The median guards against odd values within a session; over
+    sessions the mean is taken, since the t-interval is exact for it. Sessions are assumed
+    independent, their medians about normal. Empty sessions do not count; with fewer than two left
+    the interval is unknown.
+
+    Args:
+        values_per_session: The values of each session, all in one unit.
+        confidence: Of the interval.
+
+    Source: Student 1908, applied to session medians.
+    """
+    medians = [median(values) for values in values_per_session if values]
+    if not medians:
+        return Estimate(None, None, None, confidence)
+    point = statistics.fmean(medians)
+    if len(medians) < 2:
+        return Estimate(point, None, None, confidence)
+    standard_error = statistics.stdev(medians) / math.sqrt(len(medians))
+    half_width = two_sided_t(confidence, len(medians) - 1) * standard_error
+    return Estimate(point, point - half_width, point + half_width, confidence)
+
+
+def jackknife_covariance(leave_one_out: "npt.ArrayLike") -> "npt.NDArray[np.float64]":
+    """Return the jackknife covariance of p statistics: (J−1)/J · Σ (θ_j − θ̄)(θ_j − θ̄)ᵀ.
+
+    The J groups are assumed independent and of about one size.
+
+    Args:
+        leave_one_out: J×p; row j holds the statistics computed without group j.
+
+    Returns:
+        The p×p covariance of the statistics computed from all groups.
+
+    Raises:
+        ValueError: Not a table of at least two rows.
+
+    Source: Tukey 1958; Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans, ch. 3.
+    """
+    import numpy as np  # noqa: PLC0415  # see the module's docstring
+
+    replicates = np.asarray(leave_one_out, dtype=np.float64)
+    if replicates.ndim != 2 or replicates.shape[0] < 2:
+        raise ValueError("the jackknife needs a table of at least two rows")
+    groups = replicates.shape[0]
+    deviations = replicates - replicates.mean(axis=0)
+    covariance: npt.NDArray[np.float64] = (groups - 1) / groups * (deviations.T @ deviations)
+    return covariance
+
+
+def fieller_ratio(
+    numerator: float,
+    denominator: float,
+    covariance: "npt.ArrayLike",
+    degrees_of_freedom: float,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Return numerator/denominator with Fieller's interval; nothing is clamped.
+
+    The interval holds every ratio ρ for which numerator − ρ·denominator is within t standard errors
+    of zero: A·ρ² − 2·H·ρ + C ≤ 0, with A = denominator² − t²·Var(denominator), C the same of the
+    numerator, H = numerator·denominator − t²·Cov. Both quantities are assumed non-negative by
+    nature, their estimates about normal. The cases:
+
+    * A > 0, denominator > 0: the two roots (which are real then), `low` possibly negative.
+    * A ≤ 0 (the denominator may be zero), C > 0, numerator > 0: every ratio from the positive root
+      upwards, so `high` is None. The solution's other piece, all negative, is impossible by nature.
+    * A ≤ 0 and C ≤ 0 (the numerator may be zero as well; the discriminant H² − A·C may be negative,
+      where every ratio is a solution): zero and infinity are both possible, no bound is known.
+    * Denominator clearly negative, or numerator clearly negative with A ≤ 0: no non-negative ratio
+      fits the data, no bound is given.
+
+    `point` is None where the denominator is not positive.
+
+    Args:
+        numerator: Estimate of the numerator.
+        denominator: Estimate of the denominator.
+        covariance: 2×2, of (numerator, denominator).
+        degrees_of_freedom: Of the covariance.
+        confidence: Of the interval.
+
+    Source: Fieller 1954, J. R. Stat. Soc. B 16:175.
+    """
+    (numerator_variance, cross), (_, denominator_variance) = _as_rows(covariance)
+    t_squared = two_sided_t(confidence, degrees_of_freedom) ** 2
+    quadratic = denominator**2 - t_squared * denominator_variance
+    half_linear = numerator * denominator - t_squared * cross
+    constant = numerator**2 - t_squared * numerator_variance
+    if denominator > 0.0 and quadratic > 0.0:
+        # Real roots: the form is −t²·Var(numerator − ρ·denominator) ≤ 0 at ρ = the point estimate.
+        root = math.sqrt(max(half_linear**2 - quadratic * constant, 0.0))
+        low, high = (half_linear - root) / quadratic, (half_linear + root) / quadratic
+        return Estimate(numerator / denominator, low, high, confidence)
+    point = numerator / denominator if denominator > 0.0 else None
+    if quadratic > 0.0 or constant <= 0.0 or numerator <= 0.0:
+        return Estimate(point, None, None, confidence)
+    low_end = _positive_root(quadratic, half_linear, constant)
+    return Estimate(point, low_end, None, confidence)
+
+
+def _positive_root(quadratic: float, half_linear: float, constant: float) -> float | None:
+    """Return the positive root of quadratic·ρ² − 2·half_linear·ρ + constant, None if at infinity.
+
+    For quadratic ≤ 0 < constant. The form is chosen so that no two near numbers are subtracted.
+    """
+    root = math.sqrt(half_linear**2 - quadratic * constant)
+    if half_linear > 0.0:
+        return constant / (half_linear + root)
+    return (half_linear - root) / quadratic if quadratic < 0.0 else None
+
+
+def _as_rows(covariance: "npt.ArrayLike") -> list[list[float]]:
+    import numpy as np  # noqa: PLC0415  # see the module's docstring
+
+    rows: list[list[float]] = np.asarray(covariance, dtype=np.float64).reshape(2, 2).tolist()
+    return rows

@@ -1,0 +1,206 @@
+"""Where larger micro-batches stop being faster.
+
+The saturation batch is the smallest size whose throughput is within the tolerance of every larger
+batch. Larger batches are those that were measured and, beyond the largest of them, those that the
+fitted law predicts: so the answer does not depend on how far the measurement went.
+
+           throughput
+      limit |. . . . . . . . . . . . . . . . . . . . . .   the law's, beyond the measured sizes
+            |                      o          o
+    95 %    |- - - - - - - - o - - - - - - - - - - - - -
+            |         o
+            |    o
+            +----+----+------+-----+----------+------------ micro-batch size
+                    low ]  [ high                          the interval: grid and noise together
+
+A size is left out of the interval from below when some measured larger one is faster by more than
+the tolerance with confidence; from above, when it is within the tolerance of every larger one with
+confidence, the law's uncertain limit included.
+"""
+
+import math
+
+import numpy as np
+
+from advisor.analysis.paired_sizes import PairedSizes, smooth_upwards
+from advisor.analysis.step_time import (
+    StepTimeLaw,
+    evaluate_step_time,
+    find_peak_batch,
+    predict_saturation_batch,
+)
+from advisor.conclusions import Saturation
+from advisor.statistics import Estimate, two_sided_t
+
+#: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
+#: that is within 5 % of the limit gains 2.6 %, for about twice the memory.
+SATURATION_TOLERANCE_FRACTION = 0.05
+#: Half-width of the interval of a throughput ratio above which nothing is concluded: twice the
+#: tolerance, where sizes that differ by the tolerance cannot be told apart.
+TOO_NOISY_FRACTION = 2.0 * SATURATION_TOLERANCE_FRACTION
+#: Fewest sizes that show a curve.
+LEAST_SIZES = 3
+#: Confidence of the interval, both sides together.
+CONFIDENCE = 0.95
+
+#: The tolerance as a difference of log throughputs, a hair wider so that rounding decides nothing.
+_TOLERANCE = -math.log1p(-SATURATION_TOLERANCE_FRACTION) + 1e-9
+
+
+def find_saturation(
+    paired: PairedSizes | None,
+    law: StepTimeLaw | None,
+    half_saturation: Estimate,
+    *,
+    largest_micro_batch_size: int | None,
+    memory_limited: bool,
+    host_bound: bool,
+) -> Saturation:
+    """Return the saturation batch with its interval, and why the curve ends where it does.
+
+    Nothing is concluded from fewer than three sizes or two sessions, or where the noise is so large
+    that a difference of the tolerance would not show.
+
+    Args:
+        paired: All sizes on one scale; None where no two sessions can be compared.
+        law: The step time's law; None where time does not grow with the batch.
+        half_saturation: The law's a/β with its interval, in samples.
+        largest_micro_batch_size: The largest size that is feasible, timed or not; None where the
+            largest one timed is taken for it.
+        memory_limited: Whether memory, not a cap or the dataset, makes that size the largest.
+        host_bound: Whether the host still limits the largest size.
+
+    Source: derived.
+    """
+    if paired is None or len(paired.sizes) < LEAST_SIZES:
+        return Saturation(batch_size=None, low=None, high=None, status="inconclusive")
+    peak = _find_peak(paired)
+    first_open = _find_first_open(paired)
+    first_sure = _find_first_sure(paired, law, half_saturation, peak)
+    low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
+    high = None if first_sure is None else paired.sizes[first_sure]
+    choice = _find_choice(paired, law, peak)
+    is_retrograde = peak < len(paired.sizes) - 1
+    if _is_too_noisy(paired):
+        return Saturation(batch_size=None, low=low, high=high, status="inconclusive")
+    if host_bound and not is_retrograde:
+        return Saturation(batch_size=None, low=low, high=None, status="host_bound")
+    if choice is None:
+        needed = _predict_needed_size(law)
+        is_out_of_reach = needed is None or needed > (largest_micro_batch_size or 0)
+        return Saturation(
+            batch_size=None,
+            low=low,
+            high=None,
+            status="memory_limited" if memory_limited and is_out_of_reach else "inconclusive",
+            needed_batch_size=needed,
+        )
+    # The point and the interval come from two rules; the point must not lie outside.
+    choice = max(choice, first_open)
+    if first_sure is not None:
+        choice = min(choice, first_sure)
+    return Saturation(
+        batch_size=paired.sizes[choice],
+        low=low,
+        high=high,
+        status="retrograde" if is_retrograde else "saturated",
+    )
+
+
+def _find_peak(paired: PairedSizes) -> int:
+    """Return the index of the fastest size if throughput clearly falls after it, else the last.
+
+    Clearly: the largest size is slower by more than the tolerance, and slower at all with
+    confidence, corrected for having looked at every size. A dip that recovers is a stair, no fall.
+    """
+    last = len(paired.sizes) - 1
+    peak = int(np.argmax(paired.log_throughput))
+    fall = float(paired.log_throughput[peak] - paired.log_throughput[last])
+    error = float(paired.difference_errors[peak, last])
+    quantile = two_sided_t(1.0 - (1.0 - CONFIDENCE) / max(last, 1), paired.degrees_of_freedom)
+    return peak if fall > _TOLERANCE and fall > quantile * error else last
+
+
+def _find_first_open(paired: PairedSizes) -> int:
+    """Return the index of the smallest size that no measured larger one surely beats.
+
+    Sizes are tried from the smallest up, so an error needs a false alarm at the answer itself;
+    the quantile is corrected for the number of larger sizes it is compared with.
+    """
+    last = len(paired.sizes) - 1
+    for index in range(last):
+        larger = slice(index + 1, None)
+        confidence = 1.0 - (1.0 - CONFIDENCE) / (last - index)
+        margins = (
+            two_sided_t(confidence, paired.degrees_of_freedom)
+            * (paired.difference_errors[index, larger])
+        )
+        gains = paired.log_throughput[larger] - paired.log_throughput[index]
+        if not np.any(gains - margins > _TOLERANCE):
+            return index
+    return last
+
+
+def _find_first_sure(
+    paired: PairedSizes, law: StepTimeLaw | None, half_saturation: Estimate, peak: int
+) -> int | None:
+    """Return the index of the smallest size that surely no larger batch beats, None without one."""
+    last = len(paired.sizes) - 1
+    beyond = 0.0 if peak < last else _bound_gain_beyond(law, half_saturation, paired.sizes[-1])
+    quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
+    for index in range(last + 1):
+        larger = slice(index, None)
+        gains = paired.log_throughput[larger] - paired.log_throughput[index]
+        most = gains + quantile * paired.difference_errors[index, larger]
+        if max(float(np.max(most)), float(most[-1]) + beyond) <= _TOLERANCE:
+            return index
+    return None
+
+
+def _find_choice(paired: PairedSizes, law: StepTimeLaw | None, peak: int) -> int | None:
+    """Return the index of the smallest size within the tolerance, noise smoothed, None without one.
+
+    The levels are smoothed upwards, up to the peak where throughput falls after it.
+    """
+    stop = peak + 1
+    levels = smooth_upwards(paired.log_throughput[:stop], paired.sessions[:stop])
+    beyond = 0.0
+    if stop == len(paired.sizes):
+        if law is None:
+            return None
+        beyond = _predict_gain_beyond(law, paired.sizes[-1])
+    within = np.flatnonzero(levels >= levels[-1] + beyond - _TOLERANCE)
+    return int(within[0]) if within.size else None
+
+
+def _predict_gain_beyond(law: StepTimeLaw, largest: int) -> float:
+    """Return by how much, in log throughput, the law still rises beyond the largest size."""
+    peak = find_peak_batch(law)
+    if peak <= largest:
+        return 0.0
+    least = law.per_sample_s + 2.0 * math.sqrt(law.fixed_s * law.curvature)
+    return math.log(evaluate_step_time(law, largest) / (largest * least))
+
+
+def _bound_gain_beyond(law: StepTimeLaw | None, half_saturation: Estimate, largest: int) -> float:
+    """Return the upper end of that rise, infinite where the half-saturation batch has none.
+
+    With curvature the affine bound is used as well: it is the larger one.
+    """
+    if law is None or half_saturation.high is None:
+        return math.inf
+    if find_peak_batch(law) <= largest:
+        return 0.0
+    return math.log1p(max(half_saturation.high, 0.0) / largest)
+
+
+def _is_too_noisy(paired: PairedSizes) -> bool:
+    quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
+    typical = float(np.median(paired.difference_errors[np.triu_indices(len(paired.sizes), 1)]))
+    return quantile * typical > TOO_NOISY_FRACTION
+
+
+def _predict_needed_size(law: StepTimeLaw | None) -> int | None:
+    if law is None:
+        return None
+    return math.ceil(predict_saturation_batch(law, SATURATION_TOLERANCE_FRACTION) - 1e-9)

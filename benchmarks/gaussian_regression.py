@@ -1,0 +1,91 @@
+"""Worlds whose noise scale is known in closed form: linear regression on Gaussian inputs.
+
+x ~ N(0, H), y = w*ᵀx + ξ with Var ξ = σ², loss ½(wᵀx − y)², δ = w − w*, q = δᵀHδ + σ²: the mean
+gradient is Hδ and tr Σ = |Hδ|² + q·tr H, so φ = 1 + q·tr H/|Hδ|²; in a diagonal metric P it is
+1 + q·tr PH/GᵀPG.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One world to estimate in.
+
+    Attributes:
+        name: What is special about it.
+        dimension: Parameters.
+        decay: H has the eigenvalues k^−decay.
+        noise_scale: φ; sets σ².
+        samples_per_noise_scale: n/φ.
+        sizes: Micro-batch sizes, repeated until n is reached.
+        heavy_tails: ξ is Student t with 5 degrees of freedom instead of normal.
+        sum_loss: Gradients are of a sum over the micro-batch, divided by b_k afterwards.
+        power: The metric is H^power; 0 is Euclidean.
+        dataset_size: Draw without replacement from so many samples; None is endless data.
+        enough: Look after 1, 2, 4, ... rounds of one micro-batch in each group, and stop at so many
+            times the noise scale seen so far, as the worker does; None draws all n.
+        effort: Multiplies the number of seeds, where few samples make the bias hard to see.
+    """
+
+    name: str
+    dimension: int = 30
+    decay: float = 1.0
+    noise_scale: float = 200.0
+    samples_per_noise_scale: float = 4.0
+    sizes: tuple[int, ...] = (16,)
+    heavy_tails: bool = False
+    sum_loss: bool = False
+    power: float = 0.0
+    dataset_size: int | None = None
+    enough: float | None = None
+    effort: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The closed form behind a setting."""
+
+    spectrum: Floats
+    offset: Floats
+    noise_std: float
+    gradient_sqnorm: float
+    cov_trace: float
+
+
+def make_world(setting: Setting) -> World:
+    """Return the world of a setting, the same for every seed."""
+    spectrum = np.arange(1, setting.dimension + 1, dtype=np.float64) ** -setting.decay
+    offset = np.random.default_rng(7).standard_normal(setting.dimension)
+    metric = spectrum**setting.power
+    sqnorm = float(metric @ (spectrum * offset) ** 2)
+    # φ = 1 + q·tr(PH)/GᵀPG fixes q = δᵀHδ + σ², which fixes σ².
+    residual_variance = (setting.noise_scale - 1.0) * sqnorm / float(metric @ spectrum)
+    noise_variance = residual_variance - float(spectrum @ offset**2)
+    if noise_variance <= 0.0:
+        raise ValueError(f"{setting.name}: no noise variance gives this noise scale")
+    return World(
+        spectrum=spectrum,
+        offset=offset,
+        noise_std=math.sqrt(noise_variance),
+        gradient_sqnorm=sqnorm,
+        cov_trace=sqnorm * setting.noise_scale,
+    )
+
+
+def draw_gradients(setting: Setting, world: World, count: int, seed: int) -> Floats:
+    """Return `count` per-sample gradients, in the metric of the setting."""
+    generator = np.random.default_rng(seed)
+    inputs = generator.standard_normal((count, setting.dimension)) * np.sqrt(world.spectrum)
+    noise = generator.standard_normal(count)
+    if setting.heavy_tails:
+        noise = generator.standard_t(5, count) * math.sqrt(3.0 / 5.0)
+    residuals = inputs @ world.offset - world.noise_std * noise
+    gradients: Floats = inputs * residuals[:, None] * world.spectrum ** (setting.power / 2.0)
+    return gradients
