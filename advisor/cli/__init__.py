@@ -1,0 +1,67 @@
+"""The command line: flags to a spec, results to stdout, errors to stderr and an exit code."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from advisor import __version__
+from advisor.cli import doctor, init, probe, report, schema
+from advisor.cli.failures import reporting_failures
+
+#: Plain help text: rich's panels would double the time that the help takes.
+app = typer.Typer(
+    name="bsadvisor",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("probe")(probe.probe)
+app.command("report")(report.report)
+app.command("schema")(schema.schema)
+app.command("init")(init.init)
+app.command("doctor")(doctor.doctor)
+
+
+def _write_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bsadvisor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+@reporting_failures
+def bsadvisor(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option(
+            "--version", callback=_write_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Which batch size, and with it which learning rate, to train with on this GPU."""
+    from advisor.cli.configuration import read_defaults
+
+    context.default_map = read_defaults(Path.cwd(), _parameters(context))
+
+
+def _parameters(context: typer.Context) -> dict[str, dict[str, str]]:
+    """Return, for each command, its parameters by the keys that a project file may use."""
+    commands = getattr(context.command, "commands", {})
+    return {
+        name: {_key(parameter.opts): parameter.name for parameter in command.params}
+        for name, command in commands.items()
+    }
+
+
+def _key(names: list[str]) -> str:
+    return max(names, key=len).lstrip("-").replace("-", "_")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    app(prog_name="bsadvisor")

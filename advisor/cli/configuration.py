@@ -1,0 +1,78 @@
+"""`[tool.bsadvisor]` of the nearest pyproject.toml, as defaults below flags and environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from advisor.errors import UsageError
+
+#: Parameters that belong to one call, so a project file cannot fix them.
+PER_CALL = frozenset({"model", "run", "path", "force", "help", "version"})
+
+
+def read_defaults(
+    start: Path, parameters: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, object]]:
+    """Return the defaults of each command from the nearest pyproject.toml, `start` upwards.
+
+    Args:
+        start: The folder to start from; every parent is looked at until a pyproject.toml is found.
+        parameters: For each command, its parameter names by the keys that the file may use.
+
+    Raises:
+        UsageError: The file is not valid TOML, or a key is not an option of any command.
+    """
+    path = _nearest_project_file(start)
+    table = _table(path) if path is not None else {}
+    if path is None or not table:
+        return {}
+    known = {key for keys in parameters.values() for key in keys} - PER_CALL
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(
+            f"{path}: [tool.bsadvisor] has no option {', '.join(unknown)}",
+            next_step=f"Known options: {', '.join(sorted(known)).replace('_', '-')}.",
+        )
+    typed = {key: _as_typed(path, key, value) for key, value in values.items()}
+    return {
+        command: {name: typed[key] for key, name in keys.items() if key in typed}
+        for command, keys in parameters.items()
+    }
+
+
+def _nearest_project_file(start: Path) -> Path | None:
+    candidates = (folder / "pyproject.toml" for folder in (start, *start.parents))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    import tomllib  # 5 ms that a folder without a project file need not pay
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}", next_step="Mend the file.") from error
+    tools = document.get("tool", {})
+    table = tools.get("bsadvisor", {}) if isinstance(tools, dict) else {}
+    if not isinstance(table, dict):
+        raise UsageError(
+            f"{path}: tool.bsadvisor is not a table", next_step="Write [tool.bsadvisor]."
+        )
+    return table
+
+
+def _as_typed(path: Path, key: str, value: object) -> object:
+    """Return `value` as the command line would carry it, so that one parser reads both."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    if key == "set" and isinstance(value, dict):
+        return [f"{name}={setting}" for name, setting in value.items()]
+    if key == "set" and isinstance(value, list):
+        return [str(pair) for pair in value]
+    raise UsageError(
+        f"{path}: [tool.bsadvisor] {key} is a {type(value).__name__}, which no option takes",
+        next_step="Write text, a number, true or false.",
+    )

@@ -1,0 +1,68 @@
+"""Every failure as one short paragraph on stderr and an exit code."""
+
+import functools
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from advisor.errors import AdvisorError, InternalError
+
+#: What a shell expects of a program that Ctrl-C ended: 128 + SIGINT.
+EXIT_INTERRUPTED = 130
+
+_P = ParamSpec("_P")
+
+
+def reporting_failures(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Return `command` with its failures told to the reader and turned into exit codes."""
+
+    @functools.wraps(command)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except AdvisorError as error:
+            write_failure(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+        except BrokenPipeError:
+            raise  # the reader of stdout has gone; click ends quietly
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in {"typer", "click"}:
+                raise  # usage errors and exits, which typer reports itself
+            write_fault(error, verbose=bool(kwargs.get("verbose")))
+            raise typer.Exit(InternalError.exit_code) from error
+
+    return guarded
+
+
+def write_failure(error: AdvisorError) -> None:
+    """Write the user's own traceback, if any, then what happened and what to do."""
+    if error.traceback:
+        typer.echo(error.traceback.rstrip("\n") + "\n", err=True)
+    typer.echo(f"bsadvisor: {_sentence(error.message)}", err=True)
+    if error.next_step:
+        typer.echo(_sentence(error.next_step), err=True)
+
+
+def write_fault(error: Exception, *, verbose: bool) -> None:
+    """Write that this program failed; its traceback only where `verbose` asks for it."""
+    if verbose:
+        typer.echo("".join(traceback.format_exception(error)), err=True)
+    message = f"{type(error).__name__}: {error}".splitlines()[0]
+    typer.echo(f"bsadvisor: a fault in bsadvisor itself: {_sentence(message)}", err=True)
+    hint = "" if verbose else " with what -v prints"
+    typer.echo(f"Please report it{hint}, and the command: {_command_line()}", err=True)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?", ":")) or "\n" in text else f"{text}."
+
+
+def _command_line() -> str:
+    return shlex.join(["bsadvisor", *sys.argv[1:]])

@@ -1,0 +1,89 @@
+"""`bsadvisor probe MODEL`: measure, then answer."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from advisor.cli import options
+from advisor.cli.failures import reporting_failures
+from advisor.cli.quantities import parse_settings
+from advisor.cli.results import Results
+from advisor.errors import InconclusiveError
+
+if TYPE_CHECKING:
+    from advisor.record import RunRecord
+    from advisor.spec import ProbeSpec
+
+
+@reporting_failures
+def probe(
+    model: options.Model,
+    *,
+    device: options.Device = "auto",
+    memory_limit: options.MemoryLimit = None,
+    headroom: options.Headroom = None,
+    precision: options.Precision = "fp32",
+    compile_model: options.Compile = False,
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    seed: options.Seed = 0,
+    settings: options.Settings = None,
+    base_batch_size: options.BaseBatchSize = None,
+    max_batch: options.MaxBatch = None,
+    batch_multiple: options.BatchMultiple = 1,
+    noise_steps: options.NoiseSteps = None,
+    json_path: options.JsonFile = None,
+    html_path: options.HtmlFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
+) -> None:
+    """Measure, then recommend a batch size and learning rate.
+
+    Memory, throughput and gradient noise are measured on this device with your own model and data.
+    """
+    pairs = parse_settings(settings or [])
+    results = Results(json_path=json_path, html_path=html_path, quiet=quiet)
+
+    from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+
+    spec = ProbeSpec(
+        workload=WorkloadSpec(
+            target=model,
+            settings=pairs,
+            device=device,
+            precision=precision,
+            compile=compile_model,
+            seed=seed,
+            base_batch_size=base_batch_size,
+        ),
+        limits=Limits(
+            memory_limit_bytes=memory_limit,
+            headroom_bytes=headroom,
+            max_micro_batch_size=max_batch,
+            batch_multiple=batch_multiple,
+            budget_s=budget,
+            noise_steps=noise_steps,
+        ),
+    )
+    _run(spec, results, quiet=quiet)
+    if not results.write():
+        raise typer.Exit(InconclusiveError.exit_code)
+
+
+def _run(spec: "ProbeSpec", results: Results, *, quiet: bool) -> None:
+    """Run the probe; whatever ends it early, print what was measured before."""
+    from advisor.cli.progress_display import open_progress
+    from advisor.session import run_probe
+
+    try:
+        with open_progress(quiet=quiet) as progress:
+            results.save(run_probe(spec, argv=sys.argv, progress=progress, save=results.save))
+    except (KeyboardInterrupt, InconclusiveError):
+        _write_partial(results)
+        raise
+
+
+def _write_partial(results: Results) -> None:
+    record: RunRecord | None = results.record
+    if record is not None and (record.probes or record.noise_batches):
+        results.write()

@@ -1,0 +1,90 @@
+"""Sizes, durations and settings as people type them, turned into bytes, seconds and pairs."""
+
+import math
+import re
+
+import typer
+
+#: Bytes of each unit of size; KiB counts in 1024s and KB in 1000s, as their names say.
+BYTES_PER_UNIT = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+#: Seconds of each unit of time.
+SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that `text` stands for: `10GiB`, `512 MB` or plain bytes.
+
+    Raises:
+        typer.BadParameter: It is not a size.
+    """
+    size = _parse(text, BYTES_PER_UNIT)
+    if size is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a size; write bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB "
+            "or TB, such as 10GiB"
+        )
+    return round(size)
+
+
+def parse_memory_limit(text: str) -> int:
+    """Return the bytes of a limit, which must be above zero.
+
+    Raises:
+        typer.BadParameter: It is not a size, or is zero.
+    """
+    size_bytes = parse_size(text)
+    if size_bytes == 0:
+        raise typer.BadParameter("a memory limit of zero leaves nothing to train in")
+    return size_bytes
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that `text` stands for: `90`, `90s`, `2m` or `1h`.
+
+    Raises:
+        typer.BadParameter: It is not a duration above zero.
+    """
+    duration_s = _parse(text, SECONDS_PER_UNIT)
+    if not duration_s:
+        raise typer.BadParameter(
+            f"{text!r} is not a duration above zero; write seconds, or a number with s, m or h, "
+            "such as 120s or 2m"
+        )
+    return duration_s
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """Return `k=v` pairs as a mapping; the last of equal names wins.
+
+    Raises:
+        typer.BadParameter: A pair has no name or no equals sign.
+    """
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise typer.BadParameter(f"{pair!r} is not of the form name=value", param_hint="--set")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _parse(text: str, units: dict[str, int] | dict[str, float]) -> float | None:
+    matched = _QUANTITY.fullmatch(str(text))  # typer hands over defaults as they are
+    if matched is None or matched[2].lower() not in units:
+        return None
+    value = float(matched[1]) * units[matched[2].lower()]
+    return value if math.isfinite(value) else None

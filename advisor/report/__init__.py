@@ -1,0 +1,1 @@
+"""Results for people: the only place that rounds and that uses people's units."""

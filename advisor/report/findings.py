@@ -1,0 +1,127 @@
+"""One paragraph for each finding; a figure that was not measured is said to be missing, and why."""
+
+from advisor.conclusions import (
+    Derived,
+    MemoryConclusion,
+    NoiseConclusion,
+    Saturation,
+    SaturationStatus,
+    ThroughputConclusion,
+)
+from advisor.record import RunRecord
+from advisor.report.advice import render_advice
+from advisor.report.headline import why_missing
+from advisor.report.units import (
+    NOT_MEASURED,
+    count_of,
+    format_bytes,
+    format_count,
+    format_interval,
+    format_number,
+    format_range,
+)
+
+_MEMORY_ENDS = {
+    "memory": "memory ends the search",
+    "dataset": "the dataset has no more samples",
+    "cap": "the largest size allowed ends the search",
+    "budget": "the time budget ended the search",
+}
+
+_SATURATION: dict[SaturationStatus, str] = {
+    "saturated": "",
+    "memory_limited": "not reached: memory ends first",
+    "host_bound": "the host, not the device, limits throughput",
+    "retrograde": "the largest batches are slower than smaller ones",
+    "inconclusive": "inconclusive: the measured sizes do not tell where it lies",
+}
+
+
+def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]]:
+    """Return (label, paragraph) for each part of the run, missing parts included."""
+    missing = f"{NOT_MEASURED}: {why_missing(record)}"
+    memory, throughput, noise = derived.memory, derived.throughput, derived.noise
+    rows = [
+        ("Memory", missing if memory is None else describe_memory(memory)),
+        ("Saturation", missing if throughput is None else describe_throughput(throughput)),
+        ("Noise scale", missing if noise is None else describe_noise(noise)),
+    ]
+    if derived.recommendation is not None:
+        rows += render_advice(record, derived.recommendation)
+    return rows
+
+
+def describe_memory(memory: MemoryConclusion) -> str:
+    """Return the largest micro-batch, what ends it, and the law behind it."""
+    if memory.max_micro_batch_size is None:
+        largest = "no micro-batch was seen to fit"
+    else:
+        verified = "verified" if memory.verified else "not verified as the largest"
+        largest = f"largest micro-batch {format_count(memory.max_micro_batch_size)}, {verified}"
+    parts = [largest, _MEMORY_ENDS[memory.limited_by]]
+    if memory.smallest_failed is not None:
+        parts.append(f"{format_count(memory.smallest_failed)} did not fit")
+    if memory.capacity_bytes is not None:
+        headroom = format_bytes(memory.headroom_bytes)
+        parts.append(f"limit {format_bytes(memory.capacity_bytes)} after {headroom} headroom")
+    if memory.fixed_bytes is not None and memory.bytes_per_sample is not None:
+        slope = format_bytes(memory.bytes_per_sample)
+        parts.append(f"about {format_bytes(memory.fixed_bytes)} + {slope} per sample")
+    parts.append(f"{count_of(memory.probes, 'probe')}, {memory.ooms} out of memory")
+    return "; ".join(parts)
+
+
+def describe_throughput(throughput: ThroughputConclusion) -> str:
+    """Return where larger batches stop being faster, and how well sessions agree."""
+    parts = [describe_saturation(throughput.saturation)]
+    half = throughput.half_saturation_batch_size
+    if half.point is not None or half.low is not None:
+        parts.append(f"half of the limit's speed at batch {format_interval(half)}")
+    if throughput.session_spread_fraction is not None:
+        spread = format_number(100 * throughput.session_spread_fraction)
+        parts.append(f"sessions agree within ± {spread} %")
+    return "; ".join(parts)
+
+
+def describe_saturation(saturation: Saturation) -> str:
+    """Return where the throughput curve flattens, with its interval, or why it is unknown."""
+    size, needed = saturation.batch_size, saturation.needed_batch_size
+    near = format_range(saturation.low, saturation.high)
+    level = ""
+    if size is not None:
+        interval = "" if near == NOT_MEASURED else f" ({near})"
+        level = f"from batch {format_count(size)}{interval} on, larger ones are at most 5 % faster"
+    need = "" if needed is None else f"the fitted law puts it at about {format_count(needed)}"
+    lead = _SATURATION[saturation.status]
+    return "; ".join(part for part in (lead, level, need) if part)
+
+
+def describe_noise(noise: NoiseConclusion) -> str:
+    """Return the noise scale with its interval, the one that the advice follows first."""
+    reason = f"; {noise.reason}" if noise.reason else ""
+    decisive = noise.decisive
+    if noise.status == "not_estimated" or decisive is None:
+        return f"not estimated: {noise.reason or 'no reason was recorded'}"
+    confidence = f"{100 * decisive.confidence:.0f} %"
+    if noise.status == "lower_bound" and decisive.high is None:
+        figure = f"{format_interval(decisive)} samples ({confidence}); its upper end is unknown"
+    else:
+        figure = f"{format_interval(decisive)} samples, {confidence} interval"
+    if noise.preconditioned_noise_scale is not None:
+        plain = format_interval(noise.noise_scale)
+        figure += f", in the optimizer's own metric; plain gradients: {plain}"
+    return figure + _describe_trajectory(noise) + reason
+
+
+def _describe_trajectory(noise: NoiseConclusion) -> str:
+    """Return how the noise scale moved between the first and the last point."""
+    if len(noise.points) < 2:
+        return ""
+    ends = []
+    for point in (noise.points[0], noise.points[-1]):
+        scale = point.noise_scale
+        if noise.preconditioned_noise_scale is not None:
+            scale = point.preconditioned_noise_scale or scale
+        figure = format_number(scale.point) if scale.point is not None else format_interval(scale)
+        ends.append(f"{figure} at step {format_count(point.at_step)}")
+    return f"; averaged over {len(noise.points)} points, from {' to '.join(ends)}"

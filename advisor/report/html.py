@@ -1,0 +1,125 @@
+"""The report as one HTML file that needs nothing beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from advisor.conclusions import Derived, NoisePoint
+from advisor.record import RunRecord
+from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_chart
+from advisor.report.findings import render_findings
+from advisor.report.headline import render_headline, render_limit, why_missing
+from advisor.report.terminal import render_sources
+from advisor.statistics import Estimate
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_html(path: Path, record: RunRecord, derived: Derived) -> None:
+    """Write the report to `path`."""
+    path.write_text(render_html(record, derived), encoding="utf-8")
+
+
+def render_html(record: RunRecord, derived: Derived) -> str:
+    """Return the report as one HTML document with its charts drawn in it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    advice = derived.recommendation
+    return environment.get_template("report.html.j2").render(
+        headline=render_headline(record, derived),
+        limit=None if advice is None else render_limit(advice.limiting_factor),
+        incomplete=None if record.complete else why_missing(record),
+        charts=render_charts(derived),
+        findings=render_findings(record, derived),
+        reasons=() if advice is None else advice.reasons,
+        warnings=() if advice is None else advice.warnings,
+        snippet="" if advice is None else advice.snippet,
+        sources=render_sources(record),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def render_charts(derived: Derived) -> tuple[Chart, ...]:
+    """Return the charts that the run has data for."""
+    advice = derived.recommendation
+    points = derived.throughput.points if derived.throughput is not None else ()
+    candidates = advice.candidates if advice is not None else ()
+    throughput = tuple(
+        _datum(point.micro_batch_size, point.samples_per_s.point, point.samples_per_s)
+        for point in points
+        if point.samples_per_s.point is not None
+    )
+    memory = tuple(
+        Datum(x=point.micro_batch_size, y=point.peak_bytes / 2**20)
+        for point in points
+        if point.peak_bytes is not None
+    )
+    time = tuple(
+        Datum(x=one.global_batch_size, y=one.relative_time)
+        for one in sorted(candidates, key=lambda one: one.global_batch_size)
+        if one.relative_time is not None
+    )
+    micro = None if advice is None else advice.micro_batch_size
+    whole = None if advice is None else advice.global_batch_size
+    size = "micro-batch, samples"
+    charts = (
+        render_chart(
+            title="Throughput",
+            x_label=size,
+            y_label="samples/s",
+            series=(Series(label="measured, with its interval", data=throughput),),
+            marked=micro,
+        ),
+        render_chart(
+            title="Predicted time to train",
+            x_label="global batch, samples",
+            y_label="over the best",
+            series=(Series(label="predicted", data=time),),
+            marked=whole,
+        ),
+        render_chart(
+            title="Memory",
+            x_label=size,
+            y_label="MiB",
+            series=(Series(label="measured peak", data=memory),),
+            marked=micro,
+        ),
+        render_chart(
+            title="Noise scale along training",
+            x_label="optimizer step",
+            y_label="samples",
+            series=_noise_series(derived),
+            log_x=False,
+            log_y=True,
+        ),
+    )
+    return tuple(chart for chart in charts if chart is not None)
+
+
+def _noise_series(derived: Derived) -> tuple[Series, ...]:
+    points = derived.noise.points if derived.noise is not None else ()
+    plain = [(point, point.noise_scale) for point in points]
+    own = [(point, point.preconditioned_noise_scale) for point in points]
+    return (
+        Series(label="plain gradients", data=_noise_data(plain)),
+        Series(label="in the optimizer's metric", data=_noise_data(own)),
+    )
+
+
+def _noise_data(pairs: Sequence[tuple[NoisePoint, Estimate | None]]) -> tuple[Datum, ...]:
+    return tuple(
+        _datum(point.at_step, scale.point, scale)
+        for point, scale in pairs
+        if scale is not None and scale.point is not None and scale.point > 0
+    )
+
+
+def _datum(x: float, y: float, estimate: Estimate) -> Datum:
+    return Datum(x=x, y=y, low=estimate.low, high=estimate.high)

@@ -1,0 +1,112 @@
+"""The report on a terminal: the answer first, then what it rests on."""
+
+from rich.console import Console, ConsoleRenderable, Group
+from rich.table import Table
+from rich.text import Text
+
+from advisor.conclusions import Derived, Recommendation
+from advisor.measurements import WorkloadFacts
+from advisor.record import RunRecord
+from advisor.report.encoding import write_encodable
+from advisor.report.findings import render_findings
+from advisor.report.headline import render_headline, render_limit, why_missing
+from advisor.report.tables import choose_rows, render_batch_table, render_legend
+from advisor.report.units import count_of, format_bytes, format_duration
+
+#: Columns of the labels, wide enough for "Learning rate".
+LABEL_WIDTH = 13
+
+
+def write_report(
+    console: Console, record: RunRecord, derived: Derived, *, headline_only: bool = False
+) -> None:
+    """Print the report, or its headline alone, in characters that the console can show."""
+    headline = Text(render_headline(record, derived), style="bold")
+    write_encodable(console, headline if headline_only else render_report(record, derived))
+
+
+def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
+    """Return the whole report: headline, table, findings, reasons, warnings, snippet, sources."""
+    parts: list[ConsoleRenderable] = [Text(render_headline(record, derived), style="bold")]
+    advice = derived.recommendation
+    if advice is not None:
+        parts.append(Text(f"Limited by {render_limit(advice.limiting_factor)}."))
+    if advice is not None and not record.complete:
+        parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
+    parts += _render_batches(record, derived)
+    parts += [Text(), _render_rows(render_findings(record, derived))]
+    if advice is not None:
+        parts += _render_advice_text(advice)
+    parts += [Text(), _render_rows(render_sources(record))]
+    return Group(*parts)
+
+
+def _render_batches(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
+    workload = record.workload
+    rows = choose_rows(
+        derived, base_batch_size=workload.base_batch_size if workload is not None else None
+    )
+    if not rows:
+        return []
+    unit = workload.sample_unit if workload is not None else "sample"
+    table = render_batch_table(rows, sample_unit=unit)
+    return [Text(), table, Text(render_legend(rows), style="dim")]
+
+
+def _render_advice_text(advice: Recommendation) -> list[ConsoleRenderable]:
+    parts: list[ConsoleRenderable] = []
+    for title, lines in (("Why", advice.reasons), ("Warnings", advice.warnings)):
+        if lines:
+            parts += [Text(), Text(title, style="bold"), _render_list(lines)]
+    if advice.snippet:
+        code = Text(advice.snippet.rstrip("\n"), no_wrap=True, overflow="ignore")
+        parts += [Text(), Text("To paste", style="bold"), code]
+    return parts
+
+
+def render_sources(record: RunRecord) -> list[tuple[str, str]]:
+    """Return how the model file was understood, and on what machine."""
+    rows = [] if record.workload is None else _render_workload(record.workload)
+    if record.environment is not None:
+        device = record.environment.device
+        machine = f"{device.name}, {format_bytes(device.memory_bytes)}; "
+        machine += f"torch {record.environment.torch}, {record.command.precision}"
+        machine += ", compiled" if record.command.compile else ""
+        rows.append(("Machine", machine))
+    run = count_of(len(record.probes), "probe")
+    if record.elapsed_s is not None:
+        run += f" in {format_duration(record.elapsed_s)}"
+    run += f"; {record.created_at}; bsadvisor {record.tool_version}"
+    return [*rows, ("Run", run)]
+
+
+def _render_workload(workload: WorkloadFacts) -> list[tuple[str, str]]:
+    count = workload.parameter_count
+    size = "" if count is None else f", {count:,} parameters"
+    return [
+        ("Model", f"{workload.model_name}{size}; {workload.how_model}"),
+        ("Loss", workload.how_loss),
+        ("Optimizer", workload.how_optimizer),
+        ("Batch", workload.how_batch),
+        *(("Note", note) for note in workload.notes),
+    ]
+
+
+def _render_rows(rows: list[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=LABEL_WIDTH, no_wrap=True)
+    grid.add_column(overflow="fold")
+    previous = None
+    for label, text in rows:
+        grid.add_row(Text("" if label == previous else label, style="bold"), Text(text))
+        previous = label
+    return grid
+
+
+def _render_list(lines: tuple[str, ...]) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=1)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row("-", Text(line))
+    return grid

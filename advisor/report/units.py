@@ -1,0 +1,114 @@
+"""Numbers for people: three significant digits, MiB and GiB, times, intervals."""
+
+import math
+
+from advisor.statistics import Estimate
+
+NOT_MEASURED = "not measured"
+
+#: Significant digits that people compare by; the JSON document keeps all of them.
+SIGNIFICANT_DIGITS = 3
+
+_SIZE_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_SHORT_TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+
+
+def format_number(value: float) -> str:
+    """Return `value` with three significant digits: `1.41`, `12,300`, `0.420`, `1.5e-06`."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -5 < exponent < 9:
+        return f"{value:.{SIGNIFICANT_DIGITS}g}"
+    rounded = round(value, SIGNIFICANT_DIGITS - 1 - exponent)
+    # Rounding may carry into the next decade: 9.996 is 10.0, not 10.00.
+    decimals = max(0, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"
+
+
+def format_rate(value: float) -> str:
+    """Return a learning rate with three significant digits and no trailing zeros."""
+    text = format_number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def format_count(value: int) -> str:
+    """Return a whole number exactly, with thousands apart."""
+    return f"{value:,}"
+
+
+def format_bytes(value: float) -> str:
+    """Return a size in GiB, MiB, KiB or bytes."""
+    for unit, factor in _SIZE_UNITS:
+        if abs(value) >= factor:
+            return f"{format_number(value / factor)} {unit}"
+    return f"{value:.0f} B"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time: `1.24 ms`, `12.3 s`, `2 min 5 s`, `1 h 3 min`."""
+    if seconds >= 3600:
+        minutes = round(seconds / 60)
+        return f"{minutes // 60} h {minutes % 60} min"
+    if seconds >= 60:
+        whole = round(seconds)
+        return f"{whole // 60} min {whole % 60} s"
+    for unit, factor in _SHORT_TIME_UNITS:
+        if seconds >= factor:
+            return f"{format_number(seconds / factor)} {unit}"
+    return f"{format_number(seconds * 1e6)} µs"
+
+
+def format_spread(estimate: Estimate | None) -> str:
+    """Return `12,300 ± 150`, the wider side of the interval; without one, the point alone."""
+    if estimate is None or estimate.point is None:
+        return _format_open(estimate)
+    point = format_number(estimate.point)
+    if estimate.low is None or estimate.high is None:
+        return f"{point} (no interval)"
+    half_width = max(estimate.high - estimate.point, estimate.point - estimate.low)
+    # No more decimals than the point shows: they would promise what the point does not hold.
+    decimals = len(point.partition(".")[2])
+    return f"{point} ± {_format_half_width(half_width, decimals)}"
+
+
+def format_interval(estimate: Estimate | None) -> str:
+    """Return `57 (31 to 120)`; an unknown upper end makes it `≥ 31`."""
+    if estimate is None or estimate.point is None or estimate.high is None:
+        return _format_open(estimate)
+    low = "?" if estimate.low is None else format_number(estimate.low)
+    return f"{format_number(estimate.point)} ({low} to {format_number(estimate.high)})"
+
+
+def format_range(low: int | None, high: int | None) -> str:
+    """Return `64 to 256`, `≥ 64`, `≤ 256` or `not measured`."""
+    if low is None and high is None:
+        return NOT_MEASURED
+    if high is None:
+        return f"≥ {format_count(low or 0)}"
+    if low is None:
+        return f"≤ {format_count(high)}"
+    return f"{format_count(low)} to {format_count(high)}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return `1 probe`, `2 probes`."""
+    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def _format_open(estimate: Estimate | None) -> str:
+    """Return what is known of an estimate that lacks its point or its upper end."""
+    if estimate is not None and estimate.low is not None:
+        return f"≥ {format_number(estimate.low)}"
+    if estimate is not None and estimate.point is not None:
+        return f"{format_number(estimate.point)} (no interval)"
+    return NOT_MEASURED
+
+
+def _format_half_width(value: float, decimals: int) -> str:
+    """Return `value` with `decimals` places, but never rounded away to zero."""
+    if 0 < value < 0.5 * 10**-decimals:
+        return f"{value:.1g}"
+    return format_number(value) if value >= 100 else f"{value:.{decimals}f}"

@@ -1,0 +1,359 @@
+import ast
+import json
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from advisor.cli import app, options
+from advisor.cli.failures import write_failure
+from advisor.errors import DeviceError, InconclusiveError, WorkloadError
+from advisor.record import read_record, write_document
+from advisor.spec import Precision
+from tests.unit.report.sample_run import build_derived, build_environment, build_record, without
+
+ROOT = Path(__file__).parents[3]
+PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
+    import os
+
+    for name in [name for name in os.environ if PERSONAL.match(name)]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """A session that measures nothing: it returns a run built by hand, or fails as told."""
+    fake = types.ModuleType("advisor.session")
+    fake.spec, fake.error, fake.record, fake.saved = None, None, build_record(), ()
+
+    def run_probe(spec, *, argv, progress, save):
+        fake.spec = spec
+        progress.stage("memory", left_s=10.0)
+        for record in fake.saved:
+            save(record)
+        if fake.error is not None:
+            raise fake.error
+        return fake.record
+
+    fake.run_probe = run_probe
+    fake.run_doctor = lambda device: build_environment()
+    recommend = types.ModuleType("advisor.recommend")
+    fake.derived = build_derived()
+    recommend.derive = lambda record: fake.derived
+    monkeypatch.setitem(sys.modules, "advisor.session", fake)
+    monkeypatch.setitem(sys.modules, "advisor.recommend", recommend)
+    return fake
+
+
+def run(*arguments, **environment):
+    return CliRunner().invoke(app, [str(one) for one in arguments], env=environment)
+
+
+def commands():
+    return typer.main.get_command(app).commands
+
+
+def test_help_imports_neither_torch_nor_numpy():
+    code = (
+        "import sys\nfrom advisor.cli import main\nsys.argv = ['bsadvisor', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print({'torch', 'numpy', 'scipy', 'msgspec', 'jinja2'} & set(sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "set()"
+
+
+def test_every_command_and_option_has_a_help_text():
+    assert set(commands()) >= {"probe", "report", "schema", "init", "doctor"}
+    for command in commands().values():
+        assert command.help
+        assert all(parameter.help for parameter in command.params)
+
+
+def test_every_option_has_the_environment_variable_of_its_name():
+    for command in commands().values():
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                name = max(parameter.opts, key=len).lstrip("-").replace("-", "_").upper()
+                assert parameter.envvar == f"BSADVISOR_{name}"
+
+
+def test_every_command_and_option_is_in_the_readme():
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("README.md is not there")
+    text = readme.read_text(encoding="utf-8")
+    for name, command in commands().items():
+        assert f"bsadvisor {name}" in text
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert max(parameter.opts, key=len) in text
+
+
+def test_precisions_are_those_of_the_spec():
+    assert get_args(options.PrecisionName) == get_args(Precision)
+
+
+def test_version_is_printed():
+    assert run("--version").stdout.startswith("bsadvisor ")
+
+
+def test_probe_hands_every_option_to_the_session(session):
+    result = run(
+        *[
+            "probe",
+            "model.py",
+            "--device",
+            "cpu",
+            "--memory-limit",
+            "10GiB",
+            "--headroom",
+            "512MiB",
+        ],
+        *["--precision", "bf16", "--compile", "--budget", "2m", "--seed", "7", "--set", "a=1"],
+        *["--set", "b=2", "--base-batch-size", "32", "--max-batch", "512", "--batch-multiple", "8"],
+        *["--noise-steps", "40"],
+    )
+    assert result.exit_code == 0, result.output
+    workload, limits = session.spec.workload, session.spec.limits
+    assert msgspec.to_builtins(workload) == {
+        "target": "model.py",
+        "settings": {"a": "1", "b": "2"},
+        "device": "cpu",
+        "precision": "bf16",
+        "compile": True,
+        "seed": 7,
+        "base_batch_size": 32,
+    }
+    assert msgspec.to_builtins(limits) == {
+        "memory_limit_bytes": 10 * 2**30,
+        "headroom_bytes": 512 * 2**20,
+        "max_micro_batch_size": 512,
+        "batch_multiple": 8,
+        "budget_s": 120.0,
+        "noise_steps": 40,
+    }
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(session, empty_folder):
+    (empty_folder / "pyproject.toml").write_text(
+        '[tool.bsadvisor]\nbudget = "1h"\nseed = 1\nmemory-limit = "1GiB"\nset = {a = 1}\n'
+    )
+    variables = {"BSADVISOR_SEED": "2", "BSADVISOR_MEMORY_LIMIT": "2GiB"}
+    run("probe", "m.py", "--memory-limit", "3GiB", **variables)
+    assert session.spec.limits.budget_s == 3600
+    assert session.spec.workload.seed == 2
+    assert session.spec.limits.memory_limit_bytes == 3 * 2**30
+    assert session.spec.workload.settings == {"a": "1"}
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(session):
+    result = run("probe", "model.py")
+    assert result.stdout.startswith(
+        "Train with batch 192 (micro-batch 192 × 1), learning rate 1.41"
+    )
+    assert result.stderr.startswith("[  0 s] memory")
+
+
+def test_quiet_prints_the_headline_alone(session):
+    result = run("probe", "model.py", "--quiet")
+    assert result.stdout == "Train with batch 192 (micro-batch 192 × 1), learning rate 1.41\n"
+    assert result.stderr == ""
+
+
+def test_json_to_stdout_is_one_document_and_nothing_else(session):
+    result = run("probe", "model.py", "--json", "-")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["derived"]["recommendation"]["global_batch_size"] == 192
+
+
+def test_the_json_file_is_written_after_each_result(session, empty_folder):
+    path, seen = empty_folder / "run.json", []
+    session.saved = (build_record(complete=False),)
+    real = session.run_probe
+
+    def run_probe(spec, *, argv, progress, save):
+        def watched(record):
+            save(record)
+            seen.append(read_record(path).complete)
+
+        return real(spec, argv=argv, progress=progress, save=watched)
+
+    session.run_probe = run_probe
+    assert run("probe", "model.py", "--json", path).exit_code == 0
+    assert seen == [False]
+    assert read_record(path) == build_record()
+
+
+def test_an_interrupt_prints_and_keeps_what_was_measured(session, empty_folder):
+    path = empty_folder / "run.json"
+    session.saved, session.error = (build_record(complete=False),), KeyboardInterrupt()
+    session.derived = without(build_derived(), recommendation=None)
+    result = run("probe", "model.py", "--json", path)
+    assert result.exit_code == 130
+    assert result.stdout.startswith("No batch size recommended")
+    assert not read_record(path).complete
+
+
+def test_an_interrupt_still_gives_json_readers_one_document(session):
+    session.saved, session.error = (build_record(complete=False),), KeyboardInterrupt()
+    result = run("probe", "model.py", "--json", "-")
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["complete"] is False
+
+
+def test_an_interrupt_before_the_first_result_prints_no_report(session):
+    session.error = KeyboardInterrupt()
+    result = run("probe", "model.py")
+    assert (result.exit_code, result.stdout) == (130, "")
+
+
+def test_a_run_without_a_recommendation_exits_3(session):
+    session.derived = without(build_derived(), recommendation=None)
+    result = run("probe", "model.py")
+    assert result.exit_code == 3
+    assert "640" in result.stdout
+
+
+def test_an_inconclusive_run_prints_what_was_measured(session):
+    session.saved = (build_record(),)
+    session.error = InconclusiveError("sessions disagree", next_step="Close other programs")
+    result = run("probe", "model.py")
+    assert result.exit_code == 3
+    assert "Train with" in result.stdout
+    assert result.stderr.endswith("bsadvisor: sessions disagree.\nClose other programs.\n")
+
+
+def test_a_failing_model_file_shows_the_users_traceback_and_what_to_do(session):
+    session.error = WorkloadError(
+        "make_model in m.py, line 3, raised ValueError",
+        next_step="Mend make_model.",
+        traceback="Traceback (most recent call last):\n  File m.py\nValueError: x\n",
+    )
+    result = run("probe", "m.py", "--quiet")
+    assert result.exit_code == 5
+    assert result.stderr == (
+        "Traceback (most recent call last):\n  File m.py\nValueError: x\n\n"
+        "bsadvisor: make_model in m.py, line 3, raised ValueError.\nMend make_model.\n"
+    )
+
+
+def test_a_missing_device_exits_6(session):
+    session.error = DeviceError("there is no cuda:7")
+    assert run("probe", "m.py").exit_code == 6
+
+
+def test_a_fault_of_ours_exits_70_and_shows_its_traceback_only_when_asked(session):
+    session.error = RuntimeError("boom")
+    plain, verbose = run("probe", "m.py", "--quiet"), run("probe", "m.py", "--quiet", "-v")
+    assert plain.exit_code == verbose.exit_code == 70
+    assert "RuntimeError: boom" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in verbose.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["probe"],
+        ["probe", "m.py", "--budget", "soon"],
+        ["probe", "m.py", "--memory-limit", "0"],
+        ["probe", "m.py", "--precision", "fp8"],
+        ["probe", "m.py", "--set", "novalue"],
+        ["probe", "m.py", "--seed", "-1"],
+        ["probe", "m.py", "--max-batch", "0"],
+        ["probe", "m.py", "--json", "missing/run.json"],
+        ["probe", "m.py", "--json", "."],
+        ["probe", "m.py", "--nonsense"],
+        ["nonsense"],
+        ["report", "missing.json"],
+    ],
+)
+def test_usage_errors_exit_2_with_nothing_on_stdout(session, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_key_in_pyproject_exits_2(session, empty_folder):
+    (empty_folder / "pyproject.toml").write_text("[tool.bsadvisor]\nspeed = 3\n")
+    result = run("probe", "m.py")
+    assert result.exit_code == 2
+    assert "no option speed" in result.stderr
+
+
+def test_report_prints_what_probe_printed(session, empty_folder):
+    path = empty_folder / "run.json"
+    probed = run("probe", "model.py", "--json", path)
+    reported = run("report", path)
+    assert reported.exit_code == 0
+    assert reported.stdout == probed.stdout
+
+
+def test_report_draws_one_html_file(session, empty_folder):
+    write_document(empty_folder / "run.json", build_record(), build_derived())
+    result = run("report", "run.json", "--html", "run.html", "--quiet")
+    assert result.exit_code == 0
+    assert "<svg" in (empty_folder / "run.html").read_text(encoding="utf-8")
+
+
+def test_schema_is_a_json_schema_of_the_document():
+    result = run("schema")
+    assert "RunDocument" in json.loads(result.stdout)["$defs"]
+
+
+def test_init_writes_a_file_that_defines_a_workload_and_never_overwrites(empty_folder):
+    assert run("init").exit_code == 0
+    source = (empty_folder / "model.py").read_text(encoding="utf-8")
+    names = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    assert names == {"make_model", "make_dataset", "make_optimizer"}
+    assert run("init").exit_code == 2
+    assert run("init", "--force").exit_code == 0
+    assert run("init", "missing/model.py").exit_code == 2
+
+
+def test_the_file_of_init_trains(empty_folder):
+    torch = pytest.importorskip("torch")
+    run("init")
+    namespace = {}
+    exec((empty_folder / "model.py").read_text(encoding="utf-8"), namespace)
+    model, dataset = namespace["make_model"](), namespace["make_dataset"](samples=64)
+    optimizer = namespace["make_optimizer"](model)
+    inputs, targets = dataset[: namespace["BASE_BATCH_SIZE"]]
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_doctor_prints_the_machine_and_why_a_counter_is_missing(session):
+    result = run("doctor")
+    assert "Imaginary 9000 (cuda:1)" in result.stdout
+    assert "not available: the driver does not permit it" in result.stdout
+    assert json.loads(run("doctor", "--json", "-").stdout)["device"]["kind"] == "cuda"
+
+
+def test_a_message_with_its_own_stop_gets_no_second_one(capsys):
+    write_failure(DeviceError("Gone!"))
+    assert capsys.readouterr().err == "bsadvisor: Gone!\n"

@@ -1,0 +1,68 @@
+import xml.etree.ElementTree as ET
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.conclusions import Derived
+from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
+from advisor.report.html import render_charts, render_html, write_html
+from tests.unit.report.sample_run import (
+    build_derived,
+    build_recommendation,
+    build_record,
+    without,
+)
+
+
+def test_the_file_needs_nothing_beside_it(tmp_path):
+    path = tmp_path / "run.html"
+    write_html(path, build_record(), build_derived())
+    text = path.read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "<script" not in text
+    assert text.count("<svg") == 4
+    assert "Train with batch 192" in text
+
+
+def test_every_drawing_is_well_formed():
+    text = render_html(build_record(), build_derived())
+    for drawing in text.split("<svg")[1:]:
+        ET.fromstring("<svg" + drawing.split("</svg>")[0] + "</svg>")
+
+
+def test_what_the_user_wrote_is_escaped():
+    workload = msgspec.structs.replace(
+        build_record().workload, how_loss="<script>alert(1)</script>"
+    )
+    text = render_html(msgspec.structs.replace(build_record(), workload=workload), build_derived())
+    assert "<script>" not in text
+
+
+def test_a_run_without_results_has_no_charts_and_says_why():
+    record = build_record(complete=False)
+    assert render_charts(Derived()) == ()
+    assert "The run is incomplete: Ctrl-C" in render_html(record, Derived())
+
+
+def test_a_size_outside_the_measured_range_is_not_marked():
+    advice = msgspec.structs.replace(build_recommendation(), micro_batch_size=5_000)
+    charts = render_charts(without(build_derived(), recommendation=advice))
+    assert {chart.title: chart.marked_x is None for chart in charts}["Throughput"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10**6), st.floats(1e-3, 1e9)), min_size=2, max_size=20),
+    st.booleans(),
+)
+def test_every_point_and_label_lies_on_the_canvas(pairs, log_y):
+    data = tuple(Datum(x=x, y=y, low=y / 2, high=None) for x, y in pairs)
+    chart = render_chart(
+        title="", x_label="", y_label="", series=(Series(label="", data=data),), log_y=log_y
+    )
+    xs = [mark.x for mark in chart.lines[0].marks] + [tick.at for tick in chart.x_ticks]
+    ys = [mark.y for mark in chart.lines[0].marks] + [tick.at for tick in chart.y_ticks]
+    assert all(0 <= x <= WIDTH for x in xs)
+    assert all(0 <= y <= HEIGHT for y in ys)
+    assert 1 <= len(chart.x_ticks) <= 9
+    assert 1 <= len(chart.y_ticks) <= 9

@@ -1,0 +1,241 @@
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from advisor.conclusions import (
+    Derived,
+    Expected,
+    Interval,
+    LearningRate,
+    NoiseConclusion,
+    OptimizerChanges,
+    Saturation,
+)
+from advisor.report.advice import describe_changes, describe_expected, format_beta
+from advisor.report.findings import describe_memory, describe_noise, describe_saturation
+from advisor.report.headline import render_headline
+from advisor.report.machine import write_machine
+from advisor.report.tables import MAX_ROWS, choose_rows
+from advisor.report.terminal import write_report
+from advisor.statistics import Estimate
+from tests.unit.report.sample_run import (
+    build_derived,
+    build_environment,
+    build_recommendation,
+    build_record,
+    without,
+)
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+replace = msgspec.structs.replace
+
+
+def text_of(write, *arguments, **options):
+    stream = io.StringIO()
+    write(
+        Console(file=stream, width=80, no_color=True, force_terminal=False), *arguments, **options
+    )
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def bare(derived):
+    """The same conclusions where no part but memory was reached."""
+    return without(derived, throughput=None, noise=None, recommendation=None)
+
+
+RUNS = {
+    "report_complete.txt": (build_record(), build_derived()),
+    "report_interrupted.txt": (build_record(complete=False), bare(build_derived())),
+    "report_nothing.txt": (
+        replace(build_record(), workload=None, environment=None, trials=(), elapsed_s=None),
+        Derived(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_report_at_80_columns_is_the_golden_text(name):
+    text = text_of(write_report, *RUNS[name])
+    assert max(map(len, text.splitlines())) <= 80
+    assert text == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_doctor_at_80_columns_is_the_golden_text():
+    text = text_of(write_machine, build_environment())
+    assert text == (GOLDEN / "doctor.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nothing_that_is_missing_is_printed_as_none(name):
+    assert "None" not in text_of(write_report, *RUNS[name])
+
+
+def test_the_headline_alone_is_one_line():
+    text = text_of(write_report, build_record(), build_derived(), headline_only=True)
+    assert text == "Train with batch 192 (micro-batch 192 × 1), learning rate 1.41\n"
+
+
+def test_a_console_without_unicode_gets_ascii():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    write_report(Console(file=stream, width=80), build_record(), build_derived())
+    text = stream.buffer.getvalue().decode("ascii")
+    assert "micro-batch 192 x 1" in text
+    assert "+/-" in text
+    assert "?" not in text
+
+
+def test_a_wide_snippet_is_not_cut():
+    advice = replace(build_recommendation(), snippet="x" * 120)
+    text = text_of(write_report, build_record(), without(build_derived(), recommendation=advice))
+    assert "x" * 120 in text
+
+
+def test_the_headline_says_what_is_unknown():
+    rate = LearningRate(
+        value=None, rule="", base_value=None, base_batch_size=None, reason="no base"
+    )
+    advice = replace(
+        build_recommendation(),
+        learning_rate=rate,
+        gradient_accumulation_steps=2,
+        data_parallel_size=4,
+        global_batch_size=1536,
+    )
+    derived = without(build_derived(), recommendation=advice)
+    assert render_headline(build_record(complete=False), derived) == (
+        "Train with batch 1,536 (micro-batch 192 × 2 × 4), learning rate not advised "
+        "(from an incomplete run)"
+    )
+    text = text_of(write_report, build_record(complete=False), derived)
+    assert "Learning rate  not advised: no base" in text
+    assert "The run is incomplete: Ctrl-C." in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"memory": None}, "no size was seen to fit"),
+        ({"throughput": None}, "throughput was not measured"),
+        ({}, "the measurements do not support one"),
+    ],
+)
+def test_the_headline_says_why_there_is_no_answer(changes, reason):
+    derived = without(build_derived(), recommendation=None, **changes)
+    assert render_headline(build_record(), derived).endswith(reason)
+
+
+def test_memory_says_when_the_largest_size_is_not_verified():
+    memory = replace(
+        build_derived().memory,
+        verified=False,
+        limited_by="budget",
+        smallest_failed=None,
+        capacity_bytes=None,
+        fixed_bytes=None,
+    )
+    assert describe_memory(memory) == (
+        "largest micro-batch 640, not verified as the largest; the time budget ended the search; "
+        "11 probes, 4 out of memory"
+    )
+    assert describe_memory(replace(memory, max_micro_batch_size=None)).startswith("no micro-batch")
+
+
+@pytest.mark.parametrize(
+    ("saturation", "text"),
+    [
+        (
+            Saturation(batch_size=64, low=48, high=96, status="saturated"),
+            "from batch 64 (48 to 96) on, larger ones are at most 5 % faster",
+        ),
+        (
+            Saturation(
+                batch_size=None, low=64, high=None, status="memory_limited", needed_batch_size=1200
+            ),
+            "not reached: memory ends first; the fitted law puts it at about 1,200",
+        ),
+        (
+            Saturation(batch_size=None, low=None, high=None, status="host_bound"),
+            "the host, not the device, limits throughput",
+        ),
+        (
+            Saturation(batch_size=64, low=None, high=None, status="retrograde"),
+            (
+                "the largest batches are slower than smaller ones; "
+                "from batch 64 on, larger ones are at most 5 % faster"
+            ),
+        ),
+        (
+            Saturation(batch_size=None, low=None, high=None, status="inconclusive"),
+            "inconclusive: the measured sizes do not tell where it lies",
+        ),
+    ],
+)
+def test_saturation_says_why_the_curve_ends(saturation, text):
+    assert describe_saturation(saturation) == text
+
+
+@pytest.mark.parametrize(
+    ("noise", "text"),
+    [
+        (
+            NoiseConclusion(status="not_estimated", reason="there is no dataset"),
+            "not estimated: there is no dataset",
+        ),
+        (
+            NoiseConclusion(
+                status="lower_bound",
+                reason="too few samples",
+                noise_scale=Estimate(None, 31.0, None),
+            ),
+            "≥ 31.0 samples (95 %); its upper end is unknown; too few samples",
+        ),
+        (
+            NoiseConclusion(
+                status="estimated",
+                reason="",
+                noise_scale=Estimate(57.0, 31.0, 120.0),
+                preconditioned_noise_scale=Estimate(80.0, 60.0, 110.0),
+            ),
+            (
+                "80.0 (60.0 to 110) samples, 95 % interval, in the optimizer's own metric; "
+                "plain gradients: 57.0 (31.0 to 120)"
+            ),
+        ),
+    ],
+)
+def test_noise_is_an_estimate_a_bound_or_a_reason(noise, text):
+    assert describe_noise(noise) == text
+
+
+@pytest.mark.parametrize(
+    ("beta", "text"), [(0.9, "0.9"), (0.999, "0.999"), (0.98765, "0.9877"), (0.99991, "0.99991")]
+)
+def test_decay_rates_keep_their_distance_from_one(beta, text):
+    assert format_beta(beta) == text
+
+
+def test_settings_and_gains_that_are_unknown_are_left_out():
+    assert describe_changes(OptimizerChanges()) == ""
+    advice = replace(build_recommendation(), expected=Expected())
+    assert describe_expected(build_record(), advice) == ""
+    advice = replace(advice, interval=Interval(low=None, high=None))
+    derived = without(build_derived(), recommendation=advice)
+    assert "Near-best" not in text_of(write_report, build_record(), derived)
+
+
+def test_a_long_table_keeps_the_marked_and_the_measured_rows():
+    many = tuple(
+        replace(build_recommendation().candidates[1], global_batch_size=n, micro_batch_size=n)
+        for n in range(1_000, 1_040)
+    )
+    advice = build_recommendation()
+    advice = replace(advice, candidates=advice.candidates + many)
+    rows = choose_rows(without(build_derived(), recommendation=advice), base_batch_size=32)
+    sizes = [row.global_batch_size for row in rows]
+    assert len(rows) == MAX_ROWS
+    assert sizes == sorted(sizes)
+    assert {32, 192, 640} <= set(sizes)
+    assert [row.mark for row in rows if row.mark] == ["b", ">"]
