@@ -138,7 +138,7 @@ class NoiseConclusion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def decisive(self) -> Estimate | None:
-        """The noise scale that the advice follows: the optimizer's own metric where there is one."""
+        """The noise scale that the advice follows, in the optimizer's metric where there is one."""
         return self.preconditioned_noise_scale or self.noise_scale
 
 
@@ -192,8 +192,8 @@ class TradeoffPoint(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate global batch.
 
     Attributes:
-        relative_time: Predicted time to train over the best candidate's, at the noise's point value.
-        relative_samples: Predicted samples to train over those of an infinitely small batch.
+        relative_time: Predicted time to train over the best candidate's, at the noise's point.
+        relative_samples: Predicted samples to train over those of the smallest batch.
     """
 
     global_batch_size: int

@@ -146,14 +146,14 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         step_times_s: Seconds for each step; one entry for each timed block (its mean).
         enqueue_times_s: Seconds the host took to issue a step, same entries, GPUs only.
         micro_step_times_s: Seconds of forward and backward alone, one entry for each timed block.
-        forward_backward_peak_bytes: Peak between the start of a step and its optimizer step, beyond
-            the idle process.
+        forward_backward_peak_bytes: Peak from the start of a step to its optimizer step, beyond the
+            idle process.
         optimizer_peak_bytes: Peak during the optimizer step, likewise.
         peak_allocated_bytes: Tensors' peak, where the allocator counts them.
         peak_reserved_bytes: The caching allocator's peak, GPUs only.
         peak_device_used_bytes: The driver's or kernel's figure for the process, where known.
         capacity_bytes: The limit that was enforced.
-        growth_bytes_per_step: By how much each step leaves more memory taken; None where it does not.
+        growth_bytes_per_step: By how much each step leaves more memory taken; None where none.
         message: What a failure said, in one line.
     """
 
@@ -178,7 +178,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
     """Squared norms and products of the mean gradients m_k of micro-batches, in one metric.
 
-    With s_j the sum of b_k·m_k over the micro-batches of jackknife group j and s the sum of all s_j.
+    With s_j the sum of b_k·m_k over the micro-batches of jackknife group j and s the sum of s_j.
 
     Attributes:
         sqnorms: |m_k|² for each micro-batch.
@@ -203,8 +203,8 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
             up in place, the group is one such gradient.
         groups: Jackknife group of each mean gradient, from 0.
         plain: Moments in the Euclidean metric.
-        preconditioned: Moments in the metric 1/(sqrt(v̂)+ε) of an Adam-like optimizer; None where the
-            optimizer has no such state yet.
+        preconditioned: Moments in the metric 1/(sqrt(v̂)+ε) of an Adam-like optimizer; None where
+            the optimizer has no such state yet.
         dropped: Gradients left out because they were not finite.
         micro_batch_size: Samples of each forward/backward behind the gradients.
     """

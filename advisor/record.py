@@ -1,7 +1,7 @@
 """RunRecord <-> versioned JSON: one codec, one published schema.
 
-The document holds the measurements and, for other programs, the conclusions under `derived`. Reading
-drops `derived`: conclusions are computed again, so an old file gains from a newer version.
+The document holds the measurements and, for other programs, the conclusions under `derived`.
+Reading drops `derived`: conclusions are computed again, so an old file gains from a newer version.
 """
 
 import os

@@ -112,8 +112,8 @@ class MemoryTask(msgspec.Struct, frozen=True, kw_only=True, tag="memory"):
         micro_batch_size: Samples of one forward/backward.
         capacity_bytes: The enforced limit on what training takes beyond the idle process; None
             enforces nothing.
-        largest_samples: Dataset indices, largest sample first, that fill the worst-case batch; empty
-            where all samples have one size.
+        largest_samples: Dataset indices, largest sample first, that fill the worst-case batch;
+            empty where all samples have one size.
         steps: Full training steps to run.
     """
 

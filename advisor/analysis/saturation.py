@@ -23,14 +23,10 @@ import math
 import numpy as np
 
 from advisor.analysis.paired_sizes import PairedSizes, smooth_upwards
-from advisor.analysis.step_time import (
-    StepTimeLaw,
-    evaluate_step_time,
-    find_peak_batch,
-    predict_saturation_batch,
-)
+from advisor.analysis.rise import Rise, compute_contrast_error, estimate_rise
+from advisor.analysis.step_time import predict_saturation_batch
 from advisor.conclusions import Saturation
-from advisor.statistics import Estimate, two_sided_t
+from advisor.statistics import two_sided_t
 
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
 #: that is within 5 % of the limit gains 2.6 %, for about twice the memory.
@@ -49,8 +45,6 @@ _TOLERANCE = -math.log1p(-SATURATION_TOLERANCE_FRACTION) + 1e-9
 
 def find_saturation(
     paired: PairedSizes | None,
-    law: StepTimeLaw | None,
-    half_saturation: Estimate,
     *,
     largest_micro_batch_size: int | None,
     memory_limited: bool,
@@ -63,8 +57,6 @@ def find_saturation(
 
     Args:
         paired: All sizes on one scale; None where no two sessions can be compared.
-        law: The step time's law; None where time does not grow with the batch.
-        half_saturation: The law's a/β with its interval, in samples.
         largest_micro_batch_size: The largest size that is feasible, timed or not; None where the
             largest one timed is taken for it.
         memory_limited: Whether memory, not a cap or the dataset, makes that size the largest.
@@ -75,18 +67,19 @@ def find_saturation(
     if paired is None or len(paired.sizes) < LEAST_SIZES:
         return Saturation(batch_size=None, low=None, high=None, status="inconclusive")
     peak = _find_peak(paired)
+    is_retrograde = peak < len(paired.sizes) - 1
+    rise = None if is_retrograde else estimate_rise(paired)
     first_open = _find_first_open(paired)
-    first_sure = _find_first_sure(paired, law, half_saturation, peak)
+    first_sure = _find_first_sure(paired, rise)
     low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
     high = None if first_sure is None else paired.sizes[first_sure]
-    choice = _find_choice(paired, law, peak)
-    is_retrograde = peak < len(paired.sizes) - 1
+    choice = _find_choice(paired, rise, peak)
     if _is_too_noisy(paired):
         return Saturation(batch_size=None, low=low, high=high, status="inconclusive")
     if host_bound and not is_retrograde:
         return Saturation(batch_size=None, low=low, high=None, status="host_bound")
     if choice is None:
-        needed = _predict_needed_size(law)
+        needed = _predict_needed_size(rise)
         is_out_of_reach = needed is None or needed > (largest_micro_batch_size or 0)
         return Saturation(
             batch_size=None,
@@ -141,57 +134,37 @@ def _find_first_open(paired: PairedSizes) -> int:
     return last
 
 
-def _find_first_sure(
-    paired: PairedSizes, law: StepTimeLaw | None, half_saturation: Estimate, peak: int
-) -> int | None:
-    """Return the index of the smallest size that surely no larger batch beats, None without one."""
-    last = len(paired.sizes) - 1
-    beyond = 0.0 if peak < last else _bound_gain_beyond(law, half_saturation, paired.sizes[-1])
+def _find_first_sure(paired: PairedSizes, rise: Rise | None) -> int | None:
+    """Return the index of the smallest size that surely no larger batch beats, None without one.
+
+    Without a rise (throughput falls at the end) only the measured sizes are compared.
+    """
     quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
-    for index in range(last + 1):
+    for index in range(len(paired.sizes)):
         larger = slice(index, None)
         gains = paired.log_throughput[larger] - paired.log_throughput[index]
-        most = gains + quantile * paired.difference_errors[index, larger]
-        if max(float(np.max(most)), float(most[-1]) + beyond) <= _TOLERANCE:
+        most = float(np.max(gains + quantile * paired.difference_errors[index, larger]))
+        if rise is not None:
+            contrast = rise.gradient.copy()
+            contrast[-1] += 1.0
+            contrast[index] -= 1.0
+            error = compute_contrast_error(paired, contrast)
+            most = max(most, float(gains[-1]) + rise.log_gain + quantile * error)
+        if most <= _TOLERANCE:
             return index
     return None
 
 
-def _find_choice(paired: PairedSizes, law: StepTimeLaw | None, peak: int) -> int | None:
+def _find_choice(paired: PairedSizes, rise: Rise | None, peak: int) -> int | None:
     """Return the index of the smallest size within the tolerance, noise smoothed, None without one.
 
     The levels are smoothed upwards, up to the peak where throughput falls after it.
     """
     stop = peak + 1
     levels = smooth_upwards(paired.log_throughput[:stop], paired.sessions[:stop])
-    beyond = 0.0
-    if stop == len(paired.sizes):
-        if law is None:
-            return None
-        beyond = _predict_gain_beyond(law, paired.sizes[-1])
+    beyond = 0.0 if rise is None else max(rise.log_gain, 0.0)
     within = np.flatnonzero(levels >= levels[-1] + beyond - _TOLERANCE)
     return int(within[0]) if within.size else None
-
-
-def _predict_gain_beyond(law: StepTimeLaw, largest: int) -> float:
-    """Return by how much, in log throughput, the law still rises beyond the largest size."""
-    peak = find_peak_batch(law)
-    if peak <= largest:
-        return 0.0
-    least = law.per_sample_s + 2.0 * math.sqrt(law.fixed_s * law.curvature)
-    return math.log(evaluate_step_time(law, largest) / (largest * least))
-
-
-def _bound_gain_beyond(law: StepTimeLaw | None, half_saturation: Estimate, largest: int) -> float:
-    """Return the upper end of that rise, infinite where the half-saturation batch has none.
-
-    With curvature the affine bound is used as well: it is the larger one.
-    """
-    if law is None or half_saturation.high is None:
-        return math.inf
-    if find_peak_batch(law) <= largest:
-        return 0.0
-    return math.log1p(max(half_saturation.high, 0.0) / largest)
 
 
 def _is_too_noisy(paired: PairedSizes) -> bool:
@@ -200,7 +173,7 @@ def _is_too_noisy(paired: PairedSizes) -> bool:
     return quantile * typical > TOO_NOISY_FRACTION
 
 
-def _predict_needed_size(law: StepTimeLaw | None) -> int | None:
-    if law is None:
+def _predict_needed_size(rise: Rise | None) -> int | None:
+    if rise is None or rise.law is None:
         return None
-    return math.ceil(predict_saturation_batch(law, SATURATION_TOLERANCE_FRACTION) - 1e-9)
+    return math.ceil(predict_saturation_batch(rise.law, SATURATION_TOLERANCE_FRACTION) - 1e-9)

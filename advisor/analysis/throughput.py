@@ -58,17 +58,14 @@ def conclude_throughput(
     step_s = _tabulate_step_s(usable)
     paired = pair_sizes(step_s) if step_s else None
     law = _fit_law(paired, by_size)
-    half_saturation = _estimate_half_saturation(law, step_s)
     return ThroughputConclusion(
         points=tuple(_make_point(size, by_size[size], peak_bytes.get(size)) for size in by_size),
-        half_saturation_batch_size=half_saturation,
+        half_saturation_batch_size=_estimate_half_saturation(law, step_s),
         fixed_s=None if law is None else law.fixed_s,
         per_sample_s=None if law is None else law.per_sample_s,
         optimizer_step_s=_estimate_optimizer_step_s(by_size),
         saturation=find_saturation(
             paired,
-            law,
-            half_saturation,
             largest_micro_batch_size=largest_micro_batch_size,
             memory_limited=memory_limited,
             host_bound=_is_host_bound(by_size),

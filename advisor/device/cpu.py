@@ -25,7 +25,7 @@ def cpu_name() -> str:
 def total_memory_bytes() -> int:
     """Return the machine's memory or the container's limit, whichever is smaller."""
     limit = _cgroup_bytes("memory.max", "memory.limit_in_bytes")
-    return min(psutil.virtual_memory().total, limit or _NO_LIMIT_BYTES)
+    return min(int(psutil.virtual_memory().total), limit or _NO_LIMIT_BYTES)
 
 
 def available_memory_bytes() -> int:
@@ -40,7 +40,7 @@ def available_memory_bytes() -> int:
 
 
 def _cgroup_directories() -> list[tuple[Path, bool]]:
-    """Return this process's own group and the mount's root, for each version (True is version 2)."""
+    """Return this process's own group and the mount's root; True marks version 2."""
     found = [(_CGROUP_V2, True), (_CGROUP_V1, False)]
     membership = Path("/proc/self/cgroup")
     if membership.is_file():

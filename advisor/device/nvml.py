@@ -5,6 +5,7 @@ A device is found by its UUID: NVML's index is the bus order and may differ from
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from advisor.measurements import Counter
@@ -31,8 +32,7 @@ def read_counters(uuid: str | None) -> tuple[Counter, ...]:
         with _library() as nvml:
             handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
             return tuple(
-                _read(name, unit, lambda read=read: read(nvml, handle))
-                for name, unit, read in _COUNTERS
+                _read(name, unit, partial(read, nvml, handle)) for name, unit, read in _COUNTERS
             )
     except Exception as error:  # noqa: BLE001 - NVMLError's subclasses are made at run time
         reason = _reason(error)

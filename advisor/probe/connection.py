@@ -2,9 +2,11 @@
 
 import contextlib
 import queue
+import sys
 import threading
 from collections.abc import Callable
-from typing import BinaryIO
+from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -38,17 +40,28 @@ class Connection:
         events: Lines, then a Hangup, and at some point an Exit.
     """
 
-    def __init__(self, pid: int, stream: BinaryIO, interrupt: Callable[[], None]) -> None:
+    def __init__(self, pid: int, stream: IO[bytes], interrupt: Callable[[], None]) -> None:
         self.pid = pid
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.ask_where_it_stands = interrupt
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
-    def _read(self, stream: BinaryIO) -> None:
+    def _read(self, stream: IO[bytes]) -> None:
         with stream, contextlib.suppress(OSError, ValueError):
             for line in stream:
                 self.events.put(line)
         self.events.put(Hangup())
+
+
+def python_command(module: str) -> list[str]:
+    """Return the command that runs `main` of a module of this package in a new interpreter.
+
+    Without the working directory on the path (-P): a folder there that is called as this package,
+    or as one of torch's dependencies, must not stand in for it.
+    """
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    start = f"import sys; sys.path.append({root!r}); from {module} import main; main()"
+    return [sys.executable, "-P", "-c", start]
 
 
 def kill_tree(pid: int) -> None:

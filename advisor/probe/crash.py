@@ -10,7 +10,7 @@ _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 def find_location(crash_path: Path) -> str | None:
-    """Return `file:line in function` of the innermost line of the user's own code, if it was noted."""
+    """Return `file:line in function` of the innermost line of the user's own code, if noted."""
     for match in _FRAME.finditer(crash_path.read_text(errors="replace")):
         path = match["path"]
         library = "site-packages" in path or path.startswith(

@@ -6,7 +6,6 @@ import queue
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ import msgspec
 import psutil
 
 from advisor.errors import InternalError
-from advisor.probe.connection import Connection, Exit, kill_all
+from advisor.probe.connection import Connection, Exit, kill_all, python_command
 
 #: Importing torch and the user's packages takes seconds; this only ends a wait that has no end.
 _READY_S = 300.0
@@ -35,7 +34,11 @@ class Forkserver:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "advisor.worker.forkserver", str(theirs.fileno()), *preload],
+                [
+                    *python_command("advisor.worker.forkserver"),
+                    str(theirs.fileno()),
+                    *preload,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def imported_modules(path: Path) -> tuple[str, ...]:
-    """Return the modules that the file imports at its top level, in order; none where it is broken."""
+    """Return the modules that the file imports at its top level; none where it is broken."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):

@@ -7,7 +7,7 @@ class Progress(Protocol):
     """Receives the stages of a run as they begin."""
 
     def stage(self, name: str, *, left_s: float | None) -> None:
-        """Begin a stage, such as "memory"; `left_s` is the most that the whole run may still take."""
+        """Begin a stage; `left_s` is the most that the whole run may still take."""
 
     def note(self, text: str) -> None:
         """Tell one thing that happened, in one line."""

@@ -24,6 +24,8 @@ from advisor.spec import Target, Task
 #: Time a worker gets to write down where it stands before it is killed.
 _STAND_S = 0.3
 
+_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
 OnResult = Callable[[msgspec.Struct], None]
 
 
@@ -182,10 +184,10 @@ class _Stream:
         if isinstance(event, Exit):
             self.code = event.code
         elif isinstance(event, bytes):
-            message = msgspec.json.decode(event, type=Message)
+            message: Message = _DECODER.decode(event)
             match message:
                 case Result():
-                    result = msgspec.json.decode(message.body, type=self._type)
+                    result: msgspec.Struct = msgspec.json.decode(message.body, type=self._type)
                     self._results.append(result)
                     if self._on_result:
                         self._on_result(result)

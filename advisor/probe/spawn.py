@@ -3,10 +3,9 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 
-from advisor.probe.connection import Connection, Exit, kill_tree
+from advisor.probe.connection import Connection, Exit, kill_tree, python_command
 
 
 class Spawner:
@@ -18,7 +17,7 @@ class Spawner:
     def start(self, order: bytes) -> Connection:
         """Return the connection to a new worker that has been sent the order."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "advisor.worker"],
+            python_command("advisor.worker.__main__"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -27,7 +26,9 @@ class Spawner:
         assert process.stdout is not None
         self._process = process
         connection = Connection(
-            process.pid, process.stdout, lambda: _interrupt(process.pid)  # type: ignore[arg-type]
+            process.pid,
+            process.stdout,
+            lambda: _interrupt(process.pid),
         )
         with process.stdin as orders:
             orders.write(order)

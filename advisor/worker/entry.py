@@ -54,7 +54,9 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
-            _run_task(order.task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body)))))
+            _run_task(
+                order.task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body))))
+            )
             send(Done())
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
             send(_failure_from(error, order.task))
@@ -65,7 +67,7 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
 def _run_task(task: Task, emit: Emit) -> None:
     import torch  # noqa: PLC0415 - a forked worker has it already
 
-    if torch.version.cuda and torch._C._cuda_isInBadFork():  # noqa: SLF001 - the only test there is
+    if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise _UnforkableError
     if not isinstance(task, EnvironmentTask):
         seed_everything(task.workload.seed)
@@ -90,9 +92,10 @@ def _failure_from(error: BaseException, task: Task) -> Failure:
     if isinstance(error, _UnforkableError):
         return Failure(kind="unforkable", message="CUDA was initialised before the fork")
     if isinstance(error, AdvisorError):
+        kind = _kind_of(error)
         return Failure(
-            kind=_kind_of(error),
-            message=error.message,
+            kind=kind,
+            message=_name_file(error.message, task) if kind == "user" else error.message,
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )
@@ -108,15 +111,24 @@ def _failure_from(error: BaseException, task: Task) -> Failure:
     )
 
 
+def _name_file(message: str, task: Task) -> str:
+    """Return the message with the user's file in front, unless it names a place already."""
+    if isinstance(task, EnvironmentTask):
+        return message
+    file = task.workload.target
+    return message if file.partition(":")[0] in message else f"{file}: {message}"
+
+
 def _kind_of(error: AdvisorError) -> FailureKind:
-    for error_type, kind in (
-        (WorkloadError, "user"),
-        (UsageError, "usage"),
-        (DeviceError, "device"),
-    ):
-        if isinstance(error, error_type):
-            return kind  # type: ignore[return-value] - the tuple's strings are FailureKinds
-    return "internal"
+    match error:
+        case WorkloadError():
+            return "user"
+        case UsageError():
+            return "usage"
+        case DeviceError():
+            return "device"
+        case _:
+            return "internal"
 
 
 def describe(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """The device and the software, as a fresh process sees them."""
 
 import hashlib
+import itertools
 import platform
 import time
 
@@ -38,7 +39,7 @@ def run(task: EnvironmentTask, emit: Emit) -> None:
 def _device_facts(device: torch.device, uuid: str | None) -> DeviceFacts:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        # Reading the free memory creates this process's context, so the context is already taken off.
+        # Reading the free memory creates this process's context, which is thus taken off.
         free, _ = torch.cuda.mem_get_info(device)
         return DeviceFacts(
             kind="cuda",
@@ -67,4 +68,4 @@ def _device_facts(device: torch.device, uuid: str | None) -> DeviceFacts:
 def _timer_resolution_s() -> float:
     """Return the smallest step that the clock was seen to make."""
     readings = [time.perf_counter() for _ in range(_CLOCK_READINGS)]
-    return min(b - a for a, b in zip(readings, readings[1:], strict=False) if b > a)
+    return min(b - a for a, b in itertools.pairwise(readings) if b > a)

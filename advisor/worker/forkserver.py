@@ -1,8 +1,9 @@
 """A process that has imported torch once and forks a fresh worker for each order.
 
-A forked worker costs some tens of milliseconds where a new interpreter costs the import of torch. The
-server itself runs no tensor operation and never touches CUDA: both start threads or contexts that do
-not survive a fork. It is the reaper of everything its workers leave behind, and dies with its parent.
+A forked worker costs some tens of milliseconds where a new interpreter costs the import of torch.
+The server itself runs no tensor operation and never touches CUDA: both start threads or contexts
+that do not survive a fork. It is the reaper of everything its workers leave behind, and dies with
+its parent.
 
     parent --(socket pair: "fork", with the worker's connection attached)--> server --fork--> worker
     parent <--(JSON lines: started, exited)----------------------------------/

@@ -2,8 +2,8 @@
 
 At each point the parameters are frozen and gradients of fresh micro-batches are taken by plain
 backward passes, in train mode, never clipped. The micro-batches go round J groups; each group's
-gradients add up where autograd adds them anyway, in `.grad`, so a micro-batch costs no more than its
-forward and backward:
+gradients add up where autograd adds them anyway, in `.grad`, so a micro-batch costs no more than
+its forward and backward:
 
     train ... | point: group 0, 1, ... J-1, 0, 1, ... at frozen parameters | train ... | point | ...
 
@@ -26,8 +26,8 @@ from advisor.workload.workload import Workload
 
 #: Elements of one group's sum that enter the float64 product at a time, to bound its memory.
 _CHUNK_ELEMENTS = 1 << 16
-#: A point sees this many times the noise scale of its pilot round: the interval is then about a factor
-#: of 2 wide (docs/method.md).
+#: A point sees this many times the noise scale of its pilot round: the interval is then about a
+#: factor of 2 wide (docs/method.md).
 _ENOUGH_NOISE_SCALES = 5.0
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8

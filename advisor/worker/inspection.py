@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -105,9 +104,7 @@ def _first_step(workload: Workload, training: Training, size: int) -> float:
     return loss
 
 
-def _smallest_size(
-    workload: Workload, training: Training, ran: int
-) -> tuple[int, tuple[str, ...]]:
+def _smallest_size(workload: Workload, training: Training, ran: int) -> tuple[int, tuple[str, ...]]:
     """Return 1 where a batch of one runs, else the size that ran, and a note why."""
     if ran == 1:
         return 1, ()

@@ -1,7 +1,7 @@
 """How a loss treats its batch, seen in eval mode without updates.
 
-    L(a+b) = (L(a)+L(b))/2   mean        L(a+a) = L(a)    weighted mean, if L(a+b) lies between
-    L(a+b) =  L(a)+L(b)      sum         otherwise        the samples of a batch are coupled
+L(a+b) = (L(a)+L(b))/2   mean        L(a+a) = L(a)    weighted mean, if L(a+b) lies between
+L(a+b) =  L(a)+L(b)      sum         otherwise        the samples of a batch are coupled
 """
 
 import math

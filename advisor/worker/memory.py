@@ -1,11 +1,12 @@
 """One memory probe: full training steps at one size under an enforced limit.
 
-    idle | model, batch | step 1 ........... | step 2 ........... | step 3
-                          forward, backward | optimizer
-                          peak A              peak B               (the counter is reset between)
+idle | model, batch | step 1 ........... | step 2 ........... | step 3
+                      forward, backward | optimizer
+                      peak A              peak B               (the counter is reset between)
 """
 
 import gc
+import itertools
 import time
 from typing import Any
 
@@ -30,7 +31,7 @@ _LEAK_STEPS = 6
 
 
 def run(task: MemoryTask, emit: Emit) -> None:
-    """Emit one Probe with outcome `fit` or `oom`; any other failure is the model's and propagates."""
+    """Emit one Probe, `fit` or `oom`; any other failure is the model's and is raised."""
     workload = Workload(task.workload)
     if not workload.is_step_only:
         _ = workload.batches.size  # the dataset is the host's, not part of what training takes
@@ -88,7 +89,10 @@ def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: 
 
 
 def _run_step(
-    stepper: Training | UserStep, batch: Any, gauge: MemoryGauge, outputs: list[Any]  # noqa: ANN401
+    stepper: Training | UserStep,
+    batch: Any,
+    gauge: MemoryGauge,
+    outputs: list[Any],
 ) -> tuple[int, int]:
     """Return the peaks of forward/backward and of the optimizer; `outputs` keeps the loss alive."""
     if isinstance(stepper, UserStep) or stepper.needs_closure:
@@ -102,8 +106,8 @@ def _run_step(
     return forward_backward, gauge.peak_bytes()
 
 
-def _worst_batch(workload: Workload, task: MemoryTask) -> Any:  # noqa: ANN401
-    """Return the batch of the largest samples, used again from the first where there are too few."""
+def _worst_batch(workload: Workload, task: MemoryTask) -> Any:
+    """Return the batch of the largest samples, used again where there are too few."""
     order = task.largest_samples or range(_available(workload, task.micro_batch_size))
     return workload.take([order[i % len(order)] for i in range(task.micro_batch_size)])
 
@@ -116,7 +120,7 @@ def _available(workload: Workload, wanted: int) -> int:
 
 def _growth_bytes_per_step(
     stepper: Training | UserStep,
-    batch: Any,  # noqa: ANN401
+    batch: Any,
     gauge: MemoryGauge,
     held: list[int],
     peak_bytes: int,
@@ -131,7 +135,7 @@ def _growth_bytes_per_step(
     for _ in range(_LEAK_STEPS):
         _run_step(stepper, batch, gauge, [None])
         held.append(gauge.current_bytes())
-    steps = [later - earlier for earlier, later in zip(held[1:], held[2:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(held[1:])]
     return sorted(steps)[len(steps) // 2] if min(steps) >= least // 2 else None
 
 

@@ -1,9 +1,9 @@
 """A limit on the memory of training that is enforced for real, and the peaks under it.
 
-On CUDA and MPS torch's own allocator is capped. On Linux the CPU's heap is made regular (each larger
-block is a mapping of its own, returned at once) and `RLIMIT_DATA` caps what comes on top of the idle
-process; peaks are the kernel's high-water mark of resident memory, reset between phases. Elsewhere a
-CPU limit cannot be enforced: the peak is then compared with it afterwards.
+On CUDA and MPS torch's own allocator is capped. On Linux the CPU's heap is made regular (each
+larger block is a mapping of its own, returned at once) and `RLIMIT_DATA` caps what comes on top of
+the idle process; peaks are the kernel's high-water mark of resident memory, reset between phases.
+Elsewhere a CPU limit cannot be enforced: the peak is then compared with it afterwards.
 """
 
 import ctypes
@@ -99,9 +99,10 @@ def _make_heap_regular() -> None:
 
 
 def _warm_up_cpu() -> None:
-    """Start the thread pools and load the kernels that training would start, so that they are idle."""
+    """Start the thread pools and load the kernels that training would start."""
     layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 14 * 14, 16))
-    functional.cross_entropy(layer(torch.ones(8, 3, 16, 16)), torch.zeros(8).long()).backward()
+    loss = functional.cross_entropy(layer(torch.ones(8, 3, 16, 16)), torch.zeros(8).long())
+    torch.autograd.backward(loss)
     torch.optim.AdamW(layer.parameters()).step()
     torch.ones(256, 256) @ torch.ones(256, 256)
 

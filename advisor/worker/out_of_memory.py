@@ -1,4 +1,4 @@
-"""Every text by which a library says that memory ran out; anything else is an error of the model."""
+"""Every text by which a library says that memory ran out; the rest are errors of the model."""
 
 from collections.abc import Iterator
 

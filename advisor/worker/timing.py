@@ -1,7 +1,7 @@
 """One throughput session: every batch size timed in blocks, interleaved, in one fresh process.
 
-    round 1: [size 64 | warm-up, block] [size 8 | warm-up, block] ...    (order shuffled every round)
-    block:   sync | step step step ... | sync      the clock is read only at the edges
+round 1: [size 64 | warm-up, block] [size 8 | warm-up, block] ...    (order shuffled every round)
+block:   sync | step step step ... | sync      the clock is read only at the edges
 """
 
 import random
@@ -58,7 +58,14 @@ def run(task: ThroughputTask, emit: Emit) -> None:
         for size in tuple(sizes):
             stepper = training or workload.make_stepper(size)
             try:
-                _time_size(workload, stepper, size, task.block_s, timed, generator)
+                _time_size(
+                    workload,
+                    stepper,
+                    timed,
+                    size=size,
+                    block_s=task.block_s,
+                    generator=generator,
+                )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -72,9 +79,10 @@ def run(task: ThroughputTask, emit: Emit) -> None:
 def _time_size(
     workload: Workload,
     stepper: Training | UserStep,
+    timed: dict[int, _Timed],
+    *,
     size: int,
     block_s: float,
-    timed: dict[int, _Timed],
     generator: torch.Generator,
 ) -> None:
     """Add one block of full steps, and one of forward and backward alone, to what was timed."""
@@ -113,7 +121,10 @@ def _time_block(step: Callable[[], Any], count: int, device: torch.device) -> tu
 
 
 def _warm_up(
-    stepper: Training | UserStep, batch: Any, device: torch.device, window_s: float  # noqa: ANN401
+    stepper: Training | UserStep,
+    batch: Any,
+    device: torch.device,
+    window_s: float,
 ) -> float:
     """Step until two successive windows agree; return the last window's seconds for each step."""
     previous = 0.0
@@ -125,7 +136,10 @@ def _warm_up(
 
 
 def _windows(
-    stepper: Training | UserStep, batch: Any, device: torch.device, window_s: float  # noqa: ANN401
+    stepper: Training | UserStep,
+    batch: Any,
+    device: torch.device,
+    window_s: float,
 ) -> Iterator[float]:
     count = 1
     for _ in range(_MOST_WARMUP_WINDOWS):

@@ -1,7 +1,7 @@
 """Short training runs at one batch and rate: the trial that decides what may be advised.
 
-Every branch of a seed starts from the same weights, whatever its batch, and sees the same samples in
-the same order. Its progress is the mean training-mode loss on samples fixed for all branches.
+Every branch of a seed starts from the same weights, whatever its batch, and sees the same samples
+in the same order. Its progress is the mean training-mode loss on samples fixed for all branches.
 """
 
 import math

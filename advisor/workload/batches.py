@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401
+def map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:
     """Return the batch with `function` applied to each tensor in it, its structure kept."""
     if isinstance(batch, Tensor):
         return function(batch)
@@ -30,7 +30,7 @@ def map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: 
     return batch
 
 
-def tensors_of(batch: Any) -> Iterator[Tensor]:  # noqa: ANN401
+def tensors_of(batch: Any) -> Iterator[Tensor]:
     """Yield every tensor in the batch."""
     if isinstance(batch, Tensor):
         yield batch
@@ -45,7 +45,7 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:  # noqa: ANN401
             yield from tensors_of(getattr(batch, field.name))
 
 
-def to_device(batch: Any, device: torch.device) -> Any:  # noqa: ANN401
+def to_device(batch: Any, device: torch.device) -> Any:
     """Return the batch on `device`; an object with its own `to` moves itself."""
     known = isinstance(batch, Tensor | Mapping | list | tuple) or dataclasses.is_dataclass(batch)
     if not known and hasattr(batch, "to"):
@@ -53,7 +53,7 @@ def to_device(batch: Any, device: torch.device) -> Any:  # noqa: ANN401
     return map_tensors(batch, lambda tensor: tensor.to(device))
 
 
-def count_elements(sample: Any) -> int:  # noqa: ANN401
+def count_elements(sample: Any) -> int:
     """Return how much there is in a sample: elements of tensors and arrays, characters, numbers."""
     if isinstance(sample, Tensor):
         return sample.numel()

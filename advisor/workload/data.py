@@ -26,10 +26,10 @@ class Batches(Protocol):
     def size(self) -> int | None:
         """Samples there are; None where that is unknown or unbounded."""
 
-    def take(self, indices: Sequence[int]) -> Any:  # noqa: ANN401
+    def take(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples, in this order."""
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> Any:  # noqa: ANN401
+    def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a batch of `batch_size` samples drawn at random without replacement."""
 
 
@@ -41,11 +41,11 @@ class SyntheticBatches:
     def __init__(self, make_batch: Callable[[int], Any]) -> None:
         self._make_batch = make_batch
 
-    def take(self, indices: Sequence[int]) -> Any:  # noqa: ANN401
+    def take(self, indices: Sequence[int]) -> Any:
         """Return a synthetic batch as large as `indices`."""
         return self._make_batch(len(indices))
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> Any:  # noqa: ANN401, ARG002
+    def draw(self, batch_size: int, generator: torch.Generator) -> Any:  # noqa: ARG002
         """Return a synthetic batch."""
         return self._make_batch(batch_size)
 
@@ -53,7 +53,7 @@ class SyntheticBatches:
 class DatasetBatches:
     """A map-style dataset and its collate function."""
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:  # noqa: ANN401
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
         self._collate = collate or default_collate
         self.size: int | None = len(dataset)
@@ -63,13 +63,13 @@ class DatasetBatches:
                 next_step="Return the training data, or write make_batch(batch_size) instead.",
             )
 
-    def take(self, indices: Sequence[int]) -> Any:  # noqa: ANN401
+    def take(self, indices: Sequence[int]) -> Any:
         """Return the collated batch of these samples."""
         if hasattr(self._dataset, "__getitems__"):
             return self._collate(self._dataset.__getitems__(list(indices)))
         return self._collate([self._dataset[index] for index in indices])
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> Any:  # noqa: ANN401
+    def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch; the dataset is used again from its start where it is too small."""
         return self.take(random_indices(len(self._dataset), batch_size, generator))
 
@@ -77,7 +77,7 @@ class DatasetBatches:
 class IterableBatches(DatasetBatches):
     """The first samples of an iterable dataset, kept in memory in the order they came."""
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:  # noqa: ANN401
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
         self._samples: Iterator[Any] = iter(dataset)
         kept = _KeptSamples(self._samples)
         kept.grow(ITERABLE_SAMPLES)
@@ -88,7 +88,7 @@ class IterableBatches(DatasetBatches):
             # The stream that ended while it was read is exactly as long as what was read.
             self.size = len(kept) if kept.ended else None
 
-    def take(self, indices: Sequence[int]) -> Any:  # noqa: ANN401
+    def take(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples, reading on where they lie further ahead."""
         self._dataset.grow(max(indices) + 1)
         return super().take([index % len(self._dataset) for index in indices])
@@ -150,7 +150,7 @@ class IndexStream:
         return taken
 
 
-def batches_from_dataset(dataset: Any, collate: Callable[[list[Any]], Any] | None) -> Batches:  # noqa: ANN401
+def batches_from_dataset(dataset: Any, collate: Callable[[list[Any]], Any] | None) -> Batches:
     """Return the source for a map-style or iterable dataset.
 
     Raises:
@@ -166,7 +166,7 @@ def batches_from_dataset(dataset: Any, collate: Callable[[list[Any]], Any] | Non
     return DatasetBatches(dataset, collate)
 
 
-def find_largest_samples(dataset: Any, size: int) -> tuple[int, ...]:  # noqa: ANN401
+def find_largest_samples(dataset: Any, size: int) -> tuple[int, ...]:
     """Return indices of the largest samples, largest first; empty where all are equally large.
 
     Only the first `SCAN_SAMPLES` are looked at where the dataset is larger.

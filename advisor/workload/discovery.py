@@ -82,7 +82,7 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
         how_model=how_model,
         data_module=_unique_factory(module, is_data_module_type),
         base_batch_size=_base_batch_size(module),
-        **functions,  # type: ignore[arg-type]
+        **functions,
     )
 
 
@@ -139,7 +139,7 @@ def _factory_of(module: ModuleType, name: str) -> Callable[..., Any]:
 def _unique_factory(
     module: ModuleType, accepts: Callable[[type], bool]
 ) -> Callable[..., Any] | None:
-    found = []
+    found: list[Callable[..., Any]] = []
     for name in _public_names(module):
         value = getattr(module, name)
         if inspect.isclass(value) and value.__module__ == module.__name__ and accepts(value):

@@ -1,6 +1,6 @@
 """A LightningModule as it is: its own loss, optimizer and loader, without a Trainer.
 
-Lightning is never imported here: its classes are known by their name in the method resolution order.
+Lightning is never imported here: its classes are known by name in the method resolution order.
 """
 
 from typing import Any
@@ -20,6 +20,10 @@ def is_lightning_type(type_: type) -> bool:
 def is_data_module_type(type_: type) -> bool:
     """Return whether the type is a LightningDataModule of the user's."""
     return any(base.__name__ == "LightningDataModule" for base in type_.__mro__[1:])
+
+
+def _ignore(*_: object, **__: object) -> None:
+    """Stand in for `self.log`, which needs a Trainer."""
 
 
 class Loader(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +80,7 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
     return found  # type: ignore[no-any-return]
 
 
-def train_loader(source: Any) -> Loader | None:  # noqa: ANN401 - a module of either kind
+def train_loader(source: Any) -> Loader | None:
     """Return the training loader of a LightningModule or LightningDataModule, None without one."""
     if is_data_module_type(type(source)):
         source.prepare_data()

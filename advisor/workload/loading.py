@@ -55,7 +55,7 @@ class Settings:
         self._used: set[str] = set()
         self._offered: set[str] = set()
 
-    def call(self, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401
+    def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Return `function(*arguments, **settings)` with the settings it has parameters for."""
         try:
             parameters = inspect.signature(function).parameters

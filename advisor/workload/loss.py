@@ -23,7 +23,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     how: str
 
 
-def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Loss:  # noqa: ANN401
+def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Loss:
     """Return the loss of the model file, else the one inferred from the batch and an output.
 
     Args:
@@ -79,7 +79,7 @@ def check_loss(loss: object) -> Tensor:
     return loss.reshape(())
 
 
-def _split(batch: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def _split(batch: Any) -> tuple[Any, Any]:
     if isinstance(batch, list | tuple) and len(batch) == 2:
         return batch[0], batch[1]
     if isinstance(batch, Tensor):
@@ -106,21 +106,21 @@ def _from_output(output: object, function: LossFunction, call: str) -> Loss:
     )
 
 
-def _call_with_keywords(model: nn.Module, batch: Any) -> Any:  # noqa: ANN401
+def _call_with_keywords(model: nn.Module, batch: Any) -> Any:
     return _take_loss(model(**batch))
 
 
-def _call_with_inputs(model: nn.Module, batch: Any) -> Any:  # noqa: ANN401
+def _call_with_inputs(model: nn.Module, batch: Any) -> Any:
     return _take_loss(model(_split(batch)[0]))
 
 
-def _take_loss(output: Any) -> Any:  # noqa: ANN401
+def _take_loss(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output
     return output["loss"] if isinstance(output, Mapping) else output.loss
 
 
-def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:  # noqa: ANN401
+def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     inputs, targets = batch
     output = model(inputs)
     if targets.dim() == output.dim():  # one-hot classes are not integer labels
@@ -132,6 +132,6 @@ def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:  # noqa: ANN401
     return functional.cross_entropy(output, targets.to(torch.int64))
 
 
-def _mean_squared_error(model: nn.Module, batch: Any) -> Tensor:  # noqa: ANN401
+def _mean_squared_error(model: nn.Module, batch: Any) -> Tensor:
     inputs, targets = batch
     return functional.mse_loss(model(inputs), targets)

@@ -43,23 +43,23 @@ class Training:
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.needs_closure = type(optimizer).__name__ == "LBFGS"
 
-    def loss(self, batch: Any) -> Tensor:  # noqa: ANN401
+    def loss(self, batch: Any) -> Tensor:
         """Return the loss of the batch under the chosen precision, checked to be trainable."""
         with self._autocast():
             return check_loss(self._loss_function(self._callable, batch))
 
-    def evaluate(self, batch: Any) -> float:  # noqa: ANN401
+    def evaluate(self, batch: Any) -> float:
         """Return the loss of the batch as a number, in whatever mode the model is."""
         with torch.no_grad(), self._autocast():
             loss = self._loss_function(self._callable, batch)
         return float(loss)
 
-    def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:  # noqa: ANN401
+    def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:
         """Add the gradient of loss/divisor to `.grad` and return the loss, detached."""
         loss = self.loss(batch)
         scaled = loss if divisor == 1.0 else loss / divisor
         try:
-            (self._scaler.scale(scaled) if self._scaler else scaled).backward()
+            torch.autograd.backward(self._scaler.scale(scaled) if self._scaler else scaled)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -80,7 +80,7 @@ class Training:
             self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def step(self, batch: Any) -> Tensor | None:  # noqa: ANN401
+    def step(self, batch: Any) -> Tensor | None:
         """Run one full training step and return the loss, where the optimizer gives it back."""
         if self.needs_closure:
             return self.optimizer.step(lambda: self._closure(batch))  # type: ignore[arg-type,return-value]
@@ -88,7 +88,7 @@ class Training:
         self.update()
         return loss
 
-    def _closure(self, batch: Any) -> Tensor:  # noqa: ANN401
+    def _closure(self, batch: Any) -> Tensor:
         self.optimizer.zero_grad()
         return self.backward(batch)
 
@@ -108,6 +108,6 @@ class UserStep:
     def __init__(self, step: Callable[[], Any]) -> None:
         self._step = step
 
-    def step(self, batch: Any) -> None:  # noqa: ANN401, ARG002
+    def step(self, batch: Any) -> None:  # noqa: ARG002
         """Run the user's step; the batch is the user's own."""
         self._step()

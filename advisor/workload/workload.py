@@ -142,15 +142,17 @@ class Workload:
                     value.copy_(buffers[name])
         return self._loss
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> Any:  # noqa: ANN401
+    def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch on the device; None with `make_step`."""
-        return None if self.is_step_only else self.to_device(self.batches.draw(batch_size, generator))
+        return (
+            None if self.is_step_only else self.to_device(self.batches.draw(batch_size, generator))
+        )
 
-    def take(self, indices: Sequence[int]) -> Any:  # noqa: ANN401
+    def take(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples on the device; None with `make_step`."""
         return None if self.is_step_only else self.to_device(self.batches.take(indices))
 
-    def to_device(self, batch: Any) -> Any:  # noqa: ANN401
+    def to_device(self, batch: Any) -> Any:
         """Return the batch on the workload's device."""
         return to_device(batch, self.device)
 

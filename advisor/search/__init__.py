@@ -1,0 +1,1 @@
+"""Measurements so far in, what to measure next out; pure functions only."""

@@ -1,0 +1,243 @@
+"""Which micro-batch sizes to time, and in how many sessions."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from advisor.conclusions import Saturation, ThroughputPoint
+
+#: Most sizes of a first sweep. Ten cover a range of 500 at one size for each doubling, and every
+#: further size costs a block in every session.
+MOST_SWEEP_SIZES = 10
+#: Neighbours nearer than this ratio say nothing new: their throughputs differ by about 1 % where
+#: the curve saturates.
+_LEAST_RATIO = 1.2
+#: The same for a refinement, which looks closer.
+_LEAST_REFINED_RATIO = 1.1
+#: A refined size is a multiple of this where its gap is wide enough for that: hardware computes in
+#: tiles, and a size one above a tile would stand for the worst of its neighbourhood.
+_TILE = 8
+#: Throughput within this share of the best makes a provisional answer, while one session is known.
+_PROVISIONAL_FRACTION = 0.95
+#: Sessions (processes) wanted: below three an interval is several times wider.
+_WANTED_SESSIONS = 3
+#: Most timed blocks of one size in a session; more only repeat what the session's median knows.
+_MOST_ROUNDS = 5
+#: Steps at each size before a block, so that caches re-fill.
+_SETTLING_STEPS = 2
+#: A block of forward and backward alone follows each block, half as long.
+_BLOCKS_PER_ROUND = 1.5
+#: Warm-up windows of a quarter block that a size usually takes in its first round.
+_WARMUP_BLOCKS = 0.75
+
+
+class SessionPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the time allows.
+
+    Attributes:
+        sizes: Micro-batch sizes to time in every session.
+        sessions: Worker processes, one after the other.
+        rounds: Timed blocks of each size in each session.
+    """
+
+    sizes: tuple[int, ...]
+    sessions: int
+    rounds: int
+
+
+def choose_sweep(
+    *,
+    min_micro_batch_size: int,
+    max_micro_batch_size: int,
+    batch_multiple: int = 1,
+    base_batch_size: int | None = None,
+) -> tuple[int, ...]:
+    """Return the first sizes to time, ascending: about one for each doubling, at most ten.
+
+    The smallest and the largest feasible size and, if feasible, the base batch size are always in.
+    Where the range holds more doublings than that, every second one is left out from the bottom up:
+    saturation mostly lies in the upper half, and a refinement closes a gap that it falls in.
+
+    Args:
+        min_micro_batch_size: The smallest size the model runs at, in samples.
+        max_micro_batch_size: The largest size that fits, in samples.
+        batch_multiple: Only multiples of this are feasible.
+        base_batch_size: The user's batch size; None where unknown.
+
+    Returns:
+        Empty where no multiple lies in the range.
+    """
+    smallest = -(-max(min_micro_batch_size, 1) // batch_multiple) * batch_multiple
+    largest = max_micro_batch_size // batch_multiple * batch_multiple
+    if smallest > largest:
+        return ()
+    kept = {smallest, largest}
+    if base_batch_size is not None and _is_feasible(
+        base_batch_size, smallest, largest, batch_multiple
+    ):
+        kept.add(base_batch_size)
+    doublings = (batch_multiple * 2**power for power in itertools.count())
+    inside = itertools.takewhile(lambda size: size < largest, doublings)
+    grid = [size for size in inside if size > smallest and _is_apart(size, kept, _LEAST_RATIO)]
+    return tuple(sorted(kept.union(_thin(grid, MOST_SWEEP_SIZES - len(kept)))))
+
+
+def choose_refinement(
+    points: Sequence[ThroughputPoint], saturation: Saturation, *, batch_multiple: int = 1
+) -> tuple[int, ...]:
+    """Return at most three further sizes around the saturation batch, ascending.
+
+    Two split the gap below the answer, where the true saturation batch lies; one splits the gap
+    above where the answer is not sure. They are not powers of two: stairs may end between those.
+    After one session nothing is concluded, and the first size near the best throughput stands in.
+
+    Args:
+        points: The sizes timed so far.
+        saturation: What they say.
+        batch_multiple: Only multiples of this are feasible.
+
+    Returns:
+        Empty where the curve does not saturate within the sizes, or the gap is narrow already.
+    """
+    ordered = sorted(points, key=lambda point: point.micro_batch_size)
+    sizes = [point.micro_batch_size for point in ordered]
+    answer = saturation.batch_size or _guess_answer(ordered, saturation)
+    if answer not in sizes:
+        return ()
+    index = sizes.index(answer)
+    chosen: set[int] = set()
+    if index > 0:
+        chosen.update(_split_gap(sizes[index - 1], answer, 2, batch_multiple))
+    is_unsure = saturation.high is None or saturation.high > answer
+    if index + 1 < len(sizes) and is_unsure:
+        chosen.update(_split_gap(answer, sizes[index + 1], 1, batch_multiple))
+    return tuple(sorted(chosen))
+
+
+def plan_rounds(
+    sizes: Sequence[int], step_s_by_size: Mapping[int, float], block_s: float, budget_s: float
+) -> int:
+    """Return how many rounds of one session fit the budget: 0 to 5.
+
+    Args:
+        sizes: Micro-batch sizes to time.
+        step_s_by_size: Seconds of a step, at least at one size; other sizes are taken to cost in
+            proportion to the nearest known one, which is never too little above it.
+        block_s: Least seconds of a block.
+        budget_s: Seconds for the session, its start not included.
+
+    Raises:
+        ValueError: No step time is known.
+    """
+    if not sizes:
+        return 0
+    steps = [_estimate_step_s(size, step_s_by_size) for size in sizes]
+    round_s = sum(
+        _SETTLING_STEPS * step_s + _BLOCKS_PER_ROUND * max(step_s, block_s) for step_s in steps
+    )
+    warmup_s = sum(_SETTLING_STEPS * step_s + _WARMUP_BLOCKS * block_s for step_s in steps)
+    return max(0, min(_MOST_ROUNDS, int((budget_s - warmup_s) / round_s)))
+
+
+def choose_session_plan(
+    sizes: Sequence[int],
+    step_s_by_size: Mapping[int, float],
+    *,
+    block_s: float,
+    session_start_s: float,
+    budget_s: float,
+    must_keep: Sequence[int] = (),
+) -> SessionPlan | None:
+    """Return the most telling plan that fits the budget, or None where nothing does.
+
+    Sessions come first, up to three, for they alone give an interval; then rounds. Sizes are left
+    out, every second one from the bottom up, only where not even two sessions of one round fit;
+    and where that does not help, one session is planned.
+
+    Args:
+        sizes: Micro-batch sizes to time.
+        step_s_by_size: Seconds of a step, at least at one size.
+        block_s: Least seconds of a block.
+        session_start_s: Seconds until a worker process is ready.
+        budget_s: Seconds for all sessions together.
+        must_keep: Sizes never left out, besides the smallest and the largest.
+
+    Raises:
+        ValueError: No step time is known.
+    """
+    ordered = sorted(set(sizes))
+    if not ordered:
+        return None
+    kept = {ordered[0], ordered[-1], *must_keep}.intersection(ordered)
+    spare = [size for size in ordered if size not in kept]
+    subsets = [
+        tuple(sorted(kept.union(_thin(spare, count)))) for count in range(len(spare), -1, -1)
+    ]
+    candidates = [
+        (_WANTED_SESSIONS, subsets[0]),
+        *((sessions, subset) for sessions in (2, 1) for subset in subsets),
+    ]
+    for sessions, subset in candidates:
+        session_s = budget_s / sessions - session_start_s
+        rounds = plan_rounds(subset, step_s_by_size, block_s, session_s)
+        if rounds:
+            return SessionPlan(sizes=subset, sessions=sessions, rounds=rounds)
+    return None
+
+
+def _is_feasible(size: int, smallest: int, largest: int, batch_multiple: int) -> bool:
+    return smallest <= size <= largest and size % batch_multiple == 0
+
+
+def _is_apart(size: int, others: set[int], least_ratio: float) -> bool:
+    return all(max(size, other) >= least_ratio * min(size, other) for other in others)
+
+
+def _thin(sizes: Sequence[int], most: int) -> list[int]:
+    """Return at most `most` of the sizes: every second one goes, from the bottom up, then again."""
+    left, index = list(sizes), 0
+    while len(left) > max(most, 0):
+        if index >= len(left):
+            index = 0
+        del left[index]
+        index += 1
+    return left
+
+
+def _guess_answer(points: Sequence[ThroughputPoint], saturation: Saturation) -> int | None:
+    """Return the first size near the best throughput, where one session is all that is known."""
+    if saturation.status != "inconclusive" or any(point.sessions > 1 for point in points):
+        return None
+    known = [
+        (point.micro_batch_size, point.samples_per_s.point)
+        for point in points
+        if point.samples_per_s.point is not None
+    ]
+    best = max((speed for _, speed in known), default=math.inf)
+    return next((size for size, speed in known if speed >= _PROVISIONAL_FRACTION * best), None)
+
+
+def _split_gap(below: int, above: int, parts: int, batch_multiple: int) -> set[int]:
+    """Return up to `parts` sizes between the two, at equal ratios, on tiles where there is room."""
+    granularity = batch_multiple
+    if above - below >= 2 * (parts + 1) * _TILE * batch_multiple:
+        granularity = math.lcm(batch_multiple, _TILE)
+    ratio = (above / below) ** (1.0 / (parts + 1))
+    exact = [below * ratio ** (part + 1) for part in range(parts)]
+    rounded = {round(size / granularity) * granularity for size in exact}
+    chosen: set[int] = set()
+    for size in sorted(size for size in rounded if below < size < above):
+        if _is_apart(size, {below, above, *chosen}, _LEAST_REFINED_RATIO):
+            chosen.add(size)
+    return chosen
+
+
+def _estimate_step_s(size: int, step_s_by_size: Mapping[int, float]) -> float:
+    if not step_s_by_size:
+        raise ValueError("no step time is known")
+    if size in step_s_by_size:
+        return step_s_by_size[size]
+    nearest = min(step_s_by_size, key=lambda known: abs(math.log(known / size)))
+    return step_s_by_size[nearest] * max(size / nearest, 1.0)

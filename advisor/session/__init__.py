@@ -1,0 +1,83 @@
+"""The loop of a run: search says what runs next, a worker runs it, the record keeps the result."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from advisor.errors import AdvisorError
+from advisor.measurements import Environment, WorkloadFacts
+from advisor.probe.progress import Progress
+from advisor.probe.runner import Runner
+from advisor.record import RunRecord
+from advisor.session.memory import run_memory
+from advisor.session.noise import run_noise
+from advisor.session.run import Run
+from advisor.session.throughput import run_throughput
+from advisor.session.trial import run_trial
+from advisor.spec import EnvironmentTask, InspectTask, ProbeSpec, parse_target
+
+__all__ = ["run_doctor", "run_probe"]
+
+#: Importing torch on a cold disk is not the user's time to budget.
+_START_S = 300.0
+
+
+def run_probe(
+    spec: ProbeSpec,
+    *,
+    argv: Sequence[str],
+    progress: Progress,
+    save: Callable[[RunRecord], None],
+) -> RunRecord:
+    """Return the complete record of one probe.
+
+    Args:
+        spec: What is asked.
+        argv: The command line, for the record.
+        progress: Told what runs.
+        save: Called with the record so far after each result.
+
+    Raises:
+        AdvisorError: What ended the run; the record so far was saved, marked incomplete.
+    """
+    target = parse_target(spec.workload.target)
+    with Runner(target) as runner:
+        run = Run(spec, argv=argv, runner=runner, progress=progress, save=save)
+        try:
+            _run_stages(run)
+        except AdvisorError as error:
+            run.stop(error.message)
+            raise
+        except KeyboardInterrupt:
+            run.stop("interrupted")
+            raise
+        run.finish()
+        return run.record
+
+
+def run_doctor(device: str) -> Environment:
+    """Return what a worker sees of the device and the software, and what starting one costs."""
+    with Runner(None) as runner:
+        task = EnvironmentTask(device=device)
+        runner.run(task, timeout_s=_START_S)  # the first pays for the import of torch
+        start = time.perf_counter()
+        (environment,) = runner.run(task, timeout_s=_START_S)
+        elapsed_s = time.perf_counter() - start
+    return msgspec.structs.replace(cast("Environment", environment), worker_start_s=elapsed_s)
+
+
+def _run_stages(run: Run) -> None:
+    run.progress.stage("starting", left_s=run.left_s)
+    (environment,) = run.runner.run(
+        EnvironmentTask(device=run.spec.workload.device), timeout_s=_START_S
+    )
+    run.keep_environment(cast("Environment", environment))
+    run.progress.stage("model file", left_s=run.left_s)
+    (facts,) = run.runner.run(InspectTask(workload=run.spec.workload), timeout_s=run.left_s)
+    run.keep_workload(cast("WorkloadFacts", facts))
+    run_memory(run)
+    run_throughput(run)
+    run_noise(run)
+    run_trial(run)

@@ -1,0 +1,125 @@
+"""The memory stage: probe after probe until the search is content."""
+
+import signal
+import time
+from typing import cast
+
+import msgspec
+
+from advisor.errors import DeviceError, WorkloadError
+from advisor.measurements import Probe
+from advisor.probe.runner import WorkerDeathError
+from advisor.search.memory import SearchBounds, choose_next_micro_batch_size
+from advisor.session.run import Run
+from advisor.spec import MemoryTask
+
+#: Share of the time left that the search may take.
+_BUDGET_FRACTION = 0.4
+
+
+def run_memory(run: Run) -> None:
+    """Find the largest micro-batch under the limit.
+
+    Raises:
+        DeviceError: Not even the smallest batch fits.
+        WorkloadError: The model failed for another reason than memory.
+    """
+    facts, limits = run.facts, run.spec.limits
+    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
+    multiple = limits.batch_multiple
+    smallest = -(-facts.min_micro_batch_size // multiple) * multiple
+    bounds = SearchBounds(
+        min_micro_batch_size=smallest,
+        max_micro_batch_size=min(caps) if caps else None,
+        batch_multiple=multiple,
+        capacity_bytes=run.capacity_bytes,
+    )
+    deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
+    history: list[Probe] = []
+    while (size := choose_next_micro_batch_size(history, bounds)) is not None:
+        if history and time.monotonic() > deadline:
+            run.progress.note(
+                "memory: the time for the search is spent; the largest size may be larger"
+            )
+            break
+        run.progress.stage(f"memory: batch {size}", left_s=run.left_s)
+        probe = _probe(run, size, session=len(history), history=history)
+        run.keep_probe(probe)
+        history.append(probe)
+        _refuse_leak(run, probe)
+    if not any(probe.outcome == "fit" for probe in history):
+        raise DeviceError(
+            f"{facts.file}: not even a batch of {smallest} fits in "
+            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}",
+            next_step="Raise --memory-limit, or make the model or its samples smaller.",
+        )
+
+
+def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
+    task = MemoryTask(
+        workload=run.spec.workload,
+        micro_batch_size=size,
+        capacity_bytes=run.capacity_bytes,
+        largest_samples=run.facts.largest_samples,
+    )
+    try:
+        probe = _run_task(run, task)
+    except WorkerDeathError as death:
+        probe = _judge_death(run, task, death)
+    except WorkloadError as error:
+        raise _add_sizes(error, size, history) from error
+    return msgspec.structs.replace(probe, session=session)
+
+
+def _run_task(run: Run, task: MemoryTask) -> Probe:
+    (probe,) = run.runner.run(task, timeout_s=run.left_s)
+    return cast("Probe", probe)
+
+
+def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
+    """Return an out-of-memory probe where the kernel or a failed allocation ended the worker.
+
+    A library that does not check an allocation crashes under the limit, but so does a broken one:
+    the crash counts as memory only where it happens twice, and not without the limit.
+    """
+    if death.code == -signal.SIGSEGV:
+        try:
+            return _run_task(run, task)
+        except WorkerDeathError as again:
+            unlimited = msgspec.structs.replace(task, capacity_bytes=None)
+            probe = _run_task(run, unlimited)  # raises where the model is broken
+            return msgspec.structs.replace(probe, outcome="oom", steps=0, message=again.message)
+    if death.code == -signal.SIGKILL and any(probe.outcome == "fit" for probe in run.record.probes):
+        return Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=task.micro_batch_size,
+            outcome="oom",
+            capacity_bytes=task.capacity_bytes,
+            message=death.message,
+        )
+    raise death
+
+
+def _add_sizes(error: WorkloadError, size: int, history: list[Probe]) -> WorkloadError:
+    """Return the error with the sizes that ran: a model that fails at some is hard to place."""
+    ran = [str(probe.micro_batch_size) for probe in history if probe.outcome == "fit"]
+    if not ran:
+        return error
+    return WorkloadError(
+        f"{error.message} (at batch size {size}; {', '.join(ran)} ran)",
+        next_step="Make the model accept every batch size, or give the multiple that it needs with "
+        "--batch-multiple.",
+        traceback=error.traceback,
+    )
+
+
+def _refuse_leak(run: Run, probe: Probe) -> None:
+    if probe.growth_bytes_per_step is None:
+        return
+    raise WorkloadError(
+        f"{run.facts.file}: memory grows by {probe.growth_bytes_per_step / 2**20:.1f} MiB with "
+        f"each step at batch {probe.micro_batch_size}, so no size fits for long",
+        next_step="Look for tensors kept from step to step, such as losses or outputs appended to "
+        "a list: append loss.item() or .detach() them.",
+    )

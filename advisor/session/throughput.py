@@ -1,0 +1,100 @@
+"""The throughput stage: at least three sessions, each a fresh process that times every size."""
+
+from typing import cast
+
+from advisor.measurements import Probe
+from advisor.recommend import derive
+from advisor.search.sweep import (
+    SessionPlan,
+    choose_refinement,
+    choose_session_plan,
+    choose_sweep,
+)
+from advisor.session.run import Run
+from advisor.spec import ThroughputTask
+
+#: Share of the time left that the stage may take.
+_BUDGET_FRACTION = 0.45
+#: Until a worker is ready: on a GPU it makes a context and loads kernels.
+_START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
+#: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
+_BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
+
+
+def run_throughput(run: Run) -> None:
+    """Time every size in several sessions; sizes near the answer join from the second on."""
+    memory = derive(run.record).memory
+    if memory is None or memory.max_micro_batch_size is None or run.is_spent:
+        return
+    facts = run.facts
+    multiple = run.spec.limits.batch_multiple
+    plan = _choose_plan(
+        run,
+        choose_sweep(
+            min_micro_batch_size=facts.min_micro_batch_size,
+            max_micro_batch_size=memory.max_micro_batch_size,
+            batch_multiple=multiple,
+            base_batch_size=facts.base_batch_size,
+        ),
+    )
+    if plan is None:
+        run.progress.note("throughput: the budget is too short to time even one size")
+        return
+    sizes = plan.sizes
+    for session in range(plan.sessions):
+        if session and run.is_spent:
+            run.progress.note("throughput: the budget ended before all sessions ran")
+            return
+        run.progress.stage(
+            f"throughput: session {session + 1} of {plan.sessions}", left_s=run.left_s
+        )
+        run.runner.run(
+            ThroughputTask(
+                workload=run.spec.workload,
+                micro_batch_sizes=sizes,
+                session=session,
+                block_s=_BLOCK_S[run.environment.device.kind],
+                rounds=plan.rounds,
+                budget_s=run.left_s * _BUDGET_FRACTION,
+            ),
+            timeout_s=4 * run.left_s,
+            on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
+        )
+        if session == 0:
+            sizes = tuple(sorted({*sizes, *_refine(run, multiple)}))
+
+
+def _choose_plan(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
+    """Return the plan, the largest sizes left out where a single step of them is too long."""
+    times = _known_step_times(run)
+    while sizes:
+        plan = choose_session_plan(
+            sizes,
+            times,
+            block_s=_BLOCK_S[run.environment.device.kind],
+            session_start_s=_START_S[run.environment.device.kind],
+            budget_s=run.left_s * _BUDGET_FRACTION,
+            must_keep=[size for size in sizes if size == run.facts.base_batch_size],
+        )
+        if plan is not None:
+            return plan
+        sizes = sizes[:-1]
+    return None
+
+
+def _refine(run: Run, multiple: int) -> tuple[int, ...]:
+    throughput = derive(run.record).throughput
+    if throughput is None:
+        return ()
+    return choose_refinement(throughput.points, throughput.saturation, batch_multiple=multiple)
+
+
+def _known_step_times(run: Run) -> dict[int, float]:
+    """Return the seconds of a step at each size that ran, the fastest seen."""
+    times: dict[int, float] = {}
+    for probe in run.record.probes:
+        if probe.step_times_s:
+            step_s = min(probe.step_times_s)
+            size = probe.micro_batch_size
+            times[size] = min(times.get(size, step_s), step_s)
+    return times

@@ -1,0 +1,130 @@
+"""The trial: the advised batch and rate are trained briefly before they are printed."""
+
+from typing import cast
+
+from advisor.analysis.trial import judge_trial
+from advisor.conclusions import Derived, Recommendation
+from advisor.measurements import OptimizerFacts, TrialBranch
+from advisor.recommend import derive
+from advisor.search.rate import choose_next_rate
+from advisor.session.run import Run
+from advisor.spec import TrialTask
+
+#: Starts from which every pair is trained.
+_SEEDS = (0, 1, 2)
+#: Optimizer steps of the advised pair that the trial aims at, and the least worth judging.
+_STEPS, _LEAST_STEPS = 100, 20
+#: Evaluations along a branch: enough to compare curves of different batches at equal samples.
+_EVALUATIONS = 20
+#: Rates that are expected to be tried, for the division of the time.
+_EXPECTED_RATES = 3
+#: Time of a trial step over a timed step: data loading and evaluation come on top.
+_OVERHEAD = 1.5
+
+
+def run_trial(run: Run) -> None:
+    """Try the advised pair against the base pair, stepping the rate down until it trains.
+
+    Leaves the record as it is where there is nothing to try; the recommendation then says why.
+    """
+    derived = derive(run.record)
+    advice, optimizer = derived.recommendation, run.facts.optimizer
+    if advice is None or optimizer is None or not run.facts.has_dataset or run.is_spent:
+        return
+    rate = advice.learning_rate
+    if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
+        return
+    steps = _choose_steps(run, derived, advice, rate.base_batch_size)
+    if steps < _LEAST_STEPS:
+        run.progress.note("trial: no time left to try the advised rate")
+        return
+    samples = steps * advice.global_batch_size
+    base = _train(run, _base_task(run, advice, rate.base_value, rate.base_batch_size, samples))
+    if advice.global_batch_size == rate.base_batch_size:
+        return
+    tried: list[tuple[float, bool]] = []
+    while (
+        value := choose_next_rate(rate.proposed, rate.base_value, tried)
+    ) is not None and not run.is_spent:
+        branches = _train(run, _advised_task(run, advice, optimizer, value, samples))
+        verdict = judge_trial(base, branches, _noise_scale(derived))
+        tried.append((value, verdict.passed))
+
+
+def _train(run: Run, task: TrialTask) -> tuple[TrialBranch, ...]:
+    batch = task.micro_batch_size * task.gradient_accumulation_steps
+    run.progress.stage(f"trial: batch {batch}, rate {task.learning_rate:.3g}", left_s=run.left_s)
+    results = run.runner.run(
+        task,
+        timeout_s=2 * run.left_s,
+        on_result=lambda branch: run.keep_trial(cast("TrialBranch", branch)),
+    )
+    return cast("tuple[TrialBranch, ...]", results)
+
+
+def _base_task(
+    run: Run, advice: Recommendation, rate: float, batch_size: int, samples: int
+) -> TrialTask:
+    """Return the user's own pair; a base batch that does not fit is accumulated."""
+    micro, accumulation = batch_size, 1
+    largest = max(advice.micro_batch_size, *(c.micro_batch_size for c in advice.candidates), 1)
+    if batch_size > largest:
+        accumulation = next(
+            n
+            for n in range(2, batch_size + 1)
+            if batch_size % n == 0 and batch_size // n <= largest
+        )
+        micro = batch_size // accumulation
+    return TrialTask(
+        workload=run.spec.workload,
+        micro_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=rate,
+        samples=samples,
+        evaluations=_EVALUATIONS,
+        seeds=_SEEDS,
+        loss_is_sum=run.facts.loss_reduction == "sum",
+        budget_s=run.left_s,
+    )
+
+
+def _advised_task(
+    run: Run, advice: Recommendation, optimizer: OptimizerFacts, rate: float, samples: int
+) -> TrialTask:
+    changes = advice.optimizer_changes
+    return TrialTask(
+        workload=run.spec.workload,
+        micro_batch_size=advice.micro_batch_size,
+        gradient_accumulation_steps=advice.gradient_accumulation_steps,
+        learning_rate=rate,
+        samples=samples,
+        evaluations=_EVALUATIONS,
+        seeds=_SEEDS,
+        loss_is_sum=run.facts.loss_reduction == "sum",
+        budget_s=run.left_s,
+        beta2=changes.beta2 if optimizer.beta2 is not None else None,
+        weight_decay=changes.weight_decay,
+    )
+
+
+def _choose_steps(run: Run, derived: Derived, advice: Recommendation, base_batch_size: int) -> int:
+    """Return the steps of the advised pair that the time left allows for all branches."""
+    advised_s = _step_s(derived, advice.global_batch_size)
+    base_s = _step_s(derived, base_batch_size) * advice.global_batch_size / base_batch_size
+    each_s = _OVERHEAD * len(_SEEDS) * (_EXPECTED_RATES * advised_s + base_s)
+    return min(_STEPS, int(run.left_s / each_s)) if each_s > 0 else _STEPS
+
+
+def _step_s(derived: Derived, batch_size: int) -> float:
+    """Return the seconds of a step, from the nearest measured size at least as large."""
+    assert derived.throughput is not None
+    points = derived.throughput.points
+    larger = [point for point in points if point.micro_batch_size >= batch_size]
+    point = larger[0] if larger else points[-1]
+    step_s = point.step_s.point or 0.0
+    return step_s * max(1.0, batch_size / point.micro_batch_size)
+
+
+def _noise_scale(derived: Derived) -> float | None:
+    decisive = derived.noise.decisive if derived.noise is not None else None
+    return None if decisive is None else decisive.point

@@ -1,0 +1,19 @@
+"""Ends its process without a word in the forward pass."""
+
+import os
+
+import torch
+from torch import nn
+
+
+class Network(nn.Linear):
+    def forward(self, inputs):
+        os._exit(0)
+
+
+def make_model():
+    return Network(8, 3)
+
+
+def make_batch(batch_size):
+    return torch.randn(batch_size, 8), torch.randint(3, (batch_size,))
