@@ -1,7 +1,7 @@
 """How much faster batches beyond the largest timed size could still be.
 
-Legend: μ_k is the log throughput of size b_k; an affine law a + βb through the largest sizes has the
-limit 1/β, which lies by the rise ρ = log(1 + a/(β·b_K)) above the throughput at the largest size b_K.
+Legend: μ_k is the log throughput of size b_k, b_K the largest. An affine law a + βb through the
+largest sizes has the limit 1/β, above the throughput at b_K by the rise ρ = log(1 + a/(β·b_K)).
 """
 
 import math
@@ -25,6 +25,8 @@ _SERVING_MISFIT = 0.01
 _MISFIT_CONFIDENCE = 0.95
 #: Step of the numerical derivative, in log throughput; far below noise, far above rounding.
 _DERIVATIVE_STEP = 1e-5
+#: Growth of the step time over all sizes, as a share of its fixed part, below which there is none.
+_LEAST_GROWTH_FRACTION = 1e-9
 
 
 class Rise(NamedTuple):
@@ -106,6 +108,9 @@ def _fit_tail(paired: PairedSizes, log_throughput: Floats, start: int) -> tuple[
 def _compute_log_gain(paired: PairedSizes, log_throughput: Floats, start: int) -> float:
     fixed_s, per_sample_s = _fit_tail(paired, log_throughput, start)
     largest = paired.sizes[-1]
-    if per_sample_s * largest <= 1e-9 * abs(fixed_s) or fixed_s <= -per_sample_s * largest:
+    if (
+        per_sample_s * largest <= _LEAST_GROWTH_FRACTION * abs(fixed_s)
+        or fixed_s <= -per_sample_s * largest
+    ):
         return math.inf
     return math.log1p(fixed_s / (per_sample_s * largest))

@@ -156,14 +156,15 @@ def _find_first_sure(paired: PairedSizes, rise: Rise | None) -> int | None:
 
 
 def _find_choice(paired: PairedSizes, rise: Rise | None, peak: int) -> int | None:
-    """Return the index of the smallest size within the tolerance, noise smoothed, None without one.
+    """Return the index of the smallest size within the tolerance of the best, None without one.
 
-    The levels are smoothed upwards, up to the peak where throughput falls after it.
+    The best is that of the levels smoothed upwards, so that the luckiest of many sizes does not set
+    it, plus the rise beyond the sizes. The sizes themselves are not smoothed: stairs are real.
     """
-    stop = peak + 1
-    levels = smooth_upwards(paired.log_throughput[:stop], paired.sessions[:stop])
+    levels = paired.log_throughput[: peak + 1]
+    best = float(smooth_upwards(levels, paired.sessions[: peak + 1])[-1])
     beyond = 0.0 if rise is None else max(rise.log_gain, 0.0)
-    within = np.flatnonzero(levels >= levels[-1] + beyond - _TOLERANCE)
+    within = np.flatnonzero(levels >= best + beyond - _TOLERANCE)
     return int(within[0]) if within.size else None
 
 

@@ -168,13 +168,19 @@ def _format(error: BaseException) -> Iterable[str]:
 
 
 def _user_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame that is neither ours nor the import machinery."""
+    """Return the traceback from the user's first line, else from the first line that is not ours.
+
+    The second is an error inside torch that no line of the user's is part of, as in a backward pass.
+    """
+    foreign = None
     while frames is not None:
         path = frames.tb_frame.f_code.co_filename
         if not (path.startswith("<frozen") or _PACKAGE in Path(path).parents):
-            break
+            foreign = foreign or frames
+            if not _is_library(path):
+                return frames
         frames = frames.tb_next
-    return frames
+    return foreign
 
 
 def _walk(frames: TracebackType | None) -> Iterable[tuple[str, int]]:

@@ -13,7 +13,7 @@ from advisor.worker.entry import Emit
 from advisor.worker.loss_reduction import classify_loss
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.workload.batches import tensors_of
-from advisor.workload.data import find_largest_samples
+from advisor.workload.data import find_largest_samples, is_map_style
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
@@ -134,8 +134,7 @@ def _check_batch_grows(workload: Workload) -> None:
 
 def _largest_samples(workload: Workload) -> tuple[int, ...]:
     size = workload.batches.size
-    is_map_style = hasattr(workload.dataset, "__getitem__")
-    if workload.dataset is None or size is None or not is_map_style:
+    if workload.dataset is None or size is None or not is_map_style(workload.dataset):
         return ()
     return find_largest_samples(workload.dataset, size)
 

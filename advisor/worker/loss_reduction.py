@@ -14,7 +14,7 @@ from advisor.workload.workload import Workload
 #: Samples of each half.
 _HALF = 4
 #: Two losses that differ by less than this share are equal in float32 arithmetic.
-_EQUAL_FRACTION = 1e-3
+_EQUAL_FRACTION = 1e-5
 #: Ratio of L(a+b) to L(a)+L(b) that tells a random mean (0.5) from a random sum (1).
 _SUM_RATIO = 0.75
 
@@ -24,7 +24,10 @@ def classify_loss(workload: Workload) -> LossReduction:
     size = workload.batches.size
     if size is not None and size < 2 * _HALF:
         return "unknown"
-    training = workload.make_training()
+    # Losses of an untrained model are nearly equal, so the comparison needs all digits of float32.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    training = workload.make_training(precision="fp32")
     training.model.eval()
 
     def loss(*indices: int) -> float:

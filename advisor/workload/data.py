@@ -125,6 +125,11 @@ def random_indices(size: int, count: int, generator: torch.Generator) -> list[in
     return indices
 
 
+def is_map_style(dataset: Any) -> bool:
+    """Return whether samples are read by index; every torch dataset has the method for it."""
+    return hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+
+
 class IndexStream:
     """Indices of a shuffled dataset, epoch after epoch, without end.
 
@@ -156,7 +161,7 @@ def batches_from_dataset(dataset: Any, collate: Callable[[list[Any]], Any] | Non
     Raises:
         WorkloadError: The dataset is empty, or neither map-style nor iterable.
     """
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+    if not is_map_style(dataset):
         if not hasattr(dataset, "__iter__"):
             raise WorkloadError(
                 f"make_dataset returned a {type(dataset).__name__}, not a dataset",

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from advisor.errors import DeviceError, WorkloadError
-from advisor.spec import WorkloadSpec, parse_target
+from advisor.spec import Precision, WorkloadSpec, parse_target
 from advisor.workload import lightning
 from advisor.workload.batches import to_device
 from advisor.workload.data import Batches, SyntheticBatches, batches_from_dataset
@@ -76,15 +76,19 @@ class Workload:
             model = lightning.prepare(model)
         return model.to(self.device).train()
 
-    def make_training(self) -> Training:
-        """Return a fresh model and optimizer, ready to step."""
+    def make_training(self, *, precision: Precision | None = None) -> Training:
+        """Return a fresh model and optimizer, ready to step.
+
+        Args:
+            precision: Instead of the one asked for.
+        """
         model = self.make_model()
         return Training(
             model=model,
             optimizer=self.make_optimizer(model),
             loss_function=self.loss(model).function,
             device=self.device,
-            precision=self.spec.precision,
+            precision=precision or self.spec.precision,
             compile_model=self.spec.compile,
         )
 

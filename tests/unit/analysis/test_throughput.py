@@ -203,15 +203,28 @@ class TestSaturation:
         assert saturation.high == 104
 
     def test_stairs_are_not_smoothed_away(self):
-        # Time jumps at every multiple of 96: 96 is a good size, 128 pays for 192.
+        # Each started tile of 96 costs 10 ms: 96 is a good size, 128 pays for 192.
         def stairs(size):
-            return 1e-3 + 1e-2 * math.ceil(size / 96)
+            return 2e-4 + 1e-2 * math.ceil(size / 96)
 
         sizes = (8, 16, 32, 64, 96, 128, 192, 384, 768)
-        saturation = conclude(measure(stairs, sizes)).saturation
+        saturation = conclude(measure(stairs, sizes, noise=0.003)).saturation
         assert saturation.status == "saturated"
-        assert saturation.batch_size in {96, 192}
-        assert saturation.low <= 96
+        assert saturation.batch_size == 96
+        assert saturation.low == 65
+
+    def test_a_bad_tile_at_the_end_does_not_hide_the_answer(self):
+        def law(size):
+            return (5e-3 + 1e-3 * size) * (1.04 if size == 600 else 1.0)
+
+        saturation = conclude(measure(law, (*DOUBLINGS, 600), noise=0.002)).saturation
+        assert saturation.batch_size == 128
+
+    def test_a_plateau_that_has_just_begun_is_seen(self):
+        sizes = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
+        probes = measure(lambda size: max(1e-2, 1e-2 * size / 64), sizes, noise=0.003)
+        saturation = conclude(probes, largest=256, memory_limited=True).saturation
+        assert (saturation.status, saturation.batch_size) == ("saturated", 64)
 
     def test_a_kink_is_found_where_it_lies(self):
         conclusion = conclude(measure(lambda size: max(1e-2, 1e-2 * size / 64)))
@@ -270,7 +283,8 @@ class TestSaturation:
             [],
             measure(affine(5e-3, 1e-3), sessions=1),
             measure(affine(5e-3, 1e-3), (8, 64)),
-            measure(lambda size: 1e-2, noise=0.0),
+            measure(lambda size: 1e-2),
+            measure(lambda size: 1e-2 - 1e-5 * size),
         ],
     )
     def test_too_little_to_go_by_is_inconclusive(self, probes):
