@@ -8,6 +8,7 @@ idle | model, batch | step 1 ........... | step 2 ........... | step 3
 import gc
 import itertools
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -60,15 +61,18 @@ def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: 
     stepper = workload.make_stepper(task.micro_batch_size)
     batch = _worst_batch(workload, task)
     phases, held, times = [], [], []
-    outputs: list[Any] = [None]
+    kept: list[Any] = [None, None]  # a user's loop holds the last loss and output in variables
+    if isinstance(stepper, Training):
+        stepper.model.register_forward_hook(partial(_keep_output, kept))
     for _ in range(task.steps):
         gauge.reset()
         start = time.perf_counter()
-        phases.append(_run_step(stepper, batch, gauge, outputs))
+        phases.append(_run_step(stepper, batch, gauge, kept))
         synchronise(workload.device)
         times.append(time.perf_counter() - start)
         held.append(gauge.current_bytes())
-    growth = _growth_bytes_per_step(stepper, batch, gauge, held, max(max(p) for p in phases))
+    largest = max(max(peaks) for peaks in phases)
+    growth = _growth_bytes_per_step(stepper, batch, gauge, kept, held, largest)
     forward_backward, optimizer = (max(values) for values in zip(*phases, strict=True))
     peak = max(forward_backward, optimizer)
     is_cuda = workload.device.type == "cuda"
@@ -92,18 +96,22 @@ def _run_step(
     stepper: Training | UserStep,
     batch: Any,
     gauge: MemoryGauge,
-    outputs: list[Any],
+    kept: list[Any],
 ) -> tuple[int, int]:
-    """Return the peaks of forward/backward and of the optimizer; `outputs` keeps the loss alive."""
+    """Return the peaks of forward/backward and of the optimizer; `kept` holds the loss."""
     if isinstance(stepper, UserStep) or stepper.needs_closure:
-        outputs[0] = stepper.step(batch)
+        kept[0] = stepper.step(batch)
         peak = gauge.peak_bytes()
         return peak, peak
-    outputs[0] = stepper.backward(batch)
+    kept[0] = stepper.backward(batch)
     forward_backward = gauge.peak_bytes()
     gauge.reset()
     stepper.update()
     return forward_backward, gauge.peak_bytes()
+
+
+def _keep_output(kept: list[Any], _model: object, _inputs: object, output: object) -> None:
+    kept[1] = output
 
 
 def _worst_batch(workload: Workload, task: MemoryTask) -> Any:
@@ -122,6 +130,7 @@ def _growth_bytes_per_step(
     stepper: Training | UserStep,
     batch: Any,
     gauge: MemoryGauge,
+    kept: list[Any],
     held: list[int],
     peak_bytes: int,
 ) -> int | None:
@@ -133,7 +142,7 @@ def _growth_bytes_per_step(
     if len(held) < 3 or held[-1] - held[-2] < least:
         return None
     for _ in range(_LEAK_STEPS):
-        _run_step(stepper, batch, gauge, [None])
+        _run_step(stepper, batch, gauge, kept)
         held.append(gauge.current_bytes())
     steps = [later - earlier for earlier, later in itertools.pairwise(held[1:])]
     return sorted(steps)[len(steps) // 2] if min(steps) >= least // 2 else None
