@@ -19,8 +19,8 @@ from advisor.measurements import Probe
 RESOLUTION_FRACTION = 0.01
 #: Sizes above this share of the largest one measured belong to the piece that binds there.
 _WINDOW_FRACTION = 0.5
-#: Least distance between the sizes behind a slope, as a share of the largest: from sizes closer than
-#: that, page granularity (64 KiB to 1 MiB) would pass for a slope.
+#: Least distance between the sizes behind a slope, as a share of the largest: from closer sizes,
+#: page granularity (64 KiB to 1 MiB) would pass for a slope.
 _SPAN_FRACTION = 0.25
 
 _Point = tuple[int, float]
@@ -37,7 +37,7 @@ class AffineLaw(msgspec.Struct, frozen=True, kw_only=True):
         return self.fixed_bytes + self.bytes_per_sample * micro_batch_size
 
     def predict_largest(self, capacity_bytes: float) -> int | None:
-        """Return the largest size whose peak is within the capacity; None where no size is too big."""
+        """Return the largest size whose peak is within the capacity; None where any size is."""
         if self.bytes_per_sample <= 0.0:
             return None if self.fixed_bytes <= capacity_bytes else 0
         return max(0, floor((capacity_bytes - self.fixed_bytes) / self.bytes_per_sample))
@@ -59,7 +59,7 @@ class MemoryLaw(msgspec.Struct, frozen=True, kw_only=True):
         return self.binding_phase(micro_batch_size).predict_bytes(micro_batch_size)
 
     def predict_largest(self, capacity_bytes: float) -> int | None:
-        """Return the largest size whose peak is within the capacity; None where no size is too big."""
+        """Return the largest size whose peak is within the capacity; None where any size is."""
         sizes = [phase.predict_largest(capacity_bytes) for phase in self._phases()]
         return min((size for size in sizes if size is not None), default=None)
 
@@ -74,10 +74,10 @@ class MemoryLaw(msgspec.Struct, frozen=True, kw_only=True):
 def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLaw | None:
     """Return the memory law near the largest sizes that ran; None with fewer than two sizes.
 
-    A least-squares line for each phase, through the sizes above half of the largest one, and through
-    smaller ones only where those lie too close together for a slope. The law is for use around and
-    above the largest size: below a kink the peak is larger than the line says, and where a piece not
-    yet seen takes over above, so is it there.
+    A least-squares line for each phase, through the sizes above half of the largest one, and
+    through smaller ones only where those lie too close together for a slope. It assumes that no
+    other piece of the peak takes over above the largest size; below a kink, and beyond one not yet
+    seen, the peak is larger than the line says.
 
     Args:
         probes: Only those of the memory stage that ran to their end count.
@@ -104,7 +104,7 @@ def is_gap_closed(ran: int, failed: int, batch_multiple: int) -> bool:
         failed: The larger size.
         batch_multiple: Only multiples of this size are of interest.
 
-    Source: derived: the largest size that fits is below `failed`, so `ran` is within the resolution.
+    Source: derived: the largest size that fits is below `failed`, so `ran` is within 1 % of it.
     """
     return failed - ran <= max(batch_multiple, RESOLUTION_FRACTION * ran)
 
@@ -218,7 +218,7 @@ def _fit_phase(measured: Sequence[tuple[int, int | None]], noise_bytes: float) -
 
 
 def _choose_window(points: Sequence[_Point]) -> Sequence[_Point]:
-    """Return the points of the piece that binds at the largest size, far enough apart for a slope."""
+    """Return the points of the piece that binds at the largest size, apart enough for a slope."""
     largest = points[-1][0]
     first = len(points) - 2
     while first > 0 and (

@@ -4,10 +4,10 @@
     the smallest, then what     the share of the capacity       the predicted largest runs,
     the law supports            that is safe, then steps        half a per cent more does not
 
-Two rules hold the search to 12 probes and 2 out-of-memory errors although the law may be some per cent
-off. Before the first error no step is longer than what the probes left could search again from below.
-After it, sizes that surely fit come first, then even steps up to the one that failed: the second error
-ends the search.
+Two rules hold the search to 12 probes and 2 out-of-memory errors although the law may be some per
+cent off. Before the first error no step near the limit is longer than what the probes left could
+search again from below. After it, sizes that should fit come first, then even steps up to the one
+that failed: the second error ends the search.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from typing import NamedTuple
 import msgspec
 
 from advisor.analysis.memory import RESOLUTION_FRACTION, MemoryLaw, fit_memory, is_gap_closed
-from advisor.measurements import Probe
+from advisor.measurements import Probe, WorkloadFacts
+from advisor.spec import Limits
 
 #: Probes of one search: each costs a process and three steps, and most searches end with 6 to 10.
 MAX_PROBES = 12
@@ -31,16 +32,15 @@ SAFE_FRACTION = 0.89
 #: Share of the predicted largest size to go to at once; beyond, the law must have been seen nearer,
 #: since a steeper piece may take over.
 DOUBT_FRACTION = 0.45
-#: Growth from one size to the next while evidence is thin, from one size and from several: the kinks
-#: of real models lie at sizes of 3 to 30, and a flat law below them supports any size.
+#: Growth from one size to the next while evidence is thin, from one size and from several: real
+#: models have kinks at sizes of 3 to 30, and below them a flat law would allow any size.
 FIRST_GROWTH, GROWTH = 4, 8
 #: Share of the line's value at size zero that any other piece of the peak takes there as well: what
-#: stays (parameters, optimizer state) against gradients and the optimizer's temporaries. Plain SGD is
-#: the extreme, with parameters alone against two more tensors of their size.
+#: stays (parameters, optimizer state) beside gradients and the optimizer's temporaries. Plain SGD
+#: is the extreme: the parameters alone, beside two more tensors of their size.
 FLOOR_FRACTION = 1 / 3
 #: Error of one measured peak, in bytes: page granularity and the allocator's rounding.
 NOISE_BYTES = 1 << 20
-KEEP=1.0
 
 
 class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +57,20 @@ class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
     max_micro_batch_size: int | None = None
     batch_multiple: int = 1
     capacity_bytes: int | None = None
+
+
+def choose_bounds(
+    facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None
+) -> SearchBounds:
+    """Return which sizes may be tried for this workload under these limits."""
+    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
+    multiple = limits.batch_multiple
+    return SearchBounds(
+        min_micro_batch_size=ceil(facts.min_micro_batch_size / multiple) * multiple,
+        max_micro_batch_size=min(caps, default=None),
+        batch_multiple=multiple,
+        capacity_bytes=capacity_bytes,
+    )
 
 
 class _Evidence(NamedTuple):
@@ -84,10 +98,10 @@ class _Evidence(NamedTuple):
 def choose_next_micro_batch_size(history: Sequence[Probe], bounds: SearchBounds) -> int | None:
     """Return the size to probe next, or None where the search is over.
 
-    It is over when the largest allowed size ran; when a size ran and one at most the resolution above
-    did not; when the smallest did not fit; after an outcome that is not about memory; after two
-    out-of-memory errors; after 12 probes. Sizes at or above one that did not fit are not tried: near
-    the limit, fitting is not strictly monotone.
+    It is over when the largest allowed size ran; when a size ran and one at most the resolution
+    above did not; when the smallest did not fit; after an outcome that is not about memory; after
+    two out-of-memory errors; after 12 probes. Sizes at or above one that did not fit are not tried:
+    near the limit, fitting is not strictly monotone.
 
     Args:
         history: Memory probes in the order they ran; those of other stages do not count.
@@ -159,10 +173,10 @@ def _predict_largest(law: MemoryLaw | None, capacity_bytes: float | None) -> flo
 def _find_safe_size(evidence: _Evidence, capacity_bytes: int | None) -> float:
     """Return a size that should fit even if the law is off; zero where nothing is known.
 
-    Far from the limit a piece of the peak that was not seen yet may take over. It lies below the peak
-    at the size that ran, and at size zero it holds a share of what was seen, so the line through these
-    two points is above it. Near the limit the law's own line, raised by the noise, says more, unless
-    it allows a size that did not fit.
+    Far from the limit a piece of the peak that was not seen yet may take over. It lies below the
+    peak at the size that ran, and at size zero it holds a share of what was seen, so the line
+    through these two points is above it. Near the limit the law's own line, raised by the noise,
+    says more, unless it allows a size that did not fit.
     """
     peak = _find_peak_bytes(evidence.largest)
     if capacity_bytes is None or peak is None:
@@ -211,14 +225,14 @@ def _approach(evidence: _Evidence, bounds: SearchBounds, safe: float, predicted:
 def _climb(evidence: _Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
     """Return the safe size, or else the next of even steps up to the size that did not fit.
 
-    The steps are as short as the probes left allow, but not below the resolution: the first one that
-    fails is the last probe, and what ran before it is the answer.
+    The steps are as short as the probes left allow, but not below the resolution: the first one
+    that fails is the last probe, and what ran before it is the answer.
     """
     assert evidence.failed is not None
     ran = evidence.ran
     granule = _find_granule(ran, RESOLUTION_FRACTION, bounds)
-    end = min(evidence.failed, max(predicted, ran) + granule)
     if ran + granule < safe < evidence.failed:
-        return max(min(safe, end - KEEP*evidence.left * granule), ran+granule)
+        return safe
+    end = min(evidence.failed, max(predicted, ran) + granule)
     granules = ceil((end - ran) / granule)
     return ran + ceil(granules / (evidence.left + 1)) * granule

@@ -6,10 +6,10 @@ from typing import cast
 
 import msgspec
 
-from advisor.errors import DeviceError, WorkloadError
+from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.measurements import Probe
 from advisor.probe.runner import WorkerDeathError
-from advisor.search.memory import SearchBounds, choose_next_micro_batch_size
+from advisor.search.memory import SearchBounds, choose_bounds, choose_next_micro_batch_size
 from advisor.session.run import Run
 from advisor.spec import MemoryTask
 
@@ -24,16 +24,9 @@ def run_memory(run: Run) -> None:
         DeviceError: Not even the smallest batch fits.
         WorkloadError: The model failed for another reason than memory.
     """
-    facts, limits = run.facts, run.spec.limits
-    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
-    multiple = limits.batch_multiple
-    smallest = -(-facts.min_micro_batch_size // multiple) * multiple
-    bounds = SearchBounds(
-        min_micro_batch_size=smallest,
-        max_micro_batch_size=min(caps) if caps else None,
-        batch_multiple=multiple,
-        capacity_bytes=run.capacity_bytes,
-    )
+    facts = run.facts
+    bounds = choose_bounds(facts, run.spec.limits, run.capacity_bytes)
+    _refuse_empty_range(run, bounds)
     deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
     history: list[Probe] = []
     while (size := choose_next_micro_batch_size(history, bounds)) is not None:
@@ -49,10 +42,27 @@ def run_memory(run: Run) -> None:
         _refuse_leak(run, probe)
     if not any(probe.outcome == "fit" for probe in history):
         raise DeviceError(
-            f"{facts.file}: not even a batch of {smallest} fits in "
+            f"{facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
             f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}",
             next_step="Raise --memory-limit, or make the model or its samples smaller.",
         )
+
+
+def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
+    smallest, largest = bounds.min_micro_batch_size, bounds.max_micro_batch_size
+    if largest is None or largest >= smallest:
+        return
+    cap = run.spec.limits.max_micro_batch_size
+    if cap == largest:
+        raise UsageError(
+            f"--max-batch {cap} is below {smallest}, the smallest batch that {run.facts.file} runs",
+            next_step="Give a larger --max-batch.",
+        )
+    raise WorkloadError(
+        f"{run.facts.file}: the dataset has {largest} samples, fewer than the smallest batch of "
+        f"{smallest}",
+        next_step="Give it more data, or a smaller --batch-multiple.",
+    )
 
 
 def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:

@@ -1,0 +1,142 @@
+"""The global batches to choose from, each with a step time that rests on measurements."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.conclusions import MemoryConclusion, ThroughputConclusion, ThroughputPoint
+
+#: Time of a sample, over that of endless accumulation, above which accumulation is considered:
+#: with less to gain, a batch that needs none is always within 5 % of the optimum.
+LEAST_ACCUMULATION_GAIN_FRACTION = 0.05
+#: Accumulations considered, about evenly spread: a step of 1.5 misses the optimum by 1 % of time at
+#: most, and beyond 32 the optimizer step that they save is a small part of the step.
+ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to make a step: micro-batch, accumulation, and the seconds of the step."""
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    step_s: float
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def sample_s(self) -> float:
+        """Seconds for each sample."""
+        return self.step_s / self.global_batch_size
+
+
+def build_candidates(
+    throughput: ThroughputConclusion,
+    memory: MemoryConclusion | None,
+    *,
+    base_batch_size: int | None,
+    max_accumulation: int = ACCUMULATIONS[-1],
+    max_global_batch_size: int | None = None,
+) -> tuple[Candidate, ...]:
+    """Return the batches to choose from by size, each with a step time that rests on measurements.
+
+    Micro-batches are those that were timed and are not above the largest that fits. Accumulation is
+    added above the largest of them, where it can pay at all, and for a base batch that needs it.
+
+    Args:
+        throughput: Measured step times.
+        memory: The largest micro-batch; None where it is not known to be limited.
+        base_batch_size: The user's global batch.
+        max_accumulation: Most forward/backward passes for each optimizer step; 1 forbids it.
+        max_global_batch_size: The samples of the dataset; None without a limit.
+
+    Source: derived; the step time of a×b is a·micro_step(b) plus the optimizer step.
+    """
+    points = _select_points(throughput, memory)
+    if not points:
+        return ()
+    singles = [_measure(point) for point in points]
+    accumulated = []
+    if max_accumulation > 1:
+        optimizer_step_s = throughput.optimizer_step_s or 0.0
+        accumulated = [
+            _accumulate(point, times, optimizer_step_s)
+            for point, times in [
+                *_choose_accumulations(points, singles, max_accumulation),
+                *_accumulate_base(points, base_batch_size),
+            ]
+        ]
+    by_size = {
+        each.global_batch_size: each
+        for each in [*accumulated, *singles]
+        if max_global_batch_size is None or each.global_batch_size <= max_global_batch_size
+    }
+    return tuple(by_size[size] for size in sorted(by_size))
+
+
+def _select_points(
+    throughput: ThroughputConclusion, memory: MemoryConclusion | None
+) -> list[ThroughputPoint]:
+    """Return the points that were timed, are and are known to fit."""
+    largest = memory.max_micro_batch_size if memory is not None else None
+    timed = [point for point in throughput.points if point.step_s.point is not None]
+    fitting = [p for p in timed if largest is None or p.micro_batch_size <= largest]
+    return sorted(fitting, key=lambda point: point.micro_batch_size)
+
+
+def _measure(point: ThroughputPoint) -> Candidate:
+    assert point.step_s.point is not None
+    return Candidate(
+        micro_batch_size=point.micro_batch_size,
+        gradient_accumulation_steps=1,
+        step_s=point.step_s.point,
+    )
+
+
+def _accumulate(point: ThroughputPoint, times: int, optimizer_step_s: float) -> Candidate:
+    """Return the step of several micro-batches, out of whole steps where no part was timed."""
+    assert point.step_s.point is not None
+    if point.micro_step_s is None:
+        step_s = times * point.step_s.point
+    else:
+        step_s = times * point.micro_step_s + optimizer_step_s
+    return Candidate(
+        micro_batch_size=point.micro_batch_size,
+        gradient_accumulation_steps=times,
+        step_s=step_s,
+    )
+
+
+def _choose_accumulations(
+    points: Sequence[ThroughputPoint], singles: Sequence[Candidate], max_accumulation: int
+) -> list[tuple[ThroughputPoint, int]]:
+    """Return accumulations of the fastest micro-batch, none where they cannot gain enough."""
+    timed = [
+        (point.micro_step_s / point.micro_batch_size, point)
+        for point in points
+        if point.micro_step_s is not None
+    ]
+    if not timed:
+        return []
+    fastest_s, fastest = min(timed, key=lambda pair: pair[0])
+    least_s = min(each.sample_s for each in singles)
+    if least_s <= (1.0 + LEAST_ACCUMULATION_GAIN_FRACTION) * fastest_s:
+        return []
+    largest = points[-1].micro_batch_size
+    return [
+        (fastest, times)
+        for times in ACCUMULATIONS
+        if times <= max_accumulation and times * fastest.micro_batch_size > largest
+    ]
+
+
+def _accumulate_base(
+    points: Sequence[ThroughputPoint], base_batch_size: int | None
+) -> list[tuple[ThroughputPoint, int]]:
+    """Return the base batch out of the largest micro-batches that divide it, if it needs them."""
+    if base_batch_size is None or base_batch_size <= points[-1].micro_batch_size:
+        return []
+    dividing = [point for point in points if base_batch_size % point.micro_batch_size == 0]
+    return [(point, base_batch_size // point.micro_batch_size) for point in dividing[-1:]]

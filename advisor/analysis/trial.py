@@ -1,0 +1,194 @@
+"""The verdict of a trial: whether a batch and rate train as well as the user's own pair.
+
+A scaling rule extrapolates, and no local quantity tells how far it may: on scikit-learn's digits
+with a small perceptron (SGD, rate 1 at batch 32) the rule proposes 1.7 at batch 128, which does not
+train, while 1.4 does; the curvature along good runs forbids both. So short runs decide.
+"""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from advisor.measurements import Evaluation, TrialBranch
+
+#: Fewest starts that both pairs share: below, one lucky start would decide.
+LEAST_SEEDS = 3
+#: Evaluations at the end of a branch whose mean is its result: one alone may be a lucky dip.
+TAIL_EVALUATIONS = 3
+#: Share of the base's fall in loss that every start must reach, else it stalled.
+STALL_FRACTION = 0.5
+#: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
+#: the base's own spread over starts.
+TOLERANCE_FRACTION = 0.05
+#: Rise above the first loss, as a share of it, from which a branch counts as diverged.
+DIVERGENCE_FRACTION = 0.1
+
+
+class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial showed.
+
+    Attributes:
+        passed: Whether the pair may be advised.
+        reason: One sentence without its full stop.
+        base_failed: Whether the user's own pair does not train, so that nothing can be judged.
+        beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
+            base rate that is too low explains.
+    """
+
+    passed: bool
+    reason: str
+    base_failed: bool = False
+    beats_base: bool = False
+
+
+def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
+    """Return whether the user's own pair trains: from every start, the loss ends below its first.
+
+    Args:
+        base: The branches of one batch and rate, one for each start.
+
+    Source: derived.
+    """
+    usable = [branch for branch in base if branch.evaluations]
+    if len({branch.seed for branch in usable}) < LEAST_SEEDS:
+        return TrialVerdict(
+            passed=False,
+            base_failed=True,
+            reason=f"the base pair was run from fewer than {LEAST_SEEDS} starts",
+        )
+    diverged = sum(_has_diverged(branch) for branch in usable)
+    if diverged:
+        return TrialVerdict(
+            passed=False,
+            base_failed=True,
+            reason=f"the base rate itself diverged from {diverged} of {len(usable)} starts",
+        )
+    stalled = sum(_summarise_end(branch).loss >= _first_loss(branch) for branch in usable)
+    if stalled:
+        return TrialVerdict(
+            passed=False,
+            base_failed=True,
+            reason=f"at the base rate itself {stalled} of {len(usable)} starts did not improve",
+        )
+    return TrialVerdict(passed=True, reason=f"the base pair trains from {len(usable)} starts")
+
+
+def judge_trial(
+    base: Sequence[TrialBranch], tried: Sequence[TrialBranch], noise_scale: float | None
+) -> TrialVerdict:
+    """Return whether the tried pair trains as well as the base pair at equal samples.
+
+    A larger batch needs more samples, (1 + B/φ)/(1 + B0/φ) times as many, so the end of the tried
+    branch is compared with the base's curve that much earlier; for a smaller batch with its end. An
+    unknown φ allows nothing: that is the limit of a large φ, on which the rule without φ rests.
+
+    It fails if a start diverged; if a start's loss fell by less than half of what the base's fell
+    from the same start; or if the mean over starts ends above the base's by more than 5 % of the
+    base's fall plus the base's standard deviation over starts.
+
+    Args:
+        base: The user's own pair, one branch for each start.
+        tried: The pair to judge, from the same starts, over about as many samples.
+        noise_scale: φ in samples; None where it is unknown.
+
+    Source: derived; the handicap is McCandlish et al. 2018, arXiv:1812.06162: E(B) ∝ 1 + B/φ.
+    """
+    verdict = judge_base(base)
+    if verdict.base_failed:
+        return verdict
+    pairs = _pair_starts(base, tried)
+    diverged = sum(_has_diverged(branch) for _, branch in pairs)
+    if diverged:
+        return _fail(f"diverged from {diverged} of {len(pairs)} starts")
+    if len(pairs) < LEAST_SEEDS:
+        return _fail(f"was run from {len(pairs)} starts only; {LEAST_SEEDS} are needed")
+    ends = [_summarise_end(branch).loss for _, branch in pairs]
+    reference = [_read_base(own, branch, noise_scale) for own, branch in pairs]
+    falls = [_first_loss(own) - loss for (own, _), loss in zip(pairs, reference, strict=True)]
+    stalled = sum(
+        _first_loss(branch) - end < STALL_FRACTION * fall
+        for (_, branch), end, fall in zip(pairs, ends, falls, strict=True)
+    )
+    if stalled:
+        return _fail(f"stalled from {stalled} of {len(pairs)} starts")
+    end, expected = statistics.fmean(ends), statistics.fmean(reference)
+    margin = TOLERANCE_FRACTION * abs(statistics.fmean(falls)) + statistics.stdev(reference)
+    figures = f"loss {end:.3g} where the base pair gives {expected:.3g}"
+    if end - expected > margin:
+        return _fail(f"ended clearly above the base pair: {figures}")
+    return TrialVerdict(
+        passed=True,
+        reason=f"trained from {len(pairs)} starts: {figures}",
+        beats_base=_is_clearly_below(base, pairs, ends, margin),
+    )
+
+
+def _fail(reason: str) -> TrialVerdict:
+    return TrialVerdict(passed=False, reason=reason)
+
+
+def _pair_starts(
+    base: Sequence[TrialBranch], tried: Sequence[TrialBranch]
+) -> list[tuple[TrialBranch, TrialBranch]]:
+    own = {branch.seed: branch for branch in base if branch.evaluations}
+    matching = {branch.seed: branch for branch in tried if branch.seed in own}
+    return [(own[seed], matching[seed]) for seed in sorted(matching)]
+
+
+def _has_diverged(branch: TrialBranch) -> bool:
+    if branch.diverged or not branch.evaluations:
+        return True
+    first = _first_loss(branch)
+    return _summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
+
+
+def _first_loss(branch: TrialBranch) -> float:
+    return branch.evaluations[0].loss
+
+
+def _summarise_end(branch: TrialBranch) -> Evaluation:
+    """Return the mean of the last evaluations, the first one of all left out."""
+    tail = branch.evaluations[1:][-TAIL_EVALUATIONS:] or branch.evaluations
+    return Evaluation(
+        samples=round(statistics.fmean(each.samples for each in tail)),
+        loss=statistics.fmean(each.loss for each in tail),
+    )
+
+
+def _read_base(base: TrialBranch, tried: TrialBranch, noise_scale: float | None) -> float:
+    """Return the base's loss where the end of the tried branch is to be compared with it."""
+    samples = float(_summarise_end(tried).samples)
+    if noise_scale is not None and noise_scale > 0.0:
+        handicap = (noise_scale + base.global_batch_size) / (noise_scale + tried.global_batch_size)
+        samples *= handicap
+    return _interpolate_loss(base, samples)
+
+
+def _interpolate_loss(branch: TrialBranch, samples: float) -> float:
+    """Return the loss at a number of samples, between the first evaluation and the end."""
+    end = _summarise_end(branch)
+    if samples >= end.samples:
+        return end.loss
+    for before, after in pairwise(branch.evaluations):
+        if before.samples <= samples <= after.samples and after.samples > before.samples:
+            share = (samples - before.samples) / (after.samples - before.samples)
+            return before.loss + share * (after.loss - before.loss)
+    return _first_loss(branch)
+
+
+def _is_clearly_below(
+    base: Sequence[TrialBranch],
+    pairs: Sequence[tuple[TrialBranch, TrialBranch]],
+    ends: Sequence[float],
+    margin: float,
+) -> bool:
+    """Return whether every start ends below the base, and the mean does so by the margin.
+
+    Without the handicap: a larger batch that is ahead at equal samples cannot owe it to its noise.
+    """
+    level = [_read_base(own, branch, None) for own, branch in pairs]
+    is_larger = bool(base) and pairs[0][1].global_batch_size > pairs[0][0].global_batch_size
+    ahead = all(end < own for end, own in zip(ends, level, strict=True))
+    return is_larger and ahead and statistics.fmean(level) - statistics.fmean(ends) > margin

@@ -1,0 +1,76 @@
+"""Fitted laws -> one Recommendation with its reasons; pure, so that any stored run can be redone.
+
+decision.py   which batch, and what limits it
+rate.py       which learning rate, once a trial has shown that it trains
+reasons.py    why, in sentences
+cautions.py   what weakens the advice, each with what to do about it
+snippet.py    code to paste
+"""
+
+from collections.abc import Sequence
+
+from advisor.analysis.memory import conclude_memory
+from advisor.analysis.noise import conclude_noise
+from advisor.analysis.throughput import conclude_throughput
+from advisor.conclusions import Derived, MemoryConclusion, ThroughputConclusion
+from advisor.measurements import Probe, WorkloadFacts
+from advisor.recommend.proposal import propose
+from advisor.record import RunRecord
+from advisor.search.memory import choose_bounds, choose_next_micro_batch_size
+
+__all__ = ["derive", "propose"]
+
+
+def derive(record: RunRecord) -> Derived:
+    """Return every conclusion that the record supports so far; a part without data is None."""
+    facts = record.workload
+    if facts is None:
+        return Derived()
+    memory = _derive_memory(record, facts)
+    throughput = None if memory is None else _derive_throughput(record.probes, memory)
+    noise = conclude_noise(facts, record.noise_batches)
+    return Derived(
+        memory=memory,
+        throughput=throughput,
+        noise=noise,
+        recommendation=propose(record, memory, throughput, noise),
+    )
+
+
+def _derive_memory(record: RunRecord, facts: WorkloadFacts) -> MemoryConclusion | None:
+    if not any(probe.stage == "memory" for probe in record.probes):
+        return None
+    command = record.command
+    capacity_bytes = None
+    if command.memory_limit_bytes is not None:
+        capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
+    bounds = choose_bounds(facts, command.limits, capacity_bytes)
+    return conclude_memory(
+        record.probes,
+        capacity_bytes=capacity_bytes,
+        headroom_bytes=command.headroom_bytes,
+        dataset_size=facts.dataset_size,
+        max_micro_batch_size=command.limits.max_micro_batch_size,
+        batch_multiple=command.limits.batch_multiple,
+        complete=choose_next_micro_batch_size(record.probes, bounds) is None,
+    )
+
+
+def _derive_throughput(
+    probes: Sequence[Probe], memory: MemoryConclusion
+) -> ThroughputConclusion | None:
+    if not any(probe.stage == "throughput" for probe in probes):
+        return None
+    peaks: dict[int, int] = {}
+    for probe in probes:
+        phases = (probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes)
+        known = [phase for phase in phases if phase is not None]
+        if probe.outcome == "fit" and known:
+            size = probe.micro_batch_size
+            peaks[size] = max(peaks.get(size, 0), *known)
+    return conclude_throughput(
+        probes,
+        largest_micro_batch_size=memory.max_micro_batch_size,
+        memory_limited=memory.limited_by == "memory",
+        peak_bytes=peaks,
+    )

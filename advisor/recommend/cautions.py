@@ -1,0 +1,115 @@
+"""What weakens the advice: a fact for each, and what to do about it."""
+
+from advisor.analysis.learning_rate import Caution, warn_of_learning_rate
+from advisor.conclusions import MemoryConclusion, NoiseConclusion, ThroughputConclusion
+from advisor.measurements import WorkloadFacts
+from advisor.recommend.decision import Decision
+from advisor.recommend.rate import SettledRate
+
+#: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
+#: warm-ups are then counted in very few steps.
+LEAST_STEPS_PER_EPOCH = 20
+
+
+def write_cautions(
+    facts: WorkloadFacts,
+    decision: Decision,
+    memory: MemoryConclusion,
+    throughput: ThroughputConclusion,
+    noise: NoiseConclusion | None,
+    rate: SettledRate,
+) -> tuple[str, ...]:
+    """Return the warnings, each a sentence on a fact and one that says what to do."""
+    warnings = [
+        *_warn_of_measurements(decision, memory, throughput),
+        *_warn_of_noise(facts, noise),
+        *_warn_of_dataset(facts, decision),
+        *warn_of_learning_rate(
+            facts.optimizer,
+            base_batch_size=facts.base_batch_size,
+            global_batch_size=decision.chosen.global_batch_size,
+            noise=None if noise is None else noise.decisive,
+        ),
+        *_warn_of_trial(rate),
+    ]
+    return tuple(f"{each.fact}. {each.instruction}." for each in warnings)
+
+
+def _warn_of_measurements(
+    decision: Decision, memory: MemoryConclusion, throughput: ThroughputConclusion
+) -> list[Caution]:
+    warnings = []
+    if throughput.saturation.status == "inconclusive":
+        warnings.append(
+            Caution(
+                fact="The sessions do not tell where larger batches stop being faster",
+                instruction="Raise --budget and leave the machine idle meanwhile",
+            )
+        )
+    if not memory.verified:
+        warnings.append(
+            Caution(
+                fact=f"Micro-batch {memory.max_micro_batch_size} ran, but it is not verified as "
+                "the largest that does",
+                instruction="Raise --budget for a longer search",
+            )
+        )
+    if not decision.is_timed_to_the_end:
+        largest = max(each.micro_batch_size for each in decision.candidates)
+        warnings.append(
+            Caution(
+                fact=f"Micro-batches above {largest} fit but were not timed",
+                instruction="Raise --budget to time them",
+            )
+        )
+    return warnings
+
+
+def _warn_of_noise(facts: WorkloadFacts, noise: NoiseConclusion | None) -> list[Caution]:
+    if noise is not None and noise.status != "not_estimated":
+        return []
+    if not facts.has_dataset and not facts.is_step_only:
+        instruction = "Add make_dataset to the model file"
+    elif (
+        facts.is_step_only or facts.loss_reduction == "coupled" or facts.has_synchronised_statistics
+    ):
+        instruction = "Compare the loss at equal samples before you keep a larger batch"
+    else:
+        instruction = "Raise --budget so that it can be measured"
+    return [
+        Caution(
+            fact="Without a noise scale nothing tells how many more samples a larger batch needs",
+            instruction=instruction,
+        )
+    ]
+
+
+def _warn_of_dataset(facts: WorkloadFacts, decision: Decision) -> list[Caution]:
+    size, chosen = facts.dataset_size, decision.chosen.global_batch_size
+    if size is None or chosen * LEAST_STEPS_PER_EPOCH <= size:
+        return []
+    steps = -(-size // chosen)
+    return [
+        Caution(
+            fact=f"An epoch of {size} samples has only {steps} step{'' if steps == 1 else 's'} at "
+            f"batch {chosen}",
+            instruction="Count schedule and warm-up in steps rather than epochs",
+        )
+    ]
+
+
+def _warn_of_trial(rate: SettledRate) -> list[Caution]:
+    if rate.refutation is not None:
+        instruction = "Stay at the base batch, or tune the rate by hand"
+        if rate.base_failed:
+            instruction = "Check the base rate and the base batch size first"
+        return [Caution(fact=f"The trial: {rate.refutation}", instruction=instruction)]
+    if rate.beats_base:
+        return [
+            Caution(
+                fact="At equal samples the advised pair ended clearly below the base pair, so the "
+                "base rate is probably too low",
+                instruction="Raise the base rate in the model file and run the probe again",
+            )
+        ]
+    return []

@@ -1,0 +1,151 @@
+"""Which batch, and what limits it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates
+from advisor.analysis.tradeoff import choose_batch, choose_near_optimum
+from advisor.conclusions import (
+    Interval,
+    LimitedBy,
+    LimitingFactor,
+    MemoryConclusion,
+    Saturation,
+    ThroughputConclusion,
+)
+from advisor.measurements import WorkloadFacts
+from advisor.statistics import Estimate
+
+#: Share of the largest size that fits above which the largest one timed counts as that size.
+_TIMED_FRACTION = 0.9
+
+_FACTORS: dict[LimitedBy, LimitingFactor] = {
+    "memory": "memory",
+    "dataset": "dataset",
+    "cap": "user",
+    "budget": "user",
+}
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The batch and what it was weighed against.
+
+    Attributes:
+        chosen: The advised step.
+        optimum: The candidate of least time to train; None without a noise scale.
+        fastest: The smallest candidate about as fast for each sample as any.
+        interval: Global batches about as good.
+        candidates: All of them, by size.
+        limiting_factor: What keeps the batch from being larger.
+        is_timed_to_the_end: Whether the largest size that fits was timed, so that nothing larger
+            was left out.
+    """
+
+    chosen: Candidate
+    optimum: Candidate | None
+    fastest: Candidate
+    interval: Interval
+    candidates: tuple[Candidate, ...]
+    limiting_factor: LimitingFactor
+    is_timed_to_the_end: bool
+
+
+def decide(
+    facts: WorkloadFacts,
+    memory: MemoryConclusion,
+    throughput: ThroughputConclusion,
+    noise_scale: Estimate | None,
+) -> Decision | None:
+    """Return the batch to advise; None where no size was timed.
+
+    With a noise scale it is the small end of the range of least time to train. Without one it is
+    the batch from which on larger ones are no faster, or the largest where none is.
+    """
+    candidates = build_candidates(
+        throughput,
+        memory,
+        base_batch_size=facts.base_batch_size,
+        max_accumulation=_allow_accumulation(facts, noise_scale),
+        max_global_batch_size=facts.dataset_size,
+    )
+    if not candidates:
+        return None
+    is_timed = _is_timed_to_the_end(candidates, memory)
+    choice = choose_batch(candidates, noise_scale)
+    if choice is None:
+        chosen = _choose_by_speed(candidates, throughput.saturation)
+        interval = _bound_by_speed(chosen, throughput.saturation)
+        optimum, fastest = None, chosen
+    else:
+        chosen, interval, optimum = choice.chosen, choice.interval, choice.optimum
+        fastest = choose_near_optimum(candidates, float("inf"))[0]
+    return Decision(
+        chosen=chosen,
+        optimum=optimum,
+        fastest=fastest,
+        interval=interval,
+        candidates=candidates,
+        limiting_factor=_name_limit(
+            chosen,
+            fastest,
+            max(each.micro_batch_size for each in candidates),
+            end=_FACTORS[memory.limited_by] if is_timed else "user",
+            has_flattened=throughput.saturation.status in {"saturated", "retrograde"},
+        ),
+        is_timed_to_the_end=is_timed,
+    )
+
+
+def _allow_accumulation(facts: WorkloadFacts, noise_scale: Estimate | None) -> int:
+    """Return the most forward/backward passes of a step: one where a step cannot be split."""
+    optimizer = facts.optimizer
+    is_fixed = (
+        noise_scale is None
+        or optimizer is None
+        or optimizer.needs_closure
+        or facts.is_step_only
+        or facts.loss_reduction == "coupled"
+    )
+    return 1 if is_fixed else ACCUMULATIONS[-1]
+
+
+def _is_timed_to_the_end(candidates: Sequence[Candidate], memory: MemoryConclusion) -> bool:
+    largest = max(each.micro_batch_size for each in candidates)
+    return largest >= _TIMED_FRACTION * (memory.max_micro_batch_size or 0)
+
+
+def _choose_by_speed(candidates: Sequence[Candidate], saturation: Saturation) -> Candidate:
+    by_size = {each.micro_batch_size: each for each in candidates}
+    if saturation.batch_size in by_size:
+        return by_size[saturation.batch_size]
+    if saturation.status in {"memory_limited", "host_bound"}:
+        return max(candidates, key=lambda each: each.micro_batch_size)
+    return choose_near_optimum(candidates, float("inf"))[0]
+
+
+def _bound_by_speed(chosen: Candidate, saturation: Saturation) -> Interval:
+    """Return the saturation interval, widened to the chosen size."""
+    size = chosen.global_batch_size
+    if saturation.status == "memory_limited":
+        return Interval(low=min(saturation.low or size, size), high=size)
+    return Interval(
+        low=None if saturation.low is None else min(saturation.low, size),
+        high=None if saturation.high is None else max(saturation.high, size),
+    )
+
+
+def _name_limit(
+    chosen: Candidate,
+    fastest: Candidate,
+    largest_micro_batch_size: int,
+    *,
+    end: LimitingFactor,
+    has_flattened: bool,
+) -> LimitingFactor:
+    """Return the first of noise, speed and the end of the sizes that stops the batch."""
+    if chosen.global_batch_size < fastest.global_batch_size:
+        return "noise"
+    if chosen.global_batch_size != largest_micro_batch_size or has_flattened:
+        return "throughput"
+    return end

@@ -1,0 +1,109 @@
+"""The conclusions of a run -> its one recommendation."""
+
+from advisor.analysis.candidates import Candidate
+from advisor.analysis.learning_rate import propose_learning_rate
+from advisor.analysis.optimizer_changes import propose_optimizer_changes
+from advisor.analysis.tradeoff import (
+    get_working_noise_scale,
+    predict_relative_time,
+    tabulate_tradeoff,
+)
+from advisor.conclusions import (
+    Expected,
+    MemoryConclusion,
+    NoiseConclusion,
+    OptimizerChanges,
+    Recommendation,
+    ThroughputConclusion,
+)
+from advisor.recommend.cautions import write_cautions
+from advisor.recommend.decision import Decision, decide
+from advisor.recommend.rate import settle_rate
+from advisor.recommend.reasons import write_reasons
+from advisor.recommend.snippet import write_snippet
+from advisor.record import RunRecord
+from advisor.statistics import Estimate
+
+
+def propose(
+    record: RunRecord,
+    memory: MemoryConclusion | None,
+    throughput: ThroughputConclusion | None,
+    noise: NoiseConclusion | None,
+) -> Recommendation | None:
+    """Return the recommendation, or None where no size was timed.
+
+    Its learning rate has a value only once the record's trials hold that batch and rate, and they
+    pass; until then it is a proposal for the trial to run.
+    """
+    facts = record.workload
+    if facts is None or memory is None or throughput is None:
+        return None
+    scale = _get_noise_scale(noise)
+    decision = decide(facts, memory, throughput, scale)
+    if decision is None:
+        return None
+    size = decision.chosen.global_batch_size
+    proposed = propose_learning_rate(
+        facts.optimizer,
+        base_batch_size=facts.base_batch_size,
+        global_batch_size=size,
+        noise=scale,
+        loss_is_sum=facts.loss_reduction == "sum",
+    )
+    changes = propose_optimizer_changes(facts.optimizer, proposed, size)
+    rate = settle_rate(
+        proposed, record, size, changes=changes, noise_scale=None if scale is None else scale.point
+    )
+    if rate.is_refuted:
+        changes = OptimizerChanges()
+    working = get_working_noise_scale(scale)
+    expected = _predict_gain(decision, facts.base_batch_size, working)
+    return Recommendation(
+        micro_batch_size=decision.chosen.micro_batch_size,
+        gradient_accumulation_steps=decision.chosen.gradient_accumulation_steps,
+        data_parallel_size=1,
+        global_batch_size=size,
+        interval=decision.interval,
+        learning_rate=rate.learning_rate,
+        optimizer_changes=changes,
+        limiting_factor=decision.limiting_factor,
+        expected=expected,
+        reasons=write_reasons(facts, decision, memory, throughput, noise, expected),
+        warnings=write_cautions(facts, decision, memory, throughput, noise, rate),
+        candidates=tabulate_tradeoff(decision.candidates, working),
+        snippet=write_snippet(
+            decision.chosen,
+            facts.optimizer,
+            rate.learning_rate,
+            changes,
+            loss_is_sum=facts.loss_reduction == "sum",
+        ),
+    )
+
+
+def _get_noise_scale(noise: NoiseConclusion | None) -> Estimate | None:
+    """Return the noise scale, None where nothing positive is known of it."""
+    if noise is None or noise.status == "not_estimated":
+        return None
+    return noise.decisive if get_working_noise_scale(noise.decisive) is not None else None
+
+
+def _predict_gain(
+    decision: Decision, base_batch_size: int | None, noise_scale: float | None
+) -> Expected:
+    """Return time and cost to train over those of the base batch; unknown without its step time.
+
+    On one device the cost is in proportion to the time.
+    """
+    base = _find_candidate(decision, base_batch_size)
+    if base is None or noise_scale is None:
+        return Expected()
+    ratio = predict_relative_time(decision.chosen, noise_scale) / predict_relative_time(
+        base, noise_scale
+    )
+    return Expected(time_ratio=ratio, cost_ratio=ratio)
+
+
+def _find_candidate(decision: Decision, size: int | None) -> Candidate | None:
+    return next((each for each in decision.candidates if each.global_batch_size == size), None)

@@ -1,0 +1,108 @@
+"""The enforced limit against an independent count of the bytes of all tensors."""
+
+import importlib.util
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from advisor.probe.runner import Runner
+from advisor.recommend import derive
+from advisor.search.memory import MAX_OOMS, MAX_PROBES
+from advisor.session.memory import run_memory
+from advisor.session.run import Run
+from advisor.spec import EnvironmentTask, InspectTask, Limits, ProbeSpec, WorkloadSpec, parse_target
+
+WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
+LIMIT_BYTES = 1 << 30
+
+
+class StorageCount(TorchDispatchMode):
+    """Counts the bytes of all living storages, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.live_bytes = self.peak_bytes = 0
+        self._seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for value in tree_flatten(result)[0]:
+            if isinstance(value, torch.Tensor):
+                self._note(value.untyped_storage())
+        return result
+
+    def _note(self, storage):
+        key = storage._cdata
+        if key not in self._seen:
+            self._seen.add(key)
+            self.live_bytes += storage.nbytes()
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            weakref.finalize(storage, self._free, key, storage.nbytes())
+
+    def _free(self, key, size):
+        self._seen.discard(key)
+        self.live_bytes -= size
+
+
+def count_peak_bytes(path, batch_size):
+    """Return the peak of a training loop written as anyone writes it."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    user = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(user)
+    with StorageCount() as count:
+        model = user.make_model()
+        make_optimizer = getattr(user, "make_optimizer", None)
+        optimizer = (
+            make_optimizer(model) if make_optimizer else torch.optim.AdamW(model.parameters())
+        )
+        inputs, targets = user.make_batch(batch_size)
+        for _ in range(2):
+            outputs = model(inputs)
+            loss = functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return count.peak_bytes
+
+
+class Silent:
+    def stage(self, name, *, left_s):
+        pass
+
+    def note(self, text):
+        pass
+
+
+def search(path):
+    """Return the memory conclusion of the real search on the real device."""
+    workload = WorkloadSpec(target=str(path), device="cpu")
+    limits = Limits(memory_limit_bytes=LIMIT_BYTES, budget_s=1000.0)
+    with Runner(parse_target(str(path))) as runner:
+        run = Run(
+            ProbeSpec(workload=workload, limits=limits),
+            argv=(),
+            runner=runner,
+            progress=Silent(),
+            save=lambda record: None,
+        )
+        run.keep_environment(runner.run(EnvironmentTask(device="cpu"), timeout_s=100)[0])
+        run.keep_workload(runner.run(InspectTask(workload=workload), timeout_s=100)[0])
+        run_memory(run)
+        return derive(run.record).memory
+
+
+@pytest.mark.parametrize("path", sorted(WORKLOADS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_largest_batch_is_within_three_per_cent_below_the_truth(path):
+    memory = search(path)
+    assert memory.limited_by == "memory"
+    assert memory.verified
+    assert memory.probes <= MAX_PROBES
+    assert memory.ooms <= MAX_OOMS
+    found = memory.max_micro_batch_size
+    assert count_peak_bytes(path, found) <= LIMIT_BYTES
+    assert count_peak_bytes(path, int(found * 1.03) + 1) > LIMIT_BYTES
