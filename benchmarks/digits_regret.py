@@ -3,9 +3,9 @@
 Run: python benchmarks/digits_regret.py
 
 Every power of two from 8 to 1024 is trained with every rate of a grid, from 3 seeds each, until the
-training loss reaches 0.15. A batch's time is the mean steps of its best rate times its measured step
-time; a rate counts only if all its seeds reach the target. The advised pair is trained in the same
-way, and so are three rules of thumb.
+training loss reaches 0.15. A batch's time is the mean steps of its best rate times its measured
+step time; a rate counts only if all its seeds reach the target. The advised pair is trained in the
+same way, and so are three rules of thumb.
 """
 
 import json
@@ -109,8 +109,13 @@ def main() -> None:
         if reached:
             best = min(reached, key=reached.__getitem__)
             rows.append(
-                {"choice": f"batch {batch}, tuned", "batch": batch, "rate": best,
-                 "steps": reached[best], "time_s": reached[best] * step_s[batch]}
+                {
+                    "choice": f"batch {batch}, tuned",
+                    "batch": batch,
+                    "rate": best,
+                    "steps": reached[best],
+                    "time_s": reached[best] * step_s[batch],
+                }
             )
     best_s = min(float(str(row["time_s"])) for row in rows)
     choices = {
@@ -124,8 +129,13 @@ def main() -> None:
         if batch not in step_s:
             step_s |= measure_step_times([batch])
         rows.append(
-            {"choice": name, "batch": batch, "rate": chosen, "steps": steps,
-             "time_s": None if steps is None else steps * step_s[batch]}
+            {
+                "choice": name,
+                "batch": batch,
+                "rate": chosen,
+                "steps": steps,
+                "time_s": None if steps is None else steps * step_s[batch],
+            }
         )
     for row in rows:
         row["ratio_to_best"] = None if row["time_s"] is None else float(str(row["time_s"])) / best_s
@@ -133,7 +143,9 @@ def main() -> None:
     for row in rows:
         reached_it = row["time_s"] is not None
         table.add_row(
-            str(row["choice"]), str(row["batch"]), f"{row['rate']:.3g}",
+            str(row["choice"]),
+            str(row["batch"]),
+            f"{row['rate']:.3g}",
             f"{row['steps']:.0f}" if reached_it else "never",
             f"{1000 * float(str(row['time_s'])):.1f}" if reached_it else "-",
             f"{row['ratio_to_best']:.2f}" if reached_it else "-",

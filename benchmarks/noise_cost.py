@@ -2,8 +2,8 @@
 
 Run: python benchmarks/noise_cost.py
 
-Both loops get the same batches, made before the clock starts. The noise pass includes everything the
-worker does for one point of the trajectory: the sums of 16 groups and their matrix of products.
+Both loops get the same batches, made before the clock starts. The noise pass includes everything
+the worker does for one point of the trajectory: the sums of 16 groups and their matrix of products.
 """
 
 import statistics

@@ -59,9 +59,7 @@ class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
     capacity_bytes: int | None = None
 
 
-def choose_bounds(
-    facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None
-) -> SearchBounds:
+def choose_bounds(facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None) -> SearchBounds:
     """Return which sizes may be tried for this workload under these limits."""
     caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
     multiple = limits.batch_multiple

@@ -170,7 +170,7 @@ def _format(error: BaseException) -> Iterable[str]:
 def _user_frames(frames: TracebackType | None) -> TracebackType | None:
     """Return the traceback from the user's first line, else from the first line that is not ours.
 
-    The second is an error inside torch that no line of the user's is part of, as in a backward pass.
+    The second is an error inside torch with no line of the user's in it, as in a backward pass.
     """
     foreign = None
     while frames is not None:

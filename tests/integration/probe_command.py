@@ -13,7 +13,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Inherited by all that the command starts, wherever it moves itself; found in /proc afterwards.
-_MARK = "BSADVISOR_TEST_MARK"
+MARK = "BSADVISOR_TESTMARK"
 #: A process that was killed may take a moment to go.
 _GRACE_S = 2.0
 #: Far beyond any budget used here: only a command that hangs meets it.
@@ -60,7 +60,7 @@ def run_probe(target: str, *options: str, directory: Path) -> Outcome:
             exit_code = command.wait(_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             exit_code = None
-        survivors = _end_survivors(mark)
+        survivors = end_survivors(mark)
         command.wait()
     return Outcome(
         exit_code=exit_code,
@@ -72,10 +72,10 @@ def run_probe(target: str, *options: str, directory: Path) -> Outcome:
 
 def _environment(mark: str) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("BSADVISOR_")}
-    return {**own, _MARK: mark, "NO_COLOR": "1", "COLUMNS": "100"}
+    return {**own, MARK: mark, "NO_COLOR": "1", "COLUMNS": "100"}
 
 
-def _end_survivors(mark: str) -> tuple[str, ...]:
+def end_survivors(mark: str) -> tuple[str, ...]:
     deadline = time.monotonic() + _GRACE_S
     while (marked := _marked_processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -88,7 +88,7 @@ def _marked_processes(mark: str) -> list[tuple[psutil.Process, str]]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(_MARK) == mark:
+            if process.environ().get(MARK) == mark:
                 found.append((process, " ".join(process.cmdline())))
         except psutil.Error:  # gone, a zombie, or another user's
             continue

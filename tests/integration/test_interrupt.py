@@ -9,11 +9,11 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.integration.probe_command import MARK, end_survivors
+
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "digits.py"
-MARK = "BSADVISOR_TEST_MARK"
 #: Ends a wait that would never end.
 PATIENCE_S = 60
 
@@ -23,9 +23,9 @@ def started(tmp_path):
     """Yield a probe that has measured something, the file it saves to, and its mark."""
     document = tmp_path / "run.json"
     mark = uuid.uuid4().hex
+    command = ["probe", str(EXAMPLE), "--device", "cpu", "--json", str(document)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "advisor.cli", "probe", str(EXAMPLE), "--device", "cpu"]
-        + ["--json", str(document)],
+        [sys.executable, "-m", "advisor.cli", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, MARK: mark},
@@ -41,23 +41,6 @@ def started(tmp_path):
     process.wait()
 
 
-def survivors(mark):
-    """Return the processes that carry the mark, once they had time to end."""
-    deadline = time.monotonic() + 5
-    while alive := [process for process in psutil.process_iter() if carries(process, mark)]:
-        if time.monotonic() > deadline:
-            return alive
-        time.sleep(0.05)
-    return []
-
-
-def carries(process, mark):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
-    except psutil.Error:
-        return False
-
-
 def test_ctrl_c_saves_what_was_measured_and_leaves_no_process(started):
     process, document, mark = started
     process.send_signal(signal.SIGINT)
@@ -66,7 +49,7 @@ def test_ctrl_c_saves_what_was_measured_and_leaves_no_process(started):
     assert saved["complete"] is False
     assert "interrupted" in saved["stopped_because"]
     assert saved["probes"]
-    assert survivors(mark) == []
+    assert end_survivors(mark) == ()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
@@ -74,4 +57,4 @@ def test_a_killed_parent_leaves_no_process(started):
     process, _, mark = started
     process.kill()
     process.wait()
-    assert survivors(mark) == []
+    assert end_survivors(mark) == ()

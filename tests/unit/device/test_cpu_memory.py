@@ -8,7 +8,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def control_groups(tmp_path, monkeypatch):
-    """Return a function that writes files of a version 2 control group and puts the process in it."""
+    """Return a function that writes files of a version 2 control group."""
     monkeypatch.setattr(cpu, "_CGROUP_V2", tmp_path)
     monkeypatch.setattr(cpu, "_CGROUP_V1", tmp_path / "none")
     monkeypatch.setattr(cpu, "_cgroup_directories", lambda: [(tmp_path, True)])

@@ -128,9 +128,7 @@ def test_adam_metric_equals_the_twin_under_its_second_moment():
     sums = expected_group_sums(twin_gradients(model, torch.cat(roots)))
     found = collect(training)
     assert found.preconditioned is not None
-    assert found.preconditioned.group_sqnorms == pytest.approx(
-        (sums**2).sum(1).tolist(), rel=1e-5
-    )
+    assert found.preconditioned.group_sqnorms == pytest.approx((sums**2).sum(1).tolist(), rel=1e-5)
 
 
 def test_the_gradients_and_parameters_are_left_as_they_were():
