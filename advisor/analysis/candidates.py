@@ -1,10 +1,12 @@
 """The global batches to choose from, each with a step time that rests on measurements."""
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 
 from advisor.conclusions import MemoryConclusion, ThroughputConclusion, ThroughputPoint
+from advisor.statistics import two_sided_t
 
 #: Time of a sample, over that of endless accumulation, above which accumulation is considered:
 #: with less to gain, a batch that needs none is always within 5 % of the optimum.
@@ -12,6 +14,9 @@ LEAST_ACCUMULATION_GAIN_FRACTION = 0.05
 #: Accumulations considered, about evenly spread: a step of 1.5 misses the optimum by 1 % of time at
 #: most, and beyond 32 the optimizer step that they save is a small part of the step.
 ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: Standard deviation of the log of the step time over sessions above which a size is left out: its
+#: sessions then differ by a factor of about 1.4 or more, and its time says little.
+MOST_SESSION_DEVIATION = 0.35
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +47,9 @@ def build_candidates(
 ) -> tuple[Candidate, ...]:
     """Return the batches to choose from by size, each with a step time that rests on measurements.
 
-    Micro-batches are those that were timed and are not above the largest that fits. Accumulation is
-    added above the largest of them, where it can pay at all, and for a base batch that needs it.
+    Micro-batches are those that were timed, whose sessions about agree, and that are not above the
+    largest that fits. Accumulation is added above the largest of them, where it can pay at all, and
+    for a base batch that needs it.
 
     Args:
         throughput: Measured step times.
@@ -81,9 +87,21 @@ def _select_points(
 ) -> list[ThroughputPoint]:
     """Return the points that were timed, are and are known to fit."""
     largest = memory.max_micro_batch_size if memory is not None else None
-    timed = [point for point in throughput.points if point.step_s.point is not None]
+    timed = [point for point in throughput.points if _is_settled(point)]
     fitting = [p for p in timed if largest is None or p.micro_batch_size <= largest]
     return sorted(fitting, key=lambda point: point.micro_batch_size)
+
+
+def _is_settled(point: ThroughputPoint) -> bool:
+    """Return whether the sessions agree on the step time; a single session cannot disagree."""
+    step_s = point.step_s
+    if step_s.point is None:
+        return False
+    if point.sessions < 2 or step_s.high is None:
+        return True
+    quantile = two_sided_t(step_s.confidence, point.sessions - 1)
+    deviation = math.log(step_s.high / step_s.point) * math.sqrt(point.sessions) / quantile
+    return deviation <= MOST_SESSION_DEVIATION
 
 
 def _measure(point: ThroughputPoint) -> Candidate:

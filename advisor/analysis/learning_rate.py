@@ -262,7 +262,7 @@ def _warn_of_range(
     if working is not None and global_batch_size > working:
         warnings.append(
             Caution(
-                fact=f"The batch is above the noise scale of {working:.3g} samples, where a "
+                fact=f"The batch is above the noise scale of {_render(working)} samples, where a "
                 "larger rate no longer follows from a larger batch",
                 instruction="Compare the loss with a lower rate before a long run",
             )
@@ -270,9 +270,15 @@ def _warn_of_range(
     if not 1.0 / MOST_TRUSTED_RATIO <= ratio <= MOST_TRUSTED_RATIO:
         warnings.append(
             Caution(
-                fact=f"The batch is {ratio:.3g} times the one that the rate was tuned for, further "
+                fact=f"The batch is {_render(ratio)} times the one that the rate was tuned for, further "
                 "than the rules were tested",
                 instruction="Tune the rate again around the advised one",
             )
         )
     return warnings
+
+
+def _render(value: float) -> str:
+    """Return three significant digits, large numbers without an exponent."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.0f}" if rounded >= 100.0 else f"{rounded:g}"

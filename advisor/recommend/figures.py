@@ -2,11 +2,9 @@
 
 
 def render_figure(value: float) -> str:
-    """Return three significant digits without an exponent: `0.0123`, `1.5`, `12300`."""
+    """Return three significant digits down to 0.0001 in plain digits: `0.0123`, `12300`."""
     rounded = float(f"{value:.3g}")
-    if abs(rounded) >= 100.0:
-        return f"{rounded:.0f}"
-    return f"{rounded:.15f}".rstrip("0").rstrip(".") if abs(rounded) >= 1e-4 else f"{rounded:.3g}"
+    return f"{rounded:.0f}" if abs(rounded) >= 100.0 else f"{rounded:g}"
 
 
 def render_percent(fraction: float) -> str:

@@ -107,7 +107,7 @@ def _explain_noise(decision: Decision, scale: Estimate | None, working: float) -
     assert scale is not None
     assert decision.optimum is not None
     if scale.high is None:
-        known = f"at least {render_figure(working)} samples, no upper end being known"
+        known = f"at least {render_figure(working)} samples, its upper end unknown"
     else:
         low = render_figure(max(scale.low or 0.0, 0.0))
         known = f"{render_figure(working)} samples ({low} to {render_figure(scale.high)})"
@@ -123,13 +123,13 @@ def _explain_interval(facts: WorkloadFacts, decision: Decision) -> str:
         return f"No other batch that was timed comes within 5 % of the time of batch {chosen}."
     span = f"from {low} up" if high is None else f"from {low} to {high}"
     sentence = (
-        f"Over the whole noise interval, batches {span} come within 5 % of the least time; batch "
-        f"{chosen} is the smallest that does at {'its lower end' if high is None else 'its point'}"
+        f"Batches {span} come within 5 % of the least time somewhere in the noise interval; "
+        f"{chosen} is the smallest that does so at the noise scale, which needs the least memory"
     )
     is_near = base is not None and (low or 0) <= base and (high is None or base <= high)
     if is_near and base != chosen:
-        return f"{sentence}, and your base batch of {base} may well be as good."
-    return f"{sentence}, and needs the least memory."
+        return f"{sentence}. Your base batch of {base} may well be as good."
+    return f"{sentence}."
 
 
 def _explain_accumulation(decision: Decision) -> str:

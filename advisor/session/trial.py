@@ -48,6 +48,8 @@ def run_trial(run: Run) -> None:
     ) is not None and not run.is_spent:
         branches = _train(run, _advised_task(run, advice, optimizer, value, samples))
         verdict = judge_trial(base, branches, _noise_scale(derived))
+        if verdict.base_failed:  # nothing can be judged against it
+            return
         tried.append((value, verdict.passed))
 
 

@@ -75,7 +75,12 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
             next_step=f"Names it has: {', '.join(_public_names(module)) or 'none'}.",
         )
     if step and (wanted == "make_step" or (wanted is None and not has_data)):
-        return Names(model=None, how_model="make_step of the model file", step=step)
+        return Names(
+            model=None,
+            how_model="make_step of the model file",
+            step=step,
+            base_batch_size=_base_batch_size(module),
+        )
     model, how_model = _find_model(module, wanted)
     return Names(
         model=model,

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,11 +58,19 @@ class Settings:
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Return `function(*arguments, **settings)` with the settings it has parameters for."""
+        return self.bind(function, positional=len(arguments))(*arguments)
+
+    def bind(self, function: Callable[..., Any], *, positional: int) -> Callable[..., Any]:
+        """Return the function with its settings filled in, for `positional` further arguments."""
         try:
             parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):  # builtins without a signature take no settings
-            return function(*arguments)
-        extra = list(parameters.values())[len(arguments) :]
+            return function
+        extra = [
+            parameter
+            for parameter in list(parameters.values())[positional:]
+            if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        ]
         self._offered |= {parameter.name for parameter in extra}
         chosen = {
             parameter.name: _convert(self._values[parameter.name], parameter)
@@ -69,7 +78,7 @@ class Settings:
             if parameter.name in self._values
         }
         self._used |= set(chosen)
-        return function(*arguments, **chosen)
+        return partial(function, **chosen) if chosen else function
 
     def check_all_used(self) -> None:
         """Raise UsageError where a setting matched no parameter of any function called so far."""

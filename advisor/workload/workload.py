@@ -139,9 +139,12 @@ class Workload:
         """
         if self._loss is None:
             buffers = {name: value.clone() for name, value in model.named_buffers()}
+            loss_fn = self.names.loss
+            if loss_fn is not None:
+                loss_fn = self.settings.bind(loss_fn, positional=2)
             batch = self.to_device(self.batches.take(range(min(2, self.batches.size or 2))))
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self._loss = find_loss(model, batch, self.names.loss)
+                self._loss = find_loss(model, batch, loss_fn)
                 for name, value in model.named_buffers():
                     value.copy_(buffers[name])
         return self._loss
@@ -162,10 +165,11 @@ class Workload:
 
     def _open_batches(self) -> Batches:
         names, settings = self.names, self.settings
+        collate = names.collate and settings.bind(names.collate, positional=1)
         if names.dataset is not None:
             self.how_batch = "make_dataset of the model file"
             self.dataset = settings.call(names.dataset)
-            return batches_from_dataset(self.dataset, names.collate)
+            return batches_from_dataset(self.dataset, collate)
         if names.batch is not None:
             make_batch = names.batch
             self.how_batch = "make_batch of the model file: synthetic"
@@ -186,7 +190,7 @@ class Workload:
         if self.base_batch_size is None and loader.batch_size:
             self.base_batch_size = loader.batch_size
             self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
-        return batches_from_dataset(loader.dataset, names.collate or loader.collate)
+        return batches_from_dataset(loader.dataset, collate or loader.collate)
 
     def _find_loader(self) -> lightning.Loader | None:
         if self.names.data_module is not None:
