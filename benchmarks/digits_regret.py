@@ -28,12 +28,12 @@ import digits  # noqa: E402 - lies beside, not in a package
 TARGET_LOSS = 0.15
 SEEDS = (100, 101, 102)  # none that the tool's own trial uses
 BATCHES = tuple(2**k for k in range(3, 11))
-#: Rates tried, by factors of sqrt 2 from 1/8 to 8.
-RATES = tuple(2.0 ** (k / 2) for k in range(-6, 7))
+#: Rates tried, by factors of sqrt 2 from 1/4 to 4.
+RATES = tuple(2.0 ** (k / 2) for k in range(-4, 5))
 #: Samples after which a run counts as not reaching the target.
-MOST_SAMPLES = 40_000
+MOST_SAMPLES = 20_000
 #: The loss is looked at this often, in samples, but at most once a step.
-LOOK_SAMPLES = 32
+LOOK_SAMPLES = 128
 ROUNDS, BLOCK_S = 7, 0.1
 
 

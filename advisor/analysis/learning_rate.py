@@ -270,8 +270,8 @@ def _warn_of_range(
     if not 1.0 / MOST_TRUSTED_RATIO <= ratio <= MOST_TRUSTED_RATIO:
         warnings.append(
             Caution(
-                fact=f"The batch is {_render(ratio)} times the one that the rate was tuned for, further "
-                "than the rules were tested",
+                fact=f"The batch is {_render(ratio)} times the one that the rate was tuned for, "
+                "further than the rules were tested",
                 instruction="Tune the rate again around the advised one",
             )
         )

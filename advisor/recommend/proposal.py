@@ -53,7 +53,11 @@ def propose(
     )
     changes = propose_optimizer_changes(facts.optimizer, proposed, size)
     rate = settle_rate(
-        proposed, record, size, changes=changes, noise_scale=None if scale is None else scale.point
+        proposed,
+        record,
+        size,
+        changes=changes,
+        noise_scale=None if noise is None or noise.decisive is None else noise.decisive.point,
     )
     if rate.is_refuted:
         changes = OptimizerChanges()

@@ -37,7 +37,7 @@ def choose_next_rate(
 def _build_ladder(proposed: float, base_rate: float) -> list[float]:
     """Return the rates from the proposed one down."""
     ladder = [proposed / RATE_STEP**step for step in range(MOST_RATES)]
-    if proposed <= base_rate:
+    if proposed <= base_rate * (1.0 + _SAME):
         return ladder
     above = [rate for rate in ladder if rate > base_rate * (1.0 + _SAME)]
     return [*above, base_rate][:MOST_RATES]

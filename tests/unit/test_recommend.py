@@ -1,0 +1,510 @@
+import ast
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.conclusions import (
+    MemoryConclusion,
+    NoiseConclusion,
+    Saturation,
+    ThroughputConclusion,
+    ThroughputPoint,
+)
+from advisor.measurements import (
+    Evaluation,
+    OptimizerFacts,
+    Probe,
+    TrialBranch,
+    WorkloadFacts,
+)
+from advisor.recommend import derive, propose
+from advisor.recommend.figures import render_figure, render_percent
+from advisor.record import Command, RunRecord
+from advisor.spec import Limits
+from advisor.statistics import Estimate
+
+FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
+INSTRUCTIONS = ("Add", "Set", "Raise", "Compare", "Count", "Tune", "Stay", "Check")
+
+SGD = OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.9)
+ADAMW = OptimizerFacts(
+    name="AdamW", learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.01
+)
+FACTS = WorkloadFacts(
+    file="model.py",
+    model_name="Net",
+    how_model="",
+    how_loss="",
+    how_optimizer="",
+    how_batch="",
+    dataset_size=50_000,
+    has_dataset=True,
+    optimizer=SGD,
+    base_batch_size=32,
+    loss_reduction="mean",
+)
+SATURATED = Saturation(batch_size=512, low=400, high=640, status="saturated")
+LIMITED = Saturation(
+    batch_size=None, low=65, high=None, status="memory_limited", needed_batch_size=760
+)
+UNKNOWN_NOISE = NoiseConclusion(status="not_estimated", reason="there is no make_dataset")
+
+
+def make_record(facts=FACTS, trials=(), probes=(), **limits):
+    return RunRecord(
+        tool_version="0",
+        created_at="2026-01-01T00:00:00+00:00",
+        complete=True,
+        command=Command(
+            argv=(),
+            seed=0,
+            precision="fp32",
+            compile=False,
+            limits=Limits(**limits),
+            memory_limit_bytes=1000,
+        ),
+        workload=facts,
+        probes=tuple(probes),
+        trials=tuple(trials),
+    )
+
+
+def make_memory(largest=1024, limited_by="memory", *, verified=True):
+    return MemoryConclusion(
+        max_micro_batch_size=largest,
+        verified=verified,
+        limited_by=limited_by,
+        fixed_bytes=None,
+        bytes_per_sample=None,
+        capacity_bytes=None,
+        headroom_bytes=0,
+        smallest_failed=None,
+        probes=1,
+        ooms=0,
+    )
+
+
+def make_throughput(sizes=(16, 32, 64, 128, 256, 512, 1024), saturation=SATURATED, optimizer_s=0.0):
+    points = []
+    for size in sizes:
+        step_s = FIXED_S + PER_SAMPLE_S * size + optimizer_s
+        points.append(
+            ThroughputPoint(
+                micro_batch_size=size,
+                samples_per_s=Estimate(size / step_s, None, None),
+                step_s=Estimate(step_s, step_s * 0.99, step_s * 1.01),
+                micro_step_s=step_s - optimizer_s,
+                sessions=3,
+            )
+        )
+    return ThroughputConclusion(
+        points=tuple(points),
+        half_saturation_batch_size=Estimate(40.0, 39.0, 41.0),
+        fixed_s=FIXED_S,
+        per_sample_s=PER_SAMPLE_S,
+        optimizer_step_s=optimizer_s,
+        saturation=saturation,
+        session_spread_fraction=0.01,
+    )
+
+
+def make_noise(point, low, high):
+    return NoiseConclusion(
+        status="lower_bound" if high is None else "estimated",
+        reason="measured at step 0",
+        noise_scale=Estimate(point, low, high),
+    )
+
+
+NOISE = make_noise(400.0, 300.0, 550.0)
+
+
+def recommend(record=None, memory=None, throughput=None, noise=NOISE):
+    return propose(
+        record or make_record(), memory or make_memory(), throughput or make_throughput(), noise
+    )
+
+
+def make_branches(size, rate, losses=(2.0, 1.0, 0.6, 0.5, 0.5), seeds=3, **fields):
+    return [
+        TrialBranch(
+            micro_batch_size=size,
+            gradient_accumulation_steps=1,
+            global_batch_size=size,
+            learning_rate=rate,
+            seed=seed,
+            samples=4000,
+            evaluations=tuple(
+                Evaluation(samples=1000 * index, loss=loss) for index, loss in enumerate(losses)
+            ),
+            diverged=False,
+            **fields,
+        )
+        for seed in range(seeds)
+    ]
+
+
+def test_the_reasons_of_a_small_record_read_like_this():
+    advice = recommend()
+    assert (advice.global_batch_size, advice.interval.low, advice.interval.high) == (128, 128, 256)
+    assert advice.limiting_factor == "noise"
+    assert advice.reasons == (
+        (
+            "Beyond 128 samples a step the noise no longer pays: batch 512 is 22 % faster per "
+            "sample, but needs 73 % more samples."
+        ),
+        (
+            "The noise scale is 400 samples (300 to 550), which puts the least time to train at "
+            "batch 128."
+        ),
+        (
+            "Batches from 128 to 256 come within 5 % of the least time somewhere in the noise "
+            "interval; 128 is the smallest that does so at the noise scale, which needs the "
+            "least memory."
+        ),
+        "Training is predicted to take 0.713 times as long as with the base batch of 32.",
+        (
+            "All of this is about training loss, not about how the model generalises: at equal "
+            "training loss small batches often do better (Keskar et al. 2016), while short 1-cycle "
+            "schedules at high rates may favour large ones (Smith 2018)."
+        ),
+    )
+    assert advice.warnings == ()
+    assert advice.snippet == (
+        "loader = torch.utils.data.DataLoader("
+        "dataset, batch_size=128, shuffle=True, drop_last=True)\n"
+    )
+
+
+def test_expected_time_is_that_of_the_law():
+    advice = recommend()
+    time = {b: (1 + 400 / b) * (FIXED_S + PER_SAMPLE_S * b) for b in (32, 128)}
+    assert advice.expected.time_ratio == pytest.approx(time[128] / time[32])
+    assert advice.expected.cost_ratio == advice.expected.time_ratio
+
+
+def test_no_rate_is_printed_before_a_trial_ran_it():
+    rate = recommend().learning_rate
+    assert rate.value is None
+    assert rate.proposed == pytest.approx(4 * 432 / 528)
+    assert "no rate is printed that has not been run" in rate.reason
+
+
+def test_a_rate_that_passed_is_printed():
+    proposed = recommend().learning_rate.proposed
+    advice = recommend(make_record(trials=make_branches(32, 1.0) + make_branches(128, proposed)))
+    assert advice.learning_rate.value == proposed
+    assert advice.learning_rate.capped_by is None
+    assert f"torch.optim.SGD(model.parameters(), lr={proposed!r}, momentum=0.9)" in advice.snippet
+
+
+def test_a_lower_rate_that_passed_is_capped_by_the_trial():
+    proposed = recommend().learning_rate.proposed
+    trials = (
+        make_branches(32, 1.0)
+        + make_branches(128, proposed, (2.0,) * 5)
+        + make_branches(128, proposed / 2**0.5)
+    )
+    rate = recommend(make_record(trials=trials)).learning_rate
+    assert rate.value == proposed / 2**0.5
+    assert rate.capped_by == "trial"
+    assert "at 3.27 it stalled from 3 of 3 starts" in rate.reason
+
+
+def test_where_no_rate_passed_none_is_printed_and_nothing_else_changes():
+    facts = msgspec.structs.replace(FACTS, optimizer=ADAMW)
+    before = recommend(make_record(facts))
+    changes = before.optimizer_changes
+    assert changes.beta2 is not None
+    tried = make_branches(
+        128, 1e-3, (2.0,) * 5, beta2=changes.beta2, weight_decay=changes.weight_decay
+    )
+    advice = recommend(make_record(facts, make_branches(32, 1e-3) + tried))
+    assert advice.learning_rate.value is None
+    assert "none of the rates tried (0.001) trained" in advice.learning_rate.reason
+    assert advice.optimizer_changes.beta2 is None
+    assert advice.warnings[-1].endswith("Stay at the base batch, or tune the rate by hand.")
+
+
+def test_branches_with_other_settings_do_not_count():
+    facts = msgspec.structs.replace(FACTS, optimizer=ADAMW)
+    proposed = recommend(make_record(facts)).learning_rate.proposed
+    trials = make_branches(32, 1e-3) + make_branches(128, proposed)
+    assert recommend(make_record(facts, trials)).learning_rate.value is None
+
+
+def test_the_advised_settings_are_in_the_snippet():
+    facts = msgspec.structs.replace(FACTS, optimizer=ADAMW)
+    before = recommend(make_record(facts))
+    changes, proposed = before.optimizer_changes, before.learning_rate.proposed
+    tried = make_branches(128, proposed, beta2=changes.beta2, weight_decay=changes.weight_decay)
+    advice = recommend(make_record(facts, make_branches(32, 1e-3) + tried))
+    assert f"betas=(0.9, {changes.beta2!r}), weight_decay={changes.weight_decay!r}" in (
+        advice.snippet
+    )
+    assert f"total_iters={changes.warmup_steps}" in advice.snippet
+
+
+def test_a_base_pair_that_does_not_train_is_told():
+    trials = make_branches(32, 1.0, (2.0,) * 5) + make_branches(128, 2.0)
+    advice = recommend(make_record(trials=trials))
+    assert advice.learning_rate.value is None
+    assert "Check the base rate" in advice.warnings[-1]
+
+
+def test_a_base_rate_that_is_too_low_is_told():
+    proposed = recommend().learning_rate.proposed
+    trials = make_branches(32, 1.0, (2.0, 1.9, 1.8, 1.7, 1.6)) + make_branches(128, proposed)
+    assert "probably too low" in recommend(make_record(trials=trials)).warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("trials", "value", "words"),
+    [
+        (make_branches(128, 1.0), 1.0, "the base rate stands"),
+        (make_branches(128, 1.0, (2.0,) * 5), None, "did not improve"),
+        ((), None, "needs no scaling"),
+    ],
+)
+def test_at_the_base_batch_the_base_rate_stands_once_it_was_run(trials, value, words):
+    facts = msgspec.structs.replace(FACTS, base_batch_size=128)
+    rate = recommend(make_record(facts, trials)).learning_rate
+    assert rate.value == value
+    assert words in rate.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"has_dataset": False}, "no make_dataset"),
+        ({"base_batch_size": None}, "BASE_BATCH_SIZE"),
+        ({"optimizer": None, "is_step_only": True}, "make_step"),
+    ],
+)
+def test_a_missing_rate_says_what_is_missing(changes, words):
+    facts = msgspec.structs.replace(FACTS, **changes)
+    rate = recommend(make_record(facts)).learning_rate
+    assert rate.value is None
+    assert words in rate.reason
+
+
+def test_make_step_with_an_optimizer_has_no_trial():
+    facts = msgspec.structs.replace(FACTS, is_step_only=True)
+    assert "make_step" in recommend(make_record(facts)).learning_rate.reason
+
+
+@pytest.mark.parametrize(
+    ("saturation", "memory", "size", "factor", "interval"),
+    [
+        (SATURATED, make_memory(), 512, "throughput", (400, 640)),
+        (LIMITED, make_memory(), 1024, "memory", (65, 1024)),
+        (LIMITED, make_memory(limited_by="dataset"), 1024, "dataset", (65, 1024)),
+        (LIMITED, make_memory(limited_by="cap"), 1024, "user", (65, 1024)),
+        (LIMITED, make_memory(limited_by="budget", verified=False), 1024, "user", (65, 1024)),
+        (LIMITED, make_memory(2_000), 1024, "user", (65, 1024)),
+        (
+            Saturation(batch_size=None, low=None, high=None, status="host_bound"),
+            make_memory(),
+            1024,
+            "memory",
+            (None, None),
+        ),
+        (
+            Saturation(batch_size=None, low=None, high=None, status="inconclusive"),
+            make_memory(),
+            512,
+            "throughput",
+            (None, None),
+        ),
+    ],
+)
+def test_without_noise_the_hardware_alone_decides(saturation, memory, size, factor, interval):
+    facts = msgspec.structs.replace(FACTS, has_dataset=False)
+    advice = recommend(
+        make_record(facts), memory, make_throughput(saturation=saturation), UNKNOWN_NOISE
+    )
+    assert advice.global_batch_size == size
+    assert advice.limiting_factor == factor
+    assert (advice.interval.low, advice.interval.high) == interval
+    assert advice.reasons[1] == (
+        "The noise scale is not known (there is no make_dataset), so speed alone decides."
+    )
+    assert advice.expected.time_ratio is None
+
+
+def test_what_needs_more_memory_says_how_much():
+    advice = recommend(None, make_memory(), make_throughput(saturation=LIMITED), UNKNOWN_NOISE)
+    assert advice.reasons[0] == (
+        "Memory ends the batch at 1024; by the fitted law larger ones would be faster up to about "
+        "760."
+    )
+
+
+def test_noise_that_asks_for_more_than_fits_names_memory():
+    throughput = make_throughput((16, 32, 64), LIMITED)
+    advice = recommend(None, make_memory(64), throughput, make_noise(None, 1e6, None))
+    assert (advice.global_batch_size, advice.limiting_factor) == (64, "memory")
+    assert advice.interval.high == 64
+    assert "at least 1000000 samples, its upper end unknown" in advice.reasons[1]
+    assert any("lower bound" in each for each in advice.warnings)
+
+
+def test_accumulation_comes_with_its_reason_and_its_loop():
+    throughput = make_throughput((16, 32, 64), LIMITED, optimizer_s=0.05)
+    advice = recommend(None, make_memory(64), throughput, make_noise(1e5, 9e4, 2e5))
+    assert advice.gradient_accumulation_steps > 1
+    assert any(each.startswith("Accumulating") for each in advice.reasons)
+    assert f"/ {advice.gradient_accumulation_steps}).backward()" in advice.snippet
+    summed = msgspec.structs.replace(FACTS, loss_reduction="sum")
+    loop = recommend(
+        make_record(summed), make_memory(64), throughput, make_noise(1e5, 9e4, 2e5)
+    ).snippet
+    assert "    loss_fn(model, batch).backward()" in loop
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss_reduction": "coupled"},
+        {"is_step_only": True},
+        {"optimizer": OptimizerFacts(name="LBFGS", learning_rate=1.0, needs_closure=True)},
+    ],
+)
+def test_a_step_that_cannot_be_split_is_never_accumulated(changes):
+    throughput = make_throughput((16, 32, 64), LIMITED, optimizer_s=0.05)
+    facts = msgspec.structs.replace(FACTS, **changes)
+    advice = recommend(make_record(facts), make_memory(64), throughput, make_noise(1e5, 9e4, 2e5))
+    assert advice.gradient_accumulation_steps == 1
+
+
+def test_a_batch_that_is_large_for_its_dataset_is_warned_of():
+    facts = msgspec.structs.replace(FACTS, dataset_size=1_797)
+    advice = recommend(make_record(facts))
+    assert advice.warnings[0].startswith("An epoch of 1797 samples has only 15 steps at batch 128.")
+
+
+@given(
+    st.floats(1.0, 1e7),
+    st.floats(1.0, 100.0),
+    st.booleans(),
+    st.sampled_from([None, 1, 32, 4096]),
+    st.sampled_from([None, 40, 5_000]),
+    st.sampled_from(["SGD", "AdamW", "LBFGS", "Lion"]),
+    st.sampled_from([SATURATED, LIMITED]),
+    st.booleans(),
+)
+def test_every_warning_ends_in_an_instruction(
+    scale, factor, is_open, base, dataset_size, name, saturation, has_dataset
+):
+    facts = msgspec.structs.replace(
+        FACTS,
+        base_batch_size=base,
+        dataset_size=dataset_size,
+        has_dataset=has_dataset,
+        optimizer=msgspec.structs.replace(ADAMW, name=name, is_default=name == "AdamW"),
+    )
+    noise = make_noise(scale, scale / factor, None if is_open else scale * factor)
+    advice = recommend(
+        make_record(facts),
+        make_memory(verified=has_dataset),
+        make_throughput(saturation=saturation),
+        noise if has_dataset else UNKNOWN_NOISE,
+    )
+    for warning in advice.warnings:
+        instruction = warning.rstrip(".").rpartition(". ")[2]
+        assert instruction.split()[0] in INSTRUCTIONS
+        assert warning.endswith(".")
+    assert advice.micro_batch_size <= 1024
+    assert "training loss" in advice.reasons[-1]
+    assert all(each.endswith(".") for each in advice.reasons)
+    ast.parse(advice.snippet)
+
+
+@given(st.floats(1.0, 1e6), st.floats(1.0, 1e3))
+def test_a_larger_noise_scale_never_advises_a_smaller_batch(scale, factor):
+    sizes = [
+        recommend(noise=make_noise(each, each / 2, each * 2)).global_batch_size
+        for each in (scale, scale * factor)
+    ]
+    assert sizes == sorted(sizes)
+
+
+def test_nothing_is_recommended_without_its_measurements():
+    assert propose(make_record(None), None, None, None) is None
+    assert propose(make_record(), make_memory(), None, None) is None
+    assert recommend(throughput=make_throughput(())) is None
+
+
+def make_probes(sizes=(16, 32, 64, 128, 256, 512, 1024), sessions=3):
+    memory = [
+        Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=size,
+            outcome="fit" if size <= 1024 else "oom",
+            steps=3,
+            forward_backward_peak_bytes=size,
+            optimizer_peak_bytes=4,
+        )
+        for size in (1, 512, 1024, 1030)
+    ]
+    timed = [
+        Probe(
+            stage="throughput",
+            session=session,
+            micro_batch_size=size,
+            outcome="fit",
+            step_times_s=((FIXED_S + PER_SAMPLE_S * size) * (1 + 0.002 * session),) * 3,
+        )
+        for session in range(sessions)
+        for size in sizes
+    ]
+    return [*memory, *timed]
+
+
+def test_everything_is_derived_from_the_record_alone():
+    facts = msgspec.structs.replace(FACTS, has_dataset=False)
+    derived = derive(make_record(facts, probes=make_probes()))
+    assert derived.memory.max_micro_batch_size == 1024
+    assert derived.memory.verified
+    assert derived.throughput.saturation.status == "saturated"
+    assert derived.throughput.points[-1].peak_bytes == 1024
+    assert derived.noise.status == "not_estimated"
+    advice = derived.recommendation
+    assert advice.global_batch_size == derived.throughput.saturation.batch_size
+    assert any("Add make_dataset" in each for each in advice.warnings)
+
+
+def test_parts_that_were_not_reached_are_none():
+    assert derive(make_record(None)).memory is None
+    fresh = derive(make_record())
+    assert (fresh.memory, fresh.throughput, fresh.recommendation) == (None, None, None)
+    only_memory = derive(make_record(probes=make_probes(sessions=0)))
+    assert only_memory.memory is not None
+    assert only_memory.throughput is None
+    no_limit = msgspec.structs.replace(
+        make_record(),
+        command=Command(
+            argv=(),
+            seed=0,
+            precision="fp32",
+            compile=False,
+            limits=Limits(max_micro_batch_size=1024),
+        ),
+        probes=tuple(make_probes()),
+    )
+    assert derive(no_limit).memory.limited_by == "cap"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (1.5, "1.5"), (12_345.0, "12300"), (53.2000001, "53.2"), (2e-5, "2e-05")],
+)
+def test_figures_have_three_significant_digits(value, text):
+    assert render_figure(value) == text
+
+
+def test_percents_have_two_significant_digits_below_a_hundred():
+    assert [render_percent(x) for x in (0.0123, 0.456, 1.234)] == ["1.2 %", "46 %", "123 %"]
