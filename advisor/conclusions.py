@@ -52,6 +52,7 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
         micro_step_s: Seconds of forward and backward alone.
         sessions: Processes behind the figure.
         peak_bytes: Measured peak of training at this size; None where it was not measured.
+        predicted_peak_bytes: The same by the fitted law of memory, where it was not measured.
     """
 
     micro_batch_size: int
@@ -60,6 +61,7 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
     micro_step_s: float | None
     sessions: int
     peak_bytes: int | None = None
+    predicted_peak_bytes: float | None = None
 
 
 class Saturation(msgspec.Struct, frozen=True, kw_only=True):

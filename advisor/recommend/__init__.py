@@ -9,7 +9,9 @@ snippet.py    code to paste
 
 from collections.abc import Sequence
 
-from advisor.analysis.memory import conclude_memory
+import msgspec
+
+from advisor.analysis.memory import MemoryLaw, conclude_memory, fit_memory
 from advisor.analysis.noise import conclude_noise
 from advisor.analysis.throughput import conclude_throughput
 from advisor.conclusions import Derived, MemoryConclusion, ThroughputConclusion
@@ -63,14 +65,34 @@ def _derive_throughput(
         return None
     peaks: dict[int, int] = {}
     for probe in probes:
-        phases = (probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes)
+        phases = (
+            probe.forward_backward_peak_bytes,
+            probe.optimizer_peak_bytes,
+            probe.peak_allocated_bytes,
+        )
         known = [phase for phase in phases if phase is not None]
         if probe.outcome == "fit" and known:
             size = probe.micro_batch_size
             peaks[size] = max(peaks.get(size, 0), *known)
-    return conclude_throughput(
+    throughput = conclude_throughput(
         probes,
         largest_micro_batch_size=memory.max_micro_batch_size,
         memory_limited=memory.limited_by == "memory",
         peak_bytes=peaks,
     )
+    return _predict_peaks(throughput, fit_memory(probes))
+
+
+def _predict_peaks(throughput: ThroughputConclusion, law: MemoryLaw | None) -> ThroughputConclusion:
+    """Return the conclusion with the law's memory at the sizes where it was not measured."""
+    if law is None:
+        return throughput
+    points = tuple(
+        point
+        if point.peak_bytes is not None
+        else msgspec.structs.replace(
+            point, predicted_peak_bytes=law.predict_bytes(point.micro_batch_size)
+        )
+        for point in throughput.points
+    )
+    return msgspec.structs.replace(throughput, points=points)

@@ -39,7 +39,9 @@ def _warn_of_measurements(
     decision: Decision, memory: MemoryConclusion, throughput: ThroughputConclusion
 ) -> list[Caution]:
     warnings = []
-    if throughput.saturation.status == "inconclusive":
+    saturation = throughput.saturation
+    # A curve that still rises where the sizes end is known well enough.
+    if saturation.status == "inconclusive" and saturation.needed_batch_size is None:
         warnings.append(
             Caution(
                 fact="The sessions do not tell where larger batches stop being faster",

@@ -24,6 +24,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One batch size as the table shows it; what was not measured is None.
 
     Attributes:
+        predicted_peak_bytes: Peak after the fitted law, where it was not measured.
         predicted_per_s: Samples each second after the fitted law, where the size was not timed.
     """
 
@@ -32,6 +33,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     gradient_accumulation_steps: int
     mark: str
     peak_bytes: int | None
+    predicted_peak_bytes: float | None
     samples_per_s: Estimate | None
     predicted_per_s: float | None
     relative_time: float | None
@@ -89,13 +91,19 @@ def render_legend(rows: tuple[Row, ...]) -> str:
         parts.append("> recommended")
     if any(BASE in row.mark for row in rows):
         parts.append("b your base batch")
-    if any(row.samples_per_s is None and row.predicted_per_s is not None for row in rows):
-        parts.append("~ after the fitted law, not timed")
+    if any(_is_predicted(row) for row in rows):
+        parts.append("~ after the fitted law, not measured")
     confidences = {row.samples_per_s.confidence for row in rows if row.samples_per_s is not None}
     parts += [f"± {100 * confidence:.0f} % interval" for confidence in sorted(confidences)]
     if any(row.relative_time is not None for row in rows):
         parts.append("time to train: predicted, over the best")
     return "; ".join(parts)
+
+
+def _is_predicted(row: Row) -> bool:
+    has_predicted_memory = row.peak_bytes is None and row.predicted_peak_bytes is not None
+    has_predicted_speed = row.samples_per_s is None and row.predicted_per_s is not None
+    return has_predicted_memory or has_predicted_speed
 
 
 def _row(candidate: TradeoffPoint, measured: dict[int, ThroughputPoint], *, mark: str) -> Row:
@@ -107,6 +115,7 @@ def _row(candidate: TradeoffPoint, measured: dict[int, ThroughputPoint], *, mark
         gradient_accumulation_steps=candidate.gradient_accumulation_steps,
         mark=mark,
         peak_bytes=point.peak_bytes if point is not None else None,
+        predicted_peak_bytes=point.predicted_peak_bytes if point is not None else None,
         samples_per_s=point.samples_per_s if point is not None else None,
         predicted_per_s=candidate.global_batch_size / candidate.step_s
         if candidate.step_s
@@ -142,7 +151,11 @@ def _by_size(row: Row) -> tuple[int, int]:
 
 
 def _format_memory(row: Row) -> str:
-    return NOT_MEASURED if row.peak_bytes is None else format_bytes(row.peak_bytes)
+    if row.peak_bytes is not None:
+        return format_bytes(row.peak_bytes)
+    if row.predicted_peak_bytes is not None:
+        return f"~ {format_bytes(row.predicted_peak_bytes)}"
+    return NOT_MEASURED
 
 
 def _format_speed(row: Row) -> str:

@@ -8,13 +8,17 @@ import msgspec
 
 from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.measurements import Probe
-from advisor.probe.runner import WorkerDeathError
+from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.search.memory import SearchBounds, choose_bounds, choose_next_micro_batch_size
 from advisor.session.run import Run
 from advisor.spec import MemoryTask
 
 #: Share of the time left that the search may take.
 _BUDGET_FRACTION = 0.4
+#: A worker takes this long whatever it runs.
+_SHORTEST_PROBE_S = 0.1
+#: A probe that the time left makes smaller than asked must still grow by this to tell anything.
+_LEAST_GROWTH = 1.5
 
 
 def run_memory(run: Run) -> None:
@@ -30,22 +34,43 @@ def run_memory(run: Run) -> None:
     deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
     history: list[Probe] = []
     while (size := choose_next_micro_batch_size(history, bounds)) is not None:
-        if history and time.monotonic() > deadline:
-            run.progress.note(
-                "memory: the time for the search is spent; the largest size may be larger"
-            )
+        affordable = _choose_affordable(size, history, bounds, deadline - time.monotonic())
+        if affordable is None:
+            run.progress.note("memory: its time is spent; the largest size may be larger")
             break
-        run.progress.stage(f"memory: batch {size}", left_s=run.left_s)
-        probe = _probe(run, size, session=len(history), history=history)
+        run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
+        probe = _probe(run, affordable, session=len(history), history=history)
         run.keep_probe(probe)
         history.append(probe)
         _refuse_leak(run, probe)
+        if probe.outcome == "timeout":
+            run.progress.note(f"memory: batch {affordable} took too long")
+            break
     if not any(probe.outcome == "fit" for probe in history):
         raise DeviceError(
             f"{facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
             f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}",
             next_step="Raise --memory-limit, or make the model or its samples smaller.",
         )
+
+
+def _choose_affordable(
+    size: int, history: list[Probe], bounds: SearchBounds, left_s: float
+) -> int | None:
+    """Return the size, a smaller one where its steps would outlast the stage, or None.
+
+    The steps of a larger batch are taken to cost in proportion, which is never too little.
+    """
+    ran = [probe for probe in history if probe.outcome == "fit"]
+    if not ran:
+        return size
+    largest = max(ran, key=lambda probe: probe.micro_batch_size)
+    probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
+    most = largest.micro_batch_size * left_s / max(probe_s, _SHORTEST_PROBE_S)
+    if size <= most:
+        return size
+    smaller = int(most) // bounds.batch_multiple * bounds.batch_multiple
+    return smaller if smaller >= _LEAST_GROWTH * largest.micro_batch_size else None
 
 
 def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
@@ -76,6 +101,17 @@ def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
         probe = _run_task(run, task)
     except WorkerDeathError as death:
         probe = _judge_death(run, task, death)
+    except WorkerTimeoutError as error:
+        if not history:
+            raise
+        probe = Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=size,
+            outcome="timeout",
+            capacity_bytes=task.capacity_bytes,
+            message=error.message,
+        )
     except WorkloadError as error:
         raise _add_sizes(error, size, history) from error
     return msgspec.structs.replace(probe, session=session)

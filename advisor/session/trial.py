@@ -5,6 +5,7 @@ from typing import cast
 from advisor.analysis.trial import judge_trial
 from advisor.conclusions import Derived, Recommendation
 from advisor.measurements import OptimizerFacts, TrialBranch
+from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.search.rate import choose_next_rate
 from advisor.session.run import Run
@@ -38,6 +39,19 @@ def run_trial(run: Run) -> None:
     if steps < _LEAST_STEPS:
         run.progress.note("trial: no time left to try the advised rate")
         return
+    try:
+        _try_rates(run, derived, advice, optimizer, steps)
+    except WorkerTimeoutError:
+        run.progress.note("trial: it took longer than the time left")
+
+
+def _try_rates(
+    run: Run, derived: Derived, advice: Recommendation, optimizer: OptimizerFacts, steps: int
+) -> None:
+    rate = advice.learning_rate
+    assert rate.proposed is not None
+    assert rate.base_value is not None
+    assert rate.base_batch_size is not None
     samples = steps * advice.global_batch_size
     base = _train(run, _base_task(run, advice, rate.base_value, rate.base_batch_size, samples))
     if advice.global_batch_size == rate.base_batch_size:
