@@ -16,6 +16,8 @@ from advisor.statistics import Estimate
 
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
 MAX_ROWS = 14
+#: Predicted time to train, over the best, up to which accumulation is shown at all.
+MOST_RELATIVE_TIME = 2.0
 
 RECOMMENDED, BASE = ">", "b"
 
@@ -49,6 +51,7 @@ def choose_rows(derived: Derived, *, base_batch_size: int | None) -> tuple[Row, 
         _row(candidate, measured, mark=_mark(candidate, derived, base_batch_size))
         for candidate in candidates
     ]
+    rows = [row for row in rows if row.mark or row.samples_per_s is not None or _is_worth(row)]
     covered = {row.micro_batch_size for row in rows if row.gradient_accumulation_steps == 1}
     rows += [
         _row(_untraded(point), measured, mark=_mark(_untraded(point), derived, base_batch_size))
@@ -98,6 +101,11 @@ def render_legend(rows: tuple[Row, ...]) -> str:
     if any(row.relative_time is not None for row in rows):
         parts.append("time to train: predicted, over the best")
     return "; ".join(parts)
+
+
+def _is_worth(row: Row) -> bool:
+    """Return whether a size that was not timed is near enough to the best to be shown."""
+    return row.relative_time is None or row.relative_time <= MOST_RELATIVE_TIME
 
 
 def _is_predicted(row: Row) -> bool:

@@ -25,7 +25,7 @@ _PROVISIONAL_FRACTION = 0.95
 _WANTED_SESSIONS = 3
 #: Most timed blocks of one size in a session; more only repeat what the session's median knows.
 _MOST_ROUNDS = 5
-#: Steps at each size before a block, so that caches re-fill.
+#: Steps at each size before a block, so that caches re-fill; one where a step outlasts a block.
 _SETTLING_STEPS = 2
 #: A block of forward and backward alone follows each block, half as long.
 _BLOCKS_PER_ROUND = 1.5
@@ -135,7 +135,9 @@ def plan_rounds(
         return 0
     steps = [_estimate_step_s(size, step_s_by_size) for size in sizes]
     round_s = sum(
-        _SETTLING_STEPS * step_s + _BLOCKS_PER_ROUND * max(step_s, block_s) for step_s in steps
+        (_SETTLING_STEPS if step_s < block_s else 1) * step_s
+        + _BLOCKS_PER_ROUND * max(step_s, block_s)
+        for step_s in steps
     )
     warmup_s = sum(_SETTLING_STEPS * step_s + _WARMUP_BLOCKS * block_s for step_s in steps)
     return max(0, min(_MOST_ROUNDS, int((budget_s - warmup_s) / round_s)))

@@ -14,9 +14,11 @@ from advisor.session.run import Run
 from advisor.spec import MemoryTask
 
 #: Share of the time left that the search may take.
-_BUDGET_FRACTION = 0.4
+_BUDGET_FRACTION = 0.3
 #: A worker takes this long whatever it runs.
 _SHORTEST_PROBE_S = 0.1
+#: Share of the time left that one probe may take: what its steps will take is only estimated.
+_PROBE_FRACTION = 1 / 3
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
 _LEAST_GROWTH = 1.5
 
@@ -66,7 +68,7 @@ def _choose_affordable(
         return size
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
-    most = largest.micro_batch_size * left_s / max(probe_s, _SHORTEST_PROBE_S)
+    most = largest.micro_batch_size * _PROBE_FRACTION * left_s / max(probe_s, _SHORTEST_PROBE_S)
     if size <= most:
         return size
     smaller = int(most) // bounds.batch_multiple * bounds.batch_multiple

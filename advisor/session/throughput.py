@@ -1,5 +1,6 @@
 """The throughput stage: at least three sessions, each a fresh process that times every size."""
 
+import time
 from typing import cast
 
 from advisor.measurements import Probe
@@ -15,6 +16,10 @@ from advisor.spec import ThroughputTask
 
 #: Share of the time left that the stage may take.
 _BUDGET_FRACTION = 0.45
+#: Fewer sessions give an interval several times wider.
+_WANTED_SESSIONS = 3
+#: Sessions after which a machine is too restless for more of them to help.
+_MOST_SESSIONS = 6
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
 #: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
@@ -22,7 +27,10 @@ _BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
 
 
 def run_throughput(run: Run) -> None:
-    """Time every size in several sessions; sizes near the answer join from the second on."""
+    """Time every size in several sessions, more of them while the answer is not settled.
+
+    Sizes near the answer join from the second session on.
+    """
     memory = derive(run.record).memory
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
@@ -41,12 +49,18 @@ def run_throughput(run: Run) -> None:
         run.progress.note("throughput: the budget is too short to time even one size")
         return
     sizes = plan.sizes
-    for session in range(plan.sessions):
+    started, deadline = time.monotonic(), time.monotonic() + run.left_s * _BUDGET_FRACTION
+    for session in range(_MOST_SESSIONS):
+        each_s = (time.monotonic() - started) / max(1, session)
+        is_late = time.monotonic() + each_s > deadline
+        if session >= plan.sessions and (is_late or _is_settled(run)):
+            return
         if session and run.is_spent:
             run.progress.note("throughput: the budget ended before all sessions ran")
             return
         run.progress.stage(
-            f"throughput: session {session + 1} of {plan.sessions}", left_s=run.left_s
+            f"throughput: session {session + 1} of {max(plan.sessions, session + 1)}",
+            left_s=run.left_s,
         )
         run.runner.run(
             ThroughputTask(
@@ -65,8 +79,12 @@ def run_throughput(run: Run) -> None:
 
 
 def _choose_plan(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
-    """Return the plan, the largest sizes left out where a single step of them is too long."""
-    times = _known_step_times(run)
+    """Return the plan, the largest sizes left out where their steps leave no time for sessions.
+
+    Sessions come before sizes: without several of them no figure has an interval, while a size that
+    was not timed is named in a warning.
+    """
+    times, fallback = _known_step_times(run), None
     while sizes:
         plan = choose_session_plan(
             sizes,
@@ -76,10 +94,20 @@ def _choose_plan(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
             budget_s=run.left_s * _BUDGET_FRACTION,
             must_keep=[size for size in sizes if size == run.facts.base_batch_size],
         )
-        if plan is not None:
+        if plan is not None and plan.sessions >= _WANTED_SESSIONS:
             return plan
+        fallback = fallback or plan
         sizes = sizes[:-1]
-    return None
+    return fallback
+
+
+def _is_settled(run: Run) -> bool:
+    """Return whether it is known where larger batches stop being faster, or that none was timed."""
+    throughput = derive(run.record).throughput
+    if throughput is None:
+        return True
+    saturation = throughput.saturation
+    return saturation.status != "inconclusive" or saturation.needed_batch_size is not None
 
 
 def _refine(run: Run, multiple: int) -> tuple[int, ...]:

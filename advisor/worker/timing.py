@@ -26,7 +26,7 @@ _STEADY_FRACTION = 0.05
 _MOST_WARMUP_WINDOWS = 10
 #: Length of a warm-up window as a share of a block.
 _WARMUP_FRACTION = 0.25
-#: Steps that re-fill caches after a change of size; the first also lets the allocator settle.
+#: Steps that re-fill caches after a change of size; one where a step is longer than a block.
 _SETTLING_STEPS = 2
 #: Length of a block of forward and backward alone as a share of a full block.
 _MICRO_FRACTION = 0.5
@@ -90,9 +90,10 @@ def _time_size(
     device = workload.device
     if size not in timed:
         timed[size] = _Timed(step_s=_warm_up(stepper, batch, device, block_s * _WARMUP_FRACTION))
+    else:
+        for _ in range(_SETTLING_STEPS if timed[size].step_s < block_s else 1):
+            stepper.step(batch)
     figures = timed[size]
-    for _ in range(_SETTLING_STEPS):
-        stepper.step(batch)
     count = max(1, round(block_s / figures.step_s))
     step_s, enqueue_s = _time_block(lambda: stepper.step(batch), count, device)
     figures.step_times_s.append(step_s)

@@ -150,9 +150,9 @@ def test_rounds_fill_the_budget_and_no_more():
 
 
 def test_unknown_sizes_cost_in_proportion_to_the_nearest_known_one():
-    # Size 32 is taken for 4 s: 2 × 4 + 1.5 × 4 = 14 s a round, and 8 + 0.75 s to warm up.
-    assert plan_rounds((32,), {8: 1.0}, 1.0, 8.75 + 14.1) == 1
-    assert plan_rounds((32,), {8: 1.0}, 1.0, 8.75 + 13.9) == 0
+    # Size 32 is taken for 4 s: one settling step, 4 + 1.5 × 4 = 10 s a round, 8 + 0.75 s warm-up.
+    assert plan_rounds((32,), {8: 1.0}, 1.0, 8.75 + 10.1) == 1
+    assert plan_rounds((32,), {8: 1.0}, 1.0, 8.75 + 9.9) == 0
     with pytest.raises(ValueError, match="no step time"):
         plan_rounds((8,), {}, 1.0, 10.0)
 
