@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from advisor.analysis.trajectory import average_over_steps
+from advisor.analysis.trajectory import average_over_progress
 from advisor.conclusions import NoiseConclusion, NoisePoint, NoiseStatus
 from advisor.measurements import GradientMoments, NoiseBatches, WorkloadFacts
 from advisor.statistics import Estimate, fieller_ratio, jackknife_covariance
@@ -82,7 +82,7 @@ def estimate_noise_point(
 def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches]) -> NoiseConclusion:
     """Return the noise scale of the run, or the reason why there is none.
 
-    The points are averaged over the steps they stand for, in the Euclidean metric and, over the
+    The points are averaged over the progress they stand for, in the Euclidean metric and, over the
     points that have it, in the optimizer's metric. `status` speaks of the one the advice follows.
 
     Args:
@@ -102,8 +102,11 @@ def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches])
         return _conclude_absence("no gradient measurement was reached before the run ended")
     points = tuple(estimate_noise_point(point, dataset_size=facts.dataset_size) for point in usable)
     steps = [point.at_step for point in points]
-    plain = average_over_steps(steps, [point.noise_scale for point in points])
-    adapted = _average_preconditioned(points)
+    micro_batch_size = usable[-1].micro_batch_size or max(usable[-1].micro_batch_sizes)
+    plain = average_over_progress(
+        steps, [point.noise_scale for point in points], batch_size=micro_batch_size
+    )
+    adapted = _average_preconditioned(points, micro_batch_size)
     decisive = adapted or plain
     return NoiseConclusion(
         status=_name_status(decisive),
@@ -113,7 +116,7 @@ def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches])
         gradient_sqnorm=points[-1].gradient_sqnorm,
         gradient_cov_trace=points[-1].gradient_cov_trace,
         at_step=points[-1].at_step,
-        micro_batch_size=usable[-1].micro_batch_size or max(usable[-1].micro_batch_sizes),
+        micro_batch_size=micro_batch_size,
         points=points,
     )
 
@@ -198,7 +201,7 @@ def _sum_subsets(batches: NoiseBatches, moments: GradientMoments) -> _Subsets:
     return _Subsets(*np.concatenate([whole, remaining], axis=1))
 
 
-def _average_preconditioned(points: Sequence[NoisePoint]) -> Estimate | None:
+def _average_preconditioned(points: Sequence[NoisePoint], batch_size: int) -> Estimate | None:
     known = [
         (point.at_step, point.preconditioned_noise_scale)
         for point in points
@@ -206,7 +209,8 @@ def _average_preconditioned(points: Sequence[NoisePoint]) -> Estimate | None:
     ]
     if not known:
         return None
-    return average_over_steps([step for step, _ in known], [item for _, item in known])
+    steps, estimates = [step for step, _ in known], [item for _, item in known]
+    return average_over_progress(steps, estimates, batch_size=batch_size)
 
 
 def _is_usable(batches: NoiseBatches) -> bool:
