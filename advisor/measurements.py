@@ -144,6 +144,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         outcome: How it ended.
         steps: Full training steps that ran.
         step_times_s: Seconds for each step; one entry for each timed block (its mean).
+        device_step_times_s: The same by the device's own events, GPUs only.
         enqueue_times_s: Seconds the host took to issue a step, same entries, GPUs only.
         micro_step_times_s: Seconds of forward and backward alone, one entry for each timed block.
         forward_backward_peak_bytes: Peak from the start of a step to its optimizer step, beyond the
@@ -163,6 +164,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     steps: int = 0
     step_times_s: tuple[float, ...] = ()
+    device_step_times_s: tuple[float, ...] = ()
     enqueue_times_s: tuple[float, ...] = ()
     micro_step_times_s: tuple[float, ...] = ()
     forward_backward_peak_bytes: int | None = None

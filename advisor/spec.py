@@ -39,6 +39,11 @@ def parse_target(text: str) -> Target:
     head, separator, tail = text.rpartition(":")
     location, name = (head, tail) if separator and tail.isidentifier() else (text, None)
     if Path(location).is_file():
+        if not location.endswith(".py"):
+            raise UsageError(
+                f"{location} is not a Python file: its name does not end in .py",
+                next_step="Give the model file; `bsadvisor init` writes one to start from.",
+            )
         return Target(text=text, path=location, module=None, name=name)
     parts = location.split(".")
     if location.endswith(".py") or not all(part.isidentifier() for part in parts):
@@ -100,9 +105,14 @@ class EnvironmentTask(msgspec.Struct, frozen=True, kw_only=True, tag="environmen
 
 
 class InspectTask(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
-    """Load the model file, run one small training step, and report what was found."""
+    """Load the model file, run one small training step, and report what was found.
+
+    Attributes:
+        batch_multiple: Only multiples of this size are run.
+    """
 
     workload: WorkloadSpec
+    batch_multiple: int = 1
 
 
 class MemoryTask(msgspec.Struct, frozen=True, kw_only=True, tag="memory"):
@@ -178,6 +188,8 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
         lr_warmup_steps: Steps over which the rate rises linearly from zero; 0 is no warm-up.
         samples: Samples that each branch consumes.
         evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
+        evaluation_batch_size: Samples of one evaluation pass; the same for all branches that are
+            compared, since BatchNorm sees the batch.
         seeds: One branch for each; the seed fixes the start and the order of the data.
         loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
         budget_s: No further branch is started after this long.
@@ -190,6 +202,7 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     samples: int
     evaluations: int
     seeds: tuple[int, ...]
+    evaluation_batch_size: int = 64
     loss_is_sum: bool = False
     budget_s: float = 60.0
     beta2: float | None = None

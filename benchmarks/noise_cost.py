@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from advisor.spec import WorkloadSpec
-from advisor.worker.gradients import GroupSums
+from advisor.worker.group_sums import GroupSums
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 

@@ -3,6 +3,7 @@
 from typing import cast
 
 from advisor.measurements import NoiseBatches, WorkloadFacts
+from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.session.run import Run
 from advisor.spec import NoiseTask
@@ -32,20 +33,26 @@ def run_noise(run: Run) -> None:
     budget_s = run.left_s * _BUDGET_FRACTION
     steps = _choose_steps(run, size, budget_s)
     run.progress.stage(f"noise along {steps} training steps", left_s=run.left_s)
-    run.runner.run(
-        NoiseTask(
-            workload=run.spec.workload,
-            micro_batch_size=size,
-            steps=steps,
-            points=_spread(steps),
-            groups=_GROUPS,
-            max_micro_batches=_MOST_MICRO_BATCHES,
-            budget_s=budget_s,
-            loss_is_sum=facts.loss_reduction == "sum",
-        ),
-        timeout_s=2 * run.left_s,
-        on_result=lambda batches: run.keep_noise(cast("NoiseBatches", batches)),
+    task = NoiseTask(
+        workload=run.spec.workload,
+        micro_batch_size=size,
+        steps=steps,
+        points=_spread(steps),
+        groups=_GROUPS,
+        max_micro_batches=_MOST_MICRO_BATCHES,
+        budget_s=budget_s,
+        loss_is_sum=facts.loss_reduction == "sum",
     )
+    try:
+        run.runner.run(
+            task,
+            timeout_s=run.left_s,
+            on_result=lambda batches: run.keep_noise(cast("NoiseBatches", batches)),
+        )
+    except WorkerTimeoutError:
+        run.progress.note("noise: it took longer than the time left")
+    if not run.record.noise_batches:
+        run.progress.note("noise: no point could be measured in the memory and time there are")
 
 
 def _can_be_measured(facts: WorkloadFacts) -> bool:
@@ -63,7 +70,7 @@ def _choose_micro_batch_size(run: Run) -> int:
     Capped by memory, and so that one pass over the data fills every group; not the latter under
     BatchNorm, whose noise is that of the batch size it is measured at.
     """
-    facts, derived = run.facts, derive(run.record)
+    facts, derived, multiple = run.facts, derive(run.record), run.spec.limits.batch_multiple
     size = facts.base_batch_size
     if size is None and derived.throughput is not None:
         half = derived.throughput.half_saturation_batch_size.point
@@ -73,7 +80,7 @@ def _choose_micro_batch_size(run: Run) -> int:
         size = min(size, derived.memory.max_micro_batch_size)
     if facts.dataset_size is not None and not facts.has_batch_statistics:
         size = min(size, max(facts.min_micro_batch_size, facts.dataset_size // (2 * _GROUPS)))
-    return size
+    return max(size // multiple, 1) * multiple
 
 
 def _choose_steps(run: Run, size: int, budget_s: float) -> int:

@@ -4,6 +4,7 @@ import time
 from typing import cast
 
 from advisor.measurements import Probe
+from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.search.sweep import (
     SessionPlan,
@@ -62,18 +63,23 @@ def run_throughput(run: Run) -> None:
             f"throughput: session {session + 1} of {max(plan.sessions, session + 1)}",
             left_s=run.left_s,
         )
-        run.runner.run(
-            ThroughputTask(
-                workload=run.spec.workload,
-                micro_batch_sizes=sizes,
-                session=session,
-                block_s=_BLOCK_S[run.environment.device.kind],
-                rounds=plan.rounds,
-                budget_s=run.left_s * _BUDGET_FRACTION,
-            ),
-            timeout_s=4 * run.left_s,
-            on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
+        task = ThroughputTask(
+            workload=run.spec.workload,
+            micro_batch_sizes=sizes,
+            session=session,
+            block_s=_BLOCK_S[run.environment.device.kind],
+            rounds=plan.rounds,
+            budget_s=run.left_s * _BUDGET_FRACTION,
         )
+        try:
+            run.runner.run(
+                task,
+                timeout_s=run.left_s,
+                on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
+            )
+        except WorkerTimeoutError:
+            run.progress.note("throughput: a session took longer than the time left")
+            return
         if session == 0:
             sizes = tuple(sorted({*sizes, *_refine(run, multiple)}))
 

@@ -17,6 +17,8 @@ _SEEDS = (0, 1, 2)
 _STEPS, _LEAST_STEPS = 100, 20
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
 _EVALUATIONS = 20
+#: Samples of one evaluation pass where memory allows.
+_EVALUATION_BATCH = 64
 #: Rates that are expected to be tried, for the division of the time.
 _EXPECTED_RATES = 3
 #: Time of a trial step over a timed step: data loading and evaluation come on top.
@@ -53,7 +55,11 @@ def _try_rates(
     assert rate.base_value is not None
     assert rate.base_batch_size is not None
     samples = steps * advice.global_batch_size
-    base = _train(run, _base_task(run, advice, rate.base_value, rate.base_batch_size, samples))
+    base_task = _base_task(run, advice, rate.base_value, rate.base_batch_size, samples)
+    if base_task is None:
+        run.progress.note(f"trial: batch {rate.base_batch_size} does not fit and cannot be split")
+        return
+    base = _train(run, base_task)
     if advice.global_batch_size == rate.base_batch_size:
         return
     tried: list[tuple[float, bool]] = []
@@ -72,7 +78,7 @@ def _train(run: Run, task: TrialTask) -> tuple[TrialBranch, ...]:
     run.progress.stage(f"trial: batch {batch}, rate {task.learning_rate:.3g}", left_s=run.left_s)
     results = run.runner.run(
         task,
-        timeout_s=2 * run.left_s,
+        timeout_s=run.left_s,
         on_result=lambda branch: run.keep_trial(cast("TrialBranch", branch)),
     )
     return cast("tuple[TrialBranch, ...]", results)
@@ -80,17 +86,16 @@ def _train(run: Run, task: TrialTask) -> tuple[TrialBranch, ...]:
 
 def _base_task(
     run: Run, advice: Recommendation, rate: float, batch_size: int, samples: int
-) -> TrialTask:
-    """Return the user's own pair; a base batch that does not fit is accumulated."""
+) -> TrialTask | None:
+    """Return the user's own pair, accumulated where its batch does not fit, if it can be split."""
     micro, accumulation = batch_size, 1
     largest = max(advice.micro_batch_size, *(c.micro_batch_size for c in advice.candidates), 1)
     if batch_size > largest:
-        accumulation = next(
-            n
-            for n in range(2, batch_size + 1)
-            if batch_size % n == 0 and batch_size // n <= largest
-        )
-        micro = batch_size // accumulation
+        smallest = run.facts.min_micro_batch_size
+        fitting = [n for n in range(largest, smallest - 1, -1) if batch_size % n == 0]
+        if not fitting:
+            return None
+        micro, accumulation = fitting[0], batch_size // fitting[0]
     return TrialTask(
         workload=run.spec.workload,
         micro_batch_size=micro,
@@ -99,6 +104,7 @@ def _base_task(
         samples=samples,
         evaluations=_EVALUATIONS,
         seeds=_SEEDS,
+        evaluation_batch_size=_choose_evaluation_batch(run, advice),
         loss_is_sum=run.facts.loss_reduction == "sum",
         budget_s=run.left_s,
     )
@@ -116,11 +122,17 @@ def _advised_task(
         samples=samples,
         evaluations=_EVALUATIONS,
         seeds=_SEEDS,
+        evaluation_batch_size=_choose_evaluation_batch(run, advice),
         loss_is_sum=run.facts.loss_reduction == "sum",
         budget_s=run.left_s,
         beta2=changes.beta2 if optimizer.beta2 is not None else None,
         weight_decay=changes.weight_decay,
     )
+
+
+def _choose_evaluation_batch(run: Run, advice: Recommendation) -> int:
+    """Return a size that fits wherever the advised micro-batch does."""
+    return max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, advice.micro_batch_size))
 
 
 def _choose_steps(run: Run, derived: Derived, advice: Recommendation, base_batch_size: int) -> int:

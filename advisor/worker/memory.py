@@ -47,7 +47,7 @@ def run(task: MemoryTask, emit: Emit) -> None:
     message = None
     try:
         probe = _run_steps(workload, task, gauge, probe)
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # a library may wrap the failed allocation in an error of its own
         if not is_out_of_memory(error):
             raise
         message = describe(error)[:500]
@@ -87,7 +87,7 @@ def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: 
         optimizer_peak_bytes=optimizer,
         growth_bytes_per_step=growth,
         peak_allocated_bytes=peak if is_cuda else None,
-        peak_reserved_bytes=torch.cuda.max_memory_reserved() if is_cuda else None,
+        peak_reserved_bytes=torch.cuda.max_memory_reserved(workload.device) if is_cuda else None,
         peak_device_used_bytes=_device_used_bytes(workload.device, peak),
     )
 

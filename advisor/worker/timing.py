@@ -37,9 +37,11 @@ class _Timed(msgspec.Struct):
 
     step_s: float
     step_times_s: list[float] = []
+    device_step_times_s: list[float] = []
     enqueue_times_s: list[float] = []
     micro_step_times_s: list[float] = []
     steps: int = 0
+    peak_bytes: int | None = None
 
 
 def run(task: ThroughputTask, emit: Emit) -> None:
@@ -66,7 +68,7 @@ def run(task: ThroughputTask, emit: Emit) -> None:
                     block_s=task.block_s,
                     generator=generator,
                 )
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 emit(_probe(task, size, timed.pop(size, None), message=describe(error)[:500]))
@@ -95,7 +97,16 @@ def _time_size(
             stepper.step(batch)
     figures = timed[size]
     count = max(1, round(block_s / figures.step_s))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        edges = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+        edges[0].record()
     step_s, enqueue_s = _time_block(lambda: stepper.step(batch), count, device)
+    if device.type == "cuda":
+        edges[1].record()
+        synchronise(device)
+        figures.device_step_times_s.append(edges[0].elapsed_time(edges[1]) / 1000 / count)
+        figures.peak_bytes = torch.cuda.max_memory_allocated(device)
     figures.step_times_s.append(step_s)
     figures.steps += count
     figures.step_s = step_s
@@ -160,7 +171,9 @@ def _probe(
         outcome="fit" if message is None else "oom",
         steps=figures.steps,
         step_times_s=tuple(figures.step_times_s),
+        device_step_times_s=tuple(figures.device_step_times_s),
         enqueue_times_s=tuple(figures.enqueue_times_s),
+        peak_allocated_bytes=figures.peak_bytes,
         micro_step_times_s=tuple(figures.micro_step_times_s),
         message=message,
     )

@@ -13,14 +13,14 @@ import torch
 from advisor.measurements import Evaluation, TrialBranch
 from advisor.spec import TrialTask
 from advisor.worker.entry import Emit, seed_everything
+from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
 #: Samples on which a branch's loss is evaluated.
 _EVALUATION_SAMPLES = 512
-#: Samples of one evaluation pass; the same for all branches, since BatchNorm sees the batch.
-_EVALUATION_BATCH = 64
 #: The evaluation samples are drawn with this seed, for every branch of every run.
 _EVALUATION_SEED = 20_061
 
@@ -32,7 +32,12 @@ def run(task: TrialTask, emit: Emit) -> None:
     for seed in task.seeds:
         if time.perf_counter() - started > task.budget_s:
             return
-        emit(_train_branch(workload, task, seed))
+        try:
+            emit(_train_branch(workload, task, seed))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return
 
 
 def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch:
@@ -47,12 +52,16 @@ def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch
     global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
     steps = max(1, task.samples // global_batch_size)
     every = max(1, steps // task.evaluations)
-    evaluations = [Evaluation(samples=0, loss=_evaluate(workload, training, evaluation))]
+    evaluations = [
+        Evaluation(
+            samples=0, loss=_evaluate(workload, training, evaluation, task.evaluation_batch_size)
+        )
+    ]
     for step in range(1, steps + 1):
         scale_rate(min(1.0, step / task.lr_warmup_steps) if task.lr_warmup_steps else 1.0)
         _step(workload, training, task, stream)
         if step % every == 0 or step == steps:
-            loss = _evaluate(workload, training, evaluation)
+            loss = _evaluate(workload, training, evaluation, task.evaluation_batch_size)
             evaluations.append(Evaluation(samples=step * global_batch_size, loss=loss))
             if not math.isfinite(loss):
                 break
@@ -101,22 +110,14 @@ def _apply_settings(training: Training, task: TrialTask) -> Callable[[float], No
     return scale_rate
 
 
-def _evaluate(workload: Workload, training: Training, indices: list[int]) -> float:
+def _evaluate(workload: Workload, training: Training, indices: list[int], batch_size: int) -> float:
     """Return the mean loss in train mode; statistics and random state are left as they were."""
-    buffers = {name: value.clone() for name, value in training.model.named_buffers()}
-    total = 0.0
-    parts = [
-        indices[start : start + _EVALUATION_BATCH]
-        for start in range(0, len(indices), _EVALUATION_BATCH)
-    ]
-    if len(parts) > 1 and len(parts[-1]) < _EVALUATION_BATCH:
+    starts = range(0, len(indices), batch_size)
+    parts = [indices[start : start + batch_size] for start in starts]
+    if len(parts) > 1 and len(parts[-1]) < batch_size:
         parts.pop()  # BatchNorm must see equal batches
     devices = [workload.device] if workload.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), preserve_buffers(training.model):
         torch.manual_seed(_EVALUATION_SEED)
-        for part in parts:
-            total += training.evaluate(workload.take(part))
-    with torch.no_grad():
-        for name, value in training.model.named_buffers():
-            value.copy_(buffers[name])
-    return total / len(parts)
+        losses = [training.evaluate(workload.take(part)) for part in parts]
+    return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan

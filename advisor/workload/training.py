@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from advisor.errors import WorkloadError
+from advisor.errors import UsageError, WorkloadError
 from advisor.spec import Precision
 from advisor.workload.loss import LossFunction, check_loss
 
@@ -37,25 +37,36 @@ class Training:
         self.model = model
         self.optimizer = optimizer
         self.device = device
-        self._callable: Any = torch.compile(model) if compile_model else model
+        if compile_model:
+            model.compile()  # in place: what the user's loss calls is the compiled model
         self._loss_function = loss_function
         self._autocast_type = _AUTOCAST_TYPES.get(precision)
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.needs_closure = type(optimizer).__name__ == "LBFGS"
+        if self.needs_closure and self._scaler:
+            raise UsageError(
+                "--precision fp16 scales the loss, which LBFGS does not allow",
+                next_step="Use --precision bf16 or fp32.",
+            )
 
     def loss(self, batch: Any) -> Tensor:
         """Return the loss of the batch under the chosen precision, checked to be trainable."""
         with self._autocast():
-            return check_loss(self._loss_function(self._callable, batch))
+            return check_loss(self._loss_function(self.model, batch))
 
     def evaluate(self, batch: Any) -> float:
         """Return the loss of the batch as a number, in whatever mode the model is."""
-        with torch.no_grad(), self._autocast():
-            loss = self._loss_function(self._callable, batch)
-        return float(loss)
+        try:
+            with torch.no_grad(), self._autocast():
+                return float(self._loss_function(self.model, batch))
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            with self._autocast():  # a loss with a gradient inside, as in a gradient penalty
+                return float(self._loss_function(self.model, batch).detach())
 
     def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:
-        """Add the gradient of loss/divisor to `.grad` and return the loss, detached."""
+        """Add the gradient of loss/divisor to `.grad` and return the loss."""
         loss = self.loss(batch)
         scaled = loss if divisor == 1.0 else loss / divisor
         try:
@@ -69,7 +80,7 @@ class Training:
                     next_step="The loss must depend on parameters that require a gradient.",
                 ) from error
             raise
-        return loss.detach()
+        return loss
 
     def update(self) -> None:
         """Run the optimizer on the gradients that `backward` left, then clear them."""

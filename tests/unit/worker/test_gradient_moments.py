@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advisor.worker.gradients import GroupSums
+from advisor.worker.group_sums import GroupSums
 from advisor.workload.training import Training
 
 SAMPLES, GROUPS, MICRO = 48, 8, 3
