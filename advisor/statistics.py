@@ -75,13 +75,14 @@ def median(values: Sequence[float]) -> float:
 def estimate_median_over_sessions(
     values_per_session: Sequence[Sequence[float]], confidence: float = 0.95
 ) -> Estimate:
-    """Return the mean of the sessions' medians, with a t-interval over sessions.
+    """Return the median of the sessions' medians, with a t-interval over sessions.
 
     The replicate is the session (one process), because values within a process agree with each
-    other far better than processes do. The median guards against odd values within a session; over
-    sessions the mean is taken, since the t-interval is exact for it. Sessions are assumed
-    independent, their medians about normal. Empty sessions do not count; with fewer than two left
-    the interval is unknown.
+    other far better than processes do. The median guards the point against odd values and against
+    a session that was disturbed. The interval is the t-interval around the sessions' mean, which is
+    wide where they disagree and is made to hold the point. Sessions are assumed independent, their
+    medians about normal. Empty sessions do not count; with fewer than two left the interval is
+    unknown.
 
     Args:
         values_per_session: The values of each session, all in one unit.
@@ -92,12 +93,12 @@ def estimate_median_over_sessions(
     medians = [median(values) for values in values_per_session if values]
     if not medians:
         return Estimate(None, None, None, confidence)
-    point = statistics.fmean(medians)
+    point, mean = median(medians), statistics.fmean(medians)
     if len(medians) < 2:
         return Estimate(point, None, None, confidence)
     standard_error = statistics.stdev(medians) / math.sqrt(len(medians))
     half_width = two_sided_t(confidence, len(medians) - 1) * standard_error
-    return Estimate(point, point - half_width, point + half_width, confidence)
+    return Estimate(point, min(point, mean - half_width), max(point, mean + half_width), confidence)
 
 
 def jackknife_covariance(leave_one_out: "npt.ArrayLike") -> "npt.NDArray[np.float64]":

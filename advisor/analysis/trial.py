@@ -33,6 +33,8 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
         passed: Whether the pair may be advised.
         reason: One sentence without its full stop.
         base_failed: Whether the user's own pair does not train, so that nothing can be judged.
+        is_too_short: Whether the trial ended before it could show anything; it then says nothing
+            against either pair.
         beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
             base rate that is too low explains.
     """
@@ -40,6 +42,7 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     reason: str
     base_failed: bool = False
+    is_too_short: bool = False
     beats_base: bool = False
 
 
@@ -52,18 +55,18 @@ def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
     Source: derived.
     """
     usable = [branch for branch in base if branch.evaluations]
-    if len({branch.seed for branch in usable}) < LEAST_SEEDS:
-        return TrialVerdict(
-            passed=False,
-            base_failed=True,
-            reason=f"the base pair was run from fewer than {LEAST_SEEDS} starts",
-        )
     diverged = sum(_has_diverged(branch) for branch in usable)
     if diverged:
         return TrialVerdict(
             passed=False,
             base_failed=True,
             reason=f"the base rate itself diverged from {diverged} of {len(usable)} starts",
+        )
+    if len({branch.seed for branch in usable}) < LEAST_SEEDS:
+        return TrialVerdict(
+            passed=False,
+            is_too_short=True,
+            reason=f"the base pair was run from fewer than {LEAST_SEEDS} starts",
         )
     stalled = sum(_summarise_end(branch).loss >= _first_loss(branch) for branch in usable)
     if stalled:
@@ -96,14 +99,18 @@ def judge_trial(
     Source: derived; the handicap is McCandlish et al. 2018, arXiv:1812.06162: E(B) ∝ 1 + B/φ.
     """
     verdict = judge_base(base)
-    if verdict.base_failed:
+    if not verdict.passed:
         return verdict
     pairs = _pair_starts(base, tried)
     diverged = sum(_has_diverged(branch) for _, branch in pairs)
     if diverged:
         return _fail(f"diverged from {diverged} of {len(pairs)} starts")
     if len(pairs) < LEAST_SEEDS:
-        return _fail(f"was run from {len(pairs)} starts only; {LEAST_SEEDS} are needed")
+        return TrialVerdict(
+            passed=False,
+            is_too_short=True,
+            reason=f"was run from {len(pairs)} starts only; {LEAST_SEEDS} are needed",
+        )
     ends = [_summarise_end(branch).loss for _, branch in pairs]
     reference = [_read_base(own, branch, noise_scale) for own, branch in pairs]
     falls = [_first_loss(own) - loss for (own, _), loss in zip(pairs, reference, strict=True)]

@@ -24,6 +24,9 @@ def reporting_failures(command: Callable[_P, None]) -> Callable[_P, None]:
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+        except InternalError as error:
+            write_fault(error, verbose=bool(kwargs.get("verbose")))
+            raise typer.Exit(error.exit_code) from error
         except AdvisorError as error:
             write_failure(error)
             raise typer.Exit(error.exit_code) from error
@@ -51,11 +54,18 @@ def write_failure(error: AdvisorError) -> None:
 
 
 def write_fault(error: Exception, *, verbose: bool) -> None:
-    """Write that this program failed; its traceback only where `verbose` asks for it."""
+    """Write that this program failed; its traceback only where `verbose` asks for it.
+
+    A fault in a worker brings the worker's traceback with it, which tells more than the parent's.
+    """
+    told = error if isinstance(error, InternalError) else None
     if verbose:
-        typer.echo("".join(traceback.format_exception(error)), err=True)
-    message = f"{type(error).__name__}: {error}".splitlines()[0]
+        frames = (told and told.traceback) or "".join(traceback.format_exception(error))
+        typer.echo(frames.rstrip("\n") + "\n", err=True)
+    message = told.message if told else f"{type(error).__name__}: {error}".splitlines()[0]
     typer.echo(f"bsadvisor: a fault in bsadvisor itself: {_sentence(message)}", err=True)
+    if told and told.next_step:
+        typer.echo(_sentence(told.next_step), err=True)
     hint = "" if verbose else " with what -v prints"
     typer.echo(f"Please report it{hint}, and the command: {_command_line()}", err=True)
 

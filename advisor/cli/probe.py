@@ -1,5 +1,6 @@
 """`bsadvisor probe MODEL`: measure, then answer."""
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import Results
-from advisor.errors import InconclusiveError
+from advisor.errors import AdvisorError, InconclusiveError
 
 if TYPE_CHECKING:
     from advisor.record import RunRecord
@@ -79,11 +80,21 @@ def _run(spec: "ProbeSpec", results: Results, *, quiet: bool) -> None:
         with open_progress(quiet=quiet) as progress:
             results.save(run_probe(spec, argv=sys.argv, progress=progress, save=results.save))
     except (KeyboardInterrupt, InconclusiveError):
-        _write_partial(results)
+        if results.record is not None and (results.record.probes or results.record.noise_batches):
+            _write_partial(results)
+        raise
+    except AdvisorError:
+        if results.record is not None and _tells_more_than_memory(results.record):
+            _write_partial(results)
         raise
 
 
+def _tells_more_than_memory(record: "RunRecord") -> bool:
+    """Return whether there is a result besides the failure: memory alone is half of one."""
+    return bool(record.noise_batches) or any(probe.stage == "throughput" for probe in record.probes)
+
+
 def _write_partial(results: Results) -> None:
-    record: RunRecord | None = results.record
-    if record is not None and (record.probes or record.noise_batches):
+    """Print what there is; the failure that ended the run is the one to report."""
+    with contextlib.suppress(AdvisorError):
         results.write()

@@ -1,6 +1,7 @@
 """What the run is doing right now, on stderr: a live line on a terminal, plain lines elsewhere."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Self
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two plain lines: enough to see life in a log without filling it.
 PLAIN_INTERVAL_S = 10.0
+#: Seconds between two looks whether a line is due.
+_LOOK_S = 0.5
 
 
 @contextlib.contextmanager
@@ -28,7 +31,8 @@ def open_progress(*, quiet: bool, stream: IO[str] | None = None) -> Iterator["Pr
         with LiveDisplay(console) as display:
             yield display
     else:
-        yield PlainProgress(console)
+        with PlainProgress(console) as plain:
+            yield plain
 
 
 class SilentProgress:
@@ -42,7 +46,9 @@ class SilentProgress:
 
 
 class PlainProgress:
-    """One plain line at most every `PLAIN_INTERVAL_S`, the latest news in it; the first at once.
+    """Plain lines: every note at once, and the stage about every `PLAIN_INTERVAL_S`.
+
+    As a context it repeats the stage while nothing else happens.
 
     Args:
         console: Where the lines go.
@@ -55,20 +61,47 @@ class PlainProgress:
         self._began_s = clock()
         self._next_s = self._began_s
         self._stage = ""
+        self._ends_s: float | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._repeater = threading.Thread(target=self._repeat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._repeater.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._repeater.join()
 
     def stage(self, name: str, *, left_s: float | None) -> None:
-        """Say which stage runs, if a line is due."""
-        self._stage = name
-        self._say(name if left_s is None else f"{name}, at most {format_duration(left_s)} left")
+        """Say which stage runs, now or when a line is due."""
+        with self._lock:
+            self._stage = name
+            self._ends_s = None if left_s is None else self._clock() + left_s
+        self.say_stage_if_due()
 
     def note(self, text: str) -> None:
-        """Say `text`, if a line is due."""
-        self._say(f"{self._stage}: {text}" if self._stage else text)
+        """Say `text` at once."""
+        with self._lock:
+            self._say(f"{self._stage}: {text}" if self._stage else text)
+
+    def say_stage_if_due(self) -> None:
+        """Say which stage runs if the last line was long enough ago."""
+        with self._lock:
+            now_s = self._clock()
+            if not self._stage or now_s < self._next_s:
+                return
+            left_s = 0.0 if self._ends_s is None else self._ends_s - now_s
+            left = f", at most {format_duration(left_s)} left" if left_s >= 1.0 else ""
+            self._say(self._stage + left)
+
+    def _repeat(self) -> None:
+        while not self._closed.wait(_LOOK_S):
+            self.say_stage_if_due()
 
     def _say(self, text: str) -> None:
         now_s = self._clock()
-        if now_s < self._next_s:
-            return
         self._next_s = now_s + PLAIN_INTERVAL_S
         elapsed = f"{now_s - self._began_s:.0f} s"
         self._console.print(f"[{elapsed:>5}] {text}", soft_wrap=True)

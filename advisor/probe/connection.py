@@ -12,6 +12,8 @@ import psutil
 
 #: A worker that ended has sent all it will ever send; its pipe may be held open by its orphans.
 DRAIN_S = 0.5
+#: A worker's messages end long before its process where the device's driver tears down its state.
+REAP_S = 10.0
 
 
 class Exit:

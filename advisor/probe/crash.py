@@ -21,8 +21,10 @@ def find_location(crash_path: Path) -> str | None:
     return None
 
 
-def describe_exit(code: int) -> str:
-    """Return how a process ended, in words."""
+def describe_exit(code: int | None) -> str:
+    """Return how a process ended, in words; None stands for an end that nobody saw."""
+    if code is None:
+        return "ended without a word, and how is not known"
     if code >= 0:
         return f"ended the process with exit status {code} (os._exit?)"
     try:

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import msgspec
 
 from advisor.errors import InternalError, WorkloadError
-from advisor.probe.connection import DRAIN_S, Connection, Exit, Hangup
+from advisor.probe.connection import DRAIN_S, REAP_S, Connection, Event, Exit, Hangup
 from advisor.probe.crash import describe_exit, find_location
 from advisor.probe.forkserver import Forkserver
 from advisor.probe.preload import imported_modules
@@ -46,10 +46,11 @@ class WorkerDeathError(WorkloadError):
     """The user's code ended its process.
 
     Attributes:
-        code: Exit status; minus the number of the signal that killed it.
+        code: Exit status; minus the number of the signal that killed it; None where its messages
+            ended and how the process ended is not known.
     """
 
-    def __init__(self, message: str, *, code: int, next_step: str) -> None:
+    def __init__(self, message: str, *, code: int | None, next_step: str) -> None:
         super().__init__(message, next_step=next_step)
         self.code = code
 
@@ -127,18 +128,11 @@ class Runner:
         stream = _Stream(task, on_result)
         try:
             connection = starter.start(msgspec.json.encode(order) + b"\n")
-            while not stream.ended:
-                try:
-                    event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
-                except queue.Empty:
-                    connection.ask_where_it_stands()
-                    time.sleep(_STAND_S)
-                    raise self._timeout_error(crash_path, timeout_s) from None
-                stream.take(event)
-                if isinstance(event, Exit | Hangup):
-                    deadline = min(deadline, time.monotonic() + DRAIN_S)
-                    _drain(connection, stream, deadline)
-                    break
+            _follow(connection, stream, deadline)
+            if not stream.has_ended:
+                connection.ask_where_it_stands()
+                time.sleep(_STAND_S)
+                raise self._timeout_error(crash_path, timeout_s)
         finally:
             starter.clean_up()
         return stream.finish(lambda code: self._death_error(crash_path, code))
@@ -154,7 +148,7 @@ class Runner:
             next_step="Look for an endless loop or a lock there, or give more time with --budget.",
         )
 
-    def _death_error(self, crash_path: Path, code: int) -> WorkerDeathError:
+    def _death_error(self, crash_path: Path, code: int | None) -> WorkerDeathError:
         where = find_location(crash_path)
         return WorkerDeathError(
             f"{self._file()} {describe_exit(code)}" + (f" at {where}" if where else ""),
@@ -164,7 +158,11 @@ class Runner:
 
 
 class _Stream:
-    """The messages of one worker, gathered until it ends."""
+    """The messages of one worker, gathered until it ends.
+
+    Attributes:
+        code: Exit status of the process; None until it is known.
+    """
 
     def __init__(self, task: Task, on_result: OnResult | None) -> None:
         self._type = RESULT_TYPES[type(task)]
@@ -172,18 +170,30 @@ class _Stream:
         self._results: list[msgspec.Struct] = []
         self._failure: Failure | None = None
         self._done = False
+        self._hung_up = False
         self.code: int | None = None
 
     @property
-    def ended(self) -> bool:
-        """Whether the worker has said its last word."""
+    def is_complete(self) -> bool:
+        """Whether nothing more is to be waited for."""
+        return self._has_last_word or (self._hung_up and self.code is not None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the worker said its last word, or its process or its messages ended without."""
+        return self._has_last_word or self._hung_up or self.code is not None
+
+    @property
+    def _has_last_word(self) -> bool:
         return self._done or self._failure is not None
 
-    def take(self, event: bytes | Exit | Hangup) -> None:
+    def take(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, Exit):
             self.code = event.code
-        elif isinstance(event, bytes):
+        elif isinstance(event, Hangup):
+            self._hung_up = True
+        else:
             message: Message = _DECODER.decode(event)
             match message:
                 case Result():
@@ -196,22 +206,29 @@ class _Stream:
                 case Done():
                     self._done = True
 
-    def finish(self, death: Callable[[int], WorkerDeathError]) -> tuple[msgspec.Struct, ...]:
+    def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[msgspec.Struct, ...]:
         """Return the results, or raise what ended the worker."""
         if self._failure is not None:
             if self._failure.kind == "unforkable":
                 raise UnforkableError(self._failure.message)
             raise error_from(self._failure)
         if not self._done:
-            raise death(0 if self.code is None else self.code)
+            raise death(self.code)
         return tuple(self._results)
 
 
-def _drain(connection: Connection, stream: _Stream, deadline: float) -> None:
-    """Take in what was still on its way when the process, or its messages, ended."""
-    while not (stream.ended and stream.code is not None):
+def _follow(connection: Connection, stream: _Stream, deadline: float) -> None:
+    """Take in events until the worker's last word, or the deadline.
+
+    A process that ended may have lines on their way; messages that ended leave a process that is
+    still to be reaped. Both are waited for, each for as long as it can take.
+    """
+    while not stream.is_complete:
         try:
             event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return
         stream.take(event)
+        if isinstance(event, Exit | Hangup):
+            wait_s = DRAIN_S if isinstance(event, Exit) else REAP_S
+            deadline = min(deadline, time.monotonic() + wait_s)

@@ -106,6 +106,13 @@ def _warn_of_trial(rate: SettledRate) -> list[Caution]:
         if rate.base_failed:
             instruction = "Check the base rate and the base batch size first"
         return [Caution(fact=f"The trial: {rate.refutation}", instruction=instruction)]
+    if rate.is_too_short:
+        return [
+            Caution(
+                fact="The trial ended before it could show whether a rate trains",
+                instruction="Raise --budget so that every pair runs from all starts",
+            )
+        ]
     if rate.beats_base:
         return [
             Caution(

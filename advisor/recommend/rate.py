@@ -22,12 +22,14 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
         refutation: What a trial showed against every rate that it ran; None where one passed, or
             where none was run.
         base_failed: Whether the user's own pair did not train.
+        is_too_short: Whether the trial ended before it could show anything for or against a rate.
         beats_base: Whether the advised pair shows that the base rate is too low.
     """
 
     learning_rate: LearningRate
     refutation: str | None = None
     base_failed: bool = False
+    is_too_short: bool = False
     beats_base: bool = False
 
     @property
@@ -127,8 +129,12 @@ def _settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -
 def _refute(
     proposed: LearningRate, verdict: TrialVerdict, rates: Sequence[float] = ()
 ) -> SettledRate:
-    """Return the proposal without a value, and what the trial showed against it."""
+    """Return the proposal without a value, and what the trial showed against it, if anything."""
     reason = verdict.reason
+    if verdict.is_too_short:
+        subject = f"the rate {min(rates):.3g} " if rates and reason.startswith("was run") else ""
+        reason = f"the trial was cut short: {subject}{reason}"
+        return SettledRate(learning_rate=_explain(proposed, reason), is_too_short=True)
     if not verdict.base_failed:
         span = " to ".join(dict.fromkeys(f"{rate:.3g}" for rate in (max(rates), min(rates))))
         reason = f"none of the rates tried ({span}) trained; the lowest {verdict.reason}"

@@ -68,7 +68,7 @@ def _try_rates(
     ) is not None and not run.is_spent:
         branches = _train(run, _advised_task(run, advice, optimizer, value, samples))
         verdict = judge_trial(base, branches, _noise_scale(derived))
-        if verdict.base_failed:  # nothing can be judged against it
+        if verdict.base_failed or verdict.is_too_short:  # nothing can be judged against it
             return
         tried.append((value, verdict.passed))
 

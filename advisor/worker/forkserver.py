@@ -2,13 +2,14 @@
 
 A forked worker costs some tens of milliseconds where a new interpreter costs the import of torch.
 The server itself runs no tensor operation and never touches CUDA: both start threads or contexts
-that do not survive a fork. It is the reaper of everything its workers leave behind, and dies with
-its parent.
+that do not survive a fork. It is the reaper of everything its workers leave behind. When its parent
+hangs up, by will or by death, it kills all that and ends.
 
     parent --(socket pair: "fork", with the worker's connection attached)--> server --fork--> worker
     parent <--(JSON lines: started, exited)----------------------------------/
 """
 
+import contextlib
 import ctypes
 import importlib
 import importlib.util
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import msgspec
@@ -30,13 +32,20 @@ _PRELOADED = ("torch", "torch._dynamo")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
+#: Time to kill what the workers left; only a process stuck in the kernel lasts longer.
+_KILL_S = 5.0
+#: Between two rounds of killing: what a killed process leaves becomes the server's child at once.
+_ROUND_S = 0.02
+
 
 def main() -> None:
     """Preload, then serve forks until the parent hangs up."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _preload(sys.argv[2:])
+    # From here on the socket tells of the parent's end; the signal would leave orphans behind.
+    _prctl(_PR_SET_PDEATHSIG, 0)
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
         end.setblocking(False)
@@ -52,11 +61,20 @@ def main() -> None:
             wake_read.recv(4096)
             _reap(control)
         if control in ready:
-            request, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-            if not request:
-                _kill_workers()
+            connection = _receive(control)
+            if connection is None:
+                _kill_descendants()
                 return
-            _serve(control, descriptors[0], (wake_read, wake_write))
+            _serve(control, connection, (wake_read, wake_write))
+
+
+def _receive(control: socket.socket) -> int | None:
+    """Return the next worker's connection; None where the parent hung up."""
+    try:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+    except OSError:  # reset: the parent died with an event unread
+        return None
+    return descriptors[0] if descriptors else None
 
 
 def _serve(control: socket.socket, connection: int, wake: tuple[socket.socket, ...]) -> None:
@@ -119,15 +137,26 @@ def _reap(control: socket.socket) -> None:
         _tell(control, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
-def _kill_workers() -> None:
+def _kill_descendants() -> None:
+    """Kill all workers and all that they started, orphans included."""
     import psutil  # noqa: PLC0415 - needed only here
 
-    for process in psutil.Process().children(recursive=True):
-        process.kill()
+    deadline = time.monotonic() + _KILL_S
+    while time.monotonic() < deadline:
+        living = 0
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    process.kill()
+                    living += 1
+        if not living:
+            return
+        time.sleep(_ROUND_S)
 
 
 def _tell(control: socket.socket, event: dict[str, int]) -> None:
-    control.sendall(msgspec.json.encode(event) + b"\n")
+    with contextlib.suppress(OSError):  # the parent has gone, as the next read will tell
+        control.sendall(msgspec.json.encode(event) + b"\n")
 
 
 def _prctl(option: int, value: int) -> None:

@@ -52,7 +52,7 @@ def run(task: NoiseTask, emit: Emit) -> None:
 
 def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
     training = workload.make_training()
-    stream = IndexStream(workload.batches.size, seed=task.workload.seed)
+    stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
     deadline = time.perf_counter() + task.budget_s
     for step in range(task.steps + 1):
         if step in task.points:
@@ -73,7 +73,7 @@ def _measure(
     workload: Workload, training: Training, task: NoiseTask, step: int, share_s: float
 ) -> NoiseBatches | None:
     """Return the moments at the present parameters, which are left as they are."""
-    size, b, most = workload.batches.size, task.micro_batch_size, task.max_micro_batches
+    size, b, most = workload.batches.sampling_size, task.micro_batch_size, task.max_micro_batches
     if size is not None:
         most = min(most, size // b)  # beyond one pass nothing new is learnt
     groups = min(task.groups, most, _afford_groups(training))

@@ -7,13 +7,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from advisor.errors import DeviceError, WorkloadError
-from advisor.measurements import OptimizerFacts, WorkloadFacts
+from advisor.measurements import LossReduction, OptimizerFacts, WorkloadFacts
 from advisor.spec import InspectTask
 from advisor.worker.entry import Emit
 from advisor.worker.loss_reduction import classify_loss
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.workload.batches import tensors_of
-from advisor.workload.data import find_largest_samples, is_map_style
+from advisor.workload.data import DatasetBatches, find_largest_samples
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
@@ -24,22 +24,28 @@ _FIRST_SIZE = 2
 def run(task: InspectTask, emit: Emit) -> None:
     """Emit one WorkloadFacts."""
     workload = Workload(task.workload)
+    multiple = task.batch_multiple
+    first = math.ceil(_FIRST_SIZE / multiple) * multiple
     try:
-        facts = _inspect_step(workload) if workload.is_step_only else _inspect_training(workload)
+        facts = (
+            _inspect_step(workload, first)
+            if workload.is_step_only
+            else _inspect_training(workload, first, multiple)
+        )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"{workload.target.text}: not even a batch of {_FIRST_SIZE} fits on {workload.device}",
+            f"{workload.target.text}: not even a batch of {first} fits on {workload.device}",
             next_step="Use a smaller model or a device with more memory.",
         ) from error
     workload.settings.check_all_used()
     emit(facts)
 
 
-def _inspect_step(workload: Workload) -> WorkloadFacts:
+def _inspect_step(workload: Workload, first: int) -> WorkloadFacts:
     for _ in range(2):
-        workload.make_stepper(_FIRST_SIZE).step(None)
+        workload.make_stepper(first).step(None)
     return WorkloadFacts(
         file=workload.target.text,
         model_name="make_step",
@@ -52,15 +58,15 @@ def _inspect_step(workload: Workload) -> WorkloadFacts:
     )
 
 
-def _inspect_training(workload: Workload) -> WorkloadFacts:
-    _check_batch_grows(workload)
-    size = workload.batches.size
-    first = min(_FIRST_SIZE, size or _FIRST_SIZE)
+def _inspect_training(workload: Workload, first: int, multiple: int) -> WorkloadFacts:
+    _check_batch_grows(workload, multiple)
+    first = min(first, workload.batches.size or first)
     training = workload.make_training()
     loss = _first_step(workload, training, first)
-    smallest, notes = _smallest_size(workload, training, first)
+    smallest, size_notes = _smallest_size(workload, training, first, multiple)
     parameters = list(training.model.parameters())
-    largest = _largest_samples(workload)
+    largest, scan_notes = _largest_samples(workload)
+    reduction, loss_notes = _loss_reduction(workload, multiple)
     modules = list(training.model.modules())
     loss_facts = workload.loss(training.model)
     return WorkloadFacts(
@@ -73,7 +79,7 @@ def _inspect_training(workload: Workload) -> WorkloadFacts:
         parameter_count=sum(p.numel() for p in parameters),
         trainable_parameter_count=sum(p.numel() for p in parameters if p.requires_grad),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
-        dataset_size=size,
+        dataset_size=workload.batches.size,
         has_dataset=workload.dataset is not None,
         variable_length=bool(largest),
         largest_samples=largest,
@@ -82,9 +88,9 @@ def _inspect_training(workload: Workload) -> WorkloadFacts:
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
-        loss_reduction=classify_loss(workload) if workload.dataset is not None else "unknown",
+        loss_reduction=reduction,
         first_loss=loss,
-        notes=notes,
+        notes=size_notes + scan_notes + loss_notes,
     )
 
 
@@ -95,7 +101,7 @@ def _first_step(workload: Workload, training: Training, size: int) -> float:
         WorkloadError: It is not finite.
     """
     result = training.step(workload.take(range(size)))
-    loss = math.nan if result is None else float(result)
+    loss = math.nan if result is None else float(result.detach())
     if not math.isfinite(loss):
         raise WorkloadError(
             f"{workload.target.text}: the loss is {loss} at the first step (batch of {size})",
@@ -104,39 +110,68 @@ def _first_step(workload: Workload, training: Training, size: int) -> float:
     return loss
 
 
-def _smallest_size(workload: Workload, training: Training, ran: int) -> tuple[int, tuple[str, ...]]:
-    """Return 1 where a batch of one runs, else the size that ran, and a note why."""
-    if ran == 1:
-        return 1, ()
+def _smallest_size(
+    workload: Workload, training: Training, ran: int, multiple: int
+) -> tuple[int, tuple[str, ...]]:
+    """Return the multiple where a batch of it runs, else the size that ran, and a note why."""
+    if ran <= multiple:
+        return ran, ()
     try:
-        training.step(workload.take(range(1)))
+        training.step(workload.take(range(multiple)))
     except Exception as error:  # noqa: BLE001 - whatever a batch of one breaks, a batch of two ran
-        text = " ".join(str(error).split())[:120]
-        return ran, (f"a batch of 1 does not run ({text}), so {ran} is the smallest size tried",)
-    return 1, ()
+        why = f"a batch of {multiple} does not run ({_short(error)})"
+        return ran, (f"{why}, so {ran} is the smallest size tried",)
+    return multiple, ()
 
 
-def _check_batch_grows(workload: Workload) -> None:
+def _loss_reduction(workload: Workload, multiple: int) -> tuple[LossReduction, tuple[str, ...]]:
+    """Return how the loss treats its batch, and a note where data is there but it is unknown."""
+    if workload.dataset is None:
+        return "unknown", ()
+    why = "too few samples, or losses that are zero or not finite"
+    try:
+        reduction = classify_loss(workload, multiple)
+    except Exception as error:  # noqa: BLE001 - a model may train and yet not run in eval mode
+        reduction, why = "unknown", _short(error)
+    if reduction != "unknown":
+        return reduction, ()
+    note = f"how the loss combines the samples of a batch could not be told ({why})"
+    return reduction, (f"{note}, so the noise takes it for a mean",)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _check_batch_grows(workload: Workload, multiple: int) -> None:
     """Raise WorkloadError where a larger batch holds no more than a smaller one."""
-    if workload.batches.size == 1:
+    sizes = (multiple, 2 * multiple)
+    if (workload.batches.size or sizes[1]) < sizes[1]:
         return
     small, large = (
         sum(tensor.numel() for tensor in tensors_of(workload.batches.take(range(size))))
-        for size in (1, 2)
+        for size in sizes
     )
     if 0 < large <= small:
         raise WorkloadError(
-            f"{workload.target.text}: the batch size is ignored: a batch of 2 holds as much as a "
-            "batch of 1",
+            f"{workload.target.text}: the batch size is ignored: a batch of {sizes[1]} holds as "
+            f"much as a batch of {sizes[0]}",
             next_step="Make make_batch(batch_size), or collate_fn, return batch_size samples.",
         )
 
 
-def _largest_samples(workload: Workload) -> tuple[int, ...]:
-    size = workload.batches.size
-    if workload.dataset is None or size is None or not is_map_style(workload.dataset):
-        return ()
-    return find_largest_samples(workload.dataset, size)
+def _largest_samples(workload: Workload) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the largest samples, and a note where not all samples were looked at."""
+    batches = workload.batches
+    if not isinstance(batches, DatasetBatches):
+        return (), ()
+    largest = find_largest_samples(batches)
+    if largest.looked_at == batches.size:
+        return largest.indices, ()
+    total = "a stream" if batches.size is None else f"{batches.size}"
+    return largest.indices, (
+        f"{largest.looked_at} samples of {total} were looked at for the largest ones",
+    )
 
 
 def _mixes_samples(module: nn.Module) -> bool:

@@ -9,9 +9,10 @@ import math
 import torch
 
 from advisor.measurements import LossReduction
+from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
-#: Samples of each half.
+#: Least samples of each half.
 _HALF = 4
 #: Two losses that differ by less than this share are equal in float32 arithmetic.
 _EQUAL_FRACTION = 1e-5
@@ -19,10 +20,16 @@ _EQUAL_FRACTION = 1e-5
 _SUM_RATIO = 0.75
 
 
-def classify_loss(workload: Workload) -> LossReduction:
-    """Return how the loss combines the samples of a batch; `unknown` where it cannot be told."""
+def classify_loss(workload: Workload, batch_multiple: int = 1) -> LossReduction:
+    """Return how the loss combines the samples of a batch; `unknown` where it cannot be told.
+
+    Args:
+        workload: With a dataset.
+        batch_multiple: Only multiples of this size are run.
+    """
     size = workload.batches.size
-    if size is not None and size < 2 * _HALF:
+    half = math.ceil(_HALF / batch_multiple) * batch_multiple
+    if size is not None and size < 2 * half:
         return "unknown"
     # Losses of an untrained model are nearly equal, so the comparison needs all digits of float32.
     torch.set_float32_matmul_precision("highest")
@@ -31,18 +38,15 @@ def classify_loss(workload: Workload) -> LossReduction:
     training.model.eval()
 
     def loss(*indices: int) -> float:
-        torch.manual_seed(0)
-        return training.evaluate(workload.take(indices))
+        return _loss_of(training, workload.take(indices), seed=0)
 
-    first, second = range(_HALF), range(_HALF, 2 * _HALF)
+    first, second = range(half), range(half, 2 * half)
     a, b = loss(*first), loss(*second)
     both, doubled = loss(*first, *second), loss(*first, *first)
     if not all(math.isfinite(each) for each in (a, b, both, doubled)):
         return "unknown"
-    torch.manual_seed(1)
-    if training.evaluate(workload.take(first)) != a:
-        # The loss draws random numbers of its own: only the size of the ratio can be told.
-        return "sum" if both / (a + b) > _SUM_RATIO else "mean"
+    if _loss_of(training, workload.take(first), seed=1) != a:
+        return _classify_random(both, a + b)
     if _equal(both, (a + b) / 2) and _equal(doubled, a):
         return "mean"
     if _equal(both, a + b) and _equal(doubled, 2 * a):
@@ -51,6 +55,18 @@ def classify_loss(workload: Workload) -> LossReduction:
     if _equal(doubled, a) and min(a, b) - slack <= both <= max(a, b) + slack:
         return "weighted"
     return "coupled"
+
+
+def _loss_of(training: Training, batch: object, *, seed: int) -> float:
+    torch.manual_seed(seed)
+    return training.evaluate(batch)
+
+
+def _classify_random(both: float, added: float) -> LossReduction:
+    """Return what the ratio tells of a loss that draws random numbers of its own."""
+    if added == 0:
+        return "unknown"
+    return "sum" if both / added > _SUM_RATIO else "mean"
 
 
 def _equal(left: float, right: float) -> bool:

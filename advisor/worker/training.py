@@ -44,7 +44,7 @@ def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch
     seed_everything(seed)
     training = workload.make_training()
     scale_rate = _apply_settings(training, task)
-    size = workload.batches.size
+    size = workload.batches.sampling_size
     stream = IndexStream(size, seed=seed)
     evaluation = IndexStream(size, seed=_EVALUATION_SEED).next(
         min(_EVALUATION_SAMPLES, size or _EVALUATION_SAMPLES)

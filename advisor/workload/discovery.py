@@ -69,12 +69,13 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
     }
     step = _callable(module, "make_step")
     has_data = bool(functions["dataset"] or functions["batch"])
+    has_model = any(hasattr(module, name) for name in MODEL_FACTORY_NAMES)
     if wanted is not None and not hasattr(module, wanted):
         raise UsageError(
             f"{_file_of(module)} has no name {wanted!r}",
             next_step=f"Names it has: {', '.join(_public_names(module)) or 'none'}.",
         )
-    if step and (wanted == "make_step" or (wanted is None and not has_data)):
+    if step and (wanted == "make_step" or (wanted is None and not (has_data and has_model))):
         return Names(
             model=None,
             how_model="make_step of the model file",

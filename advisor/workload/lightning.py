@@ -82,9 +82,10 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
 
 def train_loader(source: Any) -> Loader | None:
     """Return the training loader of a LightningModule or LightningDataModule, None without one."""
-    if is_data_module_type(type(source)):
-        source.prepare_data()
-        source.setup("fit")
+    for name, arguments in (("prepare_data", ()), ("setup", ("fit",))):
+        hook = getattr(source, name, None)  # a LightningModule may prepare its own data
+        if callable(hook):
+            hook(*arguments)
     try:
         loader = source.train_dataloader()
     except Exception as error:

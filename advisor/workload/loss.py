@@ -28,7 +28,7 @@ def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Los
 
     Args:
         model: In train mode, on the device of the batch.
-        batch: Any batch.
+        batch: Any batch; looked at only where the loss must be inferred.
         loss_fn: The user's, or None.
 
     Raises:
@@ -44,6 +44,7 @@ def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Los
     output = model(inputs)
     if isinstance(output, Tensor) and isinstance(targets, Tensor):
         if not targets.is_floating_point() and not targets.is_complex() and output.dim() >= 2:
+            _check_has_classes(output, targets)
             return Loss(
                 function=_cross_entropy,
                 how="inferred: integer targets, so cross-entropy of model(inputs)",
@@ -76,7 +77,7 @@ def check_loss(loss: object) -> Tensor:
             "the loss has no gradient: nothing that requires_grad led to it",
             next_step="Look for .detach(), torch.no_grad() or frozen parameters before the loss.",
         )
-    return loss.reshape(())
+    return loss if loss.dim() == 0 else loss.reshape(())
 
 
 def _split(batch: Any) -> tuple[Any, Any]:
@@ -126,10 +127,32 @@ def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     if targets.dim() == output.dim():  # one-hot classes are not integer labels
         targets = targets.reshape(output.shape)
         return functional.cross_entropy(output, targets.to(output.dtype))
-    if output.dim() == targets.dim() + 1 and output.shape[:-1] == targets.shape:
-        output = output.flatten(0, -2)  # (batch, position, class), as language models have it
+    if _has_classes_last(output, targets):
+        output = output.flatten(0, -2)
         targets = targets.flatten()
     return functional.cross_entropy(output, targets.to(torch.int64))
+
+
+def _check_has_classes(output: Tensor, targets: Tensor) -> None:
+    """Raise WorkloadError where there is one class, of which cross-entropy is always zero."""
+    if (output.shape[-1] if _has_classes_last(output, targets) else output.shape[1]) == 1:
+        raise WorkloadError(
+            f"the loss cannot be inferred: model(inputs) of shape {tuple(output.shape)} has one "
+            "column, and cross-entropy of one class is always zero",
+            next_step=(
+                "Name the loss in the model file, for two classes for example:\n"
+                "    def loss_fn(model, batch):\n"
+                "        inputs, targets = batch\n"
+                "        logits = model(inputs).squeeze(1)\n"
+                "        return nn.functional.binary_cross_entropy_with_logits(\n"
+                "            logits, targets.float())"
+            ),
+        )
+
+
+def _has_classes_last(output: Tensor, targets: Tensor) -> bool:
+    """Return whether the output is (batch, position, class), as language models have it."""
+    return output.dim() == targets.dim() + 1 and output.shape[:-1] == targets.shape
 
 
 def _mean_squared_error(model: nn.Module, batch: Any) -> Tensor:

@@ -11,6 +11,7 @@ from advisor.errors import DeviceError, WorkloadError
 from advisor.spec import Precision, WorkloadSpec, parse_target
 from advisor.workload import lightning
 from advisor.workload.batches import to_device
+from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import Batches, SyntheticBatches, batches_from_dataset
 from advisor.workload.discovery import discover
 from advisor.workload.loading import Settings, load_module
@@ -38,6 +39,8 @@ class Workload:
         module = load_module(self.target)
         self.names = discover(module, self.target.name)
         self.device = resolve_device(spec.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # the user's own .cuda() calls must agree
         if spec.precision == "tf32":
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
@@ -138,15 +141,13 @@ class Workload:
         The forward pass that infers it leaves neither gradients nor changed statistics behind.
         """
         if self._loss is None:
-            buffers = {name: value.clone() for name, value in model.named_buffers()}
-            loss_fn = self.names.loss
+            loss_fn, batch = self.names.loss, None
             if loss_fn is not None:
                 loss_fn = self.settings.bind(loss_fn, positional=2)
-            batch = self.to_device(self.batches.take(range(min(2, self.batches.size or 2))))
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            elif not lightning.is_lightning_type(type(model)):
+                batch = self.take(range(min(2, self.batches.size or 2)))
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_buffers(model):
                 self._loss = find_loss(model, batch, loss_fn)
-                for name, value in model.named_buffers():
-                    value.copy_(buffers[name])
         return self._loss
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:

@@ -200,6 +200,18 @@ def test_a_rate_that_passed_is_printed():
     assert f"torch.optim.SGD(model.parameters(), lr={proposed!r}, momentum=0.9)" in advice.snippet
 
 
+@pytest.mark.parametrize(("base_seeds", "tried_seeds"), [(2, 3), (3, 2)])
+def test_a_trial_that_was_cut_short_asks_for_time_and_blames_no_rate(base_seeds, tried_seeds):
+    proposed = recommend().learning_rate.proposed
+    base = make_branches(32, 1.0, seeds=base_seeds)
+    advice = recommend(make_record(trials=base + make_branches(128, proposed, seeds=tried_seeds)))
+    assert advice.learning_rate.value is None
+    assert advice.learning_rate.reason.startswith("the trial was cut short")
+    (warning,) = advice.warnings
+    assert "Raise --budget" in warning
+    assert "base rate" not in warning
+
+
 def test_a_lower_rate_that_passed_is_capped_by_the_trial():
     proposed = recommend().learning_rate.proposed
     trials = (

@@ -354,7 +354,7 @@ class TestConclusion:
         ]
         first, second = conclude(probes, peak_bytes={8: 1000}).points
         assert (first.micro_batch_size, first.sessions, first.peak_bytes) == (8, 3, 1000)
-        assert first.step_s.point == pytest.approx((1.1 * 0.9) ** (1 / 3))
+        assert first.step_s.point == pytest.approx(1.0)
         assert first.samples_per_s.point == pytest.approx(8 / first.step_s.point)
         assert first.samples_per_s.low == pytest.approx(8 / first.step_s.high)
         assert 0.0 < first.step_s.low < 0.9

@@ -122,8 +122,6 @@ def test_the_spread_of_the_base_widens_the_tolerance():
     [
         (group((2.0, 3.0, 4.0, 5.0)), "diverged from 3 of 3"),
         (group((2.0, 2.0, 2.05, 2.0)), "3 of 3 starts did not improve"),
-        (group(FALLING)[:2], "fewer than 3 starts"),
-        ([], "fewer than 3 starts"),
     ],
 )
 def test_where_the_base_fails_nothing_is_judged(base, words):
@@ -133,8 +131,22 @@ def test_where_the_base_fails_nothing_is_judged(base, words):
     assert words in verdict.reason
 
 
+@pytest.mark.parametrize("base", [group(FALLING)[:2], []])
+def test_a_base_that_was_cut_short_has_not_failed(base):
+    verdict = judge_trial(base, group(FALLING), 10.0)
+    assert (verdict.passed, verdict.base_failed, verdict.is_too_short) == (False, False, True)
+    assert "fewer than 3 starts" in verdict.reason
+
+
+def test_a_base_that_diverged_before_it_was_cut_short_has_failed():
+    verdict = judge_base(group((2.0, 3.0, 4.0))[:1])
+    assert verdict.base_failed
+    assert not verdict.is_too_short
+
+
 def test_too_few_shared_starts_pass_nothing():
     verdict = judge_trial(group(FALLING), group(FALLING, size=64)[:2], 10.0)
+    assert verdict.is_too_short
     assert "3 are needed" in verdict.reason
     assert not judge_trial(group(FALLING), [], 10.0).passed
 

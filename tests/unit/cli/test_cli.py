@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from advisor.cli import app, options
 from advisor.cli.failures import write_failure
-from advisor.errors import DeviceError, InconclusiveError, WorkloadError
+from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.record import read_record, write_document
 from advisor.spec import Precision
 from tests.unit.report.sample_run import build_derived, build_environment, build_record, without
@@ -253,6 +253,25 @@ def test_a_failing_model_file_shows_the_users_traceback_and_what_to_do(session):
     )
 
 
+def test_a_failure_after_the_throughput_prints_what_was_measured(session):
+    record = build_record(complete=False)
+    timed = msgspec.structs.replace(record.probes[0], stage="throughput")
+    session.saved = (without(record, probes=(*record.probes, timed)),)
+    session.error = WorkloadError("m.py crashed", next_step="Mend it")
+    plain, document = run("probe", "m.py"), run("probe", "m.py", "--json", "-")
+    assert plain.exit_code == document.exit_code == 5
+    assert "Train with" in plain.stdout
+    assert plain.stderr.endswith("bsadvisor: m.py crashed.\nMend it.\n")
+    assert json.loads(document.stdout)["complete"] is False
+
+
+def test_a_failure_in_the_memory_search_prints_no_report(session):
+    session.saved = (build_record(complete=False),)
+    session.error = WorkloadError("m.py crashed")
+    result = run("probe", "m.py")
+    assert (result.exit_code, result.stdout) == (5, "")
+
+
 def test_a_missing_device_exits_6(session):
     session.error = DeviceError("there is no cuda:7")
     assert run("probe", "m.py").exit_code == 6
@@ -265,6 +284,18 @@ def test_a_fault_of_ours_exits_70_and_shows_its_traceback_only_when_asked(sessio
     assert "RuntimeError: boom" in plain.stderr
     assert "Traceback" not in plain.stderr
     assert "Traceback" in verbose.stderr
+
+
+def test_a_fault_in_a_worker_is_ours_and_shows_its_traceback_only_when_asked(session):
+    session.error = InternalError(
+        "KeyError: 3", next_step="Try again", traceback="Traceback\n  deep inside\n"
+    )
+    plain, verbose = run("probe", "m.py", "--quiet"), run("probe", "m.py", "--quiet", "-v")
+    assert plain.exit_code == verbose.exit_code == 70
+    assert plain.stderr.startswith(
+        "bsadvisor: a fault in bsadvisor itself: KeyError: 3.\nTry again.\nPlease report it"
+    )
+    assert verbose.stderr.startswith("Traceback\n  deep inside\n\nbsadvisor: a fault")
 
 
 @pytest.mark.parametrize(

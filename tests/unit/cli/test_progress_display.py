@@ -1,7 +1,9 @@
 import io
+import time
 
 from rich.console import Console
 
+from advisor.cli import progress_display
 from advisor.cli.progress_display import (
     PLAIN_INTERVAL_S,
     LiveDisplay,
@@ -11,27 +13,58 @@ from advisor.cli.progress_display import (
 )
 
 
-def test_plain_progress_writes_at_most_one_line_per_interval():
+def test_plain_progress_says_its_stages_at_most_once_per_interval():
     stream, now = io.StringIO(), [0.0]
     progress = PlainProgress(Console(file=stream, width=80), clock=lambda: now[0])
     for second in range(21):
         now[0] = float(second)
         progress.stage(f"stage {second}", left_s=None if second else 90.0)
-        progress.note("[not markup]")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 1 + 20 // PLAIN_INTERVAL_S
     assert lines[0] == "[  0 s] stage 0, at most 1 min 30 s left"
 
 
-def test_a_note_that_is_due_names_its_stage():
+def test_a_stage_that_lasts_is_said_again_with_what_is_left():
+    stream, now = io.StringIO(), [0.0]
+    progress = PlainProgress(Console(file=stream, width=80), clock=lambda: now[0])
+    progress.say_stage_if_due()
+    progress.stage("memory", left_s=90.0)
+    for now[0] in (5.0, 10.0, 15.0, 100.0):
+        progress.say_stage_if_due()
+    assert stream.getvalue().splitlines() == [
+        "[  0 s] memory, at most 1 min 30 s left",
+        "[ 10 s] memory, at most 1 min 20 s left",
+        "[100 s] memory",
+    ]
+
+
+def test_a_pipe_hears_of_a_stage_that_lasts_until_the_display_closes(monkeypatch):
+    monkeypatch.setattr(progress_display, "PLAIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(progress_display, "_LOOK_S", 0.001)
+    stream = io.StringIO()
+    with open_progress(quiet=False, stream=stream) as progress:
+        progress.stage("memory", left_s=None)
+        while len(stream.getvalue().splitlines()) < 3:
+            time.sleep(0.001)
+    said = stream.getvalue()
+    assert not progress._repeater.is_alive()
+    assert set(said.splitlines()) == {"[  0 s] memory"}
+
+
+def test_every_note_is_said_at_once_and_names_its_stage():
     stream, now = io.StringIO(), [0.0]
     console = Console(file=stream, width=80, markup=False, highlight=False)
     progress = PlainProgress(console, clock=lambda: now[0])
     progress.note("[hello]")
-    now[0] = 30.0
-    progress._stage = "memory"
+    progress.stage("memory", left_s=None)
+    now[0] = 1.0
     progress.note("size 64 fits")
-    assert stream.getvalue().splitlines() == ["[  0 s] [hello]", "[ 30 s] memory: size 64 fits"]
+    progress.note("size 65 does not")
+    assert stream.getvalue().splitlines() == [
+        "[  0 s] [hello]",
+        "[  1 s] memory: size 64 fits",
+        "[  1 s] memory: size 65 does not",
+    ]
 
 
 def test_quiet_shows_nothing_and_a_pipe_gets_plain_lines(capsys):

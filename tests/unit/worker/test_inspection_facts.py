@@ -1,0 +1,94 @@
+import pytest
+
+from advisor.measurements import WorkloadFacts
+from advisor.spec import InspectTask, WorkloadSpec
+from advisor.worker import inspection
+from advisor.worker.loss_reduction import _classify_random
+
+_FILE = """
+import torch
+from torch import nn
+
+SIZES = []
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, inputs):
+        SIZES.append(len(inputs))
+        {forward}
+
+def make_model():
+    return Model()
+
+def make_dataset():
+    return [(torch.randn(3), i % 2) for i in range(64)]
+
+def loss_fn(model, batch):
+    inputs, targets = batch
+    {loss}
+"""
+_PLAIN_FORWARD = "return self.layer(inputs)"
+_PLAIN_LOSS = "return nn.functional.cross_entropy(model(inputs), targets)"
+
+
+def inspect(tmp_path, *, forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, multiple=1) -> WorkloadFacts:
+    path = tmp_path / "model_file.py"
+    path.write_text(_FILE.format(forward=forward, loss=loss))
+    found = []
+    spec = WorkloadSpec(target=str(path), device="cpu")
+    inspection.run(InspectTask(workload=spec, batch_multiple=multiple), found.append)
+    return found[0]
+
+
+def test_a_plain_loss_is_a_mean_without_a_note(tmp_path):
+    facts = inspect(tmp_path)
+    assert (facts.loss_reduction, facts.min_micro_batch_size, facts.notes) == ("mean", 1, ())
+
+
+def test_a_model_with_another_output_in_eval_mode_leaves_the_reduction_unknown(tmp_path):
+    facts = inspect(
+        tmp_path,
+        forward="y = self.layer(inputs); return (y, y) if self.training else y",
+        loss=(
+            "main, other = model(inputs)\n"
+            "    assert main.shape == other.shape == (len(inputs), 2), 'heads'\n"
+            "    return nn.functional.cross_entropy(main + other, targets)"
+        ),
+    )
+    assert facts.loss_reduction == "unknown"
+    assert "takes it for a mean" in facts.notes[-1]
+
+
+def test_a_loss_that_differentiates_on_its_own_is_classified(tmp_path):
+    facts = inspect(
+        tmp_path,
+        loss=(
+            "inputs = inputs.clone().requires_grad_()\n"
+            "    output = model(inputs)\n"
+            "    (slope,) = torch.autograd.grad(output.sum(), inputs, create_graph=True)\n"
+            "    penalty = slope.pow(2).sum(1).mean()\n"
+            "    return nn.functional.cross_entropy(output, targets) + penalty"
+        ),
+    )
+    assert facts.loss_reduction == "mean"
+
+
+def test_a_random_loss_of_zero_is_of_unknown_reduction():
+    assert _classify_random(0.0, 0.0) == "unknown"
+    assert _classify_random(1.0, 2.0) == "mean"
+    assert _classify_random(2.0, 2.0) == "sum"
+
+
+@pytest.mark.parametrize(("multiple", "smallest"), [(2, 2), (3, 3), (6, 6)])
+def test_only_multiples_are_run(tmp_path, multiple, smallest):
+    facts = inspect(
+        tmp_path,
+        forward=f"return self.layer(inputs.reshape(-1, {multiple}, 3)).flatten(0, 1)",
+        multiple=multiple,
+    )
+    assert facts.min_micro_batch_size == smallest
+    assert facts.loss_reduction == "mean"
+    assert facts.notes == ()
