@@ -2,8 +2,8 @@
 
 Run: python benchmarks/throughput_against_loop.py
 
-Five times over, a throughput session of the tool and a hand-written loop run one after the other,
-each in a fresh process; the median of the five ratios is reported for each model.
+Nine times over, a throughput session of the tool and a hand-written loop run one after the other,
+each in a fresh process, first the one and then the other; the median of the ratios is reported.
 """
 
 import statistics
@@ -21,7 +21,7 @@ from advisor.probe.runner import Runner
 from advisor.spec import ThroughputTask, WorkloadSpec, parse_target
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-REPETITIONS = 5
+REPETITIONS = 9
 SIZES = {"digits.py": 256, "char_lm.py": 32, "convnet.py": 32}
 
 #: A loop as anyone writes it: warm up, then time steps on one batch.
@@ -67,7 +67,7 @@ def measure_by_hand(path: Path, size: int) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def measure_by_tool(path: Path, size: int, session: int) -> float:
+def measure_by_tool(runner: Runner, path: Path, size: int, session: int) -> float:
     """Return samples per second of one throughput session of the tool."""
     task = ThroughputTask(
         workload=WorkloadSpec(target=str(path), device="cpu"),
@@ -77,10 +77,17 @@ def measure_by_tool(path: Path, size: int, session: int) -> float:
         rounds=8,
         budget_s=30.0,
     )
-    with Runner(parse_target(str(path))) as runner:
-        (probe,) = runner.run(task, timeout_s=120.0)
+    (probe,) = runner.run(task, timeout_s=120.0)
     assert isinstance(probe, Probe)
     return size / statistics.median(probe.step_times_s)
+
+
+def measure_pair(runner: Runner, path: Path, size: int, session: int) -> tuple[float, float]:
+    """Return the tool's and the loop's samples per second; which runs first alternates."""
+    if session % 2:
+        by_hand = measure_by_hand(path, size)
+        return measure_by_tool(runner, path, size, session), by_hand
+    return measure_by_tool(runner, path, size, session), measure_by_hand(path, size)
 
 
 def main() -> None:
@@ -88,10 +95,8 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for name, size in SIZES.items():
         path = EXAMPLES / name
-        pairs = [
-            (measure_by_tool(path, size, session), measure_by_hand(path, size))
-            for session in range(REPETITIONS)
-        ]
+        with Runner(parse_target(str(path))) as runner:
+            pairs = [measure_pair(runner, path, size, session) for session in range(REPETITIONS)]
         rows.append(
             {
                 "example": name,

@@ -12,6 +12,8 @@ LEFT, RIGHT, TOP, BOTTOM = 76.0, 16.0, 12.0, 44.0
 
 #: Labels that fit along one axis.
 MAX_TICKS = 7
+#: The axis ends at this multiple of the highest point, however long its error bar is.
+MOST_BAR_RATIO = 1.5
 
 
 class Datum(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,9 @@ def render_chart(
     if len(data) < 2:
         return None
     xs = [datum.x for datum in data]
-    ends = [end for d in data for end in (d.y, d.low, d.high) if end is not None]
+    # One very uncertain point must not flatten the curve: its error bar runs off the canvas.
+    most = MOST_BAR_RATIO * max(d.y for d in data)
+    ends = [min(end, most) for d in data for end in (d.y, d.low, d.high) if end is not None]
     floor = min(end for end in ends if end > 0 or not log_y) if log_y else 0.0
     x_axis = Axis(label=x_label, low=min(xs), high=max(xs), is_log=log_x and min(xs) > 0)
     room = 1.3 if log_y else 1.05  # so that the topmost point stays clear of the edge
