@@ -1,8 +1,8 @@
 """Gradient moments along a real training run: the raw material of the noise scale.
 
 At each point the parameters are frozen and gradients of fresh micro-batches are taken by plain
-backward passes, in train mode, never clipped. The micro-batches of one of J groups add up where
-autograd adds them anyway, in `.grad`, so a micro-batch costs no more than its forward and backward:
+backward passes, in train mode, never clipped. Those of one of J groups add up, so a micro-batch
+costs its forward and backward and one addition:
 
     train ... | point: group 0: m m m, group 1: m m m, ... at frozen parameters | train ... | point
 

@@ -1,10 +1,10 @@
 """The sums of gradients of groups of micro-batches, and the moments that they hold.
 
-The micro-batches of one group add up where autograd adds them anyway, in `.grad`, so a micro-batch
-costs no more than its forward and backward.
+A micro-batch costs its forward and backward and one addition.
 """
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,10 @@ def trained_parameters(training: Training) -> list[nn.Parameter]:
 class GroupSums:
     """The sums of gradients of J groups of micro-batches, at frozen parameters.
 
-    Finished sums lie in one J×P matrix on the host, allocated beforehand: gradients kept one by one
-    would split the heap that the activations use, which was seen to nearly double a step's time.
+    The sums are the rows of one J×P matrix on the host, allocated beforehand. On the CPU gradients
+    are added to it at once: kept in `.grad` or one by one, they would split the heap that the
+    activations use, which was seen to slow a step down by up to half. On a GPU one sum is on the
+    device, and moves to its row when the next group begins.
 
     Args:
         training: The model, whose `.grad` is used and left cleared.
@@ -44,6 +46,7 @@ class GroupSums:
     def __init__(self, training: Training, groups: int, micro_batch_size: int) -> None:
         self.groups = groups
         self._training = training
+        self._all_parameters = list(training.model.parameters())
         self._parameters = trained_parameters(training)
         self._micro_batch_size = micro_batch_size
         sizes = [parameter.numel() for parameter in self._parameters]
@@ -52,24 +55,26 @@ class GroupSums:
         is_double = any(parameter.dtype == torch.float64 for parameter in self._parameters)
         dtype = torch.float64 if is_double else torch.float32
         self._store = torch.zeros(groups, sum(sizes), dtype=dtype)
+        self._row = self._store[0]
+        if training.device.type != "cpu":
+            self._row = torch.zeros_like(self._row, device=training.device)
+        self._running = self._split(self._row)
         self._counts = [0] * groups
-        self._current: int | None = None
-        self._running: list[Tensor | None] = []
-        self._losses: list[Tensor] = []
+        self._current = 0
+        self._losses: list[float] = []
 
     def add(self, group: int, batch: object) -> None:
         """Add the gradient of the batch's loss to the group's sum."""
-        if group != self._current:
-            self._park()
-            self._load(group)
-        for parameter in self._training.model.parameters():
-            parameter.grad = None  # also of those that the optimizer does not move
-        for parameter, kept in zip(self._parameters, self._running, strict=True):
-            if _adds_exactly(parameter):
-                parameter.grad = kept
-        self._losses.append(self._training.backward(batch).detach())
-        for index, parameter in enumerate(self._parameters):
-            self._running[index] = _take_sum(parameter, self._running[index])
+        self._switch_to(group)
+        self._losses.append(float(self._training.backward(batch).detach()))
+        pairs = [
+            (total, parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)
+            for total, parameter in zip(self._running, self._parameters, strict=True)
+            if parameter.grad is not None
+        ]
+        totals, gradients = [total for total, _ in pairs], [gradient for _, gradient in pairs]
+        torch._foreach_add_(totals, gradients)
+        for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
         self._counts[group] += 1
 
@@ -81,12 +86,13 @@ class GroupSums:
             per_sample_sum: Whether the loss sums over its batch; its gradient is then divided by
                 the batch to be a mean.
         """
-        self._park()
+        if self._training.device.type != "cpu":
+            self._store[self._current].copy_(self._row)
         divisor = self._micro_batch_size if per_sample_sum else 1
         filled = [group for group, count in enumerate(self._counts) if count]
         finite = [group for group in filled if self._store[group].isfinite().all()]
-        losses = torch.stack(self._losses).double()
-        if len(finite) < 2 or not losses.isfinite().any():
+        losses = [loss for loss in self._losses if math.isfinite(loss)]
+        if len(finite) < 2 or not losses:
             return None
         # A micro-batch's gradient counts with its size: s_j is the sum of b_k·m_k.
         factor = (self._micro_batch_size / self._training.gradient_scale() / divisor) ** 2
@@ -96,7 +102,7 @@ class GroupSums:
         return NoiseBatches(
             at_step=step,
             micro_batch_size=self._micro_batch_size,
-            loss=float(losses[losses.isfinite()].mean()) / divisor,
+            loss=math.fsum(losses) / len(losses) / divisor,
             micro_batch_sizes=tuple(sizes),
             groups=tuple(range(len(finite))),
             plain=_compute_moments(sums, sizes, factor, None),
@@ -104,23 +110,23 @@ class GroupSums:
             dropped=len(filled) - len(finite),
         )
 
-    def _park(self) -> None:
-        """Move the running sum to the matrix."""
-        for part, total in zip(self._parts, self._running, strict=False):
-            if total is not None:
-                dense = total.to_dense() if total.is_sparse else total
-                self._store[self._current, part].copy_(dense.flatten())
-        self._running, self._current = [], None
-
-    def _load(self, group: int) -> None:
+    def _switch_to(self, group: int) -> None:
         """Make the group's sum the running one."""
+        if group == self._current:
+            return
+        if self._training.device.type == "cpu":
+            self._running = self._split(self._store[group])
+        else:
+            self._store[self._current].copy_(self._row)
+            self._row.copy_(self._store[group])
         self._current = group
-        self._running = [None] * len(self._parameters)
-        if self._counts[group]:
-            self._running = [
-                self._store[group, part].clone().view_as(parameter).to(parameter.device)
-                for part, parameter in zip(self._parts, self._parameters, strict=True)
-            ]
+
+    def _split(self, row: Tensor) -> list[Tensor]:
+        """Return views of the row in the shapes of the parameters."""
+        return [
+            row[part].view_as(parameter)
+            for part, parameter in zip(self._parts, self._parameters, strict=True)
+        ]
 
     def _find_roots(self) -> Tensor | None:
         """Return sqrt(P) with P = 1/(sqrt(v̂)+ε) for every element, None before there is a v̂.
@@ -135,19 +141,6 @@ class GroupSums:
                 found[part] = root
                 is_known = True
         return found if is_known else None
-
-
-def _adds_exactly(parameter: nn.Parameter) -> bool:
-    """Return whether `.grad` is precise enough to add hundreds of gradients up in."""
-    return parameter.element_size() >= torch.float32.itemsize
-
-
-def _take_sum(parameter: nn.Parameter, kept: Tensor | None) -> Tensor | None:
-    """Return the sum with the gradient that the backward pass left in the parameter."""
-    gradient = parameter.grad
-    if gradient is None or _adds_exactly(parameter):
-        return gradient if gradient is not None else kept
-    return gradient.float() if kept is None else kept.add_(gradient)
 
 
 def _compute_moments(
