@@ -101,7 +101,7 @@ def _time_size(
         torch.cuda.reset_peak_memory_stats(device)
         edges = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
         edges[0].record()
-    step_s, enqueue_s = _time_block(lambda: stepper.step(batch), count, device)
+    step_s, enqueue_s = time_block(lambda: stepper.step(batch), count, device)
     if device.type == "cuda":
         edges[1].record()
         synchronise(device)
@@ -115,12 +115,12 @@ def _time_size(
     if isinstance(stepper, Training) and not stepper.needs_closure:
         micro_count = max(1, round(count * _MICRO_FRACTION))
         stepper.backward(batch)  # the gradients' buffers are there from now on, as in accumulation
-        micro_s, _ = _time_block(lambda: stepper.backward(batch), micro_count, device)
+        micro_s, _ = time_block(lambda: stepper.backward(batch), micro_count, device)
         stepper.optimizer.zero_grad()
         figures.micro_step_times_s.append(micro_s)
 
 
-def _time_block(step: Callable[[], Any], count: int, device: torch.device) -> tuple[float, float]:
+def time_block(step: Callable[[], Any], count: int, device: torch.device) -> tuple[float, float]:
     """Return the mean seconds of a step, and of issuing one, over `count` steps."""
     synchronise(device)
     start = time.perf_counter()
@@ -155,7 +155,7 @@ def _windows(
 ) -> Iterator[float]:
     count = 1
     for _ in range(_MOST_WARMUP_WINDOWS):
-        step_s, _ = _time_block(lambda: stepper.step(batch), count, device)
+        step_s, _ = time_block(lambda: stepper.step(batch), count, device)
         yield step_s
         count = max(1, round(window_s / step_s))
 
