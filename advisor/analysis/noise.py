@@ -94,7 +94,7 @@ def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches])
     """
     if facts is None:
         return _conclude_absence("the model file was not inspected")
-    reason = _explain_absence(facts)
+    reason = explain_absence(facts)
     if reason is not None:
         return _conclude_absence(reason)
     usable = sorted(filter(_is_usable, batches), key=lambda point: point.at_step)
@@ -223,7 +223,7 @@ def _is_usable(batches: NoiseBatches) -> bool:
     return len(batches.micro_batch_sizes) >= 2 and all(map(math.isfinite, sums))
 
 
-def _explain_absence(facts: WorkloadFacts) -> str | None:
+def explain_absence(facts: WorkloadFacts) -> str | None:
     """Return why no noise scale can be estimated for this workload, or None where one can."""
     if facts.is_step_only:
         return "make_step keeps the gradients to itself: only memory and throughput are measured"

@@ -2,7 +2,8 @@
 
 from typing import cast
 
-from advisor.measurements import NoiseBatches, WorkloadFacts
+from advisor.analysis.noise import explain_absence
+from advisor.measurements import NoiseBatches
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.session.run import Run
@@ -18,7 +19,7 @@ _MOST_STEPS = 400
 _POINTS = 6
 #: Jackknife groups, see docs/method.md.
 _GROUPS = 16
-#: Most micro-batches at one point; a point ends earlier once its interval is narrow.
+#: Most micro-batches at one point; its pilot round mostly asks for fewer.
 _MOST_MICRO_BATCHES = 4096
 #: Micro-batch of the gradients where neither a base batch nor a half-saturation batch is known.
 _FALLBACK_SIZE = 32
@@ -27,7 +28,7 @@ _FALLBACK_SIZE = 32
 def run_noise(run: Run) -> None:
     """Measure the noise scale where real data allows it; otherwise the record says why not."""
     facts = run.facts
-    if not _can_be_measured(facts) or run.is_spent:
+    if explain_absence(facts) is not None or run.is_spent:
         return
     size = _choose_micro_batch_size(run)
     budget_s = run.left_s * _BUDGET_FRACTION
@@ -53,15 +54,6 @@ def run_noise(run: Run) -> None:
         run.progress.note("noise: it took longer than the time left")
     if not run.record.noise_batches:
         run.progress.note("noise: no point could be measured in the memory and time there are")
-
-
-def _can_be_measured(facts: WorkloadFacts) -> bool:
-    return (
-        facts.has_dataset
-        and not facts.is_step_only
-        and not facts.has_synchronised_statistics
-        and facts.loss_reduction != "coupled"
-    )
 
 
 def _choose_micro_batch_size(run: Run) -> int:

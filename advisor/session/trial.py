@@ -2,6 +2,8 @@
 
 from typing import cast
 
+import msgspec
+
 from advisor.analysis.trial import judge_trial
 from advisor.conclusions import Derived, Recommendation
 from advisor.measurements import OptimizerFacts, TrialBranch
@@ -96,37 +98,56 @@ def _base_task(
         if not fitting:
             return None
         micro, accumulation = fitting[0], batch_size // fitting[0]
-    return TrialTask(
-        workload=run.spec.workload,
+    return _make_task(
+        run,
+        advice,
         micro_batch_size=micro,
         gradient_accumulation_steps=accumulation,
         learning_rate=rate,
         samples=samples,
-        evaluations=_EVALUATIONS,
-        seeds=_SEEDS,
-        evaluation_batch_size=_choose_evaluation_batch(run, advice),
-        loss_is_sum=run.facts.loss_reduction == "sum",
-        budget_s=run.left_s,
     )
 
 
 def _advised_task(
     run: Run, advice: Recommendation, optimizer: OptimizerFacts, rate: float, samples: int
 ) -> TrialTask:
-    changes = advice.optimizer_changes
-    return TrialTask(
-        workload=run.spec.workload,
+    task = _make_task(
+        run,
+        advice,
         micro_batch_size=advice.micro_batch_size,
         gradient_accumulation_steps=advice.gradient_accumulation_steps,
         learning_rate=rate,
+        samples=samples,
+    )
+    changes = advice.optimizer_changes
+    return msgspec.structs.replace(
+        task,
+        beta2=changes.beta2 if optimizer.beta2 is not None else None,
+        weight_decay=changes.weight_decay,
+    )
+
+
+def _make_task(
+    run: Run,
+    advice: Recommendation,
+    *,
+    micro_batch_size: int,
+    gradient_accumulation_steps: int,
+    learning_rate: float,
+    samples: int,
+) -> TrialTask:
+    """Return a task that differs from those it is compared with in nothing but the arguments."""
+    return TrialTask(
+        workload=run.spec.workload,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        learning_rate=learning_rate,
         samples=samples,
         evaluations=_EVALUATIONS,
         seeds=_SEEDS,
         evaluation_batch_size=_choose_evaluation_batch(run, advice),
         loss_is_sum=run.facts.loss_reduction == "sum",
         budget_s=run.left_s,
-        beta2=changes.beta2 if optimizer.beta2 is not None else None,
-        weight_decay=changes.weight_decay,
     )
 
 
