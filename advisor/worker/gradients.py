@@ -22,6 +22,7 @@ from advisor.measurements import NoiseBatches
 from advisor.spec import NoiseTask
 from advisor.worker.entry import Emit
 from advisor.worker.group_sums import GroupSums, trained_parameters
+from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
@@ -42,6 +43,7 @@ def run(task: NoiseTask, emit: Emit) -> None:
 
     The trajectory ends early when the time is up, when memory runs out, or when training diverges.
     """
+    keep_freed_memory()
     workload = Workload(task.workload)
     try:
         _follow(workload, task, emit)

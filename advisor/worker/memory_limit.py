@@ -6,7 +6,6 @@ the idle process; peaks are the kernel's high-water mark of resident memory, res
 Elsewhere a CPU limit cannot be enforced: the peak is then compared with it afterwards.
 """
 
-import ctypes
 import sys
 from pathlib import Path
 
@@ -16,15 +15,10 @@ from torch import nn
 from torch.nn import functional
 
 from advisor.errors import DeviceError
+from advisor.worker.heap import return_freed_memory
 
 if sys.platform != "win32":
     import resource
-
-# glibc's malloc.h: parameters of mallopt.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-#: Blocks of this size and above are mapped one by one: small enough to cover every activation worth
-#: counting, large enough that the number of mappings stays below the kernel's limit of 65530.
-_MMAP_THRESHOLD_BYTES = 65536
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -41,7 +35,7 @@ class MemoryGauge:
     def __init__(self, device: torch.device, capacity_bytes: int | None) -> None:
         self._device = device
         if device.type == "cpu":
-            _make_heap_regular()
+            return_freed_memory()
             _warm_up_cpu()
             self._baseline_bytes = _resident_bytes()
             if capacity_bytes is not None and sys.platform == "linux":
@@ -81,21 +75,6 @@ def _cap_allocator(device: torch.device, capacity_bytes: int) -> None:
     else:
         total = torch.mps.recommended_max_memory()
         torch.mps.set_per_process_memory_fraction(min(1.0, capacity_bytes / total))
-
-
-def _make_heap_regular() -> None:
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):  # musl has neither the call nor the need
-        return
-    for parameter, value in (
-        (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
-        (_M_ARENA_MAX, 1),
-        (_M_TRIM_THRESHOLD, 0),
-    ):
-        if not library.mallopt(parameter, value):
-            raise DeviceError(f"mallopt({parameter}) was refused: the CPU limit cannot be trusted")
 
 
 def _warm_up_cpu() -> None:

@@ -13,6 +13,7 @@ import torch
 from advisor.measurements import Evaluation, TrialBranch
 from advisor.spec import TrialTask
 from advisor.worker.entry import Emit, seed_everything
+from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
@@ -27,6 +28,7 @@ _EVALUATION_SEED = 20_061
 
 def run(task: TrialTask, emit: Emit) -> None:
     """Emit one TrialBranch for each seed."""
+    keep_freed_memory()
     workload = Workload(task.workload)
     started = time.perf_counter()
     for seed in task.seeds:
