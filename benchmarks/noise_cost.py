@@ -27,7 +27,7 @@ from advisor.workload.workload import Workload
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GROUPS = 16
 #: Interleaved repetitions of both loops; the median of their ratios is reported.
-REPETITIONS = 15
+REPETITIONS = 25
 #: Micro-batches in each repetition, as rounds of the groups.
 ROUNDS = {"digits.py": 8, "char_lm.py": 2, "convnet.py": 2}
 MICRO_BATCH_SIZE = 32
