@@ -194,14 +194,19 @@ def relative_bias(values: list[float], truth: float) -> tuple[float, float]:
 
 
 def run_trajectory(samples_per_noise_scale: float, seeds: int) -> dict[str, object]:
-    """Return the coverage of the step-average over five points."""
+    """Return the coverage of the average over progress of five points.
+
+    The truth is ∫φ ds / ∫ds with ds = dt/(1 + φ/B) for steps t of batch B, by the trapezoid rule on
+    the true values at the points.
+    """
     settings = [
         Setting(name="", noise_scale=scale, samples_per_noise_scale=samples_per_noise_scale)
         for _, scale in TRAJECTORY
     ]
     worlds = [make_world(setting) for setting in settings]
     steps, scales = zip(*TRAJECTORY, strict=True)
-    truth = float(np.trapezoid(scales, steps)) / (steps[-1] - steps[0])
+    progress = 1.0 / (1.0 + np.array(scales) / settings[0].sizes[0])
+    truth = float(np.trapezoid(scales * progress, steps) / np.trapezoid(progress, steps))
     facts = WorkloadFacts(
         file="", model_name="", how_model="", how_loss="", how_optimizer="", how_batch="",
         has_dataset=True,
@@ -217,7 +222,7 @@ def run_trajectory(samples_per_noise_scale: float, seeds: int) -> dict[str, obje
         averages.append(conclude_noise(facts, batches).noise_scale)
     known = [item for item in averages if item is not None and item.high is not None]
     return {
-        "name": f"step-average of 5 points, n = {samples_per_noise_scale:g} φ",
+        "name": f"average over progress of 5 points, n = {samples_per_noise_scale:g} φ",
         "dataset": "infinite",
         "seeds": seeds,
         "noise_scale": truth,
