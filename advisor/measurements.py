@@ -177,6 +177,36 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
+class Soak(msgspec.Struct, frozen=True, kw_only=True):
+    """A longer training run at one size: whether what fitted for three steps still fits.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        outcome: How it ended.
+        steps: Optimizer steps that ran.
+        evaluations: Evaluation passes that ran.
+        held_bytes: Memory taken after each step, beyond the idle process.
+        step_times_s: Seconds of each step.
+        training_peak_bytes: Peak over the training steps, likewise.
+        evaluation_peak_bytes: Peak over the evaluation passes; None where none ran.
+        reserve_peak_bytes: Peak while the state was copied; None where it was not.
+        capacity_bytes: The limit that was enforced.
+        message: What a failure said, in one line.
+    """
+
+    micro_batch_size: int
+    outcome: Outcome
+    steps: int = 0
+    evaluations: int = 0
+    held_bytes: tuple[int, ...] = ()
+    step_times_s: tuple[float, ...] = ()
+    training_peak_bytes: int | None = None
+    evaluation_peak_bytes: int | None = None
+    reserve_peak_bytes: int | None = None
+    capacity_bytes: int | None = None
+    message: str | None = None
+
+
 class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
     """Squared norms and products of the mean gradients m_k of micro-batches, in one metric.
 

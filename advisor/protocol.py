@@ -8,14 +8,24 @@ from typing import Literal
 import msgspec
 
 from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError, WorkloadError
-from advisor.measurements import Environment, NoiseBatches, Probe, TrialBranch, WorkloadFacts
+from advisor.measurements import (
+    Environment,
+    NoiseBatches,
+    Probe,
+    Soak,
+    TrialBranch,
+    WorkloadFacts,
+)
+from advisor.memory_trace import MemoryTrace
 from advisor.spec import (
     EnvironmentTask,
     InspectTask,
     MemoryTask,
     NoiseTask,
+    SoakTask,
     Task,
     ThroughputTask,
+    TraceTask,
     TrialTask,
 )
 
@@ -29,6 +39,8 @@ RESULT_TYPES: dict[type, type] = {
     ThroughputTask: Probe,
     NoiseTask: NoiseBatches,
     TrialTask: TrialBranch,
+    TraceTask: MemoryTrace,
+    SoakTask: Soak,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from advisor.errors import UsageError
+from advisor.memory_trace import Operators
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
@@ -210,7 +211,61 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     lr_warmup_steps: int = 0
 
 
-Task = EnvironmentTask | InspectTask | MemoryTask | ThroughputTask | NoiseTask | TrialTask
+class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
+    """Trace the allocations of three training steps without running them.
+
+    Attributes:
+        operators: Whose operators to trace; those of CUDA need no GPU.
+        largest_samples: As in `MemoryTask`: the samples of the worst-case batch.
+        micro_batch_size: Trace this size alone; None traces two sizes and combines them.
+        checkpoint_blocks: What if: repeated blocks recompute their activations.
+        foreach: What if: whether the optimizer works on all tensors at once; None leaves the
+            default of the device whose operators are traced.
+    """
+
+    workload: WorkloadSpec
+    operators: Operators
+    largest_samples: tuple[int, ...] = ()
+    micro_batch_size: int | None = None
+    checkpoint_blocks: bool = False
+    foreach: bool | None = None
+
+
+class SoakTask(msgspec.Struct, frozen=True, kw_only=True, tag="soak"):
+    """Train for longer at one size under the enforced limit, with evaluations in between.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
+        capacity_bytes: As in `MemoryTask`.
+        largest_samples: As in `MemoryTask`; this batch is one of those that run.
+        steps: Most optimizer steps.
+        evaluations: Evaluation passes of the model between them, evenly spaced.
+        reserve: Whether to copy the state of model and optimizer once, as a checkpoint does.
+        budget_s: No further step is started after this long.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    capacity_bytes: int | None
+    largest_samples: tuple[int, ...] = ()
+    steps: int
+    evaluations: int
+    reserve: bool = False
+    budget_s: float
+
+
+Task = (
+    EnvironmentTask
+    | InspectTask
+    | MemoryTask
+    | ThroughputTask
+    | NoiseTask
+    | TrialTask
+    | TraceTask
+    | SoakTask
+)
 
 
 class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):

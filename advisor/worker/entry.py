@@ -21,8 +21,10 @@ from advisor.spec import (
     InspectTask,
     MemoryTask,
     NoiseTask,
+    SoakTask,
     Task,
     ThroughputTask,
+    TraceTask,
     TrialTask,
 )
 
@@ -36,6 +38,8 @@ _RUNNERS = {
     ThroughputTask: "advisor.worker.timing",
     NoiseTask: "advisor.worker.gradients",
     TrialTask: "advisor.worker.training",
+    TraceTask: "advisor.worker.tracing",
+    SoakTask: "advisor.worker.soak",
 }
 
 Emit = Callable[[msgspec.Struct], None]

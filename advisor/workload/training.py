@@ -68,6 +68,11 @@ class Training:
     def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:
         """Add the gradient of loss/divisor to `.grad` and return the loss."""
         loss = self.loss(batch)
+        self.differentiate(loss, divisor=divisor)
+        return loss
+
+    def differentiate(self, loss: Tensor, *, divisor: float = 1.0) -> None:
+        """Add the gradient of loss/divisor to `.grad`."""
         scaled = loss if divisor == 1.0 else loss / divisor
         try:
             torch.autograd.backward(self._scaler.scale(scaled) if self._scaler else scaled)
@@ -80,7 +85,6 @@ class Training:
                     next_step="The loss must depend on parameters that require a gradient.",
                 ) from error
             raise
-        return loss
 
     def update(self) -> None:
         """Run the optimizer on the gradients that `backward` left, then clear them."""

@@ -42,6 +42,8 @@ def start_probe(target, *options):
         stderr=subprocess.DEVNULL,
         env={**os.environ, MARK: mark},
         start_new_session=True,
+        # A shell starts background jobs with SIGINT ignored, which a child would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     return process, mark
 
