@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from advisor.analysis.noise import estimate_noise_point
 from advisor.measurements import NoiseBatches
 from advisor.spec import NoiseTask
 from advisor.worker.entry import Emit
@@ -126,13 +127,10 @@ def _choose_rounds(pilot: NoiseBatches, most: int) -> int:
     Stopping by the same data that make the estimate would favour the moments at which it happens to
     be small: simulated, the median is then 5 to 12 % low (docs/method.md).
     """
-    sizes, moments = pilot.micro_batch_sizes, pilot.plain
-    samples = sum(sizes)
-    if len(sizes) < 2:
+    if len(pilot.micro_batch_sizes) < 2:
         return most
-    within = sum(norm / size for norm, size in zip(moments.group_sqnorms, sizes, strict=True))
-    trace = (within - moments.total_sqnorm / samples) / (len(sizes) - 1)
-    square = moments.total_sqnorm / samples**2 - trace / samples
-    if square <= 0:
+    point = estimate_noise_point(pilot)
+    if point.gradient_sqnorm <= 0:
         return most
-    return max(1, min(most, math.ceil(_ENOUGH_NOISE_SCALES * trace / square / samples)))
+    noise_scale = point.gradient_cov_trace / point.gradient_sqnorm
+    return max(1, min(most, math.ceil(_ENOUGH_NOISE_SCALES * noise_scale / point.samples)))
