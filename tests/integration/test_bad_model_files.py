@@ -50,7 +50,11 @@ CASES = (
     Case(file="loss_without_grad.py", fragments=("no gradient", ".detach()")),
     Case(file="nan_loss.py", fragments=("loss is nan", "first step")),
     Case(file="unpicklable_exception.py", fragments=("HostileError",), has_traceback=True),
-    Case(file="hang.py", fragments=("did not finish", "hang.py:", "in forward", "--budget"), budget="6s"),
+    Case(
+        file="hang.py",
+        fragments=("did not finish", "hang.py:", "in forward", "--budget"),
+        budget="6s",
+    ),
     Case(file="spawns_children.py", fragments=("did not finish", "make_model"), budget="6s"),
     Case(file="exit_in_make_model.py", fragments=("exit status 0",)),
     Case(file="exit_in_forward.py", fragments=("exit status 0",)),
