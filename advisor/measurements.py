@@ -153,6 +153,12 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         peak_allocated_bytes: Tensors' peak, where the allocator counts them.
         peak_reserved_bytes: The caching allocator's peak, GPUs only.
         peak_device_used_bytes: The driver's or kernel's figure for the process, where known.
+        limit_peak_bytes: Peak of what counts against the limit, where that is another figure than
+            the peaks above and is known: the kernel's count of the heap on Linux CPUs.
+        alloc_retries: Times the caching allocator had to flush and try again; CUDA only.
+        available_bytes: Free memory of the device when the worker began, where known.
+        swapped_bytes: By how much more of the process the kernel had moved out of memory at the
+            end; Linux CPUs only.
         capacity_bytes: The limit that was enforced.
         growth_bytes_per_step: By how much each step leaves more memory taken; None where none.
         message: What a failure said, in one line.
@@ -172,6 +178,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     peak_allocated_bytes: int | None = None
     peak_reserved_bytes: int | None = None
     peak_device_used_bytes: int | None = None
+    limit_peak_bytes: int | None = None
+    alloc_retries: int | None = None
+    available_bytes: int | None = None
+    swapped_bytes: int | None = None
     capacity_bytes: int | None = None
     growth_bytes_per_step: int | None = None
     message: str | None = None
@@ -182,6 +192,7 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes of each optimizer step.
         outcome: How it ended.
         steps: Optimizer steps that ran.
         evaluations: Evaluation passes that ran.
@@ -195,6 +206,7 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     micro_batch_size: int
+    gradient_accumulation_steps: int = 1
     outcome: Outcome
     steps: int = 0
     evaluations: int = 0

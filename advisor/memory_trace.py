@@ -17,6 +17,7 @@ Category = Literal["parameter", "gradient", "optimizer_state", "activation", "in
 Phase = Literal["setup", "forward", "backward", "optimizer"]
 Operators = Literal["cpu", "cuda"]
 TraceMethod = Literal["symbolic", "per_size", "measured"]
+Change = Literal["bf16", "checkpointing", "foreach_off", "state_8bit"]
 
 
 class TraceBlock(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +58,7 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         operators: Whose operators were traced: `cuda` has its attention, dropout and autocast.
         method: `symbolic`: one trace for every size. `per_size`: holds at `traced_sizes[0]` only.
-            `measured`: like `per_size`, but recorded in a real run on the CPU.
+            `measured`: recorded in real runs on the CPU, at one size or at several that agree.
         traced_sizes: Micro-batch sizes that were run, in samples.
         reason: Why it is not symbolic, in one sentence; None where it is.
         blocks: Every storage.
@@ -67,6 +68,7 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
         flops_fixed: Floating-point operations of the last step (forward and backward) at batch 0.
         flops_per_sample: Their slope.
         notes: What the trace leaves out or assumes, one sentence each.
+        checkpointed: Names of the blocks that recompute their activations as a what-if.
     """
 
     operators: Operators
@@ -80,6 +82,12 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     flops_fixed: int | None = None
     flops_per_sample: int | None = None
     notes: tuple[str, ...] = ()
+    checkpointed: tuple[str, ...] = ()
+
+    @property
+    def serves_every_size(self) -> bool:
+        """Whether the sizes of blocks are known as functions of the batch size."""
+        return len(self.traced_sizes) > 1
 
 
 class AffinePiece(msgspec.Struct, frozen=True, array_like=True):
@@ -100,10 +108,37 @@ class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
         forward_backward: Pieces of the peak from the start of a step to its optimizer step, in
             ascending slope; unrounded sizes of storages.
         optimizer: Pieces of the peak of the optimizer step, likewise.
+        unusable_bytes: What of the limit the device's allocator cannot use at the largest size, by
+            simulation; 0 where it was not simulated.
         notes: What the trace leaves out or assumes, one sentence each.
     """
 
     operators: Operators
     forward_backward: tuple[AffinePiece, ...]
     optimizer: tuple[AffinePiece, ...]
+    unusable_bytes: int = 0
     notes: tuple[str, ...] = ()
+
+
+class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """The same training, traced again with one change to its code."""
+
+    change: Change
+    trace: MemoryTrace
+
+
+class PredictedWhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """The peaks of the same training with one change to its code.
+
+    Attributes:
+        change: Which.
+        memory: For every batch size.
+        more_flops_fraction: Floating-point operations added to a step, as a share of those without
+            the change; None where they could not be counted.
+        how_to: As in `Remedy`.
+    """
+
+    change: Change
+    memory: PredictedMemory
+    more_flops_fraction: float | None = None
+    how_to: str = ""

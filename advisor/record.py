@@ -1,18 +1,28 @@
-"""RunRecord <-> versioned JSON: one codec, one published schema.
+"""RunRecord and PredictRecord <-> versioned JSON: one codec, published schemas.
 
-The document holds the measurements and, for other programs, the conclusions under `derived`.
-Reading drops `derived`: conclusions are computed again, so an old file gains from a newer version.
+The document holds the measurements and, for other programs, the conclusions: of a run under
+`derived`, of a prediction under `predictions`. Reading drops them: conclusions are computed again,
+so an old file gains from a newer version.
 """
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from advisor.conclusions import Derived
+from advisor.conclusions import Breakdown, Derived, Prediction
 from advisor.errors import UsageError
-from advisor.measurements import Environment, NoiseBatches, Probe, TrialBranch, WorkloadFacts
+from advisor.measurements import (
+    Environment,
+    NoiseBatches,
+    Probe,
+    Soak,
+    TrialBranch,
+    WorkloadFacts,
+)
+from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, WhatIf
 from advisor.spec import Limits, Precision
 
 SCHEMA_VERSION = 1
@@ -43,6 +53,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         created_at: ISO 8601, UTC.
         complete: False where the run was cut short.
         workload: None where the model file was not understood before the run ended.
+        predicted_memory: The peaks by the model's trace that led the memory search; None where
+            there was none.
+        peak: What holds the memory at the advised size, by that trace; None where memory does not
+            limit the advice.
+        what_ifs: The peaks with the changes that save memory, likewise by traces.
         stopped_because: Why the run is incomplete.
         elapsed_s: Wall clock so far.
     """
@@ -57,6 +72,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     noise_batches: tuple[NoiseBatches, ...] = ()
     trials: tuple[TrialBranch, ...] = ()
+    soaks: tuple[Soak, ...] = ()
+    predicted_memory: PredictedMemory | None = None
+    peak: Breakdown | None = None
+    what_ifs: tuple[PredictedWhatIf, ...] = ()
     stopped_because: str | None = None
     elapsed_s: float | None = None
 
@@ -67,6 +86,64 @@ class RunDocument(RunRecord, frozen=True, kw_only=True):
     derived: Derived
 
 
+class PredictCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a prediction was asked for.
+
+    Attributes:
+        gpus: Names of the catalogue, in full.
+        gpu_memory_bytes: Cards of which only the memory was stated.
+        headroom_bytes: As in `PredictSpec`; None is the default.
+    """
+
+    argv: tuple[str, ...]
+    seed: int
+    precision: Precision
+    compile: bool = False
+    settings: dict[str, str] = {}
+    gpus: tuple[str, ...] = ()
+    gpu_memory_bytes: tuple[int, ...] = ()
+    micro_batch_size: int | None = None
+    headroom_bytes: int | None = None
+    expandable_segments: bool = False
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+
+
+class PredictRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a prediction rests on: the model's traces; nothing in it was run on the cards.
+
+    Attributes:
+        kind: Tells the document from that of a run.
+        created_at: ISO 8601, UTC.
+        complete: False where it was cut short.
+        environment: The machine that traced the model, not the one that is predicted.
+        traces: One for every size, or one for each size where no trace serves all.
+        what_ifs: Traces with one change each that saves memory, for every size; none where `traces`
+            has no such trace.
+        stopped_because: Why the record is incomplete.
+        elapsed_s: Wall clock so far.
+    """
+
+    kind: Literal["prediction"] = "prediction"
+    schema_version: int = SCHEMA_VERSION
+    tool_version: str
+    created_at: str
+    complete: bool
+    command: PredictCommand
+    workload: WorkloadFacts | None = None
+    environment: Environment | None = None
+    traces: tuple[MemoryTrace, ...] = ()
+    what_ifs: tuple[WhatIf, ...] = ()
+    stopped_because: str | None = None
+    elapsed_s: float | None = None
+
+
+class PredictDocument(PredictRecord, frozen=True, kw_only=True):
+    """The JSON document: the record and the prediction for each card."""
+
+    predictions: tuple[Prediction, ...]
+
+
 def encode_document(record: RunRecord, derived: Derived) -> bytes:
     """Return the JSON document, indented, with a final newline."""
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
@@ -74,12 +151,29 @@ def encode_document(record: RunRecord, derived: Derived) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
+def encode_predictions(record: PredictRecord, predictions: tuple[Prediction, ...]) -> bytes:
+    """Return the JSON document; not indented, since a trace has some ten thousand numbers."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return msgspec.json.encode(PredictDocument(**fields, predictions=predictions)) + b"\n"
+
+
 def write_document(path: Path, record: RunRecord, derived: Derived) -> None:
     """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    _replace(path, encode_document(record, derived))
+
+
+def write_predictions(
+    path: Path, record: PredictRecord, predictions: tuple[Prediction, ...]
+) -> None:
+    """Replace `path` with the document in one step, likewise."""
+    _replace(path, encode_predictions(record, predictions))
+
+
+def _replace(path: Path, content: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(encode_document(record, derived))
+            stream.write(content)
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException:
@@ -88,22 +182,40 @@ def write_document(path: Path, record: RunRecord, derived: Derived) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Return the record stored in `path`.
+    """Return the record of the run stored in `path`.
 
     Raises:
         UsageError: The file is missing, is not a run, or comes from a newer schema.
+    """
+    record = read_saved(path)
+    if isinstance(record, PredictRecord):
+        raise UsageError(
+            f"{path} is a prediction, not a run",
+            next_step="Write a run with: bsadvisor probe MODEL --json FILE",
+        )
+    return record
+
+
+def read_saved(path: Path) -> RunRecord | PredictRecord:
+    """Return the record stored in `path`, of a run or of a prediction.
+
+    Raises:
+        UsageError: The file is missing, is neither, or comes from a newer schema.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     try:
-        version = msgspec.json.decode(content, type=_Versioned).schema_version
+        head = msgspec.json.decode(content, type=_Head)
+        version = head.schema_version
         if version > SCHEMA_VERSION:
             raise UsageError(
                 f"{path} has schema version {version}; this bsadvisor reads up to {SCHEMA_VERSION}",
                 next_step="Upgrade bsadvisor, or record the run again.",
             )
+        if head.kind == "prediction":
+            return msgspec.json.decode(content, type=PredictRecord)
         return msgspec.json.decode(content, type=RunRecord)
     except msgspec.MsgspecError as error:
         raise UsageError(
@@ -112,13 +224,14 @@ def read_record(path: Path) -> RunRecord:
         ) from error
 
 
-def json_schema() -> dict[str, object]:
+def json_schema(kind: Literal["run", "prediction"] = "run") -> dict[str, object]:
     """Return the JSON Schema of the document."""
-    return msgspec.json.schema(RunDocument)
+    return msgspec.json.schema(RunDocument if kind == "run" else PredictDocument)
 
 
-class _Versioned(msgspec.Struct):
+class _Head(msgspec.Struct):
     schema_version: int
+    kind: str | None = None
 
 
 def _umask() -> int:

@@ -89,6 +89,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         budget_s: Wall clock for the whole command.
         noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
             the budget decide.
+        reserve: Whether the advised size must leave room for a copy of the training state.
     """
 
     memory_limit_bytes: int | None = None
@@ -97,6 +98,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_multiple: int = 1
     budget_s: float = 120.0
     noise_steps: int | None = None
+    reserve: bool = False
 
 
 class EnvironmentTask(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
@@ -110,10 +112,13 @@ class InspectTask(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
 
     Attributes:
         batch_multiple: Only multiples of this size are run.
+        without_steps: Report what can be told without a training step, for models that this
+            machine cannot train.
     """
 
     workload: WorkloadSpec
     batch_multiple: int = 1
+    without_steps: bool = False
 
 
 class MemoryTask(msgspec.Struct, frozen=True, kw_only=True, tag="memory"):
@@ -217,7 +222,10 @@ class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     Attributes:
         operators: Whose operators to trace; those of CUDA need no GPU.
         largest_samples: As in `MemoryTask`: the samples of the worst-case batch.
-        micro_batch_size: Trace this size alone; None traces two sizes and combines them.
+        micro_batch_size: Trace this size alone; None traces two sizes, combines them and compares
+            the result with a third.
+        min_micro_batch_size: The smallest size that the model can run.
+        batch_multiple: Only multiples of this size are traced.
         checkpoint_blocks: What if: repeated blocks recompute their activations.
         foreach: What if: whether the optimizer works on all tensors at once; None leaves the
             default of the device whose operators are traced.
@@ -227,6 +235,8 @@ class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     operators: Operators
     largest_samples: tuple[int, ...] = ()
     micro_batch_size: int | None = None
+    min_micro_batch_size: int = 1
+    batch_multiple: int = 1
     checkpoint_blocks: bool = False
     foreach: bool | None = None
 
@@ -273,3 +283,28 @@ class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     workload: WorkloadSpec
     limits: Limits
+
+
+class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor predict`: the workload, and the cards that are not here.
+
+    Attributes:
+        gpus: Names of the catalogue, as typed.
+        gpu_memory_bytes: Cards of which only the memory is stated.
+        micro_batch_size: The size whose memory is predicted; None takes the largest that fits.
+        headroom_bytes: Kept free on every card; None means the default of `probe`.
+        expandable_segments: Whether the allocator is told to grow its segments.
+        max_micro_batch_size: The largest size worth naming; None means no such cap.
+        batch_multiple: Only multiples of this size are named.
+        budget_s: Wall clock for the whole command.
+    """
+
+    workload: WorkloadSpec
+    gpus: tuple[str, ...] = ()
+    gpu_memory_bytes: tuple[int, ...] = ()
+    micro_batch_size: int | None = None
+    headroom_bytes: int | None = None
+    expandable_segments: bool = False
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    budget_s: float = 120.0

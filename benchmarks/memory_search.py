@@ -1,9 +1,11 @@
 """How many probes and out-of-memory errors the memory search takes, beside doubling and bisection.
 
 Run: python benchmarks/memory_search.py. Six simulated models on three capacities, each with memory
-that the measured peaks do not count: none, 3 % and 10 %. Peaks carry up to half a MiB of noise;
-every cell is run with several seeds. Nothing is measured on a device; the sizes of the models are
-round figures for their kind. Doubling and bisection stops at the same resolution as the search.
+that is not modelled: none, 3 % and 10 %. It is hidden, or visible: no trace has it, and a probe
+measures it or does not. Where it is visible, probes measure in the currency of the limit, as on
+Linux CPUs. Peaks carry up to half a MiB of noise; every cell is run with several seeds. Nothing is
+measured on a device; the sizes of the models are round figures for their kind. Doubling and
+bisection stops at the same resolution as the search by the law.
 """
 
 import math
@@ -12,6 +14,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from results import write_results
@@ -22,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.analysis.memory import is_gap_closed
 from advisor.measurements import Probe
+from advisor.memory_trace import AffinePiece, PredictedMemory
 from advisor.search.memory import SearchBounds, choose_next_micro_batch_size
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -104,10 +108,26 @@ MODELS = (
 
 
 class Machine:
-    """One model under one capacity."""
+    """One model under one capacity.
 
-    def __init__(self, model: Model, capacity_bytes: int, unmodelled: float, seed: int) -> None:
-        self.model, self.capacity_bytes = model, capacity_bytes
+    Args:
+        model: What is trained.
+        capacity_bytes: The limit.
+        unmodelled: Share of the peak that no trace has.
+        is_visible: Whether probes measure it, in the currency of the limit.
+        seed: Of the noise.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        capacity_bytes: int,
+        unmodelled: float,
+        *,
+        is_visible: bool,
+        seed: int,
+    ) -> None:
+        self.model, self.capacity_bytes, self.is_visible = model, capacity_bytes, is_visible
         self._unmodelled, self._generator = unmodelled, random.Random(seed)
 
     def fits(self, size: int) -> bool:
@@ -116,28 +136,42 @@ class Machine:
 
     def run(self, size: int) -> Probe:
         """Return what a probe of a size would report."""
-        fits = self.fits(size)
-        noisy = [
-            round(peak + self._generator.uniform(-NOISE_BYTES, NOISE_BYTES)) if fits else None
+        if not self.fits(size):
+            return Probe(stage="memory", session=0, micro_batch_size=size, outcome="oom")
+        seen = 1.0 + self._unmodelled if self.is_visible else 1.0
+        first, second = (
+            round(peak * seen + self._generator.uniform(-NOISE_BYTES, NOISE_BYTES))
             for peak in self._peaks(size)
-        ]
+        )
         return Probe(
             stage="memory",
             session=0,
             micro_batch_size=size,
-            outcome="fit" if fits else "oom",
-            forward_backward_peak_bytes=noisy[0],
-            optimizer_peak_bytes=noisy[1],
+            outcome="fit",
+            forward_backward_peak_bytes=first,
+            optimizer_peak_bytes=second,
+            limit_peak_bytes=max(first, second) if self.is_visible else None,
         )
 
+    def predict(self) -> PredictedMemory:
+        """Return what a trace would say."""
+        first, second = self._pieces()
+        return PredictedMemory(operators="cuda", forward_backward=first, optimizer=second)
+
     def _peaks(self, size: int) -> tuple[int, int]:
+        first, second = (
+            _round_up(max(piece.fixed_bytes + piece.bytes_per_sample * size for piece in pieces))
+            for pieces in self._pieces()
+        )
+        return first, second
+
+    def _pieces(self) -> tuple[tuple[AffinePiece, ...], tuple[AffinePiece, ...]]:
         model = self.model
         resident = model.parameter_bytes * (1 + model.states)
         gradients = model.parameter_bytes
-        early = resident + model.activation_bytes * size
-        late = resident + gradients + model.late_bytes * size
-        update = resident + 2 * gradients + model.output_bytes * size
-        return _round_up(max(early, late)), _round_up(update)
+        late = AffinePiece(resident + gradients, model.late_bytes)
+        early = AffinePiece(resident, model.activation_bytes)
+        return (late, early), (AffinePiece(resident + 2 * gradients, model.output_bytes),)
 
 
 def _round_up(peak_bytes: int) -> int:
@@ -145,10 +179,19 @@ def _round_up(peak_bytes: int) -> int:
 
 
 def search_by_law(machine: Machine) -> list[Probe]:
-    """Return the probes of this project's search."""
+    """Return the probes of this project's search where the model cannot be traced."""
+    return _search(machine, None)
+
+
+def search_by_prediction(machine: Machine) -> list[Probe]:
+    """Return the probes of this project's search with a prediction."""
+    return _search(machine, machine.predict())
+
+
+def _search(machine: Machine, prediction: PredictedMemory | None) -> list[Probe]:
     bounds = SearchBounds(min_micro_batch_size=1, capacity_bytes=machine.capacity_bytes)
     history: list[Probe] = []
-    while (size := choose_next_micro_batch_size(history, bounds)) is not None:
+    while (size := choose_next_micro_batch_size(history, bounds, prediction)) is not None:
         history.append(machine.run(size))
     return history
 
@@ -168,6 +211,7 @@ def search_by_bisection(machine: Machine) -> list[Probe]:
 
 
 SEARCHES: dict[str, Callable[[Machine], list[Probe]]] = {
+    "guided": search_by_prediction,
     "by the law": search_by_law,
     "doubling, bisection": search_by_bisection,
 }
@@ -181,6 +225,7 @@ class Trial:
     model: str
     capacity_bytes: int
     unmodelled_fraction: float
+    is_visible: bool
     seed: int
     largest: int
     answer: int
@@ -193,12 +238,13 @@ def run_trials() -> Iterator[Trial]:
     """Yield every search on every machine on which one sample fits."""
     for model in MODELS:
         for capacity_bytes in CAPACITIES_BYTES:
-            for unmodelled in UNMODELLED_FRACTIONS:
-                for seed in range(SEEDS):
-                    for name in SEARCHES:
-                        machine = Machine(model, capacity_bytes, unmodelled, seed)
-                        if machine.fits(1):
-                            yield _run_trial(name, machine, unmodelled, seed)
+            for unmodelled, is_visible in product(UNMODELLED_FRACTIONS, (True, False)):
+                for seed, name in product(range(SEEDS), SEARCHES):
+                    machine = Machine(
+                        model, capacity_bytes, unmodelled, is_visible=is_visible, seed=seed
+                    )
+                    if machine.fits(1):
+                        yield _run_trial(name, machine, unmodelled, seed)
 
 
 def _run_trial(name: str, machine: Machine, unmodelled: float, seed: int) -> Trial:
@@ -210,6 +256,7 @@ def _run_trial(name: str, machine: Machine, unmodelled: float, seed: int) -> Tri
         model=machine.model.name,
         capacity_bytes=machine.capacity_bytes,
         unmodelled_fraction=unmodelled,
+        is_visible=machine.is_visible,
         seed=seed,
         largest=_find_largest(machine),
         answer=answer,
@@ -247,8 +294,10 @@ def main() -> None:
     """Run all trials, print a row for each search and part, and save them."""
     trials = list(run_trials())
     parts: dict[str, Callable[[Trial], bool]] = {"all": lambda _: True}
-    for fraction in UNMODELLED_FRACTIONS:
-        parts[f"unmodelled {fraction:.0%}"] = lambda t, f=fraction: t.unmodelled_fraction == f
+    for fraction, is_visible in product(UNMODELLED_FRACTIONS, (True, False)):
+        parts[f"{'visible' if is_visible else 'hidden'} {fraction:.0%}"] = (
+            lambda t, f=fraction, v=is_visible: t.unmodelled_fraction == f and t.is_visible == v
+        )
     for capacity in CAPACITIES_BYTES:
         parts[f"{capacity // GIB} GiB"] = lambda t, c=capacity: t.capacity_bytes == c
     for model in MODELS:

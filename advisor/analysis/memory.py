@@ -11,7 +11,7 @@ from operator import itemgetter
 
 import msgspec
 
-from advisor.conclusions import LimitedBy, MemoryConclusion
+from advisor.conclusions import LimitedBy, MemoryConclusion, MemoryMethod
 from advisor.measurements import Probe
 
 #: Widest gap between a size that ran and one that did not, as a share of the first, that leaves no
@@ -96,17 +96,23 @@ def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLa
     return MemoryLaw(forward_backward=forward_backward, optimizer=optimizer)
 
 
-def is_gap_closed(ran: int, failed: int, batch_multiple: int) -> bool:
+def is_gap_closed(
+    ran: int,
+    failed: int,
+    batch_multiple: int,
+    resolution_fraction: float = RESOLUTION_FRACTION,
+) -> bool:
     """Return whether no size of interest lies between one that ran and one that did not.
 
     Args:
         ran: The smaller size.
         failed: The larger size.
         batch_multiple: Only multiples of this size are of interest.
+        resolution_fraction: Widest gap of no interest, as a share of the smaller size.
 
-    Source: derived: the largest size that fits is below `failed`, so `ran` is within 1 % of it.
+    Source: derived: the largest size that fits is below `failed`, so `ran` is within that share.
     """
-    return failed - ran <= max(batch_multiple, RESOLUTION_FRACTION * ran)
+    return failed - ran <= max(batch_multiple, resolution_fraction * ran)
 
 
 def conclude_memory(
@@ -118,6 +124,7 @@ def conclude_memory(
     max_micro_batch_size: int | None,
     batch_multiple: int = 1,
     complete: bool = True,
+    method: MemoryMethod = "affine",
 ) -> MemoryConclusion:
     """Return the largest size that ran, and what ends the search there.
 
@@ -132,15 +139,17 @@ def conclude_memory(
         max_micro_batch_size: The user's cap; None without one.
         batch_multiple: Only multiples of this size were tried.
         complete: False where the search was stopped before it was done.
+        method: What led the search.
 
     Source: derived.
     """
     memory_probes = [probe for probe in probes if probe.stage == "memory"]
     ran = max((p.micro_batch_size for p in _select(probes, "fit")), default=None)
     failed_sizes = [p.micro_batch_size for p in _select(probes, "oom", "spill")]
+    failed_above = min((size for size in failed_sizes if ran is None or size > ran), default=None)
     verified, limited_by = _judge(
         ran,
-        min((size for size in failed_sizes if ran is None or size > ran), default=None),
+        failed_above,
         batch_multiple=batch_multiple,
         bound=_find_bound(dataset_size, max_micro_batch_size, batch_multiple),
         complete=complete,
@@ -159,6 +168,13 @@ def conclude_memory(
         smallest_failed=min(failed_sizes, default=None),
         probes=len(memory_probes),
         ooms=len(failed_sizes),
+        upper_bound=failed_above,
+        largest_without_retries=max(
+            (p.micro_batch_size for p in _select(probes, "fit") if p.alloc_retries == 0),
+            default=None,
+        ),
+        headroom_at_max_bytes=_find_headroom_bytes(_select(probes, "fit"), capacity_bytes),
+        method=method,
     )
 
 
@@ -193,6 +209,27 @@ def _find_bound(
         return None
     size, limiter = min(bounds, key=itemgetter(0))
     return size // batch_multiple * batch_multiple, limiter
+
+
+def _find_headroom_bytes(ran: Sequence[Probe], capacity_bytes: int | None) -> int | None:
+    """Return what the largest size leaves of the limit, by the count nearest to the limit's own."""
+    if capacity_bytes is None or not ran:
+        return None
+    size = max(probe.micro_batch_size for probe in ran)
+    peaks = [
+        peak
+        for probe in ran
+        if probe.micro_batch_size == size and (peak := find_peak_bytes(probe)) is not None
+    ]
+    return max(0, capacity_bytes - max(peaks)) if peaks else None
+
+
+def find_peak_bytes(probe: Probe) -> int | None:
+    """Return the probe's measured peak, in the currency of the limit where that is known."""
+    if probe.limit_peak_bytes is not None:
+        return probe.limit_peak_bytes
+    peaks = (probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes)
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _select(probes: Sequence[Probe], *outcomes: str) -> list[Probe]:

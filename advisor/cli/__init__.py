@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from advisor import __version__
-from advisor.cli import doctor, init, probe, report, schema
+from advisor.cli import doctor, init, predict, probe, report, schema
 from advisor.cli.failures import reporting_failures
 
 #: Plain help text: rich's panels would double the time that the help takes.
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("probe")(probe.probe)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("init")(init.init)

@@ -7,7 +7,9 @@ from typing import Any
 from advisor.errors import UsageError
 
 #: Parameters that belong to one call, so a project file cannot fix them.
-PER_CALL = frozenset({"model", "run", "path", "force", "help", "version"})
+PER_CALL = frozenset({"model", "run", "path", "kind", "force", "list_gpus", "help", "version"})
+#: Parameters that may be given several times.
+REPEATED = frozenset({"set", "gpu", "gpu_memory"})
 
 
 def read_defaults(
@@ -67,11 +69,11 @@ def _as_typed(path: Path, key: str, value: object) -> object:
     if isinstance(value, bool):
         return value
     if isinstance(value, (str, int, float)):
-        return str(value)
+        return [str(value)] if key in REPEATED else str(value)
     if key == "set" and isinstance(value, dict):
         return [f"{name}={setting}" for name, setting in value.items()]
-    if key == "set" and isinstance(value, list):
-        return [str(pair) for pair in value]
+    if key in REPEATED and isinstance(value, list):
+        return [str(one) for one in value]
     raise UsageError(
         f"{path}: [tool.bsadvisor] {key} is a {type(value).__name__}, which no option takes",
         next_step="Write text, a number, true or false.",

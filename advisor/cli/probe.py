@@ -33,6 +33,7 @@ def probe(
     max_batch: options.MaxBatch = None,
     batch_multiple: options.BatchMultiple = 1,
     noise_steps: options.NoiseSteps = None,
+    reserve: options.Reserve = False,
     json_path: options.JsonFile = None,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
@@ -64,6 +65,7 @@ def probe(
             batch_multiple=batch_multiple,
             budget_s=budget,
             noise_steps=noise_steps,
+            reserve=reserve,
         ),
     )
     _run(spec, results, quiet=quiet)

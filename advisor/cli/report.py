@@ -1,4 +1,4 @@
-"""`bsadvisor report RUN.json`: draw a saved run again."""
+"""`bsadvisor report RUN.json`: draw a saved run or prediction again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,25 +7,35 @@ import typer
 
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.errors import UsageError
 
 
 @reporting_failures
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A file that bsadvisor probe --json wrote.")
+        Path, typer.Argument(metavar="RUN", help="A file that probe or predict wrote with --json.")
     ],
     *,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
-    """Print the report of a saved run.
+    """Print the report of a saved run or prediction.
 
-    It needs neither the model nor a GPU: conclusions are computed again from the measurements.
+    It needs neither the model nor a GPU: conclusions are computed again from what was stored.
     """
+    from advisor.cli.predict import print_predictions
     from advisor.cli.results import Results
-    from advisor.record import read_record
+    from advisor.record import PredictRecord, read_saved
 
+    record = read_saved(run)
+    if isinstance(record, PredictRecord):
+        if html_path is not None:
+            raise UsageError("there is no HTML page of a prediction", next_step="Leave out --html.")
+        from advisor.session.predict import Predictor
+
+        print_predictions(record, Predictor().predict(record), quiet=quiet)
+        return
     results = Results(json_path=None, html_path=html_path, quiet=quiet)
-    results.save(read_record(run))
+    results.save(record)
     results.write()

@@ -1,15 +1,28 @@
 """`bsadvisor schema`: the JSON Schema of the document."""
 
+from typing import Annotated, Literal
+
+import typer
+
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 
 
 @reporting_failures
-def schema(*, verbose: options.Verbose = False) -> None:  # noqa: ARG001
+def schema(
+    kind: Annotated[
+        Literal["run", "prediction"],
+        typer.Argument(
+            metavar="KIND", help="run: what probe writes; prediction: what predict writes."
+        ),
+    ] = "run",
+    *,
+    verbose: options.Verbose = False,  # noqa: ARG001
+) -> None:
     """Print the JSON Schema of what --json writes."""
     import msgspec
 
     from advisor.cli.results import write_stdout
     from advisor.record import json_schema
 
-    write_stdout(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2) + b"\n")
+    write_stdout(msgspec.json.format(msgspec.json.encode(json_schema(kind)), indent=2) + b"\n")

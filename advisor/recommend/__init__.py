@@ -5,6 +5,7 @@ rate.py       which learning rate, once a trial has shown that it trains
 reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
 snippet.py    code to paste
+soaked.py     what a longer run at the advised size changes
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,16 @@ import msgspec
 
 from advisor.analysis.memory import MemoryLaw, conclude_memory, fit_memory
 from advisor.analysis.noise import conclude_noise
+from advisor.analysis.soak import conclude_soak
+from advisor.analysis.surroundings import add_surroundings, judge_surroundings
 from advisor.analysis.throughput import conclude_throughput
-from advisor.conclusions import Derived, MemoryConclusion, ThroughputConclusion
+from advisor.conclusions import Comparison, Derived, MemoryConclusion, ThroughputConclusion
 from advisor.measurements import Probe, WorkloadFacts
+from advisor.predict.remedies import fit_capacity
+from advisor.predict.what_ifs import compare_pieces
 from advisor.recommend.proposal import propose
 from advisor.record import RunRecord
-from advisor.search.memory import choose_bounds, choose_next_micro_batch_size
+from advisor.search.memory import choose_bounds, choose_method, choose_next_micro_batch_size
 
 __all__ = ["derive", "propose"]
 
@@ -35,7 +40,35 @@ def derive(record: RunRecord) -> Derived:
         memory=memory,
         throughput=throughput,
         noise=noise,
+        soak=conclude_soak(record.soaks),
         recommendation=propose(record, memory, throughput, noise),
+        what_would_change=None if memory is None else _compare(record, facts, memory),
+    )
+
+
+def _compare(
+    record: RunRecord, facts: WorkloadFacts, memory: MemoryConclusion
+) -> Comparison | None:
+    """Return what the record's what-ifs would change at the size whose peak it broke down."""
+    prediction, peak = record.predicted_memory, record.peak
+    largest, capacity_bytes = memory.max_micro_batch_size, memory.capacity_bytes
+    if prediction is None or peak is None or largest is None or capacity_bytes is None:
+        return None
+    limits = record.command.limits
+    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
+    fitted_bytes = fit_capacity(
+        prediction,
+        capacity_bytes=capacity_bytes,
+        largest=largest,
+        next_size=memory.smallest_failed or largest + limits.batch_multiple,
+    )
+    return compare_pieces(
+        prediction,
+        record.what_ifs,
+        micro_batch_size=peak.micro_batch_size,
+        capacity_bytes=fitted_bytes,
+        at_most=min(caps, default=None),
+        batch_multiple=limits.batch_multiple,
     )
 
 
@@ -47,15 +80,19 @@ def _derive_memory(record: RunRecord, facts: WorkloadFacts) -> MemoryConclusion 
     if command.memory_limit_bytes is not None:
         capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
     bounds = choose_bounds(facts, command.limits, capacity_bytes)
-    return conclude_memory(
-        record.probes,
+    prediction = record.predicted_memory
+    surroundings = judge_surroundings(record.probes)
+    memory = conclude_memory(
+        surroundings.trusted,
         capacity_bytes=capacity_bytes,
         headroom_bytes=command.headroom_bytes,
         dataset_size=facts.dataset_size,
         max_micro_batch_size=command.limits.max_micro_batch_size,
         batch_multiple=command.limits.batch_multiple,
-        complete=choose_next_micro_batch_size(record.probes, bounds) is None,
+        complete=choose_next_micro_batch_size(record.probes, bounds, prediction) is None,
+        method=choose_method(record.probes, bounds, prediction),
     )
+    return add_surroundings(memory, record.probes, surroundings)
 
 
 def _derive_throughput(

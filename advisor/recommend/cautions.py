@@ -1,10 +1,16 @@
 """What weakens the advice: a fact for each, and what to do about it."""
 
 from advisor.analysis.learning_rate import Caution, warn_of_learning_rate
-from advisor.conclusions import MemoryConclusion, NoiseConclusion, ThroughputConclusion
+from advisor.conclusions import (
+    MemoryConclusion,
+    NoiseConclusion,
+    SoakConclusion,
+    ThroughputConclusion,
+)
 from advisor.measurements import WorkloadFacts
 from advisor.recommend.decision import Decision
 from advisor.recommend.rate import SettledRate
+from advisor.recommend.soaked import warn_of_soak
 
 #: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
 #: warm-ups are then counted in very few steps.
@@ -18,9 +24,11 @@ def write_cautions(
     throughput: ThroughputConclusion,
     noise: NoiseConclusion | None,
     rate: SettledRate,
+    soak: SoakConclusion | None = None,
 ) -> tuple[str, ...]:
     """Return the warnings, each a sentence on a fact and one that says what to do."""
     warnings = [
+        *warn_of_soak(soak, decision.chosen.micro_batch_size),
         *_warn_of_measurements(decision, memory, throughput),
         *_warn_of_noise(facts, noise),
         *_warn_of_dataset(facts, decision),
@@ -32,7 +40,10 @@ def write_cautions(
         ),
         *_warn_of_trial(rate),
     ]
-    return tuple(f"{each.fact}. {each.instruction}." for each in warnings)
+    return (
+        *memory.disturbances,
+        *(f"{each.fact}. {each.instruction}." for each in warnings),
+    )
 
 
 def _warn_of_measurements(

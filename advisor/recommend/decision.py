@@ -40,6 +40,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         limiting_factor: What keeps the batch from being larger.
         is_timed_to_the_end: Whether the largest size that fits was timed, so that nothing larger
             was left out.
+        is_split: Whether the batch is split since its own micro-batch failed a soak.
     """
 
     chosen: Candidate
@@ -49,6 +50,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]
     limiting_factor: LimitingFactor
     is_timed_to_the_end: bool
+    is_split: bool = False
 
 
 def decide(
@@ -97,17 +99,20 @@ def decide(
     )
 
 
-def _allow_accumulation(facts: WorkloadFacts, noise_scale: Estimate | None) -> int:
-    """Return the most forward/backward passes of a step: one where a step cannot be split."""
+def can_split(facts: WorkloadFacts) -> bool:
+    """Return whether a step can be made of several micro-batches."""
     optimizer = facts.optimizer
-    is_fixed = (
-        noise_scale is None
-        or optimizer is None
+    return not (
+        optimizer is None
         or optimizer.needs_closure
         or facts.is_step_only
         or facts.loss_reduction == "coupled"
     )
-    return 1 if is_fixed else ACCUMULATIONS[-1]
+
+
+def _allow_accumulation(facts: WorkloadFacts, noise_scale: Estimate | None) -> int:
+    """Return the most forward/backward passes of a step: one where nothing speaks for more."""
+    return ACCUMULATIONS[-1] if noise_scale is not None and can_split(facts) else 1
 
 
 def _is_timed_to_the_end(candidates: Sequence[Candidate], memory: MemoryConclusion) -> bool:

@@ -3,6 +3,7 @@
 from advisor.analysis.candidates import Candidate
 from advisor.analysis.learning_rate import propose_learning_rate
 from advisor.analysis.optimizer_changes import propose_optimizer_changes
+from advisor.analysis.soak import conclude_soak
 from advisor.analysis.tradeoff import (
     get_working_noise_scale,
     predict_relative_time,
@@ -17,10 +18,11 @@ from advisor.conclusions import (
     ThroughputConclusion,
 )
 from advisor.recommend.cautions import write_cautions
-from advisor.recommend.decision import Decision, decide
+from advisor.recommend.decision import Decision
 from advisor.recommend.rate import settle_rate
 from advisor.recommend.reasons import write_reasons
 from advisor.recommend.snippet import write_snippet
+from advisor.recommend.soaked import decide_soaked
 from advisor.record import RunRecord
 from advisor.statistics import Estimate
 
@@ -40,7 +42,14 @@ def propose(
     if facts is None or memory is None or throughput is None:
         return None
     scale = _get_noise_scale(noise)
-    decision = decide(facts, memory, throughput, scale)
+    decision = decide_soaked(
+        facts,
+        memory,
+        throughput,
+        scale,
+        record.soaks,
+        batch_multiple=record.command.limits.batch_multiple,
+    )
     if decision is None:
         return None
     size = decision.chosen.global_batch_size
@@ -74,7 +83,9 @@ def propose(
         limiting_factor=decision.limiting_factor,
         expected=expected,
         reasons=write_reasons(facts, decision, memory, throughput, noise, expected),
-        warnings=write_cautions(facts, decision, memory, throughput, noise, rate),
+        warnings=write_cautions(
+            facts, decision, memory, throughput, noise, rate, conclude_soak(record.soaks)
+        ),
         candidates=tabulate_tradeoff(decision.candidates, working),
         snippet=write_snippet(
             decision.chosen,

@@ -11,6 +11,7 @@ from advisor.conclusions import (
 from advisor.measurements import WorkloadFacts
 from advisor.recommend.decision import Decision
 from advisor.recommend.figures import render_figure, render_percent
+from advisor.recommend.soaked import explain_split
 from advisor.statistics import Estimate
 
 _CAUTION = (
@@ -38,7 +39,9 @@ def write_reasons(
     else:
         sentences.append(_explain_noise(decision, scale, working))
         sentences.append(_explain_interval(facts, decision))
-    if decision.chosen.gradient_accumulation_steps > 1:
+    if decision.is_split:
+        sentences.append(explain_split(decision))
+    elif decision.chosen.gradient_accumulation_steps > 1:
         sentences.append(_explain_accumulation(decision))
     if expected.time_ratio is not None and decision.chosen.global_batch_size != (
         facts.base_batch_size

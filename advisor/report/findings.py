@@ -10,6 +10,7 @@ from advisor.conclusions import (
 )
 from advisor.record import RunRecord
 from advisor.report.advice import render_advice
+from advisor.report.endurance import describe_soak
 from advisor.report.headline import why_missing
 from advisor.report.units import (
     NOT_MEASURED,
@@ -46,6 +47,10 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
+    if derived.soak is not None:
+        rows.append(("Soak", describe_soak(derived.soak)))
+    if derived.recommendation is None and memory is not None:  # no warnings name them
+        rows += [("Memory", disturbance) for disturbance in memory.disturbances]
     if derived.recommendation is not None:
         rows += render_advice(record, derived.recommendation)
     return rows
@@ -64,10 +69,16 @@ def describe_memory(memory: MemoryConclusion) -> str:
     if memory.capacity_bytes is not None:
         headroom = format_bytes(memory.headroom_bytes)
         parts.append(f"limit {format_bytes(memory.capacity_bytes)} after {headroom} headroom")
+    if memory.headroom_at_max_bytes is not None:
+        parts.append(f"{format_bytes(memory.headroom_at_max_bytes)} of it left at the largest")
     if memory.fixed_bytes is not None and memory.bytes_per_sample is not None:
         slope = format_bytes(memory.bytes_per_sample)
         parts.append(f"about {format_bytes(memory.fixed_bytes)} + {slope} per sample")
-    parts.append(f"{count_of(memory.probes, 'probe')}, {memory.ooms} out of memory")
+    if memory.largest_without_retries not in {None, memory.max_micro_batch_size}:
+        size = format_count(memory.largest_without_retries)
+        parts.append(f"{size} without the allocator flushing its cache")
+    guided = ", guided by a trace" if memory.method == "guided" else ""
+    parts.append(f"{count_of(memory.probes, 'probe')}, {memory.ooms} out of memory{guided}")
     return "; ".join(parts)
 
 

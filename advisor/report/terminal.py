@@ -10,6 +10,7 @@ from advisor.record import RunRecord
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
 from advisor.report.headline import render_headline, render_limit, why_missing
+from advisor.report.memory_tables import render_comparisons, render_peak
 from advisor.report.tables import choose_rows, render_batch_table, render_legend
 from advisor.report.units import count_of, format_bytes, format_duration
 
@@ -34,10 +35,14 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
     if advice is not None and not record.complete:
         parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
     parts += _render_batches(record, derived)
-    parts += [Text(), _render_rows(render_findings(record, derived))]
+    parts += [Text(), render_rows(render_findings(record, derived))]
+    if record.peak is not None:
+        parts += render_peak(record.peak)
+    if derived.what_would_change is not None:
+        parts += render_comparisons([("", derived.what_would_change)])
     if advice is not None:
         parts += _render_advice_text(advice)
-    parts += [Text(), _render_rows(render_sources(record))]
+    parts += [Text(), render_rows(render_sources(record))]
     return Group(*parts)
 
 
@@ -57,7 +62,7 @@ def _render_advice_text(advice: Recommendation) -> list[ConsoleRenderable]:
     parts: list[ConsoleRenderable] = []
     for title, lines in (("Why", advice.reasons), ("Warnings", advice.warnings)):
         if lines:
-            parts += [Text(), Text(title, style="bold"), _render_list(lines)]
+            parts += [Text(), Text(title, style="bold"), render_list(lines)]
     if advice.snippet:
         code = Text(advice.snippet.rstrip("\n"), no_wrap=True, overflow="ignore")
         parts += [Text(), Text("To paste", style="bold"), code]
@@ -66,7 +71,7 @@ def _render_advice_text(advice: Recommendation) -> list[ConsoleRenderable]:
 
 def render_sources(record: RunRecord) -> list[tuple[str, str]]:
     """Return how the model file was understood, and on what machine."""
-    rows = [] if record.workload is None else _render_workload(record.workload)
+    rows = [] if record.workload is None else render_workload(record.workload)
     if record.environment is not None:
         device = record.environment.device
         machine = f"{device.name}, {format_bytes(device.memory_bytes)}; "
@@ -80,7 +85,8 @@ def render_sources(record: RunRecord) -> list[tuple[str, str]]:
     return [*rows, ("Run", run)]
 
 
-def _render_workload(workload: WorkloadFacts) -> list[tuple[str, str]]:
+def render_workload(workload: WorkloadFacts) -> list[tuple[str, str]]:
+    """Return how the model file was understood, as rows of label and text."""
     count = workload.parameter_count
     size = "" if count is None else f", {count:,} parameters"
     return [
@@ -92,7 +98,8 @@ def _render_workload(workload: WorkloadFacts) -> list[tuple[str, str]]:
     ]
 
 
-def _render_rows(rows: list[tuple[str, str]]) -> Table:
+def render_rows(rows: list[tuple[str, str]]) -> Table:
+    """Return rows of label and text; a label that repeats is shown once."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=LABEL_WIDTH, no_wrap=True)
     grid.add_column(overflow="fold")
@@ -103,7 +110,8 @@ def _render_rows(rows: list[tuple[str, str]]) -> Table:
     return grid
 
 
-def _render_list(lines: tuple[str, ...]) -> Table:
+def render_list(lines: tuple[str, ...]) -> Table:
+    """Return a list with one dash for each line."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")

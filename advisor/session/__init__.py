@@ -13,7 +13,9 @@ from advisor.probe.runner import Runner
 from advisor.record import RunRecord
 from advisor.session.memory import run_memory
 from advisor.session.noise import run_noise
+from advisor.session.remedies import run_remedies
 from advisor.session.run import Run
+from advisor.session.soak import run_soak
 from advisor.session.throughput import run_throughput
 from advisor.session.trial import run_trial
 from advisor.spec import EnvironmentTask, InspectTask, ProbeSpec, parse_target
@@ -82,3 +84,5 @@ def _run_stages(run: Run) -> None:
     run_throughput(run)
     run_noise(run)
     run_trial(run)
+    run_soak(run)
+    run_remedies(run)

@@ -6,17 +6,22 @@ from typing import cast
 
 import msgspec
 
+from advisor.analysis.spill import can_spill, find_spill
+from advisor.analysis.surroundings import explain_state_size, judge_surroundings
 from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.measurements import Probe
 from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.search.memory import SearchBounds, choose_bounds, choose_next_micro_batch_size
+from advisor.session.guidance import predict_memory
 from advisor.session.run import Run
 from advisor.spec import MemoryTask
 
 #: Share of the time left that the search may take.
 _BUDGET_FRACTION = 0.3
 #: A worker takes this long whatever it runs.
-_SHORTEST_PROBE_S = 0.1
+_WORKER_S = 0.1
+#: Steps that took less than this were not timed well enough to be multiplied.
+_SHORTEST_STEPS_S = 0.005
 #: Share of the time left that one probe may take: what its steps will take is only estimated.
 _PROBE_FRACTION = 1 / 3
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
@@ -35,13 +40,14 @@ def run_memory(run: Run) -> None:
     _refuse_empty_range(run, bounds)
     deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
     history: list[Probe] = []
-    while (size := choose_next_micro_batch_size(history, bounds)) is not None:
+    while (size := _choose_size(run, history, bounds)) is not None:
         affordable = _choose_affordable(size, history, bounds, deadline - time.monotonic())
         if affordable is None:
             run.progress.note("memory: its time is spent; the largest size may be larger")
             break
         run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
         probe = _probe(run, affordable, session=len(history), history=history)
+        probe = _mark_spill(run, probe, history)
         run.keep_probe(probe)
         history.append(probe)
         _refuse_leak(run, probe)
@@ -51,9 +57,39 @@ def run_memory(run: Run) -> None:
     if not any(probe.outcome == "fit" for probe in history):
         raise DeviceError(
             f"{facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
-            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}",
+            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}"
+            f"{_explain_misfit(run, history)}",
             next_step="Raise --memory-limit, or make the model or its samples smaller.",
         )
+
+
+def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | None:
+    """Return the size to probe next; the model is traced where the smallest one does not suffice.
+
+    Where the smallest size leaves room for all that the bounds allow, a trace saves nothing.
+    """
+    size = choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
+    if len(history) != 1 or size is None or size >= bounds.largest_allowed:
+        return size
+    predict_memory(run)
+    return choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
+
+
+def _mark_spill(run: Run, probe: Probe, history: list[Probe]) -> Probe:
+    """Return the probe as `spill` where it ran, but not in the memory that it was meant to."""
+    why = find_spill(probe, history, timed=can_spill(run.environment))
+    if why is None:
+        return probe
+    return msgspec.structs.replace(probe, outcome="spill", message=why)
+
+
+def _explain_misfit(run: Run, history: list[Probe]) -> str:
+    """Return why not even the smallest batch fits, as far as it is known."""
+    state = explain_state_size(run.facts, run.capacity_bytes)
+    if state is not None:
+        return f": {state}"
+    disturbances = judge_surroundings(history).disturbances
+    return f". {disturbances[0]}" if disturbances else ""
 
 
 def _choose_affordable(
@@ -68,7 +104,8 @@ def _choose_affordable(
         return size
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
-    most = largest.micro_batch_size * _PROBE_FRACTION * left_s / max(probe_s, _SHORTEST_PROBE_S)
+    steps_s = max(0.0, _PROBE_FRACTION * left_s - _WORKER_S)
+    most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
     if size <= most:
         return size
     smaller = int(most) // bounds.batch_multiple * bounds.batch_multiple

@@ -7,8 +7,17 @@ from datetime import UTC, datetime
 import msgspec
 
 from advisor import __version__
+from advisor.conclusions import Breakdown
 from advisor.errors import DeviceError, UsageError
-from advisor.measurements import Environment, NoiseBatches, Probe, TrialBranch, WorkloadFacts
+from advisor.measurements import (
+    Environment,
+    NoiseBatches,
+    Probe,
+    Soak,
+    TrialBranch,
+    WorkloadFacts,
+)
+from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf
 from advisor.probe.progress import Progress
 from advisor.probe.runner import Runner
 from advisor.record import Command, RunRecord
@@ -30,6 +39,7 @@ class Run:
         runner: Runs workers.
         progress: Told what runs.
         record: Everything seen so far.
+        trace: The trace that leads the memory search; None where there is none.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class Run:
         self.spec = spec
         self.runner = runner
         self.progress = progress
+        self.trace: MemoryTrace | None = None
         self._save = save
         self._started = time.monotonic()
         self.record = RunRecord(
@@ -105,6 +116,11 @@ class Run:
         """Keep what the model file was understood to be."""
         self._keep(workload=facts)
 
+    def keep_prediction(self, prediction: PredictedMemory, trace: MemoryTrace) -> None:
+        """Keep the predicted memory that leads the search, and for this run the trace behind it."""
+        self.trace = trace
+        self._keep(predicted_memory=prediction)
+
     def keep_probe(self, probe: Probe) -> None:
         """Append a probe."""
         self._keep(probes=(*self.record.probes, probe))
@@ -116,6 +132,14 @@ class Run:
     def keep_trial(self, branch: TrialBranch) -> None:
         """Append one trial branch."""
         self._keep(trials=(*self.record.trials, branch))
+
+    def keep_soak(self, soak: Soak) -> None:
+        """Append one soak."""
+        self._keep(soaks=(*self.record.soaks, soak))
+
+    def keep_remedies(self, *, peak: Breakdown, what_ifs: tuple[PredictedWhatIf, ...]) -> None:
+        """Keep what holds the memory at the advised size, and what would change it."""
+        self._keep(peak=peak, what_ifs=what_ifs)
 
     def finish(self) -> None:
         """Mark the record complete."""

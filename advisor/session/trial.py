@@ -19,6 +19,8 @@ _SEEDS = (0, 1, 2)
 _STEPS, _LEAST_STEPS = 100, 20
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
 _EVALUATIONS = 20
+#: Share of the time left that the trial may plan for; the rest is for the soak.
+_BUDGET_FRACTION = 0.85
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
 #: Rates that are expected to be tried, for the division of the time.
@@ -161,7 +163,7 @@ def _choose_steps(run: Run, derived: Derived, advice: Recommendation, base_batch
     advised_s = _step_s(derived, advice.global_batch_size)
     base_s = _step_s(derived, base_batch_size) * advice.global_batch_size / base_batch_size
     each_s = _OVERHEAD * len(_SEEDS) * (_EXPECTED_RATES * advised_s + base_s)
-    return min(_STEPS, int(run.left_s / each_s)) if each_s > 0 else _STEPS
+    return min(_STEPS, int(_BUDGET_FRACTION * run.left_s / each_s)) if each_s > 0 else _STEPS
 
 
 def _step_s(derived: Derived, batch_size: int) -> float:

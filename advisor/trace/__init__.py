@@ -1,7 +1,12 @@
 """The allocations of a training step, traced without running it: fake tensors, no memory, no GPU.
 
-storage.py    a dispatch mode that sees every storage come and go
-fake.py       three training steps under fake tensors
-lowering.py   CUDA's operators in place of the CPU's
-symbolic.py   two traces -> every allocation as c + s·B
+fake.py         three training steps under fake tensors
+measured.py     the same really run on the CPU, where fake tensors fail
+storage.py      a dispatch mode that sees every storage come and go
+ledger.py       the book it keeps: blocks, events, phases
+modules.py      which module is at work, also in the backward pass
+corrections.py  operators of the CPU whose fake outputs have another size than the real ones
+lowering.py     CUDA's operators in place of the CPU's:
+                attention.py, recurrent.py, convolution.py, autocast.py
+symbolic.py     two traces -> every allocation as c + s·B
 """

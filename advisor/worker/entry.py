@@ -153,7 +153,7 @@ def location_of(error: BaseException) -> str | None:
     own = [
         f"{path}:{line}"
         for path, line in _walk(_user_frames(error.__traceback__))
-        if not _is_library(path)
+        if not _is_library(path) and _PACKAGE not in Path(path).parents
     ]
     return own[-1] if own else None
 

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -28,9 +29,9 @@ def run(task: InspectTask, emit: Emit) -> None:
     first = math.ceil(_FIRST_SIZE / multiple) * multiple
     try:
         facts = (
-            _inspect_step(workload, first)
+            _inspect_step(workload, first, without_steps=task.without_steps)
             if workload.is_step_only
-            else _inspect_training(workload, first, multiple)
+            else _inspect_training(workload, first, multiple, without_steps=task.without_steps)
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -43,8 +44,8 @@ def run(task: InspectTask, emit: Emit) -> None:
     emit(facts)
 
 
-def _inspect_step(workload: Workload, first: int) -> WorkloadFacts:
-    for _ in range(2):
+def _inspect_step(workload: Workload, first: int, *, without_steps: bool) -> WorkloadFacts:
+    for _ in range(0 if without_steps else 2):
         workload.make_stepper(first).step(None)
     return WorkloadFacts(
         file=workload.target.text,
@@ -58,15 +59,30 @@ def _inspect_step(workload: Workload, first: int) -> WorkloadFacts:
     )
 
 
-def _inspect_training(workload: Workload, first: int, multiple: int) -> WorkloadFacts:
+def _inspect_training(
+    workload: Workload, first: int, multiple: int, *, without_steps: bool
+) -> WorkloadFacts:
     _check_batch_grows(workload, multiple)
     first = min(first, workload.batches.size or first)
     training = workload.make_training()
+    if without_steps:
+        return _describe(workload, training, smallest=multiple)
     loss = _first_step(workload, training, first)
     smallest, size_notes = _smallest_size(workload, training, first, multiple)
+    facts = _describe(workload, training, smallest=smallest)
+    reduction, loss_notes = _loss_reduction(workload, multiple)
+    return msgspec.structs.replace(
+        facts,
+        loss_reduction=reduction,
+        first_loss=loss,
+        notes=size_notes + facts.notes + loss_notes,
+    )
+
+
+def _describe(workload: Workload, training: Training, *, smallest: int) -> WorkloadFacts:
+    """Return all that needs no step."""
     parameters = list(training.model.parameters())
     largest, scan_notes = _largest_samples(workload)
-    reduction, loss_notes = _loss_reduction(workload, multiple)
     modules = list(training.model.modules())
     loss_facts = workload.loss(training.model)
     return WorkloadFacts(
@@ -88,9 +104,7 @@ def _inspect_training(workload: Workload, first: int, multiple: int) -> Workload
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
-        loss_reduction=reduction,
-        first_loss=loss,
-        notes=size_notes + scan_notes + loss_notes,
+        notes=scan_notes,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import torch
 
+from advisor.device.cpu import available_memory_bytes
 from advisor.measurements import Probe
 from advisor.spec import MemoryTask
 from advisor.worker.device_clock import synchronise
@@ -22,7 +23,10 @@ from advisor.worker.memory_limit import MemoryGauge
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.workload.training import Training, UserStep
 from advisor.workload.workload import Workload
+from advisor.workload.worst_batch import take_worst_batch
 
+#: Characters of a failure's message that are kept: CUDA's names every process on the device.
+_MESSAGE_LENGTH = 1000
 #: Growth of what is held after a step, as a share of the peak, above which a leak is suspected.
 _LEAK_FRACTION = 0.005
 #: Growth below this is the page granularity of the heap.
@@ -36,6 +40,7 @@ def run(task: MemoryTask, emit: Emit) -> None:
     workload = Workload(task.workload)
     if not workload.is_step_only:
         _ = workload.batches.size  # the dataset is the host's, not part of what training takes
+    available_bytes = _read_available_bytes(workload.device)
     gauge = MemoryGauge(workload.device, task.capacity_bytes)
     probe = Probe(
         stage="memory",
@@ -43,6 +48,7 @@ def run(task: MemoryTask, emit: Emit) -> None:
         micro_batch_size=task.micro_batch_size,
         outcome="fit",
         capacity_bytes=task.capacity_bytes,
+        available_bytes=available_bytes,
     )
     message = None
     try:
@@ -50,7 +56,7 @@ def run(task: MemoryTask, emit: Emit) -> None:
     except Exception as error:  # a library may wrap the failed allocation in an error of its own
         if not is_out_of_memory(error):
             raise
-        message = describe(error)[:500]
+        message = describe(error)[:_MESSAGE_LENGTH]
     if message is not None:  # outside the handler, whose frames hold the tensors
         gc.collect()
         probe = msgspec.structs.replace(probe, outcome="oom", message=message)
@@ -59,7 +65,7 @@ def run(task: MemoryTask, emit: Emit) -> None:
 
 def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: Probe) -> Probe:
     stepper = workload.make_stepper(task.micro_batch_size)
-    batch = _worst_batch(workload, task)
+    batch = take_worst_batch(workload, task.micro_batch_size, task.largest_samples)
     phases, held, times = [], [], []
     kept: list[Any] = [None, None]  # a user's loop holds the last loss and output in variables
     if isinstance(stepper, Training):
@@ -76,7 +82,9 @@ def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: 
     forward_backward, optimizer = (max(values) for values in zip(*phases, strict=True))
     peak = max(forward_backward, optimizer)
     is_cuda = workload.device.type == "cuda"
-    over = task.capacity_bytes is not None and peak > task.capacity_bytes
+    limit_peak = gauge.limit_peak_bytes()
+    counted = peak if limit_peak is None else limit_peak
+    over = task.capacity_bytes is not None and counted > task.capacity_bytes
     return msgspec.structs.replace(
         probe,
         outcome="oom" if over else "fit",
@@ -89,6 +97,9 @@ def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: 
         peak_allocated_bytes=peak if is_cuda else None,
         peak_reserved_bytes=torch.cuda.max_memory_reserved(workload.device) if is_cuda else None,
         peak_device_used_bytes=_device_used_bytes(workload.device, peak),
+        limit_peak_bytes=limit_peak,
+        swapped_bytes=gauge.swapped_bytes(),
+        alloc_retries=_count_retries(workload.device),
     )
 
 
@@ -114,18 +125,6 @@ def _keep_output(kept: list[Any], _model: object, _inputs: object, output: objec
     kept[1] = output
 
 
-def _worst_batch(workload: Workload, task: MemoryTask) -> Any:
-    """Return the batch of the largest samples, used again where there are too few."""
-    order = task.largest_samples or range(_available(workload, task.micro_batch_size))
-    return workload.take([order[i % len(order)] for i in range(task.micro_batch_size)])
-
-
-def _available(workload: Workload, wanted: int) -> int:
-    if workload.is_step_only:
-        return wanted
-    return min(wanted, workload.batches.size or wanted)
-
-
 def _growth_bytes_per_step(
     stepper: Training | UserStep,
     batch: Any,
@@ -146,6 +145,20 @@ def _growth_bytes_per_step(
         held.append(gauge.current_bytes())
     steps = [later - earlier for earlier, later in itertools.pairwise(held[1:])]
     return sorted(steps)[len(steps) // 2] if min(steps) >= least // 2 else None
+
+
+def _read_available_bytes(device: torch.device) -> int | None:
+    """Return the device's free memory, None where it cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory_bytes() if device.type == "cpu" else None
+
+
+def _count_retries(device: torch.device) -> int | None:
+    """Return how often the caching allocator flushed and tried again, None where it does not."""
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
 
 
 def _device_used_bytes(device: torch.device, peak_bytes: int) -> int | None:

@@ -8,6 +8,7 @@ Elsewhere a CPU limit cannot be enforced: the peak is then compared with it afte
 
 import sys
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import psutil
 import torch
@@ -34,6 +35,9 @@ class MemoryGauge:
 
     def __init__(self, device: torch.device, capacity_bytes: int | None) -> None:
         self._device = device
+        self._mappings: _Mappings | None = None
+        self._mapped_before_bytes: int | None = None
+        self._swapped_before_bytes = _status_bytes("VmSwap") if _STATUS.exists() else None
         if device.type == "cpu":
             return_freed_memory()
             _warm_up_cpu()
@@ -41,11 +45,14 @@ class MemoryGauge:
             if capacity_bytes is not None and sys.platform == "linux":
                 limit = _status_bytes("VmData") + capacity_bytes
                 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+                self._mappings = _Mappings.read()
         elif capacity_bytes is not None:
             _cap_allocator(device, capacity_bytes)
 
     def reset(self) -> None:
         """Forget the peak so far."""
+        if self._mappings is not None and self._mapped_before_bytes is None:
+            self._mapped_before_bytes = _Mappings.read().peak_bytes
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         elif self._device.type == "cpu" and _CLEAR_REFS.exists():
@@ -59,6 +66,21 @@ class MemoryGauge:
             return torch.mps.current_allocated_memory()
         return max(0, _peak_resident_bytes() - self._baseline_bytes)
 
+    def limit_peak_bytes(self) -> int | None:
+        """Return the peak since the first reset of what the limit counts, None where not known.
+
+        The kernel limits what is mapped to be written (VmData), but keeps a high-water mark only of
+        all that is mapped. The rest of it (libraries) is taken off as it is now. Where the mark is
+        older than the first reset it says nothing.
+        """
+        if self._mappings is None or self._mapped_before_bytes is None:
+            return None
+        now = _Mappings.read()
+        if now.peak_bytes <= self._mapped_before_bytes:
+            return None
+        other_bytes = now.other_bytes - self._mappings.other_bytes
+        return max(0, now.peak_bytes - self._mappings.mapped_bytes - other_bytes)
+
     def current_bytes(self) -> int:
         """Return what is taken now."""
         if self._device.type == "cuda":
@@ -66,6 +88,37 @@ class MemoryGauge:
         if self._device.type == "mps":
             return torch.mps.current_allocated_memory()
         return max(0, _resident_bytes() - self._baseline_bytes)
+
+    def held_bytes(self) -> int:
+        """Return what is taken now, in the count that tells a small leak best.
+
+        Resident memory also rises as pages of a mapped data file are read and as memory taken long
+        ago is first used; what is mapped to be written does not.
+        """
+        if self._mappings is None:
+            return self.current_bytes()
+        now = _Mappings.read()
+        taken_bytes = now.mapped_bytes - now.other_bytes
+        return taken_bytes - (self._mappings.mapped_bytes - self._mappings.other_bytes)
+
+    def swapped_bytes(self) -> int | None:
+        """Return by how much more of the process is swapped out than before, None if unknown."""
+        if self._device.type != "cpu" or self._swapped_before_bytes is None:
+            return None
+        return max(0, _status_bytes("VmSwap") - self._swapped_before_bytes)
+
+
+class _Mappings(NamedTuple):
+    """What the kernel says is mapped: now, at most so far, and all of it but data."""
+
+    mapped_bytes: int
+    peak_bytes: int
+    other_bytes: int
+
+    @classmethod
+    def read(cls) -> Self:
+        mapped = _status_bytes("VmSize")
+        return cls(mapped, _status_bytes("VmPeak"), mapped - _status_bytes("VmData"))
 
 
 def _cap_allocator(device: torch.device, capacity_bytes: int) -> None:

@@ -22,6 +22,7 @@ _TEXTS = (
     "DefaultCPUAllocator: not enough memory",
     "not enough memory: you tried to allocate",
     "could not create a primitive",
+    "could not execute a primitive",
     "could not create a memory object",
     "Unable to allocate",  # numpy
     "std::bad_alloc",

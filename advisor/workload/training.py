@@ -111,10 +111,21 @@ class Training:
         """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
         return float(self._scaler.get_scale()) if self._scaler else 1.0
 
+    def skip_overflow_check(self) -> bool:
+        """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""
+        if self._scaler is None:
+            return False
+        self._scaler._maybe_opt_step = _step_always  # type: ignore[method-assign,assignment]  # noqa: SLF001
+        return True
+
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._autocast_type is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast_type)
+
+
+def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
+    return optimizer.step(*args, **kwargs)
 
 
 class UserStep:

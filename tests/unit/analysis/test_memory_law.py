@@ -253,3 +253,32 @@ def test_a_closed_gap_holds_the_answer_within_one_per_cent(
     failed = ran + gap
     if is_gap_closed(ran, failed, multiple) and gap > multiple:
         assert (failed - 1 - ran) / (failed - 1) < 0.01
+
+
+def test_largest_size_without_retries_may_be_smaller() -> None:
+    probes = (
+        probe(1, forward_backward=100, optimizer=50, alloc_retries=0),
+        probe(8, forward_backward=800, optimizer=50, alloc_retries=0),
+        probe(9, forward_backward=900, optimizer=50, alloc_retries=4),
+        probe(10, "oom"),
+    )
+    conclusion = conclude(*probes)
+    assert conclusion.max_micro_batch_size == 9
+    assert conclusion.largest_without_retries == 8
+    assert conclusion.upper_bound == 10
+    assert conclude(probe(1, forward_backward=100)).largest_without_retries is None
+
+
+def test_headroom_is_counted_in_the_currency_of_the_limit() -> None:
+    ran = probe(9, forward_backward=900, optimizer=950)
+    assert conclude(ran).headroom_at_max_bytes == 50
+    exact = probe(9, forward_backward=900, optimizer=950, limit_peak_bytes=930)
+    assert conclude(exact).headroom_at_max_bytes == 70
+    assert conclude(probe(9)).headroom_at_max_bytes is None
+    assert conclude(ran, capacity_bytes=None).headroom_at_max_bytes is None
+
+
+def test_upper_bound_is_above_the_largest_that_ran() -> None:
+    conclusion = conclude(probe(5, "oom"), probe(9, forward_backward=1, optimizer=1))
+    assert conclusion.smallest_failed == 5
+    assert conclusion.upper_bound is None

@@ -127,7 +127,7 @@ def test_probe_hands_every_option_to_the_session(session):
         ],
         *["--precision", "bf16", "--compile", "--budget", "2m", "--seed", "7", "--set", "a=1"],
         *["--set", "b=2", "--base-batch-size", "32", "--max-batch", "512", "--batch-multiple", "8"],
-        *["--noise-steps", "40"],
+        *["--noise-steps", "40", "--reserve"],
     )
     assert result.exit_code == 0, result.output
     workload, limits = session.spec.workload, session.spec.limits
@@ -147,6 +147,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "batch_multiple": 8,
         "budget_s": 120.0,
         "noise_steps": 40,
+        "reserve": True,
     }
 
 

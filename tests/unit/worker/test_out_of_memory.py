@@ -18,6 +18,7 @@ from advisor.worker.out_of_memory import is_out_of_memory
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
         RuntimeError("could not create a primitive"),
+        RuntimeError("could not execute a primitive"),
     ],
 )
 def test_every_text_that_means_out_of_memory_is_known(error):

@@ -1,0 +1,207 @@
+"""torch's CUDA caching allocator, simulated: what a sequence of requests reserves on the device.
+
+Small requests (up to 1 MiB) and large ones are served from separate pools. The smallest free block
+that is large enough is taken, the lowest address among equals, and split where the rest is worth
+keeping. Where no block is free, the pool grows; what was cached is given back only when growing
+fails. Assumed: one stream, the default settings (no largest split size, no collection threshold,
+no rounding to powers of two), no graph capture and no private pools.
+
+Source: the behaviour of c10/cuda/CUDACachingAllocator.cpp in torch 2.8 and later.
+"""
+
+from typing import Final
+
+from advisor.predict.blocks import Block, Pool
+
+MIB: Final = 1 << 20
+GRANULE_BYTES: Final = 512  # every block is a multiple of it
+SMALL_REQUEST_BYTES: Final = MIB  # the largest request of the small pool
+SMALL_SEGMENT_BYTES: Final = 2 * MIB  # a segment, or a page, of the small pool
+LARGE_SEGMENT_BYTES: Final = 20 * MIB  # what a request below 10 MiB reserves; a page of that pool
+MEDIUM_REQUEST_BYTES: Final = 10 * MIB  # from here on a request gets a segment of its own
+SEGMENT_GRANULE_BYTES: Final = 2 * MIB  # that segment is a multiple of it
+SMALL_REST_BYTES: Final = GRANULE_BYTES  # the least rest that is split off where splits are cheap
+LARGE_REST_BYTES: Final = MIB + GRANULE_BYTES  # the least in a native large segment: over 1 MiB
+#: Of an expandable segment: whole pages of either kind, and more than any cap.
+ADDRESS_SPACE_BYTES: Final = LARGE_SEGMENT_BYTES << 36
+
+
+class OutOfDeviceMemoryError(Exception):
+    """The allocator cannot serve a request under its cap."""
+
+
+class CachingAllocator:
+    """The allocator of one device.
+
+    Attributes:
+        allocated_bytes: Size of the blocks that are handed out, as torch counts them: with the
+            rest that was not worth splitting off.
+        reserved_bytes: What it holds from the device.
+        peak_allocated_bytes: The most since the last `reset_peak`.
+        peak_reserved_bytes: The most so far.
+        retries: Requests that made it give back what it had cached (torch: num_alloc_retries).
+
+    Args:
+        capacity_bytes: The most it may reserve; None for no cap.
+        expandable_segments: Whether each pool is one growing segment. The pages it maps count
+            against the cap, as they do for the driver.
+    """
+
+    def __init__(self, capacity_bytes: int | None = None, *, expandable_segments: bool = False):
+        large_rest = SMALL_REST_BYTES if expandable_segments else LARGE_REST_BYTES
+        self._small = Pool(page_bytes=SMALL_SEGMENT_BYTES, least_rest_bytes=SMALL_REST_BYTES)
+        self._large = Pool(page_bytes=LARGE_SEGMENT_BYTES, least_rest_bytes=large_rest)
+        self._capacity = ADDRESS_SPACE_BYTES if capacity_bytes is None else capacity_bytes
+        self._expandable = expandable_segments
+        self._next_address = 0
+        self.allocated_bytes = self.reserved_bytes = self.retries = 0
+        self.peak_allocated_bytes = self.peak_reserved_bytes = 0
+        if expandable_segments:
+            for base, pool in ((0, self._small), (ADDRESS_SPACE_BYTES, self._large)):
+                pool.enlist(Block(pool, base, ADDRESS_SPACE_BYTES, is_mapped=False))
+
+    @property
+    def pools(self) -> tuple[Pool, Pool]:
+        """The small pool and the large one."""
+        return self._small, self._large
+
+    def allocate(self, size_bytes: int) -> Block:
+        """Return the block that serves a request.
+
+        Args:
+            size_bytes: Above 0; torch asks for nothing where a storage is empty.
+
+        Raises:
+            OutOfDeviceMemoryError: It does not fit under the cap, not even without the cache.
+        """
+        size = round_up(size_bytes, GRANULE_BYTES)
+        pool = self._small if size <= SMALL_REQUEST_BYTES else self._large
+        block = pool.take(size) or self._grow(pool, size)
+        if block is None:
+            self.retries += 1
+            self.release_cached()
+            block = self._grow(pool, size)
+            if block is None:
+                raise OutOfDeviceMemoryError(f"{size} bytes on top of {self.reserved_bytes}")
+        if block.size - size >= pool.least_rest_bytes:
+            pool.enlist(block.split(size))
+        block.is_free = False
+        self.allocated_bytes += block.size
+        self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
+        return block
+
+    def free(self, block: Block) -> None:
+        """Take a block back into the cache, joined with its free neighbours."""
+        self.allocated_bytes -= block.size
+        block.is_free = True
+        block.absorb_neighbours()
+        block.pool.enlist(block)
+
+    def reset_peak(self) -> None:
+        """Start the peak of the allocated bytes anew, from what is allocated now."""
+        self.peak_allocated_bytes = self.allocated_bytes
+
+    def release_cached(self) -> None:
+        """Give back every segment without a live block; of expandable ones, every empty page."""
+        for pool in self.pools:
+            for _, _, block in tuple(pool.free):
+                if self._expandable:
+                    self._unmap(block)
+                elif block.before is None and block.after is None:
+                    pool.unlist(block)
+                    self.reserved_bytes -= block.size
+
+    def _grow(self, pool: Pool, size: int) -> Block | None:
+        """Return a new block of at least `size` bytes, or None where the cap forbids it."""
+        if self._expandable:
+            return self._expand(pool, size)
+        segment_bytes = choose_segment_bytes(size)
+        if not self._reserve(segment_bytes):
+            return None
+        block = Block(pool, self._next_address, segment_bytes)
+        self._next_address += segment_bytes
+        return block
+
+    def _expand(self, pool: Pool, size: int) -> Block | None:
+        """Return a block of at least `size` bytes at the lowest address that has room for it."""
+        block = next(start for start in map(_first_of_run, pool.unmapped) if _has_room(start, size))
+        while not block.is_mapped or block.size < size:
+            hole = block if not block.is_mapped else block.after
+            missing = size if hole is block else size - block.size
+            assert hole is not None
+            if not self._map(hole, min(missing, hole.size)):
+                return None
+            block = hole
+        pool.unlist(block)
+        return block
+
+    def _map(self, hole: Block, size: int) -> bool:
+        """Put memory behind the first pages of a hole; False where the cap forbids it."""
+        mapped_bytes = round_up(size, hole.pool.page_bytes)
+        if not self._reserve(mapped_bytes):
+            return False
+        hole.pool.unlist(hole)
+        if mapped_bytes < hole.size:
+            hole.pool.enlist(hole.split(mapped_bytes))
+        hole.is_mapped = True
+        hole.absorb_neighbours()
+        hole.pool.enlist(hole)
+        return True
+
+    def _unmap(self, block: Block) -> None:
+        """Give back the pages that lie in a free block as a whole."""
+        pool, end = block.pool, block.address + block.size
+        first = round_up(block.address, pool.page_bytes)
+        last = end - end % pool.page_bytes
+        if first >= last:
+            return
+        pool.unlist(block)
+        if last < end:
+            pool.enlist(block.split(last - block.address))
+        if first > block.address:
+            rest = block.split(first - block.address)
+            pool.enlist(block)
+            block = rest
+        block.is_mapped = False
+        block.absorb_neighbours()
+        pool.enlist(block)
+        self.reserved_bytes -= last - first
+
+    def _reserve(self, size_bytes: int) -> bool:
+        """Count memory taken from the device; False where the cap forbids it."""
+        if self.reserved_bytes + size_bytes > self._capacity:
+            return False
+        self.reserved_bytes += size_bytes
+        self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+        return True
+
+
+def round_up(size_bytes: int, granule_bytes: int) -> int:
+    """Return the least multiple of the granule that is not below the size."""
+    return -(-size_bytes // granule_bytes) * granule_bytes
+
+
+def choose_segment_bytes(size_bytes: int) -> int:
+    """Return the size of the native segment that a rounded request makes the allocator reserve."""
+    if size_bytes <= SMALL_REQUEST_BYTES:
+        return SMALL_SEGMENT_BYTES
+    if size_bytes < MEDIUM_REQUEST_BYTES:
+        return LARGE_SEGMENT_BYTES
+    return round_up(size_bytes, SEGMENT_GRANULE_BYTES)
+
+
+def _first_of_run(listed: tuple[int, Block]) -> Block:
+    """Return the free block before a hole, or the hole."""
+    hole = listed[1]
+    return hole.before if hole.before is not None and hole.before.is_free else hole
+
+
+def _has_room(start: Block, size: int) -> bool:
+    """Return whether `size` bytes from a block on are free or without memory."""
+    room, block = 0, start
+    while room < size and block.is_free:
+        room += block.size
+        if block.after is None:
+            break
+        block = block.after
+    return room >= size

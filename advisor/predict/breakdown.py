@@ -1,0 +1,129 @@
+"""What holds the memory at the moment of the allocated peak, by category and by module."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from advisor.conclusions import Breakdown, ModuleShare, PhaseLevel
+from advisor.memory_trace import Category, MemoryTrace
+from advisor.predict.module_groups import group_modules
+from advisor.predict.replay import Integers, accumulate, check_size, find_spans, size_blocks
+
+Bytes = dict[Category, int]
+
+
+def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
+    """Return what is allocated at the peak, and how the phases lead up to it; unrounded.
+
+    Where the peak is reached several times, the first counts.
+
+    Args:
+        trace: Symbolic, or traced at this very size.
+        micro_batch_size: In samples.
+
+    Raises:
+        ValueError: The trace does not hold for the size.
+
+    Source: derived.
+    """
+    check_size(trace, micro_batch_size)
+    sizes = size_blocks(trace, micro_batch_size)
+    levels = accumulate(trace, sizes)
+    point = int(np.argmax(levels))
+    held = {index: int(sizes[index]) for index in _find_alive(trace, point) if sizes[index]}
+    timeline = _draw_timeline(trace, levels)
+    moment = [trace.phases[0], *(mark for mark in trace.phases if mark.first_event < point)][-1]
+    by_category: Bytes = defaultdict(int)
+    for index, size in held.items():
+        by_category[trace.blocks[index].category] += size
+    return Breakdown(
+        micro_batch_size=micro_batch_size,
+        peak_bytes=int(levels[point]),
+        phase=moment.phase,
+        step=moment.step,
+        bytes_by_category=_rank(by_category),
+        modules=_share_out(trace, held),
+        timeline=timeline,
+    )
+
+
+def _find_alive(trace: MemoryTrace, point: int) -> set[int]:
+    """Return the blocks that are there after so many events."""
+    alive: set[int] = set()
+    for event in trace.events[:point]:
+        if event >= 0:
+            alive.add(event)
+        else:
+            alive.discard(-1 - event)
+    return alive
+
+
+def _draw_timeline(trace: MemoryTrace, levels: Integers) -> tuple[PhaseLevel, ...]:
+    return tuple(
+        PhaseLevel(
+            phase=mark.phase,
+            step=mark.step,
+            start_bytes=int(levels[span.start]),
+            peak_bytes=int(levels[span.start : span.stop + 1].max()),
+            end_bytes=int(levels[span.stop]),
+        )
+        for mark, span in zip(trace.phases, find_spans(trace), strict=True)
+    )
+
+
+def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, ...]:
+    """Return what each group of modules holds, largest first; together all that is held."""
+    groups = group_modules(trace.modules)
+    blocks: dict[str, set[str]] = defaultdict(set)
+    for group in groups:
+        blocks[group.name].add(group.block)
+        if group.part is not None:
+            blocks[group.part].add(group.member)
+    outside: Bytes = defaultdict(int)
+    parts: dict[tuple[str, str | None], Bytes] = defaultdict(lambda: defaultdict(int))
+    for index, size in held.items():
+        block = trace.blocks[index]
+        if block.module < 0:
+            outside[block.category] += size
+        else:
+            group = groups[block.module]
+            parts[group.name, group.part][block.category] += size
+    by_group: dict[str, list[ModuleShare]] = defaultdict(list)
+    for (name, part), held_bytes in parts.items():
+        known = name if part is None else part
+        by_group[name].append(_share(known, len(blocks[known]), held_bytes))
+    shares = [_merge(name, len(blocks[name]), found) for name, found in by_group.items()]
+    if outside:
+        shares.append(_share(None, 1, outside))
+    return _rank_shares(shares)
+
+
+def _merge(name: str, count: int, parts: list[ModuleShare]) -> ModuleShare:
+    if [part.name for part in parts] == [name]:
+        return parts[0]
+    total: Bytes = defaultdict(int)
+    for part in parts:
+        for category, size in part.bytes_by_category.items():
+            total[category] += size
+    return _share(name, count, total, _rank_shares(parts))
+
+
+def _share(
+    name: str | None, count: int, held: Bytes, parts: tuple[ModuleShare, ...] = ()
+) -> ModuleShare:
+    return ModuleShare(
+        name=name,
+        count=count,
+        size_bytes=sum(held.values()),
+        bytes_by_category=_rank(held),
+        parts=parts,
+    )
+
+
+def _rank(held: Bytes) -> Bytes:
+    return dict(sorted(held.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _rank_shares(shares: Iterable[ModuleShare]) -> tuple[ModuleShare, ...]:
+    return tuple(sorted(shares, key=lambda share: (-share.size_bytes, share.name or "")))

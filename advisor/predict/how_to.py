@@ -1,0 +1,102 @@
+"""The lines of code that make each change; `model` and `optimizer` are the names in them."""
+
+import re
+from collections.abc import Sequence
+
+from advisor.measurements import OptimizerFacts
+from advisor.memory_trace import Change
+
+#: Optimizers of torch whose state bitsandbytes keeps in 8 bits, and its names for the options.
+_8BIT: dict[str, dict[str, str]] = {
+    "Adam": {"epsilon": "eps", "weight_decay": "weight_decay"},
+    "AdamW": {"epsilon": "eps", "weight_decay": "weight_decay"},
+    "SGD": {"momentum": "momentum", "weight_decay": "weight_decay"},
+    "RMSprop": {"momentum": "momentum", "epsilon": "eps", "weight_decay": "weight_decay"},
+    "Adagrad": {"weight_decay": "weight_decay"},
+}
+#: Blocks that are listed one by one before the line gets longer than a reader follows.
+_MOST_LISTED = 4
+
+
+def write_how_to(
+    change: Change,
+    *,
+    device_type: str,
+    optimizer: OptimizerFacts | None,
+    blocks: Sequence[str] = (),
+    modules: Sequence[str] = (),
+) -> str | None:
+    """Return one line of code that makes the change; None where there is nothing to change.
+
+    Args:
+        change: Which.
+        device_type: Where the training runs, such as `cuda`.
+        optimizer: The user's; None where unknown.
+        blocks: Names of the blocks to recompute.
+        modules: Names of all modules.
+    """
+    match change:
+        case "bf16":
+            return f'with torch.autocast("{device_type}", torch.bfloat16): loss = ...'
+        case "checkpointing":
+            return _write_checkpointing(blocks, modules) if blocks else None
+        case "foreach_off":
+            return 'for group in optimizer.param_groups: group["foreach"] = False'
+        case "state_8bit":
+            return None if optimizer is None else _write_8bit(optimizer)
+
+
+def _write_8bit(optimizer: OptimizerFacts) -> str | None:
+    names = _8BIT.get(optimizer.name)
+    if names is None:
+        return None
+    options = [] if optimizer.learning_rate is None else [f"lr={optimizer.learning_rate!r}"]
+    if "Adam" in optimizer.name and None not in {optimizer.beta1, optimizer.beta2}:
+        options.append(f"betas=({optimizer.beta1!r}, {optimizer.beta2!r})")
+    for field, name in names.items():
+        value = getattr(optimizer, field)
+        options += [] if value is None else [f"{name}={value!r}"]
+    arguments = ", ".join(["model.parameters()", *options])
+    return f"optimizer = bitsandbytes.optim.{optimizer.name}8bit({arguments})"
+
+
+def _write_checkpointing(blocks: Sequence[str], modules: Sequence[str]) -> str:
+    containers = list(dict.fromkeys(name.rpartition(".")[0] for name in blocks))
+    terms = [term for container in containers for term in _list_terms(container, blocks, modules)]
+    if len(terms) == 1 and terms[0].startswith("*"):
+        where = terms[0].removeprefix("*")
+    else:
+        where = f"({', '.join(terms)}{',' if len(terms) == 1 else ''})"
+    wrapped = "partial(checkpoint, block.forward, use_reentrant=False)"
+    return f"for block in {where}: block.forward = {wrapped}"
+
+
+def _list_terms(container: str, blocks: Sequence[str], modules: Sequence[str]) -> list[str]:
+    """Return what to loop over of one container: all of it, a slice, or its blocks by name."""
+    chosen = [_last(name) for name in blocks if name.rpartition(".")[0] == container]
+    # A module that is used twice has one name: those of a container may have gaps.
+    present = [_last(name) for name in modules if name and name.rpartition(".")[0] == container]
+    place = _write_place(container)
+    if present == chosen:
+        return [f"*{place}"]
+    numbers = [int(name) for name in chosen if name.isdecimal()]
+    if len(numbers) == len(chosen) and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return [f"*{place}[{numbers[0]}:{numbers[-1] + 1}]"]
+    if len(chosen) <= _MOST_LISTED:
+        return [_write_place(f"{container}.{name}".removeprefix(".")) for name in chosen]
+    return [f"*map({place}.get_submodule, {chosen!r})"]
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _write_place(name: str) -> str:
+    """Return the expression for a module: `model.stages[2].blocks`."""
+    if not name:
+        return "model"
+    if not all(re.fullmatch(r"[A-Za-z_]\w*|\d+", part) for part in name.split(".")):
+        return f"model.get_submodule({name!r})"
+    return "model" + "".join(
+        f"[{part}]" if part.isdecimal() else f".{part}" for part in name.split(".")
+    )

@@ -1,0 +1,119 @@
+"""The peaks of a trace at every micro-batch size, as a handful of affine pieces.
+
+What is held at a point of the trace is a sum of sizes max(0, c + s·B), each convex in B, so it is
+convex, and so is the peak. Where no line is below zero, one sum of lines says it all. Else the
+sizes fall into ranges between the zeros of those lines; within a range the sum is affine, and by
+convexity its line is nowhere above the true level. So the largest of all lines is exact.
+"""
+
+import numpy as np
+
+from advisor.memory_trace import AffinePiece, MemoryTrace, Phase, PredictedMemory
+from advisor.predict.replay import Integers, accumulate, pick_points, read_lines
+
+_FORWARD_BACKWARD: tuple[Phase, ...] = ("forward", "backward")
+_OPTIMIZER: tuple[Phase, ...] = ("optimizer",)
+
+
+def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
+    """Return the peaks of both phases for every micro-batch size from 1; exact, unrounded.
+
+    Args:
+        trace: Symbolic.
+
+    Raises:
+        ValueError: The trace holds for one size only.
+
+    Source: derived; the upper envelope of lines, Andrew 1979 in the dual plane.
+    """
+    if not trace.serves_every_size:
+        raise ValueError("the trace holds for one size only")
+    fixed, slopes = read_lines(trace)
+    forward_backward: list[AffinePiece] = []
+    optimizer: list[AffinePiece] = []
+    for size in _find_range_starts(fixed, slopes):
+        is_there = fixed + slopes * size > 0
+        heights = accumulate(trace, np.where(is_there, fixed, 0))
+        growths = accumulate(trace, np.where(is_there, slopes, 0))
+        for phases, lines in ((_FORWARD_BACKWARD, forward_backward), (_OPTIMIZER, optimizer)):
+            lines.extend(
+                _keep_highest(
+                    pick_points(trace, heights, phases), pick_points(trace, growths, phases)
+                )
+            )
+    return PredictedMemory(
+        operators=trace.operators,
+        forward_backward=find_upper_envelope(forward_backward),
+        optimizer=find_upper_envelope(optimizer),
+        notes=trace.notes,
+    )
+
+
+def predict_bytes(prediction: PredictedMemory, size: int) -> tuple[int, int]:
+    """Return the peak of the forward and backward passes and that of the optimizer step, in bytes.
+
+    Args:
+        prediction: By `derive_pieces`.
+        size: Micro-batch size, at least 1.
+    """
+    return evaluate(prediction.forward_backward, size), evaluate(prediction.optimizer, size)
+
+
+def evaluate(pieces: tuple[AffinePiece, ...], size: int) -> int:
+    """Return the largest of the pieces at a size; 0 without pieces."""
+    return max((piece.fixed_bytes + piece.bytes_per_sample * size for piece in pieces), default=0)
+
+
+def find_upper_envelope(lines: list[AffinePiece]) -> tuple[AffinePiece, ...]:
+    """Return the lines that are the highest somewhere at B ≥ 1, in ascending slope.
+
+    Args:
+        lines: In any order.
+
+    Source: Andrew 1979, applied to the dual points.
+    """
+    hull: list[AffinePiece] = []
+    for line in sorted(lines, key=lambda line: (line.bytes_per_sample, line.fixed_bytes)):
+        if hull and hull[-1].bytes_per_sample == line.bytes_per_sample:
+            hull.pop()
+        while len(hull) > 1 and _is_covered(hull[-2], hull[-1], line):
+            hull.pop()
+        hull.append(line)
+    heights_at_one = [line.fixed_bytes + line.bytes_per_sample for line in hull]
+    first = max(range(len(hull)), key=lambda i: (heights_at_one[i], i), default=0)
+    return tuple(hull[first:])
+
+
+def _is_covered(flatter: AffinePiece, line: AffinePiece, steeper: AffinePiece) -> bool:
+    """Return whether a line is nowhere above both of the lines around it in slope."""
+    left = (flatter.fixed_bytes - line.fixed_bytes) * (
+        steeper.bytes_per_sample - line.bytes_per_sample
+    )
+    right = (line.fixed_bytes - steeper.fixed_bytes) * (
+        line.bytes_per_sample - flatter.bytes_per_sample
+    )
+    return left >= right
+
+
+def _keep_highest(heights: Integers, growths: Integers) -> list[AffinePiece]:
+    """Return the highest line of every slope: few are left for the envelope to sort."""
+    slopes, first = np.unique(growths, return_inverse=True)
+    tops = np.full(len(slopes), np.iinfo(np.int64).min)
+    np.maximum.at(tops, first, heights)
+    return [
+        AffinePiece(height, slope)
+        for height, slope in zip(tops.tolist(), slopes.tolist(), strict=True)
+    ]
+
+
+def _find_range_starts(fixed: Integers, slopes: Integers) -> list[int]:
+    """Return the first size of every range in which no block's line changes sign; 1 is among them.
+
+    A line with a positive slope is above zero from floor(−c/s) + 1 on, one with a negative slope is
+    no longer above zero from ceil(−c/s) on.
+    """
+    rising = (slopes > 0) & (fixed + slopes <= 0)
+    falling = (slopes < 0) & (fixed + slopes > 0)
+    appear = -fixed[rising] // slopes[rising] + 1
+    vanish = -(fixed[falling] // slopes[falling])
+    return [1, *np.unique(np.concatenate([appear, vanish])).tolist()]

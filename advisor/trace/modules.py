@@ -1,0 +1,103 @@
+"""Which module is at work: by its calls in the forward pass, by autograd's order in the backward.
+
+Every node of the autograd graph carries a number that rises as the forward pass makes them, so
+noting that number where a module is entered and left tells each node's module, without hooks on
+gradients, which would hold memory of their own.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.utils.hooks import RemovableHandle
+
+
+class ModuleStack:
+    """Knows the module in whose call, or in whose part of the backward pass, we are.
+
+    Attributes:
+        names: Dotted names, the model itself first; indices refer to them.
+    """
+
+    def __init__(self, model: nn.Module | None) -> None:
+        named = list(model.named_modules()) if model is not None else []
+        self.names = tuple(name for name, _ in named)
+        self._index = {id(module): index for index, (_, module) in enumerate(named)}
+        self._owner: dict[int, int] = {}
+        for index, (_, module) in enumerate(named):
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                self._owner.setdefault(id(tensor), index)
+        self._calls: list[int] = []
+        self._numbers: list[int] = []
+        self._modules: list[int] = []
+        self._last = -1
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._enter_module),
+            hooks.register_module_forward_hook(self._leave_module, always_call=True),
+        ]
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def begin_step(self) -> None:
+        """Forget the nodes of the step before."""
+        self._numbers, self._modules, self._last = [], [], -1
+
+    def find_present(self, node: Any) -> int:
+        """Return the index of the module at work, -1 for none.
+
+        Args:
+            node: The autograd node that is being run, or None.
+        """
+        if self._calls or node is None:
+            return self._calls[-1] if self._calls else -1
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            return self._owner.get(id(variable), self._last)
+        number = number_of(node)
+        if number is not None:
+            position = bisect_right(self._numbers, number) - 1
+            self._last = self._modules[position] if position >= 0 else -1
+        return self._last
+
+    def find_owner(self, parameter: torch.Tensor) -> int:
+        """Return the index of the first module that has this parameter, -1 for none."""
+        return self._owner.get(id(parameter), -1)
+
+    def _enter_module(self, module: nn.Module, inputs: Sequence[Any]) -> None:
+        del inputs
+        outer = self._calls[-1] if self._calls else -1
+        self._calls.append(self._index.get(id(module), outer))
+        self._note_number()
+
+    def _leave_module(self, module: nn.Module, inputs: Sequence[Any], output: Any) -> None:
+        del module, inputs, output
+        if self._calls:
+            self._calls.pop()
+            self._note_number()
+
+    def _note_number(self) -> None:
+        self._numbers.append(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]  # noqa: SLF001
+        self._modules.append(self._calls[-1] if self._calls else -1)
+
+
+def number_of(node: Any) -> int | None:
+    """Return the number of an autograd node in the order of the forward pass, None without one."""
+    try:
+        return int(node._sequence_nr())  # noqa: SLF001
+    except (AttributeError, RuntimeError):  # the node of a custom function need not have one
+        return None

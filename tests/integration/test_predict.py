@@ -1,0 +1,100 @@
+"""`bsadvisor predict` as a command of its own: real workers trace, no card is there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CARDS = ("--gpu", "RTX 4090", "--gpu", "h100")
+
+
+def run(*arguments, cwd=ROOT):
+    own = {name: value for name, value in os.environ.items() if not name.startswith("BSADVISOR_")}
+    return subprocess.run(
+        [sys.executable, "-m", "advisor.cli", *map(str, arguments)],
+        cwd=cwd,
+        env={**own, "NO_COLOR": "1", "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("predict") / "prediction.json"
+    result = run("predict", "examples/char_lm.py", *CARDS, "--json", path)
+    assert result.returncode == 0, result.stderr
+    return path, result
+
+
+def test_a_transformer_is_predicted_for_each_card(saved):
+    path, result = saved
+    document = json.loads(path.read_bytes())
+    assert document["complete"]
+    small, large = document["predictions"]
+    assert (small["gpu"], large["gpu"]) == ("RTX 4090", "H100 SXM")
+    assert 0 < small["max_micro_batch_size"]["low"] <= small["max_micro_batch_size"]["point"]
+    for one in (small, large):
+        for key in ("allocated_bytes", "reserved_bytes", "device_used_bytes"):
+            assert one[key]["low"] <= one[key]["point"] <= one[key]["high"]
+        assert one["device_used_bytes"]["point"] <= one["usable_bytes"]
+        parts = sum(share["size_bytes"] for share in one["breakdown"])
+        assert parts == one["device_used_bytes"]["point"]
+    assert "Predicted, not run" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_the_saved_prediction_prints_the_same_again_without_the_model(saved, tmp_path):
+    path, result = saved
+    again = run("report", path, cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, result.stdout)
+
+
+def test_what_holds_the_memory_and_what_would_change_it_are_told(saved):
+    path, result = saved
+    for one in json.loads(path.read_bytes())["predictions"]:
+        peak, compared = one["at_peak"], one["what_would_change"]
+        assert sum(peak["bytes_by_category"].values()) == peak["peak_bytes"]
+        assert sum(share["size_bytes"] for share in peak["modules"]) == peak["peak_bytes"]
+        assert peak["modules"][0]["name"] == "layers.layers.*"
+        names = [remedy["name"] for remedy in compared["remedies"]]
+        assert {"bf16 autocast", "activation checkpointing"} <= set(names)
+        assert all(each["peak_bytes"] < compared["peak_bytes"] for each in compared["remedies"])
+    assert "At the peak" in result.stdout
+    assert "What would change it" in result.stdout
+
+
+def test_a_dataset_ends_the_sizes_of_a_small_model():
+    result = run("predict", "examples/digits.py", *CARDS, "--json", "-")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    for one in document["predictions"]:
+        assert one["limited_by"] == "dataset"
+        assert one["max_micro_batch_size"]["point"] == document["workload"]["dataset_size"]
+
+
+def test_a_size_asked_for_needs_more_memory_than_a_smaller_one():
+    used = []
+    for size in (64, 512):
+        arguments = ("examples/char_lm.py", "--gpu-memory", "8GiB", "--micro-batch-size", size)
+        document = json.loads(run("predict", *arguments, "--json", "-").stdout)
+        used.append(document["predictions"][0]["device_used_bytes"]["point"])
+        assert document["predictions"][0]["micro_batch_size"] == size
+    assert used[0] < used[1]
+
+
+def test_a_bad_name_of_a_card_ends_before_anything_runs():
+    result = run("predict", "examples/digits.py", "--gpu", "RTX 4091")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Did you mean RTX 4090" in result.stderr
+
+
+def test_a_failing_model_file_exits_5_with_its_own_traceback():
+    result = run("predict", "tests/workloads/bad/missing_import.py", *CARDS)
+    assert (result.returncode, result.stdout) == (5, "")
+    assert "missing_import.py" in result.stderr

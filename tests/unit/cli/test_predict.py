@@ -1,0 +1,170 @@
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from advisor.cli import app
+from advisor.errors import UsageError, WorkloadError
+from advisor.record import PredictRecord, encode_predictions, read_record, read_saved
+from advisor.session.predict import Predictor, choose_gpus
+from advisor.spec import PredictSpec, WorkloadSpec
+from tests.unit.report.test_predictions import build_record
+
+PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
+    import os
+
+    for name in [name for name in os.environ if PERSONAL.match(name)]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """A session that traces nothing: it returns a prediction built by hand, or fails as told."""
+
+    class Fake:
+        spec, error, record = None, None, build_record(command={"gpus": ("T4", "L4")})
+
+    def run_predict(spec, *, argv, progress, save):
+        Fake.spec = spec
+        save(Fake.record)
+        if Fake.error is not None:
+            raise Fake.error
+        return Fake.record
+
+    monkeypatch.setattr("advisor.session.predict.run_predict", run_predict)
+    return Fake
+
+
+def run(*arguments, **environment):
+    return CliRunner().invoke(app, [str(one) for one in arguments], env=environment)
+
+
+def test_every_option_reaches_the_session(session):
+    arguments = "--gpu T4 --gpu L4 --gpu-memory 24GiB --micro-batch-size 8 --headroom 1GiB"
+    arguments += " --precision bf16 --expandable-segments --max-batch 64 --batch-multiple 4"
+    arguments += " --budget 1m --seed 3 --set width=8 --quiet"
+    result = run("predict", "m.py", *arguments.split())
+    assert result.exit_code == 0
+    assert session.spec == PredictSpec(
+        workload=WorkloadSpec(
+            target="m.py", settings={"width": "8"}, device="cpu", precision="bf16", seed=3
+        ),
+        gpus=("T4", "L4"),
+        gpu_memory_bytes=(24 * 2**30,),
+        micro_batch_size=8,
+        headroom_bytes=2**30,
+        expandable_segments=True,
+        max_micro_batch_size=64,
+        batch_multiple=4,
+        budget_s=60.0,
+    )
+
+
+def test_cards_may_come_from_the_environment_and_the_project_file(session, empty_folder):
+    run("predict", "m.py", BSADVISOR_GPU="T4 RTX-4090")
+    assert session.spec.gpus == ("T4", "RTX-4090")
+    (empty_folder / "pyproject.toml").write_text('[tool.bsadvisor]\ngpu = ["L4", "RTX 4090"]\n')
+    run("predict", "m.py")
+    assert session.spec.gpus == ("L4", "RTX 4090")
+    (empty_folder / "pyproject.toml").write_text('[tool.bsadvisor]\ngpu = "RTX 4090"\n')
+    run("predict", "m.py")
+    assert session.spec.gpus == ("RTX 4090",)
+
+
+def test_no_card_is_a_usage_error_that_names_the_list(session):
+    result = run("predict", "m.py")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--list-gpus" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["m.py", "--gpu-memory", "0"], ["m.py", "--gpu", "T4", "--json", "no/x"]]
+)
+def test_usage_errors_exit_2_with_nothing_on_stdout(session, arguments):
+    result = run("predict", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
+
+
+def test_the_list_of_cards_needs_no_model(session):
+    result = run("predict", "--list-gpus")
+    assert result.exit_code == 0
+    assert "H200 SXM" in result.stdout
+
+
+def test_an_unknown_card_is_a_usage_error_before_anything_runs():
+    workload = WorkloadSpec(target="m.py")
+    with pytest.raises(UsageError, match="no GPU 'H2OO'"):
+        choose_gpus(PredictSpec(workload=workload, gpus=("H2OO",)))
+    with pytest.raises(UsageError, match="needs a GPU"):
+        choose_gpus(PredictSpec(workload=workload))
+    twice = PredictSpec(workload=workload, gpus=("t4", "Tesla T4"), gpu_memory_bytes=(2**30,))
+    assert [gpu.name for gpu in choose_gpus(twice)] == ["T4", "GPU of 1 GiB"]
+
+
+def test_the_document_on_stdout_has_the_keys_of_the_contract(session):
+    result = run("predict", "m.py", "--gpu", "T4", "--json", "-")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert [one["gpu"] for one in document["predictions"]] == ["T4", "L4"]
+    for one in document["predictions"]:
+        assert isinstance(one["micro_batch_size"], int)
+        for key in ("allocated", "reserved", "device_used"):
+            estimate = one[f"{key}_bytes"]
+            assert estimate["low"] <= estimate["point"] <= estimate["high"]
+        assert set(one["max_micro_batch_size"]) == {"point", "low", "high", "confidence"}
+    assert {"schema_version", "tool_version", "created_at", "complete"} <= set(document)
+
+
+def test_a_saved_prediction_is_printed_again_by_report(session, empty_folder):
+    first = run("predict", "m.py", "--gpu", "T4", "--json", "p.json")
+    again = run("report", "p.json")
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert first.stdout == again.stdout
+    assert run("report", "p.json", "--quiet").stdout == first.stdout.partition("\n\n")[0] + "\n"
+    assert run("report", "p.json", "--html", "p.html").exit_code == 2
+
+
+def test_conclusions_are_computed_again_from_the_stored_traces(empty_folder):
+    record = build_record(command={"gpus": ("T4",)})
+    path = empty_folder / "p.json"
+    path.write_bytes(encode_predictions(record, ()))
+    saved = read_saved(path)
+    assert isinstance(saved, PredictRecord)
+    assert saved == record
+    assert Predictor().predict(saved)[0].gpu == "T4"
+
+
+def test_a_prediction_is_not_taken_for_a_run(empty_folder):
+    path = empty_folder / "p.json"
+    path.write_bytes(encode_predictions(build_record(), ()))
+    with pytest.raises(UsageError, match="is a prediction, not a run"):
+        read_record(path)
+
+
+def test_nothing_that_fits_exits_6_after_the_report(session):
+    session.record = build_record(command={"gpu_memory_bytes": (512 * 2**20,)})
+    result = run("predict", "m.py", "--gpu-memory", "512MiB")
+    assert result.exit_code == 6
+    assert result.stdout.startswith("Predicted, not run")
+    assert "not even the smallest batch fits" in result.stderr
+
+
+def test_a_failing_model_file_leaves_an_incomplete_document(session, empty_folder):
+    session.record = build_record(complete=False, traces=(), command={"gpus": ("T4",)})
+    session.error = WorkloadError("m.py crashed")
+    result = run("predict", "m.py", "--gpu", "T4", "--json", "p.json")
+    assert (result.exit_code, result.stdout) == (5, "")
+    document = json.loads((empty_folder / "p.json").read_bytes())
+    assert (document["complete"], document["predictions"]) == (False, [])
+
+
+def test_the_schema_of_a_prediction_is_published():
+    assert "PredictDocument" in json.loads(run("schema", "prediction").stdout)["$defs"]

@@ -1,0 +1,49 @@
+"""Traces built by hand, small enough to count along."""
+
+from advisor.memory_trace import MemoryTrace, PhaseMark, TraceBlock
+
+MIB = 2**20
+
+
+def build_trace(
+    *, method="symbolic", size=3, parameter_bytes=64 * MIB, activation_bytes=8 * MIB
+) -> MemoryTrace:
+    """Three steps of a model with one parameter, Adam-like state and 16 activations."""
+    blocks = [
+        TraceBlock(parameter_bytes, 0, "parameter"),
+        TraceBlock(0, 4096, "input"),
+        TraceBlock(2 * parameter_bytes, 0, "optimizer_state"),
+    ]
+    events, phases = [0, 1], [PhaseMark("setup", 0, 0)]
+    for step in (1, 2, 3):
+        activations = list(range(len(blocks), len(blocks) + 16))
+        blocks += [TraceBlock(0, activation_bytes // 16, "activation") for _ in activations]
+        gradient, scratch = len(blocks), len(blocks) + 1
+        blocks += [
+            TraceBlock(parameter_bytes, 0, "gradient"),
+            TraceBlock(parameter_bytes, 0, "temporary"),
+        ]
+        phases.append(PhaseMark("forward", step, len(events)))
+        events += activations
+        phases.append(PhaseMark("backward", step, len(events)))
+        events += [gradient, *(-1 - activation for activation in reversed(activations))]
+        phases.append(PhaseMark("optimizer", step, len(events)))
+        events += ([2] if step == 1 else []) + [scratch, -1 - scratch, -1 - gradient]
+    if method != "symbolic":
+        blocks = [
+            TraceBlock(block.fixed_bytes + size * block.bytes_per_sample, 0, block.category)
+            for block in blocks
+        ]
+    return MemoryTrace(
+        operators="cuda",
+        method=method,
+        traced_sizes=(3, 5) if method == "symbolic" else (size,),
+        blocks=tuple(blocks),
+        events=tuple(events),
+        phases=tuple(phases),
+        modules=("",),
+        reason=None if method == "symbolic" else "the model branches on its batch size",
+        flops_fixed=0 if method == "symbolic" else 10**9 * size,
+        flops_per_sample=10**9 if method == "symbolic" else 0,
+        notes=("the attention is flash attention",),
+    )

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import pytest
+
+from advisor.memory_trace import MemoryTrace, PhaseMark, TraceBlock
+from advisor.predict.allocator import MIB
+from advisor.predict.largest import (
+    MOST_SAMPLES,
+    predict_largest,
+    predict_largest_without_retries,
+    predict_unusable_bytes,
+)
+from advisor.predict.replay import AllocatorSettings, replay_allocated, replay_allocator
+
+NATIVE = AllocatorSettings()
+EXPANDABLE = AllocatorSettings(expandable_segments=True)
+
+
+def make_trace(**changes) -> MemoryTrace:
+    """One step: 100 bytes of parameters, 10·B of activations, 100 of gradients, 200 of state."""
+    defaults = {
+        "operators": "cuda",
+        "method": "symbolic",
+        "traced_sizes": (3, 5),
+        "blocks": (
+            TraceBlock(100, 0, "parameter"),
+            TraceBlock(0, 10, "activation"),
+            TraceBlock(100, 0, "gradient"),
+            TraceBlock(200, 0, "optimizer_state"),
+            TraceBlock(50, 0, "temporary"),
+        ),
+        "events": (0, 1, 2, -2, 3, 4, -5, -3),
+        "phases": (
+            PhaseMark("setup", 0, 0),
+            PhaseMark("forward", 1, 1),
+            PhaseMark("backward", 1, 2),
+            PhaseMark("optimizer", 1, 4),
+        ),
+        "modules": ("",),
+    }
+    return MemoryTrace(**(defaults | changes))
+
+
+def make_wide_trace(fixed_mib: int, per_sample_bytes: int, count: int = 8) -> MemoryTrace:
+    """Activations in `count` blocks, each of per_sample_bytes·B, then an equal gradient stream."""
+    blocks = [TraceBlock(fixed_mib * MIB, 0, "parameter")]
+    events = [0]
+    for _ in range(count):
+        blocks.append(TraceBlock(0, per_sample_bytes, "activation"))
+        events.append(len(blocks) - 1)
+    for index in range(count, 0, -1):
+        blocks.append(TraceBlock(0, per_sample_bytes // 3, "temporary"))
+        events += [len(blocks) - 1, -1 - index]
+    return make_trace(
+        blocks=tuple(blocks),
+        events=tuple(events),
+        phases=(
+            PhaseMark("setup", 0, 0),
+            PhaseMark("forward", 1, 1),
+            PhaseMark("backward", 1, 1 + count),
+            PhaseMark("optimizer", 1, len(events)),
+        ),
+    )
+
+
+def test_the_peaks_of_the_phases_are_those_of_the_sums():
+    small, large = replay_allocated(make_trace(), 1), replay_allocated(make_trace(), 100)
+    assert (small.forward_backward_bytes, small.optimizer_bytes) == (210, 450)
+    assert (large.forward_backward_bytes, large.optimizer_bytes) == (1200, 450)
+    assert large.allocated_bytes == large.reserved_bytes == 1200
+    assert (large.retries, large.fits) == (0, True)
+
+
+def test_a_phase_counts_what_is_held_as_it_begins():
+    trace = make_trace(events=(0, 1, 2, -2, -3), phases=make_trace().phases)
+    assert replay_allocated(trace, 4).optimizer_bytes == 200
+
+
+def test_a_granule_rounds_every_block():
+    assert replay_allocated(make_trace(), 1, granule_bytes=512).optimizer_bytes == 4 * 512
+
+
+def test_the_peaks_are_the_largest_over_all_steps():
+    trace = make_trace(
+        events=(0, 1, -2, 2, 3),
+        phases=(
+            PhaseMark("setup", 0, 0),
+            PhaseMark("forward", 1, 1),
+            PhaseMark("forward", 2, 3),
+        ),
+    )
+    assert replay_allocated(trace, 1).forward_backward_bytes == 400
+    assert replay_allocated(trace, 50).forward_backward_bytes == 600
+
+
+def test_a_line_below_zero_is_an_empty_block():
+    trace = make_trace(
+        blocks=(TraceBlock(-40, 10, "activation"), TraceBlock(7, 0, "temporary")),
+        events=(0, 1, -1),
+        phases=(PhaseMark("forward", 1, 0),),
+    )
+    assert replay_allocated(trace, 3).allocated_bytes == 7
+    assert replay_allocated(trace, 6).allocated_bytes == 27
+    peaks = replay_allocator(trace, 3, settings=NATIVE, capacity_bytes=None)
+    assert peaks.allocated_bytes == 512
+
+
+def test_a_trace_of_one_size_is_refused_at_another():
+    trace = make_trace(method="per_size", traced_sizes=(8,))
+    assert replay_allocated(trace, 8).fits
+    with pytest.raises(ValueError, match="holds for 8 samples, not for 9"):
+        replay_allocated(trace, 9)
+    with pytest.raises(ValueError, match="holds for 8 samples"):
+        replay_allocator(trace, 9, settings=NATIVE, capacity_bytes=None)
+    with pytest.raises(ValueError, match="no batch of 0"):
+        replay_allocated(make_trace(), 0)
+
+
+def test_an_empty_trace_holds_nothing():
+    trace = make_trace(blocks=(), events=(), phases=())
+    assert replay_allocated(trace, 1).allocated_bytes == 0
+    assert replay_allocator(trace, 1, settings=NATIVE, capacity_bytes=0).fits
+
+
+def test_the_allocator_sees_the_same_blocks_rounded():
+    peaks = replay_allocator(make_trace(), 1000, settings=NATIVE, capacity_bytes=None)
+    assert peaks.forward_backward_bytes == 512 + 10240 + 512
+    assert peaks.optimizer_bytes == 4 * 512
+    assert peaks.allocated_bytes == peaks.forward_backward_bytes
+    assert (peaks.reserved_bytes, peaks.retries, peaks.fits) == (2 * MIB, 0, True)
+
+
+def test_the_workspace_is_held_from_the_first_forward_pass_on():
+    settings = AllocatorSettings(extra_bytes=12 * MIB)
+    without = replay_allocator(make_trace(), 8, settings=NATIVE, capacity_bytes=None)
+    peaks = replay_allocator(make_trace(), 8, settings=settings, capacity_bytes=None)
+    assert peaks.forward_backward_bytes == without.forward_backward_bytes + 12 * MIB
+    assert peaks.optimizer_bytes == without.optimizer_bytes + 12 * MIB
+    assert peaks.reserved_bytes == 14 * MIB
+
+
+def test_a_setup_alone_does_not_hold_the_workspace():
+    trace = make_trace(events=(0,), phases=(PhaseMark("setup", 0, 0),))
+    settings = AllocatorSettings(extra_bytes=12 * MIB)
+    peaks = replay_allocator(trace, 1, settings=settings, capacity_bytes=None)
+    assert (peaks.allocated_bytes, peaks.forward_backward_bytes) == (512, 0)
+
+
+def test_a_replay_that_does_not_fit_says_so_and_stops():
+    trace = make_wide_trace(10, MIB)
+    peaks = replay_allocator(trace, 20, settings=NATIVE, capacity_bytes=100 * MIB)
+    assert (peaks.fits, peaks.retries) == (False, 1)
+    assert peaks.reserved_bytes == peaks.allocated_bytes == 90 * MIB
+    assert peaks.optimizer_bytes == 0
+
+
+@pytest.mark.parametrize("settings", [NATIVE, EXPANDABLE, AllocatorSettings(extra_bytes=9 * MIB)])
+@pytest.mark.parametrize("capacity", [150 * MIB, 777 * MIB, 4096 * MIB])
+@pytest.mark.parametrize("per_sample_bytes", [40_000, 1_234_567])
+def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sample_bytes):
+    trace = make_wide_trace(20, per_sample_bytes)
+    largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
+    assert largest is not None
+    for size, fits in ((largest, True), (largest + 1, False)):
+        peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=capacity)
+        assert peaks.fits is fits
+    allocated = replay_allocated(trace, largest).allocated_bytes
+    assert allocated + settings.extra_bytes <= capacity
+    calm = predict_largest_without_retries(trace, capacity_bytes=capacity, settings=settings)
+    assert calm is not None
+    assert calm <= largest
+    peaks = replay_allocator(trace, calm, settings=settings, capacity_bytes=capacity)
+    assert peaks.retries == 0
+
+
+def test_no_size_fits_where_the_parameters_do_not():
+    trace = make_wide_trace(200, MIB)
+    assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) is None
+    none_fits = predict_largest_without_retries(
+        make_wide_trace(5, 200 * MIB), capacity_bytes=100 * MIB, settings=NATIVE
+    )
+    assert none_fits is None
+
+
+def test_the_allocator_can_refuse_what_the_sums_allow():
+    trace = make_wide_trace(1, 2 * MIB, count=5)
+    assert replay_allocated(trace, 1).allocated_bytes == 11 * MIB + 2 * MIB // 3
+    assert predict_largest(trace, capacity_bytes=12 * MIB, settings=NATIVE) is None
+
+
+def test_memory_that_does_not_grow_is_bounded_by_the_most_samples():
+    trace = make_wide_trace(5, 0)
+    assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) == MOST_SAMPLES
+    assert predict_largest(trace, capacity_bytes=4 * MIB, settings=NATIVE) is None
+
+
+def test_no_search_takes_more_than_27_simulations(monkeypatch):
+    from advisor.predict import largest as module
+
+    calls = []
+
+    def count(*arguments, **options):
+        calls.append(arguments[1])
+        return replay_allocator(*arguments, **options)
+
+    monkeypatch.setattr(module, "replay_allocator", count)
+    for per_sample_bytes, capacity in ((120, 160 * MIB), (1000, 9000 * MIB), (MIB, 4096 * MIB)):
+        calls.clear()
+        trace = make_wide_trace(20, per_sample_bytes)
+        predict_largest(trace, capacity_bytes=capacity, settings=NATIVE)
+        assert len(calls) <= 27
+        assert len(calls) == len(set(calls))
+
+
+def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
+    trace, capacity = make_wide_trace(20, 1_234_567), 1000 * MIB
+    for settings in (NATIVE, AllocatorSettings(extra_bytes=9 * MIB)):
+        largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
+        assert largest is not None
+        unusable = predict_unusable_bytes(trace, capacity_bytes=capacity, settings=settings)
+        usable = capacity - settings.extra_bytes - unusable
+        assert unusable > 0
+        assert replay_allocated(trace, largest).allocated_bytes <= usable
+        assert replay_allocated(trace, largest + 1).allocated_bytes > usable
+
+
+def test_nothing_is_unusable_where_the_next_size_is_beyond_the_capacity():
+    trace = make_wide_trace(0, 32 * MIB, count=1)
+    assert predict_unusable_bytes(trace, capacity_bytes=98 * MIB, settings=NATIVE) == 0

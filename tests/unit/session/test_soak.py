@@ -1,0 +1,143 @@
+import signal
+
+import msgspec
+import pytest
+
+from advisor.measurements import Soak
+from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.recommend import derive
+from advisor.session.run import Run
+from advisor.session.soak import run_soak
+from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+from tests.unit.test_recommend import FACTS, make_probes, make_record
+
+MIB = 2**20
+
+
+class FakeRunner:
+    """Answers soaks with a function of the task, and keeps the tasks."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.tasks = []
+
+    def run(self, task, *, timeout_s, on_result=None):
+        self.tasks.append(task)
+        result = self.answer(task)
+        if isinstance(result, Exception):
+            raise result
+        return (result,)
+
+
+class Notes:
+    def __init__(self):
+        self.notes = []
+
+    def stage(self, name, *, left_s):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def answer(fits=lambda task: True, slope=0, steps=60):
+    def make(task):
+        return Soak(
+            micro_batch_size=task.micro_batch_size,
+            gradient_accumulation_steps=task.gradient_accumulation_steps,
+            outcome="fit" if fits(task) else "oom",
+            steps=steps,
+            held_bytes=tuple(slope * step for step in range(steps)),
+        )
+
+    return make
+
+
+def run_with(make, *, probes=None, budget_s=1000.0, **limits):
+    runner, notes = FakeRunner(make), Notes()
+    limits = Limits(budget_s=budget_s, **limits)
+    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    record = make_record(
+        msgspec.structs.replace(FACTS, has_dataset=False), probes=probes or make_probes()
+    )
+    run.record = msgspec.structs.replace(
+        record, command=msgspec.structs.replace(record.command, limits=limits)
+    )
+    run_soak(run)
+    return run, runner.tasks, notes.notes
+
+
+def test_the_advised_size_is_soaked_once_where_it_holds():
+    run, tasks, _ = run_with(answer(), reserve=True)
+    (task,) = tasks
+    advice = derive(run.record).recommendation
+    assert task.micro_batch_size == advice.micro_batch_size
+    assert (task.steps, task.evaluations, task.reserve) == (60, 3, True)
+    assert task.capacity_bytes == 1000
+    assert task.budget_s <= 100.0
+    assert len(run.record.soaks) == 1
+
+
+def test_smaller_micro_batches_of_the_same_batch_follow_a_failure():
+    before, _, _ = run_with(answer())
+    batch = derive(before.record).recommendation.global_batch_size
+    run, tasks, _ = run_with(answer(lambda task: task.micro_batch_size < batch // 2, steps=4))
+    products = {task.micro_batch_size * task.gradient_accumulation_steps for task in tasks}
+    assert products == {batch}
+    assert tasks[-1].micro_batch_size < batch // 2
+    assert derive(run.record).recommendation.micro_batch_size == tasks[-1].micro_batch_size
+
+
+def test_three_steps_down_are_the_most():
+    run, tasks, _ = run_with(answer(lambda task: False, steps=4))
+    assert len(tasks) == len({task.micro_batch_size for task in tasks}) == 4
+    advised = derive(run.record).recommendation.micro_batch_size
+    assert advised < min(task.micro_batch_size for task in tasks)
+
+
+def test_memory_that_a_leak_filled_ends_the_soaks():
+    run, tasks, _ = run_with(answer(lambda task: False, slope=MIB, steps=40))
+    assert len(tasks) == 1
+    assert "Memory grows" in derive(run.record).recommendation.warnings[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_memory_may_have_killed_counts_as_out_of_memory(number):
+    death = WorkerDeathError("model.py was killed", code=-number, next_step="Look.")
+
+    def make(task):
+        return death if task.gradient_accumulation_steps == 1 else answer()(task)
+
+    run, _, _ = run_with(make)
+    assert run.record.soaks[0].outcome == "oom"
+    assert run.record.soaks[-1].outcome == "fit"
+
+
+def test_any_other_death_is_the_models():
+    death = WorkerDeathError("model.py ended", code=0, next_step="Look.")
+    with pytest.raises(WorkerDeathError):
+        run_with(lambda task: death)
+
+
+def test_a_soak_that_outlasts_the_run_is_left_out_with_a_note():
+    run, _, notes = run_with(lambda task: WorkerTimeoutError("slow", next_step="Wait."))
+    assert run.record.soaks == ()
+    assert "longer than the time left" in notes[0]
+
+
+def test_a_step_too_slow_for_the_time_left_is_not_soaked():
+    run, tasks, notes = run_with(answer(), budget_s=0.5)
+    assert (tasks, run.record.soaks) == ([], ())
+    assert "take longer than the time for it" in notes[0]
+
+
+def test_a_spent_budget_leaves_no_time():
+    _, tasks, notes = run_with(answer(), budget_s=0.0)
+    assert tasks == []
+    assert "no time left" in notes[0]
+
+
+def test_without_advice_nothing_is_soaked():
+    _, tasks, notes = run_with(answer(), probes=make_probes(sessions=0))
+    assert (tasks, notes) == ([], [])
