@@ -41,8 +41,9 @@ def load_module(target: Target) -> ModuleType:
             next_step="Correct the syntax; python must be able to import the file.",
         ) from error
     except ModuleNotFoundError as error:
+        what = f"{error.name!r}, which is not installed" if error.name else f"in vain: {error}"
         raise WorkloadError(
-            f"{target.text} imports {error.name!r}, which is not installed",
+            f"{target.text} imports {what}",
             next_step=f"Install it in this environment ({sys.executable} -m pip install ...).",
         ) from error
     return module
