@@ -23,7 +23,8 @@ def render_advice(record: RunRecord, advice: Recommendation) -> list[tuple[str, 
         rows.append(("Also set", changes))
     near = format_range(advice.interval.low, advice.interval.high)
     if near != NOT_MEASURED:
-        rows.append(("Near-best", f"batch {near}: predicted within 5 % of the best time to train"))
+        goal = "time to train" if record.noise_batches else "speed"
+        rows.append(("Near-best", f"batch {near}: predicted within 5 % of the best {goal}"))
     expected = describe_expected(record, advice)
     if expected:
         rows.append(("Expected", expected))
