@@ -14,7 +14,9 @@ from advisor.report.units import (
 )
 
 
-def render_advice(record: RunRecord, advice: Recommendation) -> list[tuple[str, str]]:
+def render_advice(
+    record: RunRecord, advice: Recommendation, *, noise_is_known: bool
+) -> list[tuple[str, str]]:
     """Return (label, paragraph) for the rate, the other settings and what to expect."""
     rows = [("Learning rate", describe_learning_rate(advice.learning_rate))]
     rows += [("Trial", line) for line in render_trials(record)]
@@ -23,7 +25,7 @@ def render_advice(record: RunRecord, advice: Recommendation) -> list[tuple[str, 
         rows.append(("Also set", changes))
     near = format_range(advice.interval.low, advice.interval.high)
     if near != NOT_MEASURED:
-        goal = "time to train" if record.noise_batches else "speed"
+        goal = "time to train" if noise_is_known else "speed"
         rows.append(("Near-best", f"batch {near}: predicted within 5 % of the best {goal}"))
     expected = describe_expected(record, advice)
     if expected:

@@ -52,7 +52,8 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     if derived.recommendation is None and memory is not None:  # no warnings name them
         rows += [("Memory", disturbance) for disturbance in memory.disturbances]
     if derived.recommendation is not None:
-        rows += render_advice(record, derived.recommendation)
+        noise_is_known = derived.noise is not None and derived.noise.status != "not_estimated"
+        rows += render_advice(record, derived.recommendation, noise_is_known=noise_is_known)
     return rows
 
 
