@@ -1,11 +1,13 @@
 """The largest micro-batch of real models under enforced limits, by the advisor and by other tools.
 
 Run: python benchmarks/memory_limits.py [--models NAME ...] [--limits MIB ...]. Eight models train
-on the CPU under three limits. The true maximum comes from fresh workers: doubling and bisection to
-the edge, then every size in a window around it, since fitting is not strictly monotone there. The
-other tools run in one process under the same limit; those that only go down start at the smallest
-power of two above the true maximum, which their users do not know. Tools that are not installed are
-left out, and the result says so.
+on the CPU under three limits. A maximum is a size that runs while the next does not. It is found
+in fresh workers: doubling and bisection to an edge, then every size around it until a whole window
+fails; fitting is not strictly monotone there (a library may take scratch memory for some sizes and
+none for others), so there can be more than one, and all are listed. The other tools run in one
+process under the same limit; those that only go down start at the smallest power of two above the
+largest maximum, which their users do not know. Tools that are not installed are left out, and the
+result says so.
 """
 
 import argparse
@@ -119,8 +121,8 @@ def measure_advisor(runner: Runner, path: Path, limit_bytes: int) -> dict[str, A
     }
 
 
-def find_true_maximum(runner: Runner, path: Path, limit_bytes: int) -> tuple[int, list[int]]:
-    """Return the largest size that runs, and the sizes below it in the window that did not."""
+def find_maxima(runner: Runner, path: Path, limit_bytes: int) -> list[int]:
+    """Return every size near the edge that runs while the next does not, in rising order."""
     tried: dict[int, bool] = {}
 
     def fits(size: int) -> bool:
@@ -135,9 +137,12 @@ def find_true_maximum(runner: Runner, path: Path, limit_bytes: int) -> tuple[int
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     reach = max(WINDOW_SIZES, WINDOW_GRANULES * find_granule(low))
-    window = range(max(1, low - reach), low + reach + 1)
-    largest = max(size for size in window if fits(size))
-    return largest, [size for size in window if size < largest and not fits(size)]
+    size = max(1, low - reach)
+    while size <= low + reach:
+        low = size if size > low and fits(size) else low
+        fits(size)
+        size += 1
+    return sorted(size for size, ran in tried.items() if ran and tried.get(size + 1) is False)
 
 
 def _fits(runner: Runner, path: Path, limit_bytes: int, size: int) -> bool:
@@ -155,21 +160,24 @@ def _fits(runner: Runner, path: Path, limit_bytes: int, size: int) -> bool:
 
 
 def measure_cell(runner: Runner, name: str, limit_mib: int, peers: list[str]) -> dict[str, Any]:
-    """Return the true maximum of one model under one limit, and every tool's answer."""
+    """Return the true maxima of one model under one limit, and every tool's answer."""
     path, limit_bytes = MODELS_PATH / f"{name}.py", limit_mib * MIB
     advisor = measure_advisor(runner, path, limit_bytes)
-    largest, holes = find_true_maximum(runner, path, limit_bytes)
+    maxima = find_maxima(runner, path, limit_bytes)
+    largest = maxima[-1]
     start = 1 << largest.bit_length()
     answers = [advisor, *(run_peer(peer, path, limit_bytes, start) for peer in peers)]
     for answer in answers:
         if answer["answer"] is not None:
             answer["share"] = answer["answer"] / largest
-            answer["within_granule"] = abs(largest - answer["answer"]) <= find_granule(largest)
+            answer["within_granule"] = any(
+                0 <= each - answer["answer"] <= find_granule(each) for each in maxima
+            )
     return {
         "model": name,
         "limit_mib": limit_mib,
         "true_maximum": largest,
-        "sizes_below_that_failed": holes,
+        "maxima": maxima,
         "answers": answers,
     }
 
@@ -208,7 +216,7 @@ def summarise(cells: list[dict[str, Any]], peer: str) -> dict[str, Any]:
 
 
 def print_cells(cells: list[dict[str, Any]]) -> None:
-    """Print each cell's true maximum and answers."""
+    """Print each cell's true maxima and answers."""
     table = Table("model", "limit", "true", *(each["peer"] for each in cells[0]["answers"]))
     for cell in cells:
         shown = [
@@ -217,7 +225,9 @@ def print_cells(cells: list[dict[str, Any]]) -> None:
             else f"{each['answer']} ({each['trials']}/{each['failures']})"
             for each in cell["answers"]
         ]
-        table.add_row(cell["model"], f"{cell['limit_mib']} MiB", str(cell["true_maximum"]), *shown)
+        table.add_row(
+            cell["model"], f"{cell['limit_mib']} MiB", ", ".join(map(str, cell["maxima"])), *shown
+        )
     Console(width=140).print(table)
 
 
@@ -226,7 +236,7 @@ def print_summaries(summaries: list[dict[str, Any]]) -> None:
     table = Table(
         "tool",
         "answered",
-        "within a granule",
+        "at a maximum",
         "probes",
         "max",
         "OOMs",

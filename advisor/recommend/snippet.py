@@ -32,15 +32,15 @@ def _write_optimizer(
     optimizer: OptimizerFacts, rate: float, changes: OptimizerChanges
 ) -> list[str]:
     """Return the optimizer's line: the rate, and what else is known to be set."""
-    arguments = [f"lr={rate!r}"]
+    arguments = [f"lr={rate:.4g}"]  # far finer than the rate is known
     if optimizer.momentum:
         arguments.append(f"momentum={optimizer.momentum!r}")
     beta2 = changes.beta2 if changes.beta2 is not None else optimizer.beta2
     if optimizer.beta1 is not None and beta2 is not None:
-        arguments.append(f"betas=({optimizer.beta1!r}, {beta2!r})")
+        arguments.append(f"betas=({optimizer.beta1!r}, {beta2:.6g})")
     decay = changes.weight_decay if changes.weight_decay is not None else optimizer.weight_decay
     if decay:
-        arguments.append(f"weight_decay={decay!r}")
+        arguments.append(f"weight_decay={decay:.4g}")
     prefix = "torch.optim." if optimizer.name in _TORCH_OPTIMIZERS else ""
     call = f"{prefix}{optimizer.name}(model.parameters(), {', '.join(arguments)})"
     lines = [f"optimizer = {call}  # other arguments as before"]

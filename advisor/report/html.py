@@ -1,19 +1,23 @@
 """The report as one HTML file that needs nothing beside it."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+from rich.console import Console, Group
 
 from advisor.conclusions import Derived, NoisePoint
 from advisor.record import RunRecord
 from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_chart
 from advisor.report.findings import render_findings
 from advisor.report.headline import render_headline, render_limit, why_missing
-from advisor.report.terminal import render_sources
+from advisor.report.terminal import render_sources, render_tables
 from advisor.statistics import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: Columns of the tables, which are the terminal's.
+_TABLE_WIDTH = 100
 
 
 def write_html(path: Path, record: RunRecord, derived: Derived) -> None:
@@ -36,6 +40,7 @@ def render_html(record: RunRecord, derived: Derived) -> str:
         limit=None if advice is None else render_limit(advice.limiting_factor),
         incomplete=None if record.complete else why_missing(record),
         charts=render_charts(derived),
+        tables=draw_tables(record, derived),
         findings=render_findings(record, derived),
         reasons=() if advice is None else advice.reasons,
         warnings=() if advice is None else advice.warnings,
@@ -44,6 +49,13 @@ def render_html(record: RunRecord, derived: Derived) -> str:
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def draw_tables(record: RunRecord, derived: Derived) -> str:
+    """Return the report's tables as lines of text."""
+    console = Console(file=io.StringIO(), record=True, width=_TABLE_WIDTH, color_system=None)
+    console.print(Group(*render_tables(record, derived)))
+    return console.export_text().strip("\n")
 
 
 def render_charts(derived: Derived) -> tuple[Chart, ...]:

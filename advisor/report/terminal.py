@@ -36,14 +36,24 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
         parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
     parts += _render_batches(record, derived)
     parts += [Text(), render_rows(render_findings(record, derived))]
-    if record.peak is not None:
-        parts += render_peak(record.peak)
-    if derived.what_would_change is not None:
-        parts += render_comparisons([("", derived.what_would_change)])
+    parts += _render_memory(record, derived)
     if advice is not None:
         parts += _render_advice_text(advice)
     parts += [Text(), render_rows(render_sources(record))]
     return Group(*parts)
+
+
+def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
+    """Return the tables alone: batches, what holds the memory, what would change it."""
+    return [*_render_batches(record, derived), *_render_memory(record, derived)]
+
+
+def _render_memory(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
+    peak, change = record.peak, derived.what_would_change
+    return [
+        *([] if peak is None else render_peak(peak)),
+        *([] if change is None else render_comparisons([("", change)])),
+    ]
 
 
 def _render_batches(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:

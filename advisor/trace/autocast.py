@@ -8,7 +8,8 @@ Source: aten/src/ATen/autocast_mode.h of torch 2.13; torch documents the policie
 that can autocast".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -110,6 +111,30 @@ def register_autocast(library: Library) -> None:
         kernel = make_kernel(name, has_kernel=name in here)
         if kernel is not None:
             library.impl(name, kernel, _HERE)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def redirected_autocast() -> Iterator[None]:
+    """Have `torch.autocast("cuda")` in the user's code act on CPU tensors.
+
+    Where there is no CUDA torch switches it off with a warning; a trace by CUDA's operators wants
+    it on, in the type that CUDA would take.
+    """
+    kind = torch.amp.autocast_mode.autocast
+    original = kind.__init__
+
+    def redirect(
+        self: Any, device_type: str, dtype: torch.dtype | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        if device_type == "cuda":
+            device_type, dtype = "cpu", dtype or torch.get_autocast_dtype("cuda")
+        original(self, device_type, dtype, *args, **kwargs)
+
+    kind.__init__ = redirect  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        kind.__init__ = original  # type: ignore[method-assign]
 
 
 def make_kernel(name: str, *, has_kernel: bool) -> Kernel | None:

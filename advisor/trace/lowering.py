@@ -21,7 +21,7 @@ from torch.library import Library
 
 from advisor.spec import Precision
 from advisor.trace.attention import attend
-from advisor.trace.autocast import register_autocast
+from advisor.trace.autocast import redirected_autocast, register_autocast
 from advisor.trace.convolution import convolve
 from advisor.trace.recurrent import GATES, lower_recurrent
 
@@ -51,7 +51,8 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
             for name, kernel in list_kernels().items():
                 library.impl(name, kernel, "AutogradCPU")  # type: ignore[no-untyped-call]
             register_autocast(library)
-        yield list_notes(precision)
+        with redirected_autocast():
+            yield list_notes(precision)
     finally:
         library._destroy()  # type: ignore[no-untyped-call]  # noqa: SLF001 - the only way to take a registration back
 

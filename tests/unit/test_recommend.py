@@ -197,7 +197,7 @@ def test_a_rate_that_passed_is_printed():
     advice = recommend(make_record(trials=make_branches(32, 1.0) + make_branches(128, proposed)))
     assert advice.learning_rate.value == proposed
     assert advice.learning_rate.capped_by is None
-    assert f"torch.optim.SGD(model.parameters(), lr={proposed!r}, momentum=0.9)" in advice.snippet
+    assert f"torch.optim.SGD(model.parameters(), lr={proposed:.4g}, momentum=0.9)" in advice.snippet
 
 
 @pytest.mark.parametrize(("base_seeds", "tried_seeds"), [(2, 3), (3, 2)])
@@ -253,7 +253,7 @@ def test_the_advised_settings_are_in_the_snippet():
     changes, proposed = before.optimizer_changes, before.learning_rate.proposed
     tried = make_branches(128, proposed, beta2=changes.beta2, weight_decay=changes.weight_decay)
     advice = recommend(make_record(facts, make_branches(32, 1e-3) + tried))
-    assert f"betas=(0.9, {changes.beta2!r}), weight_decay={changes.weight_decay!r}" in (
+    assert f"betas=(0.9, {changes.beta2:.6g}), weight_decay={changes.weight_decay:.4g}" in (
         advice.snippet
     )
     assert f"total_iters={changes.warmup_steps}" in advice.snippet

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import Derived
+from advisor.conclusions import Breakdown, Derived, ModuleShare, PhaseLevel
 from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
 from advisor.report.html import render_charts, render_html, write_html
 from tests.unit.report.sample_run import (
@@ -23,6 +23,27 @@ def test_the_file_needs_nothing_beside_it(tmp_path):
     assert "<script" not in text
     assert text.count("<svg") == 4
     assert "Train with batch 192" in text
+
+
+def test_the_page_has_the_tables_of_the_terminal():
+    peak = Breakdown(
+        micro_batch_size=192,
+        peak_bytes=100,
+        phase="backward",
+        step=2,
+        bytes_by_category={"activation": 100},
+        modules=(
+            ModuleShare(
+                name="head", count=1, size_bytes=100, bytes_by_category={"activation": 100}
+            ),
+        ),
+        timeline=(
+            PhaseLevel(phase="backward", step=2, start_bytes=50, peak_bytes=100, end_bytes=60),
+        ),
+    )
+    text = render_html(msgspec.structs.replace(build_record(), peak=peak), build_derived())
+    assert "time to train" in text
+    assert "At the peak, batch 192" in text
 
 
 def test_every_drawing_is_well_formed():

@@ -150,3 +150,16 @@ def test_without_autocast_nothing_is_cast() -> None:
     with lower_to_cuda("fp32"), FakeTensorMode():
         assert torch.softmax(low(), -1).dtype == LOW
         assert (wide() @ wide()).dtype == WIDE
+
+
+def test_the_users_autocast_of_cuda_is_on_in_a_trace_and_gone_after_it() -> None:
+    layer = nn.Linear(4, 4)
+    original = torch.autocast.__init__
+    with lower_to_cuda("fp32"), FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            assert layer(wide()).dtype == torch.bfloat16
+        with torch.autocast(device_type="cuda"):
+            assert layer(wide()).dtype == torch.float16
+        with torch.autocast("cuda", enabled=False):
+            assert layer(wide()).dtype == torch.float32
+    assert torch.autocast.__init__ is original
