@@ -1,104 +1,13 @@
-"""What is asked: the workload, the limits, and the tasks handed to a worker process."""
-
-from pathlib import Path
-from typing import Literal
+"""What a worker is asked to do."""
 
 import msgspec
 
-from advisor.errors import UsageError
 from advisor.memory_trace import Operators
-
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+from advisor.spec.workload import WorkloadSpec
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
 #: the steady state, the third shows that it is steady.
 MEMORY_PROBE_STEPS = 3
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A model file or module, and the name of the model factory in it.
-
-    Attributes:
-        text: As typed.
-        path: The file, or None for a module.
-        module: The dotted module, or None for a file.
-        name: The factory asked for, or None for the known names.
-    """
-
-    text: str
-    path: str | None
-    module: str | None
-    name: str | None
-
-
-def parse_target(text: str) -> Target:
-    """Return what `path.py`, `path.py:name` or `package.module:name` points at.
-
-    Raises:
-        UsageError: There is no such file, or the text is neither a file nor a module.
-    """
-    head, separator, tail = text.rpartition(":")
-    location, name = (head, tail) if separator and tail.isidentifier() else (text, None)
-    if Path(location).is_file():
-        if not location.endswith(".py"):
-            raise UsageError(
-                f"{location} is not a Python file: its name does not end in .py",
-                next_step="Give the model file; `bsadvisor init` writes one to start from.",
-            )
-        return Target(text=text, path=location, module=None, name=name)
-    parts = location.split(".")
-    if location.endswith(".py") or not all(part.isidentifier() for part in parts):
-        raise UsageError(
-            f"there is no model file {location}",
-            next_step="Give the path of a model file; `bsadvisor init` writes one to start from.",
-        )
-    return Target(text=text, path=None, module=location, name=name)
-
-
-class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model to run, and how.
-
-    Attributes:
-        target: `path.py`, `path.py:name`, or `package.module:name`, as typed.
-        settings: Extra keyword parameters of the user's functions, as typed after `--set`.
-        device: `auto`, `cpu`, `mps`, `cuda` or `cuda:<index>`.
-        precision: Arithmetic of the training step; never changed silently.
-        compile: Whether the model goes through `torch.compile`.
-        seed: Seeds every random generator of every worker.
-        base_batch_size: Global batch size for which the user's learning rate was tuned; overrides
-            the model file's `BASE_BATCH_SIZE`.
-    """
-
-    target: str
-    settings: dict[str, str] = {}
-    device: str = "auto"
-    precision: Precision = "fp32"
-    compile: bool = False
-    seed: int = 0
-    base_batch_size: int | None = None
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run may use.
-
-    Attributes:
-        memory_limit_bytes: Memory that training may take; None means the device's own limit.
-        headroom_bytes: Kept free below the limit; None means the device's default.
-        max_micro_batch_size: The largest size worth trying; None means no such cap.
-        batch_multiple: Only multiples of this size are tried.
-        budget_s: Wall clock for the whole command.
-        noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
-            the budget decide.
-        reserve: Whether the advised size must leave room for a copy of the training state.
-    """
-
-    memory_limit_bytes: int | None = None
-    headroom_bytes: int | None = None
-    max_micro_batch_size: int | None = None
-    batch_multiple: int = 1
-    budget_s: float = 120.0
-    noise_steps: int | None = None
-    reserve: bool = False
 
 
 class EnvironmentTask(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
@@ -276,35 +185,3 @@ Task = (
     | TraceTask
     | SoakTask
 )
-
-
-class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `bsadvisor probe`: the workload and the limits."""
-
-    workload: WorkloadSpec
-    limits: Limits
-
-
-class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `bsadvisor predict`: the workload, and the cards that are not here.
-
-    Attributes:
-        gpus: Names of the catalogue, as typed.
-        gpu_memory_bytes: Cards of which only the memory is stated.
-        micro_batch_size: The size whose memory is predicted; None takes the largest that fits.
-        headroom_bytes: Kept free on every card; None means the default of `probe`.
-        expandable_segments: Whether the allocator is told to grow its segments.
-        max_micro_batch_size: The largest size worth naming; None means no such cap.
-        batch_multiple: Only multiples of this size are named.
-        budget_s: Wall clock for the whole command.
-    """
-
-    workload: WorkloadSpec
-    gpus: tuple[str, ...] = ()
-    gpu_memory_bytes: tuple[int, ...] = ()
-    micro_batch_size: int | None = None
-    headroom_bytes: int | None = None
-    expandable_segments: bool = False
-    max_micro_batch_size: int | None = None
-    batch_multiple: int = 1
-    budget_s: float = 120.0

@@ -1,0 +1,52 @@
+"""What follows from what was seen: the shapes of every derived result, recomputed on every load."""
+
+from advisor.conclusions.derived import Derived
+from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
+from advisor.conclusions.noise import NoiseConclusion, NoisePoint, NoiseStatus
+from advisor.conclusions.peak import Breakdown, Comparison, ModuleShare, PhaseLevel, Remedy
+from advisor.conclusions.prediction import MemoryShare, Prediction, ThroughputBound
+from advisor.conclusions.recommendation import (
+    Expected,
+    Interval,
+    LearningRate,
+    LimitingFactor,
+    OptimizerChanges,
+    Recommendation,
+    TradeoffPoint,
+)
+from advisor.conclusions.throughput import (
+    Saturation,
+    SaturationStatus,
+    ThroughputConclusion,
+    ThroughputPoint,
+)
+
+__all__ = [
+    "Breakdown",
+    "Comparison",
+    "Derived",
+    "Expected",
+    "Interval",
+    "LearningRate",
+    "LimitedBy",
+    "LimitingFactor",
+    "MemoryConclusion",
+    "MemoryMethod",
+    "MemoryShare",
+    "ModuleShare",
+    "NoiseConclusion",
+    "NoisePoint",
+    "NoiseStatus",
+    "OptimizerChanges",
+    "PhaseLevel",
+    "Prediction",
+    "Recommendation",
+    "Remedy",
+    "Saturation",
+    "SaturationStatus",
+    "SoakConclusion",
+    "ThroughputBound",
+    "ThroughputConclusion",
+    "ThroughputPoint",
+    "TradeoffPoint",
+]

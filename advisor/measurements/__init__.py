@@ -1,0 +1,22 @@
+"""What was seen: raw results of workers, never conclusions."""
+
+from advisor.measurements.machine import Counter, DeviceFacts, Environment
+from advisor.measurements.probe import Outcome, Probe, Soak
+from advisor.measurements.training import Evaluation, GradientMoments, NoiseBatches, TrialBranch
+from advisor.measurements.workload import LossReduction, OptimizerFacts, WorkloadFacts
+
+__all__ = [
+    "Counter",
+    "DeviceFacts",
+    "Environment",
+    "Evaluation",
+    "GradientMoments",
+    "LossReduction",
+    "NoiseBatches",
+    "OptimizerFacts",
+    "Outcome",
+    "Probe",
+    "Soak",
+    "TrialBranch",
+    "WorkloadFacts",
+]

@@ -1,0 +1,36 @@
+"""What is asked: the workload, the limits, and the tasks handed to a worker process."""
+
+from advisor.spec.commands import Limits, PredictSpec, ProbeSpec
+from advisor.spec.tasks import (
+    MEMORY_PROBE_STEPS,
+    EnvironmentTask,
+    InspectTask,
+    MemoryTask,
+    NoiseTask,
+    SoakTask,
+    Task,
+    ThroughputTask,
+    TraceTask,
+    TrialTask,
+)
+from advisor.spec.workload import Precision, Target, WorkloadSpec, parse_target
+
+__all__ = [
+    "MEMORY_PROBE_STEPS",
+    "EnvironmentTask",
+    "InspectTask",
+    "Limits",
+    "MemoryTask",
+    "NoiseTask",
+    "Precision",
+    "PredictSpec",
+    "ProbeSpec",
+    "SoakTask",
+    "Target",
+    "Task",
+    "ThroughputTask",
+    "TraceTask",
+    "TrialTask",
+    "WorkloadSpec",
+    "parse_target",
+]

@@ -1,0 +1,60 @@
+"""What the user asks of a command."""
+
+import msgspec
+
+from advisor.spec.workload import WorkloadSpec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run may use.
+
+    Attributes:
+        memory_limit_bytes: Memory that training may take; None means the device's own limit.
+        headroom_bytes: Kept free below the limit; None means the device's default.
+        max_micro_batch_size: The largest size worth trying; None means no such cap.
+        batch_multiple: Only multiples of this size are tried.
+        budget_s: Wall clock for the whole command.
+        noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
+            the budget decide.
+        reserve: Whether the advised size must leave room for a copy of the training state.
+    """
+
+    memory_limit_bytes: int | None = None
+    headroom_bytes: int | None = None
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    budget_s: float = 120.0
+    noise_steps: int | None = None
+    reserve: bool = False
+
+
+class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor probe`: the workload and the limits."""
+
+    workload: WorkloadSpec
+    limits: Limits
+
+
+class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor predict`: the workload, and the cards that are not here.
+
+    Attributes:
+        gpus: Names of the catalogue, as typed.
+        gpu_memory_bytes: Cards of which only the memory is stated.
+        micro_batch_size: The size whose memory is predicted; None takes the largest that fits.
+        headroom_bytes: Kept free on every card; None means the default of `probe`.
+        expandable_segments: Whether the allocator is told to grow its segments.
+        max_micro_batch_size: The largest size worth naming; None means no such cap.
+        batch_multiple: Only multiples of this size are named.
+        budget_s: Wall clock for the whole command.
+    """
+
+    workload: WorkloadSpec
+    gpus: tuple[str, ...] = ()
+    gpu_memory_bytes: tuple[int, ...] = ()
+    micro_batch_size: int | None = None
+    headroom_bytes: int | None = None
+    expandable_segments: bool = False
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    budget_s: float = 120.0
