@@ -19,6 +19,7 @@ from advisor.measurements import (
     NoiseBatches,
     Probe,
     Soak,
+    Telemetry,
     TrialBranch,
     WorkloadFacts,
 )
@@ -53,6 +54,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         created_at: ISO 8601, UTC.
         complete: False where the run was cut short.
         workload: None where the model file was not understood before the run ended.
+        telemetry: Counters over the throughput sessions, one for each.
         predicted_memory: The peaks by the model's trace that led the memory search; None where
             there was none.
         peak: What holds the memory at the advised size, by that trace; None where memory does not
@@ -70,6 +72,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     workload: WorkloadFacts | None = None
     environment: Environment | None = None
     probes: tuple[Probe, ...] = ()
+    telemetry: tuple[Telemetry, ...] = ()
     noise_batches: tuple[NoiseBatches, ...] = ()
     trials: tuple[TrialBranch, ...] = ()
     soaks: tuple[Soak, ...] = ()

@@ -1,6 +1,6 @@
 """What was seen: raw results of workers, never conclusions."""
 
-from advisor.measurements.machine import Counter, DeviceFacts, Environment
+from advisor.measurements.machine import Counter, DeviceFacts, Environment, Telemetry
 from advisor.measurements.probe import Outcome, Probe, Soak
 from advisor.measurements.training import Evaluation, GradientMoments, NoiseBatches, TrialBranch
 from advisor.measurements.workload import LossReduction, OptimizerFacts, WorkloadFacts
@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "Probe",
     "Soak",
+    "Telemetry",
     "TrialBranch",
     "WorkloadFacts",
 ]

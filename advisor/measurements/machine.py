@@ -49,3 +49,36 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     timer_resolution_s: float | None = None
     worker_start_s: float | None = None
     counters: tuple[Counter, ...] = ()
+
+
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of the device and the machine over one session, sampled outside of its worker.
+
+    A series is as long as `at_s`, or empty where the machine has no such counter; `counters` then
+    says why.
+
+    Attributes:
+        session: Number of the worker process, as in `Probe`.
+        at_s: When each sample was taken, by the machine's monotonic clock, ascending.
+        energy_j: Energy since some time in the past; never falls.
+        power_w: Power drawn.
+        sm_clock_mhz: Clock of the multiprocessors.
+        temperature_c: Of the GPU.
+        foreign_memory_bytes: Memory of the device that other processes hold.
+        foreign_cpu_fraction: Share of all processors' time that other processes took since the
+            sample before.
+        slowdown_s: By cause, seconds that the clock was held down since some time in the past;
+            never falls. Causes: `power_cap`, `thermal`, `brake`, and others by the driver's name.
+        counters: Those that are missing, each with its reason.
+    """
+
+    session: int
+    at_s: tuple[float, ...] = ()
+    energy_j: tuple[float, ...] = ()
+    power_w: tuple[float, ...] = ()
+    sm_clock_mhz: tuple[float, ...] = ()
+    temperature_c: tuple[float, ...] = ()
+    foreign_memory_bytes: tuple[int, ...] = ()
+    foreign_cpu_fraction: tuple[float, ...] = ()
+    slowdown_s: dict[str, tuple[float, ...]] = {}
+    counters: tuple[Counter, ...] = ()

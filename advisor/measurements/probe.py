@@ -20,6 +20,17 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         device_step_times_s: The same by the device's own events, GPUs only.
         enqueue_times_s: Seconds the host took to issue a step, same entries, GPUs only.
         micro_step_times_s: Seconds of forward and backward alone, one entry for each timed block.
+        block_spans_s: When each timed block began and ended, by the machine's monotonic clock; same
+            entries as `step_times_s`.
+        block_steps: Steps of each block, same entries.
+        is_steady: Whether warming up ended because two windows agreed (and on a GPU clock and
+            temperature had settled); None where nothing was warmed up.
+        step_flops: Operations of one full step's forward and backward pass, counted apart.
+        recompiles: Times that `torch.compile` compiled the model anew for this size before its
+            blocks; None where the model is not compiled.
+        canary_times_s: Seconds of a fixed matrix product just before and just after the session's
+            blocks; the same in every probe of a session.
+        canary_flops: Operations of that product.
         forward_backward_peak_bytes: Peak from the start of a step to its optimizer step, beyond the
             idle process.
         optimizer_peak_bytes: Peak during the optimizer step, likewise.
@@ -46,6 +57,13 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     device_step_times_s: tuple[float, ...] = ()
     enqueue_times_s: tuple[float, ...] = ()
     micro_step_times_s: tuple[float, ...] = ()
+    block_spans_s: tuple[tuple[float, float], ...] = ()
+    block_steps: tuple[int, ...] = ()
+    is_steady: bool | None = None
+    step_flops: int | None = None
+    recompiles: int | None = None
+    canary_times_s: tuple[float, ...] = ()
+    canary_flops: int | None = None
     forward_backward_peak_bytes: int | None = None
     optimizer_peak_bytes: int | None = None
     peak_allocated_bytes: int | None = None
