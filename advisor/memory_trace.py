@@ -120,6 +120,22 @@ class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class StepCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one training step must do at the least, by its trace, for every batch size.
+
+    Attributes:
+        flops_fixed: Floating-point operations whatever the size; None where they were not counted.
+        flops_per_sample: Those that each sample adds.
+        moved_fixed_bytes: Bytes read and written whatever the size, at the least.
+        moved_bytes_per_sample: Those that each sample adds.
+    """
+
+    flops_fixed: int | None
+    flops_per_sample: int | None
+    moved_fixed_bytes: int
+    moved_bytes_per_sample: int
+
+
 class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     """The same training, traced again with one change to its code."""
 

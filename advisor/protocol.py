@@ -10,6 +10,7 @@ import msgspec
 from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError, WorkloadError
 from advisor.measurements import (
     Environment,
+    LoaderTiming,
     NoiseBatches,
     Probe,
     Soak,
@@ -20,6 +21,7 @@ from advisor.memory_trace import MemoryTrace
 from advisor.spec import (
     EnvironmentTask,
     InspectTask,
+    LoaderTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -41,6 +43,7 @@ RESULT_TYPES: dict[type, type] = {
     TrialTask: TrialBranch,
     TraceTask: MemoryTrace,
     SoakTask: Soak,
+    LoaderTask: LoaderTiming,
 }
 
 

@@ -16,14 +16,16 @@ from advisor.conclusions import Breakdown, Derived, Prediction
 from advisor.errors import UsageError
 from advisor.measurements import (
     Environment,
+    LoaderTiming,
     NoiseBatches,
     Probe,
     Soak,
     Telemetry,
     TrialBranch,
+    VariantRecord,
     WorkloadFacts,
 )
-from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, WhatIf
+from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, StepCost, WhatIf
 from advisor.spec import Limits, Precision
 
 SCHEMA_VERSION = 1
@@ -57,9 +59,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         telemetry: Counters over the throughput sessions, one for each.
         predicted_memory: The peaks by the model's trace that led the memory search; None where
             there was none.
+        step_cost: What a step must compute and move, by that trace.
         peak: What holds the memory at the advised size, by that trace; None where memory does not
             limit the advice.
         what_ifs: The peaks with the changes that save memory, likewise by traces.
+        variants: The precisions and compilations that were asked for beside the run's own, that one
+            first; empty where none was.
         stopped_because: Why the run is incomplete.
         elapsed_s: Wall clock so far.
     """
@@ -74,11 +79,14 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     telemetry: tuple[Telemetry, ...] = ()
     noise_batches: tuple[NoiseBatches, ...] = ()
+    loader_timings: tuple[LoaderTiming, ...] = ()
     trials: tuple[TrialBranch, ...] = ()
     soaks: tuple[Soak, ...] = ()
     predicted_memory: PredictedMemory | None = None
+    step_cost: StepCost | None = None
     peak: Breakdown | None = None
     what_ifs: tuple[PredictedWhatIf, ...] = ()
+    variants: tuple[VariantRecord, ...] = ()
     stopped_because: str | None = None
     elapsed_s: float | None = None
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+#: Beyond it exp overflows.
+_MOST_LOG = 700.0
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """A quantity with its confidence interval; an unknown bound is None, never a made-up number."""
 
@@ -99,6 +103,22 @@ def estimate_median_over_sessions(
     standard_error = statistics.stdev(medians) / math.sqrt(len(medians))
     half_width = two_sided_t(confidence, len(medians) - 1) * standard_error
     return Estimate(point, min(point, mean - half_width), max(point, mean + half_width), confidence)
+
+
+def exponentiate(logs: Estimate, *, factor: float = 1.0, inverse: bool = False) -> Estimate:
+    """Return factor·exp(x), or factor·exp(−x), of an estimate of x made on the log scale.
+
+    A bound that leaves any sensible range is unknown.
+
+    Source: derived; monotone maps keep the coverage of an interval.
+    """
+    sign = -1.0 if inverse else 1.0
+    low, high = (logs.high, logs.low) if inverse else (logs.low, logs.high)
+    point, low, high = (
+        None if value is None or sign * value > _MOST_LOG else factor * math.exp(sign * value)
+        for value in (logs.point, low, high)
+    )
+    return Estimate(point, low, high, logs.confidence)
 
 
 def jackknife_covariance(leave_one_out: "npt.ArrayLike") -> "npt.NDArray[np.float64]":

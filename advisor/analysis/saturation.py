@@ -13,17 +13,29 @@ fitted law predicts: so the answer does not depend on how far the measurement we
             +----+----+------+-----+----------+------------ micro-batch size
                     low ]  [ high                          the interval: grid and noise together
 
-A size is left out of the interval from below when some measured larger one is faster by more than
-the tolerance with confidence; from above, when it is within the tolerance of every larger one with
-confidence, the law's uncertain limit included.
+The point is the smallest size within the tolerance by the likeliest law, or by the measured levels
+where no law fits. A size is left out of the interval from below when some measured larger one is
+faster by more than the tolerance with confidence; from above, when it is within the tolerance of
+every larger one with confidence, the law's uncertain limit included. Where another law that the
+data allow saturates outside of that, the interval reaches there: between the sizes of stairs lie
+sizes that are faster than both.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from advisor.analysis.paired_sizes import PairedSizes, smooth_upwards
 from advisor.analysis.rise import Rise, compute_contrast_error, estimate_rise
+from advisor.analysis.step_laws import (
+    StepLaw,
+    bound_saturation,
+    compute_best_per_s,
+    evaluate_step_law,
+    fit_step_laws,
+    predict_law_saturation,
+)
 from advisor.analysis.step_time import predict_saturation_batch
 from advisor.conclusions import Saturation
 from advisor.statistics import two_sided_t
@@ -66,20 +78,18 @@ def find_saturation(
     """
     if paired is None or len(paired.sizes) < LEAST_SIZES:
         return Saturation(batch_size=None, low=None, high=None, status="inconclusive")
-    peak = _find_peak(paired)
+    laws = _fit_laws(paired)
+    peak = len(paired.sizes) - 1 if _explain_fall(paired, laws) else _find_peak(paired)
     is_retrograde = peak < len(paired.sizes) - 1
     rise = None if is_retrograde else estimate_rise(paired)
-    first_open = _find_first_open(paired)
-    first_sure = _find_first_sure(paired, rise)
-    low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
-    high = None if first_sure is None else paired.sizes[first_sure]
-    choice = _find_choice(paired, rise, peak)
+    choice = _find_choice_by_law(paired, laws[0]) if laws else _find_choice(paired, rise, peak)
+    low, high, choice = _bound(paired, rise, laws, choice)
     if _is_too_noisy(paired):
         return Saturation(batch_size=None, low=low, high=high, status="inconclusive")
     if host_bound and not is_retrograde:
         return Saturation(batch_size=None, low=low, high=None, status="host_bound")
     if choice is None:
-        needed = _predict_needed_size(rise)
+        needed = _predict_needed_size(rise, laws)
         is_out_of_reach = needed is None or needed > (largest_micro_batch_size or 0)
         return Saturation(
             batch_size=None,
@@ -88,16 +98,37 @@ def find_saturation(
             status="memory_limited" if memory_limited and is_out_of_reach else "inconclusive",
             needed_batch_size=needed,
         )
-    # The point and the interval come from two rules; the point must not lie outside.
-    choice = max(choice, first_open)
-    if first_sure is not None:
-        choice = min(choice, first_sure)
     return Saturation(
         batch_size=paired.sizes[choice],
         low=low,
         high=high,
         status="retrograde" if is_retrograde else "saturated",
     )
+
+
+def _bound(
+    paired: PairedSizes, rise: Rise | None, laws: Sequence[StepLaw], choice: int | None
+) -> tuple[int, int | None, int | None]:
+    """Return the interval's ends and the choice, moved into it.
+
+    The measured sizes bound the saturation batch if throughput rises evenly between them; the laws
+    widen that by where else it may lie. Stairs do not rise evenly: there the laws alone tell.
+    """
+    first_open, first_sure = _find_first_open(paired), _find_first_sure(paired, rise)
+    low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
+    high = None if first_sure is None else paired.sizes[first_sure]
+    if laws:
+        quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
+        least, most = bound_saturation(laws, SATURATION_TOLERANCE_FRACTION, quantile)
+        low = max(1, min(low, math.ceil(least - 1e-9)))
+        if laws[0].kind == "stairs":
+            least_high = 0 if choice is None else paired.sizes[choice]
+            return low, max(math.ceil(most - 1e-9), least_high), choice
+        high = None if high is None else max(high, math.ceil(most - 1e-9))
+    if choice is not None:
+        choice = max(choice, first_open)
+        choice = choice if first_sure is None else min(choice, first_sure)
+    return low, high, choice
 
 
 def _find_peak(paired: PairedSizes) -> int:
@@ -155,6 +186,35 @@ def _find_first_sure(paired: PairedSizes, rise: Rise | None) -> int | None:
     return None
 
 
+def _fit_laws(paired: PairedSizes) -> tuple[StepLaw, ...]:
+    """Return the laws that the sizes allow."""
+    step_s = np.asarray(paired.sizes) / np.exp(paired.log_throughput)
+    # Of one level; a difference of two has twice its variance.
+    error = float(np.median(paired.difference_errors[np.triu_indices(len(paired.sizes), 1)]))
+    return fit_step_laws(
+        paired.sizes,
+        step_s.tolist(),
+        error=error / math.sqrt(2.0),
+        degrees_of_freedom=paired.degrees_of_freedom,
+    )
+
+
+def _explain_fall(paired: PairedSizes, laws: Sequence[StepLaw]) -> bool:
+    """Return whether stairs, of which several were seen, explain that throughput falls."""
+    return any(law.kind == "stairs" and law.tile * 3 <= paired.sizes[-1] for law in laws)
+
+
+def _find_choice_by_law(paired: PairedSizes, law: StepLaw) -> int | None:
+    """Return the index of the smallest size within the tolerance of the law's best, None without.
+
+    The law's own levels are compared: noise that moves one size alone moves no answer.
+    """
+    sizes = np.asarray(paired.sizes, dtype=np.float64)
+    levels = np.log(sizes / evaluate_step_law(law, sizes))
+    within = np.flatnonzero(levels >= math.log(compute_best_per_s(law)) - _TOLERANCE)
+    return int(within[0]) if within.size else None
+
+
 def _find_choice(paired: PairedSizes, rise: Rise | None, peak: int) -> int | None:
     """Return the index of the smallest size within the tolerance of the best, None without one.
 
@@ -174,7 +234,9 @@ def _is_too_noisy(paired: PairedSizes) -> bool:
     return quantile * typical > TOO_NOISY_FRACTION
 
 
-def _predict_needed_size(rise: Rise | None) -> int | None:
+def _predict_needed_size(rise: Rise | None, laws: Sequence[StepLaw]) -> int | None:
+    if laws:
+        return math.ceil(predict_law_saturation(laws[0], SATURATION_TOLERANCE_FRACTION) - 1e-9)
     if rise is None or rise.law is None:
         return None
     return math.ceil(predict_saturation_batch(rise.law, SATURATION_TOLERANCE_FRACTION) - 1e-9)

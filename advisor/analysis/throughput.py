@@ -7,14 +7,24 @@ agree with each other far better than processes do, so they only go into that se
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
+from advisor.analysis.blocks import discard_held_blocks
+from advisor.analysis.disturbances import name_disturbances
+from advisor.analysis.energy import estimate_energy_per_sample, find_cheapest_size
 from advisor.analysis.paired_sizes import PairedSizes, pair_sizes
 from advisor.analysis.saturation import CONFIDENCE, find_saturation
 from advisor.analysis.step_time import StepTimeLaw, fit_coefficients, fit_step_time
-from advisor.conclusions import ThroughputConclusion, ThroughputPoint
-from advisor.measurements import Probe
-from advisor.statistics import Estimate, estimate_median_over_sessions, fieller_ratio, median
+from advisor.conclusions import Saturation, ThroughputConclusion, ThroughputPoint
+from advisor.measurements import Probe, Telemetry
+from advisor.statistics import (
+    Estimate,
+    estimate_median_over_sessions,
+    exponentiate,
+    fieller_ratio,
+    median,
+)
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
@@ -32,6 +42,7 @@ def conclude_throughput(
     largest_micro_batch_size: int | None,
     memory_limited: bool,
     peak_bytes: Mapping[int, int],
+    telemetry: Sequence[Telemetry] = (),
 ) -> ThroughputConclusion:
     """Return the throughput curve, its law, and the saturation batch.
 
@@ -40,12 +51,14 @@ def conclude_throughput(
         largest_micro_batch_size: Sizes above it do not count; None means no such limit.
         memory_limited: Whether memory is what makes that size the largest.
         peak_bytes: Measured peak of training, by micro-batch size.
+        telemetry: Counters over the sessions, where there are any.
 
     Source: derived; the law is Hockney's.
     """
+    valid = discard_held_blocks(probes, telemetry)
     usable = [
         probe
-        for probe in probes
+        for probe in valid.probes
         if probe.stage == "throughput"
         and probe.outcome == "fit"
         and probe.step_times_s
@@ -58,19 +71,69 @@ def conclude_throughput(
     step_s = _tabulate_step_s(usable)
     paired = pair_sizes(step_s) if step_s else None
     law = _fit_law(paired, by_size)
+    energy = estimate_energy_per_sample(usable, telemetry)
+    points = tuple(
+        msgspec.structs.replace(
+            _make_point(size, by_size[size], peak_bytes.get(size)),
+            energy_per_sample_j=energy.get(size),
+        )
+        for size in by_size
+    )
+    saturation = find_saturation(
+        paired,
+        largest_micro_batch_size=largest_micro_batch_size,
+        memory_limited=memory_limited,
+        host_bound=_is_host_bound(by_size),
+    )
+    decisive = _find_decisive_point(points, saturation)
     return ThroughputConclusion(
-        points=tuple(_make_point(size, by_size[size], peak_bytes.get(size)) for size in by_size),
+        points=points,
         half_saturation_batch_size=_estimate_half_saturation(law, step_s),
         fixed_s=None if law is None else law.fixed_s,
         per_sample_s=None if law is None else law.per_sample_s,
         optimizer_step_s=_estimate_optimizer_step_s(by_size),
-        saturation=find_saturation(
-            paired,
-            largest_micro_batch_size=largest_micro_batch_size,
-            memory_limited=memory_limited,
-            host_bound=_is_host_bound(by_size),
-        ),
+        saturation=saturation,
         session_spread_fraction=_measure_session_spread(by_size),
+        decisive_micro_batch_size=None if decisive is None else decisive.micro_batch_size,
+        half_width_fraction=None if decisive is None else _measure_half_width(decisive),
+        cheapest_micro_batch_size=find_cheapest_size(energy),
+        discarded_blocks=valid.discarded,
+        disturbances=name_disturbances(
+            usable,
+            telemetry,
+            discarded=valid.discarded,
+            session_levels=_measure_session_levels(step_s),
+        ),
+    )
+
+
+def _find_decisive_point(
+    points: Sequence[ThroughputPoint], saturation: Saturation
+) -> ThroughputPoint | None:
+    """Return the point at the saturation batch, or at the largest size timed."""
+    by_size = {point.micro_batch_size: point for point in points}
+    largest = max(by_size, default=None)
+    return None if largest is None else by_size.get(saturation.batch_size or largest)
+
+
+def _measure_half_width(point: ThroughputPoint) -> float | None:
+    speed = point.samples_per_s
+    if speed.point is None or speed.low is None or speed.high is None:
+        return None
+    return (speed.high - speed.low) / 2.0 / speed.point
+
+
+def _measure_session_levels(step_s: Mapping[int, Mapping[int, float]]) -> tuple[float, ...]:
+    """Return how much longer each session's steps took than those of the median, on the log scale.
+
+    Only sizes that every session timed are compared.
+    """
+    common = set.intersection(*(set(times) for times in step_s.values())) if step_s else set()
+    typical = {size: median([times[size] for times in step_s.values()]) for size in common}
+    return tuple(
+        median([math.log(times[size] / typical[size]) for size in common])
+        for times in step_s.values()
+        if common
     )
 
 
@@ -97,31 +160,12 @@ def _make_point(size: int, probes: Sequence[Probe], peak_bytes: int | None) -> T
     micro_s = [median(times) for times in _group_by_session(probes, "micro_step_times_s")]
     return ThroughputPoint(
         micro_batch_size=size,
-        samples_per_s=Estimate(
-            _exponentiate(log_s.point, size, -1.0),
-            _exponentiate(log_s.high, size, -1.0),
-            _exponentiate(log_s.low, size, -1.0),
-            CONFIDENCE,
-        ),
-        step_s=Estimate(
-            _exponentiate(log_s.point),
-            _exponentiate(log_s.low),
-            _exponentiate(log_s.high),
-            CONFIDENCE,
-        ),
+        samples_per_s=exponentiate(log_s, factor=size, inverse=True),
+        step_s=exponentiate(log_s),
         micro_step_s=median(micro_s) if micro_s else None,
         sessions=len(sessions),
         peak_bytes=peak_bytes,
     )
-
-
-def _exponentiate(value: float | None, factor: float = 1.0, sign: float = 1.0) -> float | None:
-    """Return factor·exp(sign·value), None where it is unknown or out of any sensible range."""
-    if value is None:
-        return None
-    with np.errstate(over="ignore"):
-        result = factor * float(np.exp(sign * value))
-    return result if math.isfinite(result) else None
 
 
 def _group_by_session(probes: Sequence[Probe], field: str) -> list[list[float]]:

@@ -8,6 +8,7 @@ import typer
 from advisor import __version__
 from advisor.cli import doctor, init, predict, probe, report, schema
 from advisor.cli.failures import reporting_failures
+from advisor.cli.variants import CommandWithVariants
 
 #: Plain help text: rich's panels would double the time that the help takes.
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("probe")(probe.probe)
+app.command("probe", cls=CommandWithVariants)(probe.probe)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)

@@ -10,6 +10,8 @@ from advisor.errors import UsageError
 PER_CALL = frozenset({"model", "run", "path", "kind", "force", "list_gpus", "help", "version"})
 #: Parameters that may be given several times.
 REPEATED = frozenset({"set", "gpu", "gpu_memory"})
+#: Parameters whose one value may be a list with commas.
+LISTED = frozenset({"precision", "compile"})
 
 
 def read_defaults(
@@ -72,6 +74,8 @@ def _as_typed(path: Path, key: str, value: object) -> object:
         return [str(value)] if key in REPEATED else str(value)
     if key == "set" and isinstance(value, dict):
         return [f"{name}={setting}" for name, setting in value.items()]
+    if key in LISTED and isinstance(value, list):
+        return ",".join(str(one) for one in value)
     if key in REPEATED and isinstance(value, list):
         return [str(one) for one in value]
     raise UsageError(

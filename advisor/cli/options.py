@@ -51,17 +51,31 @@ Headroom = Annotated[
     ),
 ]
 Precision = Annotated[
-    PrecisionName,
+    str,
     typer.Option(
         "--precision",
         envvar="BSADVISOR_PRECISION",
+        metavar="fp32|tf32|bf16|fp16",
         help="Arithmetic of the training step; never changed silently.",
     ),
 ]
-Compile = Annotated[
-    bool,
+Precisions = Annotated[
+    str,
     typer.Option(
-        "--compile", envvar="BSADVISOR_COMPILE", help="Put the model through torch.compile."
+        "--precision",
+        envvar="BSADVISOR_PRECISION",
+        metavar="NAME[,NAME...]",
+        help="Arithmetic of the training step, never changed silently: fp32, tf32, bf16 or fp16. "
+        "Several are compared; the recommendation is for the first.",
+    ),
+]
+Compile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        envvar="BSADVISOR_COMPILE",
+        metavar="[on|off|off,on]",
+        help="Put the model through torch.compile (--no-compile does not); off,on compares both.",
     ),
 ]
 Budget = Annotated[

@@ -10,6 +10,7 @@ from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import is_stdout, refuse_unwritable, write_stdout
+from advisor.cli.variants import parse_precision
 from advisor.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ def predict(
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
     pairs = parse_settings(settings or [])
+    one_precision = parse_precision(precision)
 
     from advisor.spec import PredictSpec, WorkloadSpec
 
     spec = PredictSpec(
         workload=WorkloadSpec(
-            target=model, settings=pairs, device="cpu", precision=precision, seed=seed
+            target=model, settings=pairs, device="cpu", precision=one_precision, seed=seed
         ),
         gpus=tuple(gpu or ()),
         gpu_memory_bytes=tuple(gpu_memory or ()),

@@ -10,6 +10,7 @@ from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import Results
+from advisor.cli.variants import combine, parse_compile, parse_precisions
 from advisor.errors import AdvisorError, InconclusiveError
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def probe(
     device: options.Device = "auto",
     memory_limit: options.MemoryLimit = None,
     headroom: options.Headroom = None,
-    precision: options.Precision = "fp32",
-    compile_model: options.Compile = False,
+    precision: options.Precisions = "fp32",
+    compile_model: options.Compile = "off",
     budget: options.Budget = options.DEFAULT_BUDGET_S,
     seed: options.Seed = 0,
     settings: options.Settings = None,
@@ -44,17 +45,19 @@ def probe(
     Memory, throughput and gradient noise are measured on this device with your own model and data.
     """
     pairs = parse_settings(settings or [])
+    precisions, compiled = parse_precisions(precision), parse_compile(compile_model)
     results = Results(json_path=json_path, html_path=html_path, quiet=quiet)
 
     from advisor.spec import Limits, ProbeSpec, WorkloadSpec
 
+    first, *others = combine(precisions, compiled)
     spec = ProbeSpec(
         workload=WorkloadSpec(
             target=model,
             settings=pairs,
             device=device,
-            precision=precision,
-            compile=compile_model,
+            precision=first.precision,
+            compile=first.compile,
             seed=seed,
             base_batch_size=base_batch_size,
         ),
@@ -67,6 +70,7 @@ def probe(
             noise_steps=noise_steps,
             reserve=reserve,
         ),
+        variants=tuple(others),
     )
     _run(spec, results, quiet=quiet)
     if not results.write():

@@ -1,6 +1,7 @@
 """What follows from what was seen: the shapes of every derived result, recomputed on every load."""
 
 from advisor.conclusions.derived import Derived
+from advisor.conclusions.loader import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
 from advisor.conclusions.noise import NoiseConclusion, NoisePoint, NoiseStatus
 from advisor.conclusions.peak import Breakdown, Comparison, ModuleShare, PhaseLevel, Remedy
@@ -17,9 +18,11 @@ from advisor.conclusions.recommendation import (
 from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
+    SpeedLimit,
     ThroughputConclusion,
     ThroughputPoint,
 )
+from advisor.conclusions.variants import LossAtEnd, VariantConclusion
 
 __all__ = [
     "Breakdown",
@@ -30,6 +33,10 @@ __all__ = [
     "LearningRate",
     "LimitedBy",
     "LimitingFactor",
+    "LoaderConclusion",
+    "LoaderPoint",
+    "LoaderStatus",
+    "LossAtEnd",
     "MemoryConclusion",
     "MemoryMethod",
     "MemoryShare",
@@ -45,8 +52,10 @@ __all__ = [
     "Saturation",
     "SaturationStatus",
     "SoakConclusion",
+    "SpeedLimit",
     "ThroughputBound",
     "ThroughputConclusion",
     "ThroughputPoint",
     "TradeoffPoint",
+    "VariantConclusion",
 ]

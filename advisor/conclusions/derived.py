@@ -2,11 +2,13 @@
 
 import msgspec
 
+from advisor.conclusions.loader import LoaderConclusion
 from advisor.conclusions.memory import MemoryConclusion, SoakConclusion
 from advisor.conclusions.noise import NoiseConclusion
 from advisor.conclusions.peak import Comparison
 from advisor.conclusions.recommendation import Recommendation
 from advisor.conclusions.throughput import ThroughputConclusion
+from advisor.conclusions.variants import VariantConclusion
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +17,9 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     memory: MemoryConclusion | None = None
     throughput: ThroughputConclusion | None = None
     noise: NoiseConclusion | None = None
+    loader: LoaderConclusion | None = None
     soak: SoakConclusion | None = None
     recommendation: Recommendation | None = None
     what_would_change: Comparison | None = None
+    variants: tuple[VariantConclusion, ...] = ()
     schedule: tuple[()] = ()

@@ -20,6 +20,11 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
         micro_step_s: Seconds of forward and backward alone.
         sessions: Processes behind the figure.
         peak_bytes: Measured peak of training at this size; None where it was not measured.
+        energy_per_sample_j: Joules for each sample; None without an energy counter.
+        flops_fraction: Operations each second over the device's peak (MFU on a GPU); None where
+            either is not known.
+        bandwidth_fraction: Bytes that a step must move each second over the memory's bandwidth, at
+            the least; likewise.
         predicted_peak_bytes: The same by the fitted law of memory, where it was not measured.
     """
 
@@ -28,6 +33,9 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
     step_s: Estimate
     micro_step_s: float | None
     sessions: int
+    energy_per_sample_j: Estimate | None = None
+    flops_fraction: float | None = None
+    bandwidth_fraction: float | None = None
     peak_bytes: int | None = None
     predicted_peak_bytes: float | None = None
 
@@ -51,6 +59,28 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     needed_batch_size: int | None = None
 
 
+class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds the speed of training at one size, with the figures that show it.
+
+    Attributes:
+        kind: `host`: issuing the work takes all the time. `fixed`: most of a step is the same at
+            any size. `arithmetic`, `bandwidth`: at least half of the device's peak is reached.
+            `neither`: both peaks are far. None where the figures are missing.
+        peak: What the operations are compared with: the data sheet, or a matrix product that was
+            timed on this machine.
+        enqueue_fraction: Share of a step in which the host issued work; GPUs only.
+        fixed_fraction: Share of a step that the fitted law puts down to no sample.
+    """
+
+    micro_batch_size: int
+    kind: Literal["host", "fixed", "arithmetic", "bandwidth", "neither"] | None
+    peak: Literal["data sheet", "matrix product"] | None = None
+    flops_fraction: float | None = None
+    bandwidth_fraction: float | None = None
+    enqueue_fraction: float | None = None
+    fixed_fraction: float | None = None
+
+
 class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     """The throughput curve and its law t(b) = fixed_s + per_sample_s·b.
 
@@ -58,6 +88,14 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
         half_saturation_batch_size: fixed_s / per_sample_s, where throughput is half its limit.
         optimizer_step_s: Seconds of one optimizer step beyond forward and backward.
         session_spread_fraction: Half the range of sessions over their median, worst size.
+        decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
+            the largest size timed where there is none.
+        half_width_fraction: Half the width of that throughput's interval over the figure; None
+            where an end is unknown.
+        cheapest_micro_batch_size: The size that takes the least energy for each sample.
+        speed_limit: What holds the speed at the decisive size.
+        discarded_blocks: Timed blocks left out, by cause.
+        disturbances: What disturbed the sessions, a sentence each.
     """
 
     points: tuple[ThroughputPoint, ...]
@@ -67,3 +105,9 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     optimizer_step_s: float | None
     saturation: Saturation
     session_spread_fraction: float | None
+    decisive_micro_batch_size: int | None = None
+    half_width_fraction: float | None = None
+    cheapest_micro_batch_size: int | None = None
+    speed_limit: SpeedLimit | None = None
+    discarded_blocks: dict[str, int] = {}
+    disturbances: tuple[str, ...] = ()

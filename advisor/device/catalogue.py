@@ -74,6 +74,15 @@ def list_gpus() -> tuple[Gpu, ...]:
     return _read_catalogue()
 
 
+def recognise_gpu(name: str) -> Gpu | None:
+    """Return the card of exactly this name, such as the driver's; None where there is none."""
+    wanted = _normalise(name)
+    for gpu in list_gpus():
+        if wanted in {_normalise(known) for known in _names(gpu)}:
+            return gpu
+    return None
+
+
 def find_gpu(name: str) -> Gpu:
     """Return the card that `name` means; case, spaces and dashes do not count.
 
@@ -83,9 +92,9 @@ def find_gpu(name: str) -> Gpu:
         UsageError: No card has the name, or several have that part.
     """
     wanted = _normalise(name)
-    for gpu in list_gpus():
-        if wanted in {_normalise(known) for known in _names(gpu)}:
-            return gpu
+    gpu = recognise_gpu(name)
+    if gpu is not None:
+        return gpu
     matches = [gpu for gpu in list_gpus() if wanted and _is_part(wanted, gpu)]
     if len(matches) == 1:
         return matches[0]

@@ -1,8 +1,10 @@
 """What was seen: raw results of workers, never conclusions."""
 
+from advisor.measurements.loader import LoaderTiming
 from advisor.measurements.machine import Counter, DeviceFacts, Environment, Telemetry
 from advisor.measurements.probe import Outcome, Probe, Soak
 from advisor.measurements.training import Evaluation, GradientMoments, NoiseBatches, TrialBranch
+from advisor.measurements.variants import VariantRecord
 from advisor.measurements.workload import LossReduction, OptimizerFacts, WorkloadFacts
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "Environment",
     "Evaluation",
     "GradientMoments",
+    "LoaderTiming",
     "LossReduction",
     "NoiseBatches",
     "OptimizerFacts",
@@ -19,5 +22,6 @@ __all__ = [
     "Soak",
     "Telemetry",
     "TrialBranch",
+    "VariantRecord",
     "WorkloadFacts",
 ]

@@ -25,6 +25,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
             container's limit included).
         index: Which of several.
         uuid_hash: First 12 hex digits of the SHA-256 of the device's UUID.
+        vendor: Who made the GPU; `cuda` is AMD's too where torch was built for ROCm.
     """
 
     kind: Literal["cpu", "cuda", "mps"]
@@ -33,10 +34,16 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int
     index: int = 0
     uuid_hash: str | None = None
+    vendor: Literal["nvidia", "amd", "apple"] | None = None
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """Machine and software of the run."""
+    """Machine and software of the run.
+
+    Attributes:
+        peak_flops: Dense peak of the data sheet by precision, where the catalogue has the device.
+        bandwidth_bytes_per_s: Its memory's, likewise.
+    """
 
     device: DeviceFacts
     torch: str
@@ -48,6 +55,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str | None = None
     timer_resolution_s: float | None = None
     worker_start_s: float | None = None
+    peak_flops: dict[str, float] = {}
+    bandwidth_bytes_per_s: float | None = None
     counters: tuple[Counter, ...] = ()
 
 

@@ -25,7 +25,6 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         block_steps: Steps of each block, same entries.
         is_steady: Whether warming up ended because two windows agreed (and on a GPU clock and
             temperature had settled); None where nothing was warmed up.
-        step_flops: Operations of one full step's forward and backward pass, counted apart.
         recompiles: Times that `torch.compile` compiled the model anew for this size before its
             blocks; None where the model is not compiled.
         canary_times_s: Seconds of a fixed matrix product just before and just after the session's
@@ -60,7 +59,6 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     block_spans_s: tuple[tuple[float, float], ...] = ()
     block_steps: tuple[int, ...] = ()
     is_steady: bool | None = None
-    step_flops: int | None = None
     recompiles: int | None = None
     canary_times_s: tuple[float, ...] = ()
     canary_flops: int | None = None

@@ -4,18 +4,11 @@ Legend: P peak in operations each second, F operations of a step, W bandwidth in
 D bytes that a step must move, B micro-batch size.
 """
 
+from advisor.analysis.efficiency import REACHABLE_PEAKS
 from advisor.conclusions import ThroughputBound
 from advisor.device.catalogue import Gpu
-from advisor.memory_trace import MemoryTrace, PhaseMark, TraceBlock
+from advisor.memory_trace import MemoryTrace, PhaseMark, StepCost, TraceBlock
 from advisor.spec import Precision
-
-#: Peaks that a precision can reach. In fp32 torch still runs convolutions in TF32, so both count.
-_REACHABLE: dict[Precision, tuple[Precision, ...]] = {
-    "fp32": ("fp32", "tf32"),
-    "tf32": ("fp32", "tf32"),
-    "bf16": ("bf16",),
-    "fp16": ("fp16",),
-}
 
 
 def bound_throughput(
@@ -39,7 +32,7 @@ def bound_throughput(
         count_flops(trace, micro_batch_size),
         count_moved_bytes(trace, micro_batch_size),
     )
-    peaks = [gpu.peak_flops[name] for name in _REACHABLE[precision] if name in gpu.peak_flops]
+    peaks = [gpu.peak_flops[name] for name in REACHABLE_PEAKS[precision] if name in gpu.peak_flops]
     arithmetic = micro_batch_size * max(peaks) / flops if peaks and flops else None
     bandwidth = None
     if gpu.bandwidth_bytes_per_s is not None and moved_bytes:
@@ -52,6 +45,23 @@ def bound_throughput(
         limited_by="arithmetic" if min(known) == arithmetic else "bandwidth",
         arithmetic_per_s=arithmetic,
         bandwidth_per_s=bandwidth,
+    )
+
+
+def cost_step(trace: MemoryTrace) -> StepCost:
+    """Return what a step must compute and move at the least, affine in the batch size.
+
+    Args:
+        trace: One that serves every size.
+
+    Source: derived from the trace.
+    """
+    fixed_bytes = count_moved_bytes(trace, 0)
+    return StepCost(
+        flops_fixed=trace.flops_fixed,
+        flops_per_sample=trace.flops_per_sample,
+        moved_fixed_bytes=fixed_bytes,
+        moved_bytes_per_sample=count_moved_bytes(trace, 1) - fixed_bytes,
     )
 
 

@@ -6,13 +6,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
 
+from advisor.device.telemetry import sampled
 from advisor.errors import InternalError, WorkloadError
+from advisor.measurements import DeviceFacts, Telemetry
 from advisor.probe.connection import DRAIN_S, REAP_S, Connection, Event, Exit, Hangup
 from advisor.probe.crash import describe_exit, find_location
 from advisor.probe.forkserver import Forkserver
@@ -27,6 +30,20 @@ _STAND_S = 0.3
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 OnResult = Callable[[msgspec.Struct], None]
+
+
+class TaskRunner(Protocol):
+    """Answers tasks: with workers (`Runner`), or from a recorded run (`replay.ReplayRunner`)."""
+
+    def run(
+        self, task: Task, *, timeout_s: float, on_result: OnResult | None = None
+    ) -> tuple[msgspec.Struct, ...]:
+        """Return the results of the task, in the order they came."""
+
+    def watched(
+        self, device: DeviceFacts, *, session: int
+    ) -> AbstractContextManager[Callable[[], Telemetry]]:
+        """Watch the counters while a session runs; yield a function that returns them so far."""
 
 
 class Starter(Protocol):
@@ -110,6 +127,12 @@ class Runner:
             self._starter.close()
             self._starter = Spawner()
             return self._run_once(self._starter, task, timeout_s, on_result)
+
+    def watched(
+        self, device: DeviceFacts, *, session: int
+    ) -> AbstractContextManager[Callable[[], Telemetry]]:
+        """Sample the counters until the block is left; see `advisor.device.telemetry.sampled`."""
+        return sampled(device, session=session, own_pid=os.getpid())
 
     def _open_starter(self) -> Starter:
         method = os.environ.get("BSADVISOR_START_METHOD")

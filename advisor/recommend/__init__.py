@@ -5,23 +5,26 @@ rate.py       which learning rate, once a trial has shown that it trains
 reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
 snippet.py    code to paste
+loading.py    what a loader that keeps training waiting changes
 soaked.py     what a longer run at the advised size changes
+variants.py   other precisions, compiled or not, beside the run's own
 """
-
-from collections.abc import Sequence
 
 import msgspec
 
+from advisor.analysis.efficiency import add_efficiency
+from advisor.analysis.loader import conclude_loader
 from advisor.analysis.memory import MemoryLaw, conclude_memory, fit_memory
 from advisor.analysis.noise import conclude_noise
 from advisor.analysis.soak import conclude_soak
 from advisor.analysis.surroundings import add_surroundings, judge_surroundings
 from advisor.analysis.throughput import conclude_throughput
 from advisor.conclusions import Comparison, Derived, MemoryConclusion, ThroughputConclusion
-from advisor.measurements import Probe, WorkloadFacts
+from advisor.measurements import WorkloadFacts
 from advisor.predict.remedies import fit_capacity
 from advisor.predict.what_ifs import compare_pieces
 from advisor.recommend.proposal import propose
+from advisor.recommend.variants import derive_variants
 from advisor.record import RunRecord
 from advisor.search.memory import choose_bounds, choose_method, choose_next_micro_batch_size
 
@@ -33,17 +36,26 @@ def derive(record: RunRecord) -> Derived:
     facts = record.workload
     if facts is None:
         return Derived()
-    memory = _derive_memory(record, facts)
-    throughput = None if memory is None else _derive_throughput(record.probes, memory)
+    memory, throughput = _derive_stages(record, facts)
     noise = conclude_noise(facts, record.noise_batches)
+    advice = propose(record, memory, throughput, noise)
     return Derived(
         memory=memory,
         throughput=throughput,
         noise=noise,
+        loader=conclude_loader(record.loader_timings),
         soak=conclude_soak(record.soaks),
-        recommendation=propose(record, memory, throughput, noise),
+        recommendation=advice,
         what_would_change=None if memory is None else _compare(record, facts, memory),
+        variants=derive_variants(record, advice, lambda run: _derive_stages(run, facts)),
     )
+
+
+def _derive_stages(
+    record: RunRecord, facts: WorkloadFacts
+) -> tuple[MemoryConclusion | None, ThroughputConclusion | None]:
+    memory = _derive_memory(record, facts)
+    return memory, None if memory is None else _derive_throughput(record, memory)
 
 
 def _compare(
@@ -95,9 +107,8 @@ def _derive_memory(record: RunRecord, facts: WorkloadFacts) -> MemoryConclusion 
     return add_surroundings(memory, record.probes, surroundings)
 
 
-def _derive_throughput(
-    probes: Sequence[Probe], memory: MemoryConclusion
-) -> ThroughputConclusion | None:
+def _derive_throughput(record: RunRecord, memory: MemoryConclusion) -> ThroughputConclusion | None:
+    probes = record.probes
     if not any(probe.stage == "throughput" for probe in probes):
         return None
     peaks: dict[int, int] = {}
@@ -116,6 +127,14 @@ def _derive_throughput(
         largest_micro_batch_size=memory.max_micro_batch_size,
         memory_limited=memory.limited_by == "memory",
         peak_bytes=peaks,
+        telemetry=record.telemetry,
+    )
+    throughput = add_efficiency(
+        throughput,
+        [probe for probe in probes if probe.stage == "throughput"],
+        cost=record.step_cost,
+        environment=record.environment,
+        precision=record.command.precision,
     )
     return _predict_peaks(throughput, fit_memory(probes))
 

@@ -2,6 +2,7 @@
 
 from advisor.analysis.learning_rate import Caution, warn_of_learning_rate
 from advisor.conclusions import (
+    LoaderConclusion,
     MemoryConclusion,
     NoiseConclusion,
     SoakConclusion,
@@ -9,6 +10,7 @@ from advisor.conclusions import (
 )
 from advisor.measurements import WorkloadFacts
 from advisor.recommend.decision import Decision
+from advisor.recommend.loading import warn_of_loader
 from advisor.recommend.rate import SettledRate
 from advisor.recommend.soaked import warn_of_soak
 
@@ -25,10 +27,12 @@ def write_cautions(
     noise: NoiseConclusion | None,
     rate: SettledRate,
     soak: SoakConclusion | None = None,
+    loader: LoaderConclusion | None = None,
 ) -> tuple[str, ...]:
     """Return the warnings, each a sentence on a fact and one that says what to do."""
     warnings = [
         *warn_of_soak(soak, decision.chosen.micro_batch_size),
+        *warn_of_loader(loader),
         *_warn_of_measurements(decision, memory, throughput),
         *_warn_of_noise(facts, noise),
         *_warn_of_dataset(facts, decision),

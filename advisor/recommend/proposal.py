@@ -2,6 +2,7 @@
 
 from advisor.analysis.candidates import Candidate
 from advisor.analysis.learning_rate import propose_learning_rate
+from advisor.analysis.loader import conclude_loader
 from advisor.analysis.optimizer_changes import propose_optimizer_changes
 from advisor.analysis.soak import conclude_soak
 from advisor.analysis.tradeoff import (
@@ -71,6 +72,7 @@ def propose(
     if rate.is_refuted:
         changes = OptimizerChanges()
     working = get_working_noise_scale(scale)
+    loader = conclude_loader(record.loader_timings)
     expected = _predict_gain(decision, facts.base_batch_size, working)
     return Recommendation(
         micro_batch_size=decision.chosen.micro_batch_size,
@@ -84,7 +86,7 @@ def propose(
         expected=expected,
         reasons=write_reasons(facts, decision, memory, throughput, noise, expected),
         warnings=write_cautions(
-            facts, decision, memory, throughput, noise, rate, conclude_soak(record.soaks)
+            facts, decision, memory, throughput, noise, rate, conclude_soak(record.soaks), loader
         ),
         candidates=tabulate_tradeoff(decision.candidates, working),
         snippet=write_snippet(
@@ -93,6 +95,7 @@ def propose(
             rate.learning_rate,
             changes,
             loss_is_sum=facts.loss_reduction == "sum",
+            workers=None if loader is None else loader.advised_workers,
         ),
     )
 

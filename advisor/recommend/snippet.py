@@ -17,10 +17,18 @@ def write_snippet(
     changes: OptimizerChanges,
     *,
     loss_is_sum: bool,
+    workers: int | None = None,
 ) -> str:
     """Return Python that sets up what is advised; without a rate that was run, no optimizer."""
     size = f"batch_size={chosen.micro_batch_size}"
     lines = [f"loader = torch.utils.data.DataLoader(dataset, {size}, shuffle=True, drop_last=True)"]
+    if workers:
+        lines = [
+            "loader = torch.utils.data.DataLoader(",
+            f"    dataset, {size}, shuffle=True, drop_last=True,",
+            f"    num_workers={workers}, persistent_workers=True,",
+            ")",
+        ]
     if optimizer is not None and rate.value is not None:
         lines += _write_optimizer(optimizer, rate.value, changes)
     if chosen.gradient_accumulation_steps > 1:

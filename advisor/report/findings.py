@@ -12,6 +12,8 @@ from advisor.record import RunRecord
 from advisor.report.advice import render_advice
 from advisor.report.endurance import describe_soak
 from advisor.report.headline import why_missing
+from advisor.report.loading import describe_loader
+from advisor.report.speed import describe_energy, describe_speed_limit
 from advisor.report.units import (
     NOT_MEASURED,
     count_of,
@@ -21,6 +23,7 @@ from advisor.report.units import (
     format_number,
     format_range,
 )
+from advisor.report.variants import describe_compilation
 
 _MEMORY_ENDS = {
     "memory": "memory ends the search",
@@ -47,6 +50,17 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
+    if derived.loader is not None:
+        rows.append(("Loader", describe_loader(derived.loader)))
+    if throughput is not None:
+        limit = throughput.speed_limit
+        speed = None if limit is None else describe_speed_limit(limit)
+        rows += [] if speed is None else [("Speed limit", speed)]
+        energy = describe_energy(throughput)
+        rows += [] if energy is None else [("Energy", energy)]
+        rows += [("Disturbed", each) for each in throughput.disturbances]
+    compilation = describe_compilation(record)
+    rows += [] if compilation is None else [("Compiled", compilation)]
     if derived.soak is not None:
         rows.append(("Soak", describe_soak(derived.soak)))
     if derived.recommendation is None and memory is not None:  # no warnings name them
@@ -92,7 +106,19 @@ def describe_throughput(throughput: ThroughputConclusion) -> str:
     if throughput.session_spread_fraction is not None:
         spread = format_number(100 * throughput.session_spread_fraction)
         parts.append(f"sessions agree within ± {spread} %")
+    parts += _describe_precision(throughput)
     return "; ".join(parts)
+
+
+def _describe_precision(throughput: ThroughputConclusion) -> list[str]:
+    """Return how well the decisive throughput is known, and after how many sessions."""
+    size, half_width = throughput.decisive_micro_batch_size, throughput.half_width_fraction
+    if size is None or half_width is None:
+        return []
+    sessions = next(p.sessions for p in throughput.points if p.micro_batch_size == size)
+    spread = f"± {format_number(100 * half_width)} %"
+    after = count_of(sessions, "session")
+    return [f"at batch {format_count(size)} known to {spread} after {after}"]
 
 
 def describe_saturation(saturation: Saturation) -> str:

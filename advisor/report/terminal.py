@@ -13,6 +13,7 @@ from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.memory_tables import render_comparisons, render_peak
 from advisor.report.tables import choose_rows, render_batch_table, render_legend
 from advisor.report.units import count_of, format_bytes, format_duration
+from advisor.report.variants import render_variants
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13
@@ -35,6 +36,7 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
     if advice is not None and not record.complete:
         parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
     parts += _render_batches(record, derived)
+    parts += render_variants(derived.variants)
     parts += [Text(), render_rows(render_findings(record, derived))]
     parts += _render_memory(record, derived)
     if advice is not None:
@@ -44,8 +46,12 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
 
 
 def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
-    """Return the tables alone: batches, what holds the memory, what would change it."""
-    return [*_render_batches(record, derived), *_render_memory(record, derived)]
+    """Return the tables alone: batches, variants, what holds the memory, what would change it."""
+    return [
+        *_render_batches(record, derived),
+        *render_variants(derived.variants),
+        *_render_memory(record, derived),
+    ]
 
 
 def _render_memory(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.conclusions import Saturation, ThroughputPoint
+from advisor.search.refinement import REFINING_SESSIONS, choose_refinement, is_apart
+
+__all__ = [
+    "REFINING_SESSIONS",
+    "SessionPlan",
+    "choose_refinement",
+    "choose_session_plan",
+    "choose_sweep",
+    "plan_rounds",
+]
 
 #: Most sizes of a first sweep. Ten cover a range of 500 at one size for each doubling, and every
 #: further size costs a block in every session.
@@ -14,13 +23,6 @@ MOST_SWEEP_SIZES = 10
 #: Neighbours nearer than this ratio say nothing new: their throughputs differ by about 1 % where
 #: the curve saturates.
 _LEAST_RATIO = 1.2
-#: The same for a refinement, which looks closer.
-_LEAST_REFINED_RATIO = 1.1
-#: A refined size is a multiple of this where its gap is wide enough for that: hardware computes in
-#: tiles, and a size one above a tile would stand for the worst of its neighbourhood.
-_TILE = 8
-#: Throughput within this share of the best makes a provisional answer, while one session is known.
-_PROVISIONAL_FRACTION = 0.95
 #: Sessions (processes) wanted: below three an interval is several times wider.
 _WANTED_SESSIONS = 3
 #: Most timed blocks of one size in a session; more only repeat what the session's median knows.
@@ -53,6 +55,7 @@ def choose_sweep(
     max_micro_batch_size: int,
     batch_multiple: int = 1,
     base_batch_size: int | None = None,
+    most_sizes: int = MOST_SWEEP_SIZES,
 ) -> tuple[int, ...]:
     """Return the first sizes to time, ascending: about one for each doubling, at most ten.
 
@@ -65,6 +68,7 @@ def choose_sweep(
         max_micro_batch_size: The largest size that fits, in samples.
         batch_multiple: Only multiples of this are feasible.
         base_batch_size: The user's batch size; None where unknown.
+        most_sizes: Fewer than ten where a size costs much, as one that must be compiled does.
 
     Returns:
         Empty where no multiple lies in the range.
@@ -80,40 +84,8 @@ def choose_sweep(
         kept.add(base_batch_size)
     doublings = (batch_multiple * 2**power for power in itertools.count())
     inside = itertools.takewhile(lambda size: size < largest, doublings)
-    grid = [size for size in inside if size > smallest and _is_apart(size, kept, _LEAST_RATIO)]
-    return tuple(sorted(kept.union(_thin(grid, MOST_SWEEP_SIZES - len(kept)))))
-
-
-def choose_refinement(
-    points: Sequence[ThroughputPoint], saturation: Saturation, *, batch_multiple: int = 1
-) -> tuple[int, ...]:
-    """Return at most three further sizes around the saturation batch, ascending.
-
-    Two split the gap below the answer, where the true saturation batch lies; one splits the gap
-    above where the answer is not sure. They are not powers of two: stairs may end between those.
-    After one session nothing is concluded, and the first size near the best throughput stands in.
-
-    Args:
-        points: The sizes timed so far.
-        saturation: What they say.
-        batch_multiple: Only multiples of this are feasible.
-
-    Returns:
-        Empty where the curve does not saturate within the sizes, or the gap is narrow already.
-    """
-    ordered = sorted(points, key=lambda point: point.micro_batch_size)
-    sizes = [point.micro_batch_size for point in ordered]
-    answer = saturation.batch_size or _guess_answer(ordered, saturation)
-    if answer not in sizes:
-        return ()
-    index = sizes.index(answer)
-    chosen: set[int] = set()
-    if index > 0:
-        chosen.update(_split_gap(sizes[index - 1], answer, 2, batch_multiple))
-    is_unsure = saturation.high is None or saturation.high > answer
-    if index + 1 < len(sizes) and is_unsure:
-        chosen.update(_split_gap(answer, sizes[index + 1], 1, batch_multiple))
-    return tuple(sorted(chosen))
+    grid = [size for size in inside if size > smallest and is_apart(size, kept, _LEAST_RATIO)]
+    return tuple(sorted(kept.union(_thin(grid, most_sizes - len(kept)))))
 
 
 def plan_rounds(
@@ -193,10 +165,6 @@ def _is_feasible(size: int, smallest: int, largest: int, batch_multiple: int) ->
     return smallest <= size <= largest and size % batch_multiple == 0
 
 
-def _is_apart(size: int, others: set[int], least_ratio: float) -> bool:
-    return all(max(size, other) >= least_ratio * min(size, other) for other in others)
-
-
 def _thin(sizes: Sequence[int], most: int) -> list[int]:
     """Return at most `most` of the sizes: every second one goes, from the bottom up, then again."""
     left, index = list(sizes), 0
@@ -206,34 +174,6 @@ def _thin(sizes: Sequence[int], most: int) -> list[int]:
         del left[index]
         index += 1
     return left
-
-
-def _guess_answer(points: Sequence[ThroughputPoint], saturation: Saturation) -> int | None:
-    """Return the first size near the best throughput, where one session is all that is known."""
-    if saturation.status != "inconclusive" or any(point.sessions > 1 for point in points):
-        return None
-    known = [
-        (point.micro_batch_size, point.samples_per_s.point)
-        for point in points
-        if point.samples_per_s.point is not None
-    ]
-    best = max((speed for _, speed in known), default=math.inf)
-    return next((size for size, speed in known if speed >= _PROVISIONAL_FRACTION * best), None)
-
-
-def _split_gap(below: int, above: int, parts: int, batch_multiple: int) -> set[int]:
-    """Return up to `parts` sizes between the two, at equal ratios, on tiles where there is room."""
-    granularity = batch_multiple
-    if above - below >= 2 * (parts + 1) * _TILE * batch_multiple:
-        granularity = math.lcm(batch_multiple, _TILE)
-    ratio = (above / below) ** (1.0 / (parts + 1))
-    exact = [below * ratio ** (part + 1) for part in range(parts)]
-    rounded = {round(size / granularity) * granularity for size in exact}
-    chosen: set[int] = set()
-    for size in sorted(size for size in rounded if below < size < above):
-        if _is_apart(size, {below, above, *chosen}, _LEAST_REFINED_RATIO):
-            chosen.add(size)
-    return chosen
 
 
 def _estimate_step_s(size: int, step_s_by_size: Mapping[int, float]) -> float:

@@ -6,11 +6,13 @@ from typing import cast
 
 import msgspec
 
+from advisor.device.processor import read_processor_counters
 from advisor.errors import AdvisorError
 from advisor.measurements import Environment, WorkloadFacts
 from advisor.probe.progress import Progress
 from advisor.probe.runner import Runner
 from advisor.record import RunRecord
+from advisor.session.loader import run_loader
 from advisor.session.memory import run_memory
 from advisor.session.noise import run_noise
 from advisor.session.remedies import run_remedies
@@ -18,6 +20,7 @@ from advisor.session.run import Run
 from advisor.session.soak import run_soak
 from advisor.session.throughput import run_throughput
 from advisor.session.trial import run_trial
+from advisor.session.variants import plan_variants, run_variants
 from advisor.spec import EnvironmentTask, InspectTask, ProbeSpec, parse_target
 
 __all__ = ["run_doctor", "run_probe"]
@@ -67,7 +70,9 @@ def run_doctor(device: str) -> Environment:
         start = time.perf_counter()
         (environment,) = runner.run(task, timeout_s=_START_S)
         elapsed_s = time.perf_counter() - start
-    return msgspec.structs.replace(cast("Environment", environment), worker_start_s=elapsed_s)
+    seen = cast("Environment", environment)
+    counters = (*seen.counters, *read_processor_counters())
+    return msgspec.structs.replace(seen, worker_start_s=elapsed_s, counters=counters)
 
 
 def _run_stages(run: Run) -> None:
@@ -80,9 +85,12 @@ def _run_stages(run: Run) -> None:
     task = InspectTask(workload=run.spec.workload, batch_multiple=run.spec.limits.batch_multiple)
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
     run.keep_workload(cast("WorkloadFacts", facts))
+    plan_variants(run)
     run_memory(run)
     run_throughput(run)
     run_noise(run)
+    run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
     run_trial(run)
     run_soak(run)
     run_remedies(run)
+    run_variants(run)  # last: each has a promised share, and what the others left

@@ -104,7 +104,8 @@ def _choose_affordable(
         return size
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
-    steps_s = max(0.0, _PROBE_FRACTION * left_s - _WORKER_S)
+    compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
+    steps_s = max(0.0, _PROBE_FRACTION * (left_s - compile_s) - _WORKER_S)
     most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
     if size <= most:
         return size

@@ -19,7 +19,7 @@ from advisor.predict.prediction import choose_next_size, derive_predictions, fin
 from advisor.predict.remedies import find_largest, is_optimizer_decisive
 from advisor.predict.what_ifs import break_down_on, compare_on
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner
+from advisor.probe.runner import Runner, TaskRunner
 from advisor.record import PredictCommand, PredictRecord
 from advisor.session.remedies import trace_what_ifs
 from advisor.spec import EnvironmentTask, InspectTask, PredictSpec, TraceTask, parse_target
@@ -155,7 +155,7 @@ class _Tracing:
         *,
         spec: PredictSpec,
         gpus: tuple[Gpu, ...],
-        runner: Runner,
+        runner: TaskRunner,
         progress: Progress,
         record: PredictRecord,
         save: Save,

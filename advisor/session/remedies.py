@@ -13,7 +13,7 @@ from advisor.predict.pieces import derive_pieces
 from advisor.predict.remedies import count_more_flops, is_optimizer_decisive
 from advisor.predict.what_ifs import add_8bit_state
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner
+from advisor.probe.runner import TaskRunner
 from advisor.recommend import derive
 from advisor.session.run import Run
 from advisor.spec import TraceTask
@@ -55,7 +55,7 @@ def trace_what_ifs(
     task: TraceTask,
     *,
     with_optimizer: bool,
-    runner: Runner,
+    runner: TaskRunner,
     progress: Progress,
     left_s: Callable[[], float],
 ) -> tuple[WhatIf, ...]:

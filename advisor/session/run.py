@@ -11,15 +11,19 @@ from advisor.conclusions import Breakdown
 from advisor.errors import DeviceError, UsageError
 from advisor.measurements import (
     Environment,
+    LoaderTiming,
     NoiseBatches,
     Probe,
     Soak,
+    Telemetry,
     TrialBranch,
+    VariantRecord,
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf
+from advisor.predict.roofline import cost_step
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner
+from advisor.probe.runner import TaskRunner
 from advisor.record import Command, RunRecord
 from advisor.spec import ProbeSpec
 
@@ -40,6 +44,7 @@ class Run:
         progress: Told what runs.
         record: Everything seen so far.
         trace: The trace that leads the memory search; None where there is none.
+        reserved_s: Part of the budget that is kept for a later stage.
     """
 
     def __init__(
@@ -47,7 +52,7 @@ class Run:
         spec: ProbeSpec,
         *,
         argv: Sequence[str],
-        runner: Runner,
+        runner: TaskRunner,
         progress: Progress,
         save: Callable[[RunRecord], None],
     ) -> None:
@@ -55,6 +60,7 @@ class Run:
         self.runner = runner
         self.progress = progress
         self.trace: MemoryTrace | None = None
+        self.reserved_s = 0.0
         self._save = save
         self._started = time.monotonic()
         self.record = RunRecord(
@@ -74,12 +80,17 @@ class Run:
     @property
     def left_s(self) -> float:
         """Seconds left of the budget, never less than a stage needs to end in order."""
-        return max(_LEAST_S, self.spec.limits.budget_s - (time.monotonic() - self._started))
+        return max(_LEAST_S, self._left_s)
 
     @property
     def is_spent(self) -> bool:
         """Whether the budget is used up."""
-        return time.monotonic() - self._started >= self.spec.limits.budget_s
+        return self._left_s <= 0.0
+
+    @property
+    def _left_s(self) -> float:
+        elapsed_s = time.monotonic() - self._started
+        return self.spec.limits.budget_s - self.reserved_s - elapsed_s
 
     @property
     def environment(self) -> Environment:
@@ -119,15 +130,23 @@ class Run:
     def keep_prediction(self, prediction: PredictedMemory, trace: MemoryTrace) -> None:
         """Keep the predicted memory that leads the search, and for this run the trace behind it."""
         self.trace = trace
-        self._keep(predicted_memory=prediction)
+        self._keep(predicted_memory=prediction, step_cost=cost_step(trace))
 
     def keep_probe(self, probe: Probe) -> None:
         """Append a probe."""
         self._keep(probes=(*self.record.probes, probe))
 
+    def keep_telemetry(self, telemetry: Telemetry) -> None:
+        """Append the counters of one session."""
+        self._keep(telemetry=(*self.record.telemetry, telemetry))
+
     def keep_noise(self, batches: NoiseBatches) -> None:
         """Append one point of the noise trajectory."""
         self._keep(noise_batches=(*self.record.noise_batches, batches))
+
+    def keep_loader(self, timing: LoaderTiming) -> None:
+        """Append the loader's figures with one number of workers."""
+        self._keep(loader_timings=(*self.record.loader_timings, timing))
 
     def keep_trial(self, branch: TrialBranch) -> None:
         """Append one trial branch."""
@@ -140,6 +159,10 @@ class Run:
     def keep_remedies(self, *, peak: Breakdown, what_ifs: tuple[PredictedWhatIf, ...]) -> None:
         """Keep what holds the memory at the advised size, and what would change it."""
         self._keep(peak=peak, what_ifs=what_ifs)
+
+    def keep_variants(self, variants: tuple[VariantRecord, ...]) -> None:
+        """Keep the variants as far as they are known."""
+        self._keep(variants=variants)
 
     def finish(self) -> None:
         """Mark the record complete."""

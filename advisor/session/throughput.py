@@ -1,39 +1,47 @@
 """The throughput stage: at least three sessions, each a fresh process that times every size."""
 
+import itertools
 import time
 from typing import cast
 
 from advisor.measurements import Probe
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
+from advisor.search.sessions import wants_session
 from advisor.search.sweep import (
+    MOST_SWEEP_SIZES,
+    REFINING_SESSIONS,
     SessionPlan,
     choose_refinement,
     choose_session_plan,
     choose_sweep,
 )
 from advisor.session.run import Run
+from advisor.session.step_times import estimate_compile_s, tabulate_step_s
 from advisor.spec import ThroughputTask
 
 #: Share of the time left that the stage may take.
 _BUDGET_FRACTION = 0.45
-#: Share of the time left within which sessions beyond the planned ones may end: they settle where
-#: the curve ends, which rarely changes the advice.
+#: Share of the time left within which sessions beyond the planned ones may end: they sharpen the
+#: figures and settle where the curve ends, which rarely changes the advice.
 _EXTRA_FRACTION = 0.25
 #: Fewer sessions give an interval several times wider.
 _WANTED_SESSIONS = 3
-#: Sessions after which a machine is too restless for more of them to help.
-_MOST_SESSIONS = 6
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
+#: Share of the stage's time that compiling may take, and the fewest sizes worth a session.
+_COMPILING_FRACTION, _LEAST_SIZES = 0.5, 3
+#: Share of a first compilation that one session takes for a size on average: the later ones find
+#: the kernels in torch's cache on disk and take about a tenth.
+_SESSION_COMPILES_FRACTION = 0.4
 #: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
 _BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
 
 
 def run_throughput(run: Run) -> None:
-    """Time every size in several sessions, more of them while the answer is not settled.
+    """Time every size in several sessions, more of them while they promise to settle the answer.
 
-    Sizes near the answer join from the second session on.
+    Sizes near the answer join after each of the first two sessions.
     """
     memory = derive(run.record).memory
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
@@ -47,6 +55,7 @@ def run_throughput(run: Run) -> None:
             max_micro_batch_size=memory.max_micro_batch_size,
             batch_multiple=multiple,
             base_batch_size=facts.base_batch_size,
+            most_sizes=_count_affordable_sizes(run),
         ),
     )
     if plan is None:
@@ -54,10 +63,10 @@ def run_throughput(run: Run) -> None:
         return
     sizes = plan.sizes
     started, deadline = time.monotonic(), time.monotonic() + run.left_s * _EXTRA_FRACTION
-    for session in range(_MOST_SESSIONS):
+    for session in itertools.count():
         each_s = (time.monotonic() - started) / max(1, session)
-        is_late = time.monotonic() + each_s > deadline
-        if session >= plan.sessions and (is_late or _is_settled(run)):
+        affordable = int((deadline - time.monotonic()) / each_s) if session else 0
+        if session >= plan.sessions and not _wants_session(run, session, affordable):
             return
         if session and run.is_spent:
             run.progress.note("throughput: the budget ended before all sessions ran")
@@ -75,16 +84,32 @@ def run_throughput(run: Run) -> None:
             budget_s=run.left_s * _BUDGET_FRACTION,
         )
         try:
-            run.runner.run(
-                task,
-                timeout_s=run.left_s,
-                on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
-            )
+            _run_session(run, task)
         except WorkerTimeoutError:
             run.progress.note("throughput: a session took longer than the time left")
             return
-        if session == 0:
+        if session < REFINING_SESSIONS:
             sizes = tuple(sorted({*sizes, *_refine(run, multiple)}))
+
+
+def _run_session(run: Run, task: ThroughputTask) -> None:
+    """Run one session and keep its probes, and what the counters showed meanwhile."""
+    device = run.environment.device
+    with run.runner.watched(device, session=task.session) as read_telemetry:
+        run.runner.run(
+            task,
+            timeout_s=run.left_s,
+            on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
+        )
+        telemetry = read_telemetry()
+    run.keep_telemetry(telemetry)
+
+
+def _wants_session(run: Run, sessions: int, affordable: int) -> bool:
+    throughput = derive(run.record).throughput
+    return throughput is not None and wants_session(
+        throughput, sessions=sessions, affordable=affordable
+    )
 
 
 def _choose_plan(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
@@ -93,30 +118,42 @@ def _choose_plan(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
     Sessions come before sizes: without several of them no figure has an interval, while a size that
     was not timed is named in a warning.
     """
-    times, fallback = _known_step_times(run), None
+    times, fallback = tabulate_step_s(run.record.probes), None
+    kept = run.facts.base_batch_size
+    each_compiles_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run)
     while sizes:
         plan = choose_session_plan(
             sizes,
             times,
             block_s=_BLOCK_S[run.environment.device.kind],
-            session_start_s=_START_S[run.environment.device.kind],
+            session_start_s=_START_S[run.environment.device.kind] + each_compiles_s * len(sizes),
             budget_s=run.left_s * _BUDGET_FRACTION,
-            must_keep=[size for size in sizes if size == run.facts.base_batch_size],
+            must_keep=[size for size in sizes if size == kept],
         )
         if plan is not None and plan.sessions >= _WANTED_SESSIONS:
             return plan
         fallback = fallback or plan
-        sizes = sizes[:-1]
+        sizes = _leave_out_largest(sizes, kept=kept)
     return fallback
 
 
-def _is_settled(run: Run) -> bool:
-    """Return whether it is known where larger batches stop being faster, or that none was timed."""
-    throughput = derive(run.record).throughput
-    if throughput is None:
-        return True
-    saturation = throughput.saturation
-    return saturation.status != "inconclusive" or saturation.needed_batch_size is not None
+def _leave_out_largest(sizes: tuple[int, ...], *, kept: int | None) -> tuple[int, ...]:
+    """Return the sizes without the largest, the kept one going last but for the smallest."""
+    others = [size for size in sizes[1:] if size != kept] or list(sizes[-1:])
+    return tuple(size for size in sizes if size != others[-1])
+
+
+def _count_affordable_sizes(run: Run) -> int:
+    """Return how many sizes compile within half of the stage's time, at least the ends."""
+    compile_s = _estimate_compile_s(run)
+    if compile_s <= 0.0:
+        return MOST_SWEEP_SIZES
+    affordable = int(_COMPILING_FRACTION * _BUDGET_FRACTION * run.left_s / compile_s)
+    return max(_LEAST_SIZES, min(MOST_SWEEP_SIZES, affordable))
+
+
+def _estimate_compile_s(run: Run) -> float:
+    return estimate_compile_s(run.record.probes) if run.spec.workload.compile else 0.0
 
 
 def _refine(run: Run, multiple: int) -> tuple[int, ...]:
@@ -124,14 +161,3 @@ def _refine(run: Run, multiple: int) -> tuple[int, ...]:
     if throughput is None:
         return ()
     return choose_refinement(throughput.points, throughput.saturation, batch_multiple=multiple)
-
-
-def _known_step_times(run: Run) -> dict[int, float]:
-    """Return the seconds of a step at each size that ran, the fastest seen."""
-    times: dict[int, float] = {}
-    for probe in run.record.probes:
-        if probe.step_times_s:
-            step_s = min(probe.step_times_s)
-            size = probe.micro_batch_size
-            times[size] = min(times.get(size, step_s), step_s)
-    return times

@@ -5,6 +5,7 @@ from advisor.spec.tasks import (
     MEMORY_PROBE_STEPS,
     EnvironmentTask,
     InspectTask,
+    LoaderTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -13,13 +14,21 @@ from advisor.spec.tasks import (
     TraceTask,
     TrialTask,
 )
-from advisor.spec.workload import Precision, Target, WorkloadSpec, parse_target
+from advisor.spec.workload import (
+    Precision,
+    Target,
+    Variant,
+    WorkloadSpec,
+    name_variant,
+    parse_target,
+)
 
 __all__ = [
     "MEMORY_PROBE_STEPS",
     "EnvironmentTask",
     "InspectTask",
     "Limits",
+    "LoaderTask",
     "MemoryTask",
     "NoiseTask",
     "Precision",
@@ -31,6 +40,8 @@ __all__ = [
     "ThroughputTask",
     "TraceTask",
     "TrialTask",
+    "Variant",
     "WorkloadSpec",
+    "name_variant",
     "parse_target",
 ]

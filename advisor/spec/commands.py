@@ -2,7 +2,7 @@
 
 import msgspec
 
-from advisor.spec.workload import WorkloadSpec
+from advisor.spec.workload import Variant, WorkloadSpec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,10 +29,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `bsadvisor probe`: the workload and the limits."""
+    """One `bsadvisor probe`: the workload and the limits.
+
+    Attributes:
+        variants: Other precisions, compiled or not, to compare with the workload's own.
+    """
 
     workload: WorkloadSpec
     limits: Limits
+    variants: tuple[Variant, ...] = ()
 
 
 class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):

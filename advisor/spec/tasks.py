@@ -175,6 +175,21 @@ class SoakTask(msgspec.Struct, frozen=True, kw_only=True, tag="soak"):
     budget_s: float
 
 
+class LoaderTask(msgspec.Struct, frozen=True, kw_only=True, tag="loader"):
+    """Time the user's loader alone, training alone, and both together.
+
+    The worker starts with the loader as it is and adds numbers of workers while training waits.
+
+    Attributes:
+        micro_batch_size: Samples of one batch.
+        budget_s: No further number of workers is begun, and no window added, after this long.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    budget_s: float
+
+
 Task = (
     EnvironmentTask
     | InspectTask
@@ -184,4 +199,5 @@ Task = (
     | TrialTask
     | TraceTask
     | SoakTask
+    | LoaderTask
 )

@@ -50,6 +50,23 @@ def parse_target(text: str) -> Target:
     return Target(text=text, path=None, module=location, name=name)
 
 
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to run the same training.
+
+    Attributes:
+        precision: As in `WorkloadSpec`.
+        compile: As in `WorkloadSpec`.
+    """
+
+    precision: Precision
+    compile: bool = False
+
+
+def name_variant(precision: str, *, compiled: bool) -> str:
+    """Return what a variant is called: `bf16`, `bf16 compiled`."""
+    return f"{precision} compiled" if compiled else precision
+
+
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which model to run, and how.
 

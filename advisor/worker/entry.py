@@ -19,6 +19,7 @@ from advisor.protocol import Done, Failure, FailureKind, Message, Order, Result
 from advisor.spec import (
     EnvironmentTask,
     InspectTask,
+    LoaderTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -40,6 +41,7 @@ _RUNNERS = {
     TrialTask: "advisor.worker.training",
     TraceTask: "advisor.worker.tracing",
     SoakTask: "advisor.worker.soak",
+    LoaderTask: "advisor.worker.loader",
 }
 
 Emit = Callable[[msgspec.Struct], None]

@@ -1,6 +1,5 @@
 """The device and the software, as a fresh process sees them."""
 
-import hashlib
 import itertools
 import platform
 import time
@@ -8,7 +7,8 @@ import time
 import torch
 
 from advisor.device import cpu, nvml
-from advisor.measurements import DeviceFacts, Environment
+from advisor.device.catalogue import recognise_gpu
+from advisor.measurements import Counter, DeviceFacts, Environment
 from advisor.spec import EnvironmentTask
 from advisor.worker.entry import Emit
 from advisor.workload.workload import resolve_device
@@ -19,10 +19,11 @@ _CLOCK_READINGS = 1000
 def run(task: EnvironmentTask, emit: Emit) -> None:
     """Emit one Environment."""
     device = resolve_device(task.device)
-    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+    facts = _device_facts(device)
+    card = recognise_gpu(facts.name) if facts.vendor == "nvidia" else None
     emit(
         Environment(
-            device=_device_facts(device, uuid),
+            device=facts,
             torch=str(torch.__version__),
             python=platform.python_version(),
             platform=platform.platform(terse=True),
@@ -31,12 +32,20 @@ def run(task: EnvironmentTask, emit: Emit) -> None:
             driver=nvml.driver_version(),
             cuda=torch.version.cuda,
             timer_resolution_s=_timer_resolution_s(),
-            counters=nvml.read_counters(uuid),
+            peak_flops={} if card is None else card.peak_flops,
+            bandwidth_bytes_per_s=None if card is None else card.bandwidth_bytes_per_s,
+            counters=_read_gpu_counters(device, facts),
         )
     )
 
 
-def _device_facts(device: torch.device, uuid: str | None) -> DeviceFacts:
+def _read_gpu_counters(device: torch.device, facts: DeviceFacts) -> tuple[Counter, ...]:
+    is_nvidia = facts.vendor == "nvidia"
+    uuid = str(torch.cuda.get_device_properties(device).uuid) if is_nvidia else None
+    return nvml.read_counters(uuid, reason=nvml.missing_gpu_reason(facts.kind))
+
+
+def _device_facts(device: torch.device) -> DeviceFacts:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         # Reading the free memory creates this process's context, which is thus taken off.
@@ -47,7 +56,8 @@ def _device_facts(device: torch.device, uuid: str | None) -> DeviceFacts:
             memory_bytes=properties.total_memory,
             available_bytes=free,
             index=device.index,
-            uuid_hash=hashlib.sha256(str(uuid).encode()).hexdigest()[:12],
+            uuid_hash=nvml.hash_uuid(str(properties.uuid)),
+            vendor="amd" if torch.version.hip else "nvidia",
         )
     if device.type == "mps":
         limit = torch.mps.recommended_max_memory()
@@ -56,6 +66,7 @@ def _device_facts(device: torch.device, uuid: str | None) -> DeviceFacts:
             name=cpu.cpu_name(),
             memory_bytes=limit,
             available_bytes=limit - torch.mps.driver_allocated_memory(),
+            vendor="apple",
         )
     return DeviceFacts(
         kind="cpu",

@@ -21,6 +21,7 @@ from advisor.worker.device_clock import synchronise
 from advisor.worker.entry import Emit, describe
 from advisor.worker.memory_limit import MemoryGauge
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.workload.compilation import load_compiler
 from advisor.workload.training import Training, UserStep
 from advisor.workload.workload import Workload
 from advisor.workload.worst_batch import take_worst_batch
@@ -41,6 +42,8 @@ def run(task: MemoryTask, emit: Emit) -> None:
     if not workload.is_step_only:
         _ = workload.batches.size  # the dataset is the host's, not part of what training takes
     available_bytes = _read_available_bytes(workload.device)
+    if task.workload.compile and workload.device.type == "cpu":
+        load_compiler()  # it is the host's as well
     gauge = MemoryGauge(workload.device, task.capacity_bytes)
     probe = Probe(
         stage="memory",

@@ -23,6 +23,7 @@ from advisor.worker.entry import Emit, describe
 from advisor.worker.memory_limit import MemoryGauge
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.workload.batches import map_tensors
+from advisor.workload.compilation import load_compiler
 from advisor.workload.training import Training, UserStep
 from advisor.workload.workload import Workload
 from advisor.workload.worst_batch import take_worst_batch
@@ -49,6 +50,8 @@ def run(task: SoakTask, emit: Emit) -> None:
     workload = Workload(task.workload)
     if not workload.is_step_only:
         _ = workload.batches.size  # the dataset is the host's, not part of what training takes
+    if task.workload.compile and workload.device.type == "cpu":
+        load_compiler()  # it is the host's as well
     gauge = MemoryGauge(workload.device, task.capacity_bytes)
     seen = _Seen()
     failure = None

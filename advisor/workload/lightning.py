@@ -27,11 +27,16 @@ def _ignore(*_: object, **__: object) -> None:
 
 
 class Loader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a DataLoader holds: the dataset, how samples become a batch, and its batch size."""
+    """What a DataLoader holds: the dataset, how samples become a batch, and its batch size.
+
+    Attributes:
+        source: The loader itself.
+    """
 
     dataset: Any
     collate: Any
     batch_size: int | None
+    source: Any = None
 
 
 def prepare(model: nn.Module) -> nn.Module:
@@ -98,4 +103,5 @@ def train_loader(source: Any) -> Loader | None:
         dataset=loader.dataset,
         collate=loader.collate_fn,
         batch_size=getattr(loader, "batch_size", None),
+        source=loader,
     )

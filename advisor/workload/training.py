@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from advisor.errors import UsageError, WorkloadError
 from advisor.spec import Precision
+from advisor.workload.compilation import compile_in_place
 from advisor.workload.loss import LossFunction, check_loss
 
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,7 +39,7 @@ class Training:
         self.optimizer = optimizer
         self.device = device
         if compile_model:
-            model.compile()  # in place: what the user's loss calls is the compiled model
+            compile_in_place(model)
         self._loss_function = loss_function
         self._autocast_type = _AUTOCAST_TYPES.get(precision)
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None

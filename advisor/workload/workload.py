@@ -1,6 +1,6 @@
 """The user's model file, understood: makes models, batches and training runs on a device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ class Workload:
         base_batch_size: From the command line, the file, or the Lightning loader.
         how_batch: One sentence: where batches come from.
         dataset: The user's dataset, None with synthetic batches.
+        collate: What makes a batch of its samples; None is torch's default.
+        own_loader: The loader of a LightningModule or LightningDataModule, None without one.
     """
 
     def __init__(self, spec: WorkloadSpec) -> None:
@@ -47,6 +49,8 @@ class Workload:
         self.is_step_only = self.names.step is not None and self.names.model is None
         self.base_batch_size = spec.base_batch_size or self.names.base_batch_size
         self.dataset: Any = None
+        self.collate: Callable[[list[Any]], Any] | None = None
+        self.own_loader: Any = None
         self.how_batch = "make_step of the model file"
         self._loss: Loss | None = None
         self._source: Batches | None = None
@@ -167,6 +171,7 @@ class Workload:
     def _open_batches(self) -> Batches:
         names, settings = self.names, self.settings
         collate = names.collate and settings.bind(names.collate, positional=1)
+        self.collate = collate
         if names.dataset is not None:
             self.how_batch = "make_dataset of the model file"
             self.dataset = settings.call(names.dataset)
@@ -186,12 +191,13 @@ class Workload:
                     "    def make_batch(batch_size): return inputs, targets  # synthetic"
                 ),
             )
-        self.dataset = loader.dataset
+        self.dataset, self.own_loader = loader.dataset, loader.source
+        self.collate = collate or loader.collate
         self.how_batch = "train_dataloader's dataset"
         if self.base_batch_size is None and loader.batch_size:
             self.base_batch_size = loader.batch_size
             self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
-        return batches_from_dataset(loader.dataset, collate or loader.collate)
+        return batches_from_dataset(loader.dataset, self.collate)
 
     def _find_loader(self) -> lightning.Loader | None:
         if self.names.data_module is not None:

@@ -382,7 +382,7 @@ def test_the_file_of_init_trains(empty_folder):
 def test_doctor_prints_the_machine_and_why_a_counter_is_missing(session):
     result = run("doctor")
     assert "Imaginary 9000 (cuda:1)" in result.stdout
-    assert "not available: the driver does not permit it" in result.stdout
+    assert "power: the driver does not permit it" in result.stdout
     assert json.loads(run("doctor", "--json", "-").stdout)["device"]["kind"] == "cuda"
 
 

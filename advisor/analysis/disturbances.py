@@ -1,0 +1,157 @@
+"""What disturbed the timing: drift, neighbours, clocks, restless blocks; each named with a figure.
+
+Nothing is corrected here. Blocks are discarded for an external cause alone (blocks.py); everything
+else stays in the figures, whose intervals are the wider for it.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from advisor.analysis.blocks import measure_held_fraction, select_in_blocks
+from advisor.measurements import Probe, Telemetry
+from advisor.statistics import median
+
+#: Change of the canary within a session, or between sessions, from which on it is named: larger
+#: than the tolerance of the answer, smaller than a usual step of a clock.
+CANARY_FRACTION = 0.1
+#: The same for the clock of a GPU between sessions.
+CLOCK_FRACTION = 0.02
+#: Share of all processors' time that others may take unnamed.
+FOREIGN_CPU_FRACTION = 0.1
+#: Gap between two groups of sessions, as a share, from which on it is named, and how many times
+#: wider than either group it must be. Published cases are 11 to 14 %.
+GROUP_GAP_FRACTION, GROUP_GAP_RATIO = 0.05, 3.0
+#: Times its session's median that a block must take to be named.
+OUTLIER_RATIO = 2.0
+#: Share of the timed blocks' time under a power cap from which on it is named.
+POWER_CAP_FRACTION = 0.05
+
+
+def name_disturbances(
+    probes: Sequence[Probe],
+    telemetry: Sequence[Telemetry],
+    *,
+    discarded: Mapping[str, int],
+    session_levels: Sequence[float] = (),
+) -> tuple[str, ...]:
+    """Return what disturbed the sessions, one sentence each.
+
+    Args:
+        probes: Of throughput, those that count.
+        telemetry: One for each session, where there is any.
+        discarded: Blocks that do not count, by cause.
+        session_levels: How fast each session was as a whole, in log seconds.
+
+    Source: derived.
+    """
+    timed = [probe for probe in probes if probe.stage == "throughput" and probe.step_times_s]
+    return (
+        *_name_discarded(discarded),
+        *_name_power_cap(timed, telemetry),
+        *_name_clock(timed, telemetry),
+        *_name_canary(timed),
+        *_name_neighbours(timed, telemetry),
+        *_name_groups(session_levels),
+        *_name_outliers(timed),
+        *_name_unsteady(timed),
+    )
+
+
+def _name_discarded(discarded: Mapping[str, int]) -> Iterator[str]:
+    words = {"thermal": "heat", "brake": "the power brake"}
+    for cause, count in discarded.items():
+        blocks = "1 timed block was" if count == 1 else f"{count} timed blocks were"
+        yield f"{blocks} discarded: {words[cause]} held the clock down"
+
+
+def _name_power_cap(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+    fraction = measure_held_fraction(probes, telemetry, "power_cap")
+    if fraction is not None and fraction > POWER_CAP_FRACTION:
+        yield f"the power cap held the clock down for {100 * fraction:.0f} % of the timed blocks"
+
+
+def _name_clock(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+    clocks = [
+        median(values)
+        for each in telemetry
+        if each.sm_clock_mhz and (values := select_in_blocks(probes, each, each.sm_clock_mhz))
+    ]
+    if len(clocks) >= 2 and max(clocks) - min(clocks) > CLOCK_FRACTION * median(clocks):
+        yield (
+            f"the clock differed between sessions: {min(clocks):.0f} to {max(clocks):.0f} MHz; "
+            "lock it for repeatable figures"
+        )
+
+
+def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
+    """Yield what the fixed product showed within and between sessions."""
+    by_session = {p.session: p.canary_times_s for p in probes if len(p.canary_times_s) == 2}
+    drifts = [after / before - 1.0 for before, after in by_session.values()]
+    drifted = [drift for drift in drifts if abs(drift) > CANARY_FRACTION]
+    if drifted:
+        worst = max(drifted, key=abs)
+        direction, change = ("slower", "more") if worst > 0 else ("faster", "less")
+        yield (
+            f"the machine grew {direction} within {len(drifted)} of {len(drifts)} sessions: a "
+            f"fixed matrix product took {100 * abs(worst):.0f} % {change} time after one than "
+            "before it"
+        )
+    levels = [median(list(times)) for times in by_session.values()]
+    if len(levels) >= 2 and max(levels) > (1.0 + CANARY_FRACTION) * min(levels):
+        yield (
+            "the machine's speed differed between sessions: a fixed matrix product took up to "
+            f"{100 * (max(levels) / min(levels) - 1.0):.0f} % longer in one than in another"
+        )
+
+
+def _name_neighbours(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+    taken = [
+        sum(values) / len(values)
+        for each in telemetry
+        if each.foreign_cpu_fraction
+        and (values := select_in_blocks(probes, each, each.foreign_cpu_fraction))
+    ]
+    if taken and max(taken) > FOREIGN_CPU_FRACTION:
+        yield (
+            f"other processes took up to {100 * max(taken):.0f} % of the processors' time during "
+            "a session: leave the machine idle meanwhile"
+        )
+
+
+def _name_groups(session_levels: Sequence[float]) -> Iterator[str]:
+    """Yield that the sessions fall into two groups, which no interval describes well."""
+    ordered = sorted(session_levels)
+    if len(ordered) < 4:
+        return
+    gaps = [after - before for before, after in itertools.pairwise(ordered)]
+    widest = max(range(len(gaps)), key=gaps.__getitem__)
+    fast, slow = ordered[: widest + 1], ordered[widest + 1 :]
+    inner = max(fast[-1] - fast[0], slow[-1] - slow[0])
+    gap = gaps[widest]
+    is_two = min(len(fast), len(slow)) >= 2
+    if is_two and gap > GROUP_GAP_FRACTION and gap > GROUP_GAP_RATIO * inner:
+        yield (
+            f"the sessions fall into two groups {100 * gap:.0f} % apart ({len(fast)} fast, "
+            f"{len(slow)} slow): the machine has two speeds"
+        )
+
+
+def _name_outliers(probes: Sequence[Probe]) -> Iterator[str]:
+    outliers = sum(
+        seconds > OUTLIER_RATIO * median(list(probe.step_times_s))
+        for probe in probes
+        for seconds in probe.step_times_s
+    )
+    blocks = sum(len(probe.step_times_s) for probe in probes)
+    if outliers:
+        yield (
+            f"{outliers} of {blocks} timed blocks took over twice their session's median; they "
+            "count, and the median hardly feels them"
+        )
+
+
+def _name_unsteady(probes: Sequence[Probe]) -> Iterator[str]:
+    unsteady = sorted({p.micro_batch_size for p in probes if p.is_steady is False})
+    if unsteady:
+        sizes = ", ".join(map(str, unsteady))
+        yield f"warming up did not settle in some sessions, at batch {sizes}"

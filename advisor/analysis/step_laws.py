@@ -1,0 +1,276 @@
+"""Every law of step time that the measured sizes allow, and where each saturates.
+
+    affine   t(b) = a + βb
+    floor    t(b) = max(h, a + βb)          the host, or a device not yet full, needs h
+    curved   t(b) = a + βb + cb²            throughput falls beyond sqrt(a/c)
+    stairs   t(b) = a + βb + γ·⌈b/w⌉        a tile of w samples that has begun costs a whole one
+
+     t |            .----          On stairs throughput jumps up along a tread and falls back at a
+       |       .----               riser: sizes between two that were timed may be faster than both,
+       |  .----                    and the smallest good one is mostly the end of a tread.
+       +--+----+----+--- b
+
+All coefficients are at least 0.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["affine", "floor", "curved", "stairs"]
+
+#: Ratio of two neighbouring tiles that are tried. A tile a hundredth off moves the throughput at
+#: the end of a tread by as much: a fifth of the tolerance of the saturation batch.
+_TILE_RATIO = 1.01
+#: Of the test that a law's misfit is no more than noise. High, since a true law that is left out
+#: may take the truth out of the interval, while a wrong one only makes it wider.
+_CONFIDENCE = 0.99
+#: Root mean square of the misfit that is harmless whatever the noise: a tenth of the tolerance of
+#: the saturation batch.
+_SERVING_MISFIT = 0.005
+#: Coefficients of each kind, for the test; the tile and the place of the floor's end are two.
+_COEFFICIENTS: dict[Kind, int] = {"affine": 2, "floor": 3, "curved": 3, "stairs": 4}
+#: By how much the squared misfit over the squared error must be less than the affine law's for
+#: another kind to be likelier: about 1 % of affine cases (chi squared with the coefficients more),
+#: and a dozen of different tiles at which stairs may be lucky.
+_HANDICAPS: dict[Kind, float] = {"affine": 0.0, "floor": 7.0, "curved": 7.0, "stairs": 14.0}
+#: Added to the products of columns of length 1, so that two equal ones can be solved for.
+_RIDGE = 1e-12
+#: Least growth of the step time over the sizes, as a share; less is rounding error.
+_LEAST_GROWTH_FRACTION = 1e-9
+
+
+class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
+    """The law t(b) = max(floor_s, fixed_s + per_sample_s·b + per_tile_s·⌈b/tile⌉ + curvature·b²).
+
+    Attributes:
+        fixed_error_s: Standard error of the fixed cost.
+        deviance: Squared relative misfit over the squared error, and the kind's handicap: the least
+            is the likeliest.
+    """
+
+    kind: Kind
+    fixed_s: float
+    per_sample_s: float
+    per_tile_s: float = 0.0
+    tile: float = 1.0
+    curvature: float = 0.0
+    floor_s: float = 0.0
+    fixed_error_s: float = 0.0
+    deviance: float = 0.0
+
+
+class _Data(NamedTuple):
+    """Sizes, the seconds of a step at each, and the relative error of one time."""
+
+    sizes: Floats
+    times: Floats
+    error: float
+
+
+def fit_step_laws(
+    sizes: Sequence[int], step_s: Sequence[float], *, error: float, degrees_of_freedom: int
+) -> tuple[StepLaw, ...]:
+    """Return every law that misses the sizes by no more than noise explains, the likeliest first.
+
+    Empty where no law fits, or where time does not grow with the batch.
+
+    Args:
+        sizes: Micro-batch sizes, ascending.
+        step_s: Seconds of a step at each.
+        error: Relative standard error of one of them.
+        degrees_of_freedom: Of that error.
+
+    Source: derived; least relative error, then the F-test of lack of fit (Fisher 1922).
+    """
+    from scipy.special import fdtri  # noqa: PLC0415  # its import is slow; see statistics.py
+
+    data = _Data(np.asarray(sizes, np.float64), np.asarray(step_s, np.float64), error)
+    laws = []
+    for law in _fit_kinds(data):
+        spare = len(sizes) - _COEFFICIENTS[law.kind]
+        squared = _measure_misfit(law, data)
+        if spare < 1 or not _grows(law, data):
+            continue
+        quantile = float(fdtri(spare, degrees_of_freedom, _CONFIDENCE))
+        if squared <= max(spare * error**2 * quantile, len(sizes) * _SERVING_MISFIT**2):
+            laws.append(_complete(law, data, squared))
+    return tuple(sorted(laws, key=lambda law: law.deviance))
+
+
+def evaluate_step_law(law: StepLaw, micro_batch_size: npt.ArrayLike) -> Floats:
+    """Return the law's seconds of a step at each size.
+
+    Source: derived.
+    """
+    size = np.asarray(micro_batch_size, dtype=np.float64)
+    tiles = np.ceil(size / law.tile - 1e-9)
+    smooth = law.fixed_s + law.per_sample_s * size + law.curvature * np.square(size)
+    seconds: Floats = np.maximum(law.floor_s, smooth + law.per_tile_s * tiles)
+    return seconds
+
+
+def compute_best_per_s(law: StepLaw) -> float:
+    """Return the highest throughput of the law: its peak, or what ever larger batches approach.
+
+    Source: derived; d/db of t(b)/b is zero at b² = a/c.
+    """
+    curved_s = 2.0 * math.sqrt(law.fixed_s * law.curvature)
+    return 1.0 / (law.per_sample_s + law.per_tile_s / law.tile + curved_s)
+
+
+def predict_law_saturation(law: StepLaw, tolerance_fraction: float) -> float:
+    """Return the smallest batch at which the law is within the tolerance of its best.
+
+    On stairs the first tread that reaches it is the k-th, k = ⌈(1−ε)/ε · a/(βw + γ)⌉: the affine
+    answer in whole tiles. On a floor it is reached before the floor ends if a ≤ ε·h.
+
+    Args:
+        law: The law.
+        tolerance_fraction: ε, between 0 and 1.
+
+    Source: derived.
+    """
+    kept = 1.0 - tolerance_fraction
+    least_s = 1.0 / (kept * compute_best_per_s(law))
+    if law.kind == "stairs":
+        tile_s = law.per_sample_s * law.tile + law.per_tile_s
+        tread = max(1, math.ceil(kept / tolerance_fraction * law.fixed_s / tile_s - 1e-9))
+        on_tread = (law.fixed_s + law.per_tile_s * tread) / (least_s - law.per_sample_s)
+        return max(on_tread, (tread - 1) * law.tile + 1.0)
+    slack = least_s - law.per_sample_s
+    root = math.sqrt(max(slack**2 - 4.0 * law.curvature * law.fixed_s, 0.0))
+    return max(2.0 * law.fixed_s / (slack + root), law.floor_s / least_s, 1.0)
+
+
+def find_tread_end(law: StepLaw, micro_batch_size: float) -> int:
+    """Return the largest size that costs no more tiles than the given one.
+
+    Source: derived.
+    """
+    return math.floor(math.ceil(micro_batch_size / law.tile - 1e-9) * law.tile + 1e-9)
+
+
+def bound_saturation(
+    laws: Sequence[StepLaw], tolerance_fraction: float, quantile: float
+) -> tuple[float, float]:
+    """Return the least and the largest saturation batch among the laws, their errors included.
+
+    Args:
+        laws: At least one.
+        tolerance_fraction: As in `predict_law_saturation`.
+        quantile: Standard errors of the fixed cost to either side.
+
+    Source: derived.
+    """
+    batches = [
+        predict_law_saturation(
+            msgspec.structs.replace(law, fixed_s=max(law.fixed_s + shift * law.fixed_error_s, 0.0)),
+            tolerance_fraction,
+        )
+        for law in laws
+        for shift in (-quantile, quantile)
+    ]
+    return min(batches), max(batches)
+
+
+def _fit_kinds(data: _Data) -> Iterator[StepLaw]:
+    """Yield the best law of each kind, one for each tile and each end of the floor."""
+    affine = _fit_columns(data, np.zeros((1, 0, len(data.sizes))))[0]
+    yield StepLaw(kind="affine", fixed_s=affine[0], per_sample_s=affine[1])
+    curved = _fit_columns(data, np.square(data.sizes)[None, None])[0]
+    if curved[2] > 0.0:
+        yield StepLaw(kind="curved", fixed_s=curved[0], per_sample_s=curved[1], curvature=curved[2])
+    for end in range(2, len(data.sizes) - 1):
+        head = 1.0 / data.times[:end]
+        tail = _Data(data.sizes[end:], data.times[end:], data.error)
+        floor_s = float(head.sum() / np.square(head).sum())
+        fixed_s, per_sample_s = _fit_columns(tail, np.zeros((1, 0, len(tail.sizes))))[0]
+        yield StepLaw(kind="floor", floor_s=floor_s, fixed_s=fixed_s, per_sample_s=per_sample_s)
+    tiles = _choose_tiles(data.sizes)
+    treads = np.ceil(data.sizes / tiles[:, None] - 1e-9)[:, None]
+    for tile, (fixed_s, per_sample_s, per_tile_s) in zip(
+        tiles.tolist(), _fit_columns(data, treads) if len(tiles) else (), strict=True
+    ):
+        if per_tile_s > 0.0:
+            yield StepLaw(
+                kind="stairs", fixed_s=fixed_s, per_sample_s=per_sample_s, per_tile_s=per_tile_s,
+                tile=tile,
+            )  # fmt: skip
+
+
+def _choose_tiles(sizes: Floats) -> Floats:
+    """Return whole tiles between 2 and the largest size, at about a fixed ratio."""
+    largest = float(sizes[-1])
+    if largest <= 2.0:
+        return np.zeros(0)
+    count = 1 + math.ceil(math.log(largest / 2.0) / math.log(_TILE_RATIO))
+    return np.unique(np.round(np.geomspace(2.0, largest - 1.0, count)))
+
+
+def _fit_columns(data: _Data, further: Floats) -> list[list[float]]:
+    """Return the best non-negative coefficients of 1, b and further columns, one set for each row.
+
+    Every subset of the columns is solved without constraint; the best of those without a negative
+    coefficient solves the constrained problem.
+    """
+    rows, extra, _ = further.shape
+    shared = np.stack([np.ones_like(data.sizes), data.sizes])
+    columns = np.concatenate([np.broadcast_to(shared, (rows, *shared.shape)), further], axis=1)
+    design = np.swapaxes(columns / data.times, 1, 2)
+    lengths = np.linalg.norm(design, axis=1)
+    design = design / lengths[:, None, :]
+    products, sums = np.swapaxes(design, 1, 2) @ design, design.sum(axis=1)
+    best, residual = np.zeros_like(lengths), np.full(rows, math.inf)
+    for count in range(1, 3 + extra):
+        for subset in itertools.combinations(range(2 + extra), count):
+            chosen = products[:, subset][:, :, subset] + _RIDGE * np.eye(count)
+            solution = np.linalg.solve(chosen, sums[:, subset, None])[..., 0]
+            left = np.square(1.0 - (design[:, :, subset] @ solution[..., None])[..., 0]).sum(
+                axis=-1
+            )
+            better = (solution >= 0.0).all(axis=-1) & (left < residual)
+            residual[better] = left[better]
+            best[better] = 0.0
+            best[np.ix_(better, subset)] = solution[better]
+    coefficients: list[list[float]] = (best / lengths).tolist()
+    return coefficients
+
+
+def _measure_misfit(law: StepLaw, data: _Data) -> float:
+    """Return the sum of the squared relative errors."""
+    return float(np.square(1.0 - evaluate_step_law(law, data.sizes) / data.times).sum())
+
+
+def _grows(law: StepLaw, data: _Data) -> bool:
+    ends = evaluate_step_law(law, data.sizes[[0, -1]])
+    return bool(
+        law.per_sample_s + law.per_tile_s > 0.0
+        and ends[1] - ends[0] > _LEAST_GROWTH_FRACTION * ends[1]
+    )
+
+
+def _complete(law: StepLaw, data: _Data, squared: float) -> StepLaw:
+    """Return the law with its error and its deviance.
+
+    The error is that of two columns: the fixed cost, and all that grows with the batch.
+    """
+    above = evaluate_step_law(law, data.sizes) > law.floor_s
+    sizes, times = data.sizes[above], data.times[above]
+    grown = (evaluate_step_law(law, sizes) - law.fixed_s) / times
+    fixed = 1.0 / times
+    determinant = float((fixed @ fixed) * (grown @ grown) - (fixed @ grown) ** 2)
+    variance = float(grown @ grown) / determinant if determinant > 0.0 else 0.0
+    error = max(data.error, math.sqrt(squared / len(data.sizes)))
+    scale = max(data.error, _SERVING_MISFIT / 2.0)
+    return msgspec.structs.replace(
+        law,
+        fixed_error_s=error * math.sqrt(variance),
+        deviance=squared / scale**2 + _HANDICAPS[law.kind],
+    )

@@ -1,0 +1,134 @@
+"""Recorded sessions through the real throughput stage and analysis; see tests/recordings/record.py.
+
+No truth is known of a real machine. What all sizes and sessions of the undisturbed recording say
+together stands for it.
+"""
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from advisor.probe.replay import NotRecordedError, RecordingEndError, ReplayRunner
+from advisor.recommend import derive
+from advisor.record import read_record
+from advisor.session.run import Run
+from advisor.session.throughput import run_throughput
+from advisor.spec import EnvironmentTask, InspectTask
+from tests.recordings.record import DISTURBED, Silent, make_spec
+
+RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
+
+
+def load(name):
+    return read_record(RECORDINGS / f"{name}.json")
+
+
+@pytest.fixture
+def replay():
+    """A function: a recording goes in, the run that the stage made of it comes out."""
+
+    def start(record):
+        runner = ReplayRunner(record)
+        run = Run(make_spec(), argv=(), runner=runner, progress=Silent(), save=lambda _: None)
+        (environment,) = runner.run(EnvironmentTask(), timeout_s=1.0)
+        run.keep_environment(environment)
+        (facts,) = runner.run(InspectTask(workload=run.spec.workload), timeout_s=1.0)
+        run.keep_workload(facts)
+        for probe in record.probes:
+            if probe.stage == "memory":
+                run.keep_probe(probe)
+        with contextlib.suppress(RecordingEndError):
+            run_throughput(run)
+        return run
+
+    return start
+
+
+def conclude(record):
+    return derive(record).throughput
+
+
+def test_the_stage_runs_over_a_recording_and_measures_nothing(replay):
+    plain = load("plain")
+    replayed = replay(plain).record
+    timed = [probe for probe in replayed.probes if probe.stage == "throughput"]
+    assert len({probe.session for probe in timed}) >= 3
+    assert set(timed) <= set(plain.probes)
+    assert set(map(msgspec.json.encode, replayed.telemetry)) <= set(
+        map(msgspec.json.encode, plain.telemetry)
+    )
+
+
+def test_sizes_near_the_answer_join_after_the_first_session(replay):
+    record = replay(load("plain")).record
+    first, last = (
+        {
+            probe.micro_batch_size
+            for probe in record.probes
+            if probe.stage == "throughput" and probe.session == session
+        }
+        for session in (0, 2)
+    )
+    assert last > first
+
+
+@pytest.mark.parametrize("name", ["plain", *DISTURBED])
+def test_a_disturbed_run_is_right_or_inconclusive(replay, name):
+    truth = conclude(load("plain")).saturation
+    assert truth.batch_size is not None
+    found = conclude(replay(load(name)).record).saturation
+    if found.status == "inconclusive":
+        return
+    assert found.status in {"saturated", "memory_limited"}
+    assert found.low <= truth.batch_size
+    assert found.high is None or found.high >= truth.low
+    if found.batch_size is not None:
+        assert truth.batch_size / 2 <= found.batch_size <= truth.batch_size * 2
+
+
+def test_the_undisturbed_recording_has_an_answer(replay):
+    assert conclude(replay(load("plain")).record).saturation.batch_size is not None
+
+
+def test_blocks_held_down_by_heat_are_discarded_and_the_speed_stays_right(replay):
+    hot, plain = conclude(load("throttled")), conclude(load("plain"))
+    assert hot.discarded_blocks["thermal"] > 0
+    assert conclude(replay(load("throttled")).record).discarded_blocks["thermal"] > 0
+    for size in (512, 1024):
+        speeds = [
+            next(p for p in each.points if p.micro_batch_size == size).samples_per_s.point
+            for each in (hot, plain)
+        ]
+        assert speeds[0] == pytest.approx(speeds[1], rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["drift", "bimodal"])
+def test_what_slows_whole_sessions_down_moves_no_answer_and_widens_the_speed(name):
+    plain, disturbed = conclude(load("plain")), conclude(load(name))
+    assert disturbed.saturation == plain.saturation
+    widths = [
+        sum(p.samples_per_s.high / p.samples_per_s.low for p in each.points)
+        for each in (plain, disturbed)
+    ]
+    assert widths[1] > widths[0]
+
+
+def test_a_size_that_no_session_timed_ends_the_stage_with_its_name(replay):
+    plain = load("plain")
+    kept = [p for p in plain.probes if p.stage == "memory" or p.micro_batch_size != 512]
+    with pytest.raises(NotRecordedError, match="did not time batch 512"):
+        replay(msgspec.structs.replace(plain, probes=tuple(kept)))
+
+
+@pytest.mark.parametrize("name", ["plain", *DISTURBED])
+def test_recordings_are_small(name):
+    assert (RECORDINGS / f"{name}.json").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", DISTURBED)
+def test_a_disturbed_recording_is_the_plain_one_changed(name):
+    plain = load("plain")
+    again = msgspec.json.encode(DISTURBED[name](plain).telemetry)
+    assert msgspec.json.encode(load(name).telemetry) == again

@@ -1,0 +1,109 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.analysis.blocks import (
+    discard_held_blocks,
+    measure_block_energy_j,
+    measure_held_fraction,
+    select_in_blocks,
+)
+from advisor.analysis.energy import estimate_energy_per_sample, find_cheapest_size
+from advisor.measurements import Probe, Telemetry
+
+#: A sample each half second, for ten seconds.
+AT_S = tuple(step / 2 for step in range(21))
+
+
+def held(began_s, ended_s):
+    """Seconds held down so far, at each sample, by a cause that lasts that long."""
+    return tuple(min(max(at_s - began_s, 0.0), ended_s - began_s) for at_s in AT_S)
+
+
+def probe(*spans, session=0, size=8, **fields):
+    return Probe(
+        stage="throughput",
+        session=session,
+        micro_batch_size=size,
+        outcome="fit",
+        steps=10 * len(spans),
+        step_times_s=tuple((ended - began) / 10 for began, ended in spans),
+        block_spans_s=spans,
+        block_steps=(10,) * len(spans),
+        **fields,
+    )
+
+
+def telemetry(session=0, **columns):
+    return Telemetry(session=session, at_s=AT_S, **columns)
+
+
+@pytest.mark.parametrize("cause", ["thermal", "brake"])
+def test_a_block_that_was_held_down_is_discarded_and_counted(cause):
+    seen = probe((1.1, 1.9), (4.1, 4.9), (7.1, 7.9), micro_step_times_s=(1.0, 2.0, 3.0))
+    counters = telemetry(slowdown_s={cause: held(4.2, 4.8)})
+    valid = discard_held_blocks([seen], [counters])
+    (kept,) = valid.probes
+    assert valid.discarded == {cause: 1}
+    assert kept.block_spans_s == ((1.1, 1.9), (7.1, 7.9))
+    assert kept.micro_step_times_s == (1.0, 3.0)
+    assert len(kept.step_times_s) == len(kept.block_steps) == 2
+
+
+def test_a_probe_without_any_block_left_is_left_out():
+    valid = discard_held_blocks(
+        [probe((4.1, 4.9)), probe((1.1, 1.9), size=16)],
+        [telemetry(slowdown_s={"thermal": held(4.0, 5.0)})],
+    )
+    assert [each.micro_batch_size for each in valid.probes] == [16]
+
+
+def test_a_power_cap_discards_nothing_and_is_measured():
+    seen = probe((1.0, 2.0), (4.0, 5.0))
+    counters = telemetry(slowdown_s={"power_cap": held(4.0, 5.0)})
+    assert discard_held_blocks([seen], [counters]).probes == (seen,)
+    assert measure_held_fraction([seen], [counters], "power_cap") == pytest.approx(0.5)
+    assert measure_held_fraction([seen], [counters], "thermal") is None
+
+
+def test_another_session_and_another_stage_are_not_judged():
+    memory = Probe(stage="memory", session=0, micro_batch_size=8, outcome="fit")
+    other = probe((4.1, 4.9), session=1)
+    counters = telemetry(slowdown_s={"thermal": held(4.0, 5.0)})
+    assert discard_held_blocks([memory, other], [counters]).probes == (memory, other)
+
+
+def test_a_block_that_the_samples_do_not_reach_around_says_nothing():
+    late = probe((9.5, 10.5))
+    counters = telemetry(slowdown_s={"thermal": held(0.0, 10.0)}, energy_j=AT_S)
+    assert discard_held_blocks([late], [counters]).probes == (late,)
+    assert measure_block_energy_j(counters, (9.5, 10.5)) is None
+
+
+@given(st.floats(0.0, 9.0), st.floats(0.01, 1.0), st.floats(1.0, 1000.0), st.integers(1, 500))
+def test_energy_is_power_times_time_over_samples(began_s, length_s, power_w, size):
+    span = (began_s, began_s + length_s)
+    counters = [
+        telemetry(session, energy_j=tuple(7.0 + power_w * at_s for at_s in AT_S))
+        for session in range(3)
+    ]
+    probes = [probe(span, session=session, size=size) for session in range(3)]
+    energy = estimate_energy_per_sample(probes, counters)[size]
+    expected = power_w * length_s / (10 * size)
+    assert energy.point == pytest.approx(expected, rel=1e-6)
+    assert energy.low == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_cheapest_size_takes_the_least_energy():
+    counters = telemetry(energy_j=AT_S)
+    probes = [probe((1.0, 3.0), size=8), probe((5.0, 6.0), size=6)]
+    energy = estimate_energy_per_sample(probes, [counters])
+    assert energy[8].point == pytest.approx(2.0 / 80)
+    assert energy[8].low is None
+    assert find_cheapest_size(energy) == 6
+    assert find_cheapest_size({}) is None
+
+
+def test_values_sampled_outside_of_blocks_are_left_out():
+    counters = telemetry()
+    assert select_in_blocks([probe((1.0, 2.0))], counters, AT_S) == [1.0, 1.5, 2.0]

@@ -1,0 +1,63 @@
+"""The claims of benchmarks/saturation_simulation.py on fewer cases; it has the figures for 500."""
+
+import pytest
+from scipy.stats import binom
+
+from benchmarks.kneedle import find_knee
+from benchmarks.saturation_simulation import (
+    LAWS,
+    NOISES,
+    count_steps,
+    draw_case,
+    find_truth,
+    holds_truth,
+    run_stage,
+)
+
+CASES = 18
+#: The claims: shares of all cases.
+COVERED, STILL = 0.93, 0.95
+#: Stairs at 3 % noise: which tread is the first to reach 95 % of the limit is then a guess between
+#: two that differ by a doubling.
+STILL_ON_NOISY_STAIRS = 0.9
+#: A test fails by chance once in this many times; the seeds are fixed all the same.
+CHANCE = 1e-3
+
+
+def least(share, count):
+    """The fewest hits that a true share leaves to chance."""
+    return int(binom.ppf(CHANCE, count, share))
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("law", LAWS)
+def test_the_interval_holds_the_truth_and_a_doubled_range_moves_no_answer(law, noise):
+    held, answers, moves = 0, 0, []
+    for seed in range(CASES):
+        case = draw_case(law, seed)
+        narrow = run_stage(case, case.largest, noise, seed)
+        wide = run_stage(case, 2 * case.largest, noise, seed)
+        held += holds_truth(narrow, case.truth)
+        answers += wide.answer is not None
+        if narrow.answer and wide.answer:
+            moves.append(count_steps(narrow.answer, wide.answer))
+    still = STILL_ON_NOISY_STAIRS if (law, noise) == ("stairs", NOISES[-1]) else STILL
+    assert held >= least(COVERED, CASES)
+    assert sum(steps < 1.0 for steps in moves) >= least(still, len(moves))
+    # An interval that says nothing would hold every truth.
+    assert answers >= 0.7 * CASES
+
+
+def test_the_truth_is_that_of_the_closed_form():
+    assert find_truth(lambda sizes: 5.0 + sizes, 1.0) == 95
+
+
+def test_kneedle_finds_the_knee_of_its_authors_and_moves_with_the_range():
+    def speeds(sizes):
+        return [size / (5.0 + size) for size in sizes]
+
+    assert find_knee(range(11), [10 / 11 - 1 / (x + 0.1) for x in range(11)]) in {1, 2}
+    narrow, wide = range(1, 101), range(1, 1001)
+    assert find_knee(wide, speeds(wide)) > 2 * find_knee(narrow, speeds(narrow))
+    assert find_knee((1, 2), (1.0, 2.0)) is None
+    assert find_knee((1, 2, 3), (1.0, 1.0, 1.0)) is None

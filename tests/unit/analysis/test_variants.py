@@ -1,0 +1,224 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.analysis.variants import MeasuredVariant, compare_variants, find_unavailable
+from advisor.measurements import (
+    DeviceFacts,
+    Environment,
+    Evaluation,
+    Probe,
+    TrialBranch,
+    VariantRecord,
+)
+from advisor.recommend import derive
+from advisor.spec import Variant
+from tests.unit.test_recommend import FACTS, make_record
+
+SIZES = (16, 64, 256)
+
+
+def make_probes(speed=1.0, sizes=SIZES, sessions=3, canary_s=0.01, **fields):
+    """Return sessions of a step of 4 ms and 0.1 ms a sample, `speed` times as fast."""
+    fits = Probe(
+        stage="memory",
+        session=0,
+        micro_batch_size=max(sizes),
+        outcome="fit",
+        steps=3,
+        step_times_s=(1.0, 0.1, 0.1),
+    )
+    timed = [
+        Probe(
+            stage="throughput",
+            session=session,
+            micro_batch_size=size,
+            outcome="fit",
+            steps=10,
+            step_times_s=((0.004 + 0.0001 * size) / speed * (1.0 + 0.01 * session),) * 3,
+            canary_times_s=(canary_s, canary_s),
+            **fields,
+        )
+        for session in range(sessions)
+        for size in sizes
+    ]
+    return (fits, *timed)
+
+
+def make_losses(ends, size=32):
+    return tuple(
+        TrialBranch(
+            micro_batch_size=size,
+            gradient_accumulation_steps=1,
+            global_batch_size=size,
+            learning_rate=1.0,
+            seed=seed,
+            samples=100 * size,
+            evaluations=tuple(
+                Evaluation(samples=samples, loss=loss)
+                for samples, loss in ((0, 2.0), (1000, end), (2000, end), (3200, end))
+            )
+            if end is not None
+            else (Evaluation(samples=0, loss=2.0),),
+            diverged=end is None,
+        )
+        for seed, end in enumerate(ends)
+    )
+
+
+def make_run(*others, losses=()):
+    first = VariantRecord(precision="fp32", losses=losses)
+    return msgspec.structs.replace(make_record(probes=make_probes()), variants=(first, *others))
+
+
+def test_a_variant_is_compared_with_the_first_at_the_advised_batch_and_at_its_fastest():
+    run = make_run(VariantRecord(precision="bf16", probes=make_probes(2.0, (16, 64, 256, 512))))
+    derived = derive(run)
+    first, second = derived.variants
+    advised = derived.recommendation.micro_batch_size
+    assert first.micro_batch_size == second.micro_batch_size == advised
+    assert first.speed_ratio is first.best_speed_ratio is first.machine_speed_ratio is None
+    assert second.speed_ratio.point == pytest.approx(2.0)
+    assert second.speed_ratio.low < 2.0 < second.speed_ratio.high
+    assert (first.best_micro_batch_size, second.best_micro_batch_size) == (256, 512)
+    assert second.best_speed_ratio.point > 2.0
+    assert (first.max_micro_batch_size, second.max_micro_batch_size) == (256, 512)
+    assert second.machine_speed_ratio == pytest.approx(1.0)
+
+
+def test_the_advice_is_that_of_the_first_alone():
+    alone = make_record(probes=make_probes())
+    beside = make_run(VariantRecord(precision="bf16", probes=make_probes(9.0, (16, 64))))
+    assert derive(beside).recommendation == derive(alone).recommendation
+    assert derive(alone).variants == ()
+
+
+def test_one_session_gives_a_ratio_without_an_interval():
+    run = make_run(VariantRecord(precision="bf16", probes=make_probes(2.0, sessions=1)))
+    ratio = derive(run).variants[1].speed_ratio
+    assert ratio.point == pytest.approx(2.0, rel=0.02)
+    assert ratio.low is ratio.high is None
+
+
+def test_a_size_that_the_variant_did_not_time_gives_no_ratio():
+    run = make_run(VariantRecord(precision="bf16", probes=make_probes(2.0, sizes=(1, 2))))
+    variant = derive(run).variants[1]
+    assert variant.samples_per_s is variant.speed_ratio is None
+    assert variant.best_speed_ratio is not None
+
+
+def test_a_machine_that_changed_meanwhile_is_told():
+    slower = make_probes(canary_s=0.0125)
+    run = make_run(VariantRecord(precision="bf16", probes=slower))
+    assert derive(run).variants[1].machine_speed_ratio == pytest.approx(0.8)
+
+
+def test_tf32_changes_the_canary_so_that_it_tells_nothing():
+    run = make_run(VariantRecord(precision="tf32", probes=make_probes(canary_s=0.001)))
+    assert derive(run).variants[1].machine_speed_ratio is None
+
+
+def test_graphs_are_counted_where_compiling_was_asked_for():
+    compiled = make_probes(recompiles=2)
+    run = make_run(
+        VariantRecord(precision="fp32", compile=True, probes=compiled),
+        VariantRecord(precision="bf16", compile=True, missing_because="it failed"),
+    )
+    first, second, third = derive(run).variants
+    assert (first.graphs, second.graphs, third.graphs) == (None, 2 * len(SIZES) * 3, None)
+
+
+def test_a_variant_that_failed_is_a_row_with_its_reason():
+    run = make_run(VariantRecord(precision="bf16", missing_because="no such operator"))
+    variant = derive(run).variants[1]
+    assert variant.missing_because == "no such operator"
+    assert variant.max_micro_batch_size is variant.best_samples_per_s is variant.loss is None
+
+
+def test_losses_are_compared_seed_by_seed():
+    ends = (0.50, 0.70, 0.90)
+    run = make_run(
+        VariantRecord(precision="bf16", losses=make_losses([end + 0.01 for end in ends])),
+        losses=make_losses(ends),
+    )
+    first, second = (one.loss for one in derive(run).variants)
+    assert first.loss.point == pytest.approx(0.7)
+    assert first.difference is None
+    assert (second.steps, second.batch_size, second.seeds) == (100, 32, 3)
+    assert second.difference.point == pytest.approx(0.01)
+    assert second.difference.high - second.difference.low < 1e-9  # though the seeds differ by 0.4
+    assert second.loss.high - second.loss.low > 0.4
+
+
+def test_a_seed_that_diverged_or_is_missing_is_in_no_mean():
+    run = make_run(
+        VariantRecord(precision="fp16", losses=make_losses((0.6, None))),
+        losses=make_losses((0.5, 0.5, 0.5)),
+    )
+    loss = derive(run).variants[1].loss
+    assert (loss.seeds, loss.diverged) == (2, 1)
+    assert (loss.difference.point, loss.difference.low) == (pytest.approx(0.1), None)
+
+
+def test_where_every_seed_diverged_there_is_no_loss():
+    run = make_run(
+        VariantRecord(precision="fp16", losses=make_losses((None, None))),
+        losses=make_losses((0.5, 0.5)),
+    )
+    loss = derive(run).variants[1].loss
+    assert (loss.diverged, loss.loss.point, loss.difference) == (2, None, None)
+
+
+@given(
+    speed=st.floats(0.1, 10.0),
+    sessions=st.integers(2, 6),
+    sizes=st.sets(st.sampled_from([1, 8, 16, 64, 256]), min_size=1),
+)
+def test_a_ratio_holds_the_truth_whatever_was_timed(speed, sessions, sizes):
+    first = MeasuredVariant(record=VariantRecord(precision="fp32"), probes=make_probes())
+    probes = make_probes(speed, tuple(sorted(sizes)), sessions)
+    second = MeasuredVariant(record=VariantRecord(precision="bf16"), probes=probes)
+    concluded = [
+        msgspec.structs.replace(each, throughput=derive(make_record(probes=each.probes)).throughput)
+        for each in (first, second)
+    ]
+    _, conclusion = compare_variants(concluded, micro_batch_size=64)
+    if 64 in sizes:
+        ratio = conclusion.speed_ratio
+        assert ratio.low <= speed <= ratio.high
+    else:
+        assert conclusion.speed_ratio is None
+
+
+def environment(kind="cpu", peaks=None):
+    return Environment(
+        device=DeviceFacts(kind=kind, name="It", memory_bytes=1, available_bytes=1),
+        torch="2.9",
+        python="3.12",
+        platform="Linux",
+        cpu="CPU",
+        cpu_threads=2,
+        peak_flops=peaks or {},
+    )
+
+
+STEP_ONLY = msgspec.structs.replace(FACTS, is_step_only=True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "where", "facts", "words"),
+    [
+        (Variant(precision="tf32"), environment(), FACTS, "It has no tf32"),
+        (Variant(precision="tf32"), environment("cuda"), FACTS, None),
+        (Variant(precision="tf32"), environment("cuda", {"fp32": 1.0}), FACTS, "data sheet"),
+        (Variant(precision="tf32"), environment("cuda", {"tf32": 1.0}), FACTS, None),
+        (Variant(precision="tf32"), environment("cuda"), STEP_ONLY, None),
+        (Variant(precision="tf32", compile=True), environment("cuda"), STEP_ONLY, "make_step"),
+        (Variant(precision="bf16"), environment(), STEP_ONLY, "make_step"),
+        (Variant(precision="fp16", compile=True), environment(), FACTS, None),
+    ],
+)
+def test_what_would_be_another_variant_under_its_name_is_not_run(variant, where, facts, words):
+    reason = find_unavailable(variant, where, facts)
+    assert (reason is None) if words is None else (words in reason)

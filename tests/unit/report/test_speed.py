@@ -1,0 +1,55 @@
+import msgspec
+import pytest
+
+from advisor.conclusions import SpeedLimit
+from advisor.report.speed import describe_energy, describe_speed_limit
+from advisor.statistics import Estimate
+from tests.unit.report.sample_run import build_derived
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("host", "cannot issue work"),
+        ("fixed", "puts 60 % of a step down to no sample"),
+        ("arithmetic", "only a lower precision"),
+        ("bandwidth", "move fewer bytes"),
+        ("neither", "neither arithmetic nor bandwidth"),
+    ],
+)
+def test_what_binds_comes_with_its_figure(kind, words):
+    limit = SpeedLimit(
+        micro_batch_size=64,
+        kind=kind,
+        peak="data sheet",
+        flops_fraction=0.412,
+        bandwidth_fraction=0.0312,
+        enqueue_fraction=0.2,
+        fixed_fraction=0.6,
+    )
+    text = describe_speed_limit(limit)
+    assert text is not None
+    assert words in text
+    assert "at batch 64: 41 % of the data sheet's peak (MFU), at least 3.1 % of" in text
+
+
+def test_without_figures_nothing_is_said():
+    assert describe_speed_limit(SpeedLimit(micro_batch_size=64, kind=None)) is None
+
+
+def test_the_cheapest_batch_stands_beside_the_fastest():
+    curve = build_derived().throughput
+    assert curve is not None
+    assert describe_energy(curve) is None
+    costs = [3.0, 1.0, 2.0, *[2.0] * len(curve.points)]
+    points = tuple(
+        msgspec.structs.replace(point, energy_per_sample_j=Estimate(cost, None, None))
+        for point, cost in zip(curve.points, costs, strict=False)
+    )
+    cheapest = points[1].micro_batch_size
+    text = describe_energy(
+        msgspec.structs.replace(curve, points=points, cheapest_micro_batch_size=cheapest)
+    )
+    assert text is not None
+    assert text.startswith(f"batch {cheapest} is the cheapest")
+    assert "the fastest, " in text

@@ -1,0 +1,87 @@
+import msgspec
+import pytest
+
+from advisor.errors import WorkloadError
+from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.recommend import derive
+from advisor.session.loader import run_loader
+from advisor.session.run import Run
+from advisor.spec import Limits, LoaderTask, ProbeSpec, WorkloadSpec
+from tests.unit.analysis.test_loader import run as time_workers
+from tests.unit.session.test_soak import Notes
+from tests.unit.test_recommend import FACTS, make_probes, make_record
+
+
+class FakeRunner:
+    """Streams timings, then fails where told to."""
+
+    def __init__(self, timings, error=None):
+        self.timings, self.error = timings, error
+        self.tasks, self.timeouts_s = [], []
+
+    def run(self, task, *, timeout_s, on_result=None):
+        self.tasks.append(task)
+        self.timeouts_s.append(timeout_s)
+        for timing in self.timings:
+            on_result(timing)
+        if self.error is not None:
+            raise self.error
+        return tuple(self.timings)
+
+
+def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.0):
+    runner, notes = FakeRunner(timings, error), Notes()
+    limits = Limits(budget_s=budget_s)
+    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    run.record = make_record(facts, probes=make_probes() if probes is None else probes)
+    run_loader(run)
+    return run, runner, notes.notes
+
+
+def test_the_loader_is_timed_at_the_advised_micro_batch_in_a_small_part_of_the_time():
+    timings = time_workers(load_s=0.25, step_s=0.1)
+    run, runner, notes = run_with(timings)
+    (task,) = runner.tasks
+    assert isinstance(task, LoaderTask)
+    assert task.micro_batch_size == derive(run.record).recommendation.micro_batch_size
+    assert task.budget_s <= 100.0
+    assert runner.timeouts_s[0] <= 500.0
+    assert run.record.loader_timings == tuple(timings)
+    assert derive(run.record).loader.workers_needed == 3
+    assert notes == []
+
+
+def test_without_data_there_is_no_loader():
+    facts = msgspec.structs.replace(FACTS, has_dataset=False)
+    run, runner, notes = run_with(facts=facts)
+    assert runner.tasks == notes == []
+    assert derive(run.record).loader is None
+
+
+@pytest.mark.parametrize("reason", ["spent", "no batch"])
+def test_a_stage_left_out_is_told(reason):
+    _, runner, notes = run_with(
+        budget_s=0.0 if reason == "spent" else 1000.0, probes=() if reason == "no batch" else None
+    )
+    assert runner.tasks == []
+    assert notes == ["loader: no time left to measure it"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkerTimeoutError("model.py did not finish within 5 s"),
+        WorkerDeathError("model.py was killed", code=-9, next_step=""),
+    ],
+)
+def test_what_was_timed_before_the_worker_ended_is_kept(error):
+    timings = time_workers(load_s=0.25, step_s=0.1)[:1]
+    run, _, notes = run_with(timings, error)
+    assert run.record.loader_timings == tuple(timings)
+    assert len(notes) == 1
+
+
+def test_an_error_of_the_model_file_is_not_swallowed():
+    with pytest.raises(WorkloadError):
+        run_with(error=WorkloadError("model.py:3: KeyError"))

@@ -1,0 +1,118 @@
+import ast
+
+import msgspec
+
+from advisor.conclusions import Derived
+from advisor.recommend import derive, propose
+from advisor.recommend.loading import warn_of_loader
+from advisor.report.loading import describe_loader
+from tests.unit.analysis.test_loader import make_timing, run
+from tests.unit.test_recommend import NOISE, make_memory, make_record, make_throughput
+
+
+def record_with(timings):
+    return msgspec.structs.replace(make_record(), loader_timings=tuple(timings))
+
+
+def recommend(timings):
+    return propose(record_with(timings), make_memory(), make_throughput(), NOISE)
+
+
+def derive_loader(timings):
+    return derive(record_with(timings)).loader
+
+
+def the_warning(timings):
+    (warning,) = warn_of_loader(derive_loader(timings))
+    return warning
+
+
+def test_a_run_without_the_stage_says_nothing_of_the_loader():
+    assert Derived().loader is None
+    assert derive_loader([]) is None
+    assert warn_of_loader(None) == []
+    assert "num_workers" not in recommend([]).snippet
+
+
+def test_a_loader_that_keeps_up_changes_nothing():
+    timings = run(load_s=0.001, step_s=0.1)
+    assert recommend(timings) == recommend([])
+    assert describe_loader(derive_loader(timings)).startswith("keeps up with training; ")
+
+
+def test_workers_of_the_own_loader_that_keep_up_stay_in_the_snippet():
+    advice = recommend(run(4, load_s=0.1, step_s=0.1))
+    assert "num_workers=4" in advice.snippet
+    assert advice.warnings == recommend([]).warnings
+
+
+def test_workers_that_were_seen_to_suffice_are_advised():
+    timings = run(load_s=0.25, step_s=0.1)
+    advice = recommend(timings)
+    ast.parse(advice.snippet)
+    assert "num_workers=3, persistent_workers=True" in advice.snippet
+    (warning,) = [each for each in advice.warnings if "num_workers" in each]
+    assert warning == (
+        "The loader is the limit: with 0 workers training runs at 45.7 samples/s, without waiting "
+        "for data at 160. Set num_workers=3 and persistent_workers=True in the DataLoader, which "
+        "ran at 160 samples/s."
+    )
+    text = describe_loader(derive_loader(timings))
+    assert text.startswith("is the limit: training waits for its data; training without it 160 ")
+    assert text.endswith("3 workers would suffice, as measured")
+    assert "with 0 workers the loader alone 64.0 ± 0.0, training 45.7 ± 0.0, waiting 71.4 %" in text
+
+
+def test_workers_that_were_not_run_are_only_to_be_tried():
+    timings = run(load_s=5.0, step_s=0.1, cores=8)
+    warning = the_warning(timings)
+    assert "Set num_workers=16" in warning.instruction
+    assert "try num_workers=50" in warning.instruction
+    assert "it was not run, and with 8 processors here" in warning.instruction
+    assert "num_workers=16" in recommend(timings).snippet
+    assert "not measured on 8 processors" in describe_loader(derive_loader(timings))
+
+
+def test_hundreds_of_workers_are_no_advice():
+    timings = run(load_s=50.0, step_s=0.1)
+    assert derive_loader(timings).workers_needed == 500
+    assert "try" not in the_warning(timings).instruction
+
+
+def test_without_a_measured_number_there_is_none_in_the_snippet():
+    timings = [
+        make_timing(0, load_s=0.3, step_s=0.1, is_own=True),
+        msgspec.structs.replace(
+            make_timing(3, load_s=0.3, step_s=0.1), together_samples_per_s=(), message="bus error"
+        ),
+    ]
+    assert "Raise --budget" in the_warning(timings).instruction
+    assert "num_workers" not in recommend(timings).snippet
+    assert describe_loader(derive_loader(timings)).endswith("; bus error")
+
+
+def test_where_workers_are_no_help_the_sample_is_to_be_made_cheaper():
+    timings = run(load_s=0.1, step_s=0.03, handing_s=0.1)
+    assert the_warning(timings).instruction.startswith("Make a sample cheaper to load")
+    assert "num_workers" not in recommend(timings).snippet
+    assert "more workers load no faster here" in describe_loader(derive_loader(timings))
+
+
+def test_a_stream_must_be_divided_among_its_workers():
+    timings = [
+        msgspec.structs.replace(each, is_iterable=True) for each in run(load_s=0.25, step_s=0.1)
+    ]
+    assert "get_worker_info()" in the_warning(timings).instruction
+
+
+def test_a_measured_number_that_still_waits_is_told():
+    timings = run(load_s=0.19, step_s=0.1)
+    slow = msgspec.structs.replace(
+        timings[1],
+        together_samples_per_s=tuple(0.8 * r for r in timings[1].together_samples_per_s),
+        waiting_fractions=(0.2,) * 4,
+    )
+    text = describe_loader(derive_loader([timings[0], slow]))
+    assert text.endswith(
+        "2 workers would suffice by the rate of one, 84.2 samples/s, but training still waited"
+    )
