@@ -15,6 +15,7 @@ from advisor.conclusions.recommendation import (
     Recommendation,
     TradeoffPoint,
 )
+from advisor.conclusions.self_comparison import SelfComparison
 from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
@@ -51,6 +52,7 @@ __all__ = [
     "Remedy",
     "Saturation",
     "SaturationStatus",
+    "SelfComparison",
     "SoakConclusion",
     "SpeedLimit",
     "ThroughputBound",

@@ -17,13 +17,14 @@ from advisor.session.memory import run_memory
 from advisor.session.noise import run_noise
 from advisor.session.remedies import run_remedies
 from advisor.session.run import Run
+from advisor.session.self_comparison import run_self_comparison
 from advisor.session.soak import run_soak
 from advisor.session.throughput import run_throughput
 from advisor.session.trial import run_trial
 from advisor.session.variants import plan_variants, run_variants
 from advisor.spec import EnvironmentTask, InspectTask, ProbeSpec, parse_target
 
-__all__ = ["run_doctor", "run_probe"]
+__all__ = ["run_doctor", "run_probe", "run_self_comparison"]
 
 #: Importing torch on a cold disk is not the user's time to budget.
 _START_S = 300.0

@@ -35,7 +35,7 @@ _COMPILING_FRACTION, _LEAST_SIZES = 0.5, 3
 #: the kernels in torch's cache on disk and take about a tenth.
 _SESSION_COMPILES_FRACTION = 0.4
 #: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
-_BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
+BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
 
 
 def run_throughput(run: Run) -> None:
@@ -79,7 +79,7 @@ def run_throughput(run: Run) -> None:
             workload=run.spec.workload,
             micro_batch_sizes=sizes,
             session=session,
-            block_s=_BLOCK_S[run.environment.device.kind],
+            block_s=BLOCK_S[run.environment.device.kind],
             rounds=plan.rounds,
             budget_s=run.left_s * _BUDGET_FRACTION,
         )
@@ -125,7 +125,7 @@ def _choose_plan(run: Run, sizes: tuple[int, ...]) -> SessionPlan | None:
         plan = choose_session_plan(
             sizes,
             times,
-            block_s=_BLOCK_S[run.environment.device.kind],
+            block_s=BLOCK_S[run.environment.device.kind],
             session_start_s=_START_S[run.environment.device.kind] + each_compiles_s * len(sizes),
             budget_s=run.left_s * _BUDGET_FRACTION,
             must_keep=[size for size in sizes if size == kept],
