@@ -20,6 +20,7 @@ from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
     SpeedLimit,
+    SpeedLimitKind,
     ThroughputConclusion,
     ThroughputPoint,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "SelfComparison",
     "SoakConclusion",
     "SpeedLimit",
+    "SpeedLimitKind",
     "ThroughputBound",
     "ThroughputConclusion",
     "ThroughputPoint",
