@@ -39,7 +39,11 @@ class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Other settings that go with the batch; None means: leave as it is."""
+    """Other settings that go with the batch; None means: leave as it is.
+
+    Attributes:
+        warmup_steps: The least length of a warm-up, for a training that has one.
+    """
 
     beta2: float | None = None
     weight_decay: float | None = None

@@ -71,7 +71,8 @@ def describe_changes(changes: OptimizerChanges) -> str:
     if changes.weight_decay is not None:
         parts.append(f"weight decay {format_rate(changes.weight_decay)}")
     if changes.warmup_steps is not None:
-        parts.append(f"warm-up over {count_of(changes.warmup_steps, 'step')}")
+        steps = count_of(changes.warmup_steps, "step")
+        parts.append(f"a warm-up, if you use one, over at least {steps} (the trial had none)")
     return ", ".join(parts)
 
 

@@ -91,7 +91,7 @@ def run_throughput(run: Run) -> None:
             budget_s=run.left_s * _BUDGET_FRACTION,
         )
         try:
-            _run_session(run, _split(task) if is_apart else (task,))
+            _run_session(run, split_by_size(task) if is_apart else (task,))
         except WorkerTimeoutError:
             run.progress.note("throughput: a session took longer than the time left")
             return
@@ -99,7 +99,7 @@ def run_throughput(run: Run) -> None:
             sizes = tuple(sorted({*sizes, *_refine(run, multiple)}))
 
 
-def _split(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
+def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
     """Return one task for each size, in random order."""
     sizes = list(task.micro_batch_sizes)
     random.Random(task.workload.seed * 7919 + task.session).shuffle(sizes)  # noqa: S311 - an order
