@@ -48,6 +48,8 @@ def describe_learning_rate(rate: LearningRate) -> str:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
         parts.append(f"base {format_rate(rate.base_value)}{at}")
+    if rate.raised_by == "trial":
+        parts.append("raised by the trial")
     if rate.capped_by == "trial":
         parts.append("lowered by the trial")
     if rate.value is not None and rate.reason:
