@@ -119,7 +119,6 @@ def test_what_slows_whole_sessions_down_moves_no_answer_and_widens_the_speed(nam
     ("name", "words"),
     [
         ("drift", "the machine's speed differed between sessions"),
-        ("bimodal", "the sessions fall into two groups"),
         ("throttled", "heat held the clock down"),
         ("outliers", "timed blocks took over twice their session's median"),
         ("neighbour", "other processes took up to 45 %"),
