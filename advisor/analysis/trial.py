@@ -22,8 +22,9 @@ STALL_FRACTION = 0.5
 #: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
 #: the base's own spread over starts.
 TOLERANCE_FRACTION = 0.05
-#: Share of the fall in loss within which two rates train equally well.
-EQUAL_FRACTION = 0.02
+#: Share of the loss, and of its fall, within which two rates train equally well; and the same
+#: where the higher one is the last before rates fail.
+EQUAL_FRACTION, EDGE_FRACTION = 0.02, 0.2
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
 
@@ -141,25 +142,31 @@ def judge_trial(
 
 
 def choose_best_rate(verdicts: Mapping[float, TrialVerdict]) -> float | None:
-    """Return the lowest rate that trains about as well as the best; None where none passed.
+    """Return the rate that trains best, or a lower one about as good; None where none passed.
 
-    All were run from the same starts over the same samples. About as well: its loss fell by at most
-    2 % of the fall less. The lowest of them is the furthest from the edge of stability.
+    All were run from the same starts over the same samples. About as good: its loss ends above the
+    least by at most 2 % of it, and of its fall; 20 % where the next higher rate failed, since a few
+    starts do not show the edge of stability to within a step. The lower rate is further from it.
 
     Args:
         verdicts: Of the rates at one batch.
 
     Source: derived.
     """
-    passed = [
-        (rate, verdict.end_loss, verdict.fall or 0.0)
+    passed = {
+        rate: verdict.end_loss
         for rate, verdict in verdicts.items()
         if verdict.passed and verdict.end_loss is not None
-    ]
+    }
     if not passed:
         return None
-    _, least, fall = min(passed, key=lambda each: each[1])
-    return min(rate for rate, loss, _ in passed if loss <= least + EQUAL_FRACTION * max(fall, 0.0))
+    best = min(passed, key=lambda rate: (passed[rate], rate))
+    higher = min((rate for rate in verdicts if rate > best), default=None)
+    at_edge = higher is not None and not verdicts[higher].passed
+    scale = min(abs(passed[best]), max(verdicts[best].fall or 0.0, 0.0))
+    most = passed[best] + (EDGE_FRACTION if at_edge else EQUAL_FRACTION) * scale
+    lower = max((rate for rate in passed if rate < best), default=best)
+    return lower if passed[lower] <= most else best
 
 
 def _fail(reason: str) -> TrialVerdict:
