@@ -112,6 +112,23 @@ class Training:
         """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
         return float(self._scaler.get_scale()) if self._scaler else 1.0
 
+    def settle_gradient_scale(self, batch: Any) -> None:
+        """Halve fp16's loss scale until the batch's gradient is finite, as a run's first steps do.
+
+        The parameters stay as they are.
+        """
+        while self._scaler is not None:
+            self.backward(batch)
+            finite = all(
+                bool(p.grad.isfinite().all())
+                for p in self.model.parameters()
+                if p.grad is not None and not p.grad.is_sparse
+            )
+            self.model.zero_grad()
+            if finite or self.gradient_scale() <= 1.0:
+                return
+            self._scaler.update(self.gradient_scale() / 2.0)
+
     def skip_overflow_check(self) -> bool:
         """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""
         if self._scaler is None:
