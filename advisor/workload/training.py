@@ -13,6 +13,8 @@ from advisor.spec import Precision
 from advisor.workload.compilation import compile_in_place
 from advisor.workload.loss import LossFunction, check_loss
 
+#: By how much other batches' gradients may exceed one batch's without overflow in fp16.
+_SCALE_MARGIN = 8.0
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -113,9 +115,9 @@ class Training:
         return float(self._scaler.get_scale()) if self._scaler else 1.0
 
     def settle_gradient_scale(self, batch: Any) -> None:
-        """Halve fp16's loss scale until the batch's gradient is finite, as a run's first steps do.
+        """Lower fp16's loss scale until gradients as large as the batch's are finite, with a margin.
 
-        The parameters stay as they are.
+        A run's first steps do so by being skipped. The parameters stay as they are.
         """
         while self._scaler is not None:
             self.backward(batch)
@@ -126,6 +128,7 @@ class Training:
             )
             self.model.zero_grad()
             if finite or self.gradient_scale() <= 1.0:
+                self._scaler.update(max(1.0, self.gradient_scale() / _SCALE_MARGIN))
                 return
             self._scaler.update(self.gradient_scale() / 2.0)
 
