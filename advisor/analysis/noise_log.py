@@ -27,9 +27,10 @@ def estimate_log_points(
     entries: Sequence[NoiseLogEntry],
     *,
     dataset_size: int | None = None,
+    most_windows: int = _WINDOWS,
     confidence: float = 0.95,
 ) -> tuple[NoisePoint, ...]:
-    """Return the noise scale in each of up to 6 windows of the log, by step.
+    """Return the noise scale in each window of the log, by step.
 
     One step says next to nothing, and the mean of its ratios would be biased, so the ratio is that
     of sums over a window. Its interval is Fieller's over a jackknife that leaves out one block of
@@ -39,6 +40,7 @@ def estimate_log_points(
     Args:
         entries: The log, in any order; with fewer than 8 of them there is no point.
         dataset_size: As for `estimate_noise_point`.
+        most_windows: Windows that a log is cut into where it is long enough.
         confidence: Of the intervals.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for the pair of one step; derived for the
@@ -47,7 +49,7 @@ def estimate_log_points(
     ordered = sorted(entries, key=lambda entry: entry.at_step)
     if len(ordered) < LEAST_STEPS:
         return ()
-    windows = min(_WINDOWS, len(ordered) // LEAST_STEPS)
+    windows = min(most_windows, len(ordered) // LEAST_STEPS)
     edges = [round(len(ordered) * k / windows) for k in range(windows + 1)]
     return tuple(
         _estimate_window(ordered[start:end], dataset_size, confidence)

@@ -115,7 +115,7 @@ class Training:
         return float(self._scaler.get_scale()) if self._scaler else 1.0
 
     def settle_gradient_scale(self, batch: Any) -> None:
-        """Lower fp16's loss scale until gradients as large as the batch's are finite, with a margin.
+        """Lower fp16's loss scale until such gradients as the batch's are finite, with a margin.
 
         A run's first steps do so by being skipped. The parameters stay as they are.
         """

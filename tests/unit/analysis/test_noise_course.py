@@ -81,9 +81,7 @@ def test_the_trend_holds_the_truth_in_about_95_percent():
     assert 0.92 <= held / 400 <= 0.995
 
 
-@given(
-    points=st.lists(st.floats(1.0, 1e6), min_size=2, max_size=6), scale=st.floats(1e-3, 1e3)
-)
+@given(points=st.lists(st.floats(1.0, 1e6), min_size=2, max_size=6), scale=st.floats(1e-3, 1e3))
 def test_the_unit_of_the_noise_scale_does_not_matter(points, scale):
     one = fit_trend(STEPS[: len(points)], along(points))
     other = fit_trend(STEPS[: len(points)], along([point * scale for point in points]))

@@ -1,4 +1,4 @@
-"""Every route to the noise scale gives the same on the same micro-batches; and logs of real runs."""
+"""Every route to the noise scale agrees on the same micro-batches; and logs of real runs."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from advisor.analysis.noise import conclude_noise, estimate_noise_point, pool_moments
 from advisor.analysis.noise_log import estimate_log_points
-from advisor.measurements import NoiseBatches, NoiseLogEntry
+from advisor.measurements import NoiseBatches, NoiseLogEntry, OptimizerFacts
 from advisor.worker.group_sums import GroupSums
 from advisor.workload.training import Training
 from tests.unit.analysis.test_noise import FACTS, along, draw_gradients, split
@@ -176,7 +176,6 @@ def test_a_coupled_loss_has_no_noise_scale_in_a_log_either():
 # What the sentence says of where the measurement came from
 
 
-
 def at_checkpoints(scales, sources=("steps",), steps=None):
     return [
         msgspec.structs.replace(
@@ -218,8 +217,6 @@ def test_epochs_are_called_epochs():
     ],
 )
 def test_why_the_optimizers_metric_is_missing_is_said(optimizer, batches, log, sentence):
-    from advisor.measurements import OptimizerFacts
-
     facts = msgspec.structs.replace(FACTS, optimizer=OptimizerFacts(name=optimizer))
     reason = conclude_noise(facts, batches, log).reason
     assert ("plain gradients" in reason) is (sentence is not None)

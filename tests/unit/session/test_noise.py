@@ -6,10 +6,12 @@ import pytest
 from advisor.analysis.noise import conclude_noise
 from advisor.errors import UsageError
 from advisor.recommend import derive
+from advisor.recommend.decision import decide
 from advisor.recommend.settling import find_settling_noise_scale
 from advisor.session.noise import check_sample_unit, read_noise_inputs, run_noise
 from advisor.session.run import Run
 from advisor.spec import Limits, ProbeSpec, TokenCount, WorkloadSpec
+from advisor.statistics import Estimate
 from tests.unit.analysis.test_noise import along
 from tests.unit.session.test_soak import Notes
 from tests.unit.test_noise_log import FIRST
@@ -126,17 +128,12 @@ def test_from_the_settling_noise_scale_on_the_batch_is_the_same():
     derived = derive(record)
     scale = find_settling_noise_scale(FACTS, derived.memory, derived.throughput)
     assert scale is not None
-    batches = {
-        derive_with(record, noise_scale) for noise_scale in (scale, 4 * scale, 1000 * scale)
-    }
+    batches = {derive_with(record, noise_scale) for noise_scale in (scale, 4 * scale, 1000 * scale)}
     assert len(batches) == 1
     assert derive_with(record, scale / 4) not in batches
 
 
 def derive_with(record, noise_scale):
-    from advisor.recommend.decision import decide
-    from advisor.statistics import Estimate
-
     derived = derive(record)
     known = Estimate(noise_scale, noise_scale, noise_scale)
     decision = decide(FACTS, derived.memory, derived.throughput, known)

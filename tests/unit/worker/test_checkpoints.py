@@ -129,7 +129,7 @@ def test_the_state_of_another_optimizer_is_refused(tmp_path, saved):
 
 @pytest.mark.parametrize("document", [[torch.zeros(1)], {"epoch": 3}])
 def test_a_file_without_weights_is_refused(tmp_path, document):
-    with pytest.raises(WorkloadError, match="state_dict|no weights"):
+    with pytest.raises(WorkloadError, match=r"state_dict|no weights"):
         load_checkpoint(save(tmp_path, document), make_training())
 
 

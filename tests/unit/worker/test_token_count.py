@@ -1,4 +1,4 @@
-"""The count of tokens that a loss averages over is found by trying, and only where it explains it."""
+"""The count of tokens that a loss averages over is found by trying, or none is."""
 
 import textwrap
 
