@@ -5,8 +5,9 @@ Run: python benchmarks/per_sample.py
 Two figures decide. What a sample costs: the seconds of `vmap(grad)` at its best chunk size, over
 those of the worker's own pass, on the same micro-batches; their sums of gradients are compared, so
 that both are known to be the same. And what a sample is worth: how much narrower the interval is
-with one mean for each sample than with one for each of 16 groups, as the number of samples that
-the groups would need for the same width. The route pays where it costs less than that.
+with one mean for each sample, as the number of samples that the other ways would need for the same
+width: one mean for each of 16 groups, as the worker has it, or one for each micro-batch of 16,
+whose squared norm costs one pass over the gradient. The route pays where it costs less than both.
 """
 
 import argparse
@@ -49,15 +50,17 @@ MODELS = (
     "models/transformer.py",
 )
 MICRO_BATCH_SIZE, MICRO_BATCHES, GROUPS = 32, 16, 16
+#: Samples of the small micro-batches whose norms are the other way.
+SMALL = 16
 CHUNKS = (4, 8, 16, 32)
 #: Relative difference of the two sums of gradients that float32 arithmetic may leave.
 EQUAL_FRACTION = 1e-3
 SETTINGS = (
-    Setting(name="1/k spectrum"),
-    Setting(name="flat spectrum", decay=0.0),
-    Setting(name="steep spectrum", decay=2.0),
-    Setting(name="few parameters", dimension=5),
-    Setting(name="many parameters", dimension=200),
+    Setting(name="1/k spectrum", samples_per_noise_scale=5.12),
+    Setting(name="flat spectrum", decay=0.0, samples_per_noise_scale=5.12),
+    Setting(name="steep spectrum", decay=2.0, samples_per_noise_scale=10.24),
+    Setting(name="few parameters", dimension=5, samples_per_noise_scale=10.24),
+    Setting(name="many parameters", dimension=200, samples_per_noise_scale=5.12),
 )
 
 Route = Callable[[], Tensor]
@@ -151,10 +154,14 @@ def measure(name: str, repetitions: int) -> dict[str, object]:
 
 
 def value_sample(setting: Setting, seeds: int) -> dict[str, object]:
-    """Return how many times as many samples the groups need for an interval as narrow."""
+    """Return how many times as many samples the other ways need for an interval as narrow."""
     world = make_world(setting)
-    samples = round(setting.samples_per_noise_scale * setting.noise_scale) // GROUPS * GROUPS
-    widths: dict[int, list[float]] = {samples: [], GROUPS: []}
+    samples = (
+        round(setting.samples_per_noise_scale * setting.noise_scale)
+        // (GROUPS * SMALL)
+        * (GROUPS * SMALL)
+    )
+    widths: dict[int, list[float]] = {samples: [], samples // SMALL: [], GROUPS: []}
     for seed in range(seeds):
         drawn = draw_gradients(setting, world, samples, seed)
         for count, kept in widths.items():
@@ -172,9 +179,13 @@ def value_sample(setting: Setting, seeds: int) -> dict[str, object]:
             ).noise_scale
             known = scale.high is not None and scale.low is not None and scale.low > 0.0
             kept.append(math.log(scale.high / scale.low) if known else math.inf)
-    single, grouped = (float(np.median(kept)) for kept in widths.values())
-    ratio = (grouped / single) ** 2 if math.isfinite(grouped) and math.isfinite(single) else None
-    return {"setting": setting.name, "worth_ratio": ratio}
+    single, small, grouped = (float(np.median(kept)) for kept in widths.values())
+    assert math.isfinite(single + small + grouped)
+    return {
+        "setting": setting.name,
+        "worth_ratio": (grouped / single) ** 2,
+        "worth_over_micro_batches_ratio": (small / single) ** 2,
+    }
 
 
 def main() -> None:
@@ -200,8 +211,10 @@ def main() -> None:
         )  # fmt: skip
     console.print(table)
     for each in worth:
-        ratio = each["worth_ratio"]
-        console.print(f"{each['setting']}: worth {'?' if ratio is None else f'{ratio:.2f}'} x")
+        console.print(
+            f"{each['setting']}: worth {each['worth_ratio']:.2f} x over groups, "
+            f"{each['worth_over_micro_batches_ratio']:.2f} x over micro-batches"
+        )
     console.print(f"written: {write_results('per_sample', {'models': rows, 'worth': worth})}")
 
 
