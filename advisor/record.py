@@ -18,6 +18,7 @@ from advisor.measurements import (
     Environment,
     LoaderTiming,
     NoiseBatches,
+    NoiseLogEntry,
     Probe,
     Soak,
     Telemetry,
@@ -65,6 +66,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         what_ifs: The peaks with the changes that save memory, likewise by traces.
         variants: The precisions and compilations that were asked for beside the run's own, that one
             first; empty where none was.
+        noise_log: What a real run measured of its gradients, as `--noise-log` gave it.
         stopped_because: Why the run is incomplete.
         elapsed_s: Wall clock so far.
     """
@@ -87,6 +89,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     peak: Breakdown | None = None
     what_ifs: tuple[PredictedWhatIf, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
+    noise_log: tuple[NoiseLogEntry, ...] = ()
     stopped_because: str | None = None
     elapsed_s: float | None = None
 

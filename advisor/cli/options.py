@@ -204,6 +204,32 @@ NoiseSteps = Annotated[
         help="Optimizer steps along which the gradient noise is measured.",
     ),
 ]
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        envvar="BSADVISOR_CHECKPOINT",
+        metavar="FILE",
+        help="Measure the noise at these saved weights, not along a training run; repeat for more.",
+    ),
+]
+NoiseLog = Annotated[
+    str | None,
+    typer.Option(
+        "--noise-log",
+        envvar="BSADVISOR_NOISE_LOG",
+        metavar="FILE",
+        help="Take the noise from what a real run logged of its gradients; none is measured.",
+    ),
+]
+SampleUnit = Annotated[
+    Literal["sample", "token"],
+    typer.Option(
+        "--sample-unit",
+        envvar="BSADVISOR_SAMPLE_UNIT",
+        help="Tell the noise scale in samples or in tokens; batches are samples all the same.",
+    ),
+]
 Reserve = Annotated[
     bool,
     typer.Option(

@@ -3,7 +3,13 @@
 from advisor.conclusions.derived import Derived
 from advisor.conclusions.loader import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
-from advisor.conclusions.noise import NoiseConclusion, NoisePoint, NoiseStatus
+from advisor.conclusions.noise import (
+    NoiseConclusion,
+    NoisePoint,
+    NoiseStatus,
+    NoiseTrend,
+    TrendDirection,
+)
 from advisor.conclusions.peak import Breakdown, Comparison, ModuleShare, PhaseLevel, Remedy
 from advisor.conclusions.prediction import MemoryShare, Prediction, ThroughputBound
 from advisor.conclusions.recommendation import (
@@ -46,6 +52,7 @@ __all__ = [
     "NoiseConclusion",
     "NoisePoint",
     "NoiseStatus",
+    "NoiseTrend",
     "OptimizerChanges",
     "PhaseLevel",
     "Prediction",
@@ -61,5 +68,6 @@ __all__ = [
     "ThroughputConclusion",
     "ThroughputPoint",
     "TradeoffPoint",
+    "TrendDirection",
     "VariantConclusion",
 ]

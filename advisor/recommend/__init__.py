@@ -1,6 +1,7 @@
 """Fitted laws -> one Recommendation with its reasons; pure, so that any stored run can be redone.
 
 decision.py   which batch, and what limits it
+settling.py   from which noise scale on the batch stays the same
 rate.py       which learning rate, once a trial has shown that it trains
 reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
@@ -37,7 +38,12 @@ def derive(record: RunRecord) -> Derived:
     if facts is None:
         return Derived()
     memory, throughput = _derive_stages(record, facts)
-    noise = conclude_noise(facts, record.noise_batches)
+    noise = conclude_noise(
+        facts,
+        record.noise_batches,
+        record.noise_log,
+        sample_unit=record.command.limits.sample_unit,
+    )
     advice = propose(record, memory, throughput, noise)
     return Derived(
         memory=memory,

@@ -24,6 +24,7 @@ from advisor.report.units import (
     format_range,
 )
 from advisor.report.variants import describe_compilation
+from advisor.statistics import Estimate
 
 _MEMORY_ENDS = {
     "memory": "memory ends the search",
@@ -148,7 +149,20 @@ def describe_noise(noise: NoiseConclusion) -> str:
     if noise.preconditioned_noise_scale is not None:
         plain = format_interval(noise.noise_scale)
         figure += f", in the optimizer's own metric; plain gradients: {plain}"
-    return figure + _describe_trajectory(noise) + reason
+    return figure + _describe_tokens(noise, decisive) + _describe_trajectory(noise) + reason
+
+
+def _describe_tokens(noise: NoiseConclusion, decisive: Estimate) -> str:
+    """Return the same in tokens, where that was asked for."""
+    tokens = noise.tokens_per_sample
+    if noise.sample_unit != "token" or tokens is None:
+        return ""
+    point, low, high = (
+        None if value is None else tokens * value
+        for value in (decisive.point, decisive.low, decisive.high)
+    )
+    figure = format_interval(Estimate(point, low, high, decisive.confidence))
+    return f"; {figure} tokens, at {format_number(tokens)} in a sample"
 
 
 def _describe_trajectory(noise: NoiseConclusion) -> str:

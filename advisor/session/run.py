@@ -13,6 +13,7 @@ from advisor.measurements import (
     Environment,
     LoaderTiming,
     NoiseBatches,
+    NoiseLogEntry,
     Probe,
     Soak,
     Telemetry,
@@ -145,6 +146,10 @@ class Run:
     def keep_noise(self, batches: NoiseBatches) -> None:
         """Append one point of the noise trajectory."""
         self._keep(noise_batches=(*self.record.noise_batches, batches))
+
+    def keep_noise_log(self, entries: tuple[NoiseLogEntry, ...]) -> None:
+        """Keep what a real run measured of its gradients."""
+        self._keep(noise_log=entries)
 
     def keep_loader(self, timing: LoaderTiming) -> None:
         """Append the loader's figures with one number of workers."""

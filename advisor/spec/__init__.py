@@ -17,6 +17,7 @@ from advisor.spec.tasks import (
 from advisor.spec.workload import (
     Precision,
     Target,
+    TokenCount,
     Variant,
     WorkloadSpec,
     name_variant,
@@ -38,6 +39,7 @@ __all__ = [
     "Target",
     "Task",
     "ThroughputTask",
+    "TokenCount",
     "TraceTask",
     "TrialTask",
     "Variant",

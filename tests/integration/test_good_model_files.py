@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from advisor.record import RunDocument
+from advisor.spec import TokenCount
 from tests.integration.probe_command import ROOT, Outcome, run_probe
 
 _FOLDER = "tests/workloads/good"
@@ -106,7 +107,12 @@ CASES = (
     Case(target="contrastive.py", facts={"loss_reduction": "coupled"}),
     Case(
         target="token_weighted.py",
-        facts={"loss_reduction": "weighted", "variable_length": True, "dataset_size": 192},
+        facts={
+            "loss_reduction": "weighted",
+            "variable_length": True,
+            "dataset_size": 192,
+            "token_count": TokenCount(tensor=1, ignored=-100),
+        },
     ),
     Case(
         target="variable_length.py",
