@@ -225,8 +225,8 @@ def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: floa
     reason = "larger batches make faster samples, and as many samples are trained"
     if largest_noise_scale is not None and max(sizes) > largest_noise_scale:
         reason += (
-            f"; batches above {largest_noise_scale:.3g}, the largest noise scale measured, may need "
-            "more of them: compare the loss"
+            f"; batches above {largest_noise_scale:.3g}, the largest noise scale measured, may "
+            "need more of them: compare the loss"
         )
     return reason
 

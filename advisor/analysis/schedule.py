@@ -17,7 +17,7 @@ from advisor.analysis.candidates import Candidate
 from advisor.analysis.learning_rate import name_family, scale_rate
 from advisor.analysis.step_sizes import interpolate_step_s, split_batch
 from advisor.analysis.tradeoff import get_working_noise_scale
-from advisor.conclusions import LearningRate, NoiseConclusion, NoisePoint, Schedule, ScheduleItem
+from advisor.conclusions import NoiseConclusion, NoisePoint, Schedule, ScheduleItem
 from advisor.measurements import OptimizerFacts
 from advisor.statistics import Estimate
 

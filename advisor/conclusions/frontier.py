@@ -17,7 +17,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ranked(self) -> float:
-        """The value to compare by: the most where it is known, so that no gain is taken on trust."""
+        """The value to compare by: the most where known, so that no gain is taken on trust."""
         return self.low if self.high is None else self.high
 
 

@@ -1,7 +1,7 @@
 """What gradients can travel over between GPUs, with the bandwidth that its specification states.
 
-A stated bandwidth is the most that the wires carry; an all-reduce reaches less. Whoever has measured
-one (the bus bandwidth that nccl-tests prints) gives that number instead of a name.
+A stated bandwidth is the most that the wires carry; an all-reduce reaches less. Whoever has
+measured one (the bus bandwidth that nccl-tests prints) gives that number instead of a name.
 """
 
 import difflib

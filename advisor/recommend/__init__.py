@@ -6,6 +6,7 @@ reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
 snippet.py    code to paste
 planning.py   time against cost on paper, and batches that grow during training
+frontier_notes.py  what the former rests on
 loading.py    what a loader that keeps training waiting changes
 soaked.py     what a longer run at the advised size changes
 variants.py   other precisions, compiled or not, beside the run's own

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from advisor.analysis.candidates import Candidate
 from advisor.analysis.decay_swap import conclude_decay_swap
 from advisor.analysis.frontier import conclude_frontier
 from advisor.analysis.schedule import Pair, conclude_schedule
 from advisor.analysis.tradeoff import get_working_noise_scale
 from advisor.conclusions import Frontier, NoiseConclusion, Recommendation, Schedule, ScheduleItem
+from advisor.recommend.frontier_notes import write_notes
 from advisor.record import RunRecord
 
 
@@ -17,12 +20,11 @@ def plan_frontier(
     """Return time against cost; None where no size was timed."""
     if record.workload is None or advice is None:
         return None
-    return conclude_frontier(
-        _get_candidates(advice),
-        _get_noise_scale(noise),
-        scenario=record.command.scenario,
-        facts=record.workload,
+    scenario, facts = record.command.scenario, record.workload
+    frontier = conclude_frontier(
+        _get_candidates(advice), _get_noise_scale(noise), scenario=scenario, facts=facts
     )
+    return msgspec.structs.replace(frontier, notes=tuple(write_notes(scenario, facts, frontier)))
 
 
 def plan_schedules(
