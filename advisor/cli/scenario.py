@@ -56,7 +56,7 @@ def build_scenario(
         "gamma": _apply(_require_cut, gamma),
         "cosine": _apply(lambda one: parse_moment(one, "--cosine"), cosine),
     }
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     for name in tuple(changes):
         if name in _EXCLUDED:
             other = _EXCLUDED[name]

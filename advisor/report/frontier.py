@@ -1,7 +1,7 @@
 """Time against cost: a table of the choices, a paragraph, and a chart."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import ConsoleRenderable
@@ -11,13 +11,21 @@ from rich.text import Text
 from advisor.conclusions import Bounds, Derived, Frontier, FrontierPoint, Recommendation
 from advisor.record import RunRecord
 from advisor.report.charts import Chart, Datum, Series, render_chart
-from advisor.report.units import NOT_MEASURED, count_of, format_count, format_number
+from advisor.report.units import (
+    NOT_MEASURED,
+    count_of,
+    format_count,
+    format_duration,
+    format_number,
+)
 
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
 MAX_ROWS = 12
 #: Lines of one chart that can be told apart.
 _MAX_LINES = 4
 RECOMMENDED, NOISE, SHORT = ">", "φ", "!"
+
+_Column = tuple[str, Callable[[FrontierPoint], str]]
 
 
 def render_frontier(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
@@ -31,7 +39,7 @@ def render_frontier(record: RunRecord, derived: Derived) -> list[ConsoleRenderab
     return [
         Text(),
         _render_table(frontier, rows, derived.recommendation),
-        Text(_render_legend(frontier, rows), style="dim"),
+        Text(_render_legend(frontier, rows, derived.recommendation), style="dim"),
         *(Text(note) for note in frontier.notes),
     ]
 
@@ -129,56 +137,73 @@ def _choose_rows(frontier: Frontier, advice: Recommendation | None) -> tuple[Fro
 def _render_table(
     frontier: Frontier, rows: Sequence[FrontierPoint], advice: Recommendation | None
 ) -> Table:
-    has_length = any(row.training_s is not None for row in rows)
-    has_price = any(row.training_price is not None for row in rows)
+    """Return the table; price, which is in proportion to it, takes the place of the GPU time."""
+    columns: list[_Column] = [
+        ("batch", lambda row: format_count(row.global_batch_size)),
+        ("as", _write_split),
+        ("time", lambda row: f"{_write_ranked(row.relative_time)} ×"),
+    ]
+    if all(row.training_price is not None for row in rows):
+        columns.append(("price", lambda row: _write_ranked(row.training_price)))
+    else:
+        columns.append(("GPU time", lambda row: f"{_write_ranked(row.relative_cost)} ×"))
+    if all(row.training_s is not None for row in rows):
+        columns.append(("training", lambda row: _write_ranked(row.training_s, format_duration)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("Time and cost", no_wrap=True)
-    for name in ("GPUs", "batch", "on each", "time", "GPU time"):
+    table.add_column("", no_wrap=True)
+    table.add_column("Time and cost", overflow="fold")
+    for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    if has_length:
-        table.add_column("hours", justify="right", no_wrap=True)
-    if has_price:
-        table.add_column("price", justify="right", no_wrap=True)
     for row in rows:
-        split = f"{format_count(row.micro_batch_size)} × {row.gradient_accumulation_steps}"
-        cells = [_name_row(frontier, row, advice), str(row.gpus)]
-        cells += [format_count(row.global_batch_size), split]
-        cells += [f"{format_bounds(each)} ×" for each in (row.relative_time, row.relative_cost)]
-        if has_length:
-            cells.append(NOT_MEASURED if row.training_s is None else _hours(row.training_s))
-        if has_price:
-            price = row.training_price
-            cells.append(NOT_MEASURED if price is None else format_bounds(price))
+        cells = [_mark(row, advice), _name_choice(frontier, row)]
+        cells += [write(row) for _, write in columns]
         table.add_row(*cells, style="bold" if _is_advised(row, advice) else None)
     return table
 
 
-def _name_row(frontier: Frontier, row: FrontierPoint, advice: Recommendation | None) -> str:
-    names = [
-        name
-        for name, point in (
-            ("fastest", frontier.fastest),
-            ("balanced", frontier.balanced),
-            ("cheapest", frontier.cheapest),
-        )
-        if point == row
-    ]
-    names = ["best in both"] if len(names) == 3 else names
+def _write_split(row: FrontierPoint) -> str:
+    """Return micro-batch × accumulation × GPUs, as in the headline."""
+    factors = (row.micro_batch_size, row.gradient_accumulation_steps, row.gpus)
+    return " × ".join(format_count(factor) for factor in factors)
+
+
+def _write_ranked(bounds: Bounds | None, write: Callable[[float], str] = format_number) -> str:
+    """Return the value that decides; `≤` where it is the most, `≥` where only the least is known."""
+    if bounds is None:
+        return NOT_MEASURED
+    if bounds.high is None:
+        return f"≥ {write(bounds.low)}"
+    low, high = write(bounds.low), write(bounds.high)
+    return high if low == high else f"≤ {high}"
+
+
+def _mark(row: FrontierPoint, advice: Recommendation | None) -> str:
     marks = RECOMMENDED * _is_advised(row, advice)
-    marks += NOISE * row.is_at_noise_scale + SHORT * row.has_short_epochs
-    return " ".join([*([marks] if marks else []), ", ".join(names)]).rstrip()
+    return marks + NOISE * row.is_at_noise_scale + SHORT * row.has_short_epochs
 
 
-def _render_legend(frontier: Frontier, rows: Sequence[FrontierPoint]) -> str:
-    parts = ["time and GPU time: predicted, over the least, to the same training loss"]
+def _name_choice(frontier: Frontier, row: FrontierPoint) -> str:
+    choices = (
+        ("fastest", frontier.fastest),
+        ("balanced", frontier.balanced),
+        ("cheapest", frontier.cheapest),
+    )
+    return ", ".join(name for name, point in choices if point == row)
+
+
+def _render_legend(
+    frontier: Frontier, rows: Sequence[FrontierPoint], advice: Recommendation | None
+) -> str:
+    parts = ["predicted, to the same training loss; × over the least of all"]
     if len(_list_counts(frontier)) > 1:
-        parts.append("balanced: the worse of the two is least")
-    parts.append("> recommended, the only batch whose learning rate was run")
+        parts.append("as: micro-batch × accumulation × GPUs")
+        parts.append("balanced: the worse ratio of time and GPU time is least")
+    if any(row.gpus > 1 and row.step_s.high is not None for row in rows):
+        parts.append("≤ where no exchange hides behind the step")
+    if any(_is_advised(row, advice) for row in rows):
+        parts.append("> recommended, the only batch whose learning rate was tried")
     if any(row.is_at_noise_scale for row in rows):
-        parts.append(
-            "φ batch nearest to the noise scale: about twice the fewest steps and twice the fewest "
-            "samples"
-        )
+        parts.append("φ nearest to the noise scale: about twice the fewest steps and samples")
     if any(row.has_short_epochs for row in rows):
         parts.append("! fewer than 20 steps an epoch")
     return "; ".join(parts)
@@ -191,12 +216,6 @@ def format_bounds(bounds: Bounds) -> str:
         return f"≥ {low}"
     high = format_number(bounds.high)
     return low if low == high else f"{low} to {high}"
-
-
-def _hours(time_s: Bounds) -> str:
-    return format_bounds(
-        Bounds(low=time_s.low / 3600.0, high=None if time_s.high is None else time_s.high / 3600.0)
-    )
 
 
 def _describe_noise_scale(frontier: Frontier) -> str:

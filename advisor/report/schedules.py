@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from advisor.conclusions import Schedule, ScheduleItem
-from advisor.report.units import NOT_MEASURED, count_of, format_count, format_number, format_rate
+from advisor.report.units import count_of, format_count, format_number, format_rate
 
 _LABELS = {"noise": "Schedule", "milestones": "Decay swap", "cosine": "Decay swap"}
 
@@ -36,7 +36,7 @@ def describe_schedule(schedule: Schedule) -> str:
 def _describe_gain(schedule: Schedule) -> str:
     gain, over_advised = schedule.gain_fraction, schedule.gain_over_advised_fraction
     if gain is None:
-        return f"predicted gain {NOT_MEASURED}" if schedule.kind != "noise" else ""
+        return ""
     saved = f"predicted to save {_percent(gain)} of the time"
     if over_advised is None:
         return f"{saved} at the advised batch"
