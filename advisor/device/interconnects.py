@@ -55,7 +55,7 @@ def find_interconnect(text: str) -> Interconnect:
     gb_per_s = _parse_bandwidth(name)
     if gb_per_s is not None:
         return Interconnect(
-            name=f"{gb_per_s:g} GB/s", bytes_per_s=gb_per_s * _GB_PER_S, source="stated"
+            name="the stated link", bytes_per_s=gb_per_s * _GB_PER_S, source="as stated"
         )
     near = difflib.get_close_matches(name, INTERCONNECTS, n=3) or list(INTERCONNECTS)
     raise UsageError(

@@ -54,13 +54,11 @@ def describe_frontier(frontier: Frontier) -> str:
         if frontier.points[-1].gpus == 1:
             choice += ", since on one device the cost is the time"
     else:
+        points = dict.fromkeys((fastest, balanced, cheapest))
         choice = "; ".join(
-            f"{name}: {_name_batch(point)}, {_describe_ratios(point)}"
-            for name, point in (
-                ("fastest", fastest),
-                ("balanced", balanced),
-                ("cheapest", cheapest),
-            )
+            f"{' and '.join(_list_names(frontier, point))}: {_name_batch(point)}, "
+            f"{_describe_ratios(point)}"
+            for point in points
         )
     return f"{choice}; {_describe_noise_scale(frontier)}"
 
@@ -155,7 +153,7 @@ def _render_table(
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = [_mark(row, advice), _name_choice(frontier, row)]
+        cells = [_mark(row, advice), ", ".join(_list_names(frontier, row))]
         cells += [write(row) for _, write in columns]
         table.add_row(*cells, style="bold" if _is_advised(row, advice) else None)
     return table
@@ -168,7 +166,7 @@ def _write_split(row: FrontierPoint) -> str:
 
 
 def _write_ranked(bounds: Bounds | None, write: Callable[[float], str] = format_number) -> str:
-    """Return the value that decides; `≤` where it is the most, `≥` where only the least is known."""
+    """Return the value that decides: `≤` where it is the most, `≥` where it is the least."""
     if bounds is None:
         return NOT_MEASURED
     if bounds.high is None:
@@ -182,13 +180,13 @@ def _mark(row: FrontierPoint, advice: Recommendation | None) -> str:
     return marks + NOISE * row.is_at_noise_scale + SHORT * row.has_short_epochs
 
 
-def _name_choice(frontier: Frontier, row: FrontierPoint) -> str:
+def _list_names(frontier: Frontier, row: FrontierPoint) -> list[str]:
     choices = (
         ("fastest", frontier.fastest),
         ("balanced", frontier.balanced),
         ("cheapest", frontier.cheapest),
     )
-    return ", ".join(name for name, point in choices if point == row)
+    return [name for name, point in choices if point == row]
 
 
 def _render_legend(
@@ -200,8 +198,9 @@ def _render_legend(
         parts.append("balanced: the worse ratio of time and GPU time is least")
     if any(row.gpus > 1 and row.step_s.high is not None for row in rows):
         parts.append("≤ where no exchange hides behind the step")
-    if any(_is_advised(row, advice) for row in rows):
-        parts.append("> recommended, the only batch whose learning rate was tried")
+    if advice is not None and any(_is_advised(row, advice) for row in rows):
+        tried = ", the only batch whose learning rate was tried"
+        parts.append(f"> recommended{tried if advice.learning_rate.value is not None else ''}")
     if any(row.is_at_noise_scale for row in rows):
         parts.append("φ nearest to the noise scale: about twice the fewest steps and samples")
     if any(row.has_short_epochs for row in rows):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from advisor.conclusions import Schedule, ScheduleItem
-from advisor.report.units import count_of, format_count, format_number, format_rate
+from advisor.report.units import count_of, format_count, format_rate
 
 _LABELS = {"noise": "Schedule", "milestones": "Decay swap", "cosine": "Decay swap"}
 
@@ -44,7 +44,7 @@ def _describe_gain(schedule: Schedule) -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{format_number(round(100 * fraction, 1))} %"
+    return f"{100 * fraction:.1f} %"
 
 
 def _describe_item(item: ScheduleItem) -> str:
