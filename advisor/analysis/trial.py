@@ -6,7 +6,7 @@ train, while 1.4 does; the curvature along good runs forbids both. So short runs
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -22,6 +22,8 @@ STALL_FRACTION = 0.5
 #: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
 #: the base's own spread over starts.
 TOLERANCE_FRACTION = 0.05
+#: Share of the fall in loss within which two rates train equally well.
+EQUAL_FRACTION = 0.02
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
 
@@ -37,6 +39,8 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
             against either pair.
         beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
             base rate that is too low explains.
+        end_loss: Of a pair that passed, the mean over starts.
+        fall: By how much its loss fell, likewise.
     """
 
     passed: bool
@@ -44,6 +48,8 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
     base_failed: bool = False
     is_too_short: bool = False
     beats_base: bool = False
+    end_loss: float | None = None
+    fall: float | None = None
 
 
 def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
@@ -129,7 +135,31 @@ def judge_trial(
         passed=True,
         reason=f"trained from {len(pairs)} starts: {figures}",
         beats_base=_is_clearly_below(base, pairs, ends, margin),
+        end_loss=end,
+        fall=statistics.fmean(_first_loss(branch) for _, branch in pairs) - end,
     )
+
+
+def choose_best_rate(verdicts: Mapping[float, TrialVerdict]) -> float | None:
+    """Return the lowest rate that trains about as well as the best; None where none passed.
+
+    All were run from the same starts over the same samples. About as well: its loss fell by at most
+    2 % of the fall less. The lowest of them is the furthest from the edge of stability.
+
+    Args:
+        verdicts: Of the rates at one batch.
+
+    Source: derived.
+    """
+    passed = [
+        (rate, verdict.end_loss, verdict.fall or 0.0)
+        for rate, verdict in verdicts.items()
+        if verdict.passed and verdict.end_loss is not None
+    ]
+    if not passed:
+        return None
+    _, least, fall = min(passed, key=lambda each: each[1])
+    return min(rate for rate, loss, _ in passed if loss <= least + EQUAL_FRACTION * max(fall, 0.0))
 
 
 def _fail(reason: str) -> TrialVerdict:

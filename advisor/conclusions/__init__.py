@@ -22,6 +22,7 @@ from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
     SpeedLimit,
+    SpeedLimitKind,
     ThroughputConclusion,
     ThroughputPoint,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "SelfComparison",
     "SoakConclusion",
     "SpeedLimit",
+    "SpeedLimitKind",
     "ThroughputBound",
     "ThroughputConclusion",
     "ThroughputPoint",

@@ -45,6 +45,7 @@ class Run:
         record: Everything seen so far.
         trace: The trace that leads the memory search; None where there is none.
         reserved_s: Part of the budget that is kept for a later stage.
+        process_start_s: Until a worker has the model and a batch, the least seen; None before any.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Run:
         self.progress = progress
         self.trace: MemoryTrace | None = None
         self.reserved_s = 0.0
+        self.process_start_s: float | None = None
         self._save = save
         self._started = time.monotonic()
         self.record = RunRecord(
