@@ -27,7 +27,7 @@ from advisor.measurements import (
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, StepCost, WhatIf
-from advisor.spec import Limits, Precision
+from advisor.spec import Limits, Precision, Scenario
 
 SCHEMA_VERSION = 1
 
@@ -38,6 +38,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         memory_limit_bytes: The limit in force, the default resolved.
         headroom_bytes: Kept free below it, the default resolved.
+        scenario: What to work out on paper.
     """
 
     argv: tuple[str, ...]
@@ -48,6 +49,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
     memory_limit_bytes: int | None = None
     headroom_bytes: int = 0
+    scenario: Scenario = Scenario()
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

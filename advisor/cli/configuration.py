@@ -11,7 +11,7 @@ PER_CALL = frozenset({"model", "run", "path", "kind", "force", "list_gpus", "hel
 #: Parameters that may be given several times.
 REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint"})
 #: Parameters whose one value may be a list with commas.
-LISTED = frozenset({"precision", "compile"})
+LISTED = frozenset({"precision", "compile", "gpus", "milestones"})
 
 
 def read_defaults(

@@ -1,6 +1,7 @@
 """What follows from what was seen: the shapes of every derived result, recomputed on every load."""
 
 from advisor.conclusions.derived import Derived
+from advisor.conclusions.frontier import Bounds, Frontier, FrontierPoint
 from advisor.conclusions.loader import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
 from advisor.conclusions.noise import (
@@ -21,6 +22,7 @@ from advisor.conclusions.recommendation import (
     Recommendation,
     TradeoffPoint,
 )
+from advisor.conclusions.schedule import Schedule, ScheduleItem
 from advisor.conclusions.self_comparison import SelfComparison
 from advisor.conclusions.throughput import (
     Saturation,
@@ -33,10 +35,13 @@ from advisor.conclusions.throughput import (
 from advisor.conclusions.variants import LossAtEnd, VariantConclusion
 
 __all__ = [
+    "Bounds",
     "Breakdown",
     "Comparison",
     "Derived",
     "Expected",
+    "Frontier",
+    "FrontierPoint",
     "Interval",
     "LearningRate",
     "LimitedBy",
@@ -60,6 +65,8 @@ __all__ = [
     "Remedy",
     "Saturation",
     "SaturationStatus",
+    "Schedule",
+    "ScheduleItem",
     "SelfComparison",
     "SoakConclusion",
     "SpeedLimit",

@@ -6,6 +6,8 @@ rate.py       which learning rate, once a trial has shown that it trains
 reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
 snippet.py    code to paste
+planning.py   time against cost on paper, and batches that grow during training
+frontier_notes.py  what the former rests on
 loading.py    what a loader that keeps training waiting changes
 soaked.py     what a longer run at the advised size changes
 variants.py   other precisions, compiled or not, beside the run's own
@@ -24,6 +26,7 @@ from advisor.conclusions import Comparison, Derived, MemoryConclusion, Throughpu
 from advisor.measurements import WorkloadFacts
 from advisor.predict.remedies import fit_capacity
 from advisor.predict.what_ifs import compare_pieces
+from advisor.recommend.planning import choose_schedule, plan_frontier, plan_schedules
 from advisor.recommend.proposal import propose
 from advisor.recommend.variants import derive_variants
 from advisor.record import RunRecord
@@ -45,6 +48,7 @@ def derive(record: RunRecord) -> Derived:
         sample_unit=record.command.limits.sample_unit,
     )
     advice = propose(record, memory, throughput, noise)
+    schedules = plan_schedules(record, noise, advice)
     return Derived(
         memory=memory,
         throughput=throughput,
@@ -54,6 +58,9 @@ def derive(record: RunRecord) -> Derived:
         recommendation=advice,
         what_would_change=None if memory is None else _compare(record, facts, memory),
         variants=derive_variants(record, advice, lambda run: _derive_stages(run, facts)),
+        frontier=plan_frontier(record, noise, advice),
+        schedule=choose_schedule(schedules),
+        schedules=schedules,
     )
 
 

@@ -11,8 +11,10 @@ from advisor.conclusions import (
 from advisor.record import RunRecord
 from advisor.report.advice import render_advice
 from advisor.report.endurance import describe_soak
+from advisor.report.frontier import describe_frontier
 from advisor.report.headline import why_missing
 from advisor.report.loading import describe_loader
+from advisor.report.schedules import render_schedules
 from advisor.report.speed import describe_energy, describe_speed_limit
 from advisor.report.units import (
     NOT_MEASURED,
@@ -69,7 +71,9 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     if derived.recommendation is not None:
         noise_is_known = derived.noise is not None and derived.noise.status != "not_estimated"
         rows += render_advice(record, derived.recommendation, noise_is_known=noise_is_known)
-    return rows
+    if derived.frontier is not None:
+        rows.append(("Frontier", describe_frontier(derived.frontier)))
+    return rows + render_schedules(derived.schedules)
 
 
 def describe_memory(memory: MemoryConclusion) -> str:

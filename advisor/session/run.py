@@ -77,6 +77,7 @@ class Run:
                 compile=spec.workload.compile,
                 limits=spec.limits,
                 settings=spec.workload.settings,
+                scenario=spec.scenario,
             ),
         )
 

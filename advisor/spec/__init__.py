@@ -1,6 +1,7 @@
 """What is asked: the workload, the limits, and the tasks handed to a worker process."""
 
 from advisor.spec.commands import Limits, PredictSpec, ProbeSpec
+from advisor.spec.scenario import Interconnect, Moment, Scenario
 from advisor.spec.tasks import (
     MEMORY_PROBE_STEPS,
     EnvironmentTask,
@@ -28,13 +29,16 @@ __all__ = [
     "MEMORY_PROBE_STEPS",
     "EnvironmentTask",
     "InspectTask",
+    "Interconnect",
     "Limits",
     "LoaderTask",
     "MemoryTask",
+    "Moment",
     "NoiseTask",
     "Precision",
     "PredictSpec",
     "ProbeSpec",
+    "Scenario",
     "SoakTask",
     "Target",
     "Task",

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from advisor.spec.scenario import Scenario
 from advisor.spec.workload import Variant, WorkloadSpec
 
 
@@ -42,11 +43,13 @@ class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         variants: Other precisions, compiled or not, to compare with the workload's own.
+        scenario: What to work out on paper.
     """
 
     workload: WorkloadSpec
     limits: Limits
     variants: tuple[Variant, ...] = ()
+    scenario: Scenario = Scenario()
 
 
 class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
