@@ -36,7 +36,9 @@ def plan_schedules(
         return ()
     candidates, advised = _get_candidates(advice), _pair(record, advice)
     by_noise = None
-    if _get_noise_scale(noise) is not None:
+    steps = {each.step_source for each in record.noise_batches}
+    # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
+    if _get_noise_scale(noise) is not None and steps <= {"steps"}:
         by_noise = conclude_schedule(candidates, noise, advised)
     swap = conclude_decay_swap(
         candidates,

@@ -130,9 +130,12 @@ def test_the_choice_is_near_the_least_time_and_inside_its_interval(candidates, s
 def test_an_unknown_upper_end_leaves_the_interval_open():
     choice = choose_batch(affine([8, 16, 32, 64, 128, 256]), Estimate(9e9, 20.0, None))
     assert choice.interval.high is None
-    assert choice.optimum.global_batch_size == choose_batch(
-        affine([8, 16, 32, 64, 128, 256]), Estimate(40.0, 40.0, 40.0)
-    ).optimum.global_batch_size  # twice the lower end
+    assert (
+        choice.optimum.global_batch_size
+        == choose_batch(
+            affine([8, 16, 32, 64, 128, 256]), Estimate(40.0, 40.0, 40.0)
+        ).optimum.global_batch_size
+    )  # twice the lower end
 
 
 def test_without_an_upper_end_the_geometric_mean_of_point_and_lower_end_works():
