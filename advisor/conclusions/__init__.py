@@ -2,6 +2,12 @@
 
 from advisor.conclusions.derived import Derived
 from advisor.conclusions.loader import LoaderConclusion, LoaderPoint, LoaderStatus
+from advisor.conclusions.lr_range import (
+    DerivedLrRange,
+    LrRangeConclusion,
+    LrRangeSeed,
+    LrRangeStatus,
+)
 from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
 from advisor.conclusions.noise import NoiseConclusion, NoisePoint, NoiseStatus
 from advisor.conclusions.peak import Breakdown, Comparison, ModuleShare, PhaseLevel, Remedy
@@ -29,6 +35,7 @@ __all__ = [
     "Breakdown",
     "Comparison",
     "Derived",
+    "DerivedLrRange",
     "Expected",
     "Interval",
     "LearningRate",
@@ -38,6 +45,9 @@ __all__ = [
     "LoaderPoint",
     "LoaderStatus",
     "LossAtEnd",
+    "LrRangeConclusion",
+    "LrRangeSeed",
+    "LrRangeStatus",
     "MemoryConclusion",
     "MemoryMethod",
     "MemoryShare",

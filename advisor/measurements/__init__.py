@@ -3,7 +3,13 @@
 from advisor.measurements.loader import LoaderTiming
 from advisor.measurements.machine import Counter, DeviceFacts, Environment, Telemetry
 from advisor.measurements.probe import Outcome, Probe, Soak
-from advisor.measurements.training import Evaluation, GradientMoments, NoiseBatches, TrialBranch
+from advisor.measurements.training import (
+    Evaluation,
+    GradientMoments,
+    LrRangeCurve,
+    NoiseBatches,
+    TrialBranch,
+)
 from advisor.measurements.variants import VariantRecord
 from advisor.measurements.workload import LossReduction, OptimizerFacts, WorkloadFacts
 
@@ -15,6 +21,7 @@ __all__ = [
     "GradientMoments",
     "LoaderTiming",
     "LossReduction",
+    "LrRangeCurve",
     "NoiseBatches",
     "OptimizerFacts",
     "Outcome",

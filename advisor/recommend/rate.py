@@ -24,6 +24,7 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
         base_failed: Whether the user's own pair did not train.
         is_too_short: Whether the trial ended before it could show anything for or against a rate.
         beats_base: Whether the advised pair shows that the base rate is too low.
+        is_ranged: Whether the rate comes from a range test, since no base rate is known.
     """
 
     learning_rate: LearningRate
@@ -31,6 +32,7 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
     base_failed: bool = False
     is_too_short: bool = False
     beats_base: bool = False
+    is_ranged: bool = False
 
     @property
     def is_refuted(self) -> bool:
@@ -68,13 +70,13 @@ def settle_rate(
     ]
     if global_batch_size == base_size:
         return _settle_base(proposed, record, base)
-    tried = _group_tried(record.trials, global_batch_size, changes)
+    tried = group_tried(record.trials, global_batch_size, changes)
     if not tried:
         return SettledRate(
             learning_rate=_explain(proposed, why_not_run(record)),
         )
     verdicts = {rate: judge_trial(base, tried[rate], noise_scale) for rate in tried}
-    return _settle_tried(proposed, verdicts)
+    return settle_tried(proposed, verdicts)
 
 
 def why_not_run(record: RunRecord) -> str:
@@ -106,7 +108,7 @@ def _settle_base(
     return SettledRate(learning_rate=rate)
 
 
-def _settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -> SettledRate:
+def settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -> SettledRate:
     """Return the largest rate that passed, capped where it is below the proposal."""
     passed = [rate for rate, verdict in verdicts.items() if verdict.passed]
     if not passed:
@@ -149,7 +151,7 @@ def _explain(proposed: LearningRate, reason: str) -> LearningRate:
     return msgspec.structs.replace(proposed, value=None, reason=reason)
 
 
-def _group_tried(
+def group_tried(
     trials: Sequence[TrialBranch], global_batch_size: int, changes: OptimizerChanges
 ) -> dict[float, list[TrialBranch]]:
     """Return the branches of the advised batch and settings, by rate."""

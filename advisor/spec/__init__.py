@@ -1,11 +1,12 @@
 """What is asked: the workload, the limits, and the tasks handed to a worker process."""
 
-from advisor.spec.commands import Limits, PredictSpec, ProbeSpec
+from advisor.spec.commands import Limits, LrRangeSpec, PredictSpec, ProbeSpec
 from advisor.spec.tasks import (
     MEMORY_PROBE_STEPS,
     EnvironmentTask,
     InspectTask,
     LoaderTask,
+    LrRangeTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -29,6 +30,8 @@ __all__ = [
     "InspectTask",
     "Limits",
     "LoaderTask",
+    "LrRangeSpec",
+    "LrRangeTask",
     "MemoryTask",
     "NoiseTask",
     "Precision",
