@@ -11,6 +11,7 @@ from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError,
 from advisor.measurements import (
     Environment,
     LoaderTiming,
+    LrRangeCurve,
     NoiseBatches,
     Probe,
     Soak,
@@ -22,6 +23,7 @@ from advisor.spec import (
     EnvironmentTask,
     InspectTask,
     LoaderTask,
+    LrRangeTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -44,6 +46,7 @@ RESULT_TYPES: dict[type, type] = {
     TraceTask: MemoryTrace,
     SoakTask: Soak,
     LoaderTask: LoaderTiming,
+    LrRangeTask: LrRangeCurve,
 }
 
 

@@ -12,11 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from advisor.conclusions import Breakdown, Derived, Prediction
+from advisor.conclusions import Breakdown, Derived, DerivedLrRange, Prediction
 from advisor.errors import UsageError
 from advisor.measurements import (
     Environment,
     LoaderTiming,
+    LrRangeCurve,
     NoiseBatches,
     NoiseLogEntry,
     Probe,
@@ -69,6 +70,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         variants: The precisions and compilations that were asked for beside the run's own, that one
             first; empty where none was.
         noise_log: What a real run measured of its gradients, as `--noise-log` gave it.
+        lr_ranges: Curves of the range test, where no base rate is known.
         stopped_because: Why the run is incomplete.
         elapsed_s: Wall clock so far.
     """
@@ -85,6 +87,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     noise_batches: tuple[NoiseBatches, ...] = ()
     loader_timings: tuple[LoaderTiming, ...] = ()
     trials: tuple[TrialBranch, ...] = ()
+    lr_ranges: tuple[LrRangeCurve, ...] = ()
     soaks: tuple[Soak, ...] = ()
     predicted_memory: PredictedMemory | None = None
     step_cost: StepCost | None = None
@@ -160,6 +163,75 @@ class PredictDocument(PredictRecord, frozen=True, kw_only=True):
     predictions: tuple[Prediction, ...]
 
 
+class LrRangeCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a range test was asked for, the defaults resolved where they are known.
+
+    Attributes:
+        low_rate: Of the range, in the first parameter group.
+        high_rate: Likewise.
+        steps: Asked for; a curve's own may be fewer.
+        seeds: Curves asked for.
+    """
+
+    argv: tuple[str, ...]
+    seed: int
+    precision: Precision
+    settings: dict[str, str] = {}
+    micro_batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+    global_batch_size: int | None = None
+    low_rate: float | None = None
+    high_rate: float | None = None
+    steps: int
+    seeds: int
+    budget_s: float
+
+
+class LrRangeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `bsadvisor lr-range` saw.
+
+    Attributes:
+        kind: Tells the document from that of a run.
+        created_at: ISO 8601, UTC.
+        complete: False where it was cut short.
+        lr_ranges: One curve for each seed.
+        trials: Training at constant rates, from the suggested one down.
+        stopped_because: Why the record is incomplete.
+        elapsed_s: Wall clock so far.
+    """
+
+    kind: Literal["lr-range"] = "lr-range"
+    schema_version: int = SCHEMA_VERSION
+    tool_version: str
+    created_at: str
+    complete: bool
+    command: LrRangeCommand
+    workload: WorkloadFacts | None = None
+    environment: Environment | None = None
+    lr_ranges: tuple[LrRangeCurve, ...] = ()
+    trials: tuple[TrialBranch, ...] = ()
+    stopped_because: str | None = None
+    elapsed_s: float | None = None
+
+
+class LrRangeDocument(LrRangeRecord, frozen=True, kw_only=True):
+    """The JSON document: the record and what follows from it."""
+
+    derived: DerivedLrRange
+
+
+def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    document = LrRangeDocument(**fields, derived=derived)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
+    """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    _replace(path, encode_lr_range(record, derived))
+
+
 def encode_document(record: RunRecord, derived: Derived) -> bytes:
     """Return the JSON document, indented, with a final newline."""
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
@@ -204,19 +276,20 @@ def read_record(path: Path) -> RunRecord:
         UsageError: The file is missing, is not a run, or comes from a newer schema.
     """
     record = read_saved(path)
-    if isinstance(record, PredictRecord):
+    if not isinstance(record, RunRecord):
+        name = "prediction" if isinstance(record, PredictRecord) else "range test"
         raise UsageError(
-            f"{path} is a prediction, not a run",
+            f"{path} is a {name}, not a run",
             next_step="Write a run with: bsadvisor probe MODEL --json FILE",
         )
     return record
 
 
-def read_saved(path: Path) -> RunRecord | PredictRecord:
-    """Return the record stored in `path`, of a run or of a prediction.
+def read_saved(path: Path) -> RunRecord | PredictRecord | LrRangeRecord:
+    """Return the record stored in `path`, of a run, of a prediction or of a range test.
 
     Raises:
-        UsageError: The file is missing, is neither, or comes from a newer schema.
+        UsageError: The file is missing, is none of them, or comes from a newer schema.
     """
     try:
         content = path.read_bytes()
@@ -232,6 +305,8 @@ def read_saved(path: Path) -> RunRecord | PredictRecord:
             )
         if head.kind == "prediction":
             return msgspec.json.decode(content, type=PredictRecord)
+        if head.kind == "lr-range":
+            return msgspec.json.decode(content, type=LrRangeRecord)
         return msgspec.json.decode(content, type=RunRecord)
     except msgspec.MsgspecError as error:
         raise UsageError(
@@ -240,9 +315,18 @@ def read_saved(path: Path) -> RunRecord | PredictRecord:
         ) from error
 
 
-def json_schema(kind: Literal["run", "prediction"] = "run") -> dict[str, object]:
+DocumentKind = Literal["run", "prediction", "lr-range"]
+
+_DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
+    "run": RunDocument,
+    "prediction": PredictDocument,
+    "lr-range": LrRangeDocument,
+}
+
+
+def json_schema(kind: DocumentKind = "run") -> dict[str, object]:
     """Return the JSON Schema of the document."""
-    return msgspec.json.schema(RunDocument if kind == "run" else PredictDocument)
+    return msgspec.json.schema(_DOCUMENTS[kind])
 
 
 class _Head(msgspec.Struct):

@@ -27,6 +27,10 @@ TOLERANCE_FRACTION = 0.05
 EQUAL_FRACTION, EDGE_FRACTION = 0.02, 0.2
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
+#: Share of the range test's fall that every start must reach where there is no base pair.
+LEAST_FALL_FRACTION = 0.1
+#: Share of its own fall by which a start may end above its lowest loss, likewise.
+RISE_FRACTION = 0.25
 
 
 class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +171,50 @@ def choose_best_rate(verdicts: Mapping[float, TrialVerdict]) -> float | None:
     most = passed[best] + (EDGE_FRACTION if at_edge else EQUAL_FRACTION) * scale
     lower = max((rate for rate in passed if rate < best), default=best)
     return lower if passed[lower] <= most else best
+
+
+def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict:
+    """Return whether a rate trains, where there is no base pair to compare it with.
+
+    It fails if a start diverged; if a start's loss fell by less than a tenth of what it fell in the
+    range test, or by less than half of the median over starts; or if a start ends above its own
+    lowest loss by more than a quarter of its fall: it is then on its way up again.
+
+    Args:
+        branches: Of one batch and rate, one for each start.
+        fall: How far the smoothed loss fell in the range test.
+
+    Source: derived.
+    """
+    usable = [branch for branch in branches if branch.evaluations]
+    diverged = sum(_has_diverged(branch) for branch in branches)
+    if diverged:
+        return _fail(f"diverged from {diverged} of {len(branches)} starts")
+    if len({branch.seed for branch in usable}) < LEAST_SEEDS:
+        return TrialVerdict(
+            passed=False,
+            is_too_short=True,
+            reason=f"was run from {len(usable)} starts only; {LEAST_SEEDS} are needed",
+        )
+    ends = [_summarise_end(branch).loss for branch in usable]
+    falls = [_first_loss(branch) - end for branch, end in zip(usable, ends, strict=True)]
+    least = max(LEAST_FALL_FRACTION * fall, STALL_FRACTION * statistics.median(falls))
+    stalled = sum(each < least or each <= 0.0 for each in falls)
+    if stalled:
+        return _fail(f"stalled from {stalled} of {len(usable)} starts")
+    lows = [min(each.loss for each in branch.evaluations) for branch in usable]
+    rising = sum(
+        end - low > RISE_FRACTION * each for end, low, each in zip(ends, lows, falls, strict=True)
+    )
+    if rising:
+        return _fail(f"ended on a rising loss from {rising} of {len(usable)} starts")
+    first, end = statistics.fmean(map(_first_loss, usable)), statistics.fmean(ends)
+    return TrialVerdict(
+        passed=True,
+        reason=f"trained from {len(usable)} fresh starts: loss {end:.3g} from {first:.3g}",
+        end_loss=end,
+        fall=first - end,
+    )
 
 
 def _fail(reason: str) -> TrialVerdict:

@@ -52,6 +52,21 @@ def parse_memory_limit(text: str) -> int:
     return size_bytes
 
 
+def parse_rate(text: str) -> float:
+    """Return the learning rate that `text` stands for: `0.1`, `1e-4`.
+
+    Raises:
+        typer.BadParameter: It is not a finite number above zero.
+    """
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not (math.isfinite(rate) and rate > 0.0):
+        raise typer.BadParameter(f"{text!r} is not a learning rate; write a number such as 1e-4")
+    return rate
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that `text` stands for: `90`, `90s`, `2m` or `1h`.
 

@@ -38,7 +38,7 @@ def report(
 
     from advisor.cli.predict import print_predictions
     from advisor.cli.results import Results
-    from advisor.record import PredictRecord, read_saved
+    from advisor.record import LrRangeRecord, PredictRecord, read_saved
 
     record = read_saved(run)
     if isinstance(record, PredictRecord):
@@ -47,6 +47,11 @@ def report(
         from advisor.session.predict import Predictor
 
         print_predictions(record, Predictor().predict(record), quiet=quiet)
+        return
+    if isinstance(record, LrRangeRecord):
+        from advisor.cli.lr_range import print_lr_range
+
+        print_lr_range(record, html_path=html_path, quiet=quiet)
         return
     scenario = build_scenario(
         record.command.scenario,

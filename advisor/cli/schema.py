@@ -11,9 +11,10 @@ from advisor.cli.failures import reporting_failures
 @reporting_failures
 def schema(
     kind: Annotated[
-        Literal["run", "prediction"],
+        Literal["run", "prediction", "lr-range"],
         typer.Argument(
-            metavar="KIND", help="run: what probe writes; prediction: what predict writes."
+            metavar="KIND",
+            help="run: what probe writes; prediction: what predict writes; lr-range: its own.",
         ),
     ] = "run",
     *,

@@ -3,6 +3,12 @@
 from advisor.conclusions.derived import Derived
 from advisor.conclusions.frontier import Bounds, Frontier, FrontierPoint
 from advisor.conclusions.loader import LoaderConclusion, LoaderPoint, LoaderStatus
+from advisor.conclusions.lr_range import (
+    DerivedLrRange,
+    LrRangeConclusion,
+    LrRangeSeed,
+    LrRangeStatus,
+)
 from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
 from advisor.conclusions.noise import (
     NoiseConclusion,
@@ -39,6 +45,7 @@ __all__ = [
     "Breakdown",
     "Comparison",
     "Derived",
+    "DerivedLrRange",
     "Expected",
     "Frontier",
     "FrontierPoint",
@@ -50,6 +57,9 @@ __all__ = [
     "LoaderPoint",
     "LoaderStatus",
     "LossAtEnd",
+    "LrRangeConclusion",
+    "LrRangeSeed",
+    "LrRangeStatus",
     "MemoryConclusion",
     "MemoryMethod",
     "MemoryShare",

@@ -6,6 +6,7 @@ from advisor.measurements.probe import Outcome, Probe, Soak
 from advisor.measurements.training import (
     Evaluation,
     GradientMoments,
+    LrRangeCurve,
     NoiseBatches,
     NoiseLogEntry,
     StepSource,
@@ -22,6 +23,7 @@ __all__ = [
     "GradientMoments",
     "LoaderTiming",
     "LossReduction",
+    "LrRangeCurve",
     "NoiseBatches",
     "NoiseLogEntry",
     "OptimizerFacts",

@@ -109,3 +109,27 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     beta2: float | None = None
     weight_decay: float | None = None
     lr_warmup_steps: int = 0
+
+
+class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
+    """One training run in which the learning rate rose with every step.
+
+    Attributes:
+        global_batch_size: micro_batch_size × gradient_accumulation_steps.
+        steps: Of the whole range, of which the curve may have fewer.
+        seed: Of the start and the order of the data.
+        rates: Rate of each step, in the first parameter group; ascending.
+        losses: Training loss of the step's own batch before the step; the last is None where it was
+            not finite.
+        stopped_by: What ended the run: the end of the range, a loss that was not finite or rose far
+            above its best, or the time.
+    """
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    global_batch_size: int
+    steps: int
+    seed: int
+    rates: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    stopped_by: Literal["range", "divergence", "budget"]

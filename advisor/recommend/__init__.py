@@ -3,6 +3,7 @@
 decision.py   which batch, and what limits it
 settling.py   from which noise scale on the batch stays the same
 rate.py       which learning rate, once a trial has shown that it trains
+ranged_rate.py  the same by a range test, where there is no base rate to scale
 reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
 snippet.py    code to paste

@@ -115,6 +115,8 @@ def _warn_of_dataset(facts: WorkloadFacts, decision: Decision) -> list[Caution]:
 def _warn_of_trial(rate: SettledRate) -> list[Caution]:
     if rate.refutation is not None:
         instruction = "Stay at the base batch, or tune the rate by hand"
+        if rate.is_ranged:
+            instruction = "Tune the rate by hand, from well below the rates tried"
         if rate.base_failed:
             instruction = "Check the base rate and the base batch size first"
         return [Caution(fact=f"The trial: {rate.refutation}", instruction=instruction)]

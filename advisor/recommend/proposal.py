@@ -20,7 +20,8 @@ from advisor.conclusions import (
 )
 from advisor.recommend.cautions import write_cautions
 from advisor.recommend.decision import Decision
-from advisor.recommend.rate import settle_rate
+from advisor.recommend.ranged_rate import explain_range, needs_range, settle_ranged_rate
+from advisor.recommend.rate import settle_rate, why_not_run
 from advisor.recommend.reasons import write_reasons
 from advisor.recommend.snippet import write_snippet
 from advisor.recommend.soaked import decide_soaked
@@ -62,13 +63,24 @@ def propose(
         loss_is_sum=facts.loss_reduction == "sum",
     )
     changes = propose_optimizer_changes(facts.optimizer, proposed, size)
-    rate = settle_rate(
-        proposed,
-        record,
-        size,
-        changes=changes,
-        noise_scale=None if noise is None or noise.decisive is None else noise.decisive.point,
-    )
+    if facts.optimizer is not None and needs_range(facts):
+        changes = OptimizerChanges()
+        rate = settle_ranged_rate(
+            facts.optimizer,
+            record.lr_ranges,
+            record.trials,
+            size,
+            obstacle=why_not_run(record),
+            motive=explain_range(facts.optimizer),
+        )
+    else:
+        rate = settle_rate(
+            proposed,
+            record,
+            size,
+            changes=changes,
+            noise_scale=None if noise is None or noise.decisive is None else noise.decisive.point,
+        )
     if rate.is_refuted:
         changes = OptimizerChanges()
     working = get_working_noise_scale(scale)

@@ -24,6 +24,7 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
         base_failed: Whether the user's own pair did not train.
         is_too_short: Whether the trial ended before it could show anything for or against a rate.
         beats_base: Whether the advised pair shows that the base rate is too low.
+        is_ranged: Whether the rate comes from a range test, since no base rate is known.
     """
 
     learning_rate: LearningRate
@@ -31,6 +32,7 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
     base_failed: bool = False
     is_too_short: bool = False
     beats_base: bool = False
+    is_ranged: bool = False
 
     @property
     def is_refuted(self) -> bool:
@@ -68,13 +70,13 @@ def settle_rate(
     ]
     if global_batch_size == base_size:
         return _settle_base(proposed, record, base, noise_scale)
-    tried = _group_tried(record.trials, global_batch_size, changes)
+    tried = group_tried(record.trials, global_batch_size, changes)
     if not tried:
         return SettledRate(
             learning_rate=_explain(proposed, why_not_run(record)),
         )
     verdicts = {rate: judge_trial(base, tried[rate], noise_scale) for rate in tried}
-    return _settle_tried(proposed, verdicts)
+    return settle_tried(proposed, verdicts)
 
 
 def why_not_run(record: RunRecord) -> str:
@@ -105,9 +107,9 @@ def _settle_base(
     if not verdict.passed:
         return _refute(proposed, verdict)
     assert proposed.base_value is not None
-    tried = _group_tried(record.trials, base[0].global_batch_size, OptimizerChanges())
+    tried = group_tried(record.trials, base[0].global_batch_size, OptimizerChanges())
     verdicts = {rate: judge_trial(base, tried[rate], noise_scale) for rate in tried}
-    settled = _settle_tried(proposed, verdicts)
+    settled = settle_tried(proposed, verdicts)
     if settled.learning_rate.value != proposed.base_value:
         return settled
     reason = f"the advised batch is the base batch, where the base rate stands; {verdict.reason}"
@@ -115,7 +117,7 @@ def _settle_base(
     return msgspec.structs.replace(settled, learning_rate=rate)
 
 
-def _settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -> SettledRate:
+def settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -> SettledRate:
     """Return the best rate that passed, and whether that moved the proposal."""
     value = choose_best_rate(verdicts)
     if value is None:
@@ -162,7 +164,7 @@ def _explain(proposed: LearningRate, reason: str) -> LearningRate:
     return msgspec.structs.replace(proposed, value=None, reason=reason)
 
 
-def _group_tried(
+def group_tried(
     trials: Sequence[TrialBranch], global_batch_size: int, changes: OptimizerChanges
 ) -> dict[float, list[TrialBranch]]:
     """Return the branches of the advised batch and settings, by rate."""

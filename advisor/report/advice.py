@@ -1,9 +1,12 @@
 """What to set besides the batch: the rate and what its trial showed, other settings, the gain."""
 
 import math
+from collections.abc import Sequence
 
 from advisor.conclusions import LearningRate, OptimizerChanges, Recommendation
+from advisor.measurements import TrialBranch
 from advisor.record import RunRecord
+from advisor.report.lr_range_seeds import describe_range
 from advisor.report.units import (
     NOT_MEASURED,
     count_of,
@@ -19,6 +22,7 @@ def render_advice(
 ) -> list[tuple[str, str]]:
     """Return (label, paragraph) for the rate, the other settings and what to expect."""
     rows = [("Learning rate", describe_learning_rate(advice.learning_rate))]
+    rows += [("Range test", line) for line in describe_range(record.lr_ranges)]
     rows += [("Trial", line) for line in render_trials(record)]
     changes = describe_changes(advice.optimizer_changes)
     if changes:
@@ -40,18 +44,20 @@ def describe_learning_rate(rate: LearningRate) -> str:
     if rate.rule:
         parts.append(f"rule: {rate.rule}")
     if rate.proposed is not None:
-        proposed = f"the rule proposes {format_rate(rate.proposed)}"
-        if rate.low is not None and rate.high is not None:
+        is_ranged = rate.rule.startswith("range test")
+        subject = "it suggests" if is_ranged else "the rule proposes"
+        proposed = f"{subject} {format_rate(rate.proposed)}"
+        if rate.low is not None and rate.high is not None and is_ranged:
+            proposed += f" (good rates: {format_rate(rate.low)} to {format_rate(rate.high)})"
+        elif rate.low is not None and rate.high is not None:
             proposed += f" ({format_rate(rate.low)} to {format_rate(rate.high)} over the noise)"
         parts.append(proposed)
     if rate.base_value is not None:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
         parts.append(f"base {format_rate(rate.base_value)}{at}")
-    if rate.raised_by == "trial":
-        parts.append("raised by the trial")
-    if rate.capped_by == "trial":
-        parts.append("lowered by the trial")
+    if rate.raised_by or rate.capped_by:
+        parts.append(f"{'raised' if rate.raised_by else 'lowered'} by the trial")
     if rate.value is not None and rate.reason:
         parts.append(rate.reason)
     return "; ".join(parts)
@@ -59,10 +65,13 @@ def describe_learning_rate(rate: LearningRate) -> str:
 
 def render_trials(record: RunRecord) -> list[str]:
     """Return one line for each pair of batch and rate that was tried."""
-    pairs = dict.fromkeys(
-        (branch.global_batch_size, branch.learning_rate) for branch in record.trials
-    )
-    return [_describe_trial(record, size, rate) for size, rate in pairs]
+    return describe_trials(record.trials)
+
+
+def describe_trials(trials: Sequence[TrialBranch]) -> list[str]:
+    """Return one line for each pair of batch and rate among the branches."""
+    pairs = dict.fromkeys((branch.global_batch_size, branch.learning_rate) for branch in trials)
+    return [_describe_trial(trials, size, rate) for size, rate in pairs]
 
 
 def describe_changes(changes: OptimizerChanges) -> str:
@@ -97,10 +106,10 @@ def describe_expected(record: RunRecord, advice: Recommendation) -> str:
     return f"{' and '.join(parts)} of {base}, predicted" if parts else ""
 
 
-def _describe_trial(record: RunRecord, size: int, rate: float) -> str:
+def _describe_trial(trials: Sequence[TrialBranch], size: int, rate: float) -> str:
     branches = [
         branch
-        for branch in record.trials
+        for branch in trials
         if (branch.global_batch_size, branch.learning_rate) == (size, rate)
     ]
     losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]

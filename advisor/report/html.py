@@ -28,15 +28,8 @@ def write_html(path: Path, record: RunRecord, derived: Derived) -> None:
 
 def render_html(record: RunRecord, derived: Derived) -> str:
     """Return the report as one HTML document with its charts drawn in it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     advice = derived.recommendation
-    return environment.get_template("report.html.j2").render(
+    return render_page(
         headline=render_headline(record, derived),
         limit=None if advice is None else render_limit(advice.limiting_factor),
         incomplete=None if record.complete else why_missing(record),
@@ -47,6 +40,41 @@ def render_html(record: RunRecord, derived: Derived) -> str:
         warnings=() if advice is None else advice.warnings,
         snippet="" if advice is None else advice.snippet,
         sources=render_sources(record),
+    )
+
+
+def render_page(
+    *,
+    headline: str,
+    charts: tuple[Chart, ...],
+    findings: list[tuple[str, str]],
+    sources: list[tuple[str, str]],
+    limit: str | None = None,
+    incomplete: str | None = None,
+    tables: str = "",
+    reasons: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+    snippet: str = "",
+) -> str:
+    """Return one HTML document of these parts; empty ones are left out."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        headline=headline,
+        limit=limit,
+        incomplete=incomplete,
+        charts=charts,
+        tables=tables,
+        findings=findings,
+        reasons=reasons,
+        warnings=warnings,
+        snippet=snippet,
+        sources=sources,
         width=WIDTH,
         height=HEIGHT,
     )

@@ -13,8 +13,10 @@ from advisor.probe.progress import Progress
 from advisor.probe.runner import Runner
 from advisor.record import RunRecord
 from advisor.session.loader import run_loader
+from advisor.session.lr_range import run_lr_range
 from advisor.session.memory import run_memory
 from advisor.session.noise import check_sample_unit, read_noise_inputs, run_noise
+from advisor.session.ranged_rate import run_ranged_rate
 from advisor.session.remedies import run_remedies
 from advisor.session.run import Run
 from advisor.session.self_comparison import run_self_comparison
@@ -24,7 +26,7 @@ from advisor.session.trial import run_trial
 from advisor.session.variants import plan_variants, run_variants
 from advisor.spec import EnvironmentTask, InspectTask, ProbeSpec, parse_target
 
-__all__ = ["run_doctor", "run_probe", "run_self_comparison"]
+__all__ = ["run_doctor", "run_lr_range", "run_probe", "run_self_comparison"]
 
 #: Importing torch on a cold disk is not the user's time to budget.
 _START_S = 300.0
@@ -93,6 +95,7 @@ def _run_stages(run: Run) -> None:
     run_throughput(run)
     run_noise(run)
     run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
+    run_ranged_rate(run)  # where there is no base rate that the trial could start from
     run_trial(run)
     run_soak(run)
     run_remedies(run)

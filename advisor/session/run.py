@@ -12,6 +12,7 @@ from advisor.errors import DeviceError, UsageError
 from advisor.measurements import (
     Environment,
     LoaderTiming,
+    LrRangeCurve,
     NoiseBatches,
     NoiseLogEntry,
     Probe,
@@ -159,6 +160,10 @@ class Run:
     def keep_trial(self, branch: TrialBranch) -> None:
         """Append one trial branch."""
         self._keep(trials=(*self.record.trials, branch))
+
+    def keep_lr_range(self, curve: LrRangeCurve) -> None:
+        """Append one curve of the range test."""
+        self._keep(lr_ranges=(*self.record.lr_ranges, curve))
 
     def keep_soak(self, soak: Soak) -> None:
         """Append one soak."""

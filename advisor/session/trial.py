@@ -40,7 +40,7 @@ def run_trial(run: Run) -> None:
         return
     rate = advice.learning_rate
     if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
-        return
+        return  # without a base batch the range test's stage has tried its own rate
     steps = _choose_steps(run, derived, advice, rate.base_batch_size)
     if steps < _LEAST_STEPS:
         run.progress.note("trial: no time left to try the advised rate")

@@ -1,12 +1,13 @@
 """What is asked: the workload, the limits, and the tasks handed to a worker process."""
 
-from advisor.spec.commands import Limits, PredictSpec, ProbeSpec
+from advisor.spec.commands import Limits, LrRangeSpec, PredictSpec, ProbeSpec
 from advisor.spec.scenario import Interconnect, Moment, Scenario
 from advisor.spec.tasks import (
     MEMORY_PROBE_STEPS,
     EnvironmentTask,
     InspectTask,
     LoaderTask,
+    LrRangeTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -32,6 +33,8 @@ __all__ = [
     "Interconnect",
     "Limits",
     "LoaderTask",
+    "LrRangeSpec",
+    "LrRangeTask",
     "MemoryTask",
     "Moment",
     "NoiseTask",

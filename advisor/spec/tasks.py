@@ -130,6 +130,34 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     lr_warmup_steps: int = 0
 
 
+class LrRangeTask(msgspec.Struct, frozen=True, kw_only=True, tag="lr_range"):
+    """Train from each seed while the learning rate rises from step to step: a range test.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
+        low_rate: Rate of the first step, in the first parameter group; others keep their ratio.
+        high_rate: Rate of the last step.
+        steps: Optimizer steps; the rate rises by one factor with each. Fewer where the time does
+            not suffice.
+        least_steps: Fewest steps worth running, two at least.
+        seeds: One curve for each; the seed fixes the start and the order of the data.
+        loss_is_sum: As in `TrialTask`.
+        budget_s: No further step is started after this long.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    low_rate: float
+    high_rate: float
+    steps: int
+    least_steps: int = 60
+    seeds: tuple[int, ...]
+    loss_is_sum: bool = False
+    budget_s: float = 60.0
+
+
 class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     """Trace the allocations of three training steps without running them.
 
@@ -205,4 +233,5 @@ Task = (
     | TraceTask
     | SoakTask
     | LoaderTask
+    | LrRangeTask
 )

@@ -20,6 +20,7 @@ from advisor.spec import (
     EnvironmentTask,
     InspectTask,
     LoaderTask,
+    LrRangeTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -42,6 +43,7 @@ _RUNNERS = {
     TraceTask: "advisor.worker.tracing",
     SoakTask: "advisor.worker.soak",
     LoaderTask: "advisor.worker.loader",
+    LrRangeTask: "advisor.worker.lr_range",
 }
 
 Emit = Callable[[msgspec.Struct], None]

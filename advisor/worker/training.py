@@ -95,21 +95,30 @@ def _step(workload: Workload, training: Training, task: TrialTask, stream: Index
 
 def _apply_settings(training: Training, task: TrialTask) -> Callable[[float], None]:
     """Set the task's rate and other settings; return what scales all rates for the warm-up."""
-    groups = training.optimizer.param_groups
-    first = groups[0]["lr"]
-    # Groups keep their ratio to the first; a first group at rate 0 gives no ratio to keep.
-    rates = [(group["lr"] / first if first else 1.0) * task.learning_rate for group in groups]
-    for group in groups:
+    set_rate = make_rate_setter(training)
+    for group in training.optimizer.param_groups:
         if task.beta2 is not None and "betas" in group:
             group["betas"] = (group["betas"][0], task.beta2)
         if task.weight_decay is not None and group.get("weight_decay"):
             group["weight_decay"] = task.weight_decay
 
-    def scale_rate(factor: float) -> None:
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate * factor
+    return lambda factor: set_rate(task.learning_rate * factor)
 
-    return scale_rate
+
+def make_rate_setter(training: Training) -> Callable[[float], None]:
+    """Return what sets the rate of the first parameter group; others keep their ratio to it.
+
+    A first group at rate 0 gives no ratio to keep: all groups then get the same rate.
+    """
+    groups = training.optimizer.param_groups
+    first = groups[0]["lr"]
+    ratios = [group["lr"] / first if first else 1.0 for group in groups]
+
+    def set_rate(rate: float) -> None:
+        for group, ratio in zip(groups, ratios, strict=True):
+            group["lr"] = ratio * rate
+
+    return set_rate
 
 
 def _evaluate(workload: Workload, training: Training, indices: list[int], batch_size: int) -> float:

@@ -112,11 +112,11 @@ def test_the_phases_add_up_to_the_average_of_the_run():
     assert mean == pytest.approx(whole.point)
 
 
-def test_a_phase_knows_no_more_than_a_lower_bound():
+def test_a_phase_without_an_upper_end_works_a_little_above_its_lower_one():
     points = [(0, Estimate(900.0, 30.0, None)), (10, Estimate(900.0, 30.0, None))]
     (phase,) = cut_phases(points, batch_size=30)
-    assert (phase.noise_scale, phase.low_noise_scale) == pytest.approx((30.0, 30.0))
-    assert phase.progress_steps == pytest.approx(5.0)
+    assert (phase.noise_scale, phase.low_noise_scale) == pytest.approx((60.0, 30.0))
+    assert phase.progress_steps == pytest.approx(10.0 / 3.0)
 
 
 def test_a_doubling_waits_until_the_lower_end_is_above_twice_the_batch():
