@@ -4,9 +4,9 @@ The rate rises by one factor with every step, so a curve is a loss against the l
 Three things blur it, and each is answered:
 
     every step has another batch     a local line through the neighbours, with its standard error
-    the loss lags behind the rate    nothing past the lowest point counts as good, though the loss
-                                     rises clearly only later: momentum keeps falling for a while,
-                                     and a step that is too long needs several to show
+    the loss lags behind the rate    good rates end at half of where it clearly rises: momentum and
+                                     Adam's averages still hold the gradients of lower rates, and
+                                     steps that are too long need several to show
     the blow-up is far above all     losses are cut off above the first level before smoothing
 """
 
@@ -43,6 +43,9 @@ CLEAR_FRACTION = 0.1
 LEAST_SEEDS = 2
 #: Curves whose lowest points are further apart, as a ratio of rates, do not agree.
 MOST_DISAGREEMENT = 10.0
+#: Where a seed's loss clearly rises, over the highest rate called good: the loss lags behind the
+#: rate. On the tasks of benchmarks/lr_range.py half of that rate trained, and the whole did not.
+LAG_RATIO = 2.0
 #: The rate where one-cycle training starts, below its maximum.
 ONE_CYCLE_RATIO = 25.0
 
@@ -133,26 +136,27 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     smoothed = smooth_curve(curve)
     if smoothed is None:
         return None
-    lowest = int(np.argmin(smoothed.levels))
-    level = float(smoothed.levels[lowest])
-    error = math.hypot(smoothed.first_error, float(smoothed.errors[lowest]))
-    seed = LrRangeSeed(seed=curve.seed, first_loss=smoothed.first, lowest_loss=level)
-    fall = smoothed.first - level
-    if not fall > CLEAR_ERRORS * error:
-        return seed
-    least = CLEAR_FRACTION * fall
-    margins = np.maximum(least, CLEAR_ERRORS * np.hypot(smoothed.first_error, smoothed.errors))
-    is_below = smoothed.levels[: lowest + 1] < smoothed.first - margins[: lowest + 1]
-    # After the last step that is not clearly below, up to the lowest, which always is.
-    onset = next(k for k in range(lowest + 1) if is_below[k:].all())
-    beyond = np.maximum(least, CLEAR_ERRORS * np.hypot(smoothed.errors[lowest], smoothed.errors))
-    has_risen = smoothed.levels[lowest:] > level + beyond[lowest:]
-    risen = lowest + int(np.argmax(has_risen)) if has_risen.any() else None
+    overall = int(np.argmin(smoothed.levels))
+    fall = smoothed.first - float(smoothed.levels[overall])
+    errors = np.hypot(smoothed.first_error, smoothed.errors)
+    if not fall > CLEAR_ERRORS * errors[overall]:
+        return LrRangeSeed(
+            seed=curve.seed,
+            first_loss=smoothed.first,
+            lowest_loss=float(smoothed.levels[overall]),
+        )
+    # The loss may come back after it broke away; only what lies before counts.
+    risen = _find_rise(smoothed, CLEAR_FRACTION * fall)
+    lowest = _find_lowest(smoothed, risen)
+    margins = np.maximum(CLEAR_FRACTION * fall, CLEAR_ERRORS * errors)
+    is_below = (smoothed.levels < smoothed.first - margins)[: lowest + 1]
+    # The step after the last one that is not clearly below, or the lowest itself.
+    onset = next((k for k in range(lowest) if is_below[k:].all()), lowest)
     end = curve.rates[-1] if curve.stopped_by == "divergence" else None
     return LrRangeSeed(
-        seed=seed.seed,
-        first_loss=seed.first_loss,
-        lowest_loss=seed.lowest_loss,
+        seed=curve.seed,
+        first_loss=smoothed.first,
+        lowest_loss=float(smoothed.levels[lowest]),
         learns_from=float(smoothed.rates[onset]),
         steepest_at=float(smoothed.rates[int(np.argmin(smoothed.slopes[: lowest + 1]))]),
         lowest_at=float(smoothed.rates[lowest]),
@@ -160,16 +164,38 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     )
 
 
+def _find_lowest(smoothed: SmoothedCurve, risen: int | None) -> int:
+    """Return the first step before the rise that is as low as the lowest, to its standard error.
+
+    In a flat valley noise alone decides where the lowest point is; its near edge is the safe one.
+    """
+    levels = smoothed.levels[:risen]
+    lowest = int(np.argmin(levels))
+    return int(np.argmax(levels <= levels[lowest] + smoothed.errors[lowest]))
+
+
+def _find_rise(smoothed: SmoothedCurve, least: float) -> int | None:
+    """Return the first step whose level is clearly above the lowest before it."""
+    lowest = 0
+    for step, level in enumerate(smoothed.levels):
+        if level < smoothed.levels[lowest]:
+            lowest = step
+        error = math.hypot(smoothed.errors[lowest], smoothed.errors[step])
+        if level - smoothed.levels[lowest] > max(least, CLEAR_ERRORS * error):
+            return step
+    return None
+
+
 def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | None:
     """Return the interval of good rates and one of them; None without a curve.
 
-    Good rates reach from where the last seed begins to learn to where the first one's loss is
-    lowest. The suggested rate is the upper end: with short constant-rate training beside it
-    (benchmarks/lr_range.py) that end lies nearest to the rate that trains best, since the lag and
-    the rates passed on the way there make the loss turn before the best rate is far exceeded. The
-    steepest descent, often used, moves with the number of steps: more of them learn earlier.
+    Good rates reach from where the last seed begins to learn to half of where the first one's loss
+    clearly rises: at a constant rate training breaks below the rate at which it does so while the
+    rate rises (benchmarks/lr_range.py). The suggested rate is the median over the seeds of where
+    their loss has come down to its lowest, within that interval. The steepest descent, often used,
+    moves with the number of steps: with more of them, lower rates have the time to learn.
 
-    One-cycle training may have its maximum at the same end, and starts at 1/25 of it.
+    One-cycle training may have its maximum at the upper end, and starts at 1/25 of it.
 
     Args:
         curves: All at one batch, one for each seed.
@@ -194,16 +220,20 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
         return LrRangeConclusion(
             status="inconclusive", reason=obstacle, global_batch_size=size, seeds=seeds
         )
-    high = min(lowest)
+    risen = [each.diverges_at for each in seeds if each.diverges_at is not None]
+    high = max(min(risen) / LAG_RATIO, min(lowest)) if risen else None
+    suggested = statistics.median_low(lowest)
+    suggested = suggested if high is None else min(suggested, high)
+    maximum = suggested if high is None else high
     return LrRangeConclusion(
         status="found",
-        reason=f"all {len(seeds)} seeds learn there, and none's loss rises",
+        reason=f"all {len(seeds)} seeds learn there, and none diverges",
         global_batch_size=size,
-        low=min(max(onsets), high),
+        low=min(max(onsets), suggested),
         high=high,
-        suggested=high,
-        one_cycle_maximum=high,
-        one_cycle_base=high / ONE_CYCLE_RATIO,
+        suggested=suggested,
+        one_cycle_maximum=maximum,
+        one_cycle_base=maximum / ONE_CYCLE_RATIO,
         seeds=seeds,
     )
 
@@ -237,10 +267,10 @@ def _find_obstacle(seeds: Sequence[LrRangeSeed], curves: Sequence[LrRangeCurve])
 
 
 def _is_at_end(curve: LrRangeCurve, seed: LrRangeSeed) -> bool:
-    """Return whether the lowest point is as near to the end as smoothing can tell."""
+    """Return whether the lowest point is about as near to the end as smoothing can tell."""
     assert seed.lowest_at is not None
     step = math.log(curve.rates[-1] / curve.rates[0]) / (len(curve.rates) - 1)
-    return math.log(curve.rates[-1] / seed.lowest_at) <= step * _choose_bandwidth(curve)
+    return math.log(curve.rates[-1] / seed.lowest_at) <= 2.0 * step * _choose_bandwidth(curve)
 
 
 def _choose_bandwidth(curve: LrRangeCurve) -> float:

@@ -18,7 +18,7 @@ class LrRangeSeed(msgspec.Struct, frozen=True, kw_only=True):
         learns_from: From this rate on the loss stays clearly below the first; None where it never
             fell clearly.
         steepest_at: Where it falls fastest in the logarithm of the rate; likewise.
-        lowest_at: Where it is lowest; likewise.
+        lowest_at: From where on it is as low as it gets, within its noise; likewise.
         diverges_at: From here on it is clearly above its lowest; None where the curve ends first.
     """
 
@@ -37,7 +37,7 @@ class LrRangeConclusion(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reason: One sentence without its full stop: why there is no rate, or what it rests on.
         low: From here on every seed learns.
-        high: Up to here no seed's loss rises.
+        high: Up to here no seed diverges; None where none did in the whole range.
         suggested: The rate to start a trial from.
         one_cycle_maximum: Where a one-cycle schedule may have its peak.
         one_cycle_base: Where such a schedule may start.

@@ -134,14 +134,13 @@ def _smooth(curve: LrRangeCurve, most: float | None) -> tuple[Datum, ...]:
 
 
 def _list_conclusion(conclusion: LrRangeConclusion) -> list[tuple[str, str]]:
-    if conclusion.low is None or conclusion.high is None:
+    if conclusion.low is None or conclusion.suggested is None:
         return [("Good rates", f"inconclusive: {conclusion.reason}")]
-    low, high = format_rate(conclusion.low), format_rate(conclusion.high)
-    rows = [("Good rates", f"{low} to {high}: {conclusion.reason}")]
-    if conclusion.suggested is not None:
-        rows.append(
-            ("Suggested", f"{format_rate(conclusion.suggested)}, where the first seed's is lowest")
-        )
+    span = f"from {format_rate(conclusion.low)} up"
+    if conclusion.high is not None:
+        span = f"{format_rate(conclusion.low)} to {format_rate(conclusion.high)}"
+    suggested = f"{format_rate(conclusion.suggested)}, where the loss is as low as it gets"
+    rows = [("Good rates", f"{span}: {conclusion.reason}"), ("Suggested", suggested)]
     if conclusion.one_cycle_maximum is not None and conclusion.one_cycle_base is not None:
         top, base = map(format_rate, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
         rows.append(
