@@ -15,6 +15,7 @@ from advisor.measurements import (
     Probe,
     Soak,
     TrialBranch,
+    VerificationBranch,
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace
@@ -29,6 +30,7 @@ from advisor.spec import (
     ThroughputTask,
     TraceTask,
     TrialTask,
+    VerificationTask,
 )
 
 FailureKind = Literal["user", "usage", "device", "internal", "unforkable"]
@@ -44,6 +46,7 @@ RESULT_TYPES: dict[type, type] = {
     TraceTask: MemoryTrace,
     SoakTask: Soak,
     LoaderTask: LoaderTiming,
+    VerificationTask: VerificationBranch,
 }
 
 

@@ -23,6 +23,7 @@ from advisor.measurements import (
     Telemetry,
     TrialBranch,
     VariantRecord,
+    VerificationRecord,
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, StepCost, WhatIf
@@ -65,6 +66,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         what_ifs: The peaks with the changes that save memory, likewise by traces.
         variants: The precisions and compilations that were asked for beside the run's own, that one
             first; empty where none was.
+        verification: What `verify` trained to test the recommendation; None where it did not run.
         stopped_because: Why the run is incomplete.
         elapsed_s: Wall clock so far.
     """
@@ -87,6 +89,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     peak: Breakdown | None = None
     what_ifs: tuple[PredictedWhatIf, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
+    verification: VerificationRecord | None = None
     stopped_because: str | None = None
     elapsed_s: float | None = None
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from advisor import __version__
-from advisor.cli import doctor, init, predict, probe, report, schema
+from advisor.cli import doctor, init, predict, probe, report, schema, verify
 from advisor.cli.failures import reporting_failures
 from advisor.cli.variants import CommandWithVariants
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("probe", cls=CommandWithVariants)(probe.probe)
 app.command("predict")(predict.predict)
+app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("init")(init.init)

@@ -213,6 +213,43 @@ Reserve = Annotated[
         "takes.",
     ),
 ]
+VerifySeeds = Annotated[
+    int,
+    typer.Option(
+        "--seeds",
+        envvar="BSADVISOR_SEEDS",
+        min=2,
+        help="Orders of the data with which each batch is trained.",
+    ),
+]
+VerifySamples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        envvar="BSADVISOR_SAMPLES",
+        min=1,
+        show_default="by budget",
+        help="Samples on which each branch trains.",
+    ),
+]
+VerifyBatches = Annotated[
+    str | None,
+    typer.Option(
+        "--batches",
+        envvar="BSADVISOR_BATCHES",
+        metavar="N[,N...]",
+        show_default="1/4 to 4 times the recommended one",
+        help="Global batches to train, besides the recommended one.",
+    ),
+]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        envvar="BSADVISOR_RESTART",
+        help="Train every branch again, also those that are stored.",
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(

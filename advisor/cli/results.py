@@ -37,7 +37,7 @@ class Results:
 
         self.record = record
         if self._json_path is not None:
-            with _writing(self._json_path):
+            with writing(self._json_path):
                 write_document(self._json_path, record, derive(record))
 
     def write(self) -> bool:
@@ -51,7 +51,7 @@ class Results:
         if self._html_path is not None:
             from advisor.report.html import write_html
 
-            with _writing(self._html_path):
+            with writing(self._html_path):
                 write_html(self._html_path, self.record, derived)
         if self._to_stdout:
             write_stdout(encode_document(self.record, derived))
@@ -77,7 +77,8 @@ def write_stdout(document: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path` into an error that names it."""
     try:
         yield
     except OSError as error:

@@ -24,10 +24,24 @@ from advisor.conclusions.throughput import (
     ThroughputPoint,
 )
 from advisor.conclusions.variants import LossAtEnd, VariantConclusion
+from advisor.conclusions.verification import (
+    BatchStanding,
+    CriticalBatch,
+    CriticalBatchStatus,
+    CurvePoint,
+    Verdict,
+    VerdictStatus,
+    VerificationConclusion,
+    VerifiedBatch,
+)
 
 __all__ = [
+    "BatchStanding",
     "Breakdown",
     "Comparison",
+    "CriticalBatch",
+    "CriticalBatchStatus",
+    "CurvePoint",
     "Derived",
     "Expected",
     "Interval",
@@ -60,4 +74,8 @@ __all__ = [
     "ThroughputPoint",
     "TradeoffPoint",
     "VariantConclusion",
+    "Verdict",
+    "VerdictStatus",
+    "VerificationConclusion",
+    "VerifiedBatch",
 ]

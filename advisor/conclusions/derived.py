@@ -9,6 +9,7 @@ from advisor.conclusions.peak import Comparison
 from advisor.conclusions.recommendation import Recommendation
 from advisor.conclusions.throughput import ThroughputConclusion
 from advisor.conclusions.variants import VariantConclusion
+from advisor.conclusions.verification import VerificationConclusion
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,4 +23,5 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     recommendation: Recommendation | None = None
     what_would_change: Comparison | None = None
     variants: tuple[VariantConclusion, ...] = ()
+    verification: VerificationConclusion | None = None
     schedule: tuple[()] = ()

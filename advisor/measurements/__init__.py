@@ -5,6 +5,11 @@ from advisor.measurements.machine import Counter, DeviceFacts, Environment, Tele
 from advisor.measurements.probe import Outcome, Probe, Soak
 from advisor.measurements.training import Evaluation, GradientMoments, NoiseBatches, TrialBranch
 from advisor.measurements.variants import VariantRecord
+from advisor.measurements.verification import (
+    HeldOutEvaluation,
+    VerificationBranch,
+    VerificationRecord,
+)
 from advisor.measurements.workload import LossReduction, OptimizerFacts, WorkloadFacts
 
 __all__ = [
@@ -13,6 +18,7 @@ __all__ = [
     "Environment",
     "Evaluation",
     "GradientMoments",
+    "HeldOutEvaluation",
     "LoaderTiming",
     "LossReduction",
     "NoiseBatches",
@@ -23,5 +29,7 @@ __all__ = [
     "Telemetry",
     "TrialBranch",
     "VariantRecord",
+    "VerificationBranch",
+    "VerificationRecord",
     "WorkloadFacts",
 ]

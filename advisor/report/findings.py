@@ -24,6 +24,7 @@ from advisor.report.units import (
     format_range,
 )
 from advisor.report.variants import describe_compilation
+from advisor.report.verification import list_verification
 
 _MEMORY_ENDS = {
     "memory": "memory ends the search",
@@ -68,7 +69,7 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     if derived.recommendation is not None:
         noise_is_known = derived.noise is not None and derived.noise.status != "not_estimated"
         rows += render_advice(record, derived.recommendation, noise_is_known=noise_is_known)
-    return rows
+    return rows + list_verification(derived.verification)
 
 
 def describe_memory(memory: MemoryConclusion) -> str:

@@ -125,6 +125,22 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     lr_warmup_steps: int = 0
 
 
+class VerificationTask(msgspec.Struct, frozen=True, kw_only=True, tag="verification"):
+    """Train once to a common state, then branch off at several batches and rates.
+
+    Attributes:
+        trunk: The pair and the samples of the training before the branches; its seed is the
+            workload's.
+        branches: One for each branch, each with one seed, which fixes the order of its data.
+        budget_s: No further branch is started after this long.
+    """
+
+    workload: WorkloadSpec
+    trunk: TrialTask
+    branches: tuple[TrialTask, ...]
+    budget_s: float
+
+
 class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     """Trace the allocations of three training steps without running them.
 
@@ -200,4 +216,5 @@ Task = (
     | TraceTask
     | SoakTask
     | LoaderTask
+    | VerificationTask
 )

@@ -27,6 +27,7 @@ from advisor.spec import (
     ThroughputTask,
     TraceTask,
     TrialTask,
+    VerificationTask,
 )
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ _RUNNERS = {
     TraceTask: "advisor.worker.tracing",
     SoakTask: "advisor.worker.soak",
     LoaderTask: "advisor.worker.loader",
+    VerificationTask: "advisor.worker.verification",
 }
 
 Emit = Callable[[msgspec.Struct], None]
