@@ -51,9 +51,9 @@ def judge_batches(
     """Return where every batch stands, and the critical batch.
 
     A batch holds if the 95 % interval of its excess, paired by seed, lies below the margin, and
-    fails if it lies above; between, its mean decides, as long as the interval is narrower than the
-    margin on either side. Where it is wider the answer is inconclusive, unless a larger batch holds
-    or a smaller one fails.
+    fails if it lies above; between, its mean decides. The answer is inconclusive where such a batch
+    has an interval wider than the margin on either side, unless it is the only one in doubt between
+    a batch that holds and the first that fails: then these two are the interval's ends.
 
     Args:
         groups: By batch, smallest first.
@@ -141,7 +141,8 @@ def _conclude(standings: Sequence[Standing], best: BatchBranches, margin: float)
         margin=margin,
     )
     noisy = [each for each in doubtful if _half_width(each) > margin]
-    if noisy:
+    # One batch in doubt between one that holds and one that fails is an answer with its interval.
+    if noisy and (fails is None or len(doubtful) > 1):
         return msgspec.structs.replace(
             found,
             status="inconclusive",

@@ -214,11 +214,12 @@ Reserve = Annotated[
     ),
 ]
 VerifySeeds = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--seeds",
         envvar="BSADVISOR_SEEDS",
         min=2,
+        show_default="3, more where needed",
         help="Orders of the data with which each batch is trained.",
     ),
 ]

@@ -22,7 +22,7 @@ def verify(
     ],
     model: options.Model,
     *,
-    seeds: options.VerifySeeds = 3,
+    seeds: options.VerifySeeds = None,
     samples: options.VerifySamples = None,
     batches: options.VerifyBatches = None,
     budget: options.Budget = options.DEFAULT_BUDGET_S,

@@ -7,11 +7,15 @@ import msgspec
 
 from advisor.analysis.learning_rate import name_family, scale_rate
 from advisor.analysis.optimizer_changes import propose_optimizer_changes
-from advisor.conclusions import LearningRate, OptimizerChanges, Recommendation
+from advisor.conclusions import CriticalBatchStatus, LearningRate, OptimizerChanges, Recommendation
 from advisor.measurements import OptimizerFacts, WorkloadFacts
 
 #: Batches over the recommended one.
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+#: Seeds of the first round, the most where the answer stays open, and how many each round adds.
+LEAST_SEEDS, MOST_SEEDS, MORE_SEEDS = 3, 10, 2
+#: Most halvings below, and doublings above, the first batches.
+_MOST_EXTENSIONS = 4
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +49,27 @@ def choose_batches(
     most = facts.dataset_size or math.inf
     possible = {size for size in wanted if facts.min_micro_batch_size <= size <= most}
     return tuple(sorted({*possible, centre}))
+
+
+def choose_extension(
+    status: CriticalBatchStatus, sizes: Sequence[int], *, smallest: int, centre: int
+) -> int | None:
+    """Return the batch that may close an open end of the critical batch, None where there is none.
+
+    Args:
+        status: Of the critical batch so far.
+        sizes: The batches trained.
+        smallest: The smallest batch that the model runs.
+        centre: The recommended batch, from which extensions are counted.
+
+    Source: derived.
+    """
+    reach = FACTORS[-1] * 2**_MOST_EXTENSIONS
+    if status == "at_most" and min(sizes) // 2 >= max(smallest, centre / reach):
+        return min(sizes) // 2
+    if status == "at_least" and max(sizes) * 2 <= centre * reach:
+        return max(sizes) * 2
+    return None
 
 
 def split_batch(

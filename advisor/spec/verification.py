@@ -9,7 +9,8 @@ class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: `path.py`, `path.py:name`, or `package.module:name`, as typed.
         device: As in `WorkloadSpec`.
-        seeds: Orders of the data, from 0; every batch is trained with each.
+        seeds: Orders of the data, from 0; every batch is trained with each. None takes 3, and more
+            where they are needed and time allows.
         samples: Samples of each branch; None lets the budget decide.
         batches: Global batches; empty takes 1/4, 1/2, 1, 2 and 4 times the recommended one.
         budget_s: Wall clock for the whole command.
@@ -18,7 +19,7 @@ class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     device: str = "auto"
-    seeds: int = 3
+    seeds: int | None = None
     samples: int | None = None
     batches: tuple[int, ...] = ()
     budget_s: float = 120.0
