@@ -4,8 +4,9 @@ From one state each batch trains on as many samples, with the rate that goes wit
 batch is the largest whose loss at the end is within a margin of the best batch's. A noise scale is
 only a proxy for it.
 
-The margin is 1 % of the best batch's loss, or 1 % of what the loss fell from the common start where
-that is more: near zero, 1 % of the loss is below what anyone would notice.
+The margin is 1 % of the best batch's loss, or 5 % of what the loss fell from the common start where
+that is more. The first is the published one, for language models, whose loss stays far above zero;
+where it comes near zero, 1 % of it is far below the noise of training, and the second decides.
 """
 
 import math
@@ -20,11 +21,12 @@ from advisor.analysis.branch_curves import (
     pair_seeds,
     read_end,
 )
+from advisor.analysis.trial import TOLERANCE_FRACTION
 from advisor.conclusions import BatchStanding, CriticalBatch
 from advisor.statistics import Estimate, two_sided_t
 
-#: Share of the loss, and of its fall, that counts as equal.
-MARGIN_FRACTION = 0.01
+#: Share of the loss that counts as equal.
+LOSS_FRACTION = 0.01
 #: Most seeds worth naming: where more are needed, longer branches are the better answer.
 _MOST_SEEDS = 200
 
@@ -75,7 +77,7 @@ def judge_batches(
     best = min(usable, key=lambda group: statistics.fmean(ends[group.global_batch_size]))
     lowest = statistics.fmean(ends[best.global_batch_size])
     start = statistics.fmean(each.evaluations[0].loss for each in best.branches)
-    margin = MARGIN_FRACTION * max(abs(lowest), start - lowest)
+    margin = measure_margin(start, lowest)
     standings = tuple(
         _mark_diverged(group)
         if group.diverged
@@ -86,6 +88,19 @@ def judge_batches(
         reason = "no batch lowered the loss: the branches are too short, or the state is trained"
         return standings, CriticalBatch(status="inconclusive", reason=reason, margin=margin)
     return standings, _conclude(standings, best, margin)
+
+
+def measure_margin(start: float, lowest: float) -> float:
+    """Return the difference in loss that counts as equal.
+
+    Args:
+        start: Loss of the common state.
+        lowest: Loss of the best batch.
+
+    Source: Merrill et al. 2025, arXiv:2505.23971, for the share of the loss; that of the fall is
+    the trial's.
+    """
+    return max(LOSS_FRACTION * abs(lowest), TOLERANCE_FRACTION * (start - lowest))
 
 
 def _mark_diverged(group: BatchBranches) -> Standing:

@@ -16,14 +16,9 @@ from advisor.analysis.branch_curves import (
     pair_seeds,
     read_end,
 )
+from advisor.analysis.critical_batch import measure_margin
 from advisor.conclusions import ThroughputConclusion, ThroughputPoint, Verdict
 from advisor.statistics import Estimate
-
-#: Share of the best batch's fall in loss by which the recommendation may be behind: as in the
-#: trial, and as its time to train may be 5 % above the least.
-TOLERANCE_FRACTION = 0.05
-#: Share of the loss that counts as equal in any case, as for the critical batch.
-_LOSS_FRACTION = 0.01
 
 
 class AtEqualTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +69,9 @@ def judge_recommendation(
 ) -> tuple[dict[int, AtEqualTime], Verdict]:
     """Return every batch after equal time, and whether the recommended one is as far as the best.
 
-    It holds if its loss lies within the tolerance of the best batch's, with the whole 95 % interval
-    of the difference, paired by seed; it is beaten if the whole interval lies above.
+    It holds if its loss lies within the margin of the best batch's, with the whole 95 % interval of
+    the difference, paired by seed; it is beaten if the whole interval lies above. The margin is as
+    for the critical batch.
 
     Args:
         groups: By batch.
@@ -107,7 +103,7 @@ def judge_recommendation(
         for size, group in usable.items()
     }
     start = statistics.fmean(each.evaluations[0].loss for each in usable[best].branches)
-    margin = max(TOLERANCE_FRACTION * (start - target), _LOSS_FRACTION * abs(target))
+    margin = measure_margin(start, target)
     behind = estimate_mean(
         [
             read_end(own, time_s / step_s[recommended] * recommended)
@@ -169,7 +165,7 @@ def _decide(
         reason = "after equal time no batch has a lower loss"
         return msgspec.structs.replace(verdict, status="holds", reason=reason)
     if behind.high is not None and behind.high <= margin:
-        reason = f"after equal time it is within the tolerance of the best: {figures}"
+        reason = f"after equal time it is within the margin of the best: {figures}"
         return msgspec.structs.replace(verdict, status="holds", reason=reason)
     if behind.low is not None and behind.low > margin:
         reason = f"after equal time batch {best} is further: {figures}"
