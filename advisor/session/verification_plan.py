@@ -213,18 +213,15 @@ class Plan:
     def extend(self, left_s: float) -> bool:
         """Add what may close an open answer; return whether it fits into the time left.
 
-        More seeds where noise hides the answer, a further batch where an end is open; neither
-        where the user said how many.
+        A further batch where an end is open, then more seeds where noise hides the answer; neither
+        where the user said which.
         """
         found = conclude_verification(self.verification, self._derived.throughput)
         if found is None:
             return False
-        critical, is_open = found.critical_batch, found.verdict.status == "inconclusive"
-        if critical.status == "inconclusive" or is_open:
-            if self._spec.seeds is not None or self.seeds >= MOST_SEEDS:
-                return False
-            self.seeds = min(MOST_SEEDS, self.seeds + MORE_SEEDS)
-        elif self._spec.batches or not self._add_batch(critical.status):
+        status = found.critical_batch.status
+        is_noisy = "inconclusive" in {status, found.verdict.status}
+        if not self._add_batch(status) and not (is_noisy and self._add_seeds()):
             return False
         seconds = [
             task.samples * self._estimate_step_s(pair) / pair.global_batch_size
@@ -232,7 +229,15 @@ class Plan:
         ]
         return _OVERHEAD * sum(seconds) <= left_s
 
+    def _add_seeds(self) -> bool:
+        if self._spec.seeds is not None or self.seeds >= MOST_SEEDS:
+            return False
+        self.seeds = min(MOST_SEEDS, self.seeds + MORE_SEEDS)
+        return True
+
     def _add_batch(self, status: CriticalBatchStatus) -> bool:
+        if self._spec.batches:
+            return False
         sizes = [pair.global_batch_size for pair in self.pairs]
         facts, centre = self._facts, self._advice.global_batch_size
         size = choose_extension(status, sizes, smallest=facts.min_micro_batch_size, centre=centre)
