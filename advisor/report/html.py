@@ -13,6 +13,7 @@ from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_ch
 from advisor.report.findings import render_findings
 from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.terminal import render_sources, render_tables
+from advisor.report.verification_charts import chart_verification
 from advisor.statistics import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -111,6 +112,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_x=False,
             log_y=True,
         ),
+        *chart_verification(derived.verification),
     )
     return tuple(chart for chart in charts if chart is not None)
 

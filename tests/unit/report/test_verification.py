@@ -9,11 +9,13 @@ from rich.console import Console
 
 from advisor.analysis.verification import conclude_verification
 from advisor.conclusions import CriticalBatch
+from advisor.report.html import render_html
 from advisor.report.verification import (
     describe_critical_batch,
     list_verification,
     render_verification,
 )
+from advisor.report.verification_charts import chart_verification
 from advisor.report.verify import write_verification
 from tests.unit.analysis.test_verification import make_all
 from tests.unit.analysis.verified_branches import (
@@ -22,6 +24,7 @@ from tests.unit.analysis.verified_branches import (
     make_record,
     make_throughput,
 )
+from tests.unit.report.sample_run import build_derived, build_record
 
 
 def conclude(branches, throughput=None, recommended=128):
@@ -101,3 +104,37 @@ def test_noise_that_hides_the_answer_is_marked():
     text = write(conclude(make_all(spread=0.2, rng=random.Random(1)), make_throughput()))
     assert " ?" in text
     assert "inconclusive" in text
+
+
+def test_losses_are_drawn_over_samples_and_time():
+    found = conclude(make_all(), make_throughput())
+    samples, time = chart_verification(found)
+    assert [line.label for line in samples.lines] == ["32", "64", "128, recommended", "256", "512"]
+    assert all(line.marks for line in time.lines)
+    samples, time = chart_verification(conclude(make_all()))
+    assert samples is not None
+    assert time is None
+    assert chart_verification(None) == ()
+
+
+def test_losses_below_zero_are_drawn_on_a_plain_axis():
+    branches = [
+        msgspec.structs.replace(
+            branch,
+            evaluations=tuple(
+                msgspec.structs.replace(one, loss=one.loss - 1.0) for one in branch.evaluations
+            ),
+        )
+        for branch in make_all()
+    ]
+    assert chart_verification(conclude(branches))[0] is not None
+
+
+def test_the_page_has_table_charts_and_findings():
+    derived = msgspec.structs.replace(
+        build_derived(), verification=conclude(make_all(), make_throughput())
+    )
+    page = render_html(build_record(), derived)
+    assert "Training loss against time" in page
+    assert "Verified" in page
+    assert "at equal time" in page
