@@ -11,9 +11,9 @@ PER_CALL = frozenset(
     {"model", "run", "path", "kind", "force", "restart", "list_gpus", "help", "version"}
 )
 #: Parameters that may be given several times.
-REPEATED = frozenset({"set", "gpu", "gpu_memory"})
+REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint"})
 #: Parameters whose one value may be a list with commas.
-LISTED = frozenset({"precision", "compile", "batches"})
+LISTED = frozenset({"precision", "compile", "gpus", "milestones", "batches"})
 
 
 def read_defaults(

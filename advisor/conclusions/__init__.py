@@ -1,9 +1,16 @@
 """What follows from what was seen: the shapes of every derived result, recomputed on every load."""
 
 from advisor.conclusions.derived import Derived
+from advisor.conclusions.frontier import Bounds, Frontier, FrontierPoint
 from advisor.conclusions.loader import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.conclusions.memory import LimitedBy, MemoryConclusion, MemoryMethod, SoakConclusion
-from advisor.conclusions.noise import NoiseConclusion, NoisePoint, NoiseStatus
+from advisor.conclusions.noise import (
+    NoiseConclusion,
+    NoisePoint,
+    NoiseStatus,
+    NoiseTrend,
+    TrendDirection,
+)
 from advisor.conclusions.peak import Breakdown, Comparison, ModuleShare, PhaseLevel, Remedy
 from advisor.conclusions.prediction import MemoryShare, Prediction, ThroughputBound
 from advisor.conclusions.recommendation import (
@@ -15,11 +22,13 @@ from advisor.conclusions.recommendation import (
     Recommendation,
     TradeoffPoint,
 )
+from advisor.conclusions.schedule import Schedule, ScheduleItem
 from advisor.conclusions.self_comparison import SelfComparison
 from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
     SpeedLimit,
+    SpeedLimitKind,
     ThroughputConclusion,
     ThroughputPoint,
 )
@@ -37,6 +46,7 @@ from advisor.conclusions.verification import (
 
 __all__ = [
     "BatchStanding",
+    "Bounds",
     "Breakdown",
     "Comparison",
     "CriticalBatch",
@@ -44,6 +54,8 @@ __all__ = [
     "CurvePoint",
     "Derived",
     "Expected",
+    "Frontier",
+    "FrontierPoint",
     "Interval",
     "LearningRate",
     "LimitedBy",
@@ -59,6 +71,7 @@ __all__ = [
     "NoiseConclusion",
     "NoisePoint",
     "NoiseStatus",
+    "NoiseTrend",
     "OptimizerChanges",
     "PhaseLevel",
     "Prediction",
@@ -66,13 +79,17 @@ __all__ = [
     "Remedy",
     "Saturation",
     "SaturationStatus",
+    "Schedule",
+    "ScheduleItem",
     "SelfComparison",
     "SoakConclusion",
     "SpeedLimit",
+    "SpeedLimitKind",
     "ThroughputBound",
     "ThroughputConclusion",
     "ThroughputPoint",
     "TradeoffPoint",
+    "TrendDirection",
     "VariantConclusion",
     "Verdict",
     "VerdictStatus",

@@ -2,18 +2,25 @@
 
 import msgspec
 
+from advisor.conclusions.frontier import Frontier
 from advisor.conclusions.loader import LoaderConclusion
 from advisor.conclusions.memory import MemoryConclusion, SoakConclusion
 from advisor.conclusions.noise import NoiseConclusion
 from advisor.conclusions.peak import Comparison
 from advisor.conclusions.recommendation import Recommendation
+from advisor.conclusions.schedule import Schedule, ScheduleItem
 from advisor.conclusions.throughput import ThroughputConclusion
 from advisor.conclusions.variants import VariantConclusion
 from advisor.conclusions.verification import VerificationConclusion
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
-    """Every conclusion of a run; a part that was not reached is None."""
+    """Every conclusion of a run; a part that was not reached is None.
+
+    Attributes:
+        schedule: The one to follow; empty where none is advised.
+        schedules: Each that was considered, with its predicted gain.
+    """
 
     memory: MemoryConclusion | None = None
     throughput: ThroughputConclusion | None = None
@@ -24,4 +31,6 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     what_would_change: Comparison | None = None
     variants: tuple[VariantConclusion, ...] = ()
     verification: VerificationConclusion | None = None
-    schedule: tuple[()] = ()
+    frontier: Frontier | None = None
+    schedule: tuple[ScheduleItem, ...] = ()
+    schedules: tuple[Schedule, ...] = ()

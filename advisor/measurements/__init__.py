@@ -3,7 +3,14 @@
 from advisor.measurements.loader import LoaderTiming
 from advisor.measurements.machine import Counter, DeviceFacts, Environment, Telemetry
 from advisor.measurements.probe import Outcome, Probe, Soak
-from advisor.measurements.training import Evaluation, GradientMoments, NoiseBatches, TrialBranch
+from advisor.measurements.training import (
+    Evaluation,
+    GradientMoments,
+    NoiseBatches,
+    NoiseLogEntry,
+    StepSource,
+    TrialBranch,
+)
 from advisor.measurements.variants import VariantRecord
 from advisor.measurements.verification import (
     HeldOutEvaluation,
@@ -22,10 +29,12 @@ __all__ = [
     "LoaderTiming",
     "LossReduction",
     "NoiseBatches",
+    "NoiseLogEntry",
     "OptimizerFacts",
     "Outcome",
     "Probe",
     "Soak",
+    "StepSource",
     "Telemetry",
     "TrialBranch",
     "VariantRecord",

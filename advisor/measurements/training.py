@@ -1,5 +1,7 @@
 """Gradients and losses of training."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -21,6 +23,9 @@ class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
     total_sqnorm: float
 
 
+StepSource = Literal["steps", "epochs", "order"]
+
+
 class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     """The raw pairs behind one noise estimate, taken at frozen parameters.
 
@@ -35,6 +40,12 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
             the optimizer has no such state yet.
         dropped: Gradients left out because they were not finite.
         micro_batch_size: Samples of each forward/backward behind the gradients.
+        weights: Tokens behind each mean gradient, where the loss averages over tokens; s_j then is
+            the sum of weight·m_k. Empty where b_k are the weights.
+        step_source: What `at_step` counts: steps of this trajectory or of the run that saved the
+            checkpoint, its epochs, or the place of the checkpoint among those given.
+        from_checkpoint: The file whose weights were measured.
+        ended_because: Why the trajectory ended here, before its plan.
     """
 
     at_step: int
@@ -45,6 +56,30 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     preconditioned: GradientMoments | None = None
     dropped: int = 0
     micro_batch_size: int | None = None
+    weights: tuple[float, ...] = ()
+    step_source: StepSource = "steps"
+    from_checkpoint: str | None = None
+    ended_because: str | None = None
+
+
+class NoiseLogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a real run saw of its gradients in one step, before clipping.
+
+    Attributes:
+        at_step: Optimizer steps taken before.
+        samples: n, samples of the step.
+        micro_batches: K; for a pair of batch sizes their ratio.
+        micro_batch_sqnorm: Σ b_k·|m_k|²/n over the micro-batches; for a pair |m|² of the small one.
+        mean_sqnorm: |Σ b_k·m_k/n|².
+        loss: Of the step, where it was noted.
+    """
+
+    at_step: int
+    samples: float
+    micro_batches: float
+    micro_batch_sqnorm: float
+    mean_sqnorm: float
+    loss: float | None = None
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

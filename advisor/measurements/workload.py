@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from advisor.spec import TokenCount
+
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 
 
@@ -59,6 +61,9 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
         has_synchronised_statistics: Whether ranks share those statistics (SyncBatchNorm).
         loss_reduction: How the loss treats its batch.
         first_loss: Loss of the first training step.
+        token_count: How the tokens are counted that a loss averages over; None where it averages
+            over samples, or where no count explains it.
+        tokens_per_sample: Mean number of target tokens of a sample; None where there are none.
         notes: Further facts the reader should know, one sentence each.
     """
 
@@ -84,4 +89,6 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_synchronised_statistics: bool = False
     loss_reduction: LossReduction = "unknown"
     first_loss: float | None = None
+    token_count: TokenCount | None = None
+    tokens_per_sample: float | None = None
     notes: tuple[str, ...] = ()

@@ -48,6 +48,8 @@ def describe_learning_rate(rate: LearningRate) -> str:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
         parts.append(f"base {format_rate(rate.base_value)}{at}")
+    if rate.raised_by == "trial":
+        parts.append("raised by the trial")
     if rate.capped_by == "trial":
         parts.append("lowered by the trial")
     if rate.value is not None and rate.reason:
@@ -71,7 +73,8 @@ def describe_changes(changes: OptimizerChanges) -> str:
     if changes.weight_decay is not None:
         parts.append(f"weight decay {format_rate(changes.weight_decay)}")
     if changes.warmup_steps is not None:
-        parts.append(f"warm-up over {count_of(changes.warmup_steps, 'step')}")
+        steps = count_of(changes.warmup_steps, "step")
+        parts.append(f"a warm-up, if you use one, over at least {steps} (the trial had none)")
     return ", ".join(parts)
 
 

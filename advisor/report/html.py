@@ -11,6 +11,7 @@ from advisor.conclusions import Derived, NoisePoint
 from advisor.record import RunRecord
 from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_chart
 from advisor.report.findings import render_findings
+from advisor.report.frontier import render_frontier_chart
 from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.terminal import render_sources, render_tables
 from advisor.report.verification_charts import chart_verification
@@ -113,6 +114,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_y=True,
         ),
         *chart_verification(derived.verification),
+        render_frontier_chart(derived.frontier),
     )
     return tuple(chart for chart in charts if chart is not None)
 

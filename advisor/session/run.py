@@ -13,6 +13,7 @@ from advisor.measurements import (
     Environment,
     LoaderTiming,
     NoiseBatches,
+    NoiseLogEntry,
     Probe,
     Soak,
     Telemetry,
@@ -45,6 +46,7 @@ class Run:
         record: Everything seen so far.
         trace: The trace that leads the memory search; None where there is none.
         reserved_s: Part of the budget that is kept for a later stage.
+        process_start_s: Until a worker has the model and a batch, the least seen; None before any.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Run:
         self.progress = progress
         self.trace: MemoryTrace | None = None
         self.reserved_s = 0.0
+        self.process_start_s: float | None = None
         self._save = save
         self._started = time.monotonic()
         self.record = RunRecord(
@@ -74,6 +77,7 @@ class Run:
                 compile=spec.workload.compile,
                 limits=spec.limits,
                 settings=spec.workload.settings,
+                scenario=spec.scenario,
             ),
         )
 
@@ -143,6 +147,10 @@ class Run:
     def keep_noise(self, batches: NoiseBatches) -> None:
         """Append one point of the noise trajectory."""
         self._keep(noise_batches=(*self.record.noise_batches, batches))
+
+    def keep_noise_log(self, entries: tuple[NoiseLogEntry, ...]) -> None:
+        """Keep what a real run measured of its gradients."""
+        self._keep(noise_log=entries)
 
     def keep_loader(self, timing: LoaderTiming) -> None:
         """Append the loader's figures with one number of workers."""

@@ -1,9 +1,7 @@
 """What a verification trains: batches, rates, seeds and samples, and what of it is stored."""
 
-import hashlib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -27,7 +25,7 @@ from advisor.search.branches import (
     choose_rate,
     split_batch,
 )
-from advisor.spec import TrialTask, VerificationTask, VerifySpec, WorkloadSpec, parse_target
+from advisor.spec import TrialTask, VerificationTask, VerifySpec, WorkloadSpec
 
 #: Optimizer steps of the recommended batch that a branch aims at.
 _STEPS = 100
@@ -36,6 +34,8 @@ _LEAST_STEPS = 10
 #: Steps before the branches where the run followed no trajectory; else half of the trajectory's,
 #: its middle, since the noise scale behind the advice is its average.
 _TRUNK_STEPS = 100
+#: Share of the budget that these steps may take.
+_TRUNK_FRACTION = 0.2
 #: Evaluations along a branch.
 _EVALUATIONS = 20
 #: Samples of one evaluation pass where memory allows.
@@ -65,6 +65,8 @@ class Plan:
         spec: VerifySpec,
         workload: WorkloadSpec,
         progress: Progress,
+        *,
+        model_sha256: str,
     ) -> None:
         self._derived, self._advice, self._facts = derived, advice, facts
         self._spec, self._workload, self._progress = spec, workload, progress
@@ -82,15 +84,13 @@ class Plan:
             gradient_accumulation_steps=trunk[1],
             learning_rate=base.base_value,
         )
-        points = record.noise_batches
-        trunk_steps = max((each.at_step for each in points), default=2 * _TRUNK_STEPS) // 2
         fresh = VerificationRecord(
-            model_sha256=hash_model(workload.target),
+            model_sha256=model_sha256,
             seed=workload.seed,
             device=workload.device,
             trunk_batch_size=base.base_batch_size,
             trunk_learning_rate=base.base_value,
-            trunk_steps=trunk_steps,
+            trunk_steps=self._count_trunk_steps(record),
             samples=spec.samples or 0,
             evaluation_batch_size=max(
                 facts.min_micro_batch_size, min(_EVALUATION_BATCH, advice.micro_batch_size)
@@ -102,6 +102,14 @@ class Plan:
         self.seeds = spec.seeds or max(LEAST_SEEDS, *stored, 0)
         self.pairs = self._choose_pairs()
 
+    def _count_trunk_steps(self, record: RunRecord) -> int:
+        """Return the steps before the branches, no more than their share of the budget allows."""
+        own = [each.at_step for each in record.noise_batches if each.from_checkpoint is None]
+        wanted = max(own, default=2 * _TRUNK_STEPS) // 2
+        step_s = _OVERHEAD * self._estimate_step_s(self._trunk)
+        most = int(_TRUNK_FRACTION * self._spec.budget_s / step_s) if step_s > 0.0 else wanted
+        return min(wanted, most)
+
     def _resume(
         self, stored: VerificationRecord | None, fresh: VerificationRecord
     ) -> VerificationRecord:
@@ -109,7 +117,10 @@ class Plan:
         if stored is None or self._spec.restart:
             return fresh
         asked = msgspec.structs.replace(
-            fresh, samples=self._spec.samples or stored.samples, branches=stored.branches
+            fresh,
+            trunk_steps=stored.trunk_steps,
+            samples=self._spec.samples or stored.samples,
+            branches=stored.branches,
         )
         if asked == stored:
             return stored
@@ -131,7 +142,7 @@ class Plan:
             message = f"{samples} samples are fewer than {_LEAST_STEPS} steps of batch {centre}"
             if spec.samples is None:
                 raise InconclusiveError(message, next_step="Raise --budget.")
-            raise UsageError(message, next_step="Raise --samples.")
+            raise UsageError(message, next_step="Raise --branch-samples.")
         long_enough = [pair for pair in pairs if samples >= _LEAST_STEPS * pair.global_batch_size]
         for pair in pairs[len(long_enough) :]:
             self._progress.note(
@@ -276,13 +287,6 @@ class Plan:
             beta2=pair.changes.beta2,
             weight_decay=pair.changes.weight_decay,
         )
-
-
-def hash_model(target: str) -> str:
-    """Return the SHA-256 of the model file, or of the name of a module."""
-    path = parse_target(target).path
-    content = target.encode() if path is None else Path(path).read_bytes()
-    return hashlib.sha256(content).hexdigest()
 
 
 def _is_of(branch: VerificationBranch, pair: Pair, seed: int) -> bool:

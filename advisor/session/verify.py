@@ -1,7 +1,9 @@
 """`verify`: branches from one state at several batches, to test a saved run's recommendation."""
 
+import hashlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -14,7 +16,7 @@ from advisor.probe.runner import Runner, WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.record import RunRecord
 from advisor.session.verification_plan import Plan
-from advisor.spec import InspectTask, VerifySpec, WorkloadSpec, parse_target
+from advisor.spec import InspectTask, Target, VerifySpec, WorkloadSpec, parse_target
 
 #: Importing torch on a cold disk is not the user's time to budget.
 _START_S = 300.0
@@ -54,7 +56,16 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
         progress.stage("model file", left_s=spec.budget_s)
         (found,) = runner.run(InspectTask(workload=workload), timeout_s=_START_S + spec.budget_s)
         _require_same(facts, cast("WorkloadFacts", found))
-        plan = Plan(record, derived, advice, facts, spec, workload, progress)
+        plan = Plan(
+            record,
+            derived,
+            advice,
+            facts,
+            spec,
+            workload,
+            progress,
+            model_sha256=hash_model(target),
+        )
 
         def keep(branch: VerificationBranch) -> None:
             plan.add(branch)
@@ -109,6 +120,13 @@ def _train(
             "memory there are; the same command goes on with them"
         )
     return done == len(pending)
+
+
+def hash_model(target: Target) -> str:
+    """Return the SHA-256 of the model file, or of the name of a module."""
+    path = target.path
+    content = target.text.encode() if path is None else Path(path).read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _require_advice(record: RunRecord, derived: Derived) -> tuple[Recommendation, WorkloadFacts]:

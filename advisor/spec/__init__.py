@@ -1,6 +1,7 @@
 """What is asked: the workload, the limits, and the tasks handed to a worker process."""
 
 from advisor.spec.commands import Limits, PredictSpec, ProbeSpec
+from advisor.spec.scenario import Interconnect, Moment, Scenario
 from advisor.spec.tasks import (
     MEMORY_PROBE_STEPS,
     EnvironmentTask,
@@ -19,6 +20,7 @@ from advisor.spec.verification import VerifySpec
 from advisor.spec.workload import (
     Precision,
     Target,
+    TokenCount,
     Variant,
     WorkloadSpec,
     name_variant,
@@ -29,17 +31,21 @@ __all__ = [
     "MEMORY_PROBE_STEPS",
     "EnvironmentTask",
     "InspectTask",
+    "Interconnect",
     "Limits",
     "LoaderTask",
     "MemoryTask",
+    "Moment",
     "NoiseTask",
     "Precision",
     "PredictSpec",
     "ProbeSpec",
+    "Scenario",
     "SoakTask",
     "Target",
     "Task",
     "ThroughputTask",
+    "TokenCount",
     "TraceTask",
     "TrialTask",
     "Variant",

@@ -3,7 +3,7 @@
 import msgspec
 
 from advisor.memory_trace import Operators
-from advisor.spec.workload import WorkloadSpec
+from advisor.spec.workload import TokenCount, WorkloadSpec
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
 #: the steady state, the third shows that it is steady.
@@ -79,6 +79,9 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
         max_micro_batches: Most micro-batches taken at one point.
         loss_is_sum: Whether the loss sums over its batch; its gradients are then made means.
         budget_s: The worker ends the trajectory early when this is spent.
+        token_count: How to count the tokens by which a micro-batch weighs; None where it weighs by
+            its samples.
+        checkpoints: Files of saved weights to measure at, in place of a trajectory.
     """
 
     workload: WorkloadSpec
@@ -89,6 +92,8 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     max_micro_batches: int
     budget_s: float
     loss_is_sum: bool = False
+    token_count: TokenCount | None = None
+    checkpoints: tuple[str, ...] = ()
 
 
 class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):

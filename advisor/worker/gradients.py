@@ -16,15 +16,18 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psutil
 
 from advisor.analysis.noise import estimate_noise_point
 from advisor.measurements import NoiseBatches
-from advisor.spec import NoiseTask
+from advisor.spec import NoiseTask, TokenCount
+from advisor.worker.checkpoints import load_checkpoint
 from advisor.worker.entry import Emit
 from advisor.worker.group_sums import GroupSums, trained_parameters
 from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.token_count import count_tokens
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
@@ -40,14 +43,20 @@ _HOST_FRACTION = 0.25
 
 
 def run(task: NoiseTask, emit: Emit) -> None:
-    """Emit one NoiseBatches for each point of the trajectory that the budget allows.
+    """Emit one NoiseBatches for each point of the trajectory, or each checkpoint, in the budget.
 
     The trajectory ends early when the time is up, when memory runs out, or when training diverges.
+
+    Raises:
+        WorkloadError: A checkpoint does not fit the model file.
     """
     keep_freed_memory()
     workload = Workload(task.workload)
     try:
-        _follow(workload, task, emit)
+        if task.checkpoints:
+            _visit(workload, task, emit)
+        else:
+            _follow(workload, task, emit)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -72,6 +81,28 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             training.step(workload.take(stream.next(task.micro_batch_size)))
 
 
+def _visit(workload: Workload, task: NoiseTask, emit: Emit) -> None:
+    """Measure at each checkpoint, in the order given; those that time is left for."""
+    deadline = time.perf_counter() + task.budget_s
+    for place, path in enumerate(task.checkpoints):
+        if place and time.perf_counter() > deadline:
+            return
+        training = workload.make_training()
+        step = load_checkpoint(path, training)
+        share_s = (deadline - time.perf_counter()) / (len(task.checkpoints) - place)
+        batches = _measure(workload, training, task, place, share_s)
+        if batches is None:
+            return
+        emit(
+            msgspec.structs.replace(
+                batches,
+                at_step=place if step.number is None else step.number,
+                step_source=step.source,
+                from_checkpoint=path,
+            )
+        )
+
+
 def _measure(
     workload: Workload, training: Training, task: NoiseTask, step: int, share_s: float
 ) -> NoiseBatches | None:
@@ -89,10 +120,11 @@ def _measure(
         stream = IndexStream(size, seed=(task.workload.seed * 1_000_003 + step) * 2 + seed)
         batches = (workload.take(stream.next(b)) for _ in itertools.count())
         sums = GroupSums(training, groups, b)
-        _fill(sums, rounds, deadline, batches)
+        _fill(sums, rounds, deadline, batches, task.token_count)
         return sums.finish(step, per_sample_sum=task.loss_is_sum)
 
     with preserve_buffers(training.model):  # running statistics are part of the frozen state
+        training.settle_gradient_scale(workload.take(range(b)))
         pilot = collect(1, seed=0)
         if pilot is None or time.perf_counter() > deadline:
             return pilot
@@ -104,11 +136,13 @@ def _fill(
     rounds: int,
     deadline: float,
     batches: Iterator[Any],
+    token_count: TokenCount | None,
 ) -> None:
     """Add `rounds` batches to each group; once the time is up, one to each of the least groups."""
     for group in range(sums.groups):
         for batch in itertools.islice(batches, rounds):
-            sums.add(group, batch)
+            weight = None if token_count is None else count_tokens(batch, token_count)
+            sums.add(group, batch, weight)
             if time.perf_counter() > deadline:
                 break
         if group + 1 >= _LEAST_GROUPS and time.perf_counter() > deadline:

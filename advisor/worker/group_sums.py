@@ -5,6 +5,7 @@ A micro-batch costs its forward and backward and one addition.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from advisor.workload.training import Training
 _CHUNK_ELEMENTS = 1 << 13
 #: Optimizer state that holds a running second moment, and whether it needs Adam's bias correction.
 _SECOND_MOMENTS = {"exp_avg_sq": True, "square_avg": False, "sum": False}
+#: Adadelta's: its metric has the size of its past updates in it as well.
+_NOT_THE_METRIC = "acc_delta"
 
 
 def trained_parameters(training: Training) -> list[nn.Parameter]:
@@ -60,12 +63,25 @@ class GroupSums:
             self._row = torch.zeros_like(self._row, device=training.device)
         self._running = self._split(self._row)
         self._counts = [0] * groups
+        self._weights = [0.0] * groups
         self._current = 0
         self._losses: list[float] = []
 
-    def add(self, group: int, batch: object) -> None:
-        """Add the gradient of the batch's loss to the group's sum."""
+    def add(self, group: int, batch: object, weight: float | None = None) -> None:
+        """Add the gradient of the batch's loss to the group's sum, times its weight.
+
+        Args:
+            group: From 0.
+            batch: A micro-batch.
+            weight: Tokens that its loss averages over; None takes its samples. Without any there is
+                no gradient to take.
+        """
         self._switch_to(group)
+        self._counts[group] += 1
+        if weight is not None:
+            self._weights[group] += weight
+            if weight == 0.0:
+                return
         self._losses.append(float(self._training.backward(batch).detach()))
         pairs = [
             (total, parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)
@@ -73,10 +89,9 @@ class GroupSums:
             if parameter.grad is not None
         ]
         totals, gradients = [total for total, _ in pairs], [gradient for _, gradient in pairs]
-        torch._foreach_add_(totals, gradients)
+        torch._foreach_add_(totals, gradients, alpha=weight or self._micro_batch_size)
         for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
-        self._counts[group] += 1
 
     def finish(self, step: int, *, per_sample_sum: bool) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
@@ -89,16 +104,21 @@ class GroupSums:
         if self._training.device.type != "cpu":
             self._store[self._current].copy_(self._row)
         divisor = self._micro_batch_size if per_sample_sum else 1
-        filled = [group for group, count in enumerate(self._counts) if count]
+        by_tokens = any(self._weights)
+        filled = [
+            group
+            for group, count in enumerate(self._counts)
+            if count and (self._weights[group] or not by_tokens)
+        ]
         # A norm in float64 is finite where all it sums is, and costs one pass.
         norms = torch.linalg.vector_norm(self._store, dim=1, dtype=torch.float64)
         finite = [group for group in filled if norms[group].isfinite()]
         losses = [loss for loss in self._losses if math.isfinite(loss)]
         if len(finite) < 2 or not losses:
             return None
-        # A micro-batch's gradient counts with its size: s_j is the sum of b_k·m_k.
-        factor = (self._micro_batch_size / self._training.gradient_scale() / divisor) ** 2
+        factor = (1.0 / self._training.gradient_scale() / divisor) ** 2
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
+        tokens = [self._weights[group] for group in finite] if by_tokens else []
         sums = self._store if len(finite) == self.groups else self._store[finite]
         roots = self._find_roots()
         return NoiseBatches(
@@ -107,8 +127,11 @@ class GroupSums:
             loss=math.fsum(losses) / len(losses) / divisor,
             micro_batch_sizes=tuple(sizes),
             groups=tuple(range(len(finite))),
-            plain=_compute_moments(sums, sizes, factor, None),
-            preconditioned=None if roots is None else _compute_moments(sums, sizes, factor, roots),
+            plain=_compute_moments(sums, tokens or sizes, factor, None),
+            preconditioned=(
+                None if roots is None else _compute_moments(sums, tokens or sizes, factor, roots)
+            ),
+            weights=tuple(tokens),
             dropped=len(filled) - len(finite),
         )
 
@@ -146,9 +169,16 @@ class GroupSums:
 
 
 def _compute_moments(
-    sums: Tensor, sizes: list[int], factor: float, roots: Tensor | None
+    sums: Tensor, weights: Sequence[float], factor: float, roots: Tensor | None
 ) -> GradientMoments:
-    """Return the moments of the rows of `sums`, in the metric root², in float64."""
+    """Return the moments of the rows of `sums`, in the metric root², in float64.
+
+    Args:
+        sums: s_j, the sum of each group's gradients times their weights.
+        weights: Of each group.
+        factor: By which squared norms are to be multiplied.
+        roots: Of the metric; None for the Euclidean one.
+    """
     norms = torch.zeros(len(sums), dtype=torch.float64)
     dots, total_sqnorm = torch.zeros_like(norms), 0.0
     for start in range(0, sums.shape[1], _CHUNK_ELEMENTS):
@@ -160,9 +190,9 @@ def _compute_moments(
         norms += chunk.square().sum(dim=1)
         dots += chunk @ total
         total_sqnorm += float(total @ total)
-    square_sizes = torch.tensor(sizes, dtype=torch.float64) ** 2
+    square_weights = torch.tensor(weights, dtype=torch.float64) ** 2
     return GradientMoments(
-        sqnorms=tuple((factor * norms / square_sizes).tolist()),
+        sqnorms=tuple((factor * norms / square_weights).tolist()),
         group_sqnorms=tuple((factor * norms).tolist()),
         group_dots=tuple((factor * dots).tolist()),
         total_sqnorm=factor * total_sqnorm,
@@ -172,10 +202,13 @@ def _compute_moments(
 def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
     state = optimizer.state.get(parameter, {})
     name = next((key for key in _SECOND_MOMENTS if key in state), None)
-    if name is None:
+    if name is None or _NOT_THE_METRIC in state:
         return None
     group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
-    moment = (state[name].to_dense() if state[name].is_sparse else state[name]).double()
+    source = state.get("max_" + name, state[name])  # amsgrad divides by the largest so far
+    moment = (source.to_dense() if source.is_sparse else source).double()
+    if "grad_avg" in state:  # centered RMSprop divides by the variance
+        moment = (moment - state["grad_avg"].double().square()).clamp(min=0.0)
     if _SECOND_MOMENTS[name]:
         moment = moment / (1 - group["betas"][1] ** float(state["step"]))
     root = (moment.sqrt() + group.get("eps", 0.0)).rsqrt()

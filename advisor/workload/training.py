@@ -14,6 +14,8 @@ from advisor.spec import Precision
 from advisor.workload.compilation import compile_in_place
 from advisor.workload.loss import LossFunction, check_loss
 
+#: By how much other batches' gradients may exceed one batch's without overflow in fp16.
+_SCALE_MARGIN = 8.0
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -134,6 +136,24 @@ class Training:
     def gradient_scale(self) -> float:
         """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
         return float(self._scaler.get_scale()) if self._scaler else 1.0
+
+    def settle_gradient_scale(self, batch: Any) -> None:
+        """Lower fp16's loss scale until such gradients as the batch's are finite, with a margin.
+
+        A run's first steps do so by being skipped. The parameters stay as they are.
+        """
+        while self._scaler is not None:
+            self.backward(batch)
+            finite = all(
+                bool(p.grad.isfinite().all())
+                for p in self.model.parameters()
+                if p.grad is not None and not p.grad.is_sparse
+            )
+            self.model.zero_grad()
+            if finite or self.gradient_scale() <= 1.0:
+                self._scaler.update(max(1.0, self.gradient_scale() / _SCALE_MARGIN))
+                return
+            self._scaler.update(self.gradient_scale() / 2.0)
 
     def skip_overflow_check(self) -> bool:
         """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""

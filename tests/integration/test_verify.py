@@ -14,7 +14,7 @@ from advisor.cli import app
 from tests.integration.advised_digits import EXAMPLE, write_run
 
 #: Short branches: 20 steps of the recommended batch.
-SHORT = ("--samples", "1280", "--seeds", "2", "--device", "cpu")
+SHORT = ("--branch-samples", "1280", "--seeds", "2", "--device", "cpu")
 BATCHES = [16, 32, 64, 128]
 HELD_OUT = """
 
@@ -91,7 +91,7 @@ def test_a_changed_model_file_is_trained_anew_and_held_out_data_shows_the_gap(ru
 
 
 def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file):
-    arguments = [str(run_file), str(EXAMPLE), "--samples", "12800", "--seeds", "3"]
+    arguments = [str(run_file), str(EXAMPLE), "--branch-samples", "12800", "--seeds", "3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "advisor.cli", "verify", *arguments, "--device", "cpu"],
         stdout=subprocess.DEVNULL,
@@ -142,7 +142,7 @@ def test_other_mistakes_end_with_the_exit_code_of_their_kind(run_file, tmp_path)
     assert verify(tmp_path / "none.json", EXAMPLE).exit_code == 2
     assert verify(run_file, tmp_path / "none.py").exit_code == 2
     assert verify(run_file, EXAMPLE, "--batches", "0,x").exit_code == 2
-    assert verify(run_file, EXAMPLE, "--samples", "100", "--device", "cpu").exit_code == 2
+    assert verify(run_file, EXAMPLE, "--branch-samples", "100", "--device", "cpu").exit_code == 2
     assert verify(run_file, EXAMPLE, "--budget", "0.1s", "--device", "cpu").exit_code == 3
     broken = tmp_path / "broken.py"
     broken.write_text("raise RuntimeError('mine')\n")
