@@ -25,6 +25,7 @@ from advisor.measurements import (
     Telemetry,
     TrialBranch,
     VariantRecord,
+    VerificationRecord,
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, StepCost, WhatIf
@@ -69,6 +70,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         what_ifs: The peaks with the changes that save memory, likewise by traces.
         variants: The precisions and compilations that were asked for beside the run's own, that one
             first; empty where none was.
+        verification: What `verify` trained to test the recommendation; None where it did not run.
         noise_log: What a real run measured of its gradients, as `--noise-log` gave it.
         lr_ranges: Curves of the range test, where no base rate is known.
         stopped_because: Why the run is incomplete.
@@ -94,6 +96,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     peak: Breakdown | None = None
     what_ifs: tuple[PredictedWhatIf, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
+    verification: VerificationRecord | None = None
     noise_log: tuple[NoiseLogEntry, ...] = ()
     stopped_because: str | None = None
     elapsed_s: float | None = None

@@ -375,6 +375,44 @@ Cosine = Annotated[
         "its place.",
     ),
 ]
+VerifySeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        envvar="BSADVISOR_SEEDS",
+        min=2,
+        show_default="3, more where needed",
+        help="Orders of the data with which each batch is trained.",
+    ),
+]
+VerifySamples = Annotated[
+    int | None,
+    typer.Option(
+        "--branch-samples",
+        envvar="BSADVISOR_BRANCH_SAMPLES",
+        min=1,
+        show_default="by budget",
+        help="Samples on which each branch trains.",
+    ),
+]
+VerifyBatches = Annotated[
+    str | None,
+    typer.Option(
+        "--batches",
+        envvar="BSADVISOR_BATCHES",
+        metavar="N[,N...]",
+        show_default="1/4 to 4 times the recommended one",
+        help="Global batches to train, besides the recommended one.",
+    ),
+]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        envvar="BSADVISOR_RESTART",
+        help="Train every branch again, also those that are stored.",
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(

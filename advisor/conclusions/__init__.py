@@ -39,11 +39,25 @@ from advisor.conclusions.throughput import (
     ThroughputPoint,
 )
 from advisor.conclusions.variants import LossAtEnd, VariantConclusion
+from advisor.conclusions.verification import (
+    BatchStanding,
+    CriticalBatch,
+    CriticalBatchStatus,
+    CurvePoint,
+    Verdict,
+    VerdictStatus,
+    VerificationConclusion,
+    VerifiedBatch,
+)
 
 __all__ = [
+    "BatchStanding",
     "Bounds",
     "Breakdown",
     "Comparison",
+    "CriticalBatch",
+    "CriticalBatchStatus",
+    "CurvePoint",
     "Derived",
     "DerivedLrRange",
     "Expected",
@@ -87,4 +101,8 @@ __all__ = [
     "TradeoffPoint",
     "TrendDirection",
     "VariantConclusion",
+    "Verdict",
+    "VerdictStatus",
+    "VerificationConclusion",
+    "VerifiedBatch",
 ]

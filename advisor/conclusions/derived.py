@@ -11,6 +11,7 @@ from advisor.conclusions.recommendation import Recommendation
 from advisor.conclusions.schedule import Schedule, ScheduleItem
 from advisor.conclusions.throughput import ThroughputConclusion
 from advisor.conclusions.variants import VariantConclusion
+from advisor.conclusions.verification import VerificationConclusion
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     recommendation: Recommendation | None = None
     what_would_change: Comparison | None = None
     variants: tuple[VariantConclusion, ...] = ()
+    verification: VerificationConclusion | None = None
     frontier: Frontier | None = None
     schedule: tuple[ScheduleItem, ...] = ()
     schedules: tuple[Schedule, ...] = ()

@@ -13,6 +13,11 @@ from advisor.measurements.training import (
     TrialBranch,
 )
 from advisor.measurements.variants import VariantRecord
+from advisor.measurements.verification import (
+    HeldOutEvaluation,
+    VerificationBranch,
+    VerificationRecord,
+)
 from advisor.measurements.workload import LossReduction, OptimizerFacts, WorkloadFacts
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "Environment",
     "Evaluation",
     "GradientMoments",
+    "HeldOutEvaluation",
     "LoaderTiming",
     "LossReduction",
     "LrRangeCurve",
@@ -34,5 +40,7 @@ __all__ = [
     "Telemetry",
     "TrialBranch",
     "VariantRecord",
+    "VerificationBranch",
+    "VerificationRecord",
     "WorkloadFacts",
 ]

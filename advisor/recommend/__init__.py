@@ -23,6 +23,7 @@ from advisor.analysis.noise import conclude_noise
 from advisor.analysis.soak import conclude_soak
 from advisor.analysis.surroundings import add_surroundings, judge_surroundings
 from advisor.analysis.throughput import conclude_throughput
+from advisor.analysis.verification import conclude_verification
 from advisor.conclusions import Comparison, Derived, MemoryConclusion, ThroughputConclusion
 from advisor.measurements import WorkloadFacts
 from advisor.predict.remedies import fit_capacity
@@ -59,6 +60,7 @@ def derive(record: RunRecord) -> Derived:
         recommendation=advice,
         what_would_change=None if memory is None else _compare(record, facts, memory),
         variants=derive_variants(record, advice, lambda run: _derive_stages(run, facts)),
+        verification=conclude_verification(record.verification, throughput),
         frontier=plan_frontier(record, noise, advice),
         schedule=choose_schedule(schedules),
         schedules=schedules,

@@ -26,6 +26,7 @@ from advisor.report.units import (
     format_range,
 )
 from advisor.report.variants import describe_compilation
+from advisor.report.verification import list_verification
 from advisor.statistics import Estimate
 
 _MEMORY_ENDS = {
@@ -73,7 +74,8 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         rows += render_advice(record, derived.recommendation, noise_is_known=noise_is_known)
     if derived.frontier is not None:
         rows.append(("Frontier", describe_frontier(derived.frontier)))
-    return rows + render_schedules(derived.schedules)
+    rows += render_schedules(derived.schedules)
+    return rows + list_verification(derived.verification)
 
 
 def describe_memory(memory: MemoryConclusion) -> str:

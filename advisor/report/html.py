@@ -14,6 +14,7 @@ from advisor.report.findings import render_findings
 from advisor.report.frontier import render_frontier_chart
 from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.terminal import render_sources, render_tables
+from advisor.report.verification_charts import chart_verification
 from advisor.statistics import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -140,6 +141,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_x=False,
             log_y=True,
         ),
+        *chart_verification(derived.verification),
         render_frontier_chart(derived.frontier),
     )
     return tuple(chart for chart in charts if chart is not None)

@@ -15,7 +15,9 @@ from advisor.spec.tasks import (
     ThroughputTask,
     TraceTask,
     TrialTask,
+    VerificationTask,
 )
+from advisor.spec.verification import VerifySpec
 from advisor.spec.workload import (
     Precision,
     Target,
@@ -50,6 +52,8 @@ __all__ = [
     "TraceTask",
     "TrialTask",
     "Variant",
+    "VerificationTask",
+    "VerifySpec",
     "WorkloadSpec",
     "name_variant",
     "parse_target",

@@ -158,6 +158,22 @@ class LrRangeTask(msgspec.Struct, frozen=True, kw_only=True, tag="lr_range"):
     budget_s: float = 60.0
 
 
+class VerificationTask(msgspec.Struct, frozen=True, kw_only=True, tag="verification"):
+    """Train once to a common state, then branch off at several batches and rates.
+
+    Attributes:
+        trunk: The pair and the samples of the training before the branches; its seed is the
+            workload's.
+        branches: One for each branch, each with one seed, which fixes the order of its data.
+        budget_s: No further branch is started after this long.
+    """
+
+    workload: WorkloadSpec
+    trunk: TrialTask
+    branches: tuple[TrialTask, ...]
+    budget_s: float
+
+
 class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     """Trace the allocations of three training steps without running them.
 
@@ -234,4 +250,5 @@ Task = (
     | SoakTask
     | LoaderTask
     | LrRangeTask
+    | VerificationTask
 )

@@ -1,8 +1,9 @@
 """A workload ready to train: the model on its device, its loss, its optimizer, and one step."""
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,28 @@ class Training:
         self.optimizer.zero_grad()
         return self.backward(batch)
 
+    def copy_state(self) -> "TrainingState":
+        """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""
+        return TrainingState(
+            model={name: _to_host(value) for name, value in self.model.state_dict().items()},
+            buffers={name: _to_host(value) for name, value in self.model.named_buffers()},
+            optimizer=copy.deepcopy(_to_host(self.optimizer.state_dict())),
+            scaler=self._scaler.state_dict() if self._scaler else None,
+        )
+
+    def restore_state(self, state: "TrainingState") -> None:
+        """Go back to a copied state; the copy stays good for the next time."""
+        self.model.load_state_dict(state.model)
+        with torch.no_grad():
+            for name, value in self.model.named_buffers():
+                old = state.buffers.get(name)
+                if old is not None and old.shape == value.shape:
+                    value.copy_(old)
+        self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+        self.optimizer.zero_grad()
+        if self._scaler and state.scaler is not None:
+            self._scaler.load_state_dict(state.scaler)
+
     def gradient_scale(self) -> float:
         """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
         return float(self._scaler.get_scale()) if self._scaler else 1.0
@@ -147,6 +170,24 @@ class Training:
 
 def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
     return optimizer.step(*args, **kwargs)
+
+
+class TrainingState(NamedTuple):
+    """What `Training.copy_state` copied; all tensors are on the host."""
+
+    model: dict[str, Any]
+    buffers: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+
+
+def _to_host(value: Any) -> Any:
+    """Return the value with every tensor in it copied to the host."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_host(each) for key, each in value.items()}
+    return value
 
 
 class UserStep:
