@@ -175,13 +175,16 @@ def _find_lowest(smoothed: SmoothedCurve, risen: int | None) -> int:
 
 
 def _find_rise(smoothed: SmoothedCurve, least: float) -> int | None:
-    """Return the first step whose level is clearly above the lowest before it."""
+    """Return the first step whose level is clearly above the lowest before it, once that is low."""
     lowest = 0
     for step, level in enumerate(smoothed.levels):
         if level < smoothed.levels[lowest]:
             lowest = step
-        error = math.hypot(smoothed.errors[lowest], smoothed.errors[step])
-        if level - smoothed.levels[lowest] > max(least, CLEAR_ERRORS * error):
+        own_error = float(smoothed.errors[lowest])
+        fallen = CLEAR_ERRORS * math.hypot(smoothed.first_error, own_error)
+        risen = CLEAR_ERRORS * math.hypot(smoothed.errors[step], own_error)
+        has_fallen = smoothed.first - smoothed.levels[lowest] > max(least, fallen)
+        if has_fallen and level - smoothed.levels[lowest] > max(least, risen):
             return step
     return None
 

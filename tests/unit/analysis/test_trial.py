@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.trial import judge_base, judge_trial
+from advisor.analysis.trial import judge_alone, judge_base, judge_trial
 from advisor.measurements import Evaluation, TrialBranch
 
 # Losses that bsadvisor's own trial recorded on scikit-learn's digits, examples/digits.py, seeds 0
@@ -178,3 +178,47 @@ def test_a_branch_that_ends_higher_is_never_judged_better(losses, worse, size):
     base = group(FALLING)
     if judge_trial(base, raised, 100.0).passed:
         assert judge_trial(base, tried, 100.0).passed
+
+
+def alone(*curves, **settings):
+    return judge_alone(
+        [branch(seed, losses, **settings) for seed, losses in enumerate(curves)], fall=2.0
+    )
+
+
+def test_a_rate_on_its_own_passes_where_every_start_learns():
+    verdict = alone((2.3, 1.0, 0.5, 0.4, 0.3), (2.3, 1.1, 0.5, 0.4, 0.4), (2.4, 0.9, 0.4, 0.4, 0.4))
+    assert verdict.passed
+    assert "from 3 fresh starts" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ((2.3, 2.3, 2.2, 2.3, 2.25), "stalled from 1 of 3"),
+        ((2.3, 1.0, 0.5, 1.4, 1.5), "ended on a rising loss from 1 of 3"),
+        ((2.3, 1.0, 3.0, 3.1, 3.0), "diverged from 1 of 3"),
+    ],
+)
+def test_a_rate_on_its_own_fails_by_one_start(odd, reason):
+    good = (2.3, 1.0, 0.5, 0.4, 0.3)
+    verdict = alone(good, odd, good)
+    assert not verdict.passed
+    assert not verdict.is_too_short
+    assert reason in verdict.reason
+
+
+def test_a_rate_on_its_own_that_learns_a_twentieth_of_the_range_tests_fall_stalls():
+    assert "stalled from 3 of 3" in alone(*[(2.3, 2.25, 2.22, 2.2, 2.2)] * 3).reason
+
+
+def test_a_branch_without_a_loss_has_diverged_even_on_its_own():
+    good = branch(0, (2.3, 1.0, 0.5))
+    verdict = judge_alone([good, branch(1, (), diverged=True)], fall=2.0)
+    assert "diverged from 1 of 2" in verdict.reason
+
+
+def test_a_rate_on_its_own_needs_three_starts():
+    good = (2.3, 1.0, 0.5, 0.4, 0.3)
+    assert alone(good, good).is_too_short
+    assert alone().is_too_short
