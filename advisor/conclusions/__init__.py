@@ -16,6 +16,11 @@ from advisor.conclusions.recommendation import (
     TradeoffPoint,
 )
 from advisor.conclusions.self_comparison import SelfComparison
+from advisor.conclusions.stability import (
+    StabilityConclusion,
+    StabilityPoint,
+    StabilityStatus,
+)
 from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
@@ -55,6 +60,9 @@ __all__ = [
     "SelfComparison",
     "SoakConclusion",
     "SpeedLimit",
+    "StabilityConclusion",
+    "StabilityPoint",
+    "StabilityStatus",
     "ThroughputBound",
     "ThroughputConclusion",
     "ThroughputPoint",

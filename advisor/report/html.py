@@ -111,6 +111,13 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_x=False,
             log_y=True,
         ),
+        render_chart(
+            title="Sharpness along training",
+            x_label="optimizer step",
+            y_label="λ of the loss",
+            series=_sharpness_series(derived),
+            log_x=False,
+        ),
     )
     return tuple(chart for chart in charts if chart is not None)
 
@@ -123,6 +130,14 @@ def _noise_series(derived: Derived) -> tuple[Series, ...]:
         Series(label="plain gradients", data=_noise_data(plain)),
         Series(label="in the optimizer's metric", data=_noise_data(own)),
     )
+
+
+def _sharpness_series(derived: Derived) -> tuple[Series, ...]:
+    points = derived.stability.points if derived.stability is not None else ()
+    plain = tuple(
+        Datum(x=point.at_step, y=point.sharpness) for point in points if point.sharpness is not None
+    )
+    return (Series(label="largest eigenvalue of the Hessian", data=plain),)
 
 
 def _noise_data(pairs: Sequence[tuple[NoisePoint, Estimate | None]]) -> tuple[Datum, ...]:

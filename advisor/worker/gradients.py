@@ -16,15 +16,18 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psutil
 
 from advisor.analysis.noise import estimate_noise_point
 from advisor.measurements import NoiseBatches
 from advisor.spec import NoiseTask
+from advisor.worker.curvature import CurvatureMeter
 from advisor.worker.entry import Emit
-from advisor.worker.group_sums import GroupSums, trained_parameters
+from advisor.worker.group_sums import GroupSums
 from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.preconditioner import trained_parameters
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
@@ -35,6 +38,8 @@ from advisor.workload.workload import Workload
 _ENOUGH_NOISE_SCALES = 5.0
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8
+#: Share of a point's time that its curvature may take, beyond that of the gradients.
+_CURVATURE_FRACTION = 0.15
 #: Share of the host's free memory that the groups' sums may take.
 _HOST_FRACTION = 0.25
 
@@ -55,6 +60,7 @@ def run(task: NoiseTask, emit: Emit) -> None:
 
 def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
     training = workload.make_training()
+    meter = CurvatureMeter(workload, training, task) if task.curvature_micro_batch_size else None
     stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
     deadline = time.perf_counter() + task.budget_s
     for step in range(task.steps + 1):
@@ -62,10 +68,12 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             # Equal shares of the time left, so that the last point is as precise as the first.
             points_left = sum(1 for point in task.points if point >= step)
             share_s = (deadline - time.perf_counter()) / (points_left + 1)
-            batches = _measure(workload, training, task, step, share_s)
+            gradients_s = share_s * (1.0 - _CURVATURE_FRACTION) if meter else share_s
+            batches = _measure(workload, training, task, step, gradients_s)
             if batches is None:
                 return
-            emit(batches)
+            curvature = meter and meter.measure(step, share_s * _CURVATURE_FRACTION)
+            emit(msgspec.structs.replace(batches, curvature=curvature))
         if time.perf_counter() > deadline:
             return
         if step < task.steps:
