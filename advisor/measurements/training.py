@@ -66,7 +66,7 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
             the optimizer has no such state yet.
         dropped: Gradients left out because they were not finite.
         micro_batch_size: Samples of each forward/backward behind the gradients.
-        curvature: At the same parameters; None where it was not asked for.
+        curvature: At the same parameters; None where it was not measured.
     """
 
     at_step: int

@@ -9,6 +9,10 @@ from advisor.report.units import (
     format_rate,
 )
 
+#: The largest eigenvalue is convex in the matrix, so over few samples it is on average above that
+#: of the whole data: on digits 1.3 to 2.1 times with 32 samples, within 11 % with 512.
+_FEW_SAMPLES = 512
+
 
 def describe_sharpness(stability: StabilityConclusion) -> str:
     """Return the largest eigenvalue along training, the rate that it limits, and the hint."""
@@ -16,11 +20,15 @@ def describe_sharpness(stability: StabilityConclusion) -> str:
     if stability.status == "not_measured" or not known:
         return f"{NOT_MEASURED}: {stability.reason or 'no reason was recorded'}"
     samples = "" if stability.samples is None else f", over {count_of(stability.samples, 'sample')}"
+    if stability.samples is not None and stability.samples < _FEW_SAMPLES:
+        samples += ", which are few and exaggerate it"
     parts = [f"largest eigenvalue of the Hessian {_describe_path(known)}{samples}"]
     own = [point for point in known if point.preconditioned_sharpness is not None]
     if own:
-        first, last = (format_number(p.preconditioned_sharpness or 0.0) for p in (own[0], own[-1]))
-        parts.append(f"in the optimizer's own metric {first} to {last}")
+        ends = dict.fromkeys(
+            format_number(point.preconditioned_sharpness or 0.0) for point in (own[0], own[-1])
+        )
+        parts.append(f"in the optimizer's own metric {' to '.join(ends)}")
     parts += _describe_limit(stability)
     if stability.reason:
         parts.append(f"points without it: {stability.reason}")

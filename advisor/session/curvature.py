@@ -1,5 +1,7 @@
 """How many samples at a time the curvature of the noise stage may take."""
 
+import math
+
 from advisor.conclusions import MemoryConclusion
 from advisor.measurements import WorkloadFacts
 from advisor.recommend import derive
@@ -11,12 +13,13 @@ _ACTIVATIONS = 4.0
 #: Vectors of the size of the parameters: Lanczos' three, the metric, the product, the gradient, and
 #: what differentiating it holds.
 _PARAMETER_COPIES = 8
-#: Samples beyond which a product's fixed cost is small.
-_MOST = 512
+#: Samples beyond which a product's fixed cost is small, and below which the curvature of a few
+#: samples says nothing of the whole.
+_MOST, _LEAST = 512, 8
 
 
-def choose_curvature_size(run: Run, micro_batch_size: int) -> int | None:
-    """Return the most samples of one micro-batch of the products; None where none fits.
+def choose_curvature_sizes(run: Run, micro_batch_size: int) -> tuple[int, int] | None:
+    """Return the least and the most samples of one micro-batch of the products; None if none fits.
 
     Under BatchNorm it is the micro-batch of training or nothing: the curvature is that of batches.
 
@@ -30,10 +33,11 @@ def choose_curvature_size(run: Run, micro_batch_size: int) -> int | None:
     most = _MOST if room is None else min(_MOST, room)
     if facts.dataset_size is not None:
         most = min(most, facts.dataset_size)
+    least = math.ceil(max(_LEAST, facts.min_micro_batch_size) / multiple) * multiple
     if facts.has_batch_statistics:
-        return micro_batch_size if room is None or micro_batch_size <= room else None
-    size = most // multiple * multiple
-    return size if size >= facts.min_micro_batch_size else None
+        most = micro_batch_size if room is None or micro_batch_size <= room else 0
+        least = micro_batch_size
+    return (least, most // least * least) if most >= least else None
 
 
 def _find_room(facts: WorkloadFacts, memory: MemoryConclusion | None) -> int | None:

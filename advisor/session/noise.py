@@ -6,7 +6,7 @@ from advisor.analysis.noise import explain_absence
 from advisor.measurements import NoiseBatches
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
-from advisor.session.curvature import choose_curvature_size
+from advisor.session.curvature import choose_curvature_sizes
 from advisor.session.run import Run
 from advisor.spec import NoiseTask
 
@@ -44,7 +44,7 @@ def run_noise(run: Run) -> None:
         max_micro_batches=_MOST_MICRO_BATCHES,
         budget_s=budget_s,
         loss_is_sum=facts.loss_reduction == "sum",
-        curvature_micro_batch_size=choose_curvature_size(run, size),
+        curvature_sizes=choose_curvature_sizes(run, size),
     )
     try:
         run.runner.run(

@@ -79,8 +79,8 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
         max_micro_batches: Most micro-batches taken at one point.
         loss_is_sum: Whether the loss sums over its batch; its gradients are then made means.
         budget_s: The worker ends the trajectory early when this is spent.
-        curvature_micro_batch_size: Most samples of one micro-batch of which the gradient may be
-            differentiated; None measures no curvature.
+        curvature_sizes: Least and most samples of one micro-batch whose gradient is differentiated
+            again, in multiples of the least; None measures no curvature.
     """
 
     workload: WorkloadSpec
@@ -91,7 +91,7 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     max_micro_batches: int
     budget_s: float
     loss_is_sum: bool = False
-    curvature_micro_batch_size: int | None = None
+    curvature_sizes: tuple[int, int] | None = None
 
 
 class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):

@@ -3,6 +3,7 @@
     how many samples does the time allow? | point: plain, in the optimizer's metric | point: ...
 
 The samples are chosen once, at the first point, so that the points differ by the parameters alone.
+Where a point's share of the time is too short, it is saved for a later point.
 """
 
 import time
@@ -23,8 +24,8 @@ from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
-#: Products that one eigenvalue is expected to take; simple networks needed 6 to 14 (method.md).
-_EXPECTED_PRODUCTS = 20
+#: Products that one eigenvalue is expected to take; on small networks it took 6 to 18.
+_EXPECTED_PRODUCTS = 15
 #: Share of a point's time that finding out how fast products are may take.
 _TRYING_FRACTION = 0.25
 #: Samples beyond which the eigenvalue of the whole data is known well enough for a hint.
@@ -33,10 +34,15 @@ _MOST_SAMPLES = 2048
 _MOST_BATCH_BYTES = 256 << 20
 #: The micro-batch at most grows by this factor while its speed is tried.
 _GROWTH = 8
+#: Share of all the time for the curvature that its plan may count on: training may end early.
+_PLANNED_FRACTION = 0.5
 #: Orders the samples, and draws the first vector.
 _SEED = 90_001
 #: Characters of an error's text that are kept.
 _MOST_TEXT = 200
+
+#: The largest eigenvalue of H, and that in the optimizer's metric.
+Found = tuple[LargestEigenvalue | None, LargestEigenvalue | None]
 
 _NO_SECOND = "its backward cannot be differentiated again"
 
@@ -47,50 +53,68 @@ class CurvatureMeter:
     Args:
         workload: Where samples come from.
         training: The run.
-        task: Names the largest micro-batch for the products, and how the loss treats it.
+        task: Names the sizes of micro-batches for the products, and how the loss treats one.
+        sizes: The least and the most samples of one micro-batch.
     """
 
-    def __init__(self, workload: Workload, training: Training, task: NoiseTask) -> None:
+    def __init__(
+        self, workload: Workload, training: Training, task: NoiseTask, sizes: tuple[int, int]
+    ) -> None:
         self._workload = workload
         self._training = training
         self._task = task
+        self._least, self._most = sizes
         self._size = 0
         self._batches: list[Any] = []
+        self._cost_s = 0.0
+        self._saved_s = 0.0
         self._obstacle: str | None = None
 
-    def measure(self, step: int, budget_s: float) -> Curvature:
-        """Return the curvature; a model that does not allow it is named, never an error.
+    def measure(self, step: int, share_s: float) -> Curvature | None:
+        """Return the curvature; None where the time is saved for a later point.
+
+        A model that does not allow it is named, never an error.
 
         Args:
             step: Optimizer steps taken before.
-            budget_s: The least that is measured is one product, however long it takes.
+            share_s: This point's seconds.
         """
         started = time.perf_counter()
-        deadline = started + budget_s
-        found, own = None, None
-        if self._obstacle is None:
-            try:
-                if not self._batches:
-                    self._choose_batches(deadline, budget_s * _TRYING_FRACTION)
-                found, own = self._find_eigenvalues(deadline)
-            except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
-                self._obstacle = _name_obstacle(error)
+        self._saved_s += share_s
+        deadline = started + self._saved_s
+        found: Found = (None, None)
+        is_due = False
+        try:
+            is_due = self._prepare(share_s)
+            if is_due and self._obstacle is None:
+                found = self._find_eigenvalues(deadline)
+        except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
+            self._obstacle = _name_obstacle(error)
+        elapsed_s = time.perf_counter() - started
+        self._saved_s = max(0.0, self._saved_s - elapsed_s)
+        if self._obstacle is None and not is_due:
+            return None
+        plain, own = found
         return Curvature(
             at_step=step,
             samples=self._size * len(self._batches),
             micro_batch_size=self._size,
-            largest_eigenvalue=None if found is None else found.value,
+            largest_eigenvalue=None if plain is None else plain.value,
             preconditioned_eigenvalue=None if own is None else own.value,
-            products=sum(each.products for each in (found, own) if each is not None),
-            converged=found is not None and found.converged,
+            products=sum(each.products for each in found if each is not None),
+            converged=plain is not None and plain.converged,
             preconditioned_converged=own is not None and own.converged,
-            elapsed_s=time.perf_counter() - started,
-            reason=self._obstacle or _name_shortage(found, own),
+            elapsed_s=elapsed_s,
+            reason=self._obstacle or _name_shortage(*found),
         )
 
-    def _find_eigenvalues(
-        self, deadline: float
-    ) -> tuple[LargestEigenvalue, LargestEigenvalue | None]:
+    def _prepare(self, share_s: float) -> bool:
+        """Return whether the time saved is enough to measure now."""
+        if self._obstacle is None and not self._batches:
+            self._choose_batches(share_s)
+        return self._cost_s <= self._saved_s
+
+    def _find_eigenvalues(self, deadline: float) -> Found:
         """Return the largest eigenvalue of H, and of P^½ H P^½ where the optimizer has a P."""
         hessian = self._build_products(self._size, self._batches)
         roots = find_roots(trained_parameters(self._training), self._training.optimizer)
@@ -109,25 +133,40 @@ class CurvatureMeter:
         own = find_largest_eigenvalue(multiply, _start(hessian).mul_(root > 0.0), deadline=deadline)
         return found, own
 
-    def _choose_batches(self, deadline: float, trying_s: float) -> None:
-        """Choose the micro-batch, and as many of it as the time is expected to allow."""
-        limit = self._task.curvature_micro_batch_size or self._task.micro_batch_size
-        unit = min(self._task.micro_batch_size, limit)
+    def _choose_batches(self, share_s: float) -> None:
+        """Choose the micro-batch and as many of it as a point's time is expected to allow.
+
+        Where that is not even the least, the time of several points is put together.
+        """
         available = self._workload.batches.sampling_size or _MOST_SAMPLES
-        most = max(min(_MOST_SAMPLES, available) // unit, 1) * unit
-        size, affordable = unit, unit
-        trying_ends = time.perf_counter() + trying_s
+        most = max(min(_MOST_SAMPLES, available), self._least)
+        size = self._round(min(self._task.micro_batch_size, self._most))
+        trying_ends = time.perf_counter() + share_s * _TRYING_FRACTION
         while True:
-            product_s = self._time_product(size)
-            left_s = deadline - time.perf_counter()
-            spectra = 1 if isinstance(self._training.optimizer, torch.optim.SGD) else 2
-            affordable = int(size * left_s / (spectra * _EXPECTED_PRODUCTS * product_s))
-            larger = min(limit, affordable, size * _GROWTH, most) // unit * unit
+            sample_s = self._time_product(size) / size * _EXPECTED_PRODUCTS * self._spectra()
+            affordable = int(share_s / sample_s)
+            larger = self._round(min(self._most, affordable, size * _GROWTH, most))
             if larger <= size or time.perf_counter() > trying_ends:
                 break
             size = larger
-        self._size = size
-        self._batches = self._take(size, max(1, min(affordable, most) // size))
+        if affordable < size:
+            whole_s = share_s * len(self._task.points) * _PLANNED_FRACTION
+            size = self._round(min(size, int(whole_s / sample_s)))
+        count = max(1, min(affordable, most) // size)
+        self._size, self._cost_s = size, sample_s * size * count
+        self._batches = self._take(size, count)
+        if sample_s * size > share_s * len(self._task.points):
+            self._obstacle = (
+                f"it would take about {self._cost_s:.2g} s for {size} samples, more than its share "
+                "of the time"
+            )
+
+    def _round(self, samples: int) -> int:
+        """Return the next lower size that may run, the least at least."""
+        return max(samples // self._least, 1) * self._least
+
+    def _spectra(self) -> int:
+        return 1 if isinstance(self._training.optimizer, torch.optim.SGD) else 2
 
     def _time_product(self, size: int) -> float:
         """Return the seconds of one product over one micro-batch, the better of two."""
@@ -169,7 +208,7 @@ def _name_obstacle(error: Exception) -> str:
     if is_out_of_memory(error):
         return "differentiating its gradient needs more memory than there is"
     if isinstance(error, NoSecondDerivativeError):
-        return f"{_NO_SECOND}: nothing of its gradient depends on the parameters"
+        return f"{_NO_SECOND}: {error}"
     text = describe(error)
     text = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
     return f"{_NO_SECOND}: {text}"

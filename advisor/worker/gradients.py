@@ -38,7 +38,7 @@ from advisor.workload.workload import Workload
 _ENOUGH_NOISE_SCALES = 5.0
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8
-#: Share of a point's time that its curvature may take, beyond that of the gradients.
+#: Share of the stage's time that the curvature may take.
 _CURVATURE_FRACTION = 0.15
 #: Share of the host's free memory that the groups' sums may take.
 _HOST_FRACTION = 0.25
@@ -60,7 +60,8 @@ def run(task: NoiseTask, emit: Emit) -> None:
 
 def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
     training = workload.make_training()
-    meter = CurvatureMeter(workload, training, task) if task.curvature_micro_batch_size else None
+    sizes = task.curvature_sizes
+    meter = CurvatureMeter(workload, training, task, sizes) if sizes else None
     stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
     deadline = time.perf_counter() + task.budget_s
     for step in range(task.steps + 1):

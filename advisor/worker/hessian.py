@@ -25,7 +25,7 @@ _SEED = 77_003
 
 
 class NoSecondDerivativeError(Exception):
-    """The gradient does not depend on the parameters in any way that autograd can follow."""
+    """The gradient does not depend on the parameters in a way that autograd can follow."""
 
 
 class HessianProducts:
@@ -64,6 +64,7 @@ class HessianProducts:
         self._parameters = trained_parameters(training)
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.size = sum(self._sizes)
+        self._is_checked = False
         self.device = training.device
         is_double = any(parameter.dtype == torch.float64 for parameter in self._parameters)
         self.dtype = torch.float64 if is_double else torch.float32
@@ -72,7 +73,7 @@ class HessianProducts:
         """Return the Hessian of the mean loss times the vector.
 
         Raises:
-            NoSecondDerivativeError: No gradient leads back to a parameter.
+            NoSecondDerivativeError: No gradient leads back to a parameter, or some of it does not.
             RuntimeError: A part of the model cannot be differentiated twice.
         """
         product = torch.zeros_like(vector)
@@ -83,7 +84,7 @@ class HessianProducts:
                 seed_everything(_SEED + number)
                 is_found |= self._add_product(self._to_device(batch), directions, totals)
         if not is_found:
-            raise NoSecondDerivativeError
+            raise NoSecondDerivativeError("nothing of its gradient depends on the parameters")
         return product.mul_(self._factor)
 
     def _add_product(self, batch: Any, directions: list[Tensor], totals: list[Tensor]) -> bool:
@@ -100,6 +101,9 @@ class HessianProducts:
         ]
         if not pairs:
             return False
+        if not self._is_checked:
+            _refuse_dead_ends([gradient for gradient, _ in pairs])
+            self._is_checked = True
         outputs, weights = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         products = torch.autograd.grad(
             outputs, self._parameters, grad_outputs=weights, allow_unused=True
@@ -116,6 +120,27 @@ class HessianProducts:
             part.view(parameter.shape)
             for part, parameter in zip(parts, self._parameters, strict=True)
         ]
+
+
+def _refuse_dead_ends(gradients: list[Tensor]) -> None:
+    """Raise where the graph ends in an error that autograd would pass by.
+
+    A backward that is marked to run once leaves such a node; it leads to no parameter, so that a
+    product would silently lack what lies behind it.
+
+    Raises:
+        NoSecondDerivativeError: There is such a node.
+    """
+    seen: set[Any] = set()
+    waiting: list[Any] = [gradient.grad_fn for gradient in gradients]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise NoSecondDerivativeError("one of its functions is marked once_differentiable")
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
 
 
 @contextmanager

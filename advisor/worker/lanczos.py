@@ -16,9 +16,12 @@ from torch import Tensor
 _MOST_PRODUCTS = 100
 #: θ has settled when it moved by less than this fraction over two products ...
 SETTLED_FRACTION = 0.01
-#: ... and its residual |A y − θ y| is below this fraction of the largest |eigenvalue| seen, as on
-#: a plateau on the way up it is not. The eigenvalue's own error is about its square.
+#: ... and its residual |A y − θ y| is below this fraction of it, which a plateau on the way up does
+#: not allow. The eigenvalue's own error is about its square.
 _RESIDUAL_FRACTION = 0.05
+#: A largest eigenvalue below this fraction of the largest |eigenvalue| seen, a negative one then,
+#: need not be known as closely.
+_LEAST_FRACTION = 0.02
 #: ⟨v_k, A v_{k+1}⟩ and ⟨v_{k+1}, A v_k⟩ that differ by more than this fraction of the largest
 #: |eigenvalue| seen are not those of a symmetric matrix; rounding stays far below.
 _ASYMMETRY_FRACTION = 0.1
@@ -114,6 +117,5 @@ def _has_settled(largest: list[float], residual: float, magnitude: float) -> boo
     if len(largest) < 3:
         return False
     moved = largest[-1] - largest[-3]
-    return (
-        moved <= SETTLED_FRACTION * abs(largest[-1]) and residual <= _RESIDUAL_FRACTION * magnitude
-    )
+    scale = max(abs(largest[-1]), _LEAST_FRACTION * magnitude)
+    return moved <= SETTLED_FRACTION * scale and residual <= _RESIDUAL_FRACTION * scale
