@@ -135,7 +135,9 @@ def _noise_series(derived: Derived) -> tuple[Series, ...]:
 def _sharpness_series(derived: Derived) -> tuple[Series, ...]:
     points = derived.stability.points if derived.stability is not None else ()
     plain = tuple(
-        Datum(x=point.at_step, y=point.sharpness) for point in points if point.sharpness is not None
+        Datum(x=point.at_step, y=point.sharpness)
+        for point in points
+        if point.sharpness is not None and point.sharpness > 0
     )
     return (Series(label="largest eigenvalue of the Hessian", data=plain),)
 

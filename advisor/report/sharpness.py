@@ -10,7 +10,7 @@ from advisor.report.units import (
 )
 
 #: The largest eigenvalue is convex in the matrix, so over few samples it is on average above that
-#: of the whole data: on digits 1.3 to 2.1 times with 32 samples, within 11 % with 512.
+#: of the whole data (`benchmarks/curvature.py` shows by how much on digits).
 _FEW_SAMPLES = 512
 
 

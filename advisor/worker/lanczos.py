@@ -18,7 +18,7 @@ _MOST_PRODUCTS = 100
 SETTLED_FRACTION = 0.01
 #: ... and its residual |A y − θ y| is below this fraction of it, which a plateau on the way up does
 #: not allow. The eigenvalue's own error is about its square.
-_RESIDUAL_FRACTION = 0.05
+_RESIDUAL_FRACTION = 0.03
 #: A largest eigenvalue below this fraction of the largest |eigenvalue| seen, a negative one then,
 #: need not be known as closely.
 _LEAST_FRACTION = 0.02
