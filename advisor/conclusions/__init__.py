@@ -30,6 +30,11 @@ from advisor.conclusions.recommendation import (
 )
 from advisor.conclusions.schedule import Schedule, ScheduleItem
 from advisor.conclusions.self_comparison import SelfComparison
+from advisor.conclusions.stability import (
+    StabilityConclusion,
+    StabilityPoint,
+    StabilityStatus,
+)
 from advisor.conclusions.throughput import (
     Saturation,
     SaturationStatus,
@@ -95,6 +100,9 @@ __all__ = [
     "SoakConclusion",
     "SpeedLimit",
     "SpeedLimitKind",
+    "StabilityConclusion",
+    "StabilityPoint",
+    "StabilityStatus",
     "ThroughputBound",
     "ThroughputConclusion",
     "ThroughputPoint",

@@ -9,6 +9,7 @@ from advisor.conclusions.noise import NoiseConclusion
 from advisor.conclusions.peak import Comparison
 from advisor.conclusions.recommendation import Recommendation
 from advisor.conclusions.schedule import Schedule, ScheduleItem
+from advisor.conclusions.stability import StabilityConclusion
 from advisor.conclusions.throughput import ThroughputConclusion
 from advisor.conclusions.variants import VariantConclusion
 from advisor.conclusions.verification import VerificationConclusion
@@ -27,6 +28,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     noise: NoiseConclusion | None = None
     loader: LoaderConclusion | None = None
     soak: SoakConclusion | None = None
+    stability: StabilityConclusion | None = None
     recommendation: Recommendation | None = None
     what_would_change: Comparison | None = None
     variants: tuple[VariantConclusion, ...] = ()

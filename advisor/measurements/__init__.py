@@ -4,6 +4,7 @@ from advisor.measurements.loader import LoaderTiming
 from advisor.measurements.machine import Counter, DeviceFacts, Environment, Telemetry
 from advisor.measurements.probe import Outcome, Probe, Soak
 from advisor.measurements.training import (
+    Curvature,
     Evaluation,
     GradientMoments,
     LrRangeCurve,
@@ -22,6 +23,7 @@ from advisor.measurements.workload import LossReduction, OptimizerFacts, Workloa
 
 __all__ = [
     "Counter",
+    "Curvature",
     "DeviceFacts",
     "Environment",
     "Evaluation",

@@ -22,6 +22,8 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
         weight_decay: Decay coefficient.
         needs_closure: Whether `step` wants a closure (LBFGS).
         is_default: True where the model file has none and AdamW stands in.
+        dampening: SGD's dampening of the gradient that enters its momentum.
+        is_nesterov: Whether SGD's momentum is Nesterov's.
     """
 
     name: str
@@ -33,6 +35,8 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float | None = None
     needs_closure: bool = False
     is_default: bool = False
+    dampening: float | None = None
+    is_nesterov: bool = False
 
 
 class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):

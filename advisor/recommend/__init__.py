@@ -21,6 +21,7 @@ from advisor.analysis.loader import conclude_loader
 from advisor.analysis.memory import MemoryLaw, conclude_memory, fit_memory
 from advisor.analysis.noise import conclude_noise
 from advisor.analysis.soak import conclude_soak
+from advisor.analysis.stability import conclude_stability
 from advisor.analysis.surroundings import add_surroundings, judge_surroundings
 from advisor.analysis.throughput import conclude_throughput
 from advisor.analysis.verification import conclude_verification
@@ -57,6 +58,12 @@ def derive(record: RunRecord) -> Derived:
         noise=noise,
         loader=conclude_loader(record.loader_timings),
         soak=conclude_soak(record.soaks),
+        stability=conclude_stability(
+            facts,
+            [batches.curvature for batches in record.noise_batches],
+            rate=None if advice is None else advice.learning_rate,
+            global_batch_size=None if advice is None else advice.global_batch_size,
+        ),
         recommendation=advice,
         what_would_change=None if memory is None else _compare(record, facts, memory),
         variants=derive_variants(record, advice, lambda run: _derive_stages(run, facts)),

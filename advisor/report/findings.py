@@ -15,6 +15,7 @@ from advisor.report.frontier import describe_frontier
 from advisor.report.headline import why_missing
 from advisor.report.loading import describe_loader
 from advisor.report.schedules import render_schedules
+from advisor.report.sharpness import describe_sharpness
 from advisor.report.speed import describe_energy, describe_speed_limit
 from advisor.report.units import (
     NOT_MEASURED,
@@ -54,6 +55,8 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
+    if derived.stability is not None:
+        rows.append(("Sharpness", describe_sharpness(derived.stability)))
     if derived.loader is not None:
         rows.append(("Loader", describe_loader(derived.loader)))
     if throughput is not None:

@@ -143,6 +143,13 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
         ),
         *chart_verification(derived.verification),
         render_frontier_chart(derived.frontier),
+        render_chart(
+            title="Sharpness along training",
+            x_label="optimizer step",
+            y_label="λ of the loss",
+            series=_sharpness_series(derived),
+            log_x=False,
+        ),
     )
     return tuple(chart for chart in charts if chart is not None)
 
@@ -155,6 +162,16 @@ def _noise_series(derived: Derived) -> tuple[Series, ...]:
         Series(label="plain gradients", data=_noise_data(plain)),
         Series(label="in the optimizer's metric", data=_noise_data(own)),
     )
+
+
+def _sharpness_series(derived: Derived) -> tuple[Series, ...]:
+    points = derived.stability.points if derived.stability is not None else ()
+    plain = tuple(
+        Datum(x=point.at_step, y=point.sharpness)
+        for point in points
+        if point.sharpness is not None and point.sharpness > 0
+    )
+    return (Series(label="largest eigenvalue of the Hessian", data=plain),)
 
 
 def _noise_data(pairs: Sequence[tuple[NoisePoint, Estimate | None]]) -> tuple[Datum, ...]:

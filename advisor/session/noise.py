@@ -12,6 +12,7 @@ from advisor.noise_log import read_noise_log
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.recommend.settling import find_settling_noise_scale
+from advisor.session.curvature import choose_curvature_sizes
 from advisor.session.run import Run
 from advisor.spec import NoiseTask
 
@@ -114,6 +115,7 @@ def _plan(run: Run) -> NoiseTask:
         loss_is_sum=facts.loss_reduction == "sum",
         token_count=facts.token_count,
         checkpoints=checkpoints,
+        curvature_sizes=choose_curvature_sizes(run, size),
     )
 
 

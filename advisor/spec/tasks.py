@@ -82,6 +82,8 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
         token_count: How to count the tokens by which a micro-batch weighs; None where it weighs by
             its samples.
         checkpoints: Files of saved weights to measure at, in place of a trajectory.
+        curvature_sizes: Least and most samples of one micro-batch whose gradient is differentiated
+            again, in multiples of the least; None measures no curvature.
     """
 
     workload: WorkloadSpec
@@ -94,6 +96,7 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     loss_is_sum: bool = False
     token_count: TokenCount | None = None
     checkpoints: tuple[str, ...] = ()
+    curvature_sizes: tuple[int, int] | None = None
 
 
 class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):

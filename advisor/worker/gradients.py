@@ -23,10 +23,12 @@ from advisor.analysis.noise import estimate_noise_point
 from advisor.measurements import NoiseBatches
 from advisor.spec import NoiseTask, TokenCount
 from advisor.worker.checkpoints import load_checkpoint
+from advisor.worker.curvature import CurvatureMeter
 from advisor.worker.entry import Emit
-from advisor.worker.group_sums import GroupSums, trained_parameters
+from advisor.worker.group_sums import GroupSums
 from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.preconditioner import trained_parameters
 from advisor.worker.token_count import count_tokens
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
@@ -38,6 +40,8 @@ from advisor.workload.workload import Workload
 _ENOUGH_NOISE_SCALES = 5.0
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8
+#: Share of the stage's time that the curvature may take.
+_CURVATURE_FRACTION = 0.15
 #: Share of the host's free memory that the groups' sums may take.
 _HOST_FRACTION = 0.25
 
@@ -64,6 +68,7 @@ def run(task: NoiseTask, emit: Emit) -> None:
 
 def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
     training = workload.make_training()
+    meter = _make_meter(workload, training, task)
     stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
     deadline = time.perf_counter() + task.budget_s
     for step in range(task.steps + 1):
@@ -71,7 +76,7 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             # Equal shares of the time left, so that the last point is as precise as the first.
             points_left = sum(1 for point in task.points if point >= step)
             share_s = (deadline - time.perf_counter()) / (points_left + 1)
-            batches = _measure(workload, training, task, step, share_s)
+            batches = _measure_point(workload, training, task, step, share_s, meter)
             if batches is None:
                 return
             emit(batches)
@@ -90,7 +95,8 @@ def _visit(workload: Workload, task: NoiseTask, emit: Emit) -> None:
         training = workload.make_training()
         step = load_checkpoint(path, training)
         share_s = (deadline - time.perf_counter()) / (len(task.checkpoints) - place)
-        batches = _measure(workload, training, task, place, share_s)
+        meter = _make_meter(workload, training, task)
+        batches = _measure_point(workload, training, task, place, share_s, meter)
         if batches is None:
             return
         emit(
@@ -101,6 +107,28 @@ def _visit(workload: Workload, task: NoiseTask, emit: Emit) -> None:
                 from_checkpoint=path,
             )
         )
+
+
+def _make_meter(workload: Workload, training: Training, task: NoiseTask) -> CurvatureMeter | None:
+    sizes = task.curvature_sizes
+    return CurvatureMeter(workload, training, task, sizes) if sizes else None
+
+
+def _measure_point(
+    workload: Workload,
+    training: Training,
+    task: NoiseTask,
+    step: int,
+    share_s: float,
+    meter: CurvatureMeter | None,
+) -> NoiseBatches | None:
+    """Return the moments with the curvature, where it is to be measured."""
+    gradients_s = share_s * (1.0 - _CURVATURE_FRACTION) if meter else share_s
+    batches = _measure(workload, training, task, step, gradients_s)
+    if batches is None or meter is None:
+        return batches
+    curvature = meter.measure(step, share_s * _CURVATURE_FRACTION)
+    return msgspec.structs.replace(batches, curvature=curvature)
 
 
 def _measure(

@@ -8,25 +8,15 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from advisor.measurements import GradientMoments, NoiseBatches
+from advisor.worker.preconditioner import find_roots, trained_parameters
 from advisor.workload.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time, so that they stay in the
 #: cache.
 _CHUNK_ELEMENTS = 1 << 13
-#: Optimizer state that holds a running second moment, and whether it needs Adam's bias correction.
-_SECOND_MOMENTS = {"exp_avg_sq": True, "square_avg": False, "sum": False}
-#: Adadelta's: its metric has the size of its past updates in it as well.
-_NOT_THE_METRIC = "acc_delta"
-
-
-def trained_parameters(training: Training) -> list[nn.Parameter]:
-    """Return the parameters that the optimizer moves, tied ones once."""
-    moved = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
-    return [p for p in training.model.parameters() if p.requires_grad and id(p) in moved]
 
 
 class GroupSums:
@@ -158,14 +148,8 @@ class GroupSums:
 
         It is zero where the optimizer holds none: what it has not moved has no part in its metric.
         """
-        found = torch.zeros(self._store.shape[1], dtype=torch.float64)
-        is_known = False
-        for part, parameter in zip(self._parts, self._parameters, strict=True):
-            root = _find_root(parameter, self._training.optimizer)
-            if root is not None:
-                found[part] = root
-                is_known = True
-        return found if is_known else None
+        found = find_roots(self._parameters, self._training.optimizer)
+        return None if found is None else torch.cat([root.flatten() for root in found])
 
 
 def _compute_moments(
@@ -197,20 +181,3 @@ def _compute_moments(
         group_dots=tuple((factor * dots).tolist()),
         total_sqnorm=factor * total_sqnorm,
     )
-
-
-def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
-    state = optimizer.state.get(parameter, {})
-    name = next((key for key in _SECOND_MOMENTS if key in state), None)
-    if name is None or _NOT_THE_METRIC in state:
-        return None
-    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
-    source = state.get("max_" + name, state[name])  # amsgrad divides by the largest so far
-    moment = (source.to_dense() if source.is_sparse else source).double()
-    if "grad_avg" in state:  # centered RMSprop divides by the variance
-        moment = (moment - state["grad_avg"].double().square()).clamp(min=0.0)
-    if _SECOND_MOMENTS[name]:
-        moment = moment / (1 - group["betas"][1] ** float(state["step"]))
-    root = (moment.sqrt() + group.get("eps", 0.0)).rsqrt()
-    # An element that never had a gradient has an infinite weight on nothing.
-    return torch.nan_to_num(root, posinf=0.0).flatten().cpu()

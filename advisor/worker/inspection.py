@@ -211,4 +211,6 @@ def _optimizer_facts(workload: Workload, optimizer: Optimizer) -> OptimizerFacts
         weight_decay=None if decay is None else float(decay),
         needs_closure=type(optimizer).__name__ == "LBFGS",
         is_default=workload.how_optimizer(nn.Module()).startswith("the model file has no"),
+        dampening=float(group["dampening"]) if "dampening" in group else None,
+        is_nesterov=bool(group.get("nesterov", False)),
     )
