@@ -4,7 +4,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import Breakdown, Derived, ModuleShare, PhaseLevel
+from advisor.conclusions import (
+    Breakdown,
+    Derived,
+    ModuleShare,
+    PhaseLevel,
+    StabilityConclusion,
+    StabilityPoint,
+)
 from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
 from advisor.report.html import render_charts, render_html, write_html
 from tests.unit.report.sample_run import (
