@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -8,8 +9,15 @@ from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.record import LrRangeRecord, json_schema, read_record, read_saved
 from advisor.spec import LrRangeSpec, WorkloadSpec
 from tests.unit.analysis.test_lr_range import draw_curves
-from tests.unit.cli.test_predict import empty_folder as empty_folder
 from tests.unit.report.test_lr_range import build_lr_range
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith(("BSADVISOR_", "FORCE_COLOR"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

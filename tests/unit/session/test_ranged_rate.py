@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -75,9 +77,7 @@ def test_rates_are_lowered_by_the_root_of_two_until_one_trains():
     run, runner, _ = run_with(largest=0.05)
     rates = [task.learning_rate for task in runner.tasks[1:]]
     assert len(rates) > 1
-    assert [one / two for one, two in zip(rates, rates[1:], strict=False)] == pytest.approx(
-        [2**0.5] * (len(rates) - 1)
-    )
+    assert [one / two for one, two in pairwise(rates)] == pytest.approx([2**0.5] * (len(rates) - 1))
     assert derive(run.record).recommendation.learning_rate.value == rates[-1] <= 0.05 < rates[-2]
 
 
