@@ -18,6 +18,7 @@ from advisor.spec import (
     EnvironmentTask,
     InspectTask,
     LoaderTask,
+    LrRangeTask,
     MemoryTask,
     NoiseTask,
     SoakTask,
@@ -59,6 +60,7 @@ class ReplayRunner:
             TrialTask: self._trial,
             SoakTask: self._soak,
             LoaderTask: self._loader,
+            LrRangeTask: lambda _: self._all("range test", record.lr_ranges),
         }
 
     def run(

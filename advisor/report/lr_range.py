@@ -144,6 +144,6 @@ def _list_conclusion(conclusion: LrRangeConclusion) -> list[tuple[str, str]]:
     if conclusion.one_cycle_maximum is not None and conclusion.one_cycle_base is not None:
         top, base = map(format_rate, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
         rows.append(
-            ("One cycle", f"maximum {top}, start {base}, 1/25 of it; only reached, not trained at")
+            ("One cycle", f"maximum {top}, start {base} (1/25 of it); passed by, not stayed at")
         )
     return rows

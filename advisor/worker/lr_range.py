@@ -117,7 +117,7 @@ def _step(workload: Workload, training: Training, task: LrRangeTask, stream: Ind
     """Train one step and return the loss of its whole batch before it."""
     if training.needs_closure:
         loss = training.step(workload.take(stream.next(task.micro_batch_size)))
-        return math.nan if loss is None else float(loss)
+        return math.nan if loss is None else float(loss.detach())
     divisor = 1.0 if task.loss_is_sum else float(task.gradient_accumulation_steps)
     losses = []
     for _ in range(task.gradient_accumulation_steps):

@@ -1,0 +1,111 @@
+"""The range test as people run it: real training, real interrupts, and its place in a probe."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+from tests.integration.probe_command import MARK, ROOT, end_survivors, run_probe
+
+WITHOUT_OPTIMIZER = """
+from examples.digits import make_dataset, make_model
+"""
+
+
+def start(target, *options, directory, command="lr-range"):
+    mark = uuid.uuid4().hex
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("BSADVISOR_")}
+    environment |= {MARK: mark, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advisor.cli", command, str(target), "--device", "cpu", *options],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, mark
+
+
+def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(tmp_path):
+    values = []
+    for name in ("one.json", "two.json"):
+        process, mark = start(
+            ROOT / "examples/digits.py", "--json", name, "--steps", "120", directory=tmp_path
+        )
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        assert stdout.startswith("Train at learning rate")
+        assert end_survivors(mark) == ()
+        document = json.loads((tmp_path / name).read_text())
+        assert document["complete"] is True
+        values.append(document["derived"]["learning_rate"]["value"])
+    assert values[0] == values[1]
+    assert 0.2 <= values[0] <= 1.2  # these train; 2 does not
+
+
+def test_a_probe_without_make_optimizer_prints_a_rate_that_it_ran(tmp_path):
+    model = tmp_path / "model.py"
+    model.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{WITHOUT_OPTIMIZER}")
+    path = tmp_path / "run.json"
+    outcome = run_probe(
+        str(model), "--budget", "40s", "--max-batch", "128", "--json", str(path), directory=tmp_path
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.survivors == ()
+    document = json.loads(path.read_text())
+    rate = document["derived"]["recommendation"]["learning_rate"]
+    size = document["derived"]["recommendation"]["global_batch_size"]
+    assert rate["rule"].startswith(f"range test at batch {size}")
+    assert rate["base_value"] == 1e-3
+    assert rate["base_batch_size"] is None
+    assert 1e-3 < rate["value"] < 0.2
+    run = [trial for trial in document["trials"] if trial["learning_rate"] == rate["value"]]
+    assert {trial["global_batch_size"] for trial in run} == {size}
+    assert len(run) == 3
+    assert all(math.isfinite(trial["evaluations"][-1]["loss"]) for trial in run)
+
+
+def test_an_interrupt_keeps_the_curves_and_leaves_no_process(tmp_path):
+    path = tmp_path / "range.json"
+    process, mark = start(
+        ROOT / "examples/char_lm.py", "--json", str(path), "--steps", "200", "--quiet",
+        directory=tmp_path,
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and json.loads(path.read_text())["lr_ranges"]:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130, stderr
+    assert end_survivors(mark) == ()
+    document = json.loads(path.read_text())
+    assert document["complete"] is False
+    assert document["stopped_because"] == "interrupted"
+    assert document["lr_ranges"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("good/make_batch_only", 2, "has no make_dataset"),
+        ("good/make_step", 2, "has make_step"),
+        ("bad/shape_error", 5, "shape_error.py"),
+        ("bad/sigkill_self", 5, "sigkill_self.py"),
+    ],
+)
+def test_a_file_that_cannot_be_tested_is_told_with_its_exit_code(name, code, words, tmp_path):
+    process, mark = start(ROOT / f"tests/workloads/{name}.py", "--quiet", directory=tmp_path)
+    stdout, stderr = process.communicate(timeout=90)
+    assert process.returncode == code, stderr
+    assert words in stderr
+    assert stdout == ""
+    assert end_survivors(mark) == ()

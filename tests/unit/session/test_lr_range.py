@@ -1,0 +1,70 @@
+import msgspec
+import pytest
+
+from advisor.errors import WorkloadError
+from advisor.recommend.ranged_rate import derive_lr_range
+from advisor.session import lr_range
+from advisor.spec import EnvironmentTask, InspectTask, LrRangeSpec, WorkloadSpec
+from tests.unit.report.sample_run import build_environment
+from tests.unit.session.test_ranged_rate import FakeRunner
+from tests.unit.session.test_soak import Notes
+from tests.unit.test_recommend import FACTS
+
+
+class Command(FakeRunner):
+    """Also answers what comes before the range test."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        return None
+
+    def run(self, task, *, timeout_s, on_result=None):
+        if isinstance(task, EnvironmentTask):
+            return (build_environment(),)
+        if isinstance(task, InspectTask):
+            return (FACTS,)
+        return super().run(task, timeout_s=timeout_s, on_result=on_result)
+
+
+def run_command(monkeypatch, tmp_path, **behaviour):
+    runner, saved = Command(**behaviour), []
+    monkeypatch.setattr(lr_range, "Runner", lambda target: runner)
+    (tmp_path / "model.py").touch()
+    workload = WorkloadSpec(target=str(tmp_path / "model.py"), seed=7)
+    spec = LrRangeSpec(
+        workload=workload, global_batch_size=64, micro_batch_size=16, low_rate=1e-5, seeds=4
+    )
+    try:
+        lr_range.run_lr_range(spec, argv=("x",), progress=Notes(), save=saved.append)
+    finally:
+        runner.saved = saved
+    return runner
+
+
+def test_the_command_runs_what_was_asked_and_saves_after_each_result(monkeypatch, tmp_path):
+    runner = run_command(monkeypatch, tmp_path)
+    task, trial = runner.tasks
+    assert (task.micro_batch_size, task.gradient_accumulation_steps) == (16, 4)
+    assert (task.low_rate, task.high_rate) == (1e-5, 1e3)
+    assert task.seeds == (7, 8, 9, 10)
+    assert not set(task.seeds) & set(trial.seeds)
+    assert [record.complete for record in runner.saved] == [False] * 8 + [True]
+    assert derive_lr_range(runner.saved[-1]).learning_rate.value == trial.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(WorkloadError("model.py:3: it broke"), "it broke"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_what_ends_the_command_early_stands_in_the_record(monkeypatch, tmp_path, error, words):
+    saved = []
+    monkeypatch.setattr(lr_range, "Runner", lambda target: Command(error=error))
+    (tmp_path / "model.py").touch()
+    spec = LrRangeSpec(workload=WorkloadSpec(target=str(tmp_path / "model.py")))
+    with pytest.raises(type(error)):
+        lr_range.run_lr_range(spec, argv=(), progress=Notes(), save=saved.append)
+    assert saved[-1].complete is False
+    assert words in saved[-1].stopped_because
+    assert msgspec.json.encode(saved[-1])
