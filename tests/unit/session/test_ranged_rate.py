@@ -58,11 +58,12 @@ def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
 @pytest.mark.parametrize("facts", [UNTUNED, DEFAULT])
 def test_a_run_without_a_base_rate_gets_one_that_was_run(facts):
     run, runner, notes = run_with(facts)
-    range_task, trial = runner.tasks
+    range_task, trial, *others = runner.tasks
     rate = derive(run.record).recommendation.learning_rate
     assert range_task.low_rate == pytest.approx(facts.optimizer.learning_rate * 1e-4)
     assert range_task.high_rate == pytest.approx(facts.optimizer.learning_rate * 1e3)
-    assert trial.learning_rate == rate.value == conclude_lr_range(run.record.lr_ranges).suggested
+    assert trial.learning_rate == conclude_lr_range(run.record.lr_ranges).suggested
+    assert rate.value in {each.learning_rate for each in (trial, *others)}
     assert not set(trial.seeds) & set(range_task.seeds)
     assert notes == []
 
@@ -78,7 +79,8 @@ def test_rates_are_lowered_by_the_root_of_two_until_one_trains():
     rates = [task.learning_rate for task in runner.tasks[1:]]
     assert len(rates) > 1
     assert [one / two for one, two in pairwise(rates)] == pytest.approx([2**0.5] * (len(rates) - 1))
-    assert derive(run.record).recommendation.learning_rate.value == rates[-1] <= 0.05 < rates[-2]
+    assert rates[-1] <= rates[-2] <= 0.05 < rates[-3]  # one more than needed, away from the edge
+    assert derive(run.record).recommendation.learning_rate.value == rates[-1]
 
 
 def test_a_curve_that_never_falls_starts_no_trial():
