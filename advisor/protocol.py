@@ -16,6 +16,7 @@ from advisor.measurements import (
     Probe,
     Soak,
     TrialBranch,
+    VerificationBranch,
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace
@@ -31,6 +32,7 @@ from advisor.spec import (
     ThroughputTask,
     TraceTask,
     TrialTask,
+    VerificationTask,
 )
 
 FailureKind = Literal["user", "usage", "device", "internal", "unforkable"]
@@ -47,6 +49,7 @@ RESULT_TYPES: dict[type, type] = {
     SoakTask: Soak,
     LoaderTask: LoaderTiming,
     LrRangeTask: LrRangeCurve,
+    VerificationTask: VerificationBranch,
 }
 
 

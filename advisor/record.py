@@ -19,15 +19,17 @@ from advisor.measurements import (
     LoaderTiming,
     LrRangeCurve,
     NoiseBatches,
+    NoiseLogEntry,
     Probe,
     Soak,
     Telemetry,
     TrialBranch,
     VariantRecord,
+    VerificationRecord,
     WorkloadFacts,
 )
 from advisor.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf, StepCost, WhatIf
-from advisor.spec import Limits, Precision
+from advisor.spec import Limits, Precision, Scenario
 
 SCHEMA_VERSION = 1
 
@@ -38,6 +40,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         memory_limit_bytes: The limit in force, the default resolved.
         headroom_bytes: Kept free below it, the default resolved.
+        scenario: What to work out on paper.
     """
 
     argv: tuple[str, ...]
@@ -48,6 +51,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
     memory_limit_bytes: int | None = None
     headroom_bytes: int = 0
+    scenario: Scenario = Scenario()
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +70,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         what_ifs: The peaks with the changes that save memory, likewise by traces.
         variants: The precisions and compilations that were asked for beside the run's own, that one
             first; empty where none was.
+        verification: What `verify` trained to test the recommendation; None where it did not run.
+        noise_log: What a real run measured of its gradients, as `--noise-log` gave it.
         lr_ranges: Curves of the range test, where no base rate is known.
         stopped_because: Why the run is incomplete.
         elapsed_s: Wall clock so far.
@@ -90,6 +96,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     peak: Breakdown | None = None
     what_ifs: tuple[PredictedWhatIf, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
+    verification: VerificationRecord | None = None
+    noise_log: tuple[NoiseLogEntry, ...] = ()
     stopped_because: str | None = None
     elapsed_s: float | None = None
 

@@ -31,6 +31,11 @@ class Setting:
         dataset_size: Draw without replacement from so many samples; None is endless data.
         enough: Look after 1, 2, 4, ... rounds of one micro-batch in each group, and stop at so many
             times the noise scale seen so far, as the worker does; None draws all n.
+        accumulation: So many micro-batches add up into one gradient.
+        tokens_per_sample: What is drawn are tokens, of which a sample has so many on average, and
+            the micro-batches are ragged in tokens, not in samples; None draws samples.
+        log_steps: The samples are those of so many steps of a real run, of which only each step's
+            squared norms are known; None is the worker's own measurement.
         effort: Multiplies the number of seeds, where few samples make the bias hard to see.
     """
 
@@ -45,6 +50,9 @@ class Setting:
     power: float = 0.0
     dataset_size: int | None = None
     enough: float | None = None
+    accumulation: int = 1
+    tokens_per_sample: float | None = None
+    log_steps: int | None = None
     effort: int = 1
 
 

@@ -24,7 +24,9 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.analysis.noise import conclude_noise, estimate_noise_point, pool_moments
-from advisor.measurements import NoiseBatches, WorkloadFacts
+from advisor.analysis.noise_log import estimate_log_points
+from advisor.conclusions import NoisePoint
+from advisor.measurements import NoiseBatches, NoiseLogEntry, WorkloadFacts
 from advisor.statistics import Estimate
 
 #: Jackknife groups, as in the method.
@@ -53,6 +55,40 @@ SETTINGS = (
     Setting(name="t-distributed noise", heavy_tails=True),
     Setting(name="t noise, ragged", heavy_tails=True, sizes=(32, 32, 32, 7, 1, 16)),
     Setting(name="preconditioned", power=-0.5),
+    Setting(name="preconditioned, ragged", power=-0.5, sizes=(32, 32, 32, 7, 1, 16)),
+    Setting(name="preconditioned, t noise", power=-0.5, heavy_tails=True),
+    Setting(
+        name="preconditioned, sum loss, accumulation",
+        power=-0.5,
+        sum_loss=True,
+        sizes=(8,),
+        accumulation=4,
+    ),
+    Setting(name="preconditioned, n = 10 φ", power=-0.5, samples_per_noise_scale=10.0),
+    Setting(name="accumulation of 4", sizes=(8,), accumulation=4),
+    Setting(name="accumulation of 3, ragged", sizes=(32, 7, 16, 16), accumulation=3),
+    Setting(name="accumulation of 4, t noise", sizes=(8,), accumulation=4, heavy_tails=True),
+    Setting(name="sum loss, t noise", sizes=(8,), sum_loss=True, heavy_tails=True),
+    Setting(
+        name="tokens, ragged",
+        noise_scale=800.0,
+        sizes=(45, 30, 38, 52, 27, 48),
+        tokens_per_sample=4.0,
+    ),
+    Setting(name="log of 64 steps", samples_per_noise_scale=10.24, sizes=(8,), log_steps=64),
+    Setting(
+        name="log of 64 steps, ragged",
+        samples_per_noise_scale=10.24,
+        sizes=(10, 10, 10, 2),
+        log_steps=64,
+    ),
+    Setting(
+        name="log of 64 steps, t noise",
+        samples_per_noise_scale=10.24,
+        sizes=(8,),
+        log_steps=64,
+        heavy_tails=True,
+    ),
     Setting(name="one mean for each group", sizes=(50,)),
     Setting(
         name="n = 3 φ, one mean for each group",
@@ -96,20 +132,51 @@ def measure(setting: Setting, gradients: Floats, at_step: int = 0) -> NoiseBatch
     A mean loss gives the mean gradient of a micro-batch; a summed one gives its sum, which the
     worker divides by the number of samples.
     """
-    sizes = split_sizes(setting)
+    sizes = merge_sizes(setting)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     sums = np.add.reduceat(gradients, starts, axis=0)
     means = sums / np.asarray(sizes)[:, None]
     if not setting.sum_loss:
         means = np.stack([part.mean(axis=0) for part in np.split(gradients, starts[1:])])
     groups = [index % GROUPS for index in range(len(sizes))]
+    samples = tuple(sizes)
+    if setting.tokens_per_sample is not None:
+        samples = (round(float(np.mean(setting.sizes)) / setting.tokens_per_sample),) * len(sizes)
     return NoiseBatches(
         at_step=at_step,
         loss=0.0,
-        micro_batch_sizes=tuple(sizes),
+        micro_batch_sizes=samples,
         groups=tuple(groups),
         plain=pool_moments(means, sizes, groups),
+        weights=() if setting.tokens_per_sample is None else tuple(sizes),
     )
+
+
+def merge_sizes(setting: Setting) -> list[int]:
+    """Return the samples behind each gradient, those of accumulated micro-batches added up."""
+    sizes = split_sizes(setting)
+    step = setting.accumulation
+    return [sum(sizes[start : start + step]) for start in range(0, len(sizes), step)]
+
+
+def measure_log(setting: Setting, gradients: Floats) -> NoisePoint:
+    """Return what the log of a real run says, each step's samples being fresh."""
+    assert setting.log_steps is not None
+    entries = []
+    for step, drawn in enumerate(np.split(gradients, setting.log_steps)):
+        sizes = list(setting.sizes) * (len(drawn) // sum(setting.sizes))
+        cuts = np.cumsum(sizes)[:-1]
+        means = np.stack([part.mean(axis=0) for part in np.split(drawn, cuts)])
+        mean = drawn.mean(axis=0)
+        weighted = float(np.asarray(sizes) @ np.square(means).sum(axis=1))
+        entries.append(
+            NoiseLogEntry(
+                at_step=step, samples=len(drawn), micro_batches=len(sizes),
+                micro_batch_sqnorm=weighted / len(drawn), mean_sqnorm=float(mean @ mean),
+            )
+        )  # fmt: skip
+    (point,) = estimate_log_points(entries, most_windows=1, confidence=CONFIDENCE)
+    return point
 
 
 def measure_until_enough(setting: Setting, gradients: Floats, enough: float) -> NoiseBatches:
@@ -132,6 +199,18 @@ def measure_until_enough(setting: Setting, gradients: Floats, enough: float) -> 
         rounds *= 2
 
 
+def estimate_point(setting: Setting, drawn: Floats, samples: int) -> NoisePoint:
+    """Return the estimate of one seed by the route of the setting."""
+    if setting.log_steps is not None:
+        return measure_log(setting, drawn[:samples])
+    batches = (
+        measure(setting, drawn[:samples])
+        if setting.enough is None
+        else measure_until_enough(setting, drawn, setting.enough)
+    )
+    return estimate_noise_point(batches, dataset_size=setting.dataset_size, confidence=CONFIDENCE)
+
+
 def contains(estimate: Estimate | None, truth: float) -> bool:
     """Return whether the interval holds the truth; an unknown end is no limit."""
     if estimate is None:
@@ -147,18 +226,11 @@ def run_setting(setting: Setting, seeds: int) -> dict[str, object]:
     traces, sqnorms, covered, bounded, factors, biases, used = [], [], 0, 0, [], [], []
     for seed in range(seeds):
         drawn = draw_gradients(setting, world, setting.dataset_size or samples, seed)
-        truth = setting.noise_scale
+        truth = setting.noise_scale / (setting.tokens_per_sample or 1.0)
         if setting.dataset_size is not None:
             mean = drawn.mean(axis=0)
             truth = float(drawn.var(axis=0, ddof=1).sum() / (mean @ mean))
-        batches = (
-            measure(setting, drawn[:samples])
-            if setting.enough is None
-            else measure_until_enough(setting, drawn, setting.enough)
-        )
-        point = estimate_noise_point(
-            batches, dataset_size=setting.dataset_size, confidence=CONFIDENCE
-        )
+        point = estimate_point(setting, drawn, samples)
         traces.append(point.gradient_cov_trace)
         sqnorms.append(point.gradient_sqnorm)
         used.append(point.samples)
@@ -169,7 +241,8 @@ def run_setting(setting: Setting, seeds: int) -> dict[str, object]:
             factors.append(estimate.high / truth)
         if estimate.point is not None:
             biases.append(estimate.point / truth)
-    trace_bias, trace_error = relative_bias(traces, world.cov_trace)
+    unit = setting.tokens_per_sample or 1.0  # a sample's trace is a token's over their number
+    trace_bias, trace_error = relative_bias(traces, world.cov_trace / unit)
     sqnorm_bias, sqnorm_error = relative_bias(sqnorms, world.gradient_sqnorm)
     return {
         **asdict(setting),

@@ -1,9 +1,11 @@
 """Whether the same model, probed several times, gets the same figures.
 
-Run: python benchmarks/repeatability.py [--runs 5] [--budget 120s], on an idle machine.
+Run: python benchmarks/repeatability.py [--runs 5] [--budget 300s], on an idle machine.
 
 Each run is the real command in a process of its own. After each, a training loop written by hand
-is timed at the same batch, in a fresh process as well, so that both meet the same machine.
+is timed at the same batch, in a fresh process as well, so that both meet the same machine. Both run
+on `--threads` threads, so that a core is left for the rest of the machine, and with a C heap that
+keeps what is freed: the default one makes a loop's own speed differ by a third between processes.
 
 Printed: whether one batch lies in the saturation intervals of all runs, and the spread (largest
 less smallest over the median) of the throughput at one batch: the recommended one, or the nearest
@@ -13,6 +15,7 @@ that every run timed. Beside it the spread of the loop, of its median block of h
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOP_BLOCKS, LOOP_BLOCK_S, LOOP_WARMUP_S = 7, 0.5, 1.0
+#: glibc's settings for a heap that gives nothing back.
+KEPT_HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
 
 
 def probe(model: str, device: str, options: list[str]) -> dict[str, Any]:
@@ -63,7 +68,8 @@ def time_loop(model: str, device: str, size: int) -> float:
     spec.loader.exec_module(user)
     net = user.make_model().to(device)
     optimizer = user.make_optimizer(net)
-    images, labels = (tensor.to(device) for tensor in user.make_batch(size))
+    batch = user.make_batch(size) if hasattr(user, "make_batch") else user.make_dataset()[:size]
+    images, labels = (tensor.to(device) for tensor in batch)
 
     def run_for(seconds: float) -> float:
         steps, start = 0, time.perf_counter()
@@ -135,18 +141,21 @@ def compare(runs: list[dict[str, Any]], loops: list[float]) -> dict[str, object]
 def main() -> None:
     """Probe and time the loop in turns, print the figures, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="examples/convnet.py")
+    parser.add_argument("--model", default="examples/digits.py")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--budget", default="120s", help="of each run")
+    parser.add_argument("--budget", default="300s", help="of each run")
     parser.add_argument("--max-batch", default="512", help="the largest micro-batch tried")
+    parser.add_argument("--threads", type=int, default=1, help="of both, on a CPU")
     parser.add_argument("--no-write", action="store_true", help="print only")
     parser.add_argument("--loop", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loop:
         print(time_loop(arguments.model, arguments.device, arguments.loop))
         return
+    os.environ.update(KEPT_HEAP, OMP_NUM_THREADS=str(arguments.threads))
     options = ["--budget", arguments.budget, "--max-batch", arguments.max_batch]
+    options += ["--noise-steps", "0"]  # the time is for the sessions
     runs: list[dict[str, Any]] = []
     loops: list[float] = []
     for number in range(arguments.runs):
@@ -157,6 +166,7 @@ def main() -> None:
     results = {
         "model": arguments.model,
         "budget": arguments.budget,
+        "threads": arguments.threads,
         "loop_micro_batch_size": runs[0]["recommendation"]["micro_batch_size"],
         **compare(runs, loops),
     }

@@ -17,6 +17,9 @@ ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 #: Standard deviation of the log of the step time over sessions above which a size is left out: its
 #: sessions then differ by a factor of about 1.4 or more, and its time says little.
 MOST_SESSION_DEVIATION = 0.35
+#: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
+#: warm-ups are then counted in very few steps.
+LEAST_STEPS_PER_EPOCH = 20
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,8 +85,8 @@ def _name_clock(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iter
 
 def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
     """Yield what the fixed product showed within and between sessions."""
-    by_session = {p.session: p.canary_times_s for p in probes if len(p.canary_times_s) == 2}
-    drifts = [after / before - 1.0 for before, after in by_session.values()]
+    by_session = _order_canaries(probes)
+    drifts = [times[-1] / times[0] - 1.0 for times in by_session.values()]
     drifted = [drift for drift in drifts if abs(drift) > CANARY_FRACTION]
     if drifted:
         worst = max(drifted, key=abs)
@@ -96,12 +96,21 @@ def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
             f"fixed matrix product took {100 * abs(worst):.0f} % {change} time after one than "
             "before it"
         )
-    levels = [median(list(times)) for times in by_session.values()]
+    levels = [median(times) for times in by_session.values()]
     if len(levels) >= 2 and max(levels) > (1.0 + CANARY_FRACTION) * min(levels):
         yield (
             "the machine's speed differed between sessions: a fixed matrix product took up to "
             f"{100 * (max(levels) / min(levels) - 1.0):.0f} % longer in one than in another"
         )
+
+
+def _order_canaries(probes: Sequence[Probe]) -> dict[int, list[float]]:
+    """Return what the canary took in each session, in the order it ran."""
+    canaries: dict[int, list[float]] = {}
+    ran = {p.canary_times_s: p for p in probes if len(p.canary_times_s) == 2}  # once for a process
+    for probe in sorted(ran.values(), key=lambda probe: probe.block_spans_s[:1]):
+        canaries.setdefault(probe.session, []).extend(probe.canary_times_s)
+    return canaries
 
 
 def _name_neighbours(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:

@@ -5,7 +5,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from advisor.conclusions import SpeedLimit, ThroughputConclusion, ThroughputPoint
+from advisor.conclusions import (
+    SpeedLimit,
+    SpeedLimitKind,
+    ThroughputConclusion,
+    ThroughputPoint,
+)
 from advisor.measurements import Environment, Probe
 from advisor.memory_trace import StepCost
 from advisor.spec import Precision
@@ -15,6 +20,9 @@ from advisor.statistics import median
 NEAR_PEAK_FRACTION = 0.5
 #: Share of a step from which on its fixed cost is what binds.
 FIXED_FRACTION = 0.5
+#: Share of the processors' time in the kernel from which on its page faults are what binds: freeing
+#: a training step of them then makes it about as much shorter.
+KERNEL_FRACTION = 0.15
 #: Peaks that a precision can reach: in fp32 torch still runs convolutions in TF32.
 REACHABLE_PEAKS: dict[Precision, tuple[Precision, ...]] = {
     "fp32": ("fp32", "tf32"),
@@ -104,11 +112,8 @@ def _find_speed_limit(
     if point is None or point.step_s.point is None:
         return None
     step_s = point.step_s.point
-    issued = [
-        median(list(probe.enqueue_times_s))
-        for probe in probes
-        if probe.micro_batch_size == point.micro_batch_size and probe.enqueue_times_s
-    ]
+    mine = [probe for probe in probes if probe.micro_batch_size == point.micro_batch_size]
+    issued = [median(list(probe.enqueue_times_s)) for probe in mine if probe.enqueue_times_s]
     limit = SpeedLimit(
         micro_batch_size=point.micro_batch_size,
         kind=None,
@@ -117,18 +122,25 @@ def _find_speed_limit(
         bandwidth_fraction=point.bandwidth_fraction,
         enqueue_fraction=median(issued) / step_s if issued else None,
         fixed_fraction=None if throughput.fixed_s is None else throughput.fixed_s / step_s,
+        page_faults_per_step=_take_median([probe.page_faults_per_step for probe in mine]),
+        kernel_time_fraction=_take_median([probe.kernel_time_fraction for probe in mine]),
     )
     is_host_bound = throughput.saturation.status == "host_bound"
     return msgspec.structs.replace(limit, kind=_name_kind(limit, is_host_bound=is_host_bound))
 
 
-def _name_kind(
-    limit: SpeedLimit, *, is_host_bound: bool
-) -> Literal["host", "fixed", "arithmetic", "bandwidth", "neither"] | None:
+def _take_median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _name_kind(limit: SpeedLimit, *, is_host_bound: bool) -> SpeedLimitKind | None:
     """Return what binds: the nearest to the program first, for that is what can be changed."""
     flops, bandwidth = limit.flops_fraction, limit.bandwidth_fraction
     if is_host_bound:
         return "host"
+    if (limit.kernel_time_fraction or 0.0) >= KERNEL_FRACTION and limit.page_faults_per_step:
+        return "heap"
     if limit.fixed_fraction is not None and limit.fixed_fraction >= FIXED_FRACTION:
         return "fixed"
     if flops is None:

@@ -1,85 +1,36 @@
-"""The noise scale of training, from the gradients of micro-batches.
-
-Legend, at frozen parameters: g is the gradient of one sample, G its mean, Σ its covariance;
-micro-batch k of b_k samples has the mean gradient m_k; n = Σ b_k over K micro-batches, and ḡ is the
-mean gradient over all n samples. S estimates tr Σ, G2 estimates |G|², φ = tr Σ / |G|² is the noise
-scale, in samples.
-"""
+"""The noise scale of a training run, or the reason why there is none."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+import msgspec
 
+from advisor.analysis.noise_course import explain_settled, fit_trend
+from advisor.analysis.noise_log import LEAST_STEPS, estimate_log_points
+from advisor.analysis.noise_point import estimate_noise_point, pool_moments
+from advisor.analysis.noise_wording import describe_points
 from advisor.analysis.trajectory import average_over_progress
-from advisor.conclusions import NoiseConclusion, NoisePoint, NoiseStatus
-from advisor.measurements import GradientMoments, NoiseBatches, WorkloadFacts
-from advisor.statistics import Estimate, fieller_ratio, jackknife_covariance
+from advisor.conclusions import NoiseConclusion, NoisePoint, NoiseStatus, NoiseTrend
+from advisor.measurements import NoiseBatches, NoiseLogEntry, WorkloadFacts
+from advisor.statistics import Estimate, median
 
-Floats = npt.NDArray[np.float64]
-
-
-class _Subsets(NamedTuple):
-    """Sums over sets of micro-batches: first all of them, then without each group in turn."""
-
-    weighted_sqnorms: Floats
-    sum_sqnorms: Floats
-    samples: Floats
-    micro_batches: Floats
+__all__ = [
+    "conclude_noise",
+    "estimate_noise_point",
+    "explain_absence",
+    "explain_enough",
+    "pool_moments",
+]
 
 
-def estimate_noise_point(
-    batches: NoiseBatches, *, dataset_size: int | None = None, confidence: float = 0.95
-) -> NoisePoint:
-    """Return the noise scale at one point of training, with its interval.
-
-    S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for tr Σ and |G|², for any mix
-    of micro-batch sizes. The interval is Fieller's, over a jackknife that leaves out one group of
-    micro-batches at a time.
-
-    With `dataset_size` N the noise scale is that of the training set itself, which is what many
-    epochs follow: |ḡ|² − S·(1/n − 1/N), zero correction from n = N on. This assumes that the
-    micro-batches were drawn from the dataset without replacement. The interval then is wider
-    than need be as n nears N, because the jackknife knows of no finite population.
-
-    The m_k must be means over samples (a sum-reduced loss divided by b_k), their samples
-    independent of each other; under BatchNorm all b_k must be equal, and φ holds at that size.
-
-    Args:
-        batches: The moments; at least two micro-batches.
-        dataset_size: Samples in the training set; None for endless data.
-        confidence: Of the intervals.
-
-    Returns:
-        `gradient_sqnorm` is G2 of the population (without 1/N) as it came out, negative values
-        included; `gradient_cov_trace` is S. Both are Euclidean.
-
-    Raises:
-        ValueError: Fewer than two micro-batches.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes; the weights for unequal
-    sizes, the finite dataset, and the interval are derived.
-    """
-    if len(batches.micro_batch_sizes) < 2:
-        raise ValueError("the noise scale needs at least two micro-batches")
-    population = _estimate_pairs(_sum_subsets(batches, batches.plain), None)[0]
-    adapted = batches.preconditioned
-    return NoisePoint(
-        at_step=batches.at_step,
-        loss=batches.loss,
-        samples=sum(batches.micro_batch_sizes),
-        noise_scale=_estimate_ratio(batches, batches.plain, dataset_size, confidence),
-        preconditioned_noise_scale=(
-            None if adapted is None else _estimate_ratio(batches, adapted, dataset_size, confidence)
-        ),
-        gradient_sqnorm=float(population[1]),
-        gradient_cov_trace=float(population[0]),
-    )
-
-
-def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches]) -> NoiseConclusion:
+def conclude_noise(
+    facts: WorkloadFacts | None,
+    batches: Sequence[NoiseBatches],
+    log: Sequence[NoiseLogEntry] = (),
+    *,
+    sample_unit: Literal["sample", "token"] = "sample",
+) -> NoiseConclusion:
     """Return the noise scale of the run, or the reason why there is none.
 
     The points are averaged over the progress they stand for, in the Euclidean metric and, over the
@@ -87,30 +38,36 @@ def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches])
 
     Args:
         facts: What is known of the model file.
-        batches: Measurements at points of one trajectory, in any order; those with fewer than two
-            micro-batches or with sums that overflowed are left out.
+        batches: Measurements at points of one trajectory, or at checkpoints, in any order; those
+            with fewer than two micro-batches or with sums that overflowed are left out.
+        log: Measurements of a real run, which then stand alone.
+        sample_unit: In what the user wants it told.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for the average over steps.
     """
     if facts is None:
         return _conclude_absence("the model file was not inspected")
-    reason = explain_absence(facts)
+    reason = explain_absence(facts, has_log=bool(log))
     if reason is not None:
         return _conclude_absence(reason)
-    usable = sorted(filter(_is_usable, batches), key=lambda point: point.at_step)
-    if not usable:
-        return _conclude_absence("no gradient measurement was reached before the run ended")
-    points = tuple(estimate_noise_point(point, dataset_size=facts.dataset_size) for point in usable)
-    steps = [point.at_step for point in points]
-    micro_batch_size = usable[-1].micro_batch_size or max(usable[-1].micro_batch_sizes)
+    usable = () if log else _order(batch for batch in batches if _is_usable(batch))
+    points = _estimate_points(facts, usable, log)
+    if not points:
+        return _conclude_absence(_explain_missing_points(log))
+    micro_batch_size = _typical_batch_size(usable, log)
     plain = average_over_progress(
-        steps, [point.noise_scale for point in points], batch_size=micro_batch_size
+        [point.at_step for point in points],
+        [point.noise_scale for point in points],
+        batch_size=micro_batch_size,
     )
     adapted = _average_preconditioned(points, micro_batch_size)
     decisive = adapted or plain
+    trend = _fit_trend(points, adapted=adapted is not None)
     return NoiseConclusion(
         status=_name_status(decisive),
-        reason=_describe(facts, points, decisive, adapted=adapted is not None),
+        reason=describe_points(
+            facts, points, decisive, trend, adapted=adapted is not None, batches=usable, log=log
+        ),
         noise_scale=plain,
         preconditioned_noise_scale=adapted,
         gradient_sqnorm=points[-1].gradient_sqnorm,
@@ -118,95 +75,91 @@ def conclude_noise(facts: WorkloadFacts | None, batches: Sequence[NoiseBatches])
         at_step=points[-1].at_step,
         micro_batch_size=micro_batch_size,
         points=points,
+        trend=trend,
+        sample_unit=sample_unit,
+        tokens_per_sample=_count_tokens(usable) or facts.tokens_per_sample,
     )
+
+
+def explain_enough(
+    conclusion: NoiseConclusion, settling_noise_scale: float | None = None
+) -> str | None:
+    """Return why further points would not change the advice; None where they may.
+
+    Args:
+        conclusion: Of the points so far.
+        settling_noise_scale: Noise scale, in samples, from which on the advised batch is the same.
+
+    Source: derived; see `explain_settled`.
+    """
+    adapted = conclusion.preconditioned_noise_scale is not None
+    return explain_settled(
+        [scale for _, scale in _scales(conclusion.points, adapted=adapted)],
+        conclusion.decisive,
+        conclusion.trend,
+        settling_noise_scale=settling_noise_scale,
+    )
+
+
+def _estimate_points(
+    facts: WorkloadFacts, usable: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]
+) -> tuple[NoisePoint, ...]:
+    if log:
+        return estimate_log_points(log, dataset_size=facts.dataset_size)
+    return tuple(estimate_noise_point(point, dataset_size=facts.dataset_size) for point in usable)
+
+
+def _order(batches: Iterable[NoiseBatches]) -> tuple[NoiseBatches, ...]:
+    """Return the measurements by step; by their order where their steps cannot be compared."""
+    found = tuple(batches)
+    sources = {batch.step_source for batch in found}
+    if "order" in sources or len(sources) > 1:
+        return tuple(
+            msgspec.structs.replace(batch, at_step=place, step_source="order")
+            for place, batch in enumerate(found)
+        )
+    return tuple(sorted(found, key=lambda batch: batch.at_step))
+
+
+def _explain_missing_points(log: Sequence[NoiseLogEntry]) -> str:
+    if log:
+        return f"the log has {len(log)} steps, too few: {LEAST_STEPS} are needed"
+    return "no gradient measurement was reached before the run ended"
+
+
+def _typical_batch_size(usable: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> int:
+    """Return the samples of each step of the run, or of each gradient measured."""
+    if log:
+        return max(1, round(median([entry.samples for entry in log])))
+    return usable[-1].micro_batch_size or max(usable[-1].micro_batch_sizes)
+
+
+def _count_tokens(usable: Sequence[NoiseBatches]) -> float | None:
+    """Return the mean weight of a sample; None where samples count alike."""
+    weighted = [batch for batch in usable if batch.weights]
+    samples = sum(sum(batch.micro_batch_sizes) for batch in weighted)
+    return math.fsum(w for batch in weighted for w in batch.weights) / samples if samples else None
+
+
+def _scales(points: Sequence[NoisePoint], *, adapted: bool) -> list[tuple[int, Estimate]]:
+    """Return the steps and estimates of one metric, of the points that have it."""
+    pairs = [
+        (p.at_step, p.preconditioned_noise_scale if adapted else p.noise_scale) for p in points
+    ]
+    return [(step, scale) for step, scale in pairs if scale is not None]
+
+
+def _fit_trend(points: Sequence[NoisePoint], *, adapted: bool) -> NoiseTrend | None:
+    scales = _scales(points, adapted=adapted)
+    return fit_trend([step for step, _ in scales], [scale for _, scale in scales])
 
 
 def _conclude_absence(reason: str) -> NoiseConclusion:
     return NoiseConclusion(status="not_estimated", reason=reason)
 
 
-def pool_moments(
-    gradients: npt.ArrayLike, micro_batch_sizes: Sequence[int], groups: Sequence[int]
-) -> GradientMoments:
-    """Return the moments of micro-batch gradients that fit in memory as one table.
-
-    Args:
-        gradients: K×P, the mean gradient of each micro-batch; for a diagonal metric P multiply
-            them by its square root first.
-        micro_batch_sizes: b_k, samples of each micro-batch.
-        groups: Jackknife group of each micro-batch, from 0.
-
-    Source: derived; the definitions of `GradientMoments`.
-    """
-    means = np.asarray(gradients, dtype=np.float64)
-    sums = means * np.asarray(micro_batch_sizes, dtype=np.float64)[:, None]
-    group_sums = np.zeros((max(groups) + 1, means.shape[1]))
-    np.add.at(group_sums, np.asarray(groups), sums)
-    total = sums.sum(axis=0)
-    return GradientMoments(
-        sqnorms=tuple(np.square(means).sum(axis=1).tolist()),
-        group_sqnorms=tuple(np.square(group_sums).sum(axis=1).tolist()),
-        group_dots=tuple((group_sums @ total).tolist()),
-        total_sqnorm=float(total @ total),
-    )
-
-
-def _estimate_ratio(
-    batches: NoiseBatches, moments: GradientMoments, dataset_size: int | None, confidence: float
-) -> Estimate:
-    """Return S/G2 with its interval; without one where no group can be left out."""
-    pairs = _estimate_pairs(_sum_subsets(batches, moments), dataset_size)
-    (trace, sqnorm), replicates = pairs[0].tolist(), pairs[1:]
-    if len(replicates) < 2:
-        return Estimate(trace / sqnorm if sqnorm > 0.0 else None, None, None, confidence)
-    covariance = jackknife_covariance(replicates)
-    return fieller_ratio(trace, sqnorm, covariance, len(replicates) - 1, confidence)
-
-
-def _estimate_pairs(subsets: _Subsets, dataset_size: int | None) -> Floats:
-    """Return one row (S, G2) for each set of micro-batches."""
-    mean_sqnorms = subsets.sum_sqnorms / np.square(subsets.samples)
-    spread = subsets.weighted_sqnorms - subsets.samples * mean_sqnorms
-    traces = spread / (subsets.micro_batches - 1.0)
-    sampling = 1.0 / subsets.samples
-    if dataset_size is not None:
-        # From n = N on, ḡ is the training set's gradient: it has no sampling noise to take off.
-        sampling = np.maximum(sampling - 1.0 / dataset_size, 0.0)
-    return np.stack([traces, mean_sqnorms - traces * sampling], axis=1)
-
-
-def _sum_subsets(batches: NoiseBatches, moments: GradientMoments) -> _Subsets:
-    """Return the sums over all micro-batches, and those without each group that leaves two or more.
-
-    If any group leaves fewer than two, the jackknife is impossible and only the first set is given.
-    """
-    sizes = np.asarray(batches.micro_batch_sizes, dtype=np.float64)
-    weighted = sizes * np.asarray(moments.sqnorms, dtype=np.float64)
-    groups, slots = np.asarray(batches.groups), len(moments.group_sqnorms)
-    counts = np.bincount(groups, minlength=slots)
-    # |s − s_j|² = |s|² − 2<s_j, s> + |s_j|²
-    sqnorms_taken = 2.0 * np.asarray(moments.group_dots) - np.asarray(moments.group_sqnorms)
-    taken = np.stack(
-        [
-            np.bincount(groups, weights=weighted, minlength=slots),
-            sqnorms_taken,
-            np.bincount(groups, weights=sizes, minlength=slots),
-            counts,
-        ]
-    )[:, counts > 0]
-    whole = np.array([[weighted.sum()], [moments.total_sqnorm], [sizes.sum()], [sizes.size]])
-    remaining = whole - taken
-    if np.min(remaining[3]) < 2:
-        return _Subsets(*whole)
-    return _Subsets(*np.concatenate([whole, remaining], axis=1))
-
-
 def _average_preconditioned(points: Sequence[NoisePoint], batch_size: int) -> Estimate | None:
-    known = [
-        (point.at_step, point.preconditioned_noise_scale)
-        for point in points
-        if point.preconditioned_noise_scale is not None
-    ]
+    known = _scales(points, adapted=True)
     if not known:
         return None
     steps, estimates = [step for step, _ in known], [item for _, item in known]
@@ -223,11 +176,16 @@ def _is_usable(batches: NoiseBatches) -> bool:
     return len(batches.micro_batch_sizes) >= 2 and all(map(math.isfinite, sums))
 
 
-def explain_absence(facts: WorkloadFacts) -> str | None:
-    """Return why no noise scale can be estimated for this workload, or None where one can."""
-    if facts.is_step_only:
+def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | None:
+    """Return why no noise scale can be estimated for this workload, or None where one can.
+
+    Args:
+        facts: What is known of the model file.
+        has_log: Whether a real run measured it, which needs no data here.
+    """
+    if facts.is_step_only and not has_log:
         return "make_step keeps the gradients to itself: only memory and throughput are measured"
-    if not facts.has_dataset:
+    if not facts.has_dataset and not has_log:
         return "make_batch gives synthetic data, which says nothing of the noise: add make_dataset"
     if facts.loss_reduction == "coupled":
         return "the loss couples the samples of a batch, so no sample has a gradient of its own"
@@ -240,42 +198,3 @@ def _name_status(decisive: Estimate | None) -> NoiseStatus:
     if decisive is None:
         return "not_estimated"
     return "lower_bound" if decisive.high is None else "estimated"
-
-
-def _describe(
-    facts: WorkloadFacts, points: Sequence[NoisePoint], decisive: Estimate | None, *, adapted: bool
-) -> str:
-    """Return one sentence: where the noise scale was measured, and how it went."""
-    place = f"measured at step {points[0].at_step}"
-    if len(points) > 1:
-        place = f"measured at {len(points)} points along {points[-1].at_step} steps"
-    if decisive is None:
-        return f"{place}, but with too few samples to bound it from below"
-    scales = [
-        point.preconditioned_noise_scale if adapted else point.noise_scale for point in points
-    ]
-    bounded = [scale for scale in scales if scale is not None and scale.low is not None]
-    parts = [place, _describe_course(bounded[0], bounded[-1], f"{facts.sample_unit}s")]
-    if decisive.high is None:
-        parts.append("the gradient is too small against its noise for an upper end")
-    if facts.has_batch_statistics:
-        parts.append("batch statistics tie it to this micro-batch size")
-    return "; ".join(parts)
-
-
-def _describe_course(first: Estimate, last: Estimate, unit: str) -> str:
-    """Return how the noise scale went; rose and fell only where the two intervals are apart."""
-    if first is last:
-        return f"it is {_render(first)} {unit}"
-    span = f"from {_render(first)} to {_render(last)} {unit}"
-    if first.high is not None and last.low is not None and last.low > first.high:
-        return f"it rose {span}"
-    if last.high is not None and first.low is not None and first.low > last.high:
-        return f"it fell {span}"
-    return f"it went {span}, a change within its intervals"
-
-
-def _render(estimate: Estimate) -> str:
-    if estimate.point is not None and estimate.high is not None:
-        return f"{estimate.point:.3g}"
-    return f"at least {estimate.low:.3g}"

@@ -19,7 +19,7 @@ def propose_optimizer_changes(
     """Return the settings that keep their meaning in samples at the advised batch.
 
     Adam's second beta becomes β2^κ, which averages over as many samples as before. AdamW's weight
-    decay becomes λκη0/η', which forgets over as many samples. A larger batch gets a warm-up of at
+    decay becomes λκη0/η', which forgets over as many samples. A warm-up at a larger batch takes at
     least 2/(1−β2) steps, until Adam's second moment holds more than noise.
 
     Args:

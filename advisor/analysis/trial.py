@@ -6,7 +6,7 @@ train, while 1.4 does; the curvature along good runs forbids both. So short runs
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -22,6 +22,9 @@ STALL_FRACTION = 0.5
 #: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
 #: the base's own spread over starts.
 TOLERANCE_FRACTION = 0.05
+#: Share of the loss, and of its fall, within which two rates train equally well; and the same
+#: where the higher one is the last before rates fail.
+EQUAL_FRACTION, EDGE_FRACTION = 0.02, 0.2
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
 #: Share of the range test's fall that every start must reach where there is no base pair.
@@ -41,6 +44,8 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
             against either pair.
         beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
             base rate that is too low explains.
+        end_loss: Of a pair that passed, the mean over starts.
+        fall: By how much its loss fell, likewise.
     """
 
     passed: bool
@@ -48,6 +53,8 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
     base_failed: bool = False
     is_too_short: bool = False
     beats_base: bool = False
+    end_loss: float | None = None
+    fall: float | None = None
 
 
 def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
@@ -133,7 +140,37 @@ def judge_trial(
         passed=True,
         reason=f"trained from {len(pairs)} starts: {figures}",
         beats_base=_is_clearly_below(base, pairs, ends, margin),
+        end_loss=end,
+        fall=statistics.fmean(_first_loss(branch) for _, branch in pairs) - end,
     )
+
+
+def choose_best_rate(verdicts: Mapping[float, TrialVerdict]) -> float | None:
+    """Return the rate that trains best, or a lower one about as good; None where none passed.
+
+    All were run from the same starts over the same samples. About as good: its loss ends above the
+    least by at most 2 % of it, and of its fall; 20 % where the next higher rate failed, since a few
+    starts do not show the edge of stability to within a step. The lower rate is further from it.
+
+    Args:
+        verdicts: Of the rates at one batch.
+
+    Source: derived.
+    """
+    passed = {
+        rate: verdict.end_loss
+        for rate, verdict in verdicts.items()
+        if verdict.passed and verdict.end_loss is not None
+    }
+    if not passed:
+        return None
+    best = min(passed, key=lambda rate: (passed[rate], rate))
+    higher = min((rate for rate in verdicts if rate > best), default=None)
+    at_edge = higher is not None and not verdicts[higher].passed
+    scale = min(abs(passed[best]), max(verdicts[best].fall or 0.0, 0.0))
+    most = passed[best] + (EDGE_FRACTION if at_edge else EQUAL_FRACTION) * scale
+    lower = max((rate for rate in passed if rate < best), default=best)
+    return lower if passed[lower] <= most else best
 
 
 def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict:
@@ -175,6 +212,8 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
     return TrialVerdict(
         passed=True,
         reason=f"trained from {len(usable)} fresh starts: loss {end:.3g} from {first:.3g}",
+        end_loss=end,
+        fall=first - end,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from advisor import __version__
-from advisor.cli import doctor, init, lr_range, predict, probe, report, schema
+from advisor.cli import doctor, init, lr_range, predict, probe, report, schema, verify
 from advisor.cli.failures import reporting_failures
 from advisor.cli.variants import CommandWithVariants
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("probe", cls=CommandWithVariants)(probe.probe)
 app.command("predict")(predict.predict)
 app.command("lr-range")(lr_range.lr_range)
+app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("init")(init.init)

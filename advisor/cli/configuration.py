@@ -7,11 +7,13 @@ from typing import Any
 from advisor.errors import UsageError
 
 #: Parameters that belong to one call, so a project file cannot fix them.
-PER_CALL = frozenset({"model", "run", "path", "kind", "force", "list_gpus", "help", "version"})
+PER_CALL = frozenset(
+    {"model", "run", "path", "kind", "force", "restart", "list_gpus", "help", "version"}
+)
 #: Parameters that may be given several times.
-REPEATED = frozenset({"set", "gpu", "gpu_memory"})
+REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint"})
 #: Parameters whose one value may be a list with commas.
-LISTED = frozenset({"precision", "compile"})
+LISTED = frozenset({"precision", "compile", "gpus", "milestones", "batches"})
 
 
 def read_defaults(

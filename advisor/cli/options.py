@@ -204,6 +204,32 @@ NoiseSteps = Annotated[
         help="Optimizer steps along which the gradient noise is measured.",
     ),
 ]
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        envvar="BSADVISOR_CHECKPOINT",
+        metavar="FILE",
+        help="Measure the noise at these saved weights, not along a training run; repeat for more.",
+    ),
+]
+NoiseLog = Annotated[
+    str | None,
+    typer.Option(
+        "--noise-log",
+        envvar="BSADVISOR_NOISE_LOG",
+        metavar="FILE",
+        help="Take the noise from what a real run logged of its gradients; none is measured.",
+    ),
+]
+SampleUnit = Annotated[
+    Literal["sample", "token"],
+    typer.Option(
+        "--sample-unit",
+        envvar="BSADVISOR_SAMPLE_UNIT",
+        help="Tell the noise scale in samples or in tokens; batches are samples all the same.",
+    ),
+]
 GlobalBatchSize = Annotated[
     int | None,
     typer.Option(
@@ -271,6 +297,120 @@ Reserve = Annotated[
         envvar="BSADVISOR_RESERVE",
         help="The advised size must leave room for a copy of the training state, as a checkpoint "
         "takes.",
+    ),
+]
+GpuCounts = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        envvar="BSADVISOR_GPUS",
+        metavar="N[,N...]",
+        show_default="1",
+        help="Numbers of GPUs like this one whose time and cost to compare, on paper.",
+    ),
+]
+Price = Annotated[
+    float | None,
+    typer.Option(
+        "--price",
+        envvar="BSADVISOR_PRICE",
+        metavar="AMOUNT",
+        help="Price of a GPU for an hour; without it costs are in GPU time.",
+    ),
+]
+InterconnectName = Annotated[
+    str | None,
+    typer.Option(
+        "--interconnect",
+        envvar="BSADVISOR_INTERCONNECT",
+        metavar="NAME|GB/s",
+        help="What links the GPUs, such as nvlink4, pcie4 or ethernet-100g, or its GB/s for each "
+        "GPU and direction.",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        envvar="BSADVISOR_SAMPLES",
+        metavar="N",
+        help="Samples that your training takes at the base batch; gives hours and money.",
+    ),
+]
+Epochs = Annotated[
+    float | None,
+    typer.Option(
+        "--epochs",
+        envvar="BSADVISOR_EPOCHS",
+        metavar="N",
+        help="The same in passes over the dataset.",
+    ),
+]
+Milestones = Annotated[
+    str | None,
+    typer.Option(
+        "--milestones",
+        envvar="BSADVISOR_MILESTONES",
+        metavar="STEP[,STEP...]",
+        help="Where your schedule cuts the rate, in steps at the base batch or, as 30e,60e, in "
+        "epochs: a growing batch in its place.",
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(
+        "--gamma",
+        envvar="BSADVISOR_GAMMA",
+        show_default="0.1",
+        help="With --milestones: what the rate is multiplied with at each.",
+    ),
+]
+Cosine = Annotated[
+    str | None,
+    typer.Option(
+        "--cosine",
+        envvar="BSADVISOR_COSINE",
+        metavar="STEPS",
+        help="Where your cosine schedule ends, in steps or, as 90e, in epochs: a growing batch in "
+        "its place.",
+    ),
+]
+VerifySeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        envvar="BSADVISOR_SEEDS",
+        min=2,
+        show_default="3, more where needed",
+        help="Orders of the data with which each batch is trained.",
+    ),
+]
+VerifySamples = Annotated[
+    int | None,
+    typer.Option(
+        "--branch-samples",
+        envvar="BSADVISOR_BRANCH_SAMPLES",
+        min=1,
+        show_default="by budget",
+        help="Samples on which each branch trains.",
+    ),
+]
+VerifyBatches = Annotated[
+    str | None,
+    typer.Option(
+        "--batches",
+        envvar="BSADVISOR_BATCHES",
+        metavar="N[,N...]",
+        show_default="1/4 to 4 times the recommended one",
+        help="Global batches to train, besides the recommended one.",
+    ),
+]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        envvar="BSADVISOR_RESTART",
+        help="Train every branch again, also those that are stored.",
     ),
 ]
 JsonFile = Annotated[

@@ -10,6 +10,7 @@ from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import Results
+from advisor.cli.scenario import build_scenario
 from advisor.cli.variants import combine, parse_compile, parse_precisions
 from advisor.errors import AdvisorError, InconclusiveError
 
@@ -34,7 +35,18 @@ def probe(
     max_batch: options.MaxBatch = None,
     batch_multiple: options.BatchMultiple = 1,
     noise_steps: options.NoiseSteps = None,
+    checkpoints: options.Checkpoints = None,
+    noise_log: options.NoiseLog = None,
+    sample_unit: options.SampleUnit = "sample",
     reserve: options.Reserve = False,
+    gpus: options.GpuCounts = None,
+    price: options.Price = None,
+    interconnect: options.InterconnectName = None,
+    samples: options.Samples = None,
+    epochs: options.Epochs = None,
+    milestones: options.Milestones = None,
+    gamma: options.Gamma = None,
+    cosine: options.Cosine = None,
     json_path: options.JsonFile = None,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
@@ -46,6 +58,16 @@ def probe(
     """
     pairs = parse_settings(settings or [])
     precisions, compiled = parse_precisions(precision), parse_compile(compile_model)
+    scenario = build_scenario(
+        gpus=gpus,
+        price=price,
+        interconnect=interconnect,
+        samples=samples,
+        epochs=epochs,
+        milestones=milestones,
+        gamma=gamma,
+        cosine=cosine,
+    )
     results = Results(json_path=json_path, html_path=html_path, quiet=quiet)
 
     from advisor.spec import Limits, ProbeSpec, WorkloadSpec
@@ -68,9 +90,13 @@ def probe(
             batch_multiple=batch_multiple,
             budget_s=budget,
             noise_steps=noise_steps,
+            checkpoints=tuple(checkpoints or ()),
+            noise_log=noise_log,
+            sample_unit=sample_unit,
             reserve=reserve,
         ),
         variants=tuple(others),
+        scenario=scenario,
     )
     _run(spec, results, quiet=quiet)
     if not results.write():

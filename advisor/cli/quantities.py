@@ -82,6 +82,22 @@ def parse_duration(text: str) -> float:
     return duration_s
 
 
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Return the batch sizes that `text` lists with commas.
+
+    Raises:
+        typer.BadParameter: One is not a whole number above zero.
+    """
+    sizes = []
+    for part in str(text).split(","):
+        if not part.strip().isdecimal() or int(part) == 0:
+            raise typer.BadParameter(
+                f"{part.strip()!r} is not a batch size; write whole numbers such as 64,128,256"
+            )
+        sizes.append(int(part))
+    return tuple(sizes)
+
+
 def parse_settings(pairs: list[str]) -> dict[str, str]:
     """Return `k=v` pairs as a mapping; the last of equal names wins.
 

@@ -7,6 +7,7 @@ import typer
 
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.scenario import build_scenario
 from advisor.errors import UsageError
 
 
@@ -16,14 +17,25 @@ def report(
         Path, typer.Argument(metavar="RUN", help="A file that probe or predict wrote with --json.")
     ],
     *,
+    gpus: options.GpuCounts = None,
+    price: options.Price = None,
+    interconnect: options.InterconnectName = None,
+    samples: options.Samples = None,
+    epochs: options.Epochs = None,
+    milestones: options.Milestones = None,
+    gamma: options.Gamma = None,
+    cosine: options.Cosine = None,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print the report of a saved run or prediction.
 
-    It needs neither the model nor a GPU: conclusions are computed again from what was stored.
+    It needs neither the model nor a GPU: conclusions are computed again from what was stored, and
+    with the options on time, cost and schedule that are given anew.
     """
+    import msgspec
+
     from advisor.cli.predict import print_predictions
     from advisor.cli.results import Results
     from advisor.record import LrRangeRecord, PredictRecord, read_saved
@@ -41,6 +53,19 @@ def report(
 
         print_lr_range(record, html_path=html_path, quiet=quiet)
         return
+    scenario = build_scenario(
+        record.command.scenario,
+        gpus=gpus,
+        price=price,
+        interconnect=interconnect,
+        samples=samples,
+        epochs=epochs,
+        milestones=milestones,
+        gamma=gamma,
+        cosine=cosine,
+    )
+    command = msgspec.structs.replace(record.command, scenario=scenario)
+    record = msgspec.structs.replace(record, command=command)
     results = Results(json_path=None, html_path=html_path, quiet=quiet)
     results.save(record)
     results.write()

@@ -24,6 +24,7 @@ class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
         low: The rule at the lower end of the noise interval.
         high: The rule at its upper end.
         capped_by: `trial` where a trial lowered the rule's value.
+        raised_by: `trial` where a trial raised it.
         reason: Why the value is what it is, or why there is none.
     """
 
@@ -35,11 +36,16 @@ class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     capped_by: Literal["trial"] | None = None
+    raised_by: Literal["trial"] | None = None
     reason: str = ""
 
 
 class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Other settings that go with the batch; None means: leave as it is."""
+    """Other settings that go with the batch; None means: leave as it is.
+
+    Attributes:
+        warmup_steps: The least length of a warm-up, for a training that has one.
+    """
 
     beta2: float | None = None
     weight_decay: float | None = None

@@ -59,26 +59,34 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     needed_batch_size: int | None = None
 
 
+SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
+
+
 class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
     """What holds the speed of training at one size, with the figures that show it.
 
     Attributes:
-        kind: `host`: issuing the work takes all the time. `fixed`: most of a step is the same at
-            any size. `arithmetic`, `bandwidth`: at least half of the device's peak is reached.
-            `neither`: both peaks are far. None where the figures are missing.
+        kind: `host`: issuing the work takes all the time. `heap`: the kernel takes much of the
+            processors' time to give back memory that the C heap had returned. `fixed`: most of a
+            step is the same at any size. `arithmetic`, `bandwidth`: at least half of the device's
+            peak is reached. `neither`: both peaks are far. None where the figures are missing.
         peak: What the operations are compared with: the data sheet, or a matrix product that was
             timed on this machine.
         enqueue_fraction: Share of a step in which the host issued work; GPUs only.
         fixed_fraction: Share of a step that the fitted law puts down to no sample.
+        page_faults_per_step: Pages that the kernel gave the process in a step; CPUs only.
+        kernel_time_fraction: Share of the processors' time that the kernel took; CPUs only.
     """
 
     micro_batch_size: int
-    kind: Literal["host", "fixed", "arithmetic", "bandwidth", "neither"] | None
+    kind: SpeedLimitKind | None
     peak: Literal["data sheet", "matrix product"] | None = None
     flops_fraction: float | None = None
     bandwidth_fraction: float | None = None
     enqueue_fraction: float | None = None
     fixed_fraction: float | None = None
+    page_faults_per_step: float | None = None
+    kernel_time_fraction: float | None = None
 
 
 class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stage: Why it ran.
-        session: Number of the worker process, counted over the run.
+        session: Number of the pass over all sizes, counted over the run.
         micro_batch_size: Samples of one forward/backward.
         outcome: How it ended.
         steps: Full training steps that ran.
@@ -27,9 +27,13 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
             temperature had settled); None where nothing was warmed up.
         recompiles: Times that `torch.compile` compiled the model anew for this size before its
             blocks; None where the model is not compiled.
-        canary_times_s: Seconds of a fixed matrix product just before and just after the session's
-            blocks; the same in every probe of a session.
+        canary_times_s: Seconds of a fixed matrix product just before and just after the blocks of
+            the process; the same in every probe of one process.
         canary_flops: Operations of that product.
+        page_faults_per_step: Pages that the kernel had to give the process in each timed step; CPUs
+            only.
+        kernel_time_fraction: Share of the process's processor time in those steps that the kernel
+            took; CPUs only.
         forward_backward_peak_bytes: Peak from the start of a step to its optimizer step, beyond the
             idle process.
         optimizer_peak_bytes: Peak during the optimizer step, likewise.
@@ -62,6 +66,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     recompiles: int | None = None
     canary_times_s: tuple[float, ...] = ()
     canary_flops: int | None = None
+    page_faults_per_step: float | None = None
+    kernel_time_fraction: float | None = None
     forward_backward_peak_bytes: int | None = None
     optimizer_peak_bytes: int | None = None
     peak_allocated_bytes: int | None = None

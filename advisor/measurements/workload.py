@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from advisor.spec import TokenCount
+
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 
 
@@ -20,6 +22,8 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
         weight_decay: Decay coefficient.
         needs_closure: Whether `step` wants a closure (LBFGS).
         is_default: True where the model file has none and AdamW stands in.
+        dampening: SGD's dampening of the gradient that enters its momentum.
+        is_nesterov: Whether SGD's momentum is Nesterov's.
     """
 
     name: str
@@ -31,6 +35,8 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: float | None = None
     needs_closure: bool = False
     is_default: bool = False
+    dampening: float | None = None
+    is_nesterov: bool = False
 
 
 class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +65,9 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
         has_synchronised_statistics: Whether ranks share those statistics (SyncBatchNorm).
         loss_reduction: How the loss treats its batch.
         first_loss: Loss of the first training step.
+        token_count: How the tokens are counted that a loss averages over; None where it averages
+            over samples, or where no count explains it.
+        tokens_per_sample: Mean number of target tokens of a sample; None where there are none.
         notes: Further facts the reader should know, one sentence each.
     """
 
@@ -84,4 +93,6 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_synchronised_statistics: bool = False
     loss_reduction: LossReduction = "unknown"
     first_loss: float | None = None
+    token_count: TokenCount | None = None
+    tokens_per_sample: float | None = None
     notes: tuple[str, ...] = ()

@@ -1,11 +1,14 @@
 """Fitted laws -> one Recommendation with its reasons; pure, so that any stored run can be redone.
 
 decision.py   which batch, and what limits it
+settling.py   from which noise scale on the batch stays the same
 rate.py       which learning rate, once a trial has shown that it trains
 ranged_rate.py  the same by a range test, where there is no base rate to scale
 reasons.py    why, in sentences
 cautions.py   what weakens the advice, each with what to do about it
 snippet.py    code to paste
+planning.py   time against cost on paper, and batches that grow during training
+frontier_notes.py  what the former rests on
 loading.py    what a loader that keeps training waiting changes
 soaked.py     what a longer run at the advised size changes
 variants.py   other precisions, compiled or not, beside the run's own
@@ -18,12 +21,15 @@ from advisor.analysis.loader import conclude_loader
 from advisor.analysis.memory import MemoryLaw, conclude_memory, fit_memory
 from advisor.analysis.noise import conclude_noise
 from advisor.analysis.soak import conclude_soak
+from advisor.analysis.stability import conclude_stability
 from advisor.analysis.surroundings import add_surroundings, judge_surroundings
 from advisor.analysis.throughput import conclude_throughput
+from advisor.analysis.verification import conclude_verification
 from advisor.conclusions import Comparison, Derived, MemoryConclusion, ThroughputConclusion
 from advisor.measurements import WorkloadFacts
 from advisor.predict.remedies import fit_capacity
 from advisor.predict.what_ifs import compare_pieces
+from advisor.recommend.planning import choose_schedule, plan_frontier, plan_schedules
 from advisor.recommend.proposal import propose
 from advisor.recommend.variants import derive_variants
 from advisor.record import RunRecord
@@ -38,17 +44,33 @@ def derive(record: RunRecord) -> Derived:
     if facts is None:
         return Derived()
     memory, throughput = _derive_stages(record, facts)
-    noise = conclude_noise(facts, record.noise_batches)
+    noise = conclude_noise(
+        facts,
+        record.noise_batches,
+        record.noise_log,
+        sample_unit=record.command.limits.sample_unit,
+    )
     advice = propose(record, memory, throughput, noise)
+    schedules = plan_schedules(record, noise, advice)
     return Derived(
         memory=memory,
         throughput=throughput,
         noise=noise,
         loader=conclude_loader(record.loader_timings),
         soak=conclude_soak(record.soaks),
+        stability=conclude_stability(
+            facts,
+            [batches.curvature for batches in record.noise_batches],
+            rate=None if advice is None else advice.learning_rate,
+            global_batch_size=None if advice is None else advice.global_batch_size,
+        ),
         recommendation=advice,
         what_would_change=None if memory is None else _compare(record, facts, memory),
         variants=derive_variants(record, advice, lambda run: _derive_stages(run, facts)),
+        verification=conclude_verification(record.verification, throughput),
+        frontier=plan_frontier(record, noise, advice),
+        schedule=choose_schedule(schedules),
+        schedules=schedules,
     )
 
 

@@ -1,5 +1,6 @@
 """What weakens the advice: a fact for each, and what to do about it."""
 
+from advisor.analysis.candidates import LEAST_STEPS_PER_EPOCH
 from advisor.analysis.learning_rate import Caution, warn_of_learning_rate
 from advisor.conclusions import (
     LoaderConclusion,
@@ -13,10 +14,6 @@ from advisor.recommend.decision import Decision
 from advisor.recommend.loading import warn_of_loader
 from advisor.recommend.rate import SettledRate
 from advisor.recommend.soaked import warn_of_soak
-
-#: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
-#: warm-ups are then counted in very few steps.
-LEAST_STEPS_PER_EPOCH = 20
 
 
 def write_cautions(

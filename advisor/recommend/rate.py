@@ -1,11 +1,11 @@
-"""The learning rate to advise: the largest that the trial ran and that passed."""
+"""The learning rate to advise: the best of those that the trial ran and that passed."""
 
 import math
 from collections.abc import Sequence
 
 import msgspec
 
-from advisor.analysis.trial import TrialVerdict, judge_base, judge_trial
+from advisor.analysis.trial import TrialVerdict, choose_best_rate, judge_base, judge_trial
 from advisor.conclusions import LearningRate, OptimizerChanges
 from advisor.measurements import TrialBranch, WorkloadFacts
 from advisor.record import RunRecord
@@ -69,7 +69,7 @@ def settle_rate(
         and branch.weight_decay is None
     ]
     if global_batch_size == base_size:
-        return _settle_base(proposed, record, base)
+        return _settle_base(proposed, record, base, noise_scale)
     tried = group_tried(record.trials, global_batch_size, changes)
     if not tried:
         return SettledRate(
@@ -94,35 +94,48 @@ def _name_obstacle(facts: WorkloadFacts | None) -> str:
 
 
 def _settle_base(
-    proposed: LearningRate, record: RunRecord, base: Sequence[TrialBranch]
+    proposed: LearningRate,
+    record: RunRecord,
+    base: Sequence[TrialBranch],
+    noise_scale: float | None,
 ) -> SettledRate:
-    """Return the base rate, which stands at its own batch once it has been run."""
+    """Return the base rate at its own batch once it has been run, unless another trains better."""
     if not base:
         reason = f"{why_not_run(record)}; at its own batch the base rate needs no scaling"
         return SettledRate(learning_rate=_explain(proposed, reason))
     verdict = judge_base(base)
     if not verdict.passed:
         return _refute(proposed, verdict)
-    reason = f"the advised batch is the base batch, so the base rate stands; {verdict.reason}"
-    rate = msgspec.structs.replace(proposed, value=proposed.base_value, reason=reason)
-    return SettledRate(learning_rate=rate)
+    assert proposed.base_value is not None
+    tried = group_tried(record.trials, base[0].global_batch_size, OptimizerChanges())
+    verdicts = {rate: judge_trial(base, tried[rate], noise_scale) for rate in tried}
+    settled = settle_tried(proposed, verdicts)
+    if settled.learning_rate.value != proposed.base_value:
+        return settled
+    reason = f"the advised batch is the base batch, where the base rate stands; {verdict.reason}"
+    rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
+    return msgspec.structs.replace(settled, learning_rate=rate)
 
 
 def settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -> SettledRate:
-    """Return the largest rate that passed, capped where it is below the proposal."""
-    passed = [rate for rate, verdict in verdicts.items() if verdict.passed]
-    if not passed:
+    """Return the best rate that passed, and whether that moved the proposal."""
+    value = choose_best_rate(verdicts)
+    if value is None:
         return _refute(proposed, verdicts[min(verdicts)], rates=list(verdicts))
-    value = max(passed)
     reason = verdicts[value].reason
-    failed = [rate for rate in verdicts if rate > value]
+    failed = [rate for rate in verdicts if rate > value and not verdicts[rate].passed]
     if failed:
         reason += f"; at {min(failed):.3g} it {verdicts[min(failed)].reason}"
     assert proposed.proposed is not None
     is_lower = value < proposed.proposed * (1.0 - _SAME)
+    is_higher = value > proposed.proposed * (1.0 + _SAME)
     return SettledRate(
         learning_rate=msgspec.structs.replace(
-            proposed, value=value, reason=reason, capped_by="trial" if is_lower else None
+            proposed,
+            value=value,
+            reason=reason,
+            capped_by="trial" if is_lower else None,
+            raised_by="trial" if is_higher else None,
         ),
         beats_base=verdicts[value].beats_base,
     )

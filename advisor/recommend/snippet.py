@@ -51,13 +51,7 @@ def _write_optimizer(
         arguments.append(f"weight_decay={decay:.4g}")
     prefix = "torch.optim." if optimizer.name in _TORCH_OPTIMIZERS else ""
     call = f"{prefix}{optimizer.name}(model.parameters(), {', '.join(arguments)})"
-    lines = [f"optimizer = {call}  # other arguments as before"]
-    if changes.warmup_steps is not None:
-        lines.append(
-            "warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-3, "
-            f"total_iters={changes.warmup_steps})"
-        )
-    return lines
+    return [f"optimizer = {call}  # other arguments as before"]
 
 
 def _write_accumulation(steps: int, *, loss_is_sum: bool) -> list[str]:

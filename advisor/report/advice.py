@@ -56,8 +56,8 @@ def describe_learning_rate(rate: LearningRate) -> str:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
         parts.append(f"base {format_rate(rate.base_value)}{at}")
-    if rate.capped_by == "trial":
-        parts.append("lowered by the trial")
+    if rate.raised_by or rate.capped_by:
+        parts.append(f"{'raised' if rate.raised_by else 'lowered'} by the trial")
     if rate.value is not None and rate.reason:
         parts.append(rate.reason)
     return "; ".join(parts)
@@ -82,7 +82,8 @@ def describe_changes(changes: OptimizerChanges) -> str:
     if changes.weight_decay is not None:
         parts.append(f"weight decay {format_rate(changes.weight_decay)}")
     if changes.warmup_steps is not None:
-        parts.append(f"warm-up over {count_of(changes.warmup_steps, 'step')}")
+        steps = count_of(changes.warmup_steps, "step")
+        parts.append(f"a warm-up, if you use one, over at least {steps} (the trial had none)")
     return ", ".join(parts)
 
 

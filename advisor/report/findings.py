@@ -11,8 +11,11 @@ from advisor.conclusions import (
 from advisor.record import RunRecord
 from advisor.report.advice import render_advice
 from advisor.report.endurance import describe_soak
+from advisor.report.frontier import describe_frontier
 from advisor.report.headline import why_missing
 from advisor.report.loading import describe_loader
+from advisor.report.schedules import render_schedules
+from advisor.report.sharpness import describe_sharpness
 from advisor.report.speed import describe_energy, describe_speed_limit
 from advisor.report.units import (
     NOT_MEASURED,
@@ -24,6 +27,8 @@ from advisor.report.units import (
     format_range,
 )
 from advisor.report.variants import describe_compilation
+from advisor.report.verification import list_verification
+from advisor.statistics import Estimate
 
 _MEMORY_ENDS = {
     "memory": "memory ends the search",
@@ -50,6 +55,8 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
+    if derived.stability is not None:
+        rows.append(("Sharpness", describe_sharpness(derived.stability)))
     if derived.loader is not None:
         rows.append(("Loader", describe_loader(derived.loader)))
     if throughput is not None:
@@ -68,7 +75,10 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     if derived.recommendation is not None:
         noise_is_known = derived.noise is not None and derived.noise.status != "not_estimated"
         rows += render_advice(record, derived.recommendation, noise_is_known=noise_is_known)
-    return rows
+    if derived.frontier is not None:
+        rows.append(("Frontier", describe_frontier(derived.frontier)))
+    rows += render_schedules(derived.schedules)
+    return rows + list_verification(derived.verification)
 
 
 def describe_memory(memory: MemoryConclusion) -> str:
@@ -148,7 +158,20 @@ def describe_noise(noise: NoiseConclusion) -> str:
     if noise.preconditioned_noise_scale is not None:
         plain = format_interval(noise.noise_scale)
         figure += f", in the optimizer's own metric; plain gradients: {plain}"
-    return figure + _describe_trajectory(noise) + reason
+    return figure + _describe_tokens(noise, decisive) + _describe_trajectory(noise) + reason
+
+
+def _describe_tokens(noise: NoiseConclusion, decisive: Estimate) -> str:
+    """Return the same in tokens, where that was asked for."""
+    tokens = noise.tokens_per_sample
+    if noise.sample_unit != "token" or tokens is None:
+        return ""
+    point, low, high = (
+        None if value is None else tokens * value
+        for value in (decisive.point, decisive.low, decisive.high)
+    )
+    figure = format_interval(Estimate(point, low, high, decisive.confidence))
+    return f"; {figure} tokens, at {format_number(tokens)} in a sample"
 
 
 def _describe_trajectory(noise: NoiseConclusion) -> str:

@@ -11,8 +11,10 @@ from advisor.conclusions import Derived, NoisePoint
 from advisor.record import RunRecord
 from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_chart
 from advisor.report.findings import render_findings
+from advisor.report.frontier import render_frontier_chart
 from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.terminal import render_sources, render_tables
+from advisor.report.verification_charts import chart_verification
 from advisor.statistics import Estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -139,6 +141,15 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_x=False,
             log_y=True,
         ),
+        *chart_verification(derived.verification),
+        render_frontier_chart(derived.frontier),
+        render_chart(
+            title="Sharpness along training",
+            x_label="optimizer step",
+            y_label="λ of the loss",
+            series=_sharpness_series(derived),
+            log_x=False,
+        ),
     )
     return tuple(chart for chart in charts if chart is not None)
 
@@ -151,6 +162,16 @@ def _noise_series(derived: Derived) -> tuple[Series, ...]:
         Series(label="plain gradients", data=_noise_data(plain)),
         Series(label="in the optimizer's metric", data=_noise_data(own)),
     )
+
+
+def _sharpness_series(derived: Derived) -> tuple[Series, ...]:
+    points = derived.stability.points if derived.stability is not None else ()
+    plain = tuple(
+        Datum(x=point.at_step, y=point.sharpness)
+        for point in points
+        if point.sharpness is not None and point.sharpness > 0
+    )
+    return (Series(label="largest eigenvalue of the Hessian", data=plain),)
 
 
 def _noise_data(pairs: Sequence[tuple[NoisePoint, Estimate | None]]) -> tuple[Datum, ...]:

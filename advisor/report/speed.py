@@ -19,6 +19,9 @@ def describe_speed_limit(limit: SpeedLimit) -> str | None:
     text = {
         "host": "the host: it cannot issue work as fast as the device does it; fewer and larger "
         "operations would help, as --compile or CUDA graphs make them",
+        "heap": "the C heap, which returns memory to the kernel after a step and takes it again in "
+        "the next; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000 in the environment "
+        "keeps it (glibc), another allocator such as jemalloc does as well",
         "fixed": f"fixed costs: the fitted law puts{share} of a step down to no sample; fewer and "
         "larger operations would help, as --compile makes them",
         "arithmetic": "arithmetic: only a lower precision or less work per sample makes it faster",
@@ -37,6 +40,11 @@ def _describe_figures(limit: SpeedLimit) -> str:
         parts.append(f"at least {_percent(limit.bandwidth_fraction)} of the memory's bandwidth")
     if limit.enqueue_fraction is not None:
         parts.append(f"the host issued work for {_percent(limit.enqueue_fraction)} of a step")
+    if limit.kind == "heap" and limit.kernel_time_fraction is not None:
+        parts.append(
+            f"{_percent(limit.kernel_time_fraction)} of the processors' time went to the kernel, "
+            f"for {format_count(round(limit.page_faults_per_step or 0))} page faults a step"
+        )
     if not parts:
         return ""
     return f"batch {format_count(limit.micro_batch_size)}: {', '.join(parts)}"

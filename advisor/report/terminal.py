@@ -9,11 +9,13 @@ from advisor.measurements import WorkloadFacts
 from advisor.record import RunRecord
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
+from advisor.report.frontier import render_frontier
 from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.memory_tables import render_comparisons, render_peak
 from advisor.report.tables import choose_rows, render_batch_table, render_legend
 from advisor.report.units import count_of, format_bytes, format_duration
 from advisor.report.variants import render_variants
+from advisor.report.verification import render_verification
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13
@@ -37,6 +39,8 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
         parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
     parts += _render_batches(record, derived)
     parts += render_variants(derived.variants)
+    parts += render_verification(derived.verification)
+    parts += render_frontier(record, derived)
     parts += [Text(), render_rows(render_findings(record, derived))]
     parts += _render_memory(record, derived)
     if advice is not None:
@@ -50,6 +54,8 @@ def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable
     return [
         *_render_batches(record, derived),
         *render_variants(derived.variants),
+        *render_verification(derived.verification),
+        *render_frontier(record, derived),
         *_render_memory(record, derived),
     ]
 

@@ -1,10 +1,10 @@
 """Which micro-batch sizes to time, and in how many sessions."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from advisor.search.refinement import REFINING_SESSIONS, choose_refinement, is_apart
 
@@ -95,8 +95,8 @@ def plan_rounds(
 
     Args:
         sizes: Micro-batch sizes to time.
-        step_s_by_size: Seconds of a step, at least at one size; other sizes are taken to cost in
-            proportion to the nearest known one, which is never too little above it.
+        step_s_by_size: Seconds of a step, at least at one size; between two known sizes a line is
+            drawn, and beyond the largest time is taken to grow in proportion to the size.
         block_s: Least seconds of a block.
         budget_s: Seconds for the session, its start not included.
 
@@ -179,7 +179,7 @@ def _thin(sizes: Sequence[int], most: int) -> list[int]:
 def _estimate_step_s(size: int, step_s_by_size: Mapping[int, float]) -> float:
     if not step_s_by_size:
         raise ValueError("no step time is known")
-    if size in step_s_by_size:
-        return step_s_by_size[size]
-    nearest = min(step_s_by_size, key=lambda known: abs(math.log(known / size)))
-    return step_s_by_size[nearest] * max(size / nearest, 1.0)
+    known = sorted(step_s_by_size)
+    if size >= known[-1]:
+        return step_s_by_size[known[-1]] * size / known[-1]
+    return float(np.interp(size, known, [step_s_by_size[each] for each in known]))

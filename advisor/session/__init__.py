@@ -15,7 +15,7 @@ from advisor.record import RunRecord
 from advisor.session.loader import run_loader
 from advisor.session.lr_range import run_lr_range
 from advisor.session.memory import run_memory
-from advisor.session.noise import run_noise
+from advisor.session.noise import check_sample_unit, read_noise_inputs, run_noise
 from advisor.session.ranged_rate import run_ranged_rate
 from advisor.session.remedies import run_remedies
 from advisor.session.run import Run
@@ -80,6 +80,7 @@ def run_doctor(device: str) -> Environment:
 
 def _run_stages(run: Run) -> None:
     run.progress.stage("starting", left_s=run.left_s)
+    read_noise_inputs(run)
     (environment,) = run.runner.run(
         EnvironmentTask(device=run.spec.workload.device), timeout_s=_START_S
     )
@@ -88,6 +89,7 @@ def _run_stages(run: Run) -> None:
     task = InspectTask(workload=run.spec.workload, batch_multiple=run.spec.limits.batch_multiple)
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
     run.keep_workload(cast("WorkloadFacts", facts))
+    check_sample_unit(run)
     plan_variants(run)
     run_memory(run)
     run_throughput(run)

@@ -158,8 +158,12 @@ def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
 
 
 def _run_task(run: Run, task: MemoryTask) -> Probe:
-    (probe,) = run.runner.run(task, timeout_s=run.left_s)
-    return cast("Probe", probe)
+    started = time.monotonic()
+    (result,) = run.runner.run(task, timeout_s=run.left_s)
+    probe = cast("Probe", result)
+    start_s = time.monotonic() - started - sum(probe.step_times_s)
+    run.process_start_s = max(0.0, min(start_s, run.process_start_s or start_s))
+    return probe
 
 
 def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:

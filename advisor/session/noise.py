@@ -1,11 +1,18 @@
-"""The noise stage: gradient moments along a short real training run."""
+"""The noise stage: gradient moments along a short real training run, or at saved weights."""
 
+from pathlib import Path
 from typing import cast
 
-from advisor.analysis.noise import explain_absence
+import msgspec
+
+from advisor.analysis.noise import conclude_noise, explain_absence, explain_enough
+from advisor.errors import UsageError
 from advisor.measurements import NoiseBatches
+from advisor.noise_log import read_noise_log
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
+from advisor.recommend.settling import find_settling_noise_scale
+from advisor.session.curvature import choose_curvature_sizes
 from advisor.session.run import Run
 from advisor.spec import NoiseTask
 
@@ -25,16 +32,79 @@ _MOST_MICRO_BATCHES = 4096
 _FALLBACK_SIZE = 32
 
 
+class _SettledError(Exception):
+    """Further points would not change the advice."""
+
+
+def read_noise_inputs(run: Run) -> None:
+    """Keep the log of gradients that was given, and see that the checkpoints are there.
+
+    Raises:
+        UsageError: A file is missing or no log, or two sources of the noise were asked for.
+    """
+    limits = run.spec.limits
+    asked = {
+        "--noise-log": limits.noise_log is not None,
+        "--checkpoint": bool(limits.checkpoints),
+        "--noise-steps": limits.noise_steps is not None,
+    }
+    chosen = [option for option, is_asked in asked.items() if is_asked]
+    if len(chosen) > 1:
+        raise UsageError(
+            f"{' and '.join(chosen)} exclude each other: each says where the noise is measured",
+            next_step="Give one of them.",
+        )
+    missing = [path for path in limits.checkpoints if not Path(path).is_file()]
+    if missing:
+        raise UsageError(
+            f"there is no checkpoint {missing[0]}", next_step="Give the path of a state_dict file."
+        )
+    if limits.noise_log is not None:
+        run.keep_noise_log(read_noise_log(Path(limits.noise_log)))
+
+
+def check_sample_unit(run: Run) -> None:
+    """See that samples have tokens where the noise scale is to be told in them.
+
+    Raises:
+        UsageError: They have none.
+    """
+    if run.spec.limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
+        raise UsageError(
+            "--sample-unit token: the batch holds no integer tensor of samples by tokens",
+            next_step="Leave the option out, so that samples are the unit.",
+        )
+
+
 def run_noise(run: Run) -> None:
     """Measure the noise scale where real data allows it; otherwise the record says why not."""
-    facts = run.facts
-    if explain_absence(facts) is not None or run.is_spent:
+    if run.record.noise_log or explain_absence(run.facts) is not None or run.is_spent:
         return
+    task = _plan(run)
+    place = f"at {len(task.checkpoints)} checkpoints" if task.checkpoints else ""
+    place = place or f"along {task.steps} training steps"
+    run.progress.stage(f"noise {place}", left_s=run.left_s)
+    settling = None if task.checkpoints else _find_settling_noise_scale(run)
+    try:
+        run.runner.run(
+            task,
+            timeout_s=run.left_s,
+            on_result=lambda batches: _keep(run, task, cast("NoiseBatches", batches), settling),
+        )
+    except _SettledError:
+        run.progress.note("noise: the trajectory ends early, further points change nothing")
+    except WorkerTimeoutError:
+        run.progress.note("noise: it took longer than the time left")
+    if not run.record.noise_batches:
+        run.progress.note("noise: no point could be measured in the memory and time there are")
+
+
+def _plan(run: Run) -> NoiseTask:
+    facts, checkpoints = run.facts, run.spec.limits.checkpoints
     size = _choose_micro_batch_size(run)
     budget_s = run.left_s * _BUDGET_FRACTION
-    steps = _choose_steps(run, size, budget_s)
-    run.progress.stage(f"noise along {steps} training steps", left_s=run.left_s)
-    task = NoiseTask(
+    steps = 0 if checkpoints else _choose_steps(run, size, budget_s)
+    return NoiseTask(
         workload=run.spec.workload,
         micro_batch_size=size,
         steps=steps,
@@ -43,17 +113,36 @@ def run_noise(run: Run) -> None:
         max_micro_batches=_MOST_MICRO_BATCHES,
         budget_s=budget_s,
         loss_is_sum=facts.loss_reduction == "sum",
+        token_count=facts.token_count,
+        checkpoints=checkpoints,
+        curvature_sizes=choose_curvature_sizes(run, size),
     )
-    try:
-        run.runner.run(
-            task,
-            timeout_s=run.left_s,
-            on_result=lambda batches: run.keep_noise(cast("NoiseBatches", batches)),
-        )
-    except WorkerTimeoutError:
-        run.progress.note("noise: it took longer than the time left")
-    if not run.record.noise_batches:
-        run.progress.note("noise: no point could be measured in the memory and time there are")
+
+
+def _keep(run: Run, task: NoiseTask, batches: NoiseBatches, settling: float | None) -> None:
+    """Keep a point of the trajectory; once further ones would change nothing, end it.
+
+    Raises:
+        _SettledError: They would not.
+    """
+    if task.checkpoints or batches.at_step >= task.steps:
+        run.keep_noise(batches)
+        return
+    conclusion = conclude_noise(run.facts, (*run.record.noise_batches, batches))
+    enough = explain_enough(conclusion, settling)
+    if enough is None:
+        run.keep_noise(batches)
+        return
+    why = f"ended early, since {enough}"
+    run.keep_noise(msgspec.structs.replace(batches, ended_because=why))
+    raise _SettledError
+
+
+def _find_settling_noise_scale(run: Run) -> float | None:
+    derived = derive(run.record)
+    if derived.memory is None or derived.throughput is None:
+        return None
+    return find_settling_noise_scale(run.facts, derived.memory, derived.throughput)
 
 
 def _choose_micro_batch_size(run: Run) -> int:

@@ -14,7 +14,7 @@ from advisor.probe.progress import Progress
 from advisor.probe.runner import TaskRunner, WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.recommend.ranged_rate import needs_range
-from advisor.search.rate import choose_next_rate
+from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.session.run import Run
 from advisor.spec import LrRangeTask, TrialTask, WorkloadSpec
 
@@ -37,7 +37,7 @@ _EVALUATIONS = 20
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
 #: Rates that are expected to be tried, for the division of the time.
-_EXPECTED_RATES = 2
+_EXPECTED_RATES = 4
 #: Time of a trial step over a step of the range test: evaluations come on top.
 _OVERHEAD = 1.3
 
@@ -120,7 +120,7 @@ def make_range_task(
 
 
 def search_rate(search: Search, task: LrRangeTask) -> None:
-    """Run the range test; try the rate that it suggests, and lower ones until one trains."""
+    """Run the range test; try the rate that it suggests, then towards the best one."""
     size = task.micro_batch_size * task.gradient_accumulation_steps
     search.progress.stage(f"learning-rate range test: batch {size}", left_s=search.left_s())
     started = time.monotonic()
@@ -153,18 +153,18 @@ def _choose_trial_steps(step_s: float, left_s: float) -> int:
 def _try_rates(
     search: Search, task: LrRangeTask, conclusion: LrRangeConclusion, suggested: float, steps: int
 ) -> None:
-    tried: list[tuple[float, bool]] = []
+    tried: list[TriedRate] = []
     started = time.monotonic()
     while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
         spent_s = time.monotonic() - started
         if tried and spent_s / len(tried) > search.left_s():
-            search.progress.note("trial: no time left to try a lower rate")
+            search.progress.note("trial: no time left to try another rate")
             return
         branches = _train(search, task, rate, steps)
         verdict = judge_alone(branches, fall=conclusion.fall)
         if verdict.is_too_short:
             return
-        tried.append((rate, verdict.passed))
+        tried.append(TriedRate(rate=rate, passed=verdict.passed, end_loss=verdict.end_loss))
 
 
 def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:

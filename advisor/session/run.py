@@ -14,6 +14,7 @@ from advisor.measurements import (
     LoaderTiming,
     LrRangeCurve,
     NoiseBatches,
+    NoiseLogEntry,
     Probe,
     Soak,
     Telemetry,
@@ -46,6 +47,7 @@ class Run:
         record: Everything seen so far.
         trace: The trace that leads the memory search; None where there is none.
         reserved_s: Part of the budget that is kept for a later stage.
+        process_start_s: Until a worker has the model and a batch, the least seen; None before any.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Run:
         self.progress = progress
         self.trace: MemoryTrace | None = None
         self.reserved_s = 0.0
+        self.process_start_s: float | None = None
         self._save = save
         self._started = time.monotonic()
         self.record = RunRecord(
@@ -75,6 +78,7 @@ class Run:
                 compile=spec.workload.compile,
                 limits=spec.limits,
                 settings=spec.workload.settings,
+                scenario=spec.scenario,
             ),
         )
 
@@ -144,6 +148,10 @@ class Run:
     def keep_noise(self, batches: NoiseBatches) -> None:
         """Append one point of the noise trajectory."""
         self._keep(noise_batches=(*self.record.noise_batches, batches))
+
+    def keep_noise_log(self, entries: tuple[NoiseLogEntry, ...]) -> None:
+        """Keep what a real run measured of its gradients."""
+        self._keep(noise_log=entries)
 
     def keep_loader(self, timing: LoaderTiming) -> None:
         """Append the loader's figures with one number of workers."""

@@ -1,4 +1,4 @@
-"""The trial: the advised batch and rate are trained briefly before they are printed."""
+"""The trial: rates at the advised batch are trained briefly before one of them is printed."""
 
 from typing import cast
 
@@ -9,7 +9,7 @@ from advisor.conclusions import Derived, Recommendation
 from advisor.measurements import OptimizerFacts, TrialBranch
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
-from advisor.search.rate import choose_next_rate
+from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.session.run import Run
 from advisor.spec import TrialTask
 
@@ -24,13 +24,13 @@ _BUDGET_FRACTION = 0.85
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
 #: Rates that are expected to be tried, for the division of the time.
-_EXPECTED_RATES = 3
+_EXPECTED_RATES = 4
 #: Time of a trial step over a timed step: data loading and evaluation come on top.
 _OVERHEAD = 1.5
 
 
 def run_trial(run: Run) -> None:
-    """Try the advised pair against the base pair, stepping the rate down until it trains.
+    """Try the proposed rate at the advised batch against the base pair, then towards the best rate.
 
     Leaves the record as it is where there is nothing to try; the recommendation then says why.
     """
@@ -64,9 +64,12 @@ def _try_rates(
         run.progress.note(f"trial: batch {rate.base_batch_size} does not fit and cannot be split")
         return
     base = _train(run, base_task)
+    tried: list[TriedRate] = []
     if advice.global_batch_size == rate.base_batch_size:
-        return
-    tried: list[tuple[float, bool]] = []
+        verdict = judge_trial(base, base, _noise_scale(derived))
+        if not verdict.passed:
+            return
+        tried.append(TriedRate(rate=rate.base_value, passed=True, end_loss=verdict.end_loss))
     while (
         value := choose_next_rate(rate.proposed, rate.base_value, tried)
     ) is not None and not run.is_spent:
@@ -74,7 +77,7 @@ def _try_rates(
         verdict = judge_trial(base, branches, _noise_scale(derived))
         if verdict.base_failed or verdict.is_too_short:  # nothing can be judged against it
             return
-        tried.append((value, verdict.passed))
+        tried.append(TriedRate(rate=value, passed=verdict.passed, end_loss=verdict.end_loss))
 
 
 def _train(run: Run, task: TrialTask) -> tuple[TrialBranch, ...]:

@@ -1,7 +1,10 @@
 """What the user asks of a command."""
 
+from typing import Literal
+
 import msgspec
 
+from advisor.spec.scenario import Scenario
 from advisor.spec.workload import Variant, WorkloadSpec
 
 
@@ -17,6 +20,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
             the budget decide.
         reserve: Whether the advised size must leave room for a copy of the training state.
+        checkpoints: Files of saved weights at which the noise is measured, instead of along a
+            training run.
+        noise_log: File with what a real run measured of its gradients; nothing is measured then.
+        sample_unit: In what the noise scale is told; batch sizes are samples all the same.
     """
 
     memory_limit_bytes: int | None = None
@@ -26,6 +33,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     budget_s: float = 120.0
     noise_steps: int | None = None
     reserve: bool = False
+    checkpoints: tuple[str, ...] = ()
+    noise_log: str | None = None
+    sample_unit: Literal["sample", "token"] = "sample"
 
 
 class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +43,13 @@ class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         variants: Other precisions, compiled or not, to compare with the workload's own.
+        scenario: What to work out on paper.
     """
 
     workload: WorkloadSpec
     limits: Limits
     variants: tuple[Variant, ...] = ()
+    scenario: Scenario = Scenario()
 
 
 class LrRangeSpec(msgspec.Struct, frozen=True, kw_only=True):

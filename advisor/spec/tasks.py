@@ -3,7 +3,7 @@
 import msgspec
 
 from advisor.memory_trace import Operators
-from advisor.spec.workload import WorkloadSpec
+from advisor.spec.workload import TokenCount, WorkloadSpec
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
 #: the steady state, the third shows that it is steady.
@@ -79,6 +79,11 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
         max_micro_batches: Most micro-batches taken at one point.
         loss_is_sum: Whether the loss sums over its batch; its gradients are then made means.
         budget_s: The worker ends the trajectory early when this is spent.
+        token_count: How to count the tokens by which a micro-batch weighs; None where it weighs by
+            its samples.
+        checkpoints: Files of saved weights to measure at, in place of a trajectory.
+        curvature_sizes: Least and most samples of one micro-batch whose gradient is differentiated
+            again, in multiples of the least; None measures no curvature.
     """
 
     workload: WorkloadSpec
@@ -89,6 +94,9 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     max_micro_batches: int
     budget_s: float
     loss_is_sum: bool = False
+    token_count: TokenCount | None = None
+    checkpoints: tuple[str, ...] = ()
+    curvature_sizes: tuple[int, int] | None = None
 
 
 class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
@@ -151,6 +159,22 @@ class LrRangeTask(msgspec.Struct, frozen=True, kw_only=True, tag="lr_range"):
     seeds: tuple[int, ...]
     loss_is_sum: bool = False
     budget_s: float = 60.0
+
+
+class VerificationTask(msgspec.Struct, frozen=True, kw_only=True, tag="verification"):
+    """Train once to a common state, then branch off at several batches and rates.
+
+    Attributes:
+        trunk: The pair and the samples of the training before the branches; its seed is the
+            workload's.
+        branches: One for each branch, each with one seed, which fixes the order of its data.
+        budget_s: No further branch is started after this long.
+    """
+
+    workload: WorkloadSpec
+    trunk: TrialTask
+    branches: tuple[TrialTask, ...]
+    budget_s: float
 
 
 class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
@@ -229,4 +253,5 @@ Task = (
     | SoakTask
     | LoaderTask
     | LrRangeTask
+    | VerificationTask
 )

@@ -67,6 +67,20 @@ def name_variant(precision: str, *, compiled: bool) -> str:
     return f"{precision} compiled" if compiled else precision
 
 
+class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How the tokens that a loss averages over are counted in a batch.
+
+    Attributes:
+        tensor: Which tensor of the batch, in the order in which its structure holds them.
+        ignored: Elements of this value do not count.
+        is_shifted: Whether the first of each row is no target, as where a model predicts the next.
+    """
+
+    tensor: int
+    ignored: int
+    is_shifted: bool = False
+
+
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which model to run, and how.
 

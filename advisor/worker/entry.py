@@ -28,6 +28,7 @@ from advisor.spec import (
     ThroughputTask,
     TraceTask,
     TrialTask,
+    VerificationTask,
 )
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -44,6 +45,7 @@ _RUNNERS = {
     SoakTask: "advisor.worker.soak",
     LoaderTask: "advisor.worker.loader",
     LrRangeTask: "advisor.worker.lr_range",
+    VerificationTask: "advisor.worker.verification",
 }
 
 Emit = Callable[[msgspec.Struct], None]

@@ -16,15 +16,20 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psutil
 
 from advisor.analysis.noise import estimate_noise_point
 from advisor.measurements import NoiseBatches
-from advisor.spec import NoiseTask
+from advisor.spec import NoiseTask, TokenCount
+from advisor.worker.checkpoints import load_checkpoint
+from advisor.worker.curvature import CurvatureMeter
 from advisor.worker.entry import Emit
-from advisor.worker.group_sums import GroupSums, trained_parameters
+from advisor.worker.group_sums import GroupSums
 from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.preconditioner import trained_parameters
+from advisor.worker.token_count import count_tokens
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
@@ -35,19 +40,27 @@ from advisor.workload.workload import Workload
 _ENOUGH_NOISE_SCALES = 5.0
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8
+#: Share of the stage's time that the curvature may take.
+_CURVATURE_FRACTION = 0.15
 #: Share of the host's free memory that the groups' sums may take.
 _HOST_FRACTION = 0.25
 
 
 def run(task: NoiseTask, emit: Emit) -> None:
-    """Emit one NoiseBatches for each point of the trajectory that the budget allows.
+    """Emit one NoiseBatches for each point of the trajectory, or each checkpoint, in the budget.
 
     The trajectory ends early when the time is up, when memory runs out, or when training diverges.
+
+    Raises:
+        WorkloadError: A checkpoint does not fit the model file.
     """
     keep_freed_memory()
     workload = Workload(task.workload)
     try:
-        _follow(workload, task, emit)
+        if task.checkpoints:
+            _visit(workload, task, emit)
+        else:
+            _follow(workload, task, emit)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -55,6 +68,7 @@ def run(task: NoiseTask, emit: Emit) -> None:
 
 def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
     training = workload.make_training()
+    meter = _make_meter(workload, training, task)
     stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
     deadline = time.perf_counter() + task.budget_s
     for step in range(task.steps + 1):
@@ -62,7 +76,7 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             # Equal shares of the time left, so that the last point is as precise as the first.
             points_left = sum(1 for point in task.points if point >= step)
             share_s = (deadline - time.perf_counter()) / (points_left + 1)
-            batches = _measure(workload, training, task, step, share_s)
+            batches = _measure_point(workload, training, task, step, share_s, meter)
             if batches is None:
                 return
             emit(batches)
@@ -70,6 +84,51 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             return
         if step < task.steps:
             training.step(workload.take(stream.next(task.micro_batch_size)))
+
+
+def _visit(workload: Workload, task: NoiseTask, emit: Emit) -> None:
+    """Measure at each checkpoint, in the order given; those that time is left for."""
+    deadline = time.perf_counter() + task.budget_s
+    for place, path in enumerate(task.checkpoints):
+        if place and time.perf_counter() > deadline:
+            return
+        training = workload.make_training()
+        step = load_checkpoint(path, training)
+        share_s = (deadline - time.perf_counter()) / (len(task.checkpoints) - place)
+        meter = _make_meter(workload, training, task)
+        batches = _measure_point(workload, training, task, place, share_s, meter)
+        if batches is None:
+            return
+        emit(
+            msgspec.structs.replace(
+                batches,
+                at_step=place if step.number is None else step.number,
+                step_source=step.source,
+                from_checkpoint=path,
+            )
+        )
+
+
+def _make_meter(workload: Workload, training: Training, task: NoiseTask) -> CurvatureMeter | None:
+    sizes = task.curvature_sizes
+    return CurvatureMeter(workload, training, task, sizes) if sizes else None
+
+
+def _measure_point(
+    workload: Workload,
+    training: Training,
+    task: NoiseTask,
+    step: int,
+    share_s: float,
+    meter: CurvatureMeter | None,
+) -> NoiseBatches | None:
+    """Return the moments with the curvature, where it is to be measured."""
+    gradients_s = share_s * (1.0 - _CURVATURE_FRACTION) if meter else share_s
+    batches = _measure(workload, training, task, step, gradients_s)
+    if batches is None or meter is None:
+        return batches
+    curvature = meter.measure(step, share_s * _CURVATURE_FRACTION)
+    return msgspec.structs.replace(batches, curvature=curvature)
 
 
 def _measure(
@@ -89,10 +148,11 @@ def _measure(
         stream = IndexStream(size, seed=(task.workload.seed * 1_000_003 + step) * 2 + seed)
         batches = (workload.take(stream.next(b)) for _ in itertools.count())
         sums = GroupSums(training, groups, b)
-        _fill(sums, rounds, deadline, batches)
+        _fill(sums, rounds, deadline, batches, task.token_count)
         return sums.finish(step, per_sample_sum=task.loss_is_sum)
 
     with preserve_buffers(training.model):  # running statistics are part of the frozen state
+        training.settle_gradient_scale(workload.take(range(b)))
         pilot = collect(1, seed=0)
         if pilot is None or time.perf_counter() > deadline:
             return pilot
@@ -104,11 +164,13 @@ def _fill(
     rounds: int,
     deadline: float,
     batches: Iterator[Any],
+    token_count: TokenCount | None,
 ) -> None:
     """Add `rounds` batches to each group; once the time is up, one to each of the least groups."""
     for group in range(sums.groups):
         for batch in itertools.islice(batches, rounds):
-            sums.add(group, batch)
+            weight = None if token_count is None else count_tokens(batch, token_count)
+            sums.add(group, batch, weight)
             if time.perf_counter() > deadline:
                 break
         if group + 1 >= _LEAST_GROUPS and time.perf_counter() > deadline:

@@ -5,25 +5,18 @@ A micro-batch costs its forward and backward and one addition.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from advisor.measurements import GradientMoments, NoiseBatches
+from advisor.worker.preconditioner import find_roots, trained_parameters
 from advisor.workload.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time, so that they stay in the
 #: cache.
 _CHUNK_ELEMENTS = 1 << 13
-#: Optimizer state that holds a running second moment, and whether it needs Adam's bias correction.
-_SECOND_MOMENTS = {"exp_avg_sq": True, "square_avg": False, "sum": False}
-
-
-def trained_parameters(training: Training) -> list[nn.Parameter]:
-    """Return the parameters that the optimizer moves, tied ones once."""
-    moved = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
-    return [p for p in training.model.parameters() if p.requires_grad and id(p) in moved]
 
 
 class GroupSums:
@@ -60,12 +53,25 @@ class GroupSums:
             self._row = torch.zeros_like(self._row, device=training.device)
         self._running = self._split(self._row)
         self._counts = [0] * groups
+        self._weights = [0.0] * groups
         self._current = 0
         self._losses: list[float] = []
 
-    def add(self, group: int, batch: object) -> None:
-        """Add the gradient of the batch's loss to the group's sum."""
+    def add(self, group: int, batch: object, weight: float | None = None) -> None:
+        """Add the gradient of the batch's loss to the group's sum, times its weight.
+
+        Args:
+            group: From 0.
+            batch: A micro-batch.
+            weight: Tokens that its loss averages over; None takes its samples. Without any there is
+                no gradient to take.
+        """
         self._switch_to(group)
+        self._counts[group] += 1
+        if weight is not None:
+            self._weights[group] += weight
+            if weight == 0.0:
+                return
         self._losses.append(float(self._training.backward(batch).detach()))
         pairs = [
             (total, parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)
@@ -73,10 +79,9 @@ class GroupSums:
             if parameter.grad is not None
         ]
         totals, gradients = [total for total, _ in pairs], [gradient for _, gradient in pairs]
-        torch._foreach_add_(totals, gradients)
+        torch._foreach_add_(totals, gradients, alpha=weight or self._micro_batch_size)
         for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
-        self._counts[group] += 1
 
     def finish(self, step: int, *, per_sample_sum: bool) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
@@ -89,16 +94,21 @@ class GroupSums:
         if self._training.device.type != "cpu":
             self._store[self._current].copy_(self._row)
         divisor = self._micro_batch_size if per_sample_sum else 1
-        filled = [group for group, count in enumerate(self._counts) if count]
+        by_tokens = any(self._weights)
+        filled = [
+            group
+            for group, count in enumerate(self._counts)
+            if count and (self._weights[group] or not by_tokens)
+        ]
         # A norm in float64 is finite where all it sums is, and costs one pass.
         norms = torch.linalg.vector_norm(self._store, dim=1, dtype=torch.float64)
         finite = [group for group in filled if norms[group].isfinite()]
         losses = [loss for loss in self._losses if math.isfinite(loss)]
         if len(finite) < 2 or not losses:
             return None
-        # A micro-batch's gradient counts with its size: s_j is the sum of b_k·m_k.
-        factor = (self._micro_batch_size / self._training.gradient_scale() / divisor) ** 2
+        factor = (1.0 / self._training.gradient_scale() / divisor) ** 2
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
+        tokens = [self._weights[group] for group in finite] if by_tokens else []
         sums = self._store if len(finite) == self.groups else self._store[finite]
         roots = self._find_roots()
         return NoiseBatches(
@@ -107,8 +117,11 @@ class GroupSums:
             loss=math.fsum(losses) / len(losses) / divisor,
             micro_batch_sizes=tuple(sizes),
             groups=tuple(range(len(finite))),
-            plain=_compute_moments(sums, sizes, factor, None),
-            preconditioned=None if roots is None else _compute_moments(sums, sizes, factor, roots),
+            plain=_compute_moments(sums, tokens or sizes, factor, None),
+            preconditioned=(
+                None if roots is None else _compute_moments(sums, tokens or sizes, factor, roots)
+            ),
+            weights=tuple(tokens),
             dropped=len(filled) - len(finite),
         )
 
@@ -135,20 +148,21 @@ class GroupSums:
 
         It is zero where the optimizer holds none: what it has not moved has no part in its metric.
         """
-        found = torch.zeros(self._store.shape[1], dtype=torch.float64)
-        is_known = False
-        for part, parameter in zip(self._parts, self._parameters, strict=True):
-            root = _find_root(parameter, self._training.optimizer)
-            if root is not None:
-                found[part] = root
-                is_known = True
-        return found if is_known else None
+        found = find_roots(self._parameters, self._training.optimizer)
+        return None if found is None else torch.cat([root.flatten() for root in found])
 
 
 def _compute_moments(
-    sums: Tensor, sizes: list[int], factor: float, roots: Tensor | None
+    sums: Tensor, weights: Sequence[float], factor: float, roots: Tensor | None
 ) -> GradientMoments:
-    """Return the moments of the rows of `sums`, in the metric root², in float64."""
+    """Return the moments of the rows of `sums`, in the metric root², in float64.
+
+    Args:
+        sums: s_j, the sum of each group's gradients times their weights.
+        weights: Of each group.
+        factor: By which squared norms are to be multiplied.
+        roots: Of the metric; None for the Euclidean one.
+    """
     norms = torch.zeros(len(sums), dtype=torch.float64)
     dots, total_sqnorm = torch.zeros_like(norms), 0.0
     for start in range(0, sums.shape[1], _CHUNK_ELEMENTS):
@@ -160,24 +174,10 @@ def _compute_moments(
         norms += chunk.square().sum(dim=1)
         dots += chunk @ total
         total_sqnorm += float(total @ total)
-    square_sizes = torch.tensor(sizes, dtype=torch.float64) ** 2
+    square_weights = torch.tensor(weights, dtype=torch.float64) ** 2
     return GradientMoments(
-        sqnorms=tuple((factor * norms / square_sizes).tolist()),
+        sqnorms=tuple((factor * norms / square_weights).tolist()),
         group_sqnorms=tuple((factor * norms).tolist()),
         group_dots=tuple((factor * dots).tolist()),
         total_sqnorm=factor * total_sqnorm,
     )
-
-
-def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
-    state = optimizer.state.get(parameter, {})
-    name = next((key for key in _SECOND_MOMENTS if key in state), None)
-    if name is None:
-        return None
-    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
-    moment = (state[name].to_dense() if state[name].is_sparse else state[name]).double()
-    if _SECOND_MOMENTS[name]:
-        moment = moment / (1 - group["betas"][1] ** float(state["step"]))
-    root = (moment.sqrt() + group.get("eps", 0.0)).rsqrt()
-    # An element that never had a gradient has an infinite weight on nothing.
-    return torch.nan_to_num(root, posinf=0.0).flatten().cpu()

@@ -13,6 +13,7 @@ from advisor.spec import InspectTask
 from advisor.worker.entry import Emit
 from advisor.worker.loss_reduction import classify_loss
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.token_count import find_token_count, measure_tokens_per_sample
 from advisor.workload.batches import tensors_of
 from advisor.workload.data import DatasetBatches, find_largest_samples
 from advisor.workload.training import Training
@@ -75,6 +76,8 @@ def _inspect_training(
         facts,
         loss_reduction=reduction,
         first_loss=loss,
+        token_count=find_token_count(workload, multiple) if reduction == "weighted" else None,
+        tokens_per_sample=measure_tokens_per_sample(workload),
         notes=size_notes + facts.notes + loss_notes,
     )
 
@@ -208,4 +211,6 @@ def _optimizer_facts(workload: Workload, optimizer: Optimizer) -> OptimizerFacts
         weight_decay=None if decay is None else float(decay),
         needs_closure=type(optimizer).__name__ == "LBFGS",
         is_default=workload.how_optimizer(nn.Module()).startswith("the model file has no"),
+        dampening=float(group["dampening"]) if "dampening" in group else None,
+        is_nesterov=bool(group.get("nesterov", False)),
     )

@@ -1,4 +1,4 @@
-"""One throughput session: every batch size timed in blocks, interleaved, in one fresh process.
+"""One process of a throughput session: batch sizes timed in blocks, interleaved.
 
 canary | round 1: [size 64 | warm-up, block] [size 8 | warm-up, block] ... | round 2: ... | canary
 block:   sync | step step step ... | sync      the clock is read only at the edges
@@ -23,6 +23,7 @@ from advisor.worker.canary import count_product_flops, make_product, time_produc
 from advisor.worker.device_clock import release_cached_memory, synchronise
 from advisor.worker.entry import Emit, describe
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.processor_use import ProcessorUse, read_processor_use
 from advisor.worker.steadiness import settle_device
 from advisor.workload.compilation import compile_each_shape, count_graphs, run_compiled
 from advisor.workload.training import Training, UserStep
@@ -56,6 +57,7 @@ class _Timed(msgspec.Struct):
     steps: int = 0
     graphs: int = 0
     peak_bytes: int | None = None
+    use: ProcessorUse = ProcessorUse()
 
 
 class _Block(NamedTuple):
@@ -66,6 +68,7 @@ class _Block(NamedTuple):
     span_s: tuple[float, float]
     device_step_s: float | None = None
     peak_bytes: int | None = None
+    use: ProcessorUse = ProcessorUse()
 
 
 def run(task: ThroughputTask, emit: Emit) -> None:
@@ -144,6 +147,7 @@ def _time_size(
     if block.device_step_s is not None:
         figures.device_step_times_s.append(block.device_step_s)
         figures.peak_bytes = block.peak_bytes
+    figures.use = figures.use.plus(block.use)
     figures.step_times_s.append(block.step_s)
     figures.steps += count
     figures.step_s = min(figures.step_s, block.step_s)  # a disturbed one must not shorten the next
@@ -167,9 +171,14 @@ def _time_full_block(
         torch.cuda.reset_peak_memory_stats(device)
         edges = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
         edges[0].record()
-    began_s = time.monotonic()
+    used, began_s = read_processor_use(), time.monotonic()
     step_s, enqueue_s = time_block(lambda: stepper.step(batch), count, device)
-    block = _Block(step_s=step_s, enqueue_s=enqueue_s, span_s=(began_s, time.monotonic()))
+    block = _Block(
+        step_s=step_s,
+        enqueue_s=enqueue_s,
+        span_s=(began_s, time.monotonic()),
+        use=used.until(read_processor_use()),
+    )
     if device.type != "cuda":
         return block
     edges[1].record()
@@ -224,6 +233,8 @@ def _make_probe(
     task: ThroughputTask, size: int, timed: _Timed | None, message: str | None = None
 ) -> Probe:
     figures = timed or _Timed(step_s=0.0)
+    use = figures.use
+    is_known = use.processor_s > 0.0 and not figures.enqueue_times_s
     return Probe(
         stage="throughput",
         session=task.session,
@@ -239,5 +250,7 @@ def _make_probe(
         enqueue_times_s=tuple(figures.enqueue_times_s),
         peak_allocated_bytes=figures.peak_bytes,
         micro_step_times_s=tuple(figures.micro_step_times_s),
+        page_faults_per_step=use.page_faults / figures.steps if is_known else None,
+        kernel_time_fraction=use.kernel_s / use.processor_s if is_known else None,
         message=message,
     )

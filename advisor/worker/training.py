@@ -7,6 +7,7 @@ in the same order. Its progress is the mean training-mode loss on samples fixed 
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -44,29 +45,47 @@ def run(task: TrialTask, emit: Emit) -> None:
 
 def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch:
     seed_everything(seed)
-    training = workload.make_training()
-    scale_rate = _apply_settings(training, task)
-    size = workload.batches.sampling_size
-    stream = IndexStream(size, seed=seed)
-    evaluation = IndexStream(size, seed=_EVALUATION_SEED).next(
-        min(_EVALUATION_SAMPLES, size or _EVALUATION_SAMPLES)
-    )
+    return follow_branch(workload, workload.make_training(), task, seed)
+
+
+def follow_branch(
+    workload: Workload,
+    training: Training,
+    task: TrialTask,
+    seed: int,
+    *,
+    watch: Callable[[int], None] | None = None,
+) -> TrialBranch:
+    """Return one branch, trained from the state that `training` is in.
+
+    Args:
+        workload: The model file.
+        training: Left in its last state.
+        task: Batch, rate and length; its own seeds are not read.
+        seed: Fixes the order of the data.
+        watch: Called at each evaluation with the samples consumed so far.
+    """
+    scale_rate = apply_settings(training, task)
+    stream = IndexStream(workload.batches.sampling_size, seed=seed)
+    evaluation = choose_evaluation_samples(workload.batches.sampling_size)
     global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
     steps = max(1, task.samples // global_batch_size)
     every = max(1, steps // task.evaluations)
     evaluations = [
         Evaluation(
-            samples=0, loss=_evaluate(workload, training, evaluation, task.evaluation_batch_size)
+            samples=0, loss=evaluate(workload, training, evaluation, task.evaluation_batch_size)
         )
     ]
     for step in range(1, steps + 1):
         scale_rate(min(1.0, step / task.lr_warmup_steps) if task.lr_warmup_steps else 1.0)
-        _step(workload, training, task, stream)
+        take_step(workload, training, task, stream)
         if step % every == 0 or step == steps:
-            loss = _evaluate(workload, training, evaluation, task.evaluation_batch_size)
+            loss = evaluate(workload, training, evaluation, task.evaluation_batch_size)
             evaluations.append(Evaluation(samples=step * global_batch_size, loss=loss))
             if not math.isfinite(loss):
                 break
+            if watch is not None:
+                watch(step * global_batch_size)
     finite = [each for each in evaluations if math.isfinite(each.loss)]
     return TrialBranch(
         micro_batch_size=task.micro_batch_size,
@@ -83,7 +102,14 @@ def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch
     )
 
 
-def _step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
+def choose_evaluation_samples(size: int | None) -> list[int]:
+    """Return the samples on which losses are evaluated: the same for a dataset of this size."""
+    count = min(_EVALUATION_SAMPLES, size or _EVALUATION_SAMPLES)
+    return IndexStream(size, seed=_EVALUATION_SEED).next(count)
+
+
+def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
+    """Run one optimizer step on the stream's next samples."""
     if training.needs_closure:
         training.step(workload.take(stream.next(task.micro_batch_size)))
         return
@@ -93,7 +119,7 @@ def _step(workload: Workload, training: Training, task: TrialTask, stream: Index
     training.update()
 
 
-def _apply_settings(training: Training, task: TrialTask) -> Callable[[float], None]:
+def apply_settings(training: Training, task: TrialTask) -> Callable[[float], None]:
     """Set the task's rate and other settings; return what scales all rates for the warm-up."""
     set_rate = make_rate_setter(training)
     for group in training.optimizer.param_groups:
@@ -121,8 +147,25 @@ def make_rate_setter(training: Training) -> Callable[[float], None]:
     return set_rate
 
 
-def _evaluate(workload: Workload, training: Training, indices: list[int], batch_size: int) -> float:
-    """Return the mean loss in train mode; statistics and random state are left as they were."""
+def evaluate(
+    workload: Workload,
+    training: Training,
+    indices: list[int],
+    batch_size: int,
+    take: Callable[[list[int]], Any] | None = None,
+) -> float:
+    """Return the mean loss in the mode the model is in; NaN where one is not finite.
+
+    Statistics and random state are left as they were.
+
+    Args:
+        workload: The model file.
+        training: Its state is evaluated.
+        indices: Samples.
+        batch_size: Samples of one pass.
+        take: Returns the batch of some samples; None takes the training data's.
+    """
+    take = take or workload.take
     starts = range(0, len(indices), batch_size)
     parts = [indices[start : start + batch_size] for start in starts]
     if len(parts) > 1 and len(parts[-1]) < batch_size:
@@ -130,5 +173,5 @@ def _evaluate(workload: Workload, training: Training, indices: list[int], batch_
     devices = [workload.device] if workload.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), preserve_buffers(training.model):
         torch.manual_seed(_EVALUATION_SEED)
-        losses = [training.evaluate(workload.take(part)) for part in parts]
+        losses = [training.evaluate(take(part)) for part in parts]
     return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan

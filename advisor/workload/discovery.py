@@ -29,6 +29,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         how_model: One sentence: where it came from.
         step: `make_step(batch_size, device)`, when everything is the user's.
         dataset: `make_dataset()`.
+        val_dataset: `make_val_dataset()`.
         batch: `make_batch(batch_size)`.
         collate: `collate_fn`.
         loss: `loss_fn(model, batch)`.
@@ -41,6 +42,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     how_model: str
     step: Callable[..., Any] | None = None
     dataset: Callable[..., Any] | None = None
+    val_dataset: Callable[..., Any] | None = None
     batch: Callable[..., Any] | None = None
     collate: Callable[..., Any] | None = None
     loss: Callable[..., Any] | None = None
@@ -62,6 +64,7 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
     """
     functions = {
         "dataset": _callable(module, "make_dataset"),
+        "val_dataset": _callable(module, "make_val_dataset"),
         "batch": _callable(module, "make_batch"),
         "collate": _callable(module, "collate_fn"),
         "loss": _callable(module, "loss_fn"),

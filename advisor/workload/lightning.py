@@ -87,17 +87,28 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
 
 def train_loader(source: Any) -> Loader | None:
     """Return the training loader of a LightningModule or LightningDataModule, None without one."""
+    return _find_loader(source, "train_dataloader")
+
+
+def held_out_loader(source: Any) -> Loader | None:
+    """Return its validation loader, None without one or with several."""
+    if not hasattr(source, "val_dataloader"):
+        return None
+    return _find_loader(source, "val_dataloader")
+
+
+def _find_loader(source: Any, method: str) -> Loader | None:
     for name, arguments in (("prepare_data", ()), ("setup", ("fit",))):
         hook = getattr(source, name, None)  # a LightningModule may prepare its own data
         if callable(hook):
             hook(*arguments)
     try:
-        loader = source.train_dataloader()
+        loader = getattr(source, method)()
     except Exception as error:
         if type(error).__name__ == "MisconfigurationException":  # Lightning's word for "not there"
             return None
         raise
-    if loader is None:
+    if loader is None or (method == "val_dataloader" and not hasattr(loader, "dataset")):
         return None
     return Loader(
         dataset=loader.dataset,

@@ -1,8 +1,9 @@
 """A workload ready to train: the model on its device, its loss, its optimizer, and one step."""
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from advisor.spec import Precision
 from advisor.workload.compilation import compile_in_place
 from advisor.workload.loss import LossFunction, check_loss
 
+#: By how much other batches' gradients may exceed one batch's without overflow in fp16.
+_SCALE_MARGIN = 8.0
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -108,9 +111,49 @@ class Training:
         self.optimizer.zero_grad()
         return self.backward(batch)
 
+    def copy_state(self) -> "TrainingState":
+        """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""
+        return TrainingState(
+            model={name: _to_host(value) for name, value in self.model.state_dict().items()},
+            buffers={name: _to_host(value) for name, value in self.model.named_buffers()},
+            optimizer=copy.deepcopy(_to_host(self.optimizer.state_dict())),
+            scaler=self._scaler.state_dict() if self._scaler else None,
+        )
+
+    def restore_state(self, state: "TrainingState") -> None:
+        """Go back to a copied state; the copy stays good for the next time."""
+        self.model.load_state_dict(state.model)
+        with torch.no_grad():
+            for name, value in self.model.named_buffers():
+                old = state.buffers.get(name)
+                if old is not None and old.shape == value.shape:
+                    value.copy_(old)
+        self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+        self.optimizer.zero_grad()
+        if self._scaler and state.scaler is not None:
+            self._scaler.load_state_dict(state.scaler)
+
     def gradient_scale(self) -> float:
         """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
         return float(self._scaler.get_scale()) if self._scaler else 1.0
+
+    def settle_gradient_scale(self, batch: Any) -> None:
+        """Lower fp16's loss scale until such gradients as the batch's are finite, with a margin.
+
+        A run's first steps do so by being skipped. The parameters stay as they are.
+        """
+        while self._scaler is not None:
+            self.backward(batch)
+            finite = all(
+                bool(p.grad.isfinite().all())
+                for p in self.model.parameters()
+                if p.grad is not None and not p.grad.is_sparse
+            )
+            self.model.zero_grad()
+            if finite or self.gradient_scale() <= 1.0:
+                self._scaler.update(max(1.0, self.gradient_scale() / _SCALE_MARGIN))
+                return
+            self._scaler.update(self.gradient_scale() / 2.0)
 
     def skip_overflow_check(self) -> bool:
         """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""
@@ -127,6 +170,24 @@ class Training:
 
 def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
     return optimizer.step(*args, **kwargs)
+
+
+class TrainingState(NamedTuple):
+    """What `Training.copy_state` copied; all tensors are on the host."""
+
+    model: dict[str, Any]
+    buffers: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+
+
+def _to_host(value: Any) -> Any:
+    """Return the value with every tensor in it copied to the host."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_host(each) for key, each in value.items()}
+    return value
 
 
 class UserStep:

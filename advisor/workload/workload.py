@@ -66,6 +66,17 @@ class Workload:
             self._source = self._open_batches()
         return self._source
 
+    def open_held_out(self) -> Batches | None:
+        """Return the source of held-out batches; None where the file has no held-out data."""
+        training_batches = self.batches  # also finds the collate function
+        assert training_batches is not None
+        if self.names.val_dataset is not None:
+            return batches_from_dataset(self.settings.call(self.names.val_dataset), self.collate)
+        loader = self._find_loader(held_out=True)
+        if loader is None:
+            return None
+        return batches_from_dataset(loader.dataset, self.collate or loader.collate)
+
     def make_model(self) -> nn.Module:
         """Return a fresh model on the device, in train mode.
 
@@ -172,6 +183,8 @@ class Workload:
         names, settings = self.names, self.settings
         collate = names.collate and settings.bind(names.collate, positional=1)
         self.collate = collate
+        if names.val_dataset is not None:
+            settings.bind(names.val_dataset, positional=0)  # its settings count as used
         if names.dataset is not None:
             self.how_batch = "make_dataset of the model file"
             self.dataset = settings.call(names.dataset)
@@ -199,12 +212,13 @@ class Workload:
             self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
         return batches_from_dataset(loader.dataset, self.collate)
 
-    def _find_loader(self) -> lightning.Loader | None:
+    def _find_loader(self, *, held_out: bool = False) -> lightning.Loader | None:
+        find = lightning.held_out_loader if held_out else lightning.train_loader
         if self.names.data_module is not None:
-            return lightning.train_loader(self.settings.call(self.names.data_module))
+            return find(self.settings.call(self.names.data_module))
         assert self.names.model is not None
         model = self.settings.call(self.names.model)
-        return lightning.train_loader(model) if lightning.is_lightning_type(type(model)) else None
+        return find(model) if lightning.is_lightning_type(type(model)) else None
 
 
 def resolve_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from advisor.record import RunDocument
+from advisor.spec import TokenCount
 from tests.integration.probe_command import ROOT, Outcome, run_probe
 
 _FOLDER = "tests/workloads/good"
@@ -36,7 +37,7 @@ class Case:
     optimizer: dict[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     needs: str | None = None
-    budget: str = "10s"
+    budget: str = "6s"
 
 
 CASES = (
@@ -69,7 +70,7 @@ CASES = (
         target="transformers_bert.py",
         facts={"how_loss": ".loss of model(**batch)", "model_name": "BertForSequence"},
         needs="transformers",
-        budget="30s",
+        budget="15s",
     ),
     Case(
         target="lightning_module.py",
@@ -82,14 +83,14 @@ CASES = (
         },
         optimizer={"name": "SGD", "learning_rate": 0.05},
         needs="lightning",
-        budget="30s",
+        budget="15s",
     ),
     Case(
         target="lightning_scheduler.py",
         facts={"how_loss": "training_step", "dataset_size": 192, "base_batch_size": 24},
         optimizer={"name": "AdamW"},
         needs="lightning",
-        budget="30s",
+        budget="15s",
     ),
     Case(
         target="mean_squared_error.py",
@@ -106,7 +107,12 @@ CASES = (
     Case(target="contrastive.py", facts={"loss_reduction": "coupled"}),
     Case(
         target="token_weighted.py",
-        facts={"loss_reduction": "weighted", "variable_length": True, "dataset_size": 192},
+        facts={
+            "loss_reduction": "weighted",
+            "variable_length": True,
+            "dataset_size": 192,
+            "token_count": TokenCount(tensor=1, ignored=-100),
+        },
     ),
     Case(
         target="variable_length.py",
@@ -147,7 +153,7 @@ CASES = (
         facts={**_CROSS_ENTROPY, "dataset_size": 1797, "base_batch_size": 32},
         optimizer={"name": "SGD", "learning_rate": 1.0},
         needs="sklearn",
-        budget="20s",
+        budget="10s",
     ),
     Case(
         target="examples/char_lm.py",

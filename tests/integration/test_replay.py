@@ -115,6 +115,22 @@ def test_what_slows_whole_sessions_down_moves_no_answer_and_widens_the_speed(nam
     assert widths[1] > widths[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("drift", "the machine's speed differed between sessions"),
+        ("throttled", "heat held the clock down"),
+        ("outliers", "timed blocks took over twice their session's median"),
+        ("neighbour", "other processes took up to 45 %"),
+    ],
+)
+def test_each_disturbance_is_named_and_only_where_it_is(replay, name, words):
+    assert any(words in each for each in conclude(load(name)).disturbances)
+    assert not any(words in each for each in conclude(load("plain")).disturbances)
+    if name in {"throttled", "outliers"}:  # the others need more sessions than a replay runs
+        assert any(words in each for each in conclude(replay(load(name)).record).disturbances)
+
+
 def test_a_size_that_no_session_timed_ends_the_stage_with_its_name(replay):
     plain = load("plain")
     kept = [p for p in plain.probes if p.stage == "memory" or p.micro_batch_size != 512]

@@ -19,7 +19,7 @@ def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
     path = tmp_path / "run.json"
     outcome = run_probe(
         "tests/workloads/good/mean_squared_error.py",
-        *["--precision", "fp32,bf16,tf32", "--budget", "15s", "--max-batch", "8"],
+        *["--precision", "fp32,bf16,tf32", "--budget", "20s", "--max-batch", "8"],
         *["--noise-steps", "0", "--json", str(path)],
         directory=tmp_path,
     )

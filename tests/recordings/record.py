@@ -3,8 +3,9 @@
 Run: OMP_NUM_THREADS=1 python tests/recordings/record.py [--disturb], on an idle machine.
 
 plain.json is real: environment, model file, memory probes and throughput sessions of
-examples/digits.py on this CPU, by the tool's own workers. Its sessions time every multiple of 128,
-so that a replay may refine wherever it likes. The others are plain.json with one change each:
+examples/digits.py on this CPU, by the tool's own workers, each size in a process of its own. Its
+sessions time every multiple of 128, so that a replay may refine wherever it likes. The others are
+plain.json with one change each:
 
     drift.json       thermal drift: session k takes 1 + 0.02·k times as long, the canary too
     bimodal.json     sessions 1, 4, 5 and 7 take 1.12 times as long, as processes of one machine
@@ -32,6 +33,7 @@ from advisor.probe.runner import Runner
 from advisor.record import RunRecord, read_record
 from advisor.session.memory import run_memory
 from advisor.session.run import Run
+from advisor.session.throughput import split_by_size
 from advisor.spec import (
     EnvironmentTask,
     InspectTask,
@@ -88,18 +90,16 @@ def record_plain() -> RunRecord:
             with sampled(
                 environment.device, session=session, own_pid=os.getpid(), interval_s=SAMPLE_S
             ) as read:
-                runner.run(
-                    ThroughputTask(
-                        workload=spec.workload,
-                        micro_batch_sizes=tuple(range(MULTIPLE, largest + 1, MULTIPLE)),
-                        session=session,
-                        block_s=BLOCK_S,
-                        rounds=ROUNDS,
-                        budget_s=300.0,
-                    ),
-                    timeout_s=300.0,
-                    on_result=run.keep_probe,
+                task = ThroughputTask(
+                    workload=spec.workload,
+                    micro_batch_sizes=tuple(range(MULTIPLE, largest + 1, MULTIPLE)),
+                    session=session,
+                    block_s=BLOCK_S,
+                    rounds=ROUNDS,
+                    budget_s=300.0,
                 )
+                for each in split_by_size(task):
+                    runner.run(each, timeout_s=300.0, on_result=run.keep_probe)
                 run.keep_telemetry(read())
             print(f"session {session} recorded", file=sys.stderr)
         run.finish()

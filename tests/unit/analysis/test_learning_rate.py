@@ -88,9 +88,10 @@ def test_without_noise_the_limit_of_a_large_noise_scale_is_proposed(optimizer, l
     assert rate.low == pytest.approx(optimizer.learning_rate)
 
 
-def test_a_lower_bound_proposes_at_the_bound_and_reaches_up_to_the_limit():
+def test_a_lower_bound_proposes_a_little_above_it_and_reaches_up_to_the_limit():
     rate = propose(SGD, 128, Estimate(5e6, 40.0, None))
-    assert rate.proposed == rate.low == pytest.approx(4 * 72 / 168)
+    assert rate.proposed == pytest.approx(4 * 112 / 208)
+    assert rate.low == pytest.approx(4 * 72 / 168)
     assert rate.high == pytest.approx(4.0)
 
 

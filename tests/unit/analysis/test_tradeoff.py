@@ -130,7 +130,19 @@ def test_the_choice_is_near_the_least_time_and_inside_its_interval(candidates, s
 def test_an_unknown_upper_end_leaves_the_interval_open():
     choice = choose_batch(affine([8, 16, 32, 64, 128, 256]), Estimate(9e9, 20.0, None))
     assert choice.interval.high is None
-    assert choice.optimum.global_batch_size == 32
+    assert (
+        choice.optimum.global_batch_size
+        == choose_batch(
+            affine([8, 16, 32, 64, 128, 256]), Estimate(40.0, 40.0, 40.0)
+        ).optimum.global_batch_size
+    )  # twice the lower end
+
+
+def test_without_an_upper_end_the_geometric_mean_of_point_and_lower_end_works():
+    assert get_working_noise_scale(Estimate(60.0, 20.0, None)) == pytest.approx(1200**0.5)
+    assert get_working_noise_scale(Estimate(60.0, 20.0, 90.0)) == 60.0
+    assert get_working_noise_scale(Estimate(None, 20.0, None)) == 20.0
+    assert get_working_noise_scale(Estimate(60.0, 0.0, None)) is None
 
 
 def test_a_lower_bound_that_asks_for_the_largest_batch_decides():

@@ -127,7 +127,8 @@ def test_probe_hands_every_option_to_the_session(session):
         ],
         *["--precision", "bf16", "--compile", "--budget", "2m", "--seed", "7", "--set", "a=1"],
         *["--set", "b=2", "--base-batch-size", "32", "--max-batch", "512", "--batch-multiple", "8"],
-        *["--noise-steps", "40", "--reserve"],
+        *["--noise-steps", "40", "--reserve", "--checkpoint", "a.pt", "--checkpoint", "b.pt"],
+        *["--noise-log", "log.jsonl", "--sample-unit", "token"],
     )
     assert result.exit_code == 0, result.output
     workload, limits = session.spec.workload, session.spec.limits
@@ -148,6 +149,9 @@ def test_probe_hands_every_option_to_the_session(session):
         "budget_s": 120.0,
         "noise_steps": 40,
         "reserve": True,
+        "checkpoints": ("a.pt", "b.pt"),
+        "noise_log": "log.jsonl",
+        "sample_unit": "token",
     }
 
 

@@ -4,7 +4,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import Breakdown, Derived, ModuleShare, PhaseLevel
+from advisor.conclusions import (
+    Breakdown,
+    Derived,
+    ModuleShare,
+    PhaseLevel,
+    StabilityConclusion,
+    StabilityPoint,
+)
 from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
 from advisor.report.html import render_charts, render_html, write_html
 from tests.unit.report.sample_run import (
@@ -64,6 +71,17 @@ def test_a_run_without_results_has_no_charts_and_says_why():
     record = build_record(complete=False)
     assert render_charts(Derived()) == ()
     assert "The run is incomplete: Ctrl-C" in render_html(record, Derived())
+
+
+def test_the_sharpness_has_a_chart_where_it_was_measured_and_positive():
+    points = tuple(
+        StabilityPoint(at_step=step, sharpness=value)
+        for step, value in ((0, 0.5), (10, None), (20, -1.0), (30, 4.0))
+    )
+    stability = StabilityConclusion(status="measured", points=points)
+    charts = render_charts(without(build_derived(), stability=stability))
+    chart = next(chart for chart in charts if chart.title == "Sharpness along training")
+    assert [mark.title for mark in chart.lines[0].marks] == ["0: 0.500", "30.0: 4.00"]
 
 
 def test_a_size_outside_the_measured_range_is_not_marked():

@@ -4,37 +4,69 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.search.rate import MOST_RATES, choose_next_rate
+from advisor.search.rate import (
+    MOST_STEPS_DOWN,
+    MOST_STEPS_UP,
+    RATE_STEP,
+    TriedRate,
+    choose_next_rate,
+)
 
 
-def walk(proposed, base, largest_passing):
+def walk(proposed, base, *, best=0.0, edge=math.inf):
+    """Return the rates tried where the loss is least at `best` and rates above `edge` fail."""
     tried = []
     while (rate := choose_next_rate(proposed, base, tried)) is not None:
-        tried.append((rate, rate <= largest_passing))
+        passed = rate <= edge
+        loss = abs(math.log(rate / best)) if best else 0.0
+        tried.append(TriedRate(rate=rate, passed=passed, end_loss=loss if passed else None))
     return tried
 
 
-def test_the_proposed_rate_comes_first_and_ends_the_search_if_it_passes():
-    assert walk(1.7, 1.0, 2.0) == [(1.7, True)]
+def find_best(tried):
+    return min((each for each in tried if each.passed), key=lambda each: each.end_loss).rate
 
 
-def test_each_next_rate_is_lower_by_the_root_of_two_down_to_the_base_rate():
-    rates = [rate for rate, _ in walk(4.0, 1.0, 0.0)]
-    assert rates == pytest.approx([4.0, 4 / math.sqrt(2), 2.0, math.sqrt(2), 1.0])
+def test_the_proposed_rate_and_both_neighbours_are_tried_where_it_is_the_best():
+    rates = [each.rate for each in walk(2.0, 1.0, best=2.0)]
+    assert rates == pytest.approx([2.0, 2 * RATE_STEP, 2 / RATE_STEP])
+
+
+def test_a_rate_that_passes_is_raised_while_the_loss_gets_lower():
+    tried = walk(1.0, 1.0, best=2.0)
+    assert find_best(tried) == pytest.approx(2.0)
+    assert [each.rate for each in tried] == pytest.approx([1, RATE_STEP, 2, 2 * RATE_STEP])
+
+
+def test_after_a_failure_the_rate_goes_down_until_it_passes_and_once_more():
+    rates = [each.rate for each in walk(4.0, 1.0, best=100.0, edge=2.5)]
+    assert rates == pytest.approx([4.0, 4 / RATE_STEP, 2.0, 2 / RATE_STEP])
+
+
+def test_where_nothing_passes_the_base_rate_is_the_last():
+    rates = [each.rate for each in walk(4.0, 1.0, edge=0.0)]
+    assert rates == pytest.approx([4.0, 4 / RATE_STEP, 2.0, RATE_STEP, 1.0])
 
 
 def test_a_rate_below_the_base_is_lowered_as_often_as_allowed():
-    rates = [rate for rate, _ in walk(0.5, 1.0, 0.0)]
-    assert len(rates) == MOST_RATES
-    assert rates[-1] == pytest.approx(0.5 / math.sqrt(2) ** (MOST_RATES - 1))
+    rates = [each.rate for each in walk(0.5, 1.0, edge=0.0)]
+    assert len(rates) == MOST_STEPS_DOWN + 1
+    assert rates[-1] == pytest.approx(0.5 / RATE_STEP**MOST_STEPS_DOWN)
 
 
-@given(st.floats(1e-8, 1e3), st.floats(1e-8, 1e3), st.floats(0, 1e3))
-def test_the_search_ends_and_its_rates_fall(proposed, base, largest_passing):
-    tried = walk(proposed, base, largest_passing)
-    rates = [rate for rate, _ in tried]
-    assert 1 <= len(rates) <= MOST_RATES
-    assert rates == sorted(set(rates), reverse=True)
+positive = st.floats(1e-8, 1e3)
+
+
+@given(positive, positive, positive, positive)
+def test_the_search_ends_on_the_best_rate_within_reach(proposed, base, best, edge):
+    tried = walk(proposed, base, best=best, edge=edge)
+    rates = [each.rate for each in tried]
     assert rates[0] == proposed
-    assert min(rates) >= min(base, proposed / 2 ** (MOST_RATES / 2))
-    assert [passed for _, passed in tried[:-1]] == [False] * (len(tried) - 1)
+    assert len(set(rates)) == len(rates) <= MOST_STEPS_DOWN + MOST_STEPS_UP + 1
+    assert max(rates) <= proposed * RATE_STEP**MOST_STEPS_UP * (1 + 1e-9)
+    assert min(rates) >= min(base, proposed / RATE_STEP**MOST_STEPS_DOWN) * (1 - 1e-9)
+    failed = [each.rate for each in tried if not each.passed]
+    assert all(each.rate < min(failed) for each in tried if each.passed and failed)
+    if any(each.passed for each in tried):
+        reachable = min(max(best, min(rates)), max(each.rate for each in tried if each.passed))
+        assert abs(math.log(find_best(tried) / reachable)) <= math.log(RATE_STEP) + 1e-9

@@ -1,0 +1,159 @@
+"""Losses along branches of one state, read at equal samples."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from advisor.analysis.trial import DIVERGENCE_FRACTION
+from advisor.measurements import VerificationBranch
+from advisor.statistics import Estimate, two_sided_t
+
+#: Parts of a branch at whose ends its loss is read, as often as it was evaluated.
+CURVE_POINTS = 20
+#: Readings at the end whose mean is a branch's result: one alone may be a lucky dip.
+END_READINGS = 3
+
+
+class BatchBranches(msgspec.Struct, frozen=True, kw_only=True):
+    """The branches of one batch and rate, by seed."""
+
+    branches: tuple[VerificationBranch, ...]
+
+    @property
+    def first(self) -> VerificationBranch:
+        """Any one of them, for the settings that they share."""
+        return self.branches[0]
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step."""
+        return self.first.global_batch_size
+
+    @property
+    def diverged(self) -> int:
+        """How many of them diverged."""
+        return sum(has_diverged(branch) for branch in self.branches)
+
+
+def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranches, ...]:
+    """Return the branches by batch, smallest first; of several rates the best one's.
+
+    The best rate is that of the lowest mean loss at the end, those that diverged last.
+
+    Source: derived.
+    """
+    groups: dict[tuple[int, float], dict[int, VerificationBranch]] = {}
+    for branch in branches:
+        if branch.evaluations or branch.diverged:
+            key = (branch.global_batch_size, _round(branch.learning_rate))
+            groups.setdefault(key, {})[branch.seed] = branch
+    best: dict[int, BatchBranches] = {}
+    for (size, _), by_seed in groups.items():
+        group = BatchBranches(branches=tuple(by_seed[seed] for seed in sorted(by_seed)))
+        if size not in best or _rank(group) < _rank(best[size]):
+            best[size] = group
+    return tuple(best[size] for size in sorted(best))
+
+
+def find_common_samples(groups: Sequence[BatchBranches]) -> int:
+    """Return the samples that every branch consumed which did not diverge; 0 without any.
+
+    Source: derived.
+    """
+    ends = [
+        branch.evaluations[-1].samples
+        for group in groups
+        for branch in group.branches
+        if not has_diverged(branch)
+    ]
+    return min(ends, default=0)
+
+
+def has_diverged(branch: VerificationBranch) -> bool:
+    """Return whether a loss was not finite, or the end lies clearly above the start.
+
+    Source: derived.
+    """
+    if branch.diverged or not branch.evaluations:
+        return True
+    first = branch.evaluations[0].loss
+    tail = [each.loss for each in branch.evaluations[1:][-END_READINGS:]] or [first]
+    return statistics.fmean(tail) > first + DIVERGENCE_FRACTION * abs(first)
+
+
+def read_loss(branch: VerificationBranch, samples: float) -> float:
+    """Return the loss after so many samples, between evaluations on a straight line.
+
+    Source: derived.
+    """
+    evaluations = branch.evaluations
+    for before, after in pairwise(evaluations):
+        if before.samples <= samples <= after.samples and after.samples > before.samples:
+            share = (samples - before.samples) / (after.samples - before.samples)
+            return before.loss + share * (after.loss - before.loss)
+    return evaluations[0].loss if samples <= evaluations[0].samples else evaluations[-1].loss
+
+
+def read_end(branch: VerificationBranch, samples: float) -> float:
+    """Return the mean of the last readings up to so many samples.
+
+    Source: derived.
+    """
+    part = samples / CURVE_POINTS
+    return statistics.fmean(read_loss(branch, samples - k * part) for k in range(END_READINGS))
+
+
+def find_samples_to(branch: VerificationBranch, loss: float) -> float | None:
+    """Return the samples after which the loss is first at or below a value; None where never.
+
+    Source: derived.
+    """
+    if branch.evaluations[0].loss <= loss:
+        return float(branch.evaluations[0].samples)
+    for before, after in pairwise(branch.evaluations):
+        if after.loss <= loss:
+            share = (before.loss - loss) / (before.loss - after.loss)
+            return before.samples + share * (after.samples - before.samples)
+    return None
+
+
+def estimate_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Return the mean with its t-interval; the interval of one value alone is unknown.
+
+    The values are assumed independent and about normal: seeds are.
+
+    Source: Student 1908.
+    """
+    point = statistics.fmean(values)
+    if len(values) < 2:
+        return Estimate(point, None, None, confidence)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    half_width = two_sided_t(confidence, len(values) - 1) * error
+    return Estimate(point, point - half_width, point + half_width, confidence)
+
+
+def pair_seeds(
+    one: BatchBranches, other: BatchBranches
+) -> tuple[tuple[VerificationBranch, VerificationBranch], ...]:
+    """Return the branches of two batches that share a seed, and so the order of the data.
+
+    Source: derived.
+    """
+    own = {branch.seed: branch for branch in one.branches}
+    shared = [branch for branch in other.branches if branch.seed in own]
+    return tuple((own[branch.seed], branch) for branch in shared)
+
+
+def _rank(group: BatchBranches) -> tuple[int, float]:
+    if group.diverged:
+        return group.diverged, math.inf
+    samples = find_common_samples([group])
+    return 0, statistics.fmean(read_end(branch, samples) for branch in group.branches)
+
+
+def _round(rate: float) -> float:
+    """Return the rate as a key: rates that differ by rounding alone share it."""
+    return float(f"{rate:.9e}")

@@ -1,0 +1,115 @@
+"""`bsadvisor verify RUN.json MODEL`: train short branches to test a saved recommendation."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from advisor.cli import options
+from advisor.cli.failures import reporting_failures
+from advisor.cli.quantities import parse_batches
+from advisor.errors import InconclusiveError
+
+if TYPE_CHECKING:
+    from advisor.record import RunRecord
+    from advisor.spec import VerifySpec
+
+
+@reporting_failures
+def verify(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A file that probe wrote with --json.")
+    ],
+    model: options.Model,
+    *,
+    seeds: options.VerifySeeds = None,
+    samples: options.VerifySamples = None,
+    batches: options.VerifyBatches = None,
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    restart: options.Restart = False,
+    device: options.Device = "auto",
+    json_path: options.JsonToFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
+) -> None:
+    """Train short branches at several batches, to test a saved recommendation.
+
+    All start from one state and see as many samples. The run file gains each branch as it ends, so
+    the same command goes on where an earlier one stopped.
+    """
+    from advisor.cli.results import refuse_unwritable
+    from advisor.record import read_record
+    from advisor.spec import VerifySpec
+
+    refuse_unwritable(run)
+    if json_path is not None and str(json_path) != "-":
+        refuse_unwritable(json_path)
+    record = read_record(run)
+    spec = VerifySpec(
+        target=model,
+        device=device,
+        seeds=seeds,
+        samples=samples,
+        batches=parse_batches(batches) if batches else (),
+        budget_s=budget,
+        restart=restart,
+    )
+    saved = _SavedRun(run, record)
+    try:
+        _run(saved, spec, quiet=quiet)
+    except KeyboardInterrupt:
+        if saved.has_grown:
+            _write(saved.record, json_path, quiet=quiet)
+        raise
+    if not _write(saved.record, json_path, quiet=quiet):
+        raise typer.Exit(InconclusiveError.exit_code)
+
+
+class _SavedRun:
+    """The run file as it grows."""
+
+    def __init__(self, path: Path, record: "RunRecord") -> None:
+        self._path = path
+        self.record = record
+        self.has_grown = False
+
+    def save(self, record: "RunRecord") -> None:
+        """Replace the file with `record`."""
+        from advisor.cli.results import writing
+        from advisor.recommend import derive
+        from advisor.record import write_document
+
+        self.record, self.has_grown = record, True
+        with writing(self._path):
+            write_document(self._path, record, derive(record))
+
+
+def _run(saved: _SavedRun, spec: "VerifySpec", *, quiet: bool) -> None:
+    from advisor.cli.progress_display import open_progress
+    from advisor.session.verify import run_verify
+
+    with open_progress(quiet=quiet) as progress:
+        run_verify(saved.record, spec, progress=progress, save=saved.save)
+
+
+def _write(record: "RunRecord", json_path: Path | None, *, quiet: bool) -> bool:
+    """Print the result; return whether verdict or critical batch are told."""
+    from rich.console import Console
+
+    from advisor.cli.results import is_stdout, write_stdout, writing
+    from advisor.recommend import derive
+    from advisor.record import encode_document, write_document
+    from advisor.report.verify import write_verification
+
+    derived = derive(record)
+    if json_path is not None and not is_stdout(json_path):
+        with writing(json_path):
+            write_document(json_path, record, derived)
+    if is_stdout(json_path):
+        write_stdout(encode_document(record, derived))
+    else:
+        write_verification(Console(), derived.verification, headline_only=quiet)
+    found = derived.verification
+    return found is not None and not (
+        found.verdict.status == "inconclusive" and found.critical_batch.status == "inconclusive"
+    )

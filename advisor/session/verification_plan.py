@@ -1,0 +1,298 @@
+"""What a verification trains: batches, rates, seeds and samples, and what of it is stored."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.analysis.equal_time import estimate_branch_step_s
+from advisor.analysis.tradeoff import get_working_noise_scale
+from advisor.analysis.verification import conclude_verification
+from advisor.conclusions import CriticalBatchStatus, Derived, Recommendation
+from advisor.errors import InconclusiveError, UsageError
+from advisor.measurements import VerificationBranch, VerificationRecord, WorkloadFacts
+from advisor.probe.progress import Progress
+from advisor.recommend.decision import can_split
+from advisor.record import RunRecord
+from advisor.search.branches import (
+    LEAST_SEEDS,
+    MORE_SEEDS,
+    MOST_SEEDS,
+    Pair,
+    choose_batches,
+    choose_changes,
+    choose_extension,
+    choose_rate,
+    split_batch,
+)
+from advisor.spec import TrialTask, VerificationTask, VerifySpec, WorkloadSpec
+
+#: Optimizer steps of the recommended batch that a branch aims at.
+_STEPS = 100
+#: Fewest steps of a batch worth training: fewer show the start of a branch and nothing else.
+_LEAST_STEPS = 10
+#: Steps before the branches where the run followed no trajectory; else half of the trajectory's,
+#: its middle, since the noise scale behind the advice is its average.
+_TRUNK_STEPS = 100
+#: Share of the budget that these steps may take.
+_TRUNK_FRACTION = 0.2
+#: Evaluations along a branch.
+_EVALUATIONS = 20
+#: Samples of one evaluation pass where memory allows.
+_EVALUATION_BATCH = 64
+#: Share of the budget that the plan may fill, and time of a step over a timed one: loading the data
+#: and evaluating come on top.
+_BUDGET_FRACTION, _OVERHEAD = 0.85, 1.5
+#: Rates closer than this, relatively, are the same: they were stored and read again.
+_SAME = 1e-9
+
+
+class Plan:
+    """What is to be trained, and what of it the record holds already.
+
+    Attributes:
+        seeds: Orders of the data.
+        pairs: Batches with their rates.
+        verification: The branches so far: at first those stored, where they go with this plan.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        derived: Derived,
+        advice: Recommendation,
+        facts: WorkloadFacts,
+        spec: VerifySpec,
+        workload: WorkloadSpec,
+        progress: Progress,
+        *,
+        model_sha256: str,
+    ) -> None:
+        self._derived, self._advice, self._facts = derived, advice, facts
+        self._spec, self._workload, self._progress = spec, workload, progress
+        base = advice.learning_rate
+        assert base.base_value is not None
+        assert base.base_batch_size is not None
+        trunk = self._split(base.base_batch_size)
+        if trunk is None:
+            raise UsageError(
+                f"the base batch {base.base_batch_size} does not fit and cannot be split",
+                next_step="Record a run with a base batch that fits.",
+            )
+        self._trunk = Pair(
+            micro_batch_size=trunk[0],
+            gradient_accumulation_steps=trunk[1],
+            learning_rate=base.base_value,
+        )
+        fresh = VerificationRecord(
+            model_sha256=model_sha256,
+            seed=workload.seed,
+            device=workload.device,
+            trunk_batch_size=base.base_batch_size,
+            trunk_learning_rate=base.base_value,
+            trunk_steps=self._count_trunk_steps(record),
+            samples=spec.samples or 0,
+            evaluation_batch_size=max(
+                facts.min_micro_batch_size, min(_EVALUATION_BATCH, advice.micro_batch_size)
+            ),
+            recommended_batch_size=advice.global_batch_size,
+        )
+        self.verification = self._resume(record.verification, fresh)
+        stored = [branch.seed + 1 for branch in self.verification.branches]
+        self.seeds = spec.seeds or max(LEAST_SEEDS, *stored, 0)
+        self.pairs = self._choose_pairs()
+
+    def _count_trunk_steps(self, record: RunRecord) -> int:
+        """Return the steps before the branches, no more than their share of the budget allows."""
+        own = [each.at_step for each in record.noise_batches if each.from_checkpoint is None]
+        wanted = max(own, default=2 * _TRUNK_STEPS) // 2
+        step_s = _OVERHEAD * self._estimate_step_s(self._trunk)
+        most = int(_TRUNK_FRACTION * self._spec.budget_s / step_s) if step_s > 0.0 else wanted
+        return min(wanted, most)
+
+    def _resume(
+        self, stored: VerificationRecord | None, fresh: VerificationRecord
+    ) -> VerificationRecord:
+        """Return what is stored where it goes with this plan, else a fresh record."""
+        if stored is None or self._spec.restart:
+            return fresh
+        asked = msgspec.structs.replace(
+            fresh,
+            trunk_steps=stored.trunk_steps,
+            samples=self._spec.samples or stored.samples,
+            branches=stored.branches,
+        )
+        if asked == stored:
+            return stored
+        self._progress.note("what is stored was trained otherwise, so every branch is trained anew")
+        return fresh
+
+    def _choose_pairs(self) -> tuple[Pair, ...]:
+        """Return the batches with their rates; sets the samples where they are still open."""
+        facts, spec = self._facts, self._spec
+        batches = set(choose_batches(self._advice, facts, spec.batches))
+        if not spec.batches:  # those that an earlier command added
+            batches |= {branch.global_batch_size for branch in self.verification.branches}
+        pairs = [pair for size in sorted(batches) if (pair := self._make_pair(size)) is not None]
+        if not self.verification.samples:
+            samples = self._afford_samples(pairs)
+            self.verification = msgspec.structs.replace(self.verification, samples=samples)
+        samples, centre = self.verification.samples, self._advice.global_batch_size
+        if samples < _LEAST_STEPS * centre:
+            message = f"{samples} samples are fewer than {_LEAST_STEPS} steps of batch {centre}"
+            if spec.samples is None:
+                raise InconclusiveError(message, next_step="Raise --budget.")
+            raise UsageError(message, next_step="Raise --branch-samples.")
+        long_enough = [pair for pair in pairs if samples >= _LEAST_STEPS * pair.global_batch_size]
+        for pair in pairs[len(long_enough) :]:
+            self._progress.note(
+                f"batch {pair.global_batch_size} is left out: {samples} samples are too few steps"
+            )
+        return tuple(long_enough)
+
+    def _make_pair(self, size: int) -> Pair | None:
+        optimizer = self._facts.optimizer
+        assert optimizer is not None
+        split = self._split(size)
+        noise = self._derived.noise.decisive if self._derived.noise is not None else None
+        rate = choose_rate(
+            optimizer,
+            self._advice.learning_rate,
+            size,
+            recommended=self._advice.global_batch_size,
+            noise_scale=get_working_noise_scale(noise),
+            loss_is_sum=self._facts.loss_reduction == "sum",
+        )
+        if split is None or rate is None:
+            self._progress.note(f"batch {size} is left out: it cannot be made of what fits")
+            return None
+        return Pair(
+            micro_batch_size=split[0],
+            gradient_accumulation_steps=split[1],
+            learning_rate=rate,
+            changes=choose_changes(optimizer, self._advice, size, rate),
+        )
+
+    def _split(self, size: int) -> tuple[int, int] | None:
+        advice, facts = self._advice, self._facts
+        if size == advice.global_batch_size:
+            return advice.micro_batch_size, advice.gradient_accumulation_steps
+        timed = (each.micro_batch_size for each in advice.candidates)
+        return split_batch(
+            size,
+            largest=max(advice.micro_batch_size, *timed, 1),
+            smallest=facts.min_micro_batch_size,
+            preferred=advice.micro_batch_size,
+            may_split=can_split(facts),
+        )
+
+    def _afford_samples(self, pairs: Sequence[Pair]) -> int:
+        """Return the samples of each branch that the budget allows, at most those aimed at."""
+        sample_s = sum(self._estimate_step_s(pair) / pair.global_batch_size for pair in pairs)
+        trunk_s = self.verification.trunk_steps * self._estimate_step_s(self._trunk)
+        left_s = _BUDGET_FRACTION * self._spec.budget_s - _OVERHEAD * trunk_s
+        most = _STEPS * self._advice.global_batch_size
+        if sample_s > 0.0:
+            most = min(most, int(left_s / (_OVERHEAD * self.seeds * sample_s)))
+        largest = max(pair.global_batch_size for pair in pairs)
+        return max(0, most) if most < largest else most // largest * largest
+
+    def _estimate_step_s(self, pair: Pair) -> float:
+        step_s = estimate_branch_step_s(
+            self._derived.throughput, pair.micro_batch_size, pair.gradient_accumulation_steps
+        )
+        return step_s or 0.0
+
+    def list_pending(self) -> tuple[TrialTask, ...]:
+        """Return the branches to train, seed by seed, so that an early end leaves whole seeds."""
+        return tuple(task for task, _ in self._list_pending())
+
+    def _list_pending(self) -> tuple[tuple[TrialTask, Pair], ...]:
+        return tuple(
+            (self._make_task(pair, seed=seed, samples=self.verification.samples), pair)
+            for seed in range(self.seeds)
+            for pair in self.pairs
+            if not any(_is_of(branch, pair, seed) for branch in self.verification.branches)
+        )
+
+    def add(self, branch: VerificationBranch) -> None:
+        """Append a branch."""
+        self.verification = msgspec.structs.replace(
+            self.verification, branches=(*self.verification.branches, branch)
+        )
+
+    def extend(self, left_s: float) -> bool:
+        """Add what may close an open answer; return whether it fits into the time left.
+
+        A further batch where an end is open, then more seeds where noise hides the answer; neither
+        where the user said which.
+        """
+        found = conclude_verification(self.verification, self._derived.throughput)
+        if found is None:
+            return False
+        status = found.critical_batch.status
+        is_noisy = "inconclusive" in {status, found.verdict.status}
+        if not self._add_batch(status) and not (is_noisy and self._add_seeds()):
+            return False
+        seconds = [
+            task.samples * self._estimate_step_s(pair) / pair.global_batch_size
+            for task, pair in self._list_pending()
+        ]
+        return _OVERHEAD * sum(seconds) <= left_s
+
+    def _add_seeds(self) -> bool:
+        if self._spec.seeds is not None or self.seeds >= MOST_SEEDS:
+            return False
+        self.seeds = min(MOST_SEEDS, self.seeds + MORE_SEEDS)
+        return True
+
+    def _add_batch(self, status: CriticalBatchStatus) -> bool:
+        if self._spec.batches:
+            return False
+        sizes = [pair.global_batch_size for pair in self.pairs]
+        facts, centre = self._facts, self._advice.global_batch_size
+        size = choose_extension(status, sizes, smallest=facts.min_micro_batch_size, centre=centre)
+        if size is None or self.verification.samples < _LEAST_STEPS * size:
+            return False
+        if facts.dataset_size is not None and size > facts.dataset_size:
+            return False
+        pair = self._make_pair(size)
+        if pair is None:
+            return False
+        self.pairs = tuple(sorted((*self.pairs, pair), key=lambda each: each.global_batch_size))
+        return True
+
+    def make_trunk(self) -> TrialTask:
+        """Return the training before the branches."""
+        samples = self.verification.trunk_steps * self._trunk.global_batch_size
+        return self._make_task(self._trunk, seed=0, samples=samples)
+
+    def make_task(self, pending: tuple[TrialTask, ...], budget_s: float) -> VerificationTask:
+        """Return the worker's task."""
+        return VerificationTask(
+            workload=self._workload, trunk=self.make_trunk(), branches=pending, budget_s=budget_s
+        )
+
+    def _make_task(self, pair: Pair, *, seed: int, samples: int) -> TrialTask:
+        return TrialTask(
+            workload=self._workload,
+            micro_batch_size=pair.micro_batch_size,
+            gradient_accumulation_steps=pair.gradient_accumulation_steps,
+            learning_rate=pair.learning_rate,
+            samples=samples,
+            evaluations=_EVALUATIONS,
+            seeds=(seed,),
+            evaluation_batch_size=self.verification.evaluation_batch_size,
+            loss_is_sum=self._facts.loss_reduction == "sum",
+            beta2=pair.changes.beta2,
+            weight_decay=pair.changes.weight_decay,
+        )
+
+
+def _is_of(branch: VerificationBranch, pair: Pair, seed: int) -> bool:
+    return (
+        branch.seed == seed
+        and branch.micro_batch_size == pair.micro_batch_size
+        and branch.gradient_accumulation_steps == pair.gradient_accumulation_steps
+        and math.isclose(branch.learning_rate, pair.learning_rate, rel_tol=_SAME)
+    )

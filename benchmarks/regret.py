@@ -1,0 +1,273 @@
+"""Is the advice good? The advised batch and rate against brute force, on six real trainings.
+
+Run: python benchmarks/regret.py [TASK ...]
+
+For each task of benchmarks/tasks every power of two is trained to the task's loss with rates a
+factor sqrt 2 apart, each climbed to its best, from 3 seeds. A batch's time is the mean steps of its
+best rate times its measured step time; a rate counts only if every seed reaches the target. The
+base pair of the task is its base batch with the best rate found for it: what a user has who tuned
+once. It is given to `bsadvisor probe`, together with the steps that it takes (`--noise-steps`: how
+long the user trains), and what the tool prints is trained in the same way: batch, rate and the
+optimizer's other settings. So are three rules of thumb, all from the same base pair: batch 32, the
+largest batch with the base rate, and the rate scaled in proportion at the tool's batch.
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from results import write_results
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional
+
+TASKS = Path(__file__).parent / "tasks"
+SEEDS = (100, 101, 102)  # none that the tool's own trial uses
+SMALLEST_BATCH, LARGEST_BATCH = 4, 2048
+RATE_STEP = math.sqrt(2.0)
+#: Passes over the dataset after which a run counts as not reaching the target.
+MOST_EPOCHS = 60
+#: Samples between two looks at the loss, where a step takes fewer.
+LOOK_SAMPLES = 256
+#: Samples of the training set on which the loss is looked at.
+LOOKED_AT = 2048
+ROUNDS, BLOCK_S = 7, 0.1
+
+Pair = dict[str, Any]
+
+
+def load_task(name: str) -> ModuleType:
+    """Return the module of a task."""
+    spec = importlib.util.spec_from_file_location(name, TASKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compute_loss(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> Any:
+    """Return cross-entropy for integer targets, else the mean squared error."""
+    if targets.is_floating_point():
+        return functional.mse_loss(model(inputs), targets)
+    return functional.cross_entropy(model(inputs), targets)
+
+
+def steps_to_target(name: str, pair: Pair, seed: int) -> int | None:
+    """Return the steps until the training loss is at the target, None where it never is."""
+    torch.set_num_threads(1)
+    task = load_task(name)
+    inputs, targets = task.make_dataset().tensors
+    torch.manual_seed(seed)
+    model = task.make_model()
+    optimizer = make_optimizer(task, model, pair)
+    size = pair["batch"]
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.int64)
+    shown = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:LOOKED_AT]
+    look = max(1, LOOK_SAMPLES // size)
+    for step in range(1, MOST_EPOCHS * len(inputs) // size + 1):
+        while len(order) < size:
+            order = torch.cat([order, torch.randperm(len(inputs), generator=generator)])
+        chosen, order = order[:size], order[size:]
+        compute_loss(model, inputs[chosen], targets[chosen]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % look == 0:
+            with torch.no_grad():
+                loss = float(compute_loss(model, inputs[shown], targets[shown]))
+            if loss <= task.TARGET_LOSS:
+                return step
+            if not math.isfinite(loss):
+                return None
+    return None
+
+
+def make_optimizer(task: ModuleType, model: torch.nn.Module, pair: Pair) -> torch.optim.Optimizer:
+    """Return the task's optimizer with what the pair sets."""
+    optimizer: torch.optim.Optimizer = task.make_optimizer(model, lr=pair["rate"])
+    for group in optimizer.param_groups:
+        if pair.get("beta2") is not None:
+            group["betas"] = (group["betas"][0], pair["beta2"])
+        if pair.get("weight_decay") is not None:
+            group["weight_decay"] = pair["weight_decay"]
+    return optimizer
+
+
+class Trainer:
+    """Trains pairs of one task, each once, two at a time."""
+
+    def __init__(self, name: str, pool: ProcessPoolExecutor) -> None:
+        self.name = name
+        self._pool = pool
+        self._known: dict[str, float | None] = {}
+
+    def mean_steps(self, pair: Pair) -> float | None:
+        """Return the mean steps over all seeds, None where one does not reach the target."""
+        key = json.dumps(pair, sort_keys=True)
+        if key not in self._known:
+            found = list(self._pool.map(partial(steps_to_target, self.name, pair), SEEDS))
+            known = [steps for steps in found if steps is not None]
+            self._known[key] = statistics.fmean(known) if len(known) == len(found) else None
+        return self._known[key]
+
+    def climb(self, size: int, rate: float) -> tuple[float, float] | None:
+        """Return the best rate for a batch and its steps, from a rate near it."""
+        measure: Callable[[float], float] = lambda r: (  # noqa: E731
+            self.mean_steps({"batch": size, "rate": r}) or math.inf
+        )
+        best, index = measure(rate), 0
+        for direction in (1, -1):
+            misses, at = 0, index
+            while misses < 2:
+                at += direction
+                steps = measure(rate * RATE_STEP**at)
+                misses = 0 if steps < best else misses + 1
+                if steps < best:
+                    best, index = steps, at
+                if abs(at) > 12:
+                    break
+        return None if math.isinf(best) else (rate * RATE_STEP**index, best)
+
+
+def time_steps(name: str, sizes: list[int]) -> dict[int, float]:
+    """Return the median seconds of a step for each batch, timed in interleaved blocks."""
+    task = load_task(name)
+    inputs, targets = task.make_dataset().tensors
+    model = task.make_model()
+    optimizer = task.make_optimizer(model, lr=1e-6)
+    times: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(ROUNDS):
+        for size in sizes:
+            chosen = torch.arange(size) % len(inputs)
+            one, two = inputs[chosen], targets[chosen]
+            count, start = 0, time.perf_counter()
+            while time.perf_counter() - start < BLOCK_S:
+                compute_loss(model, one, two).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                count += 1
+            times[size].append((time.perf_counter() - start) / count)
+    return {size: statistics.median(values) for size, values in times.items()}
+
+
+def ask_the_tool(name: str, rate: float, steps: int) -> tuple[Pair | None, dict[str, Any]]:
+    """Return what `bsadvisor probe` advises from the base rate, and all that it concluded."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "advisor.cli", "probe", str(TASKS / f"{name}.py"),
+            "--set", f"lr={rate!r}", "--noise-steps", str(steps), "--json", "-", "--quiet",
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    derived = json.loads(done.stdout)["derived"]
+    advice = derived["recommendation"]
+    if advice["learning_rate"]["value"] is None:
+        return None, derived
+    return {
+        "batch": advice["global_batch_size"],
+        "rate": advice["learning_rate"]["value"],
+        **{key: advice["optimizer_changes"][key] for key in ("beta2", "weight_decay")},
+    }, derived
+
+
+def run_task(name: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Return brute force, the tool's advice and the rules of thumb on one task."""
+    task = load_task(name)
+    most = min(LARGEST_BATCH, len(task.make_dataset()))
+    base = task.BASE_BATCH_SIZE
+    trainer = Trainer(name, pool)
+    default = task.make_optimizer(task.make_model()).param_groups[0]["lr"]
+    found: dict[int, tuple[float, float]] = {}
+    sizes = sorted(
+        (2**k for k in range(2, 12) if SMALLEST_BATCH <= 2**k <= most),
+        key=lambda size: abs(math.log(size / base)),
+    )
+    for size in sizes:
+        near = min(found, key=lambda other: abs(math.log(other / size)), default=None)
+        best = trainer.climb(size, default if near is None else found[near][0])
+        if best is not None:
+            found[size] = best
+    base_rate, base_steps = found[base]
+    advised, derived = ask_the_tool(name, base_rate, round(base_steps))
+    choices: dict[str, Pair | None] = {
+        "bsadvisor": advised,
+        "base pair": {"batch": base, "rate": base_rate},
+        "batch 32, base rate": {"batch": 32, "rate": base_rate},
+        "largest, base rate": {"batch": len(task.make_dataset()), "rate": base_rate},
+    }
+    if advised is not None:
+        linear = base_rate * advised["batch"] / base
+        choices["linear scaling"] = {"batch": advised["batch"], "rate": linear}
+    timed = {*found, *(pair["batch"] for pair in choices.values() if pair is not None)}
+    step_s = time_steps(name, sorted(timed))
+    rows = [
+        {"choice": f"batch {size}, tuned", "batch": size, "rate": rate, "steps": steps}
+        for size, (rate, steps) in sorted(found.items())
+    ]
+    for choice, pair in choices.items():
+        steps = None if pair is None else trainer.mean_steps(pair)
+        rows.append({"choice": choice, **(pair or {"batch": None, "rate": None}), "steps": steps})
+    for row in rows:
+        row["time_s"] = None if row["steps"] is None else row["steps"] * step_s[row["batch"]]
+    best_s = min(row["time_s"] for row in rows if "tuned" in row["choice"] and row["time_s"])
+    for row in rows:
+        row["ratio_to_best"] = None if row["time_s"] is None else row["time_s"] / best_s
+    return {"task": name, "target_loss": task.TARGET_LOSS, "rows": rows, "derived": derived}
+
+
+def main() -> None:
+    """Run the tasks, print a table for each and the summary, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("tasks", nargs="*", default=sorted(p.stem for p in TASKS.glob("*.py")))
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    arguments = parser.parse_args()
+    results, console = [], Console()
+    with ProcessPoolExecutor(2) as pool:
+        for name in arguments.tasks:
+            result = run_task(name, pool)
+            derived = result.pop("derived")
+            noise = derived["noise"]
+            result["noise_scale"] = noise["preconditioned_noise_scale"] or noise["noise_scale"]
+            result["reason"] = derived["recommendation"]["learning_rate"]["reason"]
+            results.append(result)
+            print_task(console, result)
+    ratios = [row["ratio_to_best"] for result in results for row in result["rows"]
+              if row["choice"] == "bsadvisor"]  # fmt: skip
+    known = [ratio if ratio is not None else math.inf for ratio in ratios]
+    console.print(f"bsadvisor: median {statistics.median(known):.2f}, worst {max(known):.2f}")
+    if not arguments.no_write:
+        write_results("regret", results)
+
+
+def print_task(console: Console, result: dict[str, Any]) -> None:
+    """Print one task's table."""
+    table = Table("choice", "batch", "rate", "steps", "time (ms)", "x best", title=result["task"])
+    for row in result["rows"]:
+        reached = row["time_s"] is not None
+        table.add_row(
+            row["choice"],
+            str(row["batch"]),
+            "-" if row["rate"] is None else f"{row['rate']:.3g}",
+            f"{row['steps']:.0f}" if reached else "never",
+            f"{1000 * row['time_s']:.1f}" if reached else "-",
+            f"{row['ratio_to_best']:.2f}" if reached else "-",
+        )
+    console.print(table)
+    console.print(result["noise_scale"], result["reason"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A run of examples/digits.py with a recommendation, built by hand: no test need probe for it."""
+
+from pathlib import Path
+
+from advisor.measurements import (
+    DeviceFacts,
+    Environment,
+    Evaluation,
+    OptimizerFacts,
+    Probe,
+    TrialBranch,
+    WorkloadFacts,
+)
+from advisor.recommend import derive
+from advisor.record import Command, RunRecord, write_document
+from advisor.spec import Limits
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.py"
+SIZES = (16, 32, 64, 128)
+
+
+def build_run(**facts):
+    """Return the run: batch 64 saturates, where rate 1 trains and the rule's 2 does not."""
+    return RunRecord(
+        tool_version="0",
+        created_at="2026-01-01T00:00:00+00:00",
+        complete=True,
+        command=Command(
+            argv=(),
+            seed=0,
+            precision="fp32",
+            compile=False,
+            limits=Limits(max_micro_batch_size=128),
+            memory_limit_bytes=2**30,
+        ),
+        workload=WorkloadFacts(
+            **{
+                "file": "examples/digits.py",
+                "model_name": "Sequential",
+                "how_model": "",
+                "how_loss": "",
+                "how_optimizer": "",
+                "how_batch": "",
+                "parameter_count": 9610,
+                "dataset_size": 1797,
+                "has_dataset": True,
+                "optimizer": OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.0),
+                "base_batch_size": 32,
+                "loss_reduction": "mean",
+                **facts,
+            }
+        ),
+        environment=Environment(
+            device=DeviceFacts(kind="cpu", name="CPU", memory_bytes=2**31, available_bytes=2**31),
+            torch="2",
+            python="3",
+            platform="Linux",
+            cpu="CPU",
+            cpu_threads=1,
+        ),
+        probes=(
+            Probe(stage="memory", session=0, micro_batch_size=128, outcome="fit", steps=3),
+            *(_time(size, session) for session in range(3) for size in SIZES),
+        ),
+        trials=tuple(
+            _try(size, rate, seed, losses)
+            for size, rate, losses in (
+                (32, 1.0, (2.3, 1.0, 0.5, 0.4)),
+                (64, 2.0, (2.3, 2.2, 2.2, 2.2)),
+                (64, 1.0, (2.3, 1.1, 0.5, 0.4)),
+            )
+            for seed in range(3)
+        ),
+    )
+
+
+def write_run(path, **facts):
+    """Write the run to `path` and return its recommendation."""
+    record = build_run(**facts)
+    derived = derive(record)
+    write_document(path, record, derived)
+    return derived.recommendation
+
+
+def _time(size, session):
+    step_s = 0.002 if size <= 64 else 0.002 * size / 64
+    return Probe(
+        stage="throughput",
+        session=session,
+        micro_batch_size=size,
+        outcome="fit",
+        steps=10,
+        step_times_s=(step_s,) * 10,
+    )
+
+
+def _try(size, rate, seed, losses):
+    return TrialBranch(
+        micro_batch_size=size,
+        gradient_accumulation_steps=1,
+        global_batch_size=size,
+        learning_rate=rate,
+        seed=seed,
+        samples=4000,
+        evaluations=tuple(Evaluation(samples=1000 * k, loss=loss) for k, loss in enumerate(losses)),
+        diverged=False,
+    )

@@ -1,0 +1,238 @@
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.analysis.candidates import Candidate
+from advisor.analysis.schedule import (
+    LEAST_GAIN_FRACTION,
+    Pair,
+    Phase,
+    conclude_schedule,
+    cut_phases,
+    plan_doublings,
+    predict_time,
+    scale_to,
+)
+from advisor.analysis.step_sizes import interpolate_step_s, split_batch
+from advisor.analysis.trajectory import average_over_progress
+from advisor.conclusions import NoiseConclusion, NoisePoint
+from advisor.measurements import OptimizerFacts
+from advisor.statistics import Estimate
+from tests.unit.analysis.test_frontier import affine
+
+SGD = OptimizerFacts(name="SGD", learning_rate=0.5)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+PAIR = Pair(global_batch_size=64, learning_rate=0.5, optimizer=SGD)
+
+
+def make_noise(scales, *, every=100, spread=1.1, batch=32, adapted=None):
+    def estimate(scale):
+        return (
+            scale
+            if isinstance(scale, Estimate)
+            else Estimate(scale, scale / spread, scale * spread)
+        )
+
+    points = tuple(
+        NoisePoint(
+            at_step=every * index,
+            loss=1.0,
+            samples=1000,
+            noise_scale=estimate(scale),
+            preconditioned_noise_scale=None
+            if adapted is None or adapted[index] is None
+            else estimate(adapted[index]),
+            gradient_sqnorm=1.0,
+            gradient_cov_trace=1.0,
+        )
+        for index, scale in enumerate(scales)
+    )
+    return NoiseConclusion(
+        status="estimated",
+        reason="",
+        noise_scale=estimate(scales[-1]),
+        preconditioned_noise_scale=None if adapted is None else estimate(adapted[-1]),
+        micro_batch_size=batch,
+        points=points,
+    )
+
+
+def test_a_noise_scale_that_grows_much_gives_doublings_with_a_gain():
+    schedule = conclude_schedule(affine(SIZES), make_noise([4, 16, 100, 1000, 8000, 8000]), PAIR)
+    sizes = [item.global_batch_size for item in schedule.items]
+    assert len(sizes) > 2
+    assert schedule.gain_fraction > LEAST_GAIN_FRACTION
+    assert schedule.gain_over_advised_fraction >= schedule.gain_fraction
+    assert (schedule.measured_from_step, schedule.measured_to_step) == (0, 500)
+    assert schedule.items[0].from_step == 0
+
+
+def test_a_constant_noise_scale_gives_no_schedule_and_no_gain():
+    schedule = conclude_schedule(affine(SIZES), make_noise([90, 90, 90]), PAIR)
+    assert schedule.items == ()
+    assert schedule.gain_fraction == 0.0
+    assert schedule.gain_over_advised_fraction == 0.0
+    assert "constant" in schedule.reason
+
+
+def test_a_gain_below_three_per_cent_is_told_and_not_advised():
+    schedule = conclude_schedule(affine(SIZES), make_noise([60, 90, 270, 290]), PAIR)
+    assert schedule.items == ()
+    assert 0.0 <= schedule.gain_fraction < LEAST_GAIN_FRACTION
+
+
+@pytest.mark.parametrize(
+    "noise", [None, make_noise([90]), make_noise([90, Estimate(None, None, None)])]
+)
+def test_one_point_is_no_trend(noise):
+    schedule = conclude_schedule(affine(SIZES), noise, PAIR)
+    assert schedule.items == ()
+    assert schedule.gain_fraction is None
+    assert "two points" in schedule.reason
+
+
+def test_the_optimizers_own_metric_is_followed_from_where_it_exists():
+    noise = make_noise([9, 9, 9, 9], adapted=[None, 4, 4000, 8000])
+    schedule = conclude_schedule(affine(SIZES), noise, PAIR)
+    assert schedule.measured_from_step == 100
+    assert schedule.items[0].from_step == 0
+    assert schedule.items[-1].from_step > 0
+
+
+def test_the_phases_add_up_to_the_average_of_the_run():
+    scales = [10.0, 40.0, 400.0]
+    points = [(i * 50, Estimate(s, s / 2, s * 2)) for i, s in enumerate(scales)]
+    phases = cut_phases(points, batch_size=32)
+    steps = sum(phase.progress_steps for phase in phases)
+    mean = sum(p.progress_steps * p.noise_scale for p in phases) / steps
+    whole = average_over_progress([0, 50, 100], [e for _, e in points], batch_size=32)
+    assert mean == pytest.approx(whole.point)
+
+
+def test_a_phase_without_an_upper_end_works_a_little_above_its_lower_one():
+    points = [(0, Estimate(900.0, 30.0, None)), (10, Estimate(900.0, 30.0, None))]
+    (phase,) = cut_phases(points, batch_size=30)
+    assert (phase.noise_scale, phase.low_noise_scale) == pytest.approx((60.0, 30.0))
+    assert phase.progress_steps == pytest.approx(10.0 / 3.0)
+
+
+def test_a_doubling_waits_until_the_lower_end_is_above_twice_the_batch():
+    def course(low):
+        phase = Phase(progress_steps=1.0, noise_scale=2000.0, low_noise_scale=low)
+        return plan_doublings(affine(SIZES, 1.0, 0.001), (phase,), 64)
+
+    assert course(128.0) == (64,)
+    assert course(129.0) == (128,)
+
+
+def test_the_switch_is_counted_in_the_steps_of_the_scheduled_run():
+    # Constant φ = B0 in the first phase: 100 steps at 32 are 50 of an endless batch.
+    noise = make_noise([32, 32, 3e5, 3e5], spread=1.0001, batch=32)
+    schedule = conclude_schedule(affine(SIZES), noise, PAIR)
+    first, second = schedule.items[:2]
+    size = first.global_batch_size
+    assert second.from_samples == pytest.approx(second.from_step * size, abs=size)
+    assert second.from_step == pytest.approx(50 * (1 + 32 / size), abs=1)
+
+
+def test_rates_are_scaled_from_the_pair_that_was_run():
+    assert scale_to(PAIR, 64, 100.0) == 0.5
+    assert scale_to(PAIR, 128, math.inf) == 1.0
+    summed = Pair(global_batch_size=64, learning_rate=0.5, optimizer=SGD, loss_is_sum=True)
+    assert scale_to(summed, 128, math.inf) == 0.5
+    adam = Pair(
+        global_batch_size=64,
+        learning_rate=0.5,
+        optimizer=OptimizerFacts(name="Adam"),
+        loss_is_sum=True,
+    )
+    assert scale_to(adam, 256, math.inf) == 1.0
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        Pair(global_batch_size=64, learning_rate=None, optimizer=SGD),
+        Pair(global_batch_size=64, learning_rate=0.5, optimizer=None),
+        Pair(global_batch_size=64, learning_rate=0.5, optimizer=OptimizerFacts(name="LBFGS")),
+    ],
+)
+def test_no_rate_without_one_that_was_run_or_without_a_rule(pair):
+    schedule = conclude_schedule(affine(SIZES), make_noise([4, 16, 1000, 8000, 8000]), pair)
+    assert schedule.items
+    assert {item.learning_rate for item in schedule.items} == {None}
+
+
+curves = st.dictionaries(st.integers(1, 4096), st.floats(1e-4, 10.0), min_size=1, max_size=8).map(
+    lambda times: tuple(
+        Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
+        for size, step_s in sorted(times.items())
+    )
+)
+
+
+@given(
+    curves,
+    st.lists(st.floats(0.1, 1e6), min_size=2, max_size=7),
+    st.floats(1.001, 10.0),
+    st.integers(0, 7),
+)
+def test_schedules_double_never_shrink_stay_feasible_and_never_lose(
+    candidates, scales, spread, which
+):
+    advised = Pair(
+        global_batch_size=candidates[which % len(candidates)].global_batch_size,
+        learning_rate=0.1,
+        optimizer=SGD,
+    )
+    noise = make_noise(scales, spread=spread)
+    schedule = conclude_schedule(candidates, noise, advised)
+    assert schedule.gain_fraction >= 0.0
+    assert schedule.gain_over_advised_fraction >= schedule.gain_fraction - 1e-9
+    assert bool(schedule.items) == (schedule.gain_fraction >= LEAST_GAIN_FRACTION)
+    sizes = [item.global_batch_size for item in schedule.items]
+    for before, after in itertools.pairwise(sizes):
+        ratio = after / before
+        assert ratio >= 2
+        assert math.log2(ratio).is_integer()
+    steps = [item.from_step for item in schedule.items]
+    assert steps == sorted(steps)
+    for item in schedule.items:
+        assert item.global_batch_size <= candidates[-1].global_batch_size
+        assert item.micro_batch_size <= candidates[-1].micro_batch_size
+        assert item.micro_batch_size * item.gradient_accumulation_steps == item.global_batch_size
+        assert item.learning_rate > 0
+
+
+@given(st.floats(1.0, 1e4), st.floats(1e-6, 1.0), st.floats(1e-7, 1e-2))
+def test_the_best_constant_batch_of_one_phase_is_the_closed_form(noise_scale, fixed_s, slope):
+    best = math.sqrt(noise_scale * fixed_s / slope)
+    sizes = sorted({1, 2**16} | {max(1, min(2**16, round(best * k))) for k in (0.5, 1, 2)})
+    phase = Phase(progress_steps=1.0, noise_scale=noise_scale, low_noise_scale=noise_scale)
+    curve = affine(sizes, fixed_s, slope)
+    times = {size: predict_time(curve, (phase,), (size,)) for size in sizes}
+    if 4 <= best <= 2**15:
+        nearest = min(sizes, key=lambda size: abs(math.log(size / best)))
+        assert times[nearest] <= min(times.values()) * (1 + 1e-9)
+
+
+def test_between_candidates_a_step_lies_on_the_line_and_beyond_there_is_nothing():
+    curve = affine([10, 30])
+    assert interpolate_step_s(curve, 20) == pytest.approx(0.006)
+    assert interpolate_step_s(curve, 30) == pytest.approx(0.007)
+    assert interpolate_step_s(curve, 5) is None
+    assert interpolate_step_s(curve, 31) is None
+
+
+def test_a_batch_is_split_into_equal_micro_batches_that_fit():
+    curve = (
+        *affine([10, 30]),
+        Candidate(micro_batch_size=10, gradient_accumulation_steps=6, step_s=1.0),
+    )
+    assert split_batch(curve, 60) == (10, 6)
+    assert split_batch(curve, 20) == (20, 1)
+    assert split_batch(curve, 50) == (25, 2)
+    assert split_batch(curve, 35) == (7, 5)

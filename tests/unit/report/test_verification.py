@@ -1,0 +1,140 @@
+"""What is printed of a verification."""
+
+import io
+import random
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from advisor.analysis.verification import conclude_verification
+from advisor.conclusions import CriticalBatch
+from advisor.report.html import render_html
+from advisor.report.verification import (
+    describe_critical_batch,
+    list_verification,
+    render_verification,
+)
+from advisor.report.verification_charts import chart_verification
+from advisor.report.verify import write_verification
+from tests.unit.analysis.test_verification import make_all
+from tests.unit.analysis.verified_branches import (
+    add_held_out,
+    make_branch,
+    make_record,
+    make_throughput,
+)
+from tests.unit.report.sample_run import build_derived, build_record
+
+
+def conclude(branches, throughput=None, recommended=128):
+    return conclude_verification(make_record(branches, recommended), throughput)
+
+
+def write(verification, **options):
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, color_system=None)
+    write_verification(console, verification, **options)
+    return stream.getvalue()
+
+
+def test_the_table_has_a_row_for_each_batch_and_marks_the_recommended_one():
+    branches = [add_held_out(branch, 0.1) for branch in make_all()]
+    branches += [make_branch(1024, seed, diverged=seed == 1) for seed in range(3)]
+    text = write(conclude(branches, make_throughput()))
+    assert "> " in text
+    assert "diverged, 1 of 3" in text
+    assert "at equal time" in text
+    assert "gap" in text
+    for size in ("32", "64", "128", "256", "512", "1,024"):
+        assert f" {size} " in text
+
+
+def test_columns_without_figures_are_left_out():
+    text = write(conclude(make_all()))
+    assert "equal time" not in text
+    assert "gap" not in text
+    assert "sharpness" not in text
+    sharp = [msgspec.structs.replace(branch, sharpness=2.5) for branch in make_all()]
+    assert "sharpness" in write(conclude(sharp))
+
+
+@pytest.mark.parametrize(
+    ("recommended", "said"),
+    [(512, "The recommendation holds"), (32, "The recommendation does not hold")],
+)
+def test_the_headline_is_the_verdict(recommended, said):
+    found = conclude(make_all(), make_throughput(fixed_s=0.01, sample_s=1e-6), recommended)
+    assert write(found, headline_only=True) == f"{said}: batch {recommended}\n"
+    assert said in write(found)
+
+
+def test_nothing_trained_is_said():
+    assert write(None) == "No branch was trained.\n"
+    assert render_verification(None) == []
+    assert list_verification(None) == []
+
+
+def test_warnings_are_rows():
+    branches = [add_held_out(b, 0.01 * b.global_batch_size + 0.001 * b.seed) for b in make_all()]
+    rows = list_verification(conclude(branches))
+    assert "Keskar" in dict(rows)["Warning"]
+    assert "each doubling" in dict(rows)["Held out"]
+
+
+@pytest.mark.parametrize(
+    ("critical", "said"),
+    [
+        ({"status": "at_least", "batch_size": 512, "low": 512}, "at least 512 as measured"),
+        ({"status": "at_most", "batch_size": 32}, "32 or below as measured"),
+        (
+            {"status": "measured", "batch_size": 64, "low": 64, "high": 128},
+            "batch 64 (from 64 to below 128) as measured",
+        ),
+        ({"status": "measured", "batch_size": 64}, "batch 64 (? or more) as measured"),
+        ({"status": "inconclusive", "needed_seeds": 9}, "about 9 seeds would tell (--seeds)"),
+        ({"status": "inconclusive", "margin": 0.1}, "inconclusive: why; margin 0.100"),
+    ],
+)
+def test_every_end_of_the_critical_batch_is_said(critical, said):
+    assert said in describe_critical_batch(CriticalBatch(reason="why", **critical))
+
+
+def test_noise_that_hides_the_answer_is_marked():
+    text = write(conclude(make_all(spread=0.2, rng=random.Random(1)), make_throughput()))
+    assert " ?" in text
+    assert "inconclusive" in text
+
+
+def test_losses_are_drawn_over_samples_and_time():
+    found = conclude(make_all(), make_throughput())
+    samples, time = chart_verification(found)
+    assert [line.label for line in samples.lines] == ["32", "64", "128, recommended", "256", "512"]
+    assert all(line.marks for line in time.lines)
+    samples, time = chart_verification(conclude(make_all()))
+    assert samples is not None
+    assert time is None
+    assert chart_verification(None) == ()
+
+
+def test_losses_below_zero_are_drawn_on_a_plain_axis():
+    branches = [
+        msgspec.structs.replace(
+            branch,
+            evaluations=tuple(
+                msgspec.structs.replace(one, loss=one.loss - 1.0) for one in branch.evaluations
+            ),
+        )
+        for branch in make_all()
+    ]
+    assert chart_verification(conclude(branches))[0] is not None
+
+
+def test_the_page_has_table_charts_and_findings():
+    derived = msgspec.structs.replace(
+        build_derived(), verification=conclude(make_all(), make_throughput())
+    )
+    page = render_html(build_record(), derived)
+    assert "Training loss against time" in page
+    assert "Verified" in page
+    assert "at equal time" in page

@@ -1,0 +1,151 @@
+"""Where the noise comes from, and when its trajectory ends."""
+
+import msgspec
+import pytest
+
+from advisor.analysis.noise import conclude_noise
+from advisor.errors import UsageError
+from advisor.recommend import derive
+from advisor.recommend.decision import decide
+from advisor.recommend.settling import find_settling_noise_scale
+from advisor.session.noise import check_sample_unit, read_noise_inputs, run_noise
+from advisor.session.run import Run
+from advisor.spec import Limits, ProbeSpec, TokenCount, WorkloadSpec
+from advisor.statistics import Estimate
+from tests.unit.analysis.test_noise import along
+from tests.unit.session.test_soak import Notes
+from tests.unit.test_noise_log import FIRST
+from tests.unit.test_recommend import FACTS, make_memory, make_probes, make_record
+
+STEPS = [0, 80, 160, 240, 320, 400]
+
+
+class FakeRunner:
+    """Streams noise batches as a worker would, until it is stopped."""
+
+    def __init__(self, batches):
+        self.batches, self.tasks, self.sent = batches, [], 0
+
+    def run(self, task, *, timeout_s, on_result=None):
+        self.tasks.append(task)
+        for each in self.batches:
+            self.sent += 1
+            on_result(each)
+        return tuple(self.batches)
+
+
+def make_run(batches=(), *, facts=FACTS, **limits):
+    runner, notes = FakeRunner(batches), Notes()
+    spec = ProbeSpec(
+        workload=WorkloadSpec(target="model.py"), limits=Limits(**{"budget_s": 1000.0, **limits})
+    )
+    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    run.record = make_record(facts, probes=make_probes(), **limits)
+    return run, runner, notes
+
+
+def measure(batches, **limits):
+    run, runner, notes = make_run(batches, **limits)
+    run_noise(run)
+    return run, runner, notes.notes
+
+
+def test_a_steady_noise_scale_ends_the_trajectory_and_the_reason_is_kept():
+    batches = along([300.0] * 6, samples=6400, steps=STEPS)
+    run, runner, notes = measure(batches, noise_steps=400)
+    assert runner.sent == 4
+    assert len(run.record.noise_batches) == 4
+    assert "ended early" in derive(run.record).noise.reason
+    assert notes == ["noise: the trajectory ends early, further points change nothing"]
+
+
+def test_a_noise_scale_that_rises_is_followed_to_the_end():
+    batches = along([40.0, 60.0, 90.0, 140.0, 200.0, 300.0], samples=3200, steps=STEPS)
+    run, runner, notes = measure(batches, noise_steps=400)
+    assert runner.sent == 6
+    assert run.record.noise_batches == tuple(batches)
+    assert notes == []
+
+
+def test_the_last_point_ends_nothing_early():
+    batches = along([300.0] * 4, samples=6400, steps=[0, 100, 200, 400])
+    run, _, notes = measure(batches, noise_steps=400)
+    assert run.record.noise_batches == tuple(batches)
+    assert notes == []
+
+
+def test_all_checkpoints_are_measured(tmp_path):
+    batches = along([300.0] * 6, samples=6400, steps=STEPS)
+    run, runner, _ = measure(batches, checkpoints=("a.pt", "b.pt"))
+    assert len(run.record.noise_batches) == 6
+    assert runner.tasks[0].checkpoints == ("a.pt", "b.pt")
+    assert runner.tasks[0].steps == 0
+
+
+def test_the_worker_is_told_how_to_count_tokens():
+    rule = TokenCount(tensor=1, ignored=-100)
+    facts = msgspec.structs.replace(FACTS, loss_reduction="weighted", token_count=rule)
+    _, runner, _ = measure(along([60.0]), facts=facts)
+    assert runner.tasks[0].token_count == rule
+
+
+def test_a_log_stands_for_the_measurement(tmp_path):
+    path = tmp_path / "noise.jsonl"
+    path.write_text("\n".join([FIRST] * 9))
+    run, runner, _ = make_run(noise_log=str(path))
+    read_noise_inputs(run)
+    run_noise(run)
+    assert runner.tasks == []
+    assert len(run.record.noise_log) == 9
+    assert "from the log of 9 steps" in derive(run.record).noise.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"),
+    [
+        ({"checkpoints": ("none.pt",)}, "no checkpoint none.pt"),
+        ({"noise_log": "none.jsonl"}, "none.jsonl"),
+        ({"noise_log": "a", "noise_steps": 4}, "--noise-log and --noise-steps"),
+        ({"checkpoints": ("a",), "noise_steps": 0}, "--checkpoint and --noise-steps"),
+    ],
+)
+def test_a_source_of_noise_that_cannot_be_is_a_wrong_usage(limits, word):
+    with pytest.raises(UsageError) as caught:
+        read_noise_inputs(make_run(**limits)[0])
+    assert word in caught.value.message
+
+
+def test_tokens_are_refused_where_there_are_none():
+    with pytest.raises(UsageError, match="no integer tensor"):
+        check_sample_unit(make_run(sample_unit="token")[0])
+    facts = msgspec.structs.replace(FACTS, tokens_per_sample=7.0)
+    check_sample_unit(make_run(sample_unit="token", facts=facts)[0])
+    check_sample_unit(make_run()[0])
+
+
+def test_from_the_settling_noise_scale_on_the_batch_is_the_same():
+    record = make_record(FACTS, probes=make_probes())
+    derived = derive(record)
+    scale = find_settling_noise_scale(FACTS, derived.memory, derived.throughput)
+    assert scale is not None
+    batches = {derive_with(record, noise_scale) for noise_scale in (scale, 4 * scale, 1000 * scale)}
+    assert len(batches) == 1
+    assert derive_with(record, scale / 4) not in batches
+
+
+def derive_with(record, noise_scale):
+    derived = derive(record)
+    known = Estimate(noise_scale, noise_scale, noise_scale)
+    decision = decide(FACTS, derived.memory, derived.throughput, known)
+    return decision.chosen.global_batch_size
+
+
+def test_without_timed_sizes_nothing_settles():
+    throughput = derive(make_record(FACTS, probes=make_probes())).throughput
+    none = msgspec.structs.replace(throughput, points=())
+    assert find_settling_noise_scale(FACTS, make_memory(), none) is None
+
+
+def test_the_trend_is_in_the_conclusion():
+    trend = conclude_noise(FACTS, along([40.0, 90.0, 200.0], samples=6400)).trend
+    assert trend.direction == "rose"
