@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from advisor.analysis.lr_range import conclude_lr_range
-from advisor.analysis.trial import judge_alone
+from advisor.analysis.trial import TrialVerdict, choose_best_rate, judge_alone
 from advisor.conclusions import LrRangeConclusion
 from advisor.measurements import LrRangeCurve, TrialBranch
-from advisor.search.rate import choose_next_rate
+from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.spec import LrRangeTask, TrialTask, WorkloadSpec
 from advisor.worker import lr_range, training
 
@@ -95,12 +95,13 @@ def confirm(
     suggested = conclusion.suggested
     if suggested is None:
         return None, 0
-    tried: list[tuple[float, bool]] = []
+    verdicts: dict[float, TrialVerdict] = {}
+    tried: list[TriedRate] = []
     while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
         branches = train(workload, batch_size, rate, TRIAL_SEEDS, 100)
-        passed = judge_alone(branches, fall=conclusion.fall).passed
-        tried.append((rate, passed))
-    return (tried[-1][0] if tried[-1][1] else None), len(tried)
+        verdict = verdicts[rate] = judge_alone(branches, fall=conclusion.fall)
+        tried.append(TriedRate(rate=rate, passed=verdict.passed, end_loss=verdict.end_loss))
+    return choose_best_rate(verdicts), len(tried)
 
 
 def end_loss(branch: TrialBranch) -> float:
@@ -147,6 +148,9 @@ def study(task: str, optimizer: str, batch_size: int) -> dict[str, object]:
         "best_loss": means[best],
         "first_loss": first,
         "largest_that_trains": max(training_rates),
+        "suggested_over_best": (
+            None if conclusion.suggested is None else conclusion.suggested / best
+        ),
         "value_over_best": None if value is None else value / best,
         "value_trains": bool(own_ends) and max(own_ends) < first - TRAINS_FRACTION * fall,
         "excess_fraction": (
@@ -197,6 +201,7 @@ def main() -> None:
 def summarise(cases: Sequence[dict[str, object]]) -> dict[str, object]:
     """Return the cases with the figures that the documents quote."""
     ratios = [c["value_over_best"] for c in cases if isinstance(c["value_over_best"], float)]
+    alone = [c["suggested_over_best"] for c in cases if isinstance(c["suggested_over_best"], float)]
     excess = [c["excess_fraction"] for c in cases if isinstance(c["excess_fraction"], float)]
     return {
         "cases": list(cases),
@@ -204,6 +209,8 @@ def summarise(cases: Sequence[dict[str, object]]) -> dict[str, object]:
         "value_trains": sum(bool(case["value_trains"]) for case in cases),
         "median_factor": statistics.median(max(ratio, 1 / ratio) for ratio in ratios),
         "worst_factor": max(max(ratio, 1 / ratio) for ratio in ratios),
+        "suggested_median_factor": statistics.median(max(ratio, 1 / ratio) for ratio in alone),
+        "suggested_worst_factor": max(max(ratio, 1 / ratio) for ratio in alone),
         "worst_excess_fraction": max(excess),
     }
 

@@ -67,9 +67,10 @@ def list_findings(record: LrRangeRecord, derived: DerivedLrRange) -> list[tuple[
     rows += [("Curves", line) for line in describe_range(record.lr_ranges)]
     rows += [("Trial", line) for line in describe_trials(record.trials)]
     if rate is not None:
-        lowered = "; lowered by the trial" if rate.capped_by == "trial" else ""
+        moved = "raised" if rate.raised_by else "lowered" if rate.capped_by else None
+        change = "" if moved is None else f"; {moved} by the trial"
         value = "not advised" if rate.value is None else format_rate(rate.value)
-        rows.append(("Learning rate", f"{value}: {rate.reason}{lowered}"))
+        rows.append(("Learning rate", f"{value}: {rate.reason}{change}"))
     return rows
 
 
