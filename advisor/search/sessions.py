@@ -2,12 +2,15 @@
 
 import math
 
+from advisor.analysis.saturation import SATURATION_TOLERANCE_FRACTION
 from advisor.conclusions import ThroughputConclusion
 from advisor.statistics import two_sided_t
 
 #: Half-width of the decisive throughput's interval, as a share of it, at which it is known well
 #: enough: a tenth of the differences that decide between two batches.
 WANTED_HALF_WIDTH_FRACTION = 0.01
+#: The same at which sizes can be told apart that differ by the tolerance of the saturation batch.
+TELLING_HALF_WIDTH_FRACTION = SATURATION_TOLERANCE_FRACTION / 2.0
 #: Sessions that settle where the curve ends, or never will on a machine this restless.
 _MOST_UNSETTLED_SESSIONS = 6
 #: No interval needs more.
@@ -29,7 +32,8 @@ def is_precise(throughput: ThroughputConclusion) -> bool:
 def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable: int) -> bool:
     """Return whether one more session promises anything.
 
-    It does while it is open where the curve ends, up to six sessions; and while the decisive
+    It does while it is open where the curve ends, or the sessions differ so much that sizes cannot
+    be told apart which differ by the tolerance, up to six sessions; and while the decisive
     throughput is not known to 1 %, if the sessions that the time allows can be expected to get it
     there. Where they cannot, they would take the user's time for nothing.
 
@@ -40,12 +44,19 @@ def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable
     """
     if affordable < 1:
         return False
-    if not is_settled(throughput) and sessions < _MOST_UNSETTLED_SESSIONS:
+    if sessions < _MOST_UNSETTLED_SESSIONS and not (
+        is_settled(throughput) and _can_tell(throughput)
+    ):
         return True
     if is_precise(throughput):
         return False
     needed = predict_sessions_needed(throughput.half_width_fraction, sessions)
     return needed is not None and needed <= sessions + affordable
+
+
+def _can_tell(throughput: ThroughputConclusion) -> bool:
+    half_width = throughput.half_width_fraction
+    return half_width is not None and half_width <= TELLING_HALF_WIDTH_FRACTION
 
 
 def predict_sessions_needed(half_width_fraction: float | None, sessions: int) -> int | None:

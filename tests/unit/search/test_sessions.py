@@ -45,12 +45,19 @@ def test_one_per_cent_is_enough():
 
 
 def test_sessions_that_cannot_get_there_are_not_run():
-    far = conclude(half_width=0.2)
-    needed = predict_sessions_needed(0.2, 3)
+    far = conclude(half_width=0.05)
+    needed = predict_sessions_needed(0.05, 6)
     assert needed is not None
     assert needed > 20
-    assert not wants_session(far, sessions=3, affordable=needed - 4)
-    assert wants_session(far, sessions=3, affordable=needed - 3)
+    assert not wants_session(far, sessions=6, affordable=needed - 7)
+    assert wants_session(far, sessions=6, affordable=needed - 6)
+
+
+def test_sizes_that_cannot_be_told_apart_are_worth_six_sessions():
+    restless = conclude(half_width=0.026)
+    assert wants_session(restless, sessions=5, affordable=1)
+    assert not wants_session(restless, sessions=6, affordable=1)
+    assert not wants_session(conclude(half_width=0.024), sessions=3, affordable=1)
 
 
 def test_an_unknown_width_promises_nothing():
