@@ -1,12 +1,13 @@
 """Whatever the file does, the command ends with the right code, a short word and no child."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.integration.probe_command import ROOT, Outcome, run_probe
+from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, run_probe
 
 _FOLDER = Path("tests/workloads/bad")
 _PACKAGE = str(ROOT / "advisor")
@@ -89,14 +90,28 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def outcome(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The command run once; each test below looks at one side of how it ended."""
-    directory = tmp_path_factory.mktemp(case.file.removesuffix(".py"))
+def probes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProbesAhead]:
+    folders = {id(case): tmp_path_factory.mktemp("probe") for case in CASES}
+    ahead = ProbesAhead(request, lambda case: _probe(case, folders[id(case)]))
+    yield ahead
+    ahead.close()
+
+
+def _probe(case: Case, directory: Path) -> Outcome:
     target = str(_FOLDER / case.file)
     if case.file == "syntax_error.py":
         target = str(directory / case.file)
         Path(target).write_text(_BROKEN_SOURCE)
-    return run_probe(target, "--budget", case.budget, *case.options, directory=directory)
+    options = ("--budget", case.budget, *case.options)
+    return run_probe(target, *options, directory=directory, threads=1)
+
+
+@pytest.fixture(scope="module")
+def outcome(case: Case, probes: ProbesAhead) -> Outcome:
+    """The command run once; each test below looks at one side of how it ended."""
+    return probes.get(case)
 
 
 def test_exit_code_tells_whose_fault_it_is(case: Case, outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """Each way of writing a model file that the contract allows is understood and measured."""
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from advisor.record import RunDocument
 from advisor.spec import TokenCount
-from tests.integration.probe_command import ROOT, Outcome, run_probe
+from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, run_probe
 
 _FOLDER = "tests/workloads/good"
 _CROSS_ENTROPY = {"how_loss": "cross-entropy"}
@@ -177,16 +178,31 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def outcome(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The command's outcome; on a machine too busy for the budget, with more of it."""
+def probes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProbesAhead]:
+    folders = {id(case): tmp_path_factory.mktemp("probe") for case in CASES}
+    ahead = ProbesAhead(request, lambda case: _probe(case, folders[id(case)]))
+    yield ahead
+    ahead.close()
+
+
+def _probe(case: Case, directory: Path) -> Outcome:
+    """Return the command's outcome; on a machine too busy for the budget, with more of it."""
     is_bare = "/" not in case.target and case.target.endswith(".py")
     target = f"{_FOLDER}/{case.target}" if is_bare else case.target
-    directory = tmp_path_factory.mktemp("probe")
     options = ("--max-batch", "8", "--json", "-", *case.options)
-    outcome = run_probe(target, "--budget", case.budget, *options, directory=directory)
+    budget = ("--budget", case.budget)
+    outcome = run_probe(target, *budget, *options, directory=directory, threads=1)
     if '"limited_by": "budget"' in outcome.stdout:
         return run_probe(target, "--budget", _AMPLE_BUDGET, *options, directory=directory)
     return outcome
+
+
+@pytest.fixture(scope="module")
+def outcome(case: Case, probes: ProbesAhead) -> Outcome:
+    """How the case's command ended."""
+    return probes.get(case)
 
 
 @pytest.fixture(scope="module")
