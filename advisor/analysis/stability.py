@@ -26,7 +26,10 @@ from advisor.measurements import Curvature, OptimizerFacts, WorkloadFacts
 
 _ADAM = frozenset({"Adam", "AdamW", "FusedAdam"})
 _OTHER_METRICS = frozenset({"RMSprop", "Adagrad"})
-_NOT_ASKED = "nothing of it was measured: no micro-batch for it was expected to fit in memory"
+_NOT_ASKED = (
+    "no point of the trajectory has it: no micro-batch for it was expected to fit, or no time was "
+    "left"
+)
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):

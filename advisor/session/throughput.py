@@ -135,14 +135,16 @@ def _wants_session(run: Run, sessions: int, affordable: int) -> bool:
 def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None, bool]:
     """Return the plan, and whether each size has a process of its own.
 
-    It has none where that leaves no time for three sessions, or where the model is compiled, which
-    starts anew in every process.
+    It has none where that leaves no time for as many sizes in three sessions, or where the model is
+    compiled, which starts anew in every process.
     """
-    if run.environment.device.kind == "cpu" and not run.spec.workload.compile:
-        plan = _choose_plan(run, sizes, are_apart=True)
-        if plan is not None and plan.sessions >= _WANTED_SESSIONS:
-            return plan, True
-    return _choose_plan(run, sizes, are_apart=False), False
+    together = _choose_plan(run, sizes, are_apart=False)
+    if together is None or run.environment.device.kind != "cpu" or run.spec.workload.compile:
+        return together, False
+    apart = _choose_plan(run, sizes, are_apart=True)
+    if apart is None or apart.sessions < _WANTED_SESSIONS or len(apart.sizes) < len(together.sizes):
+        return together, False
+    return apart, True
 
 
 def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> SessionPlan | None:
