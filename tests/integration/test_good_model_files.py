@@ -147,6 +147,7 @@ CASES = (
         optimizer={"learning_rate": 0.25},
         options=("--set", "width=4", "--set", "seq_len=20", "--set", "rate=0.25"),
     ),
+    Case(target="two_groups.py", optimizer={"name": "SGD", "learning_rate": 0.1}),
     Case(target="chatty.py", facts=_SYNTHETIC),
     Case(target="garbage_on_stdout.py", facts=_SYNTHETIC),
     Case(

@@ -22,6 +22,7 @@ def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
         *["--precision", "fp32,bf16,tf32", "--budget", "20s", "--max-batch", "8"],
         *["--noise-steps", "0", "--json", str(path)],
         directory=tmp_path,
+        threads=1,
     )
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.survivors == ()
@@ -44,6 +45,7 @@ def test_a_precision_that_the_model_refuses_does_not_end_the_run(tmp_path):
         *["--precision", "fp32,bf16", "--budget", "10s", "--max-batch", "8"],
         *["--noise-steps", "0", "--json", str(path)],
         directory=tmp_path,
+        threads=1,
     )
     assert outcome.exit_code == 0, outcome.stderr
     _, refused = json.loads(path.read_text())["derived"]["variants"]
@@ -56,6 +58,7 @@ def test_in_the_first_place_it_ends_the_run(tmp_path):
         "tests/workloads/compile/no_bf16.py",
         *["--precision", "bf16,fp32", "--budget", "10s"],
         directory=tmp_path,
+        threads=1,
     )
     assert outcome.exit_code == 5
     assert "takes float32 only" in outcome.stderr
