@@ -55,7 +55,7 @@ def choose_next_rate(proposed: float, base_rate: float, tried: Sequence[TriedRat
     if not passed:
         lower = min(places) - 1
         return ladder[lower] if lower >= 0 else None
-    best = min(passed, key=lambda place: (places[place].end_loss or 0.0, place))
+    best = min(passed, key=lambda place: (places[place].end_loss or 0.0, abs(place - start)))
     refused = min((place for place in places if place not in passed), default=len(ladder))
     for place in (best + 1, best - 1):
         if 0 <= place < min(len(ladder), refused) and place not in places:

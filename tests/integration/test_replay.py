@@ -81,7 +81,7 @@ def test_a_disturbed_run_is_right_or_inconclusive(replay, name):
     found = conclude(replay(load(name)).record).saturation
     if found.status == "inconclusive":
         return
-    assert found.status in {"saturated", "memory_limited"}
+    assert found.status in {"saturated", "memory_limited", truth.status}
     assert found.low <= truth.batch_size
     assert found.high is None or found.high >= truth.low
     if found.batch_size is not None:
@@ -105,9 +105,12 @@ def test_blocks_held_down_by_heat_are_discarded_and_the_speed_stays_right(replay
 
 
 @pytest.mark.parametrize("name", ["drift", "bimodal"])
-def test_what_slows_whole_sessions_down_moves_no_answer_and_widens_the_speed(name):
-    plain, disturbed = conclude(load("plain")), conclude(load(name))
-    assert disturbed.saturation == plain.saturation
+def test_what_slows_whole_sessions_down_moves_no_answer(name):
+    assert conclude(load(name)).saturation == conclude(load("plain")).saturation
+
+
+def test_two_speeds_widen_the_speed():
+    plain, disturbed = conclude(load("plain")), conclude(load("bimodal"))
     widths = [
         sum(p.samples_per_s.high / p.samples_per_s.low for p in each.points)
         for each in (plain, disturbed)
