@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from advisor.analysis.local_lines import fit_local_lines
 from advisor.conclusions import LrRangeConclusion, LrRangeSeed
 from advisor.measurements import LrRangeCurve
 
@@ -39,6 +40,8 @@ _PLATEAU_FRACTION, _LEAST_PLATEAU_STEPS = 0.1, 5
 CLEAR_ERRORS = 4.0
 #: And this share of the curve's whole fall.
 CLEAR_FRACTION = 0.1
+#: A rise counts only after this share of the whole fall: a bump on the way down is no divergence.
+LEAST_FALL_FRACTION = 0.5
 #: Fewest seeds whose agreement means something.
 LEAST_SEEDS = 2
 #: Curves whose lowest points are further apart, as a ratio of rates, do not agree.
@@ -110,7 +113,7 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
         return None
     first = float(losses[:plateau].mean())
     spread = float(losses[:plateau].std(ddof=1))
-    levels, slopes, errors = _fit_local_lines(
+    levels, slopes, errors = fit_local_lines(
         np.log(rates), np.minimum(losses, first + spread), _choose_bandwidth(curve)
     )
     return SmoothedCurve(
@@ -146,7 +149,7 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
             lowest_loss=float(smoothed.levels[overall]),
         )
     # The loss may come back after it broke away; only what lies before counts.
-    risen = _find_rise(smoothed, CLEAR_FRACTION * fall)
+    risen = _find_rise(smoothed, fall)
     lowest = _find_lowest(smoothed, risen)
     margins = np.maximum(CLEAR_FRACTION * fall, CLEAR_ERRORS * errors)
     is_below = (smoothed.levels < smoothed.first - margins)[: lowest + 1]
@@ -174,8 +177,9 @@ def _find_lowest(smoothed: SmoothedCurve, risen: int | None) -> int:
     return int(np.argmax(levels <= levels[lowest] + smoothed.errors[lowest]))
 
 
-def _find_rise(smoothed: SmoothedCurve, least: float) -> int | None:
+def _find_rise(smoothed: SmoothedCurve, fall: float) -> int | None:
     """Return the first step whose level is clearly above the lowest before it, once that is low."""
+    least = CLEAR_FRACTION * fall
     lowest = 0
     for step, level in enumerate(smoothed.levels):
         if level < smoothed.levels[lowest]:
@@ -183,7 +187,9 @@ def _find_rise(smoothed: SmoothedCurve, least: float) -> int | None:
         own_error = float(smoothed.errors[lowest])
         fallen = CLEAR_ERRORS * math.hypot(smoothed.first_error, own_error)
         risen = CLEAR_ERRORS * math.hypot(smoothed.errors[step], own_error)
-        has_fallen = smoothed.first - smoothed.levels[lowest] > max(least, fallen)
+        has_fallen = smoothed.first - smoothed.levels[lowest] > max(
+            LEAST_FALL_FRACTION * fall, fallen
+        )
         if has_fallen and level - smoothed.levels[lowest] > max(least, risen):
             return step
     return None
@@ -279,21 +285,3 @@ def _is_at_end(curve: LrRangeCurve, seed: LrRangeSeed) -> bool:
 def _choose_bandwidth(curve: LrRangeCurve) -> float:
     """Return the standard deviation of the weights in steps."""
     return max(_LEAST_BANDWIDTH_STEPS, BANDWIDTH_FRACTION * curve.steps)
-
-
-def _fit_local_lines(places: Floats, losses: Floats, bandwidth: float) -> tuple[Floats, ...]:
-    """Return level, slope and the level's standard error at each of evenly spaced places."""
-    steps = np.arange(len(places))
-    weights = np.exp(-0.5 * np.square((steps[:, None] - steps[None, :]) / bandwidth))
-    weights /= weights.sum(axis=1, keepdims=True)
-    offsets = places[None, :] - (weights @ places)[:, None]
-    spreads = (weights * np.square(offsets)).sum(axis=1)
-    slopes = (weights * offsets) @ losses / spreads
-    own = np.diagonal(offsets)  # from the weighted mean place to the step's own
-    # Each level is a weighted sum of the losses; these are its weights.
-    rows = weights * (1.0 + own[:, None] * offsets / spreads[:, None])
-    levels = rows @ losses
-    sums = np.square(rows).sum(axis=1)
-    # Residuals are smaller than the noise by what the line has fitted of each point itself.
-    residuals = np.square(losses - levels) / np.maximum(1.0 - 2.0 * np.diagonal(rows) + sums, 0.1)
-    return levels, slopes, np.sqrt((weights @ residuals) * sums)

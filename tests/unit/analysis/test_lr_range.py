@@ -72,6 +72,7 @@ def test_without_noise_the_turning_points_are_those_of_the_curve():
     st.booleans(),
     st.sampled_from([120, 200, 400]),
 )
+@example(7874, 0.25, -2.0, 1.0, 1.0, False, 120)
 @example(4711, 0.25, -2.0, 1.0, 1.0, False, 200)  # noise on the plateau is no rise
 def test_the_suggested_rate_learns_and_does_not_diverge(
     seed, noise, onset, width, flat, tails, steps

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import msgspec
@@ -17,15 +18,13 @@ from tests.unit.session.test_soak import Notes
 from tests.unit.test_ranged_rate import BAD, DEFAULT, UNTUNED
 from tests.unit.test_recommend import ADAMW, FACTS, make_branches, make_probes, make_record
 
-GOOD = (2.0, 1.0, 0.6, 0.5, 0.5)
-
 
 class FakeRunner:
-    """Gives curves, then branches that train up to a rate; fails where told to."""
+    """Gives curves, then branches that train up to a rate, one of them best; fails if told to."""
 
-    def __init__(self, *, largest=1e9, error=None, seeds=3, **shape):
+    def __init__(self, *, largest=1e9, best=None, error=None, seeds=3, **shape):
         self.largest, self.error, self.shape, self.seeds = largest, error, shape, seeds
-        self.tasks = []
+        self.tasks, self.best = [], best
 
     def run(self, task, *, timeout_s, on_result=None):
         self.tasks.append(task)
@@ -39,7 +38,9 @@ class FakeRunner:
             ]
         else:
             rate = task.learning_rate
-            losses = GOOD if rate <= self.largest else BAD
+            self.best = self.best or rate
+            end = 0.5 + 0.1 * abs(math.log2(rate / self.best))
+            losses = (2.0, 1.0, end, end, end) if rate <= self.largest else BAD
             results = make_branches(size, rate, losses=losses, seeds=self.seeds)
         for result in results:
             on_result(result)
@@ -58,12 +59,11 @@ def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
 @pytest.mark.parametrize("facts", [UNTUNED, DEFAULT])
 def test_a_run_without_a_base_rate_gets_one_that_was_run(facts):
     run, runner, notes = run_with(facts)
-    range_task, trial, *others = runner.tasks
+    range_task, trial = runner.tasks[:2]
     rate = derive(run.record).recommendation.learning_rate
     assert range_task.low_rate == pytest.approx(facts.optimizer.learning_rate * 1e-4)
     assert range_task.high_rate == pytest.approx(facts.optimizer.learning_rate * 1e3)
-    assert trial.learning_rate == conclude_lr_range(run.record.lr_ranges).suggested
-    assert rate.value in {each.learning_rate for each in (trial, *others)}
+    assert trial.learning_rate == rate.value == conclude_lr_range(run.record.lr_ranges).suggested
     assert not set(trial.seeds) & set(range_task.seeds)
     assert notes == []
 
@@ -78,9 +78,20 @@ def test_rates_are_lowered_by_the_root_of_two_until_one_trains():
     run, runner, _ = run_with(largest=0.05)
     rates = [task.learning_rate for task in runner.tasks[1:]]
     assert len(rates) > 1
-    assert [one / two for one, two in pairwise(rates)] == pytest.approx([2**0.5] * (len(rates) - 1))
-    assert rates[-1] <= rates[-2] <= 0.05 < rates[-3]  # one more than needed, away from the edge
-    assert derive(run.record).recommendation.learning_rate.value == rates[-1]
+    assert rates[0] / min(rates) >= 2.0
+    assert all(one / two == pytest.approx(2**0.5) for one, two in pairwise(rates))
+    trained = [rate for rate in rates if rate <= 0.05]
+    rate = derive(run.record).recommendation.learning_rate
+    assert rate.value in trained
+    assert rate.capped_by == "trial"
+
+
+def test_a_higher_rate_that_trains_better_is_advised():
+    run, runner, _ = run_with(best=0.4)
+    rate = derive(run.record).recommendation.learning_rate
+    assert rate.value > runner.tasks[1].learning_rate
+    assert rate.value == pytest.approx(0.4, rel=0.2)
+    assert rate.raised_by == "trial"
 
 
 def test_a_curve_that_never_falls_starts_no_trial():
