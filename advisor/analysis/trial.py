@@ -22,9 +22,9 @@ STALL_FRACTION = 0.5
 #: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
 #: the base's own spread over starts.
 TOLERANCE_FRACTION = 0.05
-#: Share of the loss, and of its fall, within which two rates train equally well; and the same
-#: where the higher one is the last before rates fail.
-EQUAL_FRACTION, EDGE_FRACTION = 0.02, 0.2
+#: Share of the samples by which a rate may lag behind the best one and count as equally good; and
+#: the same where the best one is the last before rates fail.
+EQUAL_LAG_FRACTION, EDGE_LAG_FRACTION = 0.05, 0.1
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
 #: Share of the range test's fall that every start must reach where there is no base pair.
@@ -45,7 +45,7 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
         beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
             base rate that is too low explains.
         end_loss: Of a pair that passed, the mean over starts.
-        fall: By how much its loss fell, likewise.
+        curve: Its loss along the branch, likewise; the last entries are means of a few, as the end.
     """
 
     passed: bool
@@ -54,7 +54,7 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
     is_too_short: bool = False
     beats_base: bool = False
     end_loss: float | None = None
-    fall: float | None = None
+    curve: tuple[Evaluation, ...] = ()
 
 
 def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
@@ -141,36 +141,44 @@ def judge_trial(
         reason=f"trained from {len(pairs)} starts: {figures}",
         beats_base=_is_clearly_below(base, pairs, ends, margin),
         end_loss=end,
-        fall=statistics.fmean(_first_loss(branch) for _, branch in pairs) - end,
+        curve=_average_curves([branch for _, branch in pairs]),
     )
 
 
 def choose_best_rate(verdicts: Mapping[float, TrialVerdict]) -> float | None:
     """Return the rate that trains best, or a lower one about as good; None where none passed.
 
-    All were run from the same starts over the same samples. About as good: its loss ends above the
-    least by at most 2 % of it, and of its fall; 20 % where the next higher rate failed, since a few
-    starts do not show the edge of stability to within a step. The lower rate is further from it.
+    All were run from the same starts over the same samples. About as good: the best rate was where
+    the lower one ends at most 5 % of the samples earlier; 10 % where the next higher rate failed,
+    since a few starts do not show the edge of stability to within a step. The lower rate is further
+    from it.
 
     Args:
         verdicts: Of the rates at one batch.
 
     Source: derived.
     """
-    passed = {
-        rate: verdict.end_loss
-        for rate, verdict in verdicts.items()
-        if verdict.passed and verdict.end_loss is not None
-    }
+    passed = {rate: verdict for rate, verdict in verdicts.items() if verdict.end_loss is not None}
     if not passed:
         return None
-    best = min(passed, key=lambda rate: (passed[rate], rate))
+    best = min(passed, key=lambda rate: (passed[rate].end_loss or 0.0, rate))
     higher = min((rate for rate in verdicts if rate > best), default=None)
     at_edge = higher is not None and not verdicts[higher].passed
-    scale = min(abs(passed[best]), max(verdicts[best].fall or 0.0, 0.0))
-    most = passed[best] + (EDGE_FRACTION if at_edge else EQUAL_FRACTION) * scale
+    most = EDGE_LAG_FRACTION if at_edge else EQUAL_LAG_FRACTION
     lower = max((rate for rate in passed if rate < best), default=best)
-    return lower if passed[lower] <= most else best
+    return lower if _measure_lag(passed[best].curve, passed[lower].end_loss) <= most else best
+
+
+def _measure_lag(curve: Sequence[Evaluation], loss: float | None) -> float:
+    """Return how much before its end the curve was at a loss, as a share of its samples."""
+    if loss is None:
+        return 1.0
+    for before, after in pairwise(curve):
+        if before.loss > loss >= after.loss:
+            share = (before.loss - loss) / (before.loss - after.loss)
+            reached = before.samples + share * (after.samples - before.samples)
+            return 1.0 - reached / curve[-1].samples
+    return 1.0
 
 
 def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict:
@@ -213,7 +221,23 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
         passed=True,
         reason=f"trained from {len(usable)} fresh starts: loss {end:.3g} from {first:.3g}",
         end_loss=end,
-        fall=first - end,
+        curve=_average_curves(usable),
+    )
+
+
+def _average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
+    """Return the mean over starts of each evaluation and the two before it, without the first."""
+    length = min(len(branch.evaluations) for branch in branches)
+    return tuple(
+        Evaluation(
+            samples=branches[0].evaluations[place].samples,
+            loss=statistics.fmean(
+                each.loss
+                for branch in branches
+                for each in branch.evaluations[max(1, place + 1 - TAIL_EVALUATIONS) : place + 1]
+            ),
+        )
+        for place in range(1, length)
     )
 
 
