@@ -244,12 +244,12 @@ def main() -> None:
             result["reason"] = derived["recommendation"]["learning_rate"]["reason"]
             results.append(result)
             print_task(console, result)
+            if not arguments.no_write:  # after each: they take minutes
+                write_results("regret", results)
     ratios = [row["ratio_to_best"] for result in results for row in result["rows"]
               if row["choice"] == "bsadvisor"]  # fmt: skip
     known = [ratio if ratio is not None else math.inf for ratio in ratios]
     console.print(f"bsadvisor: median {statistics.median(known):.2f}, worst {max(known):.2f}")
-    if not arguments.no_write:
-        write_results("regret", results)
 
 
 def print_task(console: Console, result: dict[str, Any]) -> None:
