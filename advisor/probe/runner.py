@@ -26,6 +26,8 @@ from advisor.spec import Target, Task
 
 #: Time a worker gets to write down where it stands before it is killed.
 _STAND_S = 0.3
+#: Seconds for a first task: importing torch on a cold disk is not the user's time to budget.
+COLD_START_S = 300.0
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.analysis.trial import TrialVerdict, choose_best_rate, judge_base, judge_trial
+from advisor.analysis.best_rate import choose_best_rate
+from advisor.analysis.trial import TrialVerdict, judge_base, judge_trial
 from advisor.conclusions import LearningRate, OptimizerChanges
 from advisor.measurements import TrialBranch, WorkloadFacts
 from advisor.record import RunRecord

@@ -10,7 +10,7 @@ from advisor.device.processor import read_processor_counters
 from advisor.errors import AdvisorError
 from advisor.measurements import Environment, WorkloadFacts
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner
+from advisor.probe.runner import COLD_START_S, Runner
 from advisor.record import RunRecord
 from advisor.session.loader import run_loader
 from advisor.session.lr_range import run_lr_range
@@ -27,9 +27,6 @@ from advisor.session.variants import plan_variants, run_variants
 from advisor.spec import EnvironmentTask, InspectTask, ProbeSpec, parse_target
 
 __all__ = ["run_doctor", "run_lr_range", "run_probe", "run_self_comparison"]
-
-#: Importing torch on a cold disk is not the user's time to budget.
-_START_S = 300.0
 
 
 def run_probe(
@@ -69,9 +66,9 @@ def run_doctor(device: str) -> Environment:
     """Return what a worker sees of the device and the software, and what starting one costs."""
     with Runner(None) as runner:
         task = EnvironmentTask(device=device)
-        runner.run(task, timeout_s=_START_S)  # the first pays for the import of torch
+        runner.run(task, timeout_s=COLD_START_S)  # the first pays for the import of torch
         start = time.perf_counter()
-        (environment,) = runner.run(task, timeout_s=_START_S)
+        (environment,) = runner.run(task, timeout_s=COLD_START_S)
         elapsed_s = time.perf_counter() - start
     seen = cast("Environment", environment)
     counters = (*seen.counters, *read_processor_counters())
@@ -82,7 +79,7 @@ def _run_stages(run: Run) -> None:
     run.progress.stage("starting", left_s=run.left_s)
     read_noise_inputs(run)
     (environment,) = run.runner.run(
-        EnvironmentTask(device=run.spec.workload.device), timeout_s=_START_S
+        EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
     )
     run.keep_environment(cast("Environment", environment))
     run.progress.stage("model file", left_s=run.left_s)

@@ -11,7 +11,7 @@ from advisor import __version__
 from advisor.errors import AdvisorError, UsageError
 from advisor.measurements import Environment, WorkloadFacts
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner, TaskRunner
+from advisor.probe.runner import COLD_START_S, Runner, TaskRunner
 from advisor.record import LrRangeCommand, LrRangeRecord
 from advisor.session.ranged_rate import (
     HIGH_FACTOR,
@@ -26,8 +26,6 @@ from advisor.spec import EnvironmentTask, InspectTask, LrRangeSpec, parse_target
 _USUAL_BATCH = 32
 #: The range must span this much at least: below, noise decides where the loss is lowest.
 _LEAST_SPAN = 10.0
-#: Importing torch on a cold disk is not the user's time to budget.
-_START_S = 300.0
 #: No stage gets less: a budget that is spent still lets what runs end in order.
 _LEAST_S = 5.0
 
@@ -101,7 +99,7 @@ def run_lr_range(
 def _run_stages(run: _Run, runner: TaskRunner, progress: Progress) -> None:
     spec = run.spec
     progress.stage("starting", left_s=run.left_s)
-    (seen,) = runner.run(EnvironmentTask(device=spec.workload.device), timeout_s=_START_S)
+    (seen,) = runner.run(EnvironmentTask(device=spec.workload.device), timeout_s=COLD_START_S)
     run.keep(environment=cast("Environment", seen))
     progress.stage("model file", left_s=run.left_s)
     (found,) = runner.run(InspectTask(workload=spec.workload), timeout_s=run.left_s)

@@ -10,7 +10,7 @@ from advisor.conclusions import SelfComparison
 from advisor.errors import InconclusiveError
 from advisor.measurements import Environment, Probe, Telemetry, WorkloadFacts
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner
+from advisor.probe.runner import COLD_START_S, Runner
 from advisor.session.throughput import BLOCK_S
 from advisor.spec import EnvironmentTask, InspectTask, ThroughputTask, WorkloadSpec, parse_target
 
@@ -20,8 +20,6 @@ _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
 _ROUNDS = 3
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
-#: Importing torch on a cold disk is not the user's time to budget.
-_START_S = 300.0
 
 
 class SelfComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +50,8 @@ def run_self_comparison(
     started = time.monotonic()
     with Runner(parse_target(workload.target)) as runner:
         progress.stage("starting", left_s=budget_s)
-        (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=_START_S)
-        (found,) = runner.run(InspectTask(workload=workload), timeout_s=_START_S)
+        (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=COLD_START_S)
+        (found,) = runner.run(InspectTask(workload=workload), timeout_s=COLD_START_S)
         environment, facts = cast("Environment", seen), cast("WorkloadFacts", found)
         probes: list[Probe] = []
         telemetry: list[Telemetry] = []
@@ -71,7 +69,7 @@ def run_self_comparison(
                 budget_s=left_s,
             )
             with runner.watched(environment.device, session=session) as read_telemetry:
-                results = runner.run(task, timeout_s=_START_S + left_s)
+                results = runner.run(task, timeout_s=COLD_START_S + left_s)
                 telemetry.append(read_telemetry())
             probes += [cast("Probe", probe) for probe in results]
     comparison = compare_with_itself(probes, telemetry)

@@ -12,14 +12,12 @@ from advisor.conclusions import Derived, Recommendation
 from advisor.errors import UsageError
 from advisor.measurements import VerificationBranch, WorkloadFacts
 from advisor.probe.progress import Progress
-from advisor.probe.runner import Runner, WorkerTimeoutError
+from advisor.probe.runner import COLD_START_S, Runner, WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.record import RunRecord
 from advisor.session.verification_plan import Plan
 from advisor.spec import InspectTask, Target, VerifySpec, WorkloadSpec, parse_target
 
-#: Importing torch on a cold disk is not the user's time to budget.
-_START_S = 300.0
 #: A branch that runs when the time is up may end within this.
 _GRACE_S = 60.0
 
@@ -54,7 +52,9 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
     )
     with Runner(target) as runner:
         progress.stage("model file", left_s=spec.budget_s)
-        (found,) = runner.run(InspectTask(workload=workload), timeout_s=_START_S + spec.budget_s)
+        (found,) = runner.run(
+            InspectTask(workload=workload), timeout_s=COLD_START_S + spec.budget_s
+        )
         _require_same(facts, cast("WorkloadFacts", found))
         plan = Plan(
             record,

@@ -98,7 +98,8 @@ def test_a_lightning_module_starts_from_its_own_workers_and_sampler():
 
 
 def test_a_pass_without_a_full_batch_is_told():
-    timings, conclusion = time_loader("loader/short_stream")
+    # Two batches, shared by three workers: none of them has a full one.
+    timings, conclusion = time_loader("loader/stream", samples="16")
     assert conclusion.status == "limits"
     assert "no full batch of 8" in timings[-1].message
     assert conclusion.workers_needed is None

@@ -8,12 +8,15 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 
 class Stream(IterableDataset):
+    def __init__(self, samples):
+        self.samples = samples
+
     def __iter__(self):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for index in range(first, 240, step):
+        for index in range(first, self.samples, step):
             time.sleep(0.01)
-            inputs = torch.full((4,), index / 240)
+            inputs = torch.full((4,), index / self.samples)
             yield inputs, inputs.sum().reshape(1)
 
 
@@ -31,5 +34,5 @@ def make_model():
     return Model()
 
 
-def make_dataset():
-    return Stream()
+def make_dataset(samples: int = 240):
+    return Stream(samples)
