@@ -7,16 +7,19 @@ train, while 1.4 does; the curvature along good runs forbids both. So short runs
 
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 
+from advisor.analysis.trial_curves import (
+    average_curves,
+    get_first_loss,
+    interpolate_loss,
+    summarise_end,
+)
 from advisor.measurements import Evaluation, TrialBranch
 
 #: Fewest starts that both pairs share: below, one lucky start would decide.
 LEAST_SEEDS = 3
-#: Evaluations at the end of a branch whose mean is its result: one alone may be a lucky dip.
-TAIL_EVALUATIONS = 3
 #: Share of the base's fall in loss that every start must reach, else it stalled.
 STALL_FRACTION = 0.5
 #: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
@@ -42,7 +45,7 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
         beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
             base rate that is too low explains.
         end_loss: Of a pair that passed, the mean over starts.
-        curve: Its loss along the branch, likewise; the last entries are means of a few, as the end.
+        curve: Its loss along the branch, likewise.
     """
 
     passed: bool
@@ -76,14 +79,19 @@ def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
             is_too_short=True,
             reason=f"the base pair was run from fewer than {LEAST_SEEDS} starts",
         )
-    stalled = sum(_summarise_end(branch).loss >= _first_loss(branch) for branch in usable)
+    stalled = sum(summarise_end(branch).loss >= get_first_loss(branch) for branch in usable)
     if stalled:
         return TrialVerdict(
             passed=False,
             base_failed=True,
             reason=f"at the base rate itself {stalled} of {len(usable)} starts did not improve",
         )
-    return TrialVerdict(passed=True, reason=f"the base pair trains from {len(usable)} starts")
+    return TrialVerdict(
+        passed=True,
+        reason=f"the base pair trains from {len(usable)} starts",
+        end_loss=statistics.fmean(summarise_end(branch).loss for branch in usable),
+        curve=average_curves(usable),
+    )
 
 
 def judge_trial(
@@ -119,11 +127,11 @@ def judge_trial(
             is_too_short=True,
             reason=f"was run from {len(pairs)} starts only; {LEAST_SEEDS} are needed",
         )
-    ends = [_summarise_end(branch).loss for _, branch in pairs]
+    ends = [summarise_end(branch).loss for _, branch in pairs]
     reference = [_read_base(own, branch, noise_scale) for own, branch in pairs]
-    falls = [_first_loss(own) - loss for (own, _), loss in zip(pairs, reference, strict=True)]
+    falls = [get_first_loss(own) - loss for (own, _), loss in zip(pairs, reference, strict=True)]
     stalled = sum(
-        _first_loss(branch) - end < STALL_FRACTION * fall
+        get_first_loss(branch) - end < STALL_FRACTION * fall
         for (_, branch), end, fall in zip(pairs, ends, falls, strict=True)
     )
     if stalled:
@@ -136,9 +144,9 @@ def judge_trial(
     return TrialVerdict(
         passed=True,
         reason=f"trained from {len(pairs)} starts: {figures}",
-        beats_base=_is_clearly_below(base, pairs, ends, margin),
+        beats_base=_is_clearly_below(pairs, margin),
         end_loss=end,
-        curve=_average_curves([branch for _, branch in pairs]),
+        curve=average_curves([branch for _, branch in pairs]),
     )
 
 
@@ -165,8 +173,8 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
             is_too_short=True,
             reason=f"was run from {len(usable)} starts only; {LEAST_SEEDS} are needed",
         )
-    ends = [_summarise_end(branch).loss for branch in usable]
-    falls = [_first_loss(branch) - end for branch, end in zip(usable, ends, strict=True)]
+    ends = [summarise_end(branch).loss for branch in usable]
+    falls = [get_first_loss(branch) - end for branch, end in zip(usable, ends, strict=True)]
     least = max(LEAST_FALL_FRACTION * fall, STALL_FRACTION * statistics.median(falls))
     stalled = sum(each < least or each <= 0.0 for each in falls)
     if stalled:
@@ -177,28 +185,12 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
     )
     if rising:
         return _fail(f"ended on a rising loss from {rising} of {len(usable)} starts")
-    first, end = statistics.fmean(map(_first_loss, usable)), statistics.fmean(ends)
+    first, end = statistics.fmean(map(get_first_loss, usable)), statistics.fmean(ends)
     return TrialVerdict(
         passed=True,
         reason=f"trained from {len(usable)} fresh starts: loss {end:.3g} from {first:.3g}",
         end_loss=end,
-        curve=_average_curves(usable),
-    )
-
-
-def _average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
-    """Return the mean over starts of each evaluation and the two before it, without the first."""
-    length = min(len(branch.evaluations) for branch in branches)
-    return tuple(
-        Evaluation(
-            samples=branches[0].evaluations[place].samples,
-            loss=statistics.fmean(
-                each.loss
-                for branch in branches
-                for each in branch.evaluations[max(1, place + 1 - TAIL_EVALUATIONS) : place + 1]
-            ),
-        )
-        for place in range(1, length)
+        curve=average_curves(usable),
     )
 
 
@@ -217,55 +209,27 @@ def _pair_starts(
 def _has_diverged(branch: TrialBranch) -> bool:
     if branch.diverged or not branch.evaluations:
         return True
-    first = _first_loss(branch)
-    return _summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
-
-
-def _first_loss(branch: TrialBranch) -> float:
-    return branch.evaluations[0].loss
-
-
-def _summarise_end(branch: TrialBranch) -> Evaluation:
-    """Return the mean of the last evaluations, the first one of all left out."""
-    tail = branch.evaluations[1:][-TAIL_EVALUATIONS:] or branch.evaluations
-    return Evaluation(
-        samples=round(statistics.fmean(each.samples for each in tail)),
-        loss=statistics.fmean(each.loss for each in tail),
-    )
+    first = get_first_loss(branch)
+    return summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
 
 
 def _read_base(base: TrialBranch, tried: TrialBranch, noise_scale: float | None) -> float:
     """Return the base's loss where the end of the tried branch is to be compared with it."""
-    samples = float(_summarise_end(tried).samples)
+    samples = float(summarise_end(tried).samples)
     if noise_scale is not None and noise_scale > 0.0:
         handicap = (noise_scale + base.global_batch_size) / (noise_scale + tried.global_batch_size)
         samples *= handicap
-    return _interpolate_loss(base, samples)
+    return interpolate_loss(base, samples)
 
 
-def _interpolate_loss(branch: TrialBranch, samples: float) -> float:
-    """Return the loss at a number of samples, between the first evaluation and the end."""
-    end = _summarise_end(branch)
-    if samples >= end.samples:
-        return end.loss
-    for before, after in pairwise(branch.evaluations):
-        if before.samples <= samples <= after.samples and after.samples > before.samples:
-            share = (samples - before.samples) / (after.samples - before.samples)
-            return before.loss + share * (after.loss - before.loss)
-    return _first_loss(branch)
-
-
-def _is_clearly_below(
-    base: Sequence[TrialBranch],
-    pairs: Sequence[tuple[TrialBranch, TrialBranch]],
-    ends: Sequence[float],
-    margin: float,
-) -> bool:
-    """Return whether every start ends below the base, and the mean does so by the margin.
+def _is_clearly_below(pairs: Sequence[tuple[TrialBranch, TrialBranch]], margin: float) -> bool:
+    """Return whether every start is below the base at equal samples, and the mean by the margin.
 
     Without the handicap: a larger batch that is ahead at equal samples cannot owe it to its noise.
     """
-    level = [_read_base(own, branch, None) for own, branch in pairs]
-    is_larger = bool(base) and pairs[0][1].global_batch_size > pairs[0][0].global_batch_size
-    ahead = all(end < own for end, own in zip(ends, level, strict=True))
-    return is_larger and ahead and statistics.fmean(level) - statistics.fmean(ends) > margin
+    shared = min(summarise_end(branch).samples for pair in pairs for branch in pair)
+    level = [interpolate_loss(own, shared) for own, _ in pairs]
+    reached = [interpolate_loss(branch, shared) for _, branch in pairs]
+    is_larger = pairs[0][1].global_batch_size > pairs[0][0].global_batch_size
+    ahead = all(end < own for end, own in zip(reached, level, strict=True))
+    return is_larger and ahead and statistics.fmean(level) - statistics.fmean(reached) > margin

@@ -12,7 +12,7 @@ import msgspec
 
 from advisor.analysis.blocks import discard_held_blocks
 from advisor.analysis.loader import compare_rates
-from advisor.analysis.trial import TAIL_EVALUATIONS
+from advisor.analysis.trial_curves import TAIL_EVALUATIONS
 from advisor.conclusions import (
     LossAtEnd,
     MemoryConclusion,

@@ -53,10 +53,18 @@ class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """Predicted training time and cost relative to the base batch size; below 1 is better."""
+    """Training time and cost relative to the base batch size; below 1 is better.
+
+    Attributes:
+        time_ratio: Predicted from noise scale and step time.
+        cost_ratio: Likewise.
+        trial_time_ratio: Measured in the trial: the time to the loss that the base pair ended on,
+            over the base pair's own.
+    """
 
     time_ratio: float | None = None
     cost_ratio: float | None = None
+    trial_time_ratio: float | None = None
 
 
 class TradeoffPoint(msgspec.Struct, frozen=True, kw_only=True):

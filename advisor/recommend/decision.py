@@ -1,11 +1,11 @@
 """Which batch, and what limits it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates
-from advisor.analysis.tradeoff import choose_batch, choose_near_optimum
+from advisor.analysis.tradeoff import NEAR_OPTIMUM_FRACTION, choose_batch, choose_near_optimum
 from advisor.conclusions import (
     Interval,
     LimitedBy,
@@ -33,6 +33,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         chosen: The advised step.
+        planned: The one that noise and speed lead to; trials may have moved the choice off it.
         optimum: The candidate of least time to train; None without a noise scale.
         fastest: The smallest candidate about as fast for each sample as any.
         interval: Global batches about as good.
@@ -44,6 +45,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     chosen: Candidate
+    planned: Candidate
     optimum: Candidate | None
     fastest: Candidate
     interval: Interval
@@ -58,11 +60,21 @@ def decide(
     memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     noise_scale: Estimate | None,
+    tried_s: Mapping[int, float | None] | None = None,
 ) -> Decision | None:
     """Return the batch to advise; None where no size was timed.
 
     With a noise scale it is the small end of the range of least time to train. Without one it is
-    the batch from which on larger ones are no faster, or the largest where none is.
+    the batch from which on larger ones are no faster, or the largest where none is. Once trials ran
+    at that batch, the one decides that trained fastest in them.
+
+    Args:
+        facts: The workload.
+        memory: The largest micro-batch.
+        throughput: The measured step times.
+        noise_scale: φ in samples; None where it was not estimated.
+        tried_s: What the trials took at each batch, in seconds; None for a batch whose rates
+            failed.
     """
     candidates = build_candidates(
         throughput,
@@ -82,11 +94,13 @@ def decide(
     else:
         chosen, interval, optimum = choice.chosen, choice.interval, choice.optimum
         fastest = choose_near_optimum(candidates, float("inf"))[0]
+    planned, chosen = chosen, _choose_tried(candidates, chosen, tried_s or {})
     return Decision(
         chosen=chosen,
+        planned=planned,
         optimum=optimum,
         fastest=fastest,
-        interval=interval,
+        interval=_widen(interval, chosen),
         candidates=candidates,
         limiting_factor=_name_limit(
             chosen,
@@ -96,6 +110,31 @@ def decide(
             has_flattened=throughput.saturation.status in {"saturated", "retrograde"},
         ),
         is_timed_to_the_end=is_timed,
+    )
+
+
+def _choose_tried(
+    candidates: Sequence[Candidate], planned: Candidate, tried_s: Mapping[int, float | None]
+) -> Candidate:
+    """Return the smallest batch that trained about as fast as any; the planned one without trials.
+
+    Source: derived. About: the tolerance that the planned batch is chosen with.
+    """
+    times = {size: time_s for size, time_s in tried_s.items() if time_s is not None}
+    tried = [each for each in candidates if each.global_batch_size in times]
+    if planned.global_batch_size not in tried_s or not tried:
+        return planned
+    most = min(times[each.global_batch_size] for each in tried) * (1.0 + NEAR_OPTIMUM_FRACTION)
+    near = [each for each in tried if times[each.global_batch_size] <= most]
+    return min(near, key=lambda each: each.global_batch_size)
+
+
+def _widen(interval: Interval, chosen: Candidate) -> Interval:
+    """Return the interval with the chosen batch in it."""
+    size, low, high = chosen.global_batch_size, interval.low, interval.high
+    return Interval(
+        low=None if low is None else min(low, size),
+        high=None if high is None else max(high, size),
     )
 
 

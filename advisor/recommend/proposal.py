@@ -1,9 +1,9 @@
 """The conclusions of a run -> its one recommendation."""
 
+import msgspec
+
 from advisor.analysis.candidates import Candidate
-from advisor.analysis.learning_rate import propose_learning_rate
 from advisor.analysis.loader import conclude_loader
-from advisor.analysis.optimizer_changes import propose_optimizer_changes
 from advisor.analysis.soak import conclude_soak
 from advisor.analysis.tradeoff import (
     get_working_noise_scale,
@@ -25,6 +25,7 @@ from advisor.recommend.rate import settle_rate, why_not_run
 from advisor.recommend.reasons import write_reasons
 from advisor.recommend.snippet import write_snippet
 from advisor.recommend.soaked import decide_soaked
+from advisor.recommend.tried import conclude_trials, plan_pair
 from advisor.record import RunRecord
 from advisor.statistics import Estimate
 
@@ -44,25 +45,20 @@ def propose(
     if facts is None or memory is None or throughput is None:
         return None
     scale = _get_noise_scale(noise)
+    tried = conclude_trials(facts, record.trials, throughput, scale)
     decision = decide_soaked(
         facts,
         memory,
         throughput,
         scale,
         record.soaks,
+        tried_s=tried.times_s,
         batch_multiple=record.command.limits.batch_multiple,
     )
     if decision is None:
         return None
     size = decision.chosen.global_batch_size
-    proposed = propose_learning_rate(
-        facts.optimizer,
-        base_batch_size=facts.base_batch_size,
-        global_batch_size=size,
-        noise=scale,
-        loss_is_sum=facts.loss_reduction == "sum",
-    )
-    changes = propose_optimizer_changes(facts.optimizer, proposed, size)
+    proposed, changes = plan_pair(facts, size, scale)
     if facts.optimizer is not None and needs_range(facts):
         changes = OptimizerChanges()
         rate = settle_ranged_rate(
@@ -74,18 +70,15 @@ def propose(
             motive=explain_range(facts.optimizer),
         )
     else:
-        rate = settle_rate(
-            proposed,
-            record,
-            size,
-            changes=changes,
-            noise_scale=None if noise is None or noise.decisive is None else noise.decisive.point,
-        )
+        rate = settle_rate(proposed, record, size, tried)
     if rate.is_refuted:
         changes = OptimizerChanges()
     working = get_working_noise_scale(scale)
     loader = conclude_loader(record.loader_timings)
-    expected = _predict_gain(decision, facts.base_batch_size, working)
+    expected = msgspec.structs.replace(
+        _predict_gain(decision, facts.base_batch_size, working),
+        trial_time_ratio=None if rate.learning_rate.value is None else tried.compare_time(size),
+    )
     return Recommendation(
         micro_batch_size=decision.chosen.micro_batch_size,
         gradient_accumulation_steps=decision.chosen.gradient_accumulation_steps,
@@ -96,7 +89,7 @@ def propose(
         optimizer_changes=changes,
         limiting_factor=decision.limiting_factor,
         expected=expected,
-        reasons=write_reasons(facts, decision, memory, throughput, noise, expected),
+        reasons=write_reasons(facts, decision, memory, throughput, noise, expected, tried),
         warnings=write_cautions(
             facts, decision, memory, throughput, noise, rate, conclude_soak(record.soaks), loader
         ),

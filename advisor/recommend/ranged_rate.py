@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from advisor.analysis.best_rate import choose_best_rate
 from advisor.analysis.lr_range import conclude_lr_range
 from advisor.analysis.trial import TrialVerdict, judge_alone
 from advisor.conclusions import DerivedLrRange, LearningRate, OptimizerChanges
 from advisor.measurements import LrRangeCurve, OptimizerFacts, TrialBranch, WorkloadFacts
-from advisor.recommend.rate import SettledRate, group_tried, settle_tried
+from advisor.recommend.rate import SettledRate, settle_tried
+from advisor.recommend.tried import group_tried
 from advisor.record import LrRangeRecord
 
 _NOT_RUN = "no rate is printed that has not been run"
@@ -100,7 +102,7 @@ def _settle(
         reason = f"the trial was cut short, and {_NOT_RUN} from every start"
         settled = _explain(proposed, reason, motive)
         return msgspec.structs.replace(settled, is_too_short=True)
-    settled = settle_tried(proposed, conclusive)
+    settled = settle_tried(proposed, conclusive, choose_best_rate(conclusive))
     rate = settled.learning_rate
     return msgspec.structs.replace(
         settled,

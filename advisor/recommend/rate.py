@@ -1,18 +1,14 @@
 """The learning rate to advise: the best of those that the trial ran and that passed."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.analysis.best_rate import choose_best_rate
-from advisor.analysis.trial import TrialVerdict, judge_base, judge_trial
-from advisor.conclusions import LearningRate, OptimizerChanges
-from advisor.measurements import TrialBranch, WorkloadFacts
+from advisor.analysis.trial import TrialVerdict
+from advisor.conclusions import LearningRate
+from advisor.measurements import WorkloadFacts
+from advisor.recommend.tried import Tried, is_same
 from advisor.record import RunRecord
-
-#: Rates and settings closer than this, relatively, are the same: they were stored and read again.
-_SAME = 1e-9
 
 
 class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,42 +38,39 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settle_rate(
-    proposed: LearningRate,
-    record: RunRecord,
-    global_batch_size: int,
-    *,
-    changes: OptimizerChanges,
-    noise_scale: float | None,
+    proposed: LearningRate, record: RunRecord, global_batch_size: int, tried: Tried
 ) -> SettledRate:
     """Return the rate with the value that the record's trials allow.
 
     Args:
         proposed: The rule's rate.
-        record: Holds the trials.
+        record: Says why there is no trial, where there is none.
         global_batch_size: The advised batch.
-        changes: Other settings that the advised pair is run with.
-        noise_scale: In samples; None where unknown.
+        tried: What the trials show.
     """
-    base_rate, base_size = proposed.base_value, proposed.base_batch_size
-    if proposed.proposed is None or base_rate is None or base_size is None:
+    if proposed.proposed is None or proposed.base_value is None:
         return SettledRate(learning_rate=proposed)
-    base = [
-        branch
-        for branch in record.trials
-        if branch.global_batch_size == base_size
-        and math.isclose(branch.learning_rate, base_rate, rel_tol=_SAME)
-        and branch.beta2 is None
-        and branch.weight_decay is None
-    ]
-    if global_batch_size == base_size:
-        return _settle_base(proposed, record, base, noise_scale)
-    tried = group_tried(record.trials, global_batch_size, changes)
-    if not tried:
-        return SettledRate(
-            learning_rate=_explain(proposed, why_not_run(record)),
+    is_base = global_batch_size == proposed.base_batch_size
+    batch = tried.batches.get(global_batch_size)
+    if batch is None:
+        reason = why_not_run(record)
+        if is_base:
+            reason += "; at its own batch the base rate needs no scaling"
+        return SettledRate(learning_rate=_explain(proposed, reason))
+    if is_base and tried.base is not None and not tried.base.passed:
+        return _refute(proposed, tried.base)
+    settled = settle_tried(proposed, batch.verdicts, batch.best_rate)
+    value = settled.learning_rate.value
+    if value is None:
+        return settled
+    reason = settled.learning_rate.reason
+    if is_base and is_same(value, proposed.base_value):
+        assert tried.base is not None
+        reason = (
+            f"the advised batch is the base batch, where the base rate stands; {tried.base.reason}"
         )
-    verdicts = {rate: judge_trial(base, tried[rate], noise_scale) for rate in tried}
-    return settle_tried(proposed, verdicts)
+    rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
+    return msgspec.structs.replace(settled, learning_rate=rate)
 
 
 def why_not_run(record: RunRecord) -> str:
@@ -94,33 +87,10 @@ def _name_obstacle(facts: WorkloadFacts | None) -> str:
     return "it was not tried before the run ended"
 
 
-def _settle_base(
-    proposed: LearningRate,
-    record: RunRecord,
-    base: Sequence[TrialBranch],
-    noise_scale: float | None,
+def settle_tried(
+    proposed: LearningRate, verdicts: Mapping[float, TrialVerdict], value: float | None
 ) -> SettledRate:
-    """Return the base rate at its own batch once it has been run, unless another trains better."""
-    if not base:
-        reason = f"{why_not_run(record)}; at its own batch the base rate needs no scaling"
-        return SettledRate(learning_rate=_explain(proposed, reason))
-    verdict = judge_base(base)
-    if not verdict.passed:
-        return _refute(proposed, verdict)
-    assert proposed.base_value is not None
-    tried = group_tried(record.trials, base[0].global_batch_size, OptimizerChanges())
-    verdicts = {rate: judge_trial(base, tried[rate], noise_scale) for rate in tried}
-    settled = settle_tried(proposed, verdicts)
-    if settled.learning_rate.value != proposed.base_value:
-        return settled
-    reason = f"the advised batch is the base batch, where the base rate stands; {verdict.reason}"
-    rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
-    return msgspec.structs.replace(settled, learning_rate=rate)
-
-
-def settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) -> SettledRate:
-    """Return the best rate that passed, and whether that moved the proposal."""
-    value = choose_best_rate(verdicts)
+    """Return the best rate that passed, None where none did, and whether it moved the proposal."""
     if value is None:
         return _refute(proposed, verdicts[min(verdicts)], rates=list(verdicts))
     reason = verdicts[value].reason
@@ -128,15 +98,14 @@ def settle_tried(proposed: LearningRate, verdicts: dict[float, TrialVerdict]) ->
     if failed:
         reason += f"; at {min(failed):.3g} it {verdicts[min(failed)].reason}"
     assert proposed.proposed is not None
-    is_lower = value < proposed.proposed * (1.0 - _SAME)
-    is_higher = value > proposed.proposed * (1.0 + _SAME)
+    is_moved = not is_same(value, proposed.proposed)
     return SettledRate(
         learning_rate=msgspec.structs.replace(
             proposed,
             value=value,
             reason=reason,
-            capped_by="trial" if is_lower else None,
-            raised_by="trial" if is_higher else None,
+            capped_by="trial" if is_moved and value < proposed.proposed else None,
+            raised_by="trial" if is_moved and value > proposed.proposed else None,
         ),
         beats_base=verdicts[value].beats_base,
     )
@@ -163,24 +132,3 @@ def _refute(
 
 def _explain(proposed: LearningRate, reason: str) -> LearningRate:
     return msgspec.structs.replace(proposed, value=None, reason=reason)
-
-
-def group_tried(
-    trials: Sequence[TrialBranch], global_batch_size: int, changes: OptimizerChanges
-) -> dict[float, list[TrialBranch]]:
-    """Return the branches of the advised batch and settings, by rate."""
-    groups: dict[float, list[TrialBranch]] = {}
-    for branch in trials:
-        if (
-            branch.global_batch_size == global_batch_size
-            and _is_same(branch.beta2, changes.beta2)
-            and _is_same(branch.weight_decay, changes.weight_decay)
-        ):
-            groups.setdefault(branch.learning_rate, []).append(branch)
-    return groups
-
-
-def _is_same(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=_SAME)

@@ -12,6 +12,7 @@ from advisor.measurements import WorkloadFacts
 from advisor.recommend.decision import Decision
 from advisor.recommend.figures import render_figure, render_percent
 from advisor.recommend.soaked import explain_split
+from advisor.recommend.tried import Tried
 from advisor.statistics import Estimate
 
 _CAUTION = (
@@ -28,11 +29,17 @@ def write_reasons(
     throughput: ThroughputConclusion,
     noise: NoiseConclusion | None,
     expected: Expected,
+    tried: Tried,
 ) -> tuple[str, ...]:
     """Return the sentences, the one on what limits the batch first, the caution last."""
     scale = None if noise is None else noise.decisive
     working = get_working_noise_scale(scale)
-    sentences = [_explain_limit(facts, decision, memory, throughput, working)]
+    is_moved = decision.chosen.global_batch_size != decision.planned.global_batch_size
+    sentences = [
+        _explain_move(decision, tried)
+        if is_moved
+        else _explain_limit(facts, decision, memory, throughput, working)
+    ]
     if working is None or decision.optimum is None:
         why = "" if noise is None else f" ({noise.reason})"
         sentences.append(f"The noise scale is not known{why}, so speed alone decides.")
@@ -50,6 +57,8 @@ def write_reasons(
             f"Training is predicted to take {render_figure(expected.time_ratio)} times as long as "
             f"with the base batch of {facts.base_batch_size}."
         )
+    if expected.trial_time_ratio is not None and not is_moved:
+        sentences += _describe_trial(decision, expected.trial_time_ratio, tried)
     return (*sentences, _CAUTION)
 
 
@@ -76,6 +85,34 @@ def _explain_limit(
             return f"The dataset ends the batch at {size}: it has {facts.dataset_size} samples."
         case "user":
             return _explain_user_limit(decision, memory)
+
+
+def _explain_move(decision: Decision, tried: Tried) -> str:
+    """Return why the trial's batch stands in place of the one that noise and speed lead to."""
+    chosen, planned = decision.chosen.global_batch_size, decision.planned.global_batch_size
+    if chosen == tried.base_batch_size:
+        outcome = "no other pair that was tried got to the loss of your own pair as fast"
+    else:
+        ratio = tried.compare_time(chosen)
+        share = "" if ratio is None else f" in {render_figure(ratio)} of its time"
+        outcome = f"it got to the loss that your own pair ends on{share}"
+    ratio = tried.compare_time(planned)
+    other = "failed at every rate tried" if ratio is None else f"took {render_figure(ratio)} of it"
+    return (
+        f"In the trial batch {chosen} trained fastest: {outcome}; batch {planned}, to which noise "
+        f"and speed lead, {other}."
+    )
+
+
+def _describe_trial(decision: Decision, ratio: float, tried: Tried) -> list[str]:
+    """Return how the planned batch did in the trial, and which others were slower."""
+    size = decision.chosen.global_batch_size
+    if size == tried.base_batch_size:
+        return []
+    others = sorted({*tried.batches} - {size, tried.base_batch_size})
+    slower = f"; batches {', '.join(map(str, others))} were no faster" if others else ""
+    start = f"In the trial batch {size} got to the loss that your own pair ends on in "
+    return [f"{start}{render_figure(ratio)} of its time{slower}."]
 
 
 def _explain_noise_limit(decision: Decision, noise_scale: float | None) -> str:

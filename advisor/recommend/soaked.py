@@ -1,6 +1,6 @@
 """The decision after a soak: a micro-batch that ran out of memory when soaked is not advised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ def decide_soaked(
     noise_scale: Estimate | None,
     soaks: Sequence[Soak],
     *,
+    tried_s: Mapping[int, float | None] | None = None,
     batch_multiple: int = 1,
 ) -> Decision | None:
     """Return the batch to advise; None where no size is left that was timed.
@@ -28,7 +29,7 @@ def decide_soaked(
     Where its micro-batch failed a soak, the same batch is made of smaller ones; where it cannot be
     split, a smaller batch is decided on.
     """
-    decision = decide(facts, memory, throughput, noise_scale)
+    decision = decide(facts, memory, throughput, noise_scale, tried_s)
     failed = min(find_failed_sizes(soaks), default=None)
     if decision is None or failed is None or decision.chosen.micro_batch_size < failed:
         return decision
@@ -45,7 +46,7 @@ def decide_soaked(
         capped = msgspec.structs.replace(
             memory, max_micro_batch_size=failed - 1, limited_by="memory"
         )
-        return decide(facts, capped, throughput, noise_scale)
+        return decide(facts, capped, throughput, noise_scale, tried_s)
     return _replace_chosen(decision, throughput, *split)
 
 

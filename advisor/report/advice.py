@@ -94,7 +94,7 @@ def format_beta(beta: float) -> str:
 
 
 def describe_expected(record: RunRecord, advice: Recommendation) -> str:
-    """Return the predicted time and cost beside the base batch; empty where none is known."""
+    """Return time and cost beside the base batch, predicted and tried; empty where not known."""
     time, cost = advice.expected.time_ratio, advice.expected.cost_ratio
     size = record.workload.base_batch_size if record.workload is not None else None
     base = "the base batch" if size is None else f"base batch {format_count(size)}"
@@ -103,7 +103,12 @@ def describe_expected(record: RunRecord, advice: Recommendation) -> str:
         parts.append(f"{time:.2f} × the time to train")
     if cost is not None:
         parts.append(f"{cost:.2f} × the cost")
-    return f"{' and '.join(parts)} of {base}, predicted" if parts else ""
+    predicted = f"{' and '.join(parts)} of {base}, predicted" if parts else ""
+    measured = advice.expected.trial_time_ratio
+    if measured is None or size == advice.global_batch_size:
+        return predicted
+    shown = f"in the trial {measured:.2f} × the time to the loss that {base} ends on"
+    return f"{predicted}; {shown}" if predicted else shown
 
 
 def _describe_trial(trials: Sequence[TrialBranch], size: int, rate: float) -> str:

@@ -1,6 +1,6 @@
 """Which learning rate the trial runs next: pure, rates tried in, next rate out.
 
-rate   η/2   η/√2   η   √2η   2η          η is the rule's rate, tried first
+rate   η/2   η/√2   η   √2η   2η          η is the rule's rate, mostly tried first
                     1    2     3          it passes: climb while the loss gets lower
         3      2    1                     it fails: step down until one passes, and once more
 """
@@ -22,16 +22,18 @@ class TriedRate(msgspec.Struct, frozen=True, kw_only=True):
     """A rate that the trial ran.
 
     Attributes:
-        end_loss: Where it passed, the mean loss at the end.
+        rank: Where it passed, orders it among the others, the best first.
     """
 
     rate: float
     passed: bool
-    end_loss: float | None = None
+    rank: tuple[float, ...] = ()
 
 
-def choose_next_rate(proposed: float, base_rate: float, tried: Sequence[TriedRate]) -> float | None:
-    """Return the rate to try next: the proposed one, then its neighbours towards the best.
+def choose_next_rate(
+    proposed: float, base_rate: float, tried: Sequence[TriedRate], *, start: float | None = None
+) -> float | None:
+    """Return the rate to try next: the one to start at, then its neighbours towards the best.
 
     While none passed the rate goes down. Where the rule raised the base rate, the base rate itself
     is the last one tried: a larger batch that does not even train at the rate of a smaller one is
@@ -42,20 +44,21 @@ def choose_next_rate(proposed: float, base_rate: float, tried: Sequence[TriedRat
         proposed: The rule's rate, above 0.
         base_rate: The user's rate, above 0.
         tried: The rates tried so far.
+        start: Tried first; a few steps off the proposed rate. None begins with that one.
 
     Returns:
         None once the best rate's neighbours were tried, or once there is no lower one.
     """
     ladder = _build_ladder(proposed, base_rate)
     places = {_find_place(ladder, each.rate): each for each in tried}
-    start = _find_place(ladder, proposed)
-    if start not in places:
-        return proposed
+    first = _find_place(ladder, proposed if start is None else start)
+    if first not in places:
+        return ladder[first]
     passed = [place for place, each in places.items() if each.passed]
     if not passed:
         lower = min(places) - 1
         return ladder[lower] if lower >= 0 else None
-    best = min(passed, key=lambda place: (places[place].end_loss or 0.0, abs(place - start)))
+    best = min(passed, key=lambda place: (places[place].rank, abs(place - first)))
     refused = min((place for place in places if place not in passed), default=len(ladder))
     for place in (best + 1, best - 1):
         if 0 <= place < min(len(ladder), refused) and place not in places:

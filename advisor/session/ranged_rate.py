@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from advisor.analysis.best_rate import rank_rate
 from advisor.analysis.lr_range import conclude_lr_range
 from advisor.analysis.trial import judge_alone
 from advisor.conclusions import LrRangeConclusion
@@ -164,7 +165,8 @@ def _try_rates(
         verdict = judge_alone(branches, fall=conclusion.fall)
         if verdict.is_too_short:
             return
-        tried.append(TriedRate(rate=rate, passed=verdict.passed, end_loss=verdict.end_loss))
+        rank = rank_rate(verdict, None) if verdict.passed else ()
+        tried.append(TriedRate(rate=rate, passed=verdict.passed, rank=rank))
 
 
 def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:

@@ -1,36 +1,56 @@
-"""The trial: rates at the advised batch are trained briefly before one of them is printed."""
+"""The trial: pairs of batch and rate are trained briefly before one of them is printed.
 
+All start from the same weights and aim at the loss that the user's own pair ends on. At the batch
+that noise and speed lead to the rate is moved to its best; then the same at the neighbours of the
+best batch so far, for as long as they can be faster.
+"""
+
+import time
 from typing import cast
 
 import msgspec
 
-from advisor.analysis.trial import judge_trial
-from advisor.conclusions import Derived, Recommendation
+from advisor.analysis.best_rate import rank_rate
+from advisor.analysis.tradeoff import get_working_noise_scale, predict_relative_samples
+from advisor.conclusions import Derived, Recommendation, TradeoffPoint
 from advisor.measurements import OptimizerFacts, TrialBranch
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
+from advisor.recommend.tried import Tried, conclude_trials, plan_pair
+from advisor.search.batch import choose_next_batch
 from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.session.run import Run
 from advisor.spec import TrialTask
+from advisor.statistics import Estimate
 
 #: Starts from which every pair is trained.
 _SEEDS = (0, 1, 2)
-#: Optimizer steps of the advised pair that the trial aims at, and the least worth judging.
+#: Optimizer steps of the planned pair that the trial aims at where the user names no length, and
+#: the least worth judging.
 _STEPS, _LEAST_STEPS = 100, 20
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
 _EVALUATIONS = 20
-#: Share of the time left that the trial may plan for; the rest is for the soak.
+#: Share of the time left that the trial may take; the rest is for the soak.
 _BUDGET_FRACTION = 0.85
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
+#: Samples of an evaluation: as many as take this share of the trial's time, within this range.
+_EVALUATION_FRACTION, _EVALUATION_SAMPLES = 0.2, (64, 512)
+#: Time of a forward pass over that of a step.
+_FORWARD_FRACTION = 1.0 / 3.0
 #: Rates that are expected to be tried, for the division of the time.
 _EXPECTED_RATES = 4
 #: Time of a trial step over a timed step: data loading and evaluation come on top.
 _OVERHEAD = 1.5
+#: Steps of a branch over those that the noise scale predicts, and its time over that of the best
+#: pair so far: room for the target to come late, and beyond the second it is of no use.
+_MOST_STEPS_RATIO, _MOST_TIME_RATIO = 1.5, 1.15
+#: Fewest steps of any branch: fewer show no curve.
+_LEAST_BRANCH_STEPS = 4
 
 
 def run_trial(run: Run) -> None:
-    """Try the proposed rate at the advised batch against the base pair, then towards the best rate.
+    """Train the user's own pair, then pairs at the planned batch and its neighbours.
 
     Leaves the record as it is where there is nothing to try; the recommendation then says why.
     """
@@ -41,144 +61,215 @@ def run_trial(run: Run) -> None:
     rate = advice.learning_rate
     if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
         return  # without a base batch the range test's stage has tried its own rate
-    steps = _choose_steps(run, derived, advice, rate.base_batch_size)
-    if steps < _LEAST_STEPS:
-        run.progress.note("trial: no time left to try the advised rate")
-        return
     try:
-        _try_rates(run, derived, advice, optimizer, steps)
+        _Trial(run, derived, advice, optimizer).train_pairs()
     except WorkerTimeoutError:
         run.progress.note("trial: it took longer than the time left")
 
 
-def _try_rates(
-    run: Run, derived: Derived, advice: Recommendation, optimizer: OptimizerFacts, steps: int
-) -> None:
-    rate = advice.learning_rate
-    assert rate.proposed is not None
-    assert rate.base_value is not None
-    assert rate.base_batch_size is not None
-    samples = steps * advice.global_batch_size
-    base_task = _base_task(run, advice, rate.base_value, rate.base_batch_size, samples)
-    if base_task is None:
-        run.progress.note(f"trial: batch {rate.base_batch_size} does not fit and cannot be split")
-        return
-    base = _train(run, base_task)
-    tried: list[TriedRate] = []
-    if advice.global_batch_size == rate.base_batch_size:
-        verdict = judge_trial(base, base, _noise_scale(derived))
-        if not verdict.passed:
+class _Trial:
+    """The pairs of one run: what was planned, what was trained, and the time for it."""
+
+    def __init__(
+        self, run: Run, derived: Derived, advice: Recommendation, optimizer: OptimizerFacts
+    ) -> None:
+        rate, noise = advice.learning_rate, derived.noise
+        assert rate.base_value is not None
+        assert rate.base_batch_size is not None
+        self._run = run
+        self._derived = derived
+        self._optimizer = optimizer
+        self._points = {point.global_batch_size: point for point in advice.candidates}
+        self._planned = advice.global_batch_size
+        self._base_size, self._base_rate = rate.base_batch_size, rate.base_value
+        decisive = None if noise is None or noise.status == "not_estimated" else noise.decisive
+        self._noise: Estimate | None = decisive
+        self._base_step_s = self._estimate_step_s(self._base_size)
+        self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
+        self._evaluation_samples = self._choose_evaluation_samples()
+        self._base_steps = self._choose_base_steps()
+
+    def train_pairs(self) -> None:
+        """Train pairs until no other can be faster, or the time is up."""
+        run, least = self._run, self._count_least_steps()
+        if self._base_steps < least:
+            run.progress.note("trial: no time left to try the advised rate")
             return
-        tried.append(TriedRate(rate=rate.base_value, passed=True, end_loss=verdict.end_loss))
-    while (
-        value := choose_next_rate(rate.proposed, rate.base_value, tried)
-    ) is not None and not run.is_spent:
-        branches = _train(run, _advised_task(run, advice, optimizer, value, samples))
-        verdict = judge_trial(base, branches, _noise_scale(derived))
-        if verdict.base_failed or verdict.is_too_short:  # nothing can be judged against it
+        base = self._make_base_task()
+        if base is None:
+            run.progress.note(f"trial: batch {self._base_size} does not fit and cannot be split")
             return
-        tried.append(TriedRate(rate=value, passed=verdict.passed, end_loss=verdict.end_loss))
+        self._train(base)
+        climbed: dict[int, float | None] = {}
+        step_s = {size: point.step_s for size, point in self._points.items()}
+        while (tried := self._conclude()).base is not None and tried.base.passed:
+            base_time = None if tried.base_time_s is None else (self._base_size, tried.base_time_s)
+            size = choose_next_batch(step_s, self._planned, climbed, base_time)
+            if size is None or not self._try_rates(size):
+                return
+            climbed[size] = self._conclude().times_s.get(size)
 
+    def _try_rates(self, size: int) -> bool:
+        """Move the rate at one batch to its best; return whether there was time to."""
+        rate, _ = plan_pair(self._run.facts, size, self._noise)
+        assert rate.proposed is not None
+        start = rate.proposed * self._find_lead()
+        while True:
+            tried = self._list_tried(size)
+            value = choose_next_rate(rate.proposed, self._base_rate, tried, start=start)
+            if value is None:
+                return True
+            task = self._make_task(size, value)
+            if self._predict_s(task) > self._deadline - time.monotonic():
+                return False
+            self._train(task)
+            if len(self._list_tried(size)) == len(tried):  # cut short: nothing can be judged
+                return False
 
-def _train(run: Run, task: TrialTask) -> tuple[TrialBranch, ...]:
-    batch = task.micro_batch_size * task.gradient_accumulation_steps
-    run.progress.stage(f"trial: batch {batch}, rate {task.learning_rate:.3g}", left_s=run.left_s)
-    results = run.runner.run(
-        task,
-        timeout_s=run.left_s,
-        on_result=lambda branch: run.keep_trial(cast("TrialBranch", branch)),
-    )
-    return cast("tuple[TrialBranch, ...]", results)
+    def _list_tried(self, size: int) -> list[TriedRate]:
+        tried = self._conclude()
+        batch = tried.batches.get(size)
+        if batch is None:
+            return []
+        return [
+            TriedRate(
+                rate=rate,
+                passed=verdict.passed,
+                rank=rank_rate(verdict, tried.target_loss) if verdict.passed else (),
+            )
+            for rate, verdict in batch.verdicts.items()
+            if not verdict.is_too_short
+        ]
 
+    def _find_lead(self) -> float:
+        """Return the best rate so far over the rule's at its batch, 1 before there is one."""
+        tried = self._conclude()
+        times = {
+            size: time_s
+            for size, time_s in tried.times_s.items()
+            if time_s is not None and size in tried.batches
+        }
+        if not times:
+            return 1.0
+        best = min(times, key=lambda size: times[size])
+        rate, value = plan_pair(self._run.facts, best, self._noise)[0], tried.batches[best]
+        if value.best_rate is None or rate.proposed is None:
+            return 1.0
+        return value.best_rate / rate.proposed
 
-def _base_task(
-    run: Run, advice: Recommendation, rate: float, batch_size: int, samples: int
-) -> TrialTask | None:
-    """Return the user's own pair, accumulated where its batch does not fit, if it can be split."""
-    micro, accumulation = batch_size, 1
-    largest = max(advice.micro_batch_size, *(c.micro_batch_size for c in advice.candidates), 1)
-    if batch_size > largest:
-        smallest = run.facts.min_micro_batch_size
-        fitting = [n for n in range(largest, smallest - 1, -1) if batch_size % n == 0]
-        if not fitting:
-            return None
-        micro, accumulation = fitting[0], batch_size // fitting[0]
-    return _make_task(
-        run,
-        advice,
-        micro_batch_size=micro,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=rate,
-        samples=samples,
-    )
+    def _conclude(self) -> Tried:
+        run, throughput = self._run, self._derived.throughput
+        assert throughput is not None
+        return conclude_trials(run.facts, run.record.trials, throughput, self._noise)
 
+    def _train(self, task: TrialTask) -> None:
+        run, size = self._run, task.micro_batch_size * task.gradient_accumulation_steps
+        left_s = run.left_s
+        run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
+        run.runner.run(
+            task,
+            timeout_s=left_s,
+            on_result=lambda branch: run.keep_trial(cast("TrialBranch", branch)),
+        )
 
-def _advised_task(
-    run: Run, advice: Recommendation, optimizer: OptimizerFacts, rate: float, samples: int
-) -> TrialTask:
-    task = _make_task(
-        run,
-        advice,
-        micro_batch_size=advice.micro_batch_size,
-        gradient_accumulation_steps=advice.gradient_accumulation_steps,
-        learning_rate=rate,
-        samples=samples,
-    )
-    changes = advice.optimizer_changes
-    return msgspec.structs.replace(
-        task,
-        beta2=changes.beta2 if optimizer.beta2 is not None else None,
-        weight_decay=changes.weight_decay,
-    )
+    def _make_base_task(self) -> TrialTask | None:
+        """Return the user's own pair, accumulated where its batch does not fit and can be split."""
+        micro, size = self._base_size, self._base_size
+        largest = max(point.micro_batch_size for point in self._points.values())
+        if size > largest:
+            smallest = self._run.facts.min_micro_batch_size
+            fitting = (n for n in range(largest, smallest - 1, -1) if size % n == 0)
+            found = next(fitting, None)
+            if found is None:
+                return None
+            micro = found
+        return self._build(micro, size // micro, self._base_rate, self._base_steps)
 
+    def _make_task(self, size: int, rate: float) -> TrialTask:
+        point = self._points[size]
+        task = self._build(
+            point.micro_batch_size,
+            point.gradient_accumulation_steps,
+            rate,
+            self._choose_steps(point),
+        )
+        changes = plan_pair(self._run.facts, size, self._noise)[1]
+        return msgspec.structs.replace(
+            task,
+            beta2=changes.beta2 if self._optimizer.beta2 is not None else None,
+            weight_decay=changes.weight_decay,
+        )
 
-def _make_task(
-    run: Run,
-    advice: Recommendation,
-    *,
-    micro_batch_size: int,
-    gradient_accumulation_steps: int,
-    learning_rate: float,
-    samples: int,
-) -> TrialTask:
-    """Return a task that differs from those it is compared with in nothing but the arguments."""
-    return TrialTask(
-        workload=run.spec.workload,
-        micro_batch_size=micro_batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        samples=samples,
-        evaluations=_EVALUATIONS,
-        seeds=_SEEDS,
-        evaluation_batch_size=_choose_evaluation_batch(run, advice),
-        loss_is_sum=run.facts.loss_reduction == "sum",
-        budget_s=run.left_s,
-    )
+    def _build(self, micro: int, accumulation: int, rate: float, steps: int) -> TrialTask:
+        """Return a task that differs from the others in nothing but the arguments."""
+        run = self._run
+        largest = max(point.micro_batch_size for point in self._points.values())
+        return TrialTask(
+            workload=run.spec.workload,
+            micro_batch_size=micro,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=rate,
+            samples=steps * micro * accumulation,
+            evaluations=_EVALUATIONS,
+            evaluation_samples=self._evaluation_samples,
+            seeds=_SEEDS,
+            evaluation_batch_size=max(
+                run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest)
+            ),
+            loss_is_sum=run.facts.loss_reduction == "sum",
+            budget_s=run.left_s,
+        )
 
+    def _choose_steps(self, point: TradeoffPoint) -> int:
+        """Return the steps of a branch: up to where its target is of no more use."""
+        tried = self._conclude()
+        best_s = min(time_s for time_s in tried.times_s.values() if time_s is not None)
+        steps = _MOST_TIME_RATIO * best_s / point.step_s
+        if point.global_batch_size == self._planned:
+            predicted = self._base_steps * self._compare_steps(self._planned)
+            steps = min(steps, _MOST_STEPS_RATIO * predicted)
+        return max(_LEAST_BRANCH_STEPS, round(steps))
 
-def _choose_evaluation_batch(run: Run, advice: Recommendation) -> int:
-    """Return a size that fits wherever the advised micro-batch does."""
-    return max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, advice.micro_batch_size))
+    def _choose_base_steps(self) -> int:
+        """Return the steps of the user's own pair that the time allows for all branches."""
+        per_step = self._compare_steps(self._planned)
+        wanted = self._run.spec.limits.noise_steps or round(_STEPS / per_step)
+        planned_s = per_step * self._points[self._planned].step_s
+        rates_s = min(_MOST_STEPS_RATIO * planned_s, _MOST_TIME_RATIO * self._base_step_s)
+        each_s = _OVERHEAD * len(_SEEDS) * (self._base_step_s + _EXPECTED_RATES * rates_s)
+        return min(wanted, int((self._deadline - time.monotonic()) / each_s))
 
+    def _choose_evaluation_samples(self) -> int:
+        """Return the samples of each evaluation, the same for all branches."""
+        pass_s = _FORWARD_FRACTION * self._estimate_step_s(_EVALUATION_BATCH) / _EVALUATION_BATCH
+        branches = (1 + _EXPECTED_RATES) * len(_SEEDS)
+        left_s = _EVALUATION_FRACTION * (self._deadline - time.monotonic())
+        least, most = _EVALUATION_SAMPLES
+        return min(max(int(left_s / (branches * _EVALUATIONS * pass_s)), least), most)
 
-def _choose_steps(run: Run, derived: Derived, advice: Recommendation, base_batch_size: int) -> int:
-    """Return the steps of the advised pair that the time left allows for all branches."""
-    advised_s = _step_s(derived, advice.global_batch_size)
-    base_s = _step_s(derived, base_batch_size) * advice.global_batch_size / base_batch_size
-    each_s = _OVERHEAD * len(_SEEDS) * (_EXPECTED_RATES * advised_s + base_s)
-    return min(_STEPS, int(_BUDGET_FRACTION * run.left_s / each_s)) if each_s > 0 else _STEPS
+    def _count_least_steps(self) -> int:
+        """Return the fewest base steps worth judging: none is too few for a run that is short."""
+        per_step = self._compare_steps(self._planned)
+        return min(self._run.spec.limits.noise_steps or 10**9, round(_LEAST_STEPS / per_step))
 
+    def _compare_steps(self, size: int) -> float:
+        """Return the steps to a loss at a batch over those at the base batch, predicted."""
+        ratio = self._base_size / size
+        scale = get_working_noise_scale(self._noise)
+        if scale is None:
+            return ratio
+        return ratio * (
+            predict_relative_samples(size, scale) / predict_relative_samples(self._base_size, scale)
+        )
 
-def _step_s(derived: Derived, batch_size: int) -> float:
-    """Return the seconds of a step, from the nearest measured size at least as large."""
-    assert derived.throughput is not None
-    points = derived.throughput.points
-    larger = [point for point in points if point.micro_batch_size >= batch_size]
-    point = larger[0] if larger else points[-1]
-    step_s = point.step_s.point or 0.0
-    return step_s * max(1.0, batch_size / point.micro_batch_size)
+    def _predict_s(self, task: TrialTask) -> float:
+        size = task.micro_batch_size * task.gradient_accumulation_steps
+        return _OVERHEAD * len(_SEEDS) * task.samples / size * self._estimate_step_s(size)
 
-
-def _noise_scale(derived: Derived) -> float | None:
-    decisive = derived.noise.decisive if derived.noise is not None else None
-    return None if decisive is None else decisive.point
+    def _estimate_step_s(self, size: int) -> float:
+        """Return the seconds of a step, from the nearest measured size at least as large."""
+        if size in self._points:
+            return self._points[size].step_s
+        larger = [each for each in self._points if each >= size]
+        near = min(larger) if larger else max(self._points)
+        return self._points[near].step_s * max(1.0, size / near)

@@ -111,6 +111,7 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
         lr_warmup_steps: Steps over which the rate rises linearly from zero; 0 is no warm-up.
         samples: Samples that each branch consumes.
         evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
+        evaluation_samples: On which the loss is evaluated, at most.
         evaluation_batch_size: Samples of one evaluation pass; the same for all branches that are
             compared, since BatchNorm sees the batch.
         seeds: One branch for each; the seed fixes the start and the order of the data.
@@ -125,6 +126,7 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     samples: int
     evaluations: int
     seeds: tuple[int, ...]
+    evaluation_samples: int = 512
     evaluation_batch_size: int = 64
     loss_is_sum: bool = False
     budget_s: float = 60.0

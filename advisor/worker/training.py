@@ -21,7 +21,7 @@ from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
-#: Samples on which a branch's loss is evaluated.
+#: Samples on which a loss is evaluated where nothing asks for fewer.
 _EVALUATION_SAMPLES = 512
 #: The evaluation samples are drawn with this seed, for every branch of every run.
 _EVALUATION_SEED = 20_061
@@ -67,7 +67,7 @@ def follow_branch(
     """
     scale_rate = apply_settings(training, task)
     stream = IndexStream(workload.batches.sampling_size, seed=seed)
-    evaluation = choose_evaluation_samples(workload.batches.sampling_size)
+    evaluation = choose_evaluation_samples(workload.batches.sampling_size, task.evaluation_samples)
     global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
     steps = max(1, task.samples // global_batch_size)
     every = max(1, steps // task.evaluations)
@@ -102,10 +102,9 @@ def follow_branch(
     )
 
 
-def choose_evaluation_samples(size: int | None) -> list[int]:
+def choose_evaluation_samples(size: int | None, most: int = _EVALUATION_SAMPLES) -> list[int]:
     """Return the samples on which losses are evaluated: the same for a dataset of this size."""
-    count = min(_EVALUATION_SAMPLES, size or _EVALUATION_SAMPLES)
-    return IndexStream(size, seed=_EVALUATION_SEED).next(count)
+    return IndexStream(size, seed=_EVALUATION_SEED).next(min(most, size or most))
 
 
 def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:

@@ -226,18 +226,53 @@ def test_a_lower_rate_that_passed_is_capped_by_the_trial():
 
 
 def test_where_no_rate_passed_none_is_printed_and_nothing_else_changes():
-    facts = msgspec.structs.replace(FACTS, optimizer=ADAMW)
+    # A base batch that was not timed cannot stand in.
+    facts = msgspec.structs.replace(FACTS, optimizer=ADAMW, base_batch_size=48)
     before = recommend(make_record(facts))
     changes = before.optimizer_changes
     assert changes.beta2 is not None
     tried = make_branches(
         128, 1e-3, (2.0,) * 5, beta2=changes.beta2, weight_decay=changes.weight_decay
     )
-    advice = recommend(make_record(facts, make_branches(32, 1e-3) + tried))
+    advice = recommend(make_record(facts, make_branches(48, 1e-3) + tried))
     assert advice.learning_rate.value is None
     assert "none of the rates tried (0.001) trained" in advice.learning_rate.reason
     assert advice.optimizer_changes.beta2 is None
     assert advice.warnings[-1].endswith("Stay at the base batch, or tune the rate by hand.")
+
+
+def test_where_no_rate_passed_at_the_planned_batch_the_own_pair_stands():
+    trials = make_branches(32, 1.0) + make_branches(128, 2.0, (2.0,) * 5)
+    advice = recommend(make_record(trials=trials))
+    assert (advice.global_batch_size, advice.learning_rate.value) == (32, 1.0)
+    assert "batch 128, to which noise and speed lead, failed" in advice.reasons[0]
+    assert advice.interval.low <= 32
+
+
+#: Loss against the share of a branch: it is where the base pair ends after 0.4 of it.
+FAST = (2.0, 0.8, 0.5, 0.45, 0.4, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("trials", "batch"),
+    [
+        ({128: FAST}, 128),
+        ({128: (2.0, 1.9, 1.5, 1.0, 0.6, 0.5), 256: FAST}, 256),
+        ({128: FAST, 256: (2.0,) * 6}, 128),
+        ({128: (2.0,) * 6, 64: FAST}, 64),
+        ({256: FAST}, 128),  # where the planned batch was not tried, others say nothing of it
+    ],
+)
+def test_the_batch_that_trained_fastest_is_advised(trials, batch):
+    branches = make_branches(32, 1.0)
+    for size, losses in trials.items():
+        branches += make_branches(size, 2.0, losses)
+    advice = recommend(make_record(trials=branches))
+    assert advice.global_batch_size == batch
+    if batch in trials:
+        assert advice.learning_rate.value == 2.0
+        assert advice.expected.trial_time_ratio < 1.0
+        assert f"batch {batch}" in " ".join(advice.reasons)
 
 
 def test_branches_with_other_settings_do_not_count():

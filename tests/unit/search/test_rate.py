@@ -19,12 +19,12 @@ def walk(proposed, base, *, best=0.0, edge=math.inf):
     while (rate := choose_next_rate(proposed, base, tried)) is not None:
         passed = rate <= edge
         loss = abs(math.log(rate / best)) if best else 0.0
-        tried.append(TriedRate(rate=rate, passed=passed, end_loss=loss if passed else None))
+        tried.append(TriedRate(rate=rate, passed=passed, rank=(loss,) if passed else ()))
     return tried
 
 
 def find_best(tried):
-    return min((each for each in tried if each.passed), key=lambda each: each.end_loss).rate
+    return min((each for each in tried if each.passed), key=lambda each: each.rank).rate
 
 
 def test_the_proposed_rate_and_both_neighbours_are_tried_where_it_is_the_best():

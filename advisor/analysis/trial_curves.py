@@ -1,0 +1,88 @@
+"""Loss against samples along the branches of a trial, alone and averaged over starts."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+from advisor.measurements import Evaluation, TrialBranch
+
+#: Evaluations at the end of a branch whose mean is its result: one alone may be a lucky dip.
+TAIL_EVALUATIONS = 3
+
+
+def get_first_loss(branch: TrialBranch) -> float:
+    """Return the loss before training.
+
+    Source: none.
+    """
+    return branch.evaluations[0].loss
+
+
+def summarise_end(branch: TrialBranch) -> Evaluation:
+    """Return the mean of the last evaluations, the first one of all left out.
+
+    Source: derived.
+    """
+    tail = branch.evaluations[1:][-TAIL_EVALUATIONS:] or branch.evaluations
+    return Evaluation(
+        samples=round(statistics.fmean(each.samples for each in tail)),
+        loss=statistics.fmean(each.loss for each in tail),
+    )
+
+
+def interpolate_loss(branch: TrialBranch, samples: float) -> float:
+    """Return the loss at a number of samples, between the first evaluation and the end.
+
+    Source: derived.
+    """
+    end = summarise_end(branch)
+    if samples >= end.samples:
+        return end.loss
+    for before, after in pairwise(branch.evaluations):
+        if before.samples <= samples <= after.samples and after.samples > before.samples:
+            share = (samples - before.samples) / (after.samples - before.samples)
+            return before.loss + share * (after.loss - before.loss)
+    return get_first_loss(branch)
+
+
+def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
+    """Return the mean over starts, each point that of an evaluation and both beside it.
+
+    It begins with the first loss as it is and ends on the last evaluation but one, whose mean is
+    that of the end.
+
+    Args:
+        branches: Of one batch and rate, at least one, each over the same samples.
+
+    Source: derived.
+    """
+    length = min(len(branch.evaluations) for branch in branches)
+    losses = [
+        statistics.fmean(branch.evaluations[place].loss for branch in branches)
+        for place in range(length)
+    ]
+    places = range(1, max(2, length - 1))
+    means = [(place, losses[max(1, place - 1) : place + 2]) for place in places]
+    seen = branches[0].evaluations
+    return (
+        Evaluation(samples=seen[0].samples, loss=losses[0]),
+        *(
+            Evaluation(samples=seen[place].samples, loss=statistics.fmean(values))
+            for place, values in means
+            if values
+        ),
+    )
+
+
+def find_samples_to(curve: Sequence[Evaluation], loss: float) -> float | None:
+    """Return the samples after which a curve is first at or below a loss; None where never.
+
+    Source: derived.
+    """
+    if curve and curve[0].loss <= loss:
+        return float(curve[0].samples)
+    for before, after in pairwise(curve):
+        if after.loss <= loss:
+            share = (before.loss - loss) / (before.loss - after.loss)
+            return before.samples + share * (after.samples - before.samples)
+    return None
