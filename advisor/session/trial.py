@@ -222,8 +222,8 @@ class _Trial:
 
     def _choose_steps(self, point: TradeoffPoint) -> int:
         """Return the steps of a branch: up to where its target is of no more use."""
-        tried = self._conclude()
-        best_s = min(time_s for time_s in tried.times_s.values() if time_s is not None)
+        known = [time_s for time_s in self._conclude().times_s.values() if time_s is not None]
+        best_s = min(known, default=self._base_steps * self._base_step_s)
         steps = _MOST_TIME_RATIO * best_s / point.step_s
         if point.global_batch_size == self._planned:
             predicted = self._base_steps * self._compare_steps(self._planned)

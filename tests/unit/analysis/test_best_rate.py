@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from advisor.analysis.best_rate import choose_best_rate
+from advisor.analysis.best_rate import choose_best_rate, rank_rate
 from advisor.analysis.trial import TrialVerdict
 from advisor.measurements import Evaluation
 
@@ -25,6 +25,33 @@ def test_a_lower_rate_is_taken_while_it_lags_by_few_samples(slower_by, edge, cho
     if edge:
         verdicts[2.0] = make_verdict(0.1, passed=False)
     assert choose_best_rate(verdicts) == chosen
+
+
+def test_with_a_target_the_rate_that_reaches_it_first_is_the_best():
+    verdicts = {0.5: make_verdict(0.05), 1.0: make_verdict(0.1), 2.0: make_verdict(0.08)}
+    target = 0.5
+    assert choose_best_rate(verdicts, target) == 1.0
+    ranks = {rate: rank_rate(verdict, target) for rate, verdict in verdicts.items()}
+    assert ranks[1.0][0] == pytest.approx(100 * math.log(2) / 0.1, rel=0.01)
+    assert min(ranks, key=ranks.get) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("slower_by", "edge", "chosen"),
+    [(0.04, False, 0.5), (0.06, False, 1.0), (0.08, True, 0.5), (0.12, True, 1.0)],
+)
+def test_with_a_target_a_lower_rate_is_taken_that_takes_few_samples_more(slower_by, edge, chosen):
+    verdicts = {0.5: make_verdict(0.1 * (1 - slower_by)), 1.0: make_verdict(0.1)}
+    if edge:
+        verdicts[2.0] = make_verdict(0.1, passed=False)
+    assert choose_best_rate(verdicts, 0.3) == chosen
+
+
+def test_a_rate_that_misses_the_target_ranks_behind_those_that_reach_it():
+    verdicts = {0.5: make_verdict(0.04), 1.0: make_verdict(0.1)}
+    assert choose_best_rate(verdicts, 0.4) == 1.0
+    # Where none reaches it, the one that ends lowest.
+    assert choose_best_rate(verdicts, 1e-6) == 1.0
 
 
 def test_where_no_rate_passed_there_is_no_best_one():

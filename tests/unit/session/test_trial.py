@@ -1,0 +1,175 @@
+import math
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advisor.measurements import Evaluation, TrialBranch
+from advisor.probe.runner import WorkerTimeoutError
+from advisor.recommend import derive
+from advisor.session.run import Run
+from advisor.session.trial import run_trial
+from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+from tests.unit.session.test_soak import Notes
+from tests.unit.test_recommend import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
+
+
+class Training:
+    """Trains pairs by a law: a step at the best rate of batch B makes 1/(1 + φ/B) of a step.
+
+    At x times the best rate it makes x·(2 − x) of that, and from 2 on the loss rises.
+    """
+
+    def __init__(self, *, noise_scale=200.0, best_rate=1.0, at_batch=32, error_after=math.inf):
+        self.noise_scale = noise_scale
+        self.best_rate, self.at_batch = best_rate, at_batch
+        self.error_after = error_after
+        self.tasks = []
+
+    def find_best_rate(self, size):
+        scaled = (self.noise_scale + self.at_batch) / (self.noise_scale + size)
+        return self.best_rate * size / self.at_batch * scaled
+
+    def count_steps(self, size):
+        """Steps to a loss at the best rate, in a unit that all batches share."""
+        return 1.0 + self.noise_scale / size
+
+    def run(self, task, *, timeout_s, on_result):
+        self.tasks.append(task)
+        if len(self.tasks) > self.error_after:
+            raise WorkerTimeoutError("too slow")
+        size = task.micro_batch_size * task.gradient_accumulation_steps
+        share = task.learning_rate / self.find_best_rate(size)
+        pace = share * (2.0 - share) / self.count_steps(size)
+        steps = task.samples // size
+        every = max(1, steps // task.evaluations)
+        points = [(0, 2.0)] + [
+            (step * size, 2.0 * math.exp(-min(0.5 * pace * step, 50.0)) if pace > 0 else 9.0)
+            for step in range(1, steps + 1)
+            if step % every == 0 or step == steps
+        ]
+        for seed in task.seeds:
+            on_result(
+                TrialBranch(
+                    micro_batch_size=task.micro_batch_size,
+                    gradient_accumulation_steps=task.gradient_accumulation_steps,
+                    global_batch_size=size,
+                    learning_rate=task.learning_rate,
+                    seed=seed,
+                    samples=task.samples,
+                    evaluations=tuple(Evaluation(samples=n, loss=loss) for n, loss in points),
+                    diverged=False,
+                    beta2=task.beta2,
+                    weight_decay=task.weight_decay,
+                )
+            )
+        return ()
+
+
+def try_pairs(training, *, facts=FACTS, budget_s=1000.0, noise_steps=100):
+    notes = Notes()
+    limits = Limits(budget_s=budget_s, noise_steps=noise_steps)
+    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = Run(spec, argv=(), runner=training, progress=notes, save=lambda record: None)
+    run.record = make_record(facts, probes=make_probes())
+    run_trial(run)
+    return derive(run.record).recommendation, notes.notes
+
+
+def time_to_train(training, size, rate):
+    share = rate / training.find_best_rate(size)
+    if not 0.0 < share < 2.0:
+        return math.inf
+    steps = training.count_steps(size) / (share * (2.0 - share))
+    return steps * (FIXED_S + PER_SAMPLE_S * size)
+
+
+@settings(max_examples=25, deadline=None)
+@given(noise_scale=st.floats(20.0, 5000.0), base_share=st.floats(0.3, 1.0))
+def test_the_advised_pair_is_near_the_best_of_all_whatever_the_noise(noise_scale, base_share):
+    training = Training(noise_scale=noise_scale, best_rate=1.0 / base_share)
+    advice, notes = try_pairs(training)
+    assert notes == []
+    best = min(
+        time_to_train(training, each.global_batch_size, training.find_best_rate(size))
+        for each in advice.candidates
+        for size in [each.global_batch_size]
+    )
+    found = time_to_train(training, advice.global_batch_size, advice.learning_rate.value)
+    # The grid of rates, the tolerance of both choices and the curve's own resolution.
+    assert found <= 1.3 * best
+    base_s = time_to_train(training, 32, FACTS.optimizer.learning_rate)
+    assert advice.expected.trial_time_ratio == pytest.approx(found / base_s, rel=0.3)
+
+
+def test_the_base_pair_runs_first_and_every_pair_from_the_same_starts():
+    training = Training()
+    try_pairs(training)
+    first = training.tasks[0]
+    assert (first.micro_batch_size, first.learning_rate) == (32, 1.0)
+    assert first.samples == 100 * 32
+    assert {task.seeds for task in training.tasks} == {(0, 1, 2)}
+    assert len({task.evaluation_samples for task in training.tasks}) == 1
+    assert len({task.evaluation_batch_size for task in training.tasks}) == 1
+    pairs = [(task.micro_batch_size, task.learning_rate) for task in training.tasks]
+    assert len(set(pairs)) == len(pairs)
+
+
+def test_no_pair_is_trained_for_much_longer_than_the_best_took():
+    training = Training()
+    advice, _ = try_pairs(training)
+    base, *others = training.tasks
+    step_s = {each.global_batch_size: each.step_s for each in advice.candidates}
+    base_s = base.samples / 32 * step_s[32]
+    for task in others:
+        size = task.micro_batch_size
+        assert task.samples / size * step_s[size] <= 1.2 * base_s + 4 * step_s[size]
+
+
+def test_where_larger_batches_do_not_train_the_own_pair_stands():
+    training = Training()
+    training.find_best_rate = lambda size: 1.0 if size == 32 else 1e-6
+    advice, _ = try_pairs(training)
+    assert advice.global_batch_size == 32
+    assert advice.learning_rate.value == 1.0
+    assert "failed at every rate tried" in advice.reasons[0]
+
+
+def test_where_the_own_pair_does_not_train_nothing_else_is_tried():
+    training = Training(best_rate=0.1)
+    advice, _ = try_pairs(training)
+    assert len(training.tasks) == 1
+    assert advice.learning_rate.value is None
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_a_trial_that_runs_out_of_time_advises_no_rate_that_was_not_run(pairs):
+    training = Training(error_after=pairs)
+    advice, notes = try_pairs(training)
+    assert advice.learning_rate.value is None
+    assert notes == ["trial: it took longer than the time left"]
+
+
+def test_a_trial_that_stops_after_the_first_batch_advises_that_one():
+    whole = Training()
+    try_pairs(whole)
+    planned = whole.tasks[1].micro_batch_size
+    count = next(i for i, task in enumerate(whole.tasks[1:]) if task.micro_batch_size != planned)
+    training = Training(error_after=1 + count)
+    advice, _ = try_pairs(training)
+    assert advice.learning_rate.value is not None
+    assert advice.global_batch_size in {planned, 32}
+
+
+def test_without_time_for_steps_worth_judging_nothing_is_run():
+    training = Training()
+    _, notes = try_pairs(training, budget_s=0.01, noise_steps=None)
+    assert training.tasks == []
+    assert notes in ([], ["trial: no time left to try the advised rate"])
+
+
+def test_a_base_batch_that_cannot_be_split_ends_the_trial():
+    facts = msgspec.structs.replace(FACTS, base_batch_size=4099, min_micro_batch_size=2)
+    _, notes = try_pairs(Training(), facts=facts)
+    assert notes == ["trial: batch 4099 does not fit and cannot be split"]
