@@ -67,7 +67,7 @@ def test_the_sharpness_has_its_spread_and_its_slope():
     found = conclude(sharp)
     text = write(found)
     assert "3.00 ± 1.24" in text
-    assert "sharpness: of the training loss at the end" in text
+    assert "sharpness: of the training loss at the end" in " ".join(text.split())
     assert "sharpness at the end changes by" in dict(list_verification(found))["Minimum"]
 
 
