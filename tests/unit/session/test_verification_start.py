@@ -7,8 +7,10 @@ import pytest
 
 from advisor.errors import UsageError
 from advisor.measurements import GradientMoments, NoiseBatches
+from advisor.recommend import derive
+from advisor.session.verification_plan import Plan
 from advisor.session.verification_start import Origin, count_steps, find_origin, resume
-from advisor.spec import Limits, VerifySpec, parse_target
+from advisor.spec import Limits, VerifySpec, WorkloadSpec, parse_target
 from tests.integration.advised_digits import EXAMPLE, build_run
 from tests.unit.analysis.test_verification import make_all
 from tests.unit.analysis.verified_branches import make_record
@@ -100,3 +102,32 @@ def test_stored_branches_go_on_only_from_the_same_file_with_the_same_content():
     assert resume(None, fresh, SPEC, notes) == fresh
     restart = msgspec.structs.replace(SPEC, restart=True)
     assert resume(stored, fresh, restart, notes) == fresh
+
+
+def make_task(origin, **facts):
+    record = build_run(**facts)
+    derived = derive(record)
+    workload = WorkloadSpec(target=str(EXAMPLE), device="cpu")
+    advice, spec = derived.recommendation, msgspec.structs.replace(SPEC, samples=1280, seeds=2)
+    plan = Plan(record, derived, advice, record.workload, spec, workload, Notes(), origin)
+    return plan.make_task(plan.list_pending(), 60.0), plan.verification
+
+
+def test_the_worker_is_told_where_to_start_and_how_many_steps_fill_the_state():
+    task, verification = make_task(SAVED)
+    assert task.checkpoint == verification.checkpoint == "a.pt"
+    assert verification.checkpoint_sha256 == "1"
+    assert (verification.trunk_steps, verification.state_steps) == (0, 100)
+    assert task.trunk.samples == 100 * 32
+    task, verification = make_task(TRAINED)
+    assert task.checkpoint is None
+    assert (verification.trunk_steps, verification.state_steps) == (100, 0)
+
+
+def test_the_sharpness_takes_micro_batches_that_fit_differentiated_twice():
+    """At most 128 samples were seen to fit, and a gradient's graph takes four times as much."""
+    task, verification = make_task(TRAINED)
+    assert verification.evaluation_batch_size == 64
+    assert task.sharpness_batch_size == 32
+    task, _ = make_task(TRAINED, min_micro_batch_size=33)
+    assert task.sharpness_batch_size is None

@@ -396,3 +396,23 @@ def test_the_file_of_another_model_is_an_error(train, tmp_path):
     torch.save({"weight": torch.ones(2, 2)}, path)
     with pytest.raises(WorkloadError, match="does not fit the model file"):
         train(LINEAR, [(16, 0)], checkpoint=path)
+
+
+def test_lbfgs_starts_without_its_state(train, saved, starts, monkeypatch):
+    text = MODEL.replace("AdamW(model.parameters(), lr=0.01)", "LBFGS(model.parameters())")
+    path = saved.path.replace("saved.pt", "weights.pt")
+    train(text, [], checkpoint=path)
+    ((state, _),) = starts
+    assert_weights(state, saved)
+    assert not state.optimizer["state"]
+
+
+def test_no_more_samples_are_held_than_fit_beside_training(train, monkeypatch):
+    monkeypatch.setattr(sharpness, "MOST_BATCH_BYTES", 1)
+    meters = []
+    monkeypatch.setattr(
+        verification, "SharpnessMeter", lambda *a: meters.append(SharpnessMeter(*a)) or meters[0]
+    )
+    (branch,) = train(LINEAR, [(16, 0)], sharpness_batch_size=32, rate=1e-4)
+    assert branch.sharpness is not None
+    assert len(meters[0]._batches) == 1
