@@ -1,4 +1,4 @@
-"""All that branches from one state show: critical batch, verdict, generalisation gap."""
+"""All that branches from one state show: critical batch, verdict, gap and sharpness."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,14 @@ from advisor.analysis.equal_time import (
     estimate_branch_step_s,
     judge_recommendation,
 )
-from advisor.analysis.generalisation import estimate_gap, estimate_gap_slope
+from advisor.analysis.generalisation import (
+    describe_gap_growth,
+    estimate_gap,
+    estimate_gap_slope,
+    estimate_sharpness,
+    estimate_sharpness_slope,
+    list_sharpness_failures,
+)
 from advisor.conclusions import (
     CurvePoint,
     ThroughputConclusion,
@@ -24,7 +31,6 @@ from advisor.conclusions import (
     VerifiedBatch,
 )
 from advisor.measurements import VerificationRecord
-from advisor.statistics import Estimate
 
 #: Relative difference of the first losses beyond which branches do not start from one state: the
 #: same training on the same device repeats itself to rounding.
@@ -54,7 +60,7 @@ def conclude_verification(
         recommended=verification.recommended_batch_size,
         samples=samples,
     )
-    slope = estimate_gap_slope(groups)
+    gap_slope, sharpness_slope = estimate_gap_slope(groups), estimate_sharpness_slope(groups)
     return VerificationConclusion(
         recommended_batch_size=verification.recommended_batch_size,
         samples=samples,
@@ -72,8 +78,11 @@ def conclude_verification(
             )
             for group, standing in zip(groups, standings, strict=True)
         ),
-        gap_per_doubling=slope,
-        warnings=_warn(groups, slope),
+        gap_per_doubling=gap_slope,
+        sharpness_per_doubling=sharpness_slope,
+        sharpness_failure="; ".join(list_sharpness_failures(groups)) or None,
+        from_checkpoint=verification.checkpoint,
+        warnings=_warn(groups, describe_gap_growth(gap_slope, sharpness_slope)),
     )
 
 
@@ -111,14 +120,9 @@ def _describe(
         loss_at_equal_time=None if at_time is None else at_time.loss,
         time_to_target_s=None if at_time is None else at_time.time_to_target_s,
         generalisation_gap=None if group.diverged else estimate_gap(group),
-        sharpness=_mean_sharpness(group),
+        sharpness=estimate_sharpness(group),
         curve=() if group.diverged else _draw(group, samples, step_s),
     )
-
-
-def _mean_sharpness(group: BatchBranches) -> float | None:
-    seen = [branch.sharpness for branch in group.branches if branch.sharpness is not None]
-    return sum(seen) / len(seen) if seen else None
 
 
 def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[CurvePoint, ...]:
@@ -134,7 +138,7 @@ def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[Cur
     )
 
 
-def _warn(groups: Sequence[BatchBranches], slope: Estimate | None) -> tuple[str, ...]:
+def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str, ...]:
     warnings = []
     starts = [
         branch.evaluations[0].loss
@@ -147,13 +151,8 @@ def _warn(groups: Sequence[BatchBranches], slope: Estimate | None) -> tuple[str,
             "The branches do not start from the same loss, so they are not comparable. Run verify "
             "again with --restart."
         )
-    if slope is not None and slope.low is not None and slope.low > 0.0:
-        warnings.append(
-            f"Held-out loss falls behind training loss by {slope.point:.2g} more with each "
-            f"doubling of the batch (95 % interval {slope.low:.2g} to {slope.high:.2g}): larger "
-            "batches may end in sharper minima (Keskar 2016). Prefer the smaller end of the range, "
-            "or compare held-out loss after a full training."
-        )
+    if gap_growth is not None:
+        warnings.append(gap_growth)
     failures = {
         branch.held_out_failure
         for group in groups

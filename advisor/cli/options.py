@@ -405,6 +405,15 @@ VerifyBatches = Annotated[
         help="Global batches to train, besides the recommended one.",
     ),
 ]
+VerifyCheckpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        envvar="BSADVISOR_CHECKPOINT",
+        metavar="FILE",
+        help="Start the branches from these saved weights, not from a short training.",
+    ),
+]
 Restart = Annotated[
     bool,
     typer.Option(

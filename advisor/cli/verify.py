@@ -8,7 +8,7 @@ import typer
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_batches
-from advisor.errors import InconclusiveError
+from advisor.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
     from advisor.record import RunRecord
@@ -25,6 +25,7 @@ def verify(
     seeds: options.VerifySeeds = None,
     samples: options.VerifySamples = None,
     batches: options.VerifyBatches = None,
+    checkpoints: options.VerifyCheckpoints = None,
     budget: options.Budget = options.DEFAULT_BUDGET_S,
     restart: options.Restart = False,
     device: options.Device = "auto",
@@ -53,6 +54,7 @@ def verify(
         batches=parse_batches(batches) if batches else (),
         budget_s=budget,
         restart=restart,
+        checkpoint=_choose_checkpoint(checkpoints or []),
     )
     saved = _SavedRun(run, record)
     try:
@@ -63,6 +65,20 @@ def verify(
         raise
     if not _write(saved.record, json_path, quiet=quiet):
         raise typer.Exit(InconclusiveError.exit_code)
+
+
+def _choose_checkpoint(paths: list[str]) -> str | None:
+    """Return the one file; a project file may name several, for the noise of `probe`.
+
+    Raises:
+        UsageError: There are several.
+    """
+    if len(paths) > 1:
+        raise UsageError(
+            f"verify starts from one checkpoint, not from {len(paths)}: {', '.join(paths)}",
+            next_step="Give --checkpoint FILE once.",
+        )
+    return paths[0] if paths else None
 
 
 class _SavedRun:

@@ -37,7 +37,8 @@ class VerifiedBatch(msgspec.Struct, frozen=True, kw_only=True):
         time_to_target_s: Until the lowest loss that any batch has at that time; None where a
             branch does not reach it.
         generalisation_gap: Held-out over training loss at the end, both in eval mode.
-        sharpness: Largest eigenvalue of the Hessian at the end; None where it was not measured.
+        sharpness: Largest eigenvalue of the Hessian at the end, over the seeds that have it; None
+            where it was not measured or a branch diverged.
     """
 
     global_batch_size: int
@@ -53,7 +54,7 @@ class VerifiedBatch(msgspec.Struct, frozen=True, kw_only=True):
     loss_at_equal_time: Estimate | None = None
     time_to_target_s: Estimate | None = None
     generalisation_gap: Estimate | None = None
-    sharpness: float | None = None
+    sharpness: Estimate | None = None
     curve: tuple[CurvePoint, ...] = ()
 
 
@@ -110,6 +111,11 @@ class VerificationConclusion(msgspec.Struct, frozen=True, kw_only=True):
         trunk_steps: Steps of training before the branches.
         gap_per_doubling: How much the generalisation gap grows when the batch doubles; None
             without held-out data.
+        sharpness_per_doubling: How much the sharpness at the end grows when the batch doubles; None
+            where too few branches have it.
+        sharpness_failure: Why branches have no sharpness; None where all that converged have it.
+        from_checkpoint: File whose weights the branches start from; None where it is the trunk's
+            end.
         warnings: Plain sentences, each ending in what to do.
     """
 
@@ -121,4 +127,7 @@ class VerificationConclusion(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     batches: tuple[VerifiedBatch, ...]
     gap_per_doubling: Estimate | None = None
+    sharpness_per_doubling: Estimate | None = None
+    sharpness_failure: str | None = None
+    from_checkpoint: str | None = None
     warnings: tuple[str, ...] = ()

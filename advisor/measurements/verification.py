@@ -24,12 +24,15 @@ class VerificationBranch(TrialBranch, frozen=True, kw_only=True):
     Attributes:
         held_out: Empty where the model file has no `make_val_dataset`.
         held_out_failure: Why the model has no held-out loss although there is such data.
-        sharpness: Largest eigenvalue of the Hessian at the end; None where it was not measured.
+        sharpness: Largest eigenvalue of the Hessian at the end, of the mean training loss on the
+            evaluation samples; None where it was not measured, and where the branch diverged.
+        sharpness_failure: Why it was not measured; None where the branch diverged.
     """
 
     held_out: tuple[HeldOutEvaluation, ...] = ()
     held_out_failure: str | None = None
     sharpness: float | None = None
+    sharpness_failure: str | None = None
 
 
 class VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +49,11 @@ class VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
         evaluation_batch_size: Samples of one evaluation pass.
         recommended_batch_size: The batch whose recommendation is tested.
         branches: In the order they ran.
+        checkpoint: File whose weights the branches start from, as typed; None where they start from
+            the end of the trunk. It then has no steps.
+        checkpoint_sha256: Of that file.
+        state_steps: Most steps at rate 0 by which the optimizer's state was filled at those
+            weights.
     """
 
     model_sha256: str
@@ -58,3 +66,6 @@ class VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_batch_size: int
     recommended_batch_size: int
     branches: tuple[VerificationBranch, ...] = ()
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    state_steps: int = 0

@@ -43,21 +43,24 @@ def render_verification(verification: VerificationConclusion | None) -> list[Con
         if has_time:
             cells += [_write(each.loss_at_equal_time), _write_time(each.time_to_target_s)]
         cells += [_write(each.generalisation_gap)] * has_gap
-        sharpness = "" if each.sharpness is None else format_number(each.sharpness)
-        cells += [sharpness] * has_sharpness
+        cells += [_write(each.sharpness)] * has_sharpness
         table.add_row(*cells, style="bold" if cells[0] else None)
-    return [Text(), table, Text(_write_legend(verification, has_gap=has_gap), style="dim")]
+    legend = _write_legend(verification, has_gap=has_gap, has_sharpness=has_sharpness)
+    return [Text(), table, Text(legend, style="dim")]
 
 
 def list_verification(verification: VerificationConclusion | None) -> list[tuple[str, str]]:
-    """Return rows of label and text: verdict, critical batch, gap, warnings."""
+    """Return rows of label and text: verdict, critical batch, gap, sharpness, warnings."""
     if verification is None:
         return []
     verdict = verification.verdict
     lead = f"batch {format_count(verification.recommended_batch_size)} {_LEADS[verdict.status]}"
+    start = f"step {format_count(verification.trunk_steps)}"
+    if verification.from_checkpoint is not None:
+        start = f"the checkpoint {verification.from_checkpoint}"
     trained = (
-        f"trained from step {format_count(verification.trunk_steps)} over "
-        f"{count_of(verification.samples, 'sample')}, {count_of(verification.seeds, 'seed')}"
+        f"trained from {start} over {count_of(verification.samples, 'sample')}, "
+        f"{count_of(verification.seeds, 'seed')}"
     )
     rows = [("Verified", f"{lead}: {verdict.reason}; {trained}")]
     if verdict.equal_time_s is not None:
@@ -69,6 +72,8 @@ def list_verification(verification: VerificationConclusion | None) -> list[tuple
     if slope is not None and slope.point is not None:
         text = f"held-out over training loss changes by {_write(slope)} with each doubling"
         rows.append(("Held out", text))
+    sharpness = _describe_sharpness(verification)
+    rows += [] if sharpness is None else [("Minimum", sharpness)]
     return rows + [("Warning", each) for each in verification.warnings]
 
 
@@ -85,6 +90,20 @@ def describe_critical_batch(critical: CriticalBatch) -> str:
         critical.status, f"batch {size}{_write_ends(critical)}"
     )
     return f"{lead} as measured: {critical.reason}{margin}"
+
+
+def _describe_sharpness(verification: VerificationConclusion) -> str | None:
+    """Return whether minima get sharper with the batch, and why some have no figure."""
+    slope, failure = verification.sharpness_per_doubling, verification.sharpness_failure
+    parts = []
+    if slope is not None and slope.point is not None:
+        text = f"sharpness at the end changes by {_write(slope)} with each doubling"
+        parts.append(f"{text} (largest eigenvalue of the Hessian)")
+    if failure is not None:
+        is_none = all(each.sharpness is None for each in verification.batches)
+        lead = "sharpness not measured" if is_none else "branches without a sharpness"
+        parts.append(f"{lead}: {failure}")
+    return "; ".join(parts) or None
 
 
 def _write_ends(critical: CriticalBatch) -> str:
@@ -109,7 +128,9 @@ def _write_time(estimate: Estimate | None) -> str:
     return "" if estimate is None or estimate.point is None else format_duration(estimate.point)
 
 
-def _write_legend(verification: VerificationConclusion, *, has_gap: bool) -> str:
+def _write_legend(
+    verification: VerificationConclusion, *, has_gap: bool, has_sharpness: bool
+) -> str:
     parts = ["> recommended", "- above the margin of the best, ? not told"]
     time_s = verification.verdict.equal_time_s
     if time_s is not None:
@@ -117,4 +138,6 @@ def _write_legend(verification: VerificationConclusion, *, has_gap: bool) -> str
         parts.append("to target: until the lowest loss then")
     if has_gap:
         parts.append("gap: held-out over training loss")
+    if has_sharpness:
+        parts.append("sharpness: of the training loss at the end")
     return "; ".join([*parts, "± 95 % over seeds"])

@@ -29,7 +29,7 @@ def choose_curvature_sizes(run: Run, micro_batch_size: int) -> tuple[int, int] |
     """
     facts, memory = run.facts, derive(run.record).memory
     multiple = run.spec.limits.batch_multiple
-    room = _find_room(facts, memory)
+    room = find_room(facts, memory)
     most = _MOST if room is None else min(_MOST, room)
     if facts.dataset_size is not None:
         most = min(most, facts.dataset_size)
@@ -40,8 +40,8 @@ def choose_curvature_sizes(run: Run, micro_batch_size: int) -> tuple[int, int] |
     return (least, most // least * least) if most >= least else None
 
 
-def _find_room(facts: WorkloadFacts, memory: MemoryConclusion | None) -> int | None:
-    """Return the samples that are expected to fit; None where nothing is known of the memory."""
+def find_room(facts: WorkloadFacts, memory: MemoryConclusion | None) -> int | None:
+    """Return the samples of a product that should fit; None where the memory is not known."""
     if memory is None or memory.max_micro_batch_size is None:
         return None
     if (

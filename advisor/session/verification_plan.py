@@ -25,17 +25,14 @@ from advisor.search.branches import (
     choose_rate,
     split_batch,
 )
+from advisor.session.curvature import find_room
+from advisor.session.verification_start import Origin, count_steps, resume
 from advisor.spec import TrialTask, VerificationTask, VerifySpec, WorkloadSpec
 
 #: Optimizer steps of the recommended batch that a branch aims at.
 _STEPS = 100
 #: Fewest steps of a batch worth training: fewer show the start of a branch and nothing else.
 _LEAST_STEPS = 10
-#: Steps before the branches where the run followed no trajectory; else half of the trajectory's,
-#: its middle, since the noise scale behind the advice is its average.
-_TRUNK_STEPS = 100
-#: Share of the budget that these steps may take.
-_TRUNK_FRACTION = 0.2
 #: Evaluations along a branch.
 _EVALUATIONS = 20
 #: Samples of one evaluation pass where memory allows.
@@ -65,8 +62,7 @@ class Plan:
         spec: VerifySpec,
         workload: WorkloadSpec,
         progress: Progress,
-        *,
-        model_sha256: str,
+        origin: Origin,
     ) -> None:
         self._derived, self._advice, self._facts = derived, advice, facts
         self._spec, self._workload, self._progress = spec, workload, progress
@@ -84,48 +80,28 @@ class Plan:
             gradient_accumulation_steps=trunk[1],
             learning_rate=base.base_value,
         )
+        step_s = _OVERHEAD * self._estimate_step_s(self._trunk)
+        trunk_steps, state_steps = count_steps(record, origin, step_s, spec.budget_s)
         fresh = VerificationRecord(
-            model_sha256=model_sha256,
+            model_sha256=origin.model_sha256,
+            checkpoint=origin.checkpoint,
+            checkpoint_sha256=origin.checkpoint_sha256,
+            state_steps=state_steps,
             seed=workload.seed,
             device=workload.device,
             trunk_batch_size=base.base_batch_size,
             trunk_learning_rate=base.base_value,
-            trunk_steps=self._count_trunk_steps(record),
+            trunk_steps=trunk_steps,
             samples=spec.samples or 0,
             evaluation_batch_size=max(
                 facts.min_micro_batch_size, min(_EVALUATION_BATCH, advice.micro_batch_size)
             ),
             recommended_batch_size=advice.global_batch_size,
         )
-        self.verification = self._resume(record.verification, fresh)
+        self.verification = resume(record.verification, fresh, spec, progress)
         stored = [branch.seed + 1 for branch in self.verification.branches]
         self.seeds = spec.seeds or max(LEAST_SEEDS, *stored, 0)
         self.pairs = self._choose_pairs()
-
-    def _count_trunk_steps(self, record: RunRecord) -> int:
-        """Return the steps before the branches, no more than their share of the budget allows."""
-        own = [each.at_step for each in record.noise_batches if each.from_checkpoint is None]
-        wanted = max(own, default=2 * _TRUNK_STEPS) // 2
-        step_s = _OVERHEAD * self._estimate_step_s(self._trunk)
-        most = int(_TRUNK_FRACTION * self._spec.budget_s / step_s) if step_s > 0.0 else wanted
-        return min(wanted, most)
-
-    def _resume(
-        self, stored: VerificationRecord | None, fresh: VerificationRecord
-    ) -> VerificationRecord:
-        """Return what is stored where it goes with this plan, else a fresh record."""
-        if stored is None or self._spec.restart:
-            return fresh
-        asked = msgspec.structs.replace(
-            fresh,
-            trunk_steps=stored.trunk_steps,
-            samples=self._spec.samples or stored.samples,
-            branches=stored.branches,
-        )
-        if asked == stored:
-            return stored
-        self._progress.note("what is stored was trained otherwise, so every branch is trained anew")
-        return fresh
 
     def _choose_pairs(self) -> tuple[Pair, ...]:
         """Return the batches with their rates; sets the samples where they are still open."""
@@ -189,7 +165,7 @@ class Plan:
     def _afford_samples(self, pairs: Sequence[Pair]) -> int:
         """Return the samples of each branch that the budget allows, at most those aimed at."""
         sample_s = sum(self._estimate_step_s(pair) / pair.global_batch_size for pair in pairs)
-        trunk_s = self.verification.trunk_steps * self._estimate_step_s(self._trunk)
+        trunk_s = self._trunk_steps * self._estimate_step_s(self._trunk)
         left_s = _BUDGET_FRACTION * self._spec.budget_s - _OVERHEAD * trunk_s
         most = _STEPS * self._advice.global_batch_size
         if sample_s > 0.0:
@@ -262,16 +238,36 @@ class Plan:
         self.pairs = tuple(sorted((*self.pairs, pair), key=lambda each: each.global_batch_size))
         return True
 
+    @property
+    def _trunk_steps(self) -> int:
+        """Optimizer steps before the branches: those of training, or those that fill a state."""
+        return self.verification.trunk_steps + self.verification.state_steps
+
     def make_trunk(self) -> TrialTask:
         """Return the training before the branches."""
-        samples = self.verification.trunk_steps * self._trunk.global_batch_size
+        samples = self._trunk_steps * self._trunk.global_batch_size
         return self._make_task(self._trunk, seed=0, samples=samples)
 
     def make_task(self, pending: tuple[TrialTask, ...], budget_s: float) -> VerificationTask:
         """Return the worker's task."""
         return VerificationTask(
-            workload=self._workload, trunk=self.make_trunk(), branches=pending, budget_s=budget_s
+            workload=self._workload,
+            trunk=self.make_trunk(),
+            branches=pending,
+            budget_s=budget_s,
+            checkpoint=self.verification.checkpoint,
+            sharpness_batch_size=self._choose_sharpness_size(),
         )
+
+    def _choose_sharpness_size(self) -> int | None:
+        """Return the evaluation's micro-batch, or what is expected to fit differentiated twice.
+
+        Not the branch's: it would change the matrix under BatchNorm.
+        """
+        room = find_room(self._facts, self._derived.memory)
+        size = self.verification.evaluation_batch_size
+        size = size if room is None else min(size, room)
+        return size if size >= self._facts.min_micro_batch_size else None
 
     def _make_task(self, pair: Pair, *, seed: int, samples: int) -> TrialTask:
         return TrialTask(

@@ -1,9 +1,7 @@
 """`verify`: branches from one state at several batches, to test a saved run's recommendation."""
 
-import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -16,7 +14,8 @@ from advisor.probe.runner import COLD_START_S, Runner, WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.record import RunRecord
 from advisor.session.verification_plan import Plan
-from advisor.spec import InspectTask, Target, VerifySpec, WorkloadSpec, parse_target
+from advisor.session.verification_start import find_origin
+from advisor.spec import InspectTask, VerifySpec, WorkloadSpec, parse_target
 
 #: A branch that runs when the time is up may end within this.
 _GRACE_S = 60.0
@@ -34,13 +33,16 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
         save: Called with the record after each branch.
 
     Raises:
-        UsageError: The run has no recommendation to test, or is of another model.
+        UsageError: The run has no recommendation to test, or is of another model; or there is no
+            such checkpoint.
+        WorkloadError: The checkpoint does not fit the model file.
         InconclusiveError: The budget does not suffice for a branch worth training.
     """
     started = time.monotonic()
     derived = derive(record)
     advice, facts = _require_advice(record, derived)
     target = parse_target(spec.target)
+    origin = find_origin(target, record, spec, progress)
     workload = WorkloadSpec(
         target=spec.target,
         settings=record.command.settings,
@@ -56,16 +58,7 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
             InspectTask(workload=workload), timeout_s=COLD_START_S + spec.budget_s
         )
         _require_same(facts, cast("WorkloadFacts", found))
-        plan = Plan(
-            record,
-            derived,
-            advice,
-            facts,
-            spec,
-            workload,
-            progress,
-            model_sha256=hash_model(target),
-        )
+        plan = Plan(record, derived, advice, facts, spec, workload, progress, origin)
 
         def keep(branch: VerificationBranch) -> None:
             plan.add(branch)
@@ -120,13 +113,6 @@ def _train(
             "memory there are; the same command goes on with them"
         )
     return done == len(pending)
-
-
-def hash_model(target: Target) -> str:
-    """Return the SHA-256 of the model file, or of the name of a module."""
-    path = target.path
-    content = target.text.encode() if path is None else Path(path).read_bytes()
-    return hashlib.sha256(content).hexdigest()
 
 
 def _require_advice(record: RunRecord, derived: Derived) -> tuple[Recommendation, WorkloadFacts]:

@@ -171,12 +171,18 @@ class VerificationTask(msgspec.Struct, frozen=True, kw_only=True, tag="verificat
             workload's.
         branches: One for each branch, each with one seed, which fixes the order of its data.
         budget_s: No further branch is started after this long.
+        checkpoint: File of saved weights to start from. The trunk then fills the optimizer's state
+            at rate 0, where the file does not hold it.
+        sharpness_batch_size: Samples of one micro-batch of the sharpness at the end, the same for
+            all branches; None where its memory is not expected to suffice.
     """
 
     workload: WorkloadSpec
     trunk: TrialTask
     branches: tuple[TrialTask, ...]
     budget_s: float
+    checkpoint: str | None = None
+    sharpness_batch_size: int | None = None
 
 
 class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):

@@ -15,6 +15,7 @@ class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
         batches: Global batches; empty takes 1/4, 1/2, 1, 2 and 4 times the recommended one.
         budget_s: Wall clock for the whole command.
         restart: Whether branches that are already stored are trained again.
+        checkpoint: File of saved weights from which the branches start; None trains to their start.
     """
 
     target: str
@@ -24,3 +25,4 @@ class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
     batches: tuple[int, ...] = ()
     budget_s: float = 120.0
     restart: bool = False
+    checkpoint: str | None = None

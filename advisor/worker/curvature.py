@@ -25,13 +25,13 @@ from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
 #: Products that one eigenvalue is expected to take; on small networks it took 6 to 18.
-_EXPECTED_PRODUCTS = 15
+EXPECTED_PRODUCTS = 15
 #: Share of a point's time that finding out how fast products are may take.
 _TRYING_FRACTION = 0.25
 #: Samples beyond which the eigenvalue of the whole data is known well enough for a hint.
 _MOST_SAMPLES = 2048
 #: The batches stay on the host between products; beyond this they would crowd out training's.
-_MOST_BATCH_BYTES = 256 << 20
+MOST_BATCH_BYTES = 256 << 20
 #: The micro-batch at most grows by this factor while its speed is tried.
 _GROWTH = 8
 #: Share of all the time for the curvature that its plan may count on: training may end early.
@@ -89,7 +89,7 @@ class CurvatureMeter:
             if is_due and self._obstacle is None:
                 found = self._find_eigenvalues(deadline)
         except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
-            self._obstacle = _name_obstacle(error)
+            self._obstacle = name_obstacle(error)
         elapsed_s = time.perf_counter() - started
         self._saved_s = max(0.0, self._saved_s - elapsed_s)
         if self._obstacle is None and not is_due:
@@ -105,7 +105,7 @@ class CurvatureMeter:
             converged=plain is not None and plain.converged,
             preconditioned_converged=own is not None and own.converged,
             elapsed_s=elapsed_s,
-            reason=self._obstacle or _name_shortage(*found),
+            reason=self._obstacle or name_shortage(*found),
         )
 
     def _prepare(self, share_s: float) -> bool:
@@ -120,7 +120,9 @@ class CurvatureMeter:
         roots = find_roots(trained_parameters(self._training), self._training.optimizer)
         left_s = deadline - time.perf_counter()
         first_deadline = deadline if roots is None else deadline - left_s / 2
-        found = find_largest_eigenvalue(hessian.multiply, _start(hessian), deadline=first_deadline)
+        found = find_largest_eigenvalue(
+            hessian.multiply, make_start(hessian), deadline=first_deadline
+        )
         if roots is None:
             return found, None
         root = torch.cat([each.flatten() for each in roots]).to(hessian.device, hessian.dtype)
@@ -130,7 +132,9 @@ class CurvatureMeter:
         def multiply(vector: Tensor) -> Tensor:
             return hessian.multiply(vector * root).mul_(root).mul_(factor)
 
-        own = find_largest_eigenvalue(multiply, _start(hessian).mul_(root > 0.0), deadline=deadline)
+        own = find_largest_eigenvalue(
+            multiply, make_start(hessian).mul_(root > 0.0), deadline=deadline
+        )
         return found, own
 
     def _choose_batches(self, share_s: float) -> None:
@@ -143,7 +147,7 @@ class CurvatureMeter:
         size = self._round(min(self._task.micro_batch_size, self._most))
         trying_ends = time.perf_counter() + share_s * _TRYING_FRACTION
         while True:
-            sample_s = self._time_product(size) / size * _EXPECTED_PRODUCTS * self._spectra()
+            sample_s = self._time_product(size) / size * EXPECTED_PRODUCTS * self._spectra()
             affordable = int(share_s / sample_s)
             larger = self._round(min(self._most, affordable, size * _GROWTH, most))
             if larger <= size or time.perf_counter() > trying_ends:
@@ -171,7 +175,7 @@ class CurvatureMeter:
     def _time_product(self, size: int) -> float:
         """Return the seconds of one product over one micro-batch, the better of two."""
         hessian = self._build_products(size, self._take(size, 1))
-        vector, times = _start(hessian), []
+        vector, times = make_start(hessian), []
         for _ in range(2):
             began = time.perf_counter()
             float(hessian.multiply(vector).sum())  # waits for the device
@@ -183,7 +187,7 @@ class CurvatureMeter:
         stream = IndexStream(self._workload.batches.sampling_size, seed=_SEED)
         batches: list[Any] = []
         held_bytes = 0
-        while len(batches) < count and held_bytes < _MOST_BATCH_BYTES:
+        while len(batches) < count and held_bytes < MOST_BATCH_BYTES:
             batches.append(self._workload.batches.take(stream.next(size)))
             held_bytes += sum(tensor.nbytes for tensor in tensors_of(batches[-1]))
         return batches
@@ -198,13 +202,14 @@ class CurvatureMeter:
         )
 
 
-def _start(hessian: HessianProducts) -> Tensor:
+def make_start(hessian: HessianProducts) -> Tensor:
     """Return a random vector, the same at every point and on every device."""
     generator = torch.Generator().manual_seed(_SEED)
     return torch.randn(hessian.size, generator=generator).to(hessian.device, hessian.dtype)
 
 
-def _name_obstacle(error: Exception) -> str:
+def name_obstacle(error: Exception) -> str:
+    """Return why the products could not be taken, in one line."""
     if is_out_of_memory(error):
         return "differentiating its gradient needs more memory than there is"
     if isinstance(error, NoSecondDerivativeError):
@@ -214,7 +219,7 @@ def _name_obstacle(error: Exception) -> str:
     return f"{_NO_SECOND}: {text}"
 
 
-def _name_shortage(*found: LargestEigenvalue | None) -> str | None:
+def name_shortage(*found: LargestEigenvalue | None) -> str | None:
     """Return why a value is missing, None where none is."""
     missing = [each for each in found if each is not None and each.value is None]
     if any(not each.is_symmetric for each in missing):

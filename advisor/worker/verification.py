@@ -1,5 +1,6 @@
 """Branches from one state: train once with the user's own pair, then go on at other batches.
 
+Or the state is a file's: its weights, and its optimizer state, else one filled at those weights.
 The state holds the optimizer's too, so that moments carry over. Branches of one seed see the same
 samples in the same order, whatever their batch, and draw the same random numbers.
 """
@@ -12,11 +13,14 @@ from typing import Any
 import msgspec
 import torch
 
+from advisor.analysis.branch_curves import has_diverged
 from advisor.measurements import HeldOutEvaluation, VerificationBranch
 from advisor.spec import TrialTask, VerificationTask
+from advisor.worker.checkpoints import load_checkpoint
 from advisor.worker.entry import Emit, describe, seed_everything
 from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
+from advisor.worker.sharpness import SharpnessMeter
 from advisor.worker.training import (
     apply_settings,
     choose_evaluation_samples,
@@ -25,6 +29,7 @@ from advisor.worker.training import (
     take_step,
 )
 from advisor.workload.batches import to_device
+from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import Batches, IndexStream
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
@@ -34,15 +39,24 @@ _SEED_STRIDE = 1_000_003
 
 
 def run(task: VerificationTask, emit: Emit) -> None:
-    """Emit one VerificationBranch for each branch that the budget and the memory allow."""
+    """Emit one VerificationBranch for each branch that the budget and the memory allow.
+
+    Raises:
+        UsageError: There is no such checkpoint.
+        WorkloadError: The checkpoint does not fit the model file.
+    """
     keep_freed_memory()
     started = time.perf_counter()
     workload = Workload(task.workload)
     seed_everything(task.workload.seed)
     training = workload.make_training()
-    _train_trunk(workload, training, task.trunk)
+    if task.checkpoint is None:
+        _train_trunk(workload, training, task.trunk)
+    else:
+        load_start(workload, training, task.checkpoint, task.trunk)
     state = training.copy_state()
     held_out = workload.open_held_out()
+    meter = SharpnessMeter(workload, training, task)
     too_large: set[int] = set()
     for branch in task.branches:
         size = branch.micro_batch_size * branch.gradient_accumulation_steps
@@ -52,7 +66,7 @@ def run(task: VerificationTask, emit: Emit) -> None:
             continue
         training.restore_state(state)
         try:
-            emit(_train_branch(workload, training, branch, held_out))
+            emit(_train_branch(workload, training, branch, held_out, meter))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -67,22 +81,70 @@ def _train_trunk(workload: Workload, training: Training, trunk: TrialTask) -> No
         take_step(workload, training, trunk, stream)
 
 
+def load_start(workload: Workload, training: Training, path: str, trunk: TrialTask) -> None:
+    """Put the training into the file's state; weights and buffers are the file's afterwards.
+
+    Settings of the optimizer stay those of the model file, which the plan is made of. An optimizer
+    that needs a state and finds none in the file takes the trunk's steps at rate 0: its moments
+    then hold gradients at these weights, and the weights do not move. LBFGS, whose state comes of
+    movement alone, starts without one.
+
+    Raises:
+        UsageError: There is no such file.
+        WorkloadError: It does not fit the model file.
+    """
+    groups = training.optimizer.param_groups
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+    load_checkpoint(path, training)
+    for group, own in zip(training.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    with preserve_buffers(training.model):
+        training.settle_gradient_scale(workload.take(range(trunk.micro_batch_size)))
+        if not (training.needs_closure or _has_state(training)):
+            _fill_state(workload, training, trunk)
+
+
+def _fill_state(workload: Workload, training: Training, trunk: TrialTask) -> None:
+    scale_rate = apply_settings(training, trunk)
+    scale_rate(0.0)
+    stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
+    size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
+    for _ in range(trunk.samples // size):
+        take_step(workload, training, trunk, stream)
+        if not _has_state(training):
+            break  # it keeps none, as plain SGD
+    scale_rate(1.0)
+
+
+def _has_state(training: Training) -> bool:
+    return any(training.optimizer.state.values())
+
+
 def _train_branch(
-    workload: Workload, training: Training, task: TrialTask, held_out: Batches | None
+    workload: Workload,
+    training: Training,
+    task: TrialTask,
+    held_out: Batches | None,
+    meter: SharpnessMeter,
 ) -> VerificationBranch:
     (seed,) = task.seeds
+    started = time.perf_counter()
     order = task.workload.seed * _SEED_STRIDE + seed + 1
     seed_everything(order % 2**32)
     losses = _HeldOutLosses(workload, training, held_out, task.evaluation_batch_size)
     losses.watch(0)
     branch = follow_branch(workload, training, task, order, watch=losses.watch)
     fields = {name: getattr(branch, name) for name in branch.__struct_fields__}
-    return msgspec.structs.replace(
+    verified = msgspec.structs.replace(
         VerificationBranch(**fields),
         seed=seed,
         held_out=tuple(losses.evaluations),
         held_out_failure=losses.failure,
     )
+    if has_diverged(verified):
+        return verified
+    sharpness, failure = meter.measure(time.perf_counter() - started)
+    return msgspec.structs.replace(verified, sharpness=sharpness, sharpness_failure=failure)
 
 
 class _HeldOutLosses:

@@ -15,6 +15,8 @@ from tests.integration.advised_digits import EXAMPLE, write_run
 
 #: Short branches: 20 steps of the recommended batch.
 SHORT = ("--branch-samples", "1280", "--seeds", "2", "--device", "cpu")
+#: So long that a busy machine leaves no sharpness out.
+PATIENT = ("--budget", "2h")
 BATCHES = [16, 32, 64, 128]
 HELD_OUT = """
 
@@ -45,7 +47,7 @@ def list_branches(raw):
 
 
 def test_branches_are_stored_and_reported_and_not_trained_twice(run_file):
-    result = verify(run_file, EXAMPLE, *SHORT, "--batches", "16,32,128")
+    result = verify(run_file, EXAMPLE, *SHORT, *PATIENT, "--batches", "16,32,128")
     assert result.exit_code in {0, 3}, result.output
     raw, found = read(run_file)
     assert list_branches(raw) == [(seed, size) for seed in (0, 1) for size in BATCHES]
@@ -54,6 +56,11 @@ def test_branches_are_stored_and_reported_and_not_trained_twice(run_file):
     assert [one["global_batch_size"] for one in found["batches"]] == BATCHES
     assert all(one["step_s"] for one in found["batches"])
     assert "Critical" in result.stdout
+    assert all((one["sharpness"] is None) == (one["diverged"] > 0) for one in found["batches"])
+    assert found["batches"][0]["sharpness"]["low"] is not None
+    assert found["sharpness_failure"] is None
+    assert found["sharpness_per_doubling"]["point"] is not None
+    assert "sharpness at the end changes by" in result.stdout
 
     again = verify(run_file, EXAMPLE, *SHORT, "--batches", "16,32,128")
     assert again.stdout == result.stdout
@@ -88,6 +95,34 @@ def test_a_changed_model_file_is_trained_anew_and_held_out_data_shows_the_gap(ru
     assert found["gap_per_doubling"]["point"] is not None
     assert "Held out" in result.stdout
     assert json.loads(copy.read_text())["verification"] == after
+
+
+def save_weights(path, width):
+    import torch
+
+    torch.manual_seed(0)
+    shapes = {"0": (width, 64), "2": (10, width)}
+    weights = {f"{k}.weight": torch.randn(v) / 8 for k, v in shapes.items()}
+    torch.save({**weights, **{f"{k}.bias": torch.zeros(v[0]) for k, v in shapes.items()}}, path)
+
+
+def test_branches_start_from_a_checkpoint_and_one_of_another_model_is_refused(run_file, tmp_path):
+    path, arguments = tmp_path / "weights.pt", (*SHORT, "--batches", "32", "--checkpoint")
+    save_weights(path, 128)
+    result = verify(run_file, EXAMPLE, *arguments, path)
+    assert result.exit_code in {0, 3}, result.output
+    raw, found = read(run_file)
+    assert raw["checkpoint"] == found["from_checkpoint"] == str(path)
+    assert (raw["trunk_steps"], raw["state_steps"]) == (0, 100)
+    assert "from the checkpoint" in " ".join(result.stdout.split())
+    assert list_branches(raw) == [(0, 32), (0, 64), (1, 32), (1, 64)]
+    save_weights(path, 64)
+    result = verify(run_file, EXAMPLE, *arguments, path)
+    assert result.exit_code == 5
+    said = " ".join(result.stderr.split())
+    assert "trained anew" in said  # the file has changed
+    assert "does not fit the model file" in said
+    assert read(run_file)[0] == raw
 
 
 def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file):
@@ -144,6 +179,12 @@ def test_other_mistakes_end_with_the_exit_code_of_their_kind(run_file, tmp_path)
     assert verify(run_file, EXAMPLE, "--batches", "0,x").exit_code == 2
     assert verify(run_file, EXAMPLE, "--branch-samples", "100", "--device", "cpu").exit_code == 2
     assert verify(run_file, EXAMPLE, "--budget", "0.1s", "--device", "cpu").exit_code == 3
+    result = verify(run_file, EXAMPLE, "--checkpoint", tmp_path / "none.pt")
+    assert result.exit_code == 2
+    assert "cannot read the checkpoint" in result.stderr
+    result = verify(run_file, EXAMPLE, "--checkpoint", "a.pt", "--checkpoint", "b.pt")
+    assert result.exit_code == 2
+    assert "one checkpoint" in result.stderr
     broken = tmp_path / "broken.py"
     broken.write_text("raise RuntimeError('mine')\n")
     assert verify(run_file, broken).exit_code == 5

@@ -1,5 +1,6 @@
 """The critical batch and the verdict on branches whose truth is known."""
 
+import math
 import random
 
 import msgspec
@@ -311,10 +312,84 @@ def test_branches_that_do_not_start_together_and_failures_in_eval_mode_are_named
     assert any("KeyError" in warning for warning in warnings)
 
 
-def test_sharpness_is_averaged_over_the_branches_that_have_it():
-    branches = [msgspec.structs.replace(b, sharpness=2.0 + b.seed) for b in make_all()]
-    assert conclude(branches).batches[0].sharpness == 3.0
-    assert conclude(make_all()).batches[0].sharpness is None
+def sharpen(branches, read):
+    return [msgspec.structs.replace(branch, sharpness=read(branch)) for branch in branches]
+
+
+def widen(branches):
+    """Return the branches with a gap that clearly widens with the batch."""
+    return [
+        add_held_out(one, 0.01 * one.global_batch_size**0.5 + 0.001 * one.seed) for one in branches
+    ]
+
+
+def test_sharpness_is_the_mean_over_seeds_with_its_interval():
+    found = conclude(sharpen(make_all(), lambda one: 2.0 + one.seed))
+    sharpness = found.batches[0].sharpness
+    assert sharpness.point == 3.0
+    assert sharpness.high - 3.0 == pytest.approx(4.3027 / 3**0.5, rel=1e-3)  # t(2) of 2, 3, 4
+    assert found.sharpness_failure is None
+    without = conclude(make_all())
+    assert without.batches[0].sharpness is None
+    assert without.sharpness_per_doubling is None
+
+
+@given(slope=st.floats(-5.0, 5.0), level=st.floats(0.1, 100.0))
+@settings(max_examples=25, deadline=None)
+def test_the_slope_of_the_sharpness_over_doublings_is_the_true_one(slope, level):
+    branches = sharpen(
+        make_all(sizes=(32, 64, 256)),
+        lambda one: level + one.seed + slope * math.log2(one.global_batch_size),
+    )
+    found = conclude(branches).sharpness_per_doubling
+    assert found.point == pytest.approx(slope, abs=1e-9)
+    assert found.low <= found.point <= found.high
+
+
+def test_a_batch_that_diverged_has_no_sharpness_and_no_part_in_its_slope():
+    branches = sharpen(make_all(), lambda one: math.log2(one.global_batch_size))
+    wild = [
+        make_branch(1024, seed, diverged=seed == 0, sharpness=1e9, sharpness_failure="why")
+        for seed in range(3)
+    ]
+    found = conclude([*branches, *wild])
+    assert found.batches[-1].sharpness is None
+    assert found.sharpness_per_doubling.point == pytest.approx(1.0)
+    assert found.sharpness_failure is None
+
+
+def test_why_branches_have_no_sharpness_is_said_once():
+    branches = [
+        msgspec.structs.replace(one, sharpness_failure=f"reason {one.seed % 2}")
+        for one in make_all()
+    ]
+    assert conclude(branches).sharpness_failure == "reason 0; reason 1"
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda one: 3.0 * math.log2(one.global_batch_size) + 0.1 * one.seed, "rises too, by 3"),
+        (lambda one: -2.0 * math.log2(one.global_batch_size) + one.seed, "falls, by 2"),
+        (lambda one: one.global_batch_size * (one.seed - 1.0), "rises is not told"),
+        (lambda one: None, "was not measured at enough batches"),
+        (lambda one: 1.0 if one.seed == 0 else None, "one seed does not tell"),
+    ],
+)
+def test_the_warning_on_the_gap_says_whether_the_sharpness_rises_too(read, said):
+    found = conclude(sharpen(widen(make_all()), read))
+    (warning,) = [one for one in found.warnings if "Keskar" in one]
+    assert said in warning
+
+
+def test_sharpness_that_rises_alone_does_not_warn():
+    branches = sharpen(make_all(), lambda one: math.log2(one.global_batch_size))
+    assert conclude(branches).warnings == ()
+
+
+def test_branches_of_a_checkpoint_name_it():
+    record = msgspec.structs.replace(make_record(make_all()), checkpoint="a.pt", trunk_steps=0)
+    assert conclude_verification(record, None).from_checkpoint == "a.pt"
 
 
 def test_a_group_is_of_one_batch():

@@ -55,8 +55,43 @@ def test_columns_without_figures_are_left_out():
     assert "equal time" not in text
     assert "gap" not in text
     assert "sharpness" not in text
-    sharp = [msgspec.structs.replace(branch, sharpness=2.5) for branch in make_all()]
-    assert "sharpness" in write(conclude(sharp))
+
+
+def test_the_sharpness_has_its_spread_and_its_slope():
+    sharp = [
+        msgspec.structs.replace(
+            branch, sharpness=2.5 + 0.5 * (branch.global_batch_size == 32) * branch.seed
+        )
+        for branch in make_all()
+    ]
+    found = conclude(sharp)
+    text = write(found)
+    assert "3.00 ± 1.24" in text
+    assert "sharpness: of the training loss at the end" in " ".join(text.split())
+    assert "sharpness at the end changes by" in dict(list_verification(found))["Minimum"]
+
+
+def test_why_there_is_no_sharpness_is_said():
+    failed = [
+        msgspec.structs.replace(branch, sharpness_failure="it is too slow") for branch in make_all()
+    ]
+    rows = dict(list_verification(conclude(failed)))
+    assert rows["Minimum"] == "sharpness not measured: it is too slow"
+    some = [
+        msgspec.structs.replace(branch, sharpness=None if branch.sharpness_failure else 1.0)
+        for branch in [*failed[:3], *make_all()[3:]]
+    ]
+    rows = dict(list_verification(conclude(some)))
+    assert "; branches without a sharpness: it is too slow" in rows["Minimum"]
+    assert "Minimum" not in dict(list_verification(conclude(make_all())))
+
+
+def test_the_start_of_the_branches_is_named():
+    record = make_record(make_all())
+    assert "from step 100" in dict(list_verification(conclude(make_all())))["Verified"]
+    saved = msgspec.structs.replace(record, checkpoint="late.pt", trunk_steps=0)
+    rows = dict(list_verification(conclude_verification(saved, None)))
+    assert "from the checkpoint late.pt" in rows["Verified"]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_micro_batches_of_one_size_are_kept_where_the_size_is_fixed():
 
 
 def test_no_more_is_held_than_fits_beside_training(monkeypatch):
-    monkeypatch.setattr(curvature, "_MOST_BATCH_BYTES", 2 * 64 * 4 * 4)
+    monkeypatch.setattr(curvature, "MOST_BATCH_BYTES", 2 * 64 * 4 * 4)
     assert make_meter().measure(0, 10.0).samples == 2 * 64
 
 
