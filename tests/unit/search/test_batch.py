@@ -59,7 +59,7 @@ def test_where_nothing_trains_the_smallest_batch_is_the_last():
 
 
 def test_a_base_pair_that_is_faster_draws_the_walk_to_its_neighbours():
-    step_s = {size: 1.0 for size in SIZES}
+    step_s = dict.fromkeys(SIZES, 1.0)
     assert choose_next_batch(step_s, 512, {512: 10.0}, (32, 1.0)) == 64
     assert choose_next_batch(step_s, 512, {512: 10.0, 1024: 11.0}, (33, 1.0)) is None
 
