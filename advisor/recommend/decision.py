@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates
+from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates, build_given
 from advisor.analysis.tradeoff import choose_batch, choose_near_optimum
 from advisor.conclusions import (
     Interval,
@@ -41,6 +41,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         is_timed_to_the_end: Whether the largest size that fits was timed, so that nothing larger
             was left out.
         is_split: Whether the batch is split since its own micro-batch failed a soak.
+        unrestricted: What would be chosen if the user had not given the batch; None where the
+            choice was free.
     """
 
     chosen: Candidate
@@ -51,6 +53,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     limiting_factor: LimitingFactor
     is_timed_to_the_end: bool
     is_split: bool = False
+    unrestricted: Candidate | None = None
 
 
 def decide(
@@ -58,8 +61,43 @@ def decide(
     memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     noise_scale: Estimate | None,
+    *,
+    global_batch_size: int | None = None,
 ) -> Decision | None:
-    """Return the batch to advise; None where no size was timed.
+    """Return the batch to advise; None where no size was timed, or none that makes a given batch.
+
+    Args:
+        facts: What is known of the model file.
+        memory: The largest micro-batch.
+        throughput: Measured step times.
+        noise_scale: In samples; None where it is unknown.
+        global_batch_size: The batch that the user keeps to; None leaves the choice free.
+    """
+    free = _decide_freely(facts, memory, throughput, noise_scale)
+    if free is None or global_batch_size is None:
+        return free
+    if facts.dataset_size is not None and global_batch_size > facts.dataset_size:
+        return None
+    chosen = build_given(throughput, memory, global_batch_size, can_split=can_split(facts))
+    if chosen is None:
+        return None
+    others = [each for each in free.candidates if each.global_batch_size != global_batch_size]
+    return msgspec.structs.replace(
+        free,
+        chosen=chosen,
+        candidates=tuple(sorted([*others, chosen], key=lambda each: each.global_batch_size)),
+        limiting_factor="user",
+        unrestricted=free.chosen,
+    )
+
+
+def _decide_freely(
+    facts: WorkloadFacts,
+    memory: MemoryConclusion,
+    throughput: ThroughputConclusion,
+    noise_scale: Estimate | None,
+) -> Decision | None:
+    """Return the best batch of all that were timed, and what it was weighed against.
 
     With a noise scale it is the small end of the range of least time to train. Without one it is
     the batch from which on larger ones are no faster, or the largest where none is.

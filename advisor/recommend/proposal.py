@@ -51,6 +51,7 @@ def propose(
         scale,
         record.soaks,
         batch_multiple=record.command.limits.batch_multiple,
+        global_batch_size=record.command.limits.global_batch_size,
     )
     if decision is None:
         return None

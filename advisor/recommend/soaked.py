@@ -22,13 +22,14 @@ def decide_soaked(
     soaks: Sequence[Soak],
     *,
     batch_multiple: int = 1,
+    global_batch_size: int | None = None,
 ) -> Decision | None:
     """Return the batch to advise; None where no size is left that was timed.
 
     Where its micro-batch failed a soak, the same batch is made of smaller ones; where it cannot be
-    split, a smaller batch is decided on.
+    split, a smaller batch is decided on, unless the user keeps to the batch: then there is none.
     """
-    decision = decide(facts, memory, throughput, noise_scale)
+    decision = decide(facts, memory, throughput, noise_scale, global_batch_size=global_batch_size)
     failed = min(find_failed_sizes(soaks), default=None)
     if decision is None or failed is None or decision.chosen.micro_batch_size < failed:
         return decision
@@ -45,7 +46,7 @@ def decide_soaked(
         capped = msgspec.structs.replace(
             memory, max_micro_batch_size=failed - 1, limited_by="memory"
         )
-        return decide(facts, capped, throughput, noise_scale)
+        return decide(facts, capped, throughput, noise_scale, global_batch_size=global_batch_size)
     return _replace_chosen(decision, throughput, *split)
 
 
