@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--budget", default="120s", help="of each probe")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
-    results, console = [], Console()
+    results, console = [], Console(width=110)
     options = ["--budget", arguments.budget]
     with ProcessPoolExecutor(arguments.workers) as pool:
         for name in arguments.tasks:
