@@ -14,8 +14,9 @@ EQUAL_LAG_FRACTION, EDGE_LAG_FRACTION = 0.05, 0.1
 def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, float]:
     """Return what orders the rates of one batch that passed, the best first.
 
-    The samples to the target loss; for those that do not reach it, or where there is none, all
-    their samples, and then the loss at the end.
+    The samples to the target loss; of a rate that does not reach it as many as it would take at its
+    mean pace, which is too few, since losses fall ever more slowly. Without a target all are alike,
+    and the loss at the end decides.
 
     Args:
         verdict: Of a rate that passed.
@@ -24,8 +25,13 @@ def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, 
     Source: derived.
     """
     assert verdict.end_loss is not None
-    reached = None if target_loss is None else find_samples_to(verdict.curve, target_loss)
-    return (float(verdict.curve[-1].samples) if reached is None else reached), verdict.end_loss
+    end, first = verdict.curve[-1], verdict.curve[0]
+    if target_loss is None:
+        return float(end.samples), verdict.end_loss
+    reached = find_samples_to(verdict.curve, target_loss)
+    if reached is None:
+        reached = end.samples * (first.loss - target_loss) / max(first.loss - end.loss, 1e-300)
+    return reached, verdict.end_loss
 
 
 def choose_best_rate(

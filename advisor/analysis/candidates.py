@@ -74,7 +74,7 @@ def build_candidates(
             _accumulate(point, times, optimizer_step_s)
             for point, times in [
                 *_choose_accumulations(points, singles, max_accumulation),
-                *_accumulate_base(points, base_batch_size),
+                *_split(points, base_batch_size),
             ]
         ]
     by_size = {
@@ -85,13 +85,49 @@ def build_candidates(
     return tuple(by_size[size] for size in sorted(by_size))
 
 
+def build_given(
+    throughput: ThroughputConclusion,
+    memory: MemoryConclusion | None,
+    global_batch_size: int,
+    *,
+    can_split: bool,
+) -> Candidate | None:
+    """Return the step of one batch: whole where that was timed and fits, else in equal parts.
+
+    The parts are the largest micro-batches that were timed, fit and divide it; None where there are
+    none. Points whose sessions disagree count as well: there is no other batch to choose instead.
+
+    Args:
+        throughput: Measured step times.
+        memory: The largest micro-batch; None where it is not known to be limited.
+        global_batch_size: In samples.
+        can_split: Whether a step can be made of several micro-batches.
+
+    Source: derived.
+    """
+    timed = [point for point in throughput.points if point.step_s.point is not None]
+    divided = _divide(_keep_fitting(timed, memory), global_batch_size)
+    for point, times in divided:
+        if times == 1:
+            return _measure(point)
+        if can_split:
+            return _accumulate(point, times, throughput.optimizer_step_s or 0.0)
+    return None
+
+
 def _select_points(
     throughput: ThroughputConclusion, memory: MemoryConclusion | None
 ) -> list[ThroughputPoint]:
     """Return the points that were timed, are and are known to fit."""
-    largest = memory.max_micro_batch_size if memory is not None else None
     timed = [point for point in throughput.points if _is_settled(point)]
-    fitting = [p for p in timed if largest is None or p.micro_batch_size <= largest]
+    return _keep_fitting(timed, memory)
+
+
+def _keep_fitting(
+    points: Sequence[ThroughputPoint], memory: MemoryConclusion | None
+) -> list[ThroughputPoint]:
+    largest = memory.max_micro_batch_size if memory is not None else None
+    fitting = [p for p in points if largest is None or p.micro_batch_size <= largest]
     return sorted(fitting, key=lambda point: point.micro_batch_size)
 
 
@@ -153,11 +189,18 @@ def _choose_accumulations(
     ]
 
 
-def _accumulate_base(
-    points: Sequence[ThroughputPoint], base_batch_size: int | None
+def _split(
+    points: Sequence[ThroughputPoint], global_batch_size: int | None
 ) -> list[tuple[ThroughputPoint, int]]:
-    """Return the base batch out of the largest micro-batches that divide it, if it needs them."""
-    if base_batch_size is None or base_batch_size <= points[-1].micro_batch_size:
+    """Return a batch above all points out of the largest micro-batches that divide it."""
+    if global_batch_size is None or global_batch_size <= points[-1].micro_batch_size:
         return []
-    dividing = [point for point in points if base_batch_size % point.micro_batch_size == 0]
-    return [(point, base_batch_size // point.micro_batch_size) for point in dividing[-1:]]
+    return _divide(points, global_batch_size)
+
+
+def _divide(
+    points: Sequence[ThroughputPoint], global_batch_size: int
+) -> list[tuple[ThroughputPoint, int]]:
+    """Return the largest point that divides a batch, and how often, if there is one."""
+    dividing = [point for point in points if global_batch_size % point.micro_batch_size == 0]
+    return [(point, global_batch_size // point.micro_batch_size) for point in dividing[-1:]]

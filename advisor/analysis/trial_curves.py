@@ -48,8 +48,8 @@ def interpolate_loss(branch: TrialBranch, samples: float) -> float:
 def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
     """Return the mean over starts, each point that of an evaluation and both beside it.
 
-    It begins with the first loss as it is and ends on the last evaluation but one, whose mean is
-    that of the end.
+    It begins with the first two as they are, where the loss falls fastest, and ends on the last but
+    one, whose mean is that of the end.
 
     Args:
         branches: Of one batch and rate, at least one, each over the same samples.
@@ -61,16 +61,13 @@ def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
         statistics.fmean(branch.evaluations[place].loss for branch in branches)
         for place in range(length)
     ]
-    places = range(1, max(2, length - 1))
-    means = [(place, losses[max(1, place - 1) : place + 2]) for place in places]
-    seen = branches[0].evaluations
-    return (
-        Evaluation(samples=seen[0].samples, loss=losses[0]),
-        *(
-            Evaluation(samples=seen[place].samples, loss=statistics.fmean(values))
-            for place, values in means
-            if values
-        ),
+    last = max(length - 2, min(length - 1, 1))
+    return tuple(
+        Evaluation(
+            samples=branches[0].evaluations[place].samples,
+            loss=losses[place] if place < 2 else statistics.fmean(losses[place - 1 : place + 2]),
+        )
+        for place in range(last + 1)
     )
 
 

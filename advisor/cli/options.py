@@ -241,6 +241,17 @@ GlobalBatchSize = Annotated[
         help="Samples of each optimizer step.",
     ),
 ]
+GivenBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--global-batch-size",
+        envvar="BSADVISOR_GLOBAL_BATCH_SIZE",
+        metavar="N",
+        min=1,
+        show_default="what trains fastest",
+        help="Keep to this batch: advise its micro-batch, accumulation and learning rate.",
+    ),
+]
 SplitBatchSize = Annotated[
     int | None,
     typer.Option(

@@ -68,7 +68,7 @@ def _warn_of_measurements(
                 instruction="Raise --budget for a longer search",
             )
         )
-    if not decision.is_timed_to_the_end:
+    if not decision.is_timed_to_the_end and decision.unrestricted is None:
         largest = max(each.micro_batch_size for each in decision.candidates)
         warnings.append(
             Caution(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates
+from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates, build_given
 from advisor.analysis.tradeoff import NEAR_OPTIMUM_FRACTION, choose_batch, choose_near_optimum
 from advisor.conclusions import (
     Interval,
@@ -42,6 +42,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         is_timed_to_the_end: Whether the largest size that fits was timed, so that nothing larger
             was left out.
         is_split: Whether the batch is split since its own micro-batch failed a soak.
+        unrestricted: What would be chosen if the user had not given the batch; None where the
+            choice was free.
     """
 
     chosen: Candidate
@@ -53,6 +55,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     limiting_factor: LimitingFactor
     is_timed_to_the_end: bool
     is_split: bool = False
+    unrestricted: Candidate | None = None
 
 
 def decide(
@@ -60,21 +63,52 @@ def decide(
     memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     noise_scale: Estimate | None,
+    *,
     tried_s: Mapping[int, float | None] | None = None,
+    global_batch_size: int | None = None,
 ) -> Decision | None:
-    """Return the batch to advise; None where no size was timed.
+    """Return the batch to advise; None where no size was timed, or none that makes a given batch.
+
+    Args:
+        facts: What is known of the model file.
+        memory: The largest micro-batch.
+        throughput: Measured step times.
+        noise_scale: In samples; None where it is unknown.
+        tried_s: What the trials took at each batch, in seconds; None for a batch whose rates
+            failed.
+        global_batch_size: The batch that the user keeps to; None leaves the choice free.
+    """
+    free = _decide_freely(facts, memory, throughput, noise_scale, tried_s or {})
+    if free is None or global_batch_size is None:
+        return free
+    if facts.dataset_size is not None and global_batch_size > facts.dataset_size:
+        return None
+    chosen = build_given(throughput, memory, global_batch_size, can_split=can_split(facts))
+    if chosen is None:
+        return None
+    others = [each for each in free.candidates if each.global_batch_size != global_batch_size]
+    return msgspec.structs.replace(
+        free,
+        chosen=chosen,
+        planned=chosen,
+        candidates=tuple(sorted([*others, chosen], key=lambda each: each.global_batch_size)),
+        limiting_factor="user",
+        unrestricted=free.planned,
+    )
+
+
+def _decide_freely(
+    facts: WorkloadFacts,
+    memory: MemoryConclusion,
+    throughput: ThroughputConclusion,
+    noise_scale: Estimate | None,
+    tried_s: Mapping[int, float | None],
+) -> Decision | None:
+    """Return the best batch of all that were timed, and what it was weighed against.
 
     With a noise scale it is the small end of the range of least time to train. Without one it is
     the batch from which on larger ones are no faster, or the largest where none is. Once trials ran
     at that batch, the one decides that trained fastest in them.
-
-    Args:
-        facts: The workload.
-        memory: The largest micro-batch.
-        throughput: The measured step times.
-        noise_scale: φ in samples; None where it was not estimated.
-        tried_s: What the trials took at each batch, in seconds; None for a batch whose rates
-            failed.
     """
     candidates = build_candidates(
         throughput,
@@ -94,7 +128,7 @@ def decide(
     else:
         chosen, interval, optimum = choice.chosen, choice.interval, choice.optimum
         fastest = choose_near_optimum(candidates, float("inf"))[0]
-    planned, chosen = chosen, _choose_tried(candidates, chosen, tried_s or {})
+    planned, chosen = chosen, _choose_tried(candidates, chosen, tried_s)
     return Decision(
         chosen=chosen,
         planned=planned,

@@ -54,6 +54,7 @@ def propose(
         record.soaks,
         tried_s=tried.times_s,
         batch_multiple=record.command.limits.batch_multiple,
+        global_batch_size=record.command.limits.global_batch_size,
     )
     if decision is None:
         return None

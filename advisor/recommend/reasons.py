@@ -1,7 +1,11 @@
 """Why this batch, in plain sentences with figures, the binding reason first."""
 
 from advisor.analysis.candidates import Candidate
-from advisor.analysis.tradeoff import get_working_noise_scale, predict_relative_samples
+from advisor.analysis.tradeoff import (
+    get_working_noise_scale,
+    predict_relative_samples,
+    predict_relative_time,
+)
 from advisor.conclusions import (
     Expected,
     MemoryConclusion,
@@ -49,7 +53,8 @@ def write_reasons(
     if decision.is_split:
         sentences.append(explain_split(decision))
     elif decision.chosen.gradient_accumulation_steps > 1:
-        sentences.append(_explain_accumulation(decision))
+        explain = _explain_accumulation if decision.unrestricted is None else _explain_parts
+        sentences.append(explain(decision))
     if expected.time_ratio is not None and decision.chosen.global_batch_size != (
         facts.base_batch_size
     ):
@@ -69,7 +74,9 @@ def _explain_limit(
     throughput: ThroughputConclusion,
     noise_scale: float | None,
 ) -> str:
-    """Return what keeps the batch from being larger, and by how much."""
+    """Return what keeps the batch from being larger, and by how much; or that it was given."""
+    if decision.unrestricted is not None:
+        return _explain_given(decision.chosen, decision.unrestricted, noise_scale)
     size = decision.chosen.global_batch_size
     match decision.limiting_factor:
         case "noise":
@@ -115,6 +122,21 @@ def _describe_trial(decision: Decision, ratio: float, tried: Tried) -> list[str]
     return [f"{start}{render_figure(ratio)} of its time{slower}."]
 
 
+def _explain_given(chosen: Candidate, other: Candidate, noise_scale: float | None) -> str:
+    """Return that the batch was given, and what it costs over the one that would be chosen."""
+    size, better = chosen.global_batch_size, other.global_batch_size
+    who = "speed alone would choose" if noise_scale is None else "noise and speed would choose"
+    if size == better:
+        return f"Batch {size} was given; {who} it as well."
+    sentence = f"Batch {size} was given; {who} {better}"
+    if noise_scale is None:
+        return f"{sentence}."
+    ratio = predict_relative_time(chosen, noise_scale) / predict_relative_time(other, noise_scale)
+    return (
+        f"{sentence}. Training is predicted to take {render_figure(ratio)} times as long as there."
+    )
+
+
 def _explain_noise_limit(decision: Decision, noise_scale: float | None) -> str:
     """Return what the fastest batch would gain in speed and lose in samples."""
     assert noise_scale is not None
@@ -157,7 +179,8 @@ def _explain_noise(decision: Decision, scale: Estimate | None, working: float) -
 
 def _explain_interval(facts: WorkloadFacts, decision: Decision) -> str:
     """Return why the small end is advised, and whether the base batch is as good."""
-    chosen, base = decision.chosen.global_batch_size, facts.base_batch_size
+    free = decision.unrestricted or decision.chosen
+    chosen, base = free.global_batch_size, facts.base_batch_size
     low, high = decision.interval.low, decision.interval.high
     if low == high == chosen:
         return f"No other batch that was timed comes within 5 % of the time of batch {chosen}."
@@ -180,6 +203,15 @@ def _explain_accumulation(decision: Decision) -> str:
         f"Accumulating {chosen.gradient_accumulation_steps} micro-batches of "
         f"{chosen.micro_batch_size} shares one optimizer step among them, which saves "
         f"{render_percent(saved)} of the time of a sample."
+    )
+
+
+def _explain_parts(decision: Decision) -> str:
+    """Return why a given batch is made of several micro-batches."""
+    chosen = decision.chosen
+    return (
+        f"It is made of {chosen.gradient_accumulation_steps} micro-batches of "
+        f"{chosen.micro_batch_size}, the largest size timed that divides it."
     )
 
 

@@ -1,6 +1,7 @@
 """The decision after a soak: a micro-batch that ran out of memory when soaked is not advised."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -23,13 +24,15 @@ def decide_soaked(
     *,
     tried_s: Mapping[int, float | None] | None = None,
     batch_multiple: int = 1,
+    global_batch_size: int | None = None,
 ) -> Decision | None:
     """Return the batch to advise; None where no size is left that was timed.
 
     Where its micro-batch failed a soak, the same batch is made of smaller ones; where it cannot be
-    split, a smaller batch is decided on.
+    split, a smaller batch is decided on, unless the user keeps to the batch: then there is none.
     """
-    decision = decide(facts, memory, throughput, noise_scale, tried_s)
+    choose = partial(decide, tried_s=tried_s, global_batch_size=global_batch_size)
+    decision = choose(facts, memory, throughput, noise_scale)
     failed = min(find_failed_sizes(soaks), default=None)
     if decision is None or failed is None or decision.chosen.micro_batch_size < failed:
         return decision
@@ -46,7 +49,7 @@ def decide_soaked(
         capped = msgspec.structs.replace(
             memory, max_micro_batch_size=failed - 1, limited_by="memory"
         )
-        return decide(facts, capped, throughput, noise_scale, tried_s)
+        return choose(facts, capped, throughput, noise_scale)
     return _replace_chosen(decision, throughput, *split)
 
 

@@ -29,7 +29,7 @@ class TriedBatch(msgspec.Struct, frozen=True, kw_only=True):
         verdicts: By rate.
         best_rate: Of those that passed; None where none did.
         time_s: To the base pair's end loss at that rate, by the measured step time; of a rate that
-            passed without reaching it, the time of its whole branch. None where unknown.
+            passed without reaching it, at its mean pace. None where unknown.
     """
 
     verdicts: Mapping[float, TrialVerdict]

@@ -52,4 +52,7 @@ def _why_none(record: RunRecord, derived: Derived) -> str:
         return "no size was seen to fit"
     if derived.throughput is None or not derived.throughput.points:
         return "throughput was not measured"
+    given = record.command.limits.global_batch_size
+    if given is not None:
+        return f"batch {format_count(given)} was given, and no micro-batch timed makes it up"
     return "the measurements do not support one"

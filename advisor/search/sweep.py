@@ -13,6 +13,7 @@ __all__ = [
     "SessionPlan",
     "choose_refinement",
     "choose_session_plan",
+    "choose_split_size",
     "choose_sweep",
     "plan_rounds",
 ]
@@ -55,19 +56,22 @@ def choose_sweep(
     max_micro_batch_size: int,
     batch_multiple: int = 1,
     base_batch_size: int | None = None,
+    given_micro_batch_size: int | None = None,
     most_sizes: int = MOST_SWEEP_SIZES,
 ) -> tuple[int, ...]:
     """Return the first sizes to time, ascending: about one for each doubling, at most ten.
 
-    The smallest and the largest feasible size and, if feasible, the base batch size are always in.
-    Where the range holds more doublings than that, every second one is left out from the bottom up:
-    saturation mostly lies in the upper half, and a refinement closes a gap that it falls in.
+    The smallest and the largest feasible size and, if feasible, the base batch size and the given
+    size are always in. Where the range holds more doublings than that, every second one is left out
+    from the bottom up: saturation mostly lies in the upper half, and a refinement closes a gap that
+    it falls in.
 
     Args:
         min_micro_batch_size: The smallest size the model runs at, in samples.
         max_micro_batch_size: The largest size that fits, in samples.
         batch_multiple: Only multiples of this are feasible.
         base_batch_size: The user's batch size; None where unknown.
+        given_micro_batch_size: The one of which a given batch is to be made; None where none is.
         most_sizes: Fewer than ten where a size costs much, as one that must be compiled does.
 
     Returns:
@@ -78,14 +82,35 @@ def choose_sweep(
     if smallest > largest:
         return ()
     kept = {smallest, largest}
-    if base_batch_size is not None and _is_feasible(
-        base_batch_size, smallest, largest, batch_multiple
-    ):
-        kept.add(base_batch_size)
+    for size in (base_batch_size, given_micro_batch_size):
+        if size is not None and _is_feasible(size, smallest, largest, batch_multiple):
+            kept.add(size)
     doublings = (batch_multiple * 2**power for power in itertools.count())
     inside = itertools.takewhile(lambda size: size < largest, doublings)
     grid = [size for size in inside if size > smallest and is_apart(size, kept, _LEAST_RATIO)]
     return tuple(sorted(kept.union(_thin(grid, most_sizes - len(kept)))))
+
+
+def choose_split_size(
+    global_batch_size: int,
+    *,
+    min_micro_batch_size: int,
+    max_micro_batch_size: int,
+    batch_multiple: int = 1,
+) -> int | None:
+    """Return the largest feasible micro-batch that divides a batch, itself if feasible; or None.
+
+    Args:
+        global_batch_size: In samples.
+        min_micro_batch_size: The smallest size the model runs at, in samples.
+        max_micro_batch_size: The largest size that fits, in samples.
+        batch_multiple: Only multiples of this are feasible.
+    """
+    for times in range(1, global_batch_size // max(min_micro_batch_size, 1) + 1):
+        size, rest = divmod(global_batch_size, times)
+        if rest == 0 and size <= max_micro_batch_size and size % batch_multiple == 0:
+            return size
+    return None
 
 
 def plan_rounds(

@@ -12,6 +12,7 @@ from advisor.measurements import Environment, WorkloadFacts
 from advisor.probe.progress import Progress
 from advisor.probe.runner import COLD_START_S, Runner
 from advisor.record import RunRecord
+from advisor.session.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.session.loader import run_loader
 from advisor.session.lr_range import run_lr_range
 from advisor.session.memory import run_memory
@@ -87,8 +88,10 @@ def _run_stages(run: Run) -> None:
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
     run.keep_workload(cast("WorkloadFacts", facts))
     check_sample_unit(run)
+    refuse_impossible_batch(run)
     plan_variants(run)
     run_memory(run)
+    refuse_oversized_batch(run)
     run_throughput(run)
     run_noise(run)
     run_loader(run)  # the batch is known by now; what follows takes nearly all the time left

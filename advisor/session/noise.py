@@ -142,6 +142,8 @@ def _find_settling_noise_scale(run: Run) -> float | None:
     derived = derive(run.record)
     if derived.memory is None or derived.throughput is None:
         return None
+    if run.spec.limits.global_batch_size is not None:
+        return None  # the batch is settled anyway; its rate still depends on the noise
     return find_settling_noise_scale(run.facts, derived.memory, derived.throughput)
 
 

@@ -25,6 +25,7 @@ from advisor.search.sweep import (
     choose_session_plan,
     choose_sweep,
 )
+from advisor.session.given_batch import find_given_micro_batch
 from advisor.session.run import Run
 from advisor.session.step_times import estimate_compile_s, tabulate_step_s
 from advisor.spec import ThroughputTask
@@ -62,6 +63,7 @@ def run_throughput(run: Run) -> None:
         max_micro_batch_size=memory.max_micro_batch_size,
         batch_multiple=multiple,
         base_batch_size=facts.base_batch_size,
+        given_micro_batch_size=find_given_micro_batch(run),
         most_sizes=_count_affordable_sizes(run),
     )
     plan, is_apart = _choose_layout(run, sweep)
@@ -154,7 +156,8 @@ def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> Sessio
     was not timed is named in a warning.
     """
     times, fallback = tabulate_step_s(run.record.probes), None
-    kept = run.facts.base_batch_size
+    named = (find_given_micro_batch(run), run.facts.base_batch_size)
+    kept = tuple(size for size in named if size is not None)
     each_compiles_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run)
     start_s = max(_START_S[run.environment.device.kind], run.process_start_s or 0.0)
     while sizes:
@@ -165,7 +168,7 @@ def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> Sessio
             block_s=BLOCK_S[run.environment.device.kind],
             session_start_s=starts_s + each_compiles_s * len(sizes),
             budget_s=run.left_s * _BUDGET_FRACTION,
-            must_keep=[size for size in sizes if size == kept],
+            must_keep=[size for size in sizes if size in kept],
         )
         if plan is not None and plan.sessions >= _WANTED_SESSIONS:
             return plan
@@ -174,10 +177,16 @@ def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> Sessio
     return fallback
 
 
-def _leave_out_largest(sizes: tuple[int, ...], *, kept: int | None) -> tuple[int, ...]:
-    """Return the sizes without the largest, the kept one going last but for the smallest."""
-    others = [size for size in sizes[1:] if size != kept] or list(sizes[-1:])
-    return tuple(size for size in sizes if size != others[-1])
+def _leave_out_largest(sizes: tuple[int, ...], *, kept: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes without the largest, the kept ones going last but for the smallest.
+
+    Of the kept ones the first goes last.
+    """
+    others: list[int] = []
+    for count in range(len(kept), -1, -1):
+        others = others or [size for size in sizes[1:] if size not in kept[:count]]
+    left_out = others[-1] if others else sizes[-1]
+    return tuple(size for size in sizes if size != left_out)
 
 
 def _count_affordable_sizes(run: Run) -> int:

@@ -101,7 +101,9 @@ class _Trial:
             return
         self._train(base)
         climbed: dict[int, float | None] = {}
-        step_s = {size: point.step_s for size, point in self._points.items()}
+        is_given = run.spec.limits.global_batch_size is not None
+        sizes = [self._planned] if is_given else [*self._points]
+        step_s = {size: self._points[size].step_s for size in sizes}
         while (tried := self._conclude()).base is not None and tried.base.passed:
             base_time = None if tried.base_time_s is None else (self._base_size, tried.base_time_s)
             size = choose_next_batch(step_s, self._planned, climbed, base_time)
@@ -228,7 +230,7 @@ class _Trial:
         if point.global_batch_size == self._planned:
             predicted = self._base_steps * self._compare_steps(self._planned)
             steps = min(steps, _MOST_STEPS_RATIO * predicted)
-        return max(_LEAST_BRANCH_STEPS, round(steps))
+        return max(_LEAST_BRANCH_STEPS, round(steps) + 1)  # the mean curve ends one short
 
     def _choose_base_steps(self) -> int:
         """Return the steps of the user's own pair that the time allows for all branches."""

@@ -16,6 +16,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         headroom_bytes: Kept free below the limit; None means the device's default.
         max_micro_batch_size: The largest size worth trying; None means no such cap.
         batch_multiple: Only multiples of this size are tried.
+        global_batch_size: The batch to advise on; None leaves the choice to the measurements.
         budget_s: Wall clock for the whole command.
         noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
             the budget decide.
@@ -30,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     headroom_bytes: int | None = None
     max_micro_batch_size: int | None = None
     batch_multiple: int = 1
+    global_batch_size: int | None = None
     budget_s: float = 120.0
     noise_steps: int | None = None
     reserve: bool = False

@@ -30,7 +30,7 @@ def test_the_average_begins_with_the_first_loss_and_ends_on_the_end():
     branches = [branch((2.0, 1.0, 0.8, 0.6, 0.4)), branch((4.0, 1.0, 0.6, 0.4, 0.2), seed=1)]
     curve = average_curves(branches)
     assert [point.samples for point in curve] == [0, 100, 200, 300]
-    assert [point.loss for point in curve] == pytest.approx([3.0, 0.85, 2.2 / 3, 0.5])
+    assert [point.loss for point in curve] == pytest.approx([3.0, 1.0, 2.2 / 3, 0.5])
     ends = [summarise_end(each) for each in branches]
     assert curve[-1].samples == ends[0].samples
     assert curve[-1].loss == pytest.approx(sum(end.loss for end in ends) / 2)

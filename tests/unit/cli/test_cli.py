@@ -128,7 +128,7 @@ def test_probe_hands_every_option_to_the_session(session):
         *["--precision", "bf16", "--compile", "--budget", "2m", "--seed", "7", "--set", "a=1"],
         *["--set", "b=2", "--base-batch-size", "32", "--max-batch", "512", "--batch-multiple", "8"],
         *["--noise-steps", "40", "--reserve", "--checkpoint", "a.pt", "--checkpoint", "b.pt"],
-        *["--noise-log", "log.jsonl", "--sample-unit", "token"],
+        *["--noise-log", "log.jsonl", "--sample-unit", "token", "--global-batch-size", "96"],
     )
     assert result.exit_code == 0, result.output
     workload, limits = session.spec.workload, session.spec.limits
@@ -146,6 +146,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "headroom_bytes": 512 * 2**20,
         "max_micro_batch_size": 512,
         "batch_multiple": 8,
+        "global_batch_size": 96,
         "budget_s": 120.0,
         "noise_steps": 40,
         "reserve": True,

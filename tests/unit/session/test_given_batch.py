@@ -1,0 +1,85 @@
+"""A batch that the user keeps to is refused early where it cannot be run."""
+
+import msgspec
+import pytest
+
+from advisor.errors import UsageError
+from advisor.session.given_batch import (
+    find_given_micro_batch,
+    refuse_impossible_batch,
+    refuse_oversized_batch,
+)
+from advisor.session.noise import run_noise
+from advisor.session.throughput import _leave_out_largest
+from tests.unit.analysis.test_noise import along
+from tests.unit.session.test_noise import make_run
+from tests.unit.test_recommend import FACTS
+
+
+def prepare(changes=None, **limits):
+    return make_run(facts=msgspec.structs.replace(FACTS, **(changes or {})), **limits)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "words"),
+    [
+        ({"dataset_size": 90}, {"global_batch_size": 91}, "above the dataset, which has 90"),
+        ({"min_micro_batch_size": 2}, {"global_batch_size": 1}, "below 2, the smallest batch"),
+        ({}, {"global_batch_size": 100, "batch_multiple": 8}, "no multiple of --batch-multiple 8"),
+    ],
+)
+def test_a_batch_that_cannot_exist_is_a_wrong_usage(changes, limits, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        refuse_impossible_batch(prepare(changes, **limits))
+    assert caught.value.next_step.startswith("Give ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "words", "step"),
+    [
+        ({}, 2053, "no micro-batch up to 1024", "such as 2048"),
+        ({"loss_reduction": "coupled"}, 2048, "cannot be split", "at most 1024"),
+    ],
+)
+def test_a_batch_that_does_not_fit_nor_divide_is_a_wrong_usage(changes, size, words, step):
+    run = prepare({"min_micro_batch_size": 2, **changes}, global_batch_size=size)
+    refuse_impossible_batch(run)
+    with pytest.raises(UsageError, match=words) as caught:
+        refuse_oversized_batch(run)
+    assert step in caught.value.next_step
+    assert find_given_micro_batch(run) is None
+
+
+@pytest.mark.parametrize(("size", "micro"), [(None, None), (1024, 1024), (3000, 1000), (96, 96)])
+def test_the_largest_micro_batch_that_makes_the_batch_is_found(size, micro):
+    run = prepare(global_batch_size=size)
+    refuse_impossible_batch(run)
+    refuse_oversized_batch(run)
+    assert find_given_micro_batch(run) == micro
+
+
+def test_before_the_memory_is_known_there_is_none():
+    run = prepare(global_batch_size=96)
+    run.record = msgspec.structs.replace(run.record, probes=())
+    refuse_oversized_batch(run)
+    assert find_given_micro_batch(run) is None
+
+
+def test_sizes_are_left_out_before_those_the_user_named_and_the_given_one_goes_last():
+    sizes, left_out = (1, 8, 32, 64, 96, 512), []
+    while sizes:
+        shorter = _leave_out_largest(sizes, kept=(96, 32))
+        left_out += sorted(set(sizes) - set(shorter))
+        sizes = shorter
+    assert left_out == [512, 64, 8, 32, 96, 1]
+
+
+def test_a_batch_that_is_given_does_not_end_the_noise_run():
+    scales, steps = [5e5, 7e5, 1e6, 1.4e6, 2e6, 3e6], [0, 80, 160, 240, 320, 400]
+    batches = along(scales, samples=640_000, steps=steps)
+    sent = []
+    for size in (None, 64):
+        run, runner, _ = make_run(batches, noise_steps=400, global_batch_size=size)
+        run_noise(run)
+        sent.append(runner.sent)
+    assert sent[0] < sent[1]
