@@ -134,7 +134,7 @@ def find_base_rate(name: str, base: str) -> float:
 def count_base_steps(name: str, rate: float) -> int:
     """Return the steps of the base run: to the target where it gets there, at most 400."""
     pair = {"batch": load_task(name).BASE_BATCH_SIZE, "rate": rate}
-    found = [count_steps(name, pair, seed) for seed in TARGET_SEEDS]
+    found = [count_steps(name, pair, math.inf, seed) for seed in TARGET_SEEDS]
     known = [steps for steps in found if steps is not None]
     return min(MOST_STEPS, round(statistics.fmean(known)) if known else MOST_STEPS)
 

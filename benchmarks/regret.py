@@ -9,7 +9,8 @@ base pair of the task is its base batch with the best rate found for it: what a 
 once. It is given to `bsadvisor probe`, together with the steps that it takes (`--noise-steps`: how
 long the user trains), and what the tool prints is trained in the same way: batch, rate and the
 optimizer's other settings. So are three rules of thumb, all from the same base pair: batch 32, the
-largest batch with the base rate, and the rate scaled in proportion at the tool's batch.
+largest batch with the base rate, and the rate scaled in proportion at the tool's batch. All of it
+runs on one thread.
 """
 
 import argparse
@@ -31,6 +32,7 @@ ROUNDS, BLOCK_S = 7, 0.1
 
 def time_steps(name: str, sizes: list[int]) -> dict[int, float]:
     """Return the median seconds of a step for each batch, timed in interleaved blocks."""
+    torch.set_num_threads(1)  # as the trainings and the tool
     task = load_task(name)
     inputs, targets = task.make_dataset().tensors
     model = task.make_model()

@@ -3,10 +3,11 @@
 import importlib.util
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ SEEDS = (100, 101, 102)  # none that the tool's own trial uses
 RATE_STEP = math.sqrt(2.0)
 #: Passes over the dataset after which a run counts as not reaching the target.
 MOST_EPOCHS = 60
+#: Steps of a run over those of the best rate at its batch, from which on it is given up.
+MOST_OVER_BEST = 2.0
 #: Samples between two looks at the loss, where a step takes fewer.
 LOOK_SAMPLES = 256
 #: Samples of the training set on which the loss is looked at.
@@ -51,7 +54,7 @@ def compute_loss(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Te
     return functional.cross_entropy(model(inputs), targets)
 
 
-def steps_to_target(name: str, pair: Pair, seed: int) -> int | None:
+def steps_to_target(name: str, pair: Pair, most_steps: float, seed: int) -> int | None:
     """Return the steps until the training loss is at the target, None where it never is."""
     torch.set_num_threads(1)
     task = load_task(name)
@@ -64,7 +67,7 @@ def steps_to_target(name: str, pair: Pair, seed: int) -> int | None:
     order = torch.empty(0, dtype=torch.int64)
     shown = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:LOOKED_AT]
     look = max(1, LOOK_SAMPLES // size)
-    for step in range(1, MOST_EPOCHS * len(inputs) // size + 1):
+    for step in range(1, int(min(MOST_EPOCHS * len(inputs) // size, most_steps)) + 1):
         while len(order) < size:
             order = torch.cat([order, torch.randperm(len(inputs), generator=generator)])
         chosen, order = order[:size], order[size:]
@@ -101,31 +104,35 @@ class Trainer:
         self._seeds = seeds
         self._known: dict[str, float | None] = {}
 
-    def mean_steps(self, pair: Pair) -> float | None:
-        """Return the mean steps over all seeds, None where one does not reach the target."""
+    def mean_steps(self, pair: Pair, most_steps: float = math.inf) -> float | None:
+        """Return the mean steps over all seeds, None where one misses the target."""
         key = json.dumps(pair, sort_keys=True)
-        if key not in self._known:
-            found = list(self._pool.map(partial(steps_to_target, self.name, pair), self._seeds))
-            known = [steps for steps in found if steps is not None]
-            self._known[key] = statistics.fmean(known) if len(known) == len(found) else None
-        return self._known[key]
+        if key in self._known:
+            return self._known[key]
+        run = partial(steps_to_target, self.name, pair, most_steps)
+        found = list(self._pool.map(run, self._seeds))
+        known = [steps for steps in found if steps is not None]
+        mean = statistics.fmean(known) if len(known) == len(found) else None
+        if mean is not None or math.isinf(most_steps):
+            self._known[key] = mean
+        return mean
 
     def climb(self, size: int, rate: float) -> tuple[float, float] | None:
         """Return the best rate for a batch and its steps, from a rate near it."""
-        measure: Callable[[float], float] = lambda r: (  # noqa: E731
-            self.mean_steps({"batch": size, "rate": r}) or math.inf
-        )
-        best, index = measure(rate), 0
+
+        def measure(power: int, best: float) -> float:
+            pair = {"batch": size, "rate": rate * RATE_STEP**power}
+            return self.mean_steps(pair, MOST_OVER_BEST * best) or math.inf
+
+        best, index = measure(0, math.inf), 0
         for direction in (1, -1):
             misses, at = 0, index
-            while misses < 2:
+            while misses < 2 and abs(at) <= 12:
                 at += direction
-                steps = measure(rate * RATE_STEP**at)
+                steps = measure(at, best)
                 misses = 0 if steps < best else misses + 1
                 if steps < best:
                     best, index = steps, at
-                if abs(at) > 12:
-                    break
         return None if math.isinf(best) else (rate * RATE_STEP**index, best)
 
 
@@ -139,7 +146,7 @@ def ask_the_tool(
             "--set", f"lr={rate!r}", "--noise-steps", str(steps), "--json", "-", "--quiet",
             *options,
         ],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     derived = json.loads(done.stdout)["derived"]
     advice = derived["recommendation"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -14,6 +15,9 @@ LEAST_ACCUMULATION_GAIN_FRACTION = 0.05
 #: Accumulations considered, about evenly spread: a step of 1.5 misses the optimum by 1 % of time at
 #: most, and beyond 32 the optimizer step that they save is a small part of the step.
 ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: Ratio of two batches from which on one between them is worth considering: a batch off by a factor
+#: of sqrt 2 costs 3 % of time at most.
+LEAST_GAP_RATIO = math.sqrt(2.0)
 #: Standard deviation of the log of the step time over sessions above which a size is left out: its
 #: sessions then differ by a factor of about 1.4 or more, and its time says little.
 MOST_SESSION_DEVIATION = 0.35
@@ -51,8 +55,9 @@ def build_candidates(
     """Return the batches to choose from by size, each with a step time that rests on measurements.
 
     Micro-batches are those that were timed, whose sessions about agree, and that are not above the
-    largest that fits. Accumulation is added above the largest of them, where it can pay at all, and
-    for a base batch that needs it.
+    largest that fits; between two that lie far apart also the doublings of the smaller one, with
+    the step time on a straight line. Accumulation is added above the largest of them, where it can
+    pay at all, and for a base batch that needs it.
 
     Args:
         throughput: Measured step times.
@@ -61,12 +66,14 @@ def build_candidates(
         max_accumulation: Most forward/backward passes for each optimizer step; 1 forbids it.
         max_global_batch_size: The samples of the dataset; None without a limit.
 
-    Source: derived; the step time of a×b is a·micro_step(b) plus the optimizer step.
+    Source: derived; the step time of a×b is a·micro_step(b) plus the optimizer step, and within the
+    range it is affine (docs/method.md, section 1).
     """
     points = _select_points(throughput, memory)
     if not points:
         return ()
-    singles = [_measure(point) for point in points]
+    timed = [_measure(point) for point in points]
+    singles = [*timed, *_fill_gaps(timed)]
     accumulated = []
     if max_accumulation > 1:
         optimizer_step_s = throughput.optimizer_step_s or 0.0
@@ -150,6 +157,21 @@ def _measure(point: ThroughputPoint) -> Candidate:
         gradient_accumulation_steps=1,
         step_s=point.step_s.point,
     )
+
+
+def _fill_gaps(timed: Sequence[Candidate]) -> list[Candidate]:
+    """Return the doublings between neighbours, none near the larger one."""
+    filled = []
+    for one, other in pairwise(timed):
+        slope_s = (other.step_s - one.step_s) / (other.micro_batch_size - one.micro_batch_size)
+        size = 2 * one.micro_batch_size
+        while size * LEAST_GAP_RATIO <= other.micro_batch_size:
+            step_s = one.step_s + slope_s * (size - one.micro_batch_size)
+            filled.append(
+                Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
+            )
+            size *= 2
+    return filled
 
 
 def _accumulate(point: ThroughputPoint, times: int, optimizer_step_s: float) -> Candidate:

@@ -60,6 +60,16 @@ def _warn_of_measurements(
                 instruction="Raise --budget and leave the machine idle meanwhile",
             )
         )
+    size = decision.chosen.micro_batch_size
+    if size not in {point.micro_batch_size for point in throughput.points}:
+        warnings.append(
+            Caution(
+                fact=f"Micro-batch {size} was not timed itself: its step time lies on a straight "
+                "line between its neighbours'",
+                instruction=f"Give --global-batch-size {decision.chosen.global_batch_size} to "
+                "time it",
+            )
+        )
     if not memory.verified:
         warnings.append(
             Caution(

@@ -95,7 +95,7 @@ def render_legend(rows: tuple[Row, ...]) -> str:
     if any(BASE in row.mark for row in rows):
         parts.append("b your base batch")
     if any(_is_predicted(row) for row in rows):
-        parts.append("~ after the fitted law, not measured")
+        parts.append("~ predicted, not measured")
     confidences = {row.samples_per_s.confidence for row in rows if row.samples_per_s is not None}
     parts += [f"± {100 * confidence:.0f} % interval" for confidence in sorted(confidences)]
     if any(row.relative_time is not None for row in rows):

@@ -5,6 +5,7 @@ that noise and speed lead to the rate is moved to its best; then the same at the
 best batch so far, for as long as they can be faster.
 """
 
+import math
 import time
 from typing import cast
 
@@ -86,6 +87,7 @@ class _Trial:
         self._noise: Estimate | None = decisive
         self._base_step_s = self._estimate_step_s(self._base_size)
         self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
+        self._sample_s: dict[int, float] = {}  # as trained, by batch
         self._evaluation_samples = self._choose_evaluation_samples()
         self._base_steps = self._choose_base_steps()
 
@@ -168,11 +170,14 @@ class _Trial:
         run, size = self._run, task.micro_batch_size * task.gradient_accumulation_steps
         left_s = run.left_s
         run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
+        started = time.monotonic()
         run.runner.run(
             task,
             timeout_s=left_s,
             on_result=lambda branch: run.keep_trial(cast("TrialBranch", branch)),
         )
+        elapsed_s = time.monotonic() - started
+        self._sample_s[size] = elapsed_s / (len(task.seeds) * task.samples)
 
     def _make_base_task(self) -> TrialTask | None:
         """Return the user's own pair, accumulated where its batch does not fit and can be split."""
@@ -265,8 +270,13 @@ class _Trial:
         )
 
     def _predict_s(self, task: TrialTask) -> float:
+        """Return the time of a task by that of a sample at the nearest batch trained so far.
+
+        The loading of samples is part of it, which no step time holds.
+        """
         size = task.micro_batch_size * task.gradient_accumulation_steps
-        return _OVERHEAD * len(_SEEDS) * task.samples / size * self._estimate_step_s(size)
+        near = min(self._sample_s, key=lambda other: abs(math.log(other / size)))
+        return len(task.seeds) * task.samples * self._sample_s[near]
 
     def _estimate_step_s(self, size: int) -> float:
         """Return the seconds of a step, from the nearest measured size at least as large."""

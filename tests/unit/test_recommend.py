@@ -26,7 +26,7 @@ from advisor.spec import Limits
 from advisor.statistics import Estimate
 
 FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
-INSTRUCTIONS = ("Add", "Set", "Raise", "Compare", "Count", "Tune", "Stay", "Check")
+INSTRUCTIONS = ("Add", "Set", "Raise", "Compare", "Count", "Tune", "Stay", "Check", "Give")
 
 SGD = OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.9)
 ADAMW = OptimizerFacts(
@@ -273,6 +273,13 @@ def test_the_batch_that_trained_fastest_is_advised(trials, batch):
         assert advice.learning_rate.value == 2.0
         assert advice.expected.trial_time_ratio < 1.0
         assert f"batch {batch}" in " ".join(advice.reasons)
+
+
+def test_an_advised_size_that_was_not_timed_says_how_to_time_it():
+    advice = recommend(throughput=make_throughput(sizes=(16, 32, 512, 1024)))
+    assert advice.global_batch_size == 128
+    (warning,) = [each for each in advice.warnings if "not timed itself" in each]
+    assert warning.endswith("Give --global-batch-size 128 to time it.")
 
 
 def test_branches_with_other_settings_do_not_count():

@@ -170,17 +170,24 @@ def test_an_infinite_noise_scale_counts_the_time_of_a_sample_alone():
 
 
 def test_only_timed_sizes_that_fit_are_candidates():
-    candidates = build_candidates(throughput([1, 8, 64]), memory(63), base_batch_size=None)
-    assert [each.global_batch_size for each in candidates] == [1, 8]
+    candidates = build_candidates(throughput([4, 8, 64]), memory(63), base_batch_size=None)
+    assert [each.global_batch_size for each in candidates] == [4, 8]
     assert build_candidates(throughput([]), memory(63), base_batch_size=None) == ()
 
 
 def test_sizes_whose_sessions_disagree_are_left_out():
-    noisy = throughput([8, 16, 32], spread={16: 30.0})
+    noisy = throughput([8, 12, 16], spread={12: 30.0})
     candidates = build_candidates(noisy, None, base_batch_size=None)
-    assert [each.global_batch_size for each in candidates] == [8, 32]
-    single = throughput([8, 16, 32], spread={16: 30.0}, sessions=1)
+    assert [each.global_batch_size for each in candidates] == [8, 16]
+    single = throughput([8, 12, 16], spread={12: 30.0}, sessions=1)
     assert len(build_candidates(single, None, base_batch_size=None)) == 3
+
+
+def test_far_neighbours_have_the_doublings_between_them_on_a_straight_line():
+    candidates = build_candidates(throughput([8, 100]), memory(100), base_batch_size=None)
+    assert [each.micro_batch_size for each in candidates] == [8, 16, 32, 64, 100]
+    for each in candidates:
+        assert each.step_s == pytest.approx(FIXED_S + PER_SAMPLE_S * each.micro_batch_size)
 
 
 def test_accumulation_is_left_out_where_the_optimizer_step_is_cheap():
