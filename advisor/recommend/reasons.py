@@ -104,7 +104,9 @@ def _explain_move(decision: Decision, tried: Tried) -> str:
         share = "" if ratio is None else f" in {render_figure(ratio)} of its time"
         outcome = f"it got to the loss that your own pair ends on{share}"
     ratio = tried.compare_time(planned)
-    other = "failed at every rate tried" if ratio is None else f"took {render_figure(ratio)} of it"
+    other = "did not get there" if ratio is None else f"took {render_figure(ratio)} of it"
+    if tried.times_s.get(planned) is None:
+        other = "failed at every rate tried"
     return (
         f"In the trial batch {chosen} trained fastest: {outcome}; batch {planned}, to which noise "
         f"and speed lead, {other}."

@@ -14,6 +14,7 @@ from advisor.analysis.equal_time import estimate_branch_step_s
 from advisor.analysis.learning_rate import propose_learning_rate
 from advisor.analysis.optimizer_changes import propose_optimizer_changes
 from advisor.analysis.trial import TrialVerdict, judge_base, judge_trial
+from advisor.analysis.trial_curves import find_samples_to
 from advisor.conclusions import LearningRate, OptimizerChanges, ThroughputConclusion
 from advisor.measurements import TrialBranch, WorkloadFacts
 from advisor.statistics import Estimate
@@ -30,11 +31,13 @@ class TriedBatch(msgspec.Struct, frozen=True, kw_only=True):
         best_rate: Of those that passed; None where none did.
         time_s: To the base pair's end loss at that rate, by the measured step time; of a rate that
             passed without reaching it, at its mean pace. None where unknown.
+        is_reached: Whether it got there.
     """
 
     verdicts: Mapping[float, TrialVerdict]
     best_rate: float | None
     time_s: float | None
+    is_reached: bool
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +58,16 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     batches: Mapping[int, TriedBatch] = {}
 
     def compare_time(self, global_batch_size: int) -> float | None:
-        """Return the time of a batch's best rate over that of the base pair; None where unknown."""
-        time_s = self.times_s.get(global_batch_size)
-        return None if time_s is None or not self.base_time_s else time_s / self.base_time_s
+        """Return the time of a batch's best rate over that of the base pair.
+
+        None where it did not get to the base pair's end loss, or where a time is not known.
+        """
+        if global_batch_size == self.base_batch_size and global_batch_size not in self.batches:
+            return None if self.base_time_s is None else 1.0
+        batch = self.batches.get(global_batch_size)
+        if batch is None or not batch.is_reached or batch.time_s is None or not self.base_time_s:
+            return None
+        return batch.time_s / self.base_time_s
 
     @property
     def times_s(self) -> dict[int, float | None]:
@@ -129,19 +139,33 @@ def conclude_trials(
         if not groups:
             continue
         verdicts = {rate: judge_trial(base, groups[rate], noise_scale) for rate in groups}
-        best = choose_best_rate(verdicts, target_loss)
-        time_s = None
-        if best is not None:
-            step_s = _estimate_step_s(groups[best], throughput)
-            samples, _ = rank_rate(verdicts[best], target_loss)
-            time_s = None if step_s is None else samples / size * step_s
-        batches[size] = TriedBatch(verdicts=verdicts, best_rate=best, time_s=time_s)
+        batches[size] = _conclude_batch(groups, verdicts, target_loss, throughput)
     return Tried(
         base=verdict,
         base_batch_size=base_size,
         base_time_s=base_time_s,
         target_loss=target_loss,
         batches=batches,
+    )
+
+
+def _conclude_batch(
+    groups: Mapping[float, Sequence[TrialBranch]],
+    verdicts: Mapping[float, TrialVerdict],
+    target_loss: float | None,
+    throughput: ThroughputConclusion,
+) -> TriedBatch:
+    best = choose_best_rate(verdicts, target_loss)
+    if best is None or target_loss is None:
+        return TriedBatch(verdicts=verdicts, best_rate=best, time_s=None, is_reached=False)
+    step_s = _estimate_step_s(groups[best], throughput)
+    samples, _ = rank_rate(verdicts[best], target_loss)
+    size = groups[best][0].global_batch_size
+    return TriedBatch(
+        verdicts=verdicts,
+        best_rate=best,
+        time_s=None if step_s is None else samples / size * step_s,
+        is_reached=find_samples_to(verdicts[best].curve, target_loss) is not None,
     )
 
 

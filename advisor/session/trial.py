@@ -82,6 +82,7 @@ class _Trial:
         self._optimizer = optimizer
         self._points = {point.global_batch_size: point for point in advice.candidates}
         self._planned = advice.global_batch_size
+        self._is_given = run.spec.limits.global_batch_size is not None
         self._base_size, self._base_rate = rate.base_batch_size, rate.base_value
         decisive = None if noise is None or noise.status == "not_estimated" else noise.decisive
         self._noise: Estimate | None = decisive
@@ -103,8 +104,7 @@ class _Trial:
             return
         self._train(base)
         climbed: dict[int, float | None] = {}
-        is_given = run.spec.limits.global_batch_size is not None
-        sizes = [self._planned] if is_given else [*self._points]
+        sizes = [self._planned] if self._is_given else [*self._points]
         step_s = {size: self._points[size].step_s for size in sizes}
         while (tried := self._conclude()).base is not None and tried.base.passed:
             base_time = None if tried.base_time_s is None else (self._base_size, tried.base_time_s)
@@ -229,20 +229,23 @@ class _Trial:
 
     def _choose_steps(self, point: TradeoffPoint) -> int:
         """Return the steps of a branch: up to where its target is of no more use."""
-        known = [time_s for time_s in self._conclude().times_s.values() if time_s is not None]
-        best_s = min(known, default=self._base_steps * self._base_step_s)
-        steps = _MOST_TIME_RATIO * best_s / point.step_s
-        if point.global_batch_size == self._planned:
-            predicted = self._base_steps * self._compare_steps(self._planned)
-            steps = min(steps, _MOST_STEPS_RATIO * predicted)
-        return max(_LEAST_BRANCH_STEPS, round(steps) + 1)  # the mean curve ends one short
+        size = point.global_batch_size
+        known = self._conclude().times_s
+        rivals = [known.get(size)] if self._is_given else known.values()
+        times = [time_s for time_s in rivals if time_s is not None]
+        limits = [_MOST_TIME_RATIO * min(times) / point.step_s] if times else []
+        if size == self._planned or not times:
+            limits.append(_MOST_STEPS_RATIO * self._base_steps * self._compare_steps(size))
+        return max(_LEAST_BRANCH_STEPS, round(min(limits)) + 1)  # the mean curve ends one short
 
     def _choose_base_steps(self) -> int:
         """Return the steps of the user's own pair that the time allows for all branches."""
         per_step = self._compare_steps(self._planned)
         wanted = self._run.spec.limits.noise_steps or round(_STEPS / per_step)
         planned_s = per_step * self._points[self._planned].step_s
-        rates_s = min(_MOST_STEPS_RATIO * planned_s, _MOST_TIME_RATIO * self._base_step_s)
+        rates_s = _MOST_STEPS_RATIO * planned_s
+        if not self._is_given:
+            rates_s = min(rates_s, _MOST_TIME_RATIO * self._base_step_s)
         each_s = _OVERHEAD * len(_SEEDS) * (self._base_step_s + _EXPECTED_RATES * rates_s)
         return min(wanted, int((self._deadline - time.monotonic()) / each_s))
 

@@ -275,6 +275,14 @@ def test_the_batch_that_trained_fastest_is_advised(trials, batch):
         assert f"batch {batch}" in " ".join(advice.reasons)
 
 
+def test_a_time_that_was_not_seen_is_not_told():
+    near = (2.0, 0.9, 0.7, 0.6, 0.55, 0.55)  # as good as the base's end by the margin, never there
+    advice = recommend(make_record(trials=make_branches(32, 1.0) + make_branches(128, 2.0, near)))
+    assert (advice.global_batch_size, advice.learning_rate.value) == (128, 2.0)
+    assert advice.expected.trial_time_ratio is None
+    assert not any("In the trial" in each for each in advice.reasons)
+
+
 def test_an_advised_size_that_was_not_timed_says_how_to_time_it():
     advice = recommend(throughput=make_throughput(sizes=(16, 32, 512, 1024)))
     assert advice.global_batch_size == 128

@@ -67,12 +67,12 @@ class Training:
         return ()
 
 
-def try_pairs(training, *, facts=FACTS, budget_s=1000.0, noise_steps=100):
+def try_pairs(training, *, facts=FACTS, budget_s=1000.0, noise_steps=100, given=None):
     notes = Notes()
-    limits = Limits(budget_s=budget_s, noise_steps=noise_steps)
+    limits = Limits(budget_s=budget_s, noise_steps=noise_steps, global_batch_size=given)
     spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = Run(spec, argv=(), runner=training, progress=notes, save=lambda record: None)
-    run.record = make_record(facts, probes=make_probes())
+    run.record = make_record(facts, probes=make_probes(), global_batch_size=given)
     run_trial(run)
     return derive(run.record).recommendation, notes.notes
 
@@ -134,6 +134,21 @@ def test_where_larger_batches_do_not_train_the_own_pair_stands():
     assert advice.global_batch_size == 32
     assert advice.learning_rate.value == 1.0
     assert "failed at every rate tried" in advice.reasons[0]
+
+
+@pytest.mark.parametrize("given", [16, 512])
+def test_a_given_batch_gets_its_best_rate_however_slow_it_is(given):
+    training = Training(noise_scale=10_000.0)
+    advice, _ = try_pairs(training, given=given)
+    assert advice.global_batch_size == given
+    assert {task.micro_batch_size for task in training.tasks} == {32, given}
+    assert advice.learning_rate.value == pytest.approx(training.find_best_rate(given), rel=0.45)
+    # So long that the target comes into sight.
+    assert advice.expected.trial_time_ratio == pytest.approx(
+        time_to_train(training, given, advice.learning_rate.value)
+        / time_to_train(training, 32, 1.0),
+        rel=0.3,
+    )
 
 
 def test_where_the_own_pair_does_not_train_nothing_else_is_tried():
