@@ -2,8 +2,9 @@
 
 Run: python benchmarks/regret.py [TASK ...]
 
-For each task of benchmarks/tasks every power of two is trained to the task's loss with rates a
-factor sqrt 2 apart, each climbed to its best, from 3 seeds. A batch's time is the mean steps of its
+For each task of benchmarks/tasks powers of two, outwards from the base batch until one takes 3 times
+as long as the best, are trained to the task's loss with rates a factor sqrt 2 apart, each climbed to
+its best, from 3 seeds. A batch's time is the mean steps of its
 best rate times its measured step time; a rate counts only if every seed reaches the target. The
 base pair of the task is its base batch with the best rate found for it: what a user has who tuned
 once. It is given to `bsadvisor probe`, together with the steps that it takes (`--noise-steps`: how
@@ -28,6 +29,10 @@ from training_tasks import Pair, Trainer, ask_the_tool, compute_loss, list_tasks
 
 SMALLEST_BATCH, LARGEST_BATCH = 4, 2048
 ROUNDS, BLOCK_S = 7, 0.1
+#: Time to the target over the best so far from which on no batch further out is tried.
+GIVE_UP_RATIO = 3.0
+#: Steps of the first rate at a batch over those in proportion to its neighbour's samples.
+FIRST_STEPS_RATIO = 4.0
 
 
 def time_steps(name: str, sizes: list[int]) -> dict[int, float]:
@@ -52,6 +57,32 @@ def time_steps(name: str, sizes: list[int]) -> dict[int, float]:
     return {size: statistics.median(values) for size, values in times.items()}
 
 
+def search(
+    trainer: Trainer, base: int, default: float, step_s: dict[int, float]
+) -> dict[int, tuple[float, float]]:
+    """Return the best rate and its steps by batch, outwards from the base batch.
+
+    A direction ends at a batch that takes `GIVE_UP_RATIO` times as long as the best one so far.
+    """
+    best = trainer.climb(base, default)
+    assert best is not None, "the base batch does not train"
+    found = {base: best}
+    above = [size for size in sorted(step_s) if size > base]
+    below = [size for size in sorted(step_s, reverse=True) if size < base]
+    for sizes in (above, below):
+        near = base
+        for size in sizes:
+            rate, steps = found[near]
+            best = trainer.climb(size, rate, FIRST_STEPS_RATIO * steps * max(1.0, near / size))
+            if best is None:
+                break
+            found[size], near = best, size
+            times = {each: found[each][1] * step_s[each] for each in found}
+            if times[size] > GIVE_UP_RATIO * min(times.values()):
+                break
+    return found
+
+
 def run_task(name: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """Return brute force, the tool's advice and the rules of thumb on one task."""
     task = load_task(name)
@@ -59,16 +90,9 @@ def run_task(name: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
     base = task.BASE_BATCH_SIZE
     trainer = Trainer(name, pool)
     default = task.make_optimizer(task.make_model()).param_groups[0]["lr"]
-    found: dict[int, tuple[float, float]] = {}
-    sizes = sorted(
-        (2**k for k in range(2, 12) if SMALLEST_BATCH <= 2**k <= most),
-        key=lambda size: abs(math.log(size / base)),
-    )
-    for size in sizes:
-        near = min(found, key=lambda other: abs(math.log(other / size)), default=None)
-        best = trainer.climb(size, default if near is None else found[near][0])
-        if best is not None:
-            found[size] = best
+    sizes = [2**k for k in range(2, 12) if SMALLEST_BATCH <= 2**k <= most]
+    step_s = time_steps(name, sizes)
+    found = search(trainer, base, default, step_s)
     base_rate, base_steps = found[base]
     advised, derived = ask_the_tool(name, base_rate, round(base_steps))
     choices: dict[str, Pair | None] = {
@@ -81,7 +105,7 @@ def run_task(name: str, pool: ProcessPoolExecutor) -> dict[str, Any]:
         linear = base_rate * advised["batch"] / base
         choices["linear scaling"] = {"batch": advised["batch"], "rate": linear}
     timed = {*found, *(pair["batch"] for pair in choices.values() if pair is not None)}
-    step_s = time_steps(name, sorted(timed))
+    step_s = time_steps(name, sorted(timed))  # in one go, after all that loads the machine
     rows: list[dict[str, Any]] = [
         {"choice": f"batch {size}, tuned", "batch": size, "rate": rate, "steps": steps}
         for size, (rate, steps) in sorted(found.items())

@@ -117,12 +117,14 @@ class Trainer:
             self._known[key] = mean
         return mean
 
-    def climb(self, size: int, rate: float) -> tuple[float, float] | None:
+    def climb(
+        self, size: int, rate: float, most_steps: float = math.inf
+    ) -> tuple[float, float] | None:
         """Return the best rate for a batch and its steps, from a rate near it."""
 
         def measure(power: int, best: float) -> float:
             pair = {"batch": size, "rate": rate * RATE_STEP**power}
-            return self.mean_steps(pair, MOST_OVER_BEST * best) or math.inf
+            return self.mean_steps(pair, min(MOST_OVER_BEST * best, most_steps)) or math.inf
 
         best, index = measure(0, math.inf), 0
         for direction in (1, -1):
