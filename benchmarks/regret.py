@@ -2,16 +2,15 @@
 
 Run: python benchmarks/regret.py [TASK ...]
 
-For each task of benchmarks/tasks powers of two, outwards from the base batch until one takes 3 times
-as long as the best, are trained to the task's loss with rates a factor sqrt 2 apart, each climbed to
-its best, from 3 seeds. A batch's time is the mean steps of its
-best rate times its measured step time; a rate counts only if every seed reaches the target. The
-base pair of the task is its base batch with the best rate found for it: what a user has who tuned
-once. It is given to `bsadvisor probe`, together with the steps that it takes (`--noise-steps`: how
-long the user trains), and what the tool prints is trained in the same way: batch, rate and the
-optimizer's other settings. So are three rules of thumb, all from the same base pair: batch 32, the
-largest batch with the base rate, and the rate scaled in proportion at the tool's batch. All of it
-runs on one thread.
+For each task of benchmarks/tasks powers of two, outwards from the base batch until one takes 3
+times as long as the best, are trained to the task's loss with rates a factor sqrt 2 apart, each
+climbed to its best, from 3 seeds. A batch's time is the mean steps of its best rate times its
+measured step time; a rate counts only if every seed reaches the target. The base pair of the task
+is its base batch with the best rate found for it: what a user has who tuned once. It is given to
+`bsadvisor probe`, together with the steps that it takes (`--noise-steps`: how long the user
+trains), and what the tool prints is trained in the same way: batch, rate and the optimizer's other
+settings. So are three rules of thumb, all from the same base pair: batch 32, the largest batch with
+the base rate, and the rate scaled in proportion at the tool's batch. All of it runs on one thread.
 """
 
 import argparse
