@@ -67,15 +67,23 @@ class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Data(NamedTuple):
-    """Sizes, the seconds of a step at each, and the relative error of one time."""
+    """Sizes, the seconds of a step at each, its relative error, and one over that or the harmless.
+
+    No time weighs more than one whose error is harmless: a law is never that true.
+    """
 
     sizes: Floats
     times: Floats
-    error: float
+    errors: Floats
+    weights: Floats
 
 
 def fit_step_laws(
-    sizes: Sequence[int], step_s: Sequence[float], *, error: float, degrees_of_freedom: int
+    sizes: Sequence[int],
+    step_s: Sequence[float],
+    *,
+    errors: npt.ArrayLike,
+    degrees_of_freedom: int,
 ) -> tuple[StepLaw, ...]:
     """Return every law that misses the sizes by no more than noise explains, the likeliest first.
 
@@ -84,22 +92,25 @@ def fit_step_laws(
     Args:
         sizes: Micro-batch sizes, ascending.
         step_s: Seconds of a step at each.
-        error: Relative standard error of one of them.
-        degrees_of_freedom: Of that error.
+        errors: Relative standard error of each, or of any one: a size timed in fewer sessions than
+            the others has a larger one.
+        degrees_of_freedom: Of the errors' common scale.
 
     Source: derived; least relative error, then the F-test of lack of fit (Fisher 1922).
     """
     from scipy.special import fdtri  # noqa: PLC0415  # its import is slow; see statistics.py
 
-    data = _Data(np.asarray(sizes, np.float64), np.asarray(step_s, np.float64), error)
+    data = _collect(sizes, step_s, errors)
     laws = []
     for law in _fit_kinds(data):
         spare = len(sizes) - _COEFFICIENTS[law.kind]
-        squared = _measure_misfit(law, data)
+        misfits = 1.0 - evaluate_step_law(law, data.sizes) / data.times
+        squared = float(np.square(misfits * data.weights).sum())
         if spare < 1 or not _grows(law, data):
             continue
         quantile = float(fdtri(spare, degrees_of_freedom, _CONFIDENCE))
-        if squared <= max(spare * error**2 * quantile, len(sizes) * _SERVING_MISFIT**2):
+        serves = float(np.square(misfits).mean()) <= _SERVING_MISFIT**2
+        if serves or squared <= spare * quantile:
             laws.append(_complete(law, data, squared))
     return tuple(sorted(laws, key=lambda law: law.deviance))
 
@@ -180,6 +191,12 @@ def bound_saturation(
     return min(batches), max(batches)
 
 
+def _collect(sizes: Sequence[int], step_s: Sequence[float], errors: npt.ArrayLike) -> _Data:
+    known = np.broadcast_to(np.asarray(errors, np.float64), len(sizes))
+    weights = 1.0 / np.maximum(known, _SERVING_MISFIT / 2.0)
+    return _Data(np.asarray(sizes, np.float64), np.asarray(step_s, np.float64), known, weights)
+
+
 def _fit_kinds(data: _Data) -> Iterator[StepLaw]:
     """Yield the best law of each kind, one for each tile and each end of the floor."""
     affine = _fit_columns(data, np.zeros((1, 0, len(data.sizes))))[0]
@@ -188,9 +205,9 @@ def _fit_kinds(data: _Data) -> Iterator[StepLaw]:
     if curved[2] > 0.0:
         yield StepLaw(kind="curved", fixed_s=curved[0], per_sample_s=curved[1], curvature=curved[2])
     for end in range(2, len(data.sizes) - 1):
-        head = 1.0 / data.times[:end]
-        tail = _Data(data.sizes[end:], data.times[end:], data.error)
-        floor_s = float(head.sum() / np.square(head).sum())
+        head, tail = _Data(*(column[:end] for column in data)), _Data(*(c[end:] for c in data))
+        squares = np.square(head.weights) / head.times
+        floor_s = float(squares.sum() / (squares / head.times).sum())
         fixed_s, per_sample_s = _fit_columns(tail, np.zeros((1, 0, len(tail.sizes))))[0]
         yield StepLaw(kind="floor", floor_s=floor_s, fixed_s=fixed_s, per_sample_s=per_sample_s)
     tiles = _choose_tiles(data.sizes)
@@ -223,29 +240,23 @@ def _fit_columns(data: _Data, further: Floats) -> list[list[float]]:
     rows, extra, _ = further.shape
     shared = np.stack([np.ones_like(data.sizes), data.sizes])
     columns = np.concatenate([np.broadcast_to(shared, (rows, *shared.shape)), further], axis=1)
-    design = np.swapaxes(columns / data.times, 1, 2)
+    design = np.swapaxes(columns * (data.weights / data.times), 1, 2)
     lengths = np.linalg.norm(design, axis=1)
     design = design / lengths[:, None, :]
-    products, sums = np.swapaxes(design, 1, 2) @ design, design.sum(axis=1)
+    products, sums = np.swapaxes(design, 1, 2) @ design, data.weights @ design
     best, residual = np.zeros_like(lengths), np.full(rows, math.inf)
     for count in range(1, 3 + extra):
         for subset in itertools.combinations(range(2 + extra), count):
             chosen = products[:, subset][:, :, subset] + _RIDGE * np.eye(count)
             solution = np.linalg.solve(chosen, sums[:, subset, None])[..., 0]
-            left = np.square(1.0 - (design[:, :, subset] @ solution[..., None])[..., 0]).sum(
-                axis=-1
-            )
+            fitted = (design[:, :, subset] @ solution[..., None])[..., 0]
+            left = np.square(data.weights - fitted).sum(axis=-1)
             better = (solution >= 0.0).all(axis=-1) & (left < residual)
             residual[better] = left[better]
             best[better] = 0.0
             best[np.ix_(better, subset)] = solution[better]
     coefficients: list[list[float]] = (best / lengths).tolist()
     return coefficients
-
-
-def _measure_misfit(law: StepLaw, data: _Data) -> float:
-    """Return the sum of the squared relative errors."""
-    return float(np.square(1.0 - evaluate_step_law(law, data.sizes) / data.times).sum())
 
 
 def _grows(law: StepLaw, data: _Data) -> bool:
@@ -262,15 +273,14 @@ def _complete(law: StepLaw, data: _Data, squared: float) -> StepLaw:
     The error is that of two columns: the fixed cost, and all that grows with the batch.
     """
     above = evaluate_step_law(law, data.sizes) > law.floor_s
-    sizes, times = data.sizes[above], data.times[above]
-    grown = (evaluate_step_law(law, sizes) - law.fixed_s) / times
-    fixed = 1.0 / times
+    sizes, fixed = data.sizes[above], data.weights[above] / data.times[above]
+    grown = (evaluate_step_law(law, sizes) - law.fixed_s) * fixed
     determinant = float((fixed @ fixed) * (grown @ grown) - (fixed @ grown) ** 2)
     variance = float(grown @ grown) / determinant if determinant > 0.0 else 0.0
-    error = max(data.error, math.sqrt(squared / len(data.sizes)))
-    scale = max(data.error, _SERVING_MISFIT / 2.0)
+    typical = float(np.square(data.errors * data.weights).mean())
+    error = math.sqrt(max(typical, squared / len(data.sizes)))
     return msgspec.structs.replace(
         law,
         fixed_error_s=error * math.sqrt(variance),
-        deviance=squared / scale**2 + _HANDICAPS[law.kind],
+        deviance=squared + _HANDICAPS[law.kind],
     )

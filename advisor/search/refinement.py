@@ -30,7 +30,7 @@ _MANY_DEGREES_OF_FREEDOM = 1000
 _PROVISIONAL_FRACTION = 0.95
 #: After each of the first sessions, as many as this, a refinement is chosen: what one session says
 #: about where a tread ends, a second one corrects.
-REFINING_SESSIONS = 2
+REFINING_SESSIONS = 5
 
 
 def choose_refinement(
@@ -89,7 +89,7 @@ def _fit_laws(points: Sequence[ThroughputPoint]) -> tuple[StepLaw, ...]:
     sizes, step_s = zip(*known, strict=True)
     for error in _ONE_SESSION_ERRORS:
         laws = fit_step_laws(
-            sizes, step_s, error=error, degrees_of_freedom=_MANY_DEGREES_OF_FREEDOM
+            sizes, step_s, errors=error, degrees_of_freedom=_MANY_DEGREES_OF_FREEDOM
         )
         if laws:
             return laws

@@ -30,7 +30,7 @@ def fit(law, *, noise=0.0, seed=0, error=None):
     rng = np.random.default_rng(seed)
     times = evaluate_step_law(law, SIZES) * np.exp(noise * rng.standard_normal(len(SIZES)))
     return fit_step_laws(
-        SIZES, times.tolist(), error=noise if error is None else error, degrees_of_freedom=22
+        SIZES, times.tolist(), errors=noise if error is None else error, degrees_of_freedom=22
     )
 
 
@@ -106,15 +106,15 @@ def test_a_tread_ends_where_the_next_tile_begins():
 
 @pytest.mark.parametrize("times", [(1.0,) * 12, tuple(1.0 - 0.01 * k for k in range(12))])
 def test_times_that_do_not_grow_have_no_law(times):
-    assert fit_step_laws(SIZES, times, error=0.01, degrees_of_freedom=22) == ()
+    assert fit_step_laws(SIZES, times, errors=0.01, degrees_of_freedom=22) == ()
 
 
 def test_times_that_no_law_explains_have_none():
     times = [(1.0 if k % 2 else 3.0) * size for k, size in enumerate(SIZES)]
-    assert fit_step_laws(SIZES, times, error=0.01, degrees_of_freedom=22) == ()
+    assert fit_step_laws(SIZES, times, errors=0.01, degrees_of_freedom=22) == ()
 
 
 def test_few_sizes_tell_the_affine_law_alone():
-    laws = fit_step_laws((1, 2, 4), (1.5, 2.0, 3.0), error=0.01, degrees_of_freedom=4)
+    laws = fit_step_laws((1, 2, 4), (1.5, 2.0, 3.0), errors=0.01, degrees_of_freedom=4)
     assert {law.kind for law in laws} == {"affine"}
-    assert fit_step_laws((1, 2), (1.5, 2.0), error=0.01, degrees_of_freedom=1) == ()
+    assert fit_step_laws((1, 2), (1.5, 2.0), errors=0.01, degrees_of_freedom=1) == ()
