@@ -34,12 +34,16 @@ _CONFIDENCE = 0.99
 #: Root mean square of the misfit that is harmless whatever the noise: a tenth of the tolerance of
 #: the saturation batch.
 _SERVING_MISFIT = 0.005
-#: Coefficients of each kind, for the test; the tile and the place of the floor's end are two.
-_COEFFICIENTS: dict[Kind, int] = {"affine": 2, "floor": 3, "curved": 3, "stairs": 4}
+#: Coefficients of each kind, for the test; the tile and the place of the floor's end are two. One
+#: more where treads slope: where a sample costs something beyond its tile.
+_COEFFICIENTS: dict[Kind, int] = {"affine": 2, "floor": 3, "curved": 3, "stairs": 3}
 #: By how much the squared misfit over the squared error must be less than the affine law's for
 #: another kind to be likelier: about 1 % of affine cases (chi squared with the coefficients more),
 #: and a dozen of different tiles at which stairs may be lucky.
-_HANDICAPS: dict[Kind, float] = {"affine": 0.0, "floor": 7.0, "curved": 7.0, "stairs": 14.0}
+_HANDICAPS: dict[Kind, float] = {"affine": 0.0, "floor": 7.0, "curved": 7.0, "stairs": 11.0}
+#: The same for treads that slope, against level ones: a slope that is but noise moves the fixed
+#: cost, and with it the answer by whole treads.
+_SLOPE_HANDICAP = 7.0
 #: Added to the products of columns of length 1, so that two equal ones can be solved for.
 _RIDGE = 1e-12
 #: Least growth of the step time over the sizes, as a share; less is rounding error.
@@ -79,11 +83,7 @@ class _Data(NamedTuple):
 
 
 def fit_step_laws(
-    sizes: Sequence[int],
-    step_s: Sequence[float],
-    *,
-    errors: npt.ArrayLike,
-    degrees_of_freedom: int,
+    sizes: Sequence[int], step_s: Sequence[float], *, errors: npt.ArrayLike, degrees_of_freedom: int
 ) -> tuple[StepLaw, ...]:
     """Return every law that misses the sizes by no more than noise explains, the likeliest first.
 
@@ -103,7 +103,7 @@ def fit_step_laws(
     data = _collect(sizes, step_s, errors)
     laws = []
     for law in _fit_kinds(data):
-        spare = len(sizes) - _COEFFICIENTS[law.kind]
+        spare = len(sizes) - _COEFFICIENTS[law.kind] - _slopes(law)
         misfits = 1.0 - evaluate_step_law(law, data.sizes) / data.times
         squared = float(np.square(misfits * data.weights).sum())
         if spare < 1 or not _grows(law, data):
@@ -198,28 +198,37 @@ def _collect(sizes: Sequence[int], step_s: Sequence[float], errors: npt.ArrayLik
 
 
 def _fit_kinds(data: _Data) -> Iterator[StepLaw]:
-    """Yield the best law of each kind, one for each tile and each end of the floor."""
-    affine = _fit_columns(data, np.zeros((1, 0, len(data.sizes))))[0]
+    """Yield the best law of each kind, one for each end of the floor and two for each tile."""
+    line = np.stack([np.ones_like(data.sizes), data.sizes])
+    affine = _fit_columns(data, line[None])[0]
     yield StepLaw(kind="affine", fixed_s=affine[0], per_sample_s=affine[1])
-    curved = _fit_columns(data, np.square(data.sizes)[None, None])[0]
+    curved = _fit_columns(data, np.stack([*line, np.square(data.sizes)])[None])[0]
     if curved[2] > 0.0:
         yield StepLaw(kind="curved", fixed_s=curved[0], per_sample_s=curved[1], curvature=curved[2])
     for end in range(2, len(data.sizes) - 1):
-        head, tail = _Data(*(column[:end] for column in data)), _Data(*(c[end:] for c in data))
+        head = _Data(*(column[:end] for column in data))
+        tail = _Data(*(column[end:] for column in data))
         squares = np.square(head.weights) / head.times
         floor_s = float(squares.sum() / (squares / head.times).sum())
-        fixed_s, per_sample_s = _fit_columns(tail, np.zeros((1, 0, len(tail.sizes))))[0]
+        fixed_s, per_sample_s = _fit_columns(tail, line[None, :, end:])[0]
         yield StepLaw(kind="floor", floor_s=floor_s, fixed_s=fixed_s, per_sample_s=per_sample_s)
+    yield from _fit_stairs(data)
+
+
+def _fit_stairs(data: _Data) -> Iterator[StepLaw]:
+    """Yield the best stairs of each tile: with level treads, and with sloping ones if they do."""
     tiles = _choose_tiles(data.sizes)
-    treads = np.ceil(data.sizes / tiles[:, None] - 1e-9)[:, None]
-    for tile, (fixed_s, per_sample_s, per_tile_s) in zip(
-        tiles.tolist(), _fit_columns(data, treads) if len(tiles) else (), strict=True
-    ):
-        if per_tile_s > 0.0:
-            yield StepLaw(
-                kind="stairs", fixed_s=fixed_s, per_sample_s=per_sample_s, per_tile_s=per_tile_s,
-                tile=tile,
-            )  # fmt: skip
+    treads = np.ceil(data.sizes / tiles[:, None] - 1e-9)
+    ones, slopes = np.ones_like(treads), np.broadcast_to(data.sizes, treads.shape)
+    level = _fit_columns(data, np.stack([ones, treads], axis=1))
+    sloping = _fit_columns(data, np.stack([ones, treads, slopes], axis=1))
+    for tile, fits in zip(tiles.tolist(), zip(level, sloping, strict=True), strict=True):
+        for fixed_s, per_tile_s, *slope in fits:
+            if per_tile_s > 0.0 and slope != [0.0]:
+                yield StepLaw(
+                    kind="stairs", fixed_s=fixed_s, per_sample_s=sum(slope), per_tile_s=per_tile_s,
+                    tile=tile,
+                )  # fmt: skip
 
 
 def _choose_tiles(sizes: Floats) -> Floats:
@@ -231,22 +240,20 @@ def _choose_tiles(sizes: Floats) -> Floats:
     return np.unique(np.round(np.geomspace(2.0, largest - 1.0, count)))
 
 
-def _fit_columns(data: _Data, further: Floats) -> list[list[float]]:
-    """Return the best non-negative coefficients of 1, b and further columns, one set for each row.
+def _fit_columns(data: _Data, columns: Floats) -> list[list[float]]:
+    """Return the best non-negative coefficients of the columns, one set for each row.
 
     Every subset of the columns is solved without constraint; the best of those without a negative
     coefficient solves the constrained problem.
     """
-    rows, extra, _ = further.shape
-    shared = np.stack([np.ones_like(data.sizes), data.sizes])
-    columns = np.concatenate([np.broadcast_to(shared, (rows, *shared.shape)), further], axis=1)
+    rows, width, _ = columns.shape
     design = np.swapaxes(columns * (data.weights / data.times), 1, 2)
     lengths = np.linalg.norm(design, axis=1)
     design = design / lengths[:, None, :]
     products, sums = np.swapaxes(design, 1, 2) @ design, data.weights @ design
     best, residual = np.zeros_like(lengths), np.full(rows, math.inf)
-    for count in range(1, 3 + extra):
-        for subset in itertools.combinations(range(2 + extra), count):
+    for count in range(1, 1 + width):
+        for subset in itertools.combinations(range(width), count):
             chosen = products[:, subset][:, :, subset] + _RIDGE * np.eye(count)
             solution = np.linalg.solve(chosen, sums[:, subset, None])[..., 0]
             fitted = (design[:, :, subset] @ solution[..., None])[..., 0]
@@ -257,6 +264,11 @@ def _fit_columns(data: _Data, further: Floats) -> list[list[float]]:
             best[np.ix_(better, subset)] = solution[better]
     coefficients: list[list[float]] = (best / lengths).tolist()
     return coefficients
+
+
+def _slopes(law: StepLaw) -> bool:
+    """Return whether the law is stairs whose treads cost more at their end."""
+    return law.kind == "stairs" and law.per_sample_s > 0.0
 
 
 def _grows(law: StepLaw, data: _Data) -> bool:
@@ -282,5 +294,5 @@ def _complete(law: StepLaw, data: _Data, squared: float) -> StepLaw:
     return msgspec.structs.replace(
         law,
         fixed_error_s=error * math.sqrt(variance),
-        deviance=squared + _HANDICAPS[law.kind],
+        deviance=squared + _HANDICAPS[law.kind] + _SLOPE_HANDICAP * _slopes(law),
     )

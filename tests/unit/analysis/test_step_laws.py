@@ -97,6 +97,39 @@ def test_noise_is_seldom_taken_for_another_law_than_the_affine_one():
     assert kinds.count("affine") >= 93
 
 
+def test_a_slope_of_the_treads_is_seldom_taken_from_noise():
+    best = [fit(LAWS["stairs"], noise=0.03, seed=seed)[0] for seed in range(50)]
+    assert sum(law.kind == "stairs" and law.per_sample_s == 0.0 for law in best) >= 46
+
+
+def test_a_slope_of_the_treads_that_shows_is_found():
+    truth = StepLaw(kind="stairs", fixed_s=6.0, per_sample_s=0.4, per_tile_s=12.0, tile=24.0)
+    best = fit(truth, noise=0.003)[0]
+    assert best.kind == "stairs"
+    assert best.per_sample_s == pytest.approx(0.4, rel=0.1)
+
+
+def test_stairs_with_and_without_a_slope_stand_side_by_side():
+    slopes = {law.per_sample_s > 0.0 for law in fit(LAWS["stairs"], noise=0.03)}
+    assert slopes == {True, False}
+
+
+def test_a_size_weighs_as_its_error_allows():
+    law = LAWS["affine"]
+    errors = np.full(len(SIZES), 0.003)
+    errors[-1] = 0.1
+    times = evaluate_step_law(law, SIZES)
+    times[-1] *= 1.15
+    best = fit_step_laws(SIZES, times.tolist(), errors=errors, degrees_of_freedom=22)[0]
+    assert best.kind == "affine"
+    assert best.fixed_s == pytest.approx(law.fixed_s, rel=0.01)
+    kinds = {
+        law.kind
+        for law in fit_step_laws(SIZES, times.tolist(), errors=0.003, degrees_of_freedom=22)
+    }
+    assert "affine" not in kinds
+
+
 def test_a_tread_ends_where_the_next_tile_begins():
     law = LAWS["stairs"]
     assert [find_tread_end(law, size) for size in (1, 24, 25, 100)] == [24, 24, 48, 120]
