@@ -83,6 +83,21 @@ def _build_design(cells: Sequence[tuple[int, int, float]], sessions: int, sizes:
     return design
 
 
+def compute_level_errors(paired: PairedSizes) -> Floats:
+    """Return the standard error v_k of each level, at least three of them.
+
+    Errors of single levels that are independent have D_ij = v_i² + v_j², so the sums over the other
+    sizes are R_i = Σ_j D_ij = (K − 2)·v_i² + Σ_j v_j², and all of them 2(K − 1)·Σ_j v_j².
+
+    Source: derived.
+    """
+    count = len(paired.sizes)
+    sums = np.square(paired.difference_errors).sum(axis=1)
+    variances = (sums - sums.sum() / (2.0 * (count - 1))) / (count - 2)
+    errors: Floats = np.sqrt(np.maximum(variances, 0.0))
+    return errors
+
+
 def smooth_upwards(levels: Floats, weights: Sequence[float]) -> Floats:
     """Return the nearest levels that never fall: runs that do are replaced by their mean.
 

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from advisor.analysis.paired_sizes import PairedSizes, smooth_upwards
+from advisor.analysis.paired_sizes import PairedSizes, compute_level_errors, smooth_upwards
 from advisor.analysis.rise import Rise, compute_contrast_error, estimate_rise
 from advisor.analysis.step_laws import (
     StepLaw,
@@ -189,12 +189,10 @@ def _find_first_sure(paired: PairedSizes, rise: Rise | None) -> int | None:
 def _fit_laws(paired: PairedSizes) -> tuple[StepLaw, ...]:
     """Return the laws that the sizes allow."""
     step_s = np.asarray(paired.sizes) / np.exp(paired.log_throughput)
-    # Of one level; a difference of two has twice its variance.
-    error = float(np.median(paired.difference_errors[np.triu_indices(len(paired.sizes), 1)]))
     return fit_step_laws(
         paired.sizes,
         step_s.tolist(),
-        error=error / math.sqrt(2.0),
+        errors=compute_level_errors(paired),
         degrees_of_freedom=paired.degrees_of_freedom,
     )
 

@@ -34,12 +34,16 @@ _CONFIDENCE = 0.99
 #: Root mean square of the misfit that is harmless whatever the noise: a tenth of the tolerance of
 #: the saturation batch.
 _SERVING_MISFIT = 0.005
-#: Coefficients of each kind, for the test; the tile and the place of the floor's end are two.
-_COEFFICIENTS: dict[Kind, int] = {"affine": 2, "floor": 3, "curved": 3, "stairs": 4}
+#: Coefficients of each kind, for the test; the tile and the place of the floor's end are two. One
+#: more where treads slope: where a sample costs something beyond its tile.
+_COEFFICIENTS: dict[Kind, int] = {"affine": 2, "floor": 3, "curved": 3, "stairs": 3}
 #: By how much the squared misfit over the squared error must be less than the affine law's for
 #: another kind to be likelier: about 1 % of affine cases (chi squared with the coefficients more),
 #: and a dozen of different tiles at which stairs may be lucky.
-_HANDICAPS: dict[Kind, float] = {"affine": 0.0, "floor": 7.0, "curved": 7.0, "stairs": 14.0}
+_HANDICAPS: dict[Kind, float] = {"affine": 0.0, "floor": 7.0, "curved": 7.0, "stairs": 11.0}
+#: The same for treads that slope, against level ones: a slope that is but noise moves the fixed
+#: cost, and with it the answer by whole treads.
+_SLOPE_HANDICAP = 7.0
 #: Added to the products of columns of length 1, so that two equal ones can be solved for.
 _RIDGE = 1e-12
 #: Least growth of the step time over the sizes, as a share; less is rounding error.
@@ -67,15 +71,19 @@ class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Data(NamedTuple):
-    """Sizes, the seconds of a step at each, and the relative error of one time."""
+    """Sizes, the seconds of a step at each, its relative error, and one over that or the harmless.
+
+    No time weighs more than one whose error is harmless: a law is never that true.
+    """
 
     sizes: Floats
     times: Floats
-    error: float
+    errors: Floats
+    weights: Floats
 
 
 def fit_step_laws(
-    sizes: Sequence[int], step_s: Sequence[float], *, error: float, degrees_of_freedom: int
+    sizes: Sequence[int], step_s: Sequence[float], *, errors: npt.ArrayLike, degrees_of_freedom: int
 ) -> tuple[StepLaw, ...]:
     """Return every law that misses the sizes by no more than noise explains, the likeliest first.
 
@@ -84,22 +92,25 @@ def fit_step_laws(
     Args:
         sizes: Micro-batch sizes, ascending.
         step_s: Seconds of a step at each.
-        error: Relative standard error of one of them.
-        degrees_of_freedom: Of that error.
+        errors: Relative standard error of each, or of any one: a size timed in fewer sessions than
+            the others has a larger one.
+        degrees_of_freedom: Of the errors' common scale.
 
     Source: derived; least relative error, then the F-test of lack of fit (Fisher 1922).
     """
     from scipy.special import fdtri  # noqa: PLC0415  # its import is slow; see statistics.py
 
-    data = _Data(np.asarray(sizes, np.float64), np.asarray(step_s, np.float64), error)
+    data = _collect(sizes, step_s, errors)
     laws = []
     for law in _fit_kinds(data):
-        spare = len(sizes) - _COEFFICIENTS[law.kind]
-        squared = _measure_misfit(law, data)
+        spare = len(sizes) - _COEFFICIENTS[law.kind] - _slopes(law)
+        misfits = 1.0 - evaluate_step_law(law, data.sizes) / data.times
+        squared = float(np.square(misfits * data.weights).sum())
         if spare < 1 or not _grows(law, data):
             continue
         quantile = float(fdtri(spare, degrees_of_freedom, _CONFIDENCE))
-        if squared <= max(spare * error**2 * quantile, len(sizes) * _SERVING_MISFIT**2):
+        serves = float(np.square(misfits).mean()) <= _SERVING_MISFIT**2
+        if serves or squared <= spare * quantile:
             laws.append(_complete(law, data, squared))
     return tuple(sorted(laws, key=lambda law: law.deviance))
 
@@ -180,29 +191,44 @@ def bound_saturation(
     return min(batches), max(batches)
 
 
+def _collect(sizes: Sequence[int], step_s: Sequence[float], errors: npt.ArrayLike) -> _Data:
+    known = np.broadcast_to(np.asarray(errors, np.float64), len(sizes))
+    weights = 1.0 / np.maximum(known, _SERVING_MISFIT / 2.0)
+    return _Data(np.asarray(sizes, np.float64), np.asarray(step_s, np.float64), known, weights)
+
+
 def _fit_kinds(data: _Data) -> Iterator[StepLaw]:
-    """Yield the best law of each kind, one for each tile and each end of the floor."""
-    affine = _fit_columns(data, np.zeros((1, 0, len(data.sizes))))[0]
+    """Yield the best law of each kind, one for each end of the floor and two for each tile."""
+    line = np.stack([np.ones_like(data.sizes), data.sizes])
+    affine = _fit_columns(data, line[None])[0]
     yield StepLaw(kind="affine", fixed_s=affine[0], per_sample_s=affine[1])
-    curved = _fit_columns(data, np.square(data.sizes)[None, None])[0]
+    curved = _fit_columns(data, np.stack([*line, np.square(data.sizes)])[None])[0]
     if curved[2] > 0.0:
         yield StepLaw(kind="curved", fixed_s=curved[0], per_sample_s=curved[1], curvature=curved[2])
     for end in range(2, len(data.sizes) - 1):
-        head = 1.0 / data.times[:end]
-        tail = _Data(data.sizes[end:], data.times[end:], data.error)
-        floor_s = float(head.sum() / np.square(head).sum())
-        fixed_s, per_sample_s = _fit_columns(tail, np.zeros((1, 0, len(tail.sizes))))[0]
+        head = _Data(*(column[:end] for column in data))
+        tail = _Data(*(column[end:] for column in data))
+        squares = np.square(head.weights) / head.times
+        floor_s = float(squares.sum() / (squares / head.times).sum())
+        fixed_s, per_sample_s = _fit_columns(tail, line[None, :, end:])[0]
         yield StepLaw(kind="floor", floor_s=floor_s, fixed_s=fixed_s, per_sample_s=per_sample_s)
+    yield from _fit_stairs(data)
+
+
+def _fit_stairs(data: _Data) -> Iterator[StepLaw]:
+    """Yield the best stairs of each tile: with level treads, and with sloping ones if they do."""
     tiles = _choose_tiles(data.sizes)
-    treads = np.ceil(data.sizes / tiles[:, None] - 1e-9)[:, None]
-    for tile, (fixed_s, per_sample_s, per_tile_s) in zip(
-        tiles.tolist(), _fit_columns(data, treads) if len(tiles) else (), strict=True
-    ):
-        if per_tile_s > 0.0:
-            yield StepLaw(
-                kind="stairs", fixed_s=fixed_s, per_sample_s=per_sample_s, per_tile_s=per_tile_s,
-                tile=tile,
-            )  # fmt: skip
+    treads = np.ceil(data.sizes / tiles[:, None] - 1e-9)
+    ones, slopes = np.ones_like(treads), np.broadcast_to(data.sizes, treads.shape)
+    level = _fit_columns(data, np.stack([ones, treads], axis=1))
+    sloping = _fit_columns(data, np.stack([ones, treads, slopes], axis=1))
+    for tile, fits in zip(tiles.tolist(), zip(level, sloping, strict=True), strict=True):
+        for fixed_s, per_tile_s, *slope in fits:
+            if per_tile_s > 0.0 and slope != [0.0]:
+                yield StepLaw(
+                    kind="stairs", fixed_s=fixed_s, per_sample_s=sum(slope), per_tile_s=per_tile_s,
+                    tile=tile,
+                )  # fmt: skip
 
 
 def _choose_tiles(sizes: Floats) -> Floats:
@@ -214,27 +240,24 @@ def _choose_tiles(sizes: Floats) -> Floats:
     return np.unique(np.round(np.geomspace(2.0, largest - 1.0, count)))
 
 
-def _fit_columns(data: _Data, further: Floats) -> list[list[float]]:
-    """Return the best non-negative coefficients of 1, b and further columns, one set for each row.
+def _fit_columns(data: _Data, columns: Floats) -> list[list[float]]:
+    """Return the best non-negative coefficients of the columns, one set for each row.
 
     Every subset of the columns is solved without constraint; the best of those without a negative
     coefficient solves the constrained problem.
     """
-    rows, extra, _ = further.shape
-    shared = np.stack([np.ones_like(data.sizes), data.sizes])
-    columns = np.concatenate([np.broadcast_to(shared, (rows, *shared.shape)), further], axis=1)
-    design = np.swapaxes(columns / data.times, 1, 2)
+    rows, width, _ = columns.shape
+    design = np.swapaxes(columns * (data.weights / data.times), 1, 2)
     lengths = np.linalg.norm(design, axis=1)
     design = design / lengths[:, None, :]
-    products, sums = np.swapaxes(design, 1, 2) @ design, design.sum(axis=1)
+    products, sums = np.swapaxes(design, 1, 2) @ design, data.weights @ design
     best, residual = np.zeros_like(lengths), np.full(rows, math.inf)
-    for count in range(1, 3 + extra):
-        for subset in itertools.combinations(range(2 + extra), count):
+    for count in range(1, 1 + width):
+        for subset in itertools.combinations(range(width), count):
             chosen = products[:, subset][:, :, subset] + _RIDGE * np.eye(count)
             solution = np.linalg.solve(chosen, sums[:, subset, None])[..., 0]
-            left = np.square(1.0 - (design[:, :, subset] @ solution[..., None])[..., 0]).sum(
-                axis=-1
-            )
+            fitted = (design[:, :, subset] @ solution[..., None])[..., 0]
+            left = np.square(data.weights - fitted).sum(axis=-1)
             better = (solution >= 0.0).all(axis=-1) & (left < residual)
             residual[better] = left[better]
             best[better] = 0.0
@@ -243,9 +266,9 @@ def _fit_columns(data: _Data, further: Floats) -> list[list[float]]:
     return coefficients
 
 
-def _measure_misfit(law: StepLaw, data: _Data) -> float:
-    """Return the sum of the squared relative errors."""
-    return float(np.square(1.0 - evaluate_step_law(law, data.sizes) / data.times).sum())
+def _slopes(law: StepLaw) -> bool:
+    """Return whether the law is stairs whose treads cost more at their end."""
+    return law.kind == "stairs" and law.per_sample_s > 0.0
 
 
 def _grows(law: StepLaw, data: _Data) -> bool:
@@ -262,15 +285,14 @@ def _complete(law: StepLaw, data: _Data, squared: float) -> StepLaw:
     The error is that of two columns: the fixed cost, and all that grows with the batch.
     """
     above = evaluate_step_law(law, data.sizes) > law.floor_s
-    sizes, times = data.sizes[above], data.times[above]
-    grown = (evaluate_step_law(law, sizes) - law.fixed_s) / times
-    fixed = 1.0 / times
+    sizes, fixed = data.sizes[above], data.weights[above] / data.times[above]
+    grown = (evaluate_step_law(law, sizes) - law.fixed_s) * fixed
     determinant = float((fixed @ fixed) * (grown @ grown) - (fixed @ grown) ** 2)
     variance = float(grown @ grown) / determinant if determinant > 0.0 else 0.0
-    error = max(data.error, math.sqrt(squared / len(data.sizes)))
-    scale = max(data.error, _SERVING_MISFIT / 2.0)
+    typical = float(np.square(data.errors * data.weights).mean())
+    error = math.sqrt(max(typical, squared / len(data.sizes)))
     return msgspec.structs.replace(
         law,
         fixed_error_s=error * math.sqrt(variance),
-        deviance=squared / scale**2 + _HANDICAPS[law.kind],
+        deviance=squared + _HANDICAPS[law.kind] + _SLOPE_HANDICAP * _slopes(law),
     )

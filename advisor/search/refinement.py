@@ -28,9 +28,10 @@ _BEYOND_RATIO = 1.3
 _MANY_DEGREES_OF_FREEDOM = 1000
 #: Throughput within this share of the best makes a provisional answer, while one session is known.
 _PROVISIONAL_FRACTION = 0.95
-#: After each of the first sessions, as many as this, a refinement is chosen: what one session says
-#: about where a tread ends, a second one corrects.
-REFINING_SESSIONS = 2
+#: After each of the first sessions, as many as this, a refinement is chosen: what a session says
+#: about where a tread ends, the next one corrects. Where the law moves to another tread, whose end
+#: was not timed, the answer would be a far larger size.
+REFINING_SESSIONS = 5
 
 
 def choose_refinement(
@@ -89,7 +90,7 @@ def _fit_laws(points: Sequence[ThroughputPoint]) -> tuple[StepLaw, ...]:
     sizes, step_s = zip(*known, strict=True)
     for error in _ONE_SESSION_ERRORS:
         laws = fit_step_laws(
-            sizes, step_s, error=error, degrees_of_freedom=_MANY_DEGREES_OF_FREEDOM
+            sizes, step_s, errors=error, degrees_of_freedom=_MANY_DEGREES_OF_FREEDOM
         )
         if laws:
             return laws

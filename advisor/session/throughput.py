@@ -51,7 +51,7 @@ BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
 def run_throughput(run: Run) -> None:
     """Time every size in several sessions, more of them while they promise to settle the answer.
 
-    Sizes near the answer join after each of the first two sessions.
+    Sizes near the answer join after each of the first sessions.
     """
     memory = derive(run.record).memory
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:

@@ -30,7 +30,7 @@ def fit(law, *, noise=0.0, seed=0, error=None):
     rng = np.random.default_rng(seed)
     times = evaluate_step_law(law, SIZES) * np.exp(noise * rng.standard_normal(len(SIZES)))
     return fit_step_laws(
-        SIZES, times.tolist(), error=noise if error is None else error, degrees_of_freedom=22
+        SIZES, times.tolist(), errors=noise if error is None else error, degrees_of_freedom=22
     )
 
 
@@ -97,6 +97,39 @@ def test_noise_is_seldom_taken_for_another_law_than_the_affine_one():
     assert kinds.count("affine") >= 93
 
 
+def test_a_slope_of_the_treads_is_seldom_taken_from_noise():
+    best = [fit(LAWS["stairs"], noise=0.03, seed=seed)[0] for seed in range(50)]
+    assert sum(law.kind == "stairs" and law.per_sample_s == 0.0 for law in best) >= 46
+
+
+def test_a_slope_of_the_treads_that_shows_is_found():
+    truth = StepLaw(kind="stairs", fixed_s=6.0, per_sample_s=0.4, per_tile_s=12.0, tile=24.0)
+    best = fit(truth, noise=0.003)[0]
+    assert best.kind == "stairs"
+    assert best.per_sample_s == pytest.approx(0.4, rel=0.1)
+
+
+def test_stairs_with_and_without_a_slope_stand_side_by_side():
+    slopes = {law.per_sample_s > 0.0 for law in fit(LAWS["stairs"], noise=0.03)}
+    assert slopes == {True, False}
+
+
+def test_a_size_weighs_as_its_error_allows():
+    law = LAWS["affine"]
+    errors = np.full(len(SIZES), 0.003)
+    errors[-1] = 0.1
+    times = evaluate_step_law(law, SIZES)
+    times[-1] *= 1.15
+    best = fit_step_laws(SIZES, times.tolist(), errors=errors, degrees_of_freedom=22)[0]
+    assert best.kind == "affine"
+    assert best.fixed_s == pytest.approx(law.fixed_s, rel=0.01)
+    kinds = {
+        law.kind
+        for law in fit_step_laws(SIZES, times.tolist(), errors=0.003, degrees_of_freedom=22)
+    }
+    assert "affine" not in kinds
+
+
 def test_a_tread_ends_where_the_next_tile_begins():
     law = LAWS["stairs"]
     assert [find_tread_end(law, size) for size in (1, 24, 25, 100)] == [24, 24, 48, 120]
@@ -106,15 +139,15 @@ def test_a_tread_ends_where_the_next_tile_begins():
 
 @pytest.mark.parametrize("times", [(1.0,) * 12, tuple(1.0 - 0.01 * k for k in range(12))])
 def test_times_that_do_not_grow_have_no_law(times):
-    assert fit_step_laws(SIZES, times, error=0.01, degrees_of_freedom=22) == ()
+    assert fit_step_laws(SIZES, times, errors=0.01, degrees_of_freedom=22) == ()
 
 
 def test_times_that_no_law_explains_have_none():
     times = [(1.0 if k % 2 else 3.0) * size for k, size in enumerate(SIZES)]
-    assert fit_step_laws(SIZES, times, error=0.01, degrees_of_freedom=22) == ()
+    assert fit_step_laws(SIZES, times, errors=0.01, degrees_of_freedom=22) == ()
 
 
 def test_few_sizes_tell_the_affine_law_alone():
-    laws = fit_step_laws((1, 2, 4), (1.5, 2.0, 3.0), error=0.01, degrees_of_freedom=4)
+    laws = fit_step_laws((1, 2, 4), (1.5, 2.0, 3.0), errors=0.01, degrees_of_freedom=4)
     assert {law.kind for law in laws} == {"affine"}
-    assert fit_step_laws((1, 2), (1.5, 2.0), error=0.01, degrees_of_freedom=1) == ()
+    assert fit_step_laws((1, 2), (1.5, 2.0), errors=0.01, degrees_of_freedom=1) == ()

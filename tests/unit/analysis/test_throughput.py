@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.analysis.paired_sizes import pair_sizes, smooth_upwards
+from advisor.analysis.paired_sizes import compute_level_errors, pair_sizes, smooth_upwards
 from advisor.analysis.saturation import SATURATION_TOLERANCE_FRACTION
 from advisor.analysis.step_time import (
     StepTimeLaw,
@@ -157,6 +157,27 @@ class TestPairedSizes:
         residuals = logs - logs.mean(0) - logs.mean(1)[:, None] + logs.mean()
         expected = math.sqrt((residuals**2).sum() / 6 * 2 / 4)
         assert pair_sizes(times).difference_errors[0, 2] == pytest.approx(expected)
+
+    def test_every_level_has_the_same_error_where_all_sessions_timed_all_sizes(self):
+        rng = np.random.default_rng(7)
+        times = {
+            s: {b: b * math.exp(0.01 * rng.standard_normal()) for b in (1, 2, 4, 8)}
+            for s in range(3)
+        }
+        paired = pair_sizes(times)
+        expected = paired.difference_errors[0, 1] / math.sqrt(2.0)
+        assert compute_level_errors(paired) == pytest.approx([expected] * 4)
+
+    def test_a_level_of_fewer_sessions_has_a_larger_error(self):
+        rng = np.random.default_rng(7)
+        sizes = range(1, 21)
+        times = {
+            s: {b: b * math.exp(0.01 * rng.standard_normal()) for b in sizes if b != 9 or s == 0}
+            for s in range(4)
+        }
+        errors = compute_level_errors(pair_sizes(times))
+        # Twice; and a twentieth more, since its session's effect is known from 19 others alone.
+        assert errors[8] / errors[0] == pytest.approx(2.0, rel=0.06)
 
     @pytest.mark.parametrize(
         "times",
