@@ -1,6 +1,7 @@
 """How often the saturation interval holds the truth, and how far the answer moves with the range.
 
 Run: python benchmarks/saturation_simulation.py [--cases 500] [--laws affine,stairs,...]
+     python benchmarks/saturation_simulation.py --outside    laws that the analysis does not know
 
 Step-time laws with a known saturation batch are timed by simulation: the sizes, their refinement
 after the first session, the number of sessions (3 to 6) and the analysis are the tool's own.
@@ -105,18 +106,50 @@ def draw_host_plateau(
     return lambda sizes: np.maximum(host, fixed + sizes), 1.0, host
 
 
+def draw_two_tiles(
+    rng: np.random.Generator,
+) -> tuple[Callable[[Floats], Floats], float, float | None]:
+    """Return t = a + (w·ceil(b/w) + v·ceil(b/v))/2: two tile sizes at once."""
+    one, two = (round(2.0 ** rng.uniform(2.0, 7.0)) for _ in range(2))
+    fixed = 10.0 ** rng.uniform(-0.3, 1.3)
+    return (
+        lambda sizes: fixed + (one * np.ceil(sizes / one) + two * np.ceil(sizes / two)) / 2.0,
+        1.0,
+        None,
+    )
+
+
+def draw_root(rng: np.random.Generator) -> tuple[Callable[[Floats], Floats], float, float | None]:
+    """Return t = a + b + d·sqrt(b), whose limit no range shows."""
+    fixed, root = 10.0 ** rng.uniform(-0.3, 1.3), rng.uniform(0.5, 4.0)
+    return lambda sizes: fixed + sizes + root * np.sqrt(sizes), 1.0, None
+
+
+def draw_soft_floor(
+    rng: np.random.Generator,
+) -> tuple[Callable[[Floats], Floats], float, float | None]:
+    """Return t = (h⁴ + (a + b)⁴)^¼: a floor that ends softly."""
+    floor = 10.0 ** rng.uniform(0.7, 2.7)
+    fixed = floor * rng.uniform(0.0, 0.5)
+    return lambda sizes: (floor**4 + (fixed + sizes) ** 4) ** 0.25, 1.0, None
+
+
 LAWS = {
     "affine": draw_affine,
     "stairs": draw_stairs,
     "retrograde": draw_retrograde,
     "host plateau": draw_host_plateau,
 }
+#: Laws of no kind that the analysis fits.
+OUTSIDE = {"two tiles": draw_two_tiles, "root": draw_root, "soft floor": draw_soft_floor}
+OUTSIDE_CASES = 120
 
 
 def draw_case(name: str, seed: int) -> Case:
     """Return one case of a law."""
-    rng = np.random.default_rng((sorted(LAWS).index(name), seed))
-    step_s, limit_per_s, host_s = LAWS[name](rng)
+    kinds = [*sorted(LAWS), *OUTSIDE]
+    rng = np.random.default_rng((kinds.index(name), seed))
+    step_s, limit_per_s, host_s = {**LAWS, **OUTSIDE}[name](rng)
     truth = find_truth(step_s, limit_per_s)
     largest = math.ceil(truth * 2.0 ** rng.uniform(*REACH_DOUBLINGS))
     return Case(step_s, host_s, limit_per_s, truth, largest)
@@ -276,8 +309,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", type=int, default=500, help="cases of each cell")
     parser.add_argument("--laws", default=",".join(LAWS), help="which laws")
+    parser.add_argument("--outside", action="store_true", help="laws that are not fitted")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
+    results = "saturation_simulation"
+    if arguments.outside:
+        arguments.laws, arguments.cases = ",".join(OUTSIDE), OUTSIDE_CASES
+        results = "saturation_outside"
     rows, table = [], Table("law", "noise", *COLUMNS)
     for name in arguments.laws.split(","):
         for noise in NOISES:
@@ -293,7 +331,7 @@ def main() -> None:
     console = Console(width=150)
     console.print(table)
     if not arguments.no_write:
-        console.print(f"written: {write_results('saturation_simulation', rows)}")
+        console.print(f"written: {write_results(results, rows)}")
 
 
 if __name__ == "__main__":
