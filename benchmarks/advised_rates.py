@@ -29,7 +29,8 @@ from training_tasks import RATE_STEP, TASKS, Pair, ask_the_tool, list_tasks, loa
 from training_tasks import steps_to_target as count_steps
 from trial_refusals import Refusals, study_refusals, summarise_refusals
 
-from advisor.analysis.trial import DIVERGENCE_FRACTION, STALL_FRACTION, TAIL_EVALUATIONS
+from advisor.analysis.trial import DIVERGENCE_FRACTION, STALL_FRACTION
+from advisor.analysis.trial_curves import TAIL_EVALUATIONS
 from advisor.measurements import TrialBranch
 from advisor.spec import TrialTask, WorkloadSpec
 from advisor.worker import training

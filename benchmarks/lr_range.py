@@ -21,8 +21,9 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
+from advisor.analysis.best_rate import choose_best_rate, rank_rate
 from advisor.analysis.lr_range import conclude_lr_range
-from advisor.analysis.trial import TrialVerdict, choose_best_rate, judge_alone
+from advisor.analysis.trial import TrialVerdict, judge_alone
 from advisor.conclusions import LrRangeConclusion
 from advisor.measurements import LrRangeCurve, TrialBranch
 from advisor.search.rate import TriedRate, choose_next_rate
@@ -100,7 +101,8 @@ def confirm(
     while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
         branches = train(workload, batch_size, rate, TRIAL_SEEDS, 100)
         verdict = verdicts[rate] = judge_alone(branches, fall=conclusion.fall)
-        tried.append(TriedRate(rate=rate, passed=verdict.passed, end_loss=verdict.end_loss))
+        rank = rank_rate(verdict, None) if verdict.passed else ()
+        tried.append(TriedRate(rate=rate, passed=verdict.passed, rank=rank))
     return choose_best_rate(verdicts), len(tried)
 
 
