@@ -44,7 +44,7 @@ def propose(
     facts = record.workload
     if facts is None or memory is None or throughput is None:
         return None
-    scale = _get_noise_scale(noise)
+    scale = get_noise_scale(noise)
     tried = conclude_trials(facts, record.trials, throughput, scale)
     decision = decide_soaked(
         facts,
@@ -106,7 +106,7 @@ def propose(
     )
 
 
-def _get_noise_scale(noise: NoiseConclusion | None) -> Estimate | None:
+def get_noise_scale(noise: NoiseConclusion | None) -> Estimate | None:
     """Return the noise scale, None where nothing positive is known of it."""
     if noise is None or noise.status == "not_estimated":
         return None

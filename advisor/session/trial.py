@@ -17,12 +17,12 @@ from advisor.conclusions import Derived, Recommendation, TradeoffPoint
 from advisor.measurements import OptimizerFacts, TrialBranch
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
+from advisor.recommend.proposal import get_noise_scale
 from advisor.recommend.tried import Tried, conclude_trials, plan_pair
 from advisor.search.batch import choose_next_batch
 from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.session.run import Run
 from advisor.spec import TrialTask
-from advisor.statistics import Estimate
 
 #: Starts from which every pair is trained.
 _SEEDS = (0, 1, 2)
@@ -74,7 +74,7 @@ class _Trial:
     def __init__(
         self, run: Run, derived: Derived, advice: Recommendation, optimizer: OptimizerFacts
     ) -> None:
-        rate, noise = advice.learning_rate, derived.noise
+        rate = advice.learning_rate
         assert rate.base_value is not None
         assert rate.base_batch_size is not None
         self._run = run
@@ -84,8 +84,7 @@ class _Trial:
         self._planned = advice.global_batch_size
         self._is_given = run.spec.limits.global_batch_size is not None
         self._base_size, self._base_rate = rate.base_batch_size, rate.base_value
-        decisive = None if noise is None or noise.status == "not_estimated" else noise.decisive
-        self._noise: Estimate | None = decisive
+        self._noise = get_noise_scale(derived.noise)
         self._base_step_s = self._estimate_step_s(self._base_size)
         self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
         self._sample_s: dict[int, float] = {}  # as trained, by batch
