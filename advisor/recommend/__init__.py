@@ -2,6 +2,7 @@
 
 decision.py   which batch, and what limits it
 settling.py   from which noise scale on the batch stays the same
+tried.py      what the trials show: which rates train at each batch, and how soon
 rate.py       which learning rate, once a trial has shown that it trains
 ranged_rate.py  the same by a range test, where there is no base rate to scale
 reasons.py    why, in sentences
