@@ -32,12 +32,15 @@ class TriedBatch(msgspec.Struct, frozen=True, kw_only=True):
         time_s: To the base pair's end loss at that rate, by the measured step time; of a rate that
             passed without reaching it, at its mean pace. None where unknown.
         is_reached: Whether it got there.
+        ranking_loss: The loss that orders its rates by when they get to it; None where the loss
+            after equal samples does.
     """
 
     verdicts: Mapping[float, TrialVerdict]
     best_rate: float | None
     time_s: float | None
     is_reached: bool
+    ranking_loss: float | None
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,9 +158,18 @@ def _conclude_batch(
     target_loss: float | None,
     throughput: ThroughputConclusion,
 ) -> TriedBatch:
-    best = choose_best_rate(verdicts, target_loss)
+    # Where the base rate is far too low its end comes early, and says little of a whole training.
+    is_base_low = any(verdict.beats_base for verdict in verdicts.values())
+    ranking_loss = None if is_base_low else target_loss
+    best = choose_best_rate(verdicts, ranking_loss)
     if best is None or target_loss is None:
-        return TriedBatch(verdicts=verdicts, best_rate=best, time_s=None, is_reached=False)
+        return TriedBatch(
+            verdicts=verdicts,
+            best_rate=best,
+            time_s=None,
+            is_reached=False,
+            ranking_loss=ranking_loss,
+        )
     step_s = _estimate_step_s(groups[best], throughput)
     samples, _ = rank_rate(verdicts[best], target_loss)
     size = groups[best][0].global_batch_size
@@ -166,6 +178,7 @@ def _conclude_batch(
         best_rate=best,
         time_s=None if step_s is None else samples / size * step_s,
         is_reached=find_samples_to(verdicts[best].curve, target_loss) is not None,
+        ranking_loss=ranking_loss,
     )
 
 

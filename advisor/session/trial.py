@@ -88,6 +88,7 @@ class _Trial:
         self._base_step_s = self._estimate_step_s(self._base_size)
         self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
         self._sample_s: dict[int, float] = {}  # as trained, by batch
+        self._steps: dict[int, int] = {}  # of the branches trained last, by batch
         self._evaluation_samples = self._choose_evaluation_samples()
         self._base_steps = self._choose_base_steps()
 
@@ -130,15 +131,14 @@ class _Trial:
                 return False
 
     def _list_tried(self, size: int) -> list[TriedRate]:
-        tried = self._conclude()
-        batch = tried.batches.get(size)
+        batch = self._conclude().batches.get(size)
         if batch is None:
             return []
         return [
             TriedRate(
                 rate=rate,
                 passed=verdict.passed,
-                rank=rank_rate(verdict, tried.target_loss) if verdict.passed else (),
+                rank=rank_rate(verdict, batch.ranking_loss) if verdict.passed else (),
             )
             for rate, verdict in batch.verdicts.items()
             if not verdict.is_too_short
@@ -228,14 +228,18 @@ class _Trial:
 
     def _choose_steps(self, point: TradeoffPoint) -> int:
         """Return the steps of a branch: up to where its target is of no more use."""
-        size = point.global_batch_size
-        known = self._conclude().times_s
+        size, tried = point.global_batch_size, self._conclude()
+        known, batch = tried.times_s, tried.batches.get(size)
+        if batch is not None and batch.ranking_loss is None and size in self._steps:
+            return self._steps[size]  # its rates are compared after equal samples
         rivals = [known.get(size)] if self._is_given else known.values()
         times = [time_s for time_s in rivals if time_s is not None]
         limits = [_MOST_TIME_RATIO * min(times) / point.step_s] if times else []
         if size == self._planned or not times:
             limits.append(_MOST_STEPS_RATIO * self._base_steps * self._compare_steps(size))
-        return max(_LEAST_BRANCH_STEPS, round(min(limits)) + 1)  # the mean curve ends one short
+        # One more, since the mean curve ends one short.
+        self._steps[size] = max(_LEAST_BRANCH_STEPS, round(min(limits)) + 1)
+        return self._steps[size]
 
     def _choose_base_steps(self) -> int:
         """Return the steps of the user's own pair that the time allows for all branches."""

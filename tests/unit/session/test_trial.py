@@ -136,6 +136,16 @@ def test_where_larger_batches_do_not_train_the_own_pair_stands():
     assert "failed at every rate tried" in advice.reasons[0]
 
 
+def test_rates_above_a_base_that_is_far_too_low_are_compared_after_equal_samples():
+    training = Training(noise_scale=1000.0, best_rate=20.0)
+    advice, _ = try_pairs(training)
+    planned = [task for task in training.tasks if task.micro_batch_size == advice.global_batch_size]
+    assert len({task.samples for task in planned}) <= 2  # the first one tells
+    share = advice.learning_rate.value / training.find_best_rate(advice.global_batch_size)
+    assert 0.6 <= share <= 1.5
+    assert any("base rate is probably too low" in each for each in advice.warnings)
+
+
 @pytest.mark.parametrize("given", [16, 512])
 def test_a_given_batch_gets_its_best_rate_however_slow_it_is(given):
     training = Training(noise_scale=10_000.0)
