@@ -124,7 +124,8 @@ class _Trial:
             if value is None:
                 return True
             task = self._make_task(size, value)
-            if self._predict_s(task) > self._deadline - time.monotonic():
+            is_first = len(self._sample_s) == 1  # without it there is nothing to advise
+            if not is_first and self._predict_s(task) > self._deadline - time.monotonic():
                 return False
             self._train(task)
             if len(self._list_tried(size)) == len(tried):  # cut short: nothing can be judged

@@ -187,6 +187,16 @@ def test_a_trial_that_stops_after_the_first_batch_advises_that_one():
     assert advice.global_batch_size in {planned, 32}
 
 
+def test_the_first_pair_runs_whatever_a_sample_of_the_base_batch_took(monkeypatch):
+    # Tiny models take most of a step for its start, so that samples of small batches are dear.
+    times = iter(range(0, 10**6, 60))
+    monkeypatch.setattr("advisor.session.trial.time.monotonic", lambda: float(next(times)))
+    training = Training()
+    advice, _ = try_pairs(training)
+    assert len(training.tasks) >= 2
+    assert advice.learning_rate.value is not None
+
+
 def test_without_time_for_steps_worth_judging_nothing_is_run():
     training = Training()
     _, notes = try_pairs(training, budget_s=0.01, noise_steps=None)
