@@ -57,11 +57,10 @@ def run_throughput(run: Run) -> None:
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
     facts = run.facts
-    multiple = run.spec.limits.batch_multiple
     sweep = choose_sweep(
         min_micro_batch_size=facts.min_micro_batch_size,
         max_micro_batch_size=memory.max_micro_batch_size,
-        batch_multiple=multiple,
+        batch_multiple=run.spec.limits.batch_multiple,
         base_batch_size=facts.base_batch_size,
         given_micro_batch_size=find_given_micro_batch(run),
         most_sizes=_count_affordable_sizes(run),
@@ -70,15 +69,27 @@ def run_throughput(run: Run) -> None:
     if plan is None:
         run.progress.note("throughput: the budget is too short to time even one size")
         return
+    _run_sessions(run, plan, is_apart=is_apart)
+
+
+def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> None:
+    """Run the planned sessions and what more of them promise, as long as the stage's time lasts."""
     sizes = plan.sizes
-    started, deadline = time.monotonic(), time.monotonic() + run.left_s * _EXTRA_FRACTION
+    started, left_s = time.monotonic(), run.left_s
     for session in itertools.count():
-        each_s = (time.monotonic() - started) / max(1, session)
-        affordable = int((deadline - time.monotonic()) / each_s) if session else 0
+        spent_s = time.monotonic() - started
+        each_s = spent_s / max(1, session)
+        affordable = int((left_s * _EXTRA_FRACTION - spent_s) / each_s) if session else 0
         if session >= plan.sessions and not _wants_session(run, session, affordable):
             return
         if session and run.is_spent:
             run.progress.note("throughput: the budget ended before all sessions ran")
+            return
+        stage_left_s = left_s * _BUDGET_FRACTION - spent_s
+        # On a loaded machine a session may take many times what was planned with; a figure without
+        # an interval is then worth less than the stages that follow.
+        if session and stage_left_s < each_s / 2.0:
+            run.progress.note("throughput: its share of the time ended before all sessions ran")
             return
         run.progress.stage(
             f"throughput: session {session + 1} of {max(plan.sessions, session + 1)}",
@@ -90,7 +101,7 @@ def run_throughput(run: Run) -> None:
             session=session,
             block_s=BLOCK_S[run.environment.device.kind],
             rounds=plan.rounds,
-            budget_s=run.left_s * _BUDGET_FRACTION,
+            budget_s=max(stage_left_s, each_s) / max(1, plan.sessions - session),
         )
         try:
             _run_session(run, split_by_size(task) if is_apart else (task,))
@@ -98,7 +109,7 @@ def run_throughput(run: Run) -> None:
             run.progress.note("throughput: a session took longer than the time left")
             return
         if session < REFINING_SESSIONS:
-            sizes = tuple(sorted({*sizes, *_refine(run, multiple)}))
+            sizes = tuple(sorted({*sizes, *_refine(run)}))
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
@@ -202,8 +213,9 @@ def _estimate_compile_s(run: Run) -> float:
     return estimate_compile_s(run.record.probes) if run.spec.workload.compile else 0.0
 
 
-def _refine(run: Run, multiple: int) -> tuple[int, ...]:
+def _refine(run: Run) -> tuple[int, ...]:
     throughput = derive(run.record).throughput
     if throughput is None:
         return ()
+    multiple = run.spec.limits.batch_multiple
     return choose_refinement(throughput.points, throughput.saturation, batch_multiple=multiple)

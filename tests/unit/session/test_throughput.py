@@ -1,0 +1,70 @@
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from advisor.measurements import DeviceFacts, Probe, Telemetry
+from advisor.session.run import Run
+from advisor.session.throughput import run_throughput
+from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+from tests.unit.session.test_soak import Notes
+from tests.unit.test_recommend import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
+
+
+class Machine:
+    """Times sizes as planned, or `slowdown` times as long, on a clock of its own."""
+
+    def __init__(self, slowdown):
+        self.slowdown, self.now_s, self.tasks = slowdown, 0.0, []
+
+    def monotonic(self):
+        return self.now_s
+
+    @contextmanager
+    def watched(self, device, *, session):
+        yield lambda: Telemetry(session=session)
+
+    def run(self, task, *, timeout_s, on_result):
+        self.tasks.append(task)
+        for size in task.micro_batch_sizes:
+            step_s = self.slowdown * (FIXED_S + PER_SAMPLE_S * size)
+            # A first round is always timed, the others while the task's budget lasts.
+            round_s = 3.0 * max(step_s, task.block_s)
+            rounds = max(1, min(task.rounds, int(task.budget_s / round_s)))
+            self.now_s += rounds * round_s
+            on_result(
+                Probe(
+                    stage="throughput",
+                    session=task.session,
+                    micro_batch_size=size,
+                    outcome="fit",
+                    step_times_s=(step_s * (1.0 + 0.001 * task.session),) * rounds,
+                )
+            )
+        return ()
+
+
+def time_sizes(monkeypatch, slowdown, budget_s=120.0):
+    machine, notes = Machine(slowdown), Notes()
+    clock = SimpleNamespace(monotonic=machine.monotonic)
+    monkeypatch.setattr("advisor.session.run.time", clock)
+    monkeypatch.setattr("advisor.session.throughput.time", clock)
+    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
+    run = Run(spec, argv=(), runner=machine, progress=notes, save=lambda record: None)
+    run.record = make_record(FACTS, probes=make_probes(sessions=1))
+    device = DeviceFacts(kind="cpu", name="It", memory_bytes=1 << 30, available_bytes=1 << 30)
+    monkeypatch.setattr(Run, "environment", property(lambda self: SimpleNamespace(device=device)))
+    run_throughput(run)
+    return machine, notes.notes
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 20.0, 60.0])
+def test_the_stage_keeps_to_its_share_however_slow_the_machine_gets(monkeypatch, slowdown):
+    machine, notes = time_sizes(monkeypatch, slowdown)
+    sessions = {task.session for task in machine.tasks}
+    assert machine.now_s <= 0.75 * 120.0
+    if slowdown == 1.0:
+        assert len(sessions) >= 3
+        assert notes == []
+    if slowdown == 60.0:
+        assert notes == ["throughput: its share of the time ended before all sessions ran"]
