@@ -82,9 +82,6 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> None:
         affordable = int((left_s * _EXTRA_FRACTION - spent_s) / each_s) if session else 0
         if session >= plan.sessions and not _wants_session(run, session, affordable):
             return
-        if session and run.is_spent:
-            run.progress.note("throughput: the budget ended before all sessions ran")
-            return
         stage_left_s = left_s * _BUDGET_FRACTION - spent_s
         # On a loaded machine a session may take many times what was planned with; a figure without
         # an interval is then worth less than the stages that follow.
