@@ -15,8 +15,8 @@ def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, 
     """Return what orders the rates of one batch that passed, the best first.
 
     The samples to the target loss; of a rate that does not reach it as many as it would take at its
-    mean pace, which is too few, since losses fall ever more slowly. Without a target all are alike,
-    and the loss at the end decides.
+    mean pace, which is too few, since losses fall ever more slowly: the pace of the loss's
+    logarithm, where there is one. Without a target all are alike, and the loss at the end decides.
 
     Args:
         verdict: Of a rate that passed.
@@ -30,8 +30,15 @@ def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, 
         return float(end.samples), verdict.end_loss
     reached = find_samples_to(verdict.curve, target_loss)
     if reached is None:
-        reached = end.samples * (first.loss - target_loss) / max(first.loss - end.loss, 1e-300)
+        reached = end.samples * _compare_falls(first.loss, end.loss, target_loss)
     return reached, verdict.end_loss
+
+
+def _compare_falls(first: float, end: float, target: float) -> float:
+    """Return the fall to the target over that to the end, of the logarithm for positive losses."""
+    if min(first, end, target) > 0.0:
+        first, end, target = math.log(first), math.log(end), math.log(target)
+    return (first - target) / max(first - end, 1e-12)
 
 
 def choose_best_rate(

@@ -54,6 +54,20 @@ def test_a_rate_that_misses_the_target_ranks_behind_those_that_reach_it():
     assert choose_best_rate(verdicts, 1e-6) == 1.0
 
 
+def test_beyond_its_end_a_loss_falls_on_by_the_same_factors():
+    verdict = make_verdict(0.1)
+    end, first = verdict.curve[-1], verdict.curve[0]
+    samples, _ = rank_rate(verdict, end.loss**2 / first.loss)
+    assert samples == pytest.approx(2 * end.samples)
+    negative = TrialVerdict(
+        passed=True,
+        reason="",
+        end_loss=-3.0,
+        curve=(Evaluation(samples=0, loss=-1.0), Evaluation(samples=100, loss=-3.0)),
+    )
+    assert rank_rate(negative, -4.0)[0] == pytest.approx(150.0)
+
+
 def test_where_no_rate_passed_there_is_no_best_one():
     assert choose_best_rate({1.0: make_verdict(0.1, passed=False)}) is None
     assert choose_best_rate({}) is None
