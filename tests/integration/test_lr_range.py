@@ -84,7 +84,7 @@ def test_an_interrupt_keeps_the_curves_and_leaves_no_process(tmp_path):
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert end_survivors(mark) == ()
     document = json.loads(path.read_text())

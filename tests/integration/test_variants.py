@@ -42,7 +42,7 @@ def test_a_precision_that_the_model_refuses_does_not_end_the_run(tmp_path):
     path = tmp_path / "run.json"
     outcome = run_probe(
         "tests/workloads/compile/no_bf16.py",
-        *["--precision", "fp32,bf16", "--budget", "10s", "--max-batch", "8"],
+        *["--precision", "fp32,bf16", "--budget", "30s", "--max-batch", "8"],
         *["--noise-steps", "0", "--json", str(path)],
         directory=tmp_path,
         threads=1,
