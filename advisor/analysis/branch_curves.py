@@ -3,11 +3,11 @@
 import math
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 
 from advisor.analysis.trial import DIVERGENCE_FRACTION
+from advisor.analysis.trial_curves import read_loss
 from advisor.measurements import VerificationBranch
 from advisor.statistics import Estimate, two_sided_t
 
@@ -84,19 +84,6 @@ def has_diverged(branch: VerificationBranch) -> bool:
     return statistics.fmean(tail) > first + DIVERGENCE_FRACTION * abs(first)
 
 
-def read_loss(branch: VerificationBranch, samples: float) -> float:
-    """Return the loss after so many samples, between evaluations on a straight line.
-
-    Source: derived.
-    """
-    evaluations = branch.evaluations
-    for before, after in pairwise(evaluations):
-        if before.samples <= samples <= after.samples and after.samples > before.samples:
-            share = (samples - before.samples) / (after.samples - before.samples)
-            return before.loss + share * (after.loss - before.loss)
-    return evaluations[0].loss if samples <= evaluations[0].samples else evaluations[-1].loss
-
-
 def read_end(branch: VerificationBranch, samples: float) -> float:
     """Return the mean of the last readings up to so many samples.
 
@@ -104,20 +91,6 @@ def read_end(branch: VerificationBranch, samples: float) -> float:
     """
     part = samples / CURVE_POINTS
     return statistics.fmean(read_loss(branch, samples - k * part) for k in range(END_READINGS))
-
-
-def find_samples_to(branch: VerificationBranch, loss: float) -> float | None:
-    """Return the samples after which the loss is first at or below a value; None where never.
-
-    Source: derived.
-    """
-    if branch.evaluations[0].loss <= loss:
-        return float(branch.evaluations[0].samples)
-    for before, after in pairwise(branch.evaluations):
-        if after.loss <= loss:
-            share = (before.loss - loss) / (before.loss - after.loss)
-            return before.samples + share * (after.samples - before.samples)
-    return None
 
 
 def estimate_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:

@@ -12,11 +12,11 @@ import msgspec
 from advisor.analysis.branch_curves import (
     BatchBranches,
     estimate_mean,
-    find_samples_to,
     pair_seeds,
     read_end,
 )
 from advisor.analysis.critical_batch import measure_margin
+from advisor.analysis.trial_curves import find_samples_to
 from advisor.conclusions import ThroughputConclusion, ThroughputPoint, Verdict
 from advisor.statistics import Estimate
 
@@ -148,7 +148,7 @@ def _explain_absence(groups: Sequence[BatchBranches], recommended: int) -> Verdi
 
 
 def _estimate_time(group: BatchBranches, target: float, sample_s: float) -> Estimate | None:
-    found = [find_samples_to(branch, target) for branch in group.branches]
+    found = [find_samples_to(branch.evaluations, target) for branch in group.branches]
     reached = [samples * sample_s for samples in found if samples is not None]
     return estimate_mean(reached) if len(reached) == len(found) else None
 

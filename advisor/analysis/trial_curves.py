@@ -30,19 +30,26 @@ def summarise_end(branch: TrialBranch) -> Evaluation:
     )
 
 
+def read_loss(branch: TrialBranch, samples: float) -> float:
+    """Return the loss after so many samples, between evaluations on a straight line.
+
+    Source: derived.
+    """
+    evaluations = branch.evaluations
+    for before, after in pairwise(evaluations):
+        if before.samples <= samples <= after.samples and after.samples > before.samples:
+            share = (samples - before.samples) / (after.samples - before.samples)
+            return before.loss + share * (after.loss - before.loss)
+    return evaluations[0].loss if samples <= evaluations[0].samples else evaluations[-1].loss
+
+
 def interpolate_loss(branch: TrialBranch, samples: float) -> float:
-    """Return the loss at a number of samples, between the first evaluation and the end.
+    """Return the loss after so many samples; from the end's on, that of the end.
 
     Source: derived.
     """
     end = summarise_end(branch)
-    if samples >= end.samples:
-        return end.loss
-    for before, after in pairwise(branch.evaluations):
-        if before.samples <= samples <= after.samples and after.samples > before.samples:
-            share = (samples - before.samples) / (after.samples - before.samples)
-            return before.loss + share * (after.loss - before.loss)
-    return get_first_loss(branch)
+    return end.loss if samples >= end.samples else read_loss(branch, samples)
 
 
 def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:

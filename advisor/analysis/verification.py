@@ -8,7 +8,6 @@ from advisor.analysis.branch_curves import (
     estimate_mean,
     find_common_samples,
     group_branches,
-    read_loss,
 )
 from advisor.analysis.critical_batch import Standing, judge_batches
 from advisor.analysis.equal_time import (
@@ -24,6 +23,7 @@ from advisor.analysis.generalisation import (
     estimate_sharpness_slope,
     list_sharpness_failures,
 )
+from advisor.analysis.trial_curves import read_loss
 from advisor.conclusions import (
     CurvePoint,
     ThroughputConclusion,

@@ -11,6 +11,7 @@ from advisor.analysis.schedule import Pair, conclude_schedule
 from advisor.analysis.tradeoff import get_working_noise_scale
 from advisor.conclusions import Frontier, NoiseConclusion, Recommendation, Schedule, ScheduleItem
 from advisor.recommend.frontier_notes import write_notes
+from advisor.recommend.proposal import get_noise_scale
 from advisor.record import RunRecord
 
 
@@ -22,7 +23,10 @@ def plan_frontier(
         return None
     scenario, facts = record.command.scenario, record.workload
     frontier = conclude_frontier(
-        _get_candidates(advice), _get_noise_scale(noise), scenario=scenario, facts=facts
+        _get_candidates(advice),
+        get_working_noise_scale(get_noise_scale(noise)),
+        scenario=scenario,
+        facts=facts,
     )
     return msgspec.structs.replace(frontier, notes=tuple(write_notes(scenario, facts, frontier)))
 
@@ -38,7 +42,7 @@ def plan_schedules(
     by_noise = None
     steps = {each.step_source for each in record.noise_batches}
     # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
-    if _get_noise_scale(noise) is not None and steps <= {"steps"}:
+    if get_working_noise_scale(get_noise_scale(noise)) is not None and steps <= {"steps"}:
         by_noise = conclude_schedule(candidates, noise, advised)
     swap = conclude_decay_swap(
         candidates,
@@ -75,12 +79,6 @@ def _pair(record: RunRecord, advice: Recommendation) -> Pair:
         optimizer=facts.optimizer,
         loss_is_sum=facts.loss_reduction == "sum",
     )
-
-
-def _get_noise_scale(noise: NoiseConclusion | None) -> float | None:
-    if noise is None or noise.status == "not_estimated":
-        return None
-    return get_working_noise_scale(noise.decisive)
 
 
 def _find_largest(noise: NoiseConclusion | None) -> float | None:

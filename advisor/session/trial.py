@@ -87,6 +87,7 @@ class _Trial:
         self._noise = get_noise_scale(derived.noise)
         self._base_step_s = self._estimate_step_s(self._base_size)
         self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
+        self._tried = Tried()  # what the pairs trained so far show
         self._sample_s: dict[int, float] = {}  # as trained, by batch
         self._steps: dict[int, int] = {}  # of the branches trained last, by batch
         self._evaluation_samples = self._choose_evaluation_samples()
@@ -106,12 +107,12 @@ class _Trial:
         climbed: dict[int, float | None] = {}
         sizes = [self._planned] if self._is_given else [*self._points]
         step_s = {size: self._points[size].step_s for size in sizes}
-        while (tried := self._conclude()).base is not None and tried.base.passed:
+        while (tried := self._tried).base is not None and tried.base.passed:
             base_time = None if tried.base_time_s is None else (self._base_size, tried.base_time_s)
             size = choose_next_batch(step_s, self._planned, climbed, base_time)
             if size is None or not self._try_rates(size):
                 return
-            climbed[size] = self._conclude().times_s.get(size)
+            climbed[size] = self._tried.times_s.get(size)
 
     def _try_rates(self, size: int) -> bool:
         """Move the rate at one batch to its best; return whether there was time to."""
@@ -132,7 +133,7 @@ class _Trial:
                 return False
 
     def _list_tried(self, size: int) -> list[TriedRate]:
-        batch = self._conclude().batches.get(size)
+        batch = self._tried.batches.get(size)
         if batch is None:
             return []
         return [
@@ -147,7 +148,7 @@ class _Trial:
 
     def _find_lead(self) -> float:
         """Return the best rate so far over the rule's at its batch, 1 before there is one."""
-        tried = self._conclude()
+        tried = self._tried
         times = {
             size: time_s
             for size, time_s in tried.times_s.items()
@@ -161,11 +162,6 @@ class _Trial:
             return 1.0
         return value.best_rate / rate.proposed
 
-    def _conclude(self) -> Tried:
-        run, throughput = self._run, self._derived.throughput
-        assert throughput is not None
-        return conclude_trials(run.facts, run.record.trials, throughput, self._noise)
-
     def _train(self, task: TrialTask) -> None:
         run, size = self._run, task.micro_batch_size * task.gradient_accumulation_steps
         left_s = run.left_s
@@ -178,6 +174,9 @@ class _Trial:
         )
         elapsed_s = time.monotonic() - started
         self._sample_s[size] = elapsed_s / (len(task.seeds) * task.samples)
+        throughput = self._derived.throughput
+        assert throughput is not None
+        self._tried = conclude_trials(run.facts, run.record.trials, throughput, self._noise)
 
     def _make_base_task(self) -> TrialTask | None:
         """Return the user's own pair, accumulated where its batch does not fit and can be split."""
@@ -229,7 +228,7 @@ class _Trial:
 
     def _choose_steps(self, point: TradeoffPoint) -> int:
         """Return the steps of a branch: up to where its target is of no more use."""
-        size, tried = point.global_batch_size, self._conclude()
+        size, tried = point.global_batch_size, self._tried
         known, batch = tried.times_s, tried.batches.get(size)
         if batch is not None and batch.ranking_loss is None and size in self._steps:
             return self._steps[size]  # its rates are compared after equal samples

@@ -173,14 +173,7 @@ class CurvatureMeter:
         return 1 if isinstance(self._training.optimizer, torch.optim.SGD) else 2
 
     def _time_product(self, size: int) -> float:
-        """Return the seconds of one product over one micro-batch, the better of two."""
-        hessian = self._build_products(size, self._take(size, 1))
-        vector, times = make_start(hessian), []
-        for _ in range(2):
-            began = time.perf_counter()
-            float(hessian.multiply(vector).sum())  # waits for the device
-            times.append(time.perf_counter() - began)
-        return min(times)
+        return time_product(self._build_products(size, self._take(size, 1)))
 
     def _take(self, size: int, count: int) -> list[Any]:
         """Return up to `count` batches on the host, always the same ones."""
@@ -206,6 +199,16 @@ def make_start(hessian: HessianProducts) -> Tensor:
     """Return a random vector, the same at every point and on every device."""
     generator = torch.Generator().manual_seed(_SEED)
     return torch.randn(hessian.size, generator=generator).to(hessian.device, hessian.dtype)
+
+
+def time_product(hessian: HessianProducts) -> float:
+    """Return the seconds of one product, the better of two."""
+    vector, times = make_start(hessian), []
+    for _ in range(2):
+        began = time.perf_counter()
+        float(hessian.multiply(vector).sum())  # waits for the device
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def name_obstacle(error: Exception) -> str:

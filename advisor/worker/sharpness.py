@@ -15,6 +15,7 @@ from advisor.worker.curvature import (
     make_start,
     name_obstacle,
     name_shortage,
+    time_product,
 )
 from advisor.worker.entry import seed_everything
 from advisor.worker.hessian import HessianProducts, fixed_conditions
@@ -113,14 +114,7 @@ class SharpnessMeter:
         return batches
 
     def _time_product(self) -> float:
-        """Return the seconds of one product over one micro-batch, the better of two."""
-        hessian = self._build(self._batches[:1])
-        vector, times = make_start(hessian), []
-        for _ in range(2):
-            began = time.perf_counter()
-            float(hessian.multiply(vector).sum())  # waits for the device
-            times.append(time.perf_counter() - began)
-        return min(times)
+        return time_product(self._build(self._batches[:1]))
 
     def _build(self, batches: list[Any]) -> HessianProducts:
         return HessianProducts(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,19 @@ class ProbesAhead:
     def close(self) -> None:
         """Run no further case."""
         self._pool.shutdown(cancel_futures=True)
+
+
+def probe_ahead(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    cases: Sequence[Any],
+    probe: Callable[[Any, Path], Outcome],
+) -> Iterator[ProbesAhead]:
+    """Yield the probes of a module, each in a folder of its own, and close them after its tests."""
+    folders = {id(case): tmp_path_factory.mktemp("probe") for case in cases}
+    ahead = ProbesAhead(request, lambda case: probe(case, folders[id(case)]))
+    yield ahead
+    ahead.close()
 
 
 def unique(cases: list[Any]) -> list[Any]:

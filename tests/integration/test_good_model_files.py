@@ -11,7 +11,7 @@ import pytest
 
 from advisor.record import RunDocument
 from advisor.spec import TokenCount
-from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, run_probe
+from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, probe_ahead, run_probe
 
 _FOLDER = "tests/workloads/good"
 _CROSS_ENTROPY = {"how_loss": "cross-entropy"}
@@ -182,10 +182,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def probes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ProbesAhead]:
-    folders = {id(case): tmp_path_factory.mktemp("probe") for case in CASES}
-    ahead = ProbesAhead(request, lambda case: _probe(case, folders[id(case)]))
-    yield ahead
-    ahead.close()
+    yield from probe_ahead(request, tmp_path_factory, CASES, _probe)
 
 
 def _probe(case: Case, directory: Path) -> Outcome:

@@ -16,15 +16,16 @@ def make_verdict(rate_of_fall, *, passed=True):
     return TrialVerdict(passed=passed, reason="", end_loss=end, curve=curve if passed else ())
 
 
+@pytest.mark.parametrize("target", [None, 0.3])
 @pytest.mark.parametrize(
     ("slower_by", "edge", "chosen"),
     [(0.04, False, 0.5), (0.06, False, 1.0), (0.08, True, 0.5), (0.12, True, 1.0)],
 )
-def test_a_lower_rate_is_taken_while_it_lags_by_few_samples(slower_by, edge, chosen):
+def test_a_lower_rate_is_taken_while_it_lags_by_few_samples(target, slower_by, edge, chosen):
     verdicts = {0.5: make_verdict(0.1 * (1 - slower_by)), 1.0: make_verdict(0.1)}
     if edge:
         verdicts[2.0] = make_verdict(0.1, passed=False)
-    assert choose_best_rate(verdicts) == chosen
+    assert choose_best_rate(verdicts, target) == chosen
 
 
 def test_with_a_target_the_rate_that_reaches_it_first_is_the_best():
@@ -34,17 +35,6 @@ def test_with_a_target_the_rate_that_reaches_it_first_is_the_best():
     ranks = {rate: rank_rate(verdict, target) for rate, verdict in verdicts.items()}
     assert ranks[1.0][0] == pytest.approx(100 * math.log(2) / 0.1, rel=0.01)
     assert min(ranks, key=ranks.get) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("slower_by", "edge", "chosen"),
-    [(0.04, False, 0.5), (0.06, False, 1.0), (0.08, True, 0.5), (0.12, True, 1.0)],
-)
-def test_with_a_target_a_lower_rate_is_taken_that_takes_few_samples_more(slower_by, edge, chosen):
-    verdicts = {0.5: make_verdict(0.1 * (1 - slower_by)), 1.0: make_verdict(0.1)}
-    if edge:
-        verdicts[2.0] = make_verdict(0.1, passed=False)
-    assert choose_best_rate(verdicts, 0.3) == chosen
 
 
 def test_a_rate_that_misses_the_target_ranks_behind_those_that_reach_it():

@@ -12,13 +12,12 @@ from advisor.analysis.branch_curves import (
     BatchBranches,
     estimate_mean,
     find_common_samples,
-    find_samples_to,
     group_branches,
     has_diverged,
-    read_loss,
 )
 from advisor.analysis.critical_batch import judge_batches, measure_margin
 from advisor.analysis.equal_time import estimate_branch_step_s
+from advisor.analysis.trial_curves import find_samples_to, read_loss
 from advisor.analysis.verification import conclude_verification
 from tests.unit.analysis.verified_branches import (
     SAMPLES,
@@ -200,9 +199,11 @@ def test_losses_are_read_between_evaluations():
     assert read_loss(branch, middle) == pytest.approx((first.loss + second.loss) / 2)
     assert read_loss(branch, -1) == first.loss
     assert read_loss(branch, 10 * SAMPLES) == branch.evaluations[-1].loss
-    assert find_samples_to(branch, (first.loss + second.loss) / 2) == pytest.approx(middle)
-    assert find_samples_to(branch, first.loss) == 0.0
-    assert find_samples_to(branch, 0.0) is None
+    assert find_samples_to(branch.evaluations, (first.loss + second.loss) / 2) == pytest.approx(
+        middle
+    )
+    assert find_samples_to(branch.evaluations, first.loss) == 0.0
+    assert find_samples_to(branch.evaluations, 0.0) is None
 
 
 def test_the_interval_of_one_value_is_unknown():
