@@ -19,11 +19,14 @@ A grid step is a doubling. Kneedle (Satopää et al. 2011) sees the throughputs 
 
 import argparse
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product, repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -234,7 +237,7 @@ def share_near(pairs: Sequence[tuple[int | None, int | None]]) -> float | None:
     return share([count_steps(first, second) < 1.0 for first, second in known])
 
 
-def simulate_cell(name: str, noise: float, cases: int) -> dict[str, object]:
+def simulate_cell(name: str, noise: float, cases: int) -> dict[str, Any]:
     """Return the figures of one law at one noise."""
     drawn = [draw_case(name, seed) for seed in range(cases)]
     narrow, wide, afresh = (
@@ -310,6 +313,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=500, help="cases of each cell")
     parser.add_argument("--laws", default=",".join(LAWS), help="which laws")
     parser.add_argument("--outside", action="store_true", help="laws that are not fitted")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
     results = "saturation_simulation"
@@ -317,17 +321,18 @@ def main() -> None:
         arguments.laws, arguments.cases = ",".join(OUTSIDE), OUTSIDE_CASES
         results = "saturation_outside"
     rows, table = [], Table("law", "noise", *COLUMNS)
-    for name in arguments.laws.split(","):
-        for noise in NOISES:
-            row = simulate_cell(name, noise, arguments.cases)
+    cells = list(product(arguments.laws.split(","), NOISES))
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        cases = repeat(arguments.cases)
+        for row in pool.map(simulate_cell, *zip(*cells, strict=True), cases):
             rows.append(row)
-            cells = [row[key] for key in COLUMNS.values()]
+            figures = [row[key] for key in COLUMNS.values()]
             table.add_row(
-                name,
-                f"{100 * noise:g} %",
-                *("-" if cell is None else f"{cell:.3f}" for cell in cells),
+                row["law"],
+                f"{100 * row['noise_fraction']:g} %",
+                *("-" if figure is None else f"{figure:.3f}" for figure in figures),
             )
-            print(name, noise, row["statuses"], flush=True)
+            print(row["law"], row["noise_fraction"], row["statuses"], flush=True)
     console = Console(width=150)
     console.print(table)
     if not arguments.no_write:

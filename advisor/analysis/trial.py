@@ -105,7 +105,9 @@ def judge_trial(
 
     It fails if a start diverged; if a start's loss fell by less than half of what the base's fell
     from the same start; or if the mean over starts ends above the base's by more than 5 % of the
-    base's fall plus the base's standard deviation over starts.
+    base's fall plus the base's standard deviation over starts. A start that the base was not
+    trained from must not diverge or stall either, the latter against the base's mean fall; the
+    means and the curve are over shared starts.
 
     Args:
         base: The user's own pair, one branch for each start.
@@ -117,10 +119,11 @@ def judge_trial(
     verdict = judge_base(base)
     if not verdict.passed:
         return verdict
-    pairs = _pair_starts(base, tried)
-    diverged = sum(_has_diverged(branch) for _, branch in pairs)
+    pairs, further = _pair_starts(base, tried)
+    starts = len(pairs) + len(further)
+    diverged = sum(map(_has_diverged, [*(branch for _, branch in pairs), *further]))
     if diverged:
-        return _fail(f"diverged from {diverged} of {len(pairs)} starts")
+        return _fail(f"diverged from {diverged} of {starts} starts")
     if len(pairs) < LEAST_SEEDS:
         return TrialVerdict(
             passed=False,
@@ -131,11 +134,11 @@ def judge_trial(
     reference = [_read_base(own, branch, noise_scale) for own, branch in pairs]
     falls = [get_first_loss(own) - loss for (own, _), loss in zip(pairs, reference, strict=True)]
     stalled = sum(
-        get_first_loss(branch) - end < STALL_FRACTION * fall
-        for (_, branch), end, fall in zip(pairs, ends, falls, strict=True)
+        _has_stalled(branch, fall) for (_, branch), fall in zip(pairs, falls, strict=True)
     )
+    stalled += sum(_has_stalled(branch, statistics.fmean(falls)) for branch in further)
     if stalled:
-        return _fail(f"stalled from {stalled} of {len(pairs)} starts")
+        return _fail(f"stalled from {stalled} of {starts} starts")
     end, expected = statistics.fmean(ends), statistics.fmean(reference)
     margin = TOLERANCE_FRACTION * abs(statistics.fmean(falls)) + statistics.stdev(reference)
     figures = f"loss {end:.3g} where the base pair gives {expected:.3g}"
@@ -143,7 +146,7 @@ def judge_trial(
         return _fail(f"ended clearly above the base pair: {figures}")
     return TrialVerdict(
         passed=True,
-        reason=f"trained from {len(pairs)} starts: {figures}",
+        reason=f"trained from {starts} starts: {figures}",
         beats_base=_is_clearly_below(pairs, margin),
         end_loss=end,
         curve=average_curves([branch for _, branch in pairs]),
@@ -200,10 +203,16 @@ def _fail(reason: str) -> TrialVerdict:
 
 def _pair_starts(
     base: Sequence[TrialBranch], tried: Sequence[TrialBranch]
-) -> list[tuple[TrialBranch, TrialBranch]]:
+) -> tuple[list[tuple[TrialBranch, TrialBranch]], list[TrialBranch]]:
+    """Return the branches from starts that both share, and those of the tried pair alone."""
     own = {branch.seed: branch for branch in base if branch.evaluations}
-    matching = {branch.seed: branch for branch in tried if branch.seed in own}
-    return [(own[seed], matching[seed]) for seed in sorted(matching)]
+    ordered = sorted(tried, key=lambda branch: branch.seed)
+    pairs = [(own[branch.seed], branch) for branch in ordered if branch.seed in own]
+    return pairs, [branch for branch in ordered if branch.seed not in own]
+
+
+def _has_stalled(branch: TrialBranch, expected_fall: float) -> bool:
+    return get_first_loss(branch) - summarise_end(branch).loss < STALL_FRACTION * expected_fall
 
 
 def _has_diverged(branch: TrialBranch) -> bool:

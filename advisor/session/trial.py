@@ -18,14 +18,14 @@ from advisor.measurements import OptimizerFacts, TrialBranch
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.recommend.proposal import get_noise_scale
-from advisor.recommend.tried import Tried, conclude_trials, plan_pair
+from advisor.recommend.tried import Tried, conclude_trials, is_same, plan_pair
 from advisor.search.batch import choose_next_batch
 from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.session.run import Run
 from advisor.spec import TrialTask
 
-#: Starts from which every pair is trained.
-_SEEDS = (0, 1, 2)
+#: Starts from which every pair is trained, and those from which the one to advise is confirmed.
+_SEEDS, _CONFIRMING_SEEDS = (0, 1, 2), (3, 4, 5)
 #: Optimizer steps of the planned pair that the trial aims at where the user names no length, and
 #: the least worth judging.
 _STEPS, _LEAST_STEPS = 100, 20
@@ -88,6 +88,7 @@ class _Trial:
         self._base_step_s = self._estimate_step_s(self._base_size)
         self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
         self._tried = Tried()  # what the pairs trained so far show
+        self._trained: list[TrialTask] = []  # besides the user's own pair
         self._sample_s: dict[int, float] = {}  # as trained, by batch
         self._steps: dict[int, int] = {}  # of the branches trained last, by batch
         self._evaluation_samples = self._choose_evaluation_samples()
@@ -111,8 +112,39 @@ class _Trial:
             base_time = None if tried.base_time_s is None else (self._base_size, tried.base_time_s)
             size = choose_next_batch(step_s, self._planned, climbed, base_time)
             if size is None or not self._try_rates(size):
-                return
+                break
             climbed[size] = self._tried.times_s.get(size)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """Train the advised pair from further starts; where it fails, the next best, and so on."""
+        confirmed: list[TrialTask] = []
+        while (task := self._find_advised()) is not None and task not in confirmed:
+            if self._predict_s(task) > self._deadline - time.monotonic():
+                self._run.progress.note("trial: no time left to train it from further starts")
+                return
+            self._train(
+                msgspec.structs.replace(task, seeds=_CONFIRMING_SEEDS, budget_s=self._run.left_s)
+            )
+            confirmed.append(task)
+
+    def _find_advised(self) -> TrialTask | None:
+        """Return the pair that would be advised now; None without one, or if it is the base pair's.
+
+        The user's own pair is what the others are measured by, and needs no confirmation.
+        """
+        advice = derive(self._run.record).recommendation
+        if advice is None or advice.learning_rate.value is None:
+            return None
+        size, rate = advice.global_batch_size, advice.learning_rate.value
+        return next(
+            (
+                task
+                for task in self._trained
+                if _get_batch_size(task) == size and is_same(task.learning_rate, rate)
+            ),
+            None,
+        )
 
     def _try_rates(self, size: int) -> bool:
         """Move the rate at one batch to its best; return whether there was time to."""
@@ -126,9 +158,11 @@ class _Trial:
                 return True
             task = self._make_task(size, value)
             is_first = len(self._sample_s) == 1  # without it there is nothing to advise
-            if not is_first and self._predict_s(task) > self._deadline - time.monotonic():
+            # Twice: what wins is to be confirmed.
+            if not is_first and 2.0 * self._predict_s(task) > self._deadline - time.monotonic():
                 return False
             self._train(task)
+            self._trained.append(task)
             if len(self._list_tried(size)) == len(tried):  # cut short: nothing can be judged
                 return False
 
@@ -163,7 +197,7 @@ class _Trial:
         return value.best_rate / rate.proposed
 
     def _train(self, task: TrialTask) -> None:
-        run, size = self._run, task.micro_batch_size * task.gradient_accumulation_steps
+        run, size = self._run, _get_batch_size(task)
         left_s = run.left_s
         run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
         started = time.monotonic()
@@ -280,7 +314,7 @@ class _Trial:
 
         The loading of samples is part of it, which no step time holds.
         """
-        size = task.micro_batch_size * task.gradient_accumulation_steps
+        size = _get_batch_size(task)
         near = min(self._sample_s, key=lambda other: abs(math.log(other / size)))
         return len(task.seeds) * task.samples * self._sample_s[near]
 
@@ -291,3 +325,7 @@ class _Trial:
         larger = [each for each in self._points if each >= size]
         near = min(larger) if larger else max(self._points)
         return self._points[near].step_s * max(1.0, size / near)
+
+
+def _get_batch_size(task: TrialTask) -> int:
+    return task.micro_batch_size * task.gradient_accumulation_steps

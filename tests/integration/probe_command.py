@@ -1,6 +1,7 @@
 """The real command in a process of its own, and a look at what it leaves behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,11 @@ def _environment(mark: str, threads: int | None) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("BSADVISOR_")}
     bound = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     return {**own, **bound, MARK: mark, "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to background jobs, in a child: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end_survivors(mark: str) -> tuple[str, ...]:

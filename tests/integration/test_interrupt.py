@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.probe_command import MARK, end_survivors
+from tests.integration.probe_command import MARK, end_survivors, heed_interrupts
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "digits.py"
 #: Ends a wait that would never end.
@@ -42,8 +42,7 @@ def start_probe(target, *options):
         stderr=subprocess.DEVNULL,
         env={**os.environ, MARK: mark},
         start_new_session=True,
-        # A shell starts background jobs with SIGINT ignored, which a child would inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )
     return process, mark
 

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from tests.integration.probe_command import MARK, ROOT, end_survivors, run_probe
+from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_interrupts, run_probe
 
 WITHOUT_OPTIMIZER = """
 from examples.digits import make_dataset, make_model
@@ -29,6 +29,7 @@ def start(target, *options, directory, command="lr-range"):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     return process, mark
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from advisor.cli import app
 from tests.integration.advised_digits import EXAMPLE, write_run
+from tests.integration.probe_command import heed_interrupts
 
 #: Short branches: 20 steps of the recommended batch.
 SHORT = ("--branch-samples", "1280", "--seeds", "2", "--device", "cpu")
@@ -133,7 +134,7 @@ def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file
         stderr=subprocess.DEVNULL,
         env={**os.environ},
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )
 
     def count():

@@ -155,6 +155,31 @@ def test_too_few_shared_starts_pass_nothing():
     assert not judge_trial(group(FALLING), [], 10.0).passed
 
 
+@pytest.mark.parametrize(
+    ("curve", "diverged", "reason"),
+    [
+        ((2.3, 1.9, 1.7, 1.6), False, "stalled from 1 of 4 starts"),
+        ((2.3, 4.0, 5.0, 6.0), False, "diverged from 1 of 4 starts"),
+        ((2.3, 2.0), True, "diverged from 1 of 4 starts"),
+    ],
+)
+def test_a_start_that_the_base_lacks_must_train_as_well(curve, diverged, reason):
+    base = group((2.3, 1.0, 0.5, 0.2))
+    own = group((2.3, 1.0, 0.5, 0.2), size=64)
+    verdict = judge_trial(base, [*own, branch(7, curve, size=64, diverged=diverged)], 100.0)
+    assert not verdict.passed
+    assert verdict.reason == reason
+
+
+def test_a_start_that_the_base_lacks_moves_neither_means_nor_curve():
+    base = group((2.3, 1.0, 0.5, 0.2))
+    own = group((2.3, 1.0, 0.5, 0.2), size=64)
+    alone = judge_trial(base, own, 100.0)
+    verdict = judge_trial(base, [*own, branch(7, (2.3, 1.5, 1.0, 0.9), size=64)], 100.0)
+    assert verdict.reason.startswith("trained from 4 starts")
+    assert (verdict.curve, verdict.end_loss) == (alone.curve, alone.end_loss)
+
+
 def test_a_larger_batch_far_ahead_shows_that_the_base_rate_is_too_low():
     base = group((2.0, 1.9, 1.8, 1.7, 1.6, 1.5))
     assert judge_trial(base, group((2.0, 1.2, 0.8, 0.5, 0.4, 0.3), size=64), 1e6).beats_base

@@ -31,6 +31,10 @@ class Training:
         scaled = (self.noise_scale + self.at_batch) / (self.noise_scale + size)
         return self.best_rate * size / self.at_batch * scaled
 
+    def find_edge(self, start, size):
+        """The rate from which a start diverges although the law has it train."""
+        return math.inf
+
     def count_steps(self, size):
         """Steps to a loss at the best rate, in a unit that all batches share."""
         return 1.0 + self.noise_scale / size
@@ -44,12 +48,13 @@ class Training:
         pace = share * (2.0 - share) / self.count_steps(size)
         steps = task.samples // size
         every = max(1, steps // task.evaluations)
-        points = [(0, 2.0)] + [
-            (step * size, 2.0 * math.exp(-min(0.5 * pace * step, 50.0)) if pace > 0 else 9.0)
-            for step in range(1, steps + 1)
-            if step % every == 0 or step == steps
-        ]
         for seed in task.seeds:
+            trains = pace > 0 and task.learning_rate < self.find_edge(seed, size)
+            points = [(0, 2.0)] + [
+                (step * size, 2.0 * math.exp(-min(0.5 * pace * step, 50.0)) if trains else 9.0)
+                for step in range(1, steps + 1)
+                if step % every == 0 or step == steps
+            ]
             on_result(
                 TrialBranch(
                     micro_batch_size=task.micro_batch_size,
@@ -105,15 +110,41 @@ def test_the_advised_pair_is_near_the_best_of_all_whatever_the_noise(noise_scale
 
 def test_the_base_pair_runs_first_and_every_pair_from_the_same_starts():
     training = Training()
-    try_pairs(training)
+    advice, _ = try_pairs(training)
     first = training.tasks[0]
     assert (first.micro_batch_size, first.learning_rate) == (32, 1.0)
     assert first.samples == 100 * 32
-    assert {task.seeds for task in training.tasks} == {(0, 1, 2)}
+    *compared, confirming = training.tasks
+    assert {task.seeds for task in compared} == {(0, 1, 2)}
     assert len({task.evaluation_samples for task in training.tasks}) == 1
     assert len({task.evaluation_batch_size for task in training.tasks}) == 1
-    pairs = [(task.micro_batch_size, task.learning_rate) for task in training.tasks]
+    pairs = [(task.micro_batch_size, task.learning_rate) for task in compared]
     assert len(set(pairs)) == len(pairs)
+    assert confirming.seeds == (3, 4, 5)
+    assert confirming.micro_batch_size == advice.global_batch_size
+    assert confirming.learning_rate == advice.learning_rate.value
+    assert "from 6 starts" in advice.learning_rate.reason
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_a_start_that_does_not_train_at_the_best_rate_lowers_the_advice(seed):
+    whole, training = Training(noise_scale=2000.0), Training(noise_scale=2000.0)
+    best, _ = try_pairs(whole)
+    edge = 0.99 * best.learning_rate.value
+    training.find_edge = lambda start, size: edge if size > 32 and start == seed else math.inf
+    advice, notes = try_pairs(training)
+    assert notes == []
+    assert advice.learning_rate.value < edge
+    assert "from 6 starts" in advice.learning_rate.reason
+
+
+def test_an_advised_pair_that_cannot_be_confirmed_in_time_stands_on_three_starts():
+    whole = Training()
+    try_pairs(whole)
+    training = Training(error_after=len(whole.tasks) - 1)
+    advice, notes = try_pairs(training)
+    assert notes == ["trial: it took longer than the time left"]
+    assert "from 3 starts" in advice.learning_rate.reason
 
 
 def test_no_pair_is_trained_for_much_longer_than_the_best_took():
