@@ -12,9 +12,8 @@ from typing import cast
 import msgspec
 
 from advisor.analysis.best_rate import rank_rate
-from advisor.analysis.tradeoff import get_working_noise_scale, predict_relative_samples
-from advisor.conclusions import Derived, Recommendation, TradeoffPoint
-from advisor.measurements import OptimizerFacts, TrialBranch
+from advisor.conclusions import Derived
+from advisor.measurements import TrialBranch
 from advisor.probe.runner import WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.recommend.proposal import get_noise_scale
@@ -22,32 +21,13 @@ from advisor.recommend.tried import Tried, conclude_trials, is_same, plan_pair
 from advisor.search.batch import choose_next_batch
 from advisor.search.rate import TriedRate, choose_next_rate
 from advisor.session.run import Run
+from advisor.session.trial_tasks import TrialTasks
 from advisor.spec import TrialTask
 
-#: Starts from which every pair is trained, and those from which the one to advise is confirmed.
-_SEEDS, _CONFIRMING_SEEDS = (0, 1, 2), (3, 4, 5)
-#: Optimizer steps of the planned pair that the trial aims at where the user names no length, and
-#: the least worth judging.
-_STEPS, _LEAST_STEPS = 100, 20
-#: Evaluations along a branch: enough to compare curves of different batches at equal samples.
-_EVALUATIONS = 20
+#: Starts from which the pair to advise is confirmed; the trial's tasks use none of them.
+_CONFIRMING_SEEDS = (3, 4, 5)
 #: Share of the time left that the trial may take; the rest is for the soak.
 _BUDGET_FRACTION = 0.85
-#: Samples of one evaluation pass where memory allows.
-_EVALUATION_BATCH = 64
-#: Samples of an evaluation: as many as take this share of the trial's time, within this range.
-_EVALUATION_FRACTION, _EVALUATION_SAMPLES = 0.2, (64, 512)
-#: Time of a forward pass over that of a step.
-_FORWARD_FRACTION = 1.0 / 3.0
-#: Rates that are expected to be tried, for the division of the time.
-_EXPECTED_RATES = 4
-#: Time of a trial step over a timed step: data loading and evaluation come on top.
-_OVERHEAD = 1.5
-#: Steps of a branch over those that the noise scale predicts, and its time over that of the best
-#: pair so far: room for the target to come late, and beyond the second it is of no use.
-_MOST_STEPS_RATIO, _MOST_TIME_RATIO = 1.5, 1.15
-#: Fewest steps of any branch: fewer show no curve.
-_LEAST_BRANCH_STEPS = 4
 
 
 def run_trial(run: Run) -> None:
@@ -56,14 +36,17 @@ def run_trial(run: Run) -> None:
     Leaves the record as it is where there is nothing to try; the recommendation then says why.
     """
     derived = derive(run.record)
-    advice, optimizer = derived.recommendation, run.facts.optimizer
-    if advice is None or optimizer is None or not run.facts.has_dataset or run.is_spent:
+    advice, facts = derived.recommendation, run.facts
+    if advice is None or facts.optimizer is None or not facts.has_dataset or run.is_spent:
         return
     rate = advice.learning_rate
     if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
         return  # without a base batch the range test's stage has tried its own rate
+    time_s = _BUDGET_FRACTION * run.left_s
+    deadline = time.monotonic() + time_s
+    tasks = TrialTasks(run, advice, get_noise_scale(derived.noise), time_s)
     try:
-        _Trial(run, derived, advice, optimizer).train_pairs()
+        _Trial(run, derived, tasks, deadline).train_pairs()
     except WorkerTimeoutError:
         run.progress.note("trial: it took longer than the time left")
 
@@ -71,46 +54,32 @@ def run_trial(run: Run) -> None:
 class _Trial:
     """The pairs of one run: what was planned, what was trained, and the time for it."""
 
-    def __init__(
-        self, run: Run, derived: Derived, advice: Recommendation, optimizer: OptimizerFacts
-    ) -> None:
-        rate = advice.learning_rate
-        assert rate.base_value is not None
-        assert rate.base_batch_size is not None
+    def __init__(self, run: Run, derived: Derived, tasks: TrialTasks, deadline: float) -> None:
         self._run = run
-        self._derived = derived
-        self._optimizer = optimizer
-        self._points = {point.global_batch_size: point for point in advice.candidates}
-        self._planned = advice.global_batch_size
-        self._is_given = run.spec.limits.global_batch_size is not None
-        self._base_size, self._base_rate = rate.base_batch_size, rate.base_value
+        self._throughput = derived.throughput
         self._noise = get_noise_scale(derived.noise)
-        self._base_step_s = self._estimate_step_s(self._base_size)
-        self._deadline = time.monotonic() + _BUDGET_FRACTION * run.left_s
+        self._tasks = tasks
+        self._deadline = deadline
         self._tried = Tried()  # what the pairs trained so far show
         self._trained: list[TrialTask] = []  # besides the user's own pair
         self._sample_s: dict[int, float] = {}  # as trained, by batch
-        self._steps: dict[int, int] = {}  # of the branches trained last, by batch
-        self._evaluation_samples = self._choose_evaluation_samples()
-        self._base_steps = self._choose_base_steps()
 
     def train_pairs(self) -> None:
         """Train pairs until no other can be faster, or the time is up."""
-        run, least = self._run, self._count_least_steps()
-        if self._base_steps < least:
+        run, tasks = self._run, self._tasks
+        if tasks.are_too_short():
             run.progress.note("trial: no time left to try the advised rate")
             return
-        base = self._make_base_task()
+        base = tasks.make_base_task()
         if base is None:
-            run.progress.note(f"trial: batch {self._base_size} does not fit and cannot be split")
+            run.progress.note(f"trial: batch {tasks.base_size} does not fit and cannot be split")
             return
         self._train(base)
         climbed: dict[int, float | None] = {}
-        sizes = [self._planned] if self._is_given else [*self._points]
-        step_s = {size: self._points[size].step_s for size in sizes}
+        step_s = tasks.list_step_times_s()
         while (tried := self._tried).base is not None and tried.base.passed:
-            base_time = None if tried.base_time_s is None else (self._base_size, tried.base_time_s)
-            size = choose_next_batch(step_s, self._planned, climbed, base_time)
+            base_time = None if tried.base_time_s is None else (tasks.base_size, tried.base_time_s)
+            size = choose_next_batch(step_s, tasks.planned_size, climbed, base_time)
             if size is None or not self._try_rates(size):
                 break
             climbed[size] = self._tried.times_s.get(size)
@@ -121,7 +90,9 @@ class _Trial:
         confirmed: list[TrialTask] = []
         while (task := self._find_advised()) is not None and task not in confirmed:
             if self._predict_s(task) > self._deadline - time.monotonic():
-                self._run.progress.note("trial: no time left to train it from further starts")
+                self._run.progress.note(
+                    "trial: no time left to train the advised pair from further starts"
+                )
                 return
             self._train(
                 msgspec.structs.replace(task, seeds=_CONFIRMING_SEEDS, budget_s=self._run.left_s)
@@ -153,10 +124,10 @@ class _Trial:
         start = rate.proposed * self._find_lead()
         while True:
             tried = self._list_tried(size)
-            value = choose_next_rate(rate.proposed, self._base_rate, tried, start=start)
+            value = choose_next_rate(rate.proposed, self._tasks.base_rate, tried, start=start)
             if value is None:
                 return True
-            task = self._make_task(size, value)
+            task = self._tasks.make_task(size, value, self._tried)
             is_first = len(self._sample_s) == 1  # without it there is nothing to advise
             # Twice: what wins is to be confirmed.
             if not is_first and 2.0 * self._predict_s(task) > self._deadline - time.monotonic():
@@ -208,106 +179,8 @@ class _Trial:
         )
         elapsed_s = time.monotonic() - started
         self._sample_s[size] = elapsed_s / (len(task.seeds) * task.samples)
-        throughput = self._derived.throughput
-        assert throughput is not None
-        self._tried = conclude_trials(run.facts, run.record.trials, throughput, self._noise)
-
-    def _make_base_task(self) -> TrialTask | None:
-        """Return the user's own pair, accumulated where its batch does not fit and can be split."""
-        micro, size = self._base_size, self._base_size
-        largest = max(point.micro_batch_size for point in self._points.values())
-        if size > largest:
-            smallest = self._run.facts.min_micro_batch_size
-            fitting = (n for n in range(largest, smallest - 1, -1) if size % n == 0)
-            found = next(fitting, None)
-            if found is None:
-                return None
-            micro = found
-        return self._build(micro, size // micro, self._base_rate, self._base_steps)
-
-    def _make_task(self, size: int, rate: float) -> TrialTask:
-        point = self._points[size]
-        task = self._build(
-            point.micro_batch_size,
-            point.gradient_accumulation_steps,
-            rate,
-            self._choose_steps(point),
-        )
-        changes = plan_pair(self._run.facts, size, self._noise)[1]
-        return msgspec.structs.replace(
-            task,
-            beta2=changes.beta2 if self._optimizer.beta2 is not None else None,
-            weight_decay=changes.weight_decay,
-        )
-
-    def _build(self, micro: int, accumulation: int, rate: float, steps: int) -> TrialTask:
-        """Return a task that differs from the others in nothing but the arguments."""
-        run = self._run
-        largest = max(point.micro_batch_size for point in self._points.values())
-        return TrialTask(
-            workload=run.spec.workload,
-            micro_batch_size=micro,
-            gradient_accumulation_steps=accumulation,
-            learning_rate=rate,
-            samples=steps * micro * accumulation,
-            evaluations=_EVALUATIONS,
-            evaluation_samples=self._evaluation_samples,
-            seeds=_SEEDS,
-            evaluation_batch_size=max(
-                run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest)
-            ),
-            loss_is_sum=run.facts.loss_reduction == "sum",
-            budget_s=run.left_s,
-        )
-
-    def _choose_steps(self, point: TradeoffPoint) -> int:
-        """Return the steps of a branch: up to where its target is of no more use."""
-        size, tried = point.global_batch_size, self._tried
-        known, batch = tried.times_s, tried.batches.get(size)
-        if batch is not None and batch.ranking_loss is None and size in self._steps:
-            return self._steps[size]  # its rates are compared after equal samples
-        rivals = [known.get(size)] if self._is_given else known.values()
-        times = [time_s for time_s in rivals if time_s is not None]
-        limits = [_MOST_TIME_RATIO * min(times) / point.step_s] if times else []
-        if size == self._planned or not times:
-            limits.append(_MOST_STEPS_RATIO * self._base_steps * self._compare_steps(size))
-        # One more, since the mean curve ends one short.
-        self._steps[size] = max(_LEAST_BRANCH_STEPS, round(min(limits)) + 1)
-        return self._steps[size]
-
-    def _choose_base_steps(self) -> int:
-        """Return the steps of the user's own pair that the time allows for all branches."""
-        per_step = self._compare_steps(self._planned)
-        wanted = self._run.spec.limits.noise_steps or round(_STEPS / per_step)
-        planned_s = per_step * self._points[self._planned].step_s
-        rates_s = _MOST_STEPS_RATIO * planned_s
-        if not self._is_given:
-            rates_s = min(rates_s, _MOST_TIME_RATIO * self._base_step_s)
-        each_s = _OVERHEAD * len(_SEEDS) * (self._base_step_s + _EXPECTED_RATES * rates_s)
-        return min(wanted, int((self._deadline - time.monotonic()) / each_s))
-
-    def _choose_evaluation_samples(self) -> int:
-        """Return the samples of each evaluation, the same for all branches."""
-        pass_s = _FORWARD_FRACTION * self._estimate_step_s(_EVALUATION_BATCH) / _EVALUATION_BATCH
-        branches = (1 + _EXPECTED_RATES) * len(_SEEDS)
-        left_s = _EVALUATION_FRACTION * (self._deadline - time.monotonic())
-        least, most = _EVALUATION_SAMPLES
-        return min(max(int(left_s / (branches * _EVALUATIONS * pass_s)), least), most)
-
-    def _count_least_steps(self) -> int:
-        """Return the fewest base steps worth judging: none is too few for a run that is short."""
-        per_step = self._compare_steps(self._planned)
-        return min(self._run.spec.limits.noise_steps or 10**9, round(_LEAST_STEPS / per_step))
-
-    def _compare_steps(self, size: int) -> float:
-        """Return the steps to a loss at a batch over those at the base batch, predicted."""
-        ratio = self._base_size / size
-        scale = get_working_noise_scale(self._noise)
-        if scale is None:
-            return ratio
-        return ratio * (
-            predict_relative_samples(size, scale) / predict_relative_samples(self._base_size, scale)
-        )
+        assert self._throughput is not None
+        self._tried = conclude_trials(run.facts, run.record.trials, self._throughput, self._noise)
 
     def _predict_s(self, task: TrialTask) -> float:
         """Return the time of a task by that of a sample at the nearest batch trained so far.
@@ -317,14 +190,6 @@ class _Trial:
         size = _get_batch_size(task)
         near = min(self._sample_s, key=lambda other: abs(math.log(other / size)))
         return len(task.seeds) * task.samples * self._sample_s[near]
-
-    def _estimate_step_s(self, size: int) -> float:
-        """Return the seconds of a step, from the nearest measured size at least as large."""
-        if size in self._points:
-            return self._points[size].step_s
-        larger = [each for each in self._points if each >= size]
-        near = min(larger) if larger else max(self._points)
-        return self._points[near].step_s * max(1.0, size / near)
 
 
 def _get_batch_size(task: TrialTask) -> int:
