@@ -1,0 +1,135 @@
+"""Records <-> versioned JSON: one codec, published schemas."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from advisor.conclusions import Derived, DerivedLrRange, Prediction
+from advisor.errors import UsageError
+from advisor.record.lr_range import LrRangeDocument, LrRangeRecord
+from advisor.record.prediction import PredictDocument, PredictRecord
+from advisor.record.run import RunDocument, RunRecord
+from advisor.record.version import SCHEMA_VERSION
+
+
+def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    document = LrRangeDocument(**fields, derived=derived)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
+    """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    _replace(path, encode_lr_range(record, derived))
+
+
+def encode_document(record: RunRecord, derived: Derived) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    document = RunDocument(**fields, derived=derived)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def encode_predictions(record: PredictRecord, predictions: tuple[Prediction, ...]) -> bytes:
+    """Return the JSON document; not indented, since a trace has some ten thousand numbers."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return msgspec.json.encode(PredictDocument(**fields, predictions=predictions)) + b"\n"
+
+
+def write_document(path: Path, record: RunRecord, derived: Derived) -> None:
+    """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    _replace(path, encode_document(record, derived))
+
+
+def write_predictions(
+    path: Path, record: PredictRecord, predictions: tuple[Prediction, ...]
+) -> None:
+    """Replace `path` with the document in one step, likewise."""
+    _replace(path, encode_predictions(record, predictions))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_record(path: Path) -> RunRecord:
+    """Return the record of the run stored in `path`.
+
+    Raises:
+        UsageError: The file is missing, is not a run, or comes from a newer schema.
+    """
+    record = read_saved(path)
+    if not isinstance(record, RunRecord):
+        name = "prediction" if isinstance(record, PredictRecord) else "range test"
+        raise UsageError(
+            f"{path} is a {name}, not a run",
+            next_step="Write a run with: bsadvisor probe MODEL --json FILE",
+        )
+    return record
+
+
+def read_saved(path: Path) -> RunRecord | PredictRecord | LrRangeRecord:
+    """Return the record stored in `path`, of a run, of a prediction or of a range test.
+
+    Raises:
+        UsageError: The file is missing, is none of them, or comes from a newer schema.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        head = msgspec.json.decode(content, type=_Head)
+        version = head.schema_version
+        if version > SCHEMA_VERSION:
+            raise UsageError(
+                f"{path} has schema version {version}; this bsadvisor reads up to {SCHEMA_VERSION}",
+                next_step="Upgrade bsadvisor, or record the run again.",
+            )
+        if head.kind == "prediction":
+            return msgspec.json.decode(content, type=PredictRecord)
+        if head.kind == "lr-range":
+            return msgspec.json.decode(content, type=LrRangeRecord)
+        return msgspec.json.decode(content, type=RunRecord)
+    except msgspec.MsgspecError as error:
+        raise UsageError(
+            f"{path} is not a run written by bsadvisor: {error}",
+            next_step="Write one with: bsadvisor probe MODEL --json FILE",
+        ) from error
+
+
+DocumentKind = Literal["run", "prediction", "lr-range"]
+
+_DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
+    "run": RunDocument,
+    "prediction": PredictDocument,
+    "lr-range": LrRangeDocument,
+}
+
+
+def json_schema(kind: DocumentKind = "run") -> dict[str, object]:
+    """Return the JSON Schema of the document."""
+    return msgspec.json.schema(_DOCUMENTS[kind])
+
+
+class _Head(msgspec.Struct):
+    schema_version: int
+    kind: str | None = None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
