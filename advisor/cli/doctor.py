@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import doctor as own
+from advisor.cli.options import shared
 
 if TYPE_CHECKING:
     import msgspec
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 @reporting_failures
 def doctor(
     *,
-    device: options.Device = "auto",
-    aa: options.Aa = None,
-    micro_batch_size: options.AaBatchSize = None,
-    budget: options.Budget = options.DEFAULT_BUDGET_S,
-    json_path: options.JsonToFile = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    device: shared.Device = "auto",
+    aa: own.Aa = None,
+    micro_batch_size: own.AaBatchSize = None,
+    budget: shared.Budget = shared.DEFAULT_BUDGET_S,
+    json_path: shared.JsonToFile = None,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print what this machine can measure, and how well."""
     from advisor.cli.results import is_stdout, refuse_unwritable
