@@ -33,8 +33,8 @@ from training_tasks import RATE_STEP, TASKS, Pair, ask_the_tool, list_tasks, loa
 from training_tasks import steps_to_target as count_steps
 from trial_refusals import Refusals, study_refusals, summarise_refusals
 
-from advisor.analysis.trial import DIVERGENCE_FRACTION, STALL_FRACTION
-from advisor.analysis.trial_curves import TAIL_EVALUATIONS
+from advisor.analysis.trial import STALL_FRACTION
+from advisor.analysis.trial_curves import get_first_loss, has_diverged, summarise_end
 from advisor.measurements import TrialBranch
 from advisor.spec import TrialTask, WorkloadSpec
 from advisor.worker import training
@@ -75,31 +75,21 @@ def train(name: str, pair: Pair, seeds: Sequence[int], samples: int) -> list[Tri
     return branches
 
 
-def end_loss(branch: TrialBranch) -> float:
-    """Return the mean of the last evaluations."""
-    return statistics.fmean(each.loss for each in branch.evaluations[-TAIL_EVALUATIONS:])
-
-
-def has_diverged(branch: TrialBranch) -> bool:
-    """Return whether the loss stopped being finite or ended above its first."""
-    first = branch.evaluations[0].loss
-    return branch.diverged or end_loss(branch) > first + DIVERGENCE_FRACTION * abs(first)
-
-
 def measure_level(branches: Sequence[TrialBranch]) -> float:
     """Return the mean loss at the end."""
-    return statistics.fmean(map(end_loss, branches))
+    return statistics.fmean(summarise_end(each).loss for each in branches)
 
 
 def measure_fall(branches: Sequence[TrialBranch]) -> float:
     """Return the mean fall of the loss over starts."""
-    return statistics.fmean(each.evaluations[0].loss - end_loss(each) for each in branches)
+    return statistics.fmean(get_first_loss(each) - summarise_end(each).loss for each in branches)
 
 
 def trains(branches: Sequence[TrialBranch], fall: float) -> bool:
     """Return whether no start diverged and each fell by half of a pair's fall."""
     return not any(
-        has_diverged(each) or each.evaluations[0].loss - end_loss(each) < STALL_FRACTION * fall
+        has_diverged(each)
+        or get_first_loss(each) - summarise_end(each).loss < STALL_FRACTION * fall
         for each in branches
     )
 
@@ -218,7 +208,7 @@ def study_task_refusals(name: str) -> tuple[float, Refusals]:
             pair = {"batch": size, "rate": own * RATE_STEP**power}
             branches = train(name, pair, LADDER, samples)
             failed = any(map(has_diverged, branches))
-            ends[power] = math.inf if failed else statistics.fmean(map(end_loss, branches))
+            ends[power] = math.inf if failed else measure_level(branches)
         return ends[power]
 
     best = 0

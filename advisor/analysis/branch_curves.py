@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.analysis.trial import DIVERGENCE_FRACTION
-from advisor.analysis.trial_curves import read_loss
+from advisor.analysis.trial_curves import has_diverged, read_loss
 from advisor.measurements import VerificationBranch
 from advisor.statistics import Estimate, two_sided_t
 
@@ -70,18 +69,6 @@ def find_common_samples(groups: Sequence[BatchBranches]) -> int:
         if not has_diverged(branch)
     ]
     return min(ends, default=0)
-
-
-def has_diverged(branch: VerificationBranch) -> bool:
-    """Return whether a loss was not finite, or the end lies clearly above the start.
-
-    Source: derived.
-    """
-    if branch.diverged or not branch.evaluations:
-        return True
-    first = branch.evaluations[0].loss
-    tail = [each.loss for each in branch.evaluations[1:][-END_READINGS:]] or [first]
-    return statistics.fmean(tail) > first + DIVERGENCE_FRACTION * abs(first)
 
 
 def read_end(branch: VerificationBranch, samples: float) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from advisor.analysis.trial_curves import (
     average_curves,
     get_first_loss,
+    has_diverged,
     interpolate_loss,
     summarise_end,
 )
@@ -25,8 +26,6 @@ STALL_FRACTION = 0.5
 #: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
 #: the base's own spread over starts.
 TOLERANCE_FRACTION = 0.05
-#: Rise above the first loss, as a share of it, from which a branch counts as diverged.
-DIVERGENCE_FRACTION = 0.1
 #: Share of the range test's fall that every start must reach where there is no base pair.
 LEAST_FALL_FRACTION = 0.1
 #: Share of its own fall by which a start may end above its lowest loss, likewise.
@@ -66,7 +65,7 @@ def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
     Source: derived.
     """
     usable = [branch for branch in base if branch.evaluations]
-    diverged = sum(_has_diverged(branch) for branch in usable)
+    diverged = sum(has_diverged(branch) for branch in usable)
     if diverged:
         return TrialVerdict(
             passed=False,
@@ -121,7 +120,7 @@ def judge_trial(
         return verdict
     pairs, further = _pair_starts(base, tried)
     starts = len(pairs) + len(further)
-    diverged = sum(map(_has_diverged, [*(branch for _, branch in pairs), *further]))
+    diverged = sum(map(has_diverged, [*(branch for _, branch in pairs), *further]))
     if diverged:
         return _fail(f"diverged from {diverged} of {starts} starts")
     if len(pairs) < LEAST_SEEDS:
@@ -167,7 +166,7 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
     Source: derived.
     """
     usable = [branch for branch in branches if branch.evaluations]
-    diverged = sum(_has_diverged(branch) for branch in branches)
+    diverged = sum(has_diverged(branch) for branch in branches)
     if diverged:
         return _fail(f"diverged from {diverged} of {len(branches)} starts")
     if len({branch.seed for branch in usable}) < LEAST_SEEDS:
@@ -213,13 +212,6 @@ def _pair_starts(
 
 def _has_stalled(branch: TrialBranch, expected_fall: float) -> bool:
     return get_first_loss(branch) - summarise_end(branch).loss < STALL_FRACTION * expected_fall
-
-
-def _has_diverged(branch: TrialBranch) -> bool:
-    if branch.diverged or not branch.evaluations:
-        return True
-    first = get_first_loss(branch)
-    return summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
 
 
 def _read_base(base: TrialBranch, tried: TrialBranch, noise_scale: float | None) -> float:

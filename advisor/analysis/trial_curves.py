@@ -8,6 +8,8 @@ from advisor.measurements import Evaluation, TrialBranch
 
 #: Evaluations at the end of a branch whose mean is its result: one alone may be a lucky dip.
 TAIL_EVALUATIONS = 3
+#: Rise above the first loss, as a share of it, from which a branch counts as diverged.
+DIVERGENCE_FRACTION = 0.1
 
 
 def get_first_loss(branch: TrialBranch) -> float:
@@ -28,6 +30,17 @@ def summarise_end(branch: TrialBranch) -> Evaluation:
         samples=round(statistics.fmean(each.samples for each in tail)),
         loss=statistics.fmean(each.loss for each in tail),
     )
+
+
+def has_diverged(branch: TrialBranch) -> bool:
+    """Return whether a loss was not finite, or the end lies clearly above the start.
+
+    Source: derived.
+    """
+    if branch.diverged or not branch.evaluations:
+        return True
+    first = get_first_loss(branch)
+    return summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
 
 
 def read_loss(branch: TrialBranch, samples: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
-from advisor.analysis.branch_curves import has_diverged
+from advisor.analysis.trial_curves import has_diverged
 from advisor.measurements import HeldOutEvaluation, VerificationBranch
 from advisor.spec import TrialTask, VerificationTask
 from advisor.worker.checkpoints import load_checkpoint

@@ -13,11 +13,10 @@ from advisor.analysis.branch_curves import (
     estimate_mean,
     find_common_samples,
     group_branches,
-    has_diverged,
 )
 from advisor.analysis.critical_batch import judge_batches, measure_margin
 from advisor.analysis.equal_time import estimate_branch_step_s
-from advisor.analysis.trial_curves import find_samples_to, read_loss
+from advisor.analysis.trial_curves import find_samples_to, has_diverged, read_loss
 from advisor.analysis.verification import conclude_verification
 from tests.unit.analysis.verified_branches import (
     SAMPLES,
