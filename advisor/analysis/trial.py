@@ -43,7 +43,9 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
             against either pair.
         beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
             base rate that is too low explains.
-        end_loss: Of a pair that passed, the mean over starts.
+        fails_further: Whether it passed from the starts that the base pair shares, and failed from
+            another.
+        end_loss: Of a pair that passed, the mean over the starts that the base pair shares.
         curve: Its loss along the branch, likewise.
     """
 
@@ -52,6 +54,7 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
     base_failed: bool = False
     is_too_short: bool = False
     beats_base: bool = False
+    fails_further: bool = False
     end_loss: float | None = None
     curve: tuple[Evaluation, ...] = ()
 
@@ -119,10 +122,27 @@ def judge_trial(
     if not verdict.passed:
         return verdict
     pairs, further = _pair_starts(base, tried)
-    starts = len(pairs) + len(further)
-    diverged = sum(map(has_diverged, [*(branch for _, branch in pairs), *further]))
+    verdict = _judge_pairs(pairs, noise_scale)
+    if not verdict.passed or not further:
+        return verdict
+    falls = [get_first_loss(own) - _read_base(own, branch, noise_scale) for own, branch in pairs]
+    starts = f"{len(further)} further starts"
+    diverged = sum(map(has_diverged, further))
     if diverged:
-        return _fail(f"diverged from {diverged} of {starts} starts")
+        return _fail(f"diverged from {diverged} of {starts}", fails_further=True)
+    stalled = sum(_has_stalled(branch, statistics.fmean(falls)) for branch in further)
+    if stalled:
+        return _fail(f"stalled from {stalled} of {starts}", fails_further=True)
+    return msgspec.structs.replace(verdict, reason=f"{verdict.reason}; trained from {starts}")
+
+
+def _judge_pairs(
+    pairs: Sequence[tuple[TrialBranch, TrialBranch]], noise_scale: float | None
+) -> TrialVerdict:
+    """Return what the starts show from which both pairs were trained; the base's branch first."""
+    diverged = sum(has_diverged(branch) for _, branch in pairs)
+    if diverged:
+        return _fail(f"diverged from {diverged} of {len(pairs)} starts")
     if len(pairs) < LEAST_SEEDS:
         return TrialVerdict(
             passed=False,
@@ -135,9 +155,8 @@ def judge_trial(
     stalled = sum(
         _has_stalled(branch, fall) for (_, branch), fall in zip(pairs, falls, strict=True)
     )
-    stalled += sum(_has_stalled(branch, statistics.fmean(falls)) for branch in further)
     if stalled:
-        return _fail(f"stalled from {stalled} of {starts} starts")
+        return _fail(f"stalled from {stalled} of {len(pairs)} starts")
     end, expected = statistics.fmean(ends), statistics.fmean(reference)
     margin = TOLERANCE_FRACTION * abs(statistics.fmean(falls)) + statistics.stdev(reference)
     figures = f"loss {end:.3g} where the base pair gives {expected:.3g}"
@@ -145,7 +164,7 @@ def judge_trial(
         return _fail(f"ended clearly above the base pair: {figures}")
     return TrialVerdict(
         passed=True,
-        reason=f"trained from {starts} starts: {figures}",
+        reason=f"trained from {len(pairs)} starts: {figures}",
         beats_base=_is_clearly_below(pairs, margin),
         end_loss=end,
         curve=average_curves([branch for _, branch in pairs]),
@@ -196,8 +215,8 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
     )
 
 
-def _fail(reason: str) -> TrialVerdict:
-    return TrialVerdict(passed=False, reason=reason)
+def _fail(reason: str, *, fails_further: bool = False) -> TrialVerdict:
+    return TrialVerdict(passed=False, fails_further=fails_further, reason=reason)
 
 
 def _pair_starts(
@@ -205,9 +224,9 @@ def _pair_starts(
 ) -> tuple[list[tuple[TrialBranch, TrialBranch]], list[TrialBranch]]:
     """Return the branches from starts that both share, and those of the tried pair alone."""
     own = {branch.seed: branch for branch in base if branch.evaluations}
-    ordered = sorted(tried, key=lambda branch: branch.seed)
-    pairs = [(own[branch.seed], branch) for branch in ordered if branch.seed in own]
-    return pairs, [branch for branch in ordered if branch.seed not in own]
+    other = {branch.seed: branch for branch in sorted(tried, key=lambda branch: branch.seed)}
+    pairs = [(own[seed], branch) for seed, branch in other.items() if seed in own]
+    return pairs, [branch for seed, branch in other.items() if seed not in own]
 
 
 def _has_stalled(branch: TrialBranch, expected_fall: float) -> bool:

@@ -141,7 +141,9 @@ def conclude_trials(
         groups = group_tried(trials, size, plan_pair(facts, size, noise)[1])
         if not groups:
             continue
-        verdicts = {rate: judge_trial(base, groups[rate], noise_scale) for rate in groups}
+        verdicts = _bar_higher_rates(
+            {rate: judge_trial(base, groups[rate], noise_scale) for rate in groups}
+        )
         batches[size] = _conclude_batch(groups, verdicts, target_loss, throughput)
     return Tried(
         base=verdict,
@@ -150,6 +152,23 @@ def conclude_trials(
         target_loss=target_loss,
         batches=batches,
     )
+
+
+def _bar_higher_rates(verdicts: Mapping[float, TrialVerdict]) -> dict[float, TrialVerdict]:
+    """Return the verdicts, where no rate passes above one that failed from a further start.
+
+    The lower of two rates that are about as good is preferred: if it then fails from a start that
+    the higher one was not trained from, the higher one must not take its place.
+    """
+    edge = min((rate for rate in verdicts if verdicts[rate].fails_further), default=math.inf)
+    return {
+        rate: TrialVerdict(
+            passed=False, reason=f"is above {edge:.3g}, which {verdicts[edge].reason}"
+        )
+        if verdict.passed and rate > edge
+        else verdict
+        for rate, verdict in verdicts.items()
+    }
 
 
 def _conclude_batch(

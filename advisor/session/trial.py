@@ -89,15 +89,19 @@ class _Trial:
         """Train the advised pair from further starts; where it fails, the next best, and so on."""
         confirmed: list[TrialTask] = []
         while (task := self._find_advised()) is not None and task not in confirmed:
-            if self._predict_s(task) > self._deadline - time.monotonic():
-                self._run.progress.note(
-                    "trial: no time left to train the advised pair from further starts"
+            trials = len(self._run.record.trials)
+            if self._predict_s(task) <= self._deadline - time.monotonic():
+                self._train(
+                    msgspec.structs.replace(
+                        task, seeds=_CONFIRMING_SEEDS, budget_s=self._run.left_s
+                    )
                 )
+            if len(self._run.record.trials) < trials + len(_CONFIRMING_SEEDS):
+                note = "trial: no time left to train the advised pair from further starts"
+                self._run.progress.note(note)
                 return
-            self._train(
-                msgspec.structs.replace(task, seeds=_CONFIRMING_SEEDS, budget_s=self._run.left_s)
-            )
             confirmed.append(task)
+            self._try_rates(_get_batch_size(task))  # lower ones, if it failed
 
     def _find_advised(self) -> TrialTask | None:
         """Return the pair that would be advised now; None without one, or if it is the base pair's.
@@ -128,9 +132,11 @@ class _Trial:
             if value is None:
                 return True
             task = self._tasks.make_task(size, value, self._tried)
-            is_first = len(self._sample_s) == 1  # without it there is nothing to advise
-            # Twice: what wins is to be confirmed.
-            if not is_first and 2.0 * self._predict_s(task) > self._deadline - time.monotonic():
+            # Without the first one there is nothing to advise; of all, the one that wins is to be
+            # confirmed.
+            confirming_s = max(map(self._predict_s, [*self._trained, task]))
+            needed_s = self._predict_s(task) + confirming_s
+            if self._trained and needed_s > self._deadline - time.monotonic():
                 return False
             self._train(task)
             self._trained.append(task)

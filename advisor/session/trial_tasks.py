@@ -25,8 +25,9 @@ _EVALUATION_BATCH = 64
 _EVALUATION_FRACTION, _EVALUATION_SAMPLES = 0.2, (64, 512)
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
-#: Rates that are expected to be tried, for the division of the time.
-_EXPECTED_RATES = 4
+#: Tasks that are expected besides the base pair's, for the division of the time: four rates, and
+#: the best one once more from further starts.
+_EXPECTED_TASKS = 5
 #: Time of a trial step over a timed step: data loading and evaluation come on top.
 _OVERHEAD = 1.5
 #: Steps of a branch over those that the noise scale predicts, and its time over that of the best
@@ -161,13 +162,13 @@ class TrialTasks:
         rates_s = _MOST_STEPS_RATIO * planned_s
         if not self._is_given:
             rates_s = min(rates_s, _MOST_TIME_RATIO * base_s)
-        each_s = _OVERHEAD * len(SEEDS) * (base_s + _EXPECTED_RATES * rates_s)
+        each_s = _OVERHEAD * len(SEEDS) * (base_s + _EXPECTED_TASKS * rates_s)
         return min(wanted, int(time_s / each_s))
 
     def _choose_evaluation_samples(self, time_s: float) -> int:
         """Return the samples of each evaluation, the same for all branches."""
         pass_s = _FORWARD_FRACTION * self._estimate_step_s(_EVALUATION_BATCH) / _EVALUATION_BATCH
-        branches = (1 + _EXPECTED_RATES) * len(SEEDS)
+        branches = (1 + _EXPECTED_TASKS) * len(SEEDS)
         left_s = _EVALUATION_FRACTION * time_s
         least, most = _EVALUATION_SAMPLES
         return min(max(int(left_s / (branches * _EVALUATIONS * pass_s)), least), most)

@@ -158,9 +158,9 @@ def test_too_few_shared_starts_pass_nothing():
 @pytest.mark.parametrize(
     ("curve", "diverged", "reason"),
     [
-        ((2.3, 1.9, 1.7, 1.6), False, "stalled from 1 of 4 starts"),
-        ((2.3, 4.0, 5.0, 6.0), False, "diverged from 1 of 4 starts"),
-        ((2.3, 2.0), True, "diverged from 1 of 4 starts"),
+        ((2.3, 1.9, 1.7, 1.6), False, "stalled from 1 of 1 further starts"),
+        ((2.3, 4.0, 5.0, 6.0), False, "diverged from 1 of 1 further starts"),
+        ((2.3, 2.0), True, "diverged from 1 of 1 further starts"),
     ],
 )
 def test_a_start_that_the_base_lacks_must_train_as_well(curve, diverged, reason):
@@ -168,6 +168,7 @@ def test_a_start_that_the_base_lacks_must_train_as_well(curve, diverged, reason)
     own = group((2.3, 1.0, 0.5, 0.2), size=64)
     verdict = judge_trial(base, [*own, branch(7, curve, size=64, diverged=diverged)], 100.0)
     assert not verdict.passed
+    assert verdict.fails_further
     assert verdict.reason == reason
 
 
@@ -176,7 +177,7 @@ def test_a_start_that_the_base_lacks_moves_neither_means_nor_curve():
     own = group((2.3, 1.0, 0.5, 0.2), size=64)
     alone = judge_trial(base, own, 100.0)
     verdict = judge_trial(base, [*own, branch(7, (2.3, 1.5, 1.0, 0.9), size=64)], 100.0)
-    assert verdict.reason.startswith("trained from 4 starts")
+    assert verdict.reason == f"{alone.reason}; trained from 1 further starts"
     assert (verdict.curve, verdict.end_loss) == (alone.curve, alone.end_loss)
 
 

@@ -15,16 +15,27 @@ from tests.unit.session.test_soak import Notes
 from tests.unit.test_recommend import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
 
 
+class Clock:
+    """Stands still while nothing is trained."""
+
+    now_s = 0.0
+
+
 class Training:
     """Trains pairs by a law: a step at the best rate of batch B makes 1/(1 + φ/B) of a step.
 
     At x times the best rate it makes x·(2 − x) of that, and from 2 on the loss rises.
     """
 
-    def __init__(self, *, noise_scale=200.0, best_rate=1.0, at_batch=32, error_after=math.inf):
+    def __init__(
+        self, *, noise_scale=200.0, best_rate=1.0, at_batch=32, error_after=math.inf, clock=None
+    ):
         self.noise_scale = noise_scale
         self.best_rate, self.at_batch = best_rate, at_batch
         self.error_after = error_after
+        self.confirming_starts = 3
+        self.clock = clock
+        self.rate = None  # of the task that runs
         self.tasks = []
 
     def find_best_rate(self, size):
@@ -46,9 +57,13 @@ class Training:
         size = task.micro_batch_size * task.gradient_accumulation_steps
         share = task.learning_rate / self.find_best_rate(size)
         pace = share * (2.0 - share) / self.count_steps(size)
+        self.rate = task.learning_rate
         steps = task.samples // size
+        seeds = task.seeds if 0 in task.seeds else task.seeds[: self.confirming_starts]
+        if self.clock is not None:
+            self.clock.now_s += 1.2 * len(seeds) * steps * (FIXED_S + PER_SAMPLE_S * size)
         every = max(1, steps // task.evaluations)
-        for seed in task.seeds:
+        for seed in seeds:
             trains = pace > 0 and task.learning_rate < self.find_edge(seed, size)
             points = [(0, 2.0)] + [
                 (step * size, 2.0 * math.exp(-min(0.5 * pace * step, 50.0)) if trains else 9.0)
@@ -123,7 +138,11 @@ def test_the_base_pair_runs_first_and_every_pair_from_the_same_starts():
     assert confirming.seeds == (3, 4, 5)
     assert confirming.micro_batch_size == advice.global_batch_size
     assert confirming.learning_rate == advice.learning_rate.value
-    assert "from 6 starts" in advice.learning_rate.reason
+    assert "trained from 3 further starts" in advice.learning_rate.reason
+
+
+def list_confirmed(training):
+    return [task.learning_rate for task in training.tasks if task.seeds == (3, 4, 5)]
 
 
 @pytest.mark.parametrize("seed", [1, 4])
@@ -135,7 +154,43 @@ def test_a_start_that_does_not_train_at_the_best_rate_lowers_the_advice(seed):
     advice, notes = try_pairs(training)
     assert notes == []
     assert advice.learning_rate.value < edge
-    assert "from 6 starts" in advice.learning_rate.reason
+    assert "trained from 3 further starts" in advice.learning_rate.reason
+    confirmed = list_confirmed(training)
+    assert confirmed[-1] == advice.learning_rate.value
+    assert len(set(confirmed)) == len(confirmed)
+    assert len(confirmed) == 1 if seed == 1 else len(confirmed) > 1
+
+
+def test_no_rate_above_one_that_failed_its_confirmation_takes_its_place():
+    whole, training = Training(noise_scale=2000.0), Training(noise_scale=2000.0)
+    best, _ = try_pairs(whole, given=256)
+    refuted = best.learning_rate.value
+    # That rate alone, as if chance had it that a higher one trains from the same start.
+    training.find_edge = lambda start, size: 0.0 if start == 4 and training.rate == refuted else 1e9
+    advice, _ = try_pairs(training, given=256)
+    tried = {task.learning_rate for task in training.tasks if task.micro_batch_size > 32}
+    assert max(tried) > refuted > advice.learning_rate.value
+    assert "diverged from 1 of 3 further starts" in advice.learning_rate.reason
+
+
+def test_where_no_larger_batch_is_confirmed_the_own_pair_stands():
+    training = Training(noise_scale=2000.0)
+    training.find_edge = lambda start, size: 0.0 if size > 32 and start == 4 else math.inf
+    advice, notes = try_pairs(training)
+    assert notes == []
+    assert advice.global_batch_size == 32
+    assert advice.learning_rate.value == 1.0
+
+
+@pytest.mark.parametrize("given", [None, 512])
+def test_a_given_batch_steps_down_until_a_rate_is_confirmed(given):
+    training = Training(noise_scale=10_000.0)
+    best, _ = try_pairs(Training(noise_scale=10_000.0), given=given)
+    edge = 0.9 * best.learning_rate.value
+    training.find_edge = lambda start, size: edge if size > 32 and start == 5 else math.inf
+    advice, _ = try_pairs(training, given=given)
+    assert advice.learning_rate.value < edge
+    assert len(list_confirmed(training)) >= 2
 
 
 def test_an_advised_pair_that_cannot_be_confirmed_in_time_stands_on_three_starts():
@@ -144,7 +199,27 @@ def test_an_advised_pair_that_cannot_be_confirmed_in_time_stands_on_three_starts
     training = Training(error_after=len(whole.tasks) - 1)
     advice, notes = try_pairs(training)
     assert notes == ["trial: it took longer than the time left"]
-    assert "from 3 starts" in advice.learning_rate.reason
+    assert "further starts" not in advice.learning_rate.reason
+
+
+def test_a_confirmation_that_was_cut_short_is_told():
+    training = Training()
+    training.confirming_starts = 1
+    advice, notes = try_pairs(training)
+    assert notes == ["trial: no time left to train the advised pair from further starts"]
+    assert "trained from 1 further starts" in advice.learning_rate.reason
+
+
+@pytest.mark.parametrize("budget_s", [3.0, 10.0, 30.0, 100.0, 300.0])
+def test_while_there_is_time_for_two_pairs_what_wins_is_confirmed(monkeypatch, budget_s):
+    clock = Clock()
+    monkeypatch.setattr("advisor.session.trial.time.monotonic", lambda: clock.now_s)
+    training = Training(clock=clock, noise_scale=1000.0)
+    advice, notes = try_pairs(training, budget_s=budget_s, noise_steps=None)
+    if len(training.tasks) > 2:
+        assert notes == []
+        is_own = advice.global_batch_size == 32
+        assert is_own or "trained from 3 further starts" in advice.learning_rate.reason
 
 
 def test_no_pair_is_trained_for_much_longer_than_the_best_took():
