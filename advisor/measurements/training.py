@@ -143,7 +143,6 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     diverged: bool
     beta2: float | None = None
     weight_decay: float | None = None
-    lr_warmup_steps: int = 0
 
 
 class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):

@@ -127,7 +127,7 @@ class ReplayRunner:
         asked = msgspec.structs.asdict(task)
         names = (
             "micro_batch_size", "gradient_accumulation_steps", "learning_rate", "samples", "beta2",
-            "weight_decay", "lr_warmup_steps",
+            "weight_decay",
         )  # fmt: skip
         found = {
             branch.seed: branch

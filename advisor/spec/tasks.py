@@ -115,7 +115,6 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
         learning_rate: Rate of the first parameter group; others keep their ratio to it.
         beta2: Replaces Adam's second beta where given.
         weight_decay: Replaces the optimizer's weight decay where given.
-        lr_warmup_steps: Steps over which the rate rises linearly from zero; 0 is no warm-up.
         samples: Samples that each branch consumes.
         evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
         evaluation_samples: On which the loss is evaluated, at most.
@@ -139,7 +138,6 @@ class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
     budget_s: float = 60.0
     beta2: float | None = None
     weight_decay: float | None = None
-    lr_warmup_steps: int = 0
 
 
 class LrRangeTask(msgspec.Struct, frozen=True, kw_only=True, tag="lr_range"):

@@ -65,7 +65,7 @@ def follow_branch(
         seed: Fixes the order of the data.
         watch: Called at each evaluation with the samples consumed so far.
     """
-    scale_rate = apply_settings(training, task)
+    apply_settings(training, task)
     stream = IndexStream(workload.batches.sampling_size, seed=seed)
     evaluation = choose_evaluation_samples(workload.batches.sampling_size, task.evaluation_samples)
     global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
@@ -77,7 +77,6 @@ def follow_branch(
         )
     ]
     for step in range(1, steps + 1):
-        scale_rate(min(1.0, step / task.lr_warmup_steps) if task.lr_warmup_steps else 1.0)
         take_step(workload, training, task, stream)
         if step % every == 0 or step == steps:
             loss = evaluate(workload, training, evaluation, task.evaluation_batch_size)
@@ -98,7 +97,6 @@ def follow_branch(
         diverged=len(finite) < len(evaluations),
         beta2=task.beta2,
         weight_decay=task.weight_decay,
-        lr_warmup_steps=task.lr_warmup_steps,
     )
 
 
@@ -141,16 +139,14 @@ def step_on(
     training.update()
 
 
-def apply_settings(training: Training, task: TrialTask) -> Callable[[float], None]:
-    """Set the task's rate and other settings; return what scales all rates for the warm-up."""
-    set_rate = make_rate_setter(training)
+def apply_settings(training: Training, task: TrialTask) -> None:
+    """Set the task's rate and other settings."""
+    make_rate_setter(training)(task.learning_rate)
     for group in training.optimizer.param_groups:
         if task.beta2 is not None and "betas" in group:
             group["betas"] = (group["betas"][0], task.beta2)
         if task.weight_decay is not None and group.get("weight_decay"):
             group["weight_decay"] = task.weight_decay
-
-    return lambda factor: set_rate(task.learning_rate * factor)
 
 
 def make_rate_setter(training: Training) -> Callable[[float], None]:

@@ -26,6 +26,7 @@ from advisor.worker.training import (
     choose_evaluation_samples,
     evaluate,
     follow_branch,
+    make_rate_setter,
     take_step,
 )
 from advisor.workload.batches import to_device
@@ -74,7 +75,7 @@ def run(task: VerificationTask, emit: Emit) -> None:
 
 
 def _train_trunk(workload: Workload, training: Training, trunk: TrialTask) -> None:
-    apply_settings(training, trunk)(1.0)
+    apply_settings(training, trunk)
     stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
     size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
     for _ in range(trunk.samples // size):
@@ -105,15 +106,16 @@ def load_start(workload: Workload, training: Training, path: str, trunk: TrialTa
 
 
 def _fill_state(workload: Workload, training: Training, trunk: TrialTask) -> None:
-    scale_rate = apply_settings(training, trunk)
-    scale_rate(0.0)
+    apply_settings(training, trunk)
+    set_rate = make_rate_setter(training)
+    set_rate(0.0)
     stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
     size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
     for _ in range(trunk.samples // size):
         take_step(workload, training, trunk, stream)
         if not _has_state(training):
             break  # it keeps none, as plain SGD
-    scale_rate(1.0)
+    set_rate(trunk.learning_rate)
 
 
 def _has_state(training: Training) -> bool:
