@@ -54,13 +54,13 @@ def conclude_noise(
     points = _estimate_points(facts, usable, log)
     if not points:
         return _conclude_absence(_explain_missing_points(log))
-    micro_batch_size = _typical_batch_size(usable, log)
+    batch_size = _typical_batch_size(usable, log)
     plain = average_over_progress(
         [point.at_step for point in points],
         [point.noise_scale for point in points],
-        batch_size=micro_batch_size,
+        batch_size=batch_size,
     )
-    adapted = _average_preconditioned(points, micro_batch_size)
+    adapted = _average_preconditioned(points, batch_size)
     decisive = adapted or plain
     trend = _fit_trend(points, adapted=adapted is not None)
     return NoiseConclusion(
@@ -73,7 +73,7 @@ def conclude_noise(
         gradient_sqnorm=points[-1].gradient_sqnorm,
         gradient_cov_trace=points[-1].gradient_cov_trace,
         at_step=points[-1].at_step,
-        micro_batch_size=micro_batch_size,
+        micro_batch_size=_get_micro_batch_size(usable) or batch_size,
         points=points,
         trend=trend,
         sample_unit=sample_unit,
@@ -128,9 +128,16 @@ def _explain_missing_points(log: Sequence[NoiseLogEntry]) -> str:
 
 
 def _typical_batch_size(usable: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> int:
-    """Return the samples of each step of the run, or of each gradient measured."""
+    """Return the samples of each step of training; of each gradient where that is not known."""
     if log:
         return max(1, round(median([entry.samples for entry in log])))
+    return usable[-1].training_batch_size or _get_micro_batch_size(usable) or 1
+
+
+def _get_micro_batch_size(usable: Sequence[NoiseBatches]) -> int | None:
+    """Return the samples of each gradient measured; None of a log, which holds no such thing."""
+    if not usable:
+        return None
     return usable[-1].micro_batch_size or max(usable[-1].micro_batch_sizes)
 
 

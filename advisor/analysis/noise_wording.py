@@ -45,6 +45,7 @@ def describe_points(
     remarks = [
         _describe_metric(facts, batches, log, adapted=adapted),
         _describe_weights(facts, batches),
+        _describe_training(facts, batches),
         next((b.ended_because for b in reversed(batches) if b.ended_because), None),
     ]
     parts = [place, course, *(remark for remark in remarks if remark is not None)]
@@ -99,6 +100,17 @@ def _describe_weights(facts: WorkloadFacts, batches: Sequence[NoiseBatches]) -> 
     if facts.loss_reduction == "weighted" and batches:
         return "the loss weighs samples by no count of tokens that is known, so they count alike"
     return None
+
+
+def _describe_training(facts: WorkloadFacts, batches: Sequence[NoiseBatches]) -> str | None:
+    """Return at which batch training went where that is not the base batch; None where it is."""
+    trained = next((each.training_batch_size for each in batches if each.at_step), None)
+    if trained is None or facts.base_batch_size in {None, trained}:
+        return None
+    return (
+        f"trained at batch {trained}, since the base batch {facts.base_batch_size} neither fits "
+        "nor splits into equal parts that do"
+    )
 
 
 def _describe_course(first: Estimate, last: Estimate, unit: str, trend: NoiseTrend | None) -> str:

@@ -71,6 +71,7 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
             the optimizer has no such state yet.
         dropped: Gradients left out because they were not finite.
         micro_batch_size: Samples of each forward/backward behind the gradients.
+        training_batch_size: Samples of each optimizer step taken before; None at a checkpoint.
         weights: Tokens behind each mean gradient, where the loss averages over tokens; s_j then is
             the sum of weight·m_k. Empty where b_k are the weights.
         step_source: What `at_step` counts: steps of this trajectory or of the run that saved the
@@ -88,6 +89,7 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     preconditioned: GradientMoments | None = None
     dropped: int = 0
     micro_batch_size: int | None = None
+    training_batch_size: int | None = None
     weights: tuple[float, ...] = ()
     step_source: StepSource = "steps"
     from_checkpoint: str | None = None

@@ -98,6 +98,22 @@ def split_batch(
     return None if found is None else (found, size // found)
 
 
+def anchor_rate(rate: LearningRate, recommended: int) -> LearningRate:
+    """Return the recommended rate with the pair that the rule scales from.
+
+    Where the rate comes from a range test there is no base batch: it is the recommended pair.
+
+    Args:
+        rate: The recommended one, with a value.
+        recommended: The recommended batch.
+
+    Source: derived.
+    """
+    if rate.base_batch_size is not None:
+        return rate
+    return msgspec.structs.replace(rate, base_value=rate.value, base_batch_size=recommended)
+
+
 def choose_rate(
     optimizer: OptimizerFacts,
     rate: LearningRate,
@@ -115,7 +131,7 @@ def choose_rate(
 
     Args:
         optimizer: Names the rule.
-        rate: The recommended one.
+        rate: The recommended one, with the pair that the rule scales from (`anchor_rate`).
         size: The batch.
         recommended: The recommended batch.
         noise_scale: φ in samples; None takes the rule's limit.
@@ -150,5 +166,6 @@ def choose_changes(
     """Return the other settings that go with a batch; the recommended one's are as advised."""
     if size == advice.global_batch_size:
         return advice.optimizer_changes
-    proposal = msgspec.structs.replace(advice.learning_rate, proposed=rate)
+    anchor = anchor_rate(advice.learning_rate, advice.global_batch_size)
+    proposal = msgspec.structs.replace(anchor, proposed=rate)
     return propose_optimizer_changes(optimizer, proposal, size)

@@ -9,9 +9,11 @@ from advisor.analysis.noise import conclude_noise, explain_absence, explain_enou
 from advisor.errors import UsageError
 from advisor.measurements import NoiseBatches
 from advisor.noise_log import read_noise_log
-from advisor.probe.runner import WorkerTimeoutError
+from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.recommend import derive
+from advisor.recommend.decision import can_split
 from advisor.recommend.settling import find_settling_noise_scale
+from advisor.search.branches import split_batch
 from advisor.session.curvature import choose_curvature_sizes
 from advisor.session.run import Run
 from advisor.spec import NoiseTask
@@ -95,6 +97,8 @@ def run_noise(run: Run) -> None:
         run.progress.note("noise: the trajectory ends early, further points change nothing")
     except WorkerTimeoutError:
         run.progress.note("noise: it took longer than the time left")
+    except WorkerDeathError as death:  # as by the system, short of memory: the rest still stands
+        run.progress.note(f"noise: {death.message}")
     if not run.record.noise_batches:
         run.progress.note("noise: no point could be measured in the memory and time there are")
 
@@ -102,11 +106,14 @@ def run_noise(run: Run) -> None:
 def _plan(run: Run) -> NoiseTask:
     facts, checkpoints = run.facts, run.spec.limits.checkpoints
     size = _choose_micro_batch_size(run)
+    training_size, accumulation = _split_base_batch(run) or (size, 1)
     budget_s = run.left_s * _BUDGET_FRACTION
-    steps = 0 if checkpoints else _choose_steps(run, size, budget_s)
+    steps = 0 if checkpoints else _choose_steps(run, training_size, accumulation, budget_s)
     return NoiseTask(
         workload=run.spec.workload,
         micro_batch_size=size,
+        training_micro_batch_size=training_size,
+        gradient_accumulation_steps=accumulation,
         steps=steps,
         points=_spread(steps),
         groups=_GROUPS,
@@ -116,6 +123,7 @@ def _plan(run: Run) -> NoiseTask:
         token_count=facts.token_count,
         checkpoints=checkpoints,
         curvature_sizes=choose_curvature_sizes(run, size),
+        host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
     )
 
 
@@ -166,7 +174,23 @@ def _choose_micro_batch_size(run: Run) -> int:
     return max(size // multiple, 1) * multiple
 
 
-def _choose_steps(run: Run, size: int, budget_s: float) -> int:
+def _split_base_batch(run: Run) -> tuple[int, int] | None:
+    """Return the user's own batch as micro-batch and accumulation; None where it cannot be made."""
+    facts, memory = run.facts, derive(run.record).memory
+    if facts.base_batch_size is None:
+        return None
+    largest = None if memory is None else memory.max_micro_batch_size
+    largest = largest or facts.base_batch_size
+    return split_batch(
+        facts.base_batch_size,
+        largest=largest,
+        smallest=facts.min_micro_batch_size,
+        preferred=largest,
+        may_split=can_split(facts),
+    )
+
+
+def _choose_steps(run: Run, size: int, accumulation: int, budget_s: float) -> int:
     asked = run.spec.limits.noise_steps
     if asked is not None:
         return asked
@@ -175,7 +199,7 @@ def _choose_steps(run: Run, size: int, budget_s: float) -> int:
         for probe in run.record.probes
         if probe.step_times_s
     ]
-    step_s = min(times)[1] if times else budget_s / _MOST_STEPS
+    step_s = accumulation * min(times)[1] if times else budget_s / _MOST_STEPS
     return max(_POINTS - 1, min(_MOST_STEPS, int(budget_s * _TRAINING_FRACTION / step_s)))
 
 

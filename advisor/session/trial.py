@@ -14,7 +14,7 @@ import msgspec
 from advisor.analysis.best_rate import rank_rate
 from advisor.conclusions import Derived
 from advisor.measurements import TrialBranch
-from advisor.probe.runner import WorkerTimeoutError
+from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.recommend import derive
 from advisor.recommend.proposal import get_noise_scale
 from advisor.recommend.tried import Tried, conclude_trials, is_same, plan_pair
@@ -49,6 +49,8 @@ def run_trial(run: Run) -> None:
         _Trial(run, derived, tasks, deadline).train_pairs()
     except WorkerTimeoutError:
         run.progress.note("trial: it took longer than the time left")
+    except WorkerDeathError as death:  # what was tried before still stands
+        run.progress.note(f"trial: {death.message}")
 
 
 class _Trial:

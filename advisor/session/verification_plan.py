@@ -19,6 +19,7 @@ from advisor.search.branches import (
     MORE_SEEDS,
     MOST_SEEDS,
     Pair,
+    anchor_rate,
     choose_batches,
     choose_changes,
     choose_extension,
@@ -66,7 +67,7 @@ class Plan:
     ) -> None:
         self._derived, self._advice, self._facts = derived, advice, facts
         self._spec, self._workload, self._progress = spec, workload, progress
-        base = advice.learning_rate
+        base = anchor_rate(advice.learning_rate, advice.global_batch_size)
         assert base.base_value is not None
         assert base.base_batch_size is not None
         trunk = self._split(base.base_batch_size)
@@ -133,7 +134,7 @@ class Plan:
         noise = self._derived.noise.decisive if self._derived.noise is not None else None
         rate = choose_rate(
             optimizer,
-            self._advice.learning_rate,
+            anchor_rate(self._advice.learning_rate, self._advice.global_batch_size),
             size,
             recommended=self._advice.global_batch_size,
             noise_scale=get_working_noise_scale(noise),

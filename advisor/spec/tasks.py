@@ -72,7 +72,9 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     """Train with the user's optimizer and measure gradient moments at points along the way.
 
     Attributes:
-        micro_batch_size: Samples of each gradient, and of each training step.
+        micro_batch_size: Samples of each gradient that is measured.
+        training_micro_batch_size: Samples of one forward/backward of training; None for as many.
+        gradient_accumulation_steps: Forward/backward passes for each step of training.
         steps: Optimizer steps of the trajectory.
         points: Steps (0 to `steps`) before which the moments are measured, ascending.
         groups: Jackknife groups.
@@ -84,6 +86,8 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
         checkpoints: Files of saved weights to measure at, in place of a trajectory.
         curvature_sizes: Least and most samples of one micro-batch whose gradient is differentiated
             again, in multiples of the least; None measures no curvature.
+        host_memory_bytes: Of the host's memory that training may take; None where the device has
+            its own.
     """
 
     workload: WorkloadSpec
@@ -93,10 +97,13 @@ class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
     groups: int
     max_micro_batches: int
     budget_s: float
+    training_micro_batch_size: int | None = None
+    gradient_accumulation_steps: int = 1
     loss_is_sum: bool = False
     token_count: TokenCount | None = None
     checkpoints: tuple[str, ...] = ()
     curvature_sizes: tuple[int, int] | None = None
+    host_memory_bytes: int | None = None
 
 
 class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):

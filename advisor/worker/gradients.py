@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import psutil
+import torch
 
 from advisor.analysis.noise import estimate_noise_point
+from advisor.device.cpu import available_memory_bytes
 from advisor.measurements import NoiseBatches
 from advisor.spec import NoiseTask, TokenCount
 from advisor.worker.checkpoints import load_checkpoint
@@ -30,6 +31,7 @@ from advisor.worker.heap import keep_freed_memory
 from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.worker.preconditioner import trained_parameters
 from advisor.worker.token_count import count_tokens
+from advisor.worker.training import step_on
 from advisor.workload.buffers import preserve_buffers
 from advisor.workload.data import IndexStream
 from advisor.workload.training import Training
@@ -70,6 +72,10 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
     training = workload.make_training()
     meter = _make_meter(workload, training, task)
     stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
+    split = (
+        task.training_micro_batch_size or task.micro_batch_size,
+        task.gradient_accumulation_steps,
+    )
     deadline = time.perf_counter() + task.budget_s
     for step in range(task.steps + 1):
         if step in task.points:
@@ -79,11 +85,11 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             batches = _measure_point(workload, training, task, step, share_s, meter)
             if batches is None:
                 return
-            emit(batches)
+            emit(msgspec.structs.replace(batches, training_batch_size=split[0] * split[1]))
         if time.perf_counter() > deadline:
             return
         if step < task.steps:
-            training.step(workload.take(stream.next(task.micro_batch_size)))
+            step_on(workload, training, stream, split, loss_is_sum=task.loss_is_sum)
 
 
 def _visit(workload: Workload, task: NoiseTask, emit: Emit) -> None:
@@ -138,7 +144,7 @@ def _measure(
     size, b, most = workload.batches.sampling_size, task.micro_batch_size, task.max_micro_batches
     if size is not None:
         most = min(most, size // b)  # beyond one pass nothing new is learnt
-    groups = min(task.groups, most, _afford_groups(training))
+    groups = min(task.groups, most, _afford_groups(training, task.host_memory_bytes))
     if groups < _LEAST_GROUPS:
         return None
     deadline = time.perf_counter() + share_s
@@ -177,10 +183,15 @@ def _fill(
             return
 
 
-def _afford_groups(training: Training) -> int:
-    """Return how many float32 gradients the host has room for."""
-    gradient_bytes = 4 * sum(p.numel() for p in trained_parameters(training))
-    return int(_HOST_FRACTION * psutil.virtual_memory().available / max(1, gradient_bytes))
+def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:
+    """Return how many gradients the host has room for, a container's limit included."""
+    parameters = trained_parameters(training)
+    is_double = any(parameter.dtype == torch.float64 for parameter in parameters)
+    gradient_bytes = (8 if is_double else 4) * sum(p.numel() for p in parameters)
+    room_bytes = available_memory_bytes()
+    if host_memory_bytes is not None:
+        room_bytes = min(room_bytes, host_memory_bytes)
+    return int(_HOST_FRACTION * room_bytes / max(1, gradient_bytes))
 
 
 def _choose_rounds(pilot: NoiseBatches, most: int) -> int:

@@ -16,6 +16,7 @@ from advisor.worker.out_of_memory import is_out_of_memory
 from advisor.worker.token_count import find_token_count, measure_tokens_per_sample
 from advisor.workload.batches import tensors_of
 from advisor.workload.data import DatasetBatches, find_largest_samples
+from advisor.workload.loader import find_own_sampling
 from advisor.workload.training import Training
 from advisor.workload.workload import Workload
 
@@ -107,8 +108,20 @@ def _describe(workload: Workload, training: Training, *, smallest: int) -> Workl
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
-        notes=scan_notes,
+        notes=scan_notes + _note_sampling(workload),
     )
+
+
+def _note_sampling(workload: Workload) -> tuple[str, ...]:
+    """Return a note where the user's own loader draws its samples otherwise than the tool does."""
+    own = find_own_sampling(workload)
+    if own is None:
+        return ()
+    note = (
+        f"the loader's {own} is used where the loader is timed; noise, trial and verification draw "
+        "samples uniformly without replacement (--noise-log takes the noise of your own training)"
+    )
+    return (note,)
 
 
 def _first_step(workload: Workload, training: Training, size: int) -> float:

@@ -109,12 +109,35 @@ def choose_evaluation_samples(size: int | None, most: int = _EVALUATION_SAMPLES)
 
 def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
     """Run one optimizer step on the stream's next samples."""
+    split = task.micro_batch_size, task.gradient_accumulation_steps
+    step_on(workload, training, stream, split, loss_is_sum=task.loss_is_sum)
+
+
+def step_on(
+    workload: Workload,
+    training: Training,
+    stream: IndexStream,
+    split: tuple[int, int],
+    *,
+    loss_is_sum: bool,
+) -> None:
+    """Run one optimizer step on the stream's next samples.
+
+    Args:
+        workload: The model file.
+        training: What is trained.
+        stream: Names the samples.
+        split: Samples of one forward/backward, and how many of these a step has; an optimizer that
+            needs a closure has one.
+        loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
+    """
+    micro_batch_size, accumulation = split
     if training.needs_closure:
-        training.step(workload.take(stream.next(task.micro_batch_size)))
+        training.step(workload.take(stream.next(micro_batch_size)))
         return
-    divisor = 1.0 if task.loss_is_sum else float(task.gradient_accumulation_steps)
-    for _ in range(task.gradient_accumulation_steps):
-        training.backward(workload.take(stream.next(task.micro_batch_size)), divisor=divisor)
+    divisor = 1.0 if loss_is_sum else float(accumulation)
+    for _ in range(accumulation):
+        training.backward(workload.take(stream.next(micro_batch_size)), divisor=divisor)
     training.update()
 
 

@@ -4,7 +4,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from advisor.workload.data import is_map_style
 from advisor.workload.workload import Workload
@@ -17,6 +23,24 @@ _CONTEXT = "fork" if sys.platform == "linux" else None
 def count_own_workers(workload: Workload) -> int:
     """Return the workers of the user's own loader, without one those of DataLoader's default."""
     return int(getattr(workload.own_loader, "num_workers", 0))
+
+
+def find_own_sampling(workload: Workload) -> str | None:
+    """Return the class that draws the samples where it is none of torch's uniform ones, else None.
+
+    The tool's own batches for noise and training are drawn uniformly, without replacement.
+    """
+    own = workload.own_loader
+    sampler, batch_sampler = (getattr(own, name, None) for name in ("sampler", "batch_sampler"))
+    if batch_sampler is not None and type(batch_sampler) is not BatchSampler:
+        return type(batch_sampler).__name__
+    if isinstance(own, DataLoader) and isinstance(own.dataset, IterableDataset):
+        return None  # its stream has an order of its own
+    if sampler is None or type(sampler) is SequentialSampler:
+        return None
+    if type(sampler) is RandomSampler and not sampler.replacement:
+        return None
+    return type(sampler).__name__
 
 
 def make_loader(

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import msgspec
+
+from advisor.analysis.lr_range import conclude_lr_range
 from advisor.measurements import (
     DeviceFacts,
     Environment,
@@ -14,6 +17,7 @@ from advisor.measurements import (
 from advisor.recommend import derive
 from advisor.record import Command, RunRecord, write_document
 from advisor.spec import Limits
+from tests.unit.analysis.test_lr_range import draw_curves
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.py"
 SIZES = (16, 32, 64, 128)
@@ -74,9 +78,17 @@ def build_run(**facts):
     )
 
 
-def write_run(path, **facts):
+def build_ranged_run():
+    """Return the run where no base batch is known: a range test at batch 64 suggests a rate."""
+    curves = tuple(msgspec.structs.replace(curve, global_batch_size=64) for curve in draw_curves())
+    rate = conclude_lr_range(curves).suggested
+    trials = tuple(_try(64, rate, seed, (2.3, 1.1, 0.5, 0.4)) for seed in range(3))
+    return msgspec.structs.replace(build_run(base_batch_size=None), lr_ranges=curves, trials=trials)
+
+
+def write_run(path, record=None, **facts):
     """Write the run to `path` and return its recommendation."""
-    record = build_run(**facts)
+    record = record or build_run(**facts)
     derived = derive(record)
     write_document(path, record, derived)
     return derived.recommendation

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from tests.integration.advised_digits import EXAMPLE, write_run
+from tests.integration.advised_digits import EXAMPLE, build_ranged_run, write_run
 from tests.integration.probe_command import heed_interrupts
 
 #: Short branches: 20 steps of the recommended batch.
@@ -155,6 +155,20 @@ def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file
     branches = list_branches(raw)
     assert len(branches) == len(set(branches))
     assert {(seed, size) for seed in range(3) for size in (16, 32, 64, 128)} <= set(branches)
+
+
+def test_a_rate_from_a_range_test_is_verified_from_its_own_pair(tmp_path):
+    path = tmp_path / "run.json"
+    advice = write_run(path, build_ranged_run())
+    size, rate = advice.global_batch_size, advice.learning_rate.value
+    assert advice.learning_rate.base_batch_size is None
+    result = verify(path, EXAMPLE, *SHORT, *PATIENT, "--batches", str(size // 2))
+    assert result.exit_code in {0, 3}, result.output
+    raw, found = read(path)
+    assert (raw["trunk_batch_size"], raw["trunk_learning_rate"]) == (size, rate)
+    rates = {one["global_batch_size"]: one["learning_rate"] for one in raw["branches"]}
+    assert rates == {size: rate, size // 2: pytest.approx(rate / 2)}  # no φ: in proportion
+    assert found["recommended_batch_size"] == size
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 
 from advisor.analysis.noise import conclude_noise
 from advisor.errors import UsageError
+from advisor.measurements import Probe
+from advisor.probe.runner import WorkerDeathError
 from advisor.recommend import derive
 from advisor.recommend.decision import decide
 from advisor.recommend.settling import find_settling_noise_scale
@@ -14,6 +16,7 @@ from advisor.spec import Limits, ProbeSpec, TokenCount, WorkloadSpec
 from advisor.statistics import Estimate
 from tests.unit.analysis.test_noise import along
 from tests.unit.session.test_soak import Notes
+from tests.unit.session.test_variants import ENVIRONMENT
 from tests.unit.test_noise_log import FIRST
 from tests.unit.test_recommend import FACTS, make_memory, make_probes, make_record
 
@@ -40,8 +43,13 @@ def make_run(batches=(), *, facts=FACTS, **limits):
         workload=WorkloadSpec(target="model.py"), limits=Limits(**{"budget_s": 1000.0, **limits})
     )
     run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
-    run.record = make_record(facts, probes=make_probes(), **limits)
+    keep_record(run, facts, make_probes(), **limits)
     return run, runner, notes
+
+
+def keep_record(run, facts, probes, **limits):
+    record = make_record(facts, probes=probes, **limits)
+    run.record = msgspec.structs.replace(record, environment=ENVIRONMENT)
 
 
 def measure(batches, **limits):
@@ -72,6 +80,64 @@ def test_the_last_point_ends_nothing_early():
     run, _, notes = measure(batches, noise_steps=400)
     assert run.record.noise_batches == tuple(batches)
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("base", "largest", "gradients", "training"),
+    [
+        (32, 4096, 32, (32, 1)),
+        (512, 4096, 56, (512, 1)),  # 1797 samples fill 32 micro-batches of 56
+        (512, 100, 56, (64, 8)),
+        (509, 100, 56, (1, 509)),
+    ],
+)
+def test_training_goes_at_the_base_batch_whatever_the_gradients_micro_batch(
+    base, largest, gradients, training
+):
+    facts = msgspec.structs.replace(FACTS, base_batch_size=base, dataset_size=1797)
+    run, runner, _ = make_run(facts=facts, noise_steps=10)
+    probes = [each for each in make_probes() if each.stage == "throughput"]
+    probes += [
+        Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=size,
+            outcome="fit" if size <= largest else "oom",
+            steps=3,
+        )
+        for size in (1, largest // 2, largest, largest + 1)
+    ]
+    keep_record(run, facts, probes, noise_steps=10)
+    run_noise(run)
+    (task,) = runner.tasks
+    assert task.micro_batch_size == gradients
+    assert (task.training_micro_batch_size, task.gradient_accumulation_steps) == training
+
+
+def test_a_base_batch_that_cannot_be_made_is_told_with_the_noise():
+    facts = msgspec.structs.replace(FACTS, base_batch_size=512)
+    batches = [
+        msgspec.structs.replace(each, training_batch_size=56)
+        for each in along([300.0] * 6, samples=6400, steps=STEPS)
+    ]
+    assert "trained at batch 56, since the base batch 512" in conclude_noise(facts, batches).reason
+    own = msgspec.structs.replace(facts, base_batch_size=56)
+    assert "trained at batch" not in conclude_noise(own, batches).reason
+
+
+def test_a_worker_that_dies_on_the_way_leaves_what_was_measured():
+    batches = along([40.0, 60.0, 90.0], samples=3200, steps=STEPS[:3])
+    run, runner, notes = make_run(batches, noise_steps=400)
+    send = runner.run
+
+    def die(task, **arguments):
+        send(task, **arguments)
+        raise WorkerDeathError("the worker was killed by signal 9", code=-9, next_step="")
+
+    runner.run = die
+    run_noise(run)
+    assert run.record.noise_batches == tuple(batches)
+    assert notes.notes == ["noise: the worker was killed by signal 9"]
 
 
 def test_all_checkpoints_are_measured(tmp_path):

@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
 from advisor.measurements import WorkloadFacts
 from advisor.spec import InspectTask, WorkloadSpec
 from advisor.worker import inspection
 from advisor.worker.loss_reduction import _classify_random
+from advisor.workload.loader import find_own_sampling
 
 _FILE = """
 import torch
@@ -34,6 +38,19 @@ _PLAIN_FORWARD = "return self.layer(inputs)"
 _PLAIN_LOSS = "return nn.functional.cross_entropy(model(inputs), targets)"
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(8))
+
+
+class Stratified:
+    def __iter__(self):
+        return iter([[0, 4], [1, 5]])
+
+    def __len__(self):
+        return 2
+
+
 def inspect(tmp_path, *, forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, multiple=1) -> WorkloadFacts:
     path = tmp_path / "model_file.py"
     path.write_text(_FILE.format(forward=forward, loss=loss))
@@ -41,6 +58,33 @@ def inspect(tmp_path, *, forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, multiple=1) -
     spec = WorkloadSpec(target=str(path), device="cpu")
     inspection.run(InspectTask(workload=spec, batch_multiple=multiple), found.append)
     return found[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda data: DataLoader(data, batch_size=4), None),
+        (lambda data: DataLoader(data, batch_size=4, shuffle=True), None),
+        (
+            lambda data: DataLoader(
+                data, batch_size=4, sampler=RandomSampler(data, replacement=True)
+            ),
+            "RandomSampler",
+        ),
+        (
+            lambda data: DataLoader(
+                data, batch_size=4, sampler=WeightedRandomSampler([1.0] * 8, 8)
+            ),
+            "WeightedRandomSampler",
+        ),
+        (lambda data: DataLoader(data, batch_sampler=Stratified()), "Stratified"),
+        (lambda data: DataLoader(Stream(), batch_size=4), None),
+        (lambda data: None, None),
+    ],
+)
+def test_samples_drawn_otherwise_than_uniformly_are_named(make, name):
+    workload = SimpleNamespace(own_loader=make(list(range(8))))
+    assert find_own_sampling(workload) == name
 
 
 def test_a_plain_loss_is_a_mean_without_a_note(tmp_path):
