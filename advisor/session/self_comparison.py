@@ -110,11 +110,14 @@ def run_self_comparison(
 
 
 def _inspect(run: _Run, runner: TaskRunner, progress: Progress) -> None:
-    """Keep the environment, the workload, and the batch that is timed."""
+    """Keep the environment and, where that leaves time, the workload and the batch to time."""
     workload = run.spec.workload
     progress.stage("starting", left_s=run.left_s)
     (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=COLD_START_S)
     run.keep(environment=cast("Environment", seen))
+    if run.is_spent:
+        return
+    progress.stage("model file", left_s=run.left_s)
     (found,) = runner.run(InspectTask(workload=workload), timeout_s=run.left_s)
     facts = cast("WorkloadFacts", found)
     size = run.spec.micro_batch_size or _choose_size(facts)

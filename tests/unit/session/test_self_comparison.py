@@ -99,7 +99,7 @@ def test_a_session_gets_the_time_left_and_never_less_than_it_needs(monkeypatch, 
     timeouts_s = compare(monkeypatch, tmp_path, budget_s=50.0).timeouts_s
     assert max(timeouts_s) <= 50.0
     assert timeouts_s == sorted(timeouts_s, reverse=True)
-    with pytest.raises(InconclusiveError):
+    with pytest.raises(InconclusiveError, match="fewer than 4"):
         compare(monkeypatch, tmp_path, budget_s=0.0)
     run = self_comparison._Run(SelfComparisonSpec(workload=WorkloadSpec(target="m.py")), (), print)
     run.spec = SelfComparisonSpec(workload=WorkloadSpec(target="m.py"), budget_s=0.0)
