@@ -26,7 +26,7 @@ app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("init")(init.init)
-app.command("doctor")(doctor.doctor)
+app.command("doctor", cls=CommandWithVariants)(doctor.doctor)
 
 
 def _write_version(wanted: bool) -> None:

@@ -14,7 +14,11 @@ from advisor.errors import UsageError
 @reporting_failures
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A file that probe or predict wrote with --json.")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A file that --json wrote: of probe, predict, lr-range or doctor --aa.",
+        ),
     ],
     *,
     gpus: scenario.GpuCounts = None,
@@ -38,12 +42,11 @@ def report(
 
     from advisor.cli.predict import print_predictions
     from advisor.cli.results import Results
-    from advisor.record import LrRangeRecord, PredictRecord, read_saved
+    from advisor.record import LrRangeRecord, PredictRecord, SelfComparisonRecord, read_saved
 
     record = read_saved(run)
     if isinstance(record, PredictRecord):
-        if html_path is not None:
-            raise UsageError("there is no HTML page of a prediction", next_step="Leave out --html.")
+        _refuse_html(html_path, "a prediction")
         from advisor.session.predict import Predictor
 
         print_predictions(record, Predictor().predict(record), quiet=quiet)
@@ -52,6 +55,12 @@ def report(
         from advisor.cli.lr_range import print_lr_range
 
         print_lr_range(record, html_path=html_path, quiet=quiet)
+        return
+    if isinstance(record, SelfComparisonRecord):
+        from advisor.cli.self_comparison import print_self_comparison
+
+        _refuse_html(html_path, "a model compared with itself")
+        print_self_comparison(record)
         return
     scenario = build_scenario(
         record.command.scenario,
@@ -69,3 +78,8 @@ def report(
     results = Results(json_path=None, html_path=html_path, quiet=quiet)
     results.save(record)
     results.write()
+
+
+def _refuse_html(html_path: Path | None, of_what: str) -> None:
+    if html_path is not None:
+        raise UsageError(f"there is no HTML page of {of_what}", next_step="Leave out --html.")

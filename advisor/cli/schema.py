@@ -11,10 +11,11 @@ from advisor.cli.options import shared
 @reporting_failures
 def schema(
     kind: Annotated[
-        Literal["run", "prediction", "lr-range"],
+        Literal["run", "prediction", "lr-range", "self-comparison"],
         typer.Argument(
             metavar="KIND",
-            help="run: what probe writes; prediction: what predict writes; lr-range: its own.",
+            help="run: what probe writes; prediction: what predict writes; lr-range: its own; "
+            "self-comparison: what doctor --aa writes.",
         ),
     ] = "run",
     *,

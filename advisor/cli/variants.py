@@ -5,6 +5,7 @@ before the arguments are parsed: neither typer nor its parser knows an option wh
 left out.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
@@ -66,10 +67,7 @@ def parse_precision(text: str) -> PrecisionName:
         typer.BadParameter: It is unknown, or there are several.
     """
     precision, *others = parse_precisions(text)
-    if others:
-        raise typer.BadParameter(
-            f"{text!r} names several; this command takes one", param_hint="--precision"
-        )
+    _refuse_several(others, text, "--precision")
     return precision
 
 
@@ -92,6 +90,17 @@ def parse_compile(text: str) -> tuple[bool, ...]:
     return tuple(states)
 
 
+def parse_one_compile(text: str) -> bool:
+    """Return whether to compile, by the one entry of `text`.
+
+    Raises:
+        typer.BadParameter: It is neither on nor off, or there are several.
+    """
+    state, *others = parse_compile(text)
+    _refuse_several(others, text, "--compile")
+    return state
+
+
 def combine(precisions: tuple[PrecisionName, ...], compiled: tuple[bool, ...]) -> "list[Variant]":
     """Return every combination, the one that the recommendation is for first."""
     from advisor.spec import Variant
@@ -109,6 +118,13 @@ def _is_list_of_states(following: list[str]) -> bool:
 
 def _split(text: str) -> list[str]:
     return [part.strip().lower() for part in text.split(",")]
+
+
+def _refuse_several(others: Sequence[object], text: str, option: str) -> None:
+    if others:
+        raise typer.BadParameter(
+            f"{text!r} names several; this command takes one", param_hint=option
+        )
 
 
 def _refuse_repetition(names: list[str], option: str) -> None:

@@ -24,7 +24,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
             entries as `step_times_s`.
         block_steps: Steps of each block, same entries.
         is_steady: Whether warming up ended because two windows agreed (and on a GPU clock and
-            temperature had settled); None where nothing was warmed up.
+            temperature had settled); None where nothing was warmed up, or where the windows agreed
+            but the GPU's clock and temperature are not known.
         recompiles: Times that `torch.compile` compiled the model anew for this size before its
             blocks; None where the model is not compiled.
         canary_times_s: Seconds of a fixed matrix product just before and just after the blocks of
@@ -35,7 +36,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         kernel_time_fraction: Share of the process's processor time in those steps that the kernel
             took; CPUs only.
         forward_backward_peak_bytes: Peak from the start of a step to its optimizer step, beyond the
-            idle process.
+            idle process; None on MPS, which has no peak counter.
         optimizer_peak_bytes: Peak during the optimizer step, likewise.
         peak_allocated_bytes: Tensors' peak, where the allocator counts them.
         peak_reserved_bytes: The caching allocator's peak, GPUs only.
@@ -93,7 +94,7 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
         evaluations: Evaluation passes that ran.
         held_bytes: Memory taken after each step, beyond the idle process.
         step_times_s: Seconds of each step.
-        training_peak_bytes: Peak over the training steps, likewise.
+        training_peak_bytes: Peak over the training steps, likewise; None on MPS, as are the others.
         evaluation_peak_bytes: Peak over the evaluation passes; None where none ran.
         reserve_peak_bytes: Peak while the state was copied; None where it was not.
         capacity_bytes: The limit that was enforced.

@@ -7,12 +7,21 @@ from typing import Literal
 
 import msgspec
 
-from advisor.conclusions import Derived, DerivedLrRange, Prediction
+from advisor.conclusions import Derived, DerivedLrRange, Prediction, SelfComparison
 from advisor.errors import UsageError
 from advisor.record.lr_range import LrRangeDocument, LrRangeRecord
 from advisor.record.prediction import PredictDocument, PredictRecord
 from advisor.record.run import RunDocument, RunRecord
+from advisor.record.self_comparison import SelfComparisonDocument, SelfComparisonRecord
 from advisor.record.version import SCHEMA_VERSION
+
+Record = RunRecord | PredictRecord | LrRangeRecord | SelfComparisonRecord
+
+_NAMES: dict[type[msgspec.Struct], str] = {
+    PredictRecord: "prediction",
+    LrRangeRecord: "range test",
+    SelfComparisonRecord: "model compared with itself",
+}
 
 
 def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
@@ -25,6 +34,20 @@ def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
 def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
     """Replace `path` with the document in one step, so that a reader never sees half of it."""
     _replace(path, encode_lr_range(record, derived))
+
+
+def encode_self_comparison(record: SelfComparisonRecord, derived: SelfComparison | None) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    document = SelfComparisonDocument(**fields, derived=derived)
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def write_self_comparison(
+    path: Path, record: SelfComparisonRecord, derived: SelfComparison | None
+) -> None:
+    """Replace `path` with the document in one step, likewise."""
+    _replace(path, encode_self_comparison(record, derived))
 
 
 def encode_document(record: RunRecord, derived: Derived) -> bytes:
@@ -72,7 +95,7 @@ def read_record(path: Path) -> RunRecord:
     """
     record = read_saved(path)
     if not isinstance(record, RunRecord):
-        name = "prediction" if isinstance(record, PredictRecord) else "range test"
+        name = _NAMES[type(record)]
         raise UsageError(
             f"{path} is a {name}, not a run",
             next_step="Write a run with: bsadvisor probe MODEL --json FILE",
@@ -80,8 +103,8 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def read_saved(path: Path) -> RunRecord | PredictRecord | LrRangeRecord:
-    """Return the record stored in `path`, of a run, of a prediction or of a range test.
+def read_saved(path: Path) -> Record:
+    """Return the record stored in `path`, of whatever kind.
 
     Raises:
         UsageError: The file is missing, is none of them, or comes from a newer schema.
@@ -98,11 +121,7 @@ def read_saved(path: Path) -> RunRecord | PredictRecord | LrRangeRecord:
                 f"{path} has schema version {version}; this bsadvisor reads up to {SCHEMA_VERSION}",
                 next_step="Upgrade bsadvisor, or record the run again.",
             )
-        if head.kind == "prediction":
-            return msgspec.json.decode(content, type=PredictRecord)
-        if head.kind == "lr-range":
-            return msgspec.json.decode(content, type=LrRangeRecord)
-        return msgspec.json.decode(content, type=RunRecord)
+        return msgspec.json.decode(content, type=_find_record_type(head.kind))
     except msgspec.MsgspecError as error:
         raise UsageError(
             f"{path} is not a run written by bsadvisor: {error}",
@@ -110,18 +129,32 @@ def read_saved(path: Path) -> RunRecord | PredictRecord | LrRangeRecord:
         ) from error
 
 
-DocumentKind = Literal["run", "prediction", "lr-range"]
+DocumentKind = Literal["run", "prediction", "lr-range", "self-comparison"]
 
 _DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
     "run": RunDocument,
     "prediction": PredictDocument,
     "lr-range": LrRangeDocument,
+    "self-comparison": SelfComparisonDocument,
 }
 
 
 def json_schema(kind: DocumentKind = "run") -> dict[str, object]:
     """Return the JSON Schema of the document."""
     return msgspec.json.schema(_DOCUMENTS[kind])
+
+
+def _find_record_type(kind: str | None) -> type[Record]:
+    """Return the type of record; a run names no kind."""
+    match kind:
+        case "prediction":
+            return PredictRecord
+        case "lr-range":
+            return LrRangeRecord
+        case "self-comparison":
+            return SelfComparisonRecord
+        case _:
+            return RunRecord
 
 
 class _Head(msgspec.Struct):

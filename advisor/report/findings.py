@@ -1,5 +1,6 @@
 """One paragraph for each finding; a figure that was not measured is said to be missing, and why."""
 
+from advisor.analysis.memory import find_peak_bytes
 from advisor.conclusions import (
     Derived,
     MemoryConclusion,
@@ -51,7 +52,7 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     missing = f"{NOT_MEASURED}: {why_missing(record)}"
     memory, throughput, noise = derived.memory, derived.throughput, derived.noise
     rows = [
-        ("Memory", missing if memory is None else describe_memory(memory)),
+        ("Memory", missing if memory is None else describe_memory(memory) + _explain_peaks(record)),
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
@@ -105,6 +106,17 @@ def describe_memory(memory: MemoryConclusion) -> str:
     guided = ", guided by a trace" if memory.method == "guided" else ""
     parts.append(f"{count_of(memory.probes, 'probe')}, {memory.ooms} out of memory{guided}")
     return "; ".join(parts)
+
+
+def _explain_peaks(record: RunRecord) -> str:
+    """Return why no peak is told, where sizes ran on a device that counts none."""
+    environment = record.environment
+    if environment is None or environment.device.kind != "mps":
+        return ""
+    ran = [probe for probe in record.probes if (probe.stage, probe.outcome) == ("memory", "fit")]
+    if not ran or any(find_peak_bytes(probe) is not None for probe in ran):
+        return ""
+    return "; peaks not measured: MPS has no peak counter"
 
 
 def describe_throughput(throughput: ThroughputConclusion) -> str:

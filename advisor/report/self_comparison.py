@@ -4,17 +4,32 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from advisor.conclusions import SelfComparison
+from advisor.record import SelfComparisonCommand, SelfComparisonRecord
 from advisor.report.encoding import write_encodable
 from advisor.report.terminal import render_rows
 from advisor.report.units import count_of, format_count, format_number
+from advisor.spec import name_variant
 
 
-def write_self_comparison(console: Console, comparison: SelfComparison) -> None:
+def write_self_comparison(
+    console: Console, record: SelfComparisonRecord, comparison: SelfComparison
+) -> None:
     """Print how far sessions of the same training differ, and what would show."""
-    rows = list_self_comparison(comparison)
-    write_encodable(
-        console, Group(Text("The model against itself", style="bold"), render_rows(rows))
-    )
+    incomplete = "" if record.complete else " (from an incomplete run)"
+    title = Text(f"The model against itself{incomplete}", style="bold")
+    rows = [*list_configuration(record.command), *list_self_comparison(comparison)]
+    write_encodable(console, Group(title, render_rows(rows)))
+
+
+def list_configuration(command: SelfComparisonCommand) -> list[tuple[str, str]]:
+    """Return a row of what was asked for beside the defaults, none where nothing was."""
+    parts = []
+    if command.precision != "fp32" or command.compile:
+        parts.append(name_variant(command.precision, compiled=command.compile))
+    if command.seed:
+        parts.append(f"seed {command.seed}")
+    parts += [f"{name}={value}" for name, value in command.settings.items()]
+    return [("Configuration", ", ".join(parts))] if parts else []
 
 
 def list_self_comparison(comparison: SelfComparison) -> list[tuple[str, str]]:

@@ -1,18 +1,27 @@
 """The same model timed again and again: how far this machine's own sessions differ."""
 
 import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
 
+from advisor import __version__
 from advisor.analysis.self_comparison import compare_with_itself
-from advisor.conclusions import SelfComparison
-from advisor.errors import InconclusiveError
-from advisor.measurements import Environment, Probe, Telemetry, WorkloadFacts
+from advisor.errors import AdvisorError, InconclusiveError
+from advisor.measurements import Environment, Probe, WorkloadFacts
 from advisor.probe.progress import Progress
-from advisor.probe.runner import COLD_START_S, Runner
+from advisor.probe.runner import COLD_START_S, Runner, TaskRunner, WorkerTimeoutError
+from advisor.record import SelfComparisonCommand, SelfComparisonRecord
 from advisor.session.throughput import BLOCK_S
-from advisor.spec import EnvironmentTask, InspectTask, ThroughputTask, WorkloadSpec, parse_target
+from advisor.spec import (
+    EnvironmentTask,
+    InspectTask,
+    SelfComparisonSpec,
+    ThroughputTask,
+    parse_target,
+)
 
 #: Sessions: fewer tell no spread, more tell nothing new.
 _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
@@ -20,71 +29,147 @@ _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
 _ROUNDS = 3
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
+#: No session gets less: a budget that is spent still lets what runs end in order.
+_LEAST_S = 5.0
 
 
-class SelfComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON document of `bsadvisor doctor --aa`."""
+class _Run:
+    """The record so far, the clock, and where the record goes."""
 
-    environment: Environment
-    workload: WorkloadFacts
-    probes: tuple[Probe, ...]
-    telemetry: tuple[Telemetry, ...]
-    derived: SelfComparison
+    def __init__(
+        self,
+        spec: SelfComparisonSpec,
+        argv: Sequence[str],
+        save: Callable[[SelfComparisonRecord], None],
+    ) -> None:
+        self.spec = spec
+        self._save = save
+        self._started = time.monotonic()
+        self.record = SelfComparisonRecord(
+            tool_version=__version__,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            complete=False,
+            command=SelfComparisonCommand(
+                argv=tuple(argv),
+                seed=spec.workload.seed,
+                precision=spec.workload.precision,
+                compile=spec.workload.compile,
+                settings=spec.workload.settings,
+                micro_batch_size=spec.micro_batch_size,
+                budget_s=spec.budget_s,
+            ),
+        )
+
+    @property
+    def is_spent(self) -> bool:
+        return time.monotonic() - self._started >= self.spec.budget_s
+
+    @property
+    def left_s(self) -> float:
+        return max(_LEAST_S, self.spec.budget_s - (time.monotonic() - self._started))
+
+    def keep(self, **changes: object) -> None:
+        elapsed_s = time.monotonic() - self._started
+        self.record = msgspec.structs.replace(self.record, elapsed_s=elapsed_s, **changes)
+        self._save(self.record)
 
 
 def run_self_comparison(
-    workload: WorkloadSpec, *, micro_batch_size: int | None, budget_s: float, progress: Progress
+    spec: SelfComparisonSpec,
+    *,
+    argv: Sequence[str],
+    progress: Progress,
+    save: Callable[[SelfComparisonRecord], None],
 ) -> SelfComparisonRecord:
-    """Return what sessions of the same training showed.
+    """Return the complete record of sessions of the same training.
 
     Args:
-        workload: The model file.
-        micro_batch_size: In samples; None takes the base batch, or 32, and no more than the
-            dataset has.
-        budget_s: Wall clock after which no session is started.
+        spec: What is asked.
+        argv: The command line, for the record.
         progress: Told what runs.
+        save: Called with the record so far after each session.
 
     Raises:
         InconclusiveError: The budget ended before four sessions were timed.
+        AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
-    started = time.monotonic()
-    with Runner(parse_target(workload.target)) as runner:
-        progress.stage("starting", left_s=budget_s)
-        (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=COLD_START_S)
-        (found,) = runner.run(InspectTask(workload=workload), timeout_s=COLD_START_S)
-        environment, facts = cast("Environment", seen), cast("WorkloadFacts", found)
-        probes: list[Probe] = []
-        telemetry: list[Telemetry] = []
-        for session in range(_MOST_SESSIONS):
-            left_s = budget_s - (time.monotonic() - started)
-            if left_s <= 0.0:
-                break
-            progress.stage(f"session {session + 1} of {_MOST_SESSIONS}", left_s=left_s)
-            task = ThroughputTask(
-                workload=workload,
-                micro_batch_sizes=(micro_batch_size or _choose_size(facts),),
-                session=session,
-                block_s=BLOCK_S[environment.device.kind],
-                rounds=_ROUNDS,
-                budget_s=left_s,
-            )
-            with runner.watched(environment.device, session=session) as read_telemetry:
-                results = runner.run(task, timeout_s=COLD_START_S + left_s)
-                telemetry.append(read_telemetry())
-            probes += [cast("Probe", probe) for probe in results]
-    comparison = compare_with_itself(probes, telemetry)
+    with Runner(parse_target(spec.workload.target)) as runner:
+        run = _Run(spec, argv, save)
+        try:
+            _inspect(run, runner, progress)
+            _run_sessions(run, runner, progress)
+            _refuse_few_sessions(run.record)
+        except AdvisorError as error:
+            run.keep(stopped_because=error.message)
+            raise
+        except KeyboardInterrupt:
+            run.keep(stopped_because="interrupted")
+            raise
+        run.keep(complete=True)
+        return run.record
+
+
+def _inspect(run: _Run, runner: TaskRunner, progress: Progress) -> None:
+    """Keep the environment and, where that leaves time, the workload and the batch to time."""
+    workload = run.spec.workload
+    progress.stage("starting", left_s=run.left_s)
+    (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=COLD_START_S)
+    run.keep(environment=cast("Environment", seen))
+    if run.is_spent:
+        return
+    progress.stage("model file", left_s=run.left_s)
+    (found,) = runner.run(InspectTask(workload=workload), timeout_s=run.left_s)
+    facts = cast("WorkloadFacts", found)
+    size = run.spec.micro_batch_size or _choose_size(facts)
+    command = msgspec.structs.replace(run.record.command, micro_batch_size=size)
+    run.keep(workload=facts, command=command)
+
+
+def _run_sessions(run: _Run, runner: TaskRunner, progress: Progress) -> None:
+    """Time one session after another, and keep each, as long as the budget lasts.
+
+    A session that takes longer than what is left of it is dropped; where it is the first, the model
+    may hang, and that is told.
+    """
+    for session in range(_MOST_SESSIONS):
+        if run.is_spent:
+            return
+        progress.stage(f"session {session + 1} of {_MOST_SESSIONS}", left_s=run.left_s)
+        try:
+            _run_session(run, runner, session)
+        except WorkerTimeoutError:
+            if not run.record.probes:
+                raise
+            progress.note("the last session took longer than the time left, and does not count")
+            return
+
+
+def _run_session(run: _Run, runner: TaskRunner, session: int) -> None:
+    record, left_s = run.record, run.left_s
+    assert record.environment is not None
+    assert record.command.micro_batch_size is not None
+    task = ThroughputTask(
+        workload=run.spec.workload,
+        micro_batch_sizes=(record.command.micro_batch_size,),
+        session=session,
+        block_s=BLOCK_S[record.environment.device.kind],
+        rounds=_ROUNDS,
+        budget_s=left_s,
+    )
+    with runner.watched(record.environment.device, session=session) as read_telemetry:
+        results = runner.run(task, timeout_s=left_s)
+        telemetry = read_telemetry()
+    probes = tuple(cast("Probe", probe) for probe in results)
+    run.keep(probes=(*record.probes, *probes), telemetry=(*record.telemetry, telemetry))
+
+
+def _refuse_few_sessions(record: SelfComparisonRecord) -> None:
+    comparison = compare_with_itself(record.probes, record.telemetry)
     if comparison is None or comparison.sessions < _LEAST_SESSIONS:
         raise InconclusiveError(
             f"fewer than {_LEAST_SESSIONS} sessions were timed",
             next_step="Raise --budget, or give a smaller --micro-batch-size.",
         )
-    return SelfComparisonRecord(
-        environment=environment,
-        workload=facts,
-        probes=tuple(probes),
-        telemetry=tuple(telemetry),
-        derived=comparison,
-    )
 
 
 def _choose_size(facts: WorkloadFacts) -> int:

@@ -1,6 +1,12 @@
 """What is asked: the workload, the limits, and the tasks handed to a worker process."""
 
-from advisor.spec.commands import Limits, LrRangeSpec, PredictSpec, ProbeSpec
+from advisor.spec.commands import (
+    Limits,
+    LrRangeSpec,
+    PredictSpec,
+    ProbeSpec,
+    SelfComparisonSpec,
+)
 from advisor.spec.scenario import Interconnect, Moment, Scenario
 from advisor.spec.tasks import (
     MEMORY_PROBE_STEPS,
@@ -44,6 +50,7 @@ __all__ = [
     "PredictSpec",
     "ProbeSpec",
     "Scenario",
+    "SelfComparisonSpec",
     "SoakTask",
     "Target",
     "Task",

@@ -80,14 +80,14 @@ def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: 
         synchronise(workload.device)
         times.append(time.perf_counter() - start)
         held.append(gauge.current_bytes())
-    largest = max(max(peaks) for peaks in phases)
-    growth = _growth_bytes_per_step(stepper, batch, gauge, kept, held, largest)
-    forward_backward, optimizer = (max(values) for values in zip(*phases, strict=True))
-    peak = max(forward_backward, optimizer)
+    forward_backward, optimizer = (_find_largest(*values) for values in zip(*phases, strict=True))
+    peak = _find_largest(forward_backward, optimizer)
+    most_bytes = max(held) if peak is None else peak
+    growth = _growth_bytes_per_step(stepper, batch, gauge, kept, held, most_bytes)
     is_cuda = workload.device.type == "cuda"
     limit_peak = gauge.limit_peak_bytes()
     counted = peak if limit_peak is None else limit_peak
-    over = task.capacity_bytes is not None and counted > task.capacity_bytes
+    over = counted is not None and task.capacity_bytes is not None and counted > task.capacity_bytes
     return msgspec.structs.replace(
         probe,
         outcome="oom" if over else "fit",
@@ -111,7 +111,7 @@ def _run_step(
     batch: Any,
     gauge: MemoryGauge,
     kept: list[Any],
-) -> tuple[int, int]:
+) -> tuple[int | None, int | None]:
     """Return the peaks of forward/backward and of the optimizer; `kept` holds the loss."""
     if isinstance(stepper, UserStep) or stepper.needs_closure:
         kept[0] = stepper.step(batch)
@@ -124,6 +124,11 @@ def _run_step(
     return forward_backward, gauge.peak_bytes()
 
 
+def _find_largest(*peaks: int | None) -> int | None:
+    """Return the largest of the known peaks, None where none is known."""
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
 def _keep_output(kept: list[Any], _model: object, _inputs: object, output: object) -> None:
     kept[1] = output
 
@@ -134,13 +139,13 @@ def _growth_bytes_per_step(
     gauge: MemoryGauge,
     kept: list[Any],
     held: list[int],
-    peak_bytes: int,
+    most_bytes: int,
 ) -> int | None:
     """Return by how much each step leaves more memory taken, None where it does not.
 
     The steps after the first are compared: the first creates the optimizer's state.
     """
-    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * peak_bytes))
+    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * most_bytes))
     if len(held) < 3 or held[-1] - held[-2] < least:
         return None
     for _ in range(_LEAK_STEPS):
@@ -164,7 +169,7 @@ def _count_retries(device: torch.device) -> int | None:
     return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
 
 
-def _device_used_bytes(device: torch.device, peak_bytes: int) -> int | None:
+def _device_used_bytes(device: torch.device, peak_bytes: int | None) -> int | None:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return total - free

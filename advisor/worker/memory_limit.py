@@ -3,7 +3,9 @@
 On CUDA and MPS torch's own allocator is capped. On Linux the CPU's heap is made regular (each
 larger block is a mapping of its own, returned at once) and `RLIMIT_DATA` caps what comes on top of
 the idle process; peaks are the kernel's high-water mark of resident memory, reset between phases.
-Elsewhere a CPU limit cannot be enforced: the peak is then compared with it afterwards.
+Elsewhere a CPU limit cannot be enforced: the peak is then compared with it afterwards. MPS has no
+peak counter, and what is taken after a pass is not its peak; whether a size fits is known all the
+same, since the allocator fails.
 """
 
 import sys
@@ -58,12 +60,12 @@ class MemoryGauge:
         elif self._device.type == "cpu" and _CLEAR_REFS.exists():
             _CLEAR_REFS.write_text("5")  # resets the high-water mark, see proc(5)
 
-    def peak_bytes(self) -> int:
-        """Return the peak since the last reset, in the currency of the limit."""
+    def peak_bytes(self) -> int | None:
+        """Return the peak since the last reset, in the currency of the limit; None on MPS."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         if self._device.type == "mps":
-            return torch.mps.current_allocated_memory()
+            return None
         return max(0, _peak_resident_bytes() - self._baseline_bytes)
 
     def limit_peak_bytes(self) -> int | None:

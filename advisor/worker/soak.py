@@ -135,10 +135,16 @@ def _step(
             stepper.update()
         synchronise(workload.device)
     finally:  # what was reached before a failure counts
-        seen.training_peak_bytes = max(seen.training_peak_bytes or 0, gauge.peak_bytes())
+        seen.training_peak_bytes = _raise_peak(seen.training_peak_bytes, gauge)
     seen.step_times_s.append(time.perf_counter() - start)
     seen.held_bytes.append(gauge.held_bytes())
     seen.steps += 1
+
+
+def _raise_peak(earlier_bytes: int | None, gauge: MemoryGauge) -> int | None:
+    """Return the larger of the peak so far and the latest; None where the device counts none."""
+    latest_bytes = gauge.peak_bytes()
+    return latest_bytes if latest_bytes is None else max(earlier_bytes or 0, latest_bytes)
 
 
 def _is_evaluation_due(
@@ -169,7 +175,7 @@ def _evaluate(
         seen.message = f"no evaluation: {describe(error)}"[:_MESSAGE_LENGTH]
         return
     synchronise(training.device)
-    seen.evaluation_peak_bytes = max(seen.evaluation_peak_bytes or 0, gauge.peak_bytes())
+    seen.evaluation_peak_bytes = _raise_peak(seen.evaluation_peak_bytes, gauge)
     seen.evaluations += 1
 
 

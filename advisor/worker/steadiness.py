@@ -30,26 +30,35 @@ class Reading(NamedTuple):
     temperature_c: float
 
 
-def settle_device(work: Callable[[], object], device: torch.device, *, most_s: float) -> bool:
+def settle_device(
+    work: Callable[[], object], device: torch.device, *, most_s: float
+) -> bool | None:
     """Work until clock and temperature are flat, and return whether they were in that time.
 
-    True at once where there is nothing to wait for or nothing that tells: on other devices than
-    CUDA's, or where the driver gives no clock. The windows of the warm-up judge the rest.
+    True at once on a CPU, where the windows of the warm-up alone judge. None where nothing tells:
+    on MPS and ROCm, and where the driver gives no clock.
 
     Args:
         work: Issues something that keeps the device busy.
         device: The device.
         most_s: Seconds after which waiting ends.
     """
-    if device.type != "cuda" or torch.version.hip or _read(device) is None:
+    if device.type == "cpu":
         return True
+    if device.type != "cuda" or torch.version.hip or _read(device) is None:
+        return None
     return is_settled(_readings(work, device, most_s))
 
 
-def is_settled(readings: Iterable[Reading]) -> bool:
-    """Return whether some readings in a row agree; reads no further than that."""
+def is_settled(readings: Iterable[Reading | None]) -> bool | None:
+    """Return whether some readings in a row agree; reads no further than that.
+
+    None where a reading is missing before they do.
+    """
     last: list[Reading] = []
     for reading in readings:
+        if reading is None:
+            return None
         last = [*last, reading][-_READINGS:]
         if len(last) == _READINGS and _is_flat(last):
             return True
@@ -63,7 +72,9 @@ def _is_flat(readings: list[Reading]) -> bool:
     return is_clock_flat and max(temperatures) - min(temperatures) <= _TEMPERATURE_C
 
 
-def _readings(work: Callable[[], object], device: torch.device, most_s: float) -> Iterator[Reading]:
+def _readings(
+    work: Callable[[], object], device: torch.device, most_s: float
+) -> Iterator[Reading | None]:
     deadline = time.monotonic() + most_s
     while time.monotonic() < deadline:
         window_ends = time.monotonic() + _WINDOW_S
@@ -71,10 +82,7 @@ def _readings(work: Callable[[], object], device: torch.device, most_s: float) -
             for _ in itertools.repeat(None, 8):
                 work()
             synchronise(device)
-        reading = _read(device)
-        if reading is None:
-            return
-        yield reading
+        yield _read(device)
 
 
 def _read(device: torch.device) -> Reading | None:

@@ -10,7 +10,17 @@ Aa = Annotated[
         "--aa",
         envvar="BSADVISOR_AA",
         metavar="MODEL",
-        help="Time this model file against itself: how far sessions differ on this machine.",
+        help="Time this model file against itself: how far sessions differ on this machine. "
+        "--set, --seed, --precision and --compile say how it trains.",
+    ),
+]
+AaCompile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        envvar="BSADVISOR_COMPILE",
+        metavar="[on|off]",
+        help="With --aa: put the model through torch.compile (--no-compile does not).",
     ),
 ]
 AaBatchSize = Annotated[

@@ -14,8 +14,14 @@ from advisor.conclusions import (
     OptimizerChanges,
     Saturation,
 )
+from advisor.measurements import Probe
 from advisor.report.advice import describe_changes, describe_expected, format_beta
-from advisor.report.findings import describe_memory, describe_noise, describe_saturation
+from advisor.report.findings import (
+    describe_memory,
+    describe_noise,
+    describe_saturation,
+    render_findings,
+)
 from advisor.report.headline import render_headline
 from advisor.report.machine import write_machine
 from advisor.report.tables import MAX_ROWS, choose_rows
@@ -71,6 +77,24 @@ def test_the_doctor_at_80_columns_is_the_golden_text():
 @pytest.mark.parametrize("name", RUNS)
 def test_nothing_that_is_missing_is_printed_as_none(name):
     assert "None" not in text_of(write_report, *RUNS[name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak", "told"), [("mps", None, 1), ("mps", 9, 0), ("cpu", None, 0)]
+)
+def test_a_device_without_a_peak_counter_is_named(kind, peak, told):
+    record, environment = build_record(), build_environment()
+    ran = Probe(
+        stage="memory",
+        session=0,
+        micro_batch_size=8,
+        outcome="fit",
+        forward_backward_peak_bytes=peak,
+    )
+    device = replace(environment.device, kind=kind)
+    record = replace(record, environment=replace(environment, device=device), probes=(ran,))
+    (memory,) = [text for label, text in render_findings(record, build_derived())[:1]]
+    assert memory.count("peaks not measured: MPS has no peak counter") == told
 
 
 def test_the_headline_alone_is_one_line():

@@ -306,3 +306,23 @@ def test_ordinary_models_are_always_verified(unmodelled_fraction: float) -> None
         )
         history, truth = search(machine), machine.largest()
         assert 0.99 * truth < answer_of(history) <= truth, sizes_of(history)
+
+
+class BlindMachine(Machine):
+    """Runs or fails, and tells no peak."""
+
+    def run(self, size: int) -> Probe:
+        return outcome(size, "fit" if self.fits(size) else "oom")
+
+
+@pytest.mark.parametrize("capacity_gib", [2, 8, 24, 80])
+def test_without_peaks_the_search_goes_by_what_fits(capacity_gib: int) -> None:
+    seeing = transformer(capacity_gib * GIB)
+    machine = BlindMachine(
+        forward_backward=seeing.forward_backward,
+        optimizer=seeing.optimizer,
+        capacity_bytes=seeing.capacity_bytes,
+    )
+    history = search(machine)
+    assert 0.85 * machine.largest() <= answer_of(history) <= machine.largest()
+    assert ooms_of(history) == MAX_OOMS

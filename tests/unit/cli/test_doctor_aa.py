@@ -1,0 +1,144 @@
+import json
+import os
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from advisor.cli import app
+from advisor.errors import InconclusiveError, UsageError
+from advisor.record import SelfComparisonRecord, json_schema, read_record, read_saved
+from advisor.spec import SelfComparisonSpec, WorkloadSpec
+from tests.unit.report.test_self_comparison import build_comparison
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith(("BSADVISOR_", "FORCE_COLOR"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """Sessions that time nothing: a record built by hand, saved after each, or a failure."""
+
+    class Fake:
+        spec, error, record = None, None, build_comparison()
+
+    def run_self_comparison(spec, *, argv, progress, save):
+        Fake.spec = spec
+        progress.stage("session 1 of 20", left_s=10.0)
+        for count in range(1 + len(Fake.record.probes)):
+            part = {"probes": Fake.record.probes[:count], "complete": False}
+            save(msgspec.structs.replace(Fake.record, **part))
+        if Fake.error is not None:
+            raise Fake.error
+        save(Fake.record)
+        return Fake.record
+
+    monkeypatch.setattr("advisor.session.run_self_comparison", run_self_comparison)
+    return Fake
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+
+
+def test_every_option_reaches_the_session(session):
+    arguments = "--device cpu --precision bf16 --compile --micro-batch-size 16"
+    arguments += " --budget 1m --seed 3 --set width=8 --set depth=2 -q"
+    result = run("--aa", "m.py", *arguments.split())
+    assert result.exit_code == 0, result.output
+    workload = WorkloadSpec(
+        target="m.py",
+        settings={"width": "8", "depth": "2"},
+        device="cpu",
+        precision="bf16",
+        compile=True,
+        seed=3,
+    )
+    assert session.spec == SelfComparisonSpec(workload=workload, micro_batch_size=16, budget_s=60.0)
+    assert result.stderr == ""
+
+
+def test_without_options_the_defaults_are_timed(session):
+    assert run("--aa", "m.py", "--no-compile").exit_code == 0
+    assert session.spec == SelfComparisonSpec(workload=WorkloadSpec(target="m.py"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--precision", "fp32,bf16"],
+        ["--compile", "off,on"],
+        ["--compile=maybe"],
+        ["--set", "width"],
+        ["--seed", "-1"],
+        ["--micro-batch-size", "0"],
+        ["--json", "missing/aa.json"],
+    ],
+)
+def test_usage_errors_exit_2_with_nothing_on_stdout(session, arguments):
+    result = run("--aa", "m.py", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+def test_the_document_has_a_version_and_the_configuration(session):
+    document = json.loads(run("--aa", "m.py", "--json", "-").stdout)
+    assert document["schema_version"] == 1
+    assert document["kind"] == "self-comparison"
+    assert document["complete"] is True
+    assert document["command"]["precision"] == "bf16"
+    assert document["command"]["settings"] == {"width": "8"}
+    assert document["derived"]["sessions"] == len(document["probes"]) == 6
+
+
+def test_an_interrupt_prints_and_keeps_what_was_timed(session, empty_folder):
+    session.error = KeyboardInterrupt()
+    result = run("--aa", "m.py", "--json", "aa.json")
+    assert result.exit_code == 130
+    assert "The model against itself (from an incomplete run)" in result.stdout
+    assert "Interrupted" in result.stderr
+    document = json.loads((empty_folder / "aa.json").read_text())
+    assert document["complete"] is False
+    assert document["derived"]["sessions"] == 6
+
+
+def test_an_interrupt_before_the_first_session_prints_nothing(session, empty_folder):
+    session.record, session.error = build_comparison(0), KeyboardInterrupt()
+    result = run("--aa", "m.py", "--json", "aa.json")
+    assert result.exit_code == 130
+    assert result.stdout == ""
+    assert json.loads((empty_folder / "aa.json").read_text())["derived"] is None
+
+
+def test_too_few_sessions_are_printed_before_the_failure(session):
+    session.record, session.error = build_comparison(2), InconclusiveError("fewer than 4")
+    result = run("--aa", "m.py")
+    assert result.exit_code == 3
+    assert "2 sessions at batch 32" in result.stdout
+    assert "fewer than 4" in result.stderr
+
+
+def test_report_prints_the_saved_document_again(session, empty_folder):
+    first = run("--aa", "m.py", "--json", "aa.json")
+    again = CliRunner().invoke(app, ["report", "aa.json"])
+    assert again.exit_code == 0
+    assert again.stdout == first.stdout
+    assert isinstance(read_saved(empty_folder / "aa.json"), SelfComparisonRecord)
+    with pytest.raises(UsageError, match="is a model compared with itself, not a run"):
+        read_record(empty_folder / "aa.json")
+    page = CliRunner().invoke(app, ["report", "aa.json", "--html", "page.html"])
+    assert page.exit_code == 2
+    assert "no HTML page" in page.stderr
+
+
+def test_the_schema_of_its_document_is_published():
+    assert "SelfComparison" in json_schema("self-comparison")["$defs"]
+    result = CliRunner().invoke(app, ["schema", "self-comparison"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["$ref"].endswith("SelfComparisonDocument")

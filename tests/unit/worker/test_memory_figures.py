@@ -1,0 +1,97 @@
+"""Peaks where the device counts none: MPS is not here, so its gauge stands in on the CPU."""
+
+import pytest
+import torch
+
+from advisor.spec import MemoryTask, SoakTask, WorkloadSpec
+from advisor.worker import memory, soak
+from advisor.worker.memory_limit import MemoryGauge
+
+MIB = 2**20
+FILE = """
+import torch
+
+def make_model():
+    return torch.nn.Linear(3, 2)
+
+def make_dataset():
+    return [(torch.randn(3), i % 2) for i in range(64)]
+
+def make_optimizer(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+class PeaklessGauge:
+    """What `MemoryGauge` is on MPS, with made-up figures of what is held."""
+
+    held = iter(())
+
+    def __init__(self, device, capacity_bytes):
+        self.device = torch.device("mps")
+
+    def reset(self):
+        return None
+
+    def peak_bytes(self):
+        return MemoryGauge.peak_bytes(MemoryGauge(self.device, None))
+
+    def limit_peak_bytes(self):
+        return None
+
+    def current_bytes(self):
+        return next(self.held, 100 * MIB)
+
+    held_bytes = current_bytes
+
+    def swapped_bytes(self):
+        return None
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    (tmp_path / "model_file.py").write_text(FILE)
+    spec = WorkloadSpec(target=str(tmp_path / "model_file.py"), device="cpu")
+
+    def run(module, task_type, **fields):
+        monkeypatch.setattr(module, "MemoryGauge", PeaklessGauge)
+        found = []
+        fields = {"capacity_bytes": MIB, "micro_batch_size": 4, "largest_samples": (), **fields}
+        module.run(task_type(workload=spec, **fields), found.append)
+        return found[0]
+
+    return run
+
+
+def test_mps_has_no_peak():
+    assert MemoryGauge(torch.device("mps"), None).peak_bytes() is None
+
+
+def test_a_size_without_a_peak_fits_where_it_ran(run):
+    probe = run(memory, MemoryTask)
+    assert (probe.outcome, probe.steps) == ("fit", 3)
+    assert probe.forward_backward_peak_bytes is None
+    assert probe.optimizer_peak_bytes is None
+    assert probe.growth_bytes_per_step is None
+
+
+def test_a_leak_shows_without_a_peak(run, monkeypatch):
+    held = iter(range(100 * MIB, 200 * MIB, 2 * MIB))
+    monkeypatch.setattr(PeaklessGauge, "held", held)
+    assert run(memory, MemoryTask).growth_bytes_per_step == 2 * MIB
+
+
+def test_a_soak_without_peaks_holds_where_it_ran(run):
+    result = run(
+        soak,
+        SoakTask,
+        gradient_accumulation_steps=2,
+        steps=6,
+        evaluations=1,
+        reserve=True,
+        budget_s=60.0,
+    )
+    assert (result.outcome, result.steps, result.evaluations) == ("fit", 6, 1)
+    assert result.training_peak_bytes is None
+    assert result.evaluation_peak_bytes is None
+    assert result.reserve_peak_bytes is None
