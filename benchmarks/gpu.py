@@ -27,6 +27,7 @@ import torch
 from memory_limits import MODELS, MODELS_PATH, TIMEOUT_S, Silent
 from results import write_results
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from session_against_loop import read_environment
 from throughput_against_loop import GPU_MODELS, measure_on_gpu, write_gpu_results
@@ -160,7 +161,7 @@ def measure_memory(names: Sequence[str], environment: Environment, *, deadline_s
         table.add_row(
             row["model"],
             row["precision"],
-            row.get("error") or errors,
+            escape(row.get("error") or errors),
             str(search.get("answer")),
             f"{search.get('probes')} / {search.get('ooms')}",
         )

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from results import write_results
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from session_against_loop import compare_model, read_environment
 from torch.nn import functional
@@ -198,7 +199,7 @@ def print_comparison(rows: Sequence[dict[str, Any]]) -> None:
     table = Table("model", "batch", "tool", "loop (samples/s)", "ratio", "J/sample", "energy ratio")
     for row in rows:
         if "error" in row:
-            table.add_row(row["model"], "", "", row["error"])
+            table.add_row(row["model"], "", "", escape(row["error"]))
             continue
         energy = row["energy"]
         table.add_row(

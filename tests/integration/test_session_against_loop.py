@@ -17,18 +17,18 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-def test_sessions_and_loops_take_turns_and_what_has_no_counter_is_named(benchmarks, tmp_path):
+def test_a_session_and_a_loop_give_a_ratio_and_what_has_no_counter_is_named(benchmarks):
     from session_against_loop import Plan, compare_model, read_environment
 
     plan = Plan(
         block_s=0.02, rounds=2, loop_blocks=2, long_block_s=0.05, session_budget_s=5.0,
-        least_pairs=2, most_pairs=2,
+        least_pairs=1, most_pairs=1,
     )  # fmt: skip
     ends_s = time.monotonic() + 100.0
     row = compare_model(
         MODEL, 4, read_environment("cpu"), part_ends_s=ends_s, deadline_s=ends_s, plan=plan
     )
-    assert len(row["ratios"]) == 2
+    assert row["ratios"] == (row["median_ratio"],)
     assert row["tool_samples_per_s"] > 0.0
     assert row["loop_samples_per_s"] > 0.0
     assert row["issuing_fraction"] is None
@@ -57,6 +57,56 @@ def test_a_loop_that_does_not_end_is_ended(benchmarks, tmp_path):
     path.write_text("import time\ntime.sleep(60)")
     with pytest.raises(InconclusiveError, match="did not end within 1 s"):
         run_loop(path, 4, "cpu", block_s=0.02, blocks=1, timeout_s=1.0)
+
+
+def test_events_give_seconds_of_a_step(benchmarks, monkeypatch):
+    import loop_by_hand
+
+    stream = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at_ms = 5.0 * stream.count("step")
+            stream.append("event")
+
+        def elapsed_time(self, later):
+            assert stream[-1] == "wait"
+            return later.at_ms - self.at_ms
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: stream.append("wait"))
+    step_s = loop_by_hand.time_block_by_events(lambda: stream.append("step"), 3)
+    assert step_s == pytest.approx(0.005)
+    assert stream == ["wait", "event", "step", "step", "step", "event", "wait"]
+
+
+def test_a_session_that_fails_later_leaves_the_first_pair(benchmarks, monkeypatch):
+    import session_against_loop as script
+
+    from advisor.errors import InconclusiveError
+    from advisor.measurements import Probe, Telemetry
+
+    def run_session(runner, device, task, *, timeout_s):
+        if task.session:
+            raise InconclusiveError("no more memory")
+        probe = Probe(
+            stage="throughput", session=0, micro_batch_size=4, outcome="fit", steps=2,
+            step_times_s=(0.02, 0.02), block_spans_s=((1.0, 1.02), (2.0, 2.02)),
+            block_steps=(1, 1), enqueue_times_s=(0.01, 0.01),
+        )  # fmt: skip
+        return script.Session(probe=probe, telemetry=Telemetry(session=0))
+
+    monkeypatch.setattr(script, "run_session", run_session)
+    monkeypatch.setattr(script, "run_loop", lambda *_, **__: 250.0)
+    ends_s = time.monotonic() + 100.0
+    environment = script.read_environment("cpu")
+    row = script.compare_model(MODEL, 4, environment, part_ends_s=ends_s, deadline_s=ends_s)
+    assert row["cut_short_by"] == "no more memory"
+    assert row["median_ratio"] == pytest.approx(0.8)
+    assert row["issuing_fraction"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", ["transformer", "embedding", "tied", "gpt2"])
@@ -103,6 +153,25 @@ def test_a_part_that_fails_does_not_end_the_others(benchmarks):
     parts = {"first": lambda: 1 / 0, "second": lambda: done.append("second")}
     assert run_parts(parts) == ["first"]
     assert done == ["second"]
+
+
+def test_memory_that_fails_or_is_not_reached_is_a_row(benchmarks, monkeypatch):
+    import gpu
+
+    kept = []
+    monkeypatch.setattr(gpu, "write_results", lambda name, payload: kept.append((name, payload)))
+    monkeypatch.setattr(gpu, "compare_sizes", lambda *_, **__: [{"error_fraction": -0.02}])
+    monkeypatch.setattr(gpu, "search_largest", lambda *_: 1 / 0)
+    environment = gpu.read_environment("cpu")
+    gpu.measure_memory(["tied"], environment, deadline_s=time.monotonic() + 100.0)
+    gpu.measure_memory(["tied"], environment, deadline_s=0.0)
+    assert [name for name, _ in kept] == ["gpu"] * 4
+    failed, unreached = kept[1][1], kept[3][1]
+    assert [row["precision"] for row in failed["rows"]] == ["fp32", "bf16"]
+    assert failed["rows"][0]["error"] == "ZeroDivisionError: division by zero"
+    assert failed["median_error_fraction"] == pytest.approx(0.02)
+    assert unreached["rows"][0]["error"] == "not reached: the time was up"
+    assert unreached["median_error_fraction"] is None
 
 
 def test_the_usual_models_are_at_least_five_and_exist(benchmarks):
