@@ -1,15 +1,25 @@
-"""What only a GPU can show: predicted against measured memory, and the guided search on the device.
+"""What only a GPU can show: throughput and energy, predicted memory, and the guided search on it.
 
-Run: python benchmarks/gpu.py [--models NAME ...]. It needs one CUDA device and takes some minutes.
-Each model is traced with CUDA's operators and then trained for three steps at three sizes, in fp32
-and in bf16; the prediction is the trace's allocated peak, the measurement torch's own counter. The
-search then looks for the largest micro-batch under a limit that the largest of these sizes is well
-below.
+Run: python benchmarks/gpu.py [--models NAME ...] [--parts throughput memory] [--budget SECONDS]. It
+needs one CUDA device and takes less than nine minutes. Results are written after every model, one
+file for each part: `throughput_against_loop_gpu` and `gpu`. What fails is a row with its error and
+ends nothing else; what the time does not reach is named.
+
+Throughput: the tool's sessions against loops timed by CUDA events, and energy against power × time
+(`throughput_against_loop.py`).
+
+Memory: each model (`--models`) is traced with CUDA's operators and then trained for three steps at
+three sizes, in fp32 and in bf16; the prediction is the trace's allocated peak, the measurement
+torch's own counter. The search then looks for the largest micro-batch under a limit that the
+largest of these sizes is well below.
 """
 
 import argparse
 import statistics
 import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +27,14 @@ import torch
 from memory_limits import MODELS, MODELS_PATH, TIMEOUT_S, Silent
 from results import write_results
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from session_against_loop import read_environment
+from throughput_against_loop import GPU_MODELS, measure_on_gpu, write_gpu_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
-from advisor.errors import AdvisorError
 from advisor.measurements import Environment, Probe, WorkloadFacts
 from advisor.memory_trace import MemoryTrace
 from advisor.predict.replay import replay_allocated
@@ -31,7 +43,6 @@ from advisor.recommend import derive
 from advisor.session.memory import run_memory
 from advisor.session.run import Run
 from advisor.spec import (
-    EnvironmentTask,
     InspectTask,
     Limits,
     MemoryTask,
@@ -50,18 +61,25 @@ GRANULE_BYTES = 512
 #: Limit of the search; the context comes on top.
 LIMIT_BYTES = 4 << 30
 BUDGET_S = 120.0
+#: Of the whole script, and how much of it the throughput may take; memory has the rest.
+TOTAL_S, THROUGHPUT_FRACTION = 500.0, 0.58
+#: Neither a model's sizes nor its search are begun with less time.
+LEAST_SIZES_S, LEAST_SEARCH_S = 20.0, 40.0
+PARTS = ("throughput", "memory")
 
 
-def compare_sizes(runner: Runner, workload: WorkloadSpec) -> list[dict[str, Any]]:
+def compare_sizes(
+    runner: Runner, workload: WorkloadSpec, *, timeout_s: float
+) -> list[dict[str, Any]]:
     """Return predicted and measured allocated peak at each size."""
-    (trace,) = runner.run(TraceTask(workload=workload, operators="cuda"), timeout_s=TIMEOUT_S)
+    (trace,) = runner.run(TraceTask(workload=workload, operators="cuda"), timeout_s=timeout_s)
     assert isinstance(trace, MemoryTrace)
     is_hopper = torch.cuda.get_device_capability()[0] >= 9
     workspace_bytes = LARGE_WORKSPACE_BYTES if is_hopper else WORKSPACE_BYTES
     rows = []
     for size in SIZES:
         task = MemoryTask(workload=workload, micro_batch_size=size, capacity_bytes=None)
-        (probe,) = runner.run(task, timeout_s=TIMEOUT_S)
+        (probe,) = runner.run(task, timeout_s=timeout_s)
         assert isinstance(probe, Probe)
         if probe.peak_allocated_bytes is None:
             continue
@@ -107,33 +125,35 @@ def search_largest(
     }
 
 
-def measure_model(name: str) -> list[dict[str, Any]]:
-    """Return one row for each precision of a model; an error is a row as well."""
-    rows = []
+def measure_model(
+    name: str, precision: Precision, environment: Environment, *, deadline_s: float
+) -> dict[str, Any]:
+    """Return the row of a model in one precision; whatever ends it is in the row."""
+    row: dict[str, Any] = {"model": name, "precision": precision}
     path = MODELS_PATH / f"{name}.py"
-    with Runner(parse_target(str(path))) as runner:
-        (environment,) = runner.run(EnvironmentTask(device="cuda"), timeout_s=TIMEOUT_S)
-        assert isinstance(environment, Environment)
-        for precision in PRECISIONS:
-            workload = WorkloadSpec(target=str(path), device="cuda", precision=precision)
-            row: dict[str, Any] = {"model": name, "precision": precision}
-            try:
-                row["sizes"] = compare_sizes(runner, workload)
-                row["search"] = search_largest(runner, workload, environment)
-            except AdvisorError as error:
-                row["error"] = error.message
-            rows.append(row)
-    return rows
+    workload = WorkloadSpec(target=str(path), device="cuda", precision=precision)
+    left_s = deadline_s - time.monotonic()
+    if left_s < LEAST_SIZES_S:
+        return row | {"error": "not reached: the time was up"}
+    try:
+        with Runner(parse_target(str(path))) as runner:
+            row["sizes"] = compare_sizes(runner, workload, timeout_s=min(TIMEOUT_S, left_s))
+            if deadline_s - time.monotonic() < LEAST_SEARCH_S:
+                return row | {"search_missing_because": "the time was up"}
+            row["search"] = search_largest(runner, workload, environment)
+    except Exception as error:  # noqa: BLE001 - one model must not end the others
+        traceback.print_exc()
+        row["error"] = f"{type(error).__name__}: {error}"[:500]
+    return row
 
 
-def main() -> None:
-    """Measure every model, print the table, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="*", default=list(MODELS))
-    names = parser.parse_args().models
-    if not torch.cuda.is_available():
-        parser.error("there is no CUDA device here")
-    rows = [row for name in names for row in measure_model(name)]
+def measure_memory(names: Sequence[str], environment: Environment, *, deadline_s: float) -> None:
+    """Measure every model that the time allows, in fp32 first, and print the table."""
+    rows: list[dict[str, Any]] = []
+    for precision in PRECISIONS:
+        for name in names:
+            rows.append(measure_model(name, precision, environment, deadline_s=deadline_s))
+            write_memory(rows, environment)
     table = Table("model", "precision", "predicted / measured - 1", "largest", "probes / OOMs")
     for row in rows:
         errors = ", ".join(f"{each['error_fraction']:+.1%}" for each in row.get("sizes", []))
@@ -141,14 +161,55 @@ def main() -> None:
         table.add_row(
             row["model"],
             row["precision"],
-            row.get("error") or errors,
+            escape(row.get("error") or errors),
             str(search.get("answer")),
             f"{search.get('probes')} / {search.get('ooms')}",
         )
-    Console().print(table)
+    Console(width=140).print(table)
+
+
+def write_memory(rows: Sequence[dict[str, Any]], environment: Environment) -> None:
+    """Write the rows there are so far."""
     errors = [abs(each["error_fraction"]) for row in rows for each in row.get("sizes", [])]
     median = statistics.median(errors) if errors else None
-    write_results("gpu", {"median_error_fraction": median, "rows": rows})
+    device = {"name": environment.device.name, "driver": environment.driver}
+    write_results("gpu", {"device": device, "median_error_fraction": median, "rows": list(rows)})
+
+
+def run_parts(parts: dict[str, Callable[[], object]]) -> list[str]:
+    """Run each part, and return the names of those that failed."""
+    failed = []
+    for name, run in parts.items():
+        try:
+            run()
+        except Exception:  # noqa: BLE001 - one part must not end the others
+            traceback.print_exc()
+            failed.append(name)
+    return failed
+
+
+def main() -> None:
+    """Run the parts; each prints its table and writes its results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--models", nargs="*", default=list(MODELS), help="of the memory part")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--budget", type=float, default=TOTAL_S, help="seconds in all")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("there is no CUDA device here")
+    deadline_s = time.monotonic() + arguments.budget
+    environment = read_environment("cuda")
+    both = len(set(arguments.parts)) > 1
+    speed_ends_s = deadline_s - (1.0 - THROUGHPUT_FRACTION) * arguments.budget * both
+    parts: dict[str, Callable[[], object]] = {
+        "throughput": lambda: measure_on_gpu(
+            GPU_MODELS, environment, deadline_s=speed_ends_s, keep=write_gpu_results
+        ),
+        "memory": lambda: measure_memory(arguments.models, environment, deadline_s=deadline_s),
+    }
+    failed = run_parts({name: parts[name] for name in PARTS if name in arguments.parts})
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
