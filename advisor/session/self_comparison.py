@@ -72,7 +72,7 @@ def run_self_comparison(
                 results = runner.run(task, timeout_s=COLD_START_S + left_s)
                 telemetry.append(read_telemetry())
             probes += [cast("Probe", probe) for probe in results]
-    comparison = compare_with_itself(probes, telemetry)
+    comparison = compare_with_itself(probes, telemetry, environment)
     if comparison is None or comparison.sessions < _LEAST_SESSIONS:
         raise InconclusiveError(
             f"fewer than {_LEAST_SESSIONS} sessions were timed",
