@@ -294,7 +294,8 @@ def test_the_widest_table_with_energy_keeps_to_80_columns_and_to_its_figures():
         relative_time=None,
         energy_per_sample_j=0.000123,
     )
-    rows = (wide, replace(wide, predicted_peak_bytes=1.23 * 2**30, relative_time=1.0))
+    predicted = replace(wide, predicted_peak_bytes=1.23 * 2**30, relative_time=1.0)
+    rows = (wide, predicted, replace(wide, peak_bytes=2**30))
     text = text_of(lambda console: console.print(render_batch_table(rows, sample_unit="sample")))
     assert max(map(len, text.splitlines())) <= 80
     for figure in ("131,072", "32768 × 4", "~ 1.23 GiB", "1,230,000 ± 12,000", "0.000123"):
