@@ -4,11 +4,12 @@ Nothing is corrected here. Blocks are discarded for an external cause alone (blo
 else stays in the figures, whose intervals are the wider for it.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from advisor.analysis.blocks import measure_held_fraction, select_in_blocks
-from advisor.measurements import Probe, Telemetry
+from advisor.analysis.blocks import select_in_blocks
+from advisor.analysis.card_disturbances import name_memory_of_others, name_power_limit
+from advisor.analysis.session_groups import find_two_groups
+from advisor.measurements import Environment, Probe, Telemetry
 from advisor.statistics import median
 
 #: Change of the canary within a session, or between sessions, from which on it is named: larger
@@ -18,13 +19,8 @@ CANARY_FRACTION = 0.1
 CLOCK_FRACTION = 0.02
 #: Share of all processors' time that others may take unnamed.
 FOREIGN_CPU_FRACTION = 0.1
-#: Gap between two groups of sessions, as a share, from which on it is named, and how many times
-#: wider than either group it must be. Published cases are 11 to 14 %.
-GROUP_GAP_FRACTION, GROUP_GAP_RATIO = 0.05, 3.0
 #: Times its session's median that a block must take to be named.
 OUTLIER_RATIO = 2.0
-#: Share of the timed blocks' time under a power cap from which on it is named.
-POWER_CAP_FRACTION = 0.05
 
 
 def name_disturbances(
@@ -33,6 +29,7 @@ def name_disturbances(
     *,
     discarded: Mapping[str, int],
     session_levels: Sequence[float] = (),
+    environment: Environment | None = None,
 ) -> tuple[str, ...]:
     """Return what disturbed the sessions, one sentence each.
 
@@ -41,16 +38,18 @@ def name_disturbances(
         telemetry: One for each session, where there is any.
         discarded: Blocks that do not count, by cause.
         session_levels: How fast each session was as a whole, in log seconds.
+        environment: Of the run, which knows the card's limits and memory.
 
     Source: derived.
     """
     timed = [probe for probe in probes if probe.stage == "throughput" and probe.step_times_s]
     return (
         *_name_discarded(discarded),
-        *_name_power_cap(timed, telemetry),
+        *name_power_limit(timed, telemetry, environment),
         *_name_clock(timed, telemetry),
         *_name_canary(timed),
         *_name_neighbours(timed, telemetry),
+        *name_memory_of_others(timed, telemetry, environment),
         *_name_groups(session_levels),
         *_name_outliers(timed),
         *_name_unsteady(timed),
@@ -62,12 +61,6 @@ def _name_discarded(discarded: Mapping[str, int]) -> Iterator[str]:
     for cause, count in discarded.items():
         blocks = "1 timed block was" if count == 1 else f"{count} timed blocks were"
         yield f"{blocks} discarded: {words[cause]} held the clock down"
-
-
-def _name_power_cap(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
-    fraction = measure_held_fraction(probes, telemetry, "power_cap")
-    if fraction is not None and fraction > POWER_CAP_FRACTION:
-        yield f"the power cap held the clock down for {100 * fraction:.0f} % of the timed blocks"
 
 
 def _name_clock(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
@@ -129,19 +122,11 @@ def _name_neighbours(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) ->
 
 def _name_groups(session_levels: Sequence[float]) -> Iterator[str]:
     """Yield that the sessions fall into two groups, which no interval describes well."""
-    ordered = sorted(session_levels)
-    if len(ordered) < 4:
-        return
-    gaps = [after - before for before, after in itertools.pairwise(ordered)]
-    widest = max(range(len(gaps)), key=gaps.__getitem__)
-    fast, slow = ordered[: widest + 1], ordered[widest + 1 :]
-    inner = max(fast[-1] - fast[0], slow[-1] - slow[0])
-    gap = gaps[widest]
-    is_two = min(len(fast), len(slow)) >= 2
-    if is_two and gap > GROUP_GAP_FRACTION and gap > GROUP_GAP_RATIO * inner:
+    groups = find_two_groups(session_levels)
+    if groups is not None:
         yield (
-            f"the sessions fall into two groups {100 * gap:.0f} % apart ({len(fast)} fast, "
-            f"{len(slow)} slow): the machine has two speeds"
+            f"the sessions fall into two groups {100 * groups.gap_fraction:.0f} % apart "
+            f"({groups.fast} fast, {groups.slow} slow): the machine has two speeds"
         )
 
 

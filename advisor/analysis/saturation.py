@@ -37,8 +37,8 @@ from advisor.analysis.step_laws import (
     predict_law_saturation,
 )
 from advisor.analysis.step_time import predict_saturation_batch
-from advisor.conclusions import Saturation
-from advisor.statistics import two_sided_t
+from advisor.conclusions import Saturation, ThroughputFall
+from advisor.statistics import Estimate, two_sided_t
 
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
 #: that is within 5 % of the limit gains 2.6 %, for about twice the memory.
@@ -106,6 +106,27 @@ def find_saturation(
     )
 
 
+def measure_fall(paired: PairedSizes | None, saturation: Saturation) -> ThroughputFall | None:
+    """Return how much slower the largest size is than the fastest, where throughput falls.
+
+    None where the curve was not found to be retrograde. The interval holds for each size that could
+    have been the fastest together, so picking the fastest one does not make it too narrow.
+
+    Source: derived.
+    """
+    if paired is None or saturation.status != "retrograde":
+        return None
+    last, peak = len(paired.sizes) - 1, _find_peak(paired)
+    fall = float(paired.log_throughput[peak] - paired.log_throughput[last])
+    margin = _quantile_of_fall(paired) * float(paired.difference_errors[peak, last])
+    point, low, high = (-math.expm1(-value) for value in (fall, fall - margin, fall + margin))
+    return ThroughputFall(
+        peak_micro_batch_size=paired.sizes[peak],
+        micro_batch_size=paired.sizes[last],
+        slower_fraction=Estimate(point, low, high, CONFIDENCE),
+    )
+
+
 def _bound(
     paired: PairedSizes, rise: Rise | None, laws: Sequence[StepLaw], choice: int | None
 ) -> tuple[int, int | None, int | None]:
@@ -141,8 +162,14 @@ def _find_peak(paired: PairedSizes) -> int:
     peak = int(np.argmax(paired.log_throughput))
     fall = float(paired.log_throughput[peak] - paired.log_throughput[last])
     error = float(paired.difference_errors[peak, last])
-    quantile = two_sided_t(1.0 - (1.0 - CONFIDENCE) / max(last, 1), paired.degrees_of_freedom)
-    return peak if fall > _TOLERANCE and fall > quantile * error else last
+    is_clear = fall > _TOLERANCE and fall > _quantile_of_fall(paired) * error
+    return peak if is_clear else last
+
+
+def _quantile_of_fall(paired: PairedSizes) -> float:
+    """Return the quantile of a fall from any of the sizes to the largest, all of them together."""
+    others = max(len(paired.sizes) - 1, 1)
+    return two_sided_t(1.0 - (1.0 - CONFIDENCE) / others, paired.degrees_of_freedom)
 
 
 def _find_first_open(paired: PairedSizes) -> int:

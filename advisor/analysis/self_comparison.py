@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from advisor.analysis.blocks import discard_held_blocks
 from advisor.analysis.disturbances import name_disturbances
 from advisor.analysis.loader import compare_rates
+from advisor.analysis.session_groups import measure_session_levels
 from advisor.conclusions import SelfComparison
-from advisor.measurements import Probe, Telemetry
+from advisor.measurements import Environment, Probe, Telemetry
 from advisor.statistics import median, student_t_quantile, two_sided_t
 
 #: Sessions on each side for which the smallest effect is told.
@@ -18,7 +19,9 @@ CONFIDENCE, POWER = 0.95, 0.8
 
 
 def compare_with_itself(
-    probes: Sequence[Probe], telemetry: Sequence[Telemetry] = ()
+    probes: Sequence[Probe],
+    telemetry: Sequence[Telemetry] = (),
+    environment: Environment | None = None,
 ) -> SelfComparison | None:
     """Return how far sessions of the same training differ; None where none was timed.
 
@@ -27,6 +30,7 @@ def compare_with_itself(
     Args:
         probes: One for each session, all at one size.
         telemetry: Counters over the sessions, where there are any.
+        environment: Of the run, which knows the card's limits and memory.
 
     Source: derived.
     """
@@ -52,7 +56,8 @@ def compare_with_itself(
             timed,
             telemetry,
             discarded=valid.discarded,
-            session_levels=[log - median(logs) for log in logs],
+            session_levels=measure_session_levels(timed),
+            environment=environment,
         ),
     )
 

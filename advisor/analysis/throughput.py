@@ -14,10 +14,11 @@ from advisor.analysis.blocks import discard_held_blocks
 from advisor.analysis.disturbances import name_disturbances
 from advisor.analysis.energy import estimate_energy_per_sample, find_cheapest_size
 from advisor.analysis.paired_sizes import PairedSizes, pair_sizes
-from advisor.analysis.saturation import CONFIDENCE, find_saturation
+from advisor.analysis.saturation import CONFIDENCE, find_saturation, measure_fall
+from advisor.analysis.session_groups import measure_session_levels
 from advisor.analysis.step_time import StepTimeLaw, fit_coefficients, fit_step_time
 from advisor.conclusions import Saturation, ThroughputConclusion, ThroughputPoint
-from advisor.measurements import Probe, Telemetry
+from advisor.measurements import Environment, Probe, Telemetry
 from advisor.statistics import (
     Estimate,
     estimate_median_over_sessions,
@@ -43,6 +44,7 @@ def conclude_throughput(
     memory_limited: bool,
     peak_bytes: Mapping[int, int],
     telemetry: Sequence[Telemetry] = (),
+    environment: Environment | None = None,
 ) -> ThroughputConclusion:
     """Return the throughput curve, its law, and the saturation batch.
 
@@ -52,6 +54,7 @@ def conclude_throughput(
         memory_limited: Whether memory is what makes that size the largest.
         peak_bytes: Measured peak of training, by micro-batch size.
         telemetry: Counters over the sessions, where there are any.
+        environment: Of the run, which knows the card's limits and memory.
 
     Source: derived; the law is Hockney's.
     """
@@ -93,6 +96,7 @@ def conclude_throughput(
         per_sample_s=None if law is None else law.per_sample_s,
         optimizer_step_s=_estimate_optimizer_step_s(by_size),
         saturation=saturation,
+        fall=measure_fall(paired, saturation),
         session_spread_fraction=_measure_session_spread(by_size),
         decisive_micro_batch_size=None if decisive is None else decisive.micro_batch_size,
         half_width_fraction=None if decisive is None else _measure_half_width(decisive),
@@ -102,7 +106,8 @@ def conclude_throughput(
             usable,
             telemetry,
             discarded=valid.discarded,
-            session_levels=_measure_session_levels(step_s),
+            session_levels=measure_session_levels(usable),
+            environment=environment,
         ),
     )
 
@@ -121,20 +126,6 @@ def _measure_half_width(point: ThroughputPoint) -> float | None:
     if speed.point is None or speed.low is None or speed.high is None:
         return None
     return (speed.high - speed.low) / 2.0 / speed.point
-
-
-def _measure_session_levels(step_s: Mapping[int, Mapping[int, float]]) -> tuple[float, ...]:
-    """Return how much longer each session's steps took than those of the median, on the log scale.
-
-    Only sizes that every session timed are compared.
-    """
-    common = set.intersection(*(set(times) for times in step_s.values())) if step_s else set()
-    typical = {size: median([times[size] for times in step_s.values()]) for size in common}
-    return tuple(
-        median([math.log(times[size] / typical[size]) for size in common])
-        for times in step_s.values()
-        if common
-    )
 
 
 def _tabulate_step_s(probes: Iterable[Probe]) -> dict[int, dict[int, float]]:

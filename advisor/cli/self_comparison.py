@@ -26,7 +26,7 @@ def compare_model(spec: "SelfComparisonSpec", json_path: Path | None, *, quiet: 
         latest[:] = [record]
         if path is not None:
             with writing(path):
-                derived = compare_with_itself(record.probes, record.telemetry)
+                derived = compare_with_itself(record.probes, record.telemetry, record.environment)
                 write_self_comparison(path, record, derived)
 
     try:
@@ -43,7 +43,7 @@ def print_self_comparison(record: "SelfComparisonRecord", json_path: Path | None
     """Print the report, or the JSON document; nothing for people where nothing was timed."""
     from advisor.analysis.self_comparison import compare_with_itself
 
-    derived = compare_with_itself(record.probes, record.telemetry)
+    derived = compare_with_itself(record.probes, record.telemetry, record.environment)
     if is_stdout(json_path):
         from advisor.record import encode_self_comparison
 

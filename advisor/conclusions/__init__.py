@@ -41,6 +41,7 @@ from advisor.conclusions.throughput import (
     SpeedLimit,
     SpeedLimitKind,
     ThroughputConclusion,
+    ThroughputFall,
     ThroughputPoint,
 )
 from advisor.conclusions.variants import LossAtEnd, VariantConclusion
@@ -105,6 +106,7 @@ __all__ = [
     "StabilityStatus",
     "ThroughputBound",
     "ThroughputConclusion",
+    "ThroughputFall",
     "ThroughputPoint",
     "TradeoffPoint",
     "TrendDirection",

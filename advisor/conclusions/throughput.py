@@ -59,6 +59,20 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     needed_batch_size: int | None = None
 
 
+class ThroughputFall(msgspec.Struct, frozen=True, kw_only=True):
+    """How far throughput falls after its peak.
+
+    Attributes:
+        peak_micro_batch_size: The fastest size that was timed.
+        micro_batch_size: The largest one timed.
+        slower_fraction: Samples each second that the largest loses, over those of the fastest.
+    """
+
+    peak_micro_batch_size: int
+    micro_batch_size: int
+    slower_fraction: Estimate
+
+
 SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
 
 
@@ -95,6 +109,7 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         half_saturation_batch_size: fixed_s / per_sample_s, where throughput is half its limit.
         optimizer_step_s: Seconds of one optimizer step beyond forward and backward.
+        fall: From the fastest size to the largest, where the curve is retrograde.
         session_spread_fraction: Half the range of sessions over their median, worst size.
         decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
             the largest size timed where there is none.
@@ -117,5 +132,6 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     half_width_fraction: float | None = None
     cheapest_micro_batch_size: int | None = None
     speed_limit: SpeedLimit | None = None
+    fall: ThroughputFall | None = None
     discarded_blocks: dict[str, int] = {}
     disturbances: tuple[str, ...] = ()

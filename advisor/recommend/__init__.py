@@ -152,6 +152,7 @@ def _derive_throughput(record: RunRecord, memory: MemoryConclusion) -> Throughpu
         memory_limited=memory.limited_by == "memory",
         peak_bytes=peaks,
         telemetry=record.telemetry,
+        environment=record.environment,
     )
     throughput = add_efficiency(
         throughput,

@@ -31,6 +31,7 @@ def write_cautions(
         *warn_of_soak(soak, decision.chosen.micro_batch_size),
         *warn_of_loader(loader),
         *_warn_of_measurements(decision, memory, throughput),
+        *_warn_of_fall(decision, throughput),
         *_warn_of_noise(facts, noise),
         *_warn_of_dataset(facts, decision),
         *warn_of_learning_rate(
@@ -87,6 +88,21 @@ def _warn_of_measurements(
             )
         )
     return warnings
+
+
+def _warn_of_fall(decision: Decision, throughput: ThroughputConclusion) -> list[Caution]:
+    """Warn of a micro-batch beyond the fastest one, as a given batch may need."""
+    fall, chosen = throughput.fall, decision.chosen.micro_batch_size
+    if fall is None or chosen <= fall.peak_micro_batch_size or fall.slower_fraction.point is None:
+        return []
+    peak = fall.peak_micro_batch_size
+    return [
+        Caution(
+            fact=f"Micro-batch {chosen} lies beyond the fastest, {peak}: throughput falls from "
+            f"there, by {100 * fall.slower_fraction.point:.0f} % at {fall.micro_batch_size}",
+            instruction=f"Stay at or below {peak}",
+        )
+    ]
 
 
 def _warn_of_noise(facts: WorkloadFacts, noise: NoiseConclusion | None) -> list[Caution]:

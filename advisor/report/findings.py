@@ -8,9 +8,11 @@ from advisor.conclusions import (
     Saturation,
     SaturationStatus,
     ThroughputConclusion,
+    ThroughputFall,
 )
 from advisor.record import RunRecord
 from advisor.report.advice import render_advice
+from advisor.report.counters import describe_missing_counters
 from advisor.report.endurance import describe_soak
 from advisor.report.frontier import describe_frontier
 from advisor.report.headline import why_missing
@@ -66,6 +68,8 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         rows += [] if speed is None else [("Speed limit", speed)]
         energy = describe_energy(throughput)
         rows += [] if energy is None else [("Energy", energy)]
+        counters = describe_missing_counters(record)
+        rows += [] if counters is None else [("Counters", counters)]
         rows += [("Disturbed", each) for each in throughput.disturbances]
     compilation = describe_compilation(record)
     rows += [] if compilation is None else [("Compiled", compilation)]
@@ -122,6 +126,8 @@ def _explain_peaks(record: RunRecord) -> str:
 def describe_throughput(throughput: ThroughputConclusion) -> str:
     """Return where larger batches stop being faster, and how well sessions agree."""
     parts = [describe_saturation(throughput.saturation)]
+    if throughput.fall is not None:
+        parts.append(describe_fall(throughput.fall))
     half = throughput.half_saturation_batch_size
     if half.point is not None or half.low is not None:
         parts.append(f"half of the limit's speed at batch {format_interval(half)}")
@@ -154,6 +160,20 @@ def describe_saturation(saturation: Saturation) -> str:
     need = "" if needed is None else f"the fitted law puts it at about {format_count(needed)}"
     lead = _SATURATION[saturation.status]
     return "; ".join(part for part in (lead, level, need) if part)
+
+
+def describe_fall(fall: ThroughputFall) -> str:
+    """Return how much slower the largest size is than the fastest, and what to do about it."""
+    slower = fall.slower_fraction
+    point, low, high = (
+        None if end is None else 100 * end for end in (slower.point, slower.low, slower.high)
+    )
+    percent = format_interval(Estimate(point, low, high, slower.confidence))
+    peak = format_count(fall.peak_micro_batch_size)
+    return (
+        f"batch {format_count(fall.micro_batch_size)} is {percent} % slower than "
+        f"{peak}, the fastest: stay at or below {peak}"
+    )
 
 
 def describe_noise(noise: NoiseConclusion) -> str:

@@ -19,7 +19,12 @@ MAX_ROWS = 14
 #: Predicted time to train, over the best, up to which accumulation is shown at all.
 MOST_RELATIVE_TIME = 2.0
 
+#: Blanks at the right and left of a cell; one less where the energy needs the place.
+_WIDE, _NARROW = (0, 1), (0, 1, 0, 0)
+
 RECOMMENDED, BASE = ">", "b"
+#: What was not measured, where a table with energy has no place for words.
+DASH = "-"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         predicted_peak_bytes: Peak after the fitted law, where it was not measured.
         predicted_per_s: Samples each second after the fitted law, where the size was not timed.
+        energy_per_sample_j: Joules that were counted for each sample.
     """
 
     global_batch_size: int
@@ -39,6 +45,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     samples_per_s: Estimate | None
     predicted_per_s: float | None
     relative_time: float | None
+    energy_per_sample_j: float | None = None
 
 
 def choose_rows(derived: Derived, *, base_batch_size: int | None) -> tuple[Row, ...]:
@@ -67,7 +74,14 @@ def render_batch_table(rows: tuple[Row, ...], *, sample_unit: str) -> Table:
     accumulates = any(row.gradient_accumulation_steps > 1 for row in rows)
     has_memory = any(row.peak_bytes is not None for row in rows)
     has_time = any(row.relative_time is not None for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    has_energy = _has_energy(rows)
+    missing = DASH if has_energy else NOT_MEASURED
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=_NARROW if has_energy else _WIDE,
+    )
     table.add_column("", no_wrap=True)
     table.add_column("batch", justify="right", no_wrap=True)
     if accumulates:
@@ -75,13 +89,16 @@ def render_batch_table(rows: tuple[Row, ...], *, sample_unit: str) -> Table:
     if has_memory:
         table.add_column("memory", justify="right", no_wrap=True)
     table.add_column(f"{sample_unit}s/s", justify="right", no_wrap=True)
+    if has_energy:
+        table.add_column(f"J/{sample_unit}", justify="right", no_wrap=True)
     if has_time:
         table.add_column("time to train", justify="right", no_wrap=True)
     for row in rows:
         cells = [row.mark, format_count(row.global_batch_size)]
         cells += [f"{row.micro_batch_size} × {row.gradient_accumulation_steps}"] * accumulates
-        cells += [_format_memory(row)] * has_memory
-        cells += [_format_speed(row)]
+        cells += [_format_memory(row, missing)] * has_memory
+        cells += [_format_speed(row, missing)]
+        cells += [_format_energy(row)] * has_energy
         cells += [_format_relative_time(row)] * has_time
         table.add_row(*cells, style="bold" if RECOMMENDED in row.mark else None)
     return table
@@ -94,6 +111,8 @@ def render_legend(rows: tuple[Row, ...]) -> str:
         parts.append("> recommended")
     if any(BASE in row.mark for row in rows):
         parts.append("b your base batch")
+    if _has_energy(rows) and any(row.energy_per_sample_j is None for row in rows):
+        parts.append(f"{DASH} not measured")
     if any(_is_predicted(row) for row in rows):
         parts.append("~ predicted, not measured")
     confidences = {row.samples_per_s.confidence for row in rows if row.samples_per_s is not None}
@@ -101,6 +120,10 @@ def render_legend(rows: tuple[Row, ...]) -> str:
     if any(row.relative_time is not None for row in rows):
         parts.append("time to train: predicted, over the best")
     return "; ".join(parts)
+
+
+def _has_energy(rows: tuple[Row, ...]) -> bool:
+    return any(row.energy_per_sample_j is not None for row in rows)
 
 
 def _is_worth(row: Row) -> bool:
@@ -129,7 +152,13 @@ def _row(candidate: TradeoffPoint, measured: dict[int, ThroughputPoint], *, mark
         if candidate.step_s
         else None,
         relative_time=candidate.relative_time,
+        energy_per_sample_j=_take_energy_j(point),
     )
+
+
+def _take_energy_j(point: ThroughputPoint | None) -> float | None:
+    energy = None if point is None else point.energy_per_sample_j
+    return None if energy is None else energy.point
 
 
 def _untraded(point: ThroughputPoint) -> TradeoffPoint:
@@ -158,20 +187,24 @@ def _by_size(row: Row) -> tuple[int, int]:
     return row.global_batch_size, row.micro_batch_size
 
 
-def _format_memory(row: Row) -> str:
+def _format_memory(row: Row, missing: str) -> str:
     if row.peak_bytes is not None:
         return format_bytes(row.peak_bytes)
     if row.predicted_peak_bytes is not None:
         return f"~ {format_bytes(row.predicted_peak_bytes)}"
-    return NOT_MEASURED
+    return missing
 
 
-def _format_speed(row: Row) -> str:
+def _format_speed(row: Row, missing: str) -> str:
     if row.samples_per_s is not None:
         return format_spread(row.samples_per_s)
     if row.predicted_per_s is not None:
         return f"~ {format_number(row.predicted_per_s)}"
-    return NOT_MEASURED
+    return missing
+
+
+def _format_energy(row: Row) -> str:
+    return DASH if row.energy_per_sample_j is None else format_number(row.energy_per_sample_j)
 
 
 def _format_relative_time(row: Row) -> str:

@@ -164,7 +164,7 @@ def _run_session(run: _Run, runner: TaskRunner, session: int) -> None:
 
 
 def _refuse_few_sessions(record: SelfComparisonRecord) -> None:
-    comparison = compare_with_itself(record.probes, record.telemetry)
+    comparison = compare_with_itself(record.probes, record.telemetry, record.environment)
     if comparison is None or comparison.sessions < _LEAST_SESSIONS:
         raise InconclusiveError(
             f"fewer than {_LEAST_SESSIONS} sessions were timed",

@@ -122,6 +122,7 @@ def test_two_speeds_widen_the_speed():
     ("name", "words"),
     [
         ("drift", "the machine's speed differed between sessions"),
+        ("bimodal", "two groups 13 % apart (4 fast, 4 slow): the machine has two speeds"),
         ("throttled", "heat held the clock down"),
         ("outliers", "timed blocks took over twice their session's median"),
         ("neighbour", "other processes took up to 45 %"),
@@ -132,6 +133,21 @@ def test_each_disturbance_is_named_and_only_where_it_is(replay, name, words):
     assert not any(words in each for each in conclude(load("plain")).disturbances)
     if name in {"throttled", "outliers"}:  # the others need more sessions than a replay runs
         assert any(words in each for each in conclude(replay(load(name)).record).disturbances)
+
+
+@pytest.mark.parametrize("name", ["plain", "drift", "throttled", "outliers"])
+def test_two_speeds_are_named_nowhere_else(name):
+    assert not any("two groups" in each for each in conclude(load(name)).disturbances)
+
+
+def test_the_fall_after_the_peak_has_its_figure():
+    throughput = conclude(load("plain"))
+    assert throughput.saturation.status == "retrograde"
+    fall = throughput.fall
+    speeds = {p.micro_batch_size: p.samples_per_s.point for p in throughput.points}
+    measured = 1.0 - speeds[fall.micro_batch_size] / speeds[fall.peak_micro_batch_size]
+    assert fall.micro_batch_size == max(speeds)
+    assert 0.0 < fall.slower_fraction.low < measured < fall.slower_fraction.high
 
 
 def test_a_size_that_no_session_timed_ends_the_stage_with_its_name(replay):

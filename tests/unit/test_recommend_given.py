@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from advisor.conclusions import ThroughputFall
 from advisor.recommend import derive, propose
 from advisor.report.headline import render_headline
+from advisor.statistics import Estimate
 from tests.unit.test_recommend import (
     FACTS,
     LIMITED,
@@ -129,3 +131,18 @@ def test_the_batch_advised_is_the_one_given_or_none(size, scale):
     else:
         assert advice.global_batch_size == size
         assert size in {each.global_batch_size for each in advice.candidates}
+
+
+def test_a_micro_batch_beyond_the_peak_of_throughput_is_a_warning_with_the_figure():
+    fall = ThroughputFall(
+        peak_micro_batch_size=256,
+        micro_batch_size=1024,
+        slower_fraction=Estimate(0.2, 0.15, 0.25),
+    )
+    falling = msgspec.structs.replace(make_throughput(), fall=fall)
+    (warning,) = [w for w in recommend(512, throughput=falling).warnings if "fastest" in w]
+    assert warning == (
+        "Micro-batch 512 lies beyond the fastest, 256: throughput falls from there, by 20 % at "
+        "1024. Stay at or below 256."
+    )
+    assert not any("fastest" in each for each in recommend(256, throughput=falling).warnings)

@@ -280,6 +280,19 @@ class TestSaturation:
         assert saturation.low <= predict_saturation_batch(law, 0.05) <= saturation.high
         assert saturation.batch_size == 32
 
+    def test_the_fall_of_a_retrograde_curve_holds_the_truth(self):
+        law = StepTimeLaw(fixed_s=1.0, per_sample_s=0.1, curvature=1e-3)
+        probes = measure(lambda size: evaluate_step_time(law, size), noise=0.01)
+        fall = conclude(probes).fall
+        peak, last = fall.peak_micro_batch_size, fall.micro_batch_size
+        assert last == max(probe.micro_batch_size for probe in probes)
+        assert peak == 32
+        truth = 1.0 - last / evaluate_step_time(law, last) * evaluate_step_time(law, peak) / peak
+        assert fall.slower_fraction.low < truth < fall.slower_fraction.high
+
+    def test_a_curve_that_does_not_fall_has_no_fall(self):
+        assert conclude(measure(affine(5e-3, 1e-3), noise=0.003)).fall is None
+
     def test_a_host_that_issues_all_the_time_is_named(self):
         def host(size):
             return 1e-2 + 1e-7 * size

@@ -13,8 +13,9 @@ from advisor.conclusions import (
     NoiseConclusion,
     OptimizerChanges,
     Saturation,
+    ThroughputFall,
 )
-from advisor.measurements import Probe
+from advisor.measurements import Counter, Probe, Telemetry
 from advisor.report.advice import describe_changes, describe_expected, format_beta
 from advisor.report.findings import (
     describe_memory,
@@ -24,7 +25,7 @@ from advisor.report.findings import (
 )
 from advisor.report.headline import render_headline
 from advisor.report.machine import write_machine
-from advisor.report.tables import MAX_ROWS, choose_rows
+from advisor.report.tables import MAX_ROWS, Row, choose_rows, render_batch_table
 from advisor.report.terminal import write_report
 from advisor.statistics import Estimate
 from tests.unit.report.sample_run import (
@@ -52,8 +53,38 @@ def bare(derived):
     return without(derived, throughput=None, noise=None, recommendation=None)
 
 
+def counted(derived):
+    """The same conclusions where energy was counted and throughput falls after its peak."""
+    curve = derived.throughput
+    points = tuple(
+        replace(point, energy_per_sample_j=Estimate(joules, 0.9 * joules, 1.1 * joules))
+        for point, joules in zip(curve.points, (0.0512, 0.0421, 0.0475), strict=True)
+    )
+    points = (*points[:2], replace(points[2], samples_per_s=Estimate(8_657.0, 8_560.0, 8_755.0)))
+    fall = ThroughputFall(
+        peak_micro_batch_size=192,
+        micro_batch_size=640,
+        slower_fraction=Estimate(0.123, 0.08, 0.166),
+    )
+    saturation = Saturation(batch_size=192, low=128, high=320, status="retrograde")
+    changes = {"cheapest_micro_batch_size": 192, "fall": fall, "saturation": saturation}
+    return without(derived, throughput=replace(curve, points=points, **changes))
+
+
+LACKING = (
+    Telemetry(
+        session=0,
+        counters=(
+            Counter(name="slowdown_brake", missing_because="not_supported"),
+            Counter(name="sm_clock", missing_because="no_permission"),
+            Counter(name="temperature", missing_because="no_permission"),
+        ),
+    ),
+)
+
 RUNS = {
     "report_complete.txt": (build_record(), build_derived()),
+    "report_energy.txt": (replace(build_record(), telemetry=LACKING), counted(build_derived())),
     "report_interrupted.txt": (build_record(complete=False), bare(build_derived())),
     "report_nothing.txt": (
         replace(build_record(), workload=None, environment=None, trials=(), elapsed_s=None),
@@ -263,3 +294,33 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
     assert sizes == sorted(sizes)
     assert {32, 192, 640} <= set(sizes)
     assert [row.mark for row in rows if row.mark] == ["b", ">"]
+
+
+def test_the_energy_has_a_column_only_where_it_is_known():
+    assert "J/sample" not in text_of(write_report, build_record(), build_derived())
+    rows = choose_rows(counted(build_derived()), base_batch_size=32)
+    known = {row.global_batch_size: row.energy_per_sample_j for row in rows}
+    assert known[192] == 0.0421
+    assert known[1280] is None
+
+
+def test_the_widest_table_with_energy_keeps_to_80_columns_and_to_its_figures():
+    wide = Row(
+        global_batch_size=131_072,
+        micro_batch_size=32_768,
+        gradient_accumulation_steps=4,
+        mark=">b",
+        peak_bytes=None,
+        predicted_peak_bytes=None,
+        samples_per_s=Estimate(1_230_000.0, 1_218_000.0, 1_242_000.0),
+        predicted_per_s=None,
+        relative_time=None,
+        energy_per_sample_j=0.000123,
+    )
+    predicted = replace(wide, predicted_peak_bytes=1.23 * 2**30, relative_time=1.0)
+    rows = (wide, predicted, replace(wide, peak_bytes=2**30))
+    text = text_of(lambda console: console.print(render_batch_table(rows, sample_unit="sample")))
+    assert max(map(len, text.splitlines())) <= 80
+    for figure in ("131,072", "32768 × 4", "~ 1.23 GiB", "1,230,000 ± 12,000", "0.000123"):
+        assert figure in text
+    assert "not predicted" in text
