@@ -1,6 +1,7 @@
 """The noise of saved weights, of a real run's log and of tokens, with the real command."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -16,25 +17,63 @@ TOKENS = "tests/workloads/good/token_weighted.py"
 QUICK = ("--budget", "8s", "--max-batch", "16")
 
 
-@pytest.fixture
-def training():
-    torch.manual_seed(0)
-    return Workload(WorkloadSpec(target=MODEL, device="cpu")).make_training()
-
-
 def probe(directory, target, *options):
     path = directory / "run.json"
-    outcome = run_probe(target, *QUICK, *options, "--json", str(path), directory=directory)
+    outcome = run_probe(
+        target, *QUICK, *options, "--json", str(path), directory=directory, threads=1
+    )
     assert outcome.survivors == ()
     return outcome, json.loads(path.read_text()) if path.exists() else None
 
 
-def test_the_noise_is_measured_at_each_checkpoint(tmp_path, training):
-    weights = training.model.state_dict()
-    torch.save({"model": weights, "step": 500}, tmp_path / "late.pt")
-    torch.save({"state_dict": weights, "step": 100}, tmp_path / "early.pt")
-    files = [f"--checkpoint={tmp_path / name}.pt" for name in ("late", "early")]
-    outcome, document = probe(tmp_path, MODEL, *files)
+def save_checkpoints(directory, model):
+    """Return the options for two checkpoints of a model, the later one first."""
+    weights = model.state_dict()
+    torch.save({"model": weights, "step": 500}, directory / "late.pt")
+    torch.save({"state_dict": weights, "step": 100}, directory / "early.pt")
+    return [f"--checkpoint={directory / name}.pt" for name in ("late", "early")]
+
+
+def log_noise(directory, workload, model):
+    """Return the option for the log of a loop that accumulates 4 micro-batches of 8."""
+    path = directory / "noise.jsonl"
+    generator = torch.Generator().manual_seed(1)
+    with path.open("w") as stream:
+        for step in range(48):
+            sqnorms, total = [], None
+            for _ in range(4):
+                inputs, targets = workload.draw(8, generator)
+                loss = functional.mse_loss(model(inputs), targets)
+                gradients = torch.autograd.grad(loss, list(model.parameters()))
+                row = torch.cat([gradient.flatten() for gradient in gradients])
+                sqnorms.append(float(row @ row))
+                total = row / 4 if total is None else total + row / 4
+            sizes = [8] * 4
+            line = encode_noise_line(
+                step, micro_batch_sizes=sizes, sqnorms=sqnorms, mean_sqnorm=float(total @ total)
+            )
+            stream.write(line)
+    return [f"--noise-log={path}"]
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory):
+    """Yield how the long probes end; two run at once, since they are not about time."""
+    torch.manual_seed(0)
+    workload = Workload(WorkloadSpec(target=MODEL, device="cpu"))
+    model = workload.make_training().model
+    folders = {name: tmp_path_factory.mktemp("probe") for name in ("checkpoints", "log", "tokens")}
+    options = {
+        "checkpoints": [MODEL, *save_checkpoints(folders["checkpoints"], model)],
+        "log": [MODEL, *log_noise(folders["log"], workload, model)],
+        "tokens": [TOKENS, "--sample-unit=token", "--noise-steps=4"],
+    }
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(probe, folders[name], *options[name]) for name in folders}
+
+
+def test_the_noise_is_measured_at_each_checkpoint(probes):
+    outcome, document = probes["checkpoints"].result()
     assert outcome.exit_code == 0, outcome.stderr
     noise = document["derived"]["noise"]
     assert [point["at_step"] for point in noise["points"]] == [100, 500]
@@ -57,27 +96,8 @@ def test_a_missing_checkpoint_is_told_at_once(tmp_path):
     assert "none.pt" in outcome.stderr
 
 
-def test_the_log_of_a_real_loop_gives_the_noise_of_that_loop(tmp_path, training):
-    """The loop accumulates 4 micro-batches of 8 and notes what it has at hand."""
-    path, model = tmp_path / "noise.jsonl", training.model
-    workload = Workload(WorkloadSpec(target=MODEL, device="cpu"))
-    generator = torch.Generator().manual_seed(1)
-    with path.open("w") as stream:
-        for step in range(48):
-            sqnorms, total = [], None
-            for _ in range(4):
-                inputs, targets = workload.draw(8, generator)
-                loss = functional.mse_loss(model(inputs), targets)
-                gradients = torch.autograd.grad(loss, list(model.parameters()))
-                row = torch.cat([gradient.flatten() for gradient in gradients])
-                sqnorms.append(float(row @ row))
-                total = row / 4 if total is None else total + row / 4
-            sizes = [8] * 4
-            line = encode_noise_line(
-                step, micro_batch_sizes=sizes, sqnorms=sqnorms, mean_sqnorm=float(total @ total)
-            )
-            stream.write(line)
-    outcome, document = probe(tmp_path, MODEL, f"--noise-log={path}")
+def test_the_log_of_a_real_loop_gives_the_noise_of_that_loop(probes):
+    outcome, document = probes["log"].result()
     assert outcome.exit_code == 0, outcome.stderr
     noise = document["derived"]["noise"]
     assert document["noise_batches"] == []
@@ -94,8 +114,8 @@ def test_a_wrong_line_of_a_log_is_told_at_once(tmp_path):
     assert "line 1" in outcome.stderr
 
 
-def test_the_noise_is_told_in_tokens_and_weighs_them(tmp_path):
-    outcome, document = probe(tmp_path, TOKENS, "--sample-unit=token", "--noise-steps=4")
+def test_the_noise_is_told_in_tokens_and_weighs_them(probes):
+    outcome, document = probes["tokens"].result()
     assert outcome.exit_code == 0, outcome.stderr
     noise = document["derived"]["noise"]
     assert noise["sample_unit"] == "token"

@@ -1,6 +1,7 @@
 """Precisions side by side, and torch.compile, in real workers."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,42 @@ from tests.integration.probe_command import run_probe
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 #: One more than dynamo keeps graphs for.
 SIZES = tuple(range(1, 10))
-
-
-def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
-    path = tmp_path / "run.json"
-    outcome = run_probe(
+SEVERAL, REFUSED = "several precisions", "a precision that the model refuses"
+PROBES = {
+    SEVERAL: (
         "tests/workloads/good/mean_squared_error.py",
         *["--precision", "fp32,bf16,tf32", "--budget", "20s", "--max-batch", "8"],
-        *["--noise-steps", "0", "--json", str(path)],
-        directory=tmp_path,
-        threads=1,
-    )
+        *["--noise-steps", "0", "--json", "run.json"],
+    ),
+    REFUSED: (
+        "tests/workloads/compile/no_bf16.py",
+        *["--precision", "fp32,bf16", "--budget", "30s", "--max-batch", "8"],
+        *["--noise-steps", "0", "--json", "run.json"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Yield how each probe ends, and where; both run at once, since they are not about time."""
+
+    folders = {name: tmp_path_factory.mktemp("probe") for name in PROBES}
+
+    def probe(name):
+        directory = folders[name]
+        target, *options = PROBES[name]
+        options[-1] = str(directory / options[-1])
+        return run_probe(target, *options, directory=directory, threads=1), directory
+
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(probe, name) for name in PROBES}
+
+
+def test_a_second_precision_is_in_the_document_and_the_report(outcomes):
+    outcome, directory = outcomes[SEVERAL].result()
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.survivors == ()
-    document = json.loads(path.read_text())
+    document = json.loads((directory / "run.json").read_text())
     assert document["command"]["precision"] == "fp32"
     assert [one["precision"] for one in document["variants"]] == ["fp32", "bf16", "tf32"]
     first, second, third = document["derived"]["variants"]
@@ -38,17 +61,10 @@ def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
     assert "tf32" in third["missing_because"]
 
 
-def test_a_precision_that_the_model_refuses_does_not_end_the_run(tmp_path):
-    path = tmp_path / "run.json"
-    outcome = run_probe(
-        "tests/workloads/compile/no_bf16.py",
-        *["--precision", "fp32,bf16", "--budget", "30s", "--max-batch", "8"],
-        *["--noise-steps", "0", "--json", str(path)],
-        directory=tmp_path,
-        threads=1,
-    )
+def test_a_precision_that_the_model_refuses_does_not_end_the_run(outcomes):
+    outcome, directory = outcomes[REFUSED].result()
     assert outcome.exit_code == 0, outcome.stderr
-    _, refused = json.loads(path.read_text())["derived"]["variants"]
+    _, refused = json.loads((directory / "run.json").read_text())["derived"]["variants"]
     assert "takes float32 only" in refused["missing_because"]
     assert refused["best_samples_per_s"] is None
 
