@@ -14,8 +14,7 @@ from typing import Any, Self
 
 import msgspec
 import torch
-from torch import Tensor, nn
-from torch._prims_common import is_non_overlapping_and_dense_or_false
+from torch import Tensor, _prims_common, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -23,6 +22,12 @@ from advisor.memory_trace import Category, Operators, Phase
 from advisor.trace.ledger import Ledger, SizeTrace
 from advisor.trace.modules import ModuleStack, number_of
 
+#: torch 2.8 knows it by the second name; the sizes of a trace are numbers, where both agree.
+_is_non_overlapping_and_dense = next(
+    getattr(_prims_common, name)
+    for name in ("is_non_overlapping_and_dense_or_false", "is_non_overlapping_and_dense")
+    if hasattr(_prims_common, name)
+)
 _ASK_DEVICE = torch.ops.prim.device.default
 _ADD = torch.ops.aten.add.Tensor
 _LIFT = torch.ops.aten.lift_fresh.default
@@ -242,7 +247,7 @@ def _is_of_dispatch(path: str) -> bool:
 def _is_dense(value: Any) -> bool:
     if not isinstance(value, Tensor) or value.layout is not torch.strided:
         return False
-    return is_non_overlapping_and_dense_or_false(value)
+    return bool(_is_non_overlapping_and_dense(value))
 
 
 def _key_of(storage: Any) -> int:
