@@ -26,9 +26,7 @@ _NAMES: dict[type[msgspec.Struct], str] = {
 
 def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
     """Return the JSON document, indented, with a final newline."""
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    document = LrRangeDocument(**fields, derived=derived)
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return _indent(_encode(LrRangeDocument, record, derived=derived))
 
 
 def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
@@ -38,9 +36,7 @@ def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -
 
 def encode_self_comparison(record: SelfComparisonRecord, derived: SelfComparison | None) -> bytes:
     """Return the JSON document, indented, with a final newline."""
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    document = SelfComparisonDocument(**fields, derived=derived)
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return _indent(_encode(SelfComparisonDocument, record, derived=derived))
 
 
 def write_self_comparison(
@@ -52,15 +48,12 @@ def write_self_comparison(
 
 def encode_document(record: RunRecord, derived: Derived) -> bytes:
     """Return the JSON document, indented, with a final newline."""
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    document = RunDocument(**fields, derived=derived)
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return _indent(_encode(RunDocument, record, derived=derived))
 
 
 def encode_predictions(record: PredictRecord, predictions: tuple[Prediction, ...]) -> bytes:
     """Return the JSON document; not indented, since a trace has some ten thousand numbers."""
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    return msgspec.json.encode(PredictDocument(**fields, predictions=predictions)) + b"\n"
+    return _encode(PredictDocument, record, predictions=predictions)
 
 
 def write_document(path: Path, record: RunRecord, derived: Derived) -> None:
@@ -73,6 +66,16 @@ def write_predictions(
 ) -> None:
     """Replace `path` with the document in one step, likewise."""
     _replace(path, encode_predictions(record, predictions))
+
+
+def _encode(document: type[msgspec.Struct], record: Record, **conclusions: object) -> bytes:
+    """Return the record with what follows from it, on one line."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return msgspec.json.encode(document(**fields, **conclusions)) + b"\n"
+
+
+def _indent(document: bytes) -> bytes:
+    return msgspec.json.format(document, indent=2) + b"\n"
 
 
 def _replace(path: Path, content: bytes) -> None:
