@@ -8,6 +8,7 @@ import msgspec
 from advisor.analysis.tradeoff import get_working_noise_scale, predict_relative_samples
 from advisor.conclusions import Recommendation, TradeoffPoint
 from advisor.recommend.tried import Tried, plan_pair
+from advisor.search.branches import split_batch
 from advisor.session.run import Run
 from advisor.spec import TrialTask
 from advisor.statistics import Estimate
@@ -84,15 +85,14 @@ class TrialTasks:
 
     def make_base_task(self) -> TrialTask | None:
         """Return the user's own pair, accumulated where its batch does not fit and can be split."""
-        micro, size = self.base_size, self.base_size
-        if size > self._largest_micro:
-            smallest = self._run.facts.min_micro_batch_size
-            sizes = range(self._largest_micro, smallest - 1, -1)
-            found = next((n for n in sizes if size % n == 0), None)
-            if found is None:
-                return None
-            micro = found
-        return self._build(micro, size // micro, self.base_rate, self.base_steps)
+        split = split_batch(
+            self.base_size,
+            largest=self._largest_micro,
+            smallest=self._run.facts.min_micro_batch_size,
+            preferred=self._largest_micro,
+            may_split=True,
+        )
+        return None if split is None else self._build(*split, self.base_rate, self.base_steps)
 
     def make_task(self, size: int, rate: float, tried: Tried) -> TrialTask:
         """Return a pair with the settings that go with its batch.
