@@ -6,8 +6,9 @@ from typing import cast
 import msgspec
 
 from advisor.analysis.noise import conclude_noise, explain_absence, explain_enough
+from advisor.conclusions import Derived, MemoryConclusion
 from advisor.errors import UsageError
-from advisor.measurements import NoiseBatches
+from advisor.measurements import NoiseBatches, WorkloadFacts
 from advisor.noise_log import read_noise_log
 from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.recommend import derive
@@ -105,8 +106,9 @@ def run_noise(run: Run) -> None:
 
 def _plan(run: Run) -> NoiseTask:
     facts, checkpoints = run.facts, run.spec.limits.checkpoints
-    size = _choose_micro_batch_size(run)
-    training_size, accumulation = _split_base_batch(run) or (size, 1)
+    derived = derive(run.record)
+    size = _choose_micro_batch_size(run, derived)
+    training_size, accumulation = _split_base_batch(facts, derived.memory) or (size, 1)
     budget_s = run.left_s * _BUDGET_FRACTION
     steps = 0 if checkpoints else _choose_steps(run, training_size, accumulation, budget_s)
     return NoiseTask(
@@ -155,13 +157,13 @@ def _find_settling_noise_scale(run: Run) -> float | None:
     return find_settling_noise_scale(run.facts, derived.memory, derived.throughput)
 
 
-def _choose_micro_batch_size(run: Run) -> int:
+def _choose_micro_batch_size(run: Run, derived: Derived) -> int:
     """Return the samples of each gradient: the base batch, else near half saturation.
 
     Capped by memory, and so that one pass over the data fills every group; not the latter under
     BatchNorm, whose noise is that of the batch size it is measured at.
     """
-    facts, derived, multiple = run.facts, derive(run.record), run.spec.limits.batch_multiple
+    facts, multiple = run.facts, run.spec.limits.batch_multiple
     size = facts.base_batch_size
     if size is None and derived.throughput is not None:
         half = derived.throughput.half_saturation_batch_size.point
@@ -174,9 +176,10 @@ def _choose_micro_batch_size(run: Run) -> int:
     return max(size // multiple, 1) * multiple
 
 
-def _split_base_batch(run: Run) -> tuple[int, int] | None:
+def _split_base_batch(
+    facts: WorkloadFacts, memory: MemoryConclusion | None
+) -> tuple[int, int] | None:
     """Return the user's own batch as micro-batch and accumulation; None where it cannot be made."""
-    facts, memory = run.facts, derive(run.record).memory
     if facts.base_batch_size is None:
         return None
     largest = None if memory is None else memory.max_micro_batch_size
