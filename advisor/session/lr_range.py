@@ -1,6 +1,5 @@
 """`bsadvisor lr-range`: the range test at one batch, and the trial of the rate that it suggests."""
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import cast
@@ -8,7 +7,7 @@ from typing import cast
 import msgspec
 
 from advisor import __version__
-from advisor.errors import AdvisorError, UsageError
+from advisor.errors import UsageError
 from advisor.measurements import Environment, WorkloadFacts
 from advisor.probe.progress import Progress
 from advisor.probe.runner import COLD_START_S, Runner, TaskRunner
@@ -20,48 +19,30 @@ from advisor.session.ranged_rate import (
     make_range_task,
     search_rate,
 )
+from advisor.session.recording import Recording
 from advisor.spec import EnvironmentTask, InspectTask, LrRangeSpec, parse_target
 
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
 #: The range must span this much at least: below, noise decides where the loss is lowest.
 _LEAST_SPAN = 10.0
-#: No stage gets less: a budget that is spent still lets what runs end in order.
-_LEAST_S = 5.0
 
 
-class _Run:
-    """The record so far, the clock, and where the record goes."""
-
-    def __init__(
-        self, spec: LrRangeSpec, argv: Sequence[str], save: Callable[[LrRangeRecord], None]
-    ) -> None:
-        self.spec = spec
-        self._save = save
-        self._started = time.monotonic()
-        self.record = LrRangeRecord(
-            tool_version=__version__,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            complete=False,
-            command=LrRangeCommand(
-                argv=tuple(argv),
-                seed=spec.workload.seed,
-                precision=spec.workload.precision,
-                settings=spec.workload.settings,
-                steps=spec.steps,
-                seeds=spec.seeds,
-                budget_s=spec.budget_s,
-            ),
-        )
-
-    @property
-    def left_s(self) -> float:
-        return max(_LEAST_S, self.spec.budget_s - (time.monotonic() - self._started))
-
-    def keep(self, **changes: object) -> None:
-        elapsed_s = time.monotonic() - self._started
-        self.record = msgspec.structs.replace(self.record, elapsed_s=elapsed_s, **changes)
-        self._save(self.record)
+def _empty_record(spec: LrRangeSpec, argv: Sequence[str]) -> LrRangeRecord:
+    return LrRangeRecord(
+        tool_version=__version__,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        complete=False,
+        command=LrRangeCommand(
+            argv=tuple(argv),
+            seed=spec.workload.seed,
+            precision=spec.workload.precision,
+            settings=spec.workload.settings,
+            steps=spec.steps,
+            seeds=spec.seeds,
+            budget_s=spec.budget_s,
+        ),
+    )
 
 
 def run_lr_range(
@@ -83,21 +64,15 @@ def run_lr_range(
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
     with Runner(parse_target(spec.workload.target)) as runner:
-        run = _Run(spec, argv, save)
-        try:
-            _run_stages(run, runner, progress)
-        except AdvisorError as error:
-            run.keep(stopped_because=error.message)
-            raise
-        except KeyboardInterrupt:
-            run.keep(stopped_because="interrupted")
-            raise
-        run.keep(complete=True)
+        run = Recording(_empty_record(spec, argv), spec.budget_s, save)
+        with run.completing():
+            _run_stages(run, spec, runner, progress)
         return run.record
 
 
-def _run_stages(run: _Run, runner: TaskRunner, progress: Progress) -> None:
-    spec = run.spec
+def _run_stages(
+    run: Recording[LrRangeRecord], spec: LrRangeSpec, runner: TaskRunner, progress: Progress
+) -> None:
     progress.stage("starting", left_s=run.left_s)
     (seen,) = runner.run(EnvironmentTask(device=spec.workload.device), timeout_s=COLD_START_S)
     run.keep(environment=cast("Environment", seen))

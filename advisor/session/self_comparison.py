@@ -1,6 +1,5 @@
 """The same model timed again and again: how far this machine's own sessions differ."""
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import cast
@@ -9,11 +8,12 @@ import msgspec
 
 from advisor import __version__
 from advisor.analysis.self_comparison import compare_with_itself
-from advisor.errors import AdvisorError, InconclusiveError
+from advisor.errors import InconclusiveError
 from advisor.measurements import Environment, Probe, WorkloadFacts
 from advisor.probe.progress import Progress
 from advisor.probe.runner import COLD_START_S, Runner, TaskRunner, WorkerTimeoutError
 from advisor.record import SelfComparisonCommand, SelfComparisonRecord
+from advisor.session.recording import Recording
 from advisor.session.throughput import BLOCK_S
 from advisor.spec import (
     EnvironmentTask,
@@ -29,49 +29,23 @@ _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
 _ROUNDS = 3
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
-#: No session gets less: a budget that is spent still lets what runs end in order.
-_LEAST_S = 5.0
 
 
-class _Run:
-    """The record so far, the clock, and where the record goes."""
-
-    def __init__(
-        self,
-        spec: SelfComparisonSpec,
-        argv: Sequence[str],
-        save: Callable[[SelfComparisonRecord], None],
-    ) -> None:
-        self.spec = spec
-        self._save = save
-        self._started = time.monotonic()
-        self.record = SelfComparisonRecord(
-            tool_version=__version__,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            complete=False,
-            command=SelfComparisonCommand(
-                argv=tuple(argv),
-                seed=spec.workload.seed,
-                precision=spec.workload.precision,
-                compile=spec.workload.compile,
-                settings=spec.workload.settings,
-                micro_batch_size=spec.micro_batch_size,
-                budget_s=spec.budget_s,
-            ),
-        )
-
-    @property
-    def is_spent(self) -> bool:
-        return time.monotonic() - self._started >= self.spec.budget_s
-
-    @property
-    def left_s(self) -> float:
-        return max(_LEAST_S, self.spec.budget_s - (time.monotonic() - self._started))
-
-    def keep(self, **changes: object) -> None:
-        elapsed_s = time.monotonic() - self._started
-        self.record = msgspec.structs.replace(self.record, elapsed_s=elapsed_s, **changes)
-        self._save(self.record)
+def _empty_record(spec: SelfComparisonSpec, argv: Sequence[str]) -> SelfComparisonRecord:
+    return SelfComparisonRecord(
+        tool_version=__version__,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        complete=False,
+        command=SelfComparisonCommand(
+            argv=tuple(argv),
+            seed=spec.workload.seed,
+            precision=spec.workload.precision,
+            compile=spec.workload.compile,
+            settings=spec.workload.settings,
+            micro_batch_size=spec.micro_batch_size,
+            budget_s=spec.budget_s,
+        ),
+    )
 
 
 def run_self_comparison(
@@ -94,24 +68,22 @@ def run_self_comparison(
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
     with Runner(parse_target(spec.workload.target)) as runner:
-        run = _Run(spec, argv, save)
-        try:
-            _inspect(run, runner, progress)
-            _run_sessions(run, runner, progress)
+        run = Recording(_empty_record(spec, argv), spec.budget_s, save)
+        with run.completing():
+            _inspect(run, spec, runner, progress)
+            _run_sessions(run, spec, runner, progress)
             _refuse_few_sessions(run.record)
-        except AdvisorError as error:
-            run.keep(stopped_because=error.message)
-            raise
-        except KeyboardInterrupt:
-            run.keep(stopped_because="interrupted")
-            raise
-        run.keep(complete=True)
         return run.record
 
 
-def _inspect(run: _Run, runner: TaskRunner, progress: Progress) -> None:
+def _inspect(
+    run: Recording[SelfComparisonRecord],
+    spec: SelfComparisonSpec,
+    runner: TaskRunner,
+    progress: Progress,
+) -> None:
     """Keep the environment and, where that leaves time, the workload and the batch to time."""
-    workload = run.spec.workload
+    workload = spec.workload
     progress.stage("starting", left_s=run.left_s)
     (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=COLD_START_S)
     run.keep(environment=cast("Environment", seen))
@@ -120,12 +92,17 @@ def _inspect(run: _Run, runner: TaskRunner, progress: Progress) -> None:
     progress.stage("model file", left_s=run.left_s)
     (found,) = runner.run(InspectTask(workload=workload), timeout_s=run.left_s)
     facts = cast("WorkloadFacts", found)
-    size = run.spec.micro_batch_size or _choose_size(facts)
+    size = spec.micro_batch_size or _choose_size(facts)
     command = msgspec.structs.replace(run.record.command, micro_batch_size=size)
     run.keep(workload=facts, command=command)
 
 
-def _run_sessions(run: _Run, runner: TaskRunner, progress: Progress) -> None:
+def _run_sessions(
+    run: Recording[SelfComparisonRecord],
+    spec: SelfComparisonSpec,
+    runner: TaskRunner,
+    progress: Progress,
+) -> None:
     """Time one session after another, and keep each, as long as the budget lasts.
 
     A session that takes longer than what is left of it is dropped; where it is the first, the model
@@ -136,7 +113,7 @@ def _run_sessions(run: _Run, runner: TaskRunner, progress: Progress) -> None:
             return
         progress.stage(f"session {session + 1} of {_MOST_SESSIONS}", left_s=run.left_s)
         try:
-            _run_session(run, runner, session)
+            _run_session(run, spec, runner, session)
         except WorkerTimeoutError:
             if not run.record.probes:
                 raise
@@ -144,12 +121,14 @@ def _run_sessions(run: _Run, runner: TaskRunner, progress: Progress) -> None:
             return
 
 
-def _run_session(run: _Run, runner: TaskRunner, session: int) -> None:
+def _run_session(
+    run: Recording[SelfComparisonRecord], spec: SelfComparisonSpec, runner: TaskRunner, session: int
+) -> None:
     record, left_s = run.record, run.left_s
     assert record.environment is not None
     assert record.command.micro_batch_size is not None
     task = ThroughputTask(
-        workload=run.spec.workload,
+        workload=spec.workload,
         micro_batch_sizes=(record.command.micro_batch_size,),
         session=session,
         block_s=BLOCK_S[record.environment.device.kind],

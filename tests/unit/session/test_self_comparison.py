@@ -5,7 +5,7 @@ import pytest
 from advisor.errors import InconclusiveError, WorkloadError
 from advisor.measurements import Telemetry
 from advisor.probe.runner import WorkerTimeoutError
-from advisor.session import self_comparison
+from advisor.session import recording, self_comparison
 from advisor.spec import (
     EnvironmentTask,
     InspectTask,
@@ -101,9 +101,9 @@ def test_a_session_gets_the_time_left_and_never_less_than_it_needs(monkeypatch, 
     assert timeouts_s == sorted(timeouts_s, reverse=True)
     with pytest.raises(InconclusiveError, match="fewer than 4"):
         compare(monkeypatch, tmp_path, budget_s=0.0)
-    run = self_comparison._Run(SelfComparisonSpec(workload=WorkloadSpec(target="m.py")), (), print)
-    run.spec = SelfComparisonSpec(workload=WorkloadSpec(target="m.py"), budget_s=0.0)
-    assert run.left_s == self_comparison._LEAST_S
+    spec = SelfComparisonSpec(workload=WorkloadSpec(target="m.py"), budget_s=0.0)
+    run = recording.Recording(self_comparison._empty_record(spec, ()), spec.budget_s, print)
+    assert run.left_s == recording._LEAST_S
 
 
 def test_a_last_session_that_takes_too_long_does_not_count(monkeypatch, tmp_path):
