@@ -33,11 +33,11 @@ from training_tasks import RATE_STEP, TASKS, Pair, ask_the_tool, list_tasks, loa
 from training_tasks import steps_to_target as count_steps
 from trial_refusals import Refusals, study_refusals, summarise_refusals
 
-from advisor.analysis.trial import STALL_FRACTION
-from advisor.analysis.trial_curves import get_first_loss, has_diverged, summarise_end
-from advisor.measurements import TrialBranch
-from advisor.spec import TrialTask, WorkloadSpec
-from advisor.worker import training
+from advisor.rate.data import TrialBranch, TrialTask
+from advisor.rate.trial import STALL_FRACTION
+from advisor.rate.trial_curves import get_first_loss, has_diverged, summarise_end
+from advisor.training import loop as training
+from advisor.training.data import WorkloadSpec
 
 #: Starts, none of which the tool's own trial uses.
 FRESH, LADDER, TARGET_SEEDS = tuple(range(200, 210)), tuple(range(300, 305)), (400, 401, 402)

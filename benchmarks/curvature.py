@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from advisor.spec import WorkloadSpec
-from advisor.worker.hessian import HessianProducts
-from advisor.worker.lanczos import SETTLED_FRACTION, find_largest_eigenvalue
-from advisor.worker.preconditioner import find_roots, trained_parameters
-from advisor.workload.training import Training
-from advisor.workload.workload import Workload
+from advisor.noise.preconditioner import find_roots, trained_parameters
+from advisor.sharpness.hessian import HessianProducts
+from advisor.sharpness.lanczos import SETTLED_FRACTION, find_largest_eigenvalue
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.workload import Workload
+from advisor.training.training import Training
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 #: Optimizer steps before each measurement, and samples of the Hessian, by example.

@@ -34,24 +34,18 @@ from throughput_against_loop import GPU_MODELS, measure_on_gpu, write_gpu_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from advisor.advice.derive import derive
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
-from advisor.measurements import Environment, Probe, WorkloadFacts
-from advisor.memory_trace import MemoryTrace
+from advisor.device.data import Environment
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import Runner
+from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.stage import run_memory
+from advisor.predict.data import TraceTask
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import replay_allocated
-from advisor.probe.runner import Runner
-from advisor.recommend import derive
-from advisor.session.memory import run_memory
-from advisor.session.run import Run
-from advisor.spec import (
-    InspectTask,
-    Limits,
-    MemoryTask,
-    Precision,
-    ProbeSpec,
-    TraceTask,
-    WorkloadSpec,
-    parse_target,
-)
+from advisor.training.data import InspectTask, Precision, WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
 SIZES = (16, 64, 256)

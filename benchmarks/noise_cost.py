@@ -18,11 +18,11 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
-from advisor.spec import WorkloadSpec
-from advisor.worker.group_sums import GroupSums
-from advisor.worker.heap import keep_freed_memory
-from advisor.workload.training import Training
-from advisor.workload.workload import Workload
+from advisor.noise.group_sums import GroupSums
+from advisor.training.data import WorkloadSpec
+from advisor.training.heap import keep_freed_memory
+from advisor.training.model_file.workload import Workload
+from advisor.training.training import Training
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GROUPS = 16

@@ -18,9 +18,10 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
-from advisor.analysis.noise import conclude_noise, explain_enough, pool_moments
-from advisor.conclusions import NoiseConclusion
-from advisor.measurements import NoiseBatches, WorkloadFacts
+from advisor.noise.data import NoiseBatches, NoiseConclusion
+from advisor.noise.plan import conclude_noise, explain_enough
+from advisor.noise.point import pool_moments
+from advisor.training.data import WorkloadFacts
 
 GROUPS, STEPS, BATCH_SIZE = 16, (0, 80, 160, 240, 320, 400), 32
 #: Samples of a point over its noise scale.

@@ -27,14 +27,15 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from advisor.analysis.noise import estimate_noise_point, pool_moments
-from advisor.measurements import NoiseBatches
-from advisor.spec import WorkloadSpec
-from advisor.worker.group_sums import GroupSums, trained_parameters
-from advisor.worker.heap import keep_freed_memory
-from advisor.workload.batches import map_tensors
-from advisor.workload.training import Training
-from advisor.workload.workload import Workload
+from advisor.noise.data import NoiseBatches
+from advisor.noise.group_sums import GroupSums
+from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.noise.preconditioner import trained_parameters
+from advisor.training.data import WorkloadSpec
+from advisor.training.heap import keep_freed_memory
+from advisor.training.model_file.batches import map_tensors
+from advisor.training.model_file.workload import Workload
+from advisor.training.training import Training
 
 HERE = Path(__file__).parent
 MODELS = (

@@ -33,12 +33,13 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from advisor.analysis.saturation import SATURATION_TOLERANCE_FRACTION
-from advisor.analysis.throughput import conclude_throughput
-from advisor.conclusions import ThroughputConclusion
-from advisor.measurements import Probe
-from advisor.search.sessions import wants_session
-from advisor.search.sweep import REFINING_SESSIONS, choose_refinement, choose_sweep
+from advisor.memory.data import Probe
+from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
+from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
+from advisor.throughput.sessions import wants_session
+from advisor.throughput.sweep import choose_sweep
 from benchmarks.kneedle import find_knee
 
 NOISES = (0.003, 0.01, 0.03)

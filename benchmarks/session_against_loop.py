@@ -22,13 +22,14 @@ from energy_against_power import EnergyComparison, compare_energy, compare_neigh
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from advisor.analysis.throughput import conclude_throughput
-from advisor.conclusions import ThroughputConclusion
+from advisor.device.data import DeviceFacts, Environment, EnvironmentTask, Telemetry
+from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import AdvisorError, InconclusiveError
-from advisor.measurements import DeviceFacts, Environment, Probe, Telemetry
-from advisor.probe.runner import COLD_START_S, Runner
-from advisor.session.throughput import BLOCK_S
-from advisor.spec import EnvironmentTask, ThroughputTask, WorkloadSpec, parse_target
+from advisor.memory.data import Probe
+from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.data import ThroughputConclusion, ThroughputTask
+from advisor.throughput.stage import BLOCK_S
+from advisor.training.data import WorkloadSpec, parse_target
 
 LOOP_PATH = Path(__file__).resolve().parent / "loop_by_hand.py"
 #: A process that takes longer hangs.

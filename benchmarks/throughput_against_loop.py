@@ -30,10 +30,10 @@ from rich.table import Table
 from session_against_loop import compare_model, read_environment
 from torch.nn import functional
 
-from advisor.measurements import Environment
-from advisor.spec import WorkloadSpec
-from advisor.worker.timing import time_block
-from advisor.workload.workload import Workload
+from advisor.device.data import Environment
+from advisor.throughput.measure import time_block
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.workload import Workload
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"

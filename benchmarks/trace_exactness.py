@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from advisor.memory_trace import MemoryTrace
-from advisor.spec import WorkloadSpec
-from advisor.trace.fake import hold_training, make_plain_model, run_steps, trace_steps
-from advisor.trace.ledger import SizeTrace
-from advisor.trace.measured import measure_steps
-from advisor.trace.symbolic import StructureDiffersError, check_trace, merge_traces
-from advisor.worker.entry import seed_everything
-from advisor.workload.workload import Workload
+from advisor.engine.worker.entry import seed_everything
+from advisor.predict.memory_trace import MemoryTrace
+from advisor.predict.trace.fake import hold_training, make_plain_model, run_steps, trace_steps
+from advisor.predict.trace.ledger import SizeTrace
+from advisor.predict.trace.measured import measure_steps
+from advisor.predict.trace.symbolic import StructureDiffersError, check_trace, merge_traces
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.workload import Workload
 
 WORKLOADS = Path(__file__).parent.parent / "tests" / "workloads"
 TRACED = (3, 5)

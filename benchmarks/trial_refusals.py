@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from advisor.analysis.trial import LEAST_SEEDS, judge_trial
-from advisor.measurements import TrialBranch
-from advisor.spec import TrialTask, WorkloadSpec
-from advisor.worker.entry import seed_everything
-from advisor.worker.training import follow_branch
-from advisor.workload.workload import Workload
+from advisor.engine.worker.entry import seed_everything
+from advisor.rate.data import TrialBranch, TrialTask
+from advisor.rate.trial import LEAST_SEEDS, judge_trial
+from advisor.training.data import WorkloadSpec
+from advisor.training.loop import follow_branch
+from advisor.training.model_file.workload import Workload
 
 #: Starts, none of which the tool's own trial uses.
 STARTS = tuple(range(500, 524))

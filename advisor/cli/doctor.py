@@ -36,7 +36,8 @@ def doctor(
     one_precision, compiled = parse_precision(precision), parse_one_compile(compile_model)
 
     from advisor.cli.self_comparison import compare_model
-    from advisor.spec import SelfComparisonSpec, WorkloadSpec
+    from advisor.engine.commands import SelfComparisonSpec
+    from advisor.training.data import WorkloadSpec
 
     spec = SelfComparisonSpec(
         workload=WorkloadSpec(
@@ -57,7 +58,7 @@ def _examine(device: str, json_path: Path | None) -> None:
     import msgspec
 
     from advisor.cli.results import is_stdout, write_stdout
-    from advisor.session import run_doctor
+    from advisor.stages import run_doctor
 
     environment = run_doctor(device)
     document = msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n"
@@ -69,6 +70,6 @@ def _examine(device: str, json_path: Path | None) -> None:
 
     from rich.console import Console
 
-    from advisor.report.machine import write_machine
+    from advisor.device.doctor_report import write_machine
 
     write_machine(Console(), environment)

@@ -13,8 +13,8 @@ from advisor.cli.variants import parse_precision
 from advisor.errors import AdvisorError, InconclusiveError
 
 if TYPE_CHECKING:
-    from advisor.record import LrRangeRecord
-    from advisor.spec import LrRangeSpec
+    from advisor.engine.commands import LrRangeSpec
+    from advisor.rate.range_record import LrRangeRecord
 
 
 @reporting_failures
@@ -45,7 +45,8 @@ def lr_range(
     pairs = parse_settings(settings or [])
     one_precision = parse_precision(precision)
 
-    from advisor.spec import LrRangeSpec, WorkloadSpec
+    from advisor.engine.commands import LrRangeSpec
+    from advisor.training.data import WorkloadSpec
 
     spec = LrRangeSpec(
         workload=WorkloadSpec(
@@ -70,22 +71,22 @@ def print_lr_range(
     quiet: bool,
 ) -> bool:
     """Print the report, or the JSON document; return whether there is a rate."""
-    from advisor.recommend.ranged_rate import derive_lr_range
+    from advisor.rate.range_conclude import derive_lr_range
 
     derived = derive_lr_range(record)
     if html_path is not None:
-        from advisor.report.lr_range import write_lr_range_html
+        from advisor.rate.range_report import write_lr_range_html
 
         with writing(html_path):
             write_lr_range_html(html_path, record, derived)
     if is_stdout(json_path):
-        from advisor.record import encode_lr_range
+        from advisor.engine.files import encode_lr_range
 
         write_stdout(encode_lr_range(record, derived))
     else:
         from rich.console import Console
 
-        from advisor.report.lr_range import write_lr_range_report
+        from advisor.rate.range_report import write_lr_range_report
 
         write_lr_range_report(Console(), record, derived, headline_only=quiet)
     return derived.learning_rate is not None and derived.learning_rate.value is not None
@@ -95,9 +96,9 @@ def _run(
     spec: "LrRangeSpec", json_path: Path | None, html_path: Path | None, *, quiet: bool
 ) -> None:
     from advisor.cli.progress_display import open_progress
-    from advisor.recommend.ranged_rate import derive_lr_range
-    from advisor.record import write_lr_range
-    from advisor.session import run_lr_range
+    from advisor.engine.files import write_lr_range
+    from advisor.rate.range_command import run_lr_range
+    from advisor.rate.range_conclude import derive_lr_range
 
     path = None if is_stdout(json_path) else json_path
     for each in (path, html_path):
@@ -122,7 +123,7 @@ def _run(
 
 
 def _explain(record: "LrRangeRecord") -> InconclusiveError:
-    from advisor.recommend.ranged_rate import derive_lr_range
+    from advisor.rate.range_conclude import derive_lr_range
 
     rate = derive_lr_range(record).learning_rate
     reason = "nothing was measured" if rate is None else rate.reason

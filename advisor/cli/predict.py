@@ -15,9 +15,9 @@ from advisor.cli.variants import parse_precision
 from advisor.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
-    from advisor.conclusions import Prediction
-    from advisor.record import PredictRecord
-    from advisor.spec import PredictSpec
+    from advisor.engine.commands import PredictSpec
+    from advisor.predict.data import Prediction
+    from advisor.predict.record import PredictRecord
 
 
 @reporting_failures
@@ -67,7 +67,8 @@ def predict(
     pairs = parse_settings(settings or [])
     one_precision = parse_precision(precision)
 
-    from advisor.spec import PredictSpec, WorkloadSpec
+    from advisor.engine.commands import PredictSpec
+    from advisor.training.data import WorkloadSpec
 
     spec = PredictSpec(
         workload=WorkloadSpec(
@@ -98,13 +99,13 @@ def print_predictions(
         DeviceError: Not one sample fits on any of the cards.
     """
     if is_stdout(json_path):
-        from advisor.record import encode_predictions
+        from advisor.engine.files import encode_predictions
 
         write_stdout(encode_predictions(record, predictions))
     else:
         from rich.console import Console
 
-        from advisor.report.predictions import write_predictions_report
+        from advisor.predict.tell import write_predictions_report
 
         write_predictions_report(Console(), record, predictions, headline_only=quiet)
     if predictions and all(one.max_micro_batch_size.high == 0 for one in predictions):
@@ -116,8 +117,8 @@ def print_predictions(
 
 def _run(spec: "PredictSpec", json_path: Path | None, *, quiet: bool) -> None:
     from advisor.cli.progress_display import open_progress
-    from advisor.record import write_predictions
-    from advisor.session.predict import Predictor, run_predict
+    from advisor.engine.files import write_predictions
+    from advisor.predict.stage import Predictor, run_predict
 
     path = None if is_stdout(json_path) else json_path
     refuse_unwritable(path)
@@ -138,6 +139,6 @@ def _print_catalogue() -> None:
     from rich.console import Console
 
     from advisor.device.catalogue import list_gpus
-    from advisor.report.predictions import write_catalogue
+    from advisor.predict.tell import write_catalogue
 
     write_catalogue(Console(), list_gpus())

@@ -16,8 +16,8 @@ from advisor.cli.variants import combine, parse_compile, parse_precisions
 from advisor.errors import AdvisorError, InconclusiveError
 
 if TYPE_CHECKING:
-    from advisor.record import RunRecord
-    from advisor.spec import ProbeSpec
+    from advisor.engine.commands import ProbeSpec
+    from advisor.engine.run_record import RunRecord
 
 
 @reporting_failures
@@ -72,7 +72,8 @@ def probe(
     )
     results = Results(json_path=json_path, html_path=html_path, quiet=quiet)
 
-    from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+    from advisor.engine.commands import Limits, ProbeSpec
+    from advisor.training.data import WorkloadSpec
 
     first, *others = combine(precisions, compiled)
     spec = ProbeSpec(
@@ -109,7 +110,7 @@ def probe(
 def _run(spec: "ProbeSpec", results: Results, *, quiet: bool) -> None:
     """Run the probe; whatever ends it early, print what was measured before."""
     from advisor.cli.progress_display import open_progress
-    from advisor.session import run_probe
+    from advisor.stages import run_probe
 
     try:
         with open_progress(quiet=quiet) as progress:

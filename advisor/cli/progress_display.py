@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import Progress as LiveProgress
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from advisor.report.units import format_duration
+from advisor.units import format_duration
 
 if TYPE_CHECKING:
-    from advisor.probe.progress import Progress
+    from advisor.engine.progress import Progress
 
 #: Seconds between two plain lines: enough to see life in a log without filling it.
 PLAIN_INTERVAL_S = 10.0

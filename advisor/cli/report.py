@@ -42,12 +42,15 @@ def report(
 
     from advisor.cli.predict import print_predictions
     from advisor.cli.results import Results
-    from advisor.record import LrRangeRecord, PredictRecord, SelfComparisonRecord, read_saved
+    from advisor.engine.files import read_saved
+    from advisor.noise_floor.record import SelfComparisonRecord
+    from advisor.predict.record import PredictRecord
+    from advisor.rate.range_record import LrRangeRecord
 
     record = read_saved(run)
     if isinstance(record, PredictRecord):
         _refuse_html(html_path, "a prediction")
-        from advisor.session.predict import Predictor
+        from advisor.predict.stage import Predictor
 
         print_predictions(record, Predictor().predict(record), quiet=quiet)
         return

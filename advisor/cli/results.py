@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
-    from advisor.record import RunRecord
+    from advisor.engine.run_record import RunRecord
 
 
 class Results:
@@ -32,8 +32,8 @@ class Results:
 
     def save(self, record: "RunRecord") -> None:
         """Keep `record` as the latest state of the run and replace the JSON file with it."""
-        from advisor.recommend import derive
-        from advisor.record import write_document
+        from advisor.advice.derive import derive
+        from advisor.engine.files import write_document
 
         self.record = record
         if self._json_path is not None:
@@ -44,8 +44,8 @@ class Results:
         """Print the latest record; return whether it holds a recommendation."""
         if self.record is None:
             return False
-        from advisor.recommend import derive
-        from advisor.record import encode_document
+        from advisor.advice.derive import derive
+        from advisor.engine.files import encode_document
 
         derived = derive(self.record)
         if self._html_path is not None:

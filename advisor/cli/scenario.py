@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from advisor.spec import Moment, Scenario
+    from advisor.advice.data import Moment, Scenario
 
 _Given = TypeVar("_Given")
 _Parsed = TypeVar("_Parsed")
@@ -41,8 +41,8 @@ def build_scenario(
     """
     import msgspec
 
+    from advisor.advice.data import Scenario
     from advisor.device.interconnects import find_interconnect
-    from advisor.spec import Scenario
 
     _refuse_both("--samples", samples, "--epochs", epochs)
     _refuse_both("--milestones", milestones, "--cosine", cosine)
@@ -103,7 +103,7 @@ def parse_moment(text: str, option: str) -> "Moment":
     Raises:
         typer.BadParameter: It is not a number above zero.
     """
-    from advisor.spec import Moment
+    from advisor.advice.data import Moment
 
     stripped = text.strip().lower()
     number = stripped.removesuffix("e")

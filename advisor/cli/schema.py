@@ -25,6 +25,6 @@ def schema(
     import msgspec
 
     from advisor.cli.results import write_stdout
-    from advisor.record import json_schema
+    from advisor.engine.files import json_schema
 
     write_stdout(msgspec.json.format(msgspec.json.encode(json_schema(kind)), indent=2) + b"\n")

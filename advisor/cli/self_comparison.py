@@ -8,16 +8,16 @@ from advisor.cli.results import is_stdout, write_stdout, writing
 from advisor.errors import AdvisorError
 
 if TYPE_CHECKING:
-    from advisor.record import SelfComparisonRecord
-    from advisor.spec import SelfComparisonSpec
+    from advisor.engine.commands import SelfComparisonSpec
+    from advisor.noise_floor.record import SelfComparisonRecord
 
 
 def compare_model(spec: "SelfComparisonSpec", json_path: Path | None, *, quiet: bool) -> None:
     """Time the model against itself; whatever ends it early, print what was timed before."""
-    from advisor.analysis.self_comparison import compare_with_itself
     from advisor.cli.progress_display import open_progress
-    from advisor.record import write_self_comparison
-    from advisor.session import run_self_comparison
+    from advisor.engine.files import write_self_comparison
+    from advisor.noise_floor.plan import compare_with_itself
+    from advisor.noise_floor.stage import run_self_comparison
 
     path = None if is_stdout(json_path) else json_path
     latest: list[SelfComparisonRecord] = []
@@ -41,16 +41,16 @@ def compare_model(spec: "SelfComparisonSpec", json_path: Path | None, *, quiet: 
 
 def print_self_comparison(record: "SelfComparisonRecord", json_path: Path | None = None) -> None:
     """Print the report, or the JSON document; nothing for people where nothing was timed."""
-    from advisor.analysis.self_comparison import compare_with_itself
+    from advisor.noise_floor.plan import compare_with_itself
 
     derived = compare_with_itself(record.probes, record.telemetry, record.environment)
     if is_stdout(json_path):
-        from advisor.record import encode_self_comparison
+        from advisor.engine.files import encode_self_comparison
 
         write_stdout(encode_self_comparison(record, derived))
     elif derived is not None:
         from rich.console import Console
 
-        from advisor.report.self_comparison import write_self_comparison
+        from advisor.noise_floor.tell import write_self_comparison
 
         write_self_comparison(Console(), record, derived)

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from advisor.cli.options.shared import PrecisionName
 
 if TYPE_CHECKING:
-    from advisor.spec import Variant
+    from advisor.training.data import Variant
 
 _STATES = {"off": False, "false": False, "0": False, "no": False}
 _STATES |= {"on": True, "true": True, "1": True, "yes": True}
@@ -103,7 +103,7 @@ def parse_one_compile(text: str) -> bool:
 
 def combine(precisions: tuple[PrecisionName, ...], compiled: tuple[bool, ...]) -> "list[Variant]":
     """Return every combination, the one that the recommendation is for first."""
-    from advisor.spec import Variant
+    from advisor.training.data import Variant
 
     return [
         Variant(precision=precision, compile=compile_model)

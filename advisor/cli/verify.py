@@ -12,8 +12,8 @@ from advisor.cli.quantities import parse_batches
 from advisor.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
-    from advisor.record import RunRecord
-    from advisor.spec import VerifySpec
+    from advisor.engine.run_record import RunRecord
+    from advisor.verify.data import VerifySpec
 
 
 @reporting_failures
@@ -40,8 +40,8 @@ def verify(
     the same command goes on where an earlier one stopped.
     """
     from advisor.cli.results import refuse_unwritable
-    from advisor.record import read_record
-    from advisor.spec import VerifySpec
+    from advisor.engine.files import read_record
+    from advisor.verify.data import VerifySpec
 
     refuse_unwritable(run)
     if json_path is not None and str(json_path) != "-":
@@ -92,9 +92,9 @@ class _SavedRun:
 
     def save(self, record: "RunRecord") -> None:
         """Replace the file with `record`."""
+        from advisor.advice.derive import derive
         from advisor.cli.results import writing
-        from advisor.recommend import derive
-        from advisor.record import write_document
+        from advisor.engine.files import write_document
 
         self.record, self.has_grown = record, True
         with writing(self._path):
@@ -103,7 +103,7 @@ class _SavedRun:
 
 def _run(saved: _SavedRun, spec: "VerifySpec", *, quiet: bool) -> None:
     from advisor.cli.progress_display import open_progress
-    from advisor.session.verify import run_verify
+    from advisor.verify.stage import run_verify
 
     with open_progress(quiet=quiet) as progress:
         run_verify(saved.record, spec, progress=progress, save=saved.save)
@@ -113,10 +113,10 @@ def _write(record: "RunRecord", json_path: Path | None, *, quiet: bool) -> bool:
     """Print the result; return whether verdict or critical batch are told."""
     from rich.console import Console
 
+    from advisor.advice.derive import derive
     from advisor.cli.results import is_stdout, write_stdout, writing
-    from advisor.recommend import derive
-    from advisor.record import encode_document, write_document
-    from advisor.report.verify import write_verification
+    from advisor.engine.files import encode_document, write_document
+    from advisor.verify.report import write_verification
 
     derived = derive(record)
     if json_path is not None and not is_stdout(json_path):

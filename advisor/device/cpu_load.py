@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from advisor.device.data import Counter
 from advisor.device.processes import list_tree
 from advisor.device.reading import Reader, lack
-from advisor.measurements import Counter
 
 #: Least time that a share is taken over: the kernel counts in ticks of 10 ms.
 LEAST_WINDOW_S = 0.1

@@ -6,8 +6,8 @@ measured one (the bus bandwidth that nccl-tests prints) gives that number instea
 
 import difflib
 
+from advisor.advice.data import Interconnect
 from advisor.errors import UsageError
-from advisor.spec import Interconnect
 
 #: Bytes each second in one GB/s.
 _GB_PER_S = 1e9

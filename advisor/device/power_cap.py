@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from advisor.measurements import Counter
+from advisor.device.data import Counter
 
 
 class PowerCap(NamedTuple):

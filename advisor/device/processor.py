@@ -3,8 +3,8 @@
 import time
 
 from advisor.device.cpu_load import open_foreign_load
+from advisor.device.data import Counter
 from advisor.device.rapl import open_package_energy
-from advisor.measurements import Counter
 
 #: Time over which the share of others is taken.
 _WINDOW_S = 0.2

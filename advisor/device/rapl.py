@@ -6,8 +6,8 @@ Intel's and AMD's processors both stand there as `intel-rapl`. Packages are summ
 
 from pathlib import Path
 
+from advisor.device.data import Counter
 from advisor.device.reading import Reader, lack, lacking
-from advisor.measurements import Counter
 
 _ROOT = Path("/sys/class/powercap")
 

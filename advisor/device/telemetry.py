@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from advisor.device.cpu_load import LEAST_WINDOW_S, open_foreign_load
-from advisor.device.nvml import GPU_COUNTERS, missing_gpu_reason, opened_gpu
+from advisor.device.data import Counter, DeviceFacts, Telemetry
+from advisor.device.nvml.counters import GPU_COUNTERS, missing_gpu_reason, opened_gpu
 from advisor.device.rapl import open_package_energy
 from advisor.device.reading import Reader, lack, lacking
-from advisor.measurements import Counter, DeviceFacts, Telemetry
 
 #: Time between two samples. On the CPU the sampler runs on the processors that are being timed.
 _INTERVAL_S = {"cpu": 0.25, "cuda": 0.2, "mps": 0.25}

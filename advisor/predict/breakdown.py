@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from advisor.conclusions import Breakdown, ModuleShare, PhaseLevel
-from advisor.memory_trace import Category, MemoryTrace
+from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
+from advisor.predict.memory_trace import Category, MemoryTrace
 from advisor.predict.module_groups import group_modules
 from advisor.predict.replay import Integers, accumulate, check_size, find_spans, size_blocks
 

@@ -1,8 +1,8 @@
 """The parts of a predicted peak; together they are what the driver would see."""
 
-from advisor.conclusions import MemoryShare
-from advisor.memory_trace import Category, MemoryTrace
 from advisor.predict.breakdown import break_down
+from advisor.predict.data import MemoryShare
+from advisor.predict.memory_trace import Category, MemoryTrace
 
 _PARTS: dict[Category, str] = {
     "parameter": "parameters",

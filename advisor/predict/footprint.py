@@ -9,8 +9,8 @@ import itertools
 
 import msgspec
 
-from advisor.memory_trace import MemoryTrace
 from advisor.predict.largest import predict_largest
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings, replay_allocator
 
 #: The least capacity is looked for to this share of it: far below the error of any prediction.

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from advisor.measurements import OptimizerFacts
-from advisor.memory_trace import Change
+from advisor.predict.memory_trace import Change
+from advisor.training.data import OptimizerFacts
 
 #: Optimizers of torch whose state bitsandbytes keeps in 8 bits, and its names for the options.
 _8BIT: dict[str, dict[str, str]] = {

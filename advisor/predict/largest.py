@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from advisor.memory_trace import AffinePiece, MemoryTrace
+from advisor.predict.memory_trace import AffinePiece, MemoryTrace
 from advisor.predict.pieces import derive_pieces, predict_bytes
 from advisor.predict.replay import AllocatorSettings, Peaks, replay_allocator
 

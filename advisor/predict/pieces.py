@@ -8,7 +8,7 @@ convexity its line is nowhere above the true level. So the largest of all lines 
 
 import numpy as np
 
-from advisor.memory_trace import AffinePiece, MemoryTrace, Phase, PredictedMemory
+from advisor.predict.memory_trace import AffinePiece, MemoryTrace, Phase, PredictedMemory
 from advisor.predict.replay import Integers, accumulate, pick_points, read_lines
 
 _FORWARD_BACKWARD: tuple[Phase, ...] = ("forward", "backward")

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.conclusions import LimitedBy, Prediction
 from advisor.device.catalogue import Gpu
-from advisor.memory_trace import MemoryTrace
+from advisor.memory.data import LimitedBy
 from advisor.predict.composition import compose_peak
+from advisor.predict.data import Prediction
 from advisor.predict.footprint import Footprint
+from advisor.predict.memory_trace import MemoryTrace
+from advisor.predict.record import PredictCommand, PredictRecord
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput
-from advisor.record import PredictCommand, PredictRecord
 from advisor.statistics import Estimate
 
 #: Share of the prediction by which the truth lies above it, or below it, at most, in nine runs of

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from advisor.memory_trace import MemoryTrace, Phase
 from advisor.predict.allocator import CachingAllocator, OutOfDeviceMemoryError
 from advisor.predict.blocks import Block
+from advisor.predict.memory_trace import MemoryTrace, Phase
 
 Integers = npt.NDArray[np.int64]
 

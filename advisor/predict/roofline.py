@@ -4,11 +4,11 @@ Legend: P peak in operations each second, F operations of a step, W bandwidth in
 D bytes that a step must move, B micro-batch size.
 """
 
-from advisor.analysis.efficiency import REACHABLE_PEAKS
-from advisor.conclusions import ThroughputBound
 from advisor.device.catalogue import Gpu
-from advisor.memory_trace import MemoryTrace, PhaseMark, StepCost, TraceBlock
-from advisor.spec import Precision
+from advisor.predict.data import ThroughputBound
+from advisor.predict.memory_trace import MemoryTrace, PhaseMark, StepCost, TraceBlock
+from advisor.throughput.efficiency import REACHABLE_PEAKS
+from advisor.training.data import Precision
 
 
 def bound_throughput(

@@ -2,28 +2,28 @@
 
 from collections.abc import Iterator
 
-from advisor.conclusions import Breakdown, Comparison, Prediction
 from advisor.device.catalogue import Gpu
-from advisor.memory_trace import (
+from advisor.predict.breakdown import break_down
+from advisor.predict.data import Breakdown, Comparison, Prediction
+from advisor.predict.footprint import Footprint, find_general
+from advisor.predict.how_to import write_how_to
+from advisor.predict.memory_trace import (
     Change,
     MemoryTrace,
     PredictedMemory,
     PredictedWhatIf,
     WhatIf,
 )
-from advisor.predict.breakdown import break_down
-from advisor.predict.footprint import Footprint, find_general
-from advisor.predict.how_to import write_how_to
 from advisor.predict.pieces import predict_bytes
 from advisor.predict.prediction import choose_settings, find_ceiling, to_multiple
-from advisor.predict.remedies import (
+from advisor.predict.record import PredictRecord
+from advisor.predict.savings import (
     Effect,
     choose_remedies,
     count_more_flops,
     find_largest,
     with_8bit_state,
 )
-from advisor.record import PredictRecord
 
 #: The first architecture that computes in bf16.
 _BF16_CAPABILITY = 8

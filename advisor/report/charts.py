@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from advisor.report.units import format_number
+from advisor.units import format_number
 
 #: Canvas of one chart and its margins, in SVG user units.
 WIDTH, HEIGHT = 640.0, 280.0

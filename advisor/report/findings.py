@@ -1,26 +1,27 @@
 """One paragraph for each finding; a figure that was not measured is said to be missing, and why."""
 
-from advisor.analysis.memory import find_peak_bytes
-from advisor.conclusions import (
-    Derived,
-    MemoryConclusion,
-    NoiseConclusion,
+from advisor.advice.frontier_tell import describe_frontier
+from advisor.advice.headline import why_missing
+from advisor.advice.schedules_tell import render_schedules
+from advisor.advice.tell import render_advice
+from advisor.derived import Derived
+from advisor.device.tell import describe_missing_counters
+from advisor.engine.run_record import RunRecord
+from advisor.loader.tell import describe_loader
+from advisor.memory.data import MemoryConclusion
+from advisor.memory.law import find_peak_bytes
+from advisor.noise.data import NoiseConclusion
+from advisor.sharpness.tell import describe_sharpness
+from advisor.soak.tell import describe_soak
+from advisor.statistics import Estimate
+from advisor.throughput.data import (
     Saturation,
     SaturationStatus,
     ThroughputConclusion,
     ThroughputFall,
 )
-from advisor.record import RunRecord
-from advisor.report.advice import render_advice
-from advisor.report.counters import describe_missing_counters
-from advisor.report.endurance import describe_soak
-from advisor.report.frontier import describe_frontier
-from advisor.report.headline import why_missing
-from advisor.report.loading import describe_loader
-from advisor.report.schedules import render_schedules
-from advisor.report.sharpness import describe_sharpness
-from advisor.report.speed import describe_energy, describe_speed_limit
-from advisor.report.units import (
+from advisor.throughput.tell import describe_energy, describe_speed_limit
+from advisor.units import (
     NOT_MEASURED,
     count_of,
     format_bytes,
@@ -29,9 +30,8 @@ from advisor.report.units import (
     format_number,
     format_range,
 )
-from advisor.report.variants import describe_compilation
-from advisor.report.verification import list_verification
-from advisor.statistics import Estimate
+from advisor.variants.tell import describe_compilation
+from advisor.verify.tell import list_verification
 
 _MEMORY_ENDS = {
     "memory": "memory ends the search",

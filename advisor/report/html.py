@@ -7,15 +7,16 @@ from pathlib import Path
 import jinja2
 from rich.console import Console, Group
 
-from advisor.conclusions import Derived, NoisePoint
-from advisor.record import RunRecord
+from advisor.advice.frontier_tell import render_frontier_chart
+from advisor.advice.headline import render_headline, render_limit, why_missing
+from advisor.derived import Derived
+from advisor.engine.run_record import RunRecord
+from advisor.noise.data import NoisePoint
 from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_chart
 from advisor.report.findings import render_findings
-from advisor.report.frontier import render_frontier_chart
-from advisor.report.headline import render_headline, render_limit, why_missing
 from advisor.report.terminal import render_sources, render_tables
-from advisor.report.verification_charts import chart_verification
 from advisor.statistics import Estimate
+from advisor.verify.charts import chart_verification
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Columns of the tables, which are the terminal's.

@@ -4,18 +4,19 @@ from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
 
-from advisor.conclusions import Derived, Recommendation
-from advisor.measurements import WorkloadFacts
-from advisor.record import RunRecord
+from advisor.advice.data import Recommendation
+from advisor.advice.frontier_tell import render_frontier
+from advisor.advice.headline import render_headline, render_limit, why_missing
+from advisor.advice.tables import choose_rows, render_batch_table, render_legend
+from advisor.derived import Derived
+from advisor.engine.run_record import RunRecord
+from advisor.memory.tables import render_comparisons, render_peak
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
-from advisor.report.frontier import render_frontier
-from advisor.report.headline import render_headline, render_limit, why_missing
-from advisor.report.memory_tables import render_comparisons, render_peak
-from advisor.report.tables import choose_rows, render_batch_table, render_legend
-from advisor.report.units import count_of, format_bytes, format_duration
-from advisor.report.variants import render_variants
-from advisor.report.verification import render_verification
+from advisor.training.data import WorkloadFacts
+from advisor.units import count_of, format_bytes, format_duration
+from advisor.variants.tell import render_variants
+from advisor.verify.tell import render_verification
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13

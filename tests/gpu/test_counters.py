@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
-from advisor.device.nvml import hash_uuid
+from advisor.device.data import DeviceFacts
+from advisor.device.nvml.cards import hash_uuid
 from advisor.device.telemetry import sampled
-from advisor.measurements import DeviceFacts
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.version.hip is not None, reason="no NVIDIA device here"

@@ -4,19 +4,15 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.analysis.lr_range import conclude_lr_range
-from advisor.measurements import (
-    DeviceFacts,
-    Environment,
-    Evaluation,
-    OptimizerFacts,
-    Probe,
-    TrialBranch,
-    WorkloadFacts,
-)
-from advisor.recommend import derive
-from advisor.record import Command, RunRecord, write_document
-from advisor.spec import Limits
+from advisor.advice.derive import derive
+from advisor.device.data import DeviceFacts, Environment
+from advisor.engine.commands import Limits
+from advisor.engine.files import write_document
+from advisor.engine.run_record import Command, RunRecord
+from advisor.memory.data import Probe
+from advisor.rate.data import Evaluation, TrialBranch
+from advisor.rate.range_test import conclude_lr_range
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 from tests.unit.analysis.test_lr_range import draw_curves
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.py"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.measurements import NoiseBatches
-from advisor.probe.runner import Runner
-from advisor.spec import NoiseTask, WorkloadSpec, parse_target
+from advisor.engine.runner import Runner
+from advisor.noise.data import NoiseBatches, NoiseTask
+from advisor.training.data import WorkloadSpec, parse_target
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor.record import RunDocument
-from advisor.spec import TokenCount
+from advisor.engine.run_record import RunDocument
+from advisor.training.data import TokenCount
 from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, probe_ahead, run_probe
 
 _FOLDER = "tests/workloads/good"

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from advisor.analysis.loader import conclude_loader
-from advisor.measurements import LoaderTiming
-from advisor.probe.runner import Runner
-from advisor.spec import LoaderTask, WorkloadSpec, parse_target
+from advisor.engine.runner import Runner
+from advisor.loader.data import LoaderTask, LoaderTiming
+from advisor.loader.plan import conclude_loader
+from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import run_probe
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"

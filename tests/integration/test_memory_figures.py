@@ -8,10 +8,11 @@ import statistics
 from pathlib import Path
 
 from advisor.device.catalogue import find_gpu
-from advisor.memory_trace import MemoryTrace
+from advisor.predict.data import TraceTask
+from advisor.predict.measure import run
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings, replay_allocator
-from advisor.spec import TraceTask, WorkloadSpec
-from advisor.worker.tracing import run
+from advisor.training.data import WorkloadSpec
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 MIB = 1 << 20

@@ -11,12 +11,14 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from advisor.probe.runner import Runner
-from advisor.recommend import derive
-from advisor.search.memory import MAX_OOMS, MAX_PROBES
-from advisor.session.memory import run_memory
-from advisor.session.run import Run
-from advisor.spec import EnvironmentTask, InspectTask, Limits, ProbeSpec, WorkloadSpec, parse_target
+from advisor.advice.derive import derive
+from advisor.device.data import EnvironmentTask
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import Runner
+from advisor.memory.search import MAX_OOMS, MAX_PROBES
+from advisor.memory.stage import run_memory
+from advisor.training.data import InspectTask, WorkloadSpec, parse_target
 
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from advisor.noise_log import encode_noise_line
-from advisor.spec import WorkloadSpec
-from advisor.workload.workload import Workload
+from advisor.noise.log import encode_noise_line
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.workload import Workload
 from tests.integration.probe_command import run_probe
 
 MODEL = "tests/workloads/good/mean_squared_error.py"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor.device.nvml import GPU_COUNTERS, hash_uuid
+from advisor.device.nvml.cards import hash_uuid
+from advisor.device.nvml.counters import GPU_COUNTERS
 
 SOURCE = Path(__file__).resolve().parents[1] / "stand_in" / "nvml.c"
 COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)

@@ -6,14 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.memory_trace import TraceBlock
+from advisor.predict import measure as tracing
+from advisor.predict.data import TraceTask
 from advisor.predict.how_to import write_how_to
 from advisor.predict.largest import predict_largest
+from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
-from advisor.predict.remedies import count_more_flops, find_largest
 from advisor.predict.replay import AllocatorSettings
-from advisor.spec import TraceTask, WorkloadSpec
-from advisor.worker import tracing
+from advisor.predict.savings import count_more_flops, find_largest
+from advisor.training.data import WorkloadSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "char_lm.py"

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.probe.replay import NotRecordedError, RecordingEndError, ReplayRunner
-from advisor.recommend import derive
-from advisor.record import read_record
-from advisor.session.run import Run
-from advisor.session.throughput import run_throughput
-from advisor.spec import EnvironmentTask, InspectTask
+from advisor.advice.derive import derive
+from advisor.device.data import EnvironmentTask
+from advisor.engine.files import read_record
+from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
+from advisor.engine.run import Run
+from advisor.throughput.stage import run_throughput
+from advisor.training.data import InspectTask
 from tests.recordings.record import DISTURBED, Silent, make_spec
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"

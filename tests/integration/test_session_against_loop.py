@@ -86,8 +86,9 @@ def test_events_give_seconds_of_a_step(benchmarks, monkeypatch):
 def test_a_session_that_fails_later_leaves_the_first_pair(benchmarks, monkeypatch):
     import session_against_loop as script
 
+    from advisor.device.data import Telemetry
     from advisor.errors import InconclusiveError
-    from advisor.measurements import Probe, Telemetry
+    from advisor.memory.data import Probe
 
     def run_session(runner, device, task, *, timeout_s):
         if task.session:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from advisor.analysis.soak import conclude_soak
-from advisor.probe.runner import Runner
-from advisor.spec import MemoryTask, SoakTask, WorkloadSpec, parse_target
+from advisor.engine.runner import Runner
+from advisor.memory.data import MemoryTask
+from advisor.soak.data import SoakTask
+from advisor.soak.plan import conclude_soak
+from advisor.training.data import WorkloadSpec, parse_target
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 MIB = 2**20

@@ -5,8 +5,8 @@ import time
 import psutil
 import pytest
 
-from advisor.probe.runner import Runner, WorkerTimeoutError
-from advisor.spec import InspectTask, WorkloadSpec, parse_target
+from advisor.engine.runner import Runner, WorkerTimeoutError
+from advisor.training.data import InspectTask, WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 
 #: Far more than an inspection takes.

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from advisor.measurements import DeviceFacts
-from advisor.probe.runner import Runner
-from advisor.spec import ThroughputTask, WorkloadSpec, parse_target
+from advisor.device.data import DeviceFacts
+from advisor.engine.runner import Runner
+from advisor.throughput.data import ThroughputTask
+from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 
 SIZES = (4, 64)

@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from advisor.engine.worker.entry import seed_everything
 from advisor.errors import WorkloadError
-from advisor.memory_trace import MemoryTrace
-from advisor.spec import TraceTask, WorkloadSpec
-from advisor.trace.fake import hold_training, make_plain_model, run_steps, trace_steps
-from advisor.trace.measured import measure_steps
-from advisor.trace.symbolic import check_trace, merge_traces
-from advisor.worker.entry import seed_everything
-from advisor.worker.tracing import run
-from advisor.workload.workload import Workload
+from advisor.predict.data import TraceTask
+from advisor.predict.measure import run
+from advisor.predict.memory_trace import MemoryTrace
+from advisor.predict.trace.fake import hold_training, make_plain_model, run_steps, trace_steps
+from advisor.predict.trace.measured import measure_steps
+from advisor.predict.trace.symbolic import check_trace, merge_traces
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.workload import Workload
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 
@@ -185,7 +186,7 @@ def test_flops_are_those_of_the_matrix_products():
 
 
 def test_the_model_is_itself_again_after_the_trace():
-    from advisor.trace import fake
+    from advisor.predict.trace import fake
 
     workload = open_workload("tied")
     model = workload.make_model()

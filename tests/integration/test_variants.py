@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from advisor.engine.runner import Runner
 from advisor.errors import WorkloadError
-from advisor.probe.runner import Runner
-from advisor.spec import ThroughputTask, WorkloadSpec, parse_target
+from advisor.throughput.data import ThroughputTask
+from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import run_probe
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"

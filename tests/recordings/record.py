@@ -27,22 +27,18 @@ from pathlib import Path
 
 import msgspec
 
+from advisor.device.data import EnvironmentTask, Telemetry
 from advisor.device.telemetry import sampled
-from advisor.measurements import Probe, Telemetry
-from advisor.probe.runner import Runner
-from advisor.record import RunRecord, read_record
-from advisor.session.memory import run_memory
-from advisor.session.run import Run
-from advisor.session.throughput import split_by_size
-from advisor.spec import (
-    EnvironmentTask,
-    InspectTask,
-    Limits,
-    ProbeSpec,
-    ThroughputTask,
-    WorkloadSpec,
-    parse_target,
-)
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.files import read_record
+from advisor.engine.run import Run
+from advisor.engine.run_record import RunRecord
+from advisor.engine.runner import Runner
+from advisor.memory.data import Probe
+from advisor.memory.stage import run_memory
+from advisor.throughput.data import ThroughputTask
+from advisor.throughput.stage import split_by_size
+from advisor.training.data import InspectTask, WorkloadSpec, parse_target
 
 HERE = Path(__file__).resolve().parent
 MODEL = "examples/digits.py"

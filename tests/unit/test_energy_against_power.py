@@ -2,7 +2,8 @@
 
 import pytest
 
-from advisor.measurements import Counter, Probe, Telemetry
+from advisor.device.data import Counter, Telemetry
+from advisor.memory.data import Probe
 from benchmarks.energy_against_power import (
     compare_energy,
     compare_neighbours,

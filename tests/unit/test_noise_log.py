@@ -3,8 +3,8 @@
 import pytest
 
 from advisor.errors import UsageError
-from advisor.measurements import NoiseLogEntry
-from advisor.noise_log import encode_noise_line, read_noise_log
+from advisor.noise.data import NoiseLogEntry
+from advisor.noise.log import encode_noise_line, read_noise_log
 
 FIRST = '{"step": 3, "micro_batch_sizes": [4, 4, 8], "sqnorms": [2, 4, 1], "mean_sqnorm": 0.5}'
 SECOND = (

@@ -1,11 +1,10 @@
 import msgspec
 
-from advisor.conclusions import Schedule, ScheduleItem
-from advisor.measurements import OptimizerFacts
-from advisor.recommend.planning import choose_schedule, plan_frontier, plan_schedules
-from advisor.record import encode_document, json_schema
-from advisor.spec import Moment, Scenario
+from advisor.advice.data import Moment, Scenario, Schedule, ScheduleItem
+from advisor.advice.planning import choose_schedule, plan_frontier, plan_schedules
+from advisor.engine.files import encode_document, json_schema
 from advisor.statistics import Estimate
+from advisor.training.data import OptimizerFacts
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
 
 replace = msgspec.structs.replace

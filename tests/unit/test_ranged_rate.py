@@ -1,10 +1,10 @@
 import msgspec
 import pytest
 
-from advisor.analysis.lr_range import conclude_lr_range
-from advisor.conclusions import OptimizerChanges
-from advisor.recommend.ranged_rate import derive_lr_range, needs_range, settle_ranged_rate
-from advisor.record import LrRangeCommand, LrRangeRecord
+from advisor.advice.data import OptimizerChanges
+from advisor.rate.range_conclude import derive_lr_range, needs_range, settle_ranged_rate
+from advisor.rate.range_record import LrRangeCommand, LrRangeRecord
+from advisor.rate.range_test import conclude_lr_range
 from tests.unit.analysis.test_lr_range import draw_curves
 from tests.unit.test_recommend import ADAMW, FACTS, make_branches, make_record, recommend
 

@@ -5,25 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import (
-    MemoryConclusion,
-    NoiseConclusion,
-    Saturation,
-    ThroughputConclusion,
-    ThroughputPoint,
-)
-from advisor.measurements import (
-    Evaluation,
-    OptimizerFacts,
-    Probe,
-    TrialBranch,
-    WorkloadFacts,
-)
-from advisor.recommend import derive, propose
-from advisor.recommend.figures import render_figure, render_percent
-from advisor.record import Command, RunRecord
-from advisor.spec import Limits
+from advisor.advice.derive import derive
+from advisor.advice.figures import render_figure, render_percent
+from advisor.advice.proposal import propose
+from advisor.engine.commands import Limits
+from advisor.engine.run_record import Command, RunRecord
+from advisor.memory.data import MemoryConclusion, Probe
+from advisor.noise.data import NoiseConclusion
+from advisor.rate.data import Evaluation, TrialBranch
 from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 INSTRUCTIONS = ("Add", "Set", "Raise", "Compare", "Count", "Tune", "Stay", "Check", "Give")

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import ThroughputFall
-from advisor.recommend import derive, propose
-from advisor.report.headline import render_headline
+from advisor.advice.derive import derive
+from advisor.advice.headline import render_headline
+from advisor.advice.proposal import propose
 from advisor.statistics import Estimate
+from advisor.throughput.data import ThroughputFall
 from tests.unit.test_recommend import (
     FACTS,
     LIMITED,

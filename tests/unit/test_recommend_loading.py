@@ -2,10 +2,11 @@ import ast
 
 import msgspec
 
-from advisor.conclusions import Derived
-from advisor.recommend import derive, propose
-from advisor.recommend.loading import warn_of_loader
-from advisor.report.loading import describe_loader
+from advisor.advice.derive import derive
+from advisor.advice.proposal import propose
+from advisor.derived import Derived
+from advisor.loader.advice import warn_of_loader
+from advisor.loader.tell import describe_loader
 from tests.unit.analysis.test_loader import make_timing, run
 from tests.unit.test_recommend import NOISE, make_memory, make_record, make_throughput
 

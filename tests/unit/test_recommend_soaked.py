@@ -3,9 +3,11 @@ import ast
 import msgspec
 import pytest
 
-from advisor.measurements import OptimizerFacts, Soak
-from advisor.recommend import derive, propose
-from advisor.recommend.soaked import warn_of_soak
+from advisor.advice.derive import derive
+from advisor.advice.proposal import propose
+from advisor.soak.advice import warn_of_soak
+from advisor.soak.data import Soak
+from advisor.training.data import OptimizerFacts
 from tests.unit.test_recommend import (
     FACTS,
     LIMITED,

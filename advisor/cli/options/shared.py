@@ -7,7 +7,8 @@ import typer
 
 from advisor.cli.quantities import parse_duration, parse_size
 
-#: The same names as `advisor.spec.Precision`, which would cost the help text the import of msgspec.
+#: The names of `advisor.training.data.Precision`, which would cost the help text msgspec's import.
+#: The names of `advisor.training.data.Precision`, which would cost the help text msgspec's import.
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 
 #: Seconds: long enough for every part of a small model, short enough to wait for.

@@ -5,13 +5,13 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from advisor.device.data import Counter
 from advisor.device.nvml.cards import hash_uuid
 from advisor.device.nvml.finding import Found, find_gpu
 from advisor.device.nvml.library import name_reason, opened_library, read_counter, read_first
 from advisor.device.nvml.memory import ForeignMemory, read_foreign_memory, read_used_bytes
 from advisor.device.nvml.slowdown import SLOWDOWN_COUNTERS, open_slowdowns
 from advisor.device.reading import Reader, lack, lacking
-from advisor.measurements import Counter
 
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
 _SENSOR_GPU = 0

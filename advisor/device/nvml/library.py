@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from advisor.measurements import Counter
+from advisor.device.data import Counter
 
 _REASONS = {
     "NVMLError_NotSupported": "not_supported",

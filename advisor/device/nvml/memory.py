@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from advisor.device.data import Counter
 from advisor.device.nvml.library import read_counter, read_first
 from advisor.device.processes import list_tree
-from advisor.measurements import Counter
 
 
 def read_used_bytes(nvml: Any, handle: Any) -> int:

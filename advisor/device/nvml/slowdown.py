@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from advisor.device.data import Counter
 from advisor.device.nvml.library import UnreadableError, read_counter
-from advisor.measurements import Counter
 
 PREFIX = "slowdown_"
 _S_PER_NS = 1e-9

@@ -2,14 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.blocks import (
+from advisor.device.data import Telemetry
+from advisor.memory.data import Probe
+from advisor.throughput.blocks import (
     discard_held_blocks,
     measure_block_energy_j,
     measure_held_fraction,
     select_in_blocks,
 )
-from advisor.analysis.energy import estimate_energy_per_sample, find_cheapest_size
-from advisor.measurements import Probe, Telemetry
+from advisor.throughput.energy import estimate_energy_per_sample, find_cheapest_size
 
 #: A sample each half second, for ten seconds.
 AT_S = tuple(step / 2 for step in range(21))

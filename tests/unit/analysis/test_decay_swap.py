@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.decay_swap import conclude_decay_swap
-from advisor.analysis.schedule import LEAST_GAIN_FRACTION, Pair
-from advisor.measurements import OptimizerFacts
-from advisor.spec import Moment, Scenario
+from advisor.advice.data import Moment, Scenario
+from advisor.advice.decay_swap import conclude_decay_swap
+from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair
+from advisor.training.data import OptimizerFacts
 from tests.unit.analysis.test_frontier import affine, make_facts
 
 SGD = OptimizerFacts(name="SGD", learning_rate=0.5)

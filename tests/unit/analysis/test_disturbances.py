@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from advisor.analysis.disturbances import name_disturbances
-from advisor.measurements import Counter, DeviceFacts, Environment, Telemetry
+from advisor.device.data import Counter, DeviceFacts, Environment, Telemetry
+from advisor.throughput.disturbances import name_disturbances
 from tests.unit.analysis.test_blocks import AT_S, held, probe, telemetry
 
 GIB = 2**30

@@ -1,10 +1,10 @@
 import msgspec
 import pytest
 
-from advisor.analysis.efficiency import add_efficiency
-from advisor.analysis.throughput import conclude_throughput
-from advisor.measurements import DeviceFacts, Environment
-from advisor.memory_trace import StepCost
+from advisor.device.data import DeviceFacts, Environment
+from advisor.predict.memory_trace import StepCost
+from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.efficiency import add_efficiency
 from tests.unit.analysis.test_throughput import affine, measure
 
 COST = StepCost(

@@ -4,18 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.candidates import Candidate
-from advisor.analysis.frontier import (
+from advisor.advice.candidates import Candidate
+from advisor.advice.data import Bounds, Interconnect, Scenario
+from advisor.advice.frontier import (
     conclude_frontier,
     count_samples,
     estimate_gradient_bytes,
     predict_all_reduce_s,
 )
-from advisor.conclusions import Bounds
 from advisor.device.interconnects import INTERCONNECTS, find_interconnect
 from advisor.errors import UsageError
-from advisor.measurements import WorkloadFacts
-from advisor.spec import Interconnect, Scenario
+from advisor.training.data import WorkloadFacts
 
 FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 LINK = Interconnect(name="link", bytes_per_s=1e9, source="made up")

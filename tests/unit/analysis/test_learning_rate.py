@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.learning_rate import (
+from advisor.rate.optimizer_changes import BETA2_RANGE, propose_optimizer_changes
+from advisor.rate.rules import (
     propose_learning_rate,
     scale_rate,
     scale_rate_with_surge,
     warn_of_learning_rate,
 )
-from advisor.analysis.optimizer_changes import BETA2_RANGE, propose_optimizer_changes
-from advisor.measurements import OptimizerFacts
 from advisor.statistics import Estimate
+from advisor.training.data import OptimizerFacts
 
 SGD = OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.0)
 ADAMW = OptimizerFacts(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.loader import choose_next_workers, compare_rates, conclude_loader
-from advisor.measurements import LoaderTiming
+from advisor.loader.data import LoaderTiming
+from advisor.loader.plan import choose_next_workers, compare_rates, conclude_loader
 
 SIZE = 16
 MOST = 16

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from advisor.analysis.lr_range import (
+from advisor.rate.data import LrRangeCurve
+from advisor.rate.range_test import (
     LAG_RATIO,
     ONE_CYCLE_RATIO,
     LossGuard,
@@ -14,7 +15,6 @@ from advisor.analysis.lr_range import (
     conclude_seed,
     smooth_curve,
 )
-from advisor.measurements import LrRangeCurve
 
 LOW, HIGH, STEPS = 1e-5, 1e2, 200
 

@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.memory import (
-    AffineLaw,
-    MemoryLaw,
-    conclude_memory,
-    fit_memory,
-    is_gap_closed,
-)
-from advisor.conclusions import MemoryConclusion
-from advisor.measurements import Outcome, Probe
+from advisor.memory.data import MemoryConclusion, Outcome, Probe
+from advisor.memory.law import AffineLaw, MemoryLaw, conclude_memory, fit_memory, is_gap_closed
 
 MIB = 1 << 20
 NOTHING = {

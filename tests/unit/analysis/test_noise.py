@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.noise import conclude_noise, estimate_noise_point, pool_moments
-from advisor.conclusions import NoiseConclusion
-from advisor.measurements import NoiseBatches, WorkloadFacts
+from advisor.noise.data import NoiseBatches, NoiseConclusion
+from advisor.noise.plan import conclude_noise
+from advisor.noise.point import estimate_noise_point, pool_moments
 from advisor.statistics import fieller_ratio, jackknife_covariance
+from advisor.training.data import WorkloadFacts
 
 RAGGED = [32, 32, 32, 7, 1, 16]
 GROUPS = 16

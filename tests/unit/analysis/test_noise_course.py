@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.noise_course import explain_settled, fit_trend, is_known_within
+from advisor.noise.course import explain_settled, fit_trend, is_known_within
 from advisor.statistics import Estimate
 
 STEPS = [0, 80, 160, 240, 320, 400]

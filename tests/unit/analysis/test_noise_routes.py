@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.analysis.noise import conclude_noise, estimate_noise_point, pool_moments
-from advisor.analysis.noise_log import estimate_log_points
-from advisor.measurements import NoiseBatches, NoiseLogEntry, OptimizerFacts
-from advisor.worker.group_sums import GroupSums
-from advisor.workload.training import Training
+from advisor.noise.data import NoiseBatches, NoiseLogEntry
+from advisor.noise.group_sums import GroupSums
+from advisor.noise.log_points import estimate_log_points
+from advisor.noise.plan import conclude_noise
+from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.training.data import OptimizerFacts
+from advisor.training.training import Training
 from tests.unit.analysis.test_noise import FACTS, along, draw_gradients, split
 
 MICRO, COUNT = 8, 32

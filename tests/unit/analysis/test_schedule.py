@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.candidates import Candidate
-from advisor.analysis.schedule import (
+from advisor.advice.candidates import Candidate
+from advisor.advice.schedule import (
     LEAST_GAIN_FRACTION,
     Pair,
     Phase,
@@ -16,11 +16,11 @@ from advisor.analysis.schedule import (
     predict_time,
     scale_to,
 )
-from advisor.analysis.step_sizes import interpolate_step_s, split_batch
-from advisor.analysis.trajectory import average_over_progress
-from advisor.conclusions import NoiseConclusion, NoisePoint
-from advisor.measurements import OptimizerFacts
+from advisor.advice.step_sizes import interpolate_step_s, split_batch
+from advisor.noise.data import NoiseConclusion, NoisePoint
+from advisor.noise.trajectory import average_over_progress
 from advisor.statistics import Estimate
+from advisor.training.data import OptimizerFacts
 from tests.unit.analysis.test_frontier import affine
 
 SGD = OptimizerFacts(name="SGD", learning_rate=0.5)

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from advisor.analysis.self_comparison import compare_with_itself, predict_smallest_effect
-from advisor.measurements import Probe
+from advisor.memory.data import Probe
+from advisor.noise_floor.plan import compare_with_itself, predict_smallest_effect
 from advisor.statistics import two_sided_t
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.session_groups import find_two_groups, measure_session_levels
-from advisor.measurements import Probe
+from advisor.memory.data import Probe
+from advisor.throughput.session_groups import find_two_groups, measure_session_levels
 
 
 def probe(session, size, *step_times_s):

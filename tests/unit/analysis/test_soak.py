@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.soak import choose_split, conclude_soak, find_failed_sizes
-from advisor.measurements import Soak
+from advisor.soak.data import Soak
+from advisor.soak.plan import choose_split, conclude_soak, find_failed_sizes
 
 MIB = 2**20
 

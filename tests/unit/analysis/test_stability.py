@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from advisor.analysis.stability import conclude_stability, find_largest_stable_rate, find_limit
-from advisor.conclusions import LearningRate
-from advisor.measurements import Curvature, OptimizerFacts, WorkloadFacts
+from advisor.advice.data import LearningRate
+from advisor.sharpness.data import Curvature
+from advisor.sharpness.plan import conclude_stability, find_largest_stable_rate, find_limit
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 EIGENVALUES = (7.0, 3.0, 0.5)
 STEPS = 4000

@@ -3,15 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.failed_allocation import parse_failed_allocation, render_bytes
-from advisor.analysis.memory import conclude_memory
-from advisor.analysis.spill import SPILL_FACTOR, can_spill, find_spill
-from advisor.analysis.surroundings import (
-    add_surroundings,
-    explain_state_size,
-    judge_surroundings,
-)
-from advisor.measurements import DeviceFacts, Environment, OptimizerFacts, Probe, WorkloadFacts
+from advisor.device.data import DeviceFacts, Environment
+from advisor.memory.data import Probe
+from advisor.memory.failed_allocation import parse_failed_allocation, render_bytes
+from advisor.memory.law import conclude_memory
+from advisor.memory.spill import SPILL_FACTOR, can_spill, find_spill
+from advisor.memory.surroundings import add_surroundings, explain_state_size, judge_surroundings
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 MIB, GIB = 2**20, 2**30
 CUDA_MESSAGE = (

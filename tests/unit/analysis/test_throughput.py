@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.analysis.paired_sizes import compute_level_errors, pair_sizes, smooth_upwards
-from advisor.analysis.saturation import SATURATION_TOLERANCE_FRACTION
-from advisor.analysis.step_time import (
+from advisor.memory.data import Probe
+from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.paired_sizes import compute_level_errors, pair_sizes, smooth_upwards
+from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
+from advisor.throughput.step_time import (
     StepTimeLaw,
     build_step_time_curve,
     evaluate_step_time,
@@ -17,8 +19,6 @@ from advisor.analysis.step_time import (
     predict_step,
     predict_step_s,
 )
-from advisor.analysis.throughput import conclude_throughput
-from advisor.measurements import Probe
 
 DOUBLINGS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.candidates import ACCUMULATIONS, Candidate, build_candidates
-from advisor.analysis.tradeoff import (
+from advisor.advice.candidates import ACCUMULATIONS, Candidate, build_candidates
+from advisor.advice.tradeoff import (
     NEAR_OPTIMUM_FRACTION,
     choose_batch,
     choose_near_optimum,
@@ -13,13 +13,9 @@ from advisor.analysis.tradeoff import (
     predict_relative_time,
     tabulate_tradeoff,
 )
-from advisor.conclusions import (
-    MemoryConclusion,
-    Saturation,
-    ThroughputConclusion,
-    ThroughputPoint,
-)
+from advisor.memory.data import MemoryConclusion
 from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 
 FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 

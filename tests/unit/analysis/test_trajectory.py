@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.trajectory import average_over_progress
+from advisor.noise.trajectory import average_over_progress
 from advisor.statistics import Estimate
 
 #: So large a batch that each step makes the progress of an endless one: the plain step-average.

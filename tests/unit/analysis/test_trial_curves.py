@@ -2,13 +2,13 @@ import math
 
 import pytest
 
-from advisor.analysis.trial_curves import (
+from advisor.rate.data import Evaluation, TrialBranch
+from advisor.rate.trial_curves import (
     average_curves,
     find_samples_to,
     interpolate_loss,
     summarise_end,
 )
-from advisor.measurements import Evaluation, TrialBranch
 
 
 def branch(losses, seed=0):

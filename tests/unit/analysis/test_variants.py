@@ -3,17 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.analysis.variants import MeasuredVariant, compare_variants, find_unavailable
-from advisor.measurements import (
-    DeviceFacts,
-    Environment,
-    Evaluation,
-    Probe,
-    TrialBranch,
-    VariantRecord,
-)
-from advisor.recommend import derive
-from advisor.spec import Variant
+from advisor.advice.derive import derive
+from advisor.device.data import DeviceFacts, Environment
+from advisor.memory.data import Probe
+from advisor.rate.data import Evaluation, TrialBranch
+from advisor.training.data import Variant
+from advisor.variants.data import VariantRecord
+from advisor.variants.plan import MeasuredVariant, compare_variants, find_unavailable
 from tests.unit.test_recommend import FACTS, make_record
 
 SIZES = (16, 64, 256)

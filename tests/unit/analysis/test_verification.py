@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.analysis.branch_curves import (
+from advisor.rate.equal_time import estimate_branch_step_s
+from advisor.rate.trial_curves import find_samples_to, has_diverged, read_loss
+from advisor.verify.branch_curves import (
     BatchBranches,
     estimate_mean,
     find_common_samples,
     group_branches,
 )
-from advisor.analysis.critical_batch import judge_batches, measure_margin
-from advisor.analysis.equal_time import estimate_branch_step_s
-from advisor.analysis.trial_curves import find_samples_to, has_diverged, read_loss
-from advisor.analysis.verification import conclude_verification
+from advisor.verify.critical_batch import judge_batches, measure_margin
+from advisor.verify.plan import conclude_verification
 from tests.unit.analysis.verified_branches import (
     SAMPLES,
     START,

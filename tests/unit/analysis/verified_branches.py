@@ -2,14 +2,10 @@
 
 import random
 
-from advisor.conclusions import Saturation, ThroughputConclusion, ThroughputPoint
-from advisor.measurements import (
-    Evaluation,
-    HeldOutEvaluation,
-    VerificationBranch,
-    VerificationRecord,
-)
+from advisor.rate.data import Evaluation
 from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
+from advisor.verify.data import HeldOutEvaluation, VerificationBranch, VerificationRecord
 
 SAMPLES, POINTS = 20_000, 20
 START, FLOOR, SCALE = 2.0, 0.5, 2000.0

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from advisor.cli import app
 from advisor.cli.failures import write_failure
 from advisor.cli.options import shared
+from advisor.engine.files import read_record, write_document
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
-from advisor.record import read_record, write_document
-from advisor.spec import Precision
+from advisor.training.data import Precision
 from tests.unit.report.sample_run import build_derived, build_environment, build_record, without
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +37,7 @@ def empty_folder(monkeypatch, tmp_path):
 @pytest.fixture
 def session(monkeypatch):
     """A session that measures nothing: it returns a run built by hand, or fails as told."""
-    fake = types.ModuleType("advisor.session")
+    fake = types.ModuleType("advisor.stages")
     fake.spec, fake.error, fake.record, fake.saved = None, None, build_record(), ()
 
     def run_probe(spec, *, argv, progress, save):
@@ -51,11 +51,11 @@ def session(monkeypatch):
 
     fake.run_probe = run_probe
     fake.run_doctor = lambda device: build_environment()
-    recommend = types.ModuleType("advisor.recommend")
+    recommend = types.ModuleType("advisor.advice.derive")
     fake.derived = build_derived()
     recommend.derive = lambda record: fake.derived
-    monkeypatch.setitem(sys.modules, "advisor.session", fake)
-    monkeypatch.setitem(sys.modules, "advisor.recommend", recommend)
+    monkeypatch.setitem(sys.modules, "advisor.stages", fake)
+    monkeypatch.setitem(sys.modules, "advisor.advice.derive", recommend)
     return fake
 
 

@@ -6,9 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
+from advisor.engine.commands import SelfComparisonSpec
+from advisor.engine.files import json_schema, read_record, read_saved
 from advisor.errors import InconclusiveError, UsageError
-from advisor.record import SelfComparisonRecord, json_schema, read_record, read_saved
-from advisor.spec import SelfComparisonSpec, WorkloadSpec
+from advisor.noise_floor.record import SelfComparisonRecord
+from advisor.training.data import WorkloadSpec
 from tests.unit.report.test_self_comparison import build_comparison
 
 
@@ -38,7 +40,7 @@ def session(monkeypatch):
         save(Fake.record)
         return Fake.record
 
-    monkeypatch.setattr("advisor.session.run_self_comparison", run_self_comparison)
+    monkeypatch.setattr("advisor.noise_floor.stage.run_self_comparison", run_self_comparison)
     return Fake
 
 

@@ -5,9 +5,11 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
+from advisor.engine.commands import LrRangeSpec
+from advisor.engine.files import json_schema, read_record, read_saved
 from advisor.errors import DeviceError, UsageError, WorkloadError
-from advisor.record import LrRangeRecord, json_schema, read_record, read_saved
-from advisor.spec import LrRangeSpec, WorkloadSpec
+from advisor.rate.range_record import LrRangeRecord
+from advisor.training.data import WorkloadSpec
 from tests.unit.analysis.test_lr_range import draw_curves
 from tests.unit.report.test_lr_range import build_lr_range
 
@@ -36,7 +38,7 @@ def session(monkeypatch):
             raise Fake.error
         return Fake.record
 
-    monkeypatch.setattr("advisor.session.run_lr_range", run_lr_range)
+    monkeypatch.setattr("advisor.rate.range_command.run_lr_range", run_lr_range)
     return Fake
 
 

@@ -5,10 +5,12 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
+from advisor.engine.commands import PredictSpec
+from advisor.engine.files import encode_predictions, read_record, read_saved
 from advisor.errors import UsageError, WorkloadError
-from advisor.record import PredictRecord, encode_predictions, read_record, read_saved
-from advisor.session.predict import Predictor, choose_gpus
-from advisor.spec import PredictSpec, WorkloadSpec
+from advisor.predict.record import PredictRecord
+from advisor.predict.stage import Predictor, choose_gpus
+from advisor.training.data import WorkloadSpec
 from tests.unit.report.test_predictions import build_record
 
 PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
@@ -38,7 +40,7 @@ def session(monkeypatch):
             raise Fake.error
         return Fake.record
 
-    monkeypatch.setattr("advisor.session.predict.run_predict", run_predict)
+    monkeypatch.setattr("advisor.predict.stage.run_predict", run_predict)
     return Fake
 
 

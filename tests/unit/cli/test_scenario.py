@@ -2,10 +2,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from advisor.advice.data import Moment, Scenario
 from advisor.cli import app
 from advisor.cli.scenario import build_scenario
-from advisor.record import read_record, write_document
-from advisor.spec import Moment, Scenario
+from advisor.engine.files import read_record, write_document
 from tests.unit.report.sample_run import build_derived, build_record
 
 

@@ -97,14 +97,14 @@ def asked(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("BSADVISOR_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    fake, seen = types.ModuleType("advisor.session"), []
+    fake, seen = types.ModuleType("advisor.stages"), []
 
     def run_probe(spec, **_others: typing.Any):
         seen.append(spec)
         raise KeyboardInterrupt
 
     fake.run_probe = run_probe
-    monkeypatch.setitem(sys.modules, "advisor.session", fake)
+    monkeypatch.setitem(sys.modules, "advisor.stages", fake)
 
     def ask(*arguments, **environment):
         ended = CliRunner().invoke(app, ["probe", "m.py", *arguments], env=environment)

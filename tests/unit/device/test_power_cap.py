@@ -1,5 +1,5 @@
+from advisor.device.data import Counter
 from advisor.device.power_cap import PowerCap, find_power_cap
-from advisor.measurements import Counter
 
 
 def limits(limit_w, default_w):

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import pytest
 
 from advisor.device import telemetry
-from advisor.device.nvml import GPU_COUNTERS
+from advisor.device.data import Counter, DeviceFacts
+from advisor.device.nvml.counters import GPU_COUNTERS
 from advisor.device.reading import Reader
-from advisor.measurements import Counter, DeviceFacts
 
 CPU = DeviceFacts(kind="cpu", name="", memory_bytes=1, available_bytes=1)
 OWN = os.getpid()

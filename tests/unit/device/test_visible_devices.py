@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.device.nvml import Card, Resolution, resolve_cuda_index
+from advisor.device.nvml.cards import Card
+from advisor.device.nvml.visible import Resolution, resolve_cuda_index
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 B = "GPU-8932aaaa-d72c-4106-c12f-20bd9faed9f6"

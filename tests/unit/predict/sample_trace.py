@@ -1,6 +1,6 @@
 """Traces built by hand, small enough to count along."""
 
-from advisor.memory_trace import MemoryTrace, PhaseMark, TraceBlock
+from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 
 MIB = 2**20
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.breakdown import break_down
+from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.replay import replay_allocated
 from tests.unit.predict.sample_trace import MIB, build_trace
 

@@ -1,7 +1,7 @@
 import pytest
 
-from advisor.measurements import OptimizerFacts
 from advisor.predict.how_to import write_how_to
+from advisor.training.data import OptimizerFacts
 
 
 def write(change, **changed):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.memory_trace import AffinePiece, MemoryTrace, PhaseMark, TraceBlock
+from advisor.predict.memory_trace import AffinePiece, MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces, find_upper_envelope, predict_bytes
 from advisor.predict.replay import replay_allocated
 

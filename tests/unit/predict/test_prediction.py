@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.device.catalogue import describe_stated_gpu, find_gpu
-from advisor.measurements import WorkloadFacts
 from advisor.predict.prediction import (
     EXCESS_FRACTION,
     GPU_HEADROOM_BYTES,
@@ -13,7 +12,8 @@ from advisor.predict.prediction import (
     derive_predictions,
     predict_on,
 )
-from advisor.record import PredictCommand, PredictRecord
+from advisor.predict.record import PredictCommand, PredictRecord
+from advisor.training.data import WorkloadFacts
 from tests.unit.predict.sample_trace import MIB, build_trace
 
 GIB = 2**30

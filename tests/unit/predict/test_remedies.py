@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.memory_trace import AffinePiece, PredictedMemory, TraceBlock
+from advisor.predict.memory_trace import AffinePiece, PredictedMemory, TraceBlock
 from advisor.predict.pieces import derive_pieces, predict_bytes
-from advisor.predict.remedies import (
+from advisor.predict.savings import (
     Effect,
     choose_remedies,
     count_more_flops,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from advisor.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.allocator import MIB
 from advisor.predict.largest import (
     MOST_SAMPLES,
@@ -10,6 +9,7 @@ from advisor.predict.largest import (
     predict_largest_without_retries,
     predict_unusable_bytes,
 )
+from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.replay import AllocatorSettings, replay_allocated, replay_allocator
 
 NATIVE = AllocatorSettings()

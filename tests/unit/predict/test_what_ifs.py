@@ -2,11 +2,11 @@ import msgspec
 import pytest
 
 from advisor.device.catalogue import describe_stated_gpu, find_gpu
-from advisor.measurements import OptimizerFacts
-from advisor.memory_trace import PredictedWhatIf, WhatIf
+from advisor.predict.memory_trace import PredictedWhatIf, WhatIf
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.prediction import predict_on
 from advisor.predict.what_ifs import add_8bit_state, break_down_on, compare_on, compare_pieces
+from advisor.training.data import OptimizerFacts
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.predict.test_prediction import GIB, build_record
 

@@ -1,30 +1,16 @@
 import msgspec
 import pytest
 
-from advisor.measurements import (
-    DeviceFacts,
-    Environment,
-    LoaderTiming,
-    NoiseBatches,
-    Probe,
-    Soak,
-    Telemetry,
-    TrialBranch,
-)
-from advisor.measurements.training import GradientMoments
-from advisor.probe.replay import NotRecordedError, RecordingEndError, ReplayRunner
-from advisor.spec import (
-    EnvironmentTask,
-    InspectTask,
-    LoaderTask,
-    MemoryTask,
-    NoiseTask,
-    SoakTask,
-    ThroughputTask,
-    TraceTask,
-    TrialTask,
-    WorkloadSpec,
-)
+from advisor.device.data import DeviceFacts, Environment, EnvironmentTask, Telemetry
+from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
+from advisor.loader.data import LoaderTask, LoaderTiming
+from advisor.memory.data import MemoryTask, Probe
+from advisor.noise.data import GradientMoments, NoiseBatches, NoiseTask
+from advisor.predict.data import TraceTask
+from advisor.rate.data import TrialBranch, TrialTask
+from advisor.soak.data import Soak, SoakTask
+from advisor.throughput.data import ThroughputTask
+from advisor.training.data import InspectTask, WorkloadSpec
 from tests.unit.test_recommend import FACTS, make_record
 
 WORKLOAD = WorkloadSpec(target="model.py")

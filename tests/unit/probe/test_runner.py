@@ -4,11 +4,11 @@ import time
 import msgspec
 import pytest
 
-from advisor.probe import runner as runner_module
-from advisor.probe.connection import Exit, Hangup
-from advisor.probe.runner import Runner, WorkerDeathError, WorkerTimeoutError
-from advisor.protocol import Done, Message
-from advisor.spec import EnvironmentTask
+from advisor.device.data import EnvironmentTask
+from advisor.engine import runner as runner_module
+from advisor.engine.connection import Exit, Hangup
+from advisor.engine.runner import Runner, WorkerDeathError, WorkerTimeoutError
+from advisor.engine.wire import Done, Message
 
 TASK = EnvironmentTask()
 

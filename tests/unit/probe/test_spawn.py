@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from advisor.probe import spawn
-from advisor.probe.spawn import Spawner
+from advisor.engine import spawn
+from advisor.engine.spawn import Spawner
 
 ENDED = [sys.executable, "-c", ""]
 

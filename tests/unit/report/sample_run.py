@@ -2,34 +2,24 @@
 
 import msgspec
 
-from advisor.conclusions import (
-    Derived,
+from advisor.advice.data import (
     Expected,
     Interval,
     LearningRate,
-    MemoryConclusion,
-    NoiseConclusion,
-    NoisePoint,
     OptimizerChanges,
     Recommendation,
-    Saturation,
-    ThroughputConclusion,
-    ThroughputPoint,
     TradeoffPoint,
 )
-from advisor.measurements import (
-    Counter,
-    DeviceFacts,
-    Environment,
-    Evaluation,
-    OptimizerFacts,
-    Probe,
-    TrialBranch,
-    WorkloadFacts,
-)
-from advisor.record import Command, RunRecord
-from advisor.spec import Limits
+from advisor.derived import Derived
+from advisor.device.data import Counter, DeviceFacts, Environment
+from advisor.engine.commands import Limits
+from advisor.engine.run_record import Command, RunRecord
+from advisor.memory.data import MemoryConclusion, Probe
+from advisor.noise.data import NoiseConclusion, NoisePoint
+from advisor.rate.data import Evaluation, TrialBranch
 from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 MIB, GIB = 2**20, 2**30
 

@@ -1,7 +1,7 @@
 import msgspec
 
-from advisor.measurements import Counter, DeviceFacts, Telemetry
-from advisor.report.counters import describe_missing_counters
+from advisor.device.data import Counter, DeviceFacts, Telemetry
+from advisor.device.tell import describe_missing_counters
 from tests.unit.report.sample_run import build_environment, build_record
 
 CPU = msgspec.structs.replace(

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from advisor.conclusions import SoakConclusion
-from advisor.report.endurance import describe_soak
 from advisor.report.findings import render_findings
+from advisor.soak.data import SoakConclusion
+from advisor.soak.tell import describe_soak
 from advisor.statistics import Estimate
 from tests.unit.report.sample_run import build_derived, build_record
 

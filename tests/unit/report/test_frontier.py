@@ -6,15 +6,14 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.analysis.candidates import Candidate
-from advisor.analysis.frontier import conclude_frontier
-from advisor.conclusions import Bounds, Frontier, Schedule, ScheduleItem
-from advisor.recommend.frontier_notes import write_notes
-from advisor.report.frontier import describe_frontier, format_bounds, render_frontier_chart
+from advisor.advice.candidates import Candidate
+from advisor.advice.data import Bounds, Frontier, Interconnect, Scenario, Schedule, ScheduleItem
+from advisor.advice.frontier import conclude_frontier
+from advisor.advice.frontier_notes import write_notes
+from advisor.advice.frontier_tell import describe_frontier, format_bounds, render_frontier_chart
+from advisor.advice.schedules_tell import describe_schedule, render_schedules
 from advisor.report.html import render_html
-from advisor.report.schedules import describe_schedule, render_schedules
 from advisor.report.terminal import write_report
-from advisor.spec import Interconnect, Scenario
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -4,16 +4,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import (
-    Breakdown,
-    Derived,
-    ModuleShare,
-    PhaseLevel,
-    StabilityConclusion,
-    StabilityPoint,
-)
+from advisor.derived import Derived
+from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
 from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
 from advisor.report.html import render_charts, render_html, write_html
+from advisor.sharpness.data import StabilityConclusion, StabilityPoint
 from tests.unit.report.sample_run import (
     build_derived,
     build_recommendation,

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from advisor.recommend.ranged_rate import derive_lr_range
-from advisor.report.advice import describe_learning_rate
-from advisor.report.lr_range import (
+from advisor.advice.tell import describe_learning_rate
+from advisor.rate.range_conclude import derive_lr_range
+from advisor.rate.range_report import (
     render_curves,
     render_headline,
     write_lr_range_html,

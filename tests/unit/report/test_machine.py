@@ -1,7 +1,7 @@
 from rich.console import Console
 
-from advisor.measurements import Counter
-from advisor.report.machine import render_machine
+from advisor.device.data import Counter
+from advisor.device.doctor_report import render_machine
 from tests.unit.report.sample_run import build_environment
 
 

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.conclusions import Comparison, ModuleShare, Remedy
+from advisor.memory.tables import render_comparisons, render_peak
 from advisor.predict.breakdown import break_down
-from advisor.report.memory_tables import render_comparisons, render_peak
+from advisor.predict.data import Comparison, ModuleShare, Remedy
 from tests.unit.predict.sample_trace import MIB, build_trace
 
 

@@ -5,10 +5,10 @@ import msgspec
 from rich.console import Console
 
 from advisor.device.catalogue import describe_stated_gpu, find_gpu, list_gpus
-from advisor.measurements import WorkloadFacts
 from advisor.predict.prediction import derive_predictions
-from advisor.record import PredictCommand, PredictRecord
-from advisor.report.predictions import write_catalogue, write_predictions_report
+from advisor.predict.record import PredictCommand, PredictRecord
+from advisor.predict.tell import write_catalogue, write_predictions_report
+from advisor.training.data import WorkloadFacts
 from tests.unit.predict.sample_trace import build_trace
 from tests.unit.report.sample_run import build_environment
 

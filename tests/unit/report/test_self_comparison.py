@@ -1,9 +1,9 @@
 import msgspec
 from rich.console import Console
 
-from advisor.analysis.self_comparison import compare_with_itself
-from advisor.record import SelfComparisonCommand, SelfComparisonRecord
-from advisor.report.self_comparison import list_configuration, write_self_comparison
+from advisor.noise_floor.plan import compare_with_itself
+from advisor.noise_floor.record import SelfComparisonCommand, SelfComparisonRecord
+from advisor.noise_floor.tell import list_configuration, write_self_comparison
 from tests.unit.analysis.test_self_comparison import session
 
 COMMAND = SelfComparisonCommand(argv=(), seed=0, precision="fp32", budget_s=60.0)

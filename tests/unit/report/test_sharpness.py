@@ -1,7 +1,7 @@
 """The sharpness in words."""
 
-from advisor.conclusions import StabilityConclusion, StabilityPoint
-from advisor.report.sharpness import describe_sharpness
+from advisor.sharpness.data import StabilityConclusion, StabilityPoint
+from advisor.sharpness.tell import describe_sharpness
 
 
 def point(step, value, limit=None, own=None, **fields):

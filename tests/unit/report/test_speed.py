@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from advisor.conclusions import SpeedLimit
-from advisor.report.speed import describe_energy, describe_speed_limit
 from advisor.statistics import Estimate
+from advisor.throughput.data import SpeedLimit
+from advisor.throughput.tell import describe_energy, describe_speed_limit
 from tests.unit.report.sample_run import build_derived
 
 

@@ -5,29 +5,24 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.conclusions import (
-    Derived,
-    Expected,
-    Interval,
-    LearningRate,
-    NoiseConclusion,
-    OptimizerChanges,
-    Saturation,
-    ThroughputFall,
-)
-from advisor.measurements import Counter, Probe, Telemetry
-from advisor.report.advice import describe_changes, describe_expected, format_beta
+from advisor.advice.data import Expected, Interval, LearningRate, OptimizerChanges
+from advisor.advice.headline import render_headline
+from advisor.advice.tables import MAX_ROWS, Row, choose_rows, render_batch_table
+from advisor.advice.tell import describe_changes, describe_expected, format_beta
+from advisor.derived import Derived
+from advisor.device.data import Counter, Telemetry
+from advisor.device.doctor_report import write_machine
+from advisor.memory.data import Probe
+from advisor.noise.data import NoiseConclusion
 from advisor.report.findings import (
     describe_memory,
     describe_noise,
     describe_saturation,
     render_findings,
 )
-from advisor.report.headline import render_headline
-from advisor.report.machine import write_machine
-from advisor.report.tables import MAX_ROWS, Row, choose_rows, render_batch_table
 from advisor.report.terminal import write_report
 from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputFall
 from tests.unit.report.sample_run import (
     build_derived,
     build_environment,

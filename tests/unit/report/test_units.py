@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.report.units import (
+from advisor.statistics import Estimate
+from advisor.units import (
     count_of,
     format_bytes,
     format_duration,
@@ -12,7 +13,6 @@ from advisor.report.units import (
     format_rate,
     format_spread,
 )
-from advisor.statistics import Estimate
 
 
 @pytest.mark.parametrize(

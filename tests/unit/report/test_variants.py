@@ -4,10 +4,11 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.measurements import Probe, VariantRecord
-from advisor.recommend import derive
+from advisor.advice.derive import derive
+from advisor.memory.data import Probe
 from advisor.report.html import draw_tables
-from advisor.report.variants import describe_compilation, render_variants
+from advisor.variants.data import VariantRecord
+from advisor.variants.tell import describe_compilation, render_variants
 from tests.unit.analysis.test_variants import make_losses, make_probes, make_run
 
 TABLE = """

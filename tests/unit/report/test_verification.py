@@ -7,16 +7,12 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.analysis.verification import conclude_verification
-from advisor.conclusions import CriticalBatch
 from advisor.report.html import render_html
-from advisor.report.verification import (
-    describe_critical_batch,
-    list_verification,
-    render_verification,
-)
-from advisor.report.verification_charts import chart_verification
-from advisor.report.verify import write_verification
+from advisor.verify.charts import chart_verification
+from advisor.verify.data import CriticalBatch
+from advisor.verify.plan import conclude_verification
+from advisor.verify.report import write_verification
+from advisor.verify.tell import describe_critical_batch, list_verification, render_verification
 from tests.unit.analysis.test_verification import make_all
 from tests.unit.analysis.verified_branches import (
     add_held_out,

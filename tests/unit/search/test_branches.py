@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import (
-    Expected,
-    Interval,
-    LearningRate,
-    OptimizerChanges,
-    Recommendation,
-)
-from advisor.measurements import OptimizerFacts, WorkloadFacts
-from advisor.search.branches import (
+from advisor.advice.data import Expected, Interval, LearningRate, OptimizerChanges, Recommendation
+from advisor.training.data import OptimizerFacts, WorkloadFacts
+from advisor.verify.branches import (
     choose_batches,
     choose_changes,
     choose_extension,

@@ -9,16 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.analysis.memory import conclude_memory, is_gap_closed
-from advisor.measurements import Outcome, Probe
-from advisor.memory_trace import AffinePiece, PredictedMemory
-from advisor.search.guided import GUIDED_LIMITS
-from advisor.search.memory import (
-    MAX_PROBES,
-    SearchBounds,
-    choose_method,
-    choose_next_micro_batch_size,
-)
+from advisor.memory.data import Outcome, Probe
+from advisor.memory.evidence import SearchBounds
+from advisor.memory.guided import GUIDED_LIMITS
+from advisor.memory.law import conclude_memory, is_gap_closed
+from advisor.memory.search import MAX_PROBES, choose_method, choose_next_micro_batch_size
+from advisor.predict.memory_trace import AffinePiece, PredictedMemory
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MACHINES = 300

@@ -9,14 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.analysis.memory import conclude_memory
-from advisor.measurements import Outcome, Probe
-from advisor.search.memory import (
-    MAX_OOMS,
-    MAX_PROBES,
-    SearchBounds,
-    choose_next_micro_batch_size,
-)
+from advisor.memory.data import Outcome, Probe
+from advisor.memory.evidence import SearchBounds
+from advisor.memory.law import conclude_memory
+from advisor.memory.search import MAX_OOMS, MAX_PROBES, choose_next_micro_batch_size
 
 MIB, GIB = 1 << 20, 1 << 30
 

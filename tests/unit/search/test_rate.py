@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.search.rate import (
+from advisor.rate.next_rate import (
     MOST_STEPS_DOWN,
     MOST_STEPS_UP,
     RATE_STEP,

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import Saturation, ThroughputConclusion
-from advisor.search.sessions import (
+from advisor.statistics import Estimate, two_sided_t
+from advisor.throughput.data import Saturation, ThroughputConclusion
+from advisor.throughput.sessions import (
     WANTED_HALF_WIDTH_FRACTION,
     predict_sessions_needed,
     wants_session,
 )
-from advisor.statistics import Estimate, two_sided_t
 
 
 def conclude(*, half_width=None, status="saturated", needed=None):

@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.conclusions import Saturation, ThroughputPoint
-from advisor.search.sweep import (
+from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputPoint
+from advisor.throughput.refinement import choose_refinement
+from advisor.throughput.sweep import (
     MOST_SWEEP_SIZES,
-    choose_refinement,
     choose_session_plan,
     choose_split_size,
     choose_sweep,
     plan_rounds,
 )
-from advisor.statistics import Estimate
 
 
 def point(size: int, speed: float | None = 1.0, sessions: int = 3) -> ThroughputPoint:

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
-from advisor.recommend import derive
-from advisor.session.curvature import choose_curvature_sizes
-from advisor.session.run import Run
-from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+from advisor.advice.derive import derive
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.sharpness.sizes import choose_curvature_sizes
+from advisor.training.data import WorkloadSpec
 from tests.unit.test_recommend import FACTS, make_probes, make_record
 
 

@@ -4,13 +4,13 @@ import msgspec
 import pytest
 
 from advisor.errors import UsageError
-from advisor.session.given_batch import (
+from advisor.memory.given_batch import (
     find_given_micro_batch,
     refuse_impossible_batch,
     refuse_oversized_batch,
 )
-from advisor.session.noise import run_noise
-from advisor.session.throughput import _leave_out_largest
+from advisor.noise.stage import run_noise
+from advisor.throughput.stage import _leave_out_largest
 from tests.unit.analysis.test_noise import along
 from tests.unit.session.test_noise import make_run
 from tests.unit.test_recommend import FACTS

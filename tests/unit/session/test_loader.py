@@ -1,12 +1,14 @@
 import msgspec
 import pytest
 
+from advisor.advice.derive import derive
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import WorkloadError
-from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.recommend import derive
-from advisor.session.loader import run_loader
-from advisor.session.run import Run
-from advisor.spec import Limits, LoaderTask, ProbeSpec, WorkloadSpec
+from advisor.loader.data import LoaderTask
+from advisor.loader.stage import run_loader
+from advisor.training.data import WorkloadSpec
 from tests.unit.analysis.test_loader import run as time_workers
 from tests.unit.session.test_soak import Notes
 from tests.unit.test_recommend import FACTS, make_probes, make_record

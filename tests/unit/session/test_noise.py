@@ -3,17 +3,18 @@
 import msgspec
 import pytest
 
-from advisor.analysis.noise import conclude_noise
+from advisor.advice.decide import decide
+from advisor.advice.derive import derive
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError
 from advisor.errors import UsageError
-from advisor.measurements import Probe
-from advisor.probe.runner import WorkerDeathError
-from advisor.recommend import derive
-from advisor.recommend.decision import decide
-from advisor.recommend.settling import find_settling_noise_scale
-from advisor.session.noise import check_sample_unit, read_noise_inputs, run_noise
-from advisor.session.run import Run
-from advisor.spec import Limits, ProbeSpec, TokenCount, WorkloadSpec
+from advisor.memory.data import Probe
+from advisor.noise.plan import conclude_noise
+from advisor.noise.settling import find_settling_noise_scale
+from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
 from advisor.statistics import Estimate
+from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.analysis.test_noise import along
 from tests.unit.session.test_soak import Notes
 from tests.unit.session.test_variants import ENVIRONMENT

@@ -4,15 +4,17 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from advisor.analysis.lr_range import conclude_lr_range
+from advisor.advice.derive import derive
+from advisor.engine.commands import Limits, LrRangeSpec, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import DeviceError, UsageError
-from advisor.probe.runner import WorkerTimeoutError
-from advisor.recommend import derive
-from advisor.record import LrRangeCommand
-from advisor.session.lr_range import resolve_command
-from advisor.session.ranged_rate import run_ranged_rate
-from advisor.session.run import Run
-from advisor.spec import Limits, LrRangeSpec, LrRangeTask, ProbeSpec, WorkloadSpec
+from advisor.rate.data import LrRangeTask
+from advisor.rate.range_command import resolve_command
+from advisor.rate.range_record import LrRangeCommand
+from advisor.rate.range_stage import run_ranged_rate
+from advisor.rate.range_test import conclude_lr_range
+from advisor.training.data import WorkloadSpec
 from tests.unit.analysis.test_lr_range import draw_curves
 from tests.unit.session.test_soak import Notes
 from tests.unit.test_ranged_rate import BAD, DEFAULT, UNTUNED

@@ -1,13 +1,15 @@
 import msgspec
 
-from advisor.conclusions import Breakdown
+from advisor.advice.derive import derive
+from advisor.device.data import DeviceFacts
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
 from advisor.errors import WorkloadError
-from advisor.measurements import DeviceFacts, OptimizerFacts, Probe
+from advisor.memory.data import Probe
+from advisor.predict.data import Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
-from advisor.recommend import derive
-from advisor.session.remedies import run_remedies, trace_what_ifs
-from advisor.session.run import Run
-from advisor.spec import Limits, ProbeSpec, TraceTask, WorkloadSpec
+from advisor.predict.savings_stage import run_remedies, trace_what_ifs
+from advisor.training.data import OptimizerFacts, WorkloadSpec
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.report.sample_run import build_environment
 from tests.unit.session.test_soak import FakeRunner, Notes

@@ -2,17 +2,14 @@ import contextlib
 
 import pytest
 
+from advisor.device.data import EnvironmentTask, Telemetry
+from advisor.engine import recording
+from advisor.engine.commands import SelfComparisonSpec
+from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import InconclusiveError, WorkloadError
-from advisor.measurements import Telemetry
-from advisor.probe.runner import WorkerTimeoutError
-from advisor.session import recording, self_comparison
-from advisor.spec import (
-    EnvironmentTask,
-    InspectTask,
-    SelfComparisonSpec,
-    ThroughputTask,
-    WorkloadSpec,
-)
+from advisor.noise_floor import stage as self_comparison
+from advisor.throughput.data import ThroughputTask
+from advisor.training.data import InspectTask, WorkloadSpec
 from tests.unit.analysis.test_self_comparison import session
 from tests.unit.report.sample_run import build_environment
 from tests.unit.session.test_soak import Notes

@@ -3,12 +3,13 @@ import signal
 import msgspec
 import pytest
 
-from advisor.measurements import Soak
-from advisor.probe.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.recommend import derive
-from advisor.session.run import Run
-from advisor.session.soak import run_soak
-from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+from advisor.advice.derive import derive
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.soak.data import Soak
+from advisor.soak.stage import run_soak
+from advisor.training.data import WorkloadSpec
 from tests.unit.test_recommend import FACTS, make_probes, make_record
 
 MIB = 2**20

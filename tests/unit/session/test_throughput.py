@@ -3,10 +3,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from advisor.measurements import DeviceFacts, Probe, Telemetry
-from advisor.session.run import Run
-from advisor.session.throughput import run_throughput
-from advisor.spec import Limits, ProbeSpec, WorkloadSpec
+from advisor.device.data import DeviceFacts, Telemetry
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.memory.data import Probe
+from advisor.throughput.stage import run_throughput
+from advisor.training.data import WorkloadSpec
 from tests.unit.session.test_soak import Notes
 from tests.unit.test_recommend import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
 
@@ -47,8 +49,8 @@ class Machine:
 def time_sizes(monkeypatch, slowdown, budget_s=120.0):
     machine, notes = Machine(slowdown), Notes()
     clock = SimpleNamespace(monotonic=machine.monotonic)
-    monkeypatch.setattr("advisor.session.run.time", clock)
-    monkeypatch.setattr("advisor.session.throughput.time", clock)
+    monkeypatch.setattr("advisor.engine.run.time", clock)
+    monkeypatch.setattr("advisor.throughput.stage.time", clock)
     spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
     run = Run(spec, argv=(), runner=machine, progress=notes, save=lambda record: None)
     run.record = make_record(FACTS, probes=make_probes(sessions=1))

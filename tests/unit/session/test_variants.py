@@ -3,23 +3,19 @@ import contextlib
 import msgspec
 import pytest
 
+from advisor.advice.derive import derive
+from advisor.device.data import DeviceFacts, Environment, Telemetry
+from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import WorkloadError
-from advisor.measurements import DeviceFacts, Environment, Probe, Telemetry
-from advisor.probe.runner import WorkerTimeoutError
-from advisor.recommend import derive
-from advisor.session.run import Run
-from advisor.session.step_times import estimate_compile_s, estimate_step_s
-from advisor.session.variants import plan_variants, run_variants
-from advisor.spec import (
-    Limits,
-    MemoryTask,
-    ProbeSpec,
-    ThroughputTask,
-    TraceTask,
-    TrialTask,
-    Variant,
-    WorkloadSpec,
-)
+from advisor.memory.data import MemoryTask, Probe
+from advisor.predict.data import TraceTask
+from advisor.rate.data import TrialTask
+from advisor.throughput.data import ThroughputTask
+from advisor.throughput.step_times import estimate_compile_s, estimate_step_s
+from advisor.training.data import Variant, WorkloadSpec
+from advisor.variants.stage import plan_variants, run_variants
 from tests.unit.analysis.test_variants import make_losses, make_probes
 from tests.unit.session.test_soak import Notes
 from tests.unit.test_recommend import FACTS, make_record

@@ -5,12 +5,14 @@ import hashlib
 import msgspec
 import pytest
 
+from advisor.advice.derive import derive
+from advisor.engine.commands import Limits
 from advisor.errors import UsageError
-from advisor.measurements import GradientMoments, NoiseBatches
-from advisor.recommend import derive
-from advisor.session.verification_plan import Plan
-from advisor.session.verification_start import Origin, count_steps, find_origin, resume
-from advisor.spec import Limits, VerifySpec, WorkloadSpec, parse_target
+from advisor.noise.data import GradientMoments, NoiseBatches
+from advisor.training.data import WorkloadSpec, parse_target
+from advisor.verify.data import VerifySpec
+from advisor.verify.start import Origin, count_steps, find_origin, resume
+from advisor.verify.tasks import Plan
 from tests.integration.advised_digits import EXAMPLE, build_run
 from tests.unit.analysis.test_verification import make_all
 from tests.unit.analysis.verified_branches import make_record

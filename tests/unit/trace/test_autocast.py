@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from advisor.trace.lowering import lower_to_cuda
+from advisor.predict.trace.lowering import lower_to_cuda
 
 LOW = torch.bfloat16
 WIDE = torch.float32

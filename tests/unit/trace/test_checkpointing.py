@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advisor.trace.checkpointing import checkpoint_repeated_blocks, find_repeated_blocks
+from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks, find_repeated_blocks
 
 
 class Block(nn.Module):

@@ -5,8 +5,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from advisor.trace.corrections import SizeCorrections
-from advisor.trace.storage import StorageTracker
+from advisor.predict.trace.corrections import SizeCorrections
+from advisor.predict.trace.storage import StorageTracker
 
 IMAGES = (5, 4, 9, 9)
 

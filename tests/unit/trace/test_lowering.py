@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from advisor.trace.attention import choose_backend
-from advisor.trace.convolution import size_workspace
-from advisor.trace.lowering import (
+from advisor.predict.trace.attention import choose_backend
+from advisor.predict.trace.convolution import size_workspace
+from advisor.predict.trace.lowering import (
     NOTE_AUTOCAST,
     NOTE_NO_WORKSPACE,
     NOTE_WORKSPACE,

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.trace.fake import choose_foreach
-from advisor.trace.storage import StorageTracker
+from advisor.predict.trace.fake import choose_foreach
+from advisor.predict.trace.storage import StorageTracker
 
 
 def record(function, *held):

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.memory_trace import PhaseMark
-from advisor.trace.ledger import Ledger, SizedBlock, SizeTrace
-from advisor.trace.symbolic import (
+from advisor.predict.memory_trace import PhaseMark
+from advisor.predict.trace.ledger import Ledger, SizedBlock, SizeTrace
+from advisor.predict.trace.symbolic import (
     StructureDiffersError,
     check_trace,
     hold_for_one_size,

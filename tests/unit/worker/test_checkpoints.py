@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from advisor.errors import UsageError, WorkloadError
-from advisor.worker.checkpoints import load_checkpoint
-from advisor.workload.training import Training
+from advisor.training.checkpoints import load_checkpoint
+from advisor.training.training import Training
 
 
 def make_training(optimizer_type=torch.optim.Adam, width=4):

@@ -8,11 +8,11 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from advisor.worker.entry import seed_everything
-from advisor.worker.hessian import _SEED, HessianProducts, NoSecondDerivativeError
-from advisor.worker.lanczos import find_largest_eigenvalue
-from advisor.worker.preconditioner import find_roots, trained_parameters
-from advisor.workload.training import Training
+from advisor.engine.worker.entry import seed_everything
+from advisor.noise.preconditioner import find_roots, trained_parameters
+from advisor.sharpness.hessian import _SEED, HessianProducts, NoSecondDerivativeError
+from advisor.sharpness.lanczos import find_largest_eigenvalue
+from advisor.training.training import Training
 
 SAMPLES = 24
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.spec import NoiseTask, WorkloadSpec
-from advisor.worker import curvature
-from advisor.worker.curvature import CurvatureMeter
-from advisor.workload.training import Training
+from advisor.noise.data import NoiseTask
+from advisor.sharpness import measure as curvature
+from advisor.sharpness.measure import CurvatureMeter
+from advisor.training.data import WorkloadSpec
+from advisor.training.training import Training
 
 POINTS = (0, 10, 20, 30)
 

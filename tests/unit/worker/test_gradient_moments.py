@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advisor.worker.group_sums import GroupSums
-from advisor.workload.training import Training
+from advisor.noise.group_sums import GroupSums
+from advisor.training.training import Training
 
 SAMPLES, GROUPS, MICRO = 48, 8, 3
 

@@ -3,11 +3,10 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
-from advisor.measurements import WorkloadFacts
-from advisor.spec import InspectTask, WorkloadSpec
-from advisor.worker import inspection
-from advisor.worker.loss_reduction import _classify_random
-from advisor.workload.loader import find_own_sampling
+from advisor.training import inspection
+from advisor.training.data import InspectTask, WorkloadFacts, WorkloadSpec
+from advisor.training.loss_reduction import _classify_random
+from advisor.training.model_file.loader import find_own_sampling
 
 _FILE = """
 import torch

@@ -5,12 +5,13 @@ import msgspec
 import pytest
 import torch
 
+from advisor.engine.worker.entry import seed_everything
 from advisor.errors import DeviceError
-from advisor.spec import LrRangeTask, WorkloadSpec
-from advisor.worker import lr_range
-from advisor.worker.entry import seed_everything
-from advisor.workload.data import IndexStream
-from advisor.workload.workload import Workload
+from advisor.rate import measure_range as lr_range
+from advisor.rate.data import LrRangeTask
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.workload import Workload
 
 WORKLOADS = Path(__file__).parents[2] / "workloads" / "good"
 

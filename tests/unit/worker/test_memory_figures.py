@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from advisor.spec import MemoryTask, SoakTask, WorkloadSpec
-from advisor.worker import memory, soak
-from advisor.worker.memory_limit import MemoryGauge
+from advisor.memory import measure as memory
+from advisor.memory.data import MemoryTask
+from advisor.memory.limit import MemoryGauge
+from advisor.soak import measure as soak
+from advisor.soak.data import SoakTask
+from advisor.training.data import WorkloadSpec
 
 MIB = 2**20
 FILE = """

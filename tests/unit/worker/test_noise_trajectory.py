@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from advisor.spec import NoiseTask, WorkloadSpec
-from advisor.worker import gradients
-from advisor.worker.entry import seed_everything
+from advisor.engine.worker.entry import seed_everything
+from advisor.noise import measure as gradients
+from advisor.noise.data import NoiseTask
+from advisor.training.data import WorkloadSpec
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 

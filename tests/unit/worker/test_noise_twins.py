@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advisor.analysis.noise import estimate_noise_point, pool_moments
-from advisor.measurements import NoiseBatches
-from advisor.spec import TokenCount
-from advisor.worker.group_sums import GroupSums
-from advisor.worker.token_count import count_tokens
-from advisor.workload.training import Training
+from advisor.noise.data import NoiseBatches
+from advisor.noise.group_sums import GroupSums
+from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.training.data import TokenCount
+from advisor.training.token_count import count_tokens
+from advisor.training.training import Training
 
 GROUPS, MICRO, ROUNDS = 8, 4, 3
 SAMPLES = GROUPS * MICRO * ROUNDS

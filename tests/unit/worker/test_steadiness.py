@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from advisor.worker import steadiness
-from advisor.worker.steadiness import Reading, is_settled, settle_device
+from advisor.throughput import steadiness
+from advisor.throughput.steadiness import Reading, is_settled, settle_device
 
 
 def readings(clocks, temperatures):

@@ -5,9 +5,9 @@ import textwrap
 import pytest
 import torch
 
-from advisor.spec import TokenCount, WorkloadSpec
-from advisor.worker.token_count import count_tokens, find_token_count, measure_tokens_per_sample
-from advisor.workload.workload import Workload
+from advisor.training.data import TokenCount, WorkloadSpec
+from advisor.training.model_file.workload import Workload
+from advisor.training.token_count import count_tokens, find_token_count, measure_tokens_per_sample
 
 MODEL = """
 import torch

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from advisor.errors import WorkloadError
-from advisor.spec import TrialTask, VerificationTask, WorkloadSpec
-from advisor.worker import sharpness, verification
-from advisor.worker.lanczos import LargestEigenvalue
-from advisor.worker.sharpness import SharpnessMeter
+from advisor.rate.data import TrialTask
+from advisor.sharpness import branch_end as sharpness
+from advisor.sharpness.branch_end import SharpnessMeter
+from advisor.sharpness.lanczos import LargestEigenvalue
+from advisor.training.data import WorkloadSpec
+from advisor.verify import measure as verification
+from advisor.verify.data import VerificationTask
 
 MODEL = """
 import torch

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from advisor.errors import WorkloadError
-from advisor.workload import compilation
+from advisor.training import compilation
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from advisor.errors import WorkloadError
-from advisor.workload.data import (
+from advisor.training.model_file.data import (
     ITERABLE_SAMPLES,
     SCAN_SAMPLES,
     IndexStream,

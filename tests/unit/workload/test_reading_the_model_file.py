@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from advisor.errors import UsageError, WorkloadError
-from advisor.spec import WorkloadSpec, parse_target
-from advisor.workload.discovery import discover
-from advisor.workload.lightning import train_loader
-from advisor.workload.loss import find_loss
-from advisor.workload.workload import Workload
+from advisor.training.data import WorkloadSpec, parse_target
+from advisor.training.model_file.discovery import discover
+from advisor.training.model_file.lightning import train_loader
+from advisor.training.model_file.loss import find_loss
+from advisor.training.model_file.workload import Workload
 
 
 def module(**names):

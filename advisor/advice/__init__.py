@@ -1,0 +1,1 @@
+"""Which batch, and with it which rate?"""

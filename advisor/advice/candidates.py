@@ -1,0 +1,229 @@
+"""The global batches to choose from, each with a step time that rests on measurements."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from advisor.memory.data import MemoryConclusion
+from advisor.statistics import two_sided_t
+from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
+
+#: Time of a sample, over that of endless accumulation, above which accumulation is considered:
+#: with less to gain, a batch that needs none is always within 5 % of the optimum.
+LEAST_ACCUMULATION_GAIN_FRACTION = 0.05
+#: Accumulations considered, about evenly spread: a step of 1.5 misses the optimum by 1 % of time at
+#: most, and beyond 32 the optimizer step that they save is a small part of the step.
+ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: Ratio of two batches from which on one between them is worth considering: a batch off by a factor
+#: of sqrt 2 costs 3 % of time at most.
+LEAST_GAP_RATIO = math.sqrt(2.0)
+#: Standard deviation of the log of the step time over sessions above which a size is left out: its
+#: sessions then differ by a factor of about 1.4 or more, and its time says little.
+MOST_SESSION_DEVIATION = 0.35
+#: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
+#: warm-ups are then counted in very few steps.
+LEAST_STEPS_PER_EPOCH = 20
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to make a step: micro-batch, accumulation, and the seconds of the step."""
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    step_s: float
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def sample_s(self) -> float:
+        """Seconds for each sample."""
+        return self.step_s / self.global_batch_size
+
+
+def build_candidates(
+    throughput: ThroughputConclusion,
+    memory: MemoryConclusion | None,
+    *,
+    base_batch_size: int | None,
+    max_accumulation: int = ACCUMULATIONS[-1],
+    max_global_batch_size: int | None = None,
+) -> tuple[Candidate, ...]:
+    """Return the batches to choose from by size, each with a step time that rests on measurements.
+
+    Micro-batches are those that were timed, whose sessions about agree, and that are not above the
+    largest that fits; between two that lie far apart also the doublings of the smaller one, with
+    the step time on a straight line. Accumulation is added above the largest of them, where it can
+    pay at all, and for a base batch that needs it.
+
+    Args:
+        throughput: Measured step times.
+        memory: The largest micro-batch; None where it is not known to be limited.
+        base_batch_size: The user's global batch.
+        max_accumulation: Most forward/backward passes for each optimizer step; 1 forbids it.
+        max_global_batch_size: The samples of the dataset; None without a limit.
+
+    Source: derived; the step time of a×b is a·micro_step(b) plus the optimizer step, and within the
+    range it is affine (docs/method.md, section 1).
+    """
+    points = _select_points(throughput, memory)
+    if not points:
+        return ()
+    timed = [_measure(point) for point in points]
+    singles = [*timed, *_fill_gaps(timed)]
+    accumulated = []
+    if max_accumulation > 1:
+        optimizer_step_s = throughput.optimizer_step_s or 0.0
+        accumulated = [
+            _accumulate(point, times, optimizer_step_s)
+            for point, times in [
+                *_choose_accumulations(points, singles, max_accumulation),
+                *_split(points, base_batch_size),
+            ]
+        ]
+    by_size = {
+        each.global_batch_size: each
+        for each in [*accumulated, *singles]
+        if max_global_batch_size is None or each.global_batch_size <= max_global_batch_size
+    }
+    return tuple(by_size[size] for size in sorted(by_size))
+
+
+def build_given(
+    throughput: ThroughputConclusion,
+    memory: MemoryConclusion | None,
+    global_batch_size: int,
+    *,
+    can_split: bool,
+) -> Candidate | None:
+    """Return the step of one batch: whole where that was timed and fits, else in equal parts.
+
+    The parts are the largest micro-batches that were timed, fit and divide it; None where there are
+    none. Points whose sessions disagree count as well: there is no other batch to choose instead.
+
+    Args:
+        throughput: Measured step times.
+        memory: The largest micro-batch; None where it is not known to be limited.
+        global_batch_size: In samples.
+        can_split: Whether a step can be made of several micro-batches.
+
+    Source: derived.
+    """
+    timed = [point for point in throughput.points if point.step_s.point is not None]
+    divided = _divide(_keep_fitting(timed, memory), global_batch_size)
+    for point, times in divided:
+        if times == 1:
+            return _measure(point)
+        if can_split:
+            return _accumulate(point, times, throughput.optimizer_step_s or 0.0)
+    return None
+
+
+def _select_points(
+    throughput: ThroughputConclusion, memory: MemoryConclusion | None
+) -> list[ThroughputPoint]:
+    """Return the points that were timed, are and are known to fit."""
+    timed = [point for point in throughput.points if _is_settled(point)]
+    return _keep_fitting(timed, memory)
+
+
+def _keep_fitting(
+    points: Sequence[ThroughputPoint], memory: MemoryConclusion | None
+) -> list[ThroughputPoint]:
+    largest = memory.max_micro_batch_size if memory is not None else None
+    fitting = [p for p in points if largest is None or p.micro_batch_size <= largest]
+    return sorted(fitting, key=lambda point: point.micro_batch_size)
+
+
+def _is_settled(point: ThroughputPoint) -> bool:
+    """Return whether the sessions agree on the step time; a single session cannot disagree."""
+    step_s = point.step_s
+    if step_s.point is None:
+        return False
+    if point.sessions < 2 or step_s.high is None:
+        return True
+    quantile = two_sided_t(step_s.confidence, point.sessions - 1)
+    deviation = math.log(step_s.high / step_s.point) * math.sqrt(point.sessions) / quantile
+    return deviation <= MOST_SESSION_DEVIATION
+
+
+def _measure(point: ThroughputPoint) -> Candidate:
+    assert point.step_s.point is not None
+    return Candidate(
+        micro_batch_size=point.micro_batch_size,
+        gradient_accumulation_steps=1,
+        step_s=point.step_s.point,
+    )
+
+
+def _fill_gaps(timed: Sequence[Candidate]) -> list[Candidate]:
+    """Return the doublings between neighbours, none near the larger one."""
+    filled = []
+    for one, other in pairwise(timed):
+        slope_s = (other.step_s - one.step_s) / (other.micro_batch_size - one.micro_batch_size)
+        size = 2 * one.micro_batch_size
+        while size * LEAST_GAP_RATIO <= other.micro_batch_size:
+            step_s = one.step_s + slope_s * (size - one.micro_batch_size)
+            filled.append(
+                Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
+            )
+            size *= 2
+    return filled
+
+
+def _accumulate(point: ThroughputPoint, times: int, optimizer_step_s: float) -> Candidate:
+    """Return the step of several micro-batches, out of whole steps where no part was timed."""
+    assert point.step_s.point is not None
+    if point.micro_step_s is None:
+        step_s = times * point.step_s.point
+    else:
+        step_s = times * point.micro_step_s + optimizer_step_s
+    return Candidate(
+        micro_batch_size=point.micro_batch_size,
+        gradient_accumulation_steps=times,
+        step_s=step_s,
+    )
+
+
+def _choose_accumulations(
+    points: Sequence[ThroughputPoint], singles: Sequence[Candidate], max_accumulation: int
+) -> list[tuple[ThroughputPoint, int]]:
+    """Return accumulations of the fastest micro-batch, none where they cannot gain enough."""
+    timed = [
+        (point.micro_step_s / point.micro_batch_size, point)
+        for point in points
+        if point.micro_step_s is not None
+    ]
+    if not timed:
+        return []
+    fastest_s, fastest = min(timed, key=lambda pair: pair[0])
+    least_s = min(each.sample_s for each in singles)
+    if least_s <= (1.0 + LEAST_ACCUMULATION_GAIN_FRACTION) * fastest_s:
+        return []
+    largest = points[-1].micro_batch_size
+    return [
+        (fastest, times)
+        for times in ACCUMULATIONS
+        if times <= max_accumulation and times * fastest.micro_batch_size > largest
+    ]
+
+
+def _split(
+    points: Sequence[ThroughputPoint], global_batch_size: int | None
+) -> list[tuple[ThroughputPoint, int]]:
+    """Return a batch above all points out of the largest micro-batches that divide it."""
+    if global_batch_size is None or global_batch_size <= points[-1].micro_batch_size:
+        return []
+    return _divide(points, global_batch_size)
+
+
+def _divide(
+    points: Sequence[ThroughputPoint], global_batch_size: int
+) -> list[tuple[ThroughputPoint, int]]:
+    """Return the largest point that divides a batch, and how often, if there is one."""
+    dividing = [point for point in points if global_batch_size % point.micro_batch_size == 0]
+    return [(point, global_batch_size // point.micro_batch_size) for point in dividing[-1:]]

@@ -1,0 +1,183 @@
+"""Fitted laws -> one Recommendation with its reasons; pure, so that any stored run can be redone.
+
+decision.py   which batch, and what limits it
+settling.py   from which noise scale on the batch stays the same
+tried.py      what the trials show: which rates train at each batch, and how soon
+rate.py       which learning rate, once a trial has shown that it trains
+ranged_rate.py  the same by a range test, where there is no base rate to scale
+reasons.py    why, in sentences
+cautions.py   what weakens the advice, each with what to do about it
+snippet.py    code to paste
+planning.py   time against cost on paper, and batches that grow during training
+frontier_notes.py  what the former rests on
+loading.py    what a loader that keeps training waiting changes
+soaked.py     what a longer run at the advised size changes
+variants.py   other precisions, compiled or not, beside the run's own
+"""
+
+import msgspec
+
+from advisor.advice.planning import choose_schedule, plan_frontier, plan_schedules
+from advisor.advice.proposal import propose
+from advisor.derived import Derived
+from advisor.engine.run_record import RunRecord
+from advisor.loader.plan import conclude_loader
+from advisor.memory.data import MemoryConclusion
+from advisor.memory.evidence import choose_bounds
+from advisor.memory.law import MemoryLaw, conclude_memory, fit_memory
+from advisor.memory.search import choose_method, choose_next_micro_batch_size
+from advisor.memory.surroundings import add_surroundings, judge_surroundings
+from advisor.noise.plan import conclude_noise
+from advisor.predict.data import Comparison
+from advisor.predict.savings import fit_capacity
+from advisor.predict.what_ifs import compare_pieces
+from advisor.sharpness.plan import conclude_stability
+from advisor.soak.plan import conclude_soak
+from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.efficiency import add_efficiency
+from advisor.training.data import WorkloadFacts
+from advisor.variants.conclude import derive_variants
+from advisor.verify.plan import conclude_verification
+
+__all__ = ["derive", "propose"]
+
+
+def derive(record: RunRecord) -> Derived:
+    """Return every conclusion that the record supports so far; a part without data is None."""
+    facts = record.workload
+    if facts is None:
+        return Derived()
+    memory, throughput = _derive_stages(record, facts)
+    noise = conclude_noise(
+        facts,
+        record.noise_batches,
+        record.noise_log,
+        sample_unit=record.command.limits.sample_unit,
+    )
+    advice = propose(record, memory, throughput, noise)
+    schedules = plan_schedules(record, noise, advice)
+    return Derived(
+        memory=memory,
+        throughput=throughput,
+        noise=noise,
+        loader=conclude_loader(record.loader_timings),
+        soak=conclude_soak(record.soaks),
+        stability=conclude_stability(
+            facts,
+            [batches.curvature for batches in record.noise_batches],
+            rate=None if advice is None else advice.learning_rate,
+            global_batch_size=None if advice is None else advice.global_batch_size,
+        ),
+        recommendation=advice,
+        what_would_change=None if memory is None else _compare(record, facts, memory),
+        variants=derive_variants(record, advice, lambda run: _derive_stages(run, facts)),
+        verification=conclude_verification(record.verification, throughput),
+        frontier=plan_frontier(record, noise, advice),
+        schedule=choose_schedule(schedules),
+        schedules=schedules,
+    )
+
+
+def _derive_stages(
+    record: RunRecord, facts: WorkloadFacts
+) -> tuple[MemoryConclusion | None, ThroughputConclusion | None]:
+    memory = _derive_memory(record, facts)
+    return memory, None if memory is None else _derive_throughput(record, memory)
+
+
+def _compare(
+    record: RunRecord, facts: WorkloadFacts, memory: MemoryConclusion
+) -> Comparison | None:
+    """Return what the record's what-ifs would change at the size whose peak it broke down."""
+    prediction, peak = record.predicted_memory, record.peak
+    largest, capacity_bytes = memory.max_micro_batch_size, memory.capacity_bytes
+    if prediction is None or peak is None or largest is None or capacity_bytes is None:
+        return None
+    limits = record.command.limits
+    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
+    fitted_bytes = fit_capacity(
+        prediction,
+        capacity_bytes=capacity_bytes,
+        largest=largest,
+        next_size=memory.smallest_failed or largest + limits.batch_multiple,
+    )
+    return compare_pieces(
+        prediction,
+        record.what_ifs,
+        micro_batch_size=peak.micro_batch_size,
+        capacity_bytes=fitted_bytes,
+        at_most=min(caps, default=None),
+        batch_multiple=limits.batch_multiple,
+    )
+
+
+def _derive_memory(record: RunRecord, facts: WorkloadFacts) -> MemoryConclusion | None:
+    if not any(probe.stage == "memory" for probe in record.probes):
+        return None
+    command = record.command
+    capacity_bytes = None
+    if command.memory_limit_bytes is not None:
+        capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
+    bounds = choose_bounds(facts, command.limits, capacity_bytes)
+    prediction = record.predicted_memory
+    surroundings = judge_surroundings(record.probes)
+    memory = conclude_memory(
+        surroundings.trusted,
+        capacity_bytes=capacity_bytes,
+        headroom_bytes=command.headroom_bytes,
+        dataset_size=facts.dataset_size,
+        max_micro_batch_size=command.limits.max_micro_batch_size,
+        batch_multiple=command.limits.batch_multiple,
+        complete=choose_next_micro_batch_size(record.probes, bounds, prediction) is None,
+        method=choose_method(record.probes, bounds, prediction),
+    )
+    return add_surroundings(memory, record.probes, surroundings)
+
+
+def _derive_throughput(record: RunRecord, memory: MemoryConclusion) -> ThroughputConclusion | None:
+    probes = record.probes
+    if not any(probe.stage == "throughput" for probe in probes):
+        return None
+    peaks: dict[int, int] = {}
+    for probe in probes:
+        phases = (
+            probe.forward_backward_peak_bytes,
+            probe.optimizer_peak_bytes,
+            probe.peak_allocated_bytes,
+        )
+        known = [phase for phase in phases if phase is not None]
+        if probe.outcome == "fit" and known:
+            size = probe.micro_batch_size
+            peaks[size] = max(peaks.get(size, 0), *known)
+    throughput = conclude_throughput(
+        probes,
+        largest_micro_batch_size=memory.max_micro_batch_size,
+        memory_limited=memory.limited_by == "memory",
+        peak_bytes=peaks,
+        telemetry=record.telemetry,
+        environment=record.environment,
+    )
+    throughput = add_efficiency(
+        throughput,
+        [probe for probe in probes if probe.stage == "throughput"],
+        cost=record.step_cost,
+        environment=record.environment,
+        precision=record.command.precision,
+    )
+    return _predict_peaks(throughput, fit_memory(probes))
+
+
+def _predict_peaks(throughput: ThroughputConclusion, law: MemoryLaw | None) -> ThroughputConclusion:
+    """Return the conclusion with the law's memory at the sizes where it was not measured."""
+    if law is None:
+        return throughput
+    points = tuple(
+        point
+        if point.peak_bytes is not None
+        else msgspec.structs.replace(
+            point, predicted_peak_bytes=law.predict_bytes(point.micro_batch_size)
+        )
+        for point in throughput.points
+    )
+    return msgspec.structs.replace(throughput, points=points)

@@ -1,0 +1,94 @@
+"""What follows from the advice beyond one device and one batch: time against cost, schedules."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.advice.candidates import Candidate
+from advisor.advice.data import Frontier, Recommendation, Schedule, ScheduleItem
+from advisor.advice.decay_swap import conclude_decay_swap
+from advisor.advice.frontier import conclude_frontier
+from advisor.advice.frontier_notes import write_notes
+from advisor.advice.proposal import get_noise_scale
+from advisor.advice.schedule import Pair, conclude_schedule
+from advisor.advice.tradeoff import get_working_noise_scale
+from advisor.engine.run_record import RunRecord
+from advisor.noise.data import NoiseConclusion
+
+
+def plan_frontier(
+    record: RunRecord, noise: NoiseConclusion | None, advice: Recommendation | None
+) -> Frontier | None:
+    """Return time against cost; None where no size was timed."""
+    if record.workload is None or advice is None:
+        return None
+    scenario, facts = record.command.scenario, record.workload
+    frontier = conclude_frontier(
+        _get_candidates(advice),
+        get_working_noise_scale(get_noise_scale(noise)),
+        scenario=scenario,
+        facts=facts,
+    )
+    return msgspec.structs.replace(frontier, notes=tuple(write_notes(scenario, facts, frontier)))
+
+
+def plan_schedules(
+    record: RunRecord, noise: NoiseConclusion | None, advice: Recommendation | None
+) -> tuple[Schedule, ...]:
+    """Return the schedules considered: by the noise scale, then in place of the user's own."""
+    facts = record.workload
+    if facts is None or advice is None:
+        return ()
+    candidates, advised = _get_candidates(advice), _pair(record, advice)
+    by_noise = None
+    steps = {each.step_source for each in record.noise_batches}
+    # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
+    if get_working_noise_scale(get_noise_scale(noise)) is not None and steps <= {"steps"}:
+        by_noise = conclude_schedule(candidates, noise, advised)
+    swap = conclude_decay_swap(
+        candidates,
+        advised,
+        scenario=record.command.scenario,
+        facts=facts,
+        largest_noise_scale=_find_largest(noise),
+    )
+    return tuple(each for each in (by_noise, swap) if each is not None)
+
+
+def choose_schedule(schedules: Sequence[Schedule]) -> tuple[ScheduleItem, ...]:
+    """Return the items to follow: the swap that the user asked for before that by the noise."""
+    return next((each.items for each in reversed(schedules) if each.items), ())
+
+
+def _get_candidates(advice: Recommendation) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            micro_batch_size=each.micro_batch_size,
+            gradient_accumulation_steps=each.gradient_accumulation_steps,
+            step_s=each.step_s,
+        )
+        for each in advice.candidates
+    )
+
+
+def _pair(record: RunRecord, advice: Recommendation) -> Pair:
+    facts = record.workload
+    assert facts is not None
+    return Pair(
+        global_batch_size=advice.global_batch_size,
+        learning_rate=advice.learning_rate.value,
+        optimizer=facts.optimizer,
+        loss_is_sum=facts.loss_reduction == "sum",
+    )
+
+
+def _find_largest(noise: NoiseConclusion | None) -> float | None:
+    """Return the largest φ along the trajectory, in the metric that the advice follows."""
+    if noise is None:
+        return None
+    adapted = noise.preconditioned_noise_scale is not None
+    scales = [
+        get_working_noise_scale(p.preconditioned_noise_scale if adapted else p.noise_scale)
+        for p in noise.points
+    ]
+    return max((scale for scale in scales if scale is not None), default=None)

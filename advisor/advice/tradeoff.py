@@ -1,0 +1,175 @@
+"""Which global batch trains fastest: fewer samples to train against faster samples.
+
+Training to a given loss takes samples in proportion to 1 + B/φ, so its time is in proportion to
+(1 + φ/B)·t(B), where B is the global batch, φ the noise scale and t(B) the seconds of a step. With
+t = a + β·B the optimum is sqrt(φ·a/β), and a batch k times as large or as small takes at most
+(2 + k + 1/k)/4 of the least time: the optimum is flat, so a whole range is as good as the best.
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.advice.candidates import Candidate
+from advisor.advice.data import Interval, TradeoffPoint
+from advisor.statistics import Estimate
+
+#: Time to train, over the least, up to which a batch counts as good as the best: below that, φ and
+#: the law of the samples are not known well enough to tell batches apart.
+NEAR_OPTIMUM_FRACTION = 0.05
+#: Times its lower end that a noise scale without an upper one is taken for at most: if it is no
+#: more than that end, the batch is then too large by sqrt 2, which costs 3 % of time at most.
+MOST_OVER_LOWER_END = 2.0
+
+
+class BatchChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The batch chosen on the trade-off, and what is as good.
+
+    Attributes:
+        chosen: The smallest candidate near the optimum, at the working noise scale.
+        optimum: The candidate of least time there.
+        interval: Candidates near the optimum anywhere in the noise interval.
+    """
+
+    chosen: Candidate
+    optimum: Candidate
+    interval: Interval
+
+
+def predict_relative_time(candidate: Candidate, noise_scale: float) -> float:
+    """Return the time to train in a unit that all candidates share at one noise scale.
+
+    Args:
+        candidate: The batch.
+        noise_scale: In samples; infinity counts the time of a sample alone, 0 that of a step.
+
+    Source: McCandlish et al. 2018, arXiv:1812.06162, for the steps: S(B) = S_min·(1 + φ/B).
+    """
+    if math.isinf(noise_scale):
+        return candidate.sample_s
+    return candidate.step_s * (1.0 + noise_scale / candidate.global_batch_size)
+
+
+def predict_relative_samples(global_batch_size: int, noise_scale: float) -> float:
+    """Return the samples to train, over the fewest that training takes at any batch: 1 + B/φ.
+
+    Args:
+        global_batch_size: B, in samples.
+        noise_scale: φ, in samples, above 0.
+
+    Source: McCandlish et al. 2018, arXiv:1812.06162: E(B) = E_min·(1 + B/φ).
+    """
+    return 1.0 + global_batch_size / noise_scale
+
+
+def get_working_noise_scale(noise: Estimate | None) -> float | None:
+    """Return the noise scale to choose by: the point; where no upper end is known, a smaller one.
+
+    Without an upper end the point rests on a gradient that may be zero and can be far too large,
+    while the lower end is mostly too small. A batch costs as much too small by a factor as too
+    large by it, so the geometric mean of both is taken, but no more than twice the lower end; the
+    lower end alone where there is no point.
+
+    Source: derived.
+    """
+    if noise is None:
+        return None
+    low = noise.low if noise.low is not None and noise.low > 0.0 else None
+    point = noise.point if noise.point is not None and noise.point > 0.0 else None
+    if noise.high is not None:
+        return point
+    if low is None or point is None:
+        return low
+    return min(math.sqrt(low * max(low, point)), MOST_OVER_LOWER_END * low)
+
+
+def choose_near_optimum(
+    candidates: Sequence[Candidate], noise_scale: float
+) -> tuple[Candidate, ...]:
+    """Return all candidates whose time to train is within the tolerance of the least, by size.
+
+    Args:
+        candidates: At least one.
+        noise_scale: In samples; infinity for the fastest samples, zero for the shortest step.
+
+    Source: derived. Both ends of the result can only rise with the noise scale.
+    """
+    times = [predict_relative_time(each, noise_scale) for each in candidates]
+    most = min(times) * (1.0 + NEAR_OPTIMUM_FRACTION)
+    near = [each for each, time in zip(candidates, times, strict=True) if time <= most]
+    return tuple(sorted(near, key=lambda each: each.global_batch_size))
+
+
+def choose_batch(candidates: Sequence[Candidate], noise: Estimate | None) -> BatchChoice | None:
+    """Return the smallest batch near the optimum, with its interval; None where nothing is known.
+
+    The small end needs less memory and its gradients more noise, at no cost in time that could be
+    told. The upper end of the interval is unknown where that of the noise scale is, unless its
+    lower end already asks for the largest candidate.
+
+    Args:
+        candidates: Batches with their step times.
+        noise: The noise scale in samples.
+
+    Source: derived; Keskar et al. 2016, arXiv:1609.04836, on small batches.
+    """
+    working = get_working_noise_scale(noise)
+    if not candidates or noise is None or working is None:
+        return None
+    at_work = choose_near_optimum(candidates, working)
+    low_noise_scale = max(noise.low or 0.0, 0.0)
+    return BatchChoice(
+        chosen=at_work[0],
+        optimum=_find_optimum(candidates, working),
+        interval=Interval(
+            low=choose_near_optimum(candidates, low_noise_scale)[0].global_batch_size,
+            high=_bound_above(candidates, noise, low_noise_scale),
+        ),
+    )
+
+
+def tabulate_tradeoff(
+    candidates: Sequence[Candidate], noise_scale: float | None
+) -> tuple[TradeoffPoint, ...]:
+    """Return the trade-off curve: time over its least, samples over the smallest batch's."""
+    if noise_scale is None or not candidates:
+        return tuple(_make_row(each, None, None) for each in candidates)
+    least_s = min(predict_relative_time(each, noise_scale) for each in candidates)
+    fewest = predict_relative_samples(
+        min(each.global_batch_size for each in candidates), noise_scale
+    )
+    return tuple(
+        _make_row(
+            each,
+            predict_relative_time(each, noise_scale) / least_s,
+            predict_relative_samples(each.global_batch_size, noise_scale) / fewest,
+        )
+        for each in candidates
+    )
+
+
+def _find_optimum(candidates: Sequence[Candidate], noise_scale: float) -> Candidate:
+    return min(candidates, key=lambda each: predict_relative_time(each, noise_scale))
+
+
+def _bound_above(
+    candidates: Sequence[Candidate], noise: Estimate, low_noise_scale: float
+) -> int | None:
+    """Return the largest batch near the optimum anywhere in the noise interval, if bounded."""
+    if noise.high is not None:
+        return choose_near_optimum(candidates, noise.high)[-1].global_batch_size
+    largest = max(each.global_batch_size for each in candidates)
+    at_least = _find_optimum(candidates, low_noise_scale).global_batch_size
+    return largest if at_least == largest else None
+
+
+def _make_row(each: Candidate, time: float | None, samples: float | None) -> TradeoffPoint:
+    return TradeoffPoint(
+        global_batch_size=each.global_batch_size,
+        micro_batch_size=each.micro_batch_size,
+        gradient_accumulation_steps=each.gradient_accumulation_steps,
+        step_s=each.step_s,
+        relative_time=time,
+        relative_samples=samples,
+    )

@@ -1,1 +1,0 @@
-"""Measurements in, fitted laws and conclusions out; pure functions only."""

@@ -1,0 +1,81 @@
+"""The device and the software, as a fresh process sees them."""
+
+import itertools
+import platform
+import time
+
+import torch
+
+from advisor.device import cpu, nvml
+from advisor.device.catalogue import recognise_gpu
+from advisor.device.data import Counter, DeviceFacts, Environment, EnvironmentTask
+from advisor.engine.worker.entry import Emit
+from advisor.training.model_file.workload import resolve_device
+
+_CLOCK_READINGS = 1000
+
+
+def run(task: EnvironmentTask, emit: Emit) -> None:
+    """Emit one Environment."""
+    device = resolve_device(task.device)
+    facts = _device_facts(device)
+    card = recognise_gpu(facts.name) if facts.vendor == "nvidia" else None
+    emit(
+        Environment(
+            device=facts,
+            torch=str(torch.__version__),
+            python=platform.python_version(),
+            platform=platform.platform(terse=True),
+            cpu=cpu.cpu_name(),
+            cpu_threads=torch.get_num_threads(),
+            driver=nvml.driver_version(),
+            cuda=torch.version.cuda,
+            timer_resolution_s=_timer_resolution_s(),
+            peak_flops={} if card is None else card.peak_flops,
+            bandwidth_bytes_per_s=None if card is None else card.bandwidth_bytes_per_s,
+            counters=_read_gpu_counters(device, facts),
+        )
+    )
+
+
+def _read_gpu_counters(device: torch.device, facts: DeviceFacts) -> tuple[Counter, ...]:
+    is_nvidia = facts.vendor == "nvidia"
+    uuid = str(torch.cuda.get_device_properties(device).uuid) if is_nvidia else None
+    return nvml.read_counters(uuid, reason=nvml.missing_gpu_reason(facts.kind))
+
+
+def _device_facts(device: torch.device) -> DeviceFacts:
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        # Reading the free memory creates this process's context, which is thus taken off.
+        free, _ = torch.cuda.mem_get_info(device)
+        return DeviceFacts(
+            kind="cuda",
+            name=properties.name,
+            memory_bytes=properties.total_memory,
+            available_bytes=free,
+            index=device.index,
+            uuid_hash=nvml.hash_uuid(str(properties.uuid)),
+            vendor="amd" if torch.version.hip else "nvidia",
+        )
+    if device.type == "mps":
+        limit = torch.mps.recommended_max_memory()
+        return DeviceFacts(
+            kind="mps",
+            name=cpu.cpu_name(),
+            memory_bytes=limit,
+            available_bytes=limit - torch.mps.driver_allocated_memory(),
+            vendor="apple",
+        )
+    return DeviceFacts(
+        kind="cpu",
+        name=cpu.cpu_name(),
+        memory_bytes=cpu.total_memory_bytes(),
+        available_bytes=cpu.available_memory_bytes(),
+    )
+
+
+def _timer_resolution_s() -> float:
+    """Return the smallest step that the clock was seen to make."""
+    readings = [time.perf_counter() for _ in range(_CLOCK_READINGS)]
+    return min(b - a for a, b in itertools.pairwise(readings) if b > a)

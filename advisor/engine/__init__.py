@@ -1,0 +1,1 @@
+"""What every command shares: processes, their tasks, the record, the clock."""

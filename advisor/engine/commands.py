@@ -1,0 +1,117 @@
+"""What the user asks of a command."""
+
+from typing import Literal
+
+import msgspec
+
+from advisor.advice.data import Scenario
+from advisor.training.data import Variant, WorkloadSpec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run may use.
+
+    Attributes:
+        memory_limit_bytes: Memory that training may take; None means the device's own limit.
+        headroom_bytes: Kept free below the limit; None means the device's default.
+        max_micro_batch_size: The largest size worth trying; None means no such cap.
+        batch_multiple: Only multiples of this size are tried.
+        global_batch_size: The batch to advise on; None leaves the choice to the measurements.
+        budget_s: Wall clock for the whole command.
+        noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
+            the budget decide.
+        reserve: Whether the advised size must leave room for a copy of the training state.
+        checkpoints: Files of saved weights at which the noise is measured, instead of along a
+            training run.
+        noise_log: File with what a real run measured of its gradients; nothing is measured then.
+        sample_unit: In what the noise scale is told; batch sizes are samples all the same.
+    """
+
+    memory_limit_bytes: int | None = None
+    headroom_bytes: int | None = None
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    global_batch_size: int | None = None
+    budget_s: float = 120.0
+    noise_steps: int | None = None
+    reserve: bool = False
+    checkpoints: tuple[str, ...] = ()
+    noise_log: str | None = None
+    sample_unit: Literal["sample", "token"] = "sample"
+
+
+class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor probe`: the workload and the limits.
+
+    Attributes:
+        variants: Other precisions, compiled or not, to compare with the workload's own.
+        scenario: What to work out on paper.
+    """
+
+    workload: WorkloadSpec
+    limits: Limits
+    variants: tuple[Variant, ...] = ()
+    scenario: Scenario = Scenario()
+
+
+class LrRangeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor lr-range`: the workload, the batch and the range.
+
+    Attributes:
+        global_batch_size: Samples of each optimizer step; None takes the base batch, or 32, and no
+            more than the dataset has.
+        micro_batch_size: Splits the batch; None does not.
+        low_rate: None takes 1/10,000 of the optimizer's own rate.
+        high_rate: None takes 1,000 times that rate.
+        steps: Of each curve.
+        seeds: Curves.
+        budget_s: Wall clock for the whole command.
+    """
+
+    workload: WorkloadSpec
+    global_batch_size: int | None = None
+    micro_batch_size: int | None = None
+    low_rate: float | None = None
+    high_rate: float | None = None
+    steps: int = 200
+    seeds: int = 3
+    budget_s: float = 120.0
+
+
+class SelfComparisonSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor doctor --aa`: the workload and the batch.
+
+    Attributes:
+        micro_batch_size: In samples; None takes the base batch, or 32, and no more than the dataset
+            has.
+        budget_s: Wall clock after which no session is started.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int | None = None
+    budget_s: float = 120.0
+
+
+class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `bsadvisor predict`: the workload, and the cards that are not here.
+
+    Attributes:
+        gpus: Names of the catalogue, as typed.
+        gpu_memory_bytes: Cards of which only the memory is stated.
+        micro_batch_size: The size whose memory is predicted; None takes the largest that fits.
+        headroom_bytes: Kept free on every card; None means the default of `probe`.
+        expandable_segments: Whether the allocator is told to grow its segments.
+        max_micro_batch_size: The largest size worth naming; None means no such cap.
+        batch_multiple: Only multiples of this size are named.
+        budget_s: Wall clock for the whole command.
+    """
+
+    workload: WorkloadSpec
+    gpus: tuple[str, ...] = ()
+    gpu_memory_bytes: tuple[int, ...] = ()
+    micro_batch_size: int | None = None
+    headroom_bytes: int | None = None
+    expandable_segments: bool = False
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    budget_s: float = 120.0

@@ -1,0 +1,174 @@
+"""Records <-> versioned JSON: one codec, published schemas."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from advisor.derived import Derived
+from advisor.engine.run_record import RunDocument, RunRecord
+from advisor.engine.version import SCHEMA_VERSION
+from advisor.errors import UsageError
+from advisor.noise_floor.data import SelfComparison
+from advisor.noise_floor.record import SelfComparisonDocument, SelfComparisonRecord
+from advisor.predict.data import Prediction
+from advisor.predict.record import PredictDocument, PredictRecord
+from advisor.rate.data import DerivedLrRange
+from advisor.rate.range_record import LrRangeDocument, LrRangeRecord
+
+Record = RunRecord | PredictRecord | LrRangeRecord | SelfComparisonRecord
+
+_NAMES: dict[type[msgspec.Struct], str] = {
+    PredictRecord: "prediction",
+    LrRangeRecord: "range test",
+    SelfComparisonRecord: "model compared with itself",
+}
+
+
+def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    return _indent(_encode(LrRangeDocument, record, derived=derived))
+
+
+def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
+    """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    _replace(path, encode_lr_range(record, derived))
+
+
+def encode_self_comparison(record: SelfComparisonRecord, derived: SelfComparison | None) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    return _indent(_encode(SelfComparisonDocument, record, derived=derived))
+
+
+def write_self_comparison(
+    path: Path, record: SelfComparisonRecord, derived: SelfComparison | None
+) -> None:
+    """Replace `path` with the document in one step, likewise."""
+    _replace(path, encode_self_comparison(record, derived))
+
+
+def encode_document(record: RunRecord, derived: Derived) -> bytes:
+    """Return the JSON document, indented, with a final newline."""
+    return _indent(_encode(RunDocument, record, derived=derived))
+
+
+def encode_predictions(record: PredictRecord, predictions: tuple[Prediction, ...]) -> bytes:
+    """Return the JSON document; not indented, since a trace has some ten thousand numbers."""
+    return _encode(PredictDocument, record, predictions=predictions)
+
+
+def write_document(path: Path, record: RunRecord, derived: Derived) -> None:
+    """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    _replace(path, encode_document(record, derived))
+
+
+def write_predictions(
+    path: Path, record: PredictRecord, predictions: tuple[Prediction, ...]
+) -> None:
+    """Replace `path` with the document in one step, likewise."""
+    _replace(path, encode_predictions(record, predictions))
+
+
+def _encode(document: type[msgspec.Struct], record: Record, **conclusions: object) -> bytes:
+    """Return the record with what follows from it, on one line."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return msgspec.json.encode(document(**fields, **conclusions)) + b"\n"
+
+
+def _indent(document: bytes) -> bytes:
+    return msgspec.json.format(document, indent=2) + b"\n"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_record(path: Path) -> RunRecord:
+    """Return the record of the run stored in `path`.
+
+    Raises:
+        UsageError: The file is missing, is not a run, or comes from a newer schema.
+    """
+    record = read_saved(path)
+    if not isinstance(record, RunRecord):
+        name = _NAMES[type(record)]
+        raise UsageError(
+            f"{path} is a {name}, not a run",
+            next_step="Write a run with: bsadvisor probe MODEL --json FILE",
+        )
+    return record
+
+
+def read_saved(path: Path) -> Record:
+    """Return the record stored in `path`, of whatever kind.
+
+    Raises:
+        UsageError: The file is missing, is none of them, or comes from a newer schema.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        head = msgspec.json.decode(content, type=_Head)
+        version = head.schema_version
+        if version > SCHEMA_VERSION:
+            raise UsageError(
+                f"{path} has schema version {version}; this bsadvisor reads up to {SCHEMA_VERSION}",
+                next_step="Upgrade bsadvisor, or record the run again.",
+            )
+        return msgspec.json.decode(content, type=_find_record_type(head.kind))
+    except msgspec.MsgspecError as error:
+        raise UsageError(
+            f"{path} is not a run written by bsadvisor: {error}",
+            next_step="Write one with: bsadvisor probe MODEL --json FILE",
+        ) from error
+
+
+DocumentKind = Literal["run", "prediction", "lr-range", "self-comparison"]
+
+_DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
+    "run": RunDocument,
+    "prediction": PredictDocument,
+    "lr-range": LrRangeDocument,
+    "self-comparison": SelfComparisonDocument,
+}
+
+
+def json_schema(kind: DocumentKind = "run") -> dict[str, object]:
+    """Return the JSON Schema of the document."""
+    return msgspec.json.schema(_DOCUMENTS[kind])
+
+
+def _find_record_type(kind: str | None) -> type[Record]:
+    """Return the type of record; a run names no kind."""
+    match kind:
+        case "prediction":
+            return PredictRecord
+        case "lr-range":
+            return LrRangeRecord
+        case "self-comparison":
+            return SelfComparisonRecord
+        case _:
+            return RunRecord
+
+
+class _Head(msgspec.Struct):
+    schema_version: int
+    kind: str | None = None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,213 @@
+"""One run in progress: the record so far, the clock, and where results go."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from advisor import __version__
+from advisor.device.data import Environment, Telemetry
+from advisor.engine.commands import ProbeSpec
+from advisor.engine.progress import Progress
+from advisor.engine.run_record import Command, RunRecord
+from advisor.engine.runner import TaskRunner
+from advisor.errors import DeviceError, UsageError
+from advisor.loader.data import LoaderTiming
+from advisor.memory.data import Probe
+from advisor.noise.data import NoiseBatches, NoiseLogEntry
+from advisor.predict.data import Breakdown
+from advisor.predict.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf
+from advisor.predict.roofline import cost_step
+from advisor.rate.data import LrRangeCurve, TrialBranch
+from advisor.soak.data import Soak
+from advisor.training.data import WorkloadFacts
+from advisor.variants.data import VariantRecord
+
+#: Share of the available CPU memory that training may take: the rest keeps the machine usable.
+_CPU_FRACTION = 0.8
+#: Kept free on a GPU: the driver's own growth and a neighbour's small allocations.
+_GPU_HEADROOM_BYTES = 512 << 20
+#: No stage gets less: a budget that is spent still lets what runs end in order.
+_LEAST_S = 5.0
+
+
+class Run:
+    """The state that the stages share.
+
+    Attributes:
+        spec: What is asked.
+        runner: Runs workers.
+        progress: Told what runs.
+        record: Everything seen so far.
+        trace: The trace that leads the memory search; None where there is none.
+        reserved_s: Part of the budget that is kept for a later stage.
+        process_start_s: Until a worker has the model and a batch, the least seen; None before any.
+    """
+
+    def __init__(
+        self,
+        spec: ProbeSpec,
+        *,
+        argv: Sequence[str],
+        runner: TaskRunner,
+        progress: Progress,
+        save: Callable[[RunRecord], None],
+    ) -> None:
+        self.spec = spec
+        self.runner = runner
+        self.progress = progress
+        self.trace: MemoryTrace | None = None
+        self.reserved_s = 0.0
+        self.process_start_s: float | None = None
+        self._save = save
+        self._started = time.monotonic()
+        self.record = RunRecord(
+            tool_version=__version__,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            complete=False,
+            command=Command(
+                argv=tuple(argv),
+                seed=spec.workload.seed,
+                precision=spec.workload.precision,
+                compile=spec.workload.compile,
+                limits=spec.limits,
+                settings=spec.workload.settings,
+                scenario=spec.scenario,
+            ),
+        )
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left of the budget, never less than a stage needs to end in order."""
+        return max(_LEAST_S, self._left_s)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self._left_s <= 0.0
+
+    @property
+    def _left_s(self) -> float:
+        elapsed_s = time.monotonic() - self._started
+        return self.spec.limits.budget_s - self.reserved_s - elapsed_s
+
+    @property
+    def environment(self) -> Environment:
+        """The environment, known to every stage."""
+        assert self.record.environment is not None
+        return self.record.environment
+
+    @property
+    def facts(self) -> WorkloadFacts:
+        """The workload, known to every stage."""
+        assert self.record.workload is not None
+        return self.record.workload
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What training may take."""
+        command = self.record.command
+        assert command.memory_limit_bytes is not None
+        return command.memory_limit_bytes - command.headroom_bytes
+
+    def keep_environment(self, environment: Environment) -> None:
+        """Keep the environment, and with it the limits in force.
+
+        Raises:
+            UsageError: The limit leaves nothing, or is more than there is.
+        """
+        limit, headroom = _resolve_limit(self.spec, environment)
+        command = msgspec.structs.replace(
+            self.record.command, memory_limit_bytes=limit, headroom_bytes=headroom
+        )
+        self._keep(environment=environment, command=command)
+
+    def keep_workload(self, facts: WorkloadFacts) -> None:
+        """Keep what the model file was understood to be."""
+        self._keep(workload=facts)
+
+    def keep_prediction(self, prediction: PredictedMemory, trace: MemoryTrace) -> None:
+        """Keep the predicted memory that leads the search, and for this run the trace behind it."""
+        self.trace = trace
+        self._keep(predicted_memory=prediction, step_cost=cost_step(trace))
+
+    def keep_probe(self, probe: Probe) -> None:
+        """Append a probe."""
+        self._keep(probes=(*self.record.probes, probe))
+
+    def keep_telemetry(self, telemetry: Telemetry) -> None:
+        """Append the counters of one session."""
+        self._keep(telemetry=(*self.record.telemetry, telemetry))
+
+    def keep_noise(self, batches: NoiseBatches) -> None:
+        """Append one point of the noise trajectory."""
+        self._keep(noise_batches=(*self.record.noise_batches, batches))
+
+    def keep_noise_log(self, entries: tuple[NoiseLogEntry, ...]) -> None:
+        """Keep what a real run measured of its gradients."""
+        self._keep(noise_log=entries)
+
+    def keep_loader(self, timing: LoaderTiming) -> None:
+        """Append the loader's figures with one number of workers."""
+        self._keep(loader_timings=(*self.record.loader_timings, timing))
+
+    def keep_trial(self, branch: TrialBranch) -> None:
+        """Append one trial branch."""
+        self._keep(trials=(*self.record.trials, branch))
+
+    def keep_lr_range(self, curve: LrRangeCurve) -> None:
+        """Append one curve of the range test."""
+        self._keep(lr_ranges=(*self.record.lr_ranges, curve))
+
+    def keep_soak(self, soak: Soak) -> None:
+        """Append one soak."""
+        self._keep(soaks=(*self.record.soaks, soak))
+
+    def keep_remedies(self, *, peak: Breakdown, what_ifs: tuple[PredictedWhatIf, ...]) -> None:
+        """Keep what holds the memory at the advised size, and what would change it."""
+        self._keep(peak=peak, what_ifs=what_ifs)
+
+    def keep_variants(self, variants: tuple[VariantRecord, ...]) -> None:
+        """Keep the variants as far as they are known."""
+        self._keep(variants=variants)
+
+    def finish(self) -> None:
+        """Mark the record complete."""
+        self._keep(complete=True)
+
+    def stop(self, why: str) -> None:
+        """Mark the record incomplete, and say why."""
+        self._keep(complete=False, stopped_because=why)
+
+    def _keep(self, **changes: object) -> None:
+        elapsed_s = time.monotonic() - self._started
+        self.record = msgspec.structs.replace(self.record, elapsed_s=elapsed_s, **changes)
+        self._save(self.record)
+
+
+def _resolve_limit(spec: ProbeSpec, environment: Environment) -> tuple[int, int]:
+    """Return the memory limit and the headroom in bytes, the device's defaults filled in."""
+    device = environment.device
+    limit, headroom = spec.limits.memory_limit_bytes, spec.limits.headroom_bytes
+    if headroom is None:
+        headroom = _GPU_HEADROOM_BYTES if device.kind == "cuda" and limit is None else 0
+    if limit is None:
+        fraction = _CPU_FRACTION if device.kind == "cpu" else 1.0
+        limit = int(device.available_bytes * fraction)
+        if limit <= headroom:
+            raise DeviceError(
+                f"only {limit / 2**20:.0f} MiB are free on {device.name}",
+                next_step="Free memory on the device, or give a smaller --headroom.",
+            )
+    if limit > device.available_bytes:
+        raise UsageError(
+            f"--memory-limit asks for {limit / 2**30:.1f} GiB; {device.name} has "
+            f"{device.available_bytes / 2**30:.1f} GiB free",
+            next_step="Give a limit below that, or none.",
+        )
+    if limit <= headroom:
+        raise UsageError(
+            "--headroom leaves nothing of --memory-limit", next_step="Give a smaller --headroom."
+        )
+    return limit, headroom

@@ -1,0 +1,93 @@
+"""What a run is asked and what it saw."""
+
+import msgspec
+
+from advisor.advice.data import Scenario
+from advisor.derived import Derived
+from advisor.device.data import Environment, Telemetry
+from advisor.engine.commands import Limits
+from advisor.engine.version import SCHEMA_VERSION
+from advisor.loader.data import LoaderTiming
+from advisor.memory.data import Probe
+from advisor.noise.data import NoiseBatches, NoiseLogEntry
+from advisor.predict.data import Breakdown
+from advisor.predict.memory_trace import PredictedMemory, PredictedWhatIf, StepCost
+from advisor.rate.data import LrRangeCurve, TrialBranch
+from advisor.soak.data import Soak
+from advisor.training.data import Precision, WorkloadFacts
+from advisor.variants.data import VariantRecord
+from advisor.verify.data import VerificationRecord
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked, as far as it bears on the figures.
+
+    Attributes:
+        memory_limit_bytes: The limit in force, the default resolved.
+        headroom_bytes: Kept free below it, the default resolved.
+        scenario: What to work out on paper.
+    """
+
+    argv: tuple[str, ...]
+    seed: int
+    precision: Precision
+    compile: bool
+    limits: Limits
+    settings: dict[str, str] = {}
+    memory_limit_bytes: int | None = None
+    headroom_bytes: int = 0
+    scenario: Scenario = Scenario()
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one run saw, in the order it ran.
+
+    Attributes:
+        created_at: ISO 8601, UTC.
+        complete: False where the run was cut short.
+        workload: None where the model file was not understood before the run ended.
+        telemetry: Counters over the throughput sessions, one for each.
+        predicted_memory: The peaks by the model's trace that led the memory search; None where
+            there was none.
+        step_cost: What a step must compute and move, by that trace.
+        peak: What holds the memory at the advised size, by that trace; None where memory does not
+            limit the advice.
+        what_ifs: The peaks with the changes that save memory, likewise by traces.
+        variants: The precisions and compilations that were asked for beside the run's own, that one
+            first; empty where none was.
+        verification: What `verify` trained to test the recommendation; None where it did not run.
+        noise_log: What a real run measured of its gradients, as `--noise-log` gave it.
+        lr_ranges: Curves of the range test, where no base rate is known.
+        stopped_because: Why the run is incomplete.
+        elapsed_s: Wall clock so far.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    tool_version: str
+    created_at: str
+    complete: bool
+    command: Command
+    workload: WorkloadFacts | None = None
+    environment: Environment | None = None
+    probes: tuple[Probe, ...] = ()
+    telemetry: tuple[Telemetry, ...] = ()
+    noise_batches: tuple[NoiseBatches, ...] = ()
+    loader_timings: tuple[LoaderTiming, ...] = ()
+    trials: tuple[TrialBranch, ...] = ()
+    lr_ranges: tuple[LrRangeCurve, ...] = ()
+    soaks: tuple[Soak, ...] = ()
+    predicted_memory: PredictedMemory | None = None
+    step_cost: StepCost | None = None
+    peak: Breakdown | None = None
+    what_ifs: tuple[PredictedWhatIf, ...] = ()
+    variants: tuple[VariantRecord, ...] = ()
+    verification: VerificationRecord | None = None
+    noise_log: tuple[NoiseLogEntry, ...] = ()
+    stopped_because: str | None = None
+    elapsed_s: float | None = None
+
+
+class RunDocument(RunRecord, frozen=True, kw_only=True):
+    """The JSON document: the record and what follows from it."""
+
+    derived: Derived

@@ -1,0 +1,260 @@
+"""Runs tasks in workers, one fresh process each, and turns every way they end into an answer."""
+
+import os
+import queue
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from advisor.device.data import DeviceFacts, Telemetry
+from advisor.device.telemetry import sampled
+from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event, Exit, Hangup
+from advisor.engine.crash import describe_exit, find_location
+from advisor.engine.forkserver import Forkserver
+from advisor.engine.preload import imported_modules
+from advisor.engine.spawn import Spawner
+from advisor.engine.tasks import Task
+from advisor.engine.wire import RESULT_TYPES, Done, Failure, Message, Order, Result, error_from
+from advisor.errors import InternalError, WorkloadError
+from advisor.training.data import Target
+
+#: Time a worker gets to write down where it stands before it is killed.
+_STAND_S = 0.3
+#: Seconds for a first task: importing torch on a cold disk is not the user's time to budget.
+COLD_START_S = 300.0
+
+_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+OnResult = Callable[[msgspec.Struct], None]
+
+
+class TaskRunner(Protocol):
+    """Answers tasks: with workers (`Runner`), or from a recorded run (`replay.ReplayRunner`)."""
+
+    def run(
+        self, task: Task, *, timeout_s: float, on_result: OnResult | None = None
+    ) -> tuple[msgspec.Struct, ...]:
+        """Return the results of the task, in the order they came."""
+
+    def watched(
+        self, device: DeviceFacts, *, session: int
+    ) -> AbstractContextManager[Callable[[], Telemetry]]:
+        """Watch the counters while a session runs; yield a function that returns them so far."""
+
+
+class Starter(Protocol):
+    """Starts workers and cleans up after them."""
+
+    def start(self, order: bytes) -> Connection:
+        """Return the connection to a new worker that has been sent the order."""
+
+    def clean_up(self) -> None:
+        """Kill the worker and all that it started."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class WorkerDeathError(WorkloadError):
+    """The user's code ended its process.
+
+    Attributes:
+        code: Exit status; minus the number of the signal that killed it; None where its messages
+            ended and how the process ended is not known.
+    """
+
+    def __init__(self, message: str, *, code: int | None, next_step: str) -> None:
+        super().__init__(message, next_step=next_step)
+        self.code = code
+
+
+class WorkerTimeoutError(WorkloadError):
+    """The user's code did not end in time."""
+
+
+class UnforkableError(InternalError):
+    """Workers cannot be forked: a preloaded package initialised CUDA."""
+
+
+class Runner:
+    """A context in which tasks run; on leaving it no process is left.
+
+    Args:
+        target: The user's model file; None where no task needs one.
+    """
+
+    def __init__(self, target: Target | None) -> None:
+        self._target = target
+        self._starter: Starter | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="bsadvisor-")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        if self._starter is not None:
+            self._starter.close()
+        self._directory.cleanup()
+
+    def run(
+        self, task: Task, *, timeout_s: float, on_result: OnResult | None = None
+    ) -> tuple[msgspec.Struct, ...]:
+        """Return the results of the task, in the order they came.
+
+        Args:
+            task: What to run.
+            timeout_s: The worker is killed after this long.
+            on_result: Called with each result as it comes.
+
+        Raises:
+            AdvisorError: What the worker reported; WorkerDeathError where it ended without a word,
+                WorkerTimeoutError where it did not end.
+        """
+        if self._starter is None:
+            self._starter = self._open_starter()
+        try:
+            return self._run_once(self._starter, task, timeout_s, on_result)
+        except UnforkableError:
+            self._starter.close()
+            self._starter = Spawner()
+            return self._run_once(self._starter, task, timeout_s, on_result)
+
+    def watched(
+        self, device: DeviceFacts, *, session: int
+    ) -> AbstractContextManager[Callable[[], Telemetry]]:
+        """Sample the counters until the block is left; see `advisor.device.telemetry.sampled`."""
+        return sampled(device, session=session, own_pid=os.getpid())
+
+    def _open_starter(self) -> Starter:
+        method = os.environ.get("BSADVISOR_START_METHOD")
+        if method == "spawn" or sys.platform != "linux":
+            return Spawner()
+        path = self._target.path if self._target else None
+        return Forkserver(imported_modules(Path(path)) if path else ())
+
+    def _run_once(
+        self, starter: Starter, task: Task, timeout_s: float, on_result: OnResult | None
+    ) -> tuple[msgspec.Struct, ...]:
+        crash_path = Path(self._directory.name) / "crash.txt"
+        crash_path.write_bytes(b"")
+        order = Order(task=task, crash_path=str(crash_path))
+        deadline = time.monotonic() + timeout_s
+        stream = _Stream(task, on_result)
+        try:
+            connection = starter.start(msgspec.json.encode(order) + b"\n")
+            _follow(connection, stream, deadline)
+            if not stream.has_ended:
+                connection.ask_where_it_stands()
+                time.sleep(_STAND_S)
+                raise self._timeout_error(crash_path, timeout_s)
+        finally:
+            starter.clean_up()
+        return stream.finish(lambda code: self._death_error(crash_path, code))
+
+    def _file(self) -> str:
+        return self._target.text if self._target else "the worker"
+
+    def _timeout_error(self, crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
+        where = find_location(crash_path)
+        return WorkerTimeoutError(
+            f"{self._file()} did not finish within {timeout_s:.0f} s"
+            + (f"; it stood at {where}" if where else ""),
+            next_step="Look for an endless loop or a lock there, or give more time with --budget.",
+        )
+
+    def _death_error(self, crash_path: Path, code: int | None) -> WorkerDeathError:
+        where = find_location(crash_path)
+        return WorkerDeathError(
+            f"{self._file()} {describe_exit(code)}" + (f" at {where}" if where else ""),
+            code=code,
+            next_step="Run the model file's training step on its own to see why.",
+        )
+
+
+class _Stream:
+    """The messages of one worker, gathered until it ends.
+
+    Attributes:
+        code: Exit status of the process; None until it is known.
+    """
+
+    def __init__(self, task: Task, on_result: OnResult | None) -> None:
+        self._type = RESULT_TYPES[type(task)]
+        self._on_result = on_result
+        self._results: list[msgspec.Struct] = []
+        self._failure: Failure | None = None
+        self._done = False
+        self._hung_up = False
+        self.code: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more is to be waited for."""
+        return self._has_last_word or (self._hung_up and self.code is not None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the worker said its last word, or its process or its messages ended without."""
+        return self._has_last_word or self._hung_up or self.code is not None
+
+    @property
+    def _has_last_word(self) -> bool:
+        return self._done or self._failure is not None
+
+    def take(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, Exit):
+            self.code = event.code
+        elif isinstance(event, Hangup):
+            self._hung_up = True
+        else:
+            message: Message = _DECODER.decode(event)
+            match message:
+                case Result():
+                    result: msgspec.Struct = msgspec.json.decode(message.body, type=self._type)
+                    self._results.append(result)
+                    if self._on_result:
+                        self._on_result(result)
+                case Failure():
+                    self._failure = message
+                case Done():
+                    self._done = True
+
+    def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[msgspec.Struct, ...]:
+        """Return the results, or raise what ended the worker."""
+        if self._failure is not None:
+            if self._failure.kind == "unforkable":
+                raise UnforkableError(self._failure.message)
+            raise error_from(self._failure)
+        if not self._done:
+            raise death(self.code)
+        return tuple(self._results)
+
+
+def _follow(connection: Connection, stream: _Stream, deadline: float) -> None:
+    """Take in events until the worker's last word, or the deadline.
+
+    A process that ended may have lines on their way; messages that ended leave a process that is
+    still to be reaped. Both are waited for, each for as long as it can take.
+    """
+    while not stream.is_complete:
+        try:
+            event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return
+        stream.take(event)
+        if isinstance(event, Exit | Hangup):
+            wait_s = DRAIN_S if isinstance(event, Exit) else REAP_S
+            deadline = min(deadline, time.monotonic() + wait_s)

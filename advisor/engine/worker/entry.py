@@ -1,0 +1,200 @@
+"""One worker: read the order, run its task, stream the results, and say how it ended."""
+
+import faulthandler
+import importlib
+import random
+import signal
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import msgspec
+
+from advisor.device.data import EnvironmentTask
+from advisor.engine.tasks import Task
+from advisor.engine.wire import Done, Failure, FailureKind, Message, Order, Result
+from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
+from advisor.loader.data import LoaderTask
+from advisor.memory.data import MemoryTask
+from advisor.noise.data import NoiseTask
+from advisor.predict.data import TraceTask
+from advisor.rate.data import LrRangeTask, TrialTask
+from advisor.soak.data import SoakTask
+from advisor.throughput.data import ThroughputTask
+from advisor.training.data import InspectTask
+from advisor.verify.data import VerificationTask
+
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+#: Which module runs which task; each has `run(task, emit)` and is imported only by its own worker.
+_RUNNERS = {
+    EnvironmentTask: "advisor.device.measure",
+    InspectTask: "advisor.training.inspection",
+    MemoryTask: "advisor.memory.measure",
+    ThroughputTask: "advisor.throughput.measure",
+    NoiseTask: "advisor.noise.measure",
+    TrialTask: "advisor.training.loop",
+    TraceTask: "advisor.predict.measure",
+    SoakTask: "advisor.soak.measure",
+    LoaderTask: "advisor.loader.measure",
+    LrRangeTask: "advisor.rate.measure_range",
+    VerificationTask: "advisor.verify.measure",
+}
+
+Emit = Callable[[msgspec.Struct], None]
+
+
+def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
+    """Run the one order in `orders`; every way it can end in Python is a message."""
+    order = msgspec.json.decode(orders.readline(), type=Order)
+
+    def send(message: Message) -> None:
+        messages.write(msgspec.json.encode(message) + b"\n")
+        messages.flush()
+
+    with open(order.crash_path, "ab", buffering=0) as crash_file:  # noqa: PTH123 - kept open
+        faulthandler.enable(crash_file, all_threads=False)
+        if hasattr(faulthandler, "register"):
+            faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
+        try:
+            _run_task(
+                order.task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body))))
+            )
+            send(Done())
+        except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
+            send(_failure_from(error, order.task))
+        finally:
+            faulthandler.disable()
+
+
+def _run_task(task: Task, emit: Emit) -> None:
+    import torch  # noqa: PLC0415 - a forked worker has it already
+
+    if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
+        raise _UnforkableError
+    if not isinstance(task, EnvironmentTask):
+        seed_everything(task.workload.seed)
+    importlib.import_module(_RUNNERS[type(task)]).run(task, emit)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's (where loaded) and torch's generators."""
+    import torch  # noqa: PLC0415
+
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+class _UnforkableError(Exception):
+    """A preloaded package initialised CUDA, which does not survive a fork."""
+
+
+def _failure_from(error: BaseException, task: Task) -> Failure:
+    if isinstance(error, _UnforkableError):
+        return Failure(kind="unforkable", message="CUDA was initialised before the fork")
+    if isinstance(error, AdvisorError):
+        kind = _kind_of(error)
+        return Failure(
+            kind=kind,
+            message=_name_file(error.message, task) if kind == "user" else error.message,
+            next_step=error.next_step,
+            traceback=error.traceback or _user_traceback(error.__cause__),
+        )
+    if _user_frames(error.__traceback__) is None or isinstance(task, EnvironmentTask):
+        text = "".join(_format(error))
+        return Failure(kind="internal", message=describe(error), traceback=text)
+    where = location_of(error) or task.workload.target
+    return Failure(
+        kind="user",
+        message=f"{where}: {describe(error)}",
+        next_step="Correct the model file; the traceback above starts at its first line.",
+        traceback=_user_traceback(error),
+    )
+
+
+def _name_file(message: str, task: Task) -> str:
+    """Return the message with the user's file in front, unless it names a place already."""
+    if isinstance(task, EnvironmentTask):
+        return message
+    file = task.workload.target
+    return message if file.partition(":")[0] in message else f"{file}: {message}"
+
+
+def _kind_of(error: AdvisorError) -> FailureKind:
+    match error:
+        case WorkloadError():
+            return "user"
+        case UsageError():
+            return "usage"
+        case DeviceError():
+            return "device"
+        case _:
+            return "internal"
+
+
+def describe(error: BaseException) -> str:
+    """Return the exception's type and text in one line, even where its `__str__` fails."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - a broken __str__ is the user's
+        text = "(its message could not be printed)"
+    if isinstance(error, SystemExit):
+        return f"the file called sys.exit({text})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def location_of(error: BaseException) -> str | None:
+    """Return `file:line` of the innermost line of the user's own code, None where there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    own = [
+        f"{path}:{line}"
+        for path, line in _walk(_user_frames(error.__traceback__))
+        if not _is_library(path) and _PACKAGE not in Path(path).parents
+    ]
+    return own[-1] if own else None
+
+
+def _user_traceback(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return "".join(_format(error.with_traceback(_user_frames(error.__traceback__))))
+
+
+def _format(error: BaseException) -> Iterable[str]:
+    try:
+        return traceback.format_exception(type(error), error, error.__traceback__)
+    except Exception:  # noqa: BLE001 - a broken __str__ is the user's
+        return [*traceback.format_tb(error.__traceback__), describe(error)]
+
+
+def _user_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the user's first line, else from the first line that is not ours.
+
+    The second is an error inside torch with no line of the user's in it, as in a backward pass.
+    """
+    foreign = None
+    while frames is not None:
+        path = frames.tb_frame.f_code.co_filename
+        if not (path.startswith("<frozen") or _PACKAGE in Path(path).parents):
+            foreign = foreign or frames
+            if not _is_library(path):
+                return frames
+        frames = frames.tb_next
+    return foreign
+
+
+def _walk(frames: TracebackType | None) -> Iterable[tuple[str, int]]:
+    while frames is not None:
+        yield frames.tb_frame.f_code.co_filename, frames.tb_lineno
+        frames = frames.tb_next
+
+
+def _is_library(path: str) -> bool:
+    return "site-packages" in path or path.startswith((sysconfig.get_path("stdlib"), "<"))

@@ -1,0 +1,167 @@
+"""A process that has imported torch once and forks a fresh worker for each order.
+
+A forked worker costs some tens of milliseconds where a new interpreter costs the import of torch.
+The server itself runs no tensor operation and never touches CUDA: both start threads or contexts
+that do not survive a fork. It is the reaper of everything its workers leave behind. When its parent
+hangs up, by will or by death, it kills all that and ends.
+
+    parent --(socket pair: "fork", with the worker's connection attached)--> server --fork--> worker
+    parent <--(JSON lines: started, exited)----------------------------------/
+"""
+
+import contextlib
+import ctypes
+import importlib
+import importlib.util
+import os
+import selectors
+import signal
+import socket
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import msgspec
+
+from advisor.engine.worker.entry import run_worker
+
+#: torch imports torch._dynamo at the first step of any optimizer, which takes most of a second.
+_PRELOADED = ("torch", "torch._dynamo")
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: Time to kill what the workers left; only a process stuck in the kernel lasts longer.
+_KILL_S = 5.0
+#: Between two rounds of killing: what a killed process leaves becomes the server's child at once.
+_ROUND_S = 0.02
+
+
+def main() -> None:
+    """Preload, then serve forks until the parent hangs up."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _preload(sys.argv[2:])
+    # From here on the socket tells of the parent's end; the signal would leave orphans behind.
+    _prctl(_PR_SET_PDEATHSIG, 0)
+    wake_read, wake_write = socket.socketpair()
+    for end in (wake_read, wake_write):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write.fileno())
+    selector = selectors.DefaultSelector()
+    selector.register(control, selectors.EVENT_READ)
+    selector.register(wake_read, selectors.EVENT_READ)
+    _tell(control, {"ready": os.getpid()})
+    while True:
+        ready = {key.fileobj for key, _ in selector.select()}
+        if wake_read in ready:
+            wake_read.recv(4096)
+            _reap(control)
+        if control in ready:
+            connection = _receive(control)
+            if connection is None:
+                _kill_descendants()
+                return
+            _serve(control, connection, (wake_read, wake_write))
+
+
+def _receive(control: socket.socket) -> int | None:
+    """Return the next worker's connection; None where the parent hung up."""
+    try:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+    except OSError:  # reset: the parent died with an event unread
+        return None
+    return descriptors[0] if descriptors else None
+
+
+def _serve(control: socket.socket, connection: int, wake: tuple[socket.socket, ...]) -> None:
+    pid = os.fork()
+    if pid:
+        os.close(connection)
+        _tell(control, {"started": pid})
+        return
+    status = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        for end in (control, *wake):
+            end.close()
+        with os.fdopen(os.dup(connection), "rb") as orders, os.fdopen(connection, "wb") as messages:
+            run_worker(orders, messages)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _preload(names: list[str]) -> None:
+    """Import torch and the installed packages that the user's file names.
+
+    Only packages of the installation: the user's own modules must run afresh in each worker. A
+    package that cannot be imported here fails again, with its message, in the worker.
+    """
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # the other check poisons a fork
+    for name in (*_PRELOADED, *names):
+        try:
+            if _is_installed(name):
+                importlib.import_module(name)
+        except BaseException:  # noqa: BLE001, S112
+            continue
+
+
+def _is_installed(name: str) -> bool:
+    top = importlib.util.find_spec(name.partition(".")[0])
+    if top is None or top.origin is None:
+        return False
+    if top.origin in {"built-in", "frozen"}:
+        return True
+    roots = {Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib")}
+    return any(root in Path(top.origin).resolve().parents for root in roots)
+
+
+def _reap(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _tell(control, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _kill_descendants() -> None:
+    """Kill all workers and all that they started, orphans included."""
+    import psutil  # noqa: PLC0415 - needed only here
+
+    deadline = time.monotonic() + _KILL_S
+    while time.monotonic() < deadline:
+        living = 0
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    process.kill()
+                    living += 1
+        if not living:
+            return
+        time.sleep(_ROUND_S)
+
+
+def _tell(control: socket.socket, event: dict[str, int]) -> None:
+    with contextlib.suppress(OSError):  # the parent has gone, as the next read will tell
+        control.sendall(msgspec.json.encode(event) + b"\n")
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

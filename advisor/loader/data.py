@@ -1,0 +1,119 @@
+"""What is asked of loader, what was seen of it, and what follows: the types."""
+
+from typing import Literal
+
+import msgspec
+
+from advisor.statistics import Estimate
+from advisor.training.data import WorkloadSpec
+
+
+class LoaderTask(msgspec.Struct, frozen=True, kw_only=True, tag="loader"):
+    """Time the user's loader alone, training alone, and both together.
+
+    The worker starts with the loader as it is and adds numbers of workers while training waits.
+
+    Attributes:
+        micro_batch_size: Samples of one batch.
+        budget_s: No further number of workers is begun, and no window added, after this long.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_size: int
+    budget_s: float
+
+
+class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """One number of workers: windows of loading alone, of training alone, and of both together.
+
+    Attributes:
+        workers: Processes that load; 0 loads in the training process, between the steps.
+        micro_batch_size: Samples of one batch.
+        is_own: Whether the user's own loader has this number (without one: DataLoader's default).
+        alone_samples_per_s: Loading alone, one value for each window, in the steady state.
+        training_samples_per_s: Training on a batch that is there already, its way to the device
+            included, in windows before and after the loading.
+        together_samples_per_s: Training fed by the loader; none where that was not measured.
+        waiting_fractions: Share of each window together that training waited for a batch.
+        batch_s: Seconds between two batches of the loader alone; None where none came.
+        steps: Training steps that the loader fed.
+        cores: Processors that the process may run on; None where unknown.
+        is_iterable: Whether the dataset is a stream, which each worker reads for itself.
+        message: Why something was not measured, in one line.
+    """
+
+    workers: int
+    micro_batch_size: int
+    is_own: bool = False
+    alone_samples_per_s: tuple[float, ...] = ()
+    training_samples_per_s: tuple[float, ...] = ()
+    together_samples_per_s: tuple[float, ...] = ()
+    waiting_fractions: tuple[float, ...] = ()
+    batch_s: float | None = None
+    steps: int = 0
+    cores: int | None = None
+    is_iterable: bool = False
+    message: str | None = None
+
+
+LoaderStatus = Literal["keeps_up", "limits", "inconclusive"]
+
+
+class LoaderPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One number of workers.
+
+    Attributes:
+        workers: Processes that load; 0 loads between the steps.
+        status: Whether training is slower with the loader than without.
+        samples_per_s: The loader alone; the interval is over windows of one process.
+        together_samples_per_s: Training fed by it, likewise.
+        loss_fraction: Share of the training speed that is lost to loading.
+        waiting_fraction: Share of the time that training waited for a batch; None where unknown.
+    """
+
+    workers: int
+    status: LoaderStatus
+    samples_per_s: Estimate
+    together_samples_per_s: Estimate
+    loss_fraction: Estimate
+    waiting_fraction: float | None
+
+
+class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loader means for the training speed.
+
+    Attributes:
+        micro_batch_size: At which all was timed.
+        status: Of the loader as it is.
+        own_workers: Its number of workers; without a loader in the model file DataLoader's default.
+        training_samples_per_s: Training alone, on a batch that is there already.
+        points: One for each number of workers, in the order they ran.
+        samples_per_s_per_worker: Rate of the largest number of background workers over that number.
+        workers_needed: Smallest number whose rate, by that rule, is that of training; None where
+            the loader keeps up, no background worker was timed, or more of them load no faster.
+        is_verified: Whether training kept up with that number; None where it was not measured or
+            the windows do not tell.
+        advised_workers: A measured number to use; None where none was seen to be worth it.
+        does_scale: Whether more workers load faster; None with fewer than two numbers.
+        cores: Processors that the process may run on; None where unknown.
+        is_iterable: Whether the dataset is a stream, which each worker reads for itself.
+        message: Why something was not measured.
+    """
+
+    micro_batch_size: int
+    status: LoaderStatus
+    own_workers: int
+    training_samples_per_s: Estimate
+    points: tuple[LoaderPoint, ...]
+    samples_per_s_per_worker: float | None = None
+    workers_needed: int | None = None
+    is_verified: bool | None = None
+    advised_workers: int | None = None
+    does_scale: bool | None = None
+    cores: int | None = None
+    is_iterable: bool = False
+    message: str | None = None
+
+    def find_point(self, workers: int | None) -> LoaderPoint | None:
+        """Return the point with this number of workers, None where it was not measured."""
+        return next((point for point in self.points if point.workers == workers), None)

@@ -1,0 +1,256 @@
+"""The user's loader, timed: alone, and feeding the training.
+
+for each number of workers, as `choose_next_workers` asks for it:
+    training alone | start, fill | loading alone | fill | together | training alone
+      windows         not timed      windows     not timed  windows    windows
+
+A window of loading is made of whole rounds, one batch from each worker: workers that started
+together deliver together.
+"""
+
+import gc
+import math
+import multiprocessing
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from advisor.device.cpu import available_memory_bytes
+from advisor.engine.worker.entry import Emit, describe
+from advisor.errors import WorkloadError
+from advisor.loader.data import LoaderTask, LoaderTiming
+from advisor.loader.plan import choose_next_workers
+from advisor.training.device_clock import synchronise
+from advisor.training.model_file.batches import tensors_of
+from advisor.training.model_file.data import is_map_style
+from advisor.training.model_file.loader import count_own_workers, make_loader
+from advisor.training.model_file.workload import Workload
+from advisor.training.training import Training
+
+#: Least length of a window, in seconds: on a GPU the clock is read through a queue of work.
+_WINDOW_S = {"cpu": 0.04, "cuda": 0.1, "mps": 0.1}
+#: Windows of loading alone and of both together; fewer where a batch takes long.
+_MOST_WINDOWS, _LEAST_WINDOWS = 4, 2
+#: Numbers of workers that the time is divided for.
+_EXPECTED_COUNTS = 2
+#: Steps that warm the training up; the first ones create the optimizer's state, or compile.
+_WARMUP_STEPS = 3
+#: Workers that may be started whatever the processors: those that wait need none.
+_ALWAYS_ALLOWED = 16
+#: Batches that each worker holds ready (DataLoader's own default).
+_PREFETCHED = 2
+#: Share of the free memory that prefetched batches may fill.
+_MEMORY_FRACTION = 0.25
+#: A worker that gives no batch for this long, in seconds and in batches, hangs: some file readers
+#: have locks that do not survive the fork.
+_HANG_S, _HANG_BATCHES = 10.0, 5.0
+#: Characters of a failure's message that are kept.
+_MESSAGE_LENGTH = 500
+
+
+def run(task: LoaderTask, emit: Emit) -> None:
+    """Emit one LoaderTiming for each number of workers, the loader as it is first."""
+    with warnings.catch_warnings():
+        # More workers than processors are meant here: some of them only wait.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        bench = _Bench(task)
+        timings: list[LoaderTiming] = []
+        own_workers = count_own_workers(bench.workload)
+        if not bench.has_time_for_all_windows():
+            emit(bench.refuse(own_workers))
+            return
+        workers: int | None = own_workers
+        while workers is not None and bench.has_time_left():
+            timings.append(bench.time_workers(workers, is_own=not timings))
+            emit(timings[-1])
+            workers = choose_next_workers(timings, most_workers=bench.most_workers)
+
+
+class _Bench:
+    """A training on the device, a batch in memory, and the clock.
+
+    Attributes:
+        workload: The user's.
+        most_workers: No more than these may be started.
+    """
+
+    def __init__(self, task: LoaderTask) -> None:
+        self.workload = Workload(task.workload)
+        _ = self.workload.batches  # opens the dataset
+        self._size = task.micro_batch_size
+        self._window_s = _WINDOW_S[self.workload.device.type]
+        self._training: Training = self.workload.make_training()
+        self._cores = _count_cores()
+        loader = make_loader(self.workload, self._size, workers=0, timeout_s=0.0)
+        feed = _read_on(loader)
+        self._batch = next(feed)  # the first is slower than others
+        start = time.perf_counter()
+        self._batch = next(feed)
+        self._cost_s = max(time.perf_counter() - start, self._window_s)
+        feed.close()
+        for _ in range(_WARMUP_STEPS):
+            self._step(self._batch)
+        rounds = int(task.budget_s / (2 * _EXPECTED_COUNTS * self._cost_s)) - 1
+        self._windows = min(_MOST_WINDOWS, max(_LEAST_WINDOWS, rounds))
+        self._budget_s = task.budget_s
+        self._deadline = time.perf_counter() + task.budget_s
+        self._hang_s = max(_HANG_S, _HANG_BATCHES * self._cost_s)
+        self.most_workers = _limit_workers(self._batch, self._cores)
+
+    def has_time_left(self) -> bool:
+        """Return whether the budget is not spent yet."""
+        return time.perf_counter() < self._deadline
+
+    def has_time_for_all_windows(self) -> bool:
+        """Return whether the windows with one number of workers fit into the budget."""
+        return 2 * (1 + self._windows) * self._cost_s < self._budget_s
+
+    def refuse(self, workers: int) -> LoaderTiming:
+        """Return figures without windows: a batch takes too long for them."""
+        message = f"one batch takes {self._cost_s:.3g} s, too long for the time there is"
+        return self._describe(workers, _Windows(), is_own=True, message=message)
+
+    def time_workers(self, workers: int, *, is_own: bool) -> LoaderTiming:
+        """Return the figures with this number of workers, or why there are none."""
+        timing = _Windows()
+        message = None
+        try:
+            self._time(workers, timing)
+        except Exception as error:  # noqa: BLE001 - of the loader or its workers, told as it is
+            message = describe(error)[:_MESSAGE_LENGTH]
+        if multiprocessing.active_children():  # a cycle, as of a traceback, holds the loader
+            gc.collect()
+        return self._describe(workers, timing, is_own=is_own, message=message)
+
+    def _describe(
+        self, workers: int, timing: "_Windows", *, is_own: bool, message: str | None
+    ) -> LoaderTiming:
+        rate = timing.alone[-1] if timing.alone else None
+        return LoaderTiming(
+            workers=workers,
+            micro_batch_size=self._size,
+            is_own=is_own,
+            alone_samples_per_s=tuple(timing.alone),
+            training_samples_per_s=tuple(timing.training),
+            together_samples_per_s=tuple(timing.together),
+            waiting_fractions=tuple(timing.waiting),
+            batch_s=None if rate is None else self._size / rate,
+            steps=timing.steps,
+            cores=self._cores,
+            is_iterable=not is_map_style(self.workload.dataset),
+            message=message,
+        )
+
+    def _time(self, workers: int, timing: "_Windows") -> None:
+        half = math.ceil(_MOST_WINDOWS / 2)
+        step = partial(self._step, self._batch)
+        timing.training += [self._time_window(step)[0] for _ in range(half)]
+        loader = make_loader(self.workload, self._size, workers=workers, timeout_s=self._hang_s)
+        feed = _read_on(loader)
+        try:
+            self._time_loader(feed, max(1, workers), timing)
+        finally:
+            feed.close()
+            del feed, loader  # ends the workers
+        timing.training += [self._time_window(step)[0] for _ in range(half)]
+
+    def _time_loader(self, feed: Iterator[Any], per_round: int, timing: "_Windows") -> None:
+        """Add the windows of loading alone and of both together, each after a round untimed."""
+        waits: list[float] = []
+
+        def load() -> Any:
+            start = time.perf_counter()
+            batch = next(feed)
+            waits.append(time.perf_counter() - start)
+            return batch
+
+        for _ in range(per_round):
+            load()
+        for _ in range(self._windows):
+            timing.alone.append(self._time_window(load, per_round)[0])
+        for _ in range(per_round):
+            self._step(load())
+        for _ in range(self._windows):
+            waits.clear()
+            rate, elapsed_s = self._time_window(lambda: self._step(load()), per_round)
+            timing.together.append(rate)
+            timing.waiting.append(math.fsum(waits) / elapsed_s)
+            timing.steps += len(waits)
+
+    def _step(self, batch: Any) -> None:
+        self._training.step(self.workload.to_device(batch))
+
+    def _time_window(self, act: Callable[[], Any], per_round: int = 1) -> tuple[float, float]:
+        """Return samples per second over whole rounds, and the seconds they took."""
+        device = self.workload.device
+        synchronise(device)
+        start, batches = time.perf_counter(), 0
+        while time.perf_counter() - start < self._window_s:
+            for _ in range(per_round):
+                act()
+            batches += per_round
+        synchronise(device)
+        elapsed_s = time.perf_counter() - start
+        return batches * self._size / elapsed_s, elapsed_s
+
+
+class _Windows:
+    """What was timed so far; kept apart, so that a failure leaves it."""
+
+    def __init__(self) -> None:
+        self.alone: list[float] = []
+        self.together: list[float] = []
+        self.training: list[float] = []
+        self.waiting: list[float] = []
+        self.steps = 0
+
+
+def _read_on(loader: DataLoader[Any]) -> Generator[Any, None, None]:
+    """Yield batches, pass after pass, as epochs of training do.
+
+    Raises:
+        WorkloadError: A pass gives no batch.
+    """
+    while True:
+        count = 0
+        for batch in loader:
+            count += 1
+            yield batch
+        if not count:
+            raise WorkloadError(
+                f"one pass over the dataset gives no full batch of {loader.batch_size} with "
+                f"{loader.num_workers} workers",
+                next_step="A worker that reads part of a stream needs a batch of its own.",
+            )
+
+
+def _count_cores() -> int | None:
+    """Return the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _limit_workers(batch: Any, cores: int | None) -> int:
+    """Return the workers that may be started, so that their batches leave room in memory."""
+    wanted = max(_ALWAYS_ALLOWED, 2 * (cores or 1))
+    free_bytes = available_memory_bytes()
+    shared = Path("/dev/shm")  # noqa: S108 - where batches cross between processes on Linux
+    if shared.is_dir():
+        free_bytes = min(free_bytes, shutil.disk_usage(shared).free)
+    batch_bytes = sum(_bytes_of(tensor) for tensor in tensors_of(batch))
+    if not batch_bytes:
+        return wanted
+    return max(1, min(wanted, int(_MEMORY_FRACTION * free_bytes / (_PREFETCHED * batch_bytes))))
+
+
+def _bytes_of(tensor: torch.Tensor) -> int:
+    return tensor.element_size() * tensor.numel()

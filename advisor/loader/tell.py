@@ -1,0 +1,52 @@
+"""What the loader was seen to do, in one paragraph."""
+
+from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
+from advisor.units import count_of, format_count, format_number, format_spread
+
+_STATUS: dict[LoaderStatus, str] = {
+    "keeps_up": "keeps up with training",
+    "limits": "is the limit: training waits for its data",
+    "inconclusive": "inconclusive",
+}
+
+
+def describe_loader(loader: LoaderConclusion) -> str:
+    """Return whether the loader keeps up, its figures, and how many workers suffice."""
+    parts = [_STATUS[loader.status]]
+    if loader.training_samples_per_s.point is not None:
+        size = format_count(loader.micro_batch_size)
+        speed = format_spread(loader.training_samples_per_s)
+        parts.append(f"training without it {speed} samples/s at micro-batch {size}")
+    parts += [_describe_point(point) for point in loader.points]
+    parts += _describe_need(loader)
+    if loader.message is not None:
+        parts.append(loader.message)
+    return "; ".join(parts)
+
+
+def _describe_point(point: LoaderPoint) -> str:
+    alone = format_spread(point.samples_per_s)
+    together = format_spread(point.together_samples_per_s)
+    text = f"with {count_of(point.workers, 'worker')} the loader alone {alone}, training {together}"
+    if point.waiting_fraction is not None:
+        text += f", waiting {format_number(100 * point.waiting_fraction)} % of the time"
+    return text
+
+
+def _describe_need(loader: LoaderConclusion) -> list[str]:
+    if loader.status != "limits":
+        return []
+    needed = loader.workers_needed
+    if needed is None:
+        return ["more workers load no faster here"] if loader.does_scale is False else []
+    if loader.is_verified:
+        return [f"{count_of(needed, 'worker')} would suffice, as measured"]
+    rate = format_number(loader.samples_per_s_per_worker or 0.0)
+    text = f"{count_of(needed, 'worker')} would suffice by the rate of one, {rate} samples/s"
+    if loader.find_point(needed) is None:
+        text += ", not measured"
+        if loader.cores is not None and loader.cores < needed:
+            text += f" on {count_of(loader.cores, 'processor')}"
+    elif loader.is_verified is False:
+        text += ", but training still waited"
+    return [text]

@@ -1,0 +1,1 @@
+"""Which micro-batch is the largest that fits?"""

@@ -1,0 +1,77 @@
+"""A batch that the user keeps to: whether it can be run, and out of which micro-batches."""
+
+from advisor.advice.decide import can_split
+from advisor.advice.derive import derive
+from advisor.engine.run import Run
+from advisor.errors import UsageError
+from advisor.throughput.sweep import choose_split_size
+
+
+def refuse_impossible_batch(run: Run) -> None:
+    """See that the given batch can exist, as far as the model file tells.
+
+    Raises:
+        UsageError: It is above the dataset, below the smallest batch, or not a multiple.
+    """
+    size, facts = run.spec.limits.global_batch_size, run.facts
+    multiple = run.spec.limits.batch_multiple
+    if size is None:
+        return
+    if facts.dataset_size is not None and size > facts.dataset_size:
+        raise UsageError(
+            f"--global-batch-size {size} is above the dataset, which has {facts.dataset_size} "
+            "samples",
+            next_step=f"Give at most {facts.dataset_size}.",
+        )
+    if size < facts.min_micro_batch_size:
+        raise UsageError(
+            f"--global-batch-size {size} is below {facts.min_micro_batch_size}, the smallest batch "
+            f"that {facts.file} runs",
+            next_step=f"Give at least {facts.min_micro_batch_size}.",
+        )
+    if size % multiple:
+        raise UsageError(
+            f"--global-batch-size {size} is no multiple of --batch-multiple {multiple}",
+            next_step=f"Give a multiple of {multiple}, such as {-(-size // multiple) * multiple}.",
+        )
+
+
+def refuse_oversized_batch(run: Run) -> None:
+    """See that the given batch fits, whole or in equal micro-batches.
+
+    Raises:
+        UsageError: It does not.
+    """
+    size, largest = run.spec.limits.global_batch_size, _find_largest(run)
+    if size is None or largest is None or find_given_micro_batch(run) is not None:
+        return
+    if not can_split(run.facts):
+        raise UsageError(
+            f"--global-batch-size {size} does not fit: micro-batch {largest} is the largest seen "
+            "to, and this training cannot be split into several",
+            next_step=f"Give at most {largest}.",
+        )
+    raise UsageError(
+        f"--global-batch-size {size} does not fit, and no micro-batch up to {largest}, the largest "
+        "seen to fit, divides it",
+        next_step=f"Give a multiple of a smaller size, such as {size // largest * largest}.",
+    )
+
+
+def find_given_micro_batch(run: Run) -> int | None:
+    """Return the largest micro-batch of which the given batch can be made; None without either."""
+    size, largest = run.spec.limits.global_batch_size, _find_largest(run)
+    if size is None or largest is None:
+        return None
+    micro = choose_split_size(
+        size,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        max_micro_batch_size=largest,
+        batch_multiple=run.spec.limits.batch_multiple,
+    )
+    return micro if micro == size or can_split(run.facts) else None
+
+
+def _find_largest(run: Run) -> int | None:
+    memory = derive(run.record).memory
+    return None if memory is None else memory.max_micro_batch_size

@@ -1,0 +1,69 @@
+"""The prediction that leads the memory search: one trace of the model, where it can be had."""
+
+import os
+
+import msgspec
+
+from advisor.engine.run import Run
+from advisor.errors import AdvisorError
+from advisor.predict.data import TraceTask
+from advisor.predict.largest import predict_largest
+from advisor.predict.memory_trace import MemoryTrace, PredictedMemory
+from advisor.predict.pieces import derive_pieces, predict_bytes
+from advisor.predict.replay import AllocatorSettings
+
+#: Share of the budget that the trace may take: without it the search needs a few probes more.
+_BUDGET_FRACTION = 0.1
+
+
+def predict_memory(run: Run) -> None:
+    """Keep the predicted peaks in the record; where there are none, say why and go on."""
+    if run.facts.is_step_only:
+        return
+    run.progress.stage("memory: trace", left_s=run.left_s)
+    try:
+        trace = _trace(run)
+    except AdvisorError as error:
+        _note(run, error.message)
+        return
+    if not trace.serves_every_size:
+        _note(run, trace.reason or "its allocations differ from size to size")
+        return
+    prediction = derive_pieces(trace)
+    if run.environment.device.kind == "cuda":
+        unusable = _simulate_unusable_bytes(trace, prediction, run.capacity_bytes)
+        prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
+    run.keep_prediction(prediction, trace)
+
+
+def _trace(run: Run) -> MemoryTrace:
+    task = TraceTask(
+        workload=run.spec.workload,
+        operators="cuda" if run.environment.device.kind == "cuda" else "cpu",
+        largest_samples=run.facts.largest_samples,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        batch_multiple=run.spec.limits.batch_multiple,
+    )
+    most_s = _BUDGET_FRACTION * run.spec.limits.budget_s
+    (trace,) = run.runner.run(task, timeout_s=min(most_s, run.left_s))
+    assert isinstance(trace, MemoryTrace)
+    return trace
+
+
+def _note(run: Run, why: str) -> None:
+    run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
+
+
+def _simulate_unusable_bytes(
+    trace: MemoryTrace, prediction: PredictedMemory, capacity_bytes: int
+) -> int:
+    """Return what the caching allocator leaves unused of the limit at the largest size it allows.
+
+    One size more does not fit in the simulation, so less is usable than that size's peak.
+    """
+    configuration = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+    settings = AllocatorSettings(expandable_segments="expandable_segments:True" in configuration)
+    largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
+    if largest is None:
+        return 0
+    return max(0, capacity_bytes + 1 - max(predict_bytes(prediction, largest + 1)))

@@ -1,0 +1,243 @@
+"""The next size where the peaks were predicted: measure, correct the prediction, verify.
+
+    smallest          calibration            answer            certificate
+    what is constant  share of the limit     corrected         one granule more
+                      that surely fits       largest runs      does not
+
+What a trace leaves out (workspaces of libraries, the heap's slack, rounding) is added to it:
+measured = offset + factor · predicted in each phase, through the largest size that ran.
+"""
+
+from collections.abc import Sequence
+from math import ceil, comb, inf
+from typing import NamedTuple
+
+from advisor.memory.data import Probe
+from advisor.memory.evidence import Evidence, SearchBounds, SearchLimits, find_granule
+from advisor.predict.memory_trace import AffinePiece, PredictedMemory
+
+#: Most searches end with 4 or 5 probes; half a per cent is one sample below a size of 400. An error
+#: costs a process that is thrown away anyway, an answer that is too small costs all of training.
+GUIDED_LIMITS = SearchLimits(probes=9, ooms=5, resolution_fraction=0.005)
+#: Share of what the smallest size leaves of the limit that the calibration probe may take by the
+#: prediction: what that leaves out may be a third of it, and the probe still fits.
+CALIBRATION_FRACTION = 0.75
+#: Below this share of the calibration's size the largest that ran is too small to extrapolate from.
+NEAR_FRACTION = 0.6
+#: Memory that libraries take once, whatever the model: up to this much, what the smallest probe
+#: measures beyond the prediction says nothing about larger ones.
+CONSTANT_BYTES = 64 << 20
+#: Error of a corrected peak, in bytes: page granularity and the heap's slack.
+NOISE_BYTES = 1 << 18
+#: Doubt of more granules is worth a probe in between; less may cost an error, but no more probes.
+CAREFUL_GRANULES = 2
+#: Share of the limit that an allocator may leave unused although the peaks do not show it.
+HIDDEN_FRACTION = 0.02
+#: Each step down from a failure is longer than the one before by this factor.
+DROP_GROWTH = 3.0
+#: A prediction is refuted where the measured peaks grow this much faster, or slower, than it says.
+MOST_FACTOR = 10.0
+#: Share of the predicted growth to try after so many calibrations that did not fit; after more of
+#: them the prediction is refuted.
+RETRY_FRACTIONS = (1 / 2, 1 / 4)
+
+_Point = tuple[int, int]
+
+
+class _Phase(NamedTuple):
+    """Corrected peak of one phase: offset_bytes + factor · predicted."""
+
+    pieces: tuple[AffinePiece, ...]
+    offset_bytes: float
+    factor: float
+
+    def predict_bytes(self, size: float) -> float:
+        return self.offset_bytes + self.factor * _predict(self.pieces, size)
+
+    def predict_largest(self, capacity_bytes: float) -> float:
+        allowed = (capacity_bytes - self.offset_bytes) / self.factor
+        rising = [piece for piece in self.pieces if piece.bytes_per_sample > 0]
+        return min(
+            ((allowed - piece.fixed_bytes) / piece.bytes_per_sample for piece in rising),
+            default=inf,
+        )
+
+
+def choose_guided_size(
+    evidence: Evidence, bounds: SearchBounds, prediction: PredictedMemory
+) -> float:
+    """Return the size to try, before rounding and before the ceiling.
+
+    Args:
+        evidence: What the probes say; at least one ran.
+        bounds: Which sizes may be tried; the capacity is known.
+        prediction: The peaks by the trace.
+    """
+    assert bounds.capacity_bytes is not None
+    capacity = bounds.capacity_bytes - prediction.unusable_bytes
+    law = _correct(evidence.fits, prediction, capacity)
+    calibration = _choose_calibration(evidence, law, capacity)
+    if calibration is not None:
+        return calibration
+    granule = find_granule(evidence.ran, GUIDED_LIMITS.resolution_fraction, bounds)
+    largest = _predict_largest(law, capacity)
+    doubt = largest - _predict_largest(law, capacity - _find_doubt_bytes(evidence, capacity))
+    estimate = largest // bounds.batch_multiple * bounds.batch_multiple
+    if evidence.failed is None or estimate < evidence.failed:
+        return _rise(evidence, estimate, doubt, granule)
+    return _narrow(evidence, doubt, granule)
+
+
+def is_refuted(probes: Sequence[Probe], prediction: PredictedMemory) -> bool:
+    """Return whether the probes cannot be explained by the prediction and any correction of it.
+
+    Args:
+        probes: Of the memory stage, in any order.
+        prediction: The peaks by the trace.
+    """
+    phases = _pair(probes, prediction)
+    if not any(piece.bytes_per_sample > 0 for pieces, _ in phases for piece in pieces):
+        return any(probe.outcome == "fit" for probe in probes)
+    pieces, points = max(phases, key=lambda phase: phase[1][-1][1])
+    (smallest, first), (largest, last) = points[0], points[-1]
+    if largest == smallest:
+        failed = [probe for probe in probes if probe.outcome in {"oom", "spill"}]
+        return len(failed) > len(RETRY_FRACTIONS)
+    predicted = _predict(pieces, largest) - _predict(pieces, smallest)
+    measured = last - first
+    allowance = CONSTANT_BYTES + MOST_FACTOR * predicted
+    return measured > allowance or MOST_FACTOR * (measured + NOISE_BYTES) < predicted
+
+
+def _choose_calibration(evidence: Evidence, law: Sequence[_Phase], capacity: float) -> float | None:
+    """Return a size that surely fits, or far below one that did not; None near the limit."""
+    least = min(probe.micro_batch_size for probe in evidence.fits)
+    size = inf
+    for phase in law:
+        start = phase.predict_bytes(least)
+        share_bytes = CALIBRATION_FRACTION * (capacity - start)
+        if evidence.failed is not None:
+            failed_bytes = phase.predict_bytes(evidence.failed) - start
+            retry = RETRY_FRACTIONS[min(evidence.ooms, len(RETRY_FRACTIONS)) - 1]
+            share_bytes = min(share_bytes, failed_bytes * retry)
+        size = min(size, phase.predict_largest(start + share_bytes))
+    return size if evidence.ran < NEAR_FRACTION * size else None
+
+
+def _find_doubt_bytes(evidence: Evidence, capacity: float) -> float:
+    """Return by how much the corrected peak at the limit may be off."""
+    is_exact = evidence.largest.limit_peak_bytes is not None  # in the currency of the limit
+    return NOISE_BYTES if is_exact else max(NOISE_BYTES, HIDDEN_FRACTION * capacity)
+
+
+def _rise(evidence: Evidence, estimate: float, doubt: float, granule: int) -> float:
+    """Return a larger size than any that ran, where no failure contradicts the estimate."""
+    ran = evidence.ran
+    if estimate < ran + granule:
+        # It ran although the corrected prediction says it should not: ever longer steps.
+        beyond = sum(probe.micro_batch_size >= estimate for probe in evidence.fits)
+        size = ran + granule * 2.0 ** max(0, beyond - 1)
+    else:
+        is_careful = doubt > CAREFUL_GRANULES * granule and estimate - doubt >= ran + granule
+        size = estimate - doubt if is_careful else estimate
+    return size if evidence.failed is None else min(size, evidence.failed - granule)
+
+
+def _narrow(evidence: Evidence, doubt: float, granule: int) -> float:
+    """Return a size between the largest that ran and one that did not, but should have.
+
+    Ever longer steps down from the failure, until one runs; then halves. Before the error that ends
+    the search, no step up is longer than what the probes left can search from below.
+    """
+    assert evidence.failed is not None
+    ran, failed = evidence.ran, evidence.failed
+    # Where the doubt exceeds a granule, a careful step took it off before the failure.
+    drop = max(granule, DROP_GROWTH * doubt) * DROP_GROWTH ** (evidence.ooms - 1)
+    size = (ran + failed) / 2 if failed - ran <= 2 * drop else failed - drop
+    errors = GUIDED_LIMITS.ooms - evidence.ooms
+    if errors > 1:
+        return size
+    unknown = ceil((failed - ran) / granule) - 1
+    stretch = max(1.0, unknown / _count_searchable(evidence.left, errors))
+    longest = 1 + _count_searchable(evidence.left - 1, errors - 1)
+    return min(size, ran + longest * stretch * granule)
+
+
+def _count_searchable(probes: int, errors: int) -> int:
+    """Return among how many sizes so many probes with so many errors find the largest that fits."""
+    return sum(comb(probes, error) for error in range(1, errors + 1))
+
+
+def _correct(
+    fits: Sequence[Probe], prediction: PredictedMemory, capacity: float
+) -> tuple[_Phase, ...]:
+    """Return the corrected phases; one that was not measured is left out."""
+    return tuple(
+        _correct_phase(pieces, points, capacity) for pieces, points in _pair(fits, prediction)
+    )
+
+
+def _pair(
+    probes: Sequence[Probe], prediction: PredictedMemory
+) -> list[tuple[tuple[AffinePiece, ...], list[_Point]]]:
+    """Return pieces and measured (size, peak) of each phase that was both predicted and measured.
+
+    Where the peak is known in the currency of the limit, both phases are shifted to it.
+    """
+    forward_backward, optimizer = [], []
+    for probe in probes:
+        first, second = probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes
+        if probe.outcome != "fit" or (first is None and second is None):
+            continue
+        shift = 0
+        if probe.limit_peak_bytes is not None:
+            shift = probe.limit_peak_bytes - max(first or 0, second or 0)
+        if first is not None:
+            forward_backward.append((probe.micro_batch_size, first + shift))
+        if second is not None:
+            optimizer.append((probe.micro_batch_size, second + shift))
+    phases = (
+        (prediction.forward_backward, sorted(forward_backward)),
+        (prediction.optimizer, sorted(optimizer)),
+    )
+    return [(pieces, points) for pieces, points in phases if pieces and points]
+
+
+def _correct_phase(
+    pieces: tuple[AffinePiece, ...], points: Sequence[_Point], capacity: float
+) -> _Phase:
+    """Return the phase with the correction through its largest point and a smaller one.
+
+    This is the nearest that is at least as far from the largest as the largest is from the limit:
+    near sizes run the same kernels with the same workspaces, but their difference must not drown in
+    the noise.
+    """
+    measured = points[-1][1]
+    least = max(NOISE_BYTES, capacity - measured)
+    apart = [point for point in points[:-1] if measured - point[1] >= least]
+    return _draw_line(pieces, points[-1], apart[-1:] or points[:1])
+
+
+def _draw_line(
+    pieces: tuple[AffinePiece, ...], largest: _Point, smaller: Sequence[_Point]
+) -> _Phase:
+    """Return the correction through two points, or through one where there is no other.
+
+    One point alone leaves open what grows: up to a constant, all beyond the prediction does.
+    """
+    size, measured = largest
+    predicted = _predict(pieces, size)
+    factor = 1.0 + max(0.0, measured - predicted - CONSTANT_BYTES) / max(1.0, predicted)
+    for earlier_size, earlier in smaller:
+        distance = predicted - _predict(pieces, earlier_size)
+        if distance > 0.0:
+            factor = max(1 / MOST_FACTOR, min(MOST_FACTOR, (measured - earlier) / distance))
+    return _Phase(pieces, measured - factor * predicted, factor)
+
+
+def _predict(pieces: tuple[AffinePiece, ...], size: float) -> float:
+    return max(piece.fixed_bytes + piece.bytes_per_sample * size for piece in pieces)
+
+
+def _predict_largest(law: Sequence[_Phase], capacity_bytes: float) -> float:
+    return min(phase.predict_largest(capacity_bytes) for phase in law)

@@ -1,0 +1,215 @@
+"""The memory stage: probe after probe until the search is content."""
+
+import signal
+import time
+from typing import cast
+
+import msgspec
+
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.errors import DeviceError, UsageError, WorkloadError
+from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.evidence import SearchBounds, choose_bounds
+from advisor.memory.guidance import predict_memory
+from advisor.memory.search import choose_next_micro_batch_size
+from advisor.memory.spill import can_spill, find_spill
+from advisor.memory.surroundings import explain_state_size, judge_surroundings
+
+#: Share of the time left that the search may take.
+_BUDGET_FRACTION = 0.3
+#: A worker takes this long whatever it runs.
+_WORKER_S = 0.1
+#: Steps that took less than this were not timed well enough to be multiplied.
+_SHORTEST_STEPS_S = 0.005
+#: Share of the time left that one probe may take: what its steps will take is only estimated.
+_PROBE_FRACTION = 1 / 3
+#: A probe that the time left makes smaller than asked must still grow by this to tell anything.
+_LEAST_GROWTH = 1.5
+
+
+def run_memory(run: Run) -> None:
+    """Find the largest micro-batch under the limit.
+
+    Raises:
+        DeviceError: Not even the smallest batch fits.
+        WorkloadError: The model failed for another reason than memory.
+    """
+    facts = run.facts
+    bounds = choose_bounds(facts, run.spec.limits, run.capacity_bytes)
+    _refuse_empty_range(run, bounds)
+    deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
+    history: list[Probe] = []
+    while (size := _choose_size(run, history, bounds)) is not None:
+        affordable = _choose_affordable(size, history, bounds, deadline - time.monotonic())
+        if affordable is None:
+            run.progress.note("memory: its time is spent; the largest size may be larger")
+            break
+        run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
+        probe = _probe(run, affordable, session=len(history), history=history)
+        probe = _mark_spill(run, probe, history)
+        run.keep_probe(probe)
+        history.append(probe)
+        _refuse_leak(run, probe)
+        if probe.outcome == "timeout":
+            run.progress.note(f"memory: batch {affordable} took too long")
+            break
+    if not any(probe.outcome == "fit" for probe in history):
+        raise DeviceError(
+            f"{facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
+            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}"
+            f"{_explain_misfit(run, history)}",
+            next_step="Raise --memory-limit, or make the model or its samples smaller.",
+        )
+
+
+def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | None:
+    """Return the size to probe next; the model is traced where the smallest one does not suffice.
+
+    Where the smallest size leaves room for all that the bounds allow, a trace saves nothing.
+    """
+    size = choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
+    if len(history) != 1 or size is None or size >= bounds.largest_allowed:
+        return size
+    predict_memory(run)
+    return choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
+
+
+def _mark_spill(run: Run, probe: Probe, history: list[Probe]) -> Probe:
+    """Return the probe as `spill` where it ran, but not in the memory that it was meant to."""
+    why = find_spill(probe, history, timed=can_spill(run.environment))
+    if why is None:
+        return probe
+    return msgspec.structs.replace(probe, outcome="spill", message=why)
+
+
+def _explain_misfit(run: Run, history: list[Probe]) -> str:
+    """Return why not even the smallest batch fits, as far as it is known."""
+    state = explain_state_size(run.facts, run.capacity_bytes)
+    if state is not None:
+        return f": {state}"
+    disturbances = judge_surroundings(history).disturbances
+    return f". {disturbances[0]}" if disturbances else ""
+
+
+def _choose_affordable(
+    size: int, history: list[Probe], bounds: SearchBounds, left_s: float
+) -> int | None:
+    """Return the size, a smaller one where its steps would outlast the stage, or None.
+
+    The steps of a larger batch are taken to cost in proportion, which is never too little.
+    """
+    ran = [probe for probe in history if probe.outcome == "fit"]
+    if not ran:
+        return size
+    largest = max(ran, key=lambda probe: probe.micro_batch_size)
+    probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
+    compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
+    steps_s = max(0.0, _PROBE_FRACTION * (left_s - compile_s) - _WORKER_S)
+    most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
+    if size <= most:
+        return size
+    smaller = int(most) // bounds.batch_multiple * bounds.batch_multiple
+    return smaller if smaller >= _LEAST_GROWTH * largest.micro_batch_size else None
+
+
+def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
+    smallest, largest = bounds.min_micro_batch_size, bounds.max_micro_batch_size
+    if largest is None or largest >= smallest:
+        return
+    cap = run.spec.limits.max_micro_batch_size
+    if cap == largest:
+        raise UsageError(
+            f"--max-batch {cap} is below {smallest}, the smallest batch that {run.facts.file} runs",
+            next_step="Give a larger --max-batch.",
+        )
+    raise WorkloadError(
+        f"{run.facts.file}: the dataset has {largest} samples, fewer than the smallest batch of "
+        f"{smallest}",
+        next_step="Give it more data, or a smaller --batch-multiple.",
+    )
+
+
+def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
+    task = MemoryTask(
+        workload=run.spec.workload,
+        micro_batch_size=size,
+        capacity_bytes=run.capacity_bytes,
+        largest_samples=run.facts.largest_samples,
+    )
+    try:
+        probe = _run_task(run, task)
+    except WorkerDeathError as death:
+        probe = _judge_death(run, task, death)
+    except WorkerTimeoutError as error:
+        if not history:
+            raise
+        probe = Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=size,
+            outcome="timeout",
+            capacity_bytes=task.capacity_bytes,
+            message=error.message,
+        )
+    except WorkloadError as error:
+        raise _add_sizes(error, size, history) from error
+    return msgspec.structs.replace(probe, session=session)
+
+
+def _run_task(run: Run, task: MemoryTask) -> Probe:
+    started = time.monotonic()
+    (result,) = run.runner.run(task, timeout_s=run.left_s)
+    probe = cast("Probe", result)
+    start_s = time.monotonic() - started - sum(probe.step_times_s)
+    run.process_start_s = max(0.0, min(start_s, run.process_start_s or start_s))
+    return probe
+
+
+def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
+    """Return an out-of-memory probe where the kernel or a failed allocation ended the worker.
+
+    A library that does not check an allocation crashes under the limit, but so does a broken one:
+    the crash counts as memory only where it happens twice, and not without the limit.
+    """
+    if death.code == -signal.SIGSEGV:
+        try:
+            return _run_task(run, task)
+        except WorkerDeathError as again:
+            unlimited = msgspec.structs.replace(task, capacity_bytes=None)
+            probe = _run_task(run, unlimited)  # raises where the model is broken
+            return msgspec.structs.replace(probe, outcome="oom", steps=0, message=again.message)
+    if death.code == -signal.SIGKILL and any(probe.outcome == "fit" for probe in run.record.probes):
+        return Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=task.micro_batch_size,
+            outcome="oom",
+            capacity_bytes=task.capacity_bytes,
+            message=death.message,
+        )
+    raise death
+
+
+def _add_sizes(error: WorkloadError, size: int, history: list[Probe]) -> WorkloadError:
+    """Return the error with the sizes that ran: a model that fails at some is hard to place."""
+    ran = [str(probe.micro_batch_size) for probe in history if probe.outcome == "fit"]
+    if not ran:
+        return error
+    return WorkloadError(
+        f"{error.message} (at batch size {size}; {', '.join(ran)} ran)",
+        next_step="Make the model accept every batch size, or give the multiple that it needs with "
+        "--batch-multiple.",
+        traceback=error.traceback,
+    )
+
+
+def _refuse_leak(run: Run, probe: Probe) -> None:
+    if probe.growth_bytes_per_step is None:
+        return
+    raise WorkloadError(
+        f"{run.facts.file}: memory grows by {probe.growth_bytes_per_step / 2**20:.1f} MiB with "
+        f"each step at batch {probe.micro_batch_size}, so no size fits for long",
+        next_step="Look for tensors kept from step to step, such as losses or outputs appended to "
+        "a list: append loss.item() or .detach() them.",
+    )

@@ -1,0 +1,1 @@
+"""How far does this machine differ from itself?"""

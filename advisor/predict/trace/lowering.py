@@ -1,0 +1,86 @@
+"""CUDA's operators in place of the CPU's, for fake tensors that say they are on the CPU.
+
+    autocast  ─▶ by CUDA's lists                      (autocast.py)
+    autograd  ─▶ attention, dropout, recurrent layers (attention.py, recurrent.py),
+                 convolutions where cuDNN tries its algorithms (convolution.py)
+    below     ─▶ fake tensors: shapes alone
+
+Registered with the dispatcher, so that they hold wherever the operators are called from, under
+activation checkpointing too. What is not lowered allocates the same on both: batch normalization,
+other normalizations, activation functions, losses, convolutions but for their workspaces.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+from advisor.predict.trace.attention import attend
+from advisor.predict.trace.autocast import redirected_autocast, register_autocast
+from advisor.predict.trace.convolution import convolve
+from advisor.predict.trace.recurrent import GATES, lower_recurrent
+from advisor.training.data import Precision
+
+NOTE_ATTENTION: Final = "attention as on an Ampere GPU or later, with every backend enabled"
+NOTE_RECURRENT: Final = "cuDNN's reserve space for recurrent layers is an estimate"
+NOTE_NO_WORKSPACE: Final = "cuDNN's workspaces for convolutions are not in the trace"
+NOTE_WORKSPACE: Final = (
+    "cuDNN's workspaces for convolutions are an estimate, since cudnn.benchmark tries algorithms"
+)
+NOTE_AUTOCAST: Final = "autocast by CUDA's lists of operators"
+
+
+@contextmanager
+def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
+    """Yield notes; meanwhile operators on fake CPU tensors allocate what CUDA's would.
+
+    A user of real CPU tensors in the meantime gets no sensible result: the kernels exist for shapes
+    only. Not reentrant.
+
+    Args:
+        precision: Of the training step; decides the notes. The user's own autocast is lowered too.
+    """
+    library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():  # the dispatcher warns that a kernel is replaced: it is
+            warnings.simplefilter("ignore")
+            for name, kernel in list_kernels().items():
+                library.impl(name, kernel, "AutogradCPU")  # type: ignore[no-untyped-call]
+            register_autocast(library)
+        with redirected_autocast():
+            yield list_notes(precision)
+    finally:
+        library._destroy()  # type: ignore[no-untyped-call]  # noqa: SLF001 - the only way to take a registration back
+
+
+def list_notes(precision: Precision) -> tuple[str, ...]:
+    """Return what a trace with these operators assumes."""
+    workspace = NOTE_WORKSPACE if torch.backends.cudnn.benchmark else NOTE_NO_WORKSPACE
+    autocast = (NOTE_AUTOCAST,) if precision in {"bf16", "fp16"} else ()
+    return (NOTE_ATTENTION, workspace, NOTE_RECURRENT, *autocast)
+
+
+def list_kernels() -> dict[str, Callable[..., Any]]:
+    """Return what replaces an operator, by its name."""
+    kernels: dict[str, Callable[..., Any]] = {
+        "scaled_dot_product_attention": attend,
+        "dropout": drop,
+        **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
+    }
+    if torch.backends.cudnn.benchmark:
+        kernels["convolution"] = convolve
+    return kernels
+
+
+def drop(source: Tensor, p: float, train: bool) -> Tensor:
+    """Return the input after dropout; keeps a mask of one byte for each value."""
+    if not train or p == 0.0 or source.numel() == 0:
+        return source
+    if p == 1.0:
+        return source * source.new_zeros(())
+    dropped: Tensor = torch.ops.aten.native_dropout(source, p, train)[0]
+    return dropped

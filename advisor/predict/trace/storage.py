@@ -1,0 +1,271 @@
+"""A dispatch mode that sees every storage come and go, of fake tensors and of real ones alike.
+
+    operator ─▶ its outputs: storages not seen before are allocations
+    storage dies ─▶ its weak reference calls back: a free
+
+What an operator allocates inside and frees before it returns is not seen.
+"""
+
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import msgspec
+import torch
+from torch import Tensor, _prims_common, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from advisor.predict.memory_trace import Category, Operators, Phase
+from advisor.predict.trace.ledger import Ledger, SizeTrace
+from advisor.predict.trace.modules import ModuleStack, number_of
+
+#: torch 2.8 knows it by the second name; the sizes of a trace are numbers, where both agree.
+_is_non_overlapping_and_dense = next(
+    getattr(_prims_common, name)
+    for name in ("is_non_overlapping_and_dense_or_false", "is_non_overlapping_and_dense")
+    if hasattr(_prims_common, name)
+)
+_ASK_DEVICE = torch.ops.prim.device.default
+_ADD = torch.ops.aten.add.Tensor
+_LIFT = torch.ops.aten.lift_fresh.default
+
+
+class _Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """A gradient that the engine may have summed in place.
+
+    Attributes:
+        key: Of its storage.
+        block: Of its storage.
+        summand: The block whose memory it takes over if that is freed right after.
+    """
+
+    key: int
+    block: int
+    summand: int
+
+
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records allocations and frees in order, with phase and module.
+
+    The autograd engine sums two gradients in place when nothing else holds the first, but never
+    under a dispatch mode. Such a sum is recorded as the engine does it without one: the result
+    takes over the memory of the first summand if that is freed right after.
+
+    Args:
+        model: Its modules name the blocks; None names none.
+        operators: With those of CUDA, scalars that the optimizer makes from Python numbers (its
+            step counters) are left out: they stay on the host.
+    """
+
+    def __init__(self, model: nn.Module | None = None, *, operators: Operators = "cpu") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._operators = operators
+        self._modules = ModuleStack(model)
+        self._ledger = Ledger()
+        self._block_of: dict[int, int] = {}  # by the address of the storage, as are the next two
+        self._references: dict[int, weakref.ref[Any]] = {}
+        self._host: set[int] = set()
+        self._node_of: dict[int, int | None] = {}
+        self._sum: _Sum | None = None
+        self._flops = 0
+
+    def __enter__(self) -> Self:
+        self._modules.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(error_type, error, traceback)  # type: ignore[no-untyped-call]
+        self._modules.__exit__(error_type, error, traceback)
+
+    def mark(self, phase: Phase, step: int) -> None:
+        """Begin a phase."""
+        if phase == "forward":
+            self._flops = 0
+            self._modules.begin_step()
+        self._ledger.begin(phase, step)
+
+    def hold(
+        self, tensors: Iterable[Tensor], category: Category, *, owner: Tensor | None = None
+    ) -> None:
+        """Say what these tensors are; one whose storage was not seen yet is an allocation.
+
+        Args:
+            tensors: Of one category.
+            category: The strongest wins where a storage is several.
+            owner: The parameter whose module they belong to; None leaves them where they are.
+        """
+        for tensor in tensors:
+            module = self._modules.find_owner(tensor if owner is None else owner)
+            for storage in _storages_of(tensor):
+                if _key_of(storage) not in self._references:
+                    self._allocate(storage, "", module, None)
+                index = self._block_of.get(_key_of(storage))
+                if index is not None:
+                    self._ledger.label(index, category)
+                    if owner is not None:
+                        self._ledger.move(index, module)
+
+    def finish(self, micro_batch_size: int, notes: tuple[str, ...] = ()) -> SizeTrace:
+        """Return the trace; what happens from here on is not recorded."""
+        return self._ledger.finish(
+            micro_batch_size,
+            operators=self._operators,
+            modules=self._modules.names,
+            flops=self._flops,
+            notes=notes,
+        )
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the operator and note the storages it made."""
+        if func is _ASK_DEVICE:
+            return func(*args)
+        if any(hasattr(each, "__tensor_flatten__") for each in types):
+            return NotImplemented  # the wrapper's own operators follow, on the tensors it holds
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if self._ledger.is_open:
+            self._count_flops(func, args, kwargs, result)
+            self._note(func, args, kwargs, result)
+        return result
+
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        node = torch._C._current_autograd_node()  # noqa: SLF001
+        summand = self._find_summand(func, args, node)
+        if func is _LIFT and self._operators == "cuda" and self._ledger.phase in _HOST_PHASES:
+            self._host.add(_key_of(result.untyped_storage()))
+            self._refer(result.untyped_storage())
+        for storage in _storages_in(result):
+            if _key_of(storage) not in self._references:
+                self._allocate(storage, str(func), self._modules.find_present(node), node)
+        if func._schema.is_mutable:  # noqa: SLF001
+            for storage in _storages_in((args, tuple(kwargs.values()))):
+                self._note_resized(storage, str(func), node)
+        key = 0 if summand is None else _key_of(result.untyped_storage())
+        block = self._block_of.get(key)
+        self._sum = None
+        if summand is not None and block is not None:
+            self._sum = _Sum(key=key, block=block, summand=summand)
+
+    def _note_resized(self, storage: Any, operator: str, node: Any) -> None:
+        """Record a storage of another size than before as a new one in place of the old."""
+        key = _key_of(storage)
+        old = self._block_of.get(key)
+        if key in self._host or storage.nbytes() == self._ledger.size_bytes(old):
+            return
+        self._allocate(storage, operator, self._modules.find_present(node), node)
+        if old is None:
+            return
+        if storage.nbytes():
+            self._ledger.replace(old, self._block_of[key])
+        else:
+            del self._block_of[key]
+            self._ledger.free(old)
+
+    def _allocate(self, storage: Any, operator: str, module: int, node: Any) -> None:
+        if storage.nbytes():
+            block = self._ledger.allocate(storage.nbytes(), operator, module)
+            self._block_of[_key_of(storage)] = block
+            self._node_of[block] = number_of(node)
+            self._refer(storage)
+
+    def _refer(self, storage: Any) -> None:
+        key = _key_of(storage)
+        if key not in self._references:
+            self._references[key] = weakref.ref(storage, lambda _: self._free(key))
+
+    def _free(self, key: int) -> None:
+        self._references.pop(key, None)
+        self._host.discard(key)
+        block = self._block_of.pop(key, None)
+        if block is None:
+            return
+        total, self._sum = self._sum, None
+        if total is None or total.key not in self._block_of:
+            self._ledger.free(block)
+        elif block == total.summand:  # the sum was made in place: it has this block, and no own one
+            self._ledger.take_back(total.block)
+            self._block_of[total.key] = block
+        else:
+            self._ledger.free(block)
+            self._sum = total
+
+    def _find_summand(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
+        """Return the block whose memory the engine's sum of two gradients may take over.
+
+        The engine sums after the node that made the second gradient: the first is another node's,
+        or the node passes two gradients to one place.
+        """
+        if func is not _ADD or node is None or torch.is_grad_enabled() or not _is_engine_calling():
+            return None
+        first, second = args
+        if not (_is_dense(first) and isinstance(second, Tensor)):
+            return None
+        block = self._block_of.get(_key_of(first.untyped_storage()))
+        own = block is not None and self._node_of[block] == number_of(node)
+        targets = node.next_functions
+        return None if own and len(set(targets)) == len(targets) else block
+
+    def _count_flops(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None and self._ledger.phase in {"forward", "backward"}:
+            self._flops += count(*args, **kwargs, out_val=result)
+
+
+#: Where a scalar made from a Python number is the optimizer's.
+_HOST_PHASES = ("setup", "optimizer")
+
+
+def _is_engine_calling() -> bool:
+    """Return whether the operator was called by autograd itself and by no Python function."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    while frame is not None and _is_of_dispatch(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "_engine_run_backward"
+
+
+def _is_of_dispatch(path: str) -> bool:
+    return path == __file__ or "torch/_dynamo" in path or path.endswith("torch/_compile.py")
+
+
+def _is_dense(value: Any) -> bool:
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    return bool(_is_non_overlapping_and_dense(value))
+
+
+def _key_of(storage: Any) -> int:
+    return int(storage._cdata)  # noqa: SLF001
+
+
+def _storages_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, Tensor):
+        yield from _storages_of(value)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _storages_in(each)
+
+
+def _storages_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Return the storages that hold the tensor; none where its layout has no such thing."""
+    if tensor.layout is torch.strided:
+        return (tensor.untyped_storage(),)
+    if tensor.layout is torch.sparse_coo:
+        return tuple(part.untyped_storage() for part in (tensor._indices(), tensor._values()))  # noqa: SLF001
+    return ()

@@ -1,1 +1,0 @@
-"""The parent's side of the process boundary: one fresh worker process for each task."""

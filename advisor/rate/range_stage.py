@@ -1,0 +1,192 @@
+"""A rate from scratch: the range test at one batch, then the trial of the rate that it suggests."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from advisor.advice.derive import derive
+from advisor.engine.progress import Progress
+from advisor.engine.run import Run
+from advisor.engine.runner import TaskRunner, WorkerTimeoutError
+from advisor.errors import DeviceError
+from advisor.rate.best_rate import rank_rate
+from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
+from advisor.rate.next_rate import TriedRate, choose_next_rate
+from advisor.rate.range_conclude import needs_range
+from advisor.rate.range_test import conclude_lr_range
+from advisor.rate.trial import judge_alone
+from advisor.training.data import WorkloadFacts, WorkloadSpec
+
+#: The range around the optimizer's own rate: seven decades, since that rate may be anything.
+LOW_FACTOR, HIGH_FACTOR = 1e-4, 1e3
+#: Steps of a curve where the time allows, and the seeds.
+STEPS, SEEDS = 200, 3
+#: Fewest steps of a curve: over seven decades each is then a factor of 1.3.
+LEAST_STEPS = 60
+#: Share of the time left that the range test may take; its trial takes about as long.
+_RANGE_FRACTION = 0.45
+#: Share of the time left that the trial plans with.
+_TRIAL_FRACTION = 0.85
+#: Starts of the trial: none that the range test has, and as many as a verdict needs.
+_TRIAL_SEEDS, _FIRST_TRIAL_SEED = 3, 1000
+#: Optimizer steps of each trial branch, and the least worth judging.
+_TRIAL_STEPS, _LEAST_TRIAL_STEPS = 100, 20
+#: Evaluations along a branch.
+_EVALUATIONS = 20
+#: Samples of one evaluation pass where memory allows.
+_EVALUATION_BATCH = 64
+#: Rates that are expected to be tried, for the division of the time.
+_EXPECTED_RATES = 4
+#: Time of a trial step over a step of the range test: evaluations come on top.
+_OVERHEAD = 1.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What the search for a rate works with, whichever command asks for it.
+
+    Attributes:
+        left_s: Tells the seconds that are left.
+        keep_curve: Given each curve.
+        keep_trial: Given each trial branch.
+    """
+
+    workload: WorkloadSpec
+    facts: WorkloadFacts
+    runner: TaskRunner
+    progress: Progress
+    left_s: Callable[[], float]
+    keep_curve: Callable[[LrRangeCurve], None]
+    keep_trial: Callable[[TrialBranch], None]
+
+
+def run_ranged_rate(run: Run) -> None:
+    """Find a rate at the advised batch where the run has no base rate that a rule could scale."""
+    advice, optimizer = derive(run.record).recommendation, run.facts.optimizer
+    if advice is None or optimizer is None or not run.facts.has_dataset or run.is_spent:
+        return
+    if not needs_range(run.facts):
+        return
+    assert optimizer.learning_rate is not None
+    search = Search(
+        workload=run.spec.workload,
+        facts=run.facts,
+        runner=run.runner,
+        progress=run.progress,
+        left_s=lambda: run.left_s,
+        keep_curve=run.keep_lr_range,
+        keep_trial=run.keep_trial,
+    )
+    task = make_range_task(
+        search,
+        micro_batch_size=advice.micro_batch_size,
+        gradient_accumulation_steps=advice.gradient_accumulation_steps,
+        low_rate=optimizer.learning_rate * LOW_FACTOR,
+        high_rate=optimizer.learning_rate * HIGH_FACTOR,
+    )
+    try:
+        search_rate(search, task)
+    except WorkerTimeoutError:
+        run.progress.note("range test: it took longer than the time left")
+    except DeviceError as error:
+        run.progress.note(f"range test: {error.message}")
+
+
+def make_range_task(
+    search: Search,
+    *,
+    micro_batch_size: int,
+    gradient_accumulation_steps: int,
+    low_rate: float,
+    high_rate: float,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+) -> LrRangeTask:
+    """Return the range test at one batch, within its share of the time left."""
+    first = search.workload.seed
+    return LrRangeTask(
+        workload=search.workload,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        low_rate=low_rate,
+        high_rate=high_rate,
+        steps=steps,
+        least_steps=min(steps, LEAST_STEPS),
+        seeds=tuple(range(first, first + seeds)),
+        loss_is_sum=search.facts.loss_reduction == "sum",
+        budget_s=_RANGE_FRACTION * search.left_s(),
+    )
+
+
+def search_rate(search: Search, task: LrRangeTask) -> None:
+    """Run the range test; try the rate that it suggests, then towards the best one."""
+    size = task.micro_batch_size * task.gradient_accumulation_steps
+    search.progress.stage(f"learning-rate range test: batch {size}", left_s=search.left_s())
+    started = time.monotonic()
+    results = search.runner.run(
+        task,
+        timeout_s=search.left_s(),
+        on_result=lambda curve: search.keep_curve(cast("LrRangeCurve", curve)),
+    )
+    curves = cast("tuple[LrRangeCurve, ...]", results)
+    conclusion = conclude_lr_range(curves)
+    if conclusion is None:
+        search.progress.note(f"range test: no time left for {task.least_steps} steps a seed")
+        return
+    if conclusion.suggested is None:
+        search.progress.note(f"range test: {conclusion.reason}")
+        return
+    ran = sum(len(curve.rates) for curve in curves)
+    steps = _choose_trial_steps((time.monotonic() - started) / ran, search.left_s())
+    if steps < _LEAST_TRIAL_STEPS:
+        search.progress.note("trial: no time left to try the suggested rate")
+        return
+    _try_rates(search, task, conclusion, conclusion.suggested, steps)
+
+
+def _choose_trial_steps(step_s: float, left_s: float) -> int:
+    each_s = _OVERHEAD * _TRIAL_SEEDS * _EXPECTED_RATES * step_s
+    return min(_TRIAL_STEPS, int(_TRIAL_FRACTION * left_s / each_s)) if each_s > 0 else _TRIAL_STEPS
+
+
+def _try_rates(
+    search: Search, task: LrRangeTask, conclusion: LrRangeConclusion, suggested: float, steps: int
+) -> None:
+    tried: list[TriedRate] = []
+    started = time.monotonic()
+    while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
+        spent_s = time.monotonic() - started
+        if tried and spent_s / len(tried) > search.left_s():
+            search.progress.note("trial: no time left to try another rate")
+            return
+        branches = _train(search, task, rate, steps)
+        verdict = judge_alone(branches, fall=conclusion.fall)
+        if verdict.is_too_short:
+            return
+        rank = rank_rate(verdict, None) if verdict.passed else ()
+        tried.append(TriedRate(rate=rate, passed=verdict.passed, rank=rank))
+
+
+def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:
+    size = task.micro_batch_size * task.gradient_accumulation_steps
+    search.progress.stage(f"trial: batch {size}, rate {rate:.3g}", left_s=search.left_s())
+    first = task.seeds[0] + _FIRST_TRIAL_SEED
+    smallest = search.facts.min_micro_batch_size
+    results = search.runner.run(
+        TrialTask(
+            workload=task.workload,
+            micro_batch_size=task.micro_batch_size,
+            gradient_accumulation_steps=task.gradient_accumulation_steps,
+            learning_rate=rate,
+            samples=steps * size,
+            evaluations=_EVALUATIONS,
+            seeds=tuple(range(first, first + _TRIAL_SEEDS)),
+            evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, task.micro_batch_size)),
+            loss_is_sum=task.loss_is_sum,
+            budget_s=search.left_s(),
+        ),
+        timeout_s=search.left_s(),
+        on_result=lambda branch: search.keep_trial(cast("TrialBranch", branch)),
+    )
+    return cast("tuple[TrialBranch, ...]", results)

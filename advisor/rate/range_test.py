@@ -1,0 +1,286 @@
+"""The range test of a learning rate: where training begins to learn, and where it breaks.
+
+The rate rises by one factor with every step, so a curve is a loss against the logarithm of a rate.
+Three things blur it, and each is answered:
+
+    every step has another batch     a local line through the neighbours, with its standard error
+    the loss lags behind the rate    good rates end at half of where it clearly rises: momentum and
+                                     Adam's averages still hold the gradients of lower rates, and
+                                     steps that are too long need several to show
+    the blow-up is far above all     losses are cut off above the first level before smoothing
+"""
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeSeed
+from advisor.rate.local_lines import fit_local_lines
+
+#: A run stops once its level is above its lowest by this many times the larger of its fall so far
+#: and of the lowest: without a fall that is four times the first loss.
+STOP_RATIO = 3.0
+#: Losses whose mean is the level that stops a run: one odd batch must not.
+_STOP_WINDOW = 5
+#: Standard deviation of the smoothing weights, as a share of the steps of the whole range. With 200
+#: steps over seven decades it is 5 steps and a factor of 1.5 in the rate.
+BANDWIDTH_FRACTION = 0.025
+#: The same, in steps, at least.
+_LEAST_BANDWIDTH_STEPS = 2.0
+#: Steps, as a share of the range and at least, whose mean loss is the first level.
+_PLATEAU_FRACTION, _LEAST_PLATEAU_STEPS = 0.1, 5
+#: A change is clear if it exceeds this many standard errors: with some forty independent points on
+#: a curve of pure noise, one in a thousand curves shows such a fall.
+CLEAR_ERRORS = 4.0
+#: And this share of the curve's whole fall.
+CLEAR_FRACTION = 0.1
+#: A rise counts only after this share of the whole fall: a bump on the way down is no divergence.
+LEAST_FALL_FRACTION = 0.5
+#: Fewest seeds whose agreement means something.
+LEAST_SEEDS = 2
+#: Curves whose lowest points are further apart, as a ratio of rates, do not agree.
+MOST_DISAGREEMENT = 10.0
+#: Where a seed's loss clearly rises, over the highest rate called good: the loss lags behind the
+#: rate. On the 11 tasks of benchmarks/lr_range.py half of that rate always trains, all of it on 7.
+LAG_RATIO = 2.0
+#: The rate where one-cycle training starts, below its maximum.
+ONE_CYCLE_RATIO = 25.0
+
+Floats = npt.NDArray[np.float64]
+
+
+class LossGuard:
+    """Tells when a training run whose rate rises is beyond saving."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_STOP_WINDOW)
+        self._first: float | None = None
+        self._lowest = math.inf
+
+    def is_beyond(self, loss: float) -> bool:
+        """Return whether the run is over with this loss: not finite, or its level far too high.
+
+        Source: derived.
+        """
+        if not math.isfinite(loss):
+            return True
+        self._recent.append(loss)
+        level = statistics.fmean(self._recent)
+        if len(self._recent) < _STOP_WINDOW:
+            return False
+        self._first = level if self._first is None else self._first
+        self._lowest = min(self._lowest, level)
+        room = max(abs(self._lowest), self._first - self._lowest)
+        return level > self._lowest + STOP_RATIO * room
+
+
+class SmoothedCurve(NamedTuple):
+    """A curve after smoothing: its level and slope at each step, with the level's standard error.
+
+    The slope is by the logarithm of the rate.
+    """
+
+    rates: Floats
+    levels: Floats
+    slopes: Floats
+    errors: Floats
+    first: float
+    first_error: float
+
+
+def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
+    """Return the curve smoothed by local lines in the logarithm of the rate; None if too short.
+
+    Losses above the level of the first steps are cut off there, since the blow-up at the end would
+    otherwise pull the lowest point down. The noise is taken from the residuals near each step.
+
+    Args:
+        curve: Its rates rise by one factor with each step.
+
+    Source: local linear regression, Cleveland 1979, JASA 74:829, with normal weights; the rest is
+    derived. Where a mean over past losses lags, as in fast.ai's range test, a local line does not.
+    """
+    pairs = [(r, x) for r, x in zip(curve.rates, curve.losses, strict=True) if x is not None]
+    rates, losses = np.array([r for r, _ in pairs]), np.array([x for _, x in pairs])
+    plateau = max(_LEAST_PLATEAU_STEPS, round(_PLATEAU_FRACTION * len(pairs)))
+    if len(pairs) < 2 * plateau:
+        return None
+    first = float(losses[:plateau].mean())
+    spread = float(losses[:plateau].std(ddof=1))
+    levels, slopes, errors = fit_local_lines(
+        np.log(rates), np.minimum(losses, first + spread), _choose_bandwidth(curve)
+    )
+    return SmoothedCurve(
+        rates=rates,
+        levels=levels,
+        slopes=slopes,
+        errors=errors,
+        first=first,
+        first_error=spread / math.sqrt(plateau),
+    )
+
+
+def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
+    """Return where the curve begins to fall, falls fastest, is lowest, and has clearly risen again.
+
+    None where the curve is too short to tell.
+
+    Args:
+        curve: One seed's.
+
+    Source: Smith 2017, arXiv:1506.01186, for the two ends; the tests against noise are derived.
+    """
+    smoothed = smooth_curve(curve)
+    if smoothed is None:
+        return None
+    overall = int(np.argmin(smoothed.levels))
+    fall = smoothed.first - float(smoothed.levels[overall])
+    errors = np.hypot(smoothed.first_error, smoothed.errors)
+    if not fall > CLEAR_ERRORS * errors[overall]:
+        return LrRangeSeed(
+            seed=curve.seed,
+            first_loss=smoothed.first,
+            lowest_loss=float(smoothed.levels[overall]),
+        )
+    # The loss may come back after it broke away; only what lies before counts.
+    risen = _find_rise(smoothed, fall)
+    lowest = _find_lowest(smoothed, risen)
+    margins = np.maximum(CLEAR_FRACTION * fall, CLEAR_ERRORS * errors)
+    is_below = (smoothed.levels < smoothed.first - margins)[: lowest + 1]
+    # The step after the last one that is not clearly below, or the lowest itself.
+    onset = next((k for k in range(lowest) if is_below[k:].all()), lowest)
+    end = curve.rates[-1] if curve.stopped_by == "divergence" else None
+    return LrRangeSeed(
+        seed=curve.seed,
+        first_loss=smoothed.first,
+        lowest_loss=float(smoothed.levels[lowest]),
+        learns_from=float(smoothed.rates[onset]),
+        steepest_at=float(smoothed.rates[int(np.argmin(smoothed.slopes[: lowest + 1]))]),
+        lowest_at=float(smoothed.rates[lowest]),
+        diverges_at=end if risen is None else float(smoothed.rates[risen]),
+    )
+
+
+def _find_lowest(smoothed: SmoothedCurve, risen: int | None) -> int:
+    """Return the first step before the rise that is as low as the lowest, to its standard error.
+
+    In a flat valley noise alone decides where the lowest point is; its near edge is the safe one.
+    """
+    levels = smoothed.levels[:risen]
+    lowest = int(np.argmin(levels))
+    return int(np.argmax(levels <= levels[lowest] + smoothed.errors[lowest]))
+
+
+def _find_rise(smoothed: SmoothedCurve, fall: float) -> int | None:
+    """Return the first step whose level is clearly above the lowest before it, once that is low."""
+    least = CLEAR_FRACTION * fall
+    lowest = 0
+    for step, level in enumerate(smoothed.levels):
+        if level < smoothed.levels[lowest]:
+            lowest = step
+        own_error = float(smoothed.errors[lowest])
+        fallen = CLEAR_ERRORS * math.hypot(smoothed.first_error, own_error)
+        risen = CLEAR_ERRORS * math.hypot(smoothed.errors[step], own_error)
+        has_fallen = smoothed.first - smoothed.levels[lowest] > max(
+            LEAST_FALL_FRACTION * fall, fallen
+        )
+        if has_fallen and level - smoothed.levels[lowest] > max(least, risen):
+            return step
+    return None
+
+
+def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | None:
+    """Return the interval of good rates and one of them; None without a curve.
+
+    Good rates reach from where the last seed begins to learn to half of where the first one's loss
+    clearly rises: at a constant rate training breaks below the rate at which it does so while the
+    rate rises (benchmarks/lr_range.py). The suggested rate is the median over the seeds of where
+    their loss has come down to its lowest, within that interval. The steepest descent, often used,
+    moves with the number of steps: with more of them, lower rates have the time to learn.
+
+    One-cycle training may have its maximum at the upper end, and starts at 1/25 of it.
+
+    Args:
+        curves: All at one batch, one for each seed.
+
+    Source: Smith 2017, arXiv:1506.01186, for the range test; Smith 2018, arXiv:1803.09820, for the
+    maximum of one cycle and a start 10 to 20 times lower, 25 being the default of torch's
+    OneCycleLR. The choice within the interval is derived.
+    """
+    if not curves:
+        return None
+    size = curves[-1].global_batch_size
+    pairs = [
+        (curve, seed)
+        for curve in curves
+        if curve.global_batch_size == size and (seed := conclude_seed(curve)) is not None
+    ]
+    own, seeds = [curve for curve, _ in pairs], tuple(seed for _, seed in pairs)
+    obstacle = _find_obstacle(seeds, own)
+    onsets = [each.learns_from for each in seeds if each.learns_from is not None]
+    lowest = [each.lowest_at for each in seeds if each.lowest_at is not None]
+    if obstacle is not None:
+        return LrRangeConclusion(
+            status="inconclusive", reason=obstacle, global_batch_size=size, seeds=seeds
+        )
+    risen = [each.diverges_at for each in seeds if each.diverges_at is not None]
+    high = max(min(risen) / LAG_RATIO, min(lowest)) if risen else None
+    suggested = statistics.median_low(lowest)
+    suggested = suggested if high is None else min(suggested, high)
+    maximum = suggested if high is None else high
+    return LrRangeConclusion(
+        status="found",
+        reason=f"all {len(seeds)} seeds learn there, and none diverges",
+        global_batch_size=size,
+        low=min(max(onsets), suggested),
+        high=high,
+        suggested=suggested,
+        one_cycle_maximum=maximum,
+        one_cycle_base=maximum / ONE_CYCLE_RATIO,
+        seeds=seeds,
+    )
+
+
+def _find_obstacle(seeds: Sequence[LrRangeSeed], curves: Sequence[LrRangeCurve]) -> str | None:
+    """Return why the curves give no rate, without a full stop; None where they do."""
+    if len(seeds) < LEAST_SEEDS:
+        return f"fewer than {LEAST_SEEDS} curves are long enough; raise --budget"
+    lowest = [each.lowest_at for each in seeds if each.lowest_at is not None]
+    flat = len(seeds) - len(lowest)
+    if any(curve.stopped_by == "budget" for curve in curves):
+        return "the time ended before the range did; raise --budget or lower --steps"
+    if flat:
+        return (
+            f"in {flat} of {len(seeds)} seeds the loss never fell beyond its noise; give another "
+            "range with --from and --to, or a larger --global-batch-size"
+        )
+    if max(lowest) > MOST_DISAGREEMENT * min(lowest):
+        return (
+            f"the seeds disagree: their loss is lowest at rates from {min(lowest):.3g} to "
+            f"{max(lowest):.3g}; give more --steps or a larger --global-batch-size"
+        )
+    open_ends = [
+        curve.seed
+        for curve, each in zip(curves, seeds, strict=True)
+        if each.diverges_at is None and _is_at_end(curve, each)
+    ]
+    if open_ends:
+        return "at the highest rate the loss still falls; give a higher --to"
+    return None
+
+
+def _is_at_end(curve: LrRangeCurve, seed: LrRangeSeed) -> bool:
+    """Return whether the lowest point is about as near to the end as smoothing can tell."""
+    assert seed.lowest_at is not None
+    step = math.log(curve.rates[-1] / curve.rates[0]) / (len(curve.rates) - 1)
+    return math.log(curve.rates[-1] / seed.lowest_at) <= 2.0 * step * _choose_bandwidth(curve)
+
+
+def _choose_bandwidth(curve: LrRangeCurve) -> float:
+    """Return the standard deviation of the weights in steps."""
+    return max(_LEAST_BANDWIDTH_STEPS, BANDWIDTH_FRACTION * curve.steps)

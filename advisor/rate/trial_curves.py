@@ -1,0 +1,105 @@
+"""Loss against samples along the branches of a trial, alone and averaged over starts."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+
+from advisor.rate.data import Evaluation, TrialBranch
+
+#: Evaluations at the end of a branch whose mean is its result: one alone may be a lucky dip.
+TAIL_EVALUATIONS = 3
+#: Rise above the first loss, as a share of it, from which a branch counts as diverged.
+DIVERGENCE_FRACTION = 0.1
+
+
+def get_first_loss(branch: TrialBranch) -> float:
+    """Return the loss before training.
+
+    Source: none.
+    """
+    return branch.evaluations[0].loss
+
+
+def summarise_end(branch: TrialBranch) -> Evaluation:
+    """Return the mean of the last evaluations, the first one of all left out.
+
+    Source: derived.
+    """
+    tail = branch.evaluations[1:][-TAIL_EVALUATIONS:] or branch.evaluations
+    return Evaluation(
+        samples=round(statistics.fmean(each.samples for each in tail)),
+        loss=statistics.fmean(each.loss for each in tail),
+    )
+
+
+def has_diverged(branch: TrialBranch) -> bool:
+    """Return whether a loss was not finite, or the end lies clearly above the start.
+
+    Source: derived.
+    """
+    if branch.diverged or not branch.evaluations:
+        return True
+    first = get_first_loss(branch)
+    return summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
+
+
+def read_loss(branch: TrialBranch, samples: float) -> float:
+    """Return the loss after so many samples, between evaluations on a straight line.
+
+    Source: derived.
+    """
+    evaluations = branch.evaluations
+    for before, after in pairwise(evaluations):
+        if before.samples <= samples <= after.samples and after.samples > before.samples:
+            share = (samples - before.samples) / (after.samples - before.samples)
+            return before.loss + share * (after.loss - before.loss)
+    return evaluations[0].loss if samples <= evaluations[0].samples else evaluations[-1].loss
+
+
+def interpolate_loss(branch: TrialBranch, samples: float) -> float:
+    """Return the loss after so many samples; from the end's on, that of the end.
+
+    Source: derived.
+    """
+    end = summarise_end(branch)
+    return end.loss if samples >= end.samples else read_loss(branch, samples)
+
+
+def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
+    """Return the mean over starts, each point that of an evaluation and both beside it.
+
+    It begins with the first two as they are, where the loss falls fastest, and ends on the last but
+    one, whose mean is that of the end.
+
+    Args:
+        branches: Of one batch and rate, at least one, each over the same samples.
+
+    Source: derived.
+    """
+    length = min(len(branch.evaluations) for branch in branches)
+    losses = [
+        statistics.fmean(branch.evaluations[place].loss for branch in branches)
+        for place in range(length)
+    ]
+    last = max(length - 2, min(length - 1, 1))
+    return tuple(
+        Evaluation(
+            samples=branches[0].evaluations[place].samples,
+            loss=losses[place] if place < 2 else statistics.fmean(losses[place - 1 : place + 2]),
+        )
+        for place in range(last + 1)
+    )
+
+
+def find_samples_to(curve: Sequence[Evaluation], loss: float) -> float | None:
+    """Return the samples after which a curve is first at or below a loss; None where never.
+
+    Source: derived.
+    """
+    if curve and curve[0].loss <= loss:
+        return float(curve[0].samples)
+    for before, after in pairwise(curve):
+        if after.loss <= loss:
+            share = (before.loss - loss) / (before.loss - after.loss)
+            return before.samples + share * (after.samples - before.samples)
+    return None

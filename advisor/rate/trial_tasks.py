@@ -1,0 +1,192 @@
+"""The branches of a trial: their batch, rate and length, and how often their loss is taken.
+
+They differ in nothing else, so that their losses can be compared.
+"""
+
+import msgspec
+
+from advisor.advice.data import Recommendation, TradeoffPoint
+from advisor.advice.tradeoff import get_working_noise_scale, predict_relative_samples
+from advisor.engine.run import Run
+from advisor.rate.data import TrialTask
+from advisor.rate.tried import Tried, plan_pair
+from advisor.statistics import Estimate
+from advisor.verify.branches import split_batch
+
+#: Starts from which every pair is trained.
+SEEDS = (0, 1, 2)
+#: Optimizer steps of the planned pair that the trial aims at where the user names no length, and
+#: the least worth judging.
+_STEPS, _LEAST_STEPS = 100, 20
+#: Evaluations along a branch: enough to compare curves of different batches at equal samples.
+_EVALUATIONS = 20
+#: Samples of one evaluation pass where memory allows.
+_EVALUATION_BATCH = 64
+#: Samples of an evaluation: as many as take this share of the trial's time, within this range.
+_EVALUATION_FRACTION, _EVALUATION_SAMPLES = 0.2, (64, 512)
+#: Time of a forward pass over that of a step.
+_FORWARD_FRACTION = 1.0 / 3.0
+#: Tasks that are expected besides the base pair's, for the division of the time: four rates, and
+#: the best one once more from further starts.
+_EXPECTED_TASKS = 5
+#: Time of a trial step over a timed step: data loading and evaluation come on top.
+_OVERHEAD = 1.5
+#: Steps of a branch over those that the noise scale predicts, and its time over that of the best
+#: pair so far: room for the target to come late, and beyond the second it is of no use.
+_MOST_STEPS_RATIO, _MOST_TIME_RATIO = 1.5, 1.15
+#: Fewest steps of any branch: fewer show no curve.
+_LEAST_BRANCH_STEPS = 4
+
+
+class TrialTasks:
+    """Makes the tasks of one run's trial.
+
+    Args:
+        run: Says what is trained, and how long the user wants it trained.
+        advice: Its candidates are the batches that there are.
+        noise: φ in samples; None where nothing positive is known of it.
+        time_s: Seconds that the trial may take.
+
+    Attributes:
+        points: The candidates by global batch.
+        planned_size: The batch that noise and speed lead to.
+        base_size: The user's own batch.
+        base_rate: The rate at it.
+        base_steps: How long that pair trains; it may be too short to judge.
+    """
+
+    def __init__(
+        self, run: Run, advice: Recommendation, noise: Estimate | None, time_s: float
+    ) -> None:
+        rate = advice.learning_rate
+        assert rate.base_value is not None
+        assert rate.base_batch_size is not None
+        self._run = run
+        self._noise = noise
+        self.points = {point.global_batch_size: point for point in advice.candidates}
+        self.planned_size = advice.global_batch_size
+        self.base_size, self.base_rate = rate.base_batch_size, rate.base_value
+        self._is_given = run.spec.limits.global_batch_size is not None
+        self._largest_micro = max(point.micro_batch_size for point in self.points.values())
+        self._steps: dict[int, int] = {}  # of the branches made last, by batch
+        self._evaluation_samples = self._choose_evaluation_samples(time_s)
+        self.base_steps = self._choose_base_steps(time_s)
+
+    def are_too_short(self) -> bool:
+        """Return whether the time leaves fewer steps than are worth judging."""
+        least = round(_LEAST_STEPS / self._compare_steps(self.planned_size))
+        wanted = self._run.spec.limits.noise_steps
+        return self.base_steps < (min(wanted, least) if wanted else least)
+
+    def list_step_times_s(self) -> dict[int, float]:
+        """Return the seconds of a step at each batch that may be tried: all, or the one given."""
+        sizes = [self.planned_size] if self._is_given else [*self.points]
+        return {size: self.points[size].step_s for size in sizes}
+
+    def make_base_task(self) -> TrialTask | None:
+        """Return the user's own pair, accumulated where its batch does not fit and can be split."""
+        split = split_batch(
+            self.base_size,
+            largest=self._largest_micro,
+            smallest=self._run.facts.min_micro_batch_size,
+            preferred=self._largest_micro,
+            may_split=True,
+        )
+        return None if split is None else self._build(*split, self.base_rate, self.base_steps)
+
+    def make_task(self, size: int, rate: float, tried: Tried) -> TrialTask:
+        """Return a pair with the settings that go with its batch.
+
+        Args:
+            size: One of the candidates' batches.
+            rate: At it.
+            tried: What the pairs trained so far show: none need train for much longer than the best
+                of them.
+        """
+        point = self.points[size]
+        task = self._build(
+            point.micro_batch_size,
+            point.gradient_accumulation_steps,
+            rate,
+            self._choose_steps(point, tried),
+        )
+        optimizer = self._run.facts.optimizer
+        assert optimizer is not None
+        changes = plan_pair(self._run.facts, size, self._noise)[1]
+        return msgspec.structs.replace(
+            task,
+            beta2=changes.beta2 if optimizer.beta2 is not None else None,
+            weight_decay=changes.weight_decay,
+        )
+
+    def _build(self, micro: int, accumulation: int, rate: float, steps: int) -> TrialTask:
+        """Return a task that differs from the others in nothing but the arguments."""
+        run = self._run
+        return TrialTask(
+            workload=run.spec.workload,
+            micro_batch_size=micro,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=rate,
+            samples=steps * micro * accumulation,
+            evaluations=_EVALUATIONS,
+            evaluation_samples=self._evaluation_samples,
+            seeds=SEEDS,
+            evaluation_batch_size=max(
+                run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, self._largest_micro)
+            ),
+            loss_is_sum=run.facts.loss_reduction == "sum",
+            budget_s=run.left_s,
+        )
+
+    def _choose_steps(self, point: TradeoffPoint, tried: Tried) -> int:
+        """Return the steps of a branch: up to where its target is of no more use."""
+        size = point.global_batch_size
+        known, batch = tried.times_s, tried.batches.get(size)
+        if batch is not None and batch.ranking_loss is None and size in self._steps:
+            return self._steps[size]  # its rates are compared after equal samples
+        rivals = [known.get(size)] if self._is_given else known.values()
+        times = [time_s for time_s in rivals if time_s is not None]
+        limits = [_MOST_TIME_RATIO * min(times) / point.step_s] if times else []
+        if size == self.planned_size or not times:
+            limits.append(_MOST_STEPS_RATIO * self.base_steps * self._compare_steps(size))
+        # One more, since the mean curve ends one short.
+        self._steps[size] = max(_LEAST_BRANCH_STEPS, round(min(limits)) + 1)
+        return self._steps[size]
+
+    def _choose_base_steps(self, time_s: float) -> int:
+        """Return the steps of the user's own pair that the time allows for all branches."""
+        per_step = self._compare_steps(self.planned_size)
+        wanted = self._run.spec.limits.noise_steps or round(_STEPS / per_step)
+        base_s = self._estimate_step_s(self.base_size)
+        planned_s = per_step * self.points[self.planned_size].step_s
+        rates_s = _MOST_STEPS_RATIO * planned_s
+        if not self._is_given:
+            rates_s = min(rates_s, _MOST_TIME_RATIO * base_s)
+        each_s = _OVERHEAD * len(SEEDS) * (base_s + _EXPECTED_TASKS * rates_s)
+        return min(wanted, int(time_s / each_s))
+
+    def _choose_evaluation_samples(self, time_s: float) -> int:
+        """Return the samples of each evaluation, the same for all branches."""
+        pass_s = _FORWARD_FRACTION * self._estimate_step_s(_EVALUATION_BATCH) / _EVALUATION_BATCH
+        branches = (1 + _EXPECTED_TASKS) * len(SEEDS)
+        left_s = _EVALUATION_FRACTION * time_s
+        least, most = _EVALUATION_SAMPLES
+        return min(max(int(left_s / (branches * _EVALUATIONS * pass_s)), least), most)
+
+    def _compare_steps(self, size: int) -> float:
+        """Return the steps to a loss at a batch over those at the base batch, predicted."""
+        ratio = self.base_size / size
+        scale = get_working_noise_scale(self._noise)
+        if scale is None:
+            return ratio
+        return ratio * (
+            predict_relative_samples(size, scale) / predict_relative_samples(self.base_size, scale)
+        )
+
+    def _estimate_step_s(self, size: int) -> float:
+        """Return the seconds of a step, from the nearest measured size at least as large."""
+        if size in self.points:
+            return self.points[size].step_s
+        larger = [each for each in self.points if each >= size]
+        near = min(larger) if larger else max(self.points)
+        return self.points[near].step_s * max(1.0, size / near)

@@ -1,1 +1,0 @@
-"""Measurements so far in, what to measure next out; pure functions only."""

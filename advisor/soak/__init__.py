@@ -1,0 +1,1 @@
+"""Does the advised size hold over a longer run?"""

@@ -1,0 +1,103 @@
+"""The loop of a run: search says what runs next, a worker runs it, the record keeps the result."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from advisor.device.data import Environment, EnvironmentTask
+from advisor.device.processor import read_processor_counters
+from advisor.engine.commands import ProbeSpec
+from advisor.engine.progress import Progress
+from advisor.engine.run import Run
+from advisor.engine.run_record import RunRecord
+from advisor.engine.runner import COLD_START_S, Runner
+from advisor.errors import AdvisorError
+from advisor.loader.stage import run_loader
+from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
+from advisor.memory.stage import run_memory
+from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
+from advisor.noise_floor.stage import run_self_comparison
+from advisor.predict.savings_stage import run_remedies
+from advisor.rate.range_command import run_lr_range
+from advisor.rate.range_stage import run_ranged_rate
+from advisor.rate.stage import run_trial
+from advisor.soak.stage import run_soak
+from advisor.throughput.stage import run_throughput
+from advisor.training.data import InspectTask, WorkloadFacts, parse_target
+from advisor.variants.stage import plan_variants, run_variants
+
+__all__ = ["run_doctor", "run_lr_range", "run_probe", "run_self_comparison"]
+
+
+def run_probe(
+    spec: ProbeSpec,
+    *,
+    argv: Sequence[str],
+    progress: Progress,
+    save: Callable[[RunRecord], None],
+) -> RunRecord:
+    """Return the complete record of one probe.
+
+    Args:
+        spec: What is asked.
+        argv: The command line, for the record.
+        progress: Told what runs.
+        save: Called with the record so far after each result.
+
+    Raises:
+        AdvisorError: What ended the run; the record so far was saved, marked incomplete.
+    """
+    target = parse_target(spec.workload.target)
+    with Runner(target) as runner:
+        run = Run(spec, argv=argv, runner=runner, progress=progress, save=save)
+        try:
+            _run_stages(run)
+        except AdvisorError as error:
+            run.stop(error.message)
+            raise
+        except KeyboardInterrupt:
+            run.stop("interrupted")
+            raise
+        run.finish()
+        return run.record
+
+
+def run_doctor(device: str) -> Environment:
+    """Return what a worker sees of the device and the software, and what starting one costs."""
+    with Runner(None) as runner:
+        task = EnvironmentTask(device=device)
+        runner.run(task, timeout_s=COLD_START_S)  # the first pays for the import of torch
+        start = time.perf_counter()
+        (environment,) = runner.run(task, timeout_s=COLD_START_S)
+        elapsed_s = time.perf_counter() - start
+    seen = cast("Environment", environment)
+    counters = (*seen.counters, *read_processor_counters())
+    return msgspec.structs.replace(seen, worker_start_s=elapsed_s, counters=counters)
+
+
+def _run_stages(run: Run) -> None:
+    run.progress.stage("starting", left_s=run.left_s)
+    read_noise_inputs(run)
+    (environment,) = run.runner.run(
+        EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
+    )
+    run.keep_environment(cast("Environment", environment))
+    run.progress.stage("model file", left_s=run.left_s)
+    task = InspectTask(workload=run.spec.workload, batch_multiple=run.spec.limits.batch_multiple)
+    (facts,) = run.runner.run(task, timeout_s=run.left_s)
+    run.keep_workload(cast("WorkloadFacts", facts))
+    check_sample_unit(run)
+    refuse_impossible_batch(run)
+    plan_variants(run)
+    run_memory(run)
+    refuse_oversized_batch(run)
+    run_throughput(run)
+    run_noise(run)
+    run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
+    run_ranged_rate(run)  # where there is no base rate that the trial could start from
+    run_trial(run)
+    run_soak(run)
+    run_remedies(run)
+    run_variants(run)  # last: each has a promised share, and what the others left

@@ -1,0 +1,1 @@
+"""From which batch on are larger ones no faster?"""

@@ -1,0 +1,158 @@
+"""What is asked of throughput, what was seen of it, and what follows: the types."""
+
+from typing import Literal
+
+import msgspec
+
+from advisor.statistics import Estimate
+from advisor.training.data import WorkloadSpec
+
+
+class ThroughputTask(msgspec.Struct, frozen=True, kw_only=True, tag="throughput"):
+    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
+
+    Attributes:
+        micro_batch_sizes: Sizes to time, in samples; the worker shuffles their order each round.
+        session: Number of this session; also moves the seed of the shuffle.
+        block_s: Least length of one timed block, in seconds.
+        rounds: Timed blocks for each size.
+        budget_s: The worker stops starting new rounds after this long, once one round is complete.
+    """
+
+    workload: WorkloadSpec
+    micro_batch_sizes: tuple[int, ...]
+    session: int
+    block_s: float
+    rounds: int
+    budget_s: float
+
+
+SaturationStatus = Literal[
+    "saturated", "memory_limited", "host_bound", "retrograde", "inconclusive"
+]
+
+
+class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Speed at one micro-batch size.
+
+    Attributes:
+        samples_per_s: Median over sessions, with its interval.
+        step_s: Seconds of one full optimizer step, likewise.
+        micro_step_s: Seconds of forward and backward alone.
+        sessions: Processes behind the figure.
+        peak_bytes: Measured peak of training at this size; None where it was not measured.
+        energy_per_sample_j: Joules for each sample; None without an energy counter.
+        flops_fraction: Operations each second over the device's peak (MFU on a GPU); None where
+            either is not known.
+        bandwidth_fraction: Bytes that a step must move each second over the memory's bandwidth, at
+            the least; likewise.
+        predicted_peak_bytes: The same by the fitted law of memory, where it was not measured.
+    """
+
+    micro_batch_size: int
+    samples_per_s: Estimate
+    step_s: Estimate
+    micro_step_s: float | None
+    sessions: int
+    energy_per_sample_j: Estimate | None = None
+    flops_fraction: float | None = None
+    bandwidth_fraction: float | None = None
+    peak_bytes: int | None = None
+    predicted_peak_bytes: float | None = None
+
+
+class Saturation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where larger batches stop being faster.
+
+    Attributes:
+        batch_size: The smallest measured size whose throughput is within the tolerance of every
+            larger one; None where the data do not tell.
+        low: Lower end of its interval.
+        high: Upper end of its interval; None where no measured size bounds it.
+        status: Why the curve ends.
+        needed_batch_size: The size the fitted law puts saturation at, where memory ends before it.
+    """
+
+    batch_size: int | None
+    low: int | None
+    high: int | None
+    status: SaturationStatus
+    needed_batch_size: int | None = None
+
+
+class ThroughputFall(msgspec.Struct, frozen=True, kw_only=True):
+    """How far throughput falls after its peak.
+
+    Attributes:
+        peak_micro_batch_size: The fastest size that was timed.
+        micro_batch_size: The largest one timed.
+        slower_fraction: Samples each second that the largest loses, over those of the fastest.
+    """
+
+    peak_micro_batch_size: int
+    micro_batch_size: int
+    slower_fraction: Estimate
+
+
+SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
+
+
+class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds the speed of training at one size, with the figures that show it.
+
+    Attributes:
+        kind: `host`: issuing the work takes all the time. `heap`: the kernel takes much of the
+            processors' time to give back memory that the C heap had returned. `fixed`: most of a
+            step is the same at any size. `arithmetic`, `bandwidth`: at least half of the device's
+            peak is reached. `neither`: both peaks are far. None where the figures are missing.
+        peak: What the operations are compared with: the data sheet, or a matrix product that was
+            timed on this machine.
+        enqueue_fraction: Share of a step in which the host issued work; GPUs only.
+        fixed_fraction: Share of a step that the fitted law puts down to no sample.
+        page_faults_per_step: Pages that the kernel gave the process in a step; CPUs only.
+        kernel_time_fraction: Share of the processors' time that the kernel took; CPUs only.
+    """
+
+    micro_batch_size: int
+    kind: SpeedLimitKind | None
+    peak: Literal["data sheet", "matrix product"] | None = None
+    flops_fraction: float | None = None
+    bandwidth_fraction: float | None = None
+    enqueue_fraction: float | None = None
+    fixed_fraction: float | None = None
+    page_faults_per_step: float | None = None
+    kernel_time_fraction: float | None = None
+
+
+class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
+    """The throughput curve and its law t(b) = fixed_s + per_sample_s·b.
+
+    Attributes:
+        half_saturation_batch_size: fixed_s / per_sample_s, where throughput is half its limit.
+        optimizer_step_s: Seconds of one optimizer step beyond forward and backward.
+        fall: From the fastest size to the largest, where the curve is retrograde.
+        session_spread_fraction: Half the range of sessions over their median, worst size.
+        decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
+            the largest size timed where there is none.
+        half_width_fraction: Half the width of that throughput's interval over the figure; None
+            where an end is unknown.
+        cheapest_micro_batch_size: The size that takes the least energy for each sample.
+        speed_limit: What holds the speed at the decisive size.
+        discarded_blocks: Timed blocks left out, by cause.
+        disturbances: What disturbed the sessions, a sentence each.
+    """
+
+    points: tuple[ThroughputPoint, ...]
+    half_saturation_batch_size: Estimate
+    fixed_s: float | None
+    per_sample_s: float | None
+    optimizer_step_s: float | None
+    saturation: Saturation
+    session_spread_fraction: float | None
+    decisive_micro_batch_size: int | None = None
+    half_width_fraction: float | None = None
+    cheapest_micro_batch_size: int | None = None
+    speed_limit: SpeedLimit | None = None
+    fall: ThroughputFall | None = None
+    discarded_blocks: dict[str, int] = {}
+    disturbances: tuple[str, ...] = ()

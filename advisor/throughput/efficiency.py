@@ -1,0 +1,151 @@
+"""How near training comes to what the device can compute and move, and what holds it back."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from advisor.device.data import Environment
+from advisor.memory.data import Probe
+from advisor.predict.memory_trace import StepCost
+from advisor.statistics import median
+from advisor.throughput.data import (
+    SpeedLimit,
+    SpeedLimitKind,
+    ThroughputConclusion,
+    ThroughputPoint,
+)
+from advisor.training.data import Precision
+
+#: Share of a peak from which on it is what binds: few whole models reach more.
+NEAR_PEAK_FRACTION = 0.5
+#: Share of a step from which on its fixed cost is what binds.
+FIXED_FRACTION = 0.5
+#: Share of the processors' time in the kernel from which on its page faults are what binds: freeing
+#: a training step of them then makes it about as much shorter.
+KERNEL_FRACTION = 0.15
+#: Peaks that a precision can reach: in fp32 torch still runs convolutions in TF32.
+REACHABLE_PEAKS: dict[Precision, tuple[Precision, ...]] = {
+    "fp32": ("fp32", "tf32"),
+    "tf32": ("fp32", "tf32"),
+    "bf16": ("bf16",),
+    "fp16": ("fp16",),
+}
+
+
+class _Peaks(NamedTuple):
+    flops_per_s: float | None
+    bandwidth_bytes_per_s: float | None
+    source: Literal["data sheet", "matrix product"] | None
+
+
+def add_efficiency(
+    throughput: ThroughputConclusion,
+    probes: Sequence[Probe],
+    *,
+    cost: StepCost | None,
+    environment: Environment | None,
+    precision: Precision,
+) -> ThroughputConclusion:
+    """Return the conclusion with the shares of the peaks at each size, and what binds.
+
+    Operations are those of matrix products, convolutions and attention, forward and backward, as
+    torch counts them. On a CPU the peak is what the canary reached on this machine, in fp32 alone.
+
+    Args:
+        throughput: The curve.
+        probes: Of throughput.
+        cost: What a step must compute and move; None where the model was not traced.
+        environment: Of the run.
+        precision: Arithmetic of the step.
+
+    Source: MFU as in Chowdhery et al. 2022 (PaLM), appendix B, with counted operations; bandwidth
+    after Williams, Waterman and Patterson 2009.
+    """
+    peaks = _find_peaks(probes, environment, precision)
+    points = tuple(_add_shares(point, cost, peaks) for point in throughput.points)
+    throughput = msgspec.structs.replace(throughput, points=points)
+    return msgspec.structs.replace(
+        throughput, speed_limit=_find_speed_limit(throughput, probes, peaks)
+    )
+
+
+def _find_peaks(
+    probes: Sequence[Probe], environment: Environment | None, precision: Precision
+) -> _Peaks:
+    if environment is not None and environment.peak_flops:
+        known = [
+            environment.peak_flops[name]
+            for name in REACHABLE_PEAKS[precision]
+            if name in environment.peak_flops
+        ]
+        return _Peaks(max(known, default=None), environment.bandwidth_bytes_per_s, "data sheet")
+    is_cpu = environment is not None and environment.device.kind == "cpu"
+    rates = [
+        probe.canary_flops / min(probe.canary_times_s)
+        for probe in probes
+        if probe.canary_flops and probe.canary_times_s
+    ]
+    if is_cpu and precision == "fp32" and rates:
+        return _Peaks(max(rates), None, "matrix product")
+    return _Peaks(None, None, None)
+
+
+def _add_shares(point: ThroughputPoint, cost: StepCost | None, peaks: _Peaks) -> ThroughputPoint:
+    step_s, size = point.step_s.point, point.micro_batch_size
+    if cost is None or step_s is None:
+        return point
+    flops = bandwidth = None
+    if peaks.flops_per_s and cost.flops_fixed is not None and cost.flops_per_sample is not None:
+        done = cost.flops_fixed + cost.flops_per_sample * size
+        flops = done / step_s / peaks.flops_per_s
+    if peaks.bandwidth_bytes_per_s:
+        moved_bytes = cost.moved_fixed_bytes + cost.moved_bytes_per_sample * size
+        bandwidth = moved_bytes / step_s / peaks.bandwidth_bytes_per_s
+    return msgspec.structs.replace(point, flops_fraction=flops, bandwidth_fraction=bandwidth)
+
+
+def _find_speed_limit(
+    throughput: ThroughputConclusion, probes: Sequence[Probe], peaks: _Peaks
+) -> SpeedLimit | None:
+    size = throughput.decisive_micro_batch_size
+    point = next((p for p in throughput.points if p.micro_batch_size == size), None)
+    if point is None or point.step_s.point is None:
+        return None
+    step_s = point.step_s.point
+    mine = [probe for probe in probes if probe.micro_batch_size == point.micro_batch_size]
+    issued = [median(list(probe.enqueue_times_s)) for probe in mine if probe.enqueue_times_s]
+    limit = SpeedLimit(
+        micro_batch_size=point.micro_batch_size,
+        kind=None,
+        peak=peaks.source if point.flops_fraction is not None else None,
+        flops_fraction=point.flops_fraction,
+        bandwidth_fraction=point.bandwidth_fraction,
+        enqueue_fraction=median(issued) / step_s if issued else None,
+        fixed_fraction=None if throughput.fixed_s is None else throughput.fixed_s / step_s,
+        page_faults_per_step=_take_median([probe.page_faults_per_step for probe in mine]),
+        kernel_time_fraction=_take_median([probe.kernel_time_fraction for probe in mine]),
+    )
+    is_host_bound = throughput.saturation.status == "host_bound"
+    return msgspec.structs.replace(limit, kind=_name_kind(limit, is_host_bound=is_host_bound))
+
+
+def _take_median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _name_kind(limit: SpeedLimit, *, is_host_bound: bool) -> SpeedLimitKind | None:
+    """Return what binds: the nearest to the program first, for that is what can be changed."""
+    flops, bandwidth = limit.flops_fraction, limit.bandwidth_fraction
+    if is_host_bound:
+        return "host"
+    if (limit.kernel_time_fraction or 0.0) >= KERNEL_FRACTION and limit.page_faults_per_step:
+        return "heap"
+    if limit.fixed_fraction is not None and limit.fixed_fraction >= FIXED_FRACTION:
+        return "fixed"
+    if flops is None:
+        return None
+    if max(flops, bandwidth or 0.0) < NEAR_PEAK_FRACTION:
+        return "neither"
+    return "arithmetic" if flops >= (bandwidth or 0.0) else "bandwidth"

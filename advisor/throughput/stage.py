@@ -1,0 +1,217 @@
+"""The throughput stage: at least three sessions, each times every size in fresh processes.
+
+On a GPU one process times all sizes of a session, interleaved. On a CPU each size has a process of
+its own, in random order: what larger sizes freed stays in the C heap, so that a small size would
+find memory which a loop of that size alone must fetch from the kernel (a convnet was seen to run
+1240 samples/s alone and 1850 after larger sizes).
+"""
+
+import itertools
+import random
+import time
+from typing import cast
+
+import msgspec
+
+from advisor.advice.derive import derive
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerTimeoutError
+from advisor.memory.data import Probe
+from advisor.memory.given_batch import find_given_micro_batch
+from advisor.throughput.data import ThroughputTask
+from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
+from advisor.throughput.sessions import wants_session
+from advisor.throughput.step_times import estimate_compile_s, tabulate_step_s
+from advisor.throughput.sweep import (
+    MOST_SWEEP_SIZES,
+    SessionPlan,
+    choose_session_plan,
+    choose_sweep,
+)
+
+#: Share of the time left that the stage may take.
+_BUDGET_FRACTION = 0.45
+#: Share of the time left within which sessions beyond the planned ones may end: they sharpen the
+#: figures and settle where the curve ends, which rarely changes the advice.
+_EXTRA_FRACTION = 0.25
+#: Fewer sessions give an interval several times wider.
+_WANTED_SESSIONS = 3
+#: Until a worker is ready: on a GPU it makes a context and loads kernels.
+_START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
+#: Share of the stage's time that compiling may take, and the fewest sizes worth a session.
+_COMPILING_FRACTION, _LEAST_SIZES = 0.5, 3
+#: Share of a first compilation that one session takes for a size on average: the later ones find
+#: the kernels in torch's cache on disk and take about a tenth.
+_SESSION_COMPILES_FRACTION = 0.4
+#: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
+BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
+
+
+def run_throughput(run: Run) -> None:
+    """Time every size in several sessions, more of them while they promise to settle the answer.
+
+    Sizes near the answer join after each of the first sessions.
+    """
+    memory = derive(run.record).memory
+    if memory is None or memory.max_micro_batch_size is None or run.is_spent:
+        return
+    facts = run.facts
+    sweep = choose_sweep(
+        min_micro_batch_size=facts.min_micro_batch_size,
+        max_micro_batch_size=memory.max_micro_batch_size,
+        batch_multiple=run.spec.limits.batch_multiple,
+        base_batch_size=facts.base_batch_size,
+        given_micro_batch_size=find_given_micro_batch(run),
+        most_sizes=_count_affordable_sizes(run),
+    )
+    plan, is_apart = _choose_layout(run, sweep)
+    if plan is None:
+        run.progress.note("throughput: the budget is too short to time even one size")
+        return
+    _run_sessions(run, plan, is_apart=is_apart)
+
+
+def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> None:
+    """Run the planned sessions and what more of them promise, as long as the stage's time lasts."""
+    sizes = plan.sizes
+    started, left_s = time.monotonic(), run.left_s
+    for session in itertools.count():
+        spent_s = time.monotonic() - started
+        each_s = spent_s / max(1, session)
+        affordable = int((left_s * _EXTRA_FRACTION - spent_s) / each_s) if session else 0
+        if session >= plan.sessions and not _wants_session(run, session, affordable):
+            return
+        stage_left_s = left_s * _BUDGET_FRACTION - spent_s
+        # On a loaded machine a session may take many times what was planned with; a figure without
+        # an interval is then worth less than the stages that follow.
+        if session and stage_left_s < each_s / 2.0:
+            run.progress.note("throughput: its share of the time ended before all sessions ran")
+            return
+        run.progress.stage(
+            f"throughput: session {session + 1} of {max(plan.sessions, session + 1)}",
+            left_s=run.left_s,
+        )
+        task = ThroughputTask(
+            workload=run.spec.workload,
+            micro_batch_sizes=sizes,
+            session=session,
+            block_s=BLOCK_S[run.environment.device.kind],
+            rounds=plan.rounds,
+            budget_s=max(stage_left_s, each_s) / max(1, plan.sessions - session),
+        )
+        try:
+            _run_session(run, split_by_size(task) if is_apart else (task,))
+        except WorkerTimeoutError:
+            run.progress.note("throughput: a session took longer than the time left")
+            return
+        if session < REFINING_SESSIONS:
+            sizes = tuple(sorted({*sizes, *_refine(run)}))
+
+
+def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
+    """Return one task for each size, in random order."""
+    sizes = list(task.micro_batch_sizes)
+    random.Random(task.workload.seed * 7919 + task.session).shuffle(sizes)  # noqa: S311 - an order
+    return tuple(
+        msgspec.structs.replace(
+            task, micro_batch_sizes=(size,), budget_s=task.budget_s / len(sizes)
+        )
+        for size in sizes
+    )
+
+
+def _run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
+    """Run one session and keep its probes, and what the counters showed meanwhile."""
+    device = run.environment.device
+    with run.runner.watched(device, session=tasks[0].session) as read_telemetry:
+        for task in tasks:
+            run.runner.run(
+                task,
+                timeout_s=run.left_s,
+                on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
+            )
+        telemetry = read_telemetry()
+    run.keep_telemetry(telemetry)
+
+
+def _wants_session(run: Run, sessions: int, affordable: int) -> bool:
+    throughput = derive(run.record).throughput
+    return throughput is not None and wants_session(
+        throughput, sessions=sessions, affordable=affordable
+    )
+
+
+def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None, bool]:
+    """Return the plan, and whether each size has a process of its own.
+
+    It has none where that leaves no time for as many sizes in three sessions, or where the model is
+    compiled, which starts anew in every process.
+    """
+    together = _choose_plan(run, sizes, are_apart=False)
+    if together is None or run.environment.device.kind != "cpu" or run.spec.workload.compile:
+        return together, False
+    apart = _choose_plan(run, sizes, are_apart=True)
+    if apart is None or apart.sessions < _WANTED_SESSIONS or len(apart.sizes) < len(together.sizes):
+        return together, False
+    return apart, True
+
+
+def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> SessionPlan | None:
+    """Return the plan, the largest sizes left out where their steps leave no time for sessions.
+
+    Sessions come before sizes: without several of them no figure has an interval, while a size that
+    was not timed is named in a warning.
+    """
+    times, fallback = tabulate_step_s(run.record.probes), None
+    named = (find_given_micro_batch(run), run.facts.base_batch_size)
+    kept = tuple(size for size in named if size is not None)
+    each_compiles_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run)
+    start_s = max(_START_S[run.environment.device.kind], run.process_start_s or 0.0)
+    while sizes:
+        starts_s = start_s * (len(sizes) if are_apart else 1)
+        plan = choose_session_plan(
+            sizes,
+            times,
+            block_s=BLOCK_S[run.environment.device.kind],
+            session_start_s=starts_s + each_compiles_s * len(sizes),
+            budget_s=run.left_s * _BUDGET_FRACTION,
+            must_keep=[size for size in sizes if size in kept],
+        )
+        if plan is not None and plan.sessions >= _WANTED_SESSIONS:
+            return plan
+        fallback = fallback or plan
+        sizes = _leave_out_largest(sizes, kept=kept)
+    return fallback
+
+
+def _leave_out_largest(sizes: tuple[int, ...], *, kept: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes without the largest, the kept ones going last but for the smallest.
+
+    Of the kept ones the first goes last.
+    """
+    others: list[int] = []
+    for count in range(len(kept), -1, -1):
+        others = others or [size for size in sizes[1:] if size not in kept[:count]]
+    left_out = others[-1] if others else sizes[-1]
+    return tuple(size for size in sizes if size != left_out)
+
+
+def _count_affordable_sizes(run: Run) -> int:
+    """Return how many sizes compile within half of the stage's time, at least the ends."""
+    compile_s = _estimate_compile_s(run)
+    if compile_s <= 0.0:
+        return MOST_SWEEP_SIZES
+    affordable = int(_COMPILING_FRACTION * _BUDGET_FRACTION * run.left_s / compile_s)
+    return max(_LEAST_SIZES, min(MOST_SWEEP_SIZES, affordable))
+
+
+def _estimate_compile_s(run: Run) -> float:
+    return estimate_compile_s(run.record.probes) if run.spec.workload.compile else 0.0
+
+
+def _refine(run: Run) -> tuple[int, ...]:
+    throughput = derive(run.record).throughput
+    if throughput is None:
+        return ()
+    multiple = run.spec.limits.batch_multiple
+    return choose_refinement(throughput.points, throughput.saturation, batch_multiple=multiple)

@@ -1,0 +1,96 @@
+"""Waiting until a GPU's clock and temperature have settled, before anything is timed.
+
+A cold GPU starts at a high clock and loses it as it warms up, so the first blocks of a session
+would be faster than the rest of it.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from advisor.training.device_clock import synchronise
+
+#: Length of a window of work between two readings.
+_WINDOW_S = 0.25
+#: Readings in a row that must agree.
+_READINGS = 4
+#: Most that the clock may differ over them, as a share of the highest.
+_CLOCK_FRACTION = 0.01
+#: Most that the temperature may rise over them: the sensor's own step.
+_TEMPERATURE_C = 1.0
+
+
+class Reading(NamedTuple):
+    """Clock and temperature after a window of work."""
+
+    sm_clock_mhz: float
+    temperature_c: float
+
+
+def settle_device(
+    work: Callable[[], object], device: torch.device, *, most_s: float
+) -> bool | None:
+    """Work until clock and temperature are flat, and return whether they were in that time.
+
+    True at once on a CPU, where the windows of the warm-up alone judge. None where nothing tells:
+    on MPS and ROCm, and where the driver gives no clock.
+
+    Args:
+        work: Issues something that keeps the device busy.
+        device: The device.
+        most_s: Seconds after which waiting ends.
+    """
+    if device.type == "cpu":
+        return True
+    if device.type != "cuda" or torch.version.hip or _read(device) is None:
+        return None
+    return is_settled(_readings(work, device, most_s))
+
+
+def is_settled(readings: Iterable[Reading | None]) -> bool | None:
+    """Return whether some readings in a row agree; reads no further than that.
+
+    None where a reading is missing before they do.
+    """
+    last: list[Reading] = []
+    for reading in readings:
+        if reading is None:
+            return None
+        last = [*last, reading][-_READINGS:]
+        if len(last) == _READINGS and _is_flat(last):
+            return True
+    return False
+
+
+def _is_flat(readings: list[Reading]) -> bool:
+    clocks = [reading.sm_clock_mhz for reading in readings]
+    temperatures = [reading.temperature_c for reading in readings]
+    is_clock_flat = max(clocks) - min(clocks) <= _CLOCK_FRACTION * max(clocks)
+    return is_clock_flat and max(temperatures) - min(temperatures) <= _TEMPERATURE_C
+
+
+def _readings(
+    work: Callable[[], object], device: torch.device, most_s: float
+) -> Iterator[Reading | None]:
+    deadline = time.monotonic() + most_s
+    while time.monotonic() < deadline:
+        window_ends = time.monotonic() + _WINDOW_S
+        while time.monotonic() < window_ends:
+            for _ in itertools.repeat(None, 8):
+                work()
+            synchronise(device)
+        yield _read(device)
+
+
+def _read(device: torch.device) -> Reading | None:
+    """Return clock and temperature by torch's own view of the driver, None where it has none."""
+    try:
+        return Reading(
+            sm_clock_mhz=float(torch.cuda.clock_rate(device)),
+            temperature_c=float(torch.cuda.temperature(device)),
+        )
+    except Exception:  # noqa: BLE001 - pynvml's errors are made at run time; its absence is another
+        return None

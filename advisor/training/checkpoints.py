@@ -1,0 +1,156 @@
+"""Saved weights put into a training: the model's, and the optimizer's where the file has them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from advisor.errors import UsageError, WorkloadError
+from advisor.noise.data import StepSource
+from advisor.training.training import Training
+
+#: Names under which a file may hold the model's weights, and the optimizer's state.
+_MODEL_KEYS = ("model", "state_dict", "model_state_dict")
+_OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict", "optimizer_states")
+#: Names under which it may say how far training was, and what they count.
+_STEP_KEYS: dict[str, StepSource] = {"step": "steps", "global_step": "steps", "epoch": "epochs"}
+#: What wrappers put in front of the names of parameters: data parallelism, torch.compile.
+_PREFIXES = ("module.", "_orig_mod.")
+#: Keys that an error names.
+_NAMED_KEYS = 3
+
+
+class SavedStep(NamedTuple):
+    """How far training was.
+
+    Attributes:
+        number: None where the file does not say.
+        source: What it counts.
+    """
+
+    number: int | None
+    source: StepSource
+
+
+def load_checkpoint(path: str, training: Training) -> SavedStep:
+    """Put the file's weights into the training and return the step at which they were saved.
+
+    The file holds tensors alone (`weights_only`): a state_dict, or a dictionary with one under
+    `model`, `state_dict` or `model_state_dict`. The optimizer's state is taken where there is one.
+
+    Raises:
+        UsageError: There is no such file.
+        WorkloadError: It cannot be read so, or does not fit the model file.
+    """
+    document = _read(path)
+    weights = _find_weights(path, document)
+    _check_fits(path, weights, training.model)
+    training.model.load_state_dict(weights)
+    _load_optimizer(path, document, training)
+    return _find_step(document)
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the checkpoint {path}: {error.strerror}", next_step="Give another file."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - a damaged file raises whatever its bytes happen to ask for
+        raise WorkloadError(
+            f"the checkpoint {path} cannot be read as weights: {_shorten(error)}",
+            next_step="Save tensors alone: torch.save(model.state_dict(), path).",
+        ) from None
+    if not isinstance(document, Mapping):
+        raise WorkloadError(
+            f"the checkpoint {path} holds a {type(document).__name__}, not a state_dict",
+            next_step="Save it with torch.save(model.state_dict(), path).",
+        )
+    return document
+
+
+def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    inner = next((document[key] for key in _MODEL_KEYS if _is_mapping(document, key)), document)
+    weights = {
+        _strip(str(name)): value for name, value in inner.items() if isinstance(value, torch.Tensor)
+    }
+    if not weights:
+        raise WorkloadError(
+            f"the checkpoint {path} holds no weights: its keys are {_name(map(str, document))}",
+            next_step="Save the state_dict itself, or under the key model.",
+        )
+    return weights
+
+
+def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise WorkloadError where names or shapes differ from the model's."""
+    expected = model.state_dict()
+    wrong = [
+        f"{name} is {tuple(value.shape)}, the model's {tuple(expected[name].shape)}"
+        for name, value in weights.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    parts = [
+        f"{what}: {_name(keys)}"
+        for what, keys in (
+            ("missing", [name for name in expected if name not in weights]),
+            ("not in the model", [name for name in weights if name not in expected]),
+            ("other shapes", wrong),
+        )
+        if keys
+    ]
+    if parts:
+        raise WorkloadError(
+            f"the checkpoint {path} does not fit the model file: {'; '.join(parts)}",
+            next_step="Let make_model build the model that was saved; --set gives it parameters.",
+        )
+
+
+def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) -> None:
+    state = next((document[key] for key in _OPTIMIZER_KEYS if key in document), None)
+    if isinstance(state, list | tuple):  # Lightning keeps one for each optimizer
+        state = state[0] if state else None
+    if not isinstance(state, Mapping):
+        return
+    try:
+        training.optimizer.load_state_dict(dict(state))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorkloadError(
+            f"the optimizer's state in {path} does not fit the model file's "
+            f"{type(training.optimizer).__name__}: {_shorten(error)}",
+            next_step="Build the same optimizer in make_optimizer, or save the weights alone.",
+        ) from None
+
+
+def _find_step(document: Mapping[str, Any]) -> SavedStep:
+    for key, source in _STEP_KEYS.items():
+        value = document.get(key)
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            value = value.item()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return SavedStep(int(value), source)
+    return SavedStep(None, "order")
+
+
+def _is_mapping(document: Mapping[str, Any], key: str) -> bool:
+    return isinstance(document.get(key), Mapping)
+
+
+def _strip(name: str) -> str:
+    """Return the name without the prefixes of wrappers, in whatever order they were put on."""
+    while name.startswith(_PREFIXES):
+        name = name[len(next(prefix for prefix in _PREFIXES if name.startswith(prefix))) :]
+    return name
+
+
+def _shorten(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _name(keys: Iterable[str]) -> str:
+    """Return the first few keys, and how many more there are."""
+    listed = list(keys)
+    more = len(listed) - _NAMED_KEYS
+    return ", ".join(listed[:_NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,197 @@
+"""Which names of the user's module are the model, the data, the loss and the optimizer."""
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from advisor.errors import UsageError, WorkloadError
+from advisor.training.model_file.lightning import is_data_module_type, is_lightning_type
+
+MODEL_FACTORY_NAMES = ("make_model", "create_model", "build_model", "get_model")
+
+_THREE_LINES = (
+    "Add these three lines, or name the factory with FILE:NAME:\n"
+    "    def make_model():\n"
+    "        return MyModel()\n"
+    "    def make_batch(batch_size): return inputs, targets  # or make_dataset() for real data"
+)
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What the module offers; a name it lacks is None.
+
+    Attributes:
+        model: Factory of a fresh model; None with `make_step`.
+        how_model: One sentence: where it came from.
+        step: `make_step(batch_size, device)`, when everything is the user's.
+        dataset: `make_dataset()`.
+        val_dataset: `make_val_dataset()`.
+        batch: `make_batch(batch_size)`.
+        collate: `collate_fn`.
+        loss: `loss_fn(model, batch)`.
+        optimizer: `make_optimizer(model)`.
+        data_module: Factory of a LightningDataModule.
+        base_batch_size: `BASE_BATCH_SIZE`.
+    """
+
+    model: Callable[..., Any] | None
+    how_model: str
+    step: Callable[..., Any] | None = None
+    dataset: Callable[..., Any] | None = None
+    val_dataset: Callable[..., Any] | None = None
+    batch: Callable[..., Any] | None = None
+    collate: Callable[..., Any] | None = None
+    loss: Callable[..., Any] | None = None
+    optimizer: Callable[..., Any] | None = None
+    data_module: Callable[..., Any] | None = None
+    base_batch_size: int | None = None
+
+
+def discover(module: ModuleType, wanted: str | None) -> Names:
+    """Return what the module offers: known names first, else the unique candidate.
+
+    Args:
+        module: The imported model file.
+        wanted: The name asked for with `FILE:NAME`, or None.
+
+    Raises:
+        UsageError: `wanted` is not in the module.
+        WorkloadError: No model, or several candidates.
+    """
+    functions = {
+        "dataset": _callable(module, "make_dataset"),
+        "val_dataset": _callable(module, "make_val_dataset"),
+        "batch": _callable(module, "make_batch"),
+        "collate": _callable(module, "collate_fn"),
+        "loss": _callable(module, "loss_fn"),
+        "optimizer": _callable(module, "make_optimizer"),
+    }
+    step = _callable(module, "make_step")
+    has_data = bool(functions["dataset"] or functions["batch"])
+    has_model = any(hasattr(module, name) for name in MODEL_FACTORY_NAMES)
+    if wanted is not None and not hasattr(module, wanted):
+        raise UsageError(
+            f"{_file_of(module)} has no name {wanted!r}",
+            next_step=f"Names it has: {', '.join(_public_names(module)) or 'none'}.",
+        )
+    if step and (wanted == "make_step" or (wanted is None and not (has_data and has_model))):
+        return Names(
+            model=None,
+            how_model="make_step of the model file",
+            step=step,
+            base_batch_size=_base_batch_size(module),
+        )
+    model, how_model = _find_model(module, wanted)
+    return Names(
+        model=model,
+        how_model=how_model,
+        data_module=_unique_factory(module, is_data_module_type),
+        base_batch_size=_base_batch_size(module),
+        **functions,
+    )
+
+
+def _find_model(module: ModuleType, wanted: str | None) -> tuple[Callable[..., Any], str]:
+    if wanted is not None:
+        return _factory_of(module, wanted), f"{wanted} of the model file"
+    for name in MODEL_FACTORY_NAMES:
+        if hasattr(module, name):
+            return _factory_of(module, name), f"{name} of the model file"
+    candidates = _model_candidates(module)
+    if len(candidates) == 1:
+        name = candidates[0]
+        return _factory_of(module, name), f"{name}, the only model in the file"
+    found = f"found {len(candidates)}: {', '.join(candidates)}" if candidates else "found none"
+    raise WorkloadError(
+        f"{_file_of(module)} has no make_model, and a unique nn.Module in its place was not there "
+        f"({found})",
+        next_step=_THREE_LINES,
+    )
+
+
+def _model_candidates(module: ModuleType) -> list[str]:
+    """Return the instances, else the complete LightningModules, else the classes, by name."""
+    values = {name: getattr(module, name) for name in _public_names(module)}
+    instances = [name for name, value in values.items() if isinstance(value, nn.Module)]
+    if instances:
+        return instances
+    classes = [
+        name
+        for name, value in values.items()
+        if inspect.isclass(value)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+        and _takes_no_arguments(value)
+    ]
+    lightning = [name for name in classes if is_lightning_type(values[name])]
+    return lightning or classes
+
+
+def _factory_of(module: ModuleType, name: str) -> Callable[..., Any]:
+    value = getattr(module, name)
+    if isinstance(value, nn.Module):
+        import copy  # noqa: PLC0415 - only instances are copied
+
+        return lambda: copy.deepcopy(value)  # each run starts from the model as the file left it
+    if not callable(value):
+        raise WorkloadError(
+            f"{_file_of(module)}: {name} is a {type(value).__name__}, not a function or model",
+            next_step=f"Make {name} a function without arguments that returns an nn.Module.",
+        )
+    return value  # type: ignore[no-any-return]
+
+
+def _unique_factory(
+    module: ModuleType, accepts: Callable[[type], bool]
+) -> Callable[..., Any] | None:
+    found: list[Callable[..., Any]] = []
+    for name in _public_names(module):
+        value = getattr(module, name)
+        if inspect.isclass(value) and value.__module__ == module.__name__ and accepts(value):
+            found.append(value)
+        elif accepts(type(value)):
+            found.append(lambda value=value: value)
+    return found[0] if len(found) == 1 else None
+
+
+def _takes_no_arguments(class_: type) -> bool:
+    parameters = list(inspect.signature(class_).parameters.values())
+    return all(
+        parameter.default is not parameter.empty
+        or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        for parameter in parameters
+    )
+
+
+def _callable(module: ModuleType, name: str) -> Callable[..., Any] | None:
+    value = getattr(module, name, None)
+    if value is not None and not callable(value):
+        raise WorkloadError(
+            f"{_file_of(module)}: {name} is a {type(value).__name__}, not a function",
+            next_step=f"Make {name} a function.",
+        )
+    return value
+
+
+def _base_batch_size(module: ModuleType) -> int | None:
+    value = getattr(module, "BASE_BATCH_SIZE", None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise WorkloadError(
+            f"{_file_of(module)}: BASE_BATCH_SIZE is {value!r}, not a positive whole number",
+            next_step="Set it to the global batch size for which the learning rate was tuned.",
+        )
+    return value
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    return [name for name in vars(module) if not name.startswith("_")]
+
+
+def _file_of(module: ModuleType) -> str:
+    return module.__file__ or module.__name__

@@ -1,0 +1,160 @@
+"""The loss of a batch: the user's, the model's own, or inferred by a rule that is printed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from advisor.errors import WorkloadError
+from advisor.training.model_file import lightning
+
+LossFunction = Callable[[nn.Module, Any], Any]
+
+_NAME_LOSS = "Add a loss to the model file:\n    def loss_fn(model, batch):\n        ..."
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """A loss function and one sentence on where it came from."""
+
+    function: LossFunction
+    how: str
+
+
+def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Loss:
+    """Return the loss of the model file, else the one inferred from the batch and an output.
+
+    Args:
+        model: In train mode, on the device of the batch.
+        batch: Any batch; looked at only where the loss must be inferred.
+        loss_fn: The user's, or None.
+
+    Raises:
+        WorkloadError: No rule applies.
+    """
+    if loss_fn is not None:
+        return Loss(function=loss_fn, how="loss_fn of the model file")
+    if lightning.is_lightning_type(type(model)):
+        return Loss(function=lightning.training_loss, how="training_step of the LightningModule")
+    if isinstance(batch, Mapping):
+        return _from_output(model(**batch), _call_with_keywords, "model(**batch)")
+    inputs, targets = _split(batch)
+    output = model(inputs)
+    if isinstance(output, Tensor) and isinstance(targets, Tensor):
+        if not targets.is_floating_point() and not targets.is_complex() and output.dim() >= 2:
+            _check_has_classes(output, targets)
+            return Loss(
+                function=_cross_entropy,
+                how="inferred: integer targets, so cross-entropy of model(inputs)",
+            )
+        if targets.is_floating_point() and targets.shape == output.shape:
+            return Loss(
+                function=_mean_squared_error,
+                how="inferred: float targets of the output's shape, so mean squared error",
+            )
+    return _from_output(output, _call_with_inputs, "model(inputs)")
+
+
+def check_loss(loss: object) -> Tensor:
+    """Return the loss as the scalar tensor with a gradient that training needs.
+
+    Raises:
+        WorkloadError: It is not a tensor, not a scalar, or not connected to any parameter.
+    """
+    if not isinstance(loss, Tensor):
+        raise WorkloadError(
+            f"the loss is a {type(loss).__name__}, not a tensor", next_step=_NAME_LOSS
+        )
+    if loss.numel() != 1:
+        raise WorkloadError(
+            f"the loss has shape {tuple(loss.shape)}, not one number",
+            next_step="Return the mean over the batch, for example loss.mean(), from loss_fn.",
+        )
+    if not loss.requires_grad:
+        raise WorkloadError(
+            "the loss has no gradient: nothing that requires_grad led to it",
+            next_step="Look for .detach(), torch.no_grad() or frozen parameters before the loss.",
+        )
+    return loss if loss.dim() == 0 else loss.reshape(())
+
+
+def _split(batch: Any) -> tuple[Any, Any]:
+    if isinstance(batch, list | tuple) and len(batch) == 2:
+        return batch[0], batch[1]
+    if isinstance(batch, Tensor):
+        return batch, None
+    raise WorkloadError(
+        f"the loss cannot be inferred from a batch of type {type(batch).__name__}"
+        + (f" with {len(batch)} parts" if isinstance(batch, list | tuple) else ""),
+        next_step=_NAME_LOSS,
+    )
+
+
+def _from_output(output: object, function: LossFunction, call: str) -> Loss:
+    if isinstance(getattr(output, "loss", None), Tensor):
+        return Loss(function=function, how=f"inferred: the .loss of {call}")
+    if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
+        return Loss(function=function, how=f"inferred: the 'loss' entry of {call}")
+    if isinstance(output, Tensor) and output.numel() == 1:
+        return Loss(function=function, how=f"inferred: {call} is a scalar, taken as the loss")
+    shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+    raise WorkloadError(
+        f"the loss cannot be inferred: {call} gave a {type(output).__name__}{shape}, and the "
+        "targets fit neither cross-entropy nor mean squared error",
+        next_step=_NAME_LOSS,
+    )
+
+
+def _call_with_keywords(model: nn.Module, batch: Any) -> Any:
+    return _take_loss(model(**batch))
+
+
+def _call_with_inputs(model: nn.Module, batch: Any) -> Any:
+    return _take_loss(model(_split(batch)[0]))
+
+
+def _take_loss(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output
+    return output["loss"] if isinstance(output, Mapping) else output.loss
+
+
+def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:
+    inputs, targets = batch
+    output = model(inputs)
+    if targets.dim() == output.dim():  # one-hot classes are not integer labels
+        targets = targets.reshape(output.shape)
+        return functional.cross_entropy(output, targets.to(output.dtype))
+    if _has_classes_last(output, targets):
+        output = output.flatten(0, -2)
+        targets = targets.flatten()
+    return functional.cross_entropy(output, targets.to(torch.int64))
+
+
+def _check_has_classes(output: Tensor, targets: Tensor) -> None:
+    """Raise WorkloadError where there is one class, of which cross-entropy is always zero."""
+    if (output.shape[-1] if _has_classes_last(output, targets) else output.shape[1]) == 1:
+        raise WorkloadError(
+            f"the loss cannot be inferred: model(inputs) of shape {tuple(output.shape)} has one "
+            "column, and cross-entropy of one class is always zero",
+            next_step=(
+                "Name the loss in the model file, for two classes for example:\n"
+                "    def loss_fn(model, batch):\n"
+                "        inputs, targets = batch\n"
+                "        logits = model(inputs).squeeze(1)\n"
+                "        return nn.functional.binary_cross_entropy_with_logits(\n"
+                "            logits, targets.float())"
+            ),
+        )
+
+
+def _has_classes_last(output: Tensor, targets: Tensor) -> bool:
+    """Return whether the output is (batch, position, class), as language models have it."""
+    return output.dim() == targets.dim() + 1 and output.shape[:-1] == targets.shape
+
+
+def _mean_squared_error(model: nn.Module, batch: Any) -> Tensor:
+    inputs, targets = batch
+    return functional.mse_loss(model(inputs), targets)

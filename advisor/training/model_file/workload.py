@@ -1,0 +1,255 @@
+"""The user's model file, understood: makes models, batches and training runs on a device."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from advisor.errors import DeviceError, WorkloadError
+from advisor.training.data import Precision, WorkloadSpec, parse_target
+from advisor.training.model_file import lightning
+from advisor.training.model_file.batches import to_device
+from advisor.training.model_file.buffers import preserve_buffers
+from advisor.training.model_file.data import Batches, SyntheticBatches, batches_from_dataset
+from advisor.training.model_file.discovery import discover
+from advisor.training.model_file.loading import Settings, load_module
+from advisor.training.model_file.loss import Loss, find_loss
+from advisor.training.training import Training, UserStep
+
+
+class Workload:
+    """Everything the tool may do with the user's file.
+
+    Attributes:
+        spec: What was asked.
+        names: What the file offers.
+        device: Where training runs.
+        is_step_only: Whether the file has only `make_step`.
+        base_batch_size: From the command line, the file, or the Lightning loader.
+        how_batch: One sentence: where batches come from.
+        dataset: The user's dataset, None with synthetic batches.
+        collate: What makes a batch of its samples; None is torch's default.
+        own_loader: The loader of a LightningModule or LightningDataModule, None without one.
+    """
+
+    def __init__(self, spec: WorkloadSpec) -> None:
+        self.spec = spec
+        self.target = parse_target(spec.target)
+        self.settings = Settings(spec.settings)
+        module = load_module(self.target)
+        self.names = discover(module, self.target.name)
+        self.device = resolve_device(spec.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # the user's own .cuda() calls must agree
+        if spec.precision == "tf32":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+        self.is_step_only = self.names.step is not None and self.names.model is None
+        self.base_batch_size = spec.base_batch_size or self.names.base_batch_size
+        self.dataset: Any = None
+        self.collate: Callable[[list[Any]], Any] | None = None
+        self.own_loader: Any = None
+        self.how_batch = "make_step of the model file"
+        self._loss: Loss | None = None
+        self._source: Batches | None = None
+
+    @property
+    def batches(self) -> Batches:
+        """The source of batches, found and opened on first use.
+
+        Raises:
+            WorkloadError: The file offers neither data nor synthetic batches.
+        """
+        if self._source is None:
+            self._source = self._open_batches()
+        return self._source
+
+    def open_held_out(self) -> Batches | None:
+        """Return the source of held-out batches; None where the file has no held-out data."""
+        training_batches = self.batches  # also finds the collate function
+        assert training_batches is not None
+        if self.names.val_dataset is not None:
+            return batches_from_dataset(self.settings.call(self.names.val_dataset), self.collate)
+        loader = self._find_loader(held_out=True)
+        if loader is None:
+            return None
+        return batches_from_dataset(loader.dataset, self.collate or loader.collate)
+
+    def make_model(self) -> nn.Module:
+        """Return a fresh model on the device, in train mode.
+
+        Raises:
+            WorkloadError: The factory returns something else than an nn.Module.
+        """
+        assert self.names.model is not None
+        model = self.settings.call(self.names.model)
+        if not isinstance(model, nn.Module):
+            raise WorkloadError(
+                f"{self.names.how_model} returned a {type(model).__name__}, not an nn.Module",
+                next_step="Return the model from it.",
+            )
+        if lightning.is_lightning_type(type(model)):
+            model = lightning.prepare(model)
+        return model.to(self.device).train()
+
+    def make_training(self, *, precision: Precision | None = None) -> Training:
+        """Return a fresh model and optimizer, ready to step.
+
+        Args:
+            precision: Instead of the one asked for.
+        """
+        model = self.make_model()
+        return Training(
+            model=model,
+            optimizer=self.make_optimizer(model),
+            loss_function=self.loss(model).function,
+            device=self.device,
+            precision=precision or self.spec.precision,
+            compile_model=self.spec.compile,
+        )
+
+    def make_stepper(self, batch_size: int) -> Training | UserStep:
+        """Return what is stepped at this size: the user's own step, or a fresh training."""
+        if self.is_step_only:
+            assert self.names.step is not None
+            step = self.settings.call(self.names.step, batch_size, self.device)
+            if not callable(step):
+                raise WorkloadError(
+                    f"make_step returned a {type(step).__name__}, not a function",
+                    next_step="Return a function without arguments that runs one training step.",
+                )
+            return UserStep(step)
+        return self.make_training()
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Return the user's optimizer over the model, or AdamW where the file has none.
+
+        Raises:
+            WorkloadError: The function returns something else than an Optimizer.
+        """
+        if self.names.optimizer is not None:
+            optimizer = self.settings.call(self.names.optimizer, model)
+        elif lightning.is_lightning_type(type(model)):
+            optimizer = lightning.configured_optimizer(model)
+        else:
+            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+        if not isinstance(optimizer, Optimizer):
+            raise WorkloadError(
+                f"{self.how_optimizer(model)} returned a {type(optimizer).__name__}",
+                next_step="Return a torch.optim.Optimizer.",
+            )
+        return optimizer
+
+    def how_optimizer(self, model: nn.Module) -> str:
+        """Return one sentence on where the optimizer comes from."""
+        if self.names.optimizer is not None:
+            return "make_optimizer of the model file"
+        if lightning.is_lightning_type(type(model)):
+            return "configure_optimizers of the LightningModule"
+        return "the model file has no make_optimizer, so AdamW with torch's defaults stands in"
+
+    def loss(self, model: nn.Module) -> Loss:
+        """Return the loss, inferred once for the workload where the file has none.
+
+        The forward pass that infers it leaves neither gradients nor changed statistics behind.
+        """
+        if self._loss is None:
+            loss_fn, batch = self.names.loss, None
+            if loss_fn is not None:
+                loss_fn = self.settings.bind(loss_fn, positional=2)
+            elif not lightning.is_lightning_type(type(model)):
+                batch = self.take(range(min(2, self.batches.size or 2)))
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_buffers(model):
+                self._loss = find_loss(model, batch, loss_fn)
+        return self._loss
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Any:
+        """Return a random batch on the device; None with `make_step`."""
+        return (
+            None if self.is_step_only else self.to_device(self.batches.draw(batch_size, generator))
+        )
+
+    def take(self, indices: Sequence[int]) -> Any:
+        """Return the batch of these samples on the device; None with `make_step`."""
+        return None if self.is_step_only else self.to_device(self.batches.take(indices))
+
+    def to_device(self, batch: Any) -> Any:
+        """Return the batch on the workload's device."""
+        return to_device(batch, self.device)
+
+    def _open_batches(self) -> Batches:
+        names, settings = self.names, self.settings
+        collate = names.collate and settings.bind(names.collate, positional=1)
+        self.collate = collate
+        if names.val_dataset is not None:
+            settings.bind(names.val_dataset, positional=0)  # its settings count as used
+        if names.dataset is not None:
+            self.how_batch = "make_dataset of the model file"
+            self.dataset = settings.call(names.dataset)
+            return batches_from_dataset(self.dataset, collate)
+        if names.batch is not None:
+            make_batch = names.batch
+            self.how_batch = "make_batch of the model file: synthetic"
+            return SyntheticBatches(lambda size: settings.call(make_batch, size))
+        loader = self._find_loader()
+        if loader is None:
+            raise WorkloadError(
+                f"{self.target.text} has neither make_dataset nor make_batch: there is nothing to "
+                "train on",
+                next_step=(
+                    "Add one of these to the model file:\n"
+                    "    def make_dataset(): return ...  # a torch Dataset: the noise needs it\n"
+                    "    def make_batch(batch_size): return inputs, targets  # synthetic"
+                ),
+            )
+        self.dataset, self.own_loader = loader.dataset, loader.source
+        self.collate = collate or loader.collate
+        self.how_batch = "train_dataloader's dataset"
+        if self.base_batch_size is None and loader.batch_size:
+            self.base_batch_size = loader.batch_size
+            self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
+        return batches_from_dataset(loader.dataset, self.collate)
+
+    def _find_loader(self, *, held_out: bool = False) -> lightning.Loader | None:
+        find = lightning.held_out_loader if held_out else lightning.train_loader
+        if self.names.data_module is not None:
+            return find(self.settings.call(self.names.data_module))
+        assert self.names.model is not None
+        model = self.settings.call(self.names.model)
+        return find(model) if lightning.is_lightning_type(type(model)) else None
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device asked for; `auto` is CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(
+            f"{name!r} is not a device", next_step="Use auto, cpu, mps, cuda or cuda:<index>."
+        ) from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"there is no {name}: torch sees {count} CUDA devices",
+                next_step="Run `bsadvisor doctor` to see what torch sees, or use --device cpu.",
+            )
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("there is no mps device here", next_step="Use --device cpu.")
+    if device.type not in {"cpu", "mps"}:
+        raise DeviceError(
+            f"{name!r} is not a device bsadvisor knows",
+            next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
+        )
+    return device

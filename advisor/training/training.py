@@ -1,0 +1,201 @@
+"""A workload ready to train: the model on its device, its loss, its optimizer, and one step."""
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from advisor.errors import UsageError, WorkloadError
+from advisor.training.compilation import compile_in_place
+from advisor.training.data import Precision
+from advisor.training.model_file.loss import LossFunction, check_loss
+
+#: By how much other batches' gradients may exceed one batch's without overflow in fp16.
+_SCALE_MARGIN = 8.0
+_AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Training:
+    """A model and its optimizer, stepped as a user's loop steps them.
+
+    Attributes:
+        model: In train mode, on the device.
+        optimizer: The user's.
+        device: Where both live.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_function: LossFunction,
+        device: torch.device,
+        precision: Precision,
+        compile_model: bool,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.device = device
+        if compile_model:
+            compile_in_place(model)
+        self._loss_function = loss_function
+        self._autocast_type = _AUTOCAST_TYPES.get(precision)
+        self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+        self.needs_closure = type(optimizer).__name__ == "LBFGS"
+        if self.needs_closure and self._scaler:
+            raise UsageError(
+                "--precision fp16 scales the loss, which LBFGS does not allow",
+                next_step="Use --precision bf16 or fp32.",
+            )
+
+    def loss(self, batch: Any) -> Tensor:
+        """Return the loss of the batch under the chosen precision, checked to be trainable."""
+        with self._autocast():
+            return check_loss(self._loss_function(self.model, batch))
+
+    def evaluate(self, batch: Any) -> float:
+        """Return the loss of the batch as a number, in whatever mode the model is."""
+        try:
+            with torch.no_grad(), self._autocast():
+                return float(self._loss_function(self.model, batch))
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            with self._autocast():  # a loss with a gradient inside, as in a gradient penalty
+                return float(self._loss_function(self.model, batch).detach())
+
+    def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:
+        """Add the gradient of loss/divisor to `.grad` and return the loss."""
+        loss = self.loss(batch)
+        self.differentiate(loss, divisor=divisor)
+        return loss
+
+    def differentiate(self, loss: Tensor, *, divisor: float = 1.0) -> None:
+        """Add the gradient of loss/divisor to `.grad`."""
+        scaled = loss if divisor == 1.0 else loss / divisor
+        try:
+            torch.autograd.backward(self._scaler.scale(scaled) if self._scaler else scaled)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if "does not require grad" in str(error):
+                raise WorkloadError(
+                    f"the backward pass failed: {error}",
+                    next_step="The loss must depend on parameters that require a gradient.",
+                ) from error
+            raise
+
+    def update(self) -> None:
+        """Run the optimizer on the gradients that `backward` left, then clear them."""
+        if self._scaler:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def step(self, batch: Any) -> Tensor | None:
+        """Run one full training step and return the loss, where the optimizer gives it back."""
+        if self.needs_closure:
+            return self.optimizer.step(lambda: self._closure(batch))  # type: ignore[arg-type,return-value]
+        loss = self.backward(batch)
+        self.update()
+        return loss
+
+    def _closure(self, batch: Any) -> Tensor:
+        self.optimizer.zero_grad()
+        return self.backward(batch)
+
+    def copy_state(self) -> "TrainingState":
+        """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""
+        return TrainingState(
+            model={name: _to_host(value) for name, value in self.model.state_dict().items()},
+            buffers={name: _to_host(value) for name, value in self.model.named_buffers()},
+            optimizer=copy.deepcopy(_to_host(self.optimizer.state_dict())),
+            scaler=self._scaler.state_dict() if self._scaler else None,
+        )
+
+    def restore_state(self, state: "TrainingState") -> None:
+        """Go back to a copied state; the copy stays good for the next time."""
+        self.model.load_state_dict(state.model)
+        with torch.no_grad():
+            for name, value in self.model.named_buffers():
+                old = state.buffers.get(name)
+                if old is not None and old.shape == value.shape:
+                    value.copy_(old)
+        self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+        self.optimizer.zero_grad()
+        if self._scaler and state.scaler is not None:
+            self._scaler.load_state_dict(state.scaler)
+
+    def gradient_scale(self) -> float:
+        """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
+        return float(self._scaler.get_scale()) if self._scaler else 1.0
+
+    def settle_gradient_scale(self, batch: Any) -> None:
+        """Lower fp16's loss scale until such gradients as the batch's are finite, with a margin.
+
+        A run's first steps do so by being skipped. The parameters stay as they are.
+        """
+        while self._scaler is not None:
+            self.backward(batch)
+            finite = all(
+                bool(p.grad.isfinite().all())
+                for p in self.model.parameters()
+                if p.grad is not None and not p.grad.is_sparse
+            )
+            self.model.zero_grad()
+            if finite or self.gradient_scale() <= 1.0:
+                self._scaler.update(max(1.0, self.gradient_scale() / _SCALE_MARGIN))
+                return
+            self._scaler.update(self.gradient_scale() / 2.0)
+
+    def skip_overflow_check(self) -> bool:
+        """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""
+        if self._scaler is None:
+            return False
+        self._scaler._maybe_opt_step = _step_always  # type: ignore[method-assign,assignment]  # noqa: SLF001
+        return True
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._autocast_type is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast_type)
+
+
+def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
+    return optimizer.step(*args, **kwargs)
+
+
+class TrainingState(NamedTuple):
+    """What `Training.copy_state` copied; all tensors are on the host."""
+
+    model: dict[str, Any]
+    buffers: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+
+
+def _to_host(value: Any) -> Any:
+    """Return the value with every tensor in it copied to the host."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_host(each) for key, each in value.items()}
+    return value
+
+
+class UserStep:
+    """The user's own step of `make_step`: nothing of it can be told apart."""
+
+    def __init__(self, step: Callable[[], Any]) -> None:
+        self._step = step
+
+    def step(self, batch: Any) -> None:  # noqa: ARG002
+        """Run the user's step; the batch is the user's own."""
+        self._step()

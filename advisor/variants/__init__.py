@@ -1,0 +1,1 @@
+"""How do other precisions and compilation compare?"""

@@ -1,0 +1,1 @@
+"""Does training show what was advised?"""

@@ -1,0 +1,195 @@
+"""Branches from one state: train once with the user's own pair, then go on at other batches.
+
+Or the state is a file's: its weights, and its optimizer state, else one filled at those weights.
+The state holds the optimizer's too, so that moments carry over. Branches of one seed see the same
+samples in the same order, whatever their batch, and draw the same random numbers.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import torch
+
+from advisor.engine.worker.entry import Emit, describe, seed_everything
+from advisor.rate.data import TrialTask
+from advisor.rate.trial_curves import has_diverged
+from advisor.sharpness.branch_end import SharpnessMeter
+from advisor.training.checkpoints import load_checkpoint
+from advisor.training.heap import keep_freed_memory
+from advisor.training.loop import (
+    apply_settings,
+    choose_evaluation_samples,
+    evaluate,
+    follow_branch,
+    make_rate_setter,
+    take_step,
+)
+from advisor.training.model_file.batches import to_device
+from advisor.training.model_file.buffers import preserve_buffers
+from advisor.training.model_file.data import Batches, IndexStream
+from advisor.training.model_file.workload import Workload
+from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.training import Training
+from advisor.verify.data import HeldOutEvaluation, VerificationBranch, VerificationTask
+
+#: Keeps the order of a branch's data apart from that of the trunk and of the trials.
+_SEED_STRIDE = 1_000_003
+
+
+def run(task: VerificationTask, emit: Emit) -> None:
+    """Emit one VerificationBranch for each branch that the budget and the memory allow.
+
+    Raises:
+        UsageError: There is no such checkpoint.
+        WorkloadError: The checkpoint does not fit the model file.
+    """
+    keep_freed_memory()
+    started = time.perf_counter()
+    workload = Workload(task.workload)
+    seed_everything(task.workload.seed)
+    training = workload.make_training()
+    if task.checkpoint is None:
+        _train_trunk(workload, training, task.trunk)
+    else:
+        load_start(workload, training, task.checkpoint, task.trunk)
+    state = training.copy_state()
+    held_out = workload.open_held_out()
+    meter = SharpnessMeter(workload, training, task)
+    too_large: set[int] = set()
+    for branch in task.branches:
+        size = branch.micro_batch_size * branch.gradient_accumulation_steps
+        if time.perf_counter() - started > task.budget_s:
+            return
+        if size in too_large:
+            continue
+        training.restore_state(state)
+        try:
+            emit(_train_branch(workload, training, branch, held_out, meter))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            too_large.add(size)
+
+
+def _train_trunk(workload: Workload, training: Training, trunk: TrialTask) -> None:
+    apply_settings(training, trunk)
+    stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
+    size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
+    for _ in range(trunk.samples // size):
+        take_step(workload, training, trunk, stream)
+
+
+def load_start(workload: Workload, training: Training, path: str, trunk: TrialTask) -> None:
+    """Put the training into the file's state; weights and buffers are the file's afterwards.
+
+    Settings of the optimizer stay those of the model file, which the plan is made of. An optimizer
+    that needs a state and finds none in the file takes the trunk's steps at rate 0: its moments
+    then hold gradients at these weights, and the weights do not move. LBFGS, whose state comes of
+    movement alone, starts without one.
+
+    Raises:
+        UsageError: There is no such file.
+        WorkloadError: It does not fit the model file.
+    """
+    groups = training.optimizer.param_groups
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+    load_checkpoint(path, training)
+    for group, own in zip(training.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    with preserve_buffers(training.model):
+        training.settle_gradient_scale(workload.take(range(trunk.micro_batch_size)))
+        if not (training.needs_closure or _has_state(training)):
+            _fill_state(workload, training, trunk)
+
+
+def _fill_state(workload: Workload, training: Training, trunk: TrialTask) -> None:
+    apply_settings(training, trunk)
+    set_rate = make_rate_setter(training)
+    set_rate(0.0)
+    stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
+    size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
+    for _ in range(trunk.samples // size):
+        take_step(workload, training, trunk, stream)
+        if not _has_state(training):
+            break  # it keeps none, as plain SGD
+    set_rate(trunk.learning_rate)
+
+
+def _has_state(training: Training) -> bool:
+    return any(training.optimizer.state.values())
+
+
+def _train_branch(
+    workload: Workload,
+    training: Training,
+    task: TrialTask,
+    held_out: Batches | None,
+    meter: SharpnessMeter,
+) -> VerificationBranch:
+    (seed,) = task.seeds
+    started = time.perf_counter()
+    order = task.workload.seed * _SEED_STRIDE + seed + 1
+    seed_everything(order % 2**32)
+    losses = _HeldOutLosses(workload, training, held_out, task.evaluation_batch_size)
+    losses.watch(0)
+    branch = follow_branch(workload, training, task, order, watch=losses.watch)
+    fields = {name: getattr(branch, name) for name in branch.__struct_fields__}
+    verified = msgspec.structs.replace(
+        VerificationBranch(**fields),
+        seed=seed,
+        held_out=tuple(losses.evaluations),
+        held_out_failure=losses.failure,
+    )
+    if has_diverged(verified):
+        return verified
+    sharpness, failure = meter.measure(time.perf_counter() - started)
+    return msgspec.structs.replace(verified, sharpness=sharpness, sharpness_failure=failure)
+
+
+class _HeldOutLosses:
+    """Gathers losses in eval mode along a branch, on training and held-out samples alike."""
+
+    def __init__(
+        self, workload: Workload, training: Training, held_out: Batches | None, batch_size: int
+    ) -> None:
+        self._workload = workload
+        self._training = training
+        self._batch_size = batch_size
+        self._held_out = held_out
+        self.evaluations: list[HeldOutEvaluation] = []
+        self.failure: str | None = None
+
+    def watch(self, samples: int) -> None:
+        """Evaluate now; a model that has no loss in eval mode is not asked again."""
+        held_out = self._held_out
+        if held_out is None or self.failure is not None:
+            return
+        model = self._training.model
+        model.eval()
+        try:
+            train_loss = self._evaluate(self._workload.batches, self._workload.take)
+            held_out_loss = self._evaluate(held_out, self._take_from(held_out))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self.failure = describe(error)
+            return
+        finally:
+            model.train()
+        if math.isfinite(train_loss) and math.isfinite(held_out_loss):
+            self.evaluations.append(
+                HeldOutEvaluation(
+                    samples=samples, train_loss=train_loss, held_out_loss=held_out_loss
+                )
+            )
+
+    def _evaluate(self, batches: Batches, take: Callable[[list[int]], Any]) -> float:
+        chosen = choose_evaluation_samples(batches.sampling_size)
+        with torch.no_grad():
+            return evaluate(self._workload, self._training, chosen, self._batch_size, take)
+
+    def _take_from(self, batches: Batches) -> Callable[[list[int]], Any]:
+        return lambda indices: to_device(batches.take(indices), self._workload.device)

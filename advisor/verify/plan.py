@@ -1,0 +1,163 @@
+"""All that branches from one state show: critical batch, verdict, gap and sharpness."""
+
+from collections.abc import Sequence
+
+from advisor.rate.equal_time import AtEqualTime, estimate_branch_step_s, judge_recommendation
+from advisor.rate.trial_curves import read_loss
+from advisor.throughput.data import ThroughputConclusion
+from advisor.verify.branch_curves import (
+    CURVE_POINTS,
+    BatchBranches,
+    estimate_mean,
+    find_common_samples,
+    group_branches,
+)
+from advisor.verify.critical_batch import Standing, judge_batches
+from advisor.verify.data import (
+    CurvePoint,
+    VerificationConclusion,
+    VerificationRecord,
+    VerifiedBatch,
+)
+from advisor.verify.generalisation import (
+    describe_gap_growth,
+    estimate_gap,
+    estimate_gap_slope,
+    estimate_sharpness,
+    estimate_sharpness_slope,
+    list_sharpness_failures,
+)
+
+#: Relative difference of the first losses beyond which branches do not start from one state: the
+#: same training on the same device repeats itself to rounding.
+_SAME_START = 1e-3
+
+
+def conclude_verification(
+    verification: VerificationRecord | None, throughput: ThroughputConclusion | None
+) -> VerificationConclusion | None:
+    """Return what the branches show; None where none was trained.
+
+    Args:
+        verification: The branches.
+        throughput: The run's step times.
+
+    Source: derived from the modules that it calls.
+    """
+    if verification is None or not verification.branches:
+        return None
+    groups = group_branches(verification.branches)
+    samples = find_common_samples(groups)
+    standings, critical = judge_batches(groups, samples)
+    step_s = _time_steps(groups, throughput)
+    at_time, verdict = judge_recommendation(
+        groups,
+        step_s,
+        recommended=verification.recommended_batch_size,
+        samples=samples,
+    )
+    gap_slope, sharpness_slope = estimate_gap_slope(groups), estimate_sharpness_slope(groups)
+    return VerificationConclusion(
+        recommended_batch_size=verification.recommended_batch_size,
+        samples=samples,
+        trunk_steps=verification.trunk_steps,
+        seeds=min(len(group.branches) for group in groups),
+        critical_batch=critical,
+        verdict=verdict,
+        batches=tuple(
+            _describe(
+                group,
+                standing,
+                samples,
+                step_s.get(group.global_batch_size),
+                at_time.get(group.global_batch_size),
+            )
+            for group, standing in zip(groups, standings, strict=True)
+        ),
+        gap_per_doubling=gap_slope,
+        sharpness_per_doubling=sharpness_slope,
+        sharpness_failure="; ".join(list_sharpness_failures(groups)) or None,
+        from_checkpoint=verification.checkpoint,
+        warnings=_warn(groups, describe_gap_growth(gap_slope, sharpness_slope)),
+    )
+
+
+def _time_steps(
+    groups: Sequence[BatchBranches], throughput: ThroughputConclusion | None
+) -> dict[int, float]:
+    times = {
+        group.global_batch_size: estimate_branch_step_s(
+            throughput, group.first.micro_batch_size, group.first.gradient_accumulation_steps
+        )
+        for group in groups
+    }
+    return {size: time_s for size, time_s in times.items() if time_s is not None}
+
+
+def _describe(
+    group: BatchBranches,
+    standing: Standing,
+    samples: int,
+    step_s: float | None,
+    at_time: AtEqualTime | None,
+) -> VerifiedBatch:
+    first = group.first
+    return VerifiedBatch(
+        global_batch_size=first.global_batch_size,
+        micro_batch_size=first.micro_batch_size,
+        gradient_accumulation_steps=first.gradient_accumulation_steps,
+        learning_rate=first.learning_rate,
+        seeds=len(group.branches),
+        diverged=group.diverged,
+        standing=standing.standing,
+        end_loss=standing.end_loss,
+        excess=standing.excess,
+        step_s=step_s,
+        loss_at_equal_time=None if at_time is None else at_time.loss,
+        time_to_target_s=None if at_time is None else at_time.time_to_target_s,
+        generalisation_gap=None if group.diverged else estimate_gap(group),
+        sharpness=estimate_sharpness(group),
+        curve=() if group.diverged else _draw(group, samples, step_s),
+    )
+
+
+def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[CurvePoint, ...]:
+    points = sorted({round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)})
+    size = group.global_batch_size
+    return tuple(
+        CurvePoint(
+            samples=point,
+            time_s=None if step_s is None else point / size * step_s,
+            loss=estimate_mean([read_loss(branch, point) for branch in group.branches]),
+        )
+        for point in points
+    )
+
+
+def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str, ...]:
+    warnings = []
+    starts = [
+        branch.evaluations[0].loss
+        for group in groups
+        for branch in group.branches
+        if branch.evaluations
+    ]
+    if starts and max(starts) - min(starts) > _SAME_START * max(map(abs, starts)):
+        warnings.append(
+            "The branches do not start from the same loss, so they are not comparable. Run verify "
+            "again with --restart."
+        )
+    if gap_growth is not None:
+        warnings.append(gap_growth)
+    failures = {
+        branch.held_out_failure
+        for group in groups
+        for branch in group.branches
+        if branch.held_out_failure
+    }
+    warnings += [
+        f"The held-out loss could not be taken in eval mode ({failure}). Make the model return the "
+        "same output in both modes."
+        for failure in sorted(failures)
+    ]
+    return tuple(warnings)

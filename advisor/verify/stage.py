@@ -1,0 +1,163 @@
+"""`verify`: branches from one state at several batches, to test a saved run's recommendation."""
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from advisor.advice.data import Recommendation
+from advisor.advice.derive import derive
+from advisor.derived import Derived
+from advisor.engine.progress import Progress
+from advisor.engine.run_record import RunRecord
+from advisor.engine.runner import COLD_START_S, Runner, WorkerTimeoutError
+from advisor.errors import UsageError
+from advisor.training.data import InspectTask, WorkloadFacts, WorkloadSpec, parse_target
+from advisor.verify.data import VerificationBranch, VerifySpec
+from advisor.verify.start import find_origin
+from advisor.verify.tasks import Plan
+
+#: A branch that runs when the time is up may end within this.
+_GRACE_S = 60.0
+
+Save = Callable[[RunRecord], None]
+
+
+def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save: Save) -> RunRecord:
+    """Return the record with the branches added that the time allowed.
+
+    Args:
+        record: A saved run with a recommendation.
+        spec: What is asked.
+        progress: Told what runs.
+        save: Called with the record after each branch.
+
+    Raises:
+        UsageError: The run has no recommendation to test, or is of another model; or there is no
+            such checkpoint.
+        WorkloadError: The checkpoint does not fit the model file.
+        InconclusiveError: The budget does not suffice for a branch worth training.
+    """
+    started = time.monotonic()
+    derived = derive(record)
+    advice, facts = _require_advice(record, derived)
+    target = parse_target(spec.target)
+    origin = find_origin(target, record, spec, progress)
+    workload = WorkloadSpec(
+        target=spec.target,
+        settings=record.command.settings,
+        device=spec.device,
+        precision=record.command.precision,
+        compile=record.command.compile,
+        seed=record.command.seed,
+        base_batch_size=facts.base_batch_size,
+    )
+    with Runner(target) as runner:
+        progress.stage("model file", left_s=spec.budget_s)
+        (found,) = runner.run(
+            InspectTask(workload=workload), timeout_s=COLD_START_S + spec.budget_s
+        )
+        _require_same(facts, cast("WorkloadFacts", found))
+        plan = Plan(record, derived, advice, facts, spec, workload, progress, origin)
+
+        def keep(branch: VerificationBranch) -> None:
+            plan.add(branch)
+            save(msgspec.structs.replace(record, verification=plan.verification))
+
+        def get_left_s() -> float:
+            return spec.budget_s - (time.monotonic() - started)
+
+        is_complete = _train(runner, plan, get_left_s(), keep, progress)
+        while is_complete and plan.extend(get_left_s()):
+            is_complete = _train(runner, plan, get_left_s(), keep, progress)
+    record = msgspec.structs.replace(record, verification=plan.verification)
+    save(record)
+    return record
+
+
+def _train(
+    runner: Runner,
+    plan: Plan,
+    left_s: float,
+    keep: Callable[[VerificationBranch], None],
+    progress: Progress,
+) -> bool:
+    """Train the pending branches in one worker, from one state; return whether all were."""
+    pending = plan.list_pending()
+    done = 0
+
+    def show() -> None:
+        if done < len(pending):
+            task = pending[done]
+            size = task.micro_batch_size * task.gradient_accumulation_steps
+            text = f"branch {done + 1} of {len(pending)}: batch {size}, seed {task.seeds[0]}"
+            progress.stage(text, left_s=left_s)
+
+    def take(branch: msgspec.Struct) -> None:
+        nonlocal done
+        done += 1
+        keep(cast("VerificationBranch", branch))
+        show()
+
+    if not pending:
+        return True
+    show()
+    try:
+        task = plan.make_task(pending, max(left_s, 0.0))
+        runner.run(task, timeout_s=max(left_s, 0.0) + _GRACE_S, on_result=take)
+    except WorkerTimeoutError:
+        progress.note("a branch took longer than the time left")
+    if done < len(pending):
+        progress.note(
+            f"{len(pending) - done} of {len(pending)} branches were not trained in the time and "
+            "memory there are; the same command goes on with them"
+        )
+    return done == len(pending)
+
+
+def _require_advice(record: RunRecord, derived: Derived) -> tuple[Recommendation, WorkloadFacts]:
+    """Return what is to be tested.
+
+    Raises:
+        UsageError: The run has no recommendation, or none whose rate can be trained.
+    """
+    advice, facts = derived.recommendation, record.workload
+    if advice is None or facts is None:
+        raise UsageError(
+            "the run has no recommendation to verify",
+            next_step="Write a complete run with: bsadvisor probe MODEL --json FILE",
+        )
+    if not facts.has_dataset or facts.optimizer is None:
+        raise UsageError(
+            "the run has no training data, so nothing can be trained",
+            next_step="Write make_dataset in the model file, and probe again.",
+        )
+    if advice.learning_rate.value is None:
+        raise UsageError(
+            f"the run advises no learning rate: {advice.learning_rate.reason}",
+            next_step="Probe again once that is settled.",
+        )
+    return advice, facts
+
+
+def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
+    """Raise UsageError where the model file is not the one that the run measured."""
+    compared = {
+        "parameters": (stored.parameter_count, found.parameter_count),
+        "the optimizer": (_name_optimizer(stored), _name_optimizer(found)),
+        "the samples of the dataset": (stored.dataset_size, found.dataset_size),
+    }
+    for what, (before, now) in compared.items():
+        if before != now:
+            raise UsageError(
+                f"the run is of another model: {what}: {before} in the run, {now} in the file",
+                next_step="Give the model file of this run, or probe this one.",
+            )
+
+
+def _name_optimizer(facts: WorkloadFacts) -> str | None:
+    optimizer = facts.optimizer
+    if optimizer is None:
+        return None
+    return f"{optimizer.name} at rate {optimizer.learning_rate}"

@@ -1,0 +1,112 @@
+"""What the branches of a verification start from, and whether stored ones started there too."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from advisor.engine.progress import Progress
+from advisor.engine.run_record import RunRecord
+from advisor.errors import UsageError
+from advisor.training.data import Target
+from advisor.verify.data import VerificationRecord, VerifySpec
+
+#: Steps before the branches where the run followed no trajectory; else half of the trajectory's,
+#: its middle, since the noise scale behind the advice is its average.
+_TRUNK_STEPS = 100
+#: Most steps at rate 0 that fill the optimizer's state at a checkpoint's weights: a mean of as many
+#: squares is known to about sqrt(2/100) = 14 %, so Adam's step to 7 %.
+_STATE_STEPS = 100
+#: Share of the budget that either may take.
+_FRACTION = 0.2
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What fixes the state, but for the pair and the steps.
+
+    Attributes:
+        model_sha256: Of the model file; of its name where the model is in a module.
+        checkpoint: As typed; None where the state is trained.
+        checkpoint_sha256: Of that file.
+    """
+
+    model_sha256: str
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+
+
+def find_origin(target: Target, record: RunRecord, spec: VerifySpec, progress: Progress) -> Origin:
+    """Return what the branches are to start from; a note says where the run's checkpoints wait.
+
+    Raises:
+        UsageError: There is no such checkpoint.
+    """
+    path = spec.checkpoint
+    if path is None:
+        if record.command.limits.checkpoints:
+            progress.note(
+                "the noise was measured at checkpoints, the branches start from initialisation: "
+                "--checkpoint FILE starts them from a checkpoint"
+            )
+        return Origin(model_sha256=hash_model(target))
+    try:
+        with Path(path).open("rb") as file:
+            checkpoint_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the checkpoint {path}: {error.strerror}",
+            next_step="Give the path of a state_dict file.",
+        ) from None
+    return Origin(
+        model_sha256=hash_model(target), checkpoint=path, checkpoint_sha256=checkpoint_sha256
+    )
+
+
+def hash_model(target: Target) -> str:
+    """Return the SHA-256 of the model file, or of the name of a module."""
+    path = target.path
+    content = target.text.encode() if path is None else Path(path).read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def count_steps(
+    record: RunRecord, origin: Origin, step_s: float, budget_s: float
+) -> tuple[int, int]:
+    """Return the steps that train before the branches, and those that fill a state at rate 0.
+
+    Either is no more than its share of the budget allows, and one of them is 0.
+
+    Args:
+        record: The run.
+        origin: Where branches start.
+        step_s: Seconds of one step of the base pair; 0 where unknown.
+        budget_s: Of the whole command.
+    """
+    most = int(_FRACTION * budget_s / step_s) if step_s > 0.0 else None
+    if origin.checkpoint is not None:
+        return 0, _STATE_STEPS if most is None else min(_STATE_STEPS, most)
+    own = [each.at_step for each in record.noise_batches if each.from_checkpoint is None]
+    wanted = max(own, default=2 * _TRUNK_STEPS) // 2
+    return wanted if most is None else min(wanted, most), 0
+
+
+def resume(
+    stored: VerificationRecord | None,
+    fresh: VerificationRecord,
+    spec: VerifySpec,
+    progress: Progress,
+) -> VerificationRecord:
+    """Return what is stored where it goes with this plan, else the fresh record."""
+    if stored is None or spec.restart:
+        return fresh
+    asked = msgspec.structs.replace(
+        fresh,
+        trunk_steps=stored.trunk_steps,
+        state_steps=stored.state_steps,
+        samples=spec.samples or stored.samples,
+        branches=stored.branches,
+    )
+    if asked == stored:
+        return stored
+    progress.note("what is stored was trained otherwise, so every branch is trained anew")
+    return fresh

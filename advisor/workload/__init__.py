@@ -1,1 +1,0 @@
-"""The user's code: what the model file means, and one training step of it."""
