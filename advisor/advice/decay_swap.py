@@ -21,7 +21,7 @@ from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, Candidate
 from advisor.advice.data import Moment, Scenario, Schedule, ScheduleItem
 from advisor.advice.frontier import count_samples
 from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair
-from advisor.advice.step_sizes import interpolate_step_s, split_batch
+from advisor.advice.step_sizes import find_split, interpolate_step_s
 from advisor.rate.rules import Family, name_family
 from advisor.training.data import WorkloadFacts
 
@@ -179,7 +179,7 @@ def _write_items(
         if items:
             steps += (cut.samples - before) / items[-1].global_batch_size
         before = cut.samples
-        micro, passes = split_batch(candidates, size)
+        micro, passes = find_split(candidates, size)
         items.append(
             ScheduleItem(
                 from_step=round(steps),

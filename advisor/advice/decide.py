@@ -8,6 +8,7 @@ from advisor.advice.candidates import ACCUMULATIONS, Candidate, build_candidates
 from advisor.advice.data import Interval, LimitingFactor
 from advisor.advice.tradeoff import NEAR_OPTIMUM_FRACTION, choose_batch, choose_near_optimum
 from advisor.memory.data import LimitedBy, MemoryConclusion
+from advisor.memory.split import can_split
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion
 from advisor.training.data import WorkloadFacts
@@ -164,17 +165,6 @@ def _widen(interval: Interval, chosen: Candidate) -> Interval:
     return Interval(
         low=None if low is None else min(low, size),
         high=None if high is None else max(high, size),
-    )
-
-
-def can_split(facts: WorkloadFacts) -> bool:
-    """Return whether a step can be made of several micro-batches."""
-    optimizer = facts.optimizer
-    return not (
-        optimizer is None
-        or optimizer.needs_closure
-        or facts.is_step_only
-        or facts.loss_reduction == "coupled"
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from advisor.advice.candidates import Candidate
 from advisor.advice.data import Schedule, ScheduleItem
-from advisor.advice.step_sizes import interpolate_step_s, split_batch
+from advisor.advice.step_sizes import find_split, interpolate_step_s
 from advisor.advice.tradeoff import get_working_noise_scale
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.rate.rules import name_family, scale_rate
@@ -266,7 +266,7 @@ def _write_items(
     samples = steps * course[0]
     for index, (phase, size) in enumerate(zip(phases, course, strict=True)):
         if not items or items[-1].global_batch_size != size:
-            micro, passes = split_batch(candidates, size)
+            micro, passes = find_split(candidates, size)
             items.append(
                 ScheduleItem(
                     from_step=round(steps) if index else 0,

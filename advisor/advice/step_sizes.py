@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from advisor.advice.candidates import Candidate
+from advisor.memory.split import split_batch
 
 
 def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float | None:
@@ -28,7 +29,7 @@ def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float
     return low.step_s + share * (high.step_s - low.step_s)
 
 
-def split_batch(candidates: Sequence[Candidate], global_batch_size: int) -> tuple[int, int]:
+def find_split(candidates: Sequence[Candidate], global_batch_size: int) -> tuple[int, int]:
     """Return micro-batch and accumulation that make up the batch.
 
     It is the candidate's own where there is one; else as few micro-batches as the largest that was
@@ -40,7 +41,6 @@ def split_batch(candidates: Sequence[Candidate], global_batch_size: int) -> tupl
         if each.global_batch_size == global_batch_size:
             return each.micro_batch_size, each.gradient_accumulation_steps
     largest = max(each.micro_batch_size for each in candidates)
-    passes = -(-global_batch_size // largest)
-    while global_batch_size % passes:
-        passes += 1
-    return global_batch_size // passes, passes
+    split = split_batch(global_batch_size, largest=largest)
+    assert split is not None  # micro-batches of one sample make any batch
+    return split

@@ -1,10 +1,9 @@
 """A batch that the user keeps to: whether it can be run, and out of which micro-batches."""
 
-from advisor.advice.decide import can_split
 from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.errors import UsageError
-from advisor.throughput.sweep import choose_split_size
+from advisor.memory.split import can_split, split_batch
 
 
 def refuse_impossible_batch(run: Run) -> None:
@@ -63,13 +62,14 @@ def find_given_micro_batch(run: Run) -> int | None:
     size, largest = run.spec.limits.global_batch_size, _find_largest(run)
     if size is None or largest is None:
         return None
-    micro = choose_split_size(
+    split = split_batch(
         size,
-        min_micro_batch_size=run.facts.min_micro_batch_size,
-        max_micro_batch_size=largest,
-        batch_multiple=run.spec.limits.batch_multiple,
+        largest=largest,
+        smallest=run.facts.min_micro_batch_size,
+        multiple=run.spec.limits.batch_multiple,
+        may_split=can_split(run.facts),
     )
-    return micro if micro == size or can_split(run.facts) else None
+    return None if split is None else split[0]
 
 
 def _find_largest(run: Run) -> int | None:

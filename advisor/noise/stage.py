@@ -5,20 +5,19 @@ from typing import cast
 
 import msgspec
 
-from advisor.advice.decide import can_split
 from advisor.advice.derive import derive
 from advisor.derived import Derived
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import UsageError
 from advisor.memory.data import MemoryConclusion
+from advisor.memory.split import can_split, split_batch
 from advisor.noise.data import NoiseBatches, NoiseTask
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import conclude_noise, explain_absence, explain_enough
 from advisor.noise.settling import find_settling_noise_scale
 from advisor.sharpness.sizes import choose_curvature_sizes
 from advisor.training.data import WorkloadFacts
-from advisor.verify.branches import split_batch
 
 #: Share of the time left that the stage may take.
 _BUDGET_FRACTION = 0.5
@@ -184,12 +183,10 @@ def _split_base_batch(
     if facts.base_batch_size is None:
         return None
     largest = None if memory is None else memory.max_micro_batch_size
-    largest = largest or facts.base_batch_size
     return split_batch(
         facts.base_batch_size,
-        largest=largest,
+        largest=largest or facts.base_batch_size,
         smallest=facts.min_micro_batch_size,
-        preferred=largest,
         may_split=can_split(facts),
     )
 

@@ -8,10 +8,10 @@ import msgspec
 from advisor.advice.data import Recommendation, TradeoffPoint
 from advisor.advice.tradeoff import get_working_noise_scale, predict_relative_samples
 from advisor.engine.run import Run
+from advisor.memory.split import split_batch
 from advisor.rate.data import TrialTask
 from advisor.rate.tried import Tried, plan_pair
 from advisor.statistics import Estimate
-from advisor.verify.branches import split_batch
 
 #: Starts from which every pair is trained.
 SEEDS = (0, 1, 2)
@@ -89,8 +89,6 @@ class TrialTasks:
             self.base_size,
             largest=self._largest_micro,
             smallest=self._run.facts.min_micro_batch_size,
-            preferred=self._largest_micro,
-            may_split=True,
         )
         return None if split is None else self._build(*split, self.base_rate, self.base_steps)
 

@@ -6,12 +6,13 @@ from functools import partial
 import msgspec
 
 from advisor.advice.candidates import Candidate
-from advisor.advice.decide import Decision, can_split, decide
+from advisor.advice.decide import Decision, decide
 from advisor.advice.figures import render_figure
 from advisor.memory.data import MemoryConclusion
+from advisor.memory.split import can_split, split_batch
 from advisor.rate.rules import Caution
 from advisor.soak.data import Soak, SoakConclusion
-from advisor.soak.plan import choose_split, find_failed_sizes
+from advisor.soak.plan import find_failed_sizes
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
@@ -38,15 +39,13 @@ def decide_soaked(
     failed = min(find_failed_sizes(soaks), default=None)
     if decision is None or failed is None or decision.chosen.micro_batch_size < failed:
         return decision
-    split = None
-    if can_split(facts):
-        split = choose_split(
-            decision.chosen.micro_batch_size,
-            decision.chosen.gradient_accumulation_steps,
-            soaks,
-            min_micro_batch_size=facts.min_micro_batch_size,
-            batch_multiple=batch_multiple,
-        )
+    split = split_batch(
+        decision.chosen.global_batch_size,
+        largest=failed - 1,
+        smallest=facts.min_micro_batch_size,
+        multiple=batch_multiple,
+        may_split=can_split(facts),
+    )
     if split is None:
         capped = msgspec.structs.replace(
             memory, max_micro_batch_size=failed - 1, limited_by="memory"

@@ -63,41 +63,6 @@ def find_failed_sizes(soaks: Sequence[Soak]) -> tuple[int, ...]:
     )
 
 
-def choose_split(
-    micro_batch_size: int,
-    gradient_accumulation_steps: int,
-    soaks: Sequence[Soak],
-    *,
-    min_micro_batch_size: int,
-    batch_multiple: int = 1,
-) -> tuple[int, int] | None:
-    """Return micro-batch and accumulation of the same global batch that no soak refutes.
-
-    The sizes as they are where they did not fail, else the largest smaller micro-batch that divides
-    the global batch and that is below every size that failed.
-
-    Args:
-        micro_batch_size: Samples of one forward/backward.
-        gradient_accumulation_steps: Forward/backward passes of each optimizer step.
-        soaks: Those of the run so far.
-        min_micro_batch_size: The smallest that the model runs at.
-        batch_multiple: Only multiples of this size are of interest.
-
-    Returns:
-        The pair, or None where no micro-batch is left.
-
-    Source: derived.
-    """
-    failed = min(find_failed_sizes(soaks), default=None)
-    if failed is None or micro_batch_size < failed:
-        return micro_batch_size, gradient_accumulation_steps
-    global_batch_size = micro_batch_size * gradient_accumulation_steps
-    for size in range(failed - 1, max(0, min_micro_batch_size - 1), -1):
-        if global_batch_size % size == 0 and size % batch_multiple == 0:
-            return size, global_batch_size // size
-    return None
-
-
 def _judge(soak: Soak, *, is_growing: bool, tested: bool) -> bool | None:
     if soak.outcome in _FAILED or is_growing:
         return False

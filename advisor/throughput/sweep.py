@@ -13,7 +13,6 @@ __all__ = [
     "SessionPlan",
     "choose_refinement",
     "choose_session_plan",
-    "choose_split_size",
     "choose_sweep",
     "plan_rounds",
 ]
@@ -89,28 +88,6 @@ def choose_sweep(
     inside = itertools.takewhile(lambda size: size < largest, doublings)
     grid = [size for size in inside if size > smallest and is_apart(size, kept, _LEAST_RATIO)]
     return tuple(sorted(kept.union(_thin(grid, most_sizes - len(kept)))))
-
-
-def choose_split_size(
-    global_batch_size: int,
-    *,
-    min_micro_batch_size: int,
-    max_micro_batch_size: int,
-    batch_multiple: int = 1,
-) -> int | None:
-    """Return the largest feasible micro-batch that divides a batch, itself if feasible; or None.
-
-    Args:
-        global_batch_size: In samples.
-        min_micro_batch_size: The smallest size the model runs at, in samples.
-        max_micro_batch_size: The largest size that fits, in samples.
-        batch_multiple: Only multiples of this are feasible.
-    """
-    for times in range(1, global_batch_size // max(min_micro_batch_size, 1) + 1):
-        size, rest = divmod(global_batch_size, times)
-        if rest == 0 and size <= max_micro_batch_size and size % batch_multiple == 0:
-            return size
-    return None
 
 
 def plan_rounds(

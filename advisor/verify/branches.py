@@ -73,32 +73,6 @@ def choose_extension(
     return None
 
 
-def split_batch(
-    size: int, *, largest: int, smallest: int, preferred: int, may_split: bool
-) -> tuple[int, int] | None:
-    """Return the micro-batch and its repetitions, None where the batch cannot be made.
-
-    The whole batch if it fits; else out of the recommended micro-batch if that divides it; else out
-    of the largest micro-batch that does.
-
-    Args:
-        size: The global batch.
-        largest: The largest micro-batch that fits and was timed.
-        smallest: The smallest that the model runs.
-        preferred: The recommended micro-batch.
-        may_split: Whether a step can be made of several micro-batches.
-
-    Source: derived.
-    """
-    if size <= largest:
-        return size, 1
-    if not may_split:
-        return None
-    sizes = [preferred, *range(largest, smallest - 1, -1)]
-    found = next((each for each in sizes if each <= largest and size % each == 0), None)
-    return None if found is None else (found, size // found)
-
-
 def anchor_rate(rate: LearningRate, recommended: int) -> LearningRate:
     """Return the recommended rate with the pair that the rule scales from.
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.advice.data import Recommendation
-from advisor.advice.decide import can_split
 from advisor.advice.tradeoff import get_working_noise_scale
 from advisor.derived import Derived
 from advisor.engine.progress import Progress
 from advisor.engine.run_record import RunRecord
 from advisor.errors import InconclusiveError, UsageError
+from advisor.memory.split import can_split, split_batch
 from advisor.rate.data import TrialTask
 from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.sharpness.sizes import find_room
@@ -26,7 +26,6 @@ from advisor.verify.branches import (
     choose_changes,
     choose_extension,
     choose_rate,
-    split_batch,
 )
 from advisor.verify.data import (
     CriticalBatchStatus,

@@ -16,7 +16,7 @@ from advisor.advice.schedule import (
     predict_time,
     scale_to,
 )
-from advisor.advice.step_sizes import interpolate_step_s, split_batch
+from advisor.advice.step_sizes import find_split, interpolate_step_s
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.noise.trajectory import average_over_progress
 from advisor.statistics import Estimate
@@ -232,7 +232,7 @@ def test_a_batch_is_split_into_equal_micro_batches_that_fit():
         *affine([10, 30]),
         Candidate(micro_batch_size=10, gradient_accumulation_steps=6, step_s=1.0),
     )
-    assert split_batch(curve, 60) == (10, 6)
-    assert split_batch(curve, 20) == (20, 1)
-    assert split_batch(curve, 50) == (25, 2)
-    assert split_batch(curve, 35) == (7, 5)
+    assert find_split(curve, 60) == (10, 6)
+    assert find_split(curve, 20) == (20, 1)
+    assert find_split(curve, 50) == (25, 2)
+    assert find_split(curve, 35) == (7, 5)

@@ -1,10 +1,7 @@
 import msgspec
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from advisor.soak.data import Soak
-from advisor.soak.plan import choose_split, conclude_soak, find_failed_sizes
+from advisor.soak.plan import conclude_soak, find_failed_sizes
 
 MIB = 2**20
 
@@ -71,35 +68,3 @@ def test_evaluation_that_needs_more_than_training_is_seen():
 
 def test_nothing_follows_from_no_soak():
     assert conclude_soak([]) is None
-
-
-@pytest.mark.parametrize(
-    ("size", "times", "failed", "multiple", "least", "split"),
-    [
-        (64, 1, [], 1, 1, (64, 1)),
-        (64, 1, [128], 1, 1, (64, 1)),
-        (64, 1, [64], 1, 1, (32, 2)),
-        (48, 2, [48], 1, 1, (32, 3)),
-        (48, 2, [48, 32], 1, 1, (24, 4)),
-        (97, 1, [97], 1, 1, (1, 97)),
-        (97, 1, [97], 1, 2, None),
-        (48, 1, [48], 16, 1, (16, 3)),
-        (48, 1, [48, 16], 16, 1, None),
-    ],
-)
-def test_the_same_batch_is_split_below_what_failed(size, times, failed, multiple, least, split):
-    soaks = [make_soak(each, "oom", steps=3) for each in failed]
-    assert (
-        choose_split(size, times, soaks, min_micro_batch_size=least, batch_multiple=multiple)
-        == split
-    )
-
-
-@given(st.integers(1, 512), st.integers(1, 16), st.lists(st.integers(1, 512)), st.integers(1, 8))
-def test_a_split_keeps_the_batch_and_avoids_what_failed(size, times, failed, least):
-    soaks = [make_soak(each, "oom", steps=3) for each in failed]
-    split = choose_split(size, times, soaks, min_micro_batch_size=least)
-    if split is not None:
-        assert split[0] * split[1] == size * times
-        assert split[0] < min(failed, default=split[0] + 1)
-        assert split[0] <= size

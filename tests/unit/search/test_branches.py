@@ -14,7 +14,6 @@ from advisor.verify.branches import (
     choose_changes,
     choose_extension,
     choose_rate,
-    split_batch,
 )
 
 SGD = OptimizerFacts(name="SGD", learning_rate=1.0)
@@ -70,19 +69,6 @@ def test_the_batches_surround_the_recommended_one_within_the_dataset():
 
 def test_asked_batches_replace_the_multiples_but_not_the_recommended_one():
     assert choose_batches(make_advice(), FACTS, (512, 8, 4096)) == (8, 256, 512)
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [(64, (64, 1)), (512, (64, 8)), (192, (64, 3)), (150, (75, 2)), (101, None)],
-)
-def test_a_batch_is_split_into_micro_batches_that_fit(size, expected):
-    split = split_batch(size, largest=100, smallest=2, preferred=64, may_split=True)
-    assert split == expected
-
-
-def test_a_batch_that_cannot_be_split_is_left_out():
-    assert split_batch(128, largest=64, smallest=1, preferred=64, may_split=False) is None
 
 
 def test_the_rates_go_through_both_pairs_that_were_tried():

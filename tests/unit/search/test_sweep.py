@@ -10,7 +10,6 @@ from advisor.throughput.refinement import choose_refinement
 from advisor.throughput.sweep import (
     MOST_SWEEP_SIZES,
     choose_session_plan,
-    choose_split_size,
     choose_sweep,
     plan_rounds,
 )
@@ -82,20 +81,6 @@ def test_sweep_holds_the_part_of_a_given_batch():
         given_micro_batch_size=150,
     )  # fmt: skip
     assert sizes == (1, 2, 4, 8, 16, 32, 60, 150, 200)
-
-
-@given(st.integers(1, 5000), st.integers(1, 8), st.integers(1, 3000), st.integers(1, 4))
-def test_a_batch_is_split_into_the_largest_size_that_divides_it(size, smallest, largest, multiple):
-    parts = [
-        part for part in range(smallest, largest + 1) if size % part == 0 and part % multiple == 0
-    ]
-    found = choose_split_size(
-        size,
-        min_micro_batch_size=smallest,
-        max_micro_batch_size=largest,
-        batch_multiple=multiple,
-    )
-    assert found == max(parts, default=None)
 
 
 def test_sweep_is_empty_where_no_multiple_fits():
