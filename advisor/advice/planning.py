@@ -9,11 +9,9 @@ from advisor.advice.data import Frontier, Recommendation, Schedule, ScheduleItem
 from advisor.advice.decay_swap import conclude_decay_swap
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.frontier_notes import write_notes
-from advisor.advice.proposal import get_noise_scale
 from advisor.advice.schedule import Pair, conclude_schedule
-from advisor.advice.tradeoff import get_working_noise_scale
 from advisor.engine.run_record import RunRecord
-from advisor.noise.data import NoiseConclusion
+from advisor.noise.data import NoiseConclusion, get_working_noise_scale
 
 
 def plan_frontier(
@@ -25,7 +23,7 @@ def plan_frontier(
     scenario, facts = record.command.scenario, record.workload
     frontier = conclude_frontier(
         _get_candidates(advice),
-        get_working_noise_scale(get_noise_scale(noise)),
+        None if noise is None else noise.working,
         scenario=scenario,
         facts=facts,
     )
@@ -43,7 +41,7 @@ def plan_schedules(
     by_noise = None
     steps = {each.step_source for each in record.noise_batches}
     # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
-    if get_working_noise_scale(get_noise_scale(noise)) is not None and steps <= {"steps"}:
+    if noise is not None and noise.working is not None and steps <= {"steps"}:
         by_noise = conclude_schedule(candidates, noise, advised)
     swap = conclude_decay_swap(
         candidates,
@@ -86,9 +84,5 @@ def _find_largest(noise: NoiseConclusion | None) -> float | None:
     """Return the largest φ along the trajectory, in the metric that the advice follows."""
     if noise is None:
         return None
-    adapted = noise.preconditioned_noise_scale is not None
-    scales = [
-        get_working_noise_scale(p.preconditioned_noise_scale if adapted else p.noise_scale)
-        for p in noise.points
-    ]
+    scales = [get_working_noise_scale(scale) for _, scale in noise.course]
     return max((scale for scale in scales if scale is not None), default=None)

@@ -9,7 +9,6 @@ from advisor.advice.decide import Decision
 from advisor.advice.reasons import write_reasons
 from advisor.advice.snippet import write_snippet
 from advisor.advice.tradeoff import (
-    get_working_noise_scale,
     predict_relative_time,
     tabulate_tradeoff,
 )
@@ -22,7 +21,6 @@ from advisor.rate.range_conclude import explain_range, needs_range, settle_range
 from advisor.rate.tried import conclude_trials, plan_pair
 from advisor.soak.advice import decide_soaked
 from advisor.soak.plan import conclude_soak
-from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 
 
@@ -40,7 +38,7 @@ def propose(
     facts = record.workload
     if facts is None or memory is None or throughput is None:
         return None
-    scale = get_noise_scale(noise)
+    scale = None if noise is None else noise.decisive
     tried = conclude_trials(facts, record.trials, throughput, scale)
     decision = decide_soaked(
         facts,
@@ -70,7 +68,7 @@ def propose(
         rate = settle_rate(proposed, record, size, tried)
     if rate.is_refuted:
         changes = OptimizerChanges()
-    working = get_working_noise_scale(scale)
+    working = None if noise is None else noise.working
     loader = conclude_loader(record.loader_timings)
     expected = msgspec.structs.replace(
         _predict_gain(decision, facts.base_batch_size, working),
@@ -100,13 +98,6 @@ def propose(
             workers=None if loader is None else loader.advised_workers,
         ),
     )
-
-
-def get_noise_scale(noise: NoiseConclusion | None) -> Estimate | None:
-    """Return the noise scale, None where nothing positive is known of it."""
-    if noise is None or noise.status == "not_estimated":
-        return None
-    return noise.decisive if get_working_noise_scale(noise.decisive) is not None else None
 
 
 def _predict_gain(

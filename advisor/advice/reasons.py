@@ -5,7 +5,6 @@ from advisor.advice.data import Expected
 from advisor.advice.decide import Decision
 from advisor.advice.figures import render_figure, render_percent
 from advisor.advice.tradeoff import (
-    get_working_noise_scale,
     predict_relative_samples,
     predict_relative_time,
 )
@@ -35,7 +34,7 @@ def write_reasons(
 ) -> tuple[str, ...]:
     """Return the sentences, the one on what limits the batch first, the caution last."""
     scale = None if noise is None else noise.decisive
-    working = get_working_noise_scale(scale)
+    working = None if noise is None else noise.working
     is_moved = decision.chosen.global_batch_size != decision.planned.global_batch_size
     sentences = [
         _explain_move(decision, tried)

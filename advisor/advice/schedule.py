@@ -16,8 +16,7 @@ import msgspec
 from advisor.advice.candidates import Candidate
 from advisor.advice.data import Schedule, ScheduleItem
 from advisor.advice.step_sizes import find_split, interpolate_step_s
-from advisor.advice.tradeoff import get_working_noise_scale
-from advisor.noise.data import NoiseConclusion, NoisePoint
+from advisor.noise.data import NoiseConclusion, get_working_noise_scale
 from advisor.rate.rules import name_family, scale_rate
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
@@ -199,18 +198,10 @@ def _get_points(noise: NoiseConclusion | None) -> list[tuple[int, Estimate]]:
     """Return step and φ where it is known, in the metric that the advice follows, by step."""
     if noise is None:
         return []
-    adapted = noise.preconditioned_noise_scale is not None
-    found = [(point.at_step, _get_scale(point, adapted=adapted)) for point in noise.points]
     known = {
-        step: scale
-        for step, scale in found
-        if scale is not None and get_working_noise_scale(scale) is not None
+        step: scale for step, scale in noise.course if get_working_noise_scale(scale) is not None
     }
     return sorted(known.items(), key=lambda pair: pair[0])
-
-
-def _get_scale(point: NoisePoint, *, adapted: bool) -> Estimate | None:
-    return point.preconditioned_noise_scale if adapted else point.noise_scale
 
 
 def _average(weights: Sequence[float], values: Sequence[float]) -> float:

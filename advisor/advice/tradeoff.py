@@ -13,14 +13,12 @@ import msgspec
 
 from advisor.advice.candidates import Candidate
 from advisor.advice.data import Interval, TradeoffPoint
+from advisor.noise.data import get_working_noise_scale
 from advisor.statistics import Estimate
 
 #: Time to train, over the least, up to which a batch counts as good as the best: below that, φ and
 #: the law of the samples are not known well enough to tell batches apart.
 NEAR_OPTIMUM_FRACTION = 0.05
-#: Times its lower end that a noise scale without an upper one is taken for at most: if it is no
-#: more than that end, the batch is then too large by sqrt 2, which costs 3 % of time at most.
-MOST_OVER_LOWER_END = 2.0
 
 
 class BatchChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,27 +59,6 @@ def predict_relative_samples(global_batch_size: int, noise_scale: float) -> floa
     Source: McCandlish et al. 2018, arXiv:1812.06162: E(B) = E_min·(1 + B/φ).
     """
     return 1.0 + global_batch_size / noise_scale
-
-
-def get_working_noise_scale(noise: Estimate | None) -> float | None:
-    """Return the noise scale to choose by: the point; where no upper end is known, a smaller one.
-
-    Without an upper end the point rests on a gradient that may be zero and can be far too large,
-    while the lower end is mostly too small. A batch costs as much too small by a factor as too
-    large by it, so the geometric mean of both is taken, but no more than twice the lower end; the
-    lower end alone where there is no point.
-
-    Source: derived.
-    """
-    if noise is None:
-        return None
-    low = noise.low if noise.low is not None and noise.low > 0.0 else None
-    point = noise.point if noise.point is not None and noise.point > 0.0 else None
-    if noise.high is not None:
-        return point
-    if low is None or point is None:
-        return low
-    return min(math.sqrt(low * max(low, point)), MOST_OVER_LOWER_END * low)
 
 
 def choose_near_optimum(

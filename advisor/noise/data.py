@@ -1,5 +1,7 @@
 """What is asked of noise, what was seen of it, and what follows: the types."""
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -7,6 +9,10 @@ import msgspec
 from advisor.sharpness.data import Curvature
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
+
+#: Times its lower end that a noise scale without an upper one is taken for at most: if it is no
+#: more than that end, the batch is then too large by sqrt 2, which costs 3 % of time at most.
+MOST_OVER_LOWER_END = 2.0
 
 
 class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
@@ -198,4 +204,45 @@ class NoiseConclusion(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def decisive(self) -> Estimate | None:
         """The noise scale that the advice follows, in the optimizer's metric where there is one."""
+        if self.status == "not_estimated":
+            return None
         return self.preconditioned_noise_scale or self.noise_scale
+
+    @property
+    def working(self) -> float | None:
+        """The one number to choose by, in samples."""
+        return get_working_noise_scale(self.decisive)
+
+    @property
+    def course(self) -> tuple[tuple[int, Estimate], ...]:
+        """Step and noise scale of each point, in the metric that the advice follows."""
+        return choose_metric(self.points, adapted=self.preconditioned_noise_scale is not None)
+
+
+def choose_metric(
+    points: Sequence[NoisePoint], *, adapted: bool
+) -> tuple[tuple[int, Estimate], ...]:
+    """Return the steps and estimates of one metric, of the points that have it."""
+    pairs = [
+        (p.at_step, p.preconditioned_noise_scale if adapted else p.noise_scale) for p in points
+    ]
+    return tuple((step, scale) for step, scale in pairs if scale is not None)
+
+
+def get_working_noise_scale(noise: Estimate | None) -> float | None:
+    """Return the noise scale to choose by: the point; where no upper end is known, a smaller one.
+
+    Without an upper end the point rests on a gradient that may be zero and can be far too large,
+    while the lower end is mostly too small. A batch costs as much too small by a factor as too
+    large by it, so the geometric mean of both is taken, but no more than twice the lower end; the
+    lower end alone where there is no point.
+    """
+    if noise is None:
+        return None
+    low = noise.low if noise.low is not None and noise.low > 0.0 else None
+    point = noise.point if noise.point is not None and noise.point > 0.0 else None
+    if noise.high is not None:
+        return point
+    if low is None or point is None:
+        return low
+    return min(math.sqrt(low * max(low, point)), MOST_OVER_LOWER_END * low)

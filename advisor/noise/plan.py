@@ -14,6 +14,7 @@ from advisor.noise.data import (
     NoisePoint,
     NoiseStatus,
     NoiseTrend,
+    choose_metric,
 )
 from advisor.noise.log_points import LEAST_STEPS, estimate_log_points
 from advisor.noise.point import estimate_noise_point, pool_moments
@@ -99,9 +100,8 @@ def explain_enough(
 
     Source: derived; see `explain_settled`.
     """
-    adapted = conclusion.preconditioned_noise_scale is not None
     return explain_settled(
-        [scale for _, scale in _scales(conclusion.points, adapted=adapted)],
+        [scale for _, scale in conclusion.course],
         conclusion.decisive,
         conclusion.trend,
         settling_noise_scale=settling_noise_scale,
@@ -155,16 +155,8 @@ def _count_tokens(usable: Sequence[NoiseBatches]) -> float | None:
     return math.fsum(w for batch in weighted for w in batch.weights) / samples if samples else None
 
 
-def _scales(points: Sequence[NoisePoint], *, adapted: bool) -> list[tuple[int, Estimate]]:
-    """Return the steps and estimates of one metric, of the points that have it."""
-    pairs = [
-        (p.at_step, p.preconditioned_noise_scale if adapted else p.noise_scale) for p in points
-    ]
-    return [(step, scale) for step, scale in pairs if scale is not None]
-
-
 def _fit_trend(points: Sequence[NoisePoint], *, adapted: bool) -> NoiseTrend | None:
-    scales = _scales(points, adapted=adapted)
+    scales = choose_metric(points, adapted=adapted)
     return fit_trend([step for step, _ in scales], [scale for _, scale in scales])
 
 
@@ -173,7 +165,7 @@ def _conclude_absence(reason: str) -> NoiseConclusion:
 
 
 def _average_preconditioned(points: Sequence[NoisePoint], batch_size: int) -> Estimate | None:
-    known = _scales(points, adapted=True)
+    known = choose_metric(points, adapted=True)
     if not known:
         return None
     steps, estimates = [step for step, _ in known], [item for _, item in known]

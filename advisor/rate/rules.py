@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from advisor.advice.data import LearningRate
-from advisor.advice.tradeoff import get_working_noise_scale
+from advisor.noise.data import get_working_noise_scale
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
 

@@ -12,7 +12,6 @@ from typing import cast
 import msgspec
 
 from advisor.advice.derive import derive
-from advisor.advice.proposal import get_noise_scale
 from advisor.derived import Derived
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
@@ -43,7 +42,9 @@ def run_trial(run: Run) -> None:
         return  # without a base batch the range test's stage has tried its own rate
     time_s = _BUDGET_FRACTION * run.left_s
     deadline = time.monotonic() + time_s
-    tasks = TrialTasks(run, advice, get_noise_scale(derived.noise), time_s)
+    tasks = TrialTasks(
+        run, advice, None if derived.noise is None else derived.noise.decisive, time_s
+    )
     try:
         _Trial(run, derived, tasks, deadline).train_pairs()
     except WorkerTimeoutError:
@@ -58,7 +59,7 @@ class _Trial:
     def __init__(self, run: Run, derived: Derived, tasks: TrialTasks, deadline: float) -> None:
         self._run = run
         self._throughput = derived.throughput
-        self._noise = get_noise_scale(derived.noise)
+        self._noise = None if derived.noise is None else derived.noise.decisive
         self._tasks = tasks
         self._deadline = deadline
         self._tried = Tried()  # what the pairs trained so far show

@@ -6,9 +6,10 @@ They differ in nothing else, so that their losses can be compared.
 import msgspec
 
 from advisor.advice.data import Recommendation, TradeoffPoint
-from advisor.advice.tradeoff import get_working_noise_scale, predict_relative_samples
+from advisor.advice.tradeoff import predict_relative_samples
 from advisor.engine.run import Run
 from advisor.memory.split import split_batch
+from advisor.noise.data import get_working_noise_scale
 from advisor.rate.data import TrialTask
 from advisor.rate.tried import Tried, plan_pair
 from advisor.statistics import Estimate

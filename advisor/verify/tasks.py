@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.advice.data import Recommendation
-from advisor.advice.tradeoff import get_working_noise_scale
 from advisor.derived import Derived
 from advisor.engine.progress import Progress
 from advisor.engine.run_record import RunRecord
@@ -138,13 +137,13 @@ class Plan:
         optimizer = self._facts.optimizer
         assert optimizer is not None
         split = self._split(size)
-        noise = self._derived.noise.decisive if self._derived.noise is not None else None
+        noise = self._derived.noise
         rate = choose_rate(
             optimizer,
             anchor_rate(self._advice.learning_rate, self._advice.global_batch_size),
             size,
             recommended=self._advice.global_batch_size,
-            noise_scale=get_working_noise_scale(noise),
+            noise_scale=None if noise is None else noise.working,
             loss_is_sum=self._facts.loss_reduction == "sum",
         )
         if split is None or rate is None:

@@ -9,11 +9,11 @@ from advisor.advice.tradeoff import (
     NEAR_OPTIMUM_FRACTION,
     choose_batch,
     choose_near_optimum,
-    get_working_noise_scale,
     predict_relative_time,
     tabulate_tradeoff,
 )
 from advisor.memory.data import MemoryConclusion
+from advisor.noise.data import get_working_noise_scale
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 
