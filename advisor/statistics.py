@@ -76,6 +76,23 @@ def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
+def estimate_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Return the mean with its t-interval, which one value alone does not have.
+
+    The values are assumed independent and about normal.
+
+    Source: Student 1908.
+    """
+    if not values:
+        return Estimate(None, None, None, confidence)
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Estimate(mean, None, None, confidence)
+    standard_error = statistics.stdev(values) / math.sqrt(len(values))
+    half_width = two_sided_t(confidence, len(values) - 1) * standard_error
+    return Estimate(mean, mean - half_width, mean + half_width, confidence)
+
+
 def estimate_median_over_sessions(
     values_per_session: Sequence[Sequence[float]], confidence: float = 0.95
 ) -> Estimate:

@@ -2,30 +2,31 @@
 
 from collections.abc import Sequence
 
-from advisor.rate.equal_time import AtEqualTime, estimate_branch_step_s, judge_recommendation
+from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.rate.trial_curves import read_loss
+from advisor.statistics import estimate_mean
 from advisor.throughput.data import ThroughputConclusion
-from advisor.verify.branch_curves import (
-    CURVE_POINTS,
-    BatchBranches,
-    estimate_mean,
-    find_common_samples,
-    group_branches,
-)
-from advisor.verify.critical_batch import Standing, judge_batches
+from advisor.verify.critical_batch import judge_batches
 from advisor.verify.data import (
     CurvePoint,
     VerificationConclusion,
     VerificationRecord,
     VerifiedBatch,
 )
+from advisor.verify.equal_time import AtEqualTime, judge_recommendation
 from advisor.verify.generalisation import (
     describe_gap_growth,
-    estimate_gap,
-    estimate_gap_slope,
-    estimate_sharpness,
-    estimate_sharpness_slope,
-    list_sharpness_failures,
+    estimate_over_seeds,
+    estimate_slope,
+    read_gap,
+    read_sharpness,
+)
+from advisor.verify.groups import (
+    CURVE_POINTS,
+    BatchBranches,
+    Standing,
+    find_common_samples,
+    group_branches,
 )
 
 #: Relative difference of the first losses beyond which branches do not start from one state: the
@@ -36,47 +37,40 @@ _SAME_START = 1e-3
 def conclude_verification(
     verification: VerificationRecord | None, throughput: ThroughputConclusion | None
 ) -> VerificationConclusion | None:
-    """Return what the branches show; None where none was trained.
-
-    Args:
-        verification: The branches.
-        throughput: The run's step times.
-
-    Source: derived from the modules that it calls.
-    """
+    """Return what the branches show by the run's step times; None where none was trained."""
     if verification is None or not verification.branches:
         return None
     groups = group_branches(verification.branches)
-    samples = find_common_samples(groups)
+    samples, recommended = find_common_samples(groups), verification.recommended_batch_size
     standings, critical = judge_batches(groups, samples)
     step_s = _time_steps(groups, throughput)
     at_time, verdict = judge_recommendation(
-        groups,
-        step_s,
-        recommended=verification.recommended_batch_size,
-        samples=samples,
+        groups, step_s, recommended=recommended, samples=samples
     )
-    gap_slope, sharpness_slope = estimate_gap_slope(groups), estimate_sharpness_slope(groups)
+    gap_slope = estimate_slope(groups, read_gap)
+    sharpness_slope = estimate_slope(groups, read_sharpness)
+    failures = {
+        branch.sharpness_failure
+        for group in groups
+        if not group.diverged
+        for branch in group.branches
+        if branch.sharpness_failure is not None
+    }
     return VerificationConclusion(
-        recommended_batch_size=verification.recommended_batch_size,
+        recommended_batch_size=recommended,
         samples=samples,
         trunk_steps=verification.trunk_steps,
         seeds=min(len(group.branches) for group in groups),
         critical_batch=critical,
         verdict=verdict,
         batches=tuple(
-            _describe(
-                group,
-                standing,
-                samples,
-                step_s.get(group.global_batch_size),
-                at_time.get(group.global_batch_size),
-            )
-            for group, standing in zip(groups, standings, strict=True)
+            _describe(group, standings[size], samples, step_s.get(size), at_time.get(size))
+            for group in groups
+            for size in [group.global_batch_size]
         ),
         gap_per_doubling=gap_slope,
         sharpness_per_doubling=sharpness_slope,
-        sharpness_failure="; ".join(list_sharpness_failures(groups)) or None,
+        sharpness_failure="; ".join(sorted(failures)) or None,
         from_checkpoint=verification.checkpoint,
         warnings=_warn(groups, describe_gap_growth(gap_slope, sharpness_slope)),
     )
@@ -101,33 +95,32 @@ def _describe(
     step_s: float | None,
     at_time: AtEqualTime | None,
 ) -> VerifiedBatch:
-    first = group.first
+    first, diverged = group.first, group.diverged
     return VerifiedBatch(
         global_batch_size=first.global_batch_size,
         micro_batch_size=first.micro_batch_size,
         gradient_accumulation_steps=first.gradient_accumulation_steps,
         learning_rate=first.learning_rate,
         seeds=len(group.branches),
-        diverged=group.diverged,
+        diverged=diverged,
         standing=standing.standing,
-        end_loss=standing.end_loss,
+        end_loss=standing.loss,
         excess=standing.excess,
         step_s=step_s,
         loss_at_equal_time=None if at_time is None else at_time.loss,
         time_to_target_s=None if at_time is None else at_time.time_to_target_s,
-        generalisation_gap=None if group.diverged else estimate_gap(group),
-        sharpness=estimate_sharpness(group),
-        curve=() if group.diverged else _draw(group, samples, step_s),
+        generalisation_gap=estimate_over_seeds(group, read_gap),
+        sharpness=estimate_over_seeds(group, read_sharpness),
+        curve=() if diverged else _draw(group, samples, step_s),
     )
 
 
 def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[CurvePoint, ...]:
     points = sorted({round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)})
-    size = group.global_batch_size
     return tuple(
         CurvePoint(
             samples=point,
-            time_s=None if step_s is None else point / size * step_s,
+            time_s=None if step_s is None else point / group.global_batch_size * step_s,
             loss=estimate_mean([read_loss(branch, point) for branch in group.branches]),
         )
         for point in points
@@ -135,29 +128,21 @@ def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[Cur
 
 
 def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str, ...]:
+    branches = [branch for group in groups for branch in group.branches]
+    starts = [branch.evaluations[0].loss for branch in branches if branch.evaluations]
     warnings = []
-    starts = [
-        branch.evaluations[0].loss
-        for group in groups
-        for branch in group.branches
-        if branch.evaluations
-    ]
     if starts and max(starts) - min(starts) > _SAME_START * max(map(abs, starts)):
         warnings.append(
             "The branches do not start from the same loss, so they are not comparable. Run verify "
             "again with --restart."
         )
-    if gap_growth is not None:
-        warnings.append(gap_growth)
-    failures = {
-        branch.held_out_failure
-        for group in groups
-        for branch in group.branches
-        if branch.held_out_failure
-    }
-    warnings += [
-        f"The held-out loss could not be taken in eval mode ({failure}). Make the model return the "
-        "same output in both modes."
-        for failure in sorted(failures)
-    ]
-    return tuple(warnings)
+    warnings += [] if gap_growth is None else [gap_growth]
+    failures = {branch.held_out_failure for branch in branches if branch.held_out_failure}
+    return (
+        *warnings,
+        *(
+            f"The held-out loss could not be taken in eval mode ({failure}). Make the model return "
+            "the same output in both modes."
+            for failure in sorted(failures)
+        ),
+    )

@@ -13,14 +13,14 @@ from advisor.verify.data import CriticalBatch
 from advisor.verify.plan import conclude_verification
 from advisor.verify.report import write_verification
 from advisor.verify.tell import describe_critical_batch, list_verification, render_verification
-from tests.unit.analysis.test_verification import make_all
-from tests.unit.analysis.verified_branches import (
+from tests.unit.report.sample_run import build_derived, build_record
+from tests.unit.verify.verified_branches import (
     add_held_out,
+    make_all,
     make_branch,
     make_record,
     make_throughput,
 )
-from tests.unit.report.sample_run import build_derived, build_record
 
 
 def conclude(branches, throughput=None, recommended=128):

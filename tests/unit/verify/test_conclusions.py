@@ -10,33 +10,26 @@ from hypothesis import strategies as st
 
 from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.rate.trial_curves import find_samples_to, has_diverged, read_loss
-from advisor.verify.branch_curves import (
+from advisor.statistics import estimate_mean
+from advisor.verify.critical_batch import judge_batches
+from advisor.verify.groups import (
     BatchBranches,
-    estimate_mean,
     find_common_samples,
     group_branches,
+    measure_margin,
 )
-from advisor.verify.critical_batch import judge_batches, measure_margin
 from advisor.verify.plan import conclude_verification
-from tests.unit.analysis.verified_branches import (
+from tests.unit.verify.verified_branches import (
     SAMPLES,
+    SIZES,
     START,
     add_held_out,
     loss_at,
+    make_all,
     make_branch,
     make_record,
     make_throughput,
 )
-
-SIZES = (32, 64, 128, 256, 512)
-
-
-def make_all(noise_scale=400.0, spread=0.0, seeds=3, sizes=SIZES, rng=None):
-    return [
-        make_branch(size, seed, noise_scale=noise_scale, spread=spread, rng=rng)
-        for seed in range(seeds)
-        for size in sizes
-    ]
 
 
 def judge(branches):
@@ -121,7 +114,7 @@ def test_a_batch_that_diverged_fails():
         for b in branches
     ]
     standings, critical = judge(branches)
-    assert standings[-1].standing == "diverged"
+    assert standings[512].standing == "diverged"
     assert critical.status == "measured"
     assert (critical.batch_size, critical.high) == (256, 512)
 
@@ -129,7 +122,7 @@ def test_a_batch_that_diverged_fails():
 def test_nothing_is_told_where_all_diverged_or_nothing_was_learnt():
     standings, critical = judge([make_branch(32, 0, diverged=True)])
     assert critical.status == "inconclusive"
-    assert standings[0].standing == "diverged"
+    assert standings[32].standing == "diverged"
     flat = [
         msgspec.structs.replace(
             branch,

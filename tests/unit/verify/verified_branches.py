@@ -9,6 +9,7 @@ from advisor.verify.data import HeldOutEvaluation, VerificationBranch, Verificat
 
 SAMPLES, POINTS = 20_000, 20
 START, FLOOR, SCALE = 2.0, 0.5, 2000.0
+SIZES = (32, 64, 128, 256, 512)
 
 
 def loss_at(samples, size, noise_scale):
@@ -39,6 +40,14 @@ def make_branch(size, seed, *, noise_scale=400.0, spread=0.0, rng=None, diverged
     )
 
 
+def make_all(noise_scale=400.0, spread=0.0, seeds=3, sizes=SIZES, rng=None):
+    return [
+        make_branch(size, seed, noise_scale=noise_scale, spread=spread, rng=rng)
+        for seed in range(seeds)
+        for size in sizes
+    ]
+
+
 def add_held_out(branch, gap):
     """Return the branch with held-out losses `gap` above its own."""
     held_out = tuple(
@@ -64,7 +73,7 @@ def make_record(branches, recommended=128):
     )
 
 
-def make_throughput(sizes=(32, 64, 128, 256, 512), fixed_s=0.01, sample_s=0.0001, optimizer_s=0.0):
+def make_throughput(sizes=SIZES, fixed_s=0.01, sample_s=0.0001, optimizer_s=0.0):
     return ThroughputConclusion(
         points=tuple(
             ThroughputPoint(

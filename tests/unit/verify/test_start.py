@@ -14,8 +14,7 @@ from advisor.verify.data import VerifySpec
 from advisor.verify.start import Origin, count_steps, find_origin, resume
 from advisor.verify.tasks import Plan
 from tests.integration.advised_digits import EXAMPLE, build_run
-from tests.unit.analysis.test_verification import make_all
-from tests.unit.analysis.verified_branches import make_record
+from tests.unit.verify.verified_branches import make_all, make_record
 
 SPEC = VerifySpec(target=str(EXAMPLE))
 TARGET = parse_target(str(EXAMPLE))
