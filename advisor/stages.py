@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import msgspec
 
-from advisor.device.data import Environment, EnvironmentTask
+from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
 from advisor.engine.commands import ProbeSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.run import Run
 from advisor.engine.run_record import RunRecord
@@ -25,7 +25,7 @@ from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.stage import run_trial
 from advisor.soak.stage import run_soak
 from advisor.throughput.stage import run_throughput
-from advisor.training.data import InspectTask, WorkloadFacts, parse_target
+from advisor.training.data import parse_target
 from advisor.variants.stage import plan_variants, run_variants
 
 __all__ = ["run_doctor", "run_lr_range", "run_probe", "run_self_comparison"]
@@ -72,7 +72,7 @@ def run_doctor(device: str) -> Environment:
         start = time.perf_counter()
         (environment,) = runner.run(task, timeout_s=COLD_START_S)
         elapsed_s = time.perf_counter() - start
-    seen = cast("Environment", environment)
+    seen = environment
     counters = (*seen.counters, *read_processor_counters())
     return msgspec.structs.replace(seen, worker_start_s=elapsed_s, counters=counters)
 
@@ -83,11 +83,11 @@ def _run_stages(run: Run) -> None:
     (environment,) = run.runner.run(
         EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
     )
-    run.keep_environment(cast("Environment", environment))
+    run.keep_environment(environment)
     run.progress.stage("model file", left_s=run.left_s)
     task = InspectTask(workload=run.spec.workload, batch_multiple=run.spec.limits.batch_multiple)
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
-    run.keep_workload(cast("WorkloadFacts", facts))
+    run.keep_workload(facts)
     check_sample_unit(run)
     refuse_impossible_batch(run)
     plan_variants(run)

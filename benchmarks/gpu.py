@@ -38,6 +38,7 @@ from advisor.advice.derive import derive
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
 from advisor.device.data import Environment
 from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.opening import InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.memory.data import MemoryTask, Probe
@@ -45,7 +46,7 @@ from advisor.memory.stage import run_memory
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import replay_allocated
-from advisor.training.data import InspectTask, Precision, WorkloadFacts, WorkloadSpec, parse_target
+from advisor.training.data import Precision, WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
 SIZES = (16, 64, 256)

@@ -28,14 +28,15 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.advice.derive import derive
-from advisor.device.data import Environment, EnvironmentTask
+from advisor.device.data import Environment
 from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.errors import AdvisorError
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.stage import run_memory
-from advisor.training.data import InspectTask, WorkloadFacts, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
 MODELS_PATH = Path(__file__).resolve().parent / "models"

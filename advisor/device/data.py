@@ -5,12 +5,6 @@ from typing import Literal
 import msgspec
 
 
-class EnvironmentTask(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
-    """Report the device and the software, without touching the user's file."""
-
-    device: str = "auto"
-
-
 class Counter(msgspec.Struct, frozen=True, kw_only=True):
     """A counter of the machine: its value now, or the reason why there is none."""
 

@@ -8,33 +8,28 @@ import torch
 
 from advisor.device import cpu, nvml
 from advisor.device.catalogue import recognise_gpu
-from advisor.device.data import Counter, DeviceFacts, Environment, EnvironmentTask
-from advisor.engine.worker.entry import Emit
-from advisor.training.model_file.workload import resolve_device
+from advisor.device.data import Counter, DeviceFacts, Environment
 
 _CLOCK_READINGS = 1000
 
 
-def run(task: EnvironmentTask, emit: Emit) -> None:
-    """Emit one Environment."""
-    device = resolve_device(task.device)
+def see_environment(device: torch.device) -> Environment:
+    """Return the device and the software."""
     facts = _device_facts(device)
     card = recognise_gpu(facts.name) if facts.vendor == "nvidia" else None
-    emit(
-        Environment(
-            device=facts,
-            torch=str(torch.__version__),
-            python=platform.python_version(),
-            platform=platform.platform(terse=True),
-            cpu=cpu.cpu_name(),
-            cpu_threads=torch.get_num_threads(),
-            driver=nvml.driver_version(),
-            cuda=torch.version.cuda,
-            timer_resolution_s=_timer_resolution_s(),
-            peak_flops={} if card is None else card.peak_flops,
-            bandwidth_bytes_per_s=None if card is None else card.bandwidth_bytes_per_s,
-            counters=_read_gpu_counters(device, facts),
-        )
+    return Environment(
+        device=facts,
+        torch=str(torch.__version__),
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        cpu=cpu.cpu_name(),
+        cpu_threads=torch.get_num_threads(),
+        driver=nvml.driver_version(),
+        cuda=torch.version.cuda,
+        timer_resolution_s=_timer_resolution_s(),
+        peak_flops={} if card is None else card.peak_flops,
+        bandwidth_bytes_per_s=None if card is None else card.bandwidth_bytes_per_s,
+        counters=_read_gpu_counters(device, facts),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from advisor.device.data import DeviceFacts, EnvironmentTask, Telemetry
+from advisor.device.data import DeviceFacts, Telemetry
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run_record import RunRecord
-from advisor.engine.runner import OnResult
-from advisor.engine.tasks import Task
+from advisor.engine.task import Task
 from advisor.errors import UsageError
 from advisor.loader.data import LoaderTask
 from advisor.memory.data import MemoryTask, Probe
@@ -21,9 +21,8 @@ from advisor.noise.data import NoiseTask
 from advisor.rate.data import LrRangeTask, TrialTask
 from advisor.soak.data import SoakTask
 from advisor.throughput.data import ThroughputTask
-from advisor.training.data import InspectTask
 
-Results = tuple[msgspec.Struct, ...]
+Results = tuple[Any, ...]
 
 
 class NotRecordedError(UsageError):
@@ -61,10 +60,10 @@ class ReplayRunner:
 
     def run(
         self,
-        task: Task,
+        task: Task[Any],
         *,
         timeout_s: float,  # noqa: ARG002  # a replay takes no time
-        on_result: OnResult | None = None,
+        on_result: Callable[[Any], None] | None = None,
     ) -> Results:
         """Return what the recording holds for the task, in the order it was recorded.
 

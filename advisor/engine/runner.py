@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -20,8 +20,8 @@ from advisor.engine.crash import describe_exit, find_location
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.preload import imported_modules
 from advisor.engine.spawn import Spawner
-from advisor.engine.tasks import Task
-from advisor.engine.wire import RESULT_TYPES, Done, Failure, Message, Order, Result, error_from
+from advisor.engine.task import Task
+from advisor.engine.wire import Done, Failure, Message, Result, encode_order, error_from
 from advisor.errors import InternalError, WorkloadError
 from advisor.training.data import Target
 
@@ -32,15 +32,15 @@ COLD_START_S = 300.0
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
-OnResult = Callable[[msgspec.Struct], None]
+T = TypeVar("T")
 
 
 class TaskRunner(Protocol):
     """Answers tasks: with workers (`Runner`), or from a recorded run (`replay.ReplayRunner`)."""
 
     def run(
-        self, task: Task, *, timeout_s: float, on_result: OnResult | None = None
-    ) -> tuple[msgspec.Struct, ...]:
+        self, task: Task[T], *, timeout_s: float, on_result: Callable[[T], None] | None = None
+    ) -> tuple[T, ...]:
         """Return the results of the task, in the order they came."""
 
     def watched(
@@ -109,8 +109,8 @@ class Runner:
         self._directory.cleanup()
 
     def run(
-        self, task: Task, *, timeout_s: float, on_result: OnResult | None = None
-    ) -> tuple[msgspec.Struct, ...]:
+        self, task: Task[T], *, timeout_s: float, on_result: Callable[[T], None] | None = None
+    ) -> tuple[T, ...]:
         """Return the results of the task, in the order they came.
 
         Args:
@@ -145,15 +145,19 @@ class Runner:
         return Forkserver(imported_modules(Path(path)) if path else ())
 
     def _run_once(
-        self, starter: Starter, task: Task, timeout_s: float, on_result: OnResult | None
-    ) -> tuple[msgspec.Struct, ...]:
+        self,
+        starter: Starter,
+        task: Task[T],
+        timeout_s: float,
+        on_result: Callable[[T], None] | None,
+    ) -> tuple[T, ...]:
         crash_path = Path(self._directory.name) / "crash.txt"
         crash_path.write_bytes(b"")
-        order = Order(task=task, crash_path=str(crash_path))
+        order = encode_order(task, str(crash_path))
         deadline = time.monotonic() + timeout_s
         stream = _Stream(task, on_result)
         try:
-            connection = starter.start(msgspec.json.encode(order) + b"\n")
+            connection = starter.start(order)
             _follow(connection, stream, deadline)
             if not stream.has_ended:
                 connection.ask_where_it_stands()
@@ -183,17 +187,17 @@ class Runner:
         )
 
 
-class _Stream:
+class _Stream(Generic[T]):
     """The messages of one worker, gathered until it ends.
 
     Attributes:
         code: Exit status of the process; None until it is known.
     """
 
-    def __init__(self, task: Task, on_result: OnResult | None) -> None:
-        self._type = RESULT_TYPES[type(task)]
+    def __init__(self, task: Task[T], on_result: Callable[[T], None] | None) -> None:
+        self._type = task.result_type()
         self._on_result = on_result
-        self._results: list[msgspec.Struct] = []
+        self._results: list[T] = []
         self._failure: Failure | None = None
         self._done = False
         self._hung_up = False
@@ -223,7 +227,7 @@ class _Stream:
             message: Message = _DECODER.decode(event)
             match message:
                 case Result():
-                    result: msgspec.Struct = msgspec.json.decode(message.body, type=self._type)
+                    result: T = msgspec.json.decode(message.body, type=self._type)
                     self._results.append(result)
                     if self._on_result:
                         self._on_result(result)
@@ -232,7 +236,7 @@ class _Stream:
                 case Done():
                     self._done = True
 
-    def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[msgspec.Struct, ...]:
+    def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[T, ...]:
         """Return the results, or raise what ended the worker."""
         if self._failure is not None:
             if self._failure.kind == "unforkable":
@@ -243,7 +247,7 @@ class _Stream:
         return tuple(self._results)
 
 
-def _follow(connection: Connection, stream: _Stream, deadline: float) -> None:
+def _follow(connection: Connection, stream: _Stream[Any], deadline: float) -> None:
     """Take in events until the worker's last word, or the deadline.
 
     A process that ended may have lines on their way; messages that ended leave a process that is

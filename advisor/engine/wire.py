@@ -3,40 +3,15 @@
 The messages travel over a connection of their own; stdout and stderr belong to the user's code.
 """
 
-from typing import Literal
+import importlib
+from typing import Any, Literal
 
 import msgspec
 
-from advisor.device.data import Environment, EnvironmentTask
-from advisor.engine.tasks import Task
+from advisor.engine.task import Task
 from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError, WorkloadError
-from advisor.loader.data import LoaderTask, LoaderTiming
-from advisor.memory.data import MemoryTask, Probe
-from advisor.noise.data import NoiseBatches, NoiseTask
-from advisor.predict.data import TraceTask
-from advisor.predict.memory_trace import MemoryTrace
-from advisor.rate.data import LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
-from advisor.soak.data import Soak, SoakTask
-from advisor.throughput.data import ThroughputTask
-from advisor.training.data import InspectTask, WorkloadFacts
-from advisor.verify.data import VerificationBranch, VerificationTask
 
 FailureKind = Literal["user", "usage", "device", "internal", "unforkable"]
-
-#: The type of the results that each task streams back.
-RESULT_TYPES: dict[type, type] = {
-    EnvironmentTask: Environment,
-    InspectTask: WorkloadFacts,
-    MemoryTask: Probe,
-    ThroughputTask: Probe,
-    NoiseTask: NoiseBatches,
-    TrialTask: TrialBranch,
-    TraceTask: MemoryTrace,
-    SoakTask: Soak,
-    LoaderTask: LoaderTiming,
-    LrRangeTask: LrRangeCurve,
-    VerificationTask: VerificationBranch,
-}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +22,32 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
             was asked; outlives the worker.
     """
 
-    task: Task
+    module: str
+    type_name: str
+    task: msgspec.Raw
     crash_path: str
+
+    def decode_task(self) -> Task[Any]:
+        """Return the task; importing its type imports nothing that measures."""
+        kind: type[Task[Any]] = getattr(importlib.import_module(self.module), self.type_name)
+        task: Task[Any] = msgspec.json.decode(self.task, type=kind)
+        return task
+
+
+def encode_order(task: Task[Any], crash_path: str) -> bytes:
+    """Return the line."""
+    kind = type(task)
+    order = Order(
+        module=kind.__module__,
+        type_name=kind.__name__,
+        task=msgspec.Raw(msgspec.json.encode(task)),
+        crash_path=crash_path,
+    )
+    return msgspec.json.encode(order) + b"\n"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
-    """A measurement, of the type that `RESULT_TYPES` names for the task."""
+    """A measurement, of the task's result type."""
 
     body: msgspec.Raw
 

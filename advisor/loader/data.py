@@ -1,26 +1,11 @@
 """What is asked of loader, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.task import WorkloadTask
 from advisor.statistics import Estimate
-from advisor.training.data import WorkloadSpec
-
-
-class LoaderTask(msgspec.Struct, frozen=True, kw_only=True, tag="loader"):
-    """Time the user's loader alone, training alone, and both together.
-
-    The worker starts with the loader as it is and adds numbers of workers while training waits.
-
-    Attributes:
-        micro_batch_size: Samples of one batch.
-        budget_s: No further number of workers is begun, and no window added, after this long.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int
-    budget_s: float
 
 
 class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,3 +102,19 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
     def find_point(self, workers: int | None) -> LoaderPoint | None:
         """Return the point with this number of workers, None where it was not measured."""
         return next((point for point in self.points if point.workers == workers), None)
+
+
+class LoaderTask(WorkloadTask[LoaderTiming], frozen=True, kw_only=True):
+    """Time the user's loader alone, training alone, and both together.
+
+    The worker starts with the loader as it is and adds numbers of workers while training waits.
+
+    Attributes:
+        micro_batch_size: Samples of one batch.
+        budget_s: No further number of workers is begun, and no window added, after this long.
+    """
+
+    runs: ClassVar[str] = "advisor.loader.measure:run"
+
+    micro_batch_size: int
+    budget_s: float

@@ -56,7 +56,7 @@ _HANG_S, _HANG_BATCHES = 10.0, 5.0
 _MESSAGE_LENGTH = 500
 
 
-def run(task: LoaderTask, emit: Emit) -> None:
+def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
     """Emit one LoaderTiming for each number of workers, the loader as it is first."""
     with warnings.catch_warnings():
         # More workers than processors are meant here: some of them only wait.

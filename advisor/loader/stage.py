@@ -1,11 +1,9 @@
 """The loader stage: does training wait for its data, and how many workers would end that?"""
 
-from typing import cast
-
 from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.loader.data import LoaderTask, LoaderTiming
+from advisor.loader.data import LoaderTask
 
 #: Share of the budget, and of the time left, that the stage plans with.
 _BUDGET_FRACTION = 0.1
@@ -40,7 +38,7 @@ def run_loader(run: Run) -> None:
         run.runner.run(
             task,
             timeout_s=_MOST_LEFT_FRACTION * run.left_s,
-            on_result=lambda timing: run.keep_loader(cast("LoaderTiming", timing)),
+            on_result=run.keep_loader,
         )
     except WorkerTimeoutError:
         run.progress.note("loader: it took longer than the time left")

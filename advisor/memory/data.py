@@ -1,33 +1,14 @@
 """What is asked of memory, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
-from advisor.training.data import WorkloadSpec
+from advisor.engine.task import WorkloadTask
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
 #: the steady state, the third shows that it is steady.
 MEMORY_PROBE_STEPS = 3
-
-
-class MemoryTask(msgspec.Struct, frozen=True, kw_only=True, tag="memory"):
-    """Run full training steps at one micro-batch size under an enforced limit.
-
-    Attributes:
-        micro_batch_size: Samples of one forward/backward.
-        capacity_bytes: The enforced limit on what training takes beyond the idle process; None
-            enforces nothing.
-        largest_samples: Dataset indices, largest sample first, that fill the worst-case batch;
-            empty where all samples have one size.
-        steps: Full training steps to run.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int
-    capacity_bytes: int | None
-    largest_samples: tuple[int, ...] = ()
-    steps: int = MEMORY_PROBE_STEPS
 
 
 Outcome = Literal["fit", "oom", "error", "timeout", "spill"]
@@ -155,3 +136,23 @@ class MemoryConclusion(msgspec.Struct, frozen=True, kw_only=True):
     headroom_at_max_bytes: int | None = None
     method: MemoryMethod = "affine"
     disturbances: tuple[str, ...] = ()
+
+
+class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
+    """Run full training steps at one micro-batch size under an enforced limit.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        capacity_bytes: The enforced limit on what training takes beyond the idle process; None
+            enforces nothing.
+        largest_samples: Dataset indices, largest sample first, that fill the worst-case batch;
+            empty where all samples have one size.
+        steps: Full training steps to run.
+    """
+
+    runs: ClassVar[str] = "advisor.memory.measure:run"
+
+    micro_batch_size: int
+    capacity_bytes: int | None
+    largest_samples: tuple[int, ...] = ()
+    steps: int = MEMORY_PROBE_STEPS

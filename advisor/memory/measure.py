@@ -35,7 +35,7 @@ _LEAK_BYTES = 1 << 18
 _LEAK_STEPS = 6
 
 
-def run(task: MemoryTask, emit: Emit) -> None:
+def run(task: MemoryTask, emit: Emit[Probe]) -> None:
     """Emit one Probe, `fit` or `oom`; any other failure is the model's and is raised."""
     workload = Workload(task.workload)
     if not workload.is_step_only:

@@ -2,7 +2,6 @@
 
 import signal
 import time
-from typing import cast
 
 import msgspec
 
@@ -160,7 +159,7 @@ def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
 def _run_task(run: Run, task: MemoryTask) -> Probe:
     started = time.monotonic()
     (result,) = run.runner.run(task, timeout_s=run.left_s)
-    probe = cast("Probe", result)
+    probe = result
     start_s = time.monotonic() - started - sum(probe.step_times_s)
     run.process_start_s = max(0.0, min(start_s, run.process_start_s or start_s))
     return probe

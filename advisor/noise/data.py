@@ -2,55 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.task import WorkloadTask
 from advisor.sharpness.data import Curvature
 from advisor.statistics import Estimate
-from advisor.training.data import TokenCount, WorkloadSpec
+from advisor.training.data import TokenCount
 
 #: Times its lower end that a noise scale without an upper one is taken for at most: if it is no
 #: more than that end, the batch is then too large by sqrt 2, which costs 3 % of time at most.
 MOST_OVER_LOWER_END = 2.0
-
-
-class NoiseTask(msgspec.Struct, frozen=True, kw_only=True, tag="noise"):
-    """Train with the user's optimizer and measure gradient moments at points along the way.
-
-    Attributes:
-        micro_batch_size: Samples of each gradient that is measured.
-        training_micro_batch_size: Samples of one forward/backward of training; None for as many.
-        gradient_accumulation_steps: Forward/backward passes for each step of training.
-        steps: Optimizer steps of the trajectory.
-        points: Steps (0 to `steps`) before which the moments are measured, ascending.
-        groups: Jackknife groups.
-        max_micro_batches: Most micro-batches taken at one point.
-        loss_is_sum: Whether the loss sums over its batch; its gradients are then made means.
-        budget_s: The worker ends the trajectory early when this is spent.
-        token_count: How to count the tokens by which a micro-batch weighs; None where it weighs by
-            its samples.
-        checkpoints: Files of saved weights to measure at, in place of a trajectory.
-        curvature_sizes: Least and most samples of one micro-batch whose gradient is differentiated
-            again, in multiples of the least; None measures no curvature.
-        host_memory_bytes: Of the host's memory that training may take; None where the device has
-            its own.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int
-    steps: int
-    points: tuple[int, ...]
-    groups: int
-    max_micro_batches: int
-    budget_s: float
-    training_micro_batch_size: int | None = None
-    gradient_accumulation_steps: int = 1
-    loss_is_sum: bool = False
-    token_count: TokenCount | None = None
-    checkpoints: tuple[str, ...] = ()
-    curvature_sizes: tuple[int, int] | None = None
-    host_memory_bytes: int | None = None
 
 
 class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,3 +209,42 @@ def get_working_noise_scale(noise: Estimate | None) -> float | None:
     if low is None or point is None:
         return low
     return min(math.sqrt(low * max(low, point)), MOST_OVER_LOWER_END * low)
+
+
+class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
+    """Train with the user's optimizer and measure gradient moments at points along the way.
+
+    Attributes:
+        micro_batch_size: Samples of each gradient that is measured.
+        training_micro_batch_size: Samples of one forward/backward of training; None for as many.
+        gradient_accumulation_steps: Forward/backward passes for each step of training.
+        steps: Optimizer steps of the trajectory.
+        points: Steps (0 to `steps`) before which the moments are measured, ascending.
+        groups: Jackknife groups.
+        max_micro_batches: Most micro-batches taken at one point.
+        loss_is_sum: Whether the loss sums over its batch; its gradients are then made means.
+        budget_s: The worker ends the trajectory early when this is spent.
+        token_count: How to count the tokens by which a micro-batch weighs; None where it weighs by
+            its samples.
+        checkpoints: Files of saved weights to measure at, in place of a trajectory.
+        curvature_sizes: Least and most samples of one micro-batch whose gradient is differentiated
+            again, in multiples of the least; None measures no curvature.
+        host_memory_bytes: Of the host's memory that training may take; None where the device has
+            its own.
+    """
+
+    runs: ClassVar[str] = "advisor.noise.measure:run"
+
+    micro_batch_size: int
+    steps: int
+    points: tuple[int, ...]
+    groups: int
+    max_micro_batches: int
+    budget_s: float
+    training_micro_batch_size: int | None = None
+    gradient_accumulation_steps: int = 1
+    loss_is_sum: bool = False
+    token_count: TokenCount | None = None
+    checkpoints: tuple[str, ...] = ()
+    curvature_sizes: tuple[int, int] | None = None
+    host_memory_bytes: int | None = None

@@ -48,7 +48,7 @@ _CURVATURE_FRACTION = 0.15
 _HOST_FRACTION = 0.25
 
 
-def run(task: NoiseTask, emit: Emit) -> None:
+def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     """Emit one NoiseBatches for each point of the trajectory, or each checkpoint, in the budget.
 
     The trajectory ends early when the time is up, when memory runs out, or when training diverges.
@@ -68,7 +68,7 @@ def run(task: NoiseTask, emit: Emit) -> None:
             raise
 
 
-def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
+def _follow(workload: Workload, task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     training = workload.make_training()
     meter = _make_meter(workload, training, task)
     stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
@@ -92,7 +92,7 @@ def _follow(workload: Workload, task: NoiseTask, emit: Emit) -> None:
             step_on(workload, training, stream, split, loss_is_sum=task.loss_is_sum)
 
 
-def _visit(workload: Workload, task: NoiseTask, emit: Emit) -> None:
+def _visit(workload: Workload, task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     """Measure at each checkpoint, in the order given; those that time is left for."""
     deadline = time.perf_counter() + task.budget_s
     for place, path in enumerate(task.checkpoints):

@@ -1,7 +1,6 @@
 """The noise stage: gradient moments along a short real training run, or at saved weights."""
 
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
@@ -92,7 +91,7 @@ def run_noise(run: Run) -> None:
         run.runner.run(
             task,
             timeout_s=run.left_s,
-            on_result=lambda batches: _keep(run, task, cast("NoiseBatches", batches), settling),
+            on_result=lambda batches: _keep(run, task, batches, settling),
         )
     except _SettledError:
         run.progress.note("noise: the trajectory ends early, further points change nothing")

@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import cast
 
 import msgspec
 
 from advisor import __version__
-from advisor.device.data import Environment, EnvironmentTask
 from advisor.engine.commands import SelfComparisonSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.recording import Recording
 from advisor.engine.runner import COLD_START_S, Runner, TaskRunner, WorkerTimeoutError
 from advisor.errors import InconclusiveError
-from advisor.memory.data import Probe
 from advisor.noise_floor.plan import compare_with_itself
 from advisor.noise_floor.record import SelfComparisonCommand, SelfComparisonRecord
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.stage import BLOCK_S
-from advisor.training.data import InspectTask, WorkloadFacts, parse_target
+from advisor.training.data import WorkloadFacts, parse_target
 
 #: Sessions: fewer tell no spread, more tell nothing new.
 _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
@@ -83,12 +81,12 @@ def _inspect(
     workload = spec.workload
     progress.stage("starting", left_s=run.left_s)
     (seen,) = runner.run(EnvironmentTask(device=workload.device), timeout_s=COLD_START_S)
-    run.keep(environment=cast("Environment", seen))
+    run.keep(environment=seen)
     if run.is_spent:
         return
     progress.stage("model file", left_s=run.left_s)
     (found,) = runner.run(InspectTask(workload=workload), timeout_s=run.left_s)
-    facts = cast("WorkloadFacts", found)
+    facts = found
     size = spec.micro_batch_size or _choose_size(facts)
     command = msgspec.structs.replace(run.record.command, micro_batch_size=size)
     run.keep(workload=facts, command=command)
@@ -135,7 +133,7 @@ def _run_session(
     with runner.watched(record.environment.device, session=session) as read_telemetry:
         results = runner.run(task, timeout_s=left_s)
         telemetry = read_telemetry()
-    probes = tuple(cast("Probe", probe) for probe in results)
+    probes = tuple(probe for probe in results)
     run.keep(probes=(*record.probes, *probes), telemetry=(*record.telemetry, telemetry))
 
 

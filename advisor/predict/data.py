@@ -1,38 +1,13 @@
 """What is asked of predict, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.task import WorkloadTask
 from advisor.memory.data import LimitedBy
-from advisor.predict.memory_trace import Category, Operators, Phase
+from advisor.predict.memory_trace import Category, MemoryTrace, Operators, Phase
 from advisor.statistics import Estimate
-from advisor.training.data import WorkloadSpec
-
-
-class TraceTask(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
-    """Trace the allocations of three training steps without running them.
-
-    Attributes:
-        operators: Whose operators to trace; those of CUDA need no GPU.
-        largest_samples: As in `MemoryTask`: the samples of the worst-case batch.
-        micro_batch_size: Trace this size alone; None traces two sizes, combines them and compares
-            the result with a third.
-        min_micro_batch_size: The smallest size that the model can run.
-        batch_multiple: Only multiples of this size are traced.
-        checkpoint_blocks: What if: repeated blocks recompute their activations.
-        foreach: What if: whether the optimizer works on all tensors at once; None leaves the
-            default of the device whose operators are traced.
-    """
-
-    workload: WorkloadSpec
-    operators: Operators
-    largest_samples: tuple[int, ...] = ()
-    micro_batch_size: int | None = None
-    min_micro_batch_size: int = 1
-    batch_multiple: int = 1
-    checkpoint_blocks: bool = False
-    foreach: bool | None = None
 
 
 class ModuleShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,3 +164,29 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     bound: ThroughputBound | None = None
     at_peak: Breakdown | None = None
     what_would_change: Comparison | None = None
+
+
+class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
+    """Trace the allocations of three training steps without running them.
+
+    Attributes:
+        operators: Whose operators to trace; those of CUDA need no GPU.
+        largest_samples: As in `MemoryTask`: the samples of the worst-case batch.
+        micro_batch_size: Trace this size alone; None traces two sizes, combines them and compares
+            the result with a third.
+        min_micro_batch_size: The smallest size that the model can run.
+        batch_multiple: Only multiples of this size are traced.
+        checkpoint_blocks: What if: repeated blocks recompute their activations.
+        foreach: What if: whether the optimizer works on all tensors at once; None leaves the
+            default of the device whose operators are traced.
+    """
+
+    runs: ClassVar[str] = "advisor.predict.measure:run"
+
+    operators: Operators
+    largest_samples: tuple[int, ...] = ()
+    micro_batch_size: int | None = None
+    min_micro_batch_size: int = 1
+    batch_multiple: int = 1
+    checkpoint_blocks: bool = False
+    foreach: bool | None = None

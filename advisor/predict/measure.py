@@ -38,7 +38,7 @@ _THIRD_OFFSET_MEASURED = 5
 _MAX_TEXT = 200
 
 
-def run(task: TraceTask, emit: Emit) -> None:
+def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
     """Emit one MemoryTrace; what fails in a real run too is the user's error and is raised."""
     workload = Workload(msgspec.structs.replace(task.workload, device="cpu", compile=False))
     trace = _trace_or_measure(workload, task)

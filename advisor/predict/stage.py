@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import cast
 
 import msgspec
 
 from advisor import __version__
 from advisor.device.catalogue import Gpu, describe_stated_gpu, find_gpu
-from advisor.device.data import Environment, EnvironmentTask
 from advisor.engine.commands import PredictSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.runner import Runner, TaskRunner
 from advisor.errors import AdvisorError, UsageError
@@ -23,7 +22,7 @@ from advisor.predict.record import PredictCommand, PredictRecord
 from advisor.predict.savings import find_largest, is_optimizer_decisive
 from advisor.predict.savings_stage import trace_what_ifs
 from advisor.predict.what_ifs import break_down_on, compare_on
-from advisor.training.data import InspectTask, WorkloadFacts, parse_target
+from advisor.training.data import parse_target
 
 #: Importing torch on a cold disk is not the user's time to budget.
 _START_S = 300.0
@@ -170,7 +169,7 @@ class _Tracing:
         """Fill the record: machine, model file, traces."""
         self._progress.stage("starting", left_s=self._left_s)
         (environment,) = self._runner.run(EnvironmentTask(device="cpu"), timeout_s=_START_S)
-        self.keep(environment=cast("Environment", environment))
+        self.keep(environment=environment)
         self._progress.stage("model file", left_s=self._left_s)
         task = InspectTask(
             workload=self._spec.workload,
@@ -178,7 +177,7 @@ class _Tracing:
             without_steps=True,
         )
         (facts,) = self._runner.run(task, timeout_s=self._left_s)
-        self.keep(workload=cast("WorkloadFacts", facts))
+        self.keep(workload=facts)
         self._trace(None)
         for _ in range(_MOST_TRACES - 1):
             size = choose_next_size(self.record, self._gpus)
@@ -197,7 +196,7 @@ class _Tracing:
         at = "" if size is None else f" at batch {size}"
         self._progress.stage(f"tracing{at}", left_s=self._left_s)
         traces = self._runner.run(self._trace_task(size), timeout_s=self._left_s)
-        added = tuple(cast("MemoryTrace", trace) for trace in traces)
+        added = tuple(trace for trace in traces)
         self.keep(traces=(*self.record.traces, *added))
 
     def _trace_what_ifs(self) -> None:

@@ -1,73 +1,11 @@
 """What is asked of rate, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
 from advisor.advice.data import LearningRate
-from advisor.training.data import WorkloadSpec
-
-
-class TrialTask(msgspec.Struct, frozen=True, kw_only=True, tag="trial"):
-    """Train short branches at one batch and rate, one for each seed.
-
-    Attributes:
-        micro_batch_size: Samples of one forward/backward.
-        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
-        learning_rate: Rate of the first parameter group; others keep their ratio to it.
-        beta2: Replaces Adam's second beta where given.
-        weight_decay: Replaces the optimizer's weight decay where given.
-        samples: Samples that each branch consumes.
-        evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
-        evaluation_samples: On which the loss is evaluated, at most.
-        evaluation_batch_size: Samples of one evaluation pass; the same for all branches that are
-            compared, since BatchNorm sees the batch.
-        seeds: One branch for each; the seed fixes the start and the order of the data.
-        loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
-        budget_s: No further branch is started after this long.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    learning_rate: float
-    samples: int
-    evaluations: int
-    seeds: tuple[int, ...]
-    evaluation_samples: int = 512
-    evaluation_batch_size: int = 64
-    loss_is_sum: bool = False
-    budget_s: float = 60.0
-    beta2: float | None = None
-    weight_decay: float | None = None
-
-
-class LrRangeTask(msgspec.Struct, frozen=True, kw_only=True, tag="lr_range"):
-    """Train from each seed while the learning rate rises from step to step: a range test.
-
-    Attributes:
-        micro_batch_size: Samples of one forward/backward.
-        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
-        low_rate: Rate of the first step, in the first parameter group; others keep their ratio.
-        high_rate: Rate of the last step.
-        steps: Optimizer steps; the rate rises by one factor with each. Fewer where the time does
-            not suffice.
-        least_steps: Fewest steps worth running, two at least.
-        seeds: One curve for each; the seed fixes the start and the order of the data.
-        loss_is_sum: As in `TrialTask`.
-        budget_s: No further step is started after this long.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    low_rate: float
-    high_rate: float
-    steps: int
-    least_steps: int = 60
-    seeds: tuple[int, ...]
-    loss_is_sum: bool = False
-    budget_s: float = 60.0
+from advisor.engine.task import WorkloadTask
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,3 +126,67 @@ class DerivedLrRange(msgspec.Struct, frozen=True, kw_only=True):
 
     lr_range: LrRangeConclusion | None = None
     learning_rate: LearningRate | None = None
+
+
+class TrialTask(WorkloadTask[TrialBranch], frozen=True, kw_only=True):
+    """Train short branches at one batch and rate, one for each seed.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
+        learning_rate: Rate of the first parameter group; others keep their ratio to it.
+        beta2: Replaces Adam's second beta where given.
+        weight_decay: Replaces the optimizer's weight decay where given.
+        samples: Samples that each branch consumes.
+        evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
+        evaluation_samples: On which the loss is evaluated, at most.
+        evaluation_batch_size: Samples of one evaluation pass; the same for all branches that are
+            compared, since BatchNorm sees the batch.
+        seeds: One branch for each; the seed fixes the start and the order of the data.
+        loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
+        budget_s: No further branch is started after this long.
+    """
+
+    runs: ClassVar[str] = "advisor.training.loop:run"
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    samples: int
+    evaluations: int
+    seeds: tuple[int, ...]
+    evaluation_samples: int = 512
+    evaluation_batch_size: int = 64
+    loss_is_sum: bool = False
+    budget_s: float = 60.0
+    beta2: float | None = None
+    weight_decay: float | None = None
+
+
+class LrRangeTask(WorkloadTask[LrRangeCurve], frozen=True, kw_only=True):
+    """Train from each seed while the learning rate rises from step to step: a range test.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
+        low_rate: Rate of the first step, in the first parameter group; others keep their ratio.
+        high_rate: Rate of the last step.
+        steps: Optimizer steps; the rate rises by one factor with each. Fewer where the time does
+            not suffice.
+        least_steps: Fewest steps worth running, two at least.
+        seeds: One curve for each; the seed fixes the start and the order of the data.
+        loss_is_sum: As in `TrialTask`.
+        budget_s: No further step is started after this long.
+    """
+
+    runs: ClassVar[str] = "advisor.rate.measure_range:run"
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    low_rate: float
+    high_rate: float
+    steps: int
+    least_steps: int = 60
+    seeds: tuple[int, ...]
+    loss_is_sum: bool = False
+    budget_s: float = 60.0

@@ -25,7 +25,7 @@ from advisor.training.training import Training
 _PILOT_STEPS = 4
 
 
-def run(task: LrRangeTask, emit: Emit) -> None:
+def run(task: LrRangeTask, emit: Emit[LrRangeCurve]) -> None:
     """Emit one LrRangeCurve for each seed, all of as many steps as the time allows.
 
     Nothing is emitted where it does not allow the least number of steps.

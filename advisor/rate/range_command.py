@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import cast
 
 import msgspec
 
 from advisor import __version__
-from advisor.device.data import Environment, EnvironmentTask
 from advisor.engine.commands import LrRangeSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.recording import Recording
 from advisor.engine.runner import COLD_START_S, Runner, TaskRunner
 from advisor.errors import UsageError
 from advisor.rate.range_record import LrRangeCommand, LrRangeRecord
 from advisor.rate.range_stage import HIGH_FACTOR, LOW_FACTOR, Search, make_range_task, search_rate
-from advisor.training.data import InspectTask, WorkloadFacts, parse_target
+from advisor.training.data import WorkloadFacts, parse_target
 
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
@@ -70,10 +69,10 @@ def _run_stages(
 ) -> None:
     progress.stage("starting", left_s=run.left_s)
     (seen,) = runner.run(EnvironmentTask(device=spec.workload.device), timeout_s=COLD_START_S)
-    run.keep(environment=cast("Environment", seen))
+    run.keep(environment=seen)
     progress.stage("model file", left_s=run.left_s)
     (found,) = runner.run(InspectTask(workload=spec.workload), timeout_s=run.left_s)
-    facts = cast("WorkloadFacts", found)
+    facts = found
     command = resolve_command(spec, run.record.command, facts)
     run.keep(workload=facts, command=command)
     search = Search(

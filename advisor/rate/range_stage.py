@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from advisor.advice.derive import derive
 from advisor.engine.progress import Progress
@@ -127,9 +126,9 @@ def search_rate(search: Search, task: LrRangeTask) -> None:
     results = search.runner.run(
         task,
         timeout_s=search.left_s(),
-        on_result=lambda curve: search.keep_curve(cast("LrRangeCurve", curve)),
+        on_result=search.keep_curve,
     )
-    curves = cast("tuple[LrRangeCurve, ...]", results)
+    curves = results
     conclusion = conclude_lr_range(curves)
     if conclusion is None:
         search.progress.note(f"range test: no time left for {task.least_steps} steps a seed")
@@ -187,6 +186,6 @@ def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[
             budget_s=search.left_s(),
         ),
         timeout_s=search.left_s(),
-        on_result=lambda branch: search.keep_trial(cast("TrialBranch", branch)),
+        on_result=search.keep_trial,
     )
-    return cast("tuple[TrialBranch, ...]", results)
+    return results

@@ -7,7 +7,6 @@ best batch so far, for as long as they can be faster.
 
 import math
 import time
-from typing import cast
 
 import msgspec
 
@@ -16,7 +15,7 @@ from advisor.derived import Derived
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.rate.best_rate import rank_rate
-from advisor.rate.data import TrialBranch, TrialTask
+from advisor.rate.data import TrialTask
 from advisor.rate.next_batch import choose_next_batch
 from advisor.rate.next_rate import TriedRate, choose_next_rate
 from advisor.rate.trial_tasks import TrialTasks
@@ -183,7 +182,7 @@ class _Trial:
         run.runner.run(
             task,
             timeout_s=left_s,
-            on_result=lambda branch: run.keep_trial(cast("TrialBranch", branch)),
+            on_result=run.keep_trial,
         )
         elapsed_s = time.monotonic() - started
         self._sample_s[size] = elapsed_s / (len(task.seeds) * task.samples)

@@ -1,37 +1,14 @@
 """What is asked of soak, what was seen of it, and what follows: the types."""
 
+from typing import ClassVar
+
 import msgspec
 
+from advisor.engine.task import WorkloadTask
 from advisor.memory.data import (
     Outcome,
 )
 from advisor.statistics import Estimate
-from advisor.training.data import WorkloadSpec
-
-
-class SoakTask(msgspec.Struct, frozen=True, kw_only=True, tag="soak"):
-    """Train for longer at one size under the enforced limit, with evaluations in between.
-
-    Attributes:
-        micro_batch_size: Samples of one forward/backward.
-        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
-        capacity_bytes: As in `MemoryTask`.
-        largest_samples: As in `MemoryTask`; this batch is one of those that run.
-        steps: Most optimizer steps.
-        evaluations: Evaluation passes of the model between them, evenly spaced.
-        reserve: Whether to copy the state of model and optimizer once, as a checkpoint does.
-        budget_s: No further step is started after this long.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    capacity_bytes: int | None
-    largest_samples: tuple[int, ...] = ()
-    steps: int
-    evaluations: int
-    reserve: bool = False
-    budget_s: float
 
 
 class Soak(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,3 +76,29 @@ class SoakConclusion(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_needs_more: bool
     failed: tuple[int, ...] = ()
     message: str | None = None
+
+
+class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
+    """Train for longer at one size under the enforced limit, with evaluations in between.
+
+    Attributes:
+        micro_batch_size: Samples of one forward/backward.
+        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
+        capacity_bytes: As in `MemoryTask`.
+        largest_samples: As in `MemoryTask`; this batch is one of those that run.
+        steps: Most optimizer steps.
+        evaluations: Evaluation passes of the model between them, evenly spaced.
+        reserve: Whether to copy the state of model and optimizer once, as a checkpoint does.
+        budget_s: No further step is started after this long.
+    """
+
+    runs: ClassVar[str] = "advisor.soak.measure:run"
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    capacity_bytes: int | None
+    largest_samples: tuple[int, ...] = ()
+    steps: int
+    evaluations: int
+    reserve: bool = False
+    budget_s: float

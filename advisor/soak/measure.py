@@ -44,7 +44,7 @@ class _Seen(msgspec.Struct):
     message: str | None = None
 
 
-def run(task: SoakTask, emit: Emit) -> None:
+def run(task: SoakTask, emit: Emit[Soak]) -> None:
     """Emit one Soak, `fit` or `oom`; any other failure is the model's and is raised."""
     workload = Workload(task.workload)
     if not workload.is_step_only:

@@ -2,7 +2,6 @@
 
 import signal
 import time
-from typing import cast
 
 from advisor.advice.data import Recommendation
 from advisor.advice.derive import derive
@@ -81,7 +80,7 @@ def _soak(run: Run, advice: Recommendation, budget_s: float) -> Soak | None:
         return None
     except WorkerDeathError as death:
         return _judge_death(task, death)
-    return cast("Soak", result)
+    return result
 
 
 def _judge_death(task: SoakTask, death: WorkerDeathError) -> Soak:

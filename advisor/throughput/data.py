@@ -1,31 +1,12 @@
 """What is asked of throughput, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.task import WorkloadTask
+from advisor.memory.data import Probe
 from advisor.statistics import Estimate
-from advisor.training.data import WorkloadSpec
-
-
-class ThroughputTask(msgspec.Struct, frozen=True, kw_only=True, tag="throughput"):
-    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
-
-    Attributes:
-        micro_batch_sizes: Sizes to time, in samples; the worker shuffles their order each round.
-        session: Number of this session; also moves the seed of the shuffle.
-        block_s: Least length of one timed block, in seconds.
-        rounds: Timed blocks for each size.
-        budget_s: The worker stops starting new rounds after this long, once one round is complete.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_sizes: tuple[int, ...]
-    session: int
-    block_s: float
-    rounds: int
-    budget_s: float
-
 
 SaturationStatus = Literal[
     "saturated", "memory_limited", "host_bound", "retrograde", "inconclusive"
@@ -156,3 +137,23 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     fall: ThroughputFall | None = None
     discarded_blocks: dict[str, int] = {}
     disturbances: tuple[str, ...] = ()
+
+
+class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
+    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
+
+    Attributes:
+        micro_batch_sizes: Sizes to time, in samples; the worker shuffles their order each round.
+        session: Number of this session; also moves the seed of the shuffle.
+        block_s: Least length of one timed block, in seconds.
+        rounds: Timed blocks for each size.
+        budget_s: The worker stops starting new rounds after this long, once one round is complete.
+    """
+
+    runs: ClassVar[str] = "advisor.throughput.measure:run"
+
+    micro_batch_sizes: tuple[int, ...]
+    session: int
+    block_s: float
+    rounds: int
+    budget_s: float

@@ -71,7 +71,7 @@ class _Block(NamedTuple):
     use: ProcessorUse = ProcessorUse()
 
 
-def run(task: ThroughputTask, emit: Emit) -> None:
+def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     """Emit one Probe for each size once its blocks are done."""
     workload = Workload(task.workload)
     compile_each_shape()

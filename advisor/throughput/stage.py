@@ -9,14 +9,12 @@ find memory which a loop of that size alone must fetch from the kernel (a convne
 import itertools
 import random
 import time
-from typing import cast
 
 import msgspec
 
 from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.memory.data import Probe
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
@@ -128,7 +126,7 @@ def _run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
             run.runner.run(
                 task,
                 timeout_s=run.left_s,
-                on_result=lambda probe: run.keep_probe(cast("Probe", probe)),
+                on_result=run.keep_probe,
             )
         telemetry = read_telemetry()
     run.keep_telemetry(telemetry)

@@ -104,20 +104,6 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     base_batch_size: int | None = None
 
 
-class InspectTask(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
-    """Load the model file, run one small training step, and report what was found.
-
-    Attributes:
-        batch_multiple: Only multiples of this size are run.
-        without_steps: Report what can be told without a training step, for models that this
-            machine cannot train.
-    """
-
-    workload: WorkloadSpec
-    batch_multiple: int = 1
-    without_steps: bool = False
-
-
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 
 

@@ -7,9 +7,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from advisor.engine.worker.entry import Emit
 from advisor.errors import DeviceError, WorkloadError
-from advisor.training.data import InspectTask, LossReduction, OptimizerFacts, WorkloadFacts
+from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import classify_loss
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import DatasetBatches, find_largest_samples
@@ -23,16 +22,27 @@ from advisor.training.training import Training
 _FIRST_SIZE = 2
 
 
-def run(task: InspectTask, emit: Emit) -> None:
-    """Emit one WorkloadFacts."""
-    workload = Workload(task.workload)
-    multiple = task.batch_multiple
+def inspect_workload(
+    spec: WorkloadSpec, *, batch_multiple: int, without_steps: bool
+) -> WorkloadFacts:
+    """Return what the model file was understood to be, after one small training step.
+
+    Args:
+        spec: What to load.
+        batch_multiple: Only multiples of this size are run.
+        without_steps: Tell what can be told without a step.
+
+    Raises:
+        DeviceError: Not even the smallest batch fits.
+    """
+    workload = Workload(spec)
+    multiple = batch_multiple
     first = math.ceil(_FIRST_SIZE / multiple) * multiple
     try:
         facts = (
-            _inspect_step(workload, first, without_steps=task.without_steps)
+            _inspect_step(workload, first, without_steps=without_steps)
             if workload.is_step_only
-            else _inspect_training(workload, first, multiple, without_steps=task.without_steps)
+            else _inspect_training(workload, first, multiple, without_steps=without_steps)
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -42,7 +52,7 @@ def run(task: InspectTask, emit: Emit) -> None:
             next_step="Use a smaller model or a device with more memory.",
         ) from error
     workload.settings.check_all_used()
-    emit(facts)
+    return facts
 
 
 def _inspect_step(workload: Workload, first: int, *, without_steps: bool) -> WorkloadFacts:

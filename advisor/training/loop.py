@@ -26,7 +26,7 @@ _EVALUATION_SAMPLES = 512
 _EVALUATION_SEED = 20_061
 
 
-def run(task: TrialTask, emit: Emit) -> None:
+def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
     """Emit one TrialBranch for each seed."""
     keep_freed_memory()
     workload = Workload(task.workload)

@@ -1,7 +1,5 @@
 """The loss of every variant after the same steps: same starts, same samples, same rate."""
 
-from typing import cast
-
 import msgspec
 
 from advisor.advice.derive import derive
@@ -112,7 +110,7 @@ def _train(run: Run, index: int, task: TrialTask) -> None:
         run.runner.run(
             msgspec.structs.replace(task, workload=workload),
             timeout_s=run.left_s,
-            on_result=lambda branch: branches.append(cast("TrialBranch", branch)),
+            on_result=branches.append,
         )
     except AdvisorError as error:
         reason = error.message

@@ -1,12 +1,12 @@
 """What is asked of verify, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.task import WorkloadTask
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.statistics import Estimate
-from advisor.training.data import WorkloadSpec
 
 
 class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,22 +25,6 @@ class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = False
     #: File of saved weights from which the branches start; None trains to their start.
     checkpoint: str | None = None
-
-
-class VerificationTask(msgspec.Struct, frozen=True, kw_only=True, tag="verification"):
-    """Train once to a common state, then branch off at several batches and rates."""
-
-    workload: WorkloadSpec
-    #: The training before the branches; its seed is the workload's.
-    trunk: TrialTask
-    #: Each with one seed, which fixes the order of its data.
-    branches: tuple[TrialTask, ...]
-    #: No further branch is started after this long.
-    budget_s: float
-    #: The trunk then fills the optimizer's state at rate 0, where the file does not hold it.
-    checkpoint: str | None = None
-    #: Of one micro-batch, the same for all branches; None where its memory will not suffice.
-    sharpness_batch_size: int | None = None
 
 
 class HeldOutEvaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,3 +171,20 @@ class VerificationConclusion(msgspec.Struct, frozen=True, kw_only=True):
     from_checkpoint: str | None = None
     #: Plain sentences, each ending in what to do.
     warnings: tuple[str, ...] = ()
+
+
+class VerificationTask(WorkloadTask[VerificationBranch], frozen=True, kw_only=True):
+    """Train once to a common state, then branch off at several batches and rates."""
+
+    runs: ClassVar[str] = "advisor.verify.measure:run"
+
+    #: The training before the branches; its seed is the workload's.
+    trunk: TrialTask
+    #: Each with one seed, which fixes the order of its data.
+    branches: tuple[TrialTask, ...]
+    #: No further branch is started after this long.
+    budget_s: float
+    #: The trunk then fills the optimizer's state at rate 0, where the file does not hold it.
+    checkpoint: str | None = None
+    #: Of one micro-batch, the same for all branches; None where its memory will not suffice.
+    sharpness_batch_size: int | None = None

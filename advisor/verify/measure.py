@@ -39,7 +39,7 @@ from advisor.verify.data import HeldOutEvaluation, VerificationBranch, Verificat
 _SEED_STRIDE = 1_000_003
 
 
-def run(task: VerificationTask, emit: Emit) -> None:
+def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
     """Emit one VerificationBranch for each branch that the budget and the memory allow.
 
     Raises:

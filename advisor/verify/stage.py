@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Callable
-from typing import cast
 
 import msgspec
 
 from advisor.advice.data import Recommendation
 from advisor.advice.derive import derive
 from advisor.derived import Derived
+from advisor.engine.opening import InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import COLD_START_S, Runner, WorkerTimeoutError
 from advisor.errors import UsageError
-from advisor.training.data import InspectTask, WorkloadFacts, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
 from advisor.verify.data import VerificationBranch, VerifySpec
 from advisor.verify.start import find_origin
 from advisor.verify.tasks import Plan
@@ -58,7 +58,7 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
         (found,) = runner.run(
             InspectTask(workload=workload), timeout_s=COLD_START_S + spec.budget_s
         )
-        _require_same(facts, cast("WorkloadFacts", found))
+        _require_same(facts, found)
         plan = Plan(record, derived, advice, facts, spec, workload, progress, origin)
 
         def keep(branch: VerificationBranch) -> None:
@@ -94,10 +94,10 @@ def _train(
             text = f"branch {done + 1} of {len(pending)}: batch {size}, seed {task.seeds[0]}"
             progress.stage(text, left_s=left_s)
 
-    def take(branch: msgspec.Struct) -> None:
+    def take(branch: VerificationBranch) -> None:
         nonlocal done
         done += 1
-        keep(cast("VerificationBranch", branch))
+        keep(branch)
         show()
 
     if not pending:

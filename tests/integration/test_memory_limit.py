@@ -12,13 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from advisor.advice.derive import derive
-from advisor.device.data import EnvironmentTask
 from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.memory.search import MAX_OOMS, MAX_PROBES
 from advisor.memory.stage import run_memory
-from advisor.training.data import InspectTask, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec, parse_target
 
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))

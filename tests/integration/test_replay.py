@@ -11,12 +11,11 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.device.data import EnvironmentTask
 from advisor.engine.files import read_record
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from advisor.engine.run import Run
 from advisor.throughput.stage import run_throughput
-from advisor.training.data import InspectTask
 from tests.recordings.record import DISTURBED, Silent, make_spec
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"

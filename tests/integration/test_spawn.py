@@ -5,8 +5,9 @@ import time
 import psutil
 import pytest
 
+from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner, WorkerTimeoutError
-from advisor.training.data import InspectTask, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 
 #: Far more than an inspection takes.

@@ -27,10 +27,11 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.device.data import EnvironmentTask, Telemetry
+from advisor.device.data import Telemetry
 from advisor.device.telemetry import sampled
 from advisor.engine.commands import Limits, ProbeSpec
 from advisor.engine.files import read_record
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import Runner
@@ -38,7 +39,7 @@ from advisor.memory.data import Probe
 from advisor.memory.stage import run_memory
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.stage import split_by_size
-from advisor.training.data import InspectTask, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec, parse_target
 
 HERE = Path(__file__).resolve().parent
 MODEL = "examples/digits.py"

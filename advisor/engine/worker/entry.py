@@ -10,47 +10,24 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from advisor.device.data import EnvironmentTask
-from advisor.engine.tasks import Task
+from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Failure, FailureKind, Message, Order, Result
 from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
-from advisor.loader.data import LoaderTask
-from advisor.memory.data import MemoryTask
-from advisor.noise.data import NoiseTask
-from advisor.predict.data import TraceTask
-from advisor.rate.data import LrRangeTask, TrialTask
-from advisor.soak.data import SoakTask
-from advisor.throughput.data import ThroughputTask
-from advisor.training.data import InspectTask
-from advisor.verify.data import VerificationTask
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
-#: Which module runs which task; each has `run(task, emit)` and is imported only by its own worker.
-_RUNNERS = {
-    EnvironmentTask: "advisor.device.measure",
-    InspectTask: "advisor.training.inspection",
-    MemoryTask: "advisor.memory.measure",
-    ThroughputTask: "advisor.throughput.measure",
-    NoiseTask: "advisor.noise.measure",
-    TrialTask: "advisor.training.loop",
-    TraceTask: "advisor.predict.measure",
-    SoakTask: "advisor.soak.measure",
-    LoaderTask: "advisor.loader.measure",
-    LrRangeTask: "advisor.rate.measure_range",
-    VerificationTask: "advisor.verify.measure",
-}
-
-Emit = Callable[[msgspec.Struct], None]
+T = TypeVar("T")
+Emit = Callable[[T], None]
 
 
 def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
     """Run the one order in `orders`; every way it can end in Python is a message."""
     order = msgspec.json.decode(orders.readline(), type=Order)
+    task = order.decode_task()
 
     def send(message: Message) -> None:
         messages.write(msgspec.json.encode(message) + b"\n")
@@ -61,24 +38,23 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
-            _run_task(
-                order.task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body))))
-            )
+            _run_task(task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body)))))
             send(Done())
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
-            send(_failure_from(error, order.task))
+            send(_failure_from(error, task))
         finally:
             faulthandler.disable()
 
 
-def _run_task(task: Task, emit: Emit) -> None:
+def _run_task(task: Task[Any], emit: Emit[Any]) -> None:
     import torch  # noqa: PLC0415 - a forked worker has it already
 
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise _UnforkableError
-    if not isinstance(task, EnvironmentTask):
+    if isinstance(task, WorkloadTask):
         seed_everything(task.workload.seed)
-    importlib.import_module(_RUNNERS[type(task)]).run(task, emit)
+    module, _, function = task.runs.partition(":")
+    getattr(importlib.import_module(module), function)(task, emit)
 
 
 def seed_everything(seed: int) -> None:
@@ -95,7 +71,7 @@ class _UnforkableError(Exception):
     """A preloaded package initialised CUDA, which does not survive a fork."""
 
 
-def _failure_from(error: BaseException, task: Task) -> Failure:
+def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
     if isinstance(error, _UnforkableError):
         return Failure(kind="unforkable", message="CUDA was initialised before the fork")
     if isinstance(error, AdvisorError):
@@ -106,7 +82,7 @@ def _failure_from(error: BaseException, task: Task) -> Failure:
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )
-    if _user_frames(error.__traceback__) is None or isinstance(task, EnvironmentTask):
+    if _user_frames(error.__traceback__) is None or not isinstance(task, WorkloadTask):
         text = "".join(_format(error))
         return Failure(kind="internal", message=describe(error), traceback=text)
     where = location_of(error) or task.workload.target
@@ -118,9 +94,9 @@ def _failure_from(error: BaseException, task: Task) -> Failure:
     )
 
 
-def _name_file(message: str, task: Task) -> str:
+def _name_file(message: str, task: Task[Any]) -> str:
     """Return the message with the user's file in front, unless it names a place already."""
-    if isinstance(task, EnvironmentTask):
+    if not isinstance(task, WorkloadTask):
         return message
     file = task.workload.target
     return message if file.partition(":")[0] in message else f"{file}: {message}"

@@ -1,7 +1,8 @@
 import msgspec
 import pytest
 
-from advisor.device.data import DeviceFacts, Environment, EnvironmentTask, Telemetry
+from advisor.device.data import DeviceFacts, Environment, Telemetry
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.memory.data import MemoryTask, Probe
@@ -10,7 +11,7 @@ from advisor.predict.data import TraceTask
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.soak.data import Soak, SoakTask
 from advisor.throughput.data import ThroughputTask
-from advisor.training.data import InspectTask, WorkloadSpec
+from advisor.training.data import WorkloadSpec
 from tests.unit.test_recommend import FACTS, make_record
 
 WORKLOAD = WorkloadSpec(target="model.py")

@@ -4,9 +4,9 @@ import time
 import msgspec
 import pytest
 
-from advisor.device.data import EnvironmentTask
 from advisor.engine import runner as runner_module
 from advisor.engine.connection import Exit, Hangup
+from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import Runner, WorkerDeathError, WorkerTimeoutError
 from advisor.engine.wire import Done, Message
 

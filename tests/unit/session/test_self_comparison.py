@@ -2,14 +2,15 @@ import contextlib
 
 import pytest
 
-from advisor.device.data import EnvironmentTask, Telemetry
+from advisor.device.data import Telemetry
 from advisor.engine import recording
 from advisor.engine.commands import SelfComparisonSpec
+from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import InconclusiveError, WorkloadError
 from advisor.noise_floor import stage as self_comparison
 from advisor.throughput.data import ThroughputTask
-from advisor.training.data import InspectTask, WorkloadSpec
+from advisor.training.data import WorkloadSpec
 from tests.unit.analysis.test_self_comparison import session
 from tests.unit.report.sample_run import build_environment
 from tests.unit.session.test_soak import Notes

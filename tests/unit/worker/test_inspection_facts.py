@@ -3,8 +3,9 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
-from advisor.training import inspection
-from advisor.training.data import InspectTask, WorkloadFacts, WorkloadSpec
+from advisor.engine.opening import InspectTask
+from advisor.engine.worker.opening import report_workload
+from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import _classify_random
 from advisor.training.model_file.loader import find_own_sampling
 
@@ -55,7 +56,7 @@ def inspect(tmp_path, *, forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, multiple=1) -
     path.write_text(_FILE.format(forward=forward, loss=loss))
     found = []
     spec = WorkloadSpec(target=str(path), device="cpu")
-    inspection.run(InspectTask(workload=spec, batch_multiple=multiple), found.append)
+    report_workload(InspectTask(workload=spec, batch_multiple=multiple), found.append)
     return found[0]
 
 

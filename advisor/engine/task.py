@@ -1,0 +1,33 @@
+"""One order to a worker, and what it streams back."""
+
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+import msgspec
+
+from advisor.training.data import WorkloadSpec
+
+T = TypeVar("T")
+
+
+class Task(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """What a worker is asked to do; T is the type of each result that it streams.
+
+    Attributes:
+        runs: `module:function` of what runs it, imported by its worker alone; it takes the task and
+            a function that sends a result.
+    """
+
+    runs: ClassVar[str]
+
+    @classmethod
+    def result_type(cls) -> type[T]:
+        """Return T."""
+        bases: tuple[Any, ...] = cls.__orig_bases__  # type: ignore[attr-defined]
+        result: type[T] = next(get_args(base)[0] for base in bases if get_origin(base))
+        return result
+
+
+class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
+    """A task on the user's code."""
+
+    workload: WorkloadSpec

@@ -1,0 +1,23 @@
+"""What runs the two opening tasks."""
+
+from advisor.device.data import Environment
+from advisor.device.measure import see_environment
+from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.worker.entry import Emit
+from advisor.training.data import WorkloadFacts
+from advisor.training.inspection import inspect_workload
+from advisor.training.model_file.workload import resolve_device
+
+
+def report_environment(task: EnvironmentTask, emit: Emit[Environment]) -> None:
+    """Emit one Environment."""
+    emit(see_environment(resolve_device(task.device)))
+
+
+def report_workload(task: InspectTask, emit: Emit[WorkloadFacts]) -> None:
+    """Emit one WorkloadFacts."""
+    emit(
+        inspect_workload(
+            task.workload, batch_multiple=task.batch_multiple, without_steps=task.without_steps
+        )
+    )
