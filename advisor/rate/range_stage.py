@@ -172,7 +172,7 @@ def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[
     search.progress.stage(f"trial: batch {size}, rate {rate:.3g}", left_s=search.left_s())
     first = task.seeds[0] + _FIRST_TRIAL_SEED
     smallest = search.facts.min_micro_batch_size
-    results = search.runner.run(
+    return search.runner.run(
         TrialTask(
             workload=task.workload,
             micro_batch_size=task.micro_batch_size,
@@ -188,4 +188,3 @@ def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[
         timeout_s=search.left_s(),
         on_result=search.keep_trial,
     )
-    return results
