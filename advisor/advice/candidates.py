@@ -9,6 +9,7 @@ import msgspec
 from advisor.memory.data import MemoryConclusion
 from advisor.statistics import two_sided_t
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
+from advisor.throughput.step_time import StepTimes, estimate_step_s, read_throughput
 
 #: Time of a sample, over that of endless accumulation, above which accumulation is considered:
 #: with less to gain, a batch that needs none is always within 5 % of the optimum.
@@ -73,14 +74,13 @@ def build_candidates(
     points = _select_points(throughput, memory)
     if not points:
         return ()
-    timed = [_measure(point) for point in points]
-    singles = [*timed, *_fill_gaps(timed)]
+    times = read_throughput(throughput, points)
+    singles = [_make(times, size, 1) for size in [*times.step_s, *_fill_gaps([*times.step_s])]]
     accumulated = []
     if max_accumulation > 1:
-        optimizer_step_s = throughput.optimizer_step_s or 0.0
         accumulated = [
-            _accumulate(point, times, optimizer_step_s)
-            for point, times in [
+            _make(times, point.micro_batch_size, count)
+            for point, count in [
                 *_choose_accumulations(points, singles, max_accumulation),
                 *_split(points, base_batch_size),
             ]
@@ -114,12 +114,9 @@ def build_given(
     Source: derived.
     """
     timed = [point for point in throughput.points if point.step_s.point is not None]
-    divided = _divide(_keep_fitting(timed, memory), global_batch_size)
-    for point, times in divided:
-        if times == 1:
-            return _measure(point)
-        if can_split:
-            return _accumulate(point, times, throughput.optimizer_step_s or 0.0)
+    for point, count in _divide(_keep_fitting(timed, memory), global_batch_size):
+        if count == 1 or can_split:
+            return _make(read_throughput(throughput), point.micro_batch_size, count)
     return None
 
 
@@ -151,42 +148,25 @@ def _is_settled(point: ThroughputPoint) -> bool:
     return deviation <= MOST_SESSION_DEVIATION
 
 
-def _measure(point: ThroughputPoint) -> Candidate:
-    assert point.step_s.point is not None
+def _make(times: StepTimes, micro_batch_size: int, accumulation: int) -> Candidate:
+    step_s = estimate_step_s(times, micro_batch_size, accumulation)
+    assert step_s is not None
     return Candidate(
-        micro_batch_size=point.micro_batch_size,
-        gradient_accumulation_steps=1,
-        step_s=point.step_s.point,
-    )
-
-
-def _fill_gaps(timed: Sequence[Candidate]) -> list[Candidate]:
-    """Return the doublings between neighbours, none near the larger one."""
-    filled = []
-    for one, other in pairwise(timed):
-        slope_s = (other.step_s - one.step_s) / (other.micro_batch_size - one.micro_batch_size)
-        size = 2 * one.micro_batch_size
-        while size * LEAST_GAP_RATIO <= other.micro_batch_size:
-            step_s = one.step_s + slope_s * (size - one.micro_batch_size)
-            filled.append(
-                Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
-            )
-            size *= 2
-    return filled
-
-
-def _accumulate(point: ThroughputPoint, times: int, optimizer_step_s: float) -> Candidate:
-    """Return the step of several micro-batches, out of whole steps where no part was timed."""
-    assert point.step_s.point is not None
-    if point.micro_step_s is None:
-        step_s = times * point.step_s.point
-    else:
-        step_s = times * point.micro_step_s + optimizer_step_s
-    return Candidate(
-        micro_batch_size=point.micro_batch_size,
-        gradient_accumulation_steps=times,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=accumulation,
         step_s=step_s,
     )
+
+
+def _fill_gaps(sizes: Sequence[int]) -> list[int]:
+    """Return the doublings between neighbours, none near the larger one."""
+    filled = []
+    for one, other in pairwise(sizes):
+        size = 2 * one
+        while size * LEAST_GAP_RATIO <= other:
+            filled.append(size)
+            size *= 2
+    return filled
 
 
 def _choose_accumulations(

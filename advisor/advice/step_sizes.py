@@ -4,29 +4,13 @@ from collections.abc import Sequence
 
 from advisor.advice.candidates import Candidate
 from advisor.memory.split import split_batch
+from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 
 def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float | None:
-    """Return the seconds of a step on the line between the two nearest candidates.
-
-    None outside of them: nothing was measured there.
-
-    Args:
-        candidates: By size, ascending.
-        global_batch_size: In samples.
-
-    Source: derived; the step time is about affine between neighbours (Hockney).
-    """
-    below = [each for each in candidates if each.global_batch_size <= global_batch_size]
-    above = [each for each in candidates if each.global_batch_size >= global_batch_size]
-    if not below or not above:
-        return None
-    low, high = below[-1], above[0]
-    if low.global_batch_size == high.global_batch_size:
-        return low.step_s
-    span = high.global_batch_size - low.global_batch_size
-    share = (global_batch_size - low.global_batch_size) / span
-    return low.step_s + share * (high.step_s - low.step_s)
+    """Return the seconds of a step between the candidates; None outside of them."""
+    times = StepTimes(step_s={each.global_batch_size: each.step_s for each in candidates})
+    return estimate_step_s(times, global_batch_size, may_extrapolate=False)
 
 
 def find_split(candidates: Sequence[Candidate], global_batch_size: int) -> tuple[int, int]:

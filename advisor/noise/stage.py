@@ -16,6 +16,7 @@ from advisor.noise.log import read_noise_log
 from advisor.noise.plan import conclude_noise, explain_absence, explain_enough
 from advisor.noise.settling import find_settling_noise_scale
 from advisor.sharpness.sizes import choose_curvature_sizes
+from advisor.throughput.step_time import estimate_step_s, read_probes
 from advisor.training.data import WorkloadFacts
 
 #: Share of the time left that the stage may take.
@@ -194,12 +195,8 @@ def _choose_steps(run: Run, size: int, accumulation: int, budget_s: float) -> in
     asked = run.spec.limits.noise_steps
     if asked is not None:
         return asked
-    times = [
-        (abs(probe.micro_batch_size - size), min(probe.step_times_s))
-        for probe in run.record.probes
-        if probe.step_times_s
-    ]
-    step_s = accumulation * min(times)[1] if times else budget_s / _MOST_STEPS
+    step_s = estimate_step_s(read_probes(run.record.probes), size, accumulation)
+    step_s = budget_s / _MOST_STEPS if step_s is None else step_s
     return max(_POINTS - 1, min(_MOST_STEPS, int(budget_s * _TRAINING_FRACTION / step_s)))
 
 

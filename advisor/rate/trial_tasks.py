@@ -13,6 +13,7 @@ from advisor.noise.data import get_working_noise_scale
 from advisor.rate.data import TrialTask
 from advisor.rate.tried import Tried, plan_pair
 from advisor.statistics import Estimate
+from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 #: Starts from which every pair is trained.
 SEEDS = (0, 1, 2)
@@ -65,6 +66,7 @@ class TrialTasks:
         self._run = run
         self._noise = noise
         self.points = {point.global_batch_size: point for point in advice.candidates}
+        self._times = StepTimes(step_s={size: p.step_s for size, p in self.points.items()})
         self.planned_size = advice.global_batch_size
         self.base_size, self.base_rate = rate.base_batch_size, rate.base_value
         self._is_given = run.spec.limits.global_batch_size is not None
@@ -156,7 +158,7 @@ class TrialTasks:
         """Return the steps of the user's own pair that the time allows for all branches."""
         per_step = self._compare_steps(self.planned_size)
         wanted = self._run.spec.limits.noise_steps or round(_STEPS / per_step)
-        base_s = self._estimate_step_s(self.base_size)
+        base_s = estimate_step_s(self._times, self.base_size) or 0.0
         planned_s = per_step * self.points[self.planned_size].step_s
         rates_s = _MOST_STEPS_RATIO * planned_s
         if not self._is_given:
@@ -166,7 +168,8 @@ class TrialTasks:
 
     def _choose_evaluation_samples(self, time_s: float) -> int:
         """Return the samples of each evaluation, the same for all branches."""
-        pass_s = _FORWARD_FRACTION * self._estimate_step_s(_EVALUATION_BATCH) / _EVALUATION_BATCH
+        step_s = estimate_step_s(self._times, _EVALUATION_BATCH) or 0.0
+        pass_s = _FORWARD_FRACTION * step_s / _EVALUATION_BATCH
         branches = (1 + _EXPECTED_TASKS) * len(SEEDS)
         left_s = _EVALUATION_FRACTION * time_s
         least, most = _EVALUATION_SAMPLES
@@ -181,11 +184,3 @@ class TrialTasks:
         return ratio * (
             predict_relative_samples(size, scale) / predict_relative_samples(self.base_size, scale)
         )
-
-    def _estimate_step_s(self, size: int) -> float:
-        """Return the seconds of a step, from the nearest measured size at least as large."""
-        if size in self.points:
-            return self.points[size].step_s
-        larger = [each for each in self.points if each >= size]
-        near = min(larger) if larger else max(self.points)
-        return self.points[near].step_s * max(1.0, size / near)

@@ -12,13 +12,13 @@ import msgspec
 from advisor.advice.data import LearningRate, OptimizerChanges
 from advisor.rate.best_rate import choose_best_rate, rank_rate
 from advisor.rate.data import TrialBranch
-from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.rate.optimizer_changes import propose_optimizer_changes
 from advisor.rate.rules import propose_learning_rate
 from advisor.rate.trial import TrialVerdict, judge_base, judge_trial
 from advisor.rate.trial_curves import find_samples_to
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts
 
 #: Rates and settings closer than this, relatively, are the same: they were stored and read again.
@@ -223,8 +223,11 @@ def _estimate_step_s(
     branches: Sequence[TrialBranch], throughput: ThroughputConclusion
 ) -> float | None:
     first = branches[0]
-    return estimate_branch_step_s(
-        throughput, first.micro_batch_size, first.gradient_accumulation_steps
+    return estimate_step_s(
+        read_throughput(throughput),
+        first.micro_batch_size,
+        first.gradient_accumulation_steps,
+        may_extrapolate=False,
     )
 
 

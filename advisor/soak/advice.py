@@ -15,6 +15,7 @@ from advisor.soak.data import Soak, SoakConclusion
 from advisor.soak.plan import find_failed_sizes
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts
 
 
@@ -90,27 +91,10 @@ def _replace_chosen(
     new = Candidate(
         micro_batch_size=size,
         gradient_accumulation_steps=times,
-        step_s=_estimate_step_s(throughput, size, times, old.step_s),
+        step_s=estimate_step_s(read_throughput(throughput), size, times) or old.step_s,
     )
     candidates = tuple(new if each == old else each for each in decision.candidates)
     return msgspec.structs.replace(decision, chosen=new, candidates=candidates, is_split=True)
-
-
-def _estimate_step_s(
-    throughput: ThroughputConclusion, size: int, times: int, whole_s: float
-) -> float:
-    """Return the seconds of an accumulated step: as timed, by the law, or those of the whole.
-
-    The last is what it takes at least.
-    """
-    optimizer_s = throughput.optimizer_step_s or 0.0
-    point = next((each for each in throughput.points if each.micro_batch_size == size), None)
-    if point is not None and point.micro_step_s is not None:
-        return times * point.micro_step_s + optimizer_s
-    if throughput.fixed_s is not None and throughput.per_sample_s is not None:
-        step_s = throughput.fixed_s + throughput.per_sample_s * size
-        return times * step_s - (times - 1) * min(optimizer_s, step_s)
-    return whole_s
 
 
 def _warn_of_failures(soak: SoakConclusion, micro_batch_size: int) -> list[Caution]:

@@ -8,6 +8,7 @@ from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.soak.data import Soak, SoakTask
+from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 #: Share of the budget that all soaks together may take.
 _BUDGET_FRACTION = 0.1
@@ -53,7 +54,8 @@ def _is_soaked(run: Run, advice: Recommendation) -> bool:
 
 def _soak(run: Run, advice: Recommendation, budget_s: float) -> Soak | None:
     """Return the soak; None where its time does not suffice."""
-    step_s = _OVERHEAD * _find_step_s(advice)
+    times = StepTimes(step_s={each.global_batch_size: each.step_s for each in advice.candidates})
+    step_s = _OVERHEAD * (estimate_step_s(times, advice.global_batch_size) or 0.0)
     steps = min(_STEPS, int(budget_s / step_s)) if step_s > 0.0 else _STEPS
     if steps < _LEAST_STEPS:
         run.progress.note(
@@ -96,16 +98,4 @@ def _judge_death(task: SoakTask, death: WorkerDeathError) -> Soak:
         outcome="oom",
         capacity_bytes=task.capacity_bytes,
         message=death.message,
-    )
-
-
-def _find_step_s(advice: Recommendation) -> float:
-    """Return the seconds of a step of the advised batch, as it was timed."""
-    return next(
-        (
-            each.step_s
-            for each in advice.candidates
-            if each.global_batch_size == advice.global_batch_size
-        ),
-        0.0,
     )

@@ -23,10 +23,10 @@ from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 from advisor.throughput.disturbances import name_disturbances
 from advisor.throughput.energy import estimate_energy_per_sample, find_cheapest_size
+from advisor.throughput.law import StepLaw, fit_coefficients, fit_smooth_law
 from advisor.throughput.paired_sizes import PairedSizes, pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
 from advisor.throughput.session_groups import measure_session_levels
-from advisor.throughput.step_time import StepTimeLaw, fit_coefficients, fit_step_time
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
@@ -167,19 +167,17 @@ def _group_by_session(probes: Sequence[Probe], field: str) -> list[list[float]]:
     return [times for times in groups.values() if times]
 
 
-def _fit_law(
-    paired: PairedSizes | None, by_size: Mapping[int, Sequence[Probe]]
-) -> StepTimeLaw | None:
+def _fit_law(paired: PairedSizes | None, by_size: Mapping[int, Sequence[Probe]]) -> StepLaw | None:
     """Return the law through all sizes, with session effects taken out where that can be done."""
     if paired is not None:
         step_s = (np.asarray(paired.sizes) / np.exp(paired.log_throughput)).tolist()
-        return fit_step_time(paired.sizes, step_s)
+        return fit_smooth_law(paired.sizes, step_s)
     points = [_make_point(size, probes, None).step_s.point for size, probes in by_size.items()]
-    return fit_step_time(list(by_size), [point for point in points if point is not None])
+    return fit_smooth_law(list(by_size), [point for point in points if point is not None])
 
 
 def _estimate_half_saturation(
-    law: StepTimeLaw | None, step_s: Mapping[int, Mapping[int, float]]
+    law: StepLaw | None, step_s: Mapping[int, Mapping[int, float]]
 ) -> Estimate:
     """Return a/β with an interval from the spread of a and β over sessions fitted apart.
 
@@ -187,11 +185,11 @@ def _estimate_half_saturation(
     """
     if law is None:
         return _UNKNOWN
-    curved = law.curvature > 0.0
+    columns = 3 if law.curvature > 0.0 else 2
     fits = [
-        fit_coefficients(list(times), list(times.values()), curved=curved)[:2]
+        fit_coefficients(list(times), list(times.values()), columns=columns)[:2]
         for times in step_s.values()
-        if len(times) > 2 + curved
+        if len(times) > columns
     ]
     if len(fits) < 2:
         return Estimate(law.fixed_s / law.per_sample_s, None, None, CONFIDENCE)

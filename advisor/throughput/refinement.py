@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 
 from advisor.throughput.data import Saturation, ThroughputPoint
-from advisor.throughput.saturation import LEAST_SIZES, SATURATION_TOLERANCE_FRACTION
-from advisor.throughput.step_laws import (
+from advisor.throughput.law import (
     StepLaw,
     find_tread_end,
     fit_step_laws,
     predict_law_saturation,
 )
+from advisor.throughput.saturation import LEAST_SIZES, SATURATION_TOLERANCE_FRACTION
 
 #: Neighbours nearer than this ratio say nothing new.
 _LEAST_REFINED_RATIO = 1.1

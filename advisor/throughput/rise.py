@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.statistics import two_sided_t
+from advisor.throughput.law import StepLaw, fit_coefficients
 from advisor.throughput.paired_sizes import PairedSizes
-from advisor.throughput.step_time import StepTimeLaw, fit_coefficients
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Rise(NamedTuple):
 
     log_gain: float
     gradient: Floats
-    law: StepTimeLaw | None
+    law: StepLaw | None
 
 
 def estimate_rise(paired: PairedSizes) -> Rise:
@@ -70,7 +70,11 @@ def estimate_rise(paired: PairedSizes) -> Rise:
         moved[index] += _DERIVATIVE_STEP
         gradient[index] = (_compute_log_gain(paired, moved, start) - log_gain) / _DERIVATIVE_STEP
     fixed_s, per_sample_s = _fit_tail(paired, paired.log_throughput, start)
-    law = StepTimeLaw(fixed_s=fixed_s, per_sample_s=per_sample_s) if fixed_s > 0.0 else None
+    law = (
+        StepLaw(kind="affine", fixed_s=fixed_s, per_sample_s=per_sample_s)
+        if fixed_s > 0.0
+        else None
+    )
     return Rise(log_gain, gradient, law)
 
 
@@ -101,7 +105,7 @@ def _fits(paired: PairedSizes, start: int) -> bool:
 def _fit_tail(paired: PairedSizes, log_throughput: Floats, start: int) -> tuple[float, float]:
     sizes = paired.sizes[start:]
     times = np.asarray(sizes, dtype=np.float64) / np.exp(log_throughput[start:])
-    fixed_s, per_sample_s = fit_coefficients(sizes, times.tolist(), curved=False).tolist()
+    fixed_s, per_sample_s = fit_coefficients(sizes, times.tolist(), columns=2).tolist()
     return fixed_s, per_sample_s
 
 

@@ -28,9 +28,7 @@ import numpy as np
 
 from advisor.statistics import Estimate, two_sided_t
 from advisor.throughput.data import Saturation, ThroughputFall
-from advisor.throughput.paired_sizes import PairedSizes, compute_level_errors, smooth_upwards
-from advisor.throughput.rise import Rise, compute_contrast_error, estimate_rise
-from advisor.throughput.step_laws import (
+from advisor.throughput.law import (
     StepLaw,
     bound_saturation,
     compute_best_per_s,
@@ -38,7 +36,8 @@ from advisor.throughput.step_laws import (
     fit_step_laws,
     predict_law_saturation,
 )
-from advisor.throughput.step_time import predict_saturation_batch
+from advisor.throughput.paired_sizes import PairedSizes, compute_level_errors, smooth_upwards
+from advisor.throughput.rise import Rise, compute_contrast_error, estimate_rise
 
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
 #: that is within 5 % of the limit gains 2.6 %, for about twice the memory.
@@ -264,4 +263,4 @@ def _predict_needed_size(rise: Rise | None, laws: Sequence[StepLaw]) -> int | No
         return math.ceil(predict_law_saturation(laws[0], SATURATION_TOLERANCE_FRACTION) - 1e-9)
     if rise is None or rise.law is None:
         return None
-    return math.ceil(predict_saturation_batch(rise.law, SATURATION_TOLERANCE_FRACTION) - 1e-9)
+    return math.ceil(predict_law_saturation(rise.law, SATURATION_TOLERANCE_FRACTION) - 1e-9)

@@ -19,7 +19,7 @@ from advisor.memory.given_batch import find_given_micro_batch
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
 from advisor.throughput.sessions import wants_session
-from advisor.throughput.step_times import estimate_compile_s, tabulate_step_s
+from advisor.throughput.step_time import estimate_compile_s, read_probes
 from advisor.throughput.sweep import (
     MOST_SWEEP_SIZES,
     SessionPlan,
@@ -160,7 +160,7 @@ def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> Sessio
     Sessions come before sizes: without several of them no figure has an interval, while a size that
     was not timed is named in a warning.
     """
-    times, fallback = tabulate_step_s(run.record.probes), None
+    times, fallback = read_probes(run.record.probes), None
     named = (find_given_micro_batch(run), run.facts.base_batch_size)
     kept = tuple(size for size in named if size is not None)
     each_compiles_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run)

@@ -1,12 +1,12 @@
 """Which micro-batch sizes to time, and in how many sessions."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement, is_apart
+from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 __all__ = [
     "REFINING_SESSIONS",
@@ -90,15 +90,12 @@ def choose_sweep(
     return tuple(sorted(kept.union(_thin(grid, most_sizes - len(kept)))))
 
 
-def plan_rounds(
-    sizes: Sequence[int], step_s_by_size: Mapping[int, float], block_s: float, budget_s: float
-) -> int:
+def plan_rounds(sizes: Sequence[int], times: StepTimes, block_s: float, budget_s: float) -> int:
     """Return how many rounds of one session fit the budget: 0 to 5.
 
     Args:
         sizes: Micro-batch sizes to time.
-        step_s_by_size: Seconds of a step, at least at one size; between two known sizes a line is
-            drawn, and beyond the largest time is taken to grow in proportion to the size.
+        times: Seconds of a step, at least at one size.
         block_s: Least seconds of a block.
         budget_s: Seconds for the session, its start not included.
 
@@ -107,7 +104,9 @@ def plan_rounds(
     """
     if not sizes:
         return 0
-    steps = [_estimate_step_s(size, step_s_by_size) for size in sizes]
+    steps = [step_s for size in sizes if (step_s := estimate_step_s(times, size)) is not None]
+    if not steps:
+        raise ValueError("no step time is known")
     round_s = sum(
         (_SETTLING_STEPS if step_s < block_s else 1) * step_s
         + _BLOCKS_PER_ROUND * max(step_s, block_s)
@@ -119,7 +118,7 @@ def plan_rounds(
 
 def choose_session_plan(
     sizes: Sequence[int],
-    step_s_by_size: Mapping[int, float],
+    times: StepTimes,
     *,
     block_s: float,
     session_start_s: float,
@@ -134,7 +133,7 @@ def choose_session_plan(
 
     Args:
         sizes: Micro-batch sizes to time.
-        step_s_by_size: Seconds of a step, at least at one size.
+        times: Seconds of a step, at least at one size.
         block_s: Least seconds of a block.
         session_start_s: Seconds until a worker process is ready.
         budget_s: Seconds for all sessions together.
@@ -157,7 +156,7 @@ def choose_session_plan(
     ]
     for sessions, subset in candidates:
         session_s = budget_s / sessions - session_start_s
-        rounds = plan_rounds(subset, step_s_by_size, block_s, session_s)
+        rounds = plan_rounds(subset, times, block_s, session_s)
         if rounds:
             return SessionPlan(sizes=subset, sessions=sessions, rounds=rounds)
     return None
@@ -176,12 +175,3 @@ def _thin(sizes: Sequence[int], most: int) -> list[int]:
         del left[index]
         index += 1
     return left
-
-
-def _estimate_step_s(size: int, step_s_by_size: Mapping[int, float]) -> float:
-    if not step_s_by_size:
-        raise ValueError("no step time is known")
-    known = sorted(step_s_by_size)
-    if size >= known[-1]:
-        return step_s_by_size[known[-1]] * size / known[-1]
-    return float(np.interp(size, known, [step_s_by_size[each] for each in known]))

@@ -7,7 +7,7 @@ from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.memory.data import Probe
 from advisor.rate.data import TrialBranch, TrialTask
-from advisor.throughput.step_times import estimate_compile_s, estimate_step_s
+from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, read_probes
 from advisor.training.data import name_variant
 from advisor.variants.data import VariantRecord
 
@@ -86,7 +86,7 @@ def _make_task(run: Run, fitting: dict[int, int]) -> TrialTask | None:
 
 def _count_steps(probes: tuple[Probe, ...], size: int, budget_s: float) -> int:
     """Return the optimizer steps of each branch that the time allows, at most those wanted."""
-    step_s = estimate_step_s(probes, size)
+    step_s = estimate_step_s(read_probes(probes), size)
     if step_s is None:
         return 0
     steps_s = budget_s - _GRAPHS * len(_SEEDS) * estimate_compile_s(probes)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.rate.trial_curves import read_loss
 from advisor.statistics import estimate_mean
 from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.verify.critical_batch import judge_batches
 from advisor.verify.data import (
     CurvePoint,
@@ -80,8 +80,11 @@ def _time_steps(
     groups: Sequence[BatchBranches], throughput: ThroughputConclusion | None
 ) -> dict[int, float]:
     times = {
-        group.global_batch_size: estimate_branch_step_s(
-            throughput, group.first.micro_batch_size, group.first.gradient_accumulation_steps
+        group.global_batch_size: estimate_step_s(
+            read_throughput(throughput),
+            group.first.micro_batch_size,
+            group.first.gradient_accumulation_steps,
+            may_extrapolate=False,
         )
         for group in groups
     }

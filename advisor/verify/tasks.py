@@ -12,8 +12,8 @@ from advisor.engine.run_record import RunRecord
 from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.split import can_split, split_batch
 from advisor.rate.data import TrialTask
-from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.sharpness.sizes import find_room
+from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.verify.branches import (
     LEAST_SEEDS,
@@ -181,8 +181,11 @@ class Plan:
         return max(0, most) if most < largest else most // largest * largest
 
     def _estimate_step_s(self, pair: Pair) -> float:
-        step_s = estimate_branch_step_s(
-            self._derived.throughput, pair.micro_batch_size, pair.gradient_accumulation_steps
+        step_s = estimate_step_s(
+            read_throughput(self._derived.throughput),
+            pair.micro_batch_size,
+            pair.gradient_accumulation_steps,
+            may_extrapolate=False,
         )
         return step_s or 0.0
 

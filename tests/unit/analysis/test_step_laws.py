@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.throughput.step_laws import (
+from advisor.throughput.law import (
     StepLaw,
     bound_saturation,
     compute_best_per_s,

@@ -7,18 +7,15 @@ from hypothesis import strategies as st
 
 from advisor.memory.data import Probe
 from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.law import (
+    StepLaw,
+    evaluate_step_law,
+    fit_smooth_law,
+    predict_law_saturation,
+)
 from advisor.throughput.paired_sizes import compute_level_errors, pair_sizes, smooth_upwards
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
-from advisor.throughput.step_time import (
-    StepTimeLaw,
-    build_step_time_curve,
-    evaluate_step_time,
-    find_peak_batch,
-    fit_step_time,
-    predict_saturation_batch,
-    predict_step,
-    predict_step_s,
-)
+from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 DOUBLINGS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -66,68 +63,77 @@ class TestStepTime:
         half=st.floats(0.01, 1e4),
     )
     def test_fit_finds_an_affine_law(self, fixed_s, half):
-        law = fit_step_time(DOUBLINGS, [fixed_s + fixed_s / half * size for size in DOUBLINGS])
+        law = fit_smooth_law(DOUBLINGS, [fixed_s + fixed_s / half * size for size in DOUBLINGS])
         assert law.fixed_s == pytest.approx(fixed_s, rel=1e-6)
         assert law.per_sample_s == pytest.approx(fixed_s / half, rel=1e-6)
         assert law.curvature == 0.0
 
     def test_fit_finds_a_plain_curvature(self):
-        truth = StepTimeLaw(fixed_s=1.0, per_sample_s=0.1, curvature=1e-4)
-        times = [evaluate_step_time(truth, size) for size in DOUBLINGS]
-        law = fit_step_time(DOUBLINGS, times)
+        truth = StepLaw(kind="curved", fixed_s=1.0, per_sample_s=0.1, curvature=1e-4)
+        times = [evaluate_step_law(truth, size) for size in DOUBLINGS]
+        law = fit_smooth_law(DOUBLINGS, times)
         assert law.curvature == pytest.approx(1e-4, rel=1e-6)
-        assert find_peak_batch(law) == pytest.approx(100.0, rel=1e-6)
+        assert math.sqrt(law.fixed_s / law.curvature) == pytest.approx(100.0, rel=1e-6)
 
     def test_noise_is_not_taken_for_curvature(self):
         curved = 0
         for seed in range(200):
             noise = np.random.default_rng(seed).normal(0.0, 0.03, len(DOUBLINGS))
             times = [(1 + 0.1 * s) * math.exp(e) for s, e in zip(DOUBLINGS, noise, strict=True)]
-            curved += fit_step_time(DOUBLINGS, times).curvature > 0.0
+            curved += fit_smooth_law(DOUBLINGS, times).curvature > 0.0
         assert curved <= 6
 
     def test_times_that_grow_faster_than_the_batch_have_no_fixed_cost(self):
-        law = fit_step_time((1, 2, 4), (1.0, 2.5, 5.5))
+        law = fit_smooth_law((1, 2, 4), (1.0, 2.5, 5.5))
         assert law.fixed_s == 0.0
         assert law.per_sample_s > 0.0
 
     @pytest.mark.parametrize("times", [(1.0, 1.0, 1.0), (1.0, 0.9, 0.8)])
     def test_times_that_do_not_grow_have_no_law(self, times):
-        assert fit_step_time((1, 2, 4), times) is None
+        assert fit_smooth_law((1, 2, 4), times) is None
 
     def test_one_size_has_no_law(self):
-        assert fit_step_time((4,), (1.0,)) is None
+        assert fit_smooth_law((4,), (1.0,)) is None
 
     def test_affine_law_saturates_at_nineteen_half_saturation_batches(self):
-        law = StepTimeLaw(fixed_s=3.0, per_sample_s=0.5)
-        assert predict_saturation_batch(law, 0.05) == pytest.approx(19 * 6.0)
-        assert predict_saturation_batch(law, 0.10) == pytest.approx(9 * 6.0)
+        law = StepLaw(kind="affine", fixed_s=3.0, per_sample_s=0.5)
+        assert predict_law_saturation(law, 0.05) == pytest.approx(19 * 6.0)
+        assert predict_law_saturation(law, 0.10) == pytest.approx(9 * 6.0)
 
     def test_curved_law_saturates_before_its_peak(self):
-        law = StepTimeLaw(fixed_s=1.0, per_sample_s=0.1, curvature=1e-4)
-        size = predict_saturation_batch(law, 0.05)
-        peak = find_peak_batch(law)
-        speed = size / evaluate_step_time(law, size)
+        law = StepLaw(kind="curved", fixed_s=1.0, per_sample_s=0.1, curvature=1e-4)
+        size = predict_law_saturation(law, 0.05)
+        peak = math.sqrt(law.fixed_s / law.curvature)
+        speed = size / evaluate_step_law(law, size)
         assert size < peak
-        assert speed == pytest.approx(0.95 * peak / evaluate_step_time(law, peak))
+        assert speed == pytest.approx(0.95 * peak / evaluate_step_law(law, peak))
 
-    def test_curve_says_what_a_prediction_rests_on(self):
-        curve = build_step_time_curve((8, 2, 4), (10.0, 4.0, 6.0))
-        assert predict_step(curve, 4).basis == "measured"
-        assert predict_step(curve, 6).basis == "interpolated"
-        assert predict_step(curve, 6).step_s == pytest.approx(8.0)
-        assert predict_step(curve, 1).basis == "extrapolated"
-        assert predict_step_s(curve, 1) == pytest.approx(3.0)
-        assert predict_step_s(curve, 16) == pytest.approx(18.0)
+    def test_a_step_is_as_timed_between_sizes_on_a_line_and_beyond_them_by_the_law(self):
+        times = StepTimes(step_s={8: 10.0, 2: 4.0, 4: 6.0}, line=(2.0, 1.0))
+        assert estimate_step_s(times, 4) == 6.0
+        assert estimate_step_s(times, 6) == pytest.approx(8.0)
+        assert estimate_step_s(times, 1) == pytest.approx(3.0)
+        assert estimate_step_s(times, 16) == pytest.approx(18.0)
+        assert estimate_step_s(times, 16, may_extrapolate=False) is None
+        assert estimate_step_s(times, 8, may_extrapolate=False) == 10.0
 
-    def test_curve_has_no_jump_at_its_ends(self):
-        curve = build_step_time_curve((2, 4, 8, 16), (4.1, 5.9, 10.3, 17.6))
-        assert predict_step_s(curve, 16.001) == pytest.approx(17.6, rel=1e-3)
-        assert predict_step_s(curve, 1.999) == pytest.approx(4.1, rel=1e-3)
+    def test_a_step_has_no_jump_at_the_ends_of_the_timed_sizes(self):
+        known = {2: 4.1, 4: 5.9, 8: 10.3, 16: 17.6}
+        for line in (None, (2.2, 0.97)):
+            times = StepTimes(step_s=known, line=line)
+            assert estimate_step_s(times, 16.001) == pytest.approx(17.6, rel=1e-3)
+            assert estimate_step_s(times, 1.999) == pytest.approx(4.1, rel=1e-3)
 
-    def test_curve_without_a_law_knows_nothing_beyond_its_sizes(self):
-        assert predict_step_s(build_step_time_curve((4,), (1.0,)), 8) is None
-        assert predict_step_s(build_step_time_curve((), ()), 8) is None
+    def test_without_a_law_a_larger_step_takes_time_in_proportion(self):
+        assert estimate_step_s(StepTimes(step_s={4: 1.0}), 8) == 2.0
+        assert estimate_step_s(StepTimes(step_s={4: 1.0}), 2) == 1.0
+        assert estimate_step_s(StepTimes(step_s={}), 8) is None
+
+    def test_an_accumulated_step_makes_its_passes_and_one_optimizer_step(self):
+        times = StepTimes(step_s={2: 4.0, 4: 6.0}, micro_step_s={2: 3.0}, optimizer_step_s=1.5)
+        assert estimate_step_s(times, 2, 5) == pytest.approx(5 * 3.0 + 1.5)
+        assert estimate_step_s(times, 4, 5) == pytest.approx(5 * 4.5 + 1.5)
+        assert estimate_step_s(StepTimes(step_s={2: 4.0}), 2, 5) == pytest.approx(20.0)
 
 
 class TestPairedSizes:
@@ -273,21 +279,21 @@ class TestSaturation:
         assert saturation.status == "inconclusive"
 
     def test_retrograde_curve_answers_before_its_peak(self):
-        law = StepTimeLaw(fixed_s=1.0, per_sample_s=0.1, curvature=1e-3)
-        probes = measure(lambda size: evaluate_step_time(law, size), noise=0.01)
+        law = StepLaw(kind="curved", fixed_s=1.0, per_sample_s=0.1, curvature=1e-3)
+        probes = measure(lambda size: evaluate_step_law(law, size), noise=0.01)
         saturation = conclude(probes).saturation
         assert saturation.status == "retrograde"
-        assert saturation.low <= predict_saturation_batch(law, 0.05) <= saturation.high
+        assert saturation.low <= predict_law_saturation(law, 0.05) <= saturation.high
         assert saturation.batch_size == 32
 
     def test_the_fall_of_a_retrograde_curve_holds_the_truth(self):
-        law = StepTimeLaw(fixed_s=1.0, per_sample_s=0.1, curvature=1e-3)
-        probes = measure(lambda size: evaluate_step_time(law, size), noise=0.01)
+        law = StepLaw(kind="curved", fixed_s=1.0, per_sample_s=0.1, curvature=1e-3)
+        probes = measure(lambda size: evaluate_step_law(law, size), noise=0.01)
         fall = conclude(probes).fall
         peak, last = fall.peak_micro_batch_size, fall.micro_batch_size
         assert last == max(probe.micro_batch_size for probe in probes)
         assert peak == 32
-        truth = 1.0 - last / evaluate_step_time(law, last) * evaluate_step_time(law, peak) / peak
+        truth = 1.0 - last / evaluate_step_law(law, last) * evaluate_step_law(law, peak) / peak
         assert fall.slower_fraction.low < truth < fall.slower_fraction.high
 
     def test_a_curve_that_does_not_fall_has_no_fall(self):

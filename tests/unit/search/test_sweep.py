@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputPoint
 from advisor.throughput.refinement import choose_refinement
+from advisor.throughput.step_time import StepTimes
 from advisor.throughput.sweep import (
     MOST_SWEEP_SIZES,
     choose_session_plan,
     choose_sweep,
     plan_rounds,
 )
+
+NOTHING = StepTimes(step_s={})
 
 
 def point(size: int, speed: float | None = 1.0, sessions: int = 3) -> ThroughputPoint:
@@ -151,22 +154,22 @@ def test_refined_sizes_are_new_feasible_and_few(below, ratio, multiple, answer_i
 
 def test_rounds_fill_the_budget_and_no_more():
     # One round: 2 sizes × (2 × 0.1 s + 1.5 × 1 s) = 3.4 s; warm-up: 2 × (0.2 s + 0.75 s) = 1.9 s.
-    assert plan_rounds((8, 16), {8: 0.1, 16: 0.1}, 1.0, 1.9 + 2 * 3.4 + 0.1) == 2
-    assert plan_rounds((8, 16), {8: 0.1, 16: 0.1}, 1.0, 1.9 + 3.3) == 0
-    assert plan_rounds((8, 16), {8: 0.1, 16: 0.1}, 1.0, 1e6) == 5
-    assert plan_rounds((), {}, 1.0, 10.0) == 0
+    assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1.9 + 2 * 3.4 + 0.1) == 2
+    assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1.9 + 3.3) == 0
+    assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1e6) == 5
+    assert plan_rounds((), NOTHING, 1.0, 10.0) == 0
 
 
 def test_unknown_sizes_cost_in_proportion_to_the_nearest_known_one():
     # Size 32 is taken for 4 s: one settling step, 4 + 1.5 × 4 = 10 s a round, 8 + 0.75 s warm-up.
-    assert plan_rounds((32,), {8: 1.0}, 1.0, 8.75 + 10.1) == 1
-    assert plan_rounds((32,), {8: 1.0}, 1.0, 8.75 + 9.9) == 0
+    assert plan_rounds((32,), StepTimes(step_s={8: 1.0}), 1.0, 8.75 + 10.1) == 1
+    assert plan_rounds((32,), StepTimes(step_s={8: 1.0}), 1.0, 8.75 + 9.9) == 0
     with pytest.raises(ValueError, match="no step time"):
-        plan_rounds((8,), {}, 1.0, 10.0)
+        plan_rounds((8,), NOTHING, 1.0, 10.0)
 
 
 SIZES = (1, 2, 4, 8, 16, 32)
-STEPS = dict.fromkeys(SIZES, 0.01)
+STEPS = StepTimes(step_s=dict.fromkeys(SIZES, 0.01))
 
 
 def plan(budget_s, must_keep=()):
@@ -196,7 +199,7 @@ def test_one_session_is_planned_where_two_do_not_fit():
 
 def test_no_plan_where_nothing_fits():
     assert plan(3.0) is None
-    assert choose_session_plan((), {}, block_s=1.0, session_start_s=0.0, budget_s=10.0) is None
+    assert choose_session_plan((), NOTHING, block_s=1.0, session_start_s=0.0, budget_s=10.0) is None
 
 
 @given(budget_s=st.floats(0.0, 500.0), start_s=st.floats(0.0, 20.0), block_s=st.floats(0.05, 2.0))

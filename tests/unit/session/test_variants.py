@@ -13,7 +13,7 @@ from advisor.memory.data import MemoryTask, Probe
 from advisor.predict.data import TraceTask
 from advisor.rate.data import TrialTask
 from advisor.throughput.data import ThroughputTask
-from advisor.throughput.step_times import estimate_compile_s, estimate_step_s
+from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, read_probes
 from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.stage import plan_variants, run_variants
 from tests.unit.analysis.test_variants import make_losses, make_probes
@@ -226,12 +226,13 @@ def test_every_result_is_saved_as_it_comes():
     assert {0, 1} < set(counts)
 
 
-def test_a_step_between_known_sizes_is_taken_as_the_larger_ones():
-    probes = [probe(8, (0.5, 0.1, 0.2)), probe(32, (0.9, 0.3))]
-    assert estimate_step_s(probes, 4) == 0.1
-    assert estimate_step_s(probes, 9) == 0.3
-    assert estimate_step_s(probes, 64) == pytest.approx(0.6)
-    assert estimate_step_s([], 64) is None
+def test_a_step_is_the_fastest_of_those_that_ran():
+    times = read_probes([probe(8, (0.5, 0.1, 0.2)), probe(32, (0.9, 0.3)), probe(64, ())])
+    assert times.step_s == {8: 0.1, 32: 0.3}
+    assert estimate_step_s(times, 4) == 0.1
+    assert estimate_step_s(times, 20) == pytest.approx(0.2)
+    assert estimate_step_s(times, 64) == pytest.approx(0.6)
+    assert estimate_step_s(read_probes([]), 64) is None
 
 
 def test_compiling_is_what_the_first_step_takes_beyond_the_fastest():

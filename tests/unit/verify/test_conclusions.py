@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.rate.equal_time import estimate_branch_step_s
 from advisor.rate.trial_curves import find_samples_to, has_diverged, read_loss
 from advisor.statistics import estimate_mean
+from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.verify.critical_batch import judge_batches
 from advisor.verify.groups import (
     BatchBranches,
@@ -256,17 +256,22 @@ def test_a_recommended_pair_that_diverged_does_not_hold():
 
 def test_a_step_is_timed_between_the_sizes_of_the_run_and_put_together_where_it_is_split():
     throughput = make_throughput(fixed_s=0.01, sample_s=0.0001, optimizer_s=0.004)
-    assert estimate_branch_step_s(throughput, 96, 1) == pytest.approx(0.0196)
-    assert estimate_branch_step_s(throughput, 64, 1) == pytest.approx(0.0164)
-    assert estimate_branch_step_s(throughput, 64, 3) == pytest.approx(3 * 0.0124 + 0.004)
-    assert estimate_branch_step_s(throughput, 16, 1) is None
-    assert estimate_branch_step_s(throughput, 1024, 1) is None
-    assert estimate_branch_step_s(None, 64, 1) is None
+
+    def estimate(throughput, size, times):
+        known = read_throughput(throughput)
+        return estimate_step_s(known, size, times, may_extrapolate=False)
+
+    assert estimate(throughput, 96, 1) == pytest.approx(0.0196)
+    assert estimate(throughput, 64, 1) == pytest.approx(0.0164)
+    assert estimate(throughput, 64, 3) == pytest.approx(3 * 0.0124 + 0.004)
+    assert estimate(throughput, 16, 1) is None
+    assert estimate(throughput, 1024, 1) is None
+    assert estimate(None, 64, 1) is None
     whole = msgspec.structs.replace(
         throughput,
         points=tuple(msgspec.structs.replace(p, micro_step_s=None) for p in throughput.points),
     )
-    assert estimate_branch_step_s(whole, 64, 3) == pytest.approx(3 * 0.0164)
+    assert estimate(whole, 64, 3) == pytest.approx(3 * 0.0164)
 
 
 def test_a_gap_that_widens_with_the_batch_warns():

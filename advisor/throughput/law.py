@@ -22,6 +22,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from advisor.statistics import student_t_quantile
+
 Floats = npt.NDArray[np.float64]
 Kind = Literal["affine", "floor", "curved", "stairs"]
 
@@ -46,6 +48,11 @@ _HANDICAPS: dict[Kind, float] = {"affine": 0.0, "floor": 7.0, "curved": 7.0, "st
 _SLOPE_HANDICAP = 7.0
 #: Added to the products of columns of length 1, so that two equal ones can be solved for.
 _RIDGE = 1e-12
+#: One-sided confidence that a curvature must have before it enters the smooth law. High, because a
+#: wrong one bends the law most where it is asked: beyond the measured sizes.
+_CURVATURE_CONFIDENCE = 0.995
+#: Least share of the largest size's step time that the curvature must explain; less is harmless.
+_LEAST_CURVATURE_FRACTION = 0.02
 #: Least growth of the step time over the sizes, as a share; less is rounding error.
 _LEAST_GROWTH_FRACTION = 1e-9
 
@@ -113,6 +120,39 @@ def fit_step_laws(
         if serves or squared <= spare * quantile:
             laws.append(_complete(law, data, squared))
     return tuple(sorted(laws, key=lambda law: law.deviance))
+
+
+def fit_smooth_law(sizes: Sequence[int], step_s: Sequence[float]) -> StepLaw | None:
+    """Return the affine law of least relative error, however well it fits; curved if that is plain.
+
+    Relative, because the noise of a step time is about proportional to it. None where fewer than
+    two sizes are known or where time does not grow with the batch.
+
+    Source: Hockney's affine law; the curvature is the Universal Scalability Law's (Gunther 1993).
+    """
+    if len(sizes) < 2:
+        return None
+    data = _collect(sizes, step_s, 0.0)
+    line = np.stack([np.ones_like(data.sizes), data.sizes])
+    (fixed_s, per_sample_s), *_ = _fit_columns(data, line[None])
+    law = StepLaw(kind="affine", fixed_s=fixed_s, per_sample_s=per_sample_s)
+    if len(sizes) >= 5:
+        (a, b, c), *_ = _fit_columns(data, np.stack([*line, np.square(data.sizes)])[None])
+        curved = StepLaw(kind="curved", fixed_s=a, per_sample_s=b, curvature=c)
+        explained = c * max(sizes) ** 2 / max(step_s)
+        if explained >= _LEAST_CURVATURE_FRACTION and _is_surely_better(curved, law, data):
+            law = curved
+    return law if _grows(law, data) else None
+
+
+def fit_coefficients(sizes: Sequence[int], step_s: Sequence[float], *, columns: int) -> Floats:
+    """Return the coefficients of 1, b (and b²) of least relative error, of any sign."""
+    times = np.asarray(step_s, dtype=np.float64)
+    design = np.asarray(sizes, dtype=np.float64)[:, None] ** np.arange(columns) / times[:, None]
+    lengths = np.linalg.norm(design, axis=0)  # scaled, for the solver's sake
+    solution = np.linalg.lstsq(design / lengths, np.ones(len(times)), rcond=None)[0]
+    coefficients: Floats = solution / lengths
+    return coefficients
 
 
 def evaluate_step_law(law: StepLaw, micro_batch_size: npt.ArrayLike) -> Floats:
@@ -264,6 +304,20 @@ def _fit_columns(data: _Data, columns: Floats) -> list[list[float]]:
             best[np.ix_(better, subset)] = solution[better]
     coefficients: list[list[float]] = (best / lengths).tolist()
     return coefficients
+
+
+def _measure_misfit(law: StepLaw, data: _Data) -> float:
+    """Return the squared relative misfit over the squared errors."""
+    misfits = 1.0 - evaluate_step_law(law, data.sizes) / data.times
+    return float(np.square(misfits * data.weights).sum())
+
+
+def _is_surely_better(curved: StepLaw, line: StepLaw, data: _Data) -> bool:
+    """Return whether the curvature is above zero by a t-test."""
+    degrees = len(data.sizes) - 3
+    gain = _measure_misfit(line, data) - _measure_misfit(curved, data)
+    needed = student_t_quantile(_CURVATURE_CONFIDENCE, degrees) ** 2
+    return gain * degrees > needed * _measure_misfit(curved, data)
 
 
 def _slopes(law: StepLaw) -> bool:
