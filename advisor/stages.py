@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from advisor.advice.derive import derive
+from advisor.advice.proposal import list_ways
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
 from advisor.engine.commands import ProbeSpec
@@ -96,8 +98,15 @@ def _run_stages(run: Run) -> None:
     run_throughput(run)
     run_noise(run)
     run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
-    run_ranged_rate(run)  # where there is no base rate that the trial could start from
-    run_trial(run)
+    # Where there is no base rate that the trial could start from.
+    run_ranged_rate(run, lambda: list_ways(derive(run.record).recommendation))
+    known = derive(run.record)
+    run_trial(
+        run,
+        lambda: list_ways(derive(run.record).recommendation),
+        known.throughput,
+        None if known.noise is None else known.noise.decisive,
+    )
     run_soak(run)
     run_remedies(run)
     run_variants(run)  # last: each has a promised share, and what the others left

@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from advisor.rate.data import LearningRate, OptimizerChanges
+
 
 class Interconnect(msgspec.Struct, frozen=True, kw_only=True):
     """What gradients travel over between the GPUs.
@@ -151,44 +153,6 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
     low: int | None
     high: int | None
-
-
-class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The advised rate.
-
-    Attributes:
-        value: A rate that was tried; None where none can be advised.
-        rule: The scaling rule, in words and symbols.
-        proposed: What the rule alone gives.
-        low: The rule at the lower end of the noise interval.
-        high: The rule at its upper end.
-        capped_by: `trial` where a trial lowered the rule's value.
-        raised_by: `trial` where a trial raised it.
-        reason: Why the value is what it is, or why there is none.
-    """
-
-    value: float | None
-    rule: str
-    base_value: float | None
-    base_batch_size: int | None
-    proposed: float | None = None
-    low: float | None = None
-    high: float | None = None
-    capped_by: Literal["trial"] | None = None
-    raised_by: Literal["trial"] | None = None
-    reason: str = ""
-
-
-class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Other settings that go with the batch; None means: leave as it is.
-
-    Attributes:
-        warmup_steps: The least length of a warm-up, for a training that has one.
-    """
-
-    beta2: float | None = None
-    weight_decay: float | None = None
-    warmup_steps: int | None = None
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):

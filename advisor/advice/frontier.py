@@ -23,7 +23,7 @@ import msgspec
 
 from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, Candidate
 from advisor.advice.data import Bounds, Frontier, FrontierPoint, Interconnect, Scenario
-from advisor.advice.tradeoff import predict_relative_samples
+from advisor.noise.data import predict_relative_samples
 from advisor.training.data import WorkloadFacts
 
 #: Ratio of a batch to the noise scale, up or down, beyond which it does not stand for it.

@@ -4,7 +4,7 @@ import msgspec
 
 from advisor.advice.candidates import Candidate
 from advisor.advice.cautions import write_cautions
-from advisor.advice.data import Expected, OptimizerChanges, Recommendation
+from advisor.advice.data import Expected, Recommendation
 from advisor.advice.decide import Decision
 from advisor.advice.reasons import write_reasons
 from advisor.advice.snippet import write_snippet
@@ -17,6 +17,7 @@ from advisor.loader.plan import conclude_loader
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion
 from advisor.rate.conclude import settle_rate, why_not_run
+from advisor.rate.data import Advised, OptimizerChanges, Way
 from advisor.rate.range_conclude import explain_range, needs_range, settle_ranged_rate
 from advisor.rate.tried import conclude_trials, plan_pair
 from advisor.soak.advice import decide_soaked
@@ -61,11 +62,11 @@ def propose(
             record.lr_ranges,
             record.trials,
             size,
-            obstacle=why_not_run(record),
+            obstacle=why_not_run(facts),
             motive=explain_range(facts.optimizer),
         )
     else:
-        rate = settle_rate(proposed, record, size, tried)
+        rate = settle_rate(proposed, facts, size, tried)
     if rate.is_refuted:
         changes = OptimizerChanges()
     working = None if noise is None else noise.working
@@ -97,6 +98,20 @@ def propose(
             loss_is_sum=facts.loss_reduction == "sum",
             workers=None if loader is None else loader.advised_workers,
         ),
+    )
+
+
+def list_ways(advice: Recommendation | None) -> Advised | None:
+    """Return the advice as the trial needs it."""
+    return advice and Advised(
+        global_batch_size=advice.global_batch_size,
+        learning_rate=advice.learning_rate,
+        ways={
+            each.global_batch_size: Way(
+                each.micro_batch_size, each.gradient_accumulation_steps, each.step_s
+            )
+            for each in advice.candidates
+        },
     )
 
 

@@ -4,12 +4,9 @@ from advisor.advice.candidates import Candidate
 from advisor.advice.data import Expected
 from advisor.advice.decide import Decision
 from advisor.advice.figures import render_figure, render_percent
-from advisor.advice.tradeoff import (
-    predict_relative_samples,
-    predict_relative_time,
-)
+from advisor.advice.tradeoff import predict_relative_time
 from advisor.memory.data import MemoryConclusion
-from advisor.noise.data import NoiseConclusion
+from advisor.noise.data import NoiseConclusion, predict_relative_samples
 from advisor.rate.tried import Tried
 from advisor.soak.advice import explain_split
 from advisor.statistics import Estimate

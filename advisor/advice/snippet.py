@@ -1,7 +1,7 @@
 """Code to paste: the batch, the accumulation, the optimizer with the rate that was run."""
 
 from advisor.advice.candidates import Candidate
-from advisor.advice.data import LearningRate, OptimizerChanges
+from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.training.data import OptimizerFacts
 
 #: Optimizers that torch ships; others are written by their class name alone.

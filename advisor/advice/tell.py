@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from advisor.advice.data import LearningRate, OptimizerChanges, Recommendation
+from advisor.advice.data import Recommendation
 from advisor.engine.run_record import RunRecord
-from advisor.rate.data import TrialBranch
+from advisor.rate.data import LearningRate, OptimizerChanges, TrialBranch
 from advisor.rate.range_seeds import describe_range
 from advisor.units import (
     NOT_MEASURED,

@@ -13,12 +13,12 @@ import msgspec
 
 from advisor.advice.candidates import Candidate
 from advisor.advice.data import Interval, TradeoffPoint
-from advisor.noise.data import get_working_noise_scale
+from advisor.noise.data import (
+    NEAR_OPTIMUM_FRACTION,
+    get_working_noise_scale,
+    predict_relative_samples,
+)
 from advisor.statistics import Estimate
-
-#: Time to train, over the least, up to which a batch counts as good as the best: below that, φ and
-#: the law of the samples are not known well enough to tell batches apart.
-NEAR_OPTIMUM_FRACTION = 0.05
 
 
 class BatchChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,18 +47,6 @@ def predict_relative_time(candidate: Candidate, noise_scale: float) -> float:
     if math.isinf(noise_scale):
         return candidate.sample_s
     return candidate.step_s * (1.0 + noise_scale / candidate.global_batch_size)
-
-
-def predict_relative_samples(global_batch_size: int, noise_scale: float) -> float:
-    """Return the samples to train, over the fewest that training takes at any batch: 1 + B/φ.
-
-    Args:
-        global_batch_size: B, in samples.
-        noise_scale: φ, in samples, above 0.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162: E(B) = E_min·(1 + B/φ).
-    """
-    return 1.0 + global_batch_size / noise_scale
 
 
 def choose_near_optimum(

@@ -11,6 +11,9 @@ from advisor.sharpness.data import Curvature
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount
 
+#: Time to train, over the least, up to which a batch counts as good as the best: below that, φ and
+#: the law of the samples are not known well enough to tell batches apart.
+NEAR_OPTIMUM_FRACTION = 0.05
 #: Times its lower end that a noise scale without an upper one is taken for at most: if it is no
 #: more than that end, the batch is then too large by sqrt 2, which costs 3 % of time at most.
 MOST_OVER_LOWER_END = 2.0
@@ -190,6 +193,18 @@ def choose_metric(
         (p.at_step, p.preconditioned_noise_scale if adapted else p.noise_scale) for p in points
     ]
     return tuple((step, scale) for step, scale in pairs if scale is not None)
+
+
+def predict_relative_samples(global_batch_size: int, noise_scale: float) -> float:
+    """Return the samples to train, over the fewest that training takes at any batch: 1 + B/φ.
+
+    Args:
+        global_batch_size: B, in samples.
+        noise_scale: φ, in samples, above 0.
+
+    Source: McCandlish et al. 2018, arXiv:1812.06162: E(B) = E_min·(1 + B/φ).
+    """
+    return 1.0 + global_batch_size / noise_scale
 
 
 def get_working_noise_scale(noise: Estimate | None) -> float | None:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.advice.data import LearningRate
-from advisor.engine.run_record import RunRecord
+from advisor.rate.data import LearningRate
 from advisor.rate.trial import TrialVerdict
 from advisor.rate.tried import Tried, is_same
 from advisor.training.data import WorkloadFacts
@@ -38,13 +37,13 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settle_rate(
-    proposed: LearningRate, record: RunRecord, global_batch_size: int, tried: Tried
+    proposed: LearningRate, facts: WorkloadFacts, global_batch_size: int, tried: Tried
 ) -> SettledRate:
     """Return the rate with the value that the record's trials allow.
 
     Args:
         proposed: The rule's rate.
-        record: Says why there is no trial, where there is none.
+        facts: Say why there is no trial, where there is none.
         global_batch_size: The advised batch.
         tried: What the trials show.
     """
@@ -53,7 +52,7 @@ def settle_rate(
     is_base = global_batch_size == proposed.base_batch_size
     batch = tried.batches.get(global_batch_size)
     if batch is None:
-        reason = why_not_run(record)
+        reason = why_not_run(facts)
         if is_base:
             reason += "; at its own batch the base rate needs no scaling"
         return SettledRate(learning_rate=_explain(proposed, reason))
@@ -73,18 +72,14 @@ def settle_rate(
     return msgspec.structs.replace(settled, learning_rate=rate)
 
 
-def why_not_run(record: RunRecord) -> str:
+def why_not_run(facts: WorkloadFacts) -> str:
     """Return why no trial ran, with the rule that this leaves no rate to print."""
-    facts = record.workload
-    return f"{_name_obstacle(facts)}, and no rate is printed that has not been run"
-
-
-def _name_obstacle(facts: WorkloadFacts | None) -> str:
-    if facts is not None and facts.is_step_only:
-        return "make_step leaves nothing to try a rate with"
-    if facts is not None and not facts.has_dataset:
-        return "there is no make_dataset to try it on"
-    return "it was not tried before the run ended"
+    obstacle = "it was not tried before the run ended"
+    if facts.is_step_only:
+        obstacle = "make_step leaves nothing to try a rate with"
+    elif not facts.has_dataset:
+        obstacle = "there is no make_dataset to try it on"
+    return f"{obstacle}, and no rate is printed that has not been run"
 
 
 def settle_tried(

@@ -1,11 +1,66 @@
 """What is asked of rate, what was seen of it, and what follows: the types."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
-from advisor.advice.data import LearningRate
 from advisor.engine.task import WorkloadTask
+
+
+class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
+    """The advised rate.
+
+    Attributes:
+        value: A rate that was tried; None where none can be advised.
+        rule: The scaling rule, in words and symbols.
+        proposed: What the rule alone gives.
+        low: The rule at the lower end of the noise interval.
+        high: The rule at its upper end.
+        capped_by: `trial` where a trial lowered the rule's value.
+        raised_by: `trial` where a trial raised it.
+        reason: Why the value is what it is, or why there is none.
+    """
+
+    value: float | None
+    rule: str
+    base_value: float | None
+    base_batch_size: int | None
+    proposed: float | None = None
+    low: float | None = None
+    high: float | None = None
+    capped_by: Literal["trial"] | None = None
+    raised_by: Literal["trial"] | None = None
+    reason: str = ""
+
+
+class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Other settings that go with the batch; None means: leave as it is.
+
+    Attributes:
+        warmup_steps: The least length of a warm-up, for a training that has one.
+    """
+
+    beta2: float | None = None
+    weight_decay: float | None = None
+    warmup_steps: int | None = None
+
+
+class Way(NamedTuple):
+    """How a step of a global batch is made, and how long it takes."""
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    step_s: float
+
+
+class Advised(msgspec.Struct, frozen=True, kw_only=True):
+    """What is advised by all that is known so far, for rates to be tried at it."""
+
+    global_batch_size: int
+    learning_rate: LearningRate
+    #: By global batch, of all that may be tried.
+    ways: Mapping[int, Way]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

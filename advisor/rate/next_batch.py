@@ -12,7 +12,7 @@ So no larger batch is tried where speed is saturated, and no smaller one where a
 import math
 from collections.abc import Mapping
 
-from advisor.advice.tradeoff import NEAR_OPTIMUM_FRACTION
+from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 
 #: Least distance of neighbours: nearer ones differ in time by less than a trial can tell.
 _LEAST_DISTANCE = math.log(1.4)

@@ -2,7 +2,7 @@
 
 import math
 
-from advisor.advice.data import LearningRate, OptimizerChanges
+from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.rules import name_family
 from advisor.training.data import OptimizerFacts
 

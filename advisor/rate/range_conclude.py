@@ -4,10 +4,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.advice.data import LearningRate, OptimizerChanges
 from advisor.rate.best_rate import choose_best_rate
 from advisor.rate.conclude import SettledRate, settle_tried
-from advisor.rate.data import DerivedLrRange, LrRangeCurve, TrialBranch
+from advisor.rate.data import (
+    DerivedLrRange,
+    LearningRate,
+    LrRangeCurve,
+    OptimizerChanges,
+    TrialBranch,
+)
 from advisor.rate.range_record import LrRangeRecord
 from advisor.rate.range_test import conclude_lr_range
 from advisor.rate.trial import TrialVerdict, judge_alone

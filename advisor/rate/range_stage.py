@@ -4,13 +4,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from advisor.advice.derive import derive
 from advisor.engine.progress import Progress
 from advisor.engine.run import Run
 from advisor.engine.runner import TaskRunner, WorkerTimeoutError
 from advisor.errors import DeviceError
 from advisor.rate.best_rate import rank_rate
-from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
+from advisor.rate.data import (
+    Advised,
+    LrRangeConclusion,
+    LrRangeCurve,
+    LrRangeTask,
+    TrialBranch,
+    TrialTask,
+)
 from advisor.rate.next_rate import TriedRate, choose_next_rate
 from advisor.rate.range_conclude import needs_range
 from advisor.rate.range_test import conclude_lr_range
@@ -60,14 +66,15 @@ class Search:
     keep_trial: Callable[[TrialBranch], None]
 
 
-def run_ranged_rate(run: Run) -> None:
+def run_ranged_rate(run: Run, advise: Callable[[], Advised | None]) -> None:
     """Find a rate at the advised batch where the run has no base rate that a rule could scale."""
-    advice, optimizer = derive(run.record).recommendation, run.facts.optimizer
+    advice, optimizer = advise(), run.facts.optimizer
     if advice is None or optimizer is None or not run.facts.has_dataset or run.is_spent:
         return
     if not needs_range(run.facts):
         return
     assert optimizer.learning_rate is not None
+    way = advice.ways[advice.global_batch_size]
     search = Search(
         workload=run.spec.workload,
         facts=run.facts,
@@ -79,8 +86,8 @@ def run_ranged_rate(run: Run) -> None:
     )
     task = make_range_task(
         search,
-        micro_batch_size=advice.micro_batch_size,
-        gradient_accumulation_steps=advice.gradient_accumulation_steps,
+        micro_batch_size=way.micro_batch_size,
+        gradient_accumulation_steps=way.gradient_accumulation_steps,
         low_rate=optimizer.learning_rate * LOW_FACTOR,
         high_rate=optimizer.learning_rate * HIGH_FACTOR,
     )

@@ -17,8 +17,8 @@ from typing import Literal
 
 import msgspec
 
-from advisor.advice.data import LearningRate
 from advisor.noise.data import get_working_noise_scale
+from advisor.rate.data import LearningRate
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
 

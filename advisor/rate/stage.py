@@ -7,19 +7,20 @@ best batch so far, for as long as they can be faster.
 
 import math
 import time
+from collections.abc import Callable
 
 import msgspec
 
-from advisor.advice.derive import derive
-from advisor.derived import Derived
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.rate.best_rate import rank_rate
-from advisor.rate.data import TrialTask
+from advisor.rate.data import Advised, TrialTask
 from advisor.rate.next_batch import choose_next_batch
 from advisor.rate.next_rate import TriedRate, choose_next_rate
 from advisor.rate.trial_tasks import TrialTasks
 from advisor.rate.tried import Tried, conclude_trials, is_same, plan_pair
+from advisor.statistics import Estimate
+from advisor.throughput.data import ThroughputConclusion
 
 #: Starts from which the pair to advise is confirmed; the trial's tasks use none of them.
 _CONFIRMING_SEEDS = (3, 4, 5)
@@ -27,25 +28,29 @@ _CONFIRMING_SEEDS = (3, 4, 5)
 _BUDGET_FRACTION = 0.85
 
 
-def run_trial(run: Run) -> None:
+def run_trial(
+    run: Run,
+    advise: Callable[[], Advised | None],
+    throughput: ThroughputConclusion | None,
+    noise: Estimate | None,
+) -> None:
     """Train the user's own pair, then pairs at the planned batch and its neighbours.
 
     Leaves the record as it is where there is nothing to try; the recommendation then says why.
     """
-    derived = derive(run.record)
-    advice, facts = derived.recommendation, run.facts
-    if advice is None or facts.optimizer is None or not facts.has_dataset or run.is_spent:
+    advice, facts = advise(), run.facts
+    if facts.optimizer is None or not facts.has_dataset or run.is_spent:
+        return
+    if advice is None or throughput is None:
         return
     rate = advice.learning_rate
     if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
         return  # without a base batch the range test's stage has tried its own rate
     time_s = _BUDGET_FRACTION * run.left_s
     deadline = time.monotonic() + time_s
-    tasks = TrialTasks(
-        run, advice, None if derived.noise is None else derived.noise.decisive, time_s
-    )
+    tasks = TrialTasks(run, advice, noise, time_s)
     try:
-        _Trial(run, derived, tasks, deadline).train_pairs()
+        _Trial(run, tasks, deadline, advise, throughput, noise).train_pairs()
     except WorkerTimeoutError:
         run.progress.note("trial: it took longer than the time left")
     except WorkerDeathError as death:  # what was tried before still stands
@@ -55,10 +60,17 @@ def run_trial(run: Run) -> None:
 class _Trial:
     """The pairs of one run: what was planned, what was trained, and the time for it."""
 
-    def __init__(self, run: Run, derived: Derived, tasks: TrialTasks, deadline: float) -> None:
+    def __init__(
+        self,
+        run: Run,
+        tasks: TrialTasks,
+        deadline: float,
+        advise: Callable[[], Advised | None],
+        throughput: ThroughputConclusion,
+        noise: Estimate | None,
+    ) -> None:
         self._run = run
-        self._throughput = derived.throughput
-        self._noise = None if derived.noise is None else derived.noise.decisive
+        self._advise, self._throughput, self._noise = advise, throughput, noise
         self._tasks = tasks
         self._deadline = deadline
         self._tried = Tried()  # what the pairs trained so far show
@@ -109,7 +121,7 @@ class _Trial:
 
         The user's own pair is what the others are measured by, and needs no confirmation.
         """
-        advice = derive(self._run.record).recommendation
+        advice = self._advise()
         if advice is None or advice.learning_rate.value is None:
             return None
         size, rate = advice.global_batch_size, advice.learning_rate.value
@@ -186,7 +198,6 @@ class _Trial:
         )
         elapsed_s = time.monotonic() - started
         self._sample_s[size] = elapsed_s / (len(task.seeds) * task.samples)
-        assert self._throughput is not None
         self._tried = conclude_trials(run.facts, run.record.trials, self._throughput, self._noise)
 
     def _predict_s(self, task: TrialTask) -> float:

@@ -5,12 +5,10 @@ They differ in nothing else, so that their losses can be compared.
 
 import msgspec
 
-from advisor.advice.data import Recommendation, TradeoffPoint
-from advisor.advice.tradeoff import predict_relative_samples
 from advisor.engine.run import Run
 from advisor.memory.split import split_batch
-from advisor.noise.data import get_working_noise_scale
-from advisor.rate.data import TrialTask
+from advisor.noise.data import get_working_noise_scale, predict_relative_samples
+from advisor.rate.data import Advised, TrialTask, Way
 from advisor.rate.tried import Tried, plan_pair
 from advisor.statistics import Estimate
 from advisor.throughput.step_time import StepTimes, estimate_step_s
@@ -57,15 +55,13 @@ class TrialTasks:
         base_steps: How long that pair trains; it may be too short to judge.
     """
 
-    def __init__(
-        self, run: Run, advice: Recommendation, noise: Estimate | None, time_s: float
-    ) -> None:
+    def __init__(self, run: Run, advice: Advised, noise: Estimate | None, time_s: float) -> None:
         rate = advice.learning_rate
         assert rate.base_value is not None
         assert rate.base_batch_size is not None
         self._run = run
         self._noise = noise
-        self.points = {point.global_batch_size: point for point in advice.candidates}
+        self.points = advice.ways
         self._times = StepTimes(step_s={size: p.step_s for size, p in self.points.items()})
         self.planned_size = advice.global_batch_size
         self.base_size, self.base_rate = rate.base_batch_size, rate.base_value
@@ -109,7 +105,7 @@ class TrialTasks:
             point.micro_batch_size,
             point.gradient_accumulation_steps,
             rate,
-            self._choose_steps(point, tried),
+            self._choose_steps(size, point, tried),
         )
         optimizer = self._run.facts.optimizer
         assert optimizer is not None
@@ -139,9 +135,8 @@ class TrialTasks:
             budget_s=run.left_s,
         )
 
-    def _choose_steps(self, point: TradeoffPoint, tried: Tried) -> int:
+    def _choose_steps(self, size: int, point: Way, tried: Tried) -> int:
         """Return the steps of a branch: up to where its target is of no more use."""
-        size = point.global_batch_size
         known, batch = tried.times_s, tried.batches.get(size)
         if batch is not None and batch.ranking_loss is None and size in self._steps:
             return self._steps[size]  # its rates are compared after equal samples

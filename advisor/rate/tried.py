@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.advice.data import LearningRate, OptimizerChanges
 from advisor.rate.best_rate import choose_best_rate, rank_rate
-from advisor.rate.data import TrialBranch
+from advisor.rate.data import LearningRate, OptimizerChanges, TrialBranch
 from advisor.rate.optimizer_changes import propose_optimizer_changes
 from advisor.rate.rules import propose_learning_rate
 from advisor.rate.trial import TrialVerdict, judge_base, judge_trial

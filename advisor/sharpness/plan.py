@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.advice.data import LearningRate
+from advisor.rate.data import LearningRate
 from advisor.sharpness.data import Curvature, StabilityConclusion, StabilityPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 

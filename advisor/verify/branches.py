@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.advice.data import LearningRate, OptimizerChanges, Recommendation
+from advisor.advice.data import Recommendation
+from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.optimizer_changes import propose_optimizer_changes
 from advisor.rate.rules import name_family, scale_rate
 from advisor.training.data import OptimizerFacts, WorkloadFacts

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from advisor.advice.data import OptimizerChanges
+from advisor.rate.data import OptimizerChanges
 from advisor.rate.range_conclude import derive_lr_range, needs_range, settle_ranged_rate
 from advisor.rate.range_record import LrRangeCommand, LrRangeRecord
 from advisor.rate.range_test import conclude_lr_range

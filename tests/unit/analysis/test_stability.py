@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from advisor.advice.data import LearningRate
+from advisor.rate.data import LearningRate
 from advisor.sharpness.data import Curvature
 from advisor.sharpness.plan import conclude_stability, find_largest_stable_rate, find_limit
 from advisor.training.data import OptimizerFacts, WorkloadFacts

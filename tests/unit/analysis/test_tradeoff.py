@@ -6,14 +6,13 @@ from hypothesis import strategies as st
 
 from advisor.advice.candidates import ACCUMULATIONS, Candidate, build_candidates
 from advisor.advice.tradeoff import (
-    NEAR_OPTIMUM_FRACTION,
     choose_batch,
     choose_near_optimum,
     predict_relative_time,
     tabulate_tradeoff,
 )
 from advisor.memory.data import MemoryConclusion
-from advisor.noise.data import get_working_noise_scale
+from advisor.noise.data import NEAR_OPTIMUM_FRACTION, get_working_noise_scale
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 

@@ -2,21 +2,14 @@
 
 import msgspec
 
-from advisor.advice.data import (
-    Expected,
-    Interval,
-    LearningRate,
-    OptimizerChanges,
-    Recommendation,
-    TradeoffPoint,
-)
+from advisor.advice.data import Expected, Interval, Recommendation, TradeoffPoint
 from advisor.derived import Derived
 from advisor.device.data import Counter, DeviceFacts, Environment
 from advisor.engine.commands import Limits
 from advisor.engine.run_record import Command, RunRecord
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion, NoisePoint
-from advisor.rate.data import Evaluation, TrialBranch
+from advisor.rate.data import Evaluation, LearningRate, OptimizerChanges, TrialBranch
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts

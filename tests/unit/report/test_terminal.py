@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.advice.data import Expected, Interval, LearningRate, OptimizerChanges
+from advisor.advice.data import Expected, Interval
 from advisor.advice.headline import render_headline
 from advisor.advice.tables import MAX_ROWS, Row, choose_rows, render_batch_table
 from advisor.advice.tell import describe_changes, describe_expected, format_beta
@@ -14,6 +14,7 @@ from advisor.device.data import Counter, Telemetry
 from advisor.device.doctor_report import write_machine
 from advisor.memory.data import Probe
 from advisor.noise.data import NoiseConclusion
+from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.report.findings import (
     describe_memory,
     describe_noise,

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
+from advisor.advice.proposal import list_ways
 from advisor.engine.commands import Limits, ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
@@ -94,7 +95,13 @@ def try_pairs(training, *, facts=FACTS, budget_s=1000.0, noise_steps=100, given=
     spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = Run(spec, argv=(), runner=training, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes(), global_batch_size=given)
-    run_trial(run)
+    known = derive(run.record)
+    run_trial(
+        run,
+        lambda: list_ways(derive(run.record).recommendation),
+        known.throughput,
+        None if known.noise is None else known.noise.decisive,
+    )
     return derive(run.record).recommendation, notes.notes
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.data import Expected, Interval, LearningRate, OptimizerChanges, Recommendation
+from advisor.advice.data import Expected, Interval, Recommendation
+from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.verify.branches import (
     choose_batches,
