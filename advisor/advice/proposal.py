@@ -103,7 +103,9 @@ def propose(
 
 def list_ways(advice: Recommendation | None) -> Advised | None:
     """Return the advice as the trial needs it."""
-    return advice and Advised(
+    if advice is None:
+        return None
+    return Advised(
         global_batch_size=advice.global_batch_size,
         learning_rate=advice.learning_rate,
         ways={
