@@ -33,10 +33,10 @@ from training_tasks import RATE_STEP, TASKS, Pair, ask_the_tool, list_tasks, loa
 from training_tasks import steps_to_target as count_steps
 from trial_refusals import Refusals, study_refusals, summarise_refusals
 
+from advisor.rate import measure as training
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.rate.trial import STALL_FRACTION
 from advisor.rate.trial_curves import get_first_loss, has_diverged, summarise_end
-from advisor.training import loop as training
 from advisor.training.data import WorkloadSpec
 
 #: Starts, none of which the tool's own trial uses.

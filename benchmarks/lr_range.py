@@ -21,13 +21,13 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
+from advisor.rate import measure as training
 from advisor.rate import measure_range as lr_range
 from advisor.rate.best_rate import choose_best_rate, rank_rate
 from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.next_rate import TriedRate, choose_next_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.rate.trial import TrialVerdict, judge_alone
-from advisor.training import loop as training
 from advisor.training.data import WorkloadSpec
 
 #: Task, optimizer, batch.

@@ -16,9 +16,9 @@ import numpy as np
 
 from advisor.engine.worker.entry import seed_everything
 from advisor.rate.data import TrialBranch, TrialTask
+from advisor.rate.measure import follow_branch
 from advisor.rate.trial import LEAST_SEEDS, judge_trial
 from advisor.training.data import WorkloadSpec
-from advisor.training.loop import follow_branch
 from advisor.training.model_file.workload import Workload
 
 #: Starts, none of which the tool's own trial uses.

@@ -25,11 +25,11 @@ from advisor.noise.data import NoiseBatches, NoiseTask
 from advisor.noise.group_sums import GroupSums
 from advisor.noise.point import estimate_noise_point
 from advisor.noise.preconditioner import trained_parameters
+from advisor.rate.measure import step_on
 from advisor.sharpness.measure import CurvatureMeter
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.data import TokenCount
 from advisor.training.heap import keep_freed_memory
-from advisor.training.loop import step_on
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload

@@ -202,7 +202,7 @@ class TrialTask(WorkloadTask[TrialBranch], frozen=True, kw_only=True):
         budget_s: No further branch is started after this long.
     """
 
-    runs: ClassVar[str] = "advisor.training.loop:run"
+    runs: ClassVar[str] = "advisor.rate.measure:run"
 
     micro_batch_size: int
     gradient_accumulation_steps: int

@@ -13,9 +13,9 @@ import torch
 from advisor.engine.worker.entry import Emit, seed_everything
 from advisor.errors import DeviceError
 from advisor.rate.data import LrRangeCurve, LrRangeTask
+from advisor.rate.measure import make_rate_setter
 from advisor.rate.range_test import LossGuard
 from advisor.training.heap import keep_freed_memory
-from advisor.training.loop import make_rate_setter
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory

@@ -9,6 +9,7 @@ import time
 from typing import Any, NamedTuple
 
 from advisor.engine.worker.entry import seed_everything
+from advisor.rate.measure import choose_evaluation_samples
 from advisor.sharpness.hessian import HessianProducts, fixed_conditions
 from advisor.sharpness.lanczos import find_largest_eigenvalue
 from advisor.sharpness.measure import (
@@ -19,7 +20,6 @@ from advisor.sharpness.measure import (
     name_shortage,
     time_product,
 )
-from advisor.training.loop import choose_evaluation_samples
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training

@@ -15,11 +15,7 @@ import torch
 
 from advisor.engine.worker.entry import Emit, describe, seed_everything
 from advisor.rate.data import TrialTask
-from advisor.rate.trial_curves import has_diverged
-from advisor.sharpness.branch_end import SharpnessMeter
-from advisor.training.checkpoints import load_checkpoint
-from advisor.training.heap import keep_freed_memory
-from advisor.training.loop import (
+from advisor.rate.measure import (
     apply_settings,
     choose_evaluation_samples,
     evaluate,
@@ -27,6 +23,10 @@ from advisor.training.loop import (
     make_rate_setter,
     take_step,
 )
+from advisor.rate.trial_curves import has_diverged
+from advisor.sharpness.branch_end import SharpnessMeter
+from advisor.training.checkpoints import load_checkpoint
+from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches, IndexStream

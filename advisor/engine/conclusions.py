@@ -1,0 +1,43 @@
+"""What follows from a record: each conclusion once, when it is first asked for."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from advisor.engine.record import Record
+
+T = TypeVar("T")
+
+
+class Topic(Generic[T]):
+    """The key of one conclusion; the name is its key under `derived` in the JSON document.
+
+    Args:
+        kind: Type of the conclusion.
+        conclude: Pure; returns None where the record does not hold enough.
+    """
+
+    def __init__(
+        self, name: str, kind: type[T], conclude: "Callable[[Conclusions], T | None]"
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.conclude = conclude
+
+
+class Conclusions:
+    """What follows from one record; a record that grows has new ones.
+
+    Attributes:
+        record: What it follows from.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._known: dict[Topic[Any], Any] = {}
+
+    def of(self, topic: Topic[T]) -> T | None:
+        """Return the conclusion, None where the record does not hold enough for it."""
+        if topic not in self._known:
+            self._known[topic] = topic.conclude(self)
+        found: T | None = self._known[topic]
+        return found

@@ -1,0 +1,42 @@
+"""What the user asks of a command."""
+
+from typing import Literal
+
+import msgspec
+
+from advisor.training.data import WorkloadSpec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command may use, and what it is to keep to."""
+
+    #: Wall clock for the whole command.
+    budget_s: float = 120.0
+    #: Memory that training may take, and what stays free below it; None: the device's defaults.
+    memory_limit_bytes: int | None = None
+    headroom_bytes: int | None = None
+    #: The largest size worth trying; None: no such cap.
+    max_micro_batch_size: int | None = None
+    #: Only multiples of this size are tried.
+    batch_multiple: int = 1
+    #: The batch to advise on; None leaves the choice to the measurements.
+    global_batch_size: int | None = None
+    #: Optimizer steps along which the noise is measured; None: as many as the budget allows.
+    noise_steps: int | None = None
+    #: Files of saved weights at which the noise is measured, instead of along a training run.
+    checkpoints: tuple[str, ...] = ()
+    #: File with what a real run measured of its gradients; nothing is measured then.
+    noise_log: str | None = None
+    #: In what the noise scale is told; batch sizes are samples all the same.
+    sample_unit: Literal["sample", "token"] = "sample"
+    #: Whether the advised size must leave room for a copy of the training state.
+    reserve: bool = False
+    #: Whether the sharpness of the loss is measured too.
+    sharpness: bool = False
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """What every command is asked; what one alone is asked stands in slots of its record."""
+
+    workload: WorkloadSpec
+    limits: Limits = Limits()

@@ -1,0 +1,107 @@
+"""What a question tells: sentences, tables and charts as data; `report` draws them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The answer.
+
+    Attributes:
+        lines: The answer itself, then what bears on it.
+        has_answer: Whether it is one; otherwise it says why there is none.
+    """
+
+    lines: tuple[str, ...]
+    has_answer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finding; a label that repeats is shown once."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table."""
+
+    header: str = ""
+    justify: Literal["left", "right"] = "right"
+    folds: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table; a row in bold is the one to look at."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    legend: str = ""
+    bold_rows: frozenset[int] = frozenset()
+    is_narrow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A titled list, or code to paste."""
+
+    title: str
+    items: tuple[str, ...] = ()
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datum:
+    """One point in the data's own units; an unknown end of its interval is None."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart."""
+
+    label: str
+    data: tuple[Datum, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A chart; with fewer than two points it is not drawn.
+
+    Attributes:
+        marked: Where on the x axis the recommended value lies.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    log_x: bool = True
+    log_y: bool = False
+    marked: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """All that a question tells; empty parts are left out.
+
+    Attributes:
+        tables: Shown above all rows.
+        details: Shown below them.
+        passages: Reasons, warnings and code, after the details.
+    """
+
+    rows: tuple[Row, ...] = ()
+    tables: tuple[Table, ...] = ()
+    details: tuple[Table, ...] = ()
+    passages: tuple[Passage, ...] = field(default=())
+    charts: tuple[Chart, ...] = ()

@@ -1,0 +1,42 @@
+"""One stream of optimizer steps and who watches it; no observer knows where the steps come from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """One optimizer step.
+
+    Attributes:
+        number: From 1.
+        samples: Of all its micro-batches.
+        micro_batches: Forward/backward passes.
+        waited_s: For data.
+        optimizer: None in a step that is wholly the user's own.
+        loss: Of the last micro-batch, on the device; None where it is not known.
+        gradient_scale: By which `.grad` is larger than the gradient (fp16's loss scaling).
+        has_gradients: Whether `.grad` is filled before the parameters move; not with a closure.
+    """
+
+    number: int
+    samples: int
+    micro_batches: int
+    waited_s: float = 0.0
+    optimizer: Optimizer | None = None
+    loss: Tensor | None = None
+    gradient_scale: float = 1.0
+    has_gradients: bool = True
+
+
+class Observer(Protocol):
+    """Watches steps."""
+
+    def before_step(self, step: Step) -> None:
+        """See the gradients, before the parameters move."""
+
+    def after_step(self, step: Step) -> bool:
+        """See the step done; return False once enough was seen."""
