@@ -55,7 +55,7 @@ def train(
             step.gradient_scale = stepper.gradient_scale()
             _tell_before(observers, step)
             stepper.optimizer.zero_grad() if is_frozen else stepper.update()
-        if not all([observer.after_step(step) for observer in observers]):
+        if not all([observer.after_step(step) for observer in observers]):  # noqa: C419 - all see it
             return
 
 
