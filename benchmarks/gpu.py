@@ -37,10 +37,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.advice.derive import derive
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
 from advisor.device.data import Environment
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.opening import InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
+from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.stage import run_memory
 from advisor.predict.data import TraceTask

@@ -29,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.advice.derive import derive
 from advisor.device.data import Environment
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
+from advisor.engine.spec import Limits
 from advisor.errors import AdvisorError
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.stage import run_memory

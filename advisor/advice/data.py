@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from advisor.engine.record import Slot
 from advisor.rate.data import LearningRate, OptimizerChanges
 
 
@@ -253,3 +254,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     measured_to_step: int | None = None
     reason: str = ""
     rate_note: str = ""
+
+
+SCENARIO = Slot("scenario", Scenario)

@@ -8,7 +8,7 @@ from rich.console import ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
-from advisor.advice.data import Bounds, Frontier, FrontierPoint, Recommendation
+from advisor.advice.data import Bounds, Frontier, FrontierPoint, Recommendation, Scenario
 from advisor.derived import Derived
 from advisor.engine.run_record import RunRecord
 from advisor.report.charts import Chart, Datum, Series, render_chart
@@ -26,7 +26,7 @@ _Column = tuple[str, Callable[[FrontierPoint], str]]
 def render_frontier(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
     """Return the table with its legend and notes; nothing where no option asked for it."""
     frontier = derived.frontier
-    if frontier is None or not record.command.scenario.asks_for_frontier:
+    if frontier is None or not (record.scenario or Scenario()).asks_for_frontier:
         return []
     if not frontier.points:
         return []

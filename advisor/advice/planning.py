@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.advice.candidates import Candidate
-from advisor.advice.data import Frontier, Recommendation, Schedule, ScheduleItem
+from advisor.advice.data import Frontier, Recommendation, Scenario, Schedule, ScheduleItem
 from advisor.advice.decay_swap import conclude_decay_swap
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.frontier_notes import write_notes
@@ -20,7 +20,7 @@ def plan_frontier(
     """Return time against cost; None where no size was timed."""
     if record.workload is None or advice is None:
         return None
-    scenario, facts = record.command.scenario, record.workload
+    scenario, facts = (record.scenario or Scenario()), record.workload
     frontier = conclude_frontier(
         _get_candidates(advice),
         None if noise is None else noise.working,
@@ -46,7 +46,7 @@ def plan_schedules(
     swap = conclude_decay_swap(
         candidates,
         advised,
-        scenario=record.command.scenario,
+        scenario=(record.scenario or Scenario()),
         facts=facts,
         largest_noise_scale=_find_largest(noise),
     )

@@ -72,7 +72,8 @@ def probe(
     )
     results = Results(json_path=json_path, html_path=html_path, quiet=quiet)
 
-    from advisor.engine.commands import Limits, ProbeSpec
+    from advisor.engine.commands import ProbeSpec
+    from advisor.engine.spec import Limits
     from advisor.training.data import WorkloadSpec
 
     first, *others = combine(precisions, compiled)

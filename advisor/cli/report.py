@@ -66,7 +66,7 @@ def report(
         print_self_comparison(record)
         return
     scenario = build_scenario(
-        record.command.scenario,
+        record.scenario,
         gpus=gpus,
         price=price,
         interconnect=interconnect,
@@ -76,8 +76,7 @@ def report(
         gamma=gamma,
         cosine=cosine,
     )
-    command = msgspec.structs.replace(record.command, scenario=scenario)
-    record = msgspec.structs.replace(record, command=command)
+    record = msgspec.structs.replace(record, scenario=scenario)
     results = Results(json_path=None, html_path=html_path, quiet=quiet)
     results.save(record)
     results.write()

@@ -1,46 +1,13 @@
 """What the user asks of a command."""
 
-from typing import Literal
-
 import msgspec
 
 from advisor.advice.data import Scenario
+from advisor.engine.spec import Spec
 from advisor.training.data import Variant, WorkloadSpec
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run may use.
-
-    Attributes:
-        memory_limit_bytes: Memory that training may take; None means the device's own limit.
-        headroom_bytes: Kept free below the limit; None means the device's default.
-        max_micro_batch_size: The largest size worth trying; None means no such cap.
-        batch_multiple: Only multiples of this size are tried.
-        global_batch_size: The batch to advise on; None leaves the choice to the measurements.
-        budget_s: Wall clock for the whole command.
-        noise_steps: Optimizer steps of the trajectory along which the noise is measured; None lets
-            the budget decide.
-        reserve: Whether the advised size must leave room for a copy of the training state.
-        checkpoints: Files of saved weights at which the noise is measured, instead of along a
-            training run.
-        noise_log: File with what a real run measured of its gradients; nothing is measured then.
-        sample_unit: In what the noise scale is told; batch sizes are samples all the same.
-    """
-
-    memory_limit_bytes: int | None = None
-    headroom_bytes: int | None = None
-    max_micro_batch_size: int | None = None
-    batch_multiple: int = 1
-    global_batch_size: int | None = None
-    budget_s: float = 120.0
-    noise_steps: int | None = None
-    reserve: bool = False
-    checkpoints: tuple[str, ...] = ()
-    noise_log: str | None = None
-    sample_unit: Literal["sample", "token"] = "sample"
-
-
-class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
+class ProbeSpec(Spec, frozen=True, kw_only=True):
     """One `bsadvisor probe`: the workload and the limits.
 
     Attributes:
@@ -48,8 +15,6 @@ class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
         scenario: What to work out on paper.
     """
 
-    workload: WorkloadSpec
-    limits: Limits
     variants: tuple[Variant, ...] = ()
     scenario: Scenario = Scenario()
 

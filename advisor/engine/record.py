@@ -3,9 +3,8 @@
 A question names its keys once, in its `data.py`. The name is the key of the JSON document.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import msgspec
 
@@ -58,7 +57,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a command saw, in the order it ran."""
+    """What every record holds; each kind adds a field for each of its keys (`Kind.record_type`)."""
 
     kind: RecordKind = "run"
     schema_version: int = SCHEMA_VERSION
@@ -70,37 +69,45 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     command: Command
     workload: WorkloadFacts | None = None  # None before the model file was understood
     environment: Environment | None = None
-    seen: dict[str, Any] = {}
 
     def all(self, series: Series[T]) -> tuple[T, ...]:
         """Return the measurements of a series, in the order they came."""
-        items: tuple[T, ...] = self.seen.get(series.name, ())
+        items: tuple[T, ...] = getattr(self, series.name)
         return items
 
     def get(self, slot: Slot[T]) -> T | None:
         """Return the value of a slot, None where there is none."""
-        return self.seen.get(slot.name)
+        value: T | None = getattr(self, slot.name)
+        return value
 
-    def adding(self, series: Series[T], *items: T) -> "Record":
+    def adding(self, series: Series[T], *items: T) -> Self:
         """Return the record with more measurements in a series."""
-        return self._with(series, (*self.all(series), *items))
+        return self.replacing(series, (*self.all(series), *items))
 
-    def replacing(self, series: Series[T], items: tuple[T, ...]) -> "Record":
+    def replacing(self, series: Series[T], items: tuple[T, ...]) -> Self:
         """Return the record with other measurements in a series."""
-        return self._with(series, items)
+        return msgspec.structs.replace(self, **{series.name: items})
 
-    def setting(self, slot: Slot[T], value: T | None) -> "Record":
+    def setting(self, slot: Slot[T], value: T | None) -> Self:
         """Return the record with this value in a slot."""
-        return self._with(slot, value)
-
-    def _with(self, key: Key, value: object) -> "Record":
-        return msgspec.structs.replace(self, seen={**self.seen, key.name: value})
+        return msgspec.structs.replace(self, **{slot.name: value})
 
 
-def open_record(spec: Spec, *, kind: RecordKind, argv: tuple[str, ...]) -> Record:
+def make_record_type(name: str, keys: tuple[Key, ...]) -> type[Record]:
+    """Return the type of a record with these keys; it is encoded and decoded as it stands."""
+    fields = [(key.name, key.stored, key.empty) for key in keys]
+    made = msgspec.defstruct(name, fields, bases=(Record,), frozen=True, kw_only=True)
+    assert issubclass(made, Record)
+    return made
+
+
+R = TypeVar("R", bound=Record)
+
+
+def open_record(record_type: type[R], spec: Spec, *, kind: RecordKind, argv: tuple[str, ...]) -> R:
     """Return the record of a command that has seen nothing yet."""
     workload = spec.workload
-    return Record(
+    return record_type(
         kind=kind,
         tool_version=__version__,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,28 +121,3 @@ def open_record(spec: Spec, *, kind: RecordKind, argv: tuple[str, ...]) -> Recor
             limits=spec.limits,
         ),
     )
-
-
-def encode_fields(record: Record, keys: tuple[Key, ...]) -> Iterator[tuple[str, object]]:
-    """Yield the fields of the JSON document: the head, then every key, empty ones too."""
-    for name in record.__struct_fields__:
-        if name != "seen":
-            yield name, getattr(record, name)
-    for key in keys:
-        yield key.name, record.seen.get(key.name, key.empty)
-
-
-def decode_fields(content: bytes, keys: tuple[Key, ...]) -> Record:
-    """Return the record of a JSON document.
-
-    Raises:
-        msgspec.MsgspecError: It is none.
-    """
-    head = msgspec.json.decode(content, type=Record)
-    raw = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    seen = {
-        key.name: msgspec.json.decode(raw[key.name], type=key.stored)
-        for key in keys
-        if key.name in raw
-    }
-    return msgspec.structs.replace(head, seen=seen)

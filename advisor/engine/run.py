@@ -10,7 +10,8 @@ from advisor import __version__
 from advisor.device.data import Environment, Telemetry
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.progress import Progress
-from advisor.engine.run_record import Command, RunRecord
+from advisor.engine.record import Command
+from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import TaskRunner
 from advisor.errors import DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
@@ -73,8 +74,8 @@ class Run:
                 compile=spec.workload.compile,
                 limits=spec.limits,
                 settings=spec.workload.settings,
-                scenario=spec.scenario,
             ),
+            scenario=spec.scenario,
         )
 
     @property

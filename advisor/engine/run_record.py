@@ -1,12 +1,9 @@
 """What a run is asked and what it saw."""
 
-import msgspec
-
 from advisor.advice.data import Scenario
 from advisor.derived import Derived
-from advisor.device.data import Environment, Telemetry
-from advisor.engine.commands import Limits
-from advisor.engine.version import SCHEMA_VERSION
+from advisor.device.data import Telemetry
+from advisor.engine.record import Record
 from advisor.loader.data import LoaderTiming
 from advisor.memory.data import Probe
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
@@ -14,32 +11,11 @@ from advisor.predict.data import Breakdown
 from advisor.predict.memory_trace import PredictedMemory, PredictedWhatIf, StepCost
 from advisor.rate.data import LrRangeCurve, TrialBranch
 from advisor.soak.data import Soak
-from advisor.training.data import Precision, WorkloadFacts
 from advisor.variants.data import VariantRecord
 from advisor.verify.data import VerificationRecord
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked, as far as it bears on the figures.
-
-    Attributes:
-        memory_limit_bytes: The limit in force, the default resolved.
-        headroom_bytes: Kept free below it, the default resolved.
-        scenario: What to work out on paper.
-    """
-
-    argv: tuple[str, ...]
-    seed: int
-    precision: Precision
-    compile: bool
-    limits: Limits
-    settings: dict[str, str] = {}
-    memory_limit_bytes: int | None = None
-    headroom_bytes: int = 0
-    scenario: Scenario = Scenario()
-
-
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+class RunRecord(Record, frozen=True, kw_only=True):
     """Everything one run saw, in the order it ran.
 
     Attributes:
@@ -62,13 +38,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         elapsed_s: Wall clock so far.
     """
 
-    schema_version: int = SCHEMA_VERSION
-    tool_version: str
-    created_at: str
-    complete: bool
-    command: Command
-    workload: WorkloadFacts | None = None
-    environment: Environment | None = None
+    scenario: Scenario | None = None
     probes: tuple[Probe, ...] = ()
     telemetry: tuple[Telemetry, ...] = ()
     noise_batches: tuple[NoiseBatches, ...] = ()
@@ -83,8 +53,6 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[VariantRecord, ...] = ()
     verification: VerificationRecord | None = None
     noise_log: tuple[NoiseLogEntry, ...] = ()
-    stopped_because: str | None = None
-    elapsed_s: float | None = None
 
 
 class RunDocument(RunRecord, frozen=True, kw_only=True):

@@ -31,8 +31,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sample_unit: Literal["sample", "token"] = "sample"
     #: Whether the advised size must leave room for a copy of the training state.
     reserve: bool = False
-    #: Whether the sharpness of the loss is measured too.
-    sharpness: bool = False
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):

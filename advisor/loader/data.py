@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.statistics import Estimate
 
@@ -118,3 +119,6 @@ class LoaderTask(WorkloadTask[LoaderTiming], frozen=True, kw_only=True):
 
     micro_batch_size: int
     budget_s: float
+
+
+LOADER_TIMINGS = Series("loader_timings", LoaderTiming)

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
@@ -156,3 +157,6 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     capacity_bytes: int | None
     largest_samples: tuple[int, ...] = ()
     steps: int = MEMORY_PROBE_STEPS
+
+
+PROBES = Series("probes", Probe)

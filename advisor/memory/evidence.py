@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor.engine.commands import Limits
+from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.memory.law import is_gap_closed
 from advisor.training.data import WorkloadFacts

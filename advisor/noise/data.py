@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.sharpness.data import Curvature
 from advisor.statistics import Estimate
@@ -263,3 +264,7 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
     checkpoints: tuple[str, ...] = ()
     curvature_sizes: tuple[int, int] | None = None
     host_memory_bytes: int | None = None
+
+
+NOISE_BATCHES = Series("noise_batches", NoiseBatches)
+NOISE_LOG = Series("noise_log", NoiseLogEntry)

@@ -4,9 +4,18 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
 from advisor.memory.data import LimitedBy
-from advisor.predict.memory_trace import Category, MemoryTrace, Operators, Phase
+from advisor.predict.memory_trace import (
+    Category,
+    MemoryTrace,
+    Operators,
+    Phase,
+    PredictedMemory,
+    PredictedWhatIf,
+    StepCost,
+)
 from advisor.statistics import Estimate
 
 
@@ -190,3 +199,9 @@ class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
     batch_multiple: int = 1
     checkpoint_blocks: bool = False
     foreach: bool | None = None
+
+
+PREDICTED_MEMORY = Slot("predicted_memory", PredictedMemory)
+STEP_COST = Slot("step_cost", StepCost)
+PEAK = Slot("peak", Breakdown)
+WHAT_IFS = Series("what_ifs", PredictedWhatIf)

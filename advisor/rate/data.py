@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 
 
@@ -245,3 +246,7 @@ class LrRangeTask(WorkloadTask[LrRangeCurve], frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     loss_is_sum: bool = False
     budget_s: float = 60.0
+
+
+TRIALS = Series("trials", TrialBranch)
+LR_RANGES = Series("lr_ranges", LrRangeCurve)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.memory.data import (
     Outcome,
@@ -102,3 +103,6 @@ class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
     evaluations: int
     reserve: bool = False
     budget_s: float
+
+
+SOAKS = Series("soaks", Soak)

@@ -4,6 +4,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.device.data import Telemetry
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.memory.data import Probe
 from advisor.statistics import Estimate
@@ -157,3 +159,6 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     block_s: float
     rounds: int
     budget_s: float
+
+
+TELEMETRY = Series("telemetry", Telemetry)

@@ -3,6 +3,7 @@
 import msgspec
 
 from advisor.device.data import Telemetry
+from advisor.engine.record import Series
 from advisor.memory.data import Probe
 from advisor.predict.memory_trace import PredictedMemory, StepCost
 from advisor.rate.data import TrialBranch
@@ -104,3 +105,6 @@ class VariantConclusion(msgspec.Struct, frozen=True, kw_only=True):
     loss: LossAtEnd | None = None
     missing_because: str | None = None
     loss_missing_because: str | None = None
+
+
+VARIANTS = Series("variants", VariantRecord)

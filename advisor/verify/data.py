@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.record import Slot
 from advisor.engine.task import WorkloadTask
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.statistics import Estimate
@@ -188,3 +189,6 @@ class VerificationTask(WorkloadTask[VerificationBranch], frozen=True, kw_only=Tr
     checkpoint: str | None = None
     #: Of one micro-batch, the same for all branches; None where its memory will not suffice.
     sharpness_batch_size: int | None = None
+
+
+VERIFICATION = Slot("verification", VerificationRecord)

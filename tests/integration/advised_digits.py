@@ -6,9 +6,10 @@ import msgspec
 
 from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts, Environment
-from advisor.engine.commands import Limits
 from advisor.engine.files import write_document
-from advisor.engine.run_record import Command, RunRecord
+from advisor.engine.record import Command
+from advisor.engine.run_record import RunRecord
+from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.range_test import conclude_lr_range

@@ -12,10 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from advisor.advice.derive import derive
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
+from advisor.engine.spec import Limits
 from advisor.memory.search import MAX_OOMS, MAX_PROBES
 from advisor.memory.stage import run_memory
 from advisor.training.data import WorkloadSpec, parse_target

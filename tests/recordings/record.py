@@ -29,12 +29,13 @@ import msgspec
 
 from advisor.device.data import Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import Runner
+from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.memory.stage import run_memory
 from advisor.throughput.data import ThroughputTask

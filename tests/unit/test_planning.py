@@ -14,7 +14,7 @@ def ask(scenario=None, **workload):
     record = build_record()
     return replace(
         record,
-        command=replace(record.command, scenario=scenario or Scenario()),
+        scenario=scenario or Scenario(),
         workload=replace(record.workload, **workload),
     )
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from advisor.advice.derive import derive
 from advisor.advice.figures import render_figure, render_percent
 from advisor.advice.proposal import propose
-from advisor.engine.commands import Limits
-from advisor.engine.run_record import Command, RunRecord
+from advisor.engine.record import Command
+from advisor.engine.run_record import RunRecord
+from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion
 from advisor.rate.data import Evaluation, TrialBranch

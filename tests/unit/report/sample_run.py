@@ -5,8 +5,9 @@ import msgspec
 from advisor.advice.data import Expected, Interval, Recommendation, TradeoffPoint
 from advisor.derived import Derived
 from advisor.device.data import Counter, DeviceFacts, Environment
-from advisor.engine.commands import Limits
-from advisor.engine.run_record import Command, RunRecord
+from advisor.engine.record import Command
+from advisor.engine.run_record import RunRecord
+from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.rate.data import Evaluation, LearningRate, OptimizerChanges, TrialBranch

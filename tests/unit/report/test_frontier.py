@@ -65,7 +65,7 @@ def plan(scenario, noise_scale=701.4, **facts):
             **facts,
         },
     )
-    record = replace(record, workload=workload, command=replace(record.command, scenario=scenario))
+    record = replace(record, workload=workload, scenario=scenario)
     candidates = [
         Candidate(
             micro_batch_size=each.micro_batch_size,

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
+from advisor.engine.spec import Limits
 from advisor.sharpness.sizes import choose_curvature_sizes
 from advisor.training.data import WorkloadSpec
 from tests.unit.test_recommend import FACTS, make_probes, make_record

@@ -2,9 +2,10 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.spec import Limits
 from advisor.errors import WorkloadError
 from advisor.loader.data import LoaderTask
 from advisor.loader.stage import run_loader

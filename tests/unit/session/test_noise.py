@@ -5,9 +5,10 @@ import pytest
 
 from advisor.advice.decide import decide
 from advisor.advice.derive import derive
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError
+from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.memory.data import Probe
 from advisor.noise.plan import conclude_noise

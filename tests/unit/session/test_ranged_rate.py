@@ -6,9 +6,10 @@ import pytest
 
 from advisor.advice.derive import derive
 from advisor.advice.proposal import list_ways
-from advisor.engine.commands import Limits, LrRangeSpec, ProbeSpec
+from advisor.engine.commands import LrRangeSpec, ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
+from advisor.engine.spec import Limits
 from advisor.errors import DeviceError, UsageError
 from advisor.rate.data import LrRangeTask
 from advisor.rate.range_command import resolve_command

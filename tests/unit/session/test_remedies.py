@@ -2,8 +2,9 @@ import msgspec
 
 from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
+from advisor.engine.spec import Limits
 from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
 from advisor.predict.data import Breakdown, TraceTask

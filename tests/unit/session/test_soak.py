@@ -4,9 +4,10 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.spec import Limits
 from advisor.soak.data import Soak
 from advisor.soak.stage import run_soak
 from advisor.training.data import WorkloadSpec

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from advisor.device.data import DeviceFacts, Telemetry
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
+from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import WorkloadSpec

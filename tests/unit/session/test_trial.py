@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
 from advisor.advice.proposal import list_ways
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
+from advisor.engine.spec import Limits
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.stage import run_trial
 from advisor.training.data import WorkloadSpec

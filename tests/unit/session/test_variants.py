@@ -5,9 +5,10 @@ import pytest
 
 from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts, Environment, Telemetry
-from advisor.engine.commands import Limits, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
+from advisor.engine.spec import Limits
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask, Probe
 from advisor.predict.data import TraceTask

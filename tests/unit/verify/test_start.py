@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.engine.commands import Limits
+from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.noise.data import GradientMoments, NoiseBatches
 from advisor.training.data import WorkloadSpec, parse_target
