@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -100,10 +101,5 @@ def test_a_saved_scenario_is_read_again(saved):
     record = build_record()
     assert read_record(saved).scenario is None
     scenario = build_scenario(gpus="1,4", interconnect="nvlink", epochs=3.0, milestones="1e")
-    changed = type(record.command)(
-        **{name: getattr(record.command, name) for name in record.command.__struct_fields__}
-        | {"scenario": scenario}
-    )
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    write_document(saved, type(record)(**fields | {"command": changed}), build_derived())
+    write_document(saved, msgspec.structs.replace(record, scenario=scenario), build_derived())
     assert read_record(saved).scenario == scenario
