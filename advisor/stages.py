@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from advisor.advice.data import SCENARIO
 from advisor.advice.derive import derive
 from advisor.advice.proposal import list_ways
 from advisor.device.data import Environment
@@ -12,10 +13,10 @@ from advisor.device.processor import read_processor_counters
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
+from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import COLD_START_S, Runner
-from advisor.errors import AdvisorError
 from advisor.loader.stage import run_loader
 from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.memory.stage import run_memory
@@ -27,7 +28,7 @@ from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.stage import run_trial
 from advisor.soak.stage import run_soak
 from advisor.throughput.stage import run_throughput
-from advisor.training.data import parse_target
+from advisor.training.data import Variant, parse_target
 from advisor.variants.stage import plan_variants, run_variants
 
 __all__ = ["run_doctor", "run_lr_range", "run_probe", "run_self_comparison"]
@@ -51,18 +52,12 @@ def run_probe(
     Raises:
         AdvisorError: What ended the run; the record so far was saved, marked incomplete.
     """
-    target = parse_target(spec.workload.target)
-    with Runner(target) as runner:
-        run = Run(spec, argv=argv, runner=runner, progress=progress, save=save)
-        try:
-            _run_stages(run)
-        except AdvisorError as error:
-            run.stop(error.message)
-            raise
-        except KeyboardInterrupt:
-            run.stop("interrupted")
-            raise
-        run.finish()
+    record = open_record(RunRecord, spec, kind="run", argv=tuple(argv))
+    record = record.setting(SCENARIO, spec.scenario)
+    with Runner(parse_target(spec.workload.target)) as runner:
+        run = Run(spec, record=record, runner=runner, progress=progress, save=save)
+        with run.completing():
+            _run_stages(run, spec.variants)
         return run.record
 
 
@@ -79,7 +74,7 @@ def run_doctor(device: str) -> Environment:
     return msgspec.structs.replace(seen, worker_start_s=elapsed_s, counters=counters)
 
 
-def _run_stages(run: Run) -> None:
+def _run_stages(run: Run, variants: tuple[Variant, ...]) -> None:
     run.progress.stage("starting", left_s=run.left_s)
     read_noise_inputs(run)
     (environment,) = run.runner.run(
@@ -92,7 +87,7 @@ def _run_stages(run: Run) -> None:
     run.keep_workload(facts)
     check_sample_unit(run)
     refuse_impossible_batch(run)
-    plan_variants(run)
+    plan_variants(run, variants)
     run_memory(run)
     refuse_oversized_batch(run)
     run_throughput(run)

@@ -1,19 +1,20 @@
 """One run in progress: the record so far, the clock, and where results go."""
 
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 
-from advisor import __version__
 from advisor.device.data import Environment, Telemetry
-from advisor.engine.commands import ProbeSpec
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
-from advisor.engine.record import Command
+from advisor.engine.record import Series, Slot, open_record
 from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import TaskRunner
-from advisor.errors import DeviceError, UsageError
+from advisor.engine.spec import Spec
+from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
 from advisor.memory.data import Probe
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
@@ -32,51 +33,73 @@ _GPU_HEADROOM_BYTES = 512 << 20
 #: No stage gets less: a budget that is spent still lets what runs end in order.
 _LEAST_S = 5.0
 
+T = TypeVar("T")
+
 
 class Run:
-    """The state that the stages share.
+    """One command in progress: what its stages share.
 
     Attributes:
-        spec: What is asked.
-        runner: Runs workers.
-        progress: Told what runs.
         record: Everything seen so far.
-        trace: The trace that leads the memory search; None where there is none.
         reserved_s: Part of the budget that is kept for a later stage.
         process_start_s: Until a worker has the model and a batch, the least seen; None before any.
     """
 
     def __init__(
         self,
-        spec: ProbeSpec,
+        spec: Spec,
         *,
-        argv: Sequence[str],
         runner: TaskRunner,
         progress: Progress,
         save: Callable[[RunRecord], None],
+        argv: Sequence[str] = (),
+        record: RunRecord | None = None,
     ) -> None:
         self.spec = spec
         self.runner = runner
         self.progress = progress
+        self.record = record or open_record(RunRecord, spec, kind="run", argv=tuple(argv))
         self.trace: MemoryTrace | None = None
         self.reserved_s = 0.0
         self.process_start_s: float | None = None
         self._save = save
         self._started = time.monotonic()
-        self.record = RunRecord(
-            tool_version=__version__,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            complete=False,
-            command=Command(
-                argv=tuple(argv),
-                seed=spec.workload.seed,
-                precision=spec.workload.precision,
-                compile=spec.workload.compile,
-                limits=spec.limits,
-                settings=spec.workload.settings,
-            ),
-            scenario=spec.scenario,
-        )
+        self._conclusions: Conclusions | None = None
+
+    def of(self, topic: Topic[T]) -> T | None:
+        """Return what follows from the record as it is now."""
+        if self._conclusions is None:
+            self._conclusions = Conclusions(self.record)
+        return self._conclusions.of(topic)
+
+    def add(self, series: Series[T], *items: T) -> None:
+        """Append measurements, and save."""
+        self._change(self.record.adding(series, *items))
+
+    def replace(self, series: Series[T], items: tuple[T, ...]) -> None:
+        """Put other measurements in a series' place, and save."""
+        self._change(self.record.replacing(series, items))
+
+    def set(self, slot: Slot[T], value: T | None) -> None:
+        """Keep a value, and save."""
+        self._change(self.record.setting(slot, value))
+
+    @contextmanager
+    def completing(self) -> Iterator[None]:
+        """Mark the record complete at the end, or say what ended it before."""
+        try:
+            yield
+        except AdvisorError as error:
+            self.stop(error.message)
+            raise
+        except KeyboardInterrupt:
+            self.stop("interrupted")
+            raise
+        self._keep(complete=True)
+
+    def stop(self, why: str) -> None:
+        """Mark the record incomplete, and say why."""
+        self._keep(complete=False, stopped_because=why)
 
     @property
     def left_s(self) -> float:
@@ -173,21 +196,17 @@ class Run:
         """Keep the variants as far as they are known."""
         self._keep(variants=variants)
 
-    def finish(self) -> None:
-        """Mark the record complete."""
-        self._keep(complete=True)
-
-    def stop(self, why: str) -> None:
-        """Mark the record incomplete, and say why."""
-        self._keep(complete=False, stopped_because=why)
-
     def _keep(self, **changes: object) -> None:
+        self._change(msgspec.structs.replace(self.record, **changes))
+
+    def _change(self, record: RunRecord) -> None:
         elapsed_s = time.monotonic() - self._started
-        self.record = msgspec.structs.replace(self.record, elapsed_s=elapsed_s, **changes)
+        self.record = msgspec.structs.replace(record, elapsed_s=elapsed_s)
+        self._conclusions = None
         self._save(self.record)
 
 
-def _resolve_limit(spec: ProbeSpec, environment: Environment) -> tuple[int, int]:
+def _resolve_limit(spec: Spec, environment: Environment) -> tuple[int, int]:
     """Return the memory limit and the headroom in bytes, the device's defaults filled in."""
     device = environment.device
     limit, headroom = spec.limits.memory_limit_bytes, spec.limits.headroom_bytes

@@ -1,6 +1,7 @@
 """The variants stage: other precisions, compiled or not, measured as the run itself was."""
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,7 +15,7 @@ from advisor.errors import AdvisorError
 from advisor.memory.stage import run_memory
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import Variant, WorkloadFacts, name_variant
-from advisor.variants.data import VariantRecord
+from advisor.variants.data import VARIANTS, VariantRecord
 from advisor.variants.losses import run_losses
 from advisor.variants.plan import find_unavailable
 
@@ -25,9 +26,8 @@ _EACH_FRACTION, _MOST_FRACTION = 0.2, 0.5
 _LOSS_FRACTION = 0.3
 
 
-def plan_variants(run: Run) -> None:
+def plan_variants(run: Run, further: Sequence[Variant]) -> None:
     """Put every variant that was asked for into the record, and set time aside for them."""
-    further = run.spec.variants
     if not further:
         return
     workload = run.spec.workload
@@ -43,7 +43,7 @@ def run_variants(run: Run) -> None:
 
     A variant that fails is a row with its reason; it does not end the run.
     """
-    further = run.spec.variants
+    further = _list_further(run)
     if not further:
         return
     run.reserved_s = 0.0
@@ -61,10 +61,17 @@ def run_variants(run: Run) -> None:
     run_losses(run)
 
 
+def _list_further(run: Run) -> list[Variant]:
+    return [
+        Variant(precision=each.precision, compile=each.compile)
+        for each in run.record.all(VARIANTS)[1:]
+    ]
+
+
 def _list_available(run: Run) -> list[Variant]:
     return [
         each
-        for each in run.spec.variants
+        for each in _list_further(run)
         if find_unavailable(each, run.environment, run.facts) is None
     ]
 

@@ -95,7 +95,7 @@ def run_with(*variants, failing=None, facts=FACTS, budget_s=1000.0, saved=None):
     run.record = make_record(facts, probes=make_probes())
     run.keep_environment(ENVIRONMENT)
     run.keep_workload(facts)
-    plan_variants(run)
+    plan_variants(run, spec.variants)
     run_variants(run)
     return run, runner.tasks
 
@@ -208,7 +208,7 @@ def test_time_is_set_aside_only_for_what_can_run():
         run = Run(spec, argv=(), runner=None, progress=Notes(), save=lambda record: None)
         run.keep_environment(ENVIRONMENT)
         run.keep_workload(FACTS)
-        plan_variants(run)
+        plan_variants(run, spec.variants)
         return run
 
     assert reserve().reserved_s == 0.0
