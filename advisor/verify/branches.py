@@ -14,24 +14,8 @@ from advisor.verify.data import CriticalBatchStatus
 
 #: Batches over the recommended one.
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-#: Seeds of the first round, the most where the answer stays open, and how many each round adds.
-LEAST_SEEDS, MOST_SEEDS, MORE_SEEDS = 3, 10, 2
 #: Most halvings below, and doublings above, the first batches.
 _MOST_EXTENSIONS = 4
-
-
-class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch with the settings that go with it."""
-
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    learning_rate: float
-    changes: OptimizerChanges = OptimizerChanges()
-
-    @property
-    def global_batch_size(self) -> int:
-        """Samples of one optimizer step."""
-        return self.micro_batch_size * self.gradient_accumulation_steps
 
 
 def choose_batches(
@@ -39,12 +23,7 @@ def choose_batches(
 ) -> tuple[int, ...]:
     """Return the global batches to train, smallest first, the recommended one among them.
 
-    Args:
-        advice: Its batch is the middle.
-        facts: A batch has at most the samples of the dataset and at least the smallest size.
-        asked: In place of the multiples of the recommended batch.
-
-    Source: derived.
+    Those asked for take the place of its multiples; all lie within what dataset and model allow.
     """
     centre = advice.global_batch_size
     wanted = asked or [round(factor * centre) for factor in FACTORS]
@@ -63,8 +42,6 @@ def choose_extension(
         sizes: The batches trained.
         smallest: The smallest batch that the model runs.
         centre: The recommended batch, from which extensions are counted.
-
-    Source: derived.
     """
     reach = FACTORS[-1] * 2**_MOST_EXTENSIONS
     if status == "at_most" and min(sizes) // 2 >= max(smallest, centre / reach):
@@ -74,30 +51,21 @@ def choose_extension(
     return None
 
 
-def anchor_rate(rate: LearningRate, recommended: int) -> LearningRate:
+def anchor_rate(advice: Recommendation) -> LearningRate:
     """Return the recommended rate with the pair that the rule scales from.
 
     Where the rate comes from a range test there is no base batch: it is the recommended pair.
-
-    Args:
-        rate: The recommended one, with a value.
-        recommended: The recommended batch.
-
-    Source: derived.
     """
+    rate = advice.learning_rate
     if rate.base_batch_size is not None:
         return rate
-    return msgspec.structs.replace(rate, base_value=rate.value, base_batch_size=recommended)
+    return msgspec.structs.replace(
+        rate, base_value=rate.value, base_batch_size=advice.global_batch_size
+    )
 
 
 def choose_rate(
-    optimizer: OptimizerFacts,
-    rate: LearningRate,
-    size: int,
-    *,
-    recommended: int,
-    noise_scale: float | None,
-    loss_is_sum: bool,
+    facts: WorkloadFacts, advice: Recommendation, size: int, *, noise_scale: float | None
 ) -> float | None:
     """Return the rate that goes with a batch, by the run's rule through both pairs it tried.
 
@@ -106,24 +74,24 @@ def choose_rate(
     the logarithm of the batch between.
 
     Args:
-        optimizer: Names the rule.
-        rate: The recommended one, with the pair that the rule scales from (`anchor_rate`).
+        facts: Names the optimizer, and so the rule.
+        advice: The recommended pair.
         size: The batch.
-        recommended: The recommended batch.
         noise_scale: φ in samples; None takes the rule's limit.
-        loss_is_sum: Whether the loss sums over its batch.
 
-    Source: docs/method.md, section 4, for the rule; the factor is derived.
+    Source: docs/method.md, section 4, for the rule.
     """
-    family, base, base_size = name_family(optimizer), rate.base_value, rate.base_batch_size
+    rate, recommended = anchor_rate(advice), advice.global_batch_size
+    family = None if facts.optimizer is None else name_family(facts.optimizer)
+    base, base_size = rate.base_value, rate.base_batch_size
     if family is None or base is None or base_size is None or rate.value is None:
         return None
+    is_summed = facts.loss_reduction == "sum" and family == "gradient"
 
     def apply_rule(batch: int) -> float:
-        unit = base * (base_size / batch if loss_is_sum and family == "gradient" else 1.0)
         return scale_rate(
             family,
-            unit,
+            base * (base_size / batch if is_summed else 1.0),
             base_batch_size=base_size,
             global_batch_size=batch,
             noise_scale=math.inf if noise_scale is None else noise_scale,
@@ -142,6 +110,5 @@ def choose_changes(
     """Return the other settings that go with a batch; the recommended one's are as advised."""
     if size == advice.global_batch_size:
         return advice.optimizer_changes
-    anchor = anchor_rate(advice.learning_rate, advice.global_batch_size)
-    proposal = msgspec.structs.replace(anchor, proposed=rate)
+    proposal = msgspec.structs.replace(anchor_rate(advice), proposed=rate)
     return propose_optimizer_changes(optimizer, proposal, size)

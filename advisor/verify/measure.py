@@ -1,13 +1,11 @@
 """Branches from one state: train once with the user's own pair, then go on at other batches.
 
-Or the state is a file's: its weights, and its optimizer state, else one filled at those weights.
 The state holds the optimizer's too, so that moments carry over. Branches of one seed see the same
 samples in the same order, whatever their batch, and draw the same random numbers.
 """
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,7 +25,6 @@ from advisor.rate.trial_curves import has_diverged
 from advisor.sharpness.branch_end import SharpnessMeter
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
-from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches, IndexStream
 from advisor.training.model_file.workload import Workload
@@ -74,12 +71,22 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
             too_large.add(size)
 
 
-def _train_trunk(workload: Workload, training: Training, trunk: TrialTask) -> None:
+def _train_trunk(
+    workload: Workload, training: Training, trunk: TrialTask, *, fills_state: bool = False
+) -> None:
+    """Take the trunk's steps; those that fill a state do so at rate 0, while there is one."""
     apply_settings(training, trunk)
+    set_rate = make_rate_setter(training)
+    if fills_state:
+        set_rate(0.0)
     stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
     size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
     for _ in range(trunk.samples // size):
         take_step(workload, training, trunk, stream)
+        if fills_state and not _has_state(training):
+            break  # it keeps none, as plain SGD
+    if fills_state:
+        set_rate(trunk.learning_rate)
 
 
 def load_start(workload: Workload, training: Training, path: str, trunk: TrialTask) -> None:
@@ -102,20 +109,7 @@ def load_start(workload: Workload, training: Training, path: str, trunk: TrialTa
     with preserve_buffers(training.model):
         training.settle_gradient_scale(workload.take(range(trunk.micro_batch_size)))
         if not (training.needs_closure or _has_state(training)):
-            _fill_state(workload, training, trunk)
-
-
-def _fill_state(workload: Workload, training: Training, trunk: TrialTask) -> None:
-    apply_settings(training, trunk)
-    set_rate = make_rate_setter(training)
-    set_rate(0.0)
-    stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
-    size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
-    for _ in range(trunk.samples // size):
-        take_step(workload, training, trunk, stream)
-        if not _has_state(training):
-            break  # it keeps none, as plain SGD
-    set_rate(trunk.learning_rate)
+            _train_trunk(workload, training, trunk, fills_state=True)
 
 
 def _has_state(training: Training) -> bool:
@@ -135,18 +129,16 @@ def _train_branch(
     seed_everything(order % 2**32)
     losses = _HeldOutLosses(workload, training, held_out, task.evaluation_batch_size)
     losses.watch(0)
-    branch = follow_branch(workload, training, task, order, watch=losses.watch)
-    fields = {name: getattr(branch, name) for name in branch.__struct_fields__}
-    verified = msgspec.structs.replace(
-        VerificationBranch(**fields),
-        seed=seed,
+    trained = follow_branch(workload, training, task, order, watch=losses.watch)
+    branch = VerificationBranch(
+        **msgspec.structs.asdict(msgspec.structs.replace(trained, seed=seed)),
         held_out=tuple(losses.evaluations),
         held_out_failure=losses.failure,
     )
-    if has_diverged(verified):
-        return verified
+    if has_diverged(branch):
+        return branch
     sharpness, failure = meter.measure(time.perf_counter() - started)
-    return msgspec.structs.replace(verified, sharpness=sharpness, sharpness_failure=failure)
+    return msgspec.structs.replace(branch, sharpness=sharpness, sharpness_failure=failure)
 
 
 class _HeldOutLosses:
@@ -155,41 +147,34 @@ class _HeldOutLosses:
     def __init__(
         self, workload: Workload, training: Training, held_out: Batches | None, batch_size: int
     ) -> None:
-        self._workload = workload
-        self._training = training
-        self._batch_size = batch_size
-        self._held_out = held_out
+        self._workload, self._training = workload, training
+        self._held_out, self._batch_size = held_out, batch_size
         self.evaluations: list[HeldOutEvaluation] = []
         self.failure: str | None = None
 
     def watch(self, samples: int) -> None:
         """Evaluate now; a model that has no loss in eval mode is not asked again."""
-        held_out = self._held_out
-        if held_out is None or self.failure is not None:
+        if self._held_out is None or self.failure is not None:
             return
-        model = self._training.model
-        model.eval()
+        self._training.model.eval()
         try:
-            train_loss = self._evaluate(self._workload.batches, self._workload.take)
-            held_out_loss = self._evaluate(held_out, self._take_from(held_out))
+            own, other = (self._evaluate(b) for b in (self._workload.batches, self._held_out))
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             self.failure = describe(error)
             return
         finally:
-            model.train()
-        if math.isfinite(train_loss) and math.isfinite(held_out_loss):
+            self._training.model.train()
+        if math.isfinite(own) and math.isfinite(other):
             self.evaluations.append(
-                HeldOutEvaluation(
-                    samples=samples, train_loss=train_loss, held_out_loss=held_out_loss
-                )
+                HeldOutEvaluation(samples=samples, train_loss=own, held_out_loss=other)
             )
 
-    def _evaluate(self, batches: Batches, take: Callable[[list[int]], Any]) -> float:
+    def _evaluate(self, batches: Batches) -> float:
+        def take(indices: list[int]) -> Any:
+            return self._workload.to_device(batches.take(indices))
+
         chosen = choose_evaluation_samples(batches.sampling_size)
         with torch.no_grad():
             return evaluate(self._workload, self._training, chosen, self._batch_size, take)
-
-    def _take_from(self, batches: Batches) -> Callable[[list[int]], Any]:
-        return lambda indices: to_device(batches.take(indices), self._workload.device)

@@ -65,12 +65,9 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
             plan.add(branch)
             save(msgspec.structs.replace(record, verification=plan.verification))
 
-        def get_left_s() -> float:
-            return spec.budget_s - (time.monotonic() - started)
-
-        is_complete = _train(runner, plan, get_left_s(), keep, progress)
-        while is_complete and plan.extend(get_left_s()):
-            is_complete = _train(runner, plan, get_left_s(), keep, progress)
+        while _train(runner, plan, spec.budget_s - (time.monotonic() - started), keep, progress):
+            if not plan.extend(spec.budget_s - (time.monotonic() - started)):
+                break
     record = msgspec.structs.replace(record, verification=plan.verification)
     save(record)
     return record
@@ -85,7 +82,9 @@ def _train(
 ) -> bool:
     """Train the pending branches in one worker, from one state; return whether all were."""
     pending = plan.list_pending()
-    done = 0
+    if not pending:
+        return True
+    left_s, done = max(left_s, 0.0), 0
 
     def show() -> None:
         if done < len(pending):
@@ -100,12 +99,10 @@ def _train(
         keep(branch)
         show()
 
-    if not pending:
-        return True
     show()
     try:
-        task = plan.make_task(pending, max(left_s, 0.0))
-        runner.run(task, timeout_s=max(left_s, 0.0) + _GRACE_S, on_result=take)
+        task = plan.make_task(pending, left_s)
+        runner.run(task, timeout_s=left_s + _GRACE_S, on_result=take)
     except WorkerTimeoutError:
         progress.note("a branch took longer than the time left")
     if done < len(pending):
@@ -158,6 +155,4 @@ def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
 
 def _name_optimizer(facts: WorkloadFacts) -> str | None:
     optimizer = facts.optimizer
-    if optimizer is None:
-        return None
-    return f"{optimizer.name} at rate {optimizer.learning_rate}"
+    return None if optimizer is None else f"{optimizer.name} at rate {optimizer.learning_rate}"

@@ -22,13 +22,7 @@ _FRACTION = 0.2
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What fixes the state, but for the pair and the steps.
-
-    Attributes:
-        model_sha256: Of the model file; of its name where the model is in a module.
-        checkpoint: As typed; None where the state is trained.
-        checkpoint_sha256: Of that file.
-    """
+    """What fixes the state, but for the pair and the steps; fields as in `VerificationRecord`."""
 
     model_sha256: str
     checkpoint: str | None = None
@@ -41,32 +35,24 @@ def find_origin(target: Target, record: RunRecord, spec: VerifySpec, progress: P
     Raises:
         UsageError: There is no such checkpoint.
     """
-    path = spec.checkpoint
-    if path is None:
+    name = target.text.encode() if target.path is None else Path(target.path).read_bytes()
+    origin = Origin(model_sha256=hashlib.sha256(name).hexdigest(), checkpoint=spec.checkpoint)
+    if spec.checkpoint is None:
         if record.command.limits.checkpoints:
             progress.note(
                 "the noise was measured at checkpoints, the branches start from initialisation: "
                 "--checkpoint FILE starts them from a checkpoint"
             )
-        return Origin(model_sha256=hash_model(target))
+        return origin
     try:
-        with Path(path).open("rb") as file:
+        with Path(spec.checkpoint).open("rb") as file:
             checkpoint_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(
-            f"cannot read the checkpoint {path}: {error.strerror}",
+            f"cannot read the checkpoint {spec.checkpoint}: {error.strerror}",
             next_step="Give the path of a state_dict file.",
         ) from None
-    return Origin(
-        model_sha256=hash_model(target), checkpoint=path, checkpoint_sha256=checkpoint_sha256
-    )
-
-
-def hash_model(target: Target) -> str:
-    """Return the SHA-256 of the model file, or of the name of a module."""
-    path = target.path
-    content = target.text.encode() if path is None else Path(path).read_bytes()
-    return hashlib.sha256(content).hexdigest()
+    return msgspec.structs.replace(origin, checkpoint_sha256=checkpoint_sha256)
 
 
 def count_steps(
@@ -82,12 +68,10 @@ def count_steps(
         step_s: Seconds of one step of the base pair; 0 where unknown.
         budget_s: Of the whole command.
     """
-    most = int(_FRACTION * budget_s / step_s) if step_s > 0.0 else None
-    if origin.checkpoint is not None:
-        return 0, _STATE_STEPS if most is None else min(_STATE_STEPS, most)
     own = [each.at_step for each in record.noise_batches if each.from_checkpoint is None]
-    wanted = max(own, default=2 * _TRUNK_STEPS) // 2
-    return wanted if most is None else min(wanted, most), 0
+    wanted = max(own, default=2 * _TRUNK_STEPS) // 2 if origin.checkpoint is None else _STATE_STEPS
+    steps = min(wanted, int(_FRACTION * budget_s / step_s)) if step_s > 0.0 else wanted
+    return (steps, 0) if origin.checkpoint is None else (0, steps)
 
 
 def resume(

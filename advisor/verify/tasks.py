@@ -1,11 +1,11 @@
 """What a verification trains: batches, rates, seeds and samples, and what of it is stored."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from advisor.advice.data import Recommendation
+from advisor.advice.data import OptimizerChanges, Recommendation
 from advisor.derived import Derived
 from advisor.engine.progress import Progress
 from advisor.engine.run_record import RunRecord
@@ -16,10 +16,6 @@ from advisor.sharpness.sizes import find_room
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.verify.branches import (
-    LEAST_SEEDS,
-    MORE_SEEDS,
-    MOST_SEEDS,
-    Pair,
     anchor_rate,
     choose_batches,
     choose_changes,
@@ -40,6 +36,8 @@ from advisor.verify.start import Origin, count_steps, resume
 _STEPS = 100
 #: Fewest steps of a batch worth training: fewer show the start of a branch and nothing else.
 _LEAST_STEPS = 10
+#: Seeds of the first round, the most where the answer stays open, and how many each round adds.
+_LEAST_SEEDS, _MOST_SEEDS, _MORE_SEEDS = 3, 10, 2
 #: Evaluations along a branch.
 _EVALUATIONS = 20
 #: Samples of one evaluation pass where memory allows.
@@ -55,8 +53,6 @@ class Plan:
     """What is to be trained, and what of it the record holds already.
 
     Attributes:
-        seeds: Orders of the data.
-        pairs: Batches with their rates.
         verification: The branches so far: at first those stored, where they go with this plan.
     """
 
@@ -73,21 +69,18 @@ class Plan:
     ) -> None:
         self._derived, self._advice, self._facts = derived, advice, facts
         self._spec, self._workload, self._progress = spec, workload, progress
-        base = anchor_rate(advice.learning_rate, advice.global_batch_size)
+        base = anchor_rate(advice)
         assert base.base_value is not None
         assert base.base_batch_size is not None
-        trunk = self._split(base.base_batch_size)
+        evaluation_size = min(_EVALUATION_BATCH, advice.micro_batch_size)
+        self._evaluation_size = max(facts.min_micro_batch_size, evaluation_size)
+        trunk = self._make_task(base.base_batch_size, base.base_value)
         if trunk is None:
             raise UsageError(
                 f"the base batch {base.base_batch_size} does not fit and cannot be split",
                 next_step="Record a run with a base batch that fits.",
             )
-        self._trunk = Pair(
-            micro_batch_size=trunk[0],
-            gradient_accumulation_steps=trunk[1],
-            learning_rate=base.base_value,
-        )
-        step_s = _OVERHEAD * self._estimate_step_s(self._trunk)
+        step_s = _OVERHEAD * self._estimate_s([trunk])
         trunk_steps, state_steps = count_steps(record, origin, step_s, spec.budget_s)
         fresh = VerificationRecord(
             model_sha256=origin.model_sha256,
@@ -100,104 +93,110 @@ class Plan:
             trunk_learning_rate=base.base_value,
             trunk_steps=trunk_steps,
             samples=spec.samples or 0,
-            evaluation_batch_size=max(
-                facts.min_micro_batch_size, min(_EVALUATION_BATCH, advice.micro_batch_size)
-            ),
+            evaluation_batch_size=self._evaluation_size,
             recommended_batch_size=advice.global_batch_size,
         )
         self.verification = resume(record.verification, fresh, spec, progress)
+        steps = self.verification.trunk_steps + self.verification.state_steps
+        self._trunk = msgspec.structs.replace(trunk, samples=steps * trunk.samples)
         stored = [branch.seed + 1 for branch in self.verification.branches]
-        self.seeds = spec.seeds or max(LEAST_SEEDS, *stored, 0)
-        self.pairs = self._choose_pairs()
+        self._seeds = spec.seeds or max(_LEAST_SEEDS, *stored, 0)
+        self._pairs = self._choose_pairs()
 
-    def _choose_pairs(self) -> tuple[Pair, ...]:
-        """Return the batches with their rates; sets the samples where they are still open."""
-        facts, spec = self._facts, self._spec
-        batches = set(choose_batches(self._advice, facts, spec.batches))
+    def _choose_pairs(self) -> list[TrialTask]:
+        """Return a step of each batch; sets the samples of branches where they are still open."""
+        spec, centre = self._spec, self._advice.global_batch_size
+        batches = set(choose_batches(self._advice, self._facts, spec.batches))
         if not spec.batches:  # those that an earlier command added
             batches |= {branch.global_batch_size for branch in self.verification.branches}
         pairs = [pair for size in sorted(batches) if (pair := self._make_pair(size)) is not None]
-        if not self.verification.samples:
-            samples = self._afford_samples(pairs)
-            self.verification = msgspec.structs.replace(self.verification, samples=samples)
-        samples, centre = self.verification.samples, self._advice.global_batch_size
+        samples = self.verification.samples or self._afford_samples(pairs)
+        self.verification = msgspec.structs.replace(self.verification, samples=samples)
         if samples < _LEAST_STEPS * centre:
             message = f"{samples} samples are fewer than {_LEAST_STEPS} steps of batch {centre}"
             if spec.samples is None:
                 raise InconclusiveError(message, next_step="Raise --budget.")
             raise UsageError(message, next_step="Raise --branch-samples.")
-        long_enough = [pair for pair in pairs if samples >= _LEAST_STEPS * pair.global_batch_size]
-        for pair in pairs[len(long_enough) :]:
-            self._progress.note(
-                f"batch {pair.global_batch_size} is left out: {samples} samples are too few steps"
-            )
-        return tuple(long_enough)
+        for pair in pairs:
+            if samples < _LEAST_STEPS * pair.samples:
+                self._progress.note(
+                    f"batch {pair.samples} is left out: {samples} samples are too few steps"
+                )
+        return [pair for pair in pairs if samples >= _LEAST_STEPS * pair.samples]
 
-    def _make_pair(self, size: int) -> Pair | None:
-        optimizer = self._facts.optimizer
+    def _make_pair(self, size: int) -> TrialTask | None:
+        """Return one step of a batch with the settings that go with it."""
+        optimizer, noise = self._facts.optimizer, self._derived.noise
         assert optimizer is not None
-        split = self._split(size)
-        noise = self._derived.noise
-        rate = choose_rate(
-            optimizer,
-            anchor_rate(self._advice.learning_rate, self._advice.global_batch_size),
-            size,
-            recommended=self._advice.global_batch_size,
-            noise_scale=None if noise is None else noise.working,
-            loss_is_sum=self._facts.loss_reduction == "sum",
-        )
-        if split is None or rate is None:
+        noise_scale = None if noise is None else noise.working
+        rate = choose_rate(self._facts, self._advice, size, noise_scale=noise_scale)
+        pair = None
+        if rate is not None:
+            changes = choose_changes(optimizer, self._advice, size, rate)
+            pair = self._make_task(size, rate, changes)
+        if pair is None:
             self._progress.note(f"batch {size} is left out: it cannot be made of what fits")
+        return pair
+
+    def _make_task(
+        self, size: int, rate: float, changes: OptimizerChanges | None = None
+    ) -> TrialTask | None:
+        """Return one step of a batch; None where it cannot be made of what fits."""
+        advice, facts = self._advice, self._facts
+        split: tuple[int, int] | None
+        split = advice.micro_batch_size, advice.gradient_accumulation_steps
+        if size != advice.global_batch_size:
+            timed = (each.micro_batch_size for each in advice.candidates)
+            split = split_batch(
+                size,
+                largest=max(advice.micro_batch_size, *timed, 1),
+                smallest=facts.min_micro_batch_size,
+                preferred=advice.micro_batch_size,
+                may_split=can_split(facts),
+            )
+        if split is None:
             return None
-        return Pair(
+        return TrialTask(
+            workload=self._workload,
             micro_batch_size=split[0],
             gradient_accumulation_steps=split[1],
             learning_rate=rate,
-            changes=choose_changes(optimizer, self._advice, size, rate),
+            samples=size,
+            evaluations=_EVALUATIONS,
+            seeds=(0,),
+            evaluation_batch_size=self._evaluation_size,
+            loss_is_sum=facts.loss_reduction == "sum",
+            beta2=None if changes is None else changes.beta2,
+            weight_decay=None if changes is None else changes.weight_decay,
         )
 
-    def _split(self, size: int) -> tuple[int, int] | None:
-        advice, facts = self._advice, self._facts
-        if size == advice.global_batch_size:
-            return advice.micro_batch_size, advice.gradient_accumulation_steps
-        timed = (each.micro_batch_size for each in advice.candidates)
-        return split_batch(
-            size,
-            largest=max(advice.micro_batch_size, *timed, 1),
-            smallest=facts.min_micro_batch_size,
-            preferred=advice.micro_batch_size,
-            may_split=can_split(facts),
-        )
-
-    def _afford_samples(self, pairs: Sequence[Pair]) -> int:
+    def _afford_samples(self, pairs: Sequence[TrialTask]) -> int:
         """Return the samples of each branch that the budget allows, at most those aimed at."""
-        sample_s = sum(self._estimate_step_s(pair) / pair.global_batch_size for pair in pairs)
-        trunk_s = self._trunk_steps * self._estimate_step_s(self._trunk)
-        left_s = _BUDGET_FRACTION * self._spec.budget_s - _OVERHEAD * trunk_s
+        sample_s = sum(self._estimate_s([pair]) / pair.samples for pair in pairs)
+        left_s = _BUDGET_FRACTION * self._spec.budget_s - _OVERHEAD * self._estimate_s(
+            [self._trunk]
+        )
         most = _STEPS * self._advice.global_batch_size
         if sample_s > 0.0:
-            most = min(most, int(left_s / (_OVERHEAD * self.seeds * sample_s)))
-        largest = max(pair.global_batch_size for pair in pairs)
+            most = min(most, int(left_s / (_OVERHEAD * self._seeds * sample_s)))
+        largest = max(pair.samples for pair in pairs)
         return max(0, most) if most < largest else most // largest * largest
 
-    def _estimate_step_s(self, pair: Pair) -> float:
-        step_s = estimate_step_s(
-            read_throughput(self._derived.throughput),
-            pair.micro_batch_size,
-            pair.gradient_accumulation_steps,
-            may_extrapolate=False,
-        )
-        return step_s or 0.0
+    def _estimate_s(self, tasks: Iterable[TrialTask]) -> float:
+        """Return the seconds of the tasks' steps as timed, those of unknown ones left out."""
+        seconds, timing = 0.0, read_throughput(self._derived.throughput)
+        for task in tasks:
+            micro, times = task.micro_batch_size, task.gradient_accumulation_steps
+            step_s = estimate_step_s(timing, micro, times, may_extrapolate=False) or 0.0
+            seconds += task.samples / (micro * times) * step_s
+        return seconds
 
     def list_pending(self) -> tuple[TrialTask, ...]:
         """Return the branches to train, seed by seed, so that an early end leaves whole seeds."""
-        return tuple(task for task, _ in self._list_pending())
-
-    def _list_pending(self) -> tuple[tuple[TrialTask, Pair], ...]:
         return tuple(
-            (self._make_task(pair, seed=seed, samples=self.verification.samples), pair)
-            for seed in range(self.seeds)
-            for pair in self.pairs
+            msgspec.structs.replace(pair, seeds=(seed,), samples=self.verification.samples)
+            for seed in range(self._seeds)
+            for pair in self._pairs
             if not any(_is_of(branch, pair, seed) for branch in self.verification.branches)
         )
 
@@ -220,82 +219,46 @@ class Plan:
         is_noisy = "inconclusive" in {status, found.verdict.status}
         if not self._add_batch(status) and not (is_noisy and self._add_seeds()):
             return False
-        seconds = [
-            task.samples * self._estimate_step_s(pair) / pair.global_batch_size
-            for task, pair in self._list_pending()
-        ]
-        return _OVERHEAD * sum(seconds) <= left_s
+        return _OVERHEAD * self._estimate_s(self.list_pending()) <= left_s
 
     def _add_seeds(self) -> bool:
-        if self._spec.seeds is not None or self.seeds >= MOST_SEEDS:
+        if self._spec.seeds is not None or self._seeds >= _MOST_SEEDS:
             return False
-        self.seeds = min(MOST_SEEDS, self.seeds + MORE_SEEDS)
+        self._seeds = min(_MOST_SEEDS, self._seeds + _MORE_SEEDS)
         return True
 
     def _add_batch(self, status: CriticalBatchStatus) -> bool:
-        if self._spec.batches:
-            return False
-        sizes = [pair.global_batch_size for pair in self.pairs]
         facts, centre = self._facts, self._advice.global_batch_size
+        sizes = [pair.samples for pair in self._pairs]
         size = choose_extension(status, sizes, smallest=facts.min_micro_batch_size, centre=centre)
-        if size is None or self.verification.samples < _LEAST_STEPS * size:
+        if size is None or self._spec.batches or self.verification.samples < _LEAST_STEPS * size:
             return False
         if facts.dataset_size is not None and size > facts.dataset_size:
             return False
         pair = self._make_pair(size)
-        if pair is None:
-            return False
-        self.pairs = tuple(sorted((*self.pairs, pair), key=lambda each: each.global_batch_size))
-        return True
-
-    @property
-    def _trunk_steps(self) -> int:
-        """Optimizer steps before the branches: those of training, or those that fill a state."""
-        return self.verification.trunk_steps + self.verification.state_steps
-
-    def make_trunk(self) -> TrialTask:
-        """Return the training before the branches."""
-        samples = self._trunk_steps * self._trunk.global_batch_size
-        return self._make_task(self._trunk, seed=0, samples=samples)
+        if pair is not None:
+            self._pairs = sorted((*self._pairs, pair), key=lambda each: each.samples)
+        return pair is not None
 
     def make_task(self, pending: tuple[TrialTask, ...], budget_s: float) -> VerificationTask:
-        """Return the worker's task."""
+        """Return the worker's task.
+
+        The sharpness takes the evaluation's micro-batch, or what is expected to fit differentiated
+        twice; not the branch's, which would change the matrix under BatchNorm.
+        """
+        room = find_room(self._facts, self._derived.memory)
+        size = self._evaluation_size if room is None else min(self._evaluation_size, room)
         return VerificationTask(
             workload=self._workload,
-            trunk=self.make_trunk(),
+            trunk=self._trunk,
             branches=pending,
             budget_s=budget_s,
             checkpoint=self.verification.checkpoint,
-            sharpness_batch_size=self._choose_sharpness_size(),
-        )
-
-    def _choose_sharpness_size(self) -> int | None:
-        """Return the evaluation's micro-batch, or what is expected to fit differentiated twice.
-
-        Not the branch's: it would change the matrix under BatchNorm.
-        """
-        room = find_room(self._facts, self._derived.memory)
-        size = self.verification.evaluation_batch_size
-        size = size if room is None else min(size, room)
-        return size if size >= self._facts.min_micro_batch_size else None
-
-    def _make_task(self, pair: Pair, *, seed: int, samples: int) -> TrialTask:
-        return TrialTask(
-            workload=self._workload,
-            micro_batch_size=pair.micro_batch_size,
-            gradient_accumulation_steps=pair.gradient_accumulation_steps,
-            learning_rate=pair.learning_rate,
-            samples=samples,
-            evaluations=_EVALUATIONS,
-            seeds=(seed,),
-            evaluation_batch_size=self.verification.evaluation_batch_size,
-            loss_is_sum=self._facts.loss_reduction == "sum",
-            beta2=pair.changes.beta2,
-            weight_decay=pair.changes.weight_decay,
+            sharpness_batch_size=size if size >= self._facts.min_micro_batch_size else None,
         )
 
 
-def _is_of(branch: VerificationBranch, pair: Pair, seed: int) -> bool:
+def _is_of(branch: VerificationBranch, pair: TrialTask, seed: int) -> bool:
     return (
         branch.seed == seed
         and branch.micro_batch_size == pair.micro_batch_size

@@ -49,16 +49,9 @@ def make_advice(size=256, rate=1.3, **changes):
     )
 
 
-def rate_at(size, *, value=1.3, noise_scale=150.0, optimizer=SGD, **options):
-    rate = LearningRate(value=value, rule="", base_value=1.0, base_batch_size=32)
-    return choose_rate(
-        optimizer,
-        rate,
-        size,
-        recommended=256,
-        noise_scale=noise_scale,
-        **{"loss_is_sum": False, **options},
-    )
+def rate_at(size, *, value=1.3, noise_scale=150.0, optimizer=SGD, reduction="mean", advised=256):
+    facts = msgspec.structs.replace(FACTS, optimizer=optimizer, loss_reduction=reduction)
+    return choose_rate(facts, make_advice(advised, value), size, noise_scale=noise_scale)
 
 
 def test_the_batches_surround_the_recommended_one_within_the_dataset():
@@ -96,13 +89,11 @@ def test_without_a_cap_the_rate_is_the_rule(size):
 
 def test_an_unknown_noise_scale_takes_the_rule_s_limit_and_a_sum_divides_by_the_batch():
     assert rate_at(64, value=8.0, noise_scale=None) == pytest.approx(2.0)
-    assert rate_at(64, value=1.0, noise_scale=None, loss_is_sum=True) == pytest.approx(1.0)
+    assert rate_at(64, value=1.0, noise_scale=None, reduction="sum") == pytest.approx(1.0)
 
 
 def test_at_the_base_batch_itself_the_rule_applies_from_it():
-    rate = LearningRate(value=1.0, rule="", base_value=1.0, base_batch_size=32)
-    options = {"recommended": 32, "noise_scale": math.inf, "loss_is_sum": False}
-    assert choose_rate(SGD, rate, 64, **options) == pytest.approx(2.0)
+    assert rate_at(64, value=1.0, noise_scale=math.inf, advised=32) == pytest.approx(2.0)
 
 
 def test_an_optimizer_without_a_rule_has_no_rates():

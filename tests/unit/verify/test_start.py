@@ -130,5 +130,5 @@ def test_the_sharpness_takes_micro_batches_that_fit_differentiated_twice():
     task, verification = make_task(TRAINED)
     assert verification.evaluation_batch_size == 64
     assert task.sharpness_batch_size == 32
-    task, _ = make_task(TRAINED, min_micro_batch_size=33)
+    task, _ = make_task(TRAINED, min_micro_batch_size=33, base_batch_size=64)
     assert task.sharpness_batch_size is None
