@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from advisor.advice.data import OptimizerChanges, Recommendation
+from advisor.advice.data import Recommendation
 from advisor.derived import Derived
 from advisor.engine.progress import Progress
 from advisor.engine.run_record import RunRecord
 from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.split import can_split, split_batch
-from advisor.rate.data import TrialTask
+from advisor.rate.data import OptimizerChanges, TrialTask
 from advisor.sharpness.sizes import find_room
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts, WorkloadSpec
