@@ -6,7 +6,7 @@ from advisor.advice.data import Frontier, Recommendation, Schedule, ScheduleItem
 from advisor.loader.data import LoaderConclusion
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion
-from advisor.predict.data import Comparison
+from advisor.predict.data import MemorySavings
 from advisor.sharpness.data import StabilityConclusion
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
@@ -29,7 +29,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     soak: SoakConclusion | None = None
     stability: StabilityConclusion | None = None
     recommendation: Recommendation | None = None
-    what_would_change: Comparison | None = None
+    what_would_change: MemorySavings | None = None
     variants: tuple[VariantConclusion, ...] = ()
     verification: VerificationConclusion | None = None
     frontier: Frontier | None = None

@@ -20,9 +20,9 @@ from advisor.engine.runner import COLD_START_S, Runner
 from advisor.loader.stage import run_loader
 from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.memory.stage import run_memory
+from advisor.memory_savings.stage import run_memory_savings
 from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
 from advisor.noise_floor.stage import run_self_comparison
-from advisor.predict.savings_stage import run_remedies
 from advisor.rate.range_command import run_lr_range
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.stage import run_trial
@@ -103,5 +103,5 @@ def _run_stages(run: Run, variants: tuple[Variant, ...]) -> None:
         None if known.noise is None else known.noise.decisive,
     )
     run_soak(run)
-    run_remedies(run)
+    run_memory_savings(run)
     run_variants(run)  # last: each has a promised share, and what the others left

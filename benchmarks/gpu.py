@@ -46,7 +46,7 @@ from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.stage import run_memory
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.replay import replay_allocated
+from advisor.predict.replay import accumulate, size_blocks
 from advisor.training.data import Precision, WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
@@ -79,8 +79,8 @@ def compare_sizes(
         assert isinstance(probe, Probe)
         if probe.peak_allocated_bytes is None:
             continue
-        peaks = replay_allocated(trace, size, granule_bytes=GRANULE_BYTES)
-        predicted = peaks.allocated_bytes + 2 * workspace_bytes
+        blocks = -(-size_blocks(trace, size) // GRANULE_BYTES) * GRANULE_BYTES
+        predicted = int(accumulate(trace, blocks).max()) + 2 * workspace_bytes
         rows.append(
             {
                 "micro_batch_size": size,

@@ -27,7 +27,7 @@ from advisor.memory.data import Probe
 from advisor.memory.evidence import SearchBounds
 from advisor.memory.law import is_gap_closed
 from advisor.memory.search import choose_next_micro_batch_size
-from advisor.predict.memory_trace import AffinePiece, PredictedMemory
+from advisor.predict.data import AffinePiece, PredictedMemory
 
 MIB, GIB = 1 << 20, 1 << 30
 CAPACITIES_BYTES = (8 * GIB, 24 * GIB, 80 * GIB)

@@ -7,9 +7,10 @@ import msgspec
 from advisor.advice.candidates import ACCUMULATIONS, Candidate, build_candidates, build_given
 from advisor.advice.data import Interval, LimitingFactor
 from advisor.advice.tradeoff import choose_batch, choose_near_optimum
-from advisor.memory.data import LimitedBy, MemoryConclusion
+from advisor.memory.data import MemoryConclusion
 from advisor.memory.split import can_split
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
+from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion
 from advisor.training.data import WorkloadFacts

@@ -27,10 +27,9 @@ from advisor.memory.evidence import choose_bounds
 from advisor.memory.law import MemoryLaw, conclude_memory, fit_memory
 from advisor.memory.search import choose_method, choose_next_micro_batch_size
 from advisor.memory.surroundings import add_surroundings, judge_surroundings
+from advisor.memory_savings.plan import compare_pieces, fit_capacity
 from advisor.noise.plan import conclude_noise
-from advisor.predict.data import Comparison
-from advisor.predict.savings import fit_capacity
-from advisor.predict.what_ifs import compare_pieces
+from advisor.predict.data import MemorySavings
 from advisor.sharpness.plan import conclude_stability
 from advisor.soak.plan import conclude_soak
 from advisor.throughput.conclude import conclude_throughput
@@ -88,7 +87,7 @@ def _derive_stages(
 
 def _compare(
     record: RunRecord, facts: WorkloadFacts, memory: MemoryConclusion
-) -> Comparison | None:
+) -> MemorySavings | None:
     """Return what the record's what-ifs would change at the size whose peak it broke down."""
     prediction, peak = record.predicted_memory, record.peak
     largest, capacity_bytes = memory.max_micro_batch_size, memory.capacity_bytes

@@ -18,8 +18,8 @@ from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
 from advisor.memory.data import Probe
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
-from advisor.predict.data import Breakdown
-from advisor.predict.memory_trace import MemoryTrace, PredictedMemory, PredictedWhatIf
+from advisor.predict.data import Breakdown, PredictedMemory, PredictedWhatIf
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.roofline import cost_step
 from advisor.rate.data import LrRangeCurve, TrialBranch
 from advisor.soak.data import Soak
@@ -188,7 +188,9 @@ class Run:
         """Append one soak."""
         self._keep(soaks=(*self.record.soaks, soak))
 
-    def keep_remedies(self, *, peak: Breakdown, what_ifs: tuple[PredictedWhatIf, ...]) -> None:
+    def keep_memory_savings(
+        self, *, peak: Breakdown, what_ifs: tuple[PredictedWhatIf, ...]
+    ) -> None:
         """Keep what holds the memory at the advised size, and what would change it."""
         self._keep(peak=peak, what_ifs=what_ifs)
 

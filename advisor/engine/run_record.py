@@ -7,8 +7,7 @@ from advisor.engine.record import Record
 from advisor.loader.data import LoaderTiming
 from advisor.memory.data import Probe
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
-from advisor.predict.data import Breakdown
-from advisor.predict.memory_trace import PredictedMemory, PredictedWhatIf, StepCost
+from advisor.predict.data import Breakdown, PredictedMemory, PredictedWhatIf, StepCost
 from advisor.rate.data import LrRangeCurve, TrialBranch
 from advisor.soak.data import Soak
 from advisor.variants.data import VariantRecord

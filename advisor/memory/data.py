@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.predict.data import LimitedBy
 
 #: Full training steps a memory probe runs: the first has no optimizer state yet, the second creates
 #: the steady state, the third shows that it is steady.
@@ -89,9 +90,6 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     capacity_bytes: int | None = None
     growth_bytes_per_step: int | None = None
     message: str | None = None
-
-
-LimitedBy = Literal["memory", "dataset", "cap", "budget"]
 
 
 MemoryMethod = Literal["guided", "affine"]

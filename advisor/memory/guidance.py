@@ -7,9 +7,9 @@ import msgspec
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.predict.data import TraceTask
-from advisor.predict.largest import predict_largest
-from advisor.predict.memory_trace import MemoryTrace, PredictedMemory
-from advisor.predict.pieces import derive_pieces, predict_bytes
+from advisor.predict.footprint import predict_unusable_bytes
+from advisor.predict.memory_trace import MemoryTrace
+from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings
 
 #: Share of the budget that the trace may take: without it the search needs a few probes more.
@@ -31,7 +31,7 @@ def predict_memory(run: Run) -> None:
         return
     prediction = derive_pieces(trace)
     if run.environment.device.kind == "cuda":
-        unusable = _simulate_unusable_bytes(trace, prediction, run.capacity_bytes)
+        unusable = _simulate_unusable_bytes(trace, run.capacity_bytes)
         prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
     run.keep_prediction(prediction, trace)
 
@@ -54,16 +54,7 @@ def _note(run: Run, why: str) -> None:
     run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
 
 
-def _simulate_unusable_bytes(
-    trace: MemoryTrace, prediction: PredictedMemory, capacity_bytes: int
-) -> int:
-    """Return what the caching allocator leaves unused of the limit at the largest size it allows.
-
-    One size more does not fit in the simulation, so less is usable than that size's peak.
-    """
+def _simulate_unusable_bytes(trace: MemoryTrace, capacity_bytes: int) -> int:
     configuration = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
     settings = AllocatorSettings(expandable_segments="expandable_segments:True" in configuration)
-    largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
-    if largest is None:
-        return 0
-    return max(0, capacity_bytes + 1 - max(predict_bytes(prediction, largest + 1)))
+    return predict_unusable_bytes(trace, capacity_bytes=capacity_bytes, settings=settings)

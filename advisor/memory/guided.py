@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from advisor.memory.data import Probe
 from advisor.memory.evidence import Evidence, SearchBounds, SearchLimits, find_granule
-from advisor.predict.memory_trace import AffinePiece, PredictedMemory
+from advisor.predict.data import AffinePiece, PredictedMemory, evaluate_pieces
 
 #: Most searches end with 4 or 5 probes; half a per cent is one sample below a size of 400. An error
 #: costs a process that is thrown away anyway, an answer that is too small costs all of training.
@@ -52,7 +52,7 @@ class _Phase(NamedTuple):
     factor: float
 
     def predict_bytes(self, size: float) -> float:
-        return self.offset_bytes + self.factor * _predict(self.pieces, size)
+        return self.offset_bytes + self.factor * evaluate_pieces(self.pieces, size)
 
     def predict_largest(self, capacity_bytes: float) -> float:
         allowed = (capacity_bytes - self.offset_bytes) / self.factor
@@ -103,7 +103,7 @@ def is_refuted(probes: Sequence[Probe], prediction: PredictedMemory) -> bool:
     if largest == smallest:
         failed = [probe for probe in probes if probe.outcome in {"oom", "spill"}]
         return len(failed) > len(RETRY_FRACTIONS)
-    predicted = _predict(pieces, largest) - _predict(pieces, smallest)
+    predicted = evaluate_pieces(pieces, largest) - evaluate_pieces(pieces, smallest)
     measured = last - first
     allowance = CONSTANT_BYTES + MOST_FACTOR * predicted
     return measured > allowance or MOST_FACTOR * (measured + NOISE_BYTES) < predicted
@@ -226,17 +226,13 @@ def _draw_line(
     One point alone leaves open what grows: up to a constant, all beyond the prediction does.
     """
     size, measured = largest
-    predicted = _predict(pieces, size)
+    predicted = evaluate_pieces(pieces, size)
     factor = 1.0 + max(0.0, measured - predicted - CONSTANT_BYTES) / max(1.0, predicted)
     for earlier_size, earlier in smaller:
-        distance = predicted - _predict(pieces, earlier_size)
+        distance = predicted - evaluate_pieces(pieces, earlier_size)
         if distance > 0.0:
             factor = max(1 / MOST_FACTOR, min(MOST_FACTOR, (measured - earlier) / distance))
     return _Phase(pieces, measured - factor * predicted, factor)
-
-
-def _predict(pieces: tuple[AffinePiece, ...], size: float) -> float:
-    return max(piece.fixed_bytes + piece.bytes_per_sample * size for piece in pieces)
 
 
 def _predict_largest(law: Sequence[_Phase], capacity_bytes: float) -> float:

@@ -11,7 +11,8 @@ from operator import itemgetter
 
 import msgspec
 
-from advisor.memory.data import LimitedBy, MemoryConclusion, MemoryMethod, Probe
+from advisor.memory.data import MemoryConclusion, MemoryMethod, Probe
+from advisor.predict.data import LimitedBy
 
 #: Widest gap between a size that ran and one that did not, as a share of the first, that leaves no
 #: size of interest between them: the answer is then within 1 % of the largest that fits.

@@ -13,7 +13,7 @@ from advisor.memory.data import MemoryMethod, Probe
 from advisor.memory.evidence import SearchBounds, SearchLimits, choose_bounds, read_evidence
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
 from advisor.memory.law import RESOLUTION_FRACTION
-from advisor.predict.memory_trace import PredictedMemory
+from advisor.predict.data import PredictedMemory
 
 __all__ = [
     "MAX_OOMS",

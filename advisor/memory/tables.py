@@ -7,7 +7,7 @@ from rich.console import ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
-from advisor.predict.data import Breakdown, Comparison, ModuleShare, Remedy
+from advisor.predict.data import Breakdown, MemorySaving, MemorySavings, ModuleShare
 from advisor.predict.memory_trace import Category, Phase
 from advisor.units import format_bytes, format_count
 
@@ -60,13 +60,13 @@ def render_peak(peak: Breakdown, *, where: str = "") -> list[ConsoleRenderable]:
     return [Text(), table, Text(_describe_timeline(peak), style="dim")]
 
 
-def render_comparisons(comparisons: Sequence[tuple[str, Comparison]]) -> list[ConsoleRenderable]:
+def render_comparisons(comparisons: Sequence[tuple[str, MemorySavings]]) -> list[ConsoleRenderable]:
     """Return the table 'What would change it' and under it how; nothing where nothing helps.
 
     Args:
         comparisons: A title for each, such as the card's name; empty for no title.
     """
-    helped = [(title, one) for title, one in comparisons if one.remedies]
+    helped = [(title, one) for title, one in comparisons if one.savings]
     parts: list[ConsoleRenderable] = []
     for start in range(0, len(helped), _CARDS_ABREAST):
         parts += [Text(), _render_effects(helped[start : start + _CARDS_ABREAST])]
@@ -126,7 +126,7 @@ def _describe_timeline(peak: Breakdown) -> str:
     return f"{text}; unrounded sizes by a trace, not run"
 
 
-def _render_effects(comparisons: Sequence[tuple[str, Comparison]]) -> Table:
+def _render_effects(comparisons: Sequence[tuple[str, MemorySavings]]) -> Table:
     table = _table()
     table.add_column("What would change it", no_wrap=True)
     for title, one in comparisons:
@@ -136,17 +136,17 @@ def _render_effects(comparisons: Sequence[tuple[str, Comparison]]) -> Table:
         "as it is",
         *(_format_effect(one.max_micro_batch_size, one.peak_bytes) for _, one in comparisons),
     )
-    for name in _list_remedies(comparisons):
-        table.add_row(name, *(_format_remedy(one.remedies, name) for _, one in comparisons))
+    for name in _list_names(comparisons):
+        table.add_row(name, *(_format_remedy(one.savings, name) for _, one in comparisons))
     return table
 
 
-def _render_how_to(comparisons: Sequence[tuple[str, Comparison]]) -> Table:
-    remedies = {one.name: one for _, each in reversed(comparisons) for one in each.remedies}
+def _render_how_to(comparisons: Sequence[tuple[str, MemorySavings]]) -> Table:
+    remedies = {one.name: one for _, each in reversed(comparisons) for one in each.savings}
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
-    for name in _list_remedies(comparisons):
+    for name in _list_names(comparisons):
         remedy = remedies[name]
         grid.add_row("-", Text(f"{name}: {remedy.note}"))
         grid.add_row("", Text(_break_loop(remedy.how_to), style="bold"))
@@ -158,11 +158,11 @@ def _break_loop(code: str) -> str:
     return code.replace(": ", ":\n    ", 1) if code.startswith("for ") else code
 
 
-def _list_remedies(comparisons: Sequence[tuple[str, Comparison]]) -> list[str]:
-    return list(dict.fromkeys(one.name for _, each in comparisons for one in each.remedies))
+def _list_names(comparisons: Sequence[tuple[str, MemorySavings]]) -> list[str]:
+    return list(dict.fromkeys(one.name for _, each in comparisons for one in each.savings))
 
 
-def _format_remedy(remedies: Sequence[Remedy], name: str) -> str:
+def _format_remedy(remedies: Sequence[MemorySaving], name: str) -> str:
     found = next((one for one in remedies if one.name == name), None)
     if found is None:
         return "no gain"

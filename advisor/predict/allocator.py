@@ -1,10 +1,7 @@
 """torch's CUDA caching allocator, simulated: what a sequence of requests reserves on the device.
 
-Small requests (up to 1 MiB) and large ones are served from separate pools. The smallest free block
-that is large enough is taken, the lowest address among equals, and split where the rest is worth
-keeping. Where no block is free, the pool grows; what was cached is given back only when growing
-fails. Assumed: one stream, the default settings (no largest split size, no collection threshold,
-no rounding to powers of two), no graph capture and no private pools.
+Assumed: one stream, the default settings (no largest split size, no collection threshold, no
+rounding to powers of two), no graph capture and no private pools.
 
 Source: the behaviour of c10/cuda/CUDACachingAllocator.cpp in torch 2.8 and later.
 """
@@ -31,15 +28,9 @@ class OutOfDeviceMemoryError(Exception):
 
 
 class CachingAllocator:
-    """The allocator of one device.
+    """The allocator of one device; `retries` counts as torch's num_alloc_retries.
 
-    Attributes:
-        allocated_bytes: Size of the blocks that are handed out, as torch counts them: with the
-            rest that was not worth splitting off.
-        reserved_bytes: What it holds from the device.
-        peak_allocated_bytes: The most since the last `reset_peak`.
-        peak_reserved_bytes: The most so far.
-        retries: Requests that made it give back what it had cached (torch: num_alloc_retries).
+    A block that is handed out counts with the rest that was not worth splitting off.
 
     Args:
         capacity_bytes: The most it may reserve; None for no cap.
@@ -66,10 +57,7 @@ class CachingAllocator:
         return self._small, self._large
 
     def allocate(self, size_bytes: int) -> Block:
-        """Return the block that serves a request.
-
-        Args:
-            size_bytes: Above 0; torch asks for nothing where a storage is empty.
+        """Return the block that serves a request above 0 bytes.
 
         Raises:
             OutOfDeviceMemoryError: It does not fit under the cap, not even without the cache.
@@ -96,10 +84,6 @@ class CachingAllocator:
         block.is_free = True
         block.absorb_neighbours()
         block.pool.enlist(block)
-
-    def reset_peak(self) -> None:
-        """Start the peak of the allocated bytes anew, from what is allocated now."""
-        self.peak_allocated_bytes = self.allocated_bytes
 
     def release_cached(self) -> None:
         """Give back every segment without a live block; of expandable ones, every empty page."""

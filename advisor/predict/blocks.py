@@ -10,14 +10,7 @@ from bisect import bisect_left, insort
 class Block:
     """A range of addresses: handed out, free, or (expandable segments only) without memory.
 
-    Attributes:
-        address: Where it begins.
-        size: In bytes.
-        pool: Which it belongs to.
-        is_free: Not handed out.
-        is_mapped: There is memory behind it.
-        before: The block that ends where this one begins, in the same segment.
-        after: The block that begins where this one ends, in the same segment.
+    `before` and `after` are its neighbours in the same segment.
     """
 
     __slots__ = ("address", "after", "before", "is_free", "is_mapped", "pool", "size")

@@ -5,12 +5,21 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
+from advisor.predict.data import Breakdown, MemoryShare, ModuleShare, PhaseLevel
 from advisor.predict.memory_trace import Category, MemoryTrace
 from advisor.predict.module_groups import group_modules
-from advisor.predict.replay import Integers, accumulate, check_size, find_spans, size_blocks
+from advisor.predict.replay import Integers, accumulate, find_spans, size_blocks
 
 Bytes = dict[Category, int]
+
+CATEGORY_NAMES: dict[Category, str] = {
+    "parameter": "parameters",
+    "gradient": "gradients",
+    "optimizer_state": "optimizer state",
+    "activation": "activations",
+    "input": "batch",
+    "temporary": "temporaries",
+}
 
 
 def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
@@ -24,15 +33,11 @@ def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
 
     Raises:
         ValueError: The trace does not hold for the size.
-
-    Source: derived.
     """
-    check_size(trace, micro_batch_size)
     sizes = size_blocks(trace, micro_batch_size)
     levels = accumulate(trace, sizes)
     point = int(np.argmax(levels))
     held = {index: int(sizes[index]) for index in _find_alive(trace, point) if sizes[index]}
-    timeline = _draw_timeline(trace, levels)
     moment = [trace.phases[0], *(mark for mark in trace.phases if mark.first_event < point)][-1]
     by_category: Bytes = defaultdict(int)
     for index, size in held.items():
@@ -44,8 +49,26 @@ def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
         step=moment.step,
         bytes_by_category=_rank(by_category),
         modules=_share_out(trace, held),
-        timeline=timeline,
+        timeline=_draw_timeline(trace, levels),
     )
+
+
+def compose_peak(
+    peak: Breakdown, *, reserved_bytes: int, workspace_bytes: int, context_bytes: int
+) -> tuple[MemoryShare, ...]:
+    """Return what a process takes at the moment when its tensors take the most.
+
+    The allocator's part is what it reserves beyond the tensors: rounding and free blocks. The
+    workspaces are inside of the reserved memory, the context is outside of it.
+    """
+    held = peak.bytes_by_category
+    shares = {
+        **{name: held.get(category, 0) for category, name in CATEGORY_NAMES.items()},
+        "workspaces": workspace_bytes,
+        "allocator": max(0, reserved_bytes - workspace_bytes - sum(held.values())),
+        "context": context_bytes,
+    }
+    return tuple(MemoryShare(part=part, size_bytes=size) for part, size in shares.items())
 
 
 def _find_alive(trace: MemoryTrace, point: int) -> set[int]:
@@ -68,38 +91,33 @@ def _draw_timeline(trace: MemoryTrace, levels: Integers) -> tuple[PhaseLevel, ..
             peak_bytes=int(levels[span.start : span.stop + 1].max()),
             end_bytes=int(levels[span.stop]),
         )
-        for mark, span in zip(trace.phases, find_spans(trace), strict=True)
+        for mark, (_, span) in zip(trace.phases, find_spans(trace), strict=True)
     )
 
 
 def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, ...]:
     """Return what each group of modules holds, largest first; together all that is held."""
     groups = group_modules(trace.modules)
-    blocks: dict[str, set[str]] = defaultdict(set)
+    blocks: dict[str | None, set[str]] = defaultdict(set)
     for group in groups:
         blocks[group.name].add(group.block)
         if group.part is not None:
             blocks[group.part].add(group.member)
-    outside: Bytes = defaultdict(int)
-    parts: dict[tuple[str, str | None], Bytes] = defaultdict(lambda: defaultdict(int))
+    parts: dict[tuple[str | None, str | None], Bytes] = defaultdict(lambda: defaultdict(int))
     for index, size in held.items():
         block = trace.blocks[index]
-        if block.module < 0:
-            outside[block.category] += size
-        else:
-            group = groups[block.module]
-            parts[group.name, group.part][block.category] += size
-    by_group: dict[str, list[ModuleShare]] = defaultdict(list)
+        place: tuple[str | None, str | None] = (None, None)
+        if block.module >= 0:
+            place = groups[block.module].name, groups[block.module].part
+        parts[place][block.category] += size
+    by_group: dict[str | None, list[ModuleShare]] = defaultdict(list)
     for (name, part), held_bytes in parts.items():
         known = name if part is None else part
-        by_group[name].append(_share(known, len(blocks[known]), held_bytes))
-    shares = [_merge(name, len(blocks[name]), found) for name, found in by_group.items()]
-    if outside:
-        shares.append(_share(None, 1, outside))
-    return _rank_shares(shares)
+        by_group[name].append(_share(known, len(blocks[known]) or 1, held_bytes))
+    return _rank_shares(_merge(name, len(blocks[name]), found) for name, found in by_group.items())
 
 
-def _merge(name: str, count: int, parts: list[ModuleShare]) -> ModuleShare:
+def _merge(name: str | None, count: int, parts: list[ModuleShare]) -> ModuleShare:
     if [part.name for part in parts] == [name]:
         return parts[0]
     total: Bytes = defaultdict(int)

@@ -1,4 +1,4 @@
-"""What is asked of predict, what was seen of it, and what follows: the types."""
+"""What is asked of a prediction, what was seen for it, and what follows: the types."""
 
 from typing import ClassVar, Literal
 
@@ -6,17 +6,109 @@ import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
-from advisor.memory.data import LimitedBy
-from advisor.predict.memory_trace import (
-    Category,
-    MemoryTrace,
-    Operators,
-    Phase,
-    PredictedMemory,
-    PredictedWhatIf,
-    StepCost,
-)
+from advisor.predict.memory_trace import Category, Change, MemoryTrace, Operators, Phase
 from advisor.statistics import Estimate
+
+#: Sizes above it are not looked for: kernels index with 32 bits long before.
+MOST_SAMPLES = 1 << 20
+
+LimitedBy = Literal["memory", "dataset", "cap", "budget"]
+
+
+class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
+    """Trace the allocations of three training steps without running them."""
+
+    runs: ClassVar[str] = "advisor.predict.measure:run"
+
+    operators: Operators
+    #: As in `MemoryTask`: the samples of the worst-case batch.
+    largest_samples: tuple[int, ...] = ()
+    #: Trace this size alone; None traces two, combines them and compares the result with a third.
+    micro_batch_size: int | None = None
+    #: The smallest size that the model can run; only multiples of `batch_multiple` are traced.
+    min_micro_batch_size: int = 1
+    batch_multiple: int = 1
+    #: What if: repeated blocks recompute their activations.
+    checkpoint_blocks: bool = False
+    #: What if: whether the optimizer works on all tensors at once; None is the device's default.
+    foreach: bool | None = None
+
+
+class AffinePiece(msgspec.Struct, frozen=True, array_like=True):
+    """One affine piece of a peak: fixed_bytes + bytes_per_sample · B."""
+
+    fixed_bytes: int
+    bytes_per_sample: int
+
+
+def evaluate_pieces(pieces: tuple[AffinePiece, ...], micro_batch_size: float) -> float:
+    """Return the largest of the pieces at a size, in bytes; 0 without pieces."""
+    return max(
+        (piece.fixed_bytes + piece.bytes_per_sample * micro_batch_size for piece in pieces),
+        default=0,
+    )
+
+
+class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """The peaks of a training step by its trace, for every batch size; unrounded.
+
+    Every point of a step is affine in the batch size, so the peak is convex: of a handful of pieces
+    for each phase, in ascending slope, the highest counts.
+    """
+
+    operators: Operators
+    forward_backward: tuple[AffinePiece, ...]
+    optimizer: tuple[AffinePiece, ...]
+    #: What of the limit the device's allocator cannot use at the largest size, by simulation; 0
+    #: where it was not simulated.
+    unusable_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    def predict_bytes(self, micro_batch_size: float) -> float:
+        """Return the peak at a size of at least 1, in bytes."""
+        return evaluate_pieces(self.forward_backward + self.optimizer, micro_batch_size)
+
+    def predict_largest(self, capacity_bytes: int) -> int:
+        """Return the largest size whose peak is within the capacity; 0 where there is none.
+
+        Falling pieces are left out: they matter where the bound is low, if at all.
+        """
+        bound = MOST_SAMPLES
+        for piece in self.forward_backward + self.optimizer:
+            room = capacity_bytes - piece.fixed_bytes
+            if piece.bytes_per_sample > 0:
+                bound = min(bound, room // piece.bytes_per_sample)
+            elif piece.bytes_per_sample == 0 and room < 0:
+                return 0
+        return max(0, bound)
+
+
+class StepCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one training step must do at the least, by its trace: affine in the batch size."""
+
+    #: None where floating-point operations were not counted.
+    flops_fixed: int | None
+    flops_per_sample: int | None
+    #: Read and written, at the least.
+    moved_fixed_bytes: int
+    moved_bytes_per_sample: int
+
+
+class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """The same training, traced again with one change to its code."""
+
+    change: Change
+    trace: MemoryTrace
+
+
+class PredictedWhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """The peaks of the same training with one change to its code."""
+
+    change: Change
+    memory: PredictedMemory
+    #: Added to a step, as a share of those without the change; None where not counted.
+    more_flops_fraction: float | None = None
+    how_to: str = ""
 
 
 class ModuleShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,8 +118,7 @@ class ModuleShare(msgspec.Struct, frozen=True, kw_only=True):
         name: Dotted; `*` stands for the numbers of repeated blocks. None for what was made outside
             of every module: the batch, the loss, the optimizer's work.
         count: Blocks that the group stands for; 1 where nothing repeats.
-        size_bytes: Of all of them together.
-        bytes_by_category: The same by what it holds, largest first.
+        bytes_by_category: Largest first.
         parts: The group by the modules inside its blocks, largest first; empty where it has none.
     """
 
@@ -51,18 +142,12 @@ class PhaseLevel(msgspec.Struct, frozen=True, kw_only=True):
 class Breakdown(msgspec.Struct, frozen=True, kw_only=True):
     """What holds the memory at the moment of the allocated peak; by a trace, not run.
 
-    Attributes:
-        micro_batch_size: In samples.
-        peak_bytes: Allocated, unrounded; categories and modules each sum to it.
-        phase: In which the peak is first reached.
-        step: Of it; 0 for the setup.
-        bytes_by_category: Every category that holds anything, largest first.
-        modules: Largest first.
-        timeline: Every phase, in order.
+    Categories and modules, largest first, each sum to the peak; phases are in order.
     """
 
     micro_batch_size: int
     peak_bytes: int
+    #: In which the peak is first reached, and its step; 0 for the setup.
     phase: Phase
     step: int
     bytes_by_category: dict[Category, int]
@@ -70,46 +155,37 @@ class Breakdown(msgspec.Struct, frozen=True, kw_only=True):
     timeline: tuple[PhaseLevel, ...]
 
 
-class Remedy(msgspec.Struct, frozen=True, kw_only=True):
-    """A change to the training code that saves memory: predicted by another trace, not run.
+class MemorySaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A change to the training code that saves memory: predicted by another trace, not run."""
 
-    Attributes:
-        name: Such as `bf16 autocast`.
-        how_to: One line of code to paste.
-        max_micro_batch_size: The largest that fits with it; None where it is not known.
-        peak_bytes: Allocated peak with it, at the size that the figures without it are for.
-        note: What it costs, and what the prediction assumes.
-    """
-
+    #: Such as `bf16 autocast`.
     name: str
+    #: One line of code to paste.
     how_to: str
+    #: The largest that fits with it; None where it is not known.
     max_micro_batch_size: int | None
     peak_bytes: int
+    #: What it costs, and what the prediction assumes.
     note: str = ""
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The training as it is and with each remedy that helps, all by traces: predicted, not run.
+class MemorySavings(msgspec.Struct, frozen=True, kw_only=True):
+    """The training as it is and with each change that helps, all by traces: predicted, not run.
 
-    Attributes:
-        micro_batch_size: The size that the peaks are for.
-        max_micro_batch_size: The largest that fits as it is.
-        peak_bytes: Allocated peak as it is.
-        remedies: The one with the largest micro-batch first.
+    The peaks are allocated ones at `micro_batch_size`. The change with the largest micro-batch
+    comes first.
     """
 
     micro_batch_size: int
     max_micro_batch_size: int | None
     peak_bytes: int
-    remedies: tuple[Remedy, ...]
+    savings: tuple[MemorySaving, ...] = msgspec.field(default=(), name="remedies")
 
 
 class MemoryShare(msgspec.Struct, frozen=True, kw_only=True):
-    """What a part of the training state takes at the peak.
+    """What a part of the training state, such as `parameters` or `context`, takes at the peak.
 
-    Attributes:
-        part: Such as `parameters` or `context`.
-        size_bytes: Unrounded sizes of the storages; the allocator's rounding is a part of its own.
+    Sizes of storages are unrounded; the allocator's rounding is a part of its own.
     """
 
     part: str
@@ -117,17 +193,11 @@ class MemoryShare(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThroughputBound(msgspec.Struct, frozen=True, kw_only=True):
-    """What no implementation can exceed on the card; a bound, not an estimate.
-
-    Attributes:
-        samples_per_s: The lower of the two below.
-        limited_by: Which of them that is.
-        arithmetic_per_s: At the dense peak of the data sheet; None where either is unknown.
-        bandwidth_per_s: At the bandwidth of the data sheet, likewise.
-    """
+    """What no implementation can exceed on the card: the lower of two rates; not an estimate."""
 
     samples_per_s: float
     limited_by: Literal["arithmetic", "bandwidth"]
+    #: At the dense peak of the data sheet, and at its bandwidth; None where either is unknown.
     arithmetic_per_s: float | None
     bandwidth_per_s: float | None
 
@@ -136,24 +206,16 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """Training on one card that is not here: predicted, not run.
 
     Attributes:
-        gpu: Name of the card.
-        memory_bytes: All of its memory.
         memory_source: `driver-reported`, `nominal` or `stated`.
-        usable_bytes: What CUDA programs can get of it.
-        headroom_bytes: Kept free.
+        usable_bytes: What CUDA programs can get of the memory.
         capacity_bytes: What is left for tensors: usable, less context and headroom.
         max_micro_batch_size: The largest that fits; 0 where not even the smallest does.
-        limited_by: What ends it.
         micro_batch_size: The size that the figures below are for: the one asked for, else the
             largest; None where there is none.
         fits: Whether that size fits; None where the interval holds both.
-        allocated_bytes: Peak of all tensors.
-        reserved_bytes: Peak of the caching allocator.
         device_used_bytes: Peak of the process as the driver sees it, the context included.
-        breakdown: What the peak consists of.
-        bound: On the speed at that size; None where nothing bounds it.
-        at_peak: What holds the memory at that size; None where no trace holds for it.
-        what_would_change: What usual remedies would change; None where none was traced.
+        at_peak: None where no trace holds for that size.
+        what_would_change: None where no change was traced.
     """
 
     gpu: str
@@ -172,36 +234,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     breakdown: tuple[MemoryShare, ...] = ()
     bound: ThroughputBound | None = None
     at_peak: Breakdown | None = None
-    what_would_change: Comparison | None = None
-
-
-class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
-    """Trace the allocations of three training steps without running them.
-
-    Attributes:
-        operators: Whose operators to trace; those of CUDA need no GPU.
-        largest_samples: As in `MemoryTask`: the samples of the worst-case batch.
-        micro_batch_size: Trace this size alone; None traces two sizes, combines them and compares
-            the result with a third.
-        min_micro_batch_size: The smallest size that the model can run.
-        batch_multiple: Only multiples of this size are traced.
-        checkpoint_blocks: What if: repeated blocks recompute their activations.
-        foreach: What if: whether the optimizer works on all tensors at once; None leaves the
-            default of the device whose operators are traced.
-    """
-
-    runs: ClassVar[str] = "advisor.predict.measure:run"
-
-    operators: Operators
-    largest_samples: tuple[int, ...] = ()
-    micro_batch_size: int | None = None
-    min_micro_batch_size: int = 1
-    batch_multiple: int = 1
-    checkpoint_blocks: bool = False
-    foreach: bool | None = None
+    what_would_change: MemorySavings | None = None
 
 
 PREDICTED_MEMORY = Slot("predicted_memory", PredictedMemory)
 STEP_COST = Slot("step_cost", StepCost)
+#: At the advised size, where memory limits it.
 PEAK = Slot("peak", Breakdown)
 WHAT_IFS = Series("what_ifs", PredictedWhatIf)

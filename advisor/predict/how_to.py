@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from advisor.predict.memory_trace import Change
+from advisor.predict.memory_trace import Change, MemoryTrace
 from advisor.training.data import OptimizerFacts
 
 #: Optimizers of torch whose state bitsandbytes keeps in 8 bits, and its names for the options.
@@ -19,27 +19,21 @@ _MOST_LISTED = 4
 
 
 def write_how_to(
-    change: Change,
-    *,
-    device_type: str,
-    optimizer: OptimizerFacts | None,
-    blocks: Sequence[str] = (),
-    modules: Sequence[str] = (),
+    change: Change, trace: MemoryTrace, *, device_type: str, optimizer: OptimizerFacts | None
 ) -> str | None:
     """Return one line of code that makes the change; None where there is nothing to change.
 
     Args:
         change: Which.
+        trace: With the change; names the blocks to recompute, and all modules.
         device_type: Where the training runs, such as `cuda`.
         optimizer: The user's; None where unknown.
-        blocks: Names of the blocks to recompute.
-        modules: Names of all modules.
     """
     match change:
         case "bf16":
             return f'with torch.autocast("{device_type}", torch.bfloat16): loss = ...'
         case "checkpointing":
-            return _write_checkpointing(blocks, modules) if blocks else None
+            return _write_checkpointing(trace) if trace.checkpointed else None
         case "foreach_off":
             return 'for group in optimizer.param_groups: group["foreach"] = False'
         case "state_8bit":
@@ -60,9 +54,9 @@ def _write_8bit(optimizer: OptimizerFacts) -> str | None:
     return f"optimizer = bitsandbytes.optim.{optimizer.name}8bit({arguments})"
 
 
-def _write_checkpointing(blocks: Sequence[str], modules: Sequence[str]) -> str:
-    containers = list(dict.fromkeys(name.rpartition(".")[0] for name in blocks))
-    terms = [term for container in containers for term in _list_terms(container, blocks, modules)]
+def _write_checkpointing(trace: MemoryTrace) -> str:
+    containers = dict.fromkeys(name.rpartition(".")[0] for name in trace.checkpointed)
+    terms = [term for container in containers for term in _list_terms(container, trace)]
     if len(terms) == 1 and terms[0].startswith("*"):
         where = terms[0].removeprefix("*")
     else:
@@ -71,13 +65,12 @@ def _write_checkpointing(blocks: Sequence[str], modules: Sequence[str]) -> str:
     return f"for block in {where}: block.forward = {wrapped}"
 
 
-def _list_terms(container: str, blocks: Sequence[str], modules: Sequence[str]) -> list[str]:
+def _list_terms(container: str, trace: MemoryTrace) -> list[str]:
     """Return what to loop over of one container: all of it, a slice, or its blocks by name."""
-    chosen = [_last(name) for name in blocks if name.rpartition(".")[0] == container]
-    # A module that is used twice has one name: those of a container may have gaps.
-    present = [_last(name) for name in modules if name and name.rpartition(".")[0] == container]
+    chosen = _list_children(container, trace.checkpointed)
     place = _write_place(container)
-    if present == chosen:
+    # A module that is used twice has one name: those of a container may have gaps.
+    if _list_children(container, trace.modules) == chosen:
         return [f"*{place}"]
     numbers = [int(name) for name in chosen if name.isdecimal()]
     if len(numbers) == len(chosen) and numbers == list(range(numbers[0], numbers[-1] + 1)):
@@ -87,8 +80,9 @@ def _list_terms(container: str, blocks: Sequence[str], modules: Sequence[str]) -
     return [f"*map({place}.get_submodule, {chosen!r})"]
 
 
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
+def _list_children(container: str, names: Sequence[str]) -> list[str]:
+    split = (name.rpartition(".") for name in names if name)
+    return [last for outer, _, last in split if outer == container]
 
 
 def _write_place(name: str) -> str:

@@ -24,7 +24,6 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Where one module is counted.
 
     Attributes:
-        name: Of its group.
         block: Dotted name of the one block of the group that it is or is in.
         part: Name of the group's part; None where nothing repeats.
         member: Dotted name of the module that stands for the part in this block.
@@ -45,27 +44,23 @@ def group_modules(names: Sequence[str]) -> tuple[Group, ...]:
 
     Args:
         names: Dotted, as in `named_modules()`.
-
-    Source: derived.
     """
     repeated = _find_repeated(names)
     return tuple(_place(name, repeated) for name in names)
 
 
-def _place(name: str, repeated: frozenset[str]) -> Group:
+def _place(name: str, repeated: set[str]) -> Group:
     components = name.split(".")
-    starred = [
-        _star(component) if ".".join(components[: i + 1]) in repeated else component
-        for i, component in enumerate(components)
-    ]
-    first = next(
-        (i for i, (a, b) in enumerate(zip(components, starred, strict=True)) if a != b), None
-    )
-    if first is None:
+    is_block = [".".join(components[: i + 1]) in repeated for i in range(len(components))]
+    if not any(is_block):
         short = ".".join(components[:_DEPTH])
         return Group(name=short, block=short, part=None, member=short)
+    starred = [
+        _star(one) if is_one else one for one, is_one in zip(components, is_block, strict=True)
+    ]
+    first = is_block.index(True)
     last = first + 1
-    while last < len(components) and starred[last] != components[last]:
+    while last < len(components) and is_block[last]:
         last += 1
     end = last + _PART_DEPTH
     return Group(
@@ -86,23 +81,18 @@ def _is_numbered(component: str) -> bool:
     return number.isdecimal() and (head != "" or component == number)
 
 
-def _find_repeated(names: Sequence[str]) -> frozenset[str]:
+def _find_repeated(names: Sequence[str]) -> set[str]:
     """Return the names of all blocks that are one of several of their kind."""
     inside: dict[str, set[str]] = {}
-    for name in names:
+    for name in filter(None, names):
         outer, _, last = name.rpartition(".")
-        if name:
-            inside.setdefault(outer, set()).add(last)
-    repeated: set[str] = set()
-    for outer, children in inside.items():
-        by_stem: dict[str, dict[str, frozenset[str]]] = {}
-        for child in children:
-            path = f"{outer}.{child}" if outer else child
-            if _is_numbered(child) and path in inside:
-                by_stem.setdefault(_star(child), {})[path] = frozenset(inside[path])
-        for kinds in by_stem.values():
-            repeated |= _pick_kind(kinds)
-    return frozenset(repeated)
+        inside.setdefault(outer, set()).add(last)
+    siblings: dict[tuple[str, str], dict[str, frozenset[str]]] = {}
+    for path, modules in inside.items():
+        outer, _, last = path.rpartition(".")
+        if _is_numbered(last) and last in inside.get(outer, ()):
+            siblings.setdefault((outer, _star(last)), {})[path] = frozenset(modules)
+    return {path for kinds in siblings.values() for path in _pick_kind(kinds)}
 
 
 def _pick_kind(kinds: dict[str, frozenset[str]]) -> set[str]:

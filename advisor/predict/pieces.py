@@ -8,23 +8,18 @@ convexity its line is nowhere above the true level. So the largest of all lines 
 
 import numpy as np
 
-from advisor.predict.memory_trace import AffinePiece, MemoryTrace, Phase, PredictedMemory
-from advisor.predict.replay import Integers, accumulate, pick_points, read_lines
-
-_FORWARD_BACKWARD: tuple[Phase, ...] = ("forward", "backward")
-_OPTIMIZER: tuple[Phase, ...] = ("optimizer",)
+from advisor.predict.data import AffinePiece, PredictedMemory
+from advisor.predict.memory_trace import MemoryTrace, Phase
+from advisor.predict.replay import Integers, accumulate, find_spans, read_lines
 
 
 def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
     """Return the peaks of both phases for every micro-batch size from 1; exact, unrounded.
 
-    Args:
-        trace: Symbolic.
-
     Raises:
         ValueError: The trace holds for one size only.
 
-    Source: derived; the upper envelope of lines, Andrew 1979 in the dual plane.
+    Source: the upper envelope of lines, Andrew 1979 in the dual plane.
     """
     if not trace.serves_every_size:
         raise ValueError("the trace holds for one size only")
@@ -35,12 +30,8 @@ def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
         is_there = fixed + slopes * size > 0
         heights = accumulate(trace, np.where(is_there, fixed, 0))
         growths = accumulate(trace, np.where(is_there, slopes, 0))
-        for phases, lines in ((_FORWARD_BACKWARD, forward_backward), (_OPTIMIZER, optimizer)):
-            lines.extend(
-                _keep_highest(
-                    pick_points(trace, heights, phases), pick_points(trace, growths, phases)
-                )
-            )
+        forward_backward += _keep_highest(trace, heights, growths, ("forward", "backward"))
+        optimizer += _keep_highest(trace, heights, growths, ("optimizer",))
     return PredictedMemory(
         operators=trace.operators,
         forward_backward=find_upper_envelope(forward_backward),
@@ -49,29 +40,8 @@ def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
     )
 
 
-def predict_bytes(prediction: PredictedMemory, size: int) -> tuple[int, int]:
-    """Return the peak of the forward and backward passes and that of the optimizer step, in bytes.
-
-    Args:
-        prediction: By `derive_pieces`.
-        size: Micro-batch size, at least 1.
-    """
-    return evaluate(prediction.forward_backward, size), evaluate(prediction.optimizer, size)
-
-
-def evaluate(pieces: tuple[AffinePiece, ...], size: int) -> int:
-    """Return the largest of the pieces at a size; 0 without pieces."""
-    return max((piece.fixed_bytes + piece.bytes_per_sample * size for piece in pieces), default=0)
-
-
 def find_upper_envelope(lines: list[AffinePiece]) -> tuple[AffinePiece, ...]:
-    """Return the lines that are the highest somewhere at B ≥ 1, in ascending slope.
-
-    Args:
-        lines: In any order.
-
-    Source: Andrew 1979, applied to the dual points.
-    """
+    """Return the lines that are the highest somewhere at B ≥ 1, in ascending slope."""
     hull: list[AffinePiece] = []
     for line in sorted(lines, key=lambda line: (line.bytes_per_sample, line.fixed_bytes)):
         if hull and hull[-1].bytes_per_sample == line.bytes_per_sample:
@@ -95,11 +65,17 @@ def _is_covered(flatter: AffinePiece, line: AffinePiece, steeper: AffinePiece) -
     return left >= right
 
 
-def _keep_highest(heights: Integers, growths: Integers) -> list[AffinePiece]:
-    """Return the highest line of every slope: few are left for the envelope to sort."""
-    slopes, first = np.unique(growths, return_inverse=True)
+def _keep_highest(
+    trace: MemoryTrace, heights: Integers, growths: Integers, phases: tuple[Phase, ...]
+) -> list[AffinePiece]:
+    """Return the highest line of every slope in some phases; a flat 0 where there are none."""
+    spans = [span for phase, span in find_spans(trace) if phase in phases]
+    if not spans:
+        return [AffinePiece(0, 0)]
+    points = np.concatenate([np.arange(span.start, span.stop + 1) for span in spans])
+    slopes, first = np.unique(growths[points], return_inverse=True)
     tops = np.full(len(slopes), np.iinfo(np.int64).min)
-    np.maximum.at(tops, first, heights)
+    np.maximum.at(tops, first, heights[points])
     return [
         AffinePiece(height, slope)
         for height, slope in zip(tops.tolist(), slopes.tolist(), strict=True)

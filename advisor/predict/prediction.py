@@ -14,11 +14,17 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.device.catalogue import Gpu
-from advisor.memory.data import LimitedBy
-from advisor.predict.composition import compose_peak
-from advisor.predict.data import Prediction
-from advisor.predict.footprint import Footprint
-from advisor.predict.memory_trace import MemoryTrace
+from advisor.predict.breakdown import break_down, compose_peak
+from advisor.predict.changes import (
+    add_8bit_state,
+    choose_savings,
+    count_more_flops,
+    describe_saving,
+)
+from advisor.predict.data import MOST_SAMPLES, LimitedBy, MemorySavings, Prediction
+from advisor.predict.footprint import Footprint, find_general
+from advisor.predict.how_to import write_how_to
+from advisor.predict.memory_trace import Change, MemoryTrace
 from advisor.predict.record import PredictCommand, PredictRecord
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput
@@ -30,6 +36,8 @@ from advisor.statistics import Estimate
 #: library that chooses its workspace on the card.
 SHORTFALL_FRACTION = 0.13
 EXCESS_FRACTION = 0.13
+_MOST = 1.0 + SHORTFALL_FRACTION
+_LEAST = 1.0 - EXCESS_FRACTION
 #: Of every interval: the share of those runs within it.
 CONFIDENCE = 0.9
 
@@ -40,19 +48,12 @@ _WORKSPACES = 2
 #: neighbour's small allocations. Where the user states the memory, it is theirs to keep some free.
 GPU_HEADROOM_BYTES = 512 << 20
 
-#: Sizes above this are not looked for: kernels index with 32 bits long before.
-MOST_SAMPLES = 1 << 20
+#: The first architecture that computes in bf16.
+_BF16_CAPABILITY = 8
 
 
 def derive_predictions(record: PredictRecord, gpus: Sequence[Gpu]) -> tuple[Prediction, ...]:
-    """Return the prediction for each card; none where nothing was traced.
-
-    Args:
-        record: Facts and traces.
-        gpus: The cards, in the order wanted.
-
-    Source: derived; the rule is that of `predict_on`.
-    """
+    """Return the prediction for each card; none where nothing was traced."""
     return tuple(predict_on(gpu, record) for gpu in gpus) if record.traces else ()
 
 
@@ -68,22 +69,19 @@ def predict_on(gpu: Gpu, record: PredictRecord) -> Prediction:
     The lower ends start from A, because under pressure the allocator gives back what it holds
     beyond it. The largest size is the largest whose device used fits usable less headroom; its ends
     are the same for the ends of device used, so the intervals agree with each other.
-
-    Source: derived.
     """
     footprint = Footprint(record.traces, choose_settings(gpu, record.command))
-    headroom = _headroom(gpu, record.command)
+    headroom = _choose_headroom(gpu, record.command)
     room, (least, most) = gpu.usable_bytes - headroom, gpu.context_bytes
     capacity = room - (least + most) // 2
     spaces = (
-        (room - most) / (1.0 + SHORTFALL_FRACTION),
+        int((room - most) / _MOST),
         capacity,
-        (room - least) / (1.0 - EXCESS_FRACTION),
+        int((room - least) / _LEAST),
     )
+    ceiling = find_ceiling(record)
     low, point, high = (
-        to_multiple(
-            footprint.largest(capacity_bytes=int(space), at_most=find_ceiling(record)), record
-        )
+        _to_multiple(footprint.predict_largest(capacity_bytes=space, at_most=ceiling), record)
         for space in spaces
     )
     prediction = Prediction(
@@ -94,47 +92,91 @@ def predict_on(gpu: Gpu, record: PredictRecord) -> Prediction:
         headroom_bytes=headroom,
         capacity_bytes=max(0, capacity),
         max_micro_batch_size=Estimate(point, min(low, point), max(point, high), CONFIDENCE),
-        limited_by=_limited_by(point, record),
+        limited_by=_find_limit(point, record),
     )
     size = record.command.micro_batch_size or point
-    return _with_figures(prediction, footprint, gpu, record, size) if size else prediction
+    if size:
+        prediction = _add_figures(prediction, footprint, gpu, record, size)
+    savings = _compare_changes(prediction, gpu, record)
+    return msgspec.structs.replace(prediction, what_would_change=savings)
 
 
-def _with_figures(
+def _add_figures(
     prediction: Prediction, footprint: Footprint, gpu: Gpu, record: PredictRecord, size: int
 ) -> Prediction:
-    peak = footprint.peak(size, capacity_bytes=prediction.capacity_bytes)
-    allocated, reserved = peak.allocated_bytes, peak.reserved_bytes
+    peaks = footprint.predict_peaks(size, capacity_bytes=prediction.capacity_bytes)
+    allocated, reserved = peaks.allocated_bytes, peaks.reserved_bytes
     least, most = gpu.context_bytes
-    low, high = (
-        round(allocated * (1.0 - EXCESS_FRACTION)),
-        round(reserved * (1.0 + SHORTFALL_FRACTION)),
-    )
-    trace = footprint.trace_at(size)
-    return msgspec.structs.replace(
+    middle = (least + most) // 2
+    low, high = round(allocated * _LEAST), round(reserved * _MOST)
+    prediction = msgspec.structs.replace(
         prediction,
         micro_batch_size=size,
         fits=_fits(size, prediction.max_micro_batch_size),
-        allocated_bytes=Estimate(
-            allocated, low, round(allocated * (1.0 + SHORTFALL_FRACTION)), CONFIDENCE
-        ),
+        allocated_bytes=Estimate(allocated, low, round(allocated * _MOST), CONFIDENCE),
         reserved_bytes=Estimate(reserved, low, high, CONFIDENCE),
-        device_used_bytes=Estimate(
-            reserved + (least + most) // 2, low + least, high + most, CONFIDENCE
-        ),
-        breakdown=()
-        if trace is None
-        else compose_peak(
-            trace,
-            size,
+        device_used_bytes=Estimate(reserved + middle, low + least, high + most, CONFIDENCE),
+    )
+    alone = (trace for trace in record.traces if trace.traced_sizes == (size,))
+    trace = find_general(record.traces) or next(alone, None)
+    if trace is None:
+        return prediction
+    peak = break_down(trace, size)
+    return msgspec.structs.replace(
+        prediction,
+        breakdown=compose_peak(
+            peak,
             reserved_bytes=reserved,
             workspace_bytes=choose_settings(gpu, record.command).extra_bytes,
-            context_bytes=(least + most) // 2,
+            context_bytes=middle,
         ),
-        bound=None
-        if trace is None
-        else bound_throughput(trace, size, gpu=gpu, precision=record.command.precision),
+        bound=bound_throughput(trace, size, gpu=gpu, precision=record.command.precision),
+        at_peak=peak,
     )
+
+
+def _compare_changes(
+    prediction: Prediction, gpu: Gpu, record: PredictRecord
+) -> MemorySavings | None:
+    """Return what each what-if of the record would change on a card; None without what-ifs.
+
+    The peaks are at the size of the prediction, or at the smallest that runs where none fits.
+    """
+    base, facts, capacity = find_general(record.traces), record.workload, prediction.capacity_bytes
+    if base is None or not record.what_ifs:
+        return None
+    size = prediction.micro_batch_size or (1 if facts is None else facts.min_micro_batch_size)
+    settings, ceiling = choose_settings(gpu, record.command), find_ceiling(record)
+
+    def measure(trace: MemoryTrace) -> tuple[int, int]:
+        footprint = Footprint((trace,), settings)
+        largest = footprint.predict_largest(capacity_bytes=capacity, at_most=ceiling)
+        peaks = footprint.predict_peaks(size, capacity_bytes=capacity)
+        return _to_multiple(largest, record), peaks.allocated_bytes
+
+    changed = []
+    for what_if in add_8bit_state(record.what_ifs, base):
+        how_to = write_how_to(
+            what_if.change,
+            what_if.trace,
+            device_type="cuda",
+            optimizer=None if facts is None else facts.optimizer,
+        )
+        if how_to is not None and _can_run(what_if.change, gpu):
+            largest, peak_bytes = measure(what_if.trace)
+            saving = describe_saving(
+                what_if.change,
+                how_to=how_to,
+                max_micro_batch_size=largest,
+                peak_bytes=peak_bytes,
+                more_flops_fraction=count_more_flops(base, what_if.trace, size),
+            )
+            changed.append(saving)
+    largest, peak_bytes = measure(base)
+    as_it_is = MemorySavings(
+        micro_batch_size=size, max_micro_batch_size=largest, peak_bytes=peak_bytes
+    )
+    return choose_savings(as_it_is, changed)
 
 
 def choose_settings(gpu: Gpu, command: PredictCommand) -> AllocatorSettings:
@@ -145,7 +187,7 @@ def choose_settings(gpu: Gpu, command: PredictCommand) -> AllocatorSettings:
     )
 
 
-def _headroom(gpu: Gpu, command: PredictCommand) -> int:
+def _choose_headroom(gpu: Gpu, command: PredictCommand) -> int:
     if command.headroom_bytes is not None:
         return command.headroom_bytes
     return 0 if gpu.memory_source == "stated" else GPU_HEADROOM_BYTES
@@ -153,22 +195,21 @@ def _headroom(gpu: Gpu, command: PredictCommand) -> int:
 
 def find_ceiling(record: PredictRecord) -> int:
     """Return the largest size that is looked for."""
-    dataset_size = record.workload.dataset_size if record.workload is not None else None
+    dataset_size = None if record.workload is None else record.workload.dataset_size
     caps = (record.command.max_micro_batch_size, dataset_size, MOST_SAMPLES)
     return min(cap for cap in caps if cap is not None)
 
 
-def to_multiple(size: int, record: PredictRecord) -> int:
+def _to_multiple(size: int, record: PredictRecord) -> int:
     """Return the largest size that may be named; 0 where it is below the smallest that runs."""
-    multiple = record.command.batch_multiple
-    smallest = record.workload.min_micro_batch_size if record.workload is not None else 1
-    named = size // multiple * multiple
+    smallest = 1 if record.workload is None else record.workload.min_micro_batch_size
+    named = size - size % record.command.batch_multiple
     return named if named >= smallest else 0
 
 
-def _limited_by(point: int, record: PredictRecord) -> LimitedBy:
+def _find_limit(point: int, record: PredictRecord) -> LimitedBy:
     ceiling = find_ceiling(record)
-    if point < ceiling // record.command.batch_multiple * record.command.batch_multiple:
+    if point < ceiling - ceiling % record.command.batch_multiple:
         return "memory"
     is_dataset = record.workload is not None and record.workload.dataset_size == ceiling
     return "dataset" if is_dataset else "cap"
@@ -178,6 +219,12 @@ def _fits(size: int, largest: Estimate) -> bool | None:
     if largest.low is not None and size <= largest.low:
         return True
     return False if largest.high is not None and size > largest.high else None
+
+
+def _can_run(change: Change, gpu: Gpu) -> bool:
+    if change != "bf16" or gpu.compute_capability is None:
+        return True
+    return int(gpu.compute_capability.partition(".")[0]) >= _BF16_CAPABILITY
 
 
 def choose_next_size(record: PredictRecord, gpus: Sequence[Gpu]) -> int | None:
@@ -190,17 +237,14 @@ def choose_next_size(record: PredictRecord, gpus: Sequence[Gpu]) -> int | None:
     Args:
         record: The traces so far, at least one.
         gpus: The cards.
-
-    Source: derived.
     """
-    traces: tuple[MemoryTrace, ...] = record.traces
-    if any(trace.serves_every_size for trace in traces):
+    if find_general(record.traces) is not None:
         return None
-    traced, ceiling = sorted(trace.traced_sizes[0] for trace in traces), find_ceiling(record)
-    doubled = min(2 * traced[-1], ceiling)
+    traced = sorted(trace.traced_sizes[0] for trace in record.traces)
     if len(traced) == 1:
+        doubled = min(2 * traced[0], find_ceiling(record))
         return doubled if doubled > traced[0] else None
-    if any(trace.method == "measured" for trace in traces):
+    if any(trace.method == "measured" for trace in record.traces):
         return None
     wanted = [record.command.micro_batch_size or 0]
     wanted += [int(predict_on(gpu, record).max_micro_batch_size.point or 0) for gpu in gpus]

@@ -6,8 +6,8 @@ import msgspec
 
 from advisor.device.data import Environment
 from advisor.engine.version import SCHEMA_VERSION
-from advisor.predict.data import Prediction
-from advisor.predict.memory_trace import MemoryTrace, WhatIf
+from advisor.predict.data import Prediction, WhatIf
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import Precision, WorkloadFacts
 
 

@@ -1,14 +1,20 @@
-"""The speed that no implementation of the traced step can exceed on a card.
-
-Legend: P peak in operations each second, F operations of a step, W bandwidth in bytes each second,
-D bytes that a step must move, B micro-batch size.
-"""
+"""The speed that no implementation of the traced step can exceed on a card."""
 
 from advisor.device.catalogue import Gpu
-from advisor.predict.data import ThroughputBound
-from advisor.predict.memory_trace import MemoryTrace, PhaseMark, StepCost, TraceBlock
-from advisor.throughput.efficiency import REACHABLE_PEAKS
+from advisor.predict.data import StepCost, ThroughputBound
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import Precision
+
+#: Peaks that a precision can reach: in fp32 torch still runs convolutions in TF32.
+REACHABLE_PEAKS: dict[Precision, tuple[Precision, ...]] = {
+    "fp32": ("fp32", "tf32"),
+    "tf32": ("fp32", "tf32"),
+    "bf16": ("bf16",),
+    "fp16": ("fp16",),
+}
+#: How often what a step makes is moved at the least: an activation is kept to be read by the
+#: backward pass. Temporaries may never leave the caches.
+_MOVES = {"activation": 2, "gradient": 1}
 
 
 def bound_throughput(
@@ -16,22 +22,14 @@ def bound_throughput(
 ) -> ThroughputBound | None:
     """Return the bound in samples each second at this size; None where nothing is known.
 
-    A step takes at least F/P and at least D/W seconds, so it runs at most B / max(F/P, D/W) samples
-    each second. It is a bound and not an estimate: it stands for every operation at the data
-    sheet's dense peak, at the data sheet's clock.
-
-    Args:
-        trace: Of three steps; the last one counts.
-        micro_batch_size: Samples of one forward/backward.
-        gpu: The card.
-        precision: Arithmetic of the step.
+    A step of F operations that moves D bytes takes at least F / peak and at least D / bandwidth
+    seconds. It is a bound and not an estimate: every operation runs at the data sheet's dense peak,
+    at the data sheet's clock.
 
     Source: Williams, Waterman and Patterson 2009, Roofline, CACM 52(4):65.
     """
-    flops, moved_bytes = (
-        count_flops(trace, micro_batch_size),
-        count_moved_bytes(trace, micro_batch_size),
-    )
+    flops = count_flops(trace, micro_batch_size)
+    moved_bytes = count_moved_bytes(trace, micro_batch_size)
     peaks = [gpu.peak_flops[name] for name in REACHABLE_PEAKS[precision] if name in gpu.peak_flops]
     arithmetic = micro_batch_size * max(peaks) / flops if peaks and flops else None
     bandwidth = None
@@ -49,13 +47,7 @@ def bound_throughput(
 
 
 def cost_step(trace: MemoryTrace) -> StepCost:
-    """Return what a step must compute and move at the least, affine in the batch size.
-
-    Args:
-        trace: One that serves every size.
-
-    Source: derived from the trace.
-    """
+    """Return what a step must compute and move at the least; the trace serves every size."""
     fixed_bytes = count_moved_bytes(trace, 0)
     return StepCost(
         flops_fixed=trace.flops_fixed,
@@ -66,10 +58,7 @@ def cost_step(trace: MemoryTrace) -> StepCost:
 
 
 def count_flops(trace: MemoryTrace, micro_batch_size: int) -> int | None:
-    """Return the floating-point operations of the last step; None where they were not counted.
-
-    Source: derived from the trace.
-    """
+    """Return the floating-point operations of the last step; None where they were not counted."""
     if trace.flops_fixed is None or trace.flops_per_sample is None:
         return None
     return trace.flops_fixed + trace.flops_per_sample * micro_batch_size
@@ -78,24 +67,15 @@ def count_flops(trace: MemoryTrace, micro_batch_size: int) -> int | None:
 def count_moved_bytes(trace: MemoryTrace, micro_batch_size: int) -> int:
     """Return the bytes that the last step moves at the least.
 
-    Each activation is written once and read once, since it is kept to be read by the backward pass;
-    each gradient is written once; each parameter is read once. Temporaries are left out, because
-    one that is read at once may never leave the caches. So are repeated reads and the optimizer.
-
-    Source: derived.
+    Each activation is written and read once, each gradient written, each parameter read. Repeated
+    reads and the optimizer are left out.
     """
     last = max((mark.step for mark in trace.phases), default=0)
-    first_event = _first_event(trace.phases, last)
+    first_event = min((mark.first_event for mark in trace.phases if mark.step == last), default=0)
     made = [trace.blocks[event] for event in trace.events[first_event:] if event >= 0]
-    written = {"activation": 2, "gradient": 1}
-    moved = sum(written.get(block.category, 0) * _size(block, micro_batch_size) for block in made)
-    parameters = (block for block in trace.blocks if block.category == "parameter")
-    return moved + sum(_size(block, micro_batch_size) for block in parameters)
-
-
-def _first_event(phases: tuple[PhaseMark, ...], step: int) -> int:
-    return min((mark.first_event for mark in phases if mark.step == step), default=0)
-
-
-def _size(block: TraceBlock, micro_batch_size: int) -> int:
-    return block.fixed_bytes + block.bytes_per_sample * micro_batch_size
+    moved = [(_MOVES.get(block.category, 0), block) for block in made]
+    moved += [(1, block) for block in trace.blocks if block.category == "parameter"]
+    return sum(
+        times * (block.fixed_bytes + block.bytes_per_sample * micro_batch_size)
+        for times, block in moved
+    )

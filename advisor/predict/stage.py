@@ -13,15 +13,14 @@ from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.runner import Runner, TaskRunner
 from advisor.errors import AdvisorError, UsageError
-from advisor.predict.data import Prediction, TraceTask
+from advisor.predict.change_traces import trace_changes
+from advisor.predict.changes import is_optimizer_decisive
+from advisor.predict.data import PredictedMemory, Prediction, TraceTask, WhatIf
 from advisor.predict.footprint import find_general
-from advisor.predict.memory_trace import MemoryTrace, PredictedMemory, WhatIf
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.prediction import choose_next_size, derive_predictions, find_ceiling
 from advisor.predict.record import PredictCommand, PredictRecord
-from advisor.predict.savings import find_largest, is_optimizer_decisive
-from advisor.predict.savings_stage import trace_what_ifs
-from advisor.predict.what_ifs import break_down_on, compare_on
 from advisor.training.data import parse_target
 
 #: Importing torch on a cold disk is not the user's time to budget.
@@ -101,20 +100,9 @@ class Predictor:
         Raises:
             UsageError: The catalogue no longer has one of the cards.
         """
-        has_more = record.what_ifs is not self._what_ifs
-        if record.traces is not self._traces or has_more:
-            command = record.command
-            gpus = _cards(command.gpus, command.gpu_memory_bytes)
-            if record.traces is not self._traces:
-                predictions = derive_predictions(record, gpus)
-                self._predictions = tuple(
-                    msgspec.structs.replace(one, at_peak=break_down_on(record, one))
-                    for one in predictions
-                )
-            self._predictions = tuple(
-                msgspec.structs.replace(one, what_would_change=compare_on(gpu, record, one))
-                for gpu, one in zip(gpus, self._predictions, strict=False)
-            )
+        if record.traces is not self._traces or record.what_ifs is not self._what_ifs:
+            gpus = _cards(record.command.gpus, record.command.gpu_memory_bytes)
+            self._predictions = derive_predictions(record, gpus)
             self._traces, self._what_ifs = record.traces, record.what_ifs
         return self._predictions
 
@@ -205,7 +193,7 @@ class _Tracing:
         if base is None or base.method != "symbolic":
             return
         memory = derive_pieces(base)
-        what_ifs = trace_what_ifs(
+        what_ifs = trace_changes(
             self._trace_task(None),
             with_optimizer=is_optimizer_decisive(memory, self._estimate_sizes(memory)),
             runner=self._runner,
@@ -219,9 +207,7 @@ class _Tracing:
         if self._spec.micro_batch_size is not None:
             yield self._spec.micro_batch_size
         for gpu in self._gpus:
-            most = find_largest(
-                memory, capacity_bytes=gpu.usable_bytes, at_most=find_ceiling(self.record)
-            )
+            most = min(memory.predict_largest(gpu.usable_bytes), find_ceiling(self.record))
             yield from (max(1, most // 2), max(1, most))
 
     def _trace_task(self, size: int | None) -> TraceTask:

@@ -6,9 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from advisor.device.catalogue import Gpu
-from advisor.memory.data import LimitedBy
 from advisor.memory.tables import render_comparisons, render_peak
-from advisor.predict.data import Prediction, ThroughputBound
+from advisor.predict.data import LimitedBy, Prediction, ThroughputBound
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.record import PredictRecord
 from advisor.report.encoding import write_encodable

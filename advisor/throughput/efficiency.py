@@ -7,7 +7,8 @@ import msgspec
 
 from advisor.device.data import Environment
 from advisor.memory.data import Probe
-from advisor.predict.memory_trace import StepCost
+from advisor.predict.data import StepCost
+from advisor.predict.roofline import REACHABLE_PEAKS
 from advisor.statistics import median
 from advisor.throughput.data import (
     SpeedLimit,
@@ -24,13 +25,6 @@ FIXED_FRACTION = 0.5
 #: Share of the processors' time in the kernel from which on its page faults are what binds: freeing
 #: a training step of them then makes it about as much shorter.
 KERNEL_FRACTION = 0.15
-#: Peaks that a precision can reach: in fp32 torch still runs convolutions in TF32.
-REACHABLE_PEAKS: dict[Precision, tuple[Precision, ...]] = {
-    "fp32": ("fp32", "tf32"),
-    "tf32": ("fp32", "tf32"),
-    "bf16": ("bf16",),
-    "fp16": ("fp16",),
-}
 
 
 class _Peaks(NamedTuple):

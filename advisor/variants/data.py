@@ -5,7 +5,7 @@ import msgspec
 from advisor.device.data import Telemetry
 from advisor.engine.record import Series
 from advisor.memory.data import Probe
-from advisor.predict.memory_trace import PredictedMemory, StepCost
+from advisor.predict.data import PredictedMemory, StepCost
 from advisor.rate.data import TrialBranch
 from advisor.statistics import Estimate
 from advisor.training.data import Precision

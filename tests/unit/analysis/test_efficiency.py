@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from advisor.device.data import DeviceFacts, Environment
-from advisor.predict.memory_trace import StepCost
+from advisor.predict.data import StepCost
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.efficiency import add_efficiency
 from tests.unit.analysis.test_throughput import affine, measure

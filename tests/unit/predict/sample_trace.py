@@ -5,6 +5,36 @@ from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 MIB = 2**20
 
 
+def add_up(trace: MemoryTrace, size: int) -> dict[str, int]:
+    """Return the peaks of the bare sizes, event by event: of each phase, and of all."""
+    sizes = [max(0, b.fixed_bytes + b.bytes_per_sample * size) for b in trace.blocks]
+    peaks = {"all": 0}
+    held, marks = 0, list(trace.phases)
+    phases: list[str] = []
+
+    def reach(place: int) -> None:
+        while marks and marks[0].first_event == place:
+            phases.append(marks.pop(0).phase)
+            note()
+
+    def note() -> None:
+        for name in ("all", *phases[-1:]):
+            peaks[name] = max(peaks.get(name, 0), held)
+
+    for place, event in enumerate(trace.events):
+        reach(place)
+        held += sizes[event] if event >= 0 else -sizes[-1 - event]
+        note()
+    reach(len(trace.events))
+    return peaks
+
+
+def add_up_phases(trace: MemoryTrace, size: int) -> tuple[int, int]:
+    """Return the peak of the forward and backward passes, and that of the optimizer steps."""
+    peaks = add_up(trace, size)
+    return max(peaks.get("forward", 0), peaks.get("backward", 0)), peaks.get("optimizer", 0)
+
+
 def build_trace(
     *, method="symbolic", size=3, parameter_bytes=64 * MIB, activation_bytes=8 * MIB
 ) -> MemoryTrace:

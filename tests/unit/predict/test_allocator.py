@@ -346,11 +346,3 @@ def test_expandable_segments_serve_what_fragments_native_ones():
     replay(steps, expandable)
     assert native.reserved_bytes == 144 * MIB
     assert expandable.reserved_bytes == 80 * MIB
-
-
-def test_the_peak_starts_anew_from_what_is_allocated():
-    allocator = CachingAllocator()
-    kept, dropped = allocator.allocate(12 * MIB), allocator.allocate(14 * MIB)
-    allocator.free(dropped)
-    allocator.reset_peak()
-    assert allocator.peak_allocated_bytes == kept.size

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from advisor.predict.breakdown import break_down
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
-from advisor.predict.replay import replay_allocated
-from tests.unit.predict.sample_trace import MIB, build_trace
+from tests.unit.predict.sample_trace import MIB, add_up, build_trace
 
 NAMES = ("", "stem", "layers", "layers.0", "layers.0.a", "layers.1", "layers.1.a", "head")
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "activation", "input", "temporary")
@@ -49,7 +48,7 @@ def traces(draw):
 @given(trace=traces(), size=st.integers(1, 9))
 def test_categories_and_modules_each_sum_to_the_peak_exactly(trace, size):
     found = break_down(trace, size)
-    assert found.peak_bytes == replay_allocated(trace, size).allocated_bytes
+    assert found.peak_bytes == add_up(trace, size)["all"]
     assert sum(found.bytes_by_category.values()) == found.peak_bytes
     assert sum(share.size_bytes for share in found.modules) == found.peak_bytes
     for share in found.modules:

@@ -1,11 +1,14 @@
+import msgspec
 import pytest
 
 from advisor.predict.how_to import write_how_to
 from advisor.training.data import OptimizerFacts
+from tests.unit.predict.sample_trace import build_trace
 
 
-def write(change, **changed):
-    return write_how_to(change, **({"device_type": "cuda", "optimizer": None} | changed))
+def write(change, *, blocks=(), modules=(), **changed):
+    trace = msgspec.structs.replace(build_trace(), checkpointed=blocks, modules=modules)
+    return write_how_to(change, trace, **({"device_type": "cuda", "optimizer": None} | changed))
 
 
 def loop_over(blocks, modules):

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.predict.memory_trace import AffinePiece, MemoryTrace, PhaseMark, TraceBlock
-from advisor.predict.pieces import derive_pieces, find_upper_envelope, predict_bytes
-from advisor.predict.replay import replay_allocated
+from advisor.predict.data import AffinePiece, evaluate_pieces
+from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
+from advisor.predict.pieces import derive_pieces, find_upper_envelope
+from tests.unit.predict.sample_trace import add_up_phases
 
 MARKS = ["forward", "backward", "optimizer"]
 
@@ -46,12 +47,17 @@ GROWING = st.tuples(st.integers(0, 10**9), st.integers(0, 10**7))
 ANY = st.tuples(st.integers(-3000, 3000), st.integers(-60, 60))
 
 
+def evaluate_phases(prediction, size) -> tuple[int, int]:
+    phases = prediction.forward_backward, prediction.optimizer
+    return tuple(evaluate_pieces(pieces, size) for pieces in phases)
+
+
 def check_at_every_size(trace: MemoryTrace) -> None:
     prediction = derive_pieces(trace)
     for size in (*range(1, 201), 5000, 10**6):
-        peaks = replay_allocated(trace, size)
-        expected = (peaks.forward_backward_bytes, peaks.optimizer_bytes)
-        assert predict_bytes(prediction, size) == expected
+        phases = evaluate_phases(prediction, size)
+        assert phases == add_up_phases(trace, size)
+        assert prediction.predict_bytes(size) == max(phases)
     for pieces in (prediction.forward_backward, prediction.optimizer):
         slopes = [piece.bytes_per_sample for piece in pieces]
         assert slopes == sorted(set(slopes))
@@ -83,7 +89,7 @@ def test_the_peak_moves_from_one_phase_to_the_other():
     prediction = derive_pieces(trace)
     assert prediction.forward_backward == (AffinePiece(100, 10),)
     assert prediction.optimizer == (AffinePiece(500, 0),)
-    assert predict_bytes(prediction, 40) == (500, 500)
+    assert evaluate_phases(prediction, 40) == (500, 500)
     assert (prediction.operators, prediction.notes) == ("cpu", ("A note.",))
     assert prediction.unusable_bytes == 0
 
@@ -95,7 +101,7 @@ def test_a_trace_of_one_size_has_no_pieces():
 
 def test_a_trace_without_phases_predicts_nothing():
     prediction = derive_pieces(build([(5, 1)], [0], phases=()))
-    assert predict_bytes(prediction, 9) == (0, 0)
+    assert evaluate_phases(prediction, 9) == (0, 0)
 
 
 def test_no_line_remains_that_is_highest_only_below_one_sample():

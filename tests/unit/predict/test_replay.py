@@ -3,14 +3,12 @@ from __future__ import annotations
 import pytest
 
 from advisor.predict.allocator import MIB
-from advisor.predict.largest import (
-    MOST_SAMPLES,
-    predict_largest,
-    predict_largest_without_retries,
-    predict_unusable_bytes,
-)
+from advisor.predict.data import MOST_SAMPLES, evaluate_pieces
+from advisor.predict.footprint import predict_largest, predict_unusable_bytes
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
-from advisor.predict.replay import AllocatorSettings, replay_allocated, replay_allocator
+from advisor.predict.pieces import derive_pieces
+from advisor.predict.replay import AllocatorSettings, replay_allocator, size_blocks
+from tests.unit.predict.sample_trace import add_up
 
 NATIVE = AllocatorSettings()
 EXPANDABLE = AllocatorSettings(expandable_segments=True)
@@ -63,21 +61,20 @@ def make_wide_trace(fixed_mib: int, per_sample_bytes: int, count: int = 8) -> Me
     )
 
 
+def predict_phases(trace: MemoryTrace, size: int) -> tuple[float, float]:
+    found = derive_pieces(trace)
+    return evaluate_pieces(found.forward_backward, size), evaluate_pieces(found.optimizer, size)
+
+
 def test_the_peaks_of_the_phases_are_those_of_the_sums():
-    small, large = replay_allocated(make_trace(), 1), replay_allocated(make_trace(), 100)
-    assert (small.forward_backward_bytes, small.optimizer_bytes) == (210, 450)
-    assert (large.forward_backward_bytes, large.optimizer_bytes) == (1200, 450)
-    assert large.allocated_bytes == large.reserved_bytes == 1200
-    assert (large.retries, large.fits) == (0, True)
+    assert predict_phases(make_trace(), 1) == (210, 450)
+    assert predict_phases(make_trace(), 100) == (1200, 450)
+    assert derive_pieces(make_trace()).predict_bytes(100) == 1200
 
 
 def test_a_phase_counts_what_is_held_as_it_begins():
     trace = make_trace(events=(0, 1, 2, -2, -3), phases=make_trace().phases)
-    assert replay_allocated(trace, 4).optimizer_bytes == 200
-
-
-def test_a_granule_rounds_every_block():
-    assert replay_allocated(make_trace(), 1, granule_bytes=512).optimizer_bytes == 4 * 512
+    assert predict_phases(trace, 4)[1] == 200
 
 
 def test_the_peaks_are_the_largest_over_all_steps():
@@ -89,8 +86,8 @@ def test_the_peaks_are_the_largest_over_all_steps():
             PhaseMark("forward", 2, 3),
         ),
     )
-    assert replay_allocated(trace, 1).forward_backward_bytes == 400
-    assert replay_allocated(trace, 50).forward_backward_bytes == 600
+    assert predict_phases(trace, 1)[0] == 400
+    assert predict_phases(trace, 50)[0] == 600
 
 
 def test_a_line_below_zero_is_an_empty_block():
@@ -99,43 +96,42 @@ def test_a_line_below_zero_is_an_empty_block():
         events=(0, 1, -1),
         phases=(PhaseMark("forward", 1, 0),),
     )
-    assert replay_allocated(trace, 3).allocated_bytes == 7
-    assert replay_allocated(trace, 6).allocated_bytes == 27
+    assert derive_pieces(trace).predict_bytes(3) == 7
+    assert derive_pieces(trace).predict_bytes(6) == 27
     peaks = replay_allocator(trace, 3, settings=NATIVE, capacity_bytes=None)
     assert peaks.allocated_bytes == 512
 
 
 def test_a_trace_of_one_size_is_refused_at_another():
     trace = make_trace(method="per_size", traced_sizes=(8,))
-    assert replay_allocated(trace, 8).fits
+    assert replay_allocator(trace, 8, settings=NATIVE, capacity_bytes=None).fits
     with pytest.raises(ValueError, match="holds for 8 samples, not for 9"):
-        replay_allocated(trace, 9)
+        size_blocks(trace, 9)
     with pytest.raises(ValueError, match="holds for 8 samples"):
         replay_allocator(trace, 9, settings=NATIVE, capacity_bytes=None)
     with pytest.raises(ValueError, match="no batch of 0"):
-        replay_allocated(make_trace(), 0)
+        size_blocks(make_trace(), 0)
 
 
 def test_an_empty_trace_holds_nothing():
     trace = make_trace(blocks=(), events=(), phases=())
-    assert replay_allocated(trace, 1).allocated_bytes == 0
+    assert derive_pieces(trace).predict_bytes(1) == 0
     assert replay_allocator(trace, 1, settings=NATIVE, capacity_bytes=0).fits
 
 
 def test_the_allocator_sees_the_same_blocks_rounded():
     peaks = replay_allocator(make_trace(), 1000, settings=NATIVE, capacity_bytes=None)
-    assert peaks.forward_backward_bytes == 512 + 10240 + 512
-    assert peaks.optimizer_bytes == 4 * 512
-    assert peaks.allocated_bytes == peaks.forward_backward_bytes
-    assert (peaks.reserved_bytes, peaks.retries, peaks.fits) == (2 * MIB, 0, True)
+    assert peaks.allocated_bytes == 512 + 10240 + 512
+    assert (peaks.reserved_bytes, peaks.fits) == (2 * MIB, True)
+    small = replay_allocator(make_trace(), 1, settings=NATIVE, capacity_bytes=None)
+    assert small.allocated_bytes == 4 * 512
 
 
 def test_the_workspace_is_held_from_the_first_forward_pass_on():
     settings = AllocatorSettings(extra_bytes=12 * MIB)
     without = replay_allocator(make_trace(), 8, settings=NATIVE, capacity_bytes=None)
     peaks = replay_allocator(make_trace(), 8, settings=settings, capacity_bytes=None)
-    assert peaks.forward_backward_bytes == without.forward_backward_bytes + 12 * MIB
-    assert peaks.optimizer_bytes == without.optimizer_bytes + 12 * MIB
+    assert peaks.allocated_bytes == without.allocated_bytes + 12 * MIB
     assert peaks.reserved_bytes == 14 * MIB
 
 
@@ -143,15 +139,14 @@ def test_a_setup_alone_does_not_hold_the_workspace():
     trace = make_trace(events=(0,), phases=(PhaseMark("setup", 0, 0),))
     settings = AllocatorSettings(extra_bytes=12 * MIB)
     peaks = replay_allocator(trace, 1, settings=settings, capacity_bytes=None)
-    assert (peaks.allocated_bytes, peaks.forward_backward_bytes) == (512, 0)
+    assert (peaks.allocated_bytes, peaks.reserved_bytes) == (512, 2 * MIB)
 
 
 def test_a_replay_that_does_not_fit_says_so_and_stops():
     trace = make_wide_trace(10, MIB)
     peaks = replay_allocator(trace, 20, settings=NATIVE, capacity_bytes=100 * MIB)
-    assert (peaks.fits, peaks.retries) == (False, 1)
+    assert not peaks.fits
     assert peaks.reserved_bytes == peaks.allocated_bytes == 90 * MIB
-    assert peaks.optimizer_bytes == 0
 
 
 @pytest.mark.parametrize("settings", [NATIVE, EXPANDABLE, AllocatorSettings(extra_bytes=9 * MIB)])
@@ -164,27 +159,17 @@ def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sam
     for size, fits in ((largest, True), (largest + 1, False)):
         peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=capacity)
         assert peaks.fits is fits
-    allocated = replay_allocated(trace, largest).allocated_bytes
-    assert allocated + settings.extra_bytes <= capacity
-    calm = predict_largest_without_retries(trace, capacity_bytes=capacity, settings=settings)
-    assert calm is not None
-    assert calm <= largest
-    peaks = replay_allocator(trace, calm, settings=settings, capacity_bytes=capacity)
-    assert peaks.retries == 0
+    assert add_up(trace, largest)["all"] + settings.extra_bytes <= capacity
 
 
 def test_no_size_fits_where_the_parameters_do_not():
     trace = make_wide_trace(200, MIB)
     assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) is None
-    none_fits = predict_largest_without_retries(
-        make_wide_trace(5, 200 * MIB), capacity_bytes=100 * MIB, settings=NATIVE
-    )
-    assert none_fits is None
 
 
 def test_the_allocator_can_refuse_what_the_sums_allow():
     trace = make_wide_trace(1, 2 * MIB, count=5)
-    assert replay_allocated(trace, 1).allocated_bytes == 11 * MIB + 2 * MIB // 3
+    assert add_up(trace, 1)["all"] == 11 * MIB + 2 * MIB // 3
     assert predict_largest(trace, capacity_bytes=12 * MIB, settings=NATIVE) is None
 
 
@@ -195,7 +180,7 @@ def test_memory_that_does_not_grow_is_bounded_by_the_most_samples():
 
 
 def test_no_search_takes_more_than_27_simulations(monkeypatch):
-    from advisor.predict import largest as module
+    from advisor.predict import footprint as module
 
     calls = []
 
@@ -220,8 +205,8 @@ def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
         unusable = predict_unusable_bytes(trace, capacity_bytes=capacity, settings=settings)
         usable = capacity - settings.extra_bytes - unusable
         assert unusable > 0
-        assert replay_allocated(trace, largest).allocated_bytes <= usable
-        assert replay_allocated(trace, largest + 1).allocated_bytes > usable
+        assert add_up(trace, largest)["all"] <= usable
+        assert add_up(trace, largest + 1)["all"] > usable
 
 
 def test_nothing_is_unusable_where_the_next_size_is_beyond_the_capacity():

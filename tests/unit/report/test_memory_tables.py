@@ -6,7 +6,7 @@ from rich.console import Console, Group
 
 from advisor.memory.tables import render_comparisons, render_peak
 from advisor.predict.breakdown import break_down
-from advisor.predict.data import Comparison, ModuleShare, Remedy
+from advisor.predict.data import MemorySaving, MemorySavings, ModuleShare
 from tests.unit.predict.sample_trace import MIB, build_trace
 
 
@@ -35,18 +35,18 @@ LAYERS = share(
 )
 
 
-def build_remedy(name, largest=50, peak=100 * MIB, how_to="line", note="note"):
-    return Remedy(
+def build_saving(name, largest=50, peak=100 * MIB, how_to="line", note="note"):
+    return MemorySaving(
         name=name, how_to=how_to, max_micro_batch_size=largest, peak_bytes=peak, note=note
     )
 
 
-def build_comparison(*remedies, largest=20):
-    return Comparison(
+def build_savings(*savings, largest=20):
+    return MemorySavings(
         micro_batch_size=20,
         max_micro_batch_size=largest,
         peak_bytes=400 * MIB,
-        remedies=remedies,
+        savings=savings,
     )
 
 
@@ -89,7 +89,7 @@ def test_a_long_name_loses_its_start():
 
 @pytest.mark.parametrize("cards", [1, 2, 3])
 def test_every_card_is_a_column_and_80_columns_hold_three(cards):
-    one = build_comparison(build_remedy("activation checkpointing", largest=1234))
+    one = build_savings(build_saving("activation checkpointing", largest=1234))
     compared = [(f"RTX 409{i}", one) for i in range(cards)]
     text = render(render_comparisons(compared))
     assert max(map(len, text.splitlines())) <= 80
@@ -100,8 +100,8 @@ def test_every_card_is_a_column_and_80_columns_hold_three(cards):
 
 def test_a_remedy_that_helps_on_one_card_alone_says_so_on_the_other():
     compared = [
-        ("A", build_comparison(build_remedy("first"))),
-        ("B", build_comparison(build_remedy("second"), largest=0)),
+        ("A", build_savings(build_saving("first"))),
+        ("B", build_savings(build_saving("second"), largest=0)),
     ]
     text = render(render_comparisons(compared))
     assert text.count("no gain") == 2
@@ -109,13 +109,13 @@ def test_a_remedy_that_helps_on_one_card_alone_says_so_on_the_other():
 
 
 def test_an_unknown_largest_size_is_a_dash():
-    compared = [("", build_comparison(build_remedy("x", largest=None)))]
+    compared = [("", build_savings(build_saving("x", largest=None)))]
     assert "-; 100 MiB" in render(render_comparisons(compared))
 
 
 def test_a_loop_to_paste_stands_on_two_lines():
     how_to = "for block in model.layers: block.forward = partial(checkpoint, block.forward)"
-    text = render(render_comparisons([("", build_comparison(build_remedy("x", how_to=how_to)))]))
+    text = render(render_comparisons([("", build_savings(build_saving("x", how_to=how_to)))]))
     assert [line.rstrip() for line in text.splitlines()[-2:]] == [
         "  for block in model.layers:",
         "      block.forward = partial(checkpoint, block.forward)",
@@ -123,5 +123,5 @@ def test_a_loop_to_paste_stands_on_two_lines():
 
 
 def test_where_nothing_helps_there_is_no_table():
-    assert render_comparisons([("A", build_comparison())]) == []
+    assert render_comparisons([("A", build_savings())]) == []
     assert render_comparisons([]) == []

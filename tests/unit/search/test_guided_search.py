@@ -14,7 +14,7 @@ from advisor.memory.evidence import SearchBounds
 from advisor.memory.guided import GUIDED_LIMITS
 from advisor.memory.law import conclude_memory, is_gap_closed
 from advisor.memory.search import MAX_PROBES, choose_method, choose_next_micro_batch_size
-from advisor.predict.memory_trace import AffinePiece, PredictedMemory
+from advisor.predict.data import AffinePiece, PredictedMemory
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MACHINES = 300

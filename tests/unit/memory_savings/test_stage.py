@@ -7,9 +7,10 @@ from advisor.engine.run import Run
 from advisor.engine.spec import Limits
 from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
+from advisor.memory_savings.stage import run_memory_savings
+from advisor.predict.change_traces import trace_changes
 from advisor.predict.data import Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
-from advisor.predict.savings_stage import run_remedies, trace_what_ifs
 from advisor.training.data import OptimizerFacts, WorkloadSpec
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.report.sample_run import build_environment
@@ -31,7 +32,7 @@ def trace_for(task):
 def list_with(answer, *, operators="cuda", precision="fp32", with_optimizer=True, left_s=99.0):
     runner, notes = FakeRunner(answer), Notes()
     workload = WorkloadSpec(target="model.py", precision=precision)
-    found = trace_what_ifs(
+    found = trace_changes(
         TraceTask(workload=workload, operators=operators, batch_multiple=4),
         with_optimizer=with_optimizer,
         runner=runner,
@@ -124,7 +125,7 @@ def run_with(*, traced=True, kind="cpu", answer=trace_for, probes=None):
     )
     if traced:
         run.keep_prediction(derive_pieces(BASE), BASE)
-    run_remedies(run)
+    run_memory_savings(run)
     return run
 
 
@@ -137,8 +138,8 @@ def test_a_run_that_memory_limits_is_told_what_holds_it_and_what_would_help():
     # The run's own largest size, not the trace's, so that the two can be compared.
     assert found.max_micro_batch_size == LARGEST
     assert run.record.peak.micro_batch_size == found.micro_batch_size
-    assert {one.name for one in found.remedies} == {"bf16 autocast", "activation checkpointing"}
-    for one in found.remedies:
+    assert {one.name for one in found.savings} == {"bf16 autocast", "activation checkpointing"}
+    for one in found.savings:
         assert abs(one.max_micro_batch_size - 2 * LARGEST) <= 2
 
 

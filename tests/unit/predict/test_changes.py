@@ -3,28 +3,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.predict.memory_trace import AffinePiece, PredictedMemory, TraceBlock
-from advisor.predict.pieces import derive_pieces, predict_bytes
-from advisor.predict.savings import (
-    Effect,
-    choose_remedies,
+from advisor.predict.changes import (
+    choose_savings,
     count_more_flops,
-    find_largest,
-    fit_capacity,
+    describe_saving,
     is_optimizer_decisive,
     with_8bit_state,
 )
+from advisor.predict.data import MOST_SAMPLES, AffinePiece, MemorySavings, PredictedMemory
+from advisor.predict.memory_trace import TraceBlock
+from advisor.predict.pieces import derive_pieces
 from tests.unit.predict.sample_trace import MIB, build_trace
 
-BASE = Effect(max_micro_batch_size=100, peak_bytes=1000)
+BASE = MemorySavings(micro_batch_size=8, max_micro_batch_size=100, peak_bytes=1000)
 
 
 def judge(*effects, base=BASE):
-    return choose_remedies(base, [("bf16", effect) for effect in effects])
+    return choose_savings(base, effects).savings
 
 
 def effect(largest, peak, **changed):
-    return Effect(max_micro_batch_size=largest, peak_bytes=peak, **changed)
+    options = {"how_to": "", "more_flops_fraction": None} | changed
+    return describe_saving("bf16", max_micro_batch_size=largest, peak_bytes=peak, **options)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,14 @@ def effect(largest, peak, **changed):
         (effect(None, 900), False),
     ],
 )
-def test_a_remedy_is_shown_where_it_gains_a_percent_and_loses_none(changed, helps):
+def test_a_change_is_shown_where_it_gains_a_percent_and_loses_none(changed, helps):
     assert bool(judge(changed)) == helps
 
 
 def test_where_nothing_fits_one_sample_is_a_gain():
-    (remedy,) = judge(effect(1, 1000), base=effect(0, 1000))
-    assert remedy.max_micro_batch_size == 1
+    none = msgspec.structs.replace(BASE, max_micro_batch_size=0)
+    (saving,) = judge(effect(1, 1000), base=none)
+    assert saving.max_micro_batch_size == 1
 
 
 def test_the_largest_micro_batch_comes_first_and_then_the_lowest_peak():
@@ -103,7 +104,7 @@ def test_what_is_small_or_no_state_keeps_its_size(block, expected):
 def test_8_bits_never_take_more_memory(size):
     trace = build_trace(parameter_bytes=MIB)
     before, after = (
-        max(predict_bytes(derive_pieces(each), size)) for each in (trace, with_8bit_state(trace))
+        derive_pieces(each).predict_bytes(size) for each in (trace, with_8bit_state(trace))
     )
     assert after < before
 
@@ -116,36 +117,16 @@ memories = st.builds(
     operators=st.just("cpu"),
     forward_backward=pieces,
     optimizer=pieces,
-    unusable_bytes=st.integers(0, 100),
 )
 
 
-@given(memory=memories, capacity=st.integers(0, 5000), cap=st.one_of(st.none(), st.integers(0, 50)))
-def test_the_largest_size_fits_and_the_next_one_does_not(memory, capacity, cap):
-    largest = find_largest(memory, capacity_bytes=capacity, at_most=cap)
-    room = capacity - memory.unusable_bytes
+@given(memory=memories, capacity=st.integers(0, 5000))
+def test_the_largest_size_fits_and_the_next_one_does_not(memory, capacity):
+    largest = memory.predict_largest(capacity)
     if largest:
-        assert max(predict_bytes(memory, largest)) <= room
-    if largest < (1 << 20 if cap is None else cap):
-        assert max(predict_bytes(memory, largest + 1)) > room
-
-
-@given(largest=st.integers(1, 50), above=st.integers(1, 5), capacity=st.integers(0, 5000))
-def test_the_fitted_capacity_ends_where_the_run_did(largest, above, capacity):
-    memory = PredictedMemory(
-        operators="cpu",
-        forward_backward=(AffinePiece(50, 7),),
-        optimizer=(AffinePiece(40, 0),),
-        unusable_bytes=3,
-    )
-    fitted = fit_capacity(
-        memory, capacity_bytes=capacity, largest=largest, next_size=largest + above
-    )
-    found = find_largest(memory, capacity_bytes=fitted, at_most=None)
-    assert largest <= found < largest + above
-    real = find_largest(memory, capacity_bytes=capacity, at_most=None)
-    if largest <= real < largest + above:
-        assert fitted == capacity
+        assert memory.predict_bytes(largest) <= capacity
+    if largest < MOST_SAMPLES:
+        assert memory.predict_bytes(largest + 1) > capacity
 
 
 def test_the_optimizer_decides_only_where_its_peak_is_the_higher_one():

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from advisor.predict import measure as tracing
+from advisor.predict.changes import count_more_flops
 from advisor.predict.data import TraceTask
+from advisor.predict.footprint import predict_largest
 from advisor.predict.how_to import write_how_to
-from advisor.predict.largest import predict_largest
 from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings
-from advisor.predict.savings import count_more_flops, find_largest
 from advisor.training.data import WorkloadSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,10 +82,7 @@ def test_checkpointing_and_bf16_raise_the_largest_micro_batch(base, checkpointed
     largest = {}
     for name, one in {"base": base, "checkpointing": checkpointed, "bf16": half}.items():
         largest[name] = predict_largest(one, capacity_bytes=256 << 20, settings=AllocatorSettings())
-        assert (
-            find_largest(derive_pieces(one), capacity_bytes=256 << 20, at_most=None)
-            >= (largest[name])
-        )
+        assert derive_pieces(one).predict_largest(256 << 20) >= largest[name]
     assert largest["checkpointing"] > 1.2 * largest["base"]
     assert largest["bf16"] > 1.2 * largest["base"]
     assert count_more_flops(base, checkpointed, 8) == pytest.approx(1 / 4, abs=1 / 10)
@@ -99,13 +96,7 @@ def test_the_what_if_equals_the_model_that_the_user_checkpointed(checkpointed, t
 
 
 def test_the_line_to_paste_does_what_was_predicted(checkpointed, tmp_path):
-    how_to = write_how_to(
-        "checkpointing",
-        device_type="cuda",
-        optimizer=None,
-        blocks=checkpointed.checkpointed,
-        modules=checkpointed.modules,
-    )
+    how_to = write_how_to("checkpointing", checkpointed, device_type="cuda", optimizer=None)
     path = tmp_path / "pasted.py"
     path.write_text(EXAMPLE.read_text() + PASTED.format(how_to=how_to))
     pasted = trace(path)

@@ -2,10 +2,9 @@ import msgspec
 import pytest
 
 from advisor.device.catalogue import describe_stated_gpu, find_gpu
-from advisor.predict.memory_trace import PredictedWhatIf, WhatIf
-from advisor.predict.pieces import derive_pieces
+from advisor.predict.changes import add_8bit_state
+from advisor.predict.data import WhatIf
 from advisor.predict.prediction import predict_on
-from advisor.predict.what_ifs import add_8bit_state, break_down_on, compare_on, compare_pieces
 from advisor.training.data import OptimizerFacts
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.predict.test_prediction import GIB, build_record
@@ -23,7 +22,7 @@ WHAT_IFS = (
 
 def compare(gpu=CARD, what_ifs=WHAT_IFS, **changed):
     record = msgspec.structs.replace(build_record(facts=ADAMW, **changed), what_ifs=what_ifs)
-    return compare_on(gpu, record, predict_on(gpu, record))
+    return predict_on(gpu, record).what_would_change
 
 
 def test_what_it_is_compared_with_is_the_prediction_itself():
@@ -36,21 +35,21 @@ def test_what_it_is_compared_with_is_the_prediction_itself():
 
 def test_half_the_activations_allow_nearly_twice_the_batch():
     found = compare()
-    names = [one.name for one in found.remedies]
+    names = [one.name for one in found.savings]
     assert names[:2] == ["activation checkpointing", "bf16 autocast"]
-    best = found.remedies[0]
+    best = found.savings[0]
     assert 1.9 < best.max_micro_batch_size / found.max_micro_batch_size <= 2.01
     assert "model.layers" in best.how_to
     assert best.peak_bytes < 0.6 * found.peak_bytes
 
 
 def test_8_bit_state_is_added_for_an_optimizer_that_has_it():
-    names = [one.name for one in compare(what_ifs=WHAT_IFS[:1], micro_batch_size=1).remedies]
+    names = [one.name for one in compare(what_ifs=WHAT_IFS[:1], micro_batch_size=1).savings]
     assert "8-bit optimizer state" in names
     other = {"optimizer": OptimizerFacts(name="Lion")}
     record = msgspec.structs.replace(build_record(facts=other), what_ifs=WHAT_IFS[:1])
-    found = compare_on(CARD, record, predict_on(CARD, record))
-    assert [one.name for one in found.remedies] == ["activation checkpointing"]
+    found = predict_on(CARD, record).what_would_change
+    assert [one.name for one in found.savings] == ["activation checkpointing"]
 
 
 def test_8_bit_state_starts_from_the_optimizer_of_one_tensor_at_a_time():
@@ -65,7 +64,7 @@ def test_8_bit_state_starts_from_the_optimizer_of_one_tensor_at_a_time():
 def test_a_card_without_bf16_is_not_told_to_use_it():
     for name, has in (("T4", False), ("A100 80GB SXM", True)):
         found = compare(find_gpu(name), micro_batch_size=8)
-        assert ("bf16 autocast" in [one.name for one in found.remedies]) == has
+        assert ("bf16 autocast" in [one.name for one in found.savings]) == has
 
 
 def test_where_nothing_fits_the_smallest_size_is_compared():
@@ -73,7 +72,7 @@ def test_where_nothing_fits_the_smallest_size_is_compared():
     tiny = describe_stated_gpu(840 * MIB)
     found = compare(tiny)
     assert (found.max_micro_batch_size, found.micro_batch_size) == (0, 1)
-    assert any(one.max_micro_batch_size > 0 for one in found.remedies)
+    assert any(one.max_micro_batch_size > 0 for one in found.savings)
 
 
 def test_without_what_ifs_or_a_trace_for_every_size_nothing_is_compared():
@@ -82,46 +81,15 @@ def test_without_what_ifs_or_a_trace_for_every_size_nothing_is_compared():
 
 
 def test_what_holds_the_memory_is_told_at_the_predicted_size():
-    record = build_record()
-    prediction = predict_on(CARD, record)
-    found = break_down_on(record, prediction)
-    assert found.micro_batch_size == prediction.micro_batch_size
+    prediction = predict_on(CARD, build_record())
+    assert prediction.at_peak.micro_batch_size == prediction.micro_batch_size
     # The workspaces of libraries are no tensors of the trace.
-    assert found.peak_bytes <= prediction.allocated_bytes.point
-    assert break_down_on(record, msgspec.structs.replace(prediction, micro_batch_size=None)) is None
+    assert prediction.at_peak.peak_bytes <= prediction.allocated_bytes.point
+    assert predict_on(describe_stated_gpu(512 * MIB), build_record()).at_peak is None
 
 
 @pytest.mark.parametrize(("size", "has"), [(6, True), (7, False)])
 def test_traces_of_one_size_tell_what_holds_the_memory_at_theirs(size, has):
     traces = tuple(build_trace(method="per_size", size=each) for each in (3, 6))
     record = build_record(traces=traces, micro_batch_size=size)
-    assert (break_down_on(record, predict_on(CARD, record)) is not None) == has
-
-
-def compare_compactly(**changed):
-    what_ifs = (
-        PredictedWhatIf(
-            change="checkpointing",
-            memory=derive_pieces(HALF),
-            more_flops_fraction=0.3,
-            how_to="line",
-        ),
-    )
-    options = {"capacity_bytes": GIB, "at_most": None, "batch_multiple": 1} | changed
-    memory = derive_pieces(build_trace())
-    return compare_pieces(memory, what_ifs, micro_batch_size=8, **options)
-
-
-def test_pieces_are_compared_like_traces():
-    found = compare_compactly()
-    (remedy,) = found.remedies
-    assert found.max_micro_batch_size == (GIB - 256 * MIB) // (8 * MIB + 4096)
-    assert remedy.max_micro_batch_size == (GIB - 256 * MIB) // (4 * MIB + 4096)
-    assert remedy.how_to == "line"
-    assert remedy.note.startswith("30 % more")
-
-
-def test_caps_and_multiples_hold_for_the_remedies_too():
-    found = compare_compactly(at_most=110, batch_multiple=8)
-    assert found.max_micro_batch_size == 88
-    assert found.remedies[0].max_micro_batch_size == 104
+    assert (predict_on(CARD, record).at_peak is not None) == has

@@ -1,0 +1,68 @@
+"""What a change to the code would save under the limit of a run; by traces, not run."""
+
+from collections.abc import Iterable
+
+from advisor.predict.changes import choose_savings, describe_saving
+from advisor.predict.data import MemorySavings, PredictedMemory, PredictedWhatIf
+
+
+def compare_pieces(
+    memory: PredictedMemory,
+    what_ifs: Iterable[PredictedWhatIf],
+    *,
+    micro_batch_size: int,
+    capacity_bytes: int,
+    at_most: int | None,
+    batch_multiple: int,
+) -> MemorySavings:
+    """Return what each what-if would change under a limit.
+
+    Args:
+        memory: Of the training as it is.
+        what_ifs: The same with one change each.
+        micro_batch_size: The size that the peaks are for.
+        capacity_bytes: The most that may be allocated, corrected by `fit_capacity`.
+        at_most: No larger size is looked for; None means no such cap.
+        batch_multiple: Only multiples of this size are named.
+    """
+
+    def measure(pieces: PredictedMemory) -> tuple[int, int]:
+        largest = pieces.predict_largest(capacity_bytes - pieces.unusable_bytes)
+        largest = largest if at_most is None else min(largest, at_most)
+        return largest - largest % batch_multiple, int(pieces.predict_bytes(micro_batch_size))
+
+    largest, peak_bytes = measure(memory)
+    base = MemorySavings(
+        micro_batch_size=micro_batch_size, max_micro_batch_size=largest, peak_bytes=peak_bytes
+    )
+    changed = []
+    for what_if in what_ifs:
+        largest, peak_bytes = measure(what_if.memory)
+        saving = describe_saving(
+            what_if.change,
+            how_to=what_if.how_to,
+            max_micro_batch_size=largest,
+            peak_bytes=peak_bytes,
+            more_flops_fraction=what_if.more_flops_fraction,
+        )
+        changed.append(saving)
+    return choose_savings(base, changed)
+
+
+def fit_capacity(
+    memory: PredictedMemory, *, capacity_bytes: int, largest: int, next_size: int
+) -> int:
+    """Return the capacity nearest to the real one by which the prediction ends where the run did.
+
+    What the trace does not see takes or leaves some of the limit. With the same correction for a
+    training with a change, its answer is compared like with like.
+
+    Args:
+        memory: Of the training as it is.
+        capacity_bytes: The real one.
+        largest: The largest size that was seen to fit.
+        next_size: The next one that could have fitted.
+    """
+    least = int(memory.predict_bytes(largest)) + memory.unusable_bytes
+    most = int(memory.predict_bytes(next_size)) + memory.unusable_bytes - 1
+    return max(least, min(most, capacity_bytes))

@@ -1,0 +1,134 @@
+"""Usual changes to the training code that save memory: what each is called, costs and takes."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from advisor.predict.data import (
+    MemorySaving,
+    MemorySavings,
+    PredictedMemory,
+    WhatIf,
+    evaluate_pieces,
+)
+from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
+from advisor.predict.roofline import count_flops
+
+#: A change that moves neither the largest size nor the peak by this share is not worth its cost.
+LEAST_CHANGE_FRACTION = 0.01
+
+#: Smaller tensors keep their state in fp32, as in bitsandbytes: quantizing them saves nothing.
+LEAST_QUANTIZED_ELEMENTS = 4096
+#: Elements that share one scale in fp32: 4 bytes more for every 256, which is 1/64.
+_ELEMENTS_FOR_EACH_SCALE = 256
+_FP32_BYTES = 4
+
+CHANGE_NAMES: dict[Change, str] = {
+    "bf16": "bf16 autocast",
+    "checkpointing": "activation checkpointing",
+    "foreach_off": "optimizer foreach=False",
+    "state_8bit": "8-bit optimizer state",
+}
+_NOTES: dict[Change, str] = {
+    "bf16": "changes the arithmetic; around the forward pass and the loss",
+    "checkpointing": "the repeated blocks run their forward pass twice; with functools.partial and "
+    "torch.utils.checkpoint.checkpoint, a Hugging Face model with gradient_checkpointing_enable()",
+    "foreach_off": "one tensor at a time: more and smaller kernels in the optimizer step",
+    "state_8bit": "a what-if by arithmetic: states of 4,096 elements and more in 8 bits, a scale "
+    "for each 256 (Dettmers et al. 2021, arXiv:2110.02861)",
+}
+
+
+def describe_saving(
+    change: Change,
+    *,
+    how_to: str,
+    max_micro_batch_size: int | None,
+    peak_bytes: int,
+    more_flops_fraction: float | None,
+) -> MemorySaving:
+    """Return the change with its name, what it takes and what it costs."""
+    note = _NOTES[change]
+    if more_flops_fraction is not None and more_flops_fraction >= LEAST_CHANGE_FRACTION:
+        note = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations; {note}"
+    return MemorySaving(
+        name=CHANGE_NAMES[change],
+        how_to=how_to,
+        max_micro_batch_size=max_micro_batch_size,
+        peak_bytes=peak_bytes,
+        note=note,
+    )
+
+
+def choose_savings(base: MemorySavings, changed: Iterable[MemorySaving]) -> MemorySavings:
+    """Return the training as it is with the changes that help, the largest micro-batch first.
+
+    A change helps where it raises the largest size or lowers the peak by `LEAST_CHANGE_FRACTION`,
+    and worsens neither by as much.
+    """
+    helpful = sorted(
+        (one for one in changed if _helps(base, one)),
+        key=lambda one: (-(one.max_micro_batch_size or 0), one.peak_bytes),
+    )
+    return msgspec.structs.replace(base, savings=tuple(helpful))
+
+
+def _helps(base: MemorySavings, one: MemorySaving) -> bool:
+    before, after = base.max_micro_batch_size or 0, one.max_micro_batch_size or 0
+    gains = (
+        (after - before, LEAST_CHANGE_FRACTION * max(before, 1)),
+        (base.peak_bytes - one.peak_bytes, LEAST_CHANGE_FRACTION * base.peak_bytes),
+    )
+    return any(gain >= least for gain, least in gains) and all(
+        gain > -least for gain, least in gains
+    )
+
+
+def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[WhatIf]:
+    """Yield the what-ifs, and the optimizer's state in 8 bits.
+
+    Such optimizers take one tensor at a time, so the trace that does is the one to change, where
+    there is one.
+    """
+    yield from what_ifs
+    single = next((one.trace for one in what_ifs if one.change == "foreach_off"), base)
+    yield WhatIf(change="state_8bit", trace=with_8bit_state(single))
+
+
+def with_8bit_state(trace: MemoryTrace) -> MemoryTrace:
+    """Return the trace as if the optimizer kept its state in 8 bits.
+
+    Every state of at least `LEAST_QUANTIZED_ELEMENTS` elements, taken to be in fp32, becomes one
+    byte for each element and 4 bytes for each 256 of them. The optimizer's temporaries stay, so the
+    saving is rather too small.
+
+    Source: blockwise quantization, Dettmers et al. 2021, arXiv:2110.02861; the limits are those of
+    bitsandbytes, whose blocks have shrunk from the paper's 2048 elements to 256.
+    """
+    return msgspec.structs.replace(trace, blocks=tuple(map(_quantize, trace.blocks)))
+
+
+def _quantize(block: TraceBlock) -> TraceBlock:
+    elements = block.fixed_bytes // _FP32_BYTES
+    is_large = elements >= LEAST_QUANTIZED_ELEMENTS and block.bytes_per_sample == 0
+    if block.category != "optimizer_state" or not is_large:
+        return block
+    scales = -(-elements // _ELEMENTS_FOR_EACH_SCALE)
+    return msgspec.structs.replace(block, fixed_bytes=elements + _FP32_BYTES * scales)
+
+
+def count_more_flops(base: MemoryTrace, changed: MemoryTrace, size: int) -> float | None:
+    """Return the operations that a change adds to a step, as a share; None where not counted."""
+    before, after = count_flops(base, size), count_flops(changed, size)
+    return None if not before or after is None else after / before - 1.0
+
+
+def is_optimizer_decisive(memory: PredictedMemory, sizes: Iterable[int]) -> bool:
+    """Return whether the optimizer step has the peak at any of these sizes.
+
+    Where it has not, an optimizer step that takes less changes nothing.
+    """
+    return any(
+        evaluate_pieces(memory.optimizer, size) > evaluate_pieces(memory.forward_backward, size)
+        for size in sizes
+    )
