@@ -32,16 +32,23 @@ class Column:
     header: str = ""
     justify: Literal["left", "right"] = "right"
     folds: bool = False
+    #: In characters; None is as wide as what stands in it.
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table; a row in bold is the one to look at."""
+    """A table; a row in bold is the one to look at.
+
+    Attributes:
+        notes: Sentences below the legend, a line each.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
     legend: str = ""
+    notes: tuple[str, ...] = ()
     bold_rows: frozenset[int] = frozenset()
     is_narrow: bool = False
 

@@ -4,7 +4,12 @@ import math
 
 import msgspec
 
+from advisor import telling
+from advisor.telling import Datum
+from advisor.telling import Line as Series
 from advisor.units import format_number
+
+__all__ = ["Chart", "Datum", "Series", "draw_chart", "render_chart"]
 
 #: Canvas of one chart and its margins, in SVG user units.
 WIDTH, HEIGHT = 640.0, 280.0
@@ -14,22 +19,6 @@ LEFT, RIGHT, TOP, BOTTOM = 76.0, 16.0, 12.0, 44.0
 MAX_TICKS = 7
 #: The axis ends at this multiple of the highest point, however long its error bar is.
 MOST_BAR_RATIO = 1.5
-
-
-class Datum(msgspec.Struct, frozen=True, kw_only=True):
-    """One point in the data's own units; an unknown end of its interval is None."""
-
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-
-
-class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a chart."""
-
-    label: str
-    data: tuple[Datum, ...]
 
 
 class Axis(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +80,19 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
     marked_x: float | None
+
+
+def draw_chart(chart: telling.Chart) -> Chart | None:
+    """Return what a question tells on the canvas; None where there are fewer than two points."""
+    return render_chart(
+        title=chart.title,
+        x_label=chart.x_label,
+        y_label=chart.y_label,
+        series=chart.lines,
+        log_x=chart.log_x,
+        log_y=chart.log_y,
+        marked=chart.marked,
+    )
 
 
 def render_chart(
