@@ -6,15 +6,17 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The answer.
+    """The answer of a command.
 
     Attributes:
-        lines: The answer itself, then what bears on it.
-        has_answer: Whether it is one; otherwise it says why there is none.
+        answer: One line.
+        remarks: What bears on it, a line each.
+        missing: Why there is no answer; None where there is one.
     """
 
-    lines: tuple[str, ...]
-    has_answer: bool
+    answer: str
+    remarks: tuple[str, ...] = ()
+    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

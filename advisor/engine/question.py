@@ -2,43 +2,79 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.engine.record import Key, RecordKind
+from advisor.engine.record import Key, Record, RecordKind, make_record_type
 from advisor.engine.run import Run
 from advisor.telling import Headline, Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question: what it stores, what follows, what measures it, and what is told of it."""
+    """One question: what it stores, what follows, what measures it, and what is told of it.
+
+    Attributes:
+        check: Refuses what cannot be run, once the model file is known and before anything else.
+    """
 
     name: str
     keys: tuple[Key, ...] = ()
     topics: tuple[Topic[Any], ...] = ()
+    check: Callable[[Run], None] | None = None
     run: Callable[[Run], None] | None = None
     tell: Callable[[Conclusions], Told] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of record: its questions, in the order in which they run and are told."""
+    """One kind of record: its questions, in the order in which they run and are told.
+
+    Attributes:
+        noun: As in "is a range test, not a run".
+        command: Writes one.
+        headline: The answer of all questions together.
+        is_worth_telling: Whether a command that was cut short has something to print.
+        traces_only: The model file is inspected without a training step.
+        is_indented: Its document is for people to read as well.
+    """
 
     name: RecordKind
-    #: What a reader calls it, as in "is a range test, not a run".
     noun: str
-    #: The command that writes one.
     command: str
     questions: tuple[Question, ...]
     headline: Callable[[Conclusions], Headline]
+    is_worth_telling: Callable[[Record], bool]
+    traces_only: bool = False
+    is_indented: bool = True
 
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """Everything that such a record may hold."""
-        return tuple(key for question in self.questions for key in question.keys)
+    @cached_property
+    def record_type(self) -> type[Record]:
+        """A record with every key of the questions."""
+        keys = tuple(key for question in self.questions for key in question.keys)
+        return make_record_type(_name(self, "Record"), keys)
+
+    @cached_property
+    def document_type(self) -> type[msgspec.Struct]:
+        """The record with what follows from it under `derived`."""
+        topics = [(topic.name, topic.kind | None, None) for topic in self.topics]
+        derived = msgspec.defstruct(_name(self, "Derived"), topics, frozen=True, kw_only=True)
+        return msgspec.defstruct(
+            _name(self, "Document"),
+            [("derived", derived)],
+            bases=(self.record_type,),
+            frozen=True,
+            kw_only=True,
+        )
 
     @property
     def topics(self) -> tuple[Topic[Any], ...]:
-        """Everything that may follow from it."""
+        """Everything that may follow from such a record."""
         return tuple(topic for question in self.questions for topic in question.topics)
+
+
+def _name(kind: Kind, part: str) -> str:
+    return "".join(word.capitalize() for word in kind.name.split("-")) + part

@@ -22,10 +22,17 @@ T = TypeVar("T")
 
 
 class Series(Generic[T]):
-    """The key of measurements that come one after the other."""
+    """The key of measurements that come one after the other.
 
-    def __init__(self, name: str, kind: type[T]) -> None:
+    Args:
+        name: Key in the JSON document.
+        kind: Of each measurement.
+        noun: By which a report counts them; empty where it does not.
+    """
+
+    def __init__(self, name: str, kind: type[T], noun: str = "") -> None:
         self.name = name
+        self.noun = noun
         self.stored: Any = tuple[kind, ...]  # type: ignore[valid-type]
         self.empty: tuple[T, ...] | None = ()
 

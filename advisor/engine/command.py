@@ -1,0 +1,75 @@
+"""One command from its start to its record: the machine, the model file, then every question."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.progress import Progress
+from advisor.engine.question import Kind
+from advisor.engine.record import Record, Series, Slot, open_record
+from advisor.engine.run import Run
+from advisor.engine.run_record import RunRecord
+from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.spec import Spec
+from advisor.training.data import parse_target
+
+#: What one command alone is asked, by its key.
+Asked = Sequence[tuple[Slot[Any] | Series[Any], Any]]
+
+
+def execute(
+    kind: Kind,
+    spec: Spec,
+    *,
+    argv: Sequence[str],
+    progress: Progress,
+    save: Callable[[Record], None],
+    asked: Asked = (),
+) -> Record:
+    """Return the complete record.
+
+    Args:
+        kind: Its questions are asked in their order.
+        spec: What is asked.
+        argv: The command line, for the record.
+        progress: Told what runs.
+        save: Called with the record so far after each result.
+        asked: What is in the record from the start.
+
+    Raises:
+        AdvisorError: What ended it; the record so far was saved, marked incomplete.
+    """
+    record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
+    record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
+    with Runner(parse_target(spec.workload.target)) as runner:
+        run = Run(
+            spec, record=cast("RunRecord", record), runner=runner, progress=progress, save=save
+        )
+        with run.completing():
+            _open(run, kind)
+            for question in kind.questions:
+                if question.check is not None:
+                    question.check(run)
+            for question in kind.questions:
+                if question.run is not None:
+                    question.run(run)
+        return run.record
+
+
+def _open(run: Run, kind: Kind) -> None:
+    """Keep what machine this is, and what the model file is."""
+    run.progress.stage("starting", left_s=run.left_s)
+    (environment,) = run.runner.run(
+        EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
+    )
+    run.keep_environment(environment)
+    run.progress.stage("model file", left_s=run.left_s)
+    task = InspectTask(
+        workload=run.spec.workload,
+        batch_multiple=run.spec.limits.batch_multiple,
+        without_steps=kind.traces_only,
+    )
+    (facts,) = run.runner.run(task, timeout_s=run.left_s)
+    run.keep_workload(facts)

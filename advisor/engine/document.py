@@ -1,0 +1,87 @@
+"""Records <-> versioned JSON: one codec for every kind, published schemas."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind
+from advisor.engine.record import SCHEMA_VERSION, Record, RecordKind
+from advisor.errors import UsageError
+
+
+class _Head(msgspec.Struct):
+    schema_version: int
+    kind: RecordKind = "run"  # a run of the first version names no kind
+    tool_version: str = "of an unknown version"
+
+
+def encode_document(kind: Kind, conclusions: Conclusions) -> bytes:
+    """Return the record with what follows from it, with a final newline."""
+    record = conclusions.record
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    derived = {topic.name: conclusions.of(topic) for topic in kind.topics}
+    content = msgspec.json.encode({**fields, "derived": derived})
+    return (msgspec.json.format(content, indent=2) if kind.is_indented else content) + b"\n"
+
+
+def write_document(path: Path, kind: Kind, conclusions: Conclusions) -> None:
+    """Replace `path` with the document in one step, so that a reader never sees half of it."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(encode_document(kind, conclusions))
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Record]:
+    """Return the record stored in `path`, of whatever kind.
+
+    Raises:
+        UsageError: The file is missing, is none of them, or this version cannot read it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        head = msgspec.json.decode(content, type=_Head)
+    except msgspec.MsgspecError as error:
+        raise UsageError(
+            f"{path} is not a run written by bsadvisor: {error}",
+            next_step="Write one with: bsadvisor probe MODEL --json FILE",
+        ) from error
+    kind = kinds[head.kind]
+    if head.schema_version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{path} has schema version {head.schema_version}; this bsadvisor reads up to "
+            f"{SCHEMA_VERSION}",
+            next_step="Upgrade bsadvisor, or record it again.",
+        )
+    try:
+        return kind, msgspec.json.decode(content, type=kind.record_type)
+    except msgspec.MsgspecError as error:
+        raise UsageError(
+            f"{path}, written by bsadvisor {head.tool_version}, cannot be read as a {kind.noun}: "
+            f"{error}",
+            next_step=f"Write it again with: bsadvisor {kind.command} MODEL --json FILE",
+        ) from error
+
+
+def json_schema(kind: Kind) -> dict[str, Any]:
+    """Return the JSON Schema of the document."""
+    return msgspec.json.schema(kind.document_type)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,102 @@
+"""What the questions tell, arranged on a terminal: the answer first, then what it rests on."""
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, ConsoleRenderable, Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind
+from advisor.report.encoding import write_encodable
+from advisor.report.sources import list_sources
+from advisor.telling import Passage, Row, Table, Told
+
+#: Columns of the labels, wide enough for "Learning rate".
+LABEL_WIDTH = 13
+
+
+def write_report(
+    console: Console, kind: Kind, conclusions: Conclusions, *, headline_only: bool = False
+) -> None:
+    """Print the report, or its headline alone, in characters that the console can show."""
+    headline = kind.headline(conclusions)
+    answer = Text(headline.answer, style="bold")
+    write_encodable(console, answer if headline_only else _draw_report(kind, conclusions))
+
+
+def collect(kind: Kind, conclusions: Conclusions) -> Told:
+    """Return what all questions of the kind tell, in their order."""
+    parts = [each.tell(conclusions) for each in kind.questions if each.tell is not None]
+    return Told(
+        rows=tuple(row for part in parts for row in part.rows),
+        tables=tuple(table for part in parts for table in part.tables),
+        details=tuple(table for part in parts for table in part.details),
+        passages=tuple(passage for part in parts for passage in part.passages),
+        charts=tuple(chart for part in parts for chart in part.charts),
+    )
+
+
+def draw_tables(tables: Iterable[Table]) -> list[ConsoleRenderable]:
+    """Return the tables, each with an empty line before it and its legend after it."""
+    parts: list[ConsoleRenderable] = []
+    for table in tables:
+        parts += [Text(), _draw_table(table)]
+        parts += [Text(table.legend, style="dim")] if table.legend else []
+    return parts
+
+
+def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
+    headline, told = kind.headline(conclusions), collect(kind, conclusions)
+    parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
+    parts += [Text(remark) for remark in headline.remarks]
+    parts += draw_tables(told.tables)
+    parts += [Text(), draw_rows(told.rows)] if told.rows else []
+    parts += draw_tables(told.details)
+    for passage in told.passages:
+        parts += [Text(), Text(passage.title, style="bold"), _draw_passage(passage)]
+    return Group(*parts, Text(), draw_rows(list_sources(kind, conclusions.record)))
+
+
+def draw_rows(rows: Iterable[Row]) -> RichTable:
+    """Return rows of label and text; a label that repeats is shown once."""
+    grid = RichTable.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=LABEL_WIDTH, no_wrap=True)
+    grid.add_column(overflow="fold")
+    previous = None
+    for row in rows:
+        label = "" if row.label == previous else row.label
+        grid.add_row(Text(label, style="bold"), Text(row.text))
+        previous = row.label
+    return grid
+
+
+def _draw_table(table: Table) -> RichTable:
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1) if table.is_narrow else (0, 2),
+    )
+    for column in table.columns:
+        drawn.add_column(
+            column.header,
+            justify=column.justify,
+            no_wrap=not column.folds,
+            overflow="fold" if column.folds else "ellipsis",
+        )
+    for index, row in enumerate(table.rows):
+        drawn.add_row(*map(Text, row), style="bold" if index in table.bold_rows else None)
+    return drawn
+
+
+def _draw_passage(passage: Passage) -> ConsoleRenderable:
+    if passage.code:
+        return Text(passage.code.rstrip("\n"), no_wrap=True, overflow="ignore")
+    grid = RichTable.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=1)
+    grid.add_column(overflow="fold")
+    for item in passage.items:
+        grid.add_row("-", Text(item))
+    return grid

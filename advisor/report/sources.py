@@ -1,0 +1,41 @@
+"""Where a report comes from: how the model file was understood, on what machine, and the run."""
+
+from advisor.engine.question import Kind
+from advisor.engine.record import Record, Series
+from advisor.telling import Row
+from advisor.training.data import WorkloadFacts
+from advisor.units import count_of, format_bytes, format_duration
+
+
+def list_sources(kind: Kind, record: Record) -> list[Row]:
+    """Return the rows at the end of a report."""
+    rows = [] if record.workload is None else _list_workload(record.workload)
+    if record.environment is not None:
+        device = record.environment.device
+        software = f"torch {record.environment.torch}, {record.command.precision}"
+        software += ", compiled" if record.command.compile else ""
+        machine = f"{device.name}, {format_bytes(device.memory_bytes)}; {software}"
+        rows.append(Row("Software", software) if kind.traces_only else Row("Machine", machine))
+    return [*rows, Row("Run", _describe_run(kind, record))]
+
+
+def _list_workload(workload: WorkloadFacts) -> list[Row]:
+    count = workload.parameter_count
+    size = "" if count is None else f", {count:,} parameters"
+    return [
+        Row("Model", f"{workload.model_name}{size}; {workload.how_model}"),
+        Row("Loss", workload.how_loss),
+        Row("Optimizer", workload.how_optimizer),
+        Row("Batch", workload.how_batch),
+        *(Row("Note", note) for note in workload.notes),
+    ]
+
+
+def _describe_run(kind: Kind, record: Record) -> str:
+    series = (key for question in kind.questions for key in question.keys)
+    counted = [key for key in series if isinstance(key, Series) and key.noun]
+    counts = ((len(record.all(key)), key.noun) for key in counted)
+    run = ", ".join(count_of(count, noun) for count, noun in counts if count)
+    if record.elapsed_s is not None:
+        run += f" in {format_duration(record.elapsed_s)}"
+    return f"{run}; {record.created_at}; bsadvisor {record.tool_version}".lstrip("; ")
