@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from rich import box
 from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -11,7 +10,8 @@ from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.encoding import write_encodable
 from advisor.report.sources import list_sources
-from advisor.telling import Passage, Row, Table, Told
+from advisor.report.tables import draw_tables
+from advisor.telling import Passage, Row, Told
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13
@@ -38,15 +38,6 @@ def collect(kind: Kind, conclusions: Conclusions) -> Told:
     )
 
 
-def draw_tables(tables: Iterable[Table]) -> list[ConsoleRenderable]:
-    """Return the tables, each with an empty line before it and its legend after it."""
-    parts: list[ConsoleRenderable] = []
-    for table in tables:
-        parts += [Text(), _draw_table(table)]
-        parts += [Text(table.legend, style="dim")] if table.legend else []
-    return parts
-
-
 def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
     headline, told = kind.headline(conclusions), collect(kind, conclusions)
     parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
@@ -70,25 +61,6 @@ def draw_rows(rows: Iterable[Row]) -> RichTable:
         grid.add_row(Text(label, style="bold"), Text(row.text))
         previous = row.label
     return grid
-
-
-def _draw_table(table: Table) -> RichTable:
-    drawn = RichTable(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1) if table.is_narrow else (0, 2),
-    )
-    for column in table.columns:
-        drawn.add_column(
-            column.header,
-            justify=column.justify,
-            no_wrap=not column.folds,
-            overflow="fold" if column.folds else "ellipsis",
-        )
-    for index, row in enumerate(table.rows):
-        drawn.add_row(*map(Text, row), style="bold" if index in table.bold_rows else None)
-    return drawn
 
 
 def _draw_passage(passage: Passage) -> ConsoleRenderable:

@@ -9,8 +9,9 @@ from rich.console import Console, Group
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.canvas import HEIGHT, WIDTH, draw_chart
-from advisor.report.console import collect, draw_tables
+from advisor.report.console import collect
 from advisor.report.sources import list_sources
+from advisor.report.tables import draw_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Columns of the tables, which are the terminal's.
