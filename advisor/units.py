@@ -112,3 +112,22 @@ def _format_half_width(value: float, decimals: int) -> str:
     if 0 < value < 0.5 * 10**-decimals:
         return f"{value:.1g}"
     return format_number(value) if value >= 100 else f"{value:.{decimals}f}"
+
+
+def render_figure(value: float) -> str:
+    """Return three significant digits down to 0.0001, as in a sentence: `0.0123`, `12300`."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.0f}" if abs(rounded) >= 100.0 else f"{rounded:g}"
+
+
+def render_percent(fraction: float) -> str:
+    """Return a fraction in per cent, two significant digits below 100 %."""
+    value = 100.0 * fraction
+    digits = f"{float(f'{value:.2g}'):g}" if value < 100.0 else f"{value:.0f}"
+    return f"{digits} %"
+
+
+def render_bytes(value: float) -> str:
+    """Return a size as in a sentence, in MiB below one GiB: `2 MiB`, `1.5 GiB`."""
+    unit, factor = ("GiB", 2**30) if value >= 2**30 else ("MiB", 2**20)
+    return f"{render_figure(value / factor)} {unit}"

@@ -24,9 +24,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.memory.data import Probe
-from advisor.memory.evidence import SearchBounds
-from advisor.memory.law import is_gap_closed
-from advisor.memory.search import choose_next_micro_batch_size
+from advisor.memory.plan import choose_next_micro_batch_size
+from advisor.memory.search import SearchBounds
 from advisor.predict.data import AffinePiece, PredictedMemory
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -34,6 +33,7 @@ CAPACITIES_BYTES = (8 * GIB, 24 * GIB, 80 * GIB)
 UNMODELLED_FRACTIONS = (0.0, 0.03, 0.1)
 NOISE_BYTES, ALLOCATOR_BYTES = MIB // 2, 512
 SEEDS = 10
+ANY_SIZE = SearchBounds(min_micro_batch_size=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def search_by_bisection(machine: Machine) -> list[Probe]:
         history.append(machine.run(2 * history[-1].micro_batch_size))
     failed = history[-1].micro_batch_size
     ran = failed // 2
-    while ran and not is_gap_closed(ran, failed, 1):
+    while ran and not ANY_SIZE.is_gap_closed(ran, failed):
         history.append(machine.run((ran + failed) // 2))
         size = history[-1].micro_batch_size
         ran, failed = (size, failed) if history[-1].outcome == "fit" else (ran, size)
@@ -263,7 +263,7 @@ def _run_trial(name: str, machine: Machine, unmodelled: float, seed: int) -> Tri
         answer=answer,
         probes=len(history),
         ooms=sum(probe.outcome != "fit" for probe in history),
-        verified=failed is not None and is_gap_closed(answer, failed, 1),
+        verified=failed is not None and ANY_SIZE.is_gap_closed(answer, failed),
     )
 
 

@@ -23,10 +23,13 @@ from advisor.derived import Derived
 from advisor.engine.run_record import RunRecord
 from advisor.loader.plan import conclude_loader
 from advisor.memory.data import MemoryConclusion
-from advisor.memory.evidence import choose_bounds
-from advisor.memory.law import MemoryLaw, conclude_memory, fit_memory
-from advisor.memory.search import choose_method, choose_next_micro_batch_size
-from advisor.memory.surroundings import add_surroundings, judge_surroundings
+from advisor.memory.law import MemoryLaw, fit_memory
+from advisor.memory.plan import (
+    choose_bounds,
+    choose_method,
+    choose_next_micro_batch_size,
+    conclude_memory,
+)
 from advisor.memory_savings.plan import compare_pieces, fit_capacity
 from advisor.noise.plan import conclude_noise
 from advisor.predict.data import MemorySavings
@@ -120,18 +123,14 @@ def _derive_memory(record: RunRecord, facts: WorkloadFacts) -> MemoryConclusion 
         capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
     bounds = choose_bounds(facts, command.limits, capacity_bytes)
     prediction = record.predicted_memory
-    surroundings = judge_surroundings(record.probes)
-    memory = conclude_memory(
-        surroundings.trusted,
-        capacity_bytes=capacity_bytes,
+    return conclude_memory(
+        record.probes,
+        bounds,
         headroom_bytes=command.headroom_bytes,
         dataset_size=facts.dataset_size,
-        max_micro_batch_size=command.limits.max_micro_batch_size,
-        batch_multiple=command.limits.batch_multiple,
         complete=choose_next_micro_batch_size(record.probes, bounds, prediction) is None,
         method=choose_method(record.probes, bounds, prediction),
     )
-    return add_surroundings(memory, record.probes, surroundings)
 
 
 def _derive_throughput(record: RunRecord, memory: MemoryConclusion) -> ThroughputConclusion | None:

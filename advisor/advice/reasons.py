@@ -3,7 +3,6 @@
 from advisor.advice.candidates import Candidate
 from advisor.advice.data import Expected
 from advisor.advice.decide import Decision
-from advisor.advice.figures import render_figure, render_percent
 from advisor.advice.tradeoff import predict_relative_time
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
@@ -12,6 +11,7 @@ from advisor.soak.advice import explain_split
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
+from advisor.units import render_figure, render_percent
 
 _CAUTION = (
     "All of this is about training loss, not about how the model generalises: at equal training "

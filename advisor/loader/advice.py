@@ -1,8 +1,8 @@
 """What a loader that keeps training waiting does to the advice."""
 
-from advisor.advice.figures import render_figure
 from advisor.loader.data import LoaderConclusion
 from advisor.rate.rules import Caution
+from advisor.units import render_figure
 
 #: More workers than this are no sensible advice: each is a process with its own memory.
 _MOST_ADVISED = 64

@@ -1,4 +1,4 @@
-"""The next size where the peaks were predicted: measure, correct the prediction, verify.
+"""Which size to try next where the peaks were predicted: measure, correct the prediction, verify.
 
     smallest          calibration            answer            certificate
     what is constant  share of the limit     corrected         one granule more
@@ -10,11 +10,13 @@ measured = offset + factor · predicted in each phase, through the largest size 
 
 from collections.abc import Sequence
 from math import ceil, comb, inf
-from typing import NamedTuple
+
+import msgspec
 
 from advisor.memory.data import Probe
-from advisor.memory.evidence import Evidence, SearchBounds, SearchLimits, find_granule
-from advisor.predict.data import AffinePiece, PredictedMemory, evaluate_pieces
+from advisor.memory.law import Line, MemoryLaw
+from advisor.memory.search import TOO_BIG, Evidence, SearchBounds, SearchLimits
+from advisor.predict.data import PredictedMemory
 
 #: Most searches end with 4 or 5 probes; half a per cent is one sample below a size of 400. An error
 #: costs a process that is thrown away anyway, an answer that is too small costs all of training.
@@ -41,47 +43,25 @@ MOST_FACTOR = 10.0
 #: them the prediction is refuted.
 RETRY_FRACTIONS = (1 / 2, 1 / 4)
 
-_Point = tuple[int, int]
-
-
-class _Phase(NamedTuple):
-    """Corrected peak of one phase: offset_bytes + factor · predicted."""
-
-    pieces: tuple[AffinePiece, ...]
-    offset_bytes: float
-    factor: float
-
-    def predict_bytes(self, size: float) -> float:
-        return self.offset_bytes + self.factor * evaluate_pieces(self.pieces, size)
-
-    def predict_largest(self, capacity_bytes: float) -> float:
-        allowed = (capacity_bytes - self.offset_bytes) / self.factor
-        rising = [piece for piece in self.pieces if piece.bytes_per_sample > 0]
-        return min(
-            ((allowed - piece.fixed_bytes) / piece.bytes_per_sample for piece in rising),
-            default=inf,
-        )
+#: A predicted phase with its measured (size, peak), by size.
+_Phase = tuple[MemoryLaw, list[tuple[int, int]]]
 
 
 def choose_guided_size(
     evidence: Evidence, bounds: SearchBounds, prediction: PredictedMemory
 ) -> float:
-    """Return the size to try, before rounding and before the ceiling.
-
-    Args:
-        evidence: What the probes say; at least one ran.
-        bounds: Which sizes may be tried; the capacity is known.
-        prediction: The peaks by the trace.
-    """
+    """Return the size to try, before rounding and the ceiling; the capacity must be known."""
     assert bounds.capacity_bytes is not None
     capacity = bounds.capacity_bytes - prediction.unusable_bytes
-    law = _correct(evidence.fits, prediction, capacity)
-    calibration = _choose_calibration(evidence, law, capacity)
+    phases = [_correct(*phase, capacity) for phase in _pair(evidence.fits, prediction)]
+    calibration = _choose_calibration(evidence, phases, capacity)
     if calibration is not None:
         return calibration
-    granule = find_granule(evidence.ran, GUIDED_LIMITS.resolution_fraction, bounds)
-    largest = _predict_largest(law, capacity)
-    doubt = largest - _predict_largest(law, capacity - _find_doubt_bytes(evidence, capacity))
+    granule = bounds.find_granule(evidence.ran, GUIDED_LIMITS.resolution_fraction)
+    is_exact = evidence.largest.limit_peak_bytes is not None  # in the currency of the limit
+    doubt_bytes = NOISE_BYTES if is_exact else max(NOISE_BYTES, HIDDEN_FRACTION * capacity)
+    largest = min(law.predict_largest(capacity) for law in phases)
+    doubt = largest - min(law.predict_largest(capacity - doubt_bytes) for law in phases)
     estimate = largest // bounds.batch_multiple * bounds.batch_multiple
     if evidence.failed is None or estimate < evidence.failed:
         return _rise(evidence, estimate, doubt, granule)
@@ -89,45 +69,35 @@ def choose_guided_size(
 
 
 def is_refuted(probes: Sequence[Probe], prediction: PredictedMemory) -> bool:
-    """Return whether the probes cannot be explained by the prediction and any correction of it.
-
-    Args:
-        probes: Of the memory stage, in any order.
-        prediction: The peaks by the trace.
-    """
+    """Return whether no correction of the prediction can explain the memory probes."""
     phases = _pair(probes, prediction)
-    if not any(piece.bytes_per_sample > 0 for pieces, _ in phases for piece in pieces):
+    if not any(line.bytes_per_sample > 0 for law, _ in phases for line in law.lines):
         return any(probe.outcome == "fit" for probe in probes)
-    pieces, points = max(phases, key=lambda phase: phase[1][-1][1])
+    law, points = max(phases, key=lambda phase: phase[1][-1][1])
     (smallest, first), (largest, last) = points[0], points[-1]
     if largest == smallest:
-        failed = [probe for probe in probes if probe.outcome in {"oom", "spill"}]
-        return len(failed) > len(RETRY_FRACTIONS)
-    predicted = evaluate_pieces(pieces, largest) - evaluate_pieces(pieces, smallest)
+        return sum(probe.outcome in TOO_BIG for probe in probes) > len(RETRY_FRACTIONS)
+    predicted = law.predict_bytes(largest) - law.predict_bytes(smallest)
     measured = last - first
     allowance = CONSTANT_BYTES + MOST_FACTOR * predicted
     return measured > allowance or MOST_FACTOR * (measured + NOISE_BYTES) < predicted
 
 
-def _choose_calibration(evidence: Evidence, law: Sequence[_Phase], capacity: float) -> float | None:
+def _choose_calibration(
+    evidence: Evidence, phases: Sequence[MemoryLaw], capacity: float
+) -> float | None:
     """Return a size that surely fits, or far below one that did not; None near the limit."""
     least = min(probe.micro_batch_size for probe in evidence.fits)
     size = inf
-    for phase in law:
-        start = phase.predict_bytes(least)
+    for law in phases:
+        start = law.predict_bytes(least)
         share_bytes = CALIBRATION_FRACTION * (capacity - start)
         if evidence.failed is not None:
-            failed_bytes = phase.predict_bytes(evidence.failed) - start
+            failed_bytes = law.predict_bytes(evidence.failed) - start
             retry = RETRY_FRACTIONS[min(evidence.ooms, len(RETRY_FRACTIONS)) - 1]
             share_bytes = min(share_bytes, failed_bytes * retry)
-        size = min(size, phase.predict_largest(start + share_bytes))
+        size = min(size, law.predict_largest(start + share_bytes))
     return size if evidence.ran < NEAR_FRACTION * size else None
-
-
-def _find_doubt_bytes(evidence: Evidence, capacity: float) -> float:
-    """Return by how much the corrected peak at the limit may be off."""
-    is_exact = evidence.largest.limit_peak_bytes is not None  # in the currency of the limit
-    return NOISE_BYTES if is_exact else max(NOISE_BYTES, HIDDEN_FRACTION * capacity)
 
 
 def _rise(evidence: Evidence, estimate: float, doubt: float, granule: int) -> float:
@@ -168,19 +138,8 @@ def _count_searchable(probes: int, errors: int) -> int:
     return sum(comb(probes, error) for error in range(1, errors + 1))
 
 
-def _correct(
-    fits: Sequence[Probe], prediction: PredictedMemory, capacity: float
-) -> tuple[_Phase, ...]:
-    """Return the corrected phases; one that was not measured is left out."""
-    return tuple(
-        _correct_phase(pieces, points, capacity) for pieces, points in _pair(fits, prediction)
-    )
-
-
-def _pair(
-    probes: Sequence[Probe], prediction: PredictedMemory
-) -> list[tuple[tuple[AffinePiece, ...], list[_Point]]]:
-    """Return pieces and measured (size, peak) of each phase that was both predicted and measured.
+def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:
+    """Return each phase that was both predicted and measured.
 
     Where the peak is known in the currency of the limit, both phases are shifted to it.
     """
@@ -196,44 +155,33 @@ def _pair(
             forward_backward.append((probe.micro_batch_size, first + shift))
         if second is not None:
             optimizer.append((probe.micro_batch_size, second + shift))
-    phases = (
-        (prediction.forward_backward, sorted(forward_backward)),
-        (prediction.optimizer, sorted(optimizer)),
-    )
-    return [(pieces, points) for pieces, points in phases if pieces and points]
+    return [
+        (
+            MemoryLaw(tuple(Line(*msgspec.structs.astuple(piece)) for piece in pieces)),
+            sorted(points),
+        )
+        for pieces, points in (
+            (prediction.forward_backward, forward_backward),
+            (prediction.optimizer, optimizer),
+        )
+        if pieces and points
+    ]
 
 
-def _correct_phase(
-    pieces: tuple[AffinePiece, ...], points: Sequence[_Point], capacity: float
-) -> _Phase:
+def _correct(law: MemoryLaw, points: Sequence[tuple[int, int]], capacity: float) -> MemoryLaw:
     """Return the phase with the correction through its largest point and a smaller one.
 
     This is the nearest that is at least as far from the largest as the largest is from the limit:
     near sizes run the same kernels with the same workspaces, but their difference must not drown in
-    the noise.
+    the noise. One point alone leaves open what grows: up to a constant, all beyond the prediction.
     """
-    measured = points[-1][1]
+    size, measured = points[-1]
+    predicted = law.predict_bytes(size)
+    factor = 1.0 + max(0.0, measured - predicted - CONSTANT_BYTES) / max(1.0, predicted)
     least = max(NOISE_BYTES, capacity - measured)
     apart = [point for point in points[:-1] if measured - point[1] >= least]
-    return _draw_line(pieces, points[-1], apart[-1:] or points[:1])
-
-
-def _draw_line(
-    pieces: tuple[AffinePiece, ...], largest: _Point, smaller: Sequence[_Point]
-) -> _Phase:
-    """Return the correction through two points, or through one where there is no other.
-
-    One point alone leaves open what grows: up to a constant, all beyond the prediction does.
-    """
-    size, measured = largest
-    predicted = evaluate_pieces(pieces, size)
-    factor = 1.0 + max(0.0, measured - predicted - CONSTANT_BYTES) / max(1.0, predicted)
-    for earlier_size, earlier in smaller:
-        distance = predicted - evaluate_pieces(pieces, earlier_size)
-        if distance > 0.0:
-            factor = max(1 / MOST_FACTOR, min(MOST_FACTOR, (measured - earlier) / distance))
-    return _Phase(pieces, measured - factor * predicted, factor)
-
-
-def _predict_largest(law: Sequence[_Phase], capacity_bytes: float) -> float:
-    return min(phase.predict_largest(capacity_bytes) for phase in law)
+    earlier_size, earlier = (apart or points[:1])[-1]
+    distance = predicted - law.predict_bytes(earlier_size)
+    if distance > 0.0:
+        factor = max(1 / MOST_FACTOR, min(MOST_FACTOR, (measured - earlier) / distance))
+    return MemoryLaw(law.lines, measured - factor * predicted, factor)

@@ -1,85 +1,201 @@
-"""Which micro-batch size to try next for the largest one that fits: pure, history in, size out.
+"""Which size to try next by the probes alone: a law for each phase is fitted to them.
 
-guided.py     a predicted peak, corrected by what was measured: where the model could be traced
-affine.py     a law fitted to the probes alone: without a prediction, or where it is refuted
-evidence.py   which sizes may be tried, and what the probes say
+    grow                        approach                        certify
+    the smallest, then what     the share of the capacity       the predicted largest runs,
+    the law supports            that is safe, then steps        half a per cent more does not
+
+Two rules hold the search to 12 probes and 2 out-of-memory errors although the law may be some per
+cent off. Before the first error no step near the limit is longer than what the probes left could
+search again from below. After it, sizes that should fit come first, then even steps up to the one
+that failed: the second error ends the search.
 """
 
 from collections.abc import Sequence
-from math import floor
+from math import ceil, floor, inf
+from typing import NamedTuple
 
-from advisor.memory.affine import choose_affine_size
-from advisor.memory.data import MemoryMethod, Probe
-from advisor.memory.evidence import SearchBounds, SearchLimits, choose_bounds, read_evidence
-from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
-from advisor.memory.law import RESOLUTION_FRACTION
-from advisor.predict.data import PredictedMemory
+import msgspec
 
-__all__ = [
-    "MAX_OOMS",
-    "MAX_PROBES",
-    "SearchBounds",
-    "choose_bounds",
-    "choose_method",
-    "choose_next_micro_batch_size",
-]
+from advisor.memory.data import Probe
+from advisor.memory.law import MemoryLaw, find_peak_bytes, fit_memory
 
-#: Probes of one search: each costs a process and three steps. Without a prediction most searches
-#: end with 6 to 10; with one the limit is lower, see `GUIDED_LIMITS`.
-MAX_PROBES = 12
-#: Out-of-memory errors of one search without a prediction: one certifies the answer, one is for a
-#: law that was wrong.
-MAX_OOMS = 2
-_AFFINE_LIMITS = SearchLimits(
-    probes=MAX_PROBES, ooms=MAX_OOMS, resolution_fraction=RESOLUTION_FRACTION
-)
-#: A refuted prediction has cost errors of its own.
-_REFUTED_LIMITS = _AFFINE_LIMITS._replace(ooms=GUIDED_LIMITS.ooms)
+#: Widest gap between a size that ran and one that did not, as a share of the first, that leaves no
+#: size of interest between them: the answer is then within 1 % of the largest that fits.
+RESOLUTION_FRACTION = 0.01
+#: Step from the predicted largest size to the one that should fail, as a share of the size.
+CERTIFICATE_FRACTION = RESOLUTION_FRACTION / 2
+#: Share of the capacity that a predicted peak may reach without risk: fragmentation and workspaces
+#: that the peak does not count take up to 10 % on top, and the law is a little off.
+SAFE_FRACTION = 0.89
+#: Share of the predicted largest size to go to at once; beyond, the law must have been seen nearer,
+#: since a steeper piece may take over.
+DOUBT_FRACTION = 0.45
+#: Growth from one size to the next while evidence is thin, from one size and from several: real
+#: models have kinks at sizes of 3 to 30, and below them a flat law would allow any size.
+FIRST_GROWTH, GROWTH = 4, 8
+#: Share of the line's value at size zero that any other piece of the peak takes there as well: what
+#: stays (parameters, optimizer state) beside gradients and the optimizer's temporaries. Plain SGD
+#: is the extreme: the parameters alone, beside two more tensors of their size.
+FLOOR_FRACTION = 1 / 3
+#: Error of one measured peak, in bytes: page granularity and the allocator's rounding.
+NOISE_BYTES = 1 << 20
+#: How a size ends that needs more than the limit.
+TOO_BIG = frozenset({"oom", "spill"})
 
 
-def choose_next_micro_batch_size(
-    history: Sequence[Probe], bounds: SearchBounds, prediction: PredictedMemory | None = None
-) -> int | None:
-    """Return the size to probe next, or None where the search is over.
+class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sizes may be tried."""
 
-    It is over when the largest allowed size ran; when a size ran and one at most the resolution
-    above did not; when the smallest did not fit; after an outcome that is not about memory; after
-    the most out-of-memory errors or the most probes. Sizes at or above one that did not fit are not
-    tried: near the limit, fitting is not strictly monotone.
+    #: A multiple of `batch_multiple`.
+    min_micro_batch_size: int
+    #: None where memory alone limits.
+    max_micro_batch_size: int | None = None
+    batch_multiple: int = 1
+    #: The enforced limit; None where it is unknown.
+    capacity_bytes: int | None = None
 
-    Args:
-        history: Memory probes in the order they ran; those of other stages do not count.
-        bounds: Which sizes may be tried.
-        prediction: The peaks by the model's trace; None where it could not be traced.
-    """
-    probes = [probe for probe in history if probe.stage == "memory"]
-    if not probes:
-        smallest = bounds.min_micro_batch_size
-        return smallest if smallest <= bounds.largest_allowed else None
-    is_guided = choose_method(probes, bounds, prediction) == "guided"
-    limits = _AFFINE_LIMITS if prediction is None else _REFUTED_LIMITS
-    evidence = read_evidence(probes, bounds, GUIDED_LIMITS if is_guided else limits)
-    if evidence is None:
+    @property
+    def largest_allowed(self) -> float:
+        """The largest multiple within the bounds, infinity without one."""
+        if self.max_micro_batch_size is None:
+            return inf
+        return self.max_micro_batch_size // self.batch_multiple * self.batch_multiple
+
+    def find_granule(self, size: int, fraction: float) -> int:
+        """Return a share of the size in whole multiples, at least one."""
+        return max(1, floor(fraction * size / self.batch_multiple)) * self.batch_multiple
+
+    def is_gap_closed(
+        self, ran: int, failed: int, resolution_fraction: float = RESOLUTION_FRACTION
+    ) -> bool:
+        """Return whether no size of interest lies between one that ran and one that did not."""
+        return failed - ran <= max(self.batch_multiple, resolution_fraction * ran)
+
+
+class SearchLimits(NamedTuple):
+    """When a search ends: after so many probes or errors, or where the gap is this share."""
+
+    probes: int
+    ooms: int
+    resolution_fraction: float
+
+
+class Evidence(NamedTuple):
+    """What the probes say; `fits` are those that ran, `ceiling` the largest size to try next."""
+
+    fits: tuple[Probe, ...]
+    largest: Probe
+    #: The smallest size that did not fit; None if all did.
+    failed: int | None
+    ooms: int
+    #: Probes that may still be run.
+    left: int
+    ceiling: float
+
+    @property
+    def ran(self) -> int:
+        """The largest size that ran."""
+        return self.largest.micro_batch_size
+
+
+def read_evidence(
+    probes: Sequence[Probe], bounds: SearchBounds, limits: SearchLimits
+) -> Evidence | None:
+    """Return what the memory probes say, None where they end the search."""
+    fits = tuple(probe for probe in probes if probe.outcome == "fit")
+    too_big = [probe.micro_batch_size for probe in probes if probe.outcome in TOO_BIG]
+    if not fits or len(fits) + len(too_big) < len(probes):
         return None
-    if is_guided and prediction is not None:
-        size = choose_guided_size(evidence, bounds, prediction)
-    else:
-        size = choose_affine_size(evidence, bounds)
-    multiple = bounds.batch_multiple
-    return max(floor(min(size, evidence.ceiling) / multiple) * multiple, evidence.ran + multiple)
+    if len(probes) >= limits.probes or len(too_big) >= limits.ooms:
+        return None
+    largest = max(fits, key=lambda probe: probe.micro_batch_size)
+    ran, failed = largest.micro_batch_size, min(too_big, default=None)
+    ceiling = bounds.largest_allowed
+    if failed is not None:
+        if bounds.is_gap_closed(ran, failed, limits.resolution_fraction):
+            return None
+        ceiling = min(ceiling, failed - bounds.batch_multiple)
+    if ran >= ceiling:
+        return None
+    left = limits.probes - len(probes)
+    return Evidence(fits, largest, failed, len(too_big), left, ceiling)
 
 
-def choose_method(
-    history: Sequence[Probe], bounds: SearchBounds, prediction: PredictedMemory | None
-) -> MemoryMethod:
-    """Return whether the prediction guides the search, or the probes alone do.
+def choose_affine_size(evidence: Evidence, bounds: SearchBounds) -> float:
+    """Return the size to try by the law of the probes alone, before rounding and the ceiling."""
+    law = fit_memory(evidence.fits)
+    predicted = _predict_largest(law, bounds.capacity_bytes)
+    safe = _find_safe_size(evidence, bounds.capacity_bytes)
+    if evidence.failed is not None:
+        return _climb(evidence, bounds, safe, predicted)
+    if law is None or bounds.capacity_bytes is None:
+        return max(safe, FIRST_GROWTH * evidence.ran)
+    if evidence.ran < DOUBT_FRACTION * predicted:
+        return max(safe, min(DOUBT_FRACTION * predicted, GROWTH * evidence.ran))
+    return _approach(evidence, bounds, safe, predicted)
 
-    Args:
-        history: Memory probes in the order they ran; those of other stages do not count.
-        bounds: Which sizes may be tried.
-        prediction: The peaks by the model's trace; None where it could not be traced.
+
+def _predict_largest(law: MemoryLaw | None, capacity_bytes: float | None) -> float:
+    """Return the largest whole size that the law allows, infinity where it allows any."""
+    if law is None or capacity_bytes is None:
+        return inf
+    largest = law.predict_largest(capacity_bytes)
+    return largest if largest == inf else floor(largest)
+
+
+def _find_safe_size(evidence: Evidence, capacity_bytes: int | None) -> float:
+    """Return a size that should fit even if the law is off; zero where nothing is known.
+
+    Far from the limit a piece of the peak that was not seen yet may take over. It lies below the
+    peak at the size that ran, and at size zero it holds a share of what was seen, so the line
+    through these two points is above it. Near the limit the law's own line, raised by the noise,
+    says more, unless it allows a size that did not fit.
     """
-    if prediction is None or bounds.capacity_bytes is None:
-        return "affine"
-    probes = [probe for probe in history if probe.stage == "memory"]
-    return "affine" if is_refuted(probes, prediction) else "guided"
+    peak = find_peak_bytes(evidence.largest)
+    if capacity_bytes is None or peak is None:
+        return 0.0
+    allowed, ran = SAFE_FRACTION * capacity_bytes, evidence.ran
+    law = fit_memory(evidence.fits, noise_bytes=NOISE_BYTES)
+    if law is None:
+        return ran * allowed / (peak + NOISE_BYTES)
+    is_refuted = evidence.failed is not None and law.predict_bytes(evidence.failed) < allowed
+    is_near = ran >= DOUBT_FRACTION * _predict_largest(law, capacity_bytes)
+    if is_near and not is_refuted:
+        return _predict_largest(law, allowed)
+    floor_bytes = FLOOR_FRACTION * max(0.0, law.find_binding(ran).fixed_bytes)
+    return ran * (allowed - floor_bytes) / (peak + NOISE_BYTES - floor_bytes)
+
+
+def _approach(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
+    """Return a size between the one that ran and the predicted largest; past that, the certificate.
+
+    If a step of as many granules as probes are left fails, those probes can still search it from
+    below, one granule each. Where such steps would not reach the end, all are stretched alike.
+    """
+    granule = bounds.find_granule(evidence.ran, RESOLUTION_FRACTION)
+    certificate = bounds.find_granule(evidence.ran, CERTIFICATE_FRACTION)
+    if predicted < evidence.ran + bounds.batch_multiple:
+        return evidence.ran + certificate
+    start, left = float(evidence.ran), evidence.left
+    if safe > start + granule and left > 1:
+        # The step starts from the safe size; should it fail, that size costs one probe more.
+        start, left = safe, left - 1
+    distance = min(predicted, evidence.ceiling) + certificate - start
+    step = left * max(granule, distance / (left * (left + 1) / 2))
+    return min(predicted, start + step)
+
+
+def _climb(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
+    """Return the safe size, or else the next of even steps up to the size that did not fit.
+
+    The steps are as short as the probes left allow, but not below the resolution: the first one
+    that fails is the last probe, and what ran before it is the answer.
+    """
+    assert evidence.failed is not None
+    ran = evidence.ran
+    granule = bounds.find_granule(ran, RESOLUTION_FRACTION)
+    if ran + granule < safe < evidence.failed:
+        return safe
+    end = min(evidence.failed, max(predicted, ran) + granule)
+    granules = ceil((end - ran) / granule)
+    return ran + ceil(granules / (evidence.left + 1)) * granule

@@ -1,22 +1,33 @@
 """The memory stage: probe after probe until the search is content."""
 
+import os
 import signal
 import time
+from typing import Literal
 
 import msgspec
 
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.errors import DeviceError, UsageError, WorkloadError
+from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
 from advisor.memory.data import MemoryTask, Probe
-from advisor.memory.evidence import SearchBounds, choose_bounds
-from advisor.memory.guidance import predict_memory
-from advisor.memory.search import choose_next_micro_batch_size
-from advisor.memory.spill import can_spill, find_spill
-from advisor.memory.surroundings import explain_state_size, judge_surroundings
+from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size
+from advisor.memory.search import SearchBounds
+from advisor.memory.surroundings import (
+    can_spill,
+    explain_state_size,
+    find_spill,
+    judge_surroundings,
+)
+from advisor.predict.data import TraceTask
+from advisor.predict.footprint import predict_unusable_bytes
+from advisor.predict.pieces import derive_pieces
+from advisor.predict.replay import AllocatorSettings
 
 #: Share of the time left that the search may take.
 _BUDGET_FRACTION = 0.3
+#: Share of the budget that the trace may take: without it the search needs a few probes more.
+_TRACE_FRACTION = 0.1
 #: A worker takes this long whatever it runs.
 _WORKER_S = 0.1
 #: Steps that took less than this were not timed well enough to be multiplied.
@@ -34,8 +45,7 @@ def run_memory(run: Run) -> None:
         DeviceError: Not even the smallest batch fits.
         WorkloadError: The model failed for another reason than memory.
     """
-    facts = run.facts
-    bounds = choose_bounds(facts, run.spec.limits, run.capacity_bytes)
+    bounds = choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
     _refuse_empty_range(run, bounds)
     deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
     history: list[Probe] = []
@@ -45,8 +55,7 @@ def run_memory(run: Run) -> None:
             run.progress.note("memory: its time is spent; the largest size may be larger")
             break
         run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
-        probe = _probe(run, affordable, session=len(history), history=history)
-        probe = _mark_spill(run, probe, history)
+        probe = _probe(run, affordable, history)
         run.keep_probe(probe)
         history.append(probe)
         _refuse_leak(run, probe)
@@ -55,7 +64,7 @@ def run_memory(run: Run) -> None:
             break
     if not any(probe.outcome == "fit" for probe in history):
         raise DeviceError(
-            f"{facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
+            f"{run.facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
             f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}"
             f"{_explain_misfit(run, history)}",
             next_step="Raise --memory-limit, or make the model or its samples smaller.",
@@ -68,27 +77,52 @@ def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | 
     Where the smallest size leaves room for all that the bounds allow, a trace saves nothing.
     """
     size = choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
-    if len(history) != 1 or size is None or size >= bounds.largest_allowed:
+    if (
+        len(history) != 1
+        or size is None
+        or size >= bounds.largest_allowed
+        or run.facts.is_step_only
+    ):
         return size
-    predict_memory(run)
+    run.progress.stage("memory: trace", left_s=run.left_s)
+    why = _keep_prediction(run)
+    if why is not None:
+        run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
     return choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
 
 
-def _mark_spill(run: Run, probe: Probe, history: list[Probe]) -> Probe:
-    """Return the probe as `spill` where it ran, but not in the memory that it was meant to."""
-    why = find_spill(probe, history, timed=can_spill(run.environment))
-    if why is None:
-        return probe
-    return msgspec.structs.replace(probe, outcome="spill", message=why)
+def _keep_prediction(run: Run) -> str | None:
+    """Keep the peaks that a trace predicts, with what a GPU's allocator leaves unused of the limit.
 
-
-def _explain_misfit(run: Run, history: list[Probe]) -> str:
-    """Return why not even the smallest batch fits, as far as it is known."""
-    state = explain_state_size(run.facts, run.capacity_bytes)
-    if state is not None:
-        return f": {state}"
-    disturbances = judge_surroundings(history).disturbances
-    return f". {disturbances[0]}" if disturbances else ""
+    Returns:
+        Why there are none.
+    """
+    is_cuda, limits = run.environment.device.kind == "cuda", run.spec.limits
+    task = TraceTask(
+        workload=run.spec.workload,
+        operators="cuda" if is_cuda else "cpu",
+        largest_samples=run.facts.largest_samples,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        batch_multiple=limits.batch_multiple,
+    )
+    most_s = min(_TRACE_FRACTION * limits.budget_s, run.left_s)
+    try:
+        (trace,) = run.runner.run(task, timeout_s=most_s)
+    except AdvisorError as error:
+        return error.message
+    if not trace.serves_every_size:
+        return trace.reason or "its allocations differ from size to size"
+    prediction = derive_pieces(trace)
+    if is_cuda:
+        expands = "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        unusable = predict_unusable_bytes(
+            trace,
+            capacity_bytes=run.capacity_bytes,
+            settings=AllocatorSettings(expandable_segments=expands),
+        )
+        prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
+    run.keep_prediction(prediction, trace)
+    return None
 
 
 def _choose_affordable(
@@ -112,24 +146,8 @@ def _choose_affordable(
     return smaller if smaller >= _LEAST_GROWTH * largest.micro_batch_size else None
 
 
-def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
-    smallest, largest = bounds.min_micro_batch_size, bounds.max_micro_batch_size
-    if largest is None or largest >= smallest:
-        return
-    cap = run.spec.limits.max_micro_batch_size
-    if cap == largest:
-        raise UsageError(
-            f"--max-batch {cap} is below {smallest}, the smallest batch that {run.facts.file} runs",
-            next_step="Give a larger --max-batch.",
-        )
-    raise WorkloadError(
-        f"{run.facts.file}: the dataset has {largest} samples, fewer than the smallest batch of "
-        f"{smallest}",
-        next_step="Give it more data, or a smaller --batch-multiple.",
-    )
-
-
-def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
+def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
+    """Return the probe of a size; `spill` where it ran, but not in the memory it was meant to."""
     task = MemoryTask(
         workload=run.spec.workload,
         micro_batch_size=size,
@@ -143,23 +161,18 @@ def _probe(run: Run, size: int, *, session: int, history: list[Probe]) -> Probe:
     except WorkerTimeoutError as error:
         if not history:
             raise
-        probe = Probe(
-            stage="memory",
-            session=0,
-            micro_batch_size=size,
-            outcome="timeout",
-            capacity_bytes=task.capacity_bytes,
-            message=error.message,
-        )
+        probe = _fail(task, "timeout", error.message)
     except WorkloadError as error:
         raise _add_sizes(error, size, history) from error
-    return msgspec.structs.replace(probe, session=session)
+    why = find_spill(probe, history, timed=can_spill(run.environment))
+    if why is not None:
+        probe = msgspec.structs.replace(probe, outcome="spill", message=why)
+    return msgspec.structs.replace(probe, session=len(history))
 
 
 def _run_task(run: Run, task: MemoryTask) -> Probe:
     started = time.monotonic()
-    (result,) = run.runner.run(task, timeout_s=run.left_s)
-    probe = result
+    (probe,) = run.runner.run(task, timeout_s=run.left_s)
     start_s = time.monotonic() - started - sum(probe.step_times_s)
     run.process_start_s = max(0.0, min(start_s, run.process_start_s or start_s))
     return probe
@@ -179,15 +192,19 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
             probe = _run_task(run, unlimited)  # raises where the model is broken
             return msgspec.structs.replace(probe, outcome="oom", steps=0, message=again.message)
     if death.code == -signal.SIGKILL and any(probe.outcome == "fit" for probe in run.record.probes):
-        return Probe(
-            stage="memory",
-            session=0,
-            micro_batch_size=task.micro_batch_size,
-            outcome="oom",
-            capacity_bytes=task.capacity_bytes,
-            message=death.message,
-        )
+        return _fail(task, "oom", death.message)
     raise death
+
+
+def _fail(task: MemoryTask, outcome: Literal["oom", "timeout"], message: str) -> Probe:
+    return Probe(
+        stage="memory",
+        session=0,
+        micro_batch_size=task.micro_batch_size,
+        outcome=outcome,
+        capacity_bytes=task.capacity_bytes,
+        message=message,
+    )
 
 
 def _add_sizes(error: WorkloadError, size: int, history: list[Probe]) -> WorkloadError:
@@ -203,6 +220,23 @@ def _add_sizes(error: WorkloadError, size: int, history: list[Probe]) -> Workloa
     )
 
 
+def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
+    smallest, largest = bounds.min_micro_batch_size, bounds.max_micro_batch_size
+    if largest is None or largest >= smallest:
+        return
+    cap = run.spec.limits.max_micro_batch_size
+    if cap == largest:
+        raise UsageError(
+            f"--max-batch {cap} is below {smallest}, the smallest batch that {run.facts.file} runs",
+            next_step="Give a larger --max-batch.",
+        )
+    raise WorkloadError(
+        f"{run.facts.file}: the dataset has {largest} samples, fewer than the smallest batch of "
+        f"{smallest}",
+        next_step="Give it more data, or a smaller --batch-multiple.",
+    )
+
+
 def _refuse_leak(run: Run, probe: Probe) -> None:
     if probe.growth_bytes_per_step is None:
         return
@@ -212,3 +246,12 @@ def _refuse_leak(run: Run, probe: Probe) -> None:
         next_step="Look for tensors kept from step to step, such as losses or outputs appended to "
         "a list: append loss.item() or .detach() them.",
     )
+
+
+def _explain_misfit(run: Run, history: list[Probe]) -> str:
+    """Return why not even the smallest batch fits, as far as it is known."""
+    state = explain_state_size(run.facts, run.capacity_bytes)
+    if state is not None:
+        return f": {state}"
+    disturbances = judge_surroundings(history).disturbances
+    return f". {disturbances[0]}" if disturbances else ""

@@ -1,90 +1,90 @@
 """What the surroundings did to the memory search: found, named, and kept out of the figures.
 
 A size that ran out of memory is evidence about the size only where the memory that it was promised
-was there. Otherwise the failure says something about the neighbours.
+was there; and a size that ran is one that fits only where it ran in the device's own memory.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from advisor.memory.data import MemoryConclusion, Probe
-from advisor.memory.failed_allocation import parse_failed_allocation, render_bytes
+from advisor.device.data import Environment
+from advisor.memory.data import Probe
 from advisor.training.data import OptimizerFacts, WorkloadFacts
+from advisor.units import render_bytes
 
 #: Free memory may fall short of the limit by this share before it counts: the answer is no finer.
 TOLERANCE_FRACTION = 0.01
 #: Share of the limit below which a failed allocation means that the rest was there in pieces.
 _FRAGMENTED_FRACTION = 0.9
+#: A step this many times slower than the law of the smaller sizes waits for memory elsewhere: what
+#: caches and kernels do to the time of a sample stays below a factor of two.
+SPILL_FACTOR = 3.0
+#: Share of the peak that the kernel swapped out during a probe, above which the size does not fit.
+SWAPPED_FRACTION = 0.01
 #: Copies of the parameters that an optimizer keeps as its state.
 _STATE_COPIES = {
     **dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax"), 2),
     **dict.fromkeys(("RMSprop", "Adagrad", "Lion", "Signum"), 1),
 }
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_AMOUNT = r"([\d.]+ (?:bytes|[KMGT]iB))"
+#: The format of torch's CUDACachingAllocator, 2.0 to 2.13.
+_FAILED_ALLOCATION = re.compile(
+    rf"Tried to allocate {_AMOUNT}.*? of which {_AMOUNT} is free(?:.*?{_AMOUNT} allowed)?"
+    rf".*?{_AMOUNT} is allocated by PyTorch.*?{_AMOUNT} is reserved by PyTorch but"
+)
 
 
 class Surroundings(NamedTuple):
-    """What was found.
-
-    Attributes:
-        trusted: The probes that are evidence about their size.
-        disturbances: A fact and what to do about it, each.
-    """
+    """The probes that are evidence about their size; what was found and what to do about it."""
 
     trusted: tuple[Probe, ...]
     disturbances: tuple[str, ...]
 
 
+class FailedAllocation(NamedTuple):
+    """What torch's CUDA allocator says of the allocation that failed, in bytes."""
+
+    tried: int
+    #: On the device at that moment.
+    free: int
+    #: The cap in force; None where the message names none.
+    allowed: int | None
+    #: In tensors of this process.
+    allocated: int
+    #: Held by the allocator of this process and in no tensor.
+    unallocated: int
+
+
 def judge_surroundings(probes: Sequence[Probe]) -> Surroundings:
-    """Return which probes are evidence about their size, and what the surroundings did.
-
-    Args:
-        probes: Of any stage; only those of the memory search are judged.
-
-    Source: derived.
-    """
+    """Return which memory probes are evidence about their size, and what the surroundings did."""
     trusted, disturbances = [], []
-    largest = max(
-        (p.micro_batch_size for p in probes if p.stage == "memory" and p.outcome == "fit"),
-        default=0,
-    )
+    fits = [probe.micro_batch_size for probe in probes if probe.outcome == "fit"]
     for probe in probes:
-        if probe.stage != "memory":
-            trusted.append(probe)
-            continue
         taken = _name_taken_memory(probe)
         if taken is None or probe.outcome != "oom":
             trusted.append(probe)
-        found = taken or _name_spill(probe) or _name_fragmentation(probe, largest)
+        found = taken or _name_spill(probe) or _name_fragmentation(probe, max(fits, default=0))
         if found is not None:
             disturbances.append(found)
     return Surroundings(tuple(trusted), tuple(dict.fromkeys(disturbances)))
 
 
-def add_surroundings(
-    memory: MemoryConclusion, probes: Sequence[Probe], surroundings: Surroundings
-) -> MemoryConclusion:
-    """Return the conclusion drawn from the trusted probes, with what the others were.
-
-    Args:
-        memory: From the trusted probes alone.
-        probes: All probes of the run.
-        surroundings: Theirs.
-
-    Source: derived.
-    """
-    searched = [probe for probe in probes if probe.stage == "memory"]
-    failed = [probe for probe in searched if probe.outcome in {"oom", "spill"}]
-    was_disturbed = len(surroundings.trusted) < len(probes)
-    return msgspec.structs.replace(
-        memory,
-        # The search ended at a failure all the same, though not at one that proves anything.
-        limited_by="memory" if was_disturbed and not memory.verified else memory.limited_by,
-        probes=len(searched),
-        ooms=len(failed),
-        disturbances=surroundings.disturbances,
+def parse_failed_allocation(message: str) -> FailedAllocation | None:
+    """Return the figures of a CUDA out-of-memory message, None where it has not all of them."""
+    match = _FAILED_ALLOCATION.search(message)
+    if match is None:
+        return None
+    tried, free, allowed, allocated, unallocated = (
+        None if text is None else int(float(text.split()[0]) * _UNITS[text.split()[1]])
+        for text in match.groups()
     )
+    assert tried is not None
+    assert free is not None
+    assert allocated is not None
+    assert unallocated is not None
+    return FailedAllocation(tried, free, allowed, allocated, unallocated)
 
 
 def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
@@ -92,8 +92,6 @@ def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
 
     Parameters, one gradient for each that is trained, and what the optimizer is known to keep for
     it; an optimizer whose state is not known counts as keeping nothing.
-
-    Source: derived.
     """
     parameters, count = facts.parameter_bytes, facts.parameter_count
     if not parameters or not count:
@@ -103,15 +101,74 @@ def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
     total = parameters + trained + state
     if total <= capacity_bytes:
         return None
-    parts = [
-        f"parameters {render_bytes(parameters)}",
-        f"gradients {render_bytes(trained)}",
-        *([f"optimizer state {render_bytes(state)}"] if state else []),
-    ]
+    parts = f"parameters {render_bytes(parameters)}, gradients {render_bytes(trained)}"
+    if state:
+        parts += f", optimizer state {render_bytes(state)}"
     return (
-        f"the training state alone needs {render_bytes(total)} ({', '.join(parts)}), the limit is "
+        f"the training state alone needs {render_bytes(total)} ({parts}), the limit is "
         f"{render_bytes(capacity_bytes)}"
     )
+
+
+def can_spill(environment: Environment) -> bool:
+    """Return whether a device may lend host memory silently, so that a step slows instead of fails.
+
+    Linux's CUDA driver does not: an allocation gets device memory or fails. Windows (WSL included)
+    and ROCm may page to the host, and an Apple GPU shares its memory with everything else. A CPU's
+    swap is counted, not timed: its step times say more about who else is computing.
+    """
+    kind, platform = environment.device.kind, environment.platform.lower()
+    if kind == "cuda":
+        return environment.cuda is None or "windows" in platform or "microsoft" in platform
+    return kind == "mps"
+
+
+def find_spill(probe: Probe, earlier: Sequence[Probe], *, timed: bool) -> str | None:
+    """Return how a probe that ran shows that it did not fit; None where it does not.
+
+    By the kernel's count of what was swapped out, or, where asked, by a step more than
+    `SPILL_FACTOR` times slower than both the affine law of the smaller sizes and their largest one
+    in proportion.
+
+    Args:
+        probe: The latest.
+        earlier: Probes before it; two sizes at least are needed for a law.
+        timed: Whether the step time may tell; see `can_spill`.
+    """
+    if probe.outcome != "fit":
+        return None
+    peak = max(probe.forward_backward_peak_bytes or 0, probe.optimizer_peak_bytes or 0)
+    if probe.swapped_bytes and probe.swapped_bytes > SWAPPED_FRACTION * peak:
+        return (
+            f"the kernel swapped out {render_bytes(probe.swapped_bytes)} of the process, so the "
+            "size does not fit in memory"
+        )
+    expected_s = _predict_step_s(probe.micro_batch_size, earlier) if timed else None
+    if expected_s is None or not probe.step_times_s:
+        return None
+    factor = min(probe.step_times_s) / expected_s
+    if factor <= SPILL_FACTOR:
+        return None
+    return (
+        f"a step took {factor:.1f} times as long as smaller sizes predict, as when "
+        "tensors spill to host memory"
+    )
+
+
+def _predict_step_s(size: int, earlier: Sequence[Probe]) -> float | None:
+    """Return the longest step that the smaller sizes predict, None with fewer than two of them."""
+    times: dict[int, float] = {}
+    for probe in earlier:
+        if probe.outcome == "fit" and probe.step_times_s and probe.micro_batch_size < size:
+            step_s = min(probe.step_times_s)
+            times[probe.micro_batch_size] = min(step_s, times.get(probe.micro_batch_size, step_s))
+    if len(times) < 2:
+        return None
+    largest, centre = max(times), sum(times) / len(times)
+    centre_s = sum(times.values()) / len(times)
+    spread = sum((each - centre) ** 2 for each in times)
+    slope = sum((each - centre) * (times[each] - centre_s) for each in times) / spread
+    return max(centre_s + max(0.0, slope) * (size - centre), times[largest] * size / largest)
 
 
 def _name_taken_memory(probe: Probe) -> str | None:
@@ -163,15 +220,14 @@ def _name_fragmentation(probe: Probe, largest_fit: int) -> str | None:
     """
     if probe.outcome != "oom":
         return None
-    size, limit = probe.micro_batch_size, probe.capacity_bytes
-    instruction = "Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True where the GPU supports it."
+    size = probe.micro_batch_size
     failed = parse_failed_allocation(probe.message or "")
-    cap = None if failed is None else failed.allowed or limit
+    cap = None if failed is None else failed.allowed or probe.capacity_bytes
     if failed is not None and cap and failed.allocated + failed.tried < _FRAGMENTED_FRACTION * cap:
         return (
             f"Fragmentation: {render_bytes(failed.allocated)} of {render_bytes(cap)} were "
-            f"allocated when micro-batch {size} failed to get {render_bytes(failed.tried)}. "
-            f"{instruction}"
+            f"allocated when micro-batch {size} failed to get {render_bytes(failed.tried)}. Set "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True where the GPU supports it."
         )
     if size >= largest_fit:
         return None

@@ -8,8 +8,7 @@ from advisor.derived import Derived
 from advisor.device.tell import describe_missing_counters
 from advisor.engine.run_record import RunRecord
 from advisor.loader.tell import describe_loader
-from advisor.memory.data import MemoryConclusion
-from advisor.memory.law import find_peak_bytes
+from advisor.memory.tell import describe_memory, explain_peaks
 from advisor.noise.data import NoiseConclusion
 from advisor.sharpness.tell import describe_sharpness
 from advisor.soak.tell import describe_soak
@@ -24,7 +23,6 @@ from advisor.throughput.tell import describe_energy, describe_speed_limit
 from advisor.units import (
     NOT_MEASURED,
     count_of,
-    format_bytes,
     format_count,
     format_interval,
     format_number,
@@ -32,13 +30,6 @@ from advisor.units import (
 )
 from advisor.variants.tell import describe_compilation
 from advisor.verify.tell import list_verification
-
-_MEMORY_ENDS = {
-    "memory": "memory ends the search",
-    "dataset": "the dataset has no more samples",
-    "cap": "the largest size allowed ends the search",
-    "budget": "the time budget ended the search",
-}
 
 _SATURATION: dict[SaturationStatus, str] = {
     "saturated": "",
@@ -54,7 +45,7 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     missing = f"{NOT_MEASURED}: {why_missing(record)}"
     memory, throughput, noise = derived.memory, derived.throughput, derived.noise
     rows = [
-        ("Memory", missing if memory is None else describe_memory(memory) + _explain_peaks(record)),
+        ("Memory", missing if memory is None else describe_memory(memory) + explain_peaks(record)),
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
@@ -84,43 +75,6 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         rows.append(("Frontier", describe_frontier(derived.frontier)))
     rows += render_schedules(derived.schedules)
     return rows + list_verification(derived.verification)
-
-
-def describe_memory(memory: MemoryConclusion) -> str:
-    """Return the largest micro-batch, what ends it, and the law behind it."""
-    if memory.max_micro_batch_size is None:
-        largest = "no micro-batch was seen to fit"
-    else:
-        verified = "verified" if memory.verified else "not verified as the largest"
-        largest = f"largest micro-batch {format_count(memory.max_micro_batch_size)}, {verified}"
-    parts = [largest, _MEMORY_ENDS[memory.limited_by]]
-    if memory.smallest_failed is not None:
-        parts.append(f"{format_count(memory.smallest_failed)} did not fit")
-    if memory.capacity_bytes is not None:
-        headroom = format_bytes(memory.headroom_bytes)
-        parts.append(f"limit {format_bytes(memory.capacity_bytes)} after {headroom} headroom")
-    if memory.headroom_at_max_bytes is not None:
-        parts.append(f"{format_bytes(memory.headroom_at_max_bytes)} of it left at the largest")
-    if memory.fixed_bytes is not None and memory.bytes_per_sample is not None:
-        slope = format_bytes(memory.bytes_per_sample)
-        parts.append(f"about {format_bytes(memory.fixed_bytes)} + {slope} per sample")
-    if memory.largest_without_retries not in {None, memory.max_micro_batch_size}:
-        size = format_count(memory.largest_without_retries)
-        parts.append(f"{size} without the allocator flushing its cache")
-    guided = ", guided by a trace" if memory.method == "guided" else ""
-    parts.append(f"{count_of(memory.probes, 'probe')}, {memory.ooms} out of memory{guided}")
-    return "; ".join(parts)
-
-
-def _explain_peaks(record: RunRecord) -> str:
-    """Return why no peak is told, where sizes ran on a device that counts none."""
-    environment = record.environment
-    if environment is None or environment.device.kind != "mps":
-        return ""
-    ran = [probe for probe in record.probes if (probe.stage, probe.outcome) == ("memory", "fit")]
-    if not ran or any(find_peak_bytes(probe) is not None for probe in ran):
-        return ""
-    return "; peaks not measured: MPS has no peak counter"
 
 
 def describe_throughput(throughput: ThroughputConclusion) -> str:

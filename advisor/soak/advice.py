@@ -7,7 +7,6 @@ import msgspec
 
 from advisor.advice.candidates import Candidate
 from advisor.advice.decide import Decision, decide
-from advisor.advice.figures import render_figure
 from advisor.memory.data import MemoryConclusion
 from advisor.memory.split import can_split, split_batch
 from advisor.rate.rules import Caution
@@ -17,6 +16,7 @@ from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts
+from advisor.units import render_figure
 
 
 def decide_soaked(

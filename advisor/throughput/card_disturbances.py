@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from advisor.device.data import Environment, Telemetry
 from advisor.device.power_cap import find_power_cap
 from advisor.memory.data import Probe
-from advisor.memory.failed_allocation import render_bytes
 from advisor.statistics import median
 from advisor.throughput.blocks import measure_held_fraction, select_in_blocks
+from advisor.units import render_bytes
 
 #: Share of the timed blocks' time under a power cap from which on it is named.
 POWER_CAP_FRACTION = 0.05

@@ -17,7 +17,7 @@ from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits
-from advisor.memory.search import MAX_OOMS, MAX_PROBES
+from advisor.memory.plan import MAX_OOMS, MAX_PROBES
 from advisor.memory.stage import run_memory
 from advisor.training.data import WorkloadSpec, parse_target
 

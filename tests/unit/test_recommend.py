@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.figures import render_figure, render_percent
 from advisor.advice.proposal import propose
 from advisor.engine.record import Command
 from advisor.engine.run_record import RunRecord
@@ -17,6 +16,7 @@ from advisor.rate.data import Evaluation, TrialBranch
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
+from advisor.units import render_figure, render_percent
 
 FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 INSTRUCTIONS = ("Add", "Set", "Raise", "Compare", "Count", "Tune", "Stay", "Check", "Give")

@@ -13,10 +13,10 @@ from advisor.derived import Derived
 from advisor.device.data import Counter, Telemetry
 from advisor.device.doctor_report import write_machine
 from advisor.memory.data import Probe
+from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.report.findings import (
-    describe_memory,
     describe_noise,
     describe_saturation,
     render_findings,

@@ -1,19 +1,17 @@
 """The memory law against machines whose law is known, and the conclusion against its contract."""
 
+from math import floor, inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.memory.data import MemoryConclusion, Outcome, Probe
-from advisor.memory.law import AffineLaw, MemoryLaw, conclude_memory, fit_memory, is_gap_closed
+from advisor.memory.law import Line, MemoryLaw, fit_memory
+from advisor.memory.plan import conclude_memory
+from advisor.memory.search import SearchBounds
 
 MIB = 1 << 20
-NOTHING = {
-    "capacity_bytes": 1000,
-    "headroom_bytes": 10,
-    "dataset_size": None,
-    "max_micro_batch_size": None,
-}
 
 
 def probe(
@@ -41,11 +39,9 @@ def measure(size: int, pieces: list[tuple[int, int]], optimizer: tuple[int, int]
 def test_two_sizes_of_an_affine_machine_give_its_law() -> None:
     law = fit_memory([measure(b, [(100, 7)], (150, 1)) for b in (2, 10)])
     assert law is not None
-    assert law.forward_backward is not None
-    assert law.optimizer is not None
-    assert law.forward_backward.fixed_bytes == pytest.approx(100)
-    assert law.forward_backward.bytes_per_sample == pytest.approx(7)
-    assert law.optimizer.predict_bytes(20) == pytest.approx(170)
+    forward_backward, optimizer = law.lines
+    assert forward_backward == pytest.approx((100, 7))
+    assert optimizer == pytest.approx((150, 1))
 
 
 def test_law_changes_phase_where_the_lines_cross() -> None:
@@ -53,8 +49,8 @@ def test_law_changes_phase_where_the_lines_cross() -> None:
     assert law is not None
     assert law.predict_bytes(8) == pytest.approx(158)
     assert law.predict_bytes(9) == pytest.approx(163)
-    assert law.predict_largest(159.5) == 8
-    assert law.predict_largest(163.5) == 9
+    assert floor(law.predict_largest(159.5)) == 8
+    assert floor(law.predict_largest(163.5)) == 9
 
 
 def test_law_is_that_of_the_piece_beyond_the_kink() -> None:
@@ -68,17 +64,16 @@ def test_neighbouring_sizes_do_not_turn_noise_into_a_slope() -> None:
     peaks = {1000: 300 * MIB, 2000: 400 * MIB, 2010: 400 * MIB}  # the last pair says: slope zero
     law = fit_memory([probe(b, forward_backward=p, optimizer=0) for b, p in peaks.items()])
     assert law is not None
-    assert law.forward_backward is not None
-    assert law.forward_backward.bytes_per_sample == pytest.approx(0.1 * MIB, rel=0.01)
+    assert law.lines[0].bytes_per_sample == pytest.approx(0.1 * MIB, rel=0.01)
 
 
 def test_noise_raises_the_slope_and_keeps_the_largest_size() -> None:
     probes = [measure(b, [(100, 7)], (150, 1)) for b in (2, 12)]
     steep = fit_memory(probes, noise_bytes=5)
     assert steep is not None
-    assert steep.forward_backward is not None
-    assert steep.forward_backward.bytes_per_sample == pytest.approx(8)
-    assert steep.forward_backward.predict_bytes(12) == pytest.approx(184)
+    forward_backward = steep.lines[0]
+    assert forward_backward.bytes_per_sample == pytest.approx(8)
+    assert MemoryLaw((forward_backward,)).predict_bytes(12) == pytest.approx(184)
 
 
 def test_worst_of_several_probes_at_one_size_counts() -> None:
@@ -105,20 +100,18 @@ def test_only_memory_probes_that_ran_count() -> None:
 def test_a_phase_without_a_measurement_is_left_out() -> None:
     law = fit_memory([probe(1, forward_backward=10), probe(2, forward_backward=20)])
     assert law is not None
-    assert law.optimizer is None
-    assert law.predict_largest(50) == 5
+    assert len(law.lines) == 1
+    assert law.predict_largest(50) == pytest.approx(5)
 
 
 def test_no_size_is_too_big_for_a_flat_law() -> None:
-    flat = MemoryLaw(
-        forward_backward=AffineLaw(fixed_bytes=10.0, bytes_per_sample=0.0), optimizer=None
-    )
-    assert flat.predict_largest(10) is None
+    flat = MemoryLaw((Line(10.0, 0.0),))
+    assert flat.predict_largest(10) == inf
     assert flat.predict_largest(9) == 0
 
 
 def test_nothing_fits_below_the_fixed_bytes() -> None:
-    law = AffineLaw(fixed_bytes=10.0, bytes_per_sample=1.0)
+    law = MemoryLaw((Line(10.0, 1.0),))
     assert law.predict_largest(5) == 0
 
 
@@ -133,16 +126,38 @@ def test_largest_size_is_the_last_within_the_capacity(
 ) -> None:
     law = fit_memory([measure(b, [(fixed, slope)], (fixed // 2, 0)) for b in sizes])
     assert law is not None
-    largest = law.predict_largest(capacity)
-    assert largest is not None
+    largest = floor(law.predict_largest(capacity))
     slack = 1e-6 * (fixed + slope * max(sizes) + capacity) + 1
     if largest > 0:
         assert law.predict_bytes(largest) <= capacity + slack
     assert law.predict_bytes(largest + 1) >= capacity - slack or fixed > capacity
 
 
-def conclude(*probes: Probe, **changes: object) -> MemoryConclusion:
-    return conclude_memory(probes, **{**NOTHING, **changes})  # type: ignore[arg-type]
+def test_a_corrected_law_is_an_affine_function_of_its_lines() -> None:
+    law = MemoryLaw((Line(10.0, 1.0), Line(0.0, 3.0)), offset_bytes=4.0, factor=2.0)
+    assert law.predict_bytes(2) == 4 + 2 * 12
+    assert law.predict_bytes(6) == 4 + 2 * 18
+    assert law.predict_largest(4 + 2 * 18) == 6
+
+
+def conclude(
+    *probes: Probe,
+    dataset_size: int | None = None,
+    max_micro_batch_size: int | None = None,
+    batch_multiple: int = 1,
+    capacity_bytes: int | None = 1000,
+    complete: bool = True,
+) -> MemoryConclusion:
+    caps = [size for size in (dataset_size, max_micro_batch_size) if size is not None]
+    bounds = SearchBounds(
+        min_micro_batch_size=batch_multiple,
+        max_micro_batch_size=min(caps, default=None),
+        batch_multiple=batch_multiple,
+        capacity_bytes=capacity_bytes,
+    )
+    return conclude_memory(
+        probes, bounds, headroom_bytes=10, dataset_size=dataset_size, complete=complete
+    )
 
 
 def test_a_closed_gap_is_verified_and_limited_by_memory() -> None:
@@ -244,7 +259,8 @@ def test_a_closed_gap_holds_the_answer_within_one_per_cent(
     ran: int, multiple: int, gap: int
 ) -> None:
     failed = ran + gap
-    if is_gap_closed(ran, failed, multiple) and gap > multiple:
+    bounds = SearchBounds(min_micro_batch_size=1, batch_multiple=multiple)
+    if bounds.is_gap_closed(ran, failed) and gap > multiple:
         assert (failed - 1 - ran) / (failed - 1) < 0.01
 
 

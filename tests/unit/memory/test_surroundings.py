@@ -5,11 +5,18 @@ from hypothesis import strategies as st
 
 from advisor.device.data import DeviceFacts, Environment
 from advisor.memory.data import Probe
-from advisor.memory.failed_allocation import parse_failed_allocation, render_bytes
-from advisor.memory.law import conclude_memory
-from advisor.memory.spill import SPILL_FACTOR, can_spill, find_spill
-from advisor.memory.surroundings import add_surroundings, explain_state_size, judge_surroundings
+from advisor.memory.plan import conclude_memory
+from advisor.memory.search import SearchBounds
+from advisor.memory.surroundings import (
+    SPILL_FACTOR,
+    can_spill,
+    explain_state_size,
+    find_spill,
+    judge_surroundings,
+    parse_failed_allocation,
+)
 from advisor.training.data import OptimizerFacts, WorkloadFacts
+from advisor.units import render_bytes
 
 MIB, GIB = 2**20, 2**30
 CUDA_MESSAGE = (
@@ -39,15 +46,8 @@ def make_probe(size, outcome="fit", available=12 * GIB, **fields):
 
 
 def conclude(probes):
-    surroundings = judge_surroundings(probes)
-    memory = conclude_memory(
-        surroundings.trusted,
-        capacity_bytes=10 * GIB,
-        headroom_bytes=0,
-        dataset_size=None,
-        max_micro_batch_size=None,
-    )
-    return add_surroundings(memory, probes, surroundings)
+    bounds = SearchBounds(min_micro_batch_size=1, capacity_bytes=10 * GIB)
+    return conclude_memory(probes, bounds, headroom_bytes=0, dataset_size=None)
 
 
 def test_an_undisturbed_search_is_verified_and_has_no_disturbance():
@@ -128,9 +128,10 @@ def test_a_spill_is_named():
 
 
 def test_probes_of_other_stages_and_without_figures_are_left_alone():
-    timed = msgspec.structs.replace(make_probe(64), stage="throughput")
+    timed = msgspec.structs.replace(make_probe(64, available=6 * GIB), stage="throughput")
     bare = Probe(stage="memory", session=0, micro_batch_size=8, outcome="oom")
-    assert judge_surroundings([timed, bare]) == ((timed, bare), ())
+    assert judge_surroundings([bare]) == ((bare,), ())
+    assert conclude([timed, bare]).disturbances == ()
 
 
 @given(st.lists(st.tuples(st.integers(1, 99), st.sampled_from(["fit", "oom", "spill", "timeout"]))))

@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.memory.data import Outcome, Probe
-from advisor.memory.evidence import SearchBounds
 from advisor.memory.guided import GUIDED_LIMITS
-from advisor.memory.law import conclude_memory, is_gap_closed
-from advisor.memory.search import MAX_PROBES, choose_method, choose_next_micro_batch_size
+from advisor.memory.plan import (
+    MAX_PROBES,
+    choose_method,
+    choose_next_micro_batch_size,
+    conclude_memory,
+)
+from advisor.memory.search import SearchBounds
 from advisor.predict.data import AffinePiece, PredictedMemory
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -415,17 +419,13 @@ def test_limits_hold_on_a_machine_without_any_law(
 def test_conclusion_of_a_guided_search_is_verified() -> None:
     machine = transformer(24 * GIB, unmodelled=0.1)
     history = search(machine)
+    bounds = SearchBounds(min_micro_batch_size=1, capacity_bytes=machine.capacity_bytes)
     conclusion = conclude_memory(
-        history,
-        capacity_bytes=machine.capacity_bytes,
-        headroom_bytes=0,
-        dataset_size=None,
-        max_micro_batch_size=None,
-        method="guided",
+        history, bounds, headroom_bytes=0, dataset_size=None, method="guided"
     )
     assert conclusion.verified
     assert conclusion.method == "guided"
     assert conclusion.upper_bound is not None
-    assert is_gap_closed(answer_of(history), conclusion.upper_bound, 1, 0.005)
+    assert bounds.is_gap_closed(answer_of(history), conclusion.upper_bound, 0.005)
     assert conclusion.headroom_at_max_bytes is not None
     assert 0 <= conclusion.headroom_at_max_bytes < 0.01 * machine.capacity_bytes

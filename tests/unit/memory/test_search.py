@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.memory.data import Outcome, Probe
-from advisor.memory.evidence import SearchBounds
-from advisor.memory.law import conclude_memory
-from advisor.memory.search import MAX_OOMS, MAX_PROBES, choose_next_micro_batch_size
+from advisor.memory.plan import (
+    MAX_OOMS,
+    MAX_PROBES,
+    choose_next_micro_batch_size,
+    conclude_memory,
+)
+from advisor.memory.search import SearchBounds
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -280,10 +284,9 @@ def test_answer_is_within_one_per_cent_over_hundreds_of_machines() -> None:
         assert answer_of(history) <= truth
         conclusion = conclude_memory(
             history,
-            capacity_bytes=machine.capacity_bytes,
+            SearchBounds(min_micro_batch_size=1, capacity_bytes=machine.capacity_bytes),
             headroom_bytes=0,
             dataset_size=None,
-            max_micro_batch_size=None,
         )
         if conclusion.verified:
             assert (truth - answer_of(history)) / truth < 0.01

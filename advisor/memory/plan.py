@@ -1,0 +1,158 @@
+"""Which micro-batch to try next for the largest one that fits, and what the probes say of it."""
+
+from collections.abc import Sequence
+from math import ceil, floor
+
+from advisor.engine.spec import Limits
+from advisor.memory.data import MemoryConclusion, MemoryMethod, Probe
+from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
+from advisor.memory.law import find_peak_bytes, fit_memory
+from advisor.memory.search import (
+    RESOLUTION_FRACTION,
+    TOO_BIG,
+    SearchBounds,
+    SearchLimits,
+    choose_affine_size,
+    read_evidence,
+)
+from advisor.memory.surroundings import judge_surroundings
+from advisor.predict.data import LimitedBy, PredictedMemory
+from advisor.training.data import WorkloadFacts
+
+#: Probes of one search: each costs a process and three steps. Without a prediction most searches
+#: end with 6 to 10; with one the limit is lower, see `GUIDED_LIMITS`.
+MAX_PROBES = 12
+#: Out-of-memory errors of one search without a prediction: one certifies the answer, one is for a
+#: law that was wrong.
+MAX_OOMS = 2
+
+
+def choose_bounds(facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None) -> SearchBounds:
+    """Return which sizes may be tried for this workload under these limits."""
+    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
+    multiple = limits.batch_multiple
+    return SearchBounds(
+        min_micro_batch_size=ceil(facts.min_micro_batch_size / multiple) * multiple,
+        max_micro_batch_size=min(caps, default=None),
+        batch_multiple=multiple,
+        capacity_bytes=capacity_bytes,
+    )
+
+
+def choose_next_micro_batch_size(
+    history: Sequence[Probe], bounds: SearchBounds, prediction: PredictedMemory | None = None
+) -> int | None:
+    """Return the size to probe next, or None where the search is over.
+
+    It is over when the largest allowed size ran; when a size ran and one at most the resolution
+    above did not; when the smallest did not fit; after an outcome that is not about memory; after
+    the most out-of-memory errors or the most probes. Sizes at or above one that did not fit are not
+    tried: near the limit, fitting is not strictly monotone.
+
+    Args:
+        history: Probes in the order they ran; only those of the memory stage count.
+        bounds: Which sizes may be tried.
+        prediction: The peaks by the model's trace; None where it could not be traced.
+    """
+    probes = _select(history)
+    if not probes:
+        smallest = bounds.min_micro_batch_size
+        return smallest if smallest <= bounds.largest_allowed else None
+    guide = prediction if choose_method(probes, bounds, prediction) == "guided" else None
+    # A refuted prediction has cost errors of its own.
+    ooms = MAX_OOMS if prediction is None else GUIDED_LIMITS.ooms
+    limits = SearchLimits(MAX_PROBES, ooms, RESOLUTION_FRACTION) if guide is None else GUIDED_LIMITS
+    evidence = read_evidence(probes, bounds, limits)
+    if evidence is None:
+        return None
+    if guide is None:
+        size = choose_affine_size(evidence, bounds)
+    else:
+        size = choose_guided_size(evidence, bounds, guide)
+    multiple = bounds.batch_multiple
+    return max(floor(min(size, evidence.ceiling) / multiple) * multiple, evidence.ran + multiple)
+
+
+def choose_method(
+    history: Sequence[Probe], bounds: SearchBounds, prediction: PredictedMemory | None
+) -> MemoryMethod:
+    """Return whether the prediction guides the search, or the probes alone do."""
+    if prediction is None or bounds.capacity_bytes is None:
+        return "affine"
+    return "affine" if is_refuted(_select(history), prediction) else "guided"
+
+
+def conclude_memory(
+    probes: Sequence[Probe],
+    bounds: SearchBounds,
+    *,
+    headroom_bytes: int,
+    dataset_size: int | None,
+    complete: bool = True,
+    method: MemoryMethod = "affine",
+) -> MemoryConclusion:
+    """Return the largest size that ran, and what ends the search there.
+
+    It is verified where a size not more than the resolution above was seen not to fit, or where the
+    dataset or the user's cap allows none above. What failed for want of promised memory counts as a
+    probe, but not as evidence.
+
+    Args:
+        probes: Only those of the memory stage count.
+        bounds: Of the search.
+        headroom_bytes: Kept free below the limit.
+        dataset_size: Samples in the dataset; None where unknown.
+        complete: False where the search was stopped before it was done.
+        method: What led the search.
+    """
+    searched = _select(probes)
+    trusted, disturbances = judge_surroundings(searched)
+    fits = [probe for probe in trusted if probe.outcome == "fit"]
+    failed_sizes = [probe.micro_batch_size for probe in trusted if probe.outcome in TOO_BIG]
+    ran = max((probe.micro_batch_size for probe in fits), default=None)
+    failed_above = min((size for size in failed_sizes if ran is None or size > ran), default=None)
+    is_closed = (
+        ran is not None and failed_above is not None and bounds.is_gap_closed(ran, failed_above)
+    )
+    limited_by: LimitedBy = "budget"
+    if ran is not None and ran >= bounds.largest_allowed:
+        limited_by = "dataset" if bounds.max_micro_batch_size == dataset_size else "cap"
+    elif failed_above is not None and (complete or is_closed or ran is None):
+        limited_by = "memory"
+    verified = limited_by in {"dataset", "cap"} or is_closed
+    if len(trusted) < len(searched) and not verified:
+        limited_by = "memory"  # the search ended at a failure, though not at one that proves it
+    law = fit_memory(fits)
+    line = None if law is None or ran is None else law.find_binding(ran)
+    return MemoryConclusion(
+        max_micro_batch_size=ran,
+        verified=verified,
+        limited_by=limited_by,
+        # A line that falls below zero is a local slope, not a fixed amount that something takes.
+        fixed_bytes=None if line is None or line.fixed_bytes < 0.0 else line.fixed_bytes,
+        bytes_per_sample=None if line is None else line.bytes_per_sample,
+        capacity_bytes=bounds.capacity_bytes,
+        headroom_bytes=headroom_bytes,
+        smallest_failed=min(failed_sizes, default=None),
+        probes=len(searched),
+        ooms=sum(probe.outcome in TOO_BIG for probe in searched),
+        upper_bound=failed_above,
+        largest_without_retries=max(
+            (probe.micro_batch_size for probe in fits if probe.alloc_retries == 0), default=None
+        ),
+        headroom_at_max_bytes=_find_headroom_bytes(fits, bounds.capacity_bytes),
+        method=method,
+        disturbances=disturbances,
+    )
+
+
+def _select(probes: Sequence[Probe]) -> list[Probe]:
+    return [probe for probe in probes if probe.stage == "memory"]
+
+
+def _find_headroom_bytes(fits: Sequence[Probe], capacity_bytes: int | None) -> int | None:
+    """Return what the largest size leaves of the limit, by the count nearest to the limit's own."""
+    largest = max((probe.micro_batch_size for probe in fits), default=None)
+    peaks = [find_peak_bytes(probe) for probe in fits if probe.micro_batch_size == largest]
+    known = [peak for peak in peaks if peak is not None]
+    return None if capacity_bytes is None or not known else max(0, capacity_bytes - max(known))
