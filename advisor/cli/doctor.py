@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import doctor as own
-from advisor.cli.options import shared
 from advisor.cli.quantities import parse_settings
 from advisor.cli.variants import parse_one_compile, parse_precision
 
@@ -12,17 +11,17 @@ from advisor.cli.variants import parse_one_compile, parse_precision
 @reporting_failures
 def doctor(
     *,
-    device: shared.Device = "auto",
-    aa: own.Aa = None,
-    micro_batch_size: own.AaBatchSize = None,
-    precision: shared.Precision = "fp32",
-    compile_model: own.AaCompile = "off",
-    budget: shared.Budget = shared.DEFAULT_BUDGET_S,
-    seed: shared.Seed = 0,
-    settings: shared.Settings = None,
-    json_path: shared.JsonFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    device: options.Device = "auto",
+    aa: options.Aa = None,
+    micro_batch_size: options.AaBatchSize = None,
+    precision: options.Precision = "fp32",
+    compile_model: options.AaCompile = "off",
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    seed: options.Seed = 0,
+    settings: options.Settings = None,
+    json_path: options.JsonFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print what this machine can measure, and how well."""
     from advisor.cli.results import is_stdout, refuse_unwritable

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import shared
 from advisor.errors import UsageError
 
 #: Shipped next to this file; it runs as it is.
@@ -23,7 +23,7 @@ def init(
         bool,
         typer.Option("--force", envvar="BSADVISOR_FORCE", help="Overwrite a file that is there."),
     ] = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Write a commented model file that runs as it is."""
     try:

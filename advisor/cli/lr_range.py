@@ -4,9 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import lr_range as own
-from advisor.cli.options import shared
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import is_stdout, refuse_unwritable, write_stdout, writing
 from advisor.cli.variants import parse_precision
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
 
 @reporting_failures
 def lr_range(
-    model: shared.Model,
+    model: options.Model,
     *,
-    device: shared.Device = "auto",
-    precision: shared.Precision = "fp32",
-    global_batch_size: own.GlobalBatchSize = None,
-    micro_batch_size: own.SplitBatchSize = None,
-    low_rate: own.LowRate = None,
-    high_rate: own.HighRate = None,
-    steps: own.RangeSteps = 200,
-    seeds: own.RangeSeeds = 3,
-    budget: shared.Budget = shared.DEFAULT_BUDGET_S,
-    seed: shared.Seed = 0,
-    settings: shared.Settings = None,
-    json_path: shared.JsonFile = None,
-    html_path: shared.HtmlFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    global_batch_size: options.GlobalBatchSize = None,
+    micro_batch_size: options.SplitBatchSize = None,
+    low_rate: options.LowRate = None,
+    high_rate: options.HighRate = None,
+    steps: options.RangeSteps = 200,
+    seeds: options.RangeSeeds = 3,
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    seed: options.Seed = 0,
+    settings: options.Settings = None,
+    json_path: options.JsonFile = None,
+    html_path: options.HtmlFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Find the learning rates that train, by a range test.
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import predict as own
-from advisor.cli.options import shared
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import is_stdout, refuse_unwritable, write_stdout
 from advisor.cli.variants import parse_precision
@@ -29,26 +28,26 @@ def predict(
         ),
     ] = None,
     *,
-    gpu: own.Gpus = None,
-    gpu_memory: own.GpuMemory = None,
+    gpu: options.Gpus = None,
+    gpu_memory: options.GpuMemory = None,
     list_gpus: Annotated[
         bool,
         typer.Option(
             "--list-gpus", envvar="BSADVISOR_LIST_GPUS", help="Print the known cards and exit."
         ),
     ] = False,
-    micro_batch_size: own.MicroBatchSize = None,
-    headroom: shared.Headroom = None,
-    precision: shared.Precision = "fp32",
-    expandable_segments: own.ExpandableSegments = False,
-    max_batch: shared.MaxBatch = None,
-    batch_multiple: shared.BatchMultiple = 1,
-    budget: shared.Budget = shared.DEFAULT_BUDGET_S,
-    seed: shared.Seed = 0,
-    settings: shared.Settings = None,
-    json_path: shared.JsonToFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    micro_batch_size: options.MicroBatchSize = None,
+    headroom: options.Headroom = None,
+    precision: options.Precision = "fp32",
+    expandable_segments: options.ExpandableSegments = False,
+    max_batch: options.MaxBatch = None,
+    batch_multiple: options.BatchMultiple = 1,
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    seed: options.Seed = 0,
+    settings: options.Settings = None,
+    json_path: options.JsonToFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Predict the largest micro-batch on GPUs that are not here.
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import probe as own
-from advisor.cli.options import scenario, shared
 from advisor.cli.quantities import parse_settings
 from advisor.cli.results import Results
 from advisor.cli.scenario import build_scenario
@@ -22,37 +21,37 @@ if TYPE_CHECKING:
 
 @reporting_failures
 def probe(
-    model: shared.Model,
+    model: options.Model,
     *,
-    device: shared.Device = "auto",
-    memory_limit: own.MemoryLimit = None,
-    headroom: shared.Headroom = None,
-    precision: own.Precisions = "fp32",
-    compile_model: own.Compile = "off",
-    budget: shared.Budget = shared.DEFAULT_BUDGET_S,
-    seed: shared.Seed = 0,
-    settings: shared.Settings = None,
-    base_batch_size: own.BaseBatchSize = None,
-    max_batch: shared.MaxBatch = None,
-    batch_multiple: shared.BatchMultiple = 1,
-    global_batch_size: own.GivenBatchSize = None,
-    noise_steps: own.NoiseSteps = None,
-    checkpoints: own.Checkpoints = None,
-    noise_log: own.NoiseLog = None,
-    sample_unit: own.SampleUnit = "sample",
-    reserve: own.Reserve = False,
-    gpus: scenario.GpuCounts = None,
-    price: scenario.Price = None,
-    interconnect: scenario.InterconnectName = None,
-    samples: scenario.Samples = None,
-    epochs: scenario.Epochs = None,
-    milestones: scenario.Milestones = None,
-    gamma: scenario.Gamma = None,
-    cosine: scenario.Cosine = None,
-    json_path: shared.JsonFile = None,
-    html_path: shared.HtmlFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    device: options.Device = "auto",
+    memory_limit: options.MemoryLimit = None,
+    headroom: options.Headroom = None,
+    precision: options.Precisions = "fp32",
+    compile_model: options.Compile = "off",
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    seed: options.Seed = 0,
+    settings: options.Settings = None,
+    base_batch_size: options.BaseBatchSize = None,
+    max_batch: options.MaxBatch = None,
+    batch_multiple: options.BatchMultiple = 1,
+    global_batch_size: options.GivenBatchSize = None,
+    noise_steps: options.NoiseSteps = None,
+    checkpoints: options.Checkpoints = None,
+    noise_log: options.NoiseLog = None,
+    sample_unit: options.SampleUnit = "sample",
+    reserve: options.Reserve = False,
+    gpus: options.GpuCounts = None,
+    price: options.Price = None,
+    interconnect: options.InterconnectName = None,
+    samples: options.Samples = None,
+    epochs: options.Epochs = None,
+    milestones: options.Milestones = None,
+    gamma: options.Gamma = None,
+    cosine: options.Cosine = None,
+    json_path: options.JsonFile = None,
+    html_path: options.HtmlFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Measure, then recommend a batch size and learning rate.
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import scenario, shared
 from advisor.cli.scenario import build_scenario
 from advisor.errors import UsageError
 
@@ -21,17 +21,17 @@ def report(
         ),
     ],
     *,
-    gpus: scenario.GpuCounts = None,
-    price: scenario.Price = None,
-    interconnect: scenario.InterconnectName = None,
-    samples: scenario.Samples = None,
-    epochs: scenario.Epochs = None,
-    milestones: scenario.Milestones = None,
-    gamma: scenario.Gamma = None,
-    cosine: scenario.Cosine = None,
-    html_path: shared.HtmlFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    gpus: options.GpuCounts = None,
+    price: options.Price = None,
+    interconnect: options.InterconnectName = None,
+    samples: options.Samples = None,
+    epochs: options.Epochs = None,
+    milestones: options.Milestones = None,
+    gamma: options.Gamma = None,
+    cosine: options.Cosine = None,
+    html_path: options.HtmlFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print the report of a saved run or prediction.
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import shared
 
 
 @reporting_failures
@@ -19,7 +19,7 @@ def schema(
         ),
     ] = "run",
     *,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print the JSON Schema of what --json writes."""
     import msgspec

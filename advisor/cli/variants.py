@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 from typer.core import TyperCommand
 
-from advisor.cli.options.shared import PrecisionName
+from advisor.cli.options import PrecisionName
 
 if TYPE_CHECKING:
     from advisor.training.data import Variant

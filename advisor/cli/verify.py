@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.options import shared
-from advisor.cli.options import verify as own
 from advisor.cli.quantities import parse_batches
 from advisor.errors import InconclusiveError, UsageError
 
@@ -21,18 +20,18 @@ def verify(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A file that probe wrote with --json.")
     ],
-    model: shared.Model,
+    model: options.Model,
     *,
-    seeds: own.VerifySeeds = None,
-    samples: own.VerifySamples = None,
-    batches: own.VerifyBatches = None,
-    checkpoints: own.VerifyCheckpoints = None,
-    budget: shared.Budget = shared.DEFAULT_BUDGET_S,
-    restart: own.Restart = False,
-    device: shared.Device = "auto",
-    json_path: shared.JsonToFile = None,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,  # noqa: ARG001
+    seeds: options.VerifySeeds = None,
+    samples: options.VerifySamples = None,
+    batches: options.VerifyBatches = None,
+    checkpoints: options.VerifyCheckpoints = None,
+    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    restart: options.Restart = False,
+    device: options.Device = "auto",
+    json_path: options.JsonToFile = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Train short branches at several batches, to test a saved recommendation.
 

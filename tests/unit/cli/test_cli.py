@@ -12,9 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from advisor.cli import app
+from advisor.cli import app, options
 from advisor.cli.failures import write_failure
-from advisor.cli.options import shared
 from advisor.engine.files import read_record, write_document
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.training.data import Precision
@@ -107,7 +106,7 @@ def test_every_command_and_option_is_in_the_readme():
 
 
 def test_precisions_are_those_of_the_spec():
-    assert get_args(shared.PrecisionName) == get_args(Precision)
+    assert get_args(options.PrecisionName) == get_args(Precision)
 
 
 def test_version_is_printed():

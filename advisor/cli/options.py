@@ -1,0 +1,407 @@
+"""Every option, with its help text; each has an environment variable by its name."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from advisor.cli.quantities import parse_duration, parse_memory_limit, parse_rate, parse_size
+
+#: The names of `advisor.training.data.Precision`, which would cost the help text msgspec's import.
+PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
+
+#: Seconds: long enough for every part of a small model, short enough to wait for.
+DEFAULT_BUDGET_S = 120.0
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
+    """Return an option with `BSADVISOR_NAME` as its environment variable."""
+    variable = "BSADVISOR_" + names[0].lstrip("-").replace("-", "_").upper()
+    return typer.Option(*names, envvar=variable, help=help, **more)
+
+
+# Of several commands
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Model file: path.py, path.py:name, or package.module:name."
+    ),
+]
+Device = Annotated[
+    str,
+    _option(
+        "--device", metavar="NAME", help="Device to train on: auto, cpu, mps, cuda or cuda:INDEX."
+    ),
+]
+Headroom = Annotated[
+    int | None,
+    _option(
+        "--headroom",
+        metavar="SIZE",
+        parser=parse_size,
+        show_default="by device",
+        help="Memory kept free below the limit, such as 512MiB.",
+    ),
+]
+Precision = Annotated[
+    str,
+    _option(
+        "--precision",
+        metavar="fp32|tf32|bf16|fp16",
+        help="Arithmetic of the training step; never changed silently.",
+    ),
+]
+Budget = Annotated[
+    float,
+    _option(
+        "--budget",
+        metavar="TIME",
+        parser=parse_duration,
+        show_default="120s",
+        help="Wall clock for the whole command, such as 90s, 2m or 1h.",
+    ),
+]
+Seed = Annotated[int, _option("--seed", min=0, max=2**32 - 1, help="Seeds every random generator.")]
+Settings = Annotated[
+    list[str] | None,
+    _option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Extra parameter of the model file's functions; repeat for more.",
+    ),
+]
+MaxBatch = Annotated[
+    int | None,
+    _option("--max-batch", min=1, show_default="no cap", help="Largest micro-batch worth trying."),
+]
+BatchMultiple = Annotated[
+    int, _option("--batch-multiple", min=1, help="Try only multiples of this size.")
+]
+JsonFile = Annotated[
+    Path | None,
+    _option(
+        "--json",
+        metavar="FILE",
+        help="Write the JSON document to FILE after each result; - is stdout.",
+    ),
+]
+JsonToFile = Annotated[
+    Path | None,
+    _option("--json", metavar="FILE", help="Write the result as JSON to FILE; - is stdout."),
+]
+HtmlFile = Annotated[
+    Path | None,
+    _option(
+        "--html", metavar="FILE", help="Also write the report as one self-contained HTML file."
+    ),
+]
+Quiet = Annotated[
+    bool, _option("--quiet", "-q", help="No progress, and only the headline of the report.")
+]
+Verbose = Annotated[
+    bool, _option("--verbose", "-v", help="Show this program's own traceback where it fails.")
+]
+
+# Of probe
+MemoryLimit = Annotated[
+    int | None,
+    _option(
+        "--memory-limit",
+        metavar="SIZE",
+        parser=parse_memory_limit,
+        show_default="what the device has",
+        help="Memory that training may take, such as 10GiB.",
+    ),
+]
+Precisions = Annotated[
+    str,
+    _option(
+        "--precision",
+        metavar="NAME[,NAME...]",
+        help="Arithmetic of the training step, never changed silently: fp32, tf32, bf16 or fp16. "
+        "Several are compared; the recommendation is for the first.",
+    ),
+]
+Compile = Annotated[
+    str,
+    _option(
+        "--compile",
+        metavar="[on|off|off,on]",
+        help="Put the model through torch.compile (--no-compile does not); off,on compares both.",
+    ),
+]
+BaseBatchSize = Annotated[
+    int | None,
+    _option(
+        "--base-batch-size",
+        min=1,
+        show_default="the file's BASE_BATCH_SIZE",
+        help="Global batch size for which your learning rate was tuned.",
+    ),
+]
+NoiseSteps = Annotated[
+    int | None,
+    _option(
+        "--noise-steps",
+        min=0,
+        show_default="by budget",
+        help="Optimizer steps along which the gradient noise is measured.",
+    ),
+]
+Checkpoints = Annotated[
+    list[str] | None,
+    _option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Measure the noise at these saved weights, not along a training run; repeat for more.",
+    ),
+]
+NoiseLog = Annotated[
+    str | None,
+    _option(
+        "--noise-log",
+        metavar="FILE",
+        help="Take the noise from what a real run logged of its gradients; none is measured.",
+    ),
+]
+SampleUnit = Annotated[
+    Literal["sample", "token"],
+    _option(
+        "--sample-unit",
+        help="Tell the noise scale in samples or in tokens; batches are samples all the same.",
+    ),
+]
+GivenBatchSize = Annotated[
+    int | None,
+    _option(
+        "--global-batch-size",
+        metavar="N",
+        min=1,
+        show_default="what trains fastest",
+        help="Keep to this batch: advise its micro-batch, accumulation and learning rate.",
+    ),
+]
+Reserve = Annotated[
+    bool,
+    _option(
+        "--reserve",
+        help="The advised size must leave room for a copy of the training state, as a checkpoint "
+        "takes.",
+    ),
+]
+
+# On paper: other GPUs, prices, schedules, the length of training
+GpuCounts = Annotated[
+    str | None,
+    _option(
+        "--gpus",
+        metavar="N[,N...]",
+        show_default="1",
+        help="Numbers of GPUs like this one whose time and cost to compare, on paper.",
+    ),
+]
+Price = Annotated[
+    float | None,
+    _option(
+        "--price",
+        metavar="AMOUNT",
+        help="Price of a GPU for an hour; without it costs are in GPU time.",
+    ),
+]
+InterconnectName = Annotated[
+    str | None,
+    _option(
+        "--interconnect",
+        metavar="NAME|GB/s",
+        help="What links the GPUs, such as nvlink4, pcie4 or ethernet-100g, or its GB/s for each "
+        "GPU and direction.",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    _option(
+        "--samples",
+        metavar="N",
+        help="Samples that your training takes at the base batch; gives hours and money.",
+    ),
+]
+Epochs = Annotated[
+    float | None, _option("--epochs", metavar="N", help="The same in passes over the dataset.")
+]
+Milestones = Annotated[
+    str | None,
+    _option(
+        "--milestones",
+        metavar="STEP[,STEP...]",
+        help="Where your schedule cuts the rate, in steps at the base batch or, as 30e,60e, in "
+        "epochs: a growing batch in its place.",
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    _option(
+        "--gamma",
+        show_default="0.1",
+        help="With --milestones: what the rate is multiplied with at each.",
+    ),
+]
+Cosine = Annotated[
+    str | None,
+    _option(
+        "--cosine",
+        metavar="STEPS",
+        help="Where your cosine schedule ends, in steps or, as 90e, in epochs: a growing batch in "
+        "its place.",
+    ),
+]
+
+# Of predict
+Gpus = Annotated[
+    list[str] | None,
+    _option(
+        "--gpu",
+        metavar="NAME",
+        help="Card to predict for, such as H100 or RTX-4090; repeat for more.",
+    ),
+]
+GpuMemory = Annotated[
+    list[int] | None,
+    _option(
+        "--gpu-memory",
+        metavar="SIZE",
+        parser=parse_memory_limit,
+        help="Any other card by what CUDA programs get of it, such as 24GiB; repeat for more.",
+    ),
+]
+MicroBatchSize = Annotated[
+    int | None,
+    _option(
+        "--micro-batch-size",
+        min=1,
+        show_default="the largest that fits",
+        help="Micro-batch whose memory to predict.",
+    ),
+]
+ExpandableSegments = Annotated[
+    bool,
+    _option(
+        "--expandable-segments", help="Predict for torch's allocator with expandable segments."
+    ),
+]
+
+# Of lr-range
+GlobalBatchSize = Annotated[
+    int | None,
+    _option(
+        "--global-batch-size",
+        metavar="N",
+        min=1,
+        show_default="the base batch, or 32",
+        help="Samples of each optimizer step.",
+    ),
+]
+SplitBatchSize = Annotated[
+    int | None,
+    _option(
+        "--micro-batch-size",
+        metavar="N",
+        min=1,
+        show_default="the whole batch",
+        help="Make each step of micro-batches of this size.",
+    ),
+]
+LowRate = Annotated[
+    float | None,
+    _option(
+        "--from",
+        metavar="RATE",
+        parser=parse_rate,
+        show_default="the optimizer's rate / 10,000",
+        help="Lowest learning rate of the range.",
+    ),
+]
+HighRate = Annotated[
+    float | None,
+    _option(
+        "--to",
+        metavar="RATE",
+        parser=parse_rate,
+        show_default="the optimizer's rate × 1,000",
+        help="Highest learning rate of the range.",
+    ),
+]
+RangeSteps = Annotated[
+    int, _option("--steps", min=20, max=10_000, help="Optimizer steps of each curve.")
+]
+RangeSeeds = Annotated[
+    int, _option("--seeds", min=2, max=100, help="Curves, each from its own start.")
+]
+
+# Of verify
+VerifySeeds = Annotated[
+    int | None,
+    _option(
+        "--seeds",
+        min=2,
+        show_default="3, more where needed",
+        help="Orders of the data with which each batch is trained.",
+    ),
+]
+VerifySamples = Annotated[
+    int | None,
+    _option(
+        "--branch-samples",
+        min=1,
+        show_default="by budget",
+        help="Samples on which each branch trains.",
+    ),
+]
+VerifyBatches = Annotated[
+    str | None,
+    _option(
+        "--batches",
+        metavar="N[,N...]",
+        show_default="1/4 to 4 times the recommended one",
+        help="Global batches to train, besides the recommended one.",
+    ),
+]
+VerifyCheckpoints = Annotated[
+    list[str] | None,
+    _option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Start the branches from these saved weights, not from a short training.",
+    ),
+]
+Restart = Annotated[
+    bool, _option("--restart", help="Train every branch again, also those that are stored.")
+]
+
+# Of doctor
+Aa = Annotated[
+    str | None,
+    _option(
+        "--aa",
+        metavar="MODEL",
+        help="Time this model file against itself: how far sessions differ on this machine. "
+        "--set, --seed, --precision and --compile say how it trains.",
+    ),
+]
+AaCompile = Annotated[
+    str,
+    _option(
+        "--compile",
+        metavar="[on|off]",
+        help="With --aa: put the model through torch.compile (--no-compile does not).",
+    ),
+]
+AaBatchSize = Annotated[
+    int | None,
+    _option(
+        "--micro-batch-size",
+        metavar="N",
+        min=1,
+        show_default="the base batch, or 32",
+        help="With --aa: samples of each step.",
+    ),
+]
