@@ -115,17 +115,18 @@ def _write(record: "RunRecord", json_path: Path | None, *, quiet: bool) -> bool:
     from advisor.advice.derive import derive
     from advisor.cli.results import is_stdout, write_stdout, writing
     from advisor.engine.files import encode_document, write_document
-    from advisor.verify.report import write_verification
+    from advisor.report.terminal import write_told
+    from advisor.verify.tell import head_verification, tell_verification
 
     derived = derive(record)
     if json_path is not None and not is_stdout(json_path):
         with writing(json_path):
             write_document(json_path, record, derived)
+    headline = head_verification(derived.verification)
     if is_stdout(json_path):
         write_stdout(encode_document(record, derived))
     else:
-        write_verification(Console(), derived.verification, headline_only=quiet)
-    found = derived.verification
-    return found is not None and not (
-        found.verdict.status == "inconclusive" and found.critical_batch.status == "inconclusive"
-    )
+        write_told(
+            Console(), headline, tell_verification(derived.verification), headline_only=quiet
+        )
+    return headline.has_answer

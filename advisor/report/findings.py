@@ -29,7 +29,7 @@ from advisor.units import (
     format_range,
 )
 from advisor.variants.tell import describe_compilation
-from advisor.verify.tell import list_verification
+from advisor.verify.tell import tell_verification
 
 _SATURATION: dict[SaturationStatus, str] = {
     "saturated": "",
@@ -74,7 +74,7 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     if derived.frontier is not None:
         rows.append(("Frontier", describe_frontier(derived.frontier)))
     rows += render_schedules(derived.schedules)
-    return rows + list_verification(derived.verification)
+    return rows + [(row.label, row.text) for row in tell_verification(derived.verification).rows]
 
 
 def describe_throughput(throughput: ThroughputConclusion) -> str:

@@ -12,11 +12,11 @@ from advisor.advice.headline import render_headline, render_limit, why_missing
 from advisor.derived import Derived
 from advisor.engine.run_record import RunRecord
 from advisor.noise.data import NoisePoint
-from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, render_chart
+from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, draw_chart, render_chart
 from advisor.report.findings import render_findings
 from advisor.report.terminal import render_sources, render_tables
 from advisor.statistics import Estimate
-from advisor.verify.charts import chart_verification
+from advisor.verify.tell import tell_verification
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Columns of the tables, which are the terminal's.
@@ -142,7 +142,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_x=False,
             log_y=True,
         ),
-        *chart_verification(derived.verification),
+        *map(draw_chart, tell_verification(derived.verification).charts),
         render_frontier_chart(derived.frontier),
         render_chart(
             title="Sharpness along training",

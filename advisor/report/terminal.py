@@ -13,10 +13,12 @@ from advisor.engine.run_record import RunRecord
 from advisor.memory.tables import render_comparisons, render_peak
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
+from advisor.report.tables import draw_tables
+from advisor.telling import Headline, Told
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_bytes, format_duration
 from advisor.variants.tell import render_variants
-from advisor.verify.tell import render_verification
+from advisor.verify.tell import tell_verification
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13
@@ -40,7 +42,7 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
         parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
     parts += _render_batches(record, derived)
     parts += render_variants(derived.variants)
-    parts += render_verification(derived.verification)
+    parts += draw_tables(tell_verification(derived.verification).tables)
     parts += render_frontier(record, derived)
     parts += [Text(), render_rows(render_findings(record, derived))]
     parts += _render_memory(record, derived)
@@ -50,12 +52,25 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
     return Group(*parts)
 
 
+def write_told(
+    console: Console, headline: Headline, told: Told, *, headline_only: bool = False
+) -> None:
+    """Print what one question tells, or its headline alone."""
+    style = "bold" if headline.has_answer or told.rows else ""
+    parts: list[ConsoleRenderable] = [Text(line, style=style) for line in headline.lines]
+    if not headline_only:
+        parts += draw_tables(told.tables)
+        parts += [Text()] if told.tables else []
+        parts += [render_rows([(row.label, row.text) for row in told.rows])] if told.rows else []
+    write_encodable(console, Group(*parts))
+
+
 def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
     """Return the tables alone: batches, variants, what holds the memory, what would change it."""
     return [
         *_render_batches(record, derived),
         *render_variants(derived.variants),
-        *render_verification(derived.verification),
+        *draw_tables(tell_verification(derived.verification).tables),
         *render_frontier(record, derived),
         *_render_memory(record, derived),
     ]

@@ -1,11 +1,9 @@
-"""What training showed of the recommendation: a table of batches, and a paragraph each."""
+"""What training showed of the recommendation: a table of batches, a paragraph each, two charts."""
 
-from rich import box
-from rich.console import ConsoleRenderable
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Callable
 
 from advisor.statistics import Estimate
+from advisor.telling import Chart, Column, Datum, Headline, Line, Row, Table, Told
 from advisor.units import (
     count_of,
     format_count,
@@ -16,65 +14,93 @@ from advisor.units import (
 )
 from advisor.verify.data import CriticalBatch, VerificationConclusion, VerifiedBatch
 
+_HEADLINES = {
+    "holds": "The recommendation holds: batch {}",
+    "beaten": "The recommendation does not hold: batch {}",
+    "inconclusive": "Not told whether the recommendation holds: batch {}",
+}
 _LEADS = {"holds": "holds", "beaten": "does not hold", "inconclusive": "inconclusive"}
+_MARKS = {"fails": " -", "undecided": " ?"}
+#: Lines that a page has colours for.
+_MOST_LINES = 8
+
+_Cell = tuple[str, Callable[[VerifiedBatch], str]]
 
 
-def render_verification(verification: VerificationConclusion | None) -> list[ConsoleRenderable]:
-    """Return the table of batches and its legend; nothing where nothing was trained."""
-    if verification is None:
-        return []
-    has_time = any(each.step_s is not None for each in verification.batches)
-    has_gap = any(each.generalisation_gap is not None for each in verification.batches)
-    has_sharpness = any(each.sharpness is not None for each in verification.batches)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in ("batch", "rate", "loss at the end"):
-        table.add_column(name, justify="right", no_wrap=True)
-    extra = ["at equal time", "to target"] * has_time + ["gap"] * has_gap
-    for name in extra + ["sharpness"] * has_sharpness:
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in verification.batches:
-        cells = [
-            ">" if each.global_batch_size == verification.recommended_batch_size else "",
-            format_count(each.global_batch_size),
-            format_rate(each.learning_rate),
-            _write_end(each),
-        ]
-        if has_time:
-            cells += [_write(each.loss_at_equal_time), _write_time(each.time_to_target_s)]
-        cells += [_write(each.generalisation_gap)] * has_gap
-        cells += [_write(each.sharpness)] * has_sharpness
-        table.add_row(*cells, style="bold" if cells[0] else None)
-    legend = _write_legend(verification, has_gap=has_gap, has_sharpness=has_sharpness)
-    return [Text(), table, Text(legend, style="dim")]
-
-
-def list_verification(verification: VerificationConclusion | None) -> list[tuple[str, str]]:
-    """Return rows of label and text: verdict, critical batch, gap, sharpness, warnings."""
-    if verification is None:
-        return []
-    verdict = verification.verdict
-    lead = f"batch {format_count(verification.recommended_batch_size)} {_LEADS[verdict.status]}"
-    start = f"step {format_count(verification.trunk_steps)}"
-    if verification.from_checkpoint is not None:
-        start = f"the checkpoint {verification.from_checkpoint}"
-    trained = (
-        f"trained from {start} over {count_of(verification.samples, 'sample')}, "
-        f"{count_of(verification.seeds, 'seed')}"
+def head_verification(found: VerificationConclusion | None) -> Headline:
+    """Return whether the recommendation holds; it answers where that or the critical batch does."""
+    if found is None:
+        return Headline(lines=("No branch was trained.",), has_answer=False)
+    status = found.verdict.status
+    return Headline(
+        lines=(_HEADLINES[status].format(format_count(found.recommended_batch_size)),),
+        has_answer={status, found.critical_batch.status} != {"inconclusive"},
     )
-    rows = [("Verified", f"{lead}: {verdict.reason}; {trained}")]
+
+
+def tell_verification(found: VerificationConclusion | None) -> Told:
+    """Return verdict, critical batch, gap, sharpness and warnings, with the batches behind them."""
+    if found is None:
+        return Told()
+    return Told(rows=_list_rows(found), tables=(_tabulate(found),), charts=_chart(found))
+
+
+def _tabulate(found: VerificationConclusion) -> Table:
+    """Return a row for each batch; a column that no row could fill is left out."""
+    columns: list[_Cell] = [
+        ("batch", lambda each: format_count(each.global_batch_size)),
+        ("rate", lambda each: format_rate(each.learning_rate)),
+        ("loss at the end", _write_end),
+    ]
+    legend = ["> recommended", "- above the margin of the best, ? not told"]
+    if any(each.step_s is not None for each in found.batches):
+        columns.append(("at equal time", lambda each: _write(each.loss_at_equal_time)))
+        columns.append(("to target", lambda each: _write_time(each.time_to_target_s)))
+    if found.verdict.equal_time_s is not None:
+        time = format_duration(found.verdict.equal_time_s)
+        legend.append(f"equal time: {time}, where the first batch is done")
+        legend.append("to target: until the lowest loss then")
+    if any(each.generalisation_gap is not None for each in found.batches):
+        columns.append(("gap", lambda each: _write(each.generalisation_gap)))
+        legend.append("gap: held-out over training loss")
+    if any(each.sharpness is not None for each in found.batches):
+        columns.append(("sharpness", lambda each: _write(each.sharpness)))
+        legend.append("sharpness: of the training loss at the end")
+    marked = [each.global_batch_size == found.recommended_batch_size for each in found.batches]
+    return Table(
+        columns=(Column("", "left"), *(Column(header) for header, _ in columns)),
+        rows=tuple(
+            (">" if is_marked else "", *(write(each) for _, write in columns))
+            for each, is_marked in zip(found.batches, marked, strict=True)
+        ),
+        bold_rows=frozenset(number for number, is_marked in enumerate(marked) if is_marked),
+        legend="; ".join([*legend, "± 95 % over seeds"]),
+    )
+
+
+def _list_rows(found: VerificationConclusion) -> tuple[Row, ...]:
+    verdict = found.verdict
+    lead = f"batch {format_count(found.recommended_batch_size)} {_LEADS[verdict.status]}"
+    start = f"step {format_count(found.trunk_steps)}"
+    if found.from_checkpoint is not None:
+        start = f"the checkpoint {found.from_checkpoint}"
+    trained = (
+        f"trained from {start} over {count_of(found.samples, 'sample')}, "
+        f"{count_of(found.seeds, 'seed')}"
+    )
+    rows = [Row("Verified", f"{lead}: {verdict.reason}; {trained}")]
     if verdict.equal_time_s is not None:
         time = format_duration(verdict.equal_time_s)
         first = f"after {time} of training batch {format_count(verdict.best_batch_size or 0)} leads"
-        rows.append(("Equal time", f"{first}, with a loss of {verdict.target_loss:.3g}"))
-    rows.append(("Critical", describe_critical_batch(verification.critical_batch)))
-    slope = verification.gap_per_doubling
+        rows.append(Row("Equal time", f"{first}, with a loss of {verdict.target_loss:.3g}"))
+    rows.append(Row("Critical", describe_critical_batch(found.critical_batch)))
+    slope = found.gap_per_doubling
     if slope is not None and slope.point is not None:
         text = f"held-out over training loss changes by {_write(slope)} with each doubling"
-        rows.append(("Held out", text))
-    sharpness = _describe_sharpness(verification)
-    rows += [] if sharpness is None else [("Minimum", sharpness)]
-    return rows + [("Warning", each) for each in verification.warnings]
+        rows.append(Row("Held out", text))
+    if sharpness := _describe_sharpness(found):
+        rows.append(Row("Minimum", sharpness))
+    return (*rows, *(Row("Warning", each) for each in found.warnings))
 
 
 def describe_critical_batch(critical: CriticalBatch) -> str:
@@ -86,38 +112,34 @@ def describe_critical_batch(critical: CriticalBatch) -> str:
             text += f"; about {critical.needed_seeds} seeds would tell (--seeds)"
         return text + margin
     size = format_count(critical.batch_size)
+    low = "?" if critical.low is None else format_count(critical.low)
+    ends = f"({low} or more)"
+    if critical.high is not None:
+        ends = f"(from {low} to below {format_count(critical.high)})"
     lead = {"at_least": f"at least {size}", "at_most": f"{size} or below"}.get(
-        critical.status, f"batch {size}{_write_ends(critical)}"
+        critical.status, f"batch {size} {ends}"
     )
     return f"{lead} as measured: {critical.reason}{margin}"
 
 
-def _describe_sharpness(verification: VerificationConclusion) -> str | None:
+def _describe_sharpness(found: VerificationConclusion) -> str:
     """Return whether minima get sharper with the batch, and why some have no figure."""
-    slope, failure = verification.sharpness_per_doubling, verification.sharpness_failure
+    slope, failure = found.sharpness_per_doubling, found.sharpness_failure
     parts = []
     if slope is not None and slope.point is not None:
         text = f"sharpness at the end changes by {_write(slope)} with each doubling"
         parts.append(f"{text} (largest eigenvalue of the Hessian)")
     if failure is not None:
-        is_none = all(each.sharpness is None for each in verification.batches)
+        is_none = all(each.sharpness is None for each in found.batches)
         lead = "sharpness not measured" if is_none else "branches without a sharpness"
         parts.append(f"{lead}: {failure}")
-    return "; ".join(parts) or None
-
-
-def _write_ends(critical: CriticalBatch) -> str:
-    low = "?" if critical.low is None else format_count(critical.low)
-    if critical.high is None:
-        return f" ({low} or more)"
-    return f" (from {low} to below {format_count(critical.high)})"
+    return "; ".join(parts)
 
 
 def _write_end(each: VerifiedBatch) -> str:
     if each.standing == "diverged":
         return f"diverged, {each.diverged} of {each.seeds}"
-    mark = {"fails": " -", "undecided": " ?"}.get(each.standing, "  ")
-    return _write(each.end_loss) + mark
+    return _write(each.end_loss) + _MARKS.get(each.standing, "  ")
 
 
 def _write(estimate: Estimate | None) -> str:
@@ -128,16 +150,34 @@ def _write_time(estimate: Estimate | None) -> str:
     return "" if estimate is None or estimate.point is None else format_duration(estimate.point)
 
 
-def _write_legend(
-    verification: VerificationConclusion, *, has_gap: bool, has_sharpness: bool
-) -> str:
-    parts = ["> recommended", "- above the margin of the best, ? not told"]
-    time_s = verification.verdict.equal_time_s
-    if time_s is not None:
-        parts.append(f"equal time: {format_duration(time_s)}, where the first batch is done")
-        parts.append("to target: until the lowest loss then")
-    if has_gap:
-        parts.append("gap: held-out over training loss")
-    if has_sharpness:
-        parts.append("sharpness: of the training loss at the end")
-    return "; ".join([*parts, "± 95 % over seeds"])
+def _chart(found: VerificationConclusion) -> tuple[Chart, ...]:
+    """Return the losses of the batches over samples, and over time."""
+    shown = [each for each in found.batches if each.curve][-_MOST_LINES:]
+    losses = [point.loss.point or 0.0 for each in shown for point in each.curve]
+    return tuple(
+        Chart(
+            title=f"Training loss against {against}, by batch",
+            x_label=x_label,
+            y_label="mean over seeds, 95 % interval",
+            lines=tuple(
+                Line(
+                    format_count(each.global_batch_size)
+                    + ", recommended" * (each.global_batch_size == found.recommended_batch_size),
+                    _trace(each, over_time=against == "time"),
+                )
+                for each in shown
+            ),
+            log_x=False,
+            log_y=min(losses, default=1.0) > 0.0,
+        )
+        for against, x_label in (("samples", "samples"), ("time", "seconds of training"))
+    )
+
+
+def _trace(each: VerifiedBatch, *, over_time: bool) -> tuple[Datum, ...]:
+    return tuple(
+        Datum(x=x, y=point.loss.point, low=point.loss.low, high=point.loss.high)
+        for point in each.curve
+        for x in [point.time_s if over_time else float(point.samples)]
+        if x is not None and point.loss.point is not None
+    )

@@ -7,12 +7,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from advisor.report.charts import draw_chart
 from advisor.report.html import render_html
-from advisor.verify.charts import chart_verification
+from advisor.report.terminal import write_told
+from advisor.telling import Told
 from advisor.verify.data import CriticalBatch
 from advisor.verify.plan import conclude_verification
-from advisor.verify.report import write_verification
-from advisor.verify.tell import describe_critical_batch, list_verification, render_verification
+from advisor.verify.tell import (
+    describe_critical_batch,
+    head_verification,
+    tell_verification,
+)
 from tests.unit.report.sample_run import build_derived, build_record
 from tests.unit.verify.verified_branches import (
     add_held_out,
@@ -30,8 +35,12 @@ def conclude(branches, throughput=None, recommended=128):
 def write(verification, **options):
     stream = io.StringIO()
     console = Console(file=stream, width=100, color_system=None)
-    write_verification(console, verification, **options)
+    write_told(console, head_verification(verification), tell_verification(verification), **options)
     return stream.getvalue()
+
+
+def rows_of(verification):
+    return {row.label: row.text for row in tell_verification(verification).rows}
 
 
 def test_the_table_has_a_row_for_each_batch_and_marks_the_recommended_one():
@@ -64,29 +73,29 @@ def test_the_sharpness_has_its_spread_and_its_slope():
     text = write(found)
     assert "3.00 ± 1.24" in text
     assert "sharpness: of the training loss at the end" in " ".join(text.split())
-    assert "sharpness at the end changes by" in dict(list_verification(found))["Minimum"]
+    assert "sharpness at the end changes by" in rows_of(found)["Minimum"]
 
 
 def test_why_there_is_no_sharpness_is_said():
     failed = [
         msgspec.structs.replace(branch, sharpness_failure="it is too slow") for branch in make_all()
     ]
-    rows = dict(list_verification(conclude(failed)))
+    rows = rows_of(conclude(failed))
     assert rows["Minimum"] == "sharpness not measured: it is too slow"
     some = [
         msgspec.structs.replace(branch, sharpness=None if branch.sharpness_failure else 1.0)
         for branch in [*failed[:3], *make_all()[3:]]
     ]
-    rows = dict(list_verification(conclude(some)))
+    rows = rows_of(conclude(some))
     assert "; branches without a sharpness: it is too slow" in rows["Minimum"]
-    assert "Minimum" not in dict(list_verification(conclude(make_all())))
+    assert "Minimum" not in rows_of(conclude(make_all()))
 
 
 def test_the_start_of_the_branches_is_named():
     record = make_record(make_all())
-    assert "from step 100" in dict(list_verification(conclude(make_all())))["Verified"]
+    assert "from step 100" in rows_of(conclude(make_all()))["Verified"]
     saved = msgspec.structs.replace(record, checkpoint="late.pt", trunk_steps=0)
-    rows = dict(list_verification(conclude_verification(saved, None)))
+    rows = rows_of(conclude_verification(saved, None))
     assert "from the checkpoint late.pt" in rows["Verified"]
 
 
@@ -102,15 +111,14 @@ def test_the_headline_is_the_verdict(recommended, said):
 
 def test_nothing_trained_is_said():
     assert write(None) == "No branch was trained.\n"
-    assert render_verification(None) == []
-    assert list_verification(None) == []
+    assert tell_verification(None) == Told()
 
 
 def test_warnings_are_rows():
     branches = [add_held_out(b, 0.01 * b.global_batch_size + 0.001 * b.seed) for b in make_all()]
-    rows = list_verification(conclude(branches))
-    assert "Keskar" in dict(rows)["Warning"]
-    assert "each doubling" in dict(rows)["Held out"]
+    rows = rows_of(conclude(branches))
+    assert "Keskar" in rows["Warning"]
+    assert "each doubling" in rows["Held out"]
 
 
 @pytest.mark.parametrize(
@@ -139,13 +147,12 @@ def test_noise_that_hides_the_answer_is_marked():
 
 def test_losses_are_drawn_over_samples_and_time():
     found = conclude(make_all(), make_throughput())
-    samples, time = chart_verification(found)
+    samples, time = map(draw_chart, tell_verification(found).charts)
     assert [line.label for line in samples.lines] == ["32", "64", "128, recommended", "256", "512"]
     assert all(line.marks for line in time.lines)
-    samples, time = chart_verification(conclude(make_all()))
+    samples, time = map(draw_chart, tell_verification(conclude(make_all())).charts)
     assert samples is not None
     assert time is None
-    assert chart_verification(None) == ()
 
 
 def test_losses_below_zero_are_drawn_on_a_plain_axis():
@@ -158,7 +165,7 @@ def test_losses_below_zero_are_drawn_on_a_plain_axis():
         )
         for branch in make_all()
     ]
-    assert chart_verification(conclude(branches))[0] is not None
+    assert draw_chart(tell_verification(conclude(branches)).charts[0]) is not None
 
 
 def test_the_page_has_table_charts_and_findings():
