@@ -129,4 +129,4 @@ def _write(record: "RunRecord", json_path: Path | None, *, quiet: bool) -> bool:
         write_told(
             Console(), headline, tell_verification(derived.verification), headline_only=quiet
         )
-    return headline.has_answer
+    return headline.missing is None

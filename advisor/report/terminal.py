@@ -56,8 +56,7 @@ def write_told(
     console: Console, headline: Headline, told: Told, *, headline_only: bool = False
 ) -> None:
     """Print what one question tells, or its headline alone."""
-    style = "bold" if headline.has_answer or told.rows else ""
-    parts: list[ConsoleRenderable] = [Text(line, style=style) for line in headline.lines]
+    parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold" if told.rows else "")]
     if not headline_only:
         parts += draw_tables(told.tables)
         parts += [Text()] if told.tables else []

@@ -30,11 +30,12 @@ _Cell = tuple[str, Callable[[VerifiedBatch], str]]
 def head_verification(found: VerificationConclusion | None) -> Headline:
     """Return whether the recommendation holds; it answers where that or the critical batch does."""
     if found is None:
-        return Headline(lines=("No branch was trained.",), has_answer=False)
+        return Headline(answer="No branch was trained.", missing="no branch was trained")
     status = found.verdict.status
+    is_open = {status, found.critical_batch.status} == {"inconclusive"}
     return Headline(
-        lines=(_HEADLINES[status].format(format_count(found.recommended_batch_size)),),
-        has_answer={status, found.critical_batch.status} != {"inconclusive"},
+        answer=_HEADLINES[status].format(format_count(found.recommended_batch_size)),
+        missing=found.verdict.reason if is_open else None,
     )
 
 
