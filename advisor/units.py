@@ -28,6 +28,20 @@ def format_number(value: float) -> str:
     return f"{rounded:,.{decimals}f}"
 
 
+def format_figure(value: float, digits: int = SIGNIFICANT_DIGITS) -> str:
+    """Return three significant digits for a sentence, nothing apart: `0.0123`, `12300`."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if abs(rounded) >= 1e5 else f"{rounded:g}"
+
+
+def format_percent(fraction: float, *, decimals: int | None = None) -> str:
+    """Return a fraction in per cent: two significant digits below 100 %, or so many decimals."""
+    value = 100.0 * fraction
+    if decimals is None and value < 100.0:
+        return f"{float(f'{value:.2g}'):g} %"
+    return f"{value:.{decimals or 0}f} %"
+
+
 def format_rate(value: float) -> str:
     """Return a learning rate with three significant digits and no trailing zeros."""
     text = format_number(value)
@@ -45,6 +59,11 @@ def format_bytes(value: float) -> str:
         if abs(value) >= factor:
             return f"{format_number(value / factor)} {unit}"
     return f"{value:.0f} B"
+
+
+def format_mib(value: float) -> str:
+    """Return a size in MiB for a sentence."""
+    return f"{format_figure(value / 2**20)} MiB"
 
 
 def format_duration(seconds: float) -> str:
@@ -114,20 +133,7 @@ def _format_half_width(value: float, decimals: int) -> str:
     return format_number(value) if value >= 100 else f"{value:.{decimals}f}"
 
 
-def render_figure(value: float) -> str:
-    """Return three significant digits down to 0.0001, as in a sentence: `0.0123`, `12300`."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:.0f}" if abs(rounded) >= 100.0 else f"{rounded:g}"
-
-
-def render_percent(fraction: float) -> str:
-    """Return a fraction in per cent, two significant digits below 100 %."""
-    value = 100.0 * fraction
-    digits = f"{float(f'{value:.2g}'):g}" if value < 100.0 else f"{value:.0f}"
-    return f"{digits} %"
-
-
 def render_bytes(value: float) -> str:
     """Return a size as in a sentence, in MiB below one GiB: `2 MiB`, `1.5 GiB`."""
     unit, factor = ("GiB", 2**30) if value >= 2**30 else ("MiB", 2**20)
-    return f"{render_figure(value / factor)} {unit}"
+    return f"{format_figure(value / factor)} {unit}"

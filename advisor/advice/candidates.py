@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import msgspec
-
+from advisor.advice.data import Candidate
 from advisor.memory.data import MemoryConclusion
+from advisor.memory.split import split_batch
 from advisor.statistics import two_sided_t
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
 from advisor.throughput.step_time import StepTimes, estimate_step_s, read_throughput
@@ -28,22 +28,14 @@ MOST_SESSION_DEVIATION = 0.35
 LEAST_STEPS_PER_EPOCH = 20
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to make a step: micro-batch, accumulation, and the seconds of the step."""
-
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    step_s: float
-
-    @property
-    def global_batch_size(self) -> int:
-        """Samples of one optimizer step."""
-        return self.micro_batch_size * self.gradient_accumulation_steps
-
-    @property
-    def sample_s(self) -> float:
-        """Seconds for each sample."""
-        return self.step_s / self.global_batch_size
+def make_candidate(micro_batch_size: int, count: int, step_s: float) -> Candidate:
+    """Return a step of so many micro-batches."""
+    return Candidate(
+        global_batch_size=micro_batch_size * count,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=count,
+        step_s=step_s,
+    )
 
 
 def build_candidates(
@@ -59,7 +51,7 @@ def build_candidates(
     Micro-batches are those that were timed, whose sessions about agree, and that are not above the
     largest that fits; between two that lie far apart also the doublings of the smaller one, with
     the step time on a straight line. Accumulation is added above the largest of them, where it can
-    pay at all, and for a base batch that needs it.
+    pay at all, and for a base batch that needs it (docs/method.md, section 1).
 
     Args:
         throughput: Measured step times.
@@ -67,24 +59,18 @@ def build_candidates(
         base_batch_size: The user's global batch.
         max_accumulation: Most forward/backward passes for each optimizer step; 1 forbids it.
         max_global_batch_size: The samples of the dataset; None without a limit.
-
-    Source: derived; the step time of a×b is a·micro_step(b) plus the optimizer step, and within the
-    range it is affine (docs/method.md, section 1).
     """
-    points = _select_points(throughput, memory)
+    points = [point for point in _list_fitting(throughput, memory) if _do_sessions_agree(point)]
     if not points:
         return ()
     times = read_throughput(throughput, points)
-    singles = [_make(times, size, 1) for size in [*times.step_s, *_fill_gaps([*times.step_s])]]
-    accumulated = []
+    singles = [_time(times, size, 1) for size in [*times.step_s, *_fill_gaps([*times.step_s])]]
+    accumulations = []
     if max_accumulation > 1:
-        accumulated = [
-            _make(times, point.micro_batch_size, count)
-            for point, count in [
-                *_choose_accumulations(points, singles, max_accumulation),
-                *_split(points, base_batch_size),
-            ]
-        ]
+        accumulations = _choose_accumulations(points, singles, max_accumulation)
+        if base_batch_size is not None and base_batch_size > points[-1].micro_batch_size:
+            accumulations += _divide(points, base_batch_size)
+    accumulated = [_time(times, point.micro_batch_size, count) for point, count in accumulations]
     by_size = {
         each.global_batch_size: each
         for each in [*accumulated, *singles]
@@ -104,58 +90,61 @@ def build_given(
 
     The parts are the largest micro-batches that were timed, fit and divide it; None where there are
     none. Points whose sessions disagree count as well: there is no other batch to choose instead.
-
-    Args:
-        throughput: Measured step times.
-        memory: The largest micro-batch; None where it is not known to be limited.
-        global_batch_size: In samples.
-        can_split: Whether a step can be made of several micro-batches.
-
-    Source: derived.
     """
-    timed = [point for point in throughput.points if point.step_s.point is not None]
-    for point, count in _divide(_keep_fitting(timed, memory), global_batch_size):
+    for point, count in _divide(_list_fitting(throughput, memory), global_batch_size):
         if count == 1 or can_split:
-            return _make(read_throughput(throughput), point.micro_batch_size, count)
+            return _time(read_throughput(throughput), point.micro_batch_size, count)
     return None
 
 
-def _select_points(
+def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float | None:
+    """Return the seconds of a step between the candidates; None outside of them."""
+    times = StepTimes(step_s={each.global_batch_size: each.step_s for each in candidates})
+    return estimate_step_s(times, global_batch_size, may_extrapolate=False)
+
+
+def find_split(candidates: Sequence[Candidate], global_batch_size: int) -> tuple[int, int]:
+    """Return micro-batch and accumulation that make up the batch.
+
+    It is the candidate's own where there is one; else as few micro-batches as the largest that was
+    timed allows, all of one size.
+    """
+    for each in candidates:
+        if each.global_batch_size == global_batch_size:
+            return each.micro_batch_size, each.gradient_accumulation_steps
+    largest = max(each.micro_batch_size for each in candidates)
+    split = split_batch(global_batch_size, largest=largest)
+    assert split is not None  # micro-batches of one sample make any batch
+    return split
+
+
+def _list_fitting(
     throughput: ThroughputConclusion, memory: MemoryConclusion | None
 ) -> list[ThroughputPoint]:
-    """Return the points that were timed, are and are known to fit."""
-    timed = [point for point in throughput.points if _is_settled(point)]
-    return _keep_fitting(timed, memory)
-
-
-def _keep_fitting(
-    points: Sequence[ThroughputPoint], memory: MemoryConclusion | None
-) -> list[ThroughputPoint]:
+    """Return the points that were timed and fit, by size."""
     largest = memory.max_micro_batch_size if memory is not None else None
-    fitting = [p for p in points if largest is None or p.micro_batch_size <= largest]
-    return sorted(fitting, key=lambda point: point.micro_batch_size)
+    points = [
+        point
+        for point in throughput.points
+        if point.step_s.point is not None and (largest is None or point.micro_batch_size <= largest)
+    ]
+    return sorted(points, key=lambda point: point.micro_batch_size)
 
 
-def _is_settled(point: ThroughputPoint) -> bool:
+def _do_sessions_agree(point: ThroughputPoint) -> bool:
     """Return whether the sessions agree on the step time; a single session cannot disagree."""
     step_s = point.step_s
-    if step_s.point is None:
-        return False
-    if point.sessions < 2 or step_s.high is None:
+    if point.sessions < 2 or step_s.high is None or step_s.point is None:
         return True
     quantile = two_sided_t(step_s.confidence, point.sessions - 1)
     deviation = math.log(step_s.high / step_s.point) * math.sqrt(point.sessions) / quantile
     return deviation <= MOST_SESSION_DEVIATION
 
 
-def _make(times: StepTimes, micro_batch_size: int, accumulation: int) -> Candidate:
-    step_s = estimate_step_s(times, micro_batch_size, accumulation)
+def _time(times: StepTimes, micro_batch_size: int, count: int) -> Candidate:
+    step_s = estimate_step_s(times, micro_batch_size, count)
     assert step_s is not None
-    return Candidate(
-        micro_batch_size=micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        step_s=step_s,
-    )
+    return make_candidate(micro_batch_size, count, step_s)
 
 
 def _fill_gaps(sizes: Sequence[int]) -> list[int]:
@@ -184,21 +173,12 @@ def _choose_accumulations(
     least_s = min(each.sample_s for each in singles)
     if least_s <= (1.0 + LEAST_ACCUMULATION_GAIN_FRACTION) * fastest_s:
         return []
-    largest = points[-1].micro_batch_size
     return [
         (fastest, times)
         for times in ACCUMULATIONS
-        if times <= max_accumulation and times * fastest.micro_batch_size > largest
+        if times <= max_accumulation
+        and times * fastest.micro_batch_size > points[-1].micro_batch_size
     ]
-
-
-def _split(
-    points: Sequence[ThroughputPoint], global_batch_size: int | None
-) -> list[tuple[ThroughputPoint, int]]:
-    """Return a batch above all points out of the largest micro-batches that divide it."""
-    if global_batch_size is None or global_batch_size <= points[-1].micro_batch_size:
-        return []
-    return _divide(points, global_batch_size)
 
 
 def _divide(

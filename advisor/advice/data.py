@@ -4,22 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from advisor.device.data import Interconnect
 from advisor.engine.record import Slot
 from advisor.rate.data import LearningRate, OptimizerChanges
-
-
-class Interconnect(msgspec.Struct, frozen=True, kw_only=True):
-    """What gradients travel over between the GPUs.
-
-    Attributes:
-        name: As the tool prints it.
-        bytes_per_s: For each GPU and direction.
-        source: Where the bandwidth comes from.
-    """
-
-    name: str
-    bytes_per_s: float
-    source: str
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +69,11 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     def ranked(self) -> float:
         """The value to compare by: the most where known, so that no gain is taken on trust."""
         return self.low if self.high is None else self.high
+
+    def scale(self, factor: float) -> "Bounds":
+        """Return both multiplied."""
+        high = None if self.high is None else self.high * factor
+        return Bounds(low=self.low * factor, high=high)
 
 
 class FrontierPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,8 +163,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     trial_time_ratio: float | None = None
 
 
-class TradeoffPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate global batch.
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to make an optimizer step.
 
     Attributes:
         relative_time: Predicted time to train over the best candidate's, at the noise's point.
@@ -183,8 +175,13 @@ class TradeoffPoint(msgspec.Struct, frozen=True, kw_only=True):
     micro_batch_size: int
     gradient_accumulation_steps: int
     step_s: float
-    relative_time: float | None
-    relative_samples: float | None
+    relative_time: float | None = None
+    relative_samples: float | None = None
+
+    @property
+    def sample_s(self) -> float:
+        """Seconds for each sample."""
+        return self.step_s / self.global_batch_size
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +206,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     expected: Expected
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
-    candidates: tuple[TradeoffPoint, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
     snippet: str = ""
 
 

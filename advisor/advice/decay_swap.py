@@ -13,36 +13,22 @@ square root of Adam.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
-import msgspec
-
-from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, Candidate
-from advisor.advice.data import Moment, Scenario, Schedule, ScheduleItem
+from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, interpolate_step_s
+from advisor.advice.data import Candidate, Moment, Scenario, Schedule, ScheduleItem
 from advisor.advice.frontier import count_samples
-from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair
-from advisor.advice.step_sizes import find_split, interpolate_step_s
+from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair, make_item
 from advisor.rate.rules import Family, name_family
 from advisor.training.data import WorkloadFacts
+from advisor.units import format_figure, format_percent
 
 #: A cosine falls in halves up to here: what is left of the rate is then a thousandth.
 _MOST_HALVINGS = 10
-_NO_PLACES = (
-    "the places of the rate schedule are not known in samples: steps need the base batch, epochs "
-    "the dataset's size"
-)
 
-
-class _Cut(msgspec.Struct, frozen=True, kw_only=True):
-    """A place where the user's schedule has come down.
-
-    Attributes:
-        samples: Of the run before.
-        divisor: What η is divided by from there on, all cuts before included.
-    """
-
-    samples: float
-    divisor: float
+#: Samples of the run before a place, and what the schedule has divided η by from there on.
+_Cut = tuple[float, float]
 
 
 def conclude_decay_swap(
@@ -64,13 +50,11 @@ def conclude_decay_swap(
         advised: Where the run begins; its rate, if any, is that of the schedule's start.
         scenario: The rate schedule and the length of the run.
         facts: The optimizer, the dataset and the base batch.
-        largest_noise_scale: The largest φ that was measured, in samples; None where there is none.
-
-    Source: Smith et al. 2018, arXiv:1711.00489.
+        largest_noise_scale: The largest φ that was measured, in samples.
     """
-    kind = _name_kind(scenario)
-    if kind is None:
+    if scenario.cosine is None and not scenario.milestones:
         return None
+    kind: Literal["cosine", "milestones"] = "cosine" if scenario.cosine else "milestones"
     family = None if facts.optimizer is None else name_family(facts.optimizer)
     if family is None:
         return Schedule(
@@ -78,50 +62,49 @@ def conclude_decay_swap(
         )
     cuts, end = _place_cuts(scenario, facts)
     if not cuts:
-        return Schedule(kind=kind, reason=_NO_PLACES)
+        return Schedule(
+            kind=kind,
+            reason="the places of the rate schedule are not known in samples: steps need the base "
+            "batch, epochs the dataset's size",
+        )
     ordered = sorted(candidates, key=lambda each: each.global_batch_size)
-    sizes = [_grow(ordered, advised, cut.divisor, facts.dataset_size) for cut in cuts]
-    gain = _predict_gain(ordered, cuts, sizes, end)
+    sizes = [_grow(ordered, advised, divisor, facts.dataset_size) for _, divisor in cuts]
+    gain = None if end is None else _predict_gain(ordered, cuts, sizes, end)
     items: tuple[ScheduleItem, ...] = ()
     if gain is not None and gain >= LEAST_GAIN_FRACTION:
         items = _write_items(ordered, advised, family, cuts, sizes)
+    if kind == "cosine":  # between two batches the rate follows its own curve
+        items = tuple(
+            item
+            for before, item in pairwise((None, *items))
+            if item and (before is None or item.global_batch_size != before.global_batch_size)
+        )
     return Schedule(
         kind=kind,
-        items=_drop_unchanged(items) if kind == "cosine" else items,
+        items=items,
         gain_fraction=gain,
         reason=_explain(gain, sizes, largest_noise_scale),
         rate_note=_describe_rates(kind, family) if advised.learning_rate is not None else "",
     )
 
 
-def _name_kind(scenario: Scenario) -> Literal["milestones", "cosine"] | None:
-    if scenario.cosine is not None:
-        return "cosine"
-    return "milestones" if scenario.milestones else None
-
-
-def _place_cuts(scenario: Scenario, facts: WorkloadFacts) -> tuple[tuple[_Cut, ...], float | None]:
-    """Return the cuts in samples, the start among them, and the run's end; none if not known."""
-    start = _Cut(samples=0.0, divisor=1.0)
+def _place_cuts(scenario: Scenario, facts: WorkloadFacts) -> tuple[list[_Cut], float | None]:
+    """Return the cuts, the start among them, and the run's end in samples; none if not known."""
     if scenario.cosine is not None:
         end = _count_to(scenario.cosine, facts)
         if end is None:
-            return (), None
-        halvings = [
-            _Cut(samples=end / math.pi * math.acos(2.0 ** (1 - k) - 1.0), divisor=2.0**k)
-            for k in range(1, _MOST_HALVINGS + 1)
-        ]
-        return (start, *halvings), end
-    places = [_count_to(each, facts) for each in scenario.milestones]
+            return [], None
+        halvings = range(_MOST_HALVINGS + 1)
+        return [(end / math.pi * math.acos(2.0 ** (1 - k) - 1.0), 2.0**k) for k in halvings], end
     end = count_samples(scenario, facts)
-    if any(place is None for place in places):
-        return (), end
-    cuts = [
-        _Cut(samples=place, divisor=scenario.gamma ** -(index + 1))
-        for index, place in enumerate(places)
-        if place is not None and (end is None or place < end)
-    ]
-    return (start, *cuts), end
+    cuts = [(0.0, 1.0)]
+    for index, moment in enumerate(scenario.milestones, start=1):
+        place = _count_to(moment, facts)
+        if place is None:
+            return [], end
+        if end is None or place < end:
+            cuts.append((place, scenario.gamma**-index))
+    return cuts, end
 
 
 def _count_to(moment: Moment, facts: WorkloadFacts) -> float | None:
@@ -134,8 +117,7 @@ def _grow(
     candidates: Sequence[Candidate], advised: Pair, divisor: float, dataset_size: int | None
 ) -> int:
     """Return the batch in place of a rate divided so often: a multiple of the advised one."""
-    size = advised.global_batch_size
-    most = candidates[-1].global_batch_size
+    size, most = advised.global_batch_size, candidates[-1].global_batch_size
     if dataset_size is not None:
         most = min(most, dataset_size // LEAST_STEPS_PER_EPOCH)
     # Cuts by 0.1 give divisors such as 9.999999999999998.
@@ -143,27 +125,21 @@ def _grow(
 
 
 def _predict_gain(
-    candidates: Sequence[Candidate],
-    cuts: Sequence[_Cut],
-    sizes: Sequence[int],
-    end: float | None,
-) -> float | None:
-    """Return the share of time saved over the constant batch; None without the run's end."""
-    if end is None:
-        return None
-    ends = [*(cut.samples for cut in cuts[1:]), end]
-    samples = [after - cut.samples for cut, after in zip(cuts, ends, strict=True)]
-    spent = sum(
-        count * _measure_sample_s(candidates, size)
-        for count, size in zip(samples, sizes, strict=True)
+    candidates: Sequence[Candidate], cuts: Sequence[_Cut], sizes: Sequence[int], end: float
+) -> float:
+    """Return the share of time saved over the constant batch."""
+
+    def take_s(samples: float, size: int) -> float:
+        step_s = interpolate_step_s(candidates, size)
+        assert step_s is not None, f"batch {size} is outside of what was measured"
+        return samples * step_s / size
+
+    places = [*(place for place, _ in cuts), end]
+    spent_s = sum(
+        take_s(after - before, size)
+        for (before, after), size in zip(pairwise(places), sizes, strict=True)
     )
-    return 1.0 - spent / (end * _measure_sample_s(candidates, sizes[0]))
-
-
-def _measure_sample_s(candidates: Sequence[Candidate], size: int) -> float:
-    step_s = interpolate_step_s(candidates, size)
-    assert step_s is not None, f"batch {size} is outside of what was measured"
-    return step_s / size
+    return 1.0 - spent_s / take_s(end, sizes[0])
 
 
 def _write_items(
@@ -173,45 +149,22 @@ def _write_items(
     cuts: Sequence[_Cut],
     sizes: Sequence[int],
 ) -> tuple[ScheduleItem, ...]:
+    """Return an item for each cut; its rate takes what of the cut the batch does not do."""
     items: list[ScheduleItem] = []
     steps = before = 0.0
-    for cut, size in zip(cuts, sizes, strict=True):
+    for (place, divisor), size in zip(cuts, sizes, strict=True):
         if items:
-            steps += (cut.samples - before) / items[-1].global_batch_size
-        before = cut.samples
-        micro, passes = find_split(candidates, size)
-        items.append(
-            ScheduleItem(
-                from_step=round(steps),
-                from_samples=round(cut.samples),
-                global_batch_size=size,
-                micro_batch_size=micro,
-                gradient_accumulation_steps=passes,
-                learning_rate=_scale(advised, family, size, cut.divisor),
-            )
-        )
+            steps += (place - before) / items[-1].global_batch_size
+        before = place
+        factor = size / advised.global_batch_size
+        if family != "gradient":
+            factor = math.sqrt(factor)
+        elif advised.loss_is_sum:
+            factor = 1.0  # a gradient that is summed grows with the batch by itself
+        rate = advised.learning_rate
+        rate = None if rate is None else rate * factor / divisor
+        items.append(make_item(candidates, size, steps, place, rate))
     return tuple(items)
-
-
-def _scale(advised: Pair, family: Family, size: int, divisor: float) -> float | None:
-    """Return the rate: what of the cut the batch does not do."""
-    if advised.learning_rate is None:
-        return None
-    factor = size / advised.global_batch_size
-    if family != "gradient":
-        factor = math.sqrt(factor)
-    elif advised.loss_is_sum:
-        factor = 1.0  # a gradient that is summed grows with the batch by itself
-    return advised.learning_rate * factor / divisor
-
-
-def _drop_unchanged(items: Sequence[ScheduleItem]) -> tuple[ScheduleItem, ...]:
-    """Return the items that change the batch: in between the rate follows its own curve."""
-    return tuple(
-        item
-        for index, item in enumerate(items)
-        if index == 0 or item.global_batch_size != items[index - 1].global_batch_size
-    )
 
 
 def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: float | None) -> str:
@@ -220,12 +173,12 @@ def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: floa
     if max(sizes) == sizes[0]:
         return "no batch twice the advised one was measured that leaves an epoch enough steps"
     if gain < LEAST_GAIN_FRACTION:
-        return f"larger batches save less than {100 * LEAST_GAIN_FRACTION:.0f} % of the time"
+        return f"larger batches save less than {format_percent(LEAST_GAIN_FRACTION)} of the time"
     reason = "larger batches make faster samples, and as many samples are trained"
     if largest_noise_scale is not None and max(sizes) > largest_noise_scale:
         reason += (
-            f"; batches above {largest_noise_scale:.3g}, the largest noise scale measured, may "
-            "need more of them: compare the loss"
+            f"; batches above {format_figure(largest_noise_scale)}, the largest noise scale "
+            "measured, may need more of them: compare the loss"
         )
     return reason
 

@@ -1,18 +1,25 @@
 """Which batch, and what limits it."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.advice.candidates import ACCUMULATIONS, Candidate, build_candidates, build_given
-from advisor.advice.data import Interval, LimitingFactor
+from advisor.advice.candidates import (
+    ACCUMULATIONS,
+    build_candidates,
+    build_given,
+    make_candidate,
+)
+from advisor.advice.data import Candidate, Interval, LimitingFactor
 from advisor.advice.tradeoff import choose_batch, choose_near_optimum
 from advisor.memory.data import MemoryConclusion
-from advisor.memory.split import can_split
+from advisor.memory.split import can_split, split_batch
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion
+from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts
 
 #: Share of the largest size that fits above which the largest one timed counts as that size.
@@ -30,13 +37,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The batch and what it was weighed against.
 
     Attributes:
-        chosen: The advised step.
-        planned: The one that noise and speed lead to; trials may have moved the choice off it.
+        planned: What noise and speed lead to; trials may have moved the choice off it.
         optimum: The candidate of least time to train; None without a noise scale.
         fastest: The smallest candidate about as fast for each sample as any.
         interval: Global batches about as good.
-        candidates: All of them, by size.
-        limiting_factor: What keeps the batch from being larger.
+        candidates: By size.
         is_timed_to_the_end: Whether the largest size that fits was timed, so that nothing larger
             was left out.
         is_split: Whether the batch is split since its own micro-batch failed a soak.
@@ -64,8 +69,13 @@ def decide(
     *,
     tried_s: Mapping[int, float | None] | None = None,
     global_batch_size: int | None = None,
+    failed_micro_batch_size: int | None = None,
+    batch_multiple: int = 1,
 ) -> Decision | None:
     """Return the batch to advise; None where no size was timed, or none that makes a given batch.
+
+    Where its micro-batch failed a soak, the same batch is made of smaller ones; where it cannot be
+    split, a smaller batch is decided on, unless the user keeps to the batch: then there is none.
 
     Args:
         facts: What is known of the model file.
@@ -75,10 +85,38 @@ def decide(
         tried_s: What the trials took at each batch, in seconds; None for a batch whose rates
             failed.
         global_batch_size: The batch that the user keeps to; None leaves the choice free.
+        failed_micro_batch_size: The smallest that ran out of memory when trained for longer.
+        batch_multiple: Only multiples of this size are micro-batches.
     """
-    free = _decide_freely(facts, memory, throughput, noise_scale, tried_s or {})
-    if free is None or global_batch_size is None:
-        return free
+    decision = _decide_freely(facts, memory, throughput, noise_scale, tried_s or {})
+    if decision is not None and global_batch_size is not None:
+        decision = _keep_to(decision, facts, memory, throughput, global_batch_size)
+    failed = failed_micro_batch_size
+    if decision is None or failed is None or decision.chosen.micro_batch_size < failed:
+        return decision
+    split = split_batch(
+        decision.chosen.global_batch_size,
+        largest=failed - 1,
+        smallest=facts.min_micro_batch_size,
+        multiple=batch_multiple,
+        may_split=can_split(facts),
+    )
+    if split is not None:
+        return _split_chosen(decision, throughput, *split)
+    capped = msgspec.structs.replace(memory, max_micro_batch_size=failed - 1, limited_by="memory")
+    return decide(
+        facts, capped, throughput, noise_scale, tried_s=tried_s, global_batch_size=global_batch_size
+    )
+
+
+def _keep_to(
+    free: Decision,
+    facts: WorkloadFacts,
+    memory: MemoryConclusion,
+    throughput: ThroughputConclusion,
+    global_batch_size: int,
+) -> Decision | None:
+    """Return the decision for the batch that the user gave, None where nothing makes it up."""
     if facts.dataset_size is not None and global_batch_size > facts.dataset_size:
         return None
     chosen = build_given(throughput, memory, global_batch_size, can_split=can_split(facts))
@@ -95,6 +133,17 @@ def decide(
     )
 
 
+def _split_chosen(
+    decision: Decision, throughput: ThroughputConclusion, size: int, times: int
+) -> Decision:
+    """Return the decision with its step made of smaller micro-batches."""
+    old = decision.chosen
+    step_s = estimate_step_s(read_throughput(throughput), size, times)
+    new = make_candidate(size, times, step_s or old.step_s)
+    candidates = tuple(new if each == old else each for each in decision.candidates)
+    return msgspec.structs.replace(decision, chosen=new, candidates=candidates, is_split=True)
+
+
 def _decide_freely(
     facts: WorkloadFacts,
     memory: MemoryConclusion,
@@ -108,40 +157,41 @@ def _decide_freely(
     the batch from which on larger ones are no faster, or the largest where none is. Once trials ran
     at that batch, the one decides that trained fastest in them.
     """
+    saturation = throughput.saturation
     candidates = build_candidates(
         throughput,
         memory,
         base_batch_size=facts.base_batch_size,
-        max_accumulation=_allow_accumulation(facts, noise_scale),
+        max_accumulation=ACCUMULATIONS[-1] if noise_scale is not None and can_split(facts) else 1,
         max_global_batch_size=facts.dataset_size,
     )
     if not candidates:
         return None
-    is_timed = _is_timed_to_the_end(candidates, memory)
+    largest = max(each.micro_batch_size for each in candidates)
+    is_timed_to_the_end = largest >= _TIMED_FRACTION * (memory.max_micro_batch_size or 0)
     choice = choose_batch(candidates, noise_scale)
     if choice is None:
-        chosen = _choose_by_speed(candidates, throughput.saturation)
-        interval = _bound_by_speed(chosen, throughput.saturation)
-        optimum, fastest = None, chosen
+        planned = fastest = _choose_by_speed(candidates, saturation)
+        optimum, interval = None, _bound_by_speed(planned, saturation)
     else:
-        chosen, interval, optimum = choice.chosen, choice.interval, choice.optimum
-        fastest = choose_near_optimum(candidates, float("inf"))[0]
-    planned, chosen = chosen, _choose_tried(candidates, chosen, tried_s)
+        planned, interval, optimum = choice.chosen, choice.interval, choice.optimum
+        fastest = choose_near_optimum(candidates, math.inf)[0]
+    chosen = _choose_tried(candidates, planned, tried_s)
+    if chosen.global_batch_size < fastest.global_batch_size:
+        limit: LimitingFactor = "noise"
+    elif chosen.global_batch_size != largest or saturation.status in {"saturated", "retrograde"}:
+        limit = "throughput"
+    else:
+        limit = _FACTORS[memory.limited_by] if is_timed_to_the_end else "user"
     return Decision(
         chosen=chosen,
         planned=planned,
         optimum=optimum,
         fastest=fastest,
-        interval=_widen(interval, chosen),
+        interval=_widen(interval.low, interval.high, chosen),
         candidates=candidates,
-        limiting_factor=_name_limit(
-            chosen,
-            fastest,
-            max(each.micro_batch_size for each in candidates),
-            end=_FACTORS[memory.limited_by] if is_timed else "user",
-            has_flattened=throughput.saturation.status in {"saturated", "retrograde"},
-        ),
-        is_timed_to_the_end=is_timed,
+        limiting_factor=limit,
+        is_timed_to_the_end=is_timed_to_the_end,
     )
 
 
@@ -150,7 +200,7 @@ def _choose_tried(
 ) -> Candidate:
     """Return the smallest batch that trained about as fast as any; the planned one without trials.
 
-    Source: derived. About: the tolerance that the planned batch is chosen with.
+    About: the tolerance that the planned batch is chosen with.
     """
     times = {size: time_s for size, time_s in tried_s.items() if time_s is not None}
     tried = [each for each in candidates if each.global_batch_size in times]
@@ -161,56 +211,26 @@ def _choose_tried(
     return min(near, key=lambda each: each.global_batch_size)
 
 
-def _widen(interval: Interval, chosen: Candidate) -> Interval:
-    """Return the interval with the chosen batch in it."""
-    size, low, high = chosen.global_batch_size, interval.low, interval.high
-    return Interval(
-        low=None if low is None else min(low, size),
-        high=None if high is None else max(high, size),
-    )
-
-
-def _allow_accumulation(facts: WorkloadFacts, noise_scale: Estimate | None) -> int:
-    """Return the most forward/backward passes of a step: one where nothing speaks for more."""
-    return ACCUMULATIONS[-1] if noise_scale is not None and can_split(facts) else 1
-
-
-def _is_timed_to_the_end(candidates: Sequence[Candidate], memory: MemoryConclusion) -> bool:
-    largest = max(each.micro_batch_size for each in candidates)
-    return largest >= _TIMED_FRACTION * (memory.max_micro_batch_size or 0)
-
-
 def _choose_by_speed(candidates: Sequence[Candidate], saturation: Saturation) -> Candidate:
     by_size = {each.micro_batch_size: each for each in candidates}
     if saturation.batch_size in by_size:
         return by_size[saturation.batch_size]
     if saturation.status in {"memory_limited", "host_bound"}:
-        return max(candidates, key=lambda each: each.micro_batch_size)
-    return choose_near_optimum(candidates, float("inf"))[0]
+        return by_size[max(by_size)]
+    return choose_near_optimum(candidates, math.inf)[0]
 
 
 def _bound_by_speed(chosen: Candidate, saturation: Saturation) -> Interval:
-    """Return the saturation interval, widened to the chosen size."""
     size = chosen.global_batch_size
     if saturation.status == "memory_limited":
         return Interval(low=min(saturation.low or size, size), high=size)
+    return _widen(saturation.low, saturation.high, chosen)
+
+
+def _widen(low: int | None, high: int | None, chosen: Candidate) -> Interval:
+    """Return the interval with the chosen batch in it."""
+    size = chosen.global_batch_size
     return Interval(
-        low=None if saturation.low is None else min(saturation.low, size),
-        high=None if saturation.high is None else max(saturation.high, size),
+        low=None if low is None else min(low, size),
+        high=None if high is None else max(high, size),
     )
-
-
-def _name_limit(
-    chosen: Candidate,
-    fastest: Candidate,
-    largest_micro_batch_size: int,
-    *,
-    end: LimitingFactor,
-    has_flattened: bool,
-) -> LimitingFactor:
-    """Return the first of noise, speed and the end of the sizes that stops the batch."""
-    if chosen.global_batch_size < fastest.global_batch_size:
-        return "noise"
-    if chosen.global_batch_size != largest_micro_batch_size or has_flattened:
-        return "throughput"
-    return end

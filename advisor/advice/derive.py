@@ -1,24 +1,8 @@
-"""Fitted laws -> one Recommendation with its reasons; pure, so that any stored run can be redone.
-
-decision.py   which batch, and what limits it
-settling.py   from which noise scale on the batch stays the same
-tried.py      what the trials show: which rates train at each batch, and how soon
-rate.py       which learning rate, once a trial has shown that it trains
-ranged_rate.py  the same by a range test, where there is no base rate to scale
-reasons.py    why, in sentences
-cautions.py   what weakens the advice, each with what to do about it
-snippet.py    code to paste
-planning.py   time against cost on paper, and batches that grow during training
-frontier_notes.py  what the former rests on
-loading.py    what a loader that keeps training waiting changes
-soaked.py     what a longer run at the advised size changes
-variants.py   other precisions, compiled or not, beside the run's own
-"""
+"""Every conclusion that a record supports; pure, so that any stored run can be redone."""
 
 import msgspec
 
-from advisor.advice.planning import choose_schedule, plan_frontier, plan_schedules
-from advisor.advice.proposal import propose
+from advisor.advice.proposal import choose_schedule, plan_frontier, plan_schedules, propose
 from advisor.derived import Derived
 from advisor.engine.run_record import RunRecord
 from advisor.loader.plan import conclude_loader
@@ -41,8 +25,6 @@ from advisor.throughput.efficiency import add_efficiency
 from advisor.training.data import WorkloadFacts
 from advisor.variants.conclude import derive_variants
 from advisor.verify.plan import conclude_verification
-
-__all__ = ["derive", "propose"]
 
 
 def derive(record: RunRecord) -> Derived:

@@ -17,33 +17,18 @@ where several numbers of GPUs are compared.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, Candidate
-from advisor.advice.data import Bounds, Frontier, FrontierPoint, Interconnect, Scenario
+from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH
+from advisor.advice.data import Bounds, Candidate, Frontier, FrontierPoint, Scenario
+from advisor.device.data import Interconnect
 from advisor.noise.data import predict_relative_samples
 from advisor.training.data import WorkloadFacts
+from advisor.units import format_figure
 
 #: Ratio of a batch to the noise scale, up or down, beyond which it does not stand for it.
 NEAR_NOISE_RATIO = math.sqrt(2.0)
 _SECONDS_PER_HOUR = 3600.0
-
-_NO_NOISE = (
-    "the noise scale is not known, so nothing tells how many more samples a larger batch needs"
-)
-
-
-class _Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """What relative figures are multiplied with; None where it is not known.
-
-    Attributes:
-        least_steps: S_min.
-    """
-
-    least_steps: float | None
-    price_per_gpu_hour: float | None
 
 
 def conclude_frontier(
@@ -68,35 +53,37 @@ def conclude_frontier(
         scenario: GPUs, price, interconnect and the length of the run.
         facts: The dataset, the gradient's size and the base batch.
 
-    Source: McCandlish et al. 2018, arXiv:1812.06162, for steps and samples; Patarasu and Yuan 2009
-    (J. Parallel Distrib. Comput. 69:117) for the all-reduce; the rest is derived.
+    Source: McCandlish et al. 2018, arXiv:1812.06162, for steps and samples.
     """
     if noise_scale is None:
-        return Frontier(reason=_NO_NOISE)
-    counts = tuple(sorted(set(scenario.gpus))) or (1,)
-    gradient_bytes = estimate_gradient_bytes(facts) if counts[-1] > 1 else None
-    unit = _Unit(
-        least_steps=_count_least_steps(scenario, facts, noise_scale),
-        price_per_gpu_hour=scenario.price_per_gpu_hour,
-    )
-    points = [
-        _place(each, count, _predict_step_s(each, count, gradient_bytes, scenario.interconnect))
+        return Frontier(
+            reason="the noise scale is not known, so nothing tells how many more samples a larger "
+            "batch needs"
+        )
+    counts = sorted(set(scenario.gpus)) or [1]
+    is_on_paper = counts[-1] > 1
+    gradient_bytes = estimate_gradient_bytes(facts) if is_on_paper else None
+    ways = [
+        (count, each)
         for count in counts
-        for each in candidates
+        for each in sorted(candidates, key=lambda one: one.global_batch_size)
         if facts.dataset_size is None or count * each.global_batch_size <= facts.dataset_size
     ]
-    if not points:
+    if not ways:
         return Frontier(reason=f"the dataset has fewer samples than {counts[0]} GPUs take at once")
-    compared = _compare(points, noise_scale, unit, dataset_size=facts.dataset_size)
-    chosen = _mark_efficient(_mark_noise_scale(compared, noise_scale))
+    steps_s = [
+        _predict_step_s(each, count, gradient_bytes, scenario.interconnect) for count, each in ways
+    ]
+    points = _compare(ways, steps_s, noise_scale, scenario, facts)
     return Frontier(
-        points=chosen,
-        fastest=min(chosen, key=lambda p: (p.relative_time.ranked, p.relative_cost.ranked)),
-        balanced=min(chosen, key=_weigh_worse_ratio),
-        cheapest=min(chosen, key=lambda p: (p.relative_cost.ranked, p.relative_time.ranked)),
+        points=points,
+        fastest=min(points, key=_rank),
+        balanced=min(points, key=lambda point: (max(_rank(point)), min(_rank(point)))),
+        cheapest=min(points, key=lambda point: _rank(point)[::-1]),
         noise_scale=noise_scale,
         gradient_bytes=gradient_bytes,
-        interconnect=scenario.interconnect if counts[-1] > 1 else None,
+        interconnect=scenario.interconnect if is_on_paper else None,
+        notes=tuple(_write_notes(scenario, facts, gradient_bytes, is_on_paper=is_on_paper)),
     )
 
 
@@ -105,8 +92,6 @@ def estimate_gradient_bytes(facts: WorkloadFacts) -> int | None:
 
     A gradient has the type of its parameter, and those that are trained are assumed to have the
     average size of all.
-
-    Source: derived.
     """
     count, trained = facts.parameter_count, facts.trainable_parameter_count
     if facts.parameter_bytes is None or not count:
@@ -117,14 +102,18 @@ def estimate_gradient_bytes(facts: WorkloadFacts) -> int | None:
 def predict_all_reduce_s(gpus: int, gradient_bytes: float, bytes_per_s: float) -> float:
     """Return the seconds that a ring all-reduce takes at the least: the latency is left out.
 
-    Args:
-        gpus: N, at least 1.
-        gradient_bytes: Exchanged by each GPU.
-        bytes_per_s: For each GPU and direction.
-
     Source: Patarasu and Yuan 2009, J. Parallel Distrib. Comput. 69:117.
     """
     return 2.0 * (gpus - 1) / gpus * gradient_bytes / bytes_per_s
+
+
+def count_samples(scenario: Scenario, facts: WorkloadFacts) -> float | None:
+    """Return the samples of the run that the user stated; None where it was not, or not in full."""
+    if scenario.samples is not None:
+        return float(scenario.samples)
+    if scenario.epochs is None or facts.dataset_size is None:
+        return None
+    return scenario.epochs * facts.dataset_size
 
 
 def _predict_step_s(
@@ -143,89 +132,76 @@ def _predict_step_s(
     return Bounds(low=max(step_s, reduce_s), high=step_s + reduce_s)
 
 
-def _place(candidate: Candidate, gpus: int, step_s: Bounds) -> FrontierPoint:
-    """Return the point without its ratios, which need all of the others."""
-    unknown = Bounds(low=1.0, high=None)
-    return FrontierPoint(
-        gpus=gpus,
-        micro_batch_size=candidate.micro_batch_size,
-        gradient_accumulation_steps=candidate.gradient_accumulation_steps,
-        global_batch_size=gpus * candidate.global_batch_size,
-        step_s=step_s,
-        relative_time=unknown,
-        relative_cost=unknown,
-        relative_steps=1.0,
-        relative_samples=1.0,
-    )
-
-
 def _compare(
-    points: Iterable[FrontierPoint],
+    ways: Sequence[tuple[int, Candidate]],
+    steps_s: Sequence[Bounds],
     noise_scale: float,
-    unit: _Unit,
-    *,
-    dataset_size: int | None,
-) -> list[FrontierPoint]:
-    """Return the points with steps and samples, and time and cost over the least of all."""
-    points = _order(points)
-    times = [_scale(point.step_s, 1.0 + noise_scale / point.global_batch_size) for point in points]
-    costs = [_scale(time, point.gpus) for time, point in zip(times, points, strict=True)]
-    least_time = min(time.ranked for time in times)
-    least_cost = min(cost.ranked for cost in costs)
-    return [
-        msgspec.structs.replace(
-            point,
-            relative_time=_scale(time, 1.0 / least_time),
-            relative_cost=_scale(cost, 1.0 / least_cost),
-            relative_steps=1.0 + noise_scale / point.global_batch_size,
-            relative_samples=predict_relative_samples(point.global_batch_size, noise_scale),
-            has_short_epochs=dataset_size is not None
-            and point.global_batch_size * LEAST_STEPS_PER_EPOCH > dataset_size,
-            training_s=_multiply(time, unit.least_steps),
-            training_price=_multiply(_price(cost, unit), unit.least_steps),
-        )
-        for point, time, cost in zip(points, times, costs, strict=True)
+    scenario: Scenario,
+    facts: WorkloadFacts,
+) -> tuple[FrontierPoint, ...]:
+    """Return a point for each way, with time and cost over the least of all."""
+    sizes = [gpus * each.global_batch_size for gpus, each in ways]
+    # In units of S_min.
+    times = [
+        step_s.scale(1.0 + noise_scale / size) for step_s, size in zip(steps_s, sizes, strict=True)
     ]
-
-
-def _order(points: Iterable[FrontierPoint]) -> list[FrontierPoint]:
-    """Return the points by GPUs and batch."""
-    return sorted(points, key=lambda point: (point.gpus, point.global_batch_size))
-
-
-def _weigh_worse_ratio(point: FrontierPoint) -> tuple[float, float]:
-    """Return the worse of the two ratios, then the better one to break ties."""
-    ratios = (point.relative_time.ranked, point.relative_cost.ranked)
-    return max(ratios), min(ratios)
-
-
-def _mark_efficient(points: Sequence[FrontierPoint]) -> tuple[FrontierPoint, ...]:
-    """Return the points, those on the frontier of time and cost marked."""
+    costs = [time.scale(gpus) for time, (gpus, _) in zip(times, ways, strict=True)]
+    relative_times, relative_costs = (
+        [one.scale(1.0 / min(each.ranked for each in all_of_them)) for one in all_of_them]
+        for all_of_them in (times, costs)
+    )
+    ranks = [
+        (time.ranked, cost.ranked)
+        for time, cost in zip(relative_times, relative_costs, strict=True)
+    ]
+    marked = _find_nearest(ways, noise_scale)
+    least_steps = _count_least_steps(scenario, facts, noise_scale)
+    price, dataset_size = scenario.price_per_gpu_hour, facts.dataset_size
+    unit_price = None if least_steps is None or price is None else price / _SECONDS_PER_HOUR
     return tuple(
-        msgspec.structs.replace(point, is_efficient=not any(_beats(it, point) for it in points))
-        for point in points
+        FrontierPoint(
+            gpus=gpus,
+            micro_batch_size=each.micro_batch_size,
+            gradient_accumulation_steps=each.gradient_accumulation_steps,
+            global_batch_size=sizes[index],
+            step_s=steps_s[index],
+            relative_time=relative_times[index],
+            relative_cost=relative_costs[index],
+            relative_steps=1.0 + noise_scale / sizes[index],
+            relative_samples=predict_relative_samples(sizes[index], noise_scale),
+            is_efficient=not any(_beats(other, ranks[index]) for other in ranks),
+            is_at_noise_scale=(gpus, sizes[index]) in marked,
+            has_short_epochs=dataset_size is not None
+            and sizes[index] * LEAST_STEPS_PER_EPOCH > dataset_size,
+            training_s=None if least_steps is None else times[index].scale(least_steps),
+            training_price=None
+            if least_steps is None or unit_price is None
+            else costs[index].scale(least_steps * unit_price),
+        )
+        for index, (gpus, each) in enumerate(ways)
     )
 
 
-def _beats(one: FrontierPoint, other: FrontierPoint) -> bool:
+def _rank(point: FrontierPoint) -> tuple[float, float]:
+    return point.relative_time.ranked, point.relative_cost.ranked
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
     """Return whether `one` is no worse in time and in cost, and better in either."""
-    mine = (one.relative_time.ranked, one.relative_cost.ranked)
-    its = (other.relative_time.ranked, other.relative_cost.ranked)
-    return mine != its and mine[0] <= its[0] and mine[1] <= its[1]
+    return one != other and one[0] <= other[0] and one[1] <= other[1]
 
 
-def _mark_noise_scale(points: Sequence[FrontierPoint], noise_scale: float) -> list[FrontierPoint]:
-    """Return the points, for each number of GPUs the one nearest to the noise scale marked."""
+def _find_nearest(
+    ways: Sequence[tuple[int, Candidate]], noise_scale: float
+) -> set[tuple[int, int]]:
+    """Return GPUs and batch nearest to the noise scale, for each number of GPUs that has one."""
     nearest: dict[int, tuple[float, int]] = {}
-    for index, point in enumerate(points):
-        distance = abs(math.log(point.global_batch_size / noise_scale))
+    for gpus, each in ways:
+        size = gpus * each.global_batch_size
+        distance = abs(math.log(size / noise_scale))
         if distance <= math.log(NEAR_NOISE_RATIO):
-            nearest[point.gpus] = min(nearest.get(point.gpus, (math.inf, 0)), (distance, index))
-    marked = {index for _, index in nearest.values()}
-    return [
-        msgspec.structs.replace(point, is_at_noise_scale=index in marked)
-        for index, point in enumerate(points)
-    ]
+            nearest[gpus] = min(nearest.get(gpus, (math.inf, 0)), (distance, size))
+    return {(gpus, size) for gpus, (_, size) in nearest.items()}
 
 
 def _count_least_steps(
@@ -241,30 +217,45 @@ def _count_least_steps(
     return samples / predict_relative_samples(facts.base_batch_size, noise_scale) / noise_scale
 
 
-def count_samples(scenario: Scenario, facts: WorkloadFacts) -> float | None:
-    """Return the samples of the run that the user stated; None where it was not, or not in full.
+def _write_notes(
+    scenario: Scenario, facts: WorkloadFacts, gradient_bytes: int | None, *, is_on_paper: bool
+) -> Iterator[str]:
+    """Yield what the figures rest on, and what was asked for and cannot be told."""
+    if is_on_paper:
+        yield (
+            "More than one GPU is on paper, not measured: each is taken to be as fast as this "
+            "device."
+        )
+        yield _explain_exchange(scenario.interconnect, gradient_bytes)
+    has_length = scenario.samples is not None or scenario.epochs is not None
+    if has_length and facts.base_batch_size is None:
+        yield (
+            "Hours and money are not given: the batch that the stated length is for is not known; "
+            "set BASE_BATCH_SIZE in the model file, or give --base-batch-size to probe."
+        )
+    elif has_length and count_samples(scenario, facts) is None:
+        yield "Hours and money are not given: the dataset's size is not known; give --samples."
+    elif scenario.price_per_gpu_hour is not None and not has_length:
+        yield (
+            "Money is not given: that needs the length of the run at the base batch, --epochs or "
+            "--samples."
+        )
 
-    Source: derived.
-    """
-    if scenario.samples is not None:
-        return float(scenario.samples)
-    if scenario.epochs is None or facts.dataset_size is None:
-        return None
-    return scenario.epochs * facts.dataset_size
 
-
-def _price(cost_s: Bounds, unit: _Unit) -> Bounds | None:
-    return _multiply(
-        cost_s,
-        None if unit.price_per_gpu_hour is None else unit.price_per_gpu_hour / _SECONDS_PER_HOUR,
+def _explain_exchange(interconnect: Interconnect | None, gradient_bytes: int | None) -> str:
+    if gradient_bytes is None:
+        return (
+            "Their times are lower bounds: what the GPUs exchange is not known, since the model "
+            "file keeps its parameters to itself."
+        )
+    if interconnect is None:
+        return (
+            "Their times are lower bounds: the exchange of gradients is left out; give "
+            "--interconnect."
+        )
+    return (
+        f"The gradients, {format_figure(gradient_bytes / 1e6)} MB, travel over "
+        f"{interconnect.name} at {format_figure(interconnect.bytes_per_s / 1e9, 4)} GB/s for each "
+        f"GPU and direction ({interconnect.source}), at best hidden behind the step, at worst "
+        "after it; the latter decides."
     )
-
-
-def _scale(bounds: Bounds, factor: float) -> Bounds:
-    return Bounds(
-        low=bounds.low * factor, high=None if bounds.high is None else bounds.high * factor
-    )
-
-
-def _multiply(bounds: Bounds | None, factor: float | None) -> Bounds | None:
-    return None if bounds is None or factor is None else _scale(bounds, factor)

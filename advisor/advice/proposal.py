@@ -1,12 +1,14 @@
-"""The conclusions of a run -> its one recommendation."""
+"""The conclusions of a run -> its one recommendation, and what follows beyond one batch."""
 
-import msgspec
+from collections.abc import Sequence
 
-from advisor.advice.candidates import Candidate
 from advisor.advice.cautions import write_cautions
-from advisor.advice.data import Expected, Recommendation
-from advisor.advice.decide import Decision
+from advisor.advice.data import Expected, Frontier, Recommendation, Scenario, Schedule, ScheduleItem
+from advisor.advice.decay_swap import conclude_decay_swap
+from advisor.advice.decide import Decision, decide
+from advisor.advice.frontier import conclude_frontier
 from advisor.advice.reasons import write_reasons
+from advisor.advice.schedule import Pair, conclude_schedule
 from advisor.advice.snippet import write_snippet
 from advisor.advice.tradeoff import (
     predict_relative_time,
@@ -15,13 +17,12 @@ from advisor.advice.tradeoff import (
 from advisor.engine.run_record import RunRecord
 from advisor.loader.plan import conclude_loader
 from advisor.memory.data import MemoryConclusion
-from advisor.noise.data import NoiseConclusion
+from advisor.noise.data import NoiseConclusion, get_working_noise_scale
 from advisor.rate.conclude import settle_rate, why_not_run
 from advisor.rate.data import Advised, OptimizerChanges, Way
 from advisor.rate.range_conclude import explain_range, needs_range, settle_ranged_rate
 from advisor.rate.tried import conclude_trials, plan_pair
-from advisor.soak.advice import decide_soaked
-from advisor.soak.plan import conclude_soak
+from advisor.soak.plan import conclude_soak, find_failed_sizes
 from advisor.throughput.data import ThroughputConclusion
 
 
@@ -41,19 +42,19 @@ def propose(
         return None
     scale = None if noise is None else noise.decisive
     tried = conclude_trials(facts, record.trials, throughput, scale)
-    decision = decide_soaked(
+    decision = decide(
         facts,
         memory,
         throughput,
         scale,
-        record.soaks,
         tried_s=tried.times_s,
-        batch_multiple=record.command.limits.batch_multiple,
         global_batch_size=record.command.limits.global_batch_size,
+        failed_micro_batch_size=min(find_failed_sizes(record.soaks), default=None),
+        batch_multiple=record.command.limits.batch_multiple,
     )
     if decision is None:
         return None
-    size = decision.chosen.global_batch_size
+    chosen, size = decision.chosen, decision.chosen.global_batch_size
     proposed, changes = plan_pair(facts, size, scale)
     if facts.optimizer is not None and needs_range(facts):
         changes = OptimizerChanges()
@@ -71,13 +72,12 @@ def propose(
         changes = OptimizerChanges()
     working = None if noise is None else noise.working
     loader = conclude_loader(record.loader_timings)
-    expected = msgspec.structs.replace(
-        _predict_gain(decision, facts.base_batch_size, working),
-        trial_time_ratio=None if rate.learning_rate.value is None else tried.compare_time(size),
-    )
+    trial_ratio = None if rate.learning_rate.value is None else tried.compare_time(size)
+    expected = _predict_gain(decision, facts.base_batch_size, working, trial_ratio)
+    soak = conclude_soak(record.soaks)
     return Recommendation(
-        micro_batch_size=decision.chosen.micro_batch_size,
-        gradient_accumulation_steps=decision.chosen.gradient_accumulation_steps,
+        micro_batch_size=chosen.micro_batch_size,
+        gradient_accumulation_steps=chosen.gradient_accumulation_steps,
         data_parallel_size=1,
         global_batch_size=size,
         interval=decision.interval,
@@ -85,13 +85,13 @@ def propose(
         optimizer_changes=changes,
         limiting_factor=decision.limiting_factor,
         expected=expected,
-        reasons=write_reasons(facts, decision, memory, throughput, noise, expected, tried),
+        reasons=tuple(write_reasons(facts, decision, memory, throughput, noise, expected, tried)),
         warnings=write_cautions(
-            facts, decision, memory, throughput, noise, rate, conclude_soak(record.soaks), loader
+            facts, decision, memory, throughput, noise, rate, soak=soak, loader=loader
         ),
         candidates=tabulate_tradeoff(decision.candidates, working),
         snippet=write_snippet(
-            decision.chosen,
+            chosen,
             facts.optimizer,
             rate.learning_rate,
             changes,
@@ -117,21 +117,65 @@ def list_ways(advice: Recommendation | None) -> Advised | None:
     )
 
 
-def _predict_gain(
-    decision: Decision, base_batch_size: int | None, noise_scale: float | None
-) -> Expected:
-    """Return time and cost to train over those of the base batch; unknown without its step time.
-
-    On one device the cost is in proportion to the time.
-    """
-    base = _find_candidate(decision, base_batch_size)
-    if base is None or noise_scale is None:
-        return Expected()
-    ratio = predict_relative_time(decision.chosen, noise_scale) / predict_relative_time(
-        base, noise_scale
+def plan_frontier(
+    record: RunRecord, noise: NoiseConclusion | None, advice: Recommendation | None
+) -> Frontier | None:
+    """Return time against cost; None where no size was timed."""
+    if record.workload is None or advice is None:
+        return None
+    return conclude_frontier(
+        advice.candidates,
+        None if noise is None else noise.working,
+        scenario=record.scenario or Scenario(),
+        facts=record.workload,
     )
-    return Expected(time_ratio=ratio, cost_ratio=ratio)
 
 
-def _find_candidate(decision: Decision, size: int | None) -> Candidate | None:
-    return next((each for each in decision.candidates if each.global_batch_size == size), None)
+def plan_schedules(
+    record: RunRecord, noise: NoiseConclusion | None, advice: Recommendation | None
+) -> tuple[Schedule, ...]:
+    """Return the schedules considered: by the noise scale, then in place of the user's own."""
+    facts = record.workload
+    if facts is None or advice is None:
+        return ()
+    advised = Pair(
+        global_batch_size=advice.global_batch_size,
+        learning_rate=advice.learning_rate.value,
+        optimizer=facts.optimizer,
+        loss_is_sum=facts.loss_reduction == "sum",
+    )
+    course = [] if noise is None else noise.course
+    scales = [get_working_noise_scale(scale) for _, scale in course]
+    by_noise = None
+    steps = {each.step_source for each in record.noise_batches}
+    # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
+    if noise is not None and noise.working is not None and steps <= {"steps"}:
+        by_noise = conclude_schedule(advice.candidates, noise, advised)
+    swap = conclude_decay_swap(
+        advice.candidates,
+        advised,
+        scenario=record.scenario or Scenario(),
+        facts=facts,
+        largest_noise_scale=max((each for each in scales if each is not None), default=None),
+    )
+    return tuple(each for each in (by_noise, swap) if each is not None)
+
+
+def choose_schedule(schedules: Sequence[Schedule]) -> tuple[ScheduleItem, ...]:
+    """Return the items to follow: the swap that the user asked for before that by the noise."""
+    return next((each.items for each in reversed(schedules) if each.items), ())
+
+
+def _predict_gain(
+    decision: Decision,
+    base_batch_size: int | None,
+    noise_scale: float | None,
+    trial_ratio: float | None,
+) -> Expected:
+    """Return time and cost over those of the base batch, in proportion on one device."""
+    bases = [each for each in decision.candidates if each.global_batch_size == base_batch_size]
+    ratio = None
+    if bases and noise_scale is not None:
+        own, base = (predict_relative_time(e, noise_scale) for e in (decision.chosen, bases[0]))
+        ratio = own / base
+    return Expected(time_ratio=ratio, cost_ratio=ratio, trial_time_ratio=trial_ratio)

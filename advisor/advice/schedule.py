@@ -13,19 +13,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.advice.candidates import Candidate
-from advisor.advice.data import Schedule, ScheduleItem
-from advisor.advice.step_sizes import find_split, interpolate_step_s
+from advisor.advice.candidates import find_split, interpolate_step_s
+from advisor.advice.data import Candidate, Schedule, ScheduleItem
 from advisor.noise.data import NoiseConclusion, get_working_noise_scale
 from advisor.rate.rules import name_family, scale_rate
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
+from advisor.units import format_percent
 
 #: Share of the time that a schedule must save to be advised: below, it is not worth the trouble,
 #: and the noise scale and the laws behind the prediction are not known that well.
 LEAST_GAIN_FRACTION = 0.03
-
-_RATE_NOTE = "rates by the scaling rule from the advised pair, not run"
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +63,9 @@ def conclude_schedule(
     largest candidate. Of these courses and the constant batches the one of least time is taken, so
     that none loses against the best constant batch.
 
-    Args:
-        candidates: Batches with their step times, by size, at least one.
-        noise: The trajectory.
-        advised: The constant batch and rate.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for batches that follow φ; the
-    rule of doubling is derived.
+    Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for batches that follow φ.
     """
-    points = _get_points(noise)
+    points = _list_noise_scales(noise)
     if noise is None or len(points) < 2 or noise.micro_batch_size is None:
         return Schedule(
             kind="noise",
@@ -81,48 +73,59 @@ def conclude_schedule(
         )
     phases = cut_phases(points, batch_size=noise.micro_batch_size)
     ordered = sorted(candidates, key=lambda each: each.global_batch_size)
+
+    def take_s(course: Sequence[int]) -> float:
+        return predict_time(ordered, phases, course)
+
     courses = [plan_doublings(ordered, phases, each.global_batch_size) for each in ordered]
     constants = [(each.global_batch_size,) * len(phases) for each in ordered]
-    best = min([*constants, *courses], key=lambda course: predict_time(ordered, phases, course))
-    best_s = predict_time(ordered, phases, best)
-    constant_s = min(predict_time(ordered, phases, each) for each in constants)
-    advised_course = (advised.global_batch_size,) * len(phases)
-    gain = 1.0 - best_s / constant_s
-    schedule = Schedule(
+    best = min([*constants, *courses], key=take_s)
+    gain = 1.0 - take_s(best) / min(map(take_s, constants))
+    items: tuple[ScheduleItem, ...] = ()
+    if gain >= LEAST_GAIN_FRACTION:
+        # Before the first point φ is taken to be as there: it only places the items.
+        step, scale = points[0]
+        lead_steps = step / (1.0 + (get_working_noise_scale(scale) or 0.0) / noise.micro_batch_size)
+        items = _write_items(ordered, phases, best, advised, lead_steps=lead_steps)
+    return Schedule(
         kind="noise",
+        items=items,
         gain_fraction=gain,
-        gain_over_advised_fraction=1.0 - best_s / predict_time(ordered, phases, advised_course),
+        gain_over_advised_fraction=1.0
+        - take_s(best) / take_s((advised.global_batch_size,) * len(phases)),
         measured_from_step=points[0][0],
         measured_to_step=points[-1][0],
         reason=_explain(gain, grows=best[0] != best[-1]),
-        rate_note=_RATE_NOTE if advised.learning_rate is not None else "",
+        rate_note=""
+        if advised.learning_rate is None
+        else "rates by the scaling rule from the advised pair, not run",
     )
-    if gain < LEAST_GAIN_FRACTION:
-        return schedule
-    lead_steps = _count_lead(points, noise.micro_batch_size)
-    items = _write_items(ordered, phases, best, advised, lead_steps=lead_steps)
-    return msgspec.structs.replace(schedule, items=items)
+
+
+def _list_noise_scales(noise: NoiseConclusion | None) -> list[tuple[int, Estimate]]:
+    """Return step and φ where it is known, by step."""
+    course = [] if noise is None else noise.course
+    known = {step: scale for step, scale in course if get_working_noise_scale(scale) is not None}
+    return sorted(known.items(), key=lambda pair: pair[0])
 
 
 def cut_phases(points: Sequence[tuple[int, Estimate]], *, batch_size: int) -> tuple[Phase, ...]:
-    """Return the phases between measured points, with their progress.
+    """Return the phases between measured points, with their progress by the trapezoid rule.
 
     Args:
         points: Step and φ, by step; each φ with a working value.
         batch_size: Samples of each step of the measured run.
 
-    Source: McCandlish et al. 2018, appendix D, with the trapezoid rule as in
-    `average_over_progress`.
+    Source: McCandlish et al. 2018, appendix D.
     """
     phases = []
     for (first, before), (last, after) in itertools.pairwise(points):
         values = [get_working_noise_scale(each) or 0.0 for each in (before, after)]
         paces = [1.0 / (1.0 + value / batch_size) for value in values]
         lows = [max(each.low or 0.0, 0.0) for each in (before, after)]
-        total = sum(paces)
         phases.append(
             Phase(
-                progress_steps=(last - first) * total / 2.0,
+                progress_steps=(last - first) * sum(paces) / 2.0,
                 noise_scale=_average(paces, values),
                 low_noise_scale=_average(paces, lows),
             )
@@ -135,16 +138,16 @@ def plan_doublings(
 ) -> tuple[int, ...]:
     """Return the batch of each phase: never smaller than before, each a doubling of the start.
 
-    Args:
-        candidates: By size.
-        phases: In order.
-        start: The batch to begin with, a candidate's.
-
-    Source: derived.
+    A doubled batch is within the candidates, and faster even at the lower end of φ.
     """
-    size, course = start, []
+    size, most, course = start, candidates[-1].global_batch_size, []
     for phase in phases:
-        while phase.low_noise_scale > 2 * size and _is_faster(candidates, phase, size):
+        low = phase.low_noise_scale
+        while (
+            low > 2 * size
+            and 2 * size <= most
+            and _measure_pace(candidates, low, 2 * size) < _measure_pace(candidates, low, size)
+        ):
             size *= 2
         course.append(size)
     return tuple(course)
@@ -153,12 +156,7 @@ def plan_doublings(
 def predict_time(
     candidates: Sequence[Candidate], phases: Sequence[Phase], course: Sequence[int]
 ) -> float:
-    """Return the seconds of all phases at the batches of the course.
-
-    Args:
-        candidates: By size.
-        phases: In order.
-        course: The batch of each phase, within the candidates.
+    """Return the seconds of all phases at the batches of the course, within the candidates.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, for the steps.
     """
@@ -171,12 +169,7 @@ def predict_time(
 def scale_to(advised: Pair, global_batch_size: int, noise_scale: float) -> float | None:
     """Return the rule's rate for another batch than the advised one; None where there is no rule.
 
-    Args:
-        advised: The pair to scale from.
-        global_batch_size: In samples.
-        noise_scale: φ of the phase, in samples.
-
-    Source: the table of `analysis.learning_rate`.
+    The noise scale is that of the phase, in samples.
     """
     family = None if advised.optimizer is None else name_family(advised.optimizer)
     if family is None or advised.learning_rate is None:
@@ -194,19 +187,23 @@ def scale_to(advised: Pair, global_batch_size: int, noise_scale: float) -> float
     return rate
 
 
-def _get_points(noise: NoiseConclusion | None) -> list[tuple[int, Estimate]]:
-    """Return step and φ where it is known, in the metric that the advice follows, by step."""
-    if noise is None:
-        return []
-    known = {
-        step: scale for step, scale in noise.course if get_working_noise_scale(scale) is not None
-    }
-    return sorted(known.items(), key=lambda pair: pair[0])
+def make_item(
+    candidates: Sequence[Candidate], size: int, steps: float, samples: float, rate: float | None
+) -> ScheduleItem:
+    """Return the item of a batch that begins after so many steps and samples."""
+    micro_batch_size, accumulation = find_split(candidates, size)
+    return ScheduleItem(
+        from_step=round(steps),
+        from_samples=round(samples),
+        global_batch_size=size,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=rate,
+    )
 
 
 def _average(weights: Sequence[float], values: Sequence[float]) -> float:
-    pairs = zip(weights, values, strict=True)
-    return sum(weight * value for weight, value in pairs) / sum(weights)
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
 
 
 def _measure_pace(candidates: Sequence[Candidate], noise_scale: float, size: int) -> float:
@@ -216,30 +213,12 @@ def _measure_pace(candidates: Sequence[Candidate], noise_scale: float, size: int
     return (1.0 + noise_scale / size) * step_s
 
 
-def _is_faster(candidates: Sequence[Candidate], phase: Phase, size: int) -> bool:
-    """Return whether twice the batch is feasible, and faster even at the lower end of φ."""
-    if 2 * size > candidates[-1].global_batch_size:
-        return False
-    before, after = (
-        _measure_pace(candidates, phase.low_noise_scale, each) for each in (size, 2 * size)
-    )
-    return after < before
-
-
-def _count_lead(points: Sequence[tuple[int, Estimate]], batch_size: int) -> float:
-    """Return the progress before the first point, taken to be at its φ: it only places the items.
-
-    Adam's metric exists from its first steps on, not from the start.
-    """
-    step, scale = points[0]
-    return step / (1.0 + (get_working_noise_scale(scale) or 0.0) / batch_size)
-
-
 def _explain(gain: float, *, grows: bool) -> str:
     if not grows:
         return "no batch that grows is faster than a constant one over what was measured"
     if gain < LEAST_GAIN_FRACTION:
-        return f"a growing batch saves less than {100 * LEAST_GAIN_FRACTION:.0f} % of the time"
+        least = format_percent(LEAST_GAIN_FRACTION)
+        return f"a growing batch saves less than {least} of the time"
     return "the noise scale grows enough for a growing batch to pay"
 
 
@@ -255,19 +234,11 @@ def _write_items(
     items: list[ScheduleItem] = []
     steps = lead_steps * (1.0 + phases[0].noise_scale / course[0])
     samples = steps * course[0]
-    for index, (phase, size) in enumerate(zip(phases, course, strict=True)):
+    for phase, size in zip(phases, course, strict=True):
         if not items or items[-1].global_batch_size != size:
-            micro, passes = find_split(candidates, size)
-            items.append(
-                ScheduleItem(
-                    from_step=round(steps) if index else 0,
-                    from_samples=round(samples) if index else 0,
-                    global_batch_size=size,
-                    micro_batch_size=micro,
-                    gradient_accumulation_steps=passes,
-                    learning_rate=scale_to(advised, size, phase.noise_scale),
-                )
-            )
+            rate = scale_to(advised, size, phase.noise_scale)
+            start = (steps, samples) if items else (0.0, 0.0)
+            items.append(make_item(candidates, size, *start, rate))
         taken = phase.progress_steps * (1.0 + phase.noise_scale / size)
         steps += taken
         samples += taken * size

@@ -1,6 +1,6 @@
 """Code to paste: the batch, the accumulation, the optimizer with the rate that was run."""
 
-from advisor.advice.candidates import Candidate
+from advisor.advice.data import Candidate
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.training.data import OptimizerFacts
 

@@ -4,7 +4,7 @@ import msgspec
 from rich import box
 from rich.table import Table
 
-from advisor.advice.data import TradeoffPoint
+from advisor.advice.data import Candidate
 from advisor.derived import Derived
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputPoint
@@ -133,7 +133,7 @@ def _is_predicted(row: Row) -> bool:
     return has_predicted_memory or has_predicted_speed
 
 
-def _row(candidate: TradeoffPoint, measured: dict[int, ThroughputPoint], *, mark: str) -> Row:
+def _row(candidate: Candidate, measured: dict[int, ThroughputPoint], *, mark: str) -> Row:
     is_single = candidate.gradient_accumulation_steps == 1
     point = measured.get(candidate.micro_batch_size) if is_single else None
     return Row(
@@ -157,9 +157,9 @@ def _take_energy_j(point: ThroughputPoint | None) -> float | None:
     return None if energy is None else energy.point
 
 
-def _untraded(point: ThroughputPoint) -> TradeoffPoint:
+def _untraded(point: ThroughputPoint) -> Candidate:
     """Return a measured size that the trade-off has nothing to say about."""
-    return TradeoffPoint(
+    return Candidate(
         global_batch_size=point.micro_batch_size,
         micro_batch_size=point.micro_batch_size,
         gradient_accumulation_steps=1,
@@ -169,7 +169,7 @@ def _untraded(point: ThroughputPoint) -> TradeoffPoint:
     )
 
 
-def _mark(candidate: TradeoffPoint, derived: Derived, base_batch_size: int | None) -> str:
+def _mark(candidate: Candidate, derived: Derived, base_batch_size: int | None) -> str:
     advice = derived.recommendation
     is_advised = advice is not None and (
         (candidate.micro_batch_size, candidate.gradient_accumulation_steps)

@@ -91,3 +91,17 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     foreign_cpu_fraction: tuple[float, ...] = ()
     slowdown_s: dict[str, tuple[float, ...]] = {}
     counters: tuple[Counter, ...] = ()
+
+
+class Interconnect(msgspec.Struct, frozen=True, kw_only=True):
+    """What gradients travel over between the GPUs.
+
+    Attributes:
+        name: As the tool prints it.
+        bytes_per_s: For each GPU and direction.
+        source: Where the bandwidth comes from.
+    """
+
+    name: str
+    bytes_per_s: float
+    source: str

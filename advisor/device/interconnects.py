@@ -6,7 +6,7 @@ measured one (the bus bandwidth that nccl-tests prints) gives that number instea
 
 import difflib
 
-from advisor.advice.data import Interconnect
+from advisor.device.data import Interconnect
 from advisor.errors import UsageError
 
 #: Bytes each second in one GB/s.

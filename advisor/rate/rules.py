@@ -15,8 +15,6 @@ With φ unknown the first two become their limits for a large φ: η0·κ and η
 import math
 from typing import Literal
 
-import msgspec
-
 from advisor.noise.data import get_working_noise_scale
 from advisor.rate.data import LearningRate
 from advisor.statistics import Estimate
@@ -54,17 +52,8 @@ _RULES_WITHOUT_NOISE: dict[Family, str] = {
     "adam": "η = η0·sqrt(κ), the limit of a noise scale above the batch (Malladi 2022)",
 }
 
-#: Ratio of the batches, up or down, beyond which a rule is far outside of what it was tested on.
-MOST_TRUSTED_RATIO = 8.0
 _SUM_NOTE = "; over κ, since the loss is a sum"
 _NOT_RUN = "no rate is printed that has not been run"
-
-
-class Caution(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that weakens the advice, and what to do about it; neither has a full stop."""
-
-    fact: str
-    instruction: str
 
 
 def name_family(optimizer: OptimizerFacts) -> Family | None:
@@ -184,41 +173,6 @@ def propose_learning_rate(
     )
 
 
-def warn_of_learning_rate(
-    optimizer: OptimizerFacts | None,
-    *,
-    base_batch_size: int | None,
-    global_batch_size: int,
-    noise: Estimate | None,
-) -> tuple[Caution, ...]:
-    """Return what weakens the rule for this optimizer, batch and noise scale.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, and Malladi et al. 2022, arXiv:2205.10287, for
-    the rules' range; the ratio of 8 is derived.
-    """
-    if optimizer is None:
-        return ()
-    warnings = []
-    if optimizer.is_default:
-        warnings.append(
-            Caution(
-                fact="The model file has no make_optimizer, so AdamW at its default rate stood in",
-                instruction="Add make_optimizer with the rate that you train with",
-            )
-        )
-    if base_batch_size is None:
-        warnings.append(
-            Caution(
-                fact="The batch that the learning rate was tuned for is not known",
-                instruction="Set BASE_BATCH_SIZE in the model file, or give --base-batch-size",
-            )
-        )
-        return tuple(warnings)
-    if global_batch_size != base_batch_size and name_family(optimizer) is not None:
-        warnings += _warn_of_range(base_batch_size, global_batch_size, noise)
-    return tuple(warnings)
-
-
 def _explain_absence(
     optimizer: OptimizerFacts | None, family: Family | None, base_batch_size: int | None
 ) -> str | None:
@@ -243,42 +197,3 @@ def _get_ends(noise: Estimate | None) -> tuple[float, float]:
         return (0.0, math.inf)
     high = math.inf if noise.high is None else noise.high
     return (max(noise.low or 0.0, 0.0), max(high, 0.0))
-
-
-def _warn_of_range(
-    base_batch_size: int, global_batch_size: int, noise: Estimate | None
-) -> list[Caution]:
-    """Return warnings about where on the rule's curve the batch lies."""
-    warnings = []
-    working = get_working_noise_scale(noise)
-    ratio = global_batch_size / base_batch_size
-    if working is not None and noise is not None and noise.high is None:
-        warnings.append(
-            Caution(
-                fact="Of the noise scale only a lower bound is known, so the rate may be too low",
-                instruction="Raise --budget or --noise-steps for a closer one",
-            )
-        )
-    if working is not None and global_batch_size > working:
-        warnings.append(
-            Caution(
-                fact=f"The batch is above the noise scale of {_render(working)} samples, where a "
-                "larger rate no longer follows from a larger batch",
-                instruction="Compare the loss with a lower rate before a long run",
-            )
-        )
-    if not 1.0 / MOST_TRUSTED_RATIO <= ratio <= MOST_TRUSTED_RATIO:
-        warnings.append(
-            Caution(
-                fact=f"The batch is {_render(ratio)} times the one that the rate was tuned for, "
-                "further than the rules were tested",
-                instruction="Tune the rate again around the advised one",
-            )
-        )
-    return warnings
-
-
-def _render(value: float) -> str:
-    """Return three significant digits, large numbers without an exponent."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:.0f}" if rounded >= 100.0 else f"{rounded:g}"

@@ -6,7 +6,7 @@ from advisor.rate.range_conclude import derive_lr_range, needs_range, settle_ran
 from advisor.rate.range_record import LrRangeCommand, LrRangeRecord
 from advisor.rate.range_test import conclude_lr_range
 from tests.unit.analysis.test_lr_range import draw_curves
-from tests.unit.test_recommend import ADAMW, FACTS, make_branches, make_record, recommend
+from tests.unit.samples import ADAMW, FACTS, make_branches, make_record, recommend
 
 UNTUNED = msgspec.structs.replace(FACTS, base_batch_size=None)
 DEFAULT = msgspec.structs.replace(

@@ -9,7 +9,6 @@ from advisor.rate.rules import (
     propose_learning_rate,
     scale_rate,
     scale_rate_with_surge,
-    warn_of_learning_rate,
 )
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
@@ -121,29 +120,6 @@ def test_where_nothing_can_be_scaled_the_reason_says_why(optimizer, base, words)
     assert rate.proposed is None
     assert rate.value is None
     assert words in rate.reason
-
-
-def warn(optimizer, base, size, noise):
-    return [
-        each.fact
-        for each in warn_of_learning_rate(
-            optimizer, base_batch_size=base, global_batch_size=size, noise=noise
-        )
-    ]
-
-
-def test_warnings_name_what_weakens_the_rule():
-    noise = Estimate(1_000.0, 500.0, 2_000.0)
-    assert warn(SGD, 32, 128, noise) == []
-    assert warn(None, 32, 128, noise) == []
-    assert warn(SGD, 2_000, 2_000, noise) == []
-    assert "above the noise scale of 1000" in warn(SGD, 400, 1_200, noise)[0]
-    assert "lower bound" in warn(SGD, 32, 128, Estimate(None, 500.0, None))[0]
-    assert "16 times" in warn(SGD, 32, 512, noise)[0]
-    assert "0.0625 times" in warn(SGD, 512, 32, noise)[0]
-    assert "not known" in warn(SGD, None, 32, noise)[0]
-    default = OptimizerFacts(name="AdamW", learning_rate=1e-3, is_default=True)
-    assert "stood in" in warn(default, 32, 32, noise)[0]
 
 
 def test_adamw_keeps_its_settings_constant_in_samples():

@@ -10,7 +10,7 @@ from advisor.rate.data import Evaluation, TrialBranch
 from advisor.training.data import Variant
 from advisor.variants.data import VariantRecord
 from advisor.variants.plan import MeasuredVariant, compare_variants, find_unavailable
-from tests.unit.test_recommend import FACTS, make_record
+from tests.unit.samples import FACTS, make_record
 
 SIZES = (16, 64, 256)
 

@@ -12,8 +12,8 @@ from advisor.memory.given_batch import (
 from advisor.noise.stage import run_noise
 from advisor.throughput.stage import _leave_out_largest
 from tests.unit.analysis.test_noise import along
+from tests.unit.samples import FACTS
 from tests.unit.session.test_noise import make_run
-from tests.unit.test_recommend import FACTS
 
 
 def prepare(changes=None, **limits):

@@ -14,8 +14,8 @@ from advisor.predict.pieces import derive_pieces
 from advisor.training.data import OptimizerFacts, WorkloadSpec
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.report.sample_run import build_environment
+from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_record
 from tests.unit.session.test_soak import FakeRunner, Notes
-from tests.unit.test_recommend import FACTS, FIXED_S, PER_SAMPLE_S, make_record
 
 BASE = build_trace()
 LEANER = build_trace(activation_bytes=4 * MIB)

@@ -12,7 +12,7 @@ from advisor.rate.data import TrialBranch, TrialTask
 from advisor.soak.data import Soak, SoakTask
 from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec
-from tests.unit.test_recommend import FACTS, make_record
+from tests.unit.samples import FACTS, make_record
 
 WORKLOAD = WorkloadSpec(target="model.py")
 MOMENTS = GradientMoments(sqnorms=(1.0,), group_sqnorms=(1.0,), group_dots=(1.0,), total_sqnorm=1.0)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from advisor.advice.data import Expected, Interval, Recommendation, TradeoffPoint
+from advisor.advice.data import Candidate, Expected, Interval, Recommendation
 from advisor.derived import Derived
 from advisor.device.data import Counter, DeviceFacts, Environment
 from advisor.engine.record import Command
@@ -215,8 +215,8 @@ def _noise_point(step: int, point: float, low: float, high: float | None) -> Noi
     )
 
 
-def _candidate(size: int, steps: int, step_s: float, time: float | None) -> TradeoffPoint:
-    return TradeoffPoint(
+def _candidate(size: int, steps: int, step_s: float, time: float | None) -> Candidate:
+    return Candidate(
         global_batch_size=size * steps,
         micro_batch_size=size,
         gradient_accumulation_steps=steps,

@@ -6,12 +6,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.advice.candidates import Candidate
-from advisor.advice.data import Bounds, Frontier, Interconnect, Scenario, Schedule, ScheduleItem
+from advisor.advice.data import (
+    Bounds,
+    Frontier,
+    Scenario,
+    Schedule,
+    ScheduleItem,
+)
 from advisor.advice.frontier import conclude_frontier
-from advisor.advice.frontier_notes import write_notes
 from advisor.advice.frontier_tell import describe_frontier, format_bounds, render_frontier_chart
 from advisor.advice.schedules_tell import describe_schedule, render_schedules
+from advisor.device.data import Interconnect
 from advisor.report.html import render_html
 from advisor.report.terminal import write_report
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
@@ -66,17 +71,9 @@ def plan(scenario, noise_scale=701.4, **facts):
         },
     )
     record = replace(record, workload=workload, scenario=scenario)
-    candidates = [
-        Candidate(
-            micro_batch_size=each.micro_batch_size,
-            gradient_accumulation_steps=each.gradient_accumulation_steps,
-            step_s=each.step_s,
-        )
-        for each in build_recommendation().candidates
-    ]
+    candidates = build_recommendation().candidates
     frontier = conclude_frontier(candidates, noise_scale, scenario=scenario, facts=workload)
-    notes = tuple(write_notes(scenario, workload, frontier))
-    return record, without(build_derived(), frontier=replace(frontier, notes=notes))
+    return record, without(build_derived(), frontier=frontier)
 
 
 def text_of(record, derived):

@@ -12,8 +12,8 @@ from advisor.rate.range_report import (
 from tests.unit.analysis.test_lr_range import draw_curves
 from tests.unit.report.sample_run import build_environment
 from tests.unit.report.test_terminal import GOLDEN, text_of
+from tests.unit.samples import FACTS, make_branches
 from tests.unit.test_ranged_rate import BAD, make_range_record
-from tests.unit.test_recommend import FACTS, make_branches
 
 WORKLOAD = msgspec.structs.replace(
     FACTS,

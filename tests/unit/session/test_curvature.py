@@ -9,7 +9,7 @@ from advisor.engine.run import Run
 from advisor.engine.spec import Limits
 from advisor.sharpness.sizes import choose_curvature_sizes
 from advisor.training.data import WorkloadSpec
-from tests.unit.test_recommend import FACTS, make_probes, make_record
+from tests.unit.samples import FACTS, make_probes, make_record
 
 
 def choose(size=32, *, probes=(), limit=None, multiple=1, **facts):

@@ -8,9 +8,9 @@ from advisor.rate import range_command as lr_range
 from advisor.rate.range_conclude import derive_lr_range
 from advisor.training.data import WorkloadSpec
 from tests.unit.report.sample_run import build_environment
+from tests.unit.samples import FACTS
 from tests.unit.session.test_ranged_rate import FakeRunner
 from tests.unit.session.test_soak import Notes
-from tests.unit.test_recommend import FACTS
 
 
 class Command(FakeRunner):

@@ -17,10 +17,10 @@ from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.analysis.test_noise import along
+from tests.unit.samples import FACTS, make_memory, make_probes, make_record
 from tests.unit.session.test_soak import Notes
 from tests.unit.session.test_variants import ENVIRONMENT
 from tests.unit.test_noise_log import FIRST
-from tests.unit.test_recommend import FACTS, make_memory, make_probes, make_record
 
 STEPS = [0, 80, 160, 240, 320, 400]
 

@@ -13,8 +13,8 @@ from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec
 from tests.unit.analysis.test_self_comparison import session
 from tests.unit.report.sample_run import build_environment
+from tests.unit.samples import FACTS
 from tests.unit.session.test_soak import Notes
-from tests.unit.test_recommend import FACTS
 
 
 class FakeRunner:

@@ -11,7 +11,7 @@ from advisor.engine.spec import Limits
 from advisor.soak.data import Soak
 from advisor.soak.stage import run_soak
 from advisor.training.data import WorkloadSpec
-from tests.unit.test_recommend import FACTS, make_probes, make_record
+from tests.unit.samples import FACTS, make_probes, make_record
 
 MIB = 2**20
 

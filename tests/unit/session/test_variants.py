@@ -18,8 +18,8 @@ from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, re
 from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.stage import plan_variants, run_variants
 from tests.unit.analysis.test_variants import make_losses, make_probes
+from tests.unit.samples import FACTS, make_record
 from tests.unit.session.test_soak import Notes
-from tests.unit.test_recommend import FACTS, make_record
 
 GIB = 2**30
 SAMPLE_BYTES = 8 << 20

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.candidates import Candidate
+from advisor.advice.candidates import find_split, interpolate_step_s, make_candidate
 from advisor.advice.schedule import (
     LEAST_GAIN_FRACTION,
     Pair,
@@ -16,12 +16,11 @@ from advisor.advice.schedule import (
     predict_time,
     scale_to,
 )
-from advisor.advice.step_sizes import find_split, interpolate_step_s
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.noise.trajectory import average_over_progress
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
-from tests.unit.analysis.test_frontier import affine
+from tests.unit.samples import affine
 
 SGD = OptimizerFacts(name="SGD", learning_rate=0.5)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -167,10 +166,7 @@ def test_no_rate_without_one_that_was_run_or_without_a_rule(pair):
 
 
 curves = st.dictionaries(st.integers(1, 4096), st.floats(1e-4, 10.0), min_size=1, max_size=8).map(
-    lambda times: tuple(
-        Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
-        for size, step_s in sorted(times.items())
-    )
+    lambda times: tuple(make_candidate(size, 1, step_s) for size, step_s in sorted(times.items()))
 )
 
 
@@ -230,7 +226,7 @@ def test_between_candidates_a_step_lies_on_the_line_and_beyond_there_is_nothing(
 def test_a_batch_is_split_into_equal_micro_batches_that_fit():
     curve = (
         *affine([10, 30]),
-        Candidate(micro_batch_size=10, gradient_accumulation_steps=6, step_s=1.0),
+        make_candidate(10, 6, 1.0),
     )
     assert find_split(curve, 60) == (10, 6)
     assert find_split(curve, 20) == (20, 1)

@@ -5,12 +5,11 @@ import pytest
 
 from advisor.advice.derive import derive
 from advisor.advice.proposal import propose
-from advisor.soak.advice import warn_of_soak
-from advisor.soak.data import Soak
 from advisor.training.data import OptimizerFacts
-from tests.unit.test_recommend import (
+from tests.unit.samples import (
     FACTS,
     LIMITED,
+    MIB,
     NOISE,
     UNKNOWN_NOISE,
     make_branches,
@@ -18,22 +17,9 @@ from tests.unit.test_recommend import (
     make_noise,
     make_probes,
     make_record,
+    make_soak,
     make_throughput,
 )
-
-MIB = 2**20
-
-
-def make_soak(size, outcome="fit", slope=0, steps=60, **fields):
-    return Soak(
-        micro_batch_size=size,
-        outcome=outcome,
-        steps=steps,
-        held_bytes=tuple(slope * step for step in range(steps)),
-        training_peak_bytes=100 * MIB,
-        capacity_bytes=1000 * MIB,
-        **fields,
-    )
 
 
 def recommend(*soaks, facts=FACTS, throughput=None, noise=NOISE, trials=(), **limits):
@@ -65,16 +51,12 @@ def test_the_trial_of_the_batch_stands_when_it_is_split():
     assert advice.learning_rate.value == proposed
 
 
-def test_a_size_that_nobody_timed_gets_its_time_from_the_law():
+def test_a_size_that_nobody_timed_gets_its_time_from_its_neighbours():
     throughput = make_throughput((16, 32, 128, 256, 512, 1024))
     advice = recommend(make_soak(128, "oom", steps=4), throughput=throughput)
     assert (advice.micro_batch_size, advice.gradient_accumulation_steps) == (64, 2)
     (chosen,) = [each for each in advice.candidates if each.global_batch_size == 128]
     assert chosen.step_s == pytest.approx(2 * (0.004 + 64 * 0.0001))
-    unknown = msgspec.structs.replace(throughput, fixed_s=None)
-    at_least = recommend(make_soak(128, "oom", steps=4), throughput=unknown)
-    (chosen,) = [each for each in at_least.candidates if each.global_batch_size == 128]
-    assert chosen.step_s == throughput.points[2].step_s.point
 
 
 def test_only_multiples_are_split_into():
@@ -120,7 +102,7 @@ def test_evaluation_that_takes_more_than_training_is_a_warning():
 
 
 def test_nothing_is_warned_of_without_a_soak():
-    assert warn_of_soak(None, 128) == []
+    assert recommend().warnings == ()
 
 
 def test_disturbances_are_warnings():

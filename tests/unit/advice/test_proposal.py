@@ -8,135 +8,28 @@ from hypothesis import strategies as st
 from advisor.advice.derive import derive
 from advisor.advice.proposal import propose
 from advisor.engine.record import Command
-from advisor.engine.run_record import RunRecord
 from advisor.engine.spec import Limits
-from advisor.memory.data import MemoryConclusion, Probe
-from advisor.noise.data import NoiseConclusion
-from advisor.rate.data import Evaluation, TrialBranch
-from advisor.statistics import Estimate
-from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
-from advisor.training.data import OptimizerFacts, WorkloadFacts
-from advisor.units import render_figure, render_percent
+from advisor.throughput.data import Saturation
+from advisor.training.data import OptimizerFacts
+from advisor.units import format_figure, format_percent
+from tests.unit.samples import (
+    ADAMW,
+    FACTS,
+    FIXED_S,
+    LIMITED,
+    PER_SAMPLE_S,
+    SATURATED,
+    UNKNOWN_NOISE,
+    make_branches,
+    make_memory,
+    make_noise,
+    make_probes,
+    make_record,
+    make_throughput,
+    recommend,
+)
 
-FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 INSTRUCTIONS = ("Add", "Set", "Raise", "Compare", "Count", "Tune", "Stay", "Check", "Give")
-
-SGD = OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.9)
-ADAMW = OptimizerFacts(
-    name="AdamW", learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.01
-)
-FACTS = WorkloadFacts(
-    file="model.py",
-    model_name="Net",
-    how_model="",
-    how_loss="",
-    how_optimizer="",
-    how_batch="",
-    dataset_size=50_000,
-    has_dataset=True,
-    optimizer=SGD,
-    base_batch_size=32,
-    loss_reduction="mean",
-)
-SATURATED = Saturation(batch_size=512, low=400, high=640, status="saturated")
-LIMITED = Saturation(
-    batch_size=None, low=65, high=None, status="memory_limited", needed_batch_size=760
-)
-UNKNOWN_NOISE = NoiseConclusion(status="not_estimated", reason="there is no make_dataset")
-
-
-def make_record(facts=FACTS, trials=(), probes=(), **limits):
-    return RunRecord(
-        tool_version="0",
-        created_at="2026-01-01T00:00:00+00:00",
-        complete=True,
-        command=Command(
-            argv=(),
-            seed=0,
-            precision="fp32",
-            compile=False,
-            limits=Limits(**limits),
-            memory_limit_bytes=1000,
-        ),
-        workload=facts,
-        probes=tuple(probes),
-        trials=tuple(trials),
-    )
-
-
-def make_memory(largest=1024, limited_by="memory", *, verified=True):
-    return MemoryConclusion(
-        max_micro_batch_size=largest,
-        verified=verified,
-        limited_by=limited_by,
-        fixed_bytes=None,
-        bytes_per_sample=None,
-        capacity_bytes=None,
-        headroom_bytes=0,
-        smallest_failed=None,
-        probes=1,
-        ooms=0,
-    )
-
-
-def make_throughput(sizes=(16, 32, 64, 128, 256, 512, 1024), saturation=SATURATED, optimizer_s=0.0):
-    points = []
-    for size in sizes:
-        step_s = FIXED_S + PER_SAMPLE_S * size + optimizer_s
-        points.append(
-            ThroughputPoint(
-                micro_batch_size=size,
-                samples_per_s=Estimate(size / step_s, None, None),
-                step_s=Estimate(step_s, step_s * 0.99, step_s * 1.01),
-                micro_step_s=step_s - optimizer_s,
-                sessions=3,
-            )
-        )
-    return ThroughputConclusion(
-        points=tuple(points),
-        half_saturation_batch_size=Estimate(40.0, 39.0, 41.0),
-        fixed_s=FIXED_S,
-        per_sample_s=PER_SAMPLE_S,
-        optimizer_step_s=optimizer_s,
-        saturation=saturation,
-        session_spread_fraction=0.01,
-    )
-
-
-def make_noise(point, low, high):
-    return NoiseConclusion(
-        status="lower_bound" if high is None else "estimated",
-        reason="measured at step 0",
-        noise_scale=Estimate(point, low, high),
-    )
-
-
-NOISE = make_noise(400.0, 300.0, 550.0)
-
-
-def recommend(record=None, memory=None, throughput=None, noise=NOISE):
-    return propose(
-        record or make_record(), memory or make_memory(), throughput or make_throughput(), noise
-    )
-
-
-def make_branches(size, rate, losses=(2.0, 1.0, 0.6, 0.5, 0.5), seeds=3, **fields):
-    return [
-        TrialBranch(
-            micro_batch_size=size,
-            gradient_accumulation_steps=1,
-            global_batch_size=size,
-            learning_rate=rate,
-            seed=seed,
-            samples=4000,
-            evaluations=tuple(
-                Evaluation(samples=1000 * index, loss=loss) for index, loss in enumerate(losses)
-            ),
-            diverged=False,
-            **fields,
-        )
-        for seed in range(seeds)
-    ]
 
 
 def test_the_reasons_of_a_small_record_read_like_this():
@@ -492,33 +385,6 @@ def test_nothing_is_recommended_without_its_measurements():
     assert recommend(throughput=make_throughput(())) is None
 
 
-def make_probes(sizes=(16, 32, 64, 128, 256, 512, 1024), sessions=3):
-    memory = [
-        Probe(
-            stage="memory",
-            session=0,
-            micro_batch_size=size,
-            outcome="fit" if size <= 1024 else "oom",
-            steps=3,
-            forward_backward_peak_bytes=size,
-            optimizer_peak_bytes=4,
-        )
-        for size in (1, 512, 1024, 1030)
-    ]
-    timed = [
-        Probe(
-            stage="throughput",
-            session=session,
-            micro_batch_size=size,
-            outcome="fit",
-            step_times_s=((FIXED_S + PER_SAMPLE_S * size) * (1 + 0.002 * session),) * 3,
-        )
-        for session in range(sessions)
-        for size in sizes
-    ]
-    return [*memory, *timed]
-
-
 def test_everything_is_derived_from_the_record_alone():
     facts = msgspec.structs.replace(FACTS, has_dataset=False)
     derived = derive(make_record(facts, probes=make_probes()))
@@ -558,8 +424,8 @@ def test_parts_that_were_not_reached_are_none():
     [(0.01234, "0.0123"), (1.5, "1.5"), (12_345.0, "12300"), (53.2000001, "53.2"), (2e-5, "2e-05")],
 )
 def test_figures_have_three_significant_digits(value, text):
-    assert render_figure(value) == text
+    assert format_figure(value) == text
 
 
 def test_percents_have_two_significant_digits_below_a_hundred():
-    assert [render_percent(x) for x in (0.0123, 0.456, 1.234)] == ["1.2 %", "46 %", "123 %"]
+    assert [format_percent(x) for x in (0.0123, 0.456, 1.234)] == ["1.2 %", "46 %", "123 %"]

@@ -8,7 +8,7 @@ from advisor.advice.data import Moment, Scenario
 from advisor.advice.decay_swap import conclude_decay_swap
 from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair
 from advisor.training.data import OptimizerFacts
-from tests.unit.analysis.test_frontier import affine, make_facts
+from tests.unit.samples import affine, make_facts
 
 SGD = OptimizerFacts(name="SGD", learning_rate=0.5)
 ADAM = OptimizerFacts(name="AdamW", learning_rate=0.5)

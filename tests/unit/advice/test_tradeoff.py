@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.candidates import ACCUMULATIONS, Candidate, build_candidates
+from advisor.advice.candidates import ACCUMULATIONS, build_candidates, make_candidate
 from advisor.advice.tradeoff import (
     choose_batch,
     choose_near_optimum,
@@ -20,14 +20,7 @@ FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 
 
 def affine(sizes, fixed_s=FIXED_S, per_sample_s=PER_SAMPLE_S):
-    return tuple(
-        Candidate(
-            micro_batch_size=size,
-            gradient_accumulation_steps=1,
-            step_s=fixed_s + per_sample_s * size,
-        )
-        for size in sizes
-    )
+    return tuple(make_candidate(size, 1, fixed_s + per_sample_s * size) for size in sizes)
 
 
 def throughput(sizes, *, optimizer_s=0.0, spread=None, sessions=3, micro=True):
@@ -96,10 +89,7 @@ def test_a_batch_k_times_off_costs_no_more_than_the_closed_form(k, noise_scale, 
 
 
 curves = st.dictionaries(st.integers(1, 4096), st.floats(1e-4, 10.0), min_size=1, max_size=12).map(
-    lambda times: tuple(
-        Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
-        for size, step_s in sorted(times.items())
-    )
+    lambda times: tuple(make_candidate(size, 1, step_s) for size, step_s in sorted(times.items()))
 )
 
 

@@ -4,48 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.candidates import Candidate
-from advisor.advice.data import Bounds, Interconnect, Scenario
+from advisor.advice.candidates import make_candidate
+from advisor.advice.data import Bounds, Scenario
 from advisor.advice.frontier import (
     conclude_frontier,
     count_samples,
     estimate_gradient_bytes,
     predict_all_reduce_s,
 )
+from advisor.device.data import Interconnect
 from advisor.device.interconnects import INTERCONNECTS, find_interconnect
 from advisor.errors import UsageError
-from advisor.training.data import WorkloadFacts
+from tests.unit.samples import FIXED_S, PER_SAMPLE_S, affine, make_facts
 
-FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
 LINK = Interconnect(name="link", bytes_per_s=1e9, source="made up")
-
-
-def make_facts(**changes):
-    known = {
-        "file": "model.py",
-        "model_name": "Net",
-        "how_model": "",
-        "how_loss": "",
-        "how_optimizer": "",
-        "how_batch": "",
-        "parameter_count": 1000,
-        "trainable_parameter_count": 1000,
-        "parameter_bytes": 4000,
-        "dataset_size": 10**6,
-        "base_batch_size": 32,
-    }
-    return WorkloadFacts(**(known | changes))
-
-
-def affine(sizes, fixed_s=FIXED_S, per_sample_s=PER_SAMPLE_S):
-    return tuple(
-        Candidate(
-            micro_batch_size=size,
-            gradient_accumulation_steps=1,
-            step_s=fixed_s + per_sample_s * size,
-        )
-        for size in sizes
-    )
 
 
 def conclude(candidates, noise_scale, facts=None, **scenario):
@@ -78,7 +50,7 @@ def test_no_batch_stands_for_a_noise_scale_that_is_far_from_all():
 
 def test_with_steps_that_cost_nothing_per_sample_the_balanced_batch_is_the_noise_scale():
     # GPUs of one sample each, whose step is as long as any: time is steps, GPU time is samples.
-    one = (Candidate(micro_batch_size=1, gradient_accumulation_steps=1, step_s=1.0),)
+    one = (make_candidate(1, 1, 1.0),)
     counts = (1, 500, 2500, 4000, 5000, 6000, 10_000, 50_000, 10**7)
     frontier = conclude(one, 5000.0, make_facts(dataset_size=None), gpus=counts)
     assert frontier.balanced.gpus == 5000
@@ -168,10 +140,7 @@ def test_epochs_count_the_dataset():
 
 
 curves = st.dictionaries(st.integers(1, 4096), st.floats(1e-4, 10.0), min_size=1, max_size=8).map(
-    lambda times: tuple(
-        Candidate(micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s)
-        for size, step_s in sorted(times.items())
-    )
+    lambda times: tuple(make_candidate(size, 1, step_s) for size, step_s in sorted(times.items()))
 )
 
 

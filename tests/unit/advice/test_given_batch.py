@@ -12,7 +12,7 @@ from advisor.advice.headline import render_headline
 from advisor.advice.proposal import propose
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputFall
-from tests.unit.test_recommend import (
+from tests.unit.samples import (
     FACTS,
     LIMITED,
     NOISE,
@@ -22,9 +22,9 @@ from tests.unit.test_recommend import (
     make_noise,
     make_probes,
     make_record,
+    make_soak,
     make_throughput,
 )
-from tests.unit.test_recommend_soaked import make_soak
 
 
 def recommend(size, *, facts=FACTS, memory=None, throughput=None, noise=NOISE, soaks=(), trials=()):

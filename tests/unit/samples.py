@@ -1,0 +1,196 @@
+"""Records, conclusions and laws that many tests start from."""
+
+from advisor.advice.candidates import make_candidate
+from advisor.advice.proposal import propose
+from advisor.engine.record import Command
+from advisor.engine.run_record import RunRecord
+from advisor.engine.spec import Limits
+from advisor.memory.data import MemoryConclusion, Probe
+from advisor.noise.data import NoiseConclusion
+from advisor.rate.data import Evaluation, TrialBranch
+from advisor.soak.data import Soak
+from advisor.statistics import Estimate
+from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
+from advisor.training.data import OptimizerFacts, WorkloadFacts
+
+FIXED_S, PER_SAMPLE_S = 0.004, 0.0001  # half saturation at 40
+
+SGD = OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.9)
+ADAMW = OptimizerFacts(
+    name="AdamW", learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.01
+)
+FACTS = WorkloadFacts(
+    file="model.py",
+    model_name="Net",
+    how_model="",
+    how_loss="",
+    how_optimizer="",
+    how_batch="",
+    dataset_size=50_000,
+    has_dataset=True,
+    optimizer=SGD,
+    base_batch_size=32,
+    loss_reduction="mean",
+)
+SATURATED = Saturation(batch_size=512, low=400, high=640, status="saturated")
+LIMITED = Saturation(
+    batch_size=None, low=65, high=None, status="memory_limited", needed_batch_size=760
+)
+UNKNOWN_NOISE = NoiseConclusion(status="not_estimated", reason="there is no make_dataset")
+
+
+def make_record(facts=FACTS, trials=(), probes=(), **limits):
+    return RunRecord(
+        tool_version="0",
+        created_at="2026-01-01T00:00:00+00:00",
+        complete=True,
+        command=Command(
+            argv=(),
+            seed=0,
+            precision="fp32",
+            compile=False,
+            limits=Limits(**limits),
+            memory_limit_bytes=1000,
+        ),
+        workload=facts,
+        probes=tuple(probes),
+        trials=tuple(trials),
+    )
+
+
+def make_memory(largest=1024, limited_by="memory", *, verified=True):
+    return MemoryConclusion(
+        max_micro_batch_size=largest,
+        verified=verified,
+        limited_by=limited_by,
+        fixed_bytes=None,
+        bytes_per_sample=None,
+        capacity_bytes=None,
+        headroom_bytes=0,
+        smallest_failed=None,
+        probes=1,
+        ooms=0,
+    )
+
+
+def make_throughput(sizes=(16, 32, 64, 128, 256, 512, 1024), saturation=SATURATED, optimizer_s=0.0):
+    points = []
+    for size in sizes:
+        step_s = FIXED_S + PER_SAMPLE_S * size + optimizer_s
+        points.append(
+            ThroughputPoint(
+                micro_batch_size=size,
+                samples_per_s=Estimate(size / step_s, None, None),
+                step_s=Estimate(step_s, step_s * 0.99, step_s * 1.01),
+                micro_step_s=step_s - optimizer_s,
+                sessions=3,
+            )
+        )
+    return ThroughputConclusion(
+        points=tuple(points),
+        half_saturation_batch_size=Estimate(40.0, 39.0, 41.0),
+        fixed_s=FIXED_S,
+        per_sample_s=PER_SAMPLE_S,
+        optimizer_step_s=optimizer_s,
+        saturation=saturation,
+        session_spread_fraction=0.01,
+    )
+
+
+def make_noise(point, low, high):
+    return NoiseConclusion(
+        status="lower_bound" if high is None else "estimated",
+        reason="measured at step 0",
+        noise_scale=Estimate(point, low, high),
+    )
+
+
+NOISE = make_noise(400.0, 300.0, 550.0)
+
+
+def recommend(record=None, memory=None, throughput=None, noise=NOISE):
+    return propose(
+        record or make_record(), memory or make_memory(), throughput or make_throughput(), noise
+    )
+
+
+def make_branches(size, rate, losses=(2.0, 1.0, 0.6, 0.5, 0.5), seeds=3, **fields):
+    return [
+        TrialBranch(
+            micro_batch_size=size,
+            gradient_accumulation_steps=1,
+            global_batch_size=size,
+            learning_rate=rate,
+            seed=seed,
+            samples=4000,
+            evaluations=tuple(
+                Evaluation(samples=1000 * index, loss=loss) for index, loss in enumerate(losses)
+            ),
+            diverged=False,
+            **fields,
+        )
+        for seed in range(seeds)
+    ]
+
+
+def make_probes(sizes=(16, 32, 64, 128, 256, 512, 1024), sessions=3):
+    memory = [
+        Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=size,
+            outcome="fit" if size <= 1024 else "oom",
+            steps=3,
+            forward_backward_peak_bytes=size,
+            optimizer_peak_bytes=4,
+        )
+        for size in (1, 512, 1024, 1030)
+    ]
+    timed = [
+        Probe(
+            stage="throughput",
+            session=session,
+            micro_batch_size=size,
+            outcome="fit",
+            step_times_s=((FIXED_S + PER_SAMPLE_S * size) * (1 + 0.002 * session),) * 3,
+        )
+        for session in range(sessions)
+        for size in sizes
+    ]
+    return [*memory, *timed]
+
+
+MIB = 2**20
+
+
+def make_soak(size, outcome="fit", slope=0, steps=60, **fields):
+    return Soak(
+        micro_batch_size=size,
+        outcome=outcome,
+        steps=steps,
+        held_bytes=tuple(slope * step for step in range(steps)),
+        training_peak_bytes=100 * MIB,
+        capacity_bytes=1000 * MIB,
+        **fields,
+    )
+
+
+def make_facts(**changes):
+    known = {
+        "file": "model.py",
+        "model_name": "Net",
+        "how_model": "",
+        "how_loss": "",
+        "how_optimizer": "",
+        "how_batch": "",
+        "parameter_count": 1000,
+        "trainable_parameter_count": 1000,
+        "parameter_bytes": 4000,
+        "dataset_size": 10**6,
+        "base_batch_size": 32,
+    }
+    return WorkloadFacts(**(known | changes))
+
+
+def affine(sizes, fixed_s=FIXED_S, per_sample_s=PER_SAMPLE_S):
+    return tuple(make_candidate(size, 1, fixed_s + per_sample_s * size) for size in sizes)
