@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.device.data import Telemetry
 from advisor.memory.data import Probe
 from advisor.throughput.blocks import measure_block_energy_j
-from advisor.throughput.energy import estimate_energy_per_sample
+from advisor.throughput.efficiency import estimate_energy_per_sample
 
 #: Over which time power is a mean, on cards that do not give it at once.
 POWER_MEAN_S = 1.0

@@ -6,7 +6,9 @@ bracket    |_________|  |__________| |_________|    the samples nearest outside 
 """
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,15 +21,18 @@ from advisor.memory.data import Probe
 INVALIDATING_CAUSES = ("thermal", "brake")
 #: Share of the bracket's time held down from which on it counts; less is the counters' own grain.
 HELD_DOWN_FRACTION = 0.02
+_SERIES = (
+    "step_times_s",
+    "block_spans_s",
+    "block_steps",
+    "device_step_times_s",
+    "enqueue_times_s",
+    "micro_step_times_s",
+)
 
 
-class Valid(msgspec.Struct, frozen=True, kw_only=True):
-    """The probes without the blocks that do not count.
-
-    Attributes:
-        probes: In the order they ran; one without any block left is left out.
-        discarded: Blocks left out, by cause.
-    """
+class Valid(NamedTuple):
+    """The probes without the blocks that do not count, and how many of these by cause."""
 
     probes: tuple[Probe, ...]
     discarded: dict[str, int]
@@ -36,51 +41,34 @@ class Valid(msgspec.Struct, frozen=True, kw_only=True):
 def discard_held_blocks(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Valid:
     """Return the probes without the blocks during which heat or the brake held the clock down.
 
-    Args:
-        probes: Of any stage; those of throughput are judged.
-        telemetry: One for each session, where there is any.
-
-    Source: derived.
+    Only probes of throughput are judged; one without any block left is left out.
     """
     by_session = {each.session: each for each in telemetry if each.slowdown_s}
-    kept, discarded = [], dict.fromkeys(INVALIDATING_CAUSES, 0)
+    kept, discarded = [], Counter[str]()
     for probe in probes:
         counters = by_session.get(probe.session) if probe.stage == "throughput" else None
         if counters is None or not probe.block_spans_s:
             kept.append(probe)
             continue
         causes = [_find_cause(counters, span) for span in probe.block_spans_s]
-        for cause in causes:
-            if cause is not None:
-                discarded[cause] += 1
+        discarded.update(cause for cause in causes if cause is not None)
         if any(cause is None for cause in causes):
             kept.append(_keep_blocks(probe, [cause is None for cause in causes]))
-    found = {cause: count for cause, count in discarded.items() if count}
-    return Valid(probes=tuple(kept), discarded=found)
+    found = {cause: discarded[cause] for cause in INVALIDATING_CAUSES if discarded[cause]}
+    return Valid(tuple(kept), found)
 
 
 def measure_held_fraction(
     probes: Sequence[Probe], telemetry: Sequence[Telemetry], cause: str
 ) -> float | None:
-    """Return the share of the timed blocks' time that a cause held the clock down.
-
-    None where no counter tells.
-
-    Source: derived.
-    """
-    by_session = {each.session: each for each in telemetry}
+    """Return the share of the timed blocks' time that a cause held the clock down, where known."""
     held_s = total_s = 0.0
-    for probe in probes:
-        counters = by_session.get(probe.session)
-        if probe.stage != "throughput" or counters is None:
-            continue
-        series = counters.slowdown_s.get(cause)
-        for span in probe.block_spans_s if series else ():
+    for counters in telemetry:
+        for span in _spans(probes, counters) if counters.slowdown_s.get(cause) else ():
             bracket = _bracket(counters.at_s, span)
-            if bracket is not None and series:
-                first, last = bracket
-                held_s += series[last] - series[first]
-                total_s += counters.at_s[last] - counters.at_s[first]
+            if bracket is not None:
+                held_s += _difference(counters.slowdown_s[cause], bracket)
+                total_s += _difference(counters.at_s, bracket)
     return held_s / total_s if total_s else None
 
 
@@ -88,8 +76,6 @@ def measure_block_energy_j(telemetry: Telemetry, span_s: tuple[float, float]) ->
     """Return the joules of one block, the counter taken to rise evenly between two samples.
 
     None without such a counter, or where the samples do not reach around the block.
-
-    Source: derived; linear interpolation.
     """
     if not telemetry.energy_j or _bracket(telemetry.at_s, span_s) is None:
         return None
@@ -101,12 +87,7 @@ def select_in_blocks(
     probes: Sequence[Probe], telemetry: Telemetry, values: Sequence[float]
 ) -> list[float]:
     """Return the values of a series that were sampled while a block of that session ran."""
-    spans = [
-        span
-        for probe in probes
-        if probe.stage == "throughput" and probe.session == telemetry.session
-        for span in probe.block_spans_s
-    ]
+    spans = [*_spans(probes, telemetry)]
     return [
         value
         for at_s, value in zip(telemetry.at_s, values, strict=True)
@@ -114,20 +95,30 @@ def select_in_blocks(
     ]
 
 
+def _spans(probes: Sequence[Probe], telemetry: Telemetry) -> Iterator[tuple[float, float]]:
+    for probe in probes:
+        if probe.stage == "throughput" and probe.session == telemetry.session:
+            yield from probe.block_spans_s
+
+
 def _find_cause(telemetry: Telemetry, span_s: tuple[float, float]) -> str | None:
     """Return what held the clock down during the block, None where nothing is known to have."""
     bracket = _bracket(telemetry.at_s, span_s)
     if bracket is None:
         return None
-    first, last = bracket
-    length_s = telemetry.at_s[last] - telemetry.at_s[first]
-    held: Mapping[str, float] = {
-        cause: telemetry.slowdown_s[cause][last] - telemetry.slowdown_s[cause][first]
+    held_s = {
+        cause: _difference(telemetry.slowdown_s[cause], bracket)
         for cause in INVALIDATING_CAUSES
         if cause in telemetry.slowdown_s
     }
-    worst = max(held, key=lambda cause: held[cause], default=None)
-    return worst if worst and held[worst] > HELD_DOWN_FRACTION * length_s else None
+    worst = max(held_s, key=lambda cause: held_s[cause], default=None)
+    least_s = HELD_DOWN_FRACTION * _difference(telemetry.at_s, bracket)
+    return worst if worst and held_s[worst] > least_s else None
+
+
+def _difference(series: Sequence[float], bracket: tuple[int, int]) -> float:
+    first, last = bracket
+    return series[last] - series[first]
 
 
 def _bracket(at_s: Sequence[float], span_s: tuple[float, float]) -> tuple[int, int] | None:
@@ -139,19 +130,9 @@ def _bracket(at_s: Sequence[float], span_s: tuple[float, float]) -> tuple[int, i
 
 def _keep_blocks(probe: Probe, kept: Sequence[bool]) -> Probe:
     """Return the probe with the series of its blocks cut to those kept."""
-    if all(kept):
-        return probe
-    series = (
-        "step_times_s",
-        "block_spans_s",
-        "block_steps",
-        "device_step_times_s",
-        "enqueue_times_s",
-        "micro_step_times_s",
-    )
     changes = {
         name: tuple(value for value, keep in zip(values, kept, strict=True) if keep)
-        for name in series
+        for name in _SERIES
         if len(values := getattr(probe, name)) == len(kept)
     }
     return msgspec.structs.replace(probe, **changes)

@@ -7,7 +7,6 @@ agree with each other far better than processes do, so they only go into that se
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
 import numpy as np
 
 from advisor.device.data import Environment, Telemetry
@@ -20,11 +19,11 @@ from advisor.statistics import (
     median,
 )
 from advisor.throughput.blocks import discard_held_blocks
-from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
+from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
 from advisor.throughput.disturbances import name_disturbances
-from advisor.throughput.energy import estimate_energy_per_sample, find_cheapest_size
+from advisor.throughput.efficiency import estimate_energy_per_sample, find_cheapest_size
 from advisor.throughput.law import StepLaw, fit_coefficients, fit_smooth_law
-from advisor.throughput.paired_sizes import PairedSizes, pair_sizes
+from advisor.throughput.paired_sizes import pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
 from advisor.throughput.session_groups import measure_session_levels
 
@@ -35,7 +34,7 @@ HOST_BOUND_FRACTION = 0.9
 #: needs where nothing holds it up.
 HOST_BOUND_STRETCH = 1.5
 
-_UNKNOWN = Estimate(None, None, None, CONFIDENCE)
+_BySize = Mapping[int, Sequence[Probe]]
 
 
 def conclude_throughput(
@@ -56,40 +55,38 @@ def conclude_throughput(
         peak_bytes: Measured peak of training, by micro-batch size.
         telemetry: Counters over the sessions, where there are any.
         environment: Of the run, which knows the card's limits and memory.
-
-    Source: derived; the law is Hockney's.
     """
     valid = discard_held_blocks(probes, telemetry)
     usable = [
         probe
         for probe in valid.probes
-        if probe.stage == "throughput"
-        and probe.outcome == "fit"
+        if (probe.stage, probe.outcome) == ("throughput", "fit")
         and probe.step_times_s
-        and (largest_micro_batch_size is None or probe.micro_batch_size <= largest_micro_batch_size)
+        and probe.micro_batch_size <= (largest_micro_batch_size or math.inf)
     ]
     by_size = {
         size: [probe for probe in usable if probe.micro_batch_size == size]
         for size in sorted({probe.micro_batch_size for probe in usable})
     }
-    step_s = _tabulate_step_s(usable)
-    paired = pair_sizes(step_s) if step_s else None
-    law = _fit_law(paired, by_size)
     energy = estimate_energy_per_sample(usable, telemetry)
     points = tuple(
-        msgspec.structs.replace(
-            _make_point(size, by_size[size], peak_bytes.get(size)),
-            energy_per_sample_j=energy.get(size),
-        )
-        for size in by_size
+        _make_point(size, mine, peak_bytes.get(size), energy.get(size))
+        for size, mine in by_size.items()
     )
+    step_s = _tabulate_step_s(usable)
+    paired = pair_sizes(step_s)
+    if paired is not None:
+        law = fit_smooth_law(paired.sizes, paired.step_s)
+    else:
+        known = {p.micro_batch_size: p.step_s.point for p in points if p.step_s.point is not None}
+        law = fit_smooth_law([*known], [*known.values()])
     saturation = find_saturation(
         paired,
         largest_micro_batch_size=largest_micro_batch_size,
         memory_limited=memory_limited,
         host_bound=_is_host_bound(by_size),
     )
-    decisive = _find_decisive_point(points, saturation)
+    decisive = saturation.batch_size or max(by_size, default=None)
     return ThroughputConclusion(
         points=points,
         half_saturation_batch_size=_estimate_half_saturation(law, step_s),
@@ -99,8 +96,15 @@ def conclude_throughput(
         saturation=saturation,
         fall=measure_fall(paired, saturation),
         session_spread_fraction=_measure_session_spread(by_size),
-        decisive_micro_batch_size=None if decisive is None else decisive.micro_batch_size,
-        half_width_fraction=None if decisive is None else _measure_half_width(decisive),
+        decisive_micro_batch_size=decisive,
+        half_width_fraction=next(
+            (
+                _measure_half_width(p.samples_per_s)
+                for p in points
+                if p.micro_batch_size == decisive
+            ),
+            None,
+        ),
         cheapest_micro_batch_size=find_cheapest_size(energy),
         discarded_blocks=valid.discarded,
         disturbances=name_disturbances(
@@ -113,17 +117,7 @@ def conclude_throughput(
     )
 
 
-def _find_decisive_point(
-    points: Sequence[ThroughputPoint], saturation: Saturation
-) -> ThroughputPoint | None:
-    """Return the point at the saturation batch, or at the largest size timed."""
-    by_size = {point.micro_batch_size: point for point in points}
-    largest = max(by_size, default=None)
-    return None if largest is None else by_size.get(saturation.batch_size or largest)
-
-
-def _measure_half_width(point: ThroughputPoint) -> float | None:
-    speed = point.samples_per_s
+def _measure_half_width(speed: Estimate) -> float | None:
     if speed.point is None or speed.low is None or speed.high is None:
         return None
     return (speed.high - speed.low) / 2.0 / speed.point
@@ -141,7 +135,9 @@ def _tabulate_step_s(probes: Iterable[Probe]) -> dict[int, dict[int, float]]:
     }
 
 
-def _make_point(size: int, probes: Sequence[Probe], peak_bytes: int | None) -> ThroughputPoint:
+def _make_point(
+    size: int, probes: Sequence[Probe], peak_bytes: int | None, energy_j: Estimate | None
+) -> ThroughputPoint:
     """Return the speed at one size.
 
     The interval is made on the log scale: no throughput is negative, however wide the interval.
@@ -156,6 +152,7 @@ def _make_point(size: int, probes: Sequence[Probe], peak_bytes: int | None) -> T
         step_s=exponentiate(log_s),
         micro_step_s=median(micro_s) if micro_s else None,
         sessions=len(sessions),
+        energy_per_sample_j=energy_j,
         peak_bytes=peak_bytes,
     )
 
@@ -167,15 +164,6 @@ def _group_by_session(probes: Sequence[Probe], field: str) -> list[list[float]]:
     return [times for times in groups.values() if times]
 
 
-def _fit_law(paired: PairedSizes | None, by_size: Mapping[int, Sequence[Probe]]) -> StepLaw | None:
-    """Return the law through all sizes, with session effects taken out where that can be done."""
-    if paired is not None:
-        step_s = (np.asarray(paired.sizes) / np.exp(paired.log_throughput)).tolist()
-        return fit_smooth_law(paired.sizes, step_s)
-    points = [_make_point(size, probes, None).step_s.point for size, probes in by_size.items()]
-    return fit_smooth_law(list(by_size), [point for point in points if point is not None])
-
-
 def _estimate_half_saturation(
     law: StepLaw | None, step_s: Mapping[int, Mapping[int, float]]
 ) -> Estimate:
@@ -184,10 +172,10 @@ def _estimate_half_saturation(
     Source: Fieller 1954.
     """
     if law is None:
-        return _UNKNOWN
+        return Estimate(None, None, None, CONFIDENCE)
     columns = 3 if law.curvature > 0.0 else 2
     fits = [
-        fit_coefficients(list(times), list(times.values()), columns=columns)[:2]
+        fit_coefficients([*times], [*times.values()], columns=columns)[:2]
         for times in step_s.values()
         if len(times) > columns
     ]
@@ -199,7 +187,7 @@ def _estimate_half_saturation(
     return Estimate(ratio.point, low, ratio.high, CONFIDENCE)
 
 
-def _estimate_optimizer_step_s(by_size: Mapping[int, Sequence[Probe]]) -> float | None:
+def _estimate_optimizer_step_s(by_size: _BySize) -> float | None:
     """Return the seconds of a step beyond forward and backward, None where those were not timed.
 
     They do not depend on the size, so the small sizes, where they stand out, weigh most: each
@@ -207,39 +195,36 @@ def _estimate_optimizer_step_s(by_size: Mapping[int, Sequence[Probe]]) -> float 
     """
     differences, weights = [], []
     for probes in by_size.values():
-        pairs = [
-            (median(probe.step_times_s), median(probe.micro_step_times_s))
-            for probe in probes
-            if probe.micro_step_times_s
-        ]
-        if pairs:
-            differences.append(median([step_s - micro_s for step_s, micro_s in pairs]))
-            weights.append(median([step_s for step_s, _ in pairs]) ** -2.0)
-    if not differences:
-        return None
-    return max(float(np.average(differences, weights=weights)), 0.0)
+        timed = [probe for probe in probes if probe.micro_step_times_s]
+        steps_s = [median(probe.step_times_s) for probe in timed]
+        micro_s = [median(probe.micro_step_times_s) for probe in timed]
+        if timed:
+            beyond_s = [step - micro for step, micro in zip(steps_s, micro_s, strict=True)]
+            differences.append(median(beyond_s))
+            weights.append(median(steps_s) ** -2.0)
+    return max(float(np.average(differences, weights=weights)), 0.0) if weights else None
 
 
-def _is_host_bound(by_size: Mapping[int, Sequence[Probe]]) -> bool:
+def _is_host_bound(by_size: _BySize) -> bool:
     """Return whether issuing the steps still takes all the time at the largest size."""
-    issued = {
+    issued_s = {
         size: median([median(probe.enqueue_times_s) for probe in probes if probe.enqueue_times_s])
         for size, probes in by_size.items()
         if any(probe.enqueue_times_s for probe in probes)
     }
-    if not by_size or max(by_size) not in issued:
+    largest = max(by_size, default=0)
+    if largest not in issued_s:
         return False
-    largest = max(by_size)
     step_s = median([median(probe.step_times_s) for probe in by_size[largest]])
-    is_issuing = issued[largest] >= HOST_BOUND_FRACTION * step_s
-    return is_issuing and step_s <= HOST_BOUND_STRETCH * min(issued.values())
+    is_issuing = issued_s[largest] >= HOST_BOUND_FRACTION * step_s
+    return is_issuing and step_s <= HOST_BOUND_STRETCH * min(issued_s.values())
 
 
-def _measure_session_spread(by_size: Mapping[int, Sequence[Probe]]) -> float | None:
+def _measure_session_spread(by_size: _BySize) -> float | None:
     """Return half the range of the sessions over their median, at the size where it is largest."""
-    spreads = []
-    for probes in by_size.values():
-        times = [median(group) for group in _group_by_session(probes, "step_times_s")]
-        if len(times) >= 2:
-            spreads.append((max(times) - min(times)) / 2.0 / median(times))
+    times = [
+        [median(session) for session in _group_by_session(probes, "step_times_s")]
+        for probes in by_size.values()
+    ]
+    spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
     return max(spreads, default=None)

@@ -1,4 +1,4 @@
-"""What is asked of throughput, what was seen of it, and what follows: the types."""
+"""What is asked of throughput and what follows; what was seen is `memory.data.Probe`."""
 
 from typing import ClassVar, Literal
 
@@ -13,22 +13,39 @@ from advisor.statistics import Estimate
 SaturationStatus = Literal[
     "saturated", "memory_limited", "host_bound", "retrograde", "inconclusive"
 ]
+SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
+
+
+class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
+    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
+
+    Attributes:
+        micro_batch_sizes: The worker shuffles their order each round.
+        session: Number of this session; also moves the seed of the shuffle.
+        block_s: Least length of one timed block.
+        rounds: Timed blocks for each size.
+        budget_s: The worker starts no new round after this long, once one round is complete.
+    """
+
+    runs: ClassVar[str] = "advisor.throughput.measure:run"
+
+    micro_batch_sizes: tuple[int, ...]
+    session: int
+    block_s: float
+    rounds: int
+    budget_s: float
 
 
 class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Speed at one micro-batch size.
+    """Speed at one micro-batch size: medians over sessions; what is not known is None.
 
     Attributes:
-        samples_per_s: Median over sessions, with its interval.
-        step_s: Seconds of one full optimizer step, likewise.
-        micro_step_s: Seconds of forward and backward alone.
+        micro_step_s: Of forward and backward alone.
         sessions: Processes behind the figure.
-        peak_bytes: Measured peak of training at this size; None where it was not measured.
-        energy_per_sample_j: Joules for each sample; None without an energy counter.
-        flops_fraction: Operations each second over the device's peak (MFU on a GPU); None where
-            either is not known.
+        flops_fraction: Operations each second over the device's peak (MFU on a GPU).
         bandwidth_fraction: Bytes that a step must move each second over the memory's bandwidth, at
-            the least; likewise.
+            the least.
+        peak_bytes: Of training at this size, measured.
         predicted_peak_bytes: The same by the fitted law of memory, where it was not measured.
     """
 
@@ -45,15 +62,13 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saturation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where larger batches stop being faster.
+    """Where larger batches stop being faster, and why the curve ends.
 
     Attributes:
-        batch_size: The smallest measured size whose throughput is within the tolerance of every
-            larger one; None where the data do not tell.
-        low: Lower end of its interval.
-        high: Upper end of its interval; None where no measured size bounds it.
-        status: Why the curve ends.
-        needed_batch_size: The size the fitted law puts saturation at, where memory ends before it.
+        batch_size: The smallest timed size whose throughput is within the tolerance of every larger
+            one; None where the data do not tell.
+        high: Upper end of its interval; None where nothing bounds it.
+        needed_batch_size: Where the law puts saturation, if memory ends before it.
     """
 
     batch_size: int | None
@@ -64,20 +79,11 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThroughputFall(msgspec.Struct, frozen=True, kw_only=True):
-    """How far throughput falls after its peak.
-
-    Attributes:
-        peak_micro_batch_size: The fastest size that was timed.
-        micro_batch_size: The largest one timed.
-        slower_fraction: Samples each second that the largest loses, over those of the fastest.
-    """
+    """By how much the largest size timed is slower than the fastest."""
 
     peak_micro_batch_size: int
     micro_batch_size: int
     slower_fraction: Estimate
-
-
-SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
 
 
 class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +118,7 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         half_saturation_batch_size: fixed_s / per_sample_s, where throughput is half its limit.
-        optimizer_step_s: Seconds of one optimizer step beyond forward and backward.
-        fall: From the fastest size to the largest, where the curve is retrograde.
+        optimizer_step_s: Of one optimizer step beyond forward and backward.
         session_spread_fraction: Half the range of sessions over their median, worst size.
         decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
             the largest size timed where there is none.
@@ -121,6 +126,7 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
             where an end is unknown.
         cheapest_micro_batch_size: The size that takes the least energy for each sample.
         speed_limit: What holds the speed at the decisive size.
+        fall: From the fastest size to the largest, where the curve is retrograde.
         discarded_blocks: Timed blocks left out, by cause.
         disturbances: What disturbed the sessions, a sentence each.
     """
@@ -139,26 +145,6 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     fall: ThroughputFall | None = None
     discarded_blocks: dict[str, int] = {}
     disturbances: tuple[str, ...] = ()
-
-
-class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
-    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
-
-    Attributes:
-        micro_batch_sizes: Sizes to time, in samples; the worker shuffles their order each round.
-        session: Number of this session; also moves the seed of the shuffle.
-        block_s: Least length of one timed block, in seconds.
-        rounds: Timed blocks for each size.
-        budget_s: The worker stops starting new rounds after this long, once one round is complete.
-    """
-
-    runs: ClassVar[str] = "advisor.throughput.measure:run"
-
-    micro_batch_sizes: tuple[int, ...]
-    session: int
-    block_s: float
-    rounds: int
-    budget_s: float
 
 
 TELEMETRY = Series("telemetry", Telemetry)

@@ -7,11 +7,12 @@ else stays in the figures, whose intervals are the wider for it.
 from collections.abc import Iterator, Mapping, Sequence
 
 from advisor.device.data import Environment, Telemetry
+from advisor.device.power_cap import find_power_cap
 from advisor.memory.data import Probe
 from advisor.statistics import median
-from advisor.throughput.blocks import select_in_blocks
-from advisor.throughput.card_disturbances import name_memory_of_others, name_power_limit
+from advisor.throughput.blocks import measure_held_fraction, select_in_blocks
 from advisor.throughput.session_groups import find_two_groups
+from advisor.units import render_bytes
 
 #: Change of the canary within a session, or between sessions, from which on it is named: larger
 #: than the tolerance of the answer, smaller than a usual step of a clock.
@@ -20,8 +21,17 @@ CANARY_FRACTION = 0.1
 CLOCK_FRACTION = 0.02
 #: Share of all processors' time that others may take unnamed.
 FOREIGN_CPU_FRACTION = 0.1
+#: Memory of others that goes unnamed: about what a process takes that opened the device and does
+#: nothing, or a desktop. One that computes holds more.
+FOREIGN_MEMORY_BYTES = 256 * 2**20
 #: Times its session's median that a block must take to be named.
 OUTLIER_RATIO = 2.0
+#: Share of the timed blocks' time under a power cap from which on it is named.
+POWER_CAP_FRACTION = 0.05
+#: Share of the power limit from which on a card counts as being at it: cards keep their power a
+#: little below the limit, and NVML's reading is an average with an error of a few watts.
+AT_POWER_LIMIT_FRACTION = 0.97
+_HOLDERS = {"thermal": "heat", "brake": "the power brake"}
 
 
 def name_disturbances(
@@ -40,36 +50,66 @@ def name_disturbances(
         discarded: Blocks that do not count, by cause.
         session_levels: How fast each session was as a whole, in log seconds.
         environment: Of the run, which knows the card's limits and memory.
-
-    Source: derived.
     """
     timed = [probe for probe in probes if probe.stage == "throughput" and probe.step_times_s]
     return (
         *_name_discarded(discarded),
-        *name_power_limit(timed, telemetry, environment),
+        *_name_power_limit(timed, telemetry, environment),
         *_name_clock(timed, telemetry),
         *_name_canary(timed),
         *_name_neighbours(timed, telemetry),
-        *name_memory_of_others(timed, telemetry, environment),
+        *_name_memory_of_others(timed, telemetry, environment),
         *_name_groups(session_levels),
         *_name_outliers(timed),
         *_name_unsteady(timed),
     )
 
 
+def _sample(
+    probes: Sequence[Probe], telemetry: Sequence[Telemetry], column: str
+) -> list[list[float]]:
+    """Return what each session's counter showed during its blocks; sessions without it left out."""
+    series = (
+        select_in_blocks(probes, each, getattr(each, column))
+        for each in telemetry
+        if getattr(each, column)
+    )
+    return [values for values in series if values]
+
+
 def _name_discarded(discarded: Mapping[str, int]) -> Iterator[str]:
-    words = {"thermal": "heat", "brake": "the power brake"}
     for cause, count in discarded.items():
         blocks = "1 timed block was" if count == 1 else f"{count} timed blocks were"
-        yield f"{blocks} discarded: {words[cause]} held the clock down"
+        yield f"{blocks} discarded: {_HOLDERS[cause]} held the clock down"
+
+
+def _name_power_limit(
+    probes: Sequence[Probe], telemetry: Sequence[Telemetry], environment: Environment | None
+) -> Iterator[str]:
+    """Yield in one sentence all that is known of a limit that holds the card down or may do so."""
+    counters = () if environment is None else environment.counters
+    cap = find_power_cap(counters)
+    limit_w = next((each.value for each in counters if each.name == "power_limit"), None)
+    held = measure_held_fraction(probes, telemetry, "power_cap")
+    seen_w = [power_w for values in _sample(probes, telemetry, "power_w") for power_w in values]
+    parts = []
+    if held is not None and held > POWER_CAP_FRACTION:
+        parts.append(
+            f"the power cap held the clock down for {100 * held:.0f} % of the timed blocks"
+        )
+    if limit_w and seen_w and median(seen_w) >= AT_POWER_LIMIT_FRACTION * limit_w:
+        parts.append(f"the card drew {median(seen_w):.0f} W, at its power limit of {limit_w:.0f} W")
+    if cap is not None:
+        parts.append(
+            f"a power cap is set: {cap.limit_w:.0f} W, where the card's default is "
+            f"{cap.default_w:.0f} W"
+        )
+    if parts:
+        yield "; ".join(parts)
 
 
 def _name_clock(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
-    clocks = [
-        median(values)
-        for each in telemetry
-        if each.sm_clock_mhz and (values := select_in_blocks(probes, each, each.sm_clock_mhz))
-    ]
+    clocks = [median(values) for values in _sample(probes, telemetry, "sm_clock_mhz")]
     if len(clocks) >= 2 and max(clocks) - min(clocks) > CLOCK_FRACTION * median(clocks):
         yield (
             f"the clock differed between sessions: {min(clocks):.0f} to {max(clocks):.0f} MHz; "
@@ -79,7 +119,10 @@ def _name_clock(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iter
 
 def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
     """Yield what the fixed product showed within and between sessions."""
-    by_session = _order_canaries(probes)
+    by_session: dict[int, list[float]] = {}
+    ran = {p.canary_times_s: p for p in probes if len(p.canary_times_s) == 2}  # once for a process
+    for probe in sorted(ran.values(), key=lambda probe: probe.block_spans_s[:1]):
+        by_session.setdefault(probe.session, []).extend(probe.canary_times_s)
     drifts = [times[-1] / times[0] - 1.0 for times in by_session.values()]
     drifted = [drift for drift in drifts if abs(drift) > CANARY_FRACTION]
     if drifted:
@@ -98,27 +141,39 @@ def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
         )
 
 
-def _order_canaries(probes: Sequence[Probe]) -> dict[int, list[float]]:
-    """Return what the canary took in each session, in the order it ran."""
-    canaries: dict[int, list[float]] = {}
-    ran = {p.canary_times_s: p for p in probes if len(p.canary_times_s) == 2}  # once for a process
-    for probe in sorted(ran.values(), key=lambda probe: probe.block_spans_s[:1]):
-        canaries.setdefault(probe.session, []).extend(probe.canary_times_s)
-    return canaries
-
-
 def _name_neighbours(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
-    taken = [
-        sum(values) / len(values)
-        for each in telemetry
-        if each.foreign_cpu_fraction
-        and (values := select_in_blocks(probes, each, each.foreign_cpu_fraction))
-    ]
-    if taken and max(taken) > FOREIGN_CPU_FRACTION:
+    shares = _sample(probes, telemetry, "foreign_cpu_fraction")
+    most = max((sum(values) / len(values) for values in shares), default=0.0)
+    if most > FOREIGN_CPU_FRACTION:
         yield (
-            f"other processes took up to {100 * max(taken):.0f} % of the processors' time during "
+            f"other processes took up to {100 * most:.0f} % of the processors' time during "
             "a session: leave the machine idle meanwhile"
         )
+
+
+def _name_memory_of_others(
+    probes: Sequence[Probe], telemetry: Sequence[Telemetry], environment: Environment | None
+) -> Iterator[str]:
+    """Yield that others held memory of the device while sessions were timed.
+
+    Where the driver does not list our own processes (`own_memory`: `pids_not_listed`), the counter
+    is what was in use before the worker started, which might be what an earlier one left behind
+    for a moment: then only what every session found counts, and that is a lower bound.
+    """
+    held = [median(values) for values in _sample(probes, telemetry, "foreign_memory_bytes")]
+    is_listed = all(counter.name != "own_memory" for each in telemetry for counter in each.counters)
+    most_bytes = (max if is_listed else min)(held, default=0.0)
+    if most_bytes <= FOREIGN_MEMORY_BYTES:
+        return
+    share = ""
+    if environment is not None and environment.device.memory_bytes:
+        share = f" ({100 * most_bytes / environment.device.memory_bytes:.0f} %)"
+    when = "during a session" if is_listed else "before each session, and more later is not seen"
+    yield (
+        f"other processes held {'up to' if is_listed else 'at least'} {render_bytes(most_bytes)}"
+        f"{share} of the device's memory {when}: they may compute too, so leave the device to "
+        "the probe alone"
+    )
 
 
 def _name_groups(session_levels: Sequence[float]) -> Iterator[str]:
@@ -133,12 +188,12 @@ def _name_groups(session_levels: Sequence[float]) -> Iterator[str]:
 
 def _name_outliers(probes: Sequence[Probe]) -> Iterator[str]:
     outliers = sum(
-        seconds > OUTLIER_RATIO * median(list(probe.step_times_s))
+        seconds > OUTLIER_RATIO * median(probe.step_times_s)
         for probe in probes
         for seconds in probe.step_times_s
     )
-    blocks = sum(len(probe.step_times_s) for probe in probes)
     if outliers:
+        blocks = sum(len(probe.step_times_s) for probe in probes)
         yield (
             f"{outliers} of {blocks} timed blocks took over twice their session's median; they "
             "count, and the median hardly feels them"

@@ -1,15 +1,17 @@
-"""How near training comes to what the device can compute and move, and what holds it back."""
+"""How near training comes to what the device can do, what holds it back, and its energy."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from advisor.device.data import Environment
+from advisor.device.data import Environment, Telemetry
 from advisor.memory.data import Probe
 from advisor.predict.data import StepCost
 from advisor.predict.roofline import REACHABLE_PEAKS
-from advisor.statistics import median
+from advisor.statistics import Estimate, estimate_median_over_sessions, exponentiate, median
+from advisor.throughput.blocks import measure_block_energy_j
 from advisor.throughput.data import (
     SpeedLimit,
     SpeedLimitKind,
@@ -25,12 +27,13 @@ FIXED_FRACTION = 0.5
 #: Share of the processors' time in the kernel from which on its page faults are what binds: freeing
 #: a training step of them then makes it about as much shorter.
 KERNEL_FRACTION = 0.15
+_CONFIDENCE = 0.95
 
 
 class _Peaks(NamedTuple):
-    flops_per_s: float | None
-    bandwidth_bytes_per_s: float | None
-    source: Literal["data sheet", "matrix product"] | None
+    flops_per_s: float | None = None
+    bandwidth_bytes_per_s: float | None = None
+    source: Literal["data sheet", "matrix product"] | None = None
 
 
 def add_efficiency(
@@ -59,30 +62,63 @@ def add_efficiency(
     peaks = _find_peaks(probes, environment, precision)
     points = tuple(_add_shares(point, cost, peaks) for point in throughput.points)
     throughput = msgspec.structs.replace(throughput, points=points)
-    return msgspec.structs.replace(
-        throughput, speed_limit=_find_speed_limit(throughput, probes, peaks)
-    )
+    limit = _find_speed_limit(throughput, probes, peaks)
+    return msgspec.structs.replace(throughput, speed_limit=limit)
+
+
+def estimate_energy_per_sample(
+    probes: Sequence[Probe], telemetry: Sequence[Telemetry]
+) -> dict[int, Estimate]:
+    """Return the joules that training takes for each sample, by micro-batch size.
+
+    Everything that the counter covers is in the figure: on a GPU the whole board, on a CPU the
+    whole package with whatever else runs on it. The interval is made on the log scale, for no
+    energy is negative.
+
+    Args:
+        probes: Of throughput, those that count.
+        telemetry: One for each session; those without an energy counter say nothing.
+    """
+    counters = {each.session: each for each in telemetry if each.energy_j}
+    logs: dict[int, dict[int, list[float]]] = {}
+    for probe in probes:
+        if probe.stage != "throughput" or probe.session not in counters:
+            continue
+        for span, steps in zip(probe.block_spans_s, probe.block_steps, strict=True):
+            energy_j = measure_block_energy_j(counters[probe.session], span)
+            if energy_j is not None and energy_j > 0.0:
+                per_sample_j = energy_j / (steps * probe.micro_batch_size)
+                sessions = logs.setdefault(probe.micro_batch_size, {})
+                sessions.setdefault(probe.session, []).append(math.log(per_sample_j))
+    return {
+        size: exponentiate(estimate_median_over_sessions([*sessions.values()], _CONFIDENCE))
+        for size, sessions in sorted(logs.items())
+    }
+
+
+def find_cheapest_size(energy: Mapping[int, Estimate]) -> int | None:
+    """Return the size that takes the least energy for each sample; None where none is known."""
+    points = {size: each.point for size, each in energy.items() if each.point is not None}
+    return min(points, key=points.__getitem__, default=None)
 
 
 def _find_peaks(
     probes: Sequence[Probe], environment: Environment | None, precision: Precision
 ) -> _Peaks:
-    if environment is not None and environment.peak_flops:
-        known = [
-            environment.peak_flops[name]
-            for name in REACHABLE_PEAKS[precision]
-            if name in environment.peak_flops
-        ]
+    if environment is None:
+        return _Peaks()
+    peaks = environment.peak_flops
+    if peaks:
+        known = [peaks[name] for name in REACHABLE_PEAKS[precision] if name in peaks]
         return _Peaks(max(known, default=None), environment.bandwidth_bytes_per_s, "data sheet")
-    is_cpu = environment is not None and environment.device.kind == "cpu"
     rates = [
         probe.canary_flops / min(probe.canary_times_s)
         for probe in probes
         if probe.canary_flops and probe.canary_times_s
     ]
-    if is_cpu and precision == "fp32" and rates:
+    if environment.device.kind == "cpu" and precision == "fp32" and rates:
         return _Peaks(max(rates), None, "matrix product")
-    return _Peaks(None, None, None)
+    return _Peaks()
 
 
 def _add_shares(point: ThroughputPoint, cost: StepCost | None, peaks: _Peaks) -> ThroughputPoint:
@@ -107,15 +143,15 @@ def _find_speed_limit(
     if point is None or point.step_s.point is None:
         return None
     step_s = point.step_s.point
-    mine = [probe for probe in probes if probe.micro_batch_size == point.micro_batch_size]
-    issued = [median(list(probe.enqueue_times_s)) for probe in mine if probe.enqueue_times_s]
+    mine = [probe for probe in probes if probe.micro_batch_size == size]
+    issued_s = _take_median([median(p.enqueue_times_s) for p in mine if p.enqueue_times_s])
     limit = SpeedLimit(
         micro_batch_size=point.micro_batch_size,
         kind=None,
         peak=peaks.source if point.flops_fraction is not None else None,
         flops_fraction=point.flops_fraction,
         bandwidth_fraction=point.bandwidth_fraction,
-        enqueue_fraction=median(issued) / step_s if issued else None,
+        enqueue_fraction=None if issued_s is None else issued_s / step_s,
         fixed_fraction=None if throughput.fixed_s is None else throughput.fixed_s / step_s,
         page_faults_per_step=_take_median([probe.page_faults_per_step for probe in mine]),
         kernel_time_fraction=_take_median([probe.kernel_time_fraction for probe in mine]),
@@ -131,15 +167,15 @@ def _take_median(values: Sequence[float | None]) -> float | None:
 
 def _name_kind(limit: SpeedLimit, *, is_host_bound: bool) -> SpeedLimitKind | None:
     """Return what binds: the nearest to the program first, for that is what can be changed."""
-    flops, bandwidth = limit.flops_fraction, limit.bandwidth_fraction
+    flops, bandwidth = limit.flops_fraction, limit.bandwidth_fraction or 0.0
     if is_host_bound:
         return "host"
     if (limit.kernel_time_fraction or 0.0) >= KERNEL_FRACTION and limit.page_faults_per_step:
         return "heap"
-    if limit.fixed_fraction is not None and limit.fixed_fraction >= FIXED_FRACTION:
+    if (limit.fixed_fraction or 0.0) >= FIXED_FRACTION:
         return "fixed"
     if flops is None:
         return None
-    if max(flops, bandwidth or 0.0) < NEAR_PEAK_FRACTION:
+    if max(flops, bandwidth) < NEAR_PEAK_FRACTION:
         return "neither"
-    return "arithmetic" if flops >= (bandwidth or 0.0) else "bandwidth"
+    return "arithmetic" if flops >= bandwidth else "bandwidth"

@@ -1,4 +1,4 @@
-"""Every law of step time that the measured sizes allow, and where each saturates.
+"""Every law of step time that the timed sizes allow, and where each saturates.
 
     affine   t(b) = a + βb
     floor    t(b) = max(h, a + βb)          the host, or a device not yet full, needs h
@@ -10,7 +10,7 @@
        |  .----                    and the smallest good one is mostly the end of a tread.
        +--+----+----+--- b
 
-All coefficients are at least 0.
+All coefficients are at least 0. Derivations: docs/method.md, section 1.
 """
 
 import itertools
@@ -49,7 +49,7 @@ _SLOPE_HANDICAP = 7.0
 #: Added to the products of columns of length 1, so that two equal ones can be solved for.
 _RIDGE = 1e-12
 #: One-sided confidence that a curvature must have before it enters the smooth law. High, because a
-#: wrong one bends the law most where it is asked: beyond the measured sizes.
+#: wrong one bends the law most where it is asked: beyond the timed sizes.
 _CURVATURE_CONFIDENCE = 0.995
 #: Least share of the largest size's step time that the curvature must explain; less is harmless.
 _LEAST_CURVATURE_FRACTION = 0.02
@@ -76,6 +76,11 @@ class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
     fixed_error_s: float = 0.0
     deviance: float = 0.0
 
+    @property
+    def slopes(self) -> bool:
+        """Whether it is stairs whose treads cost more at their end."""
+        return self.kind == "stairs" and self.per_sample_s > 0.0
+
 
 class _Data(NamedTuple):
     """Sizes, the seconds of a step at each, its relative error, and one over that or the harmless.
@@ -99,25 +104,23 @@ def fit_step_laws(
     Args:
         sizes: Micro-batch sizes, ascending.
         step_s: Seconds of a step at each.
-        errors: Relative standard error of each, or of any one: a size timed in fewer sessions than
-            the others has a larger one.
+        errors: Relative standard error of each, or of any one.
         degrees_of_freedom: Of the errors' common scale.
 
-    Source: derived; least relative error, then the F-test of lack of fit (Fisher 1922).
+    Source: the F-test of lack of fit, Fisher 1922.
     """
     from scipy.special import fdtri  # noqa: PLC0415  # its import is slow; see statistics.py
 
     data = _collect(sizes, step_s, errors)
     laws = []
-    for law in _fit_kinds(data):
-        spare = len(sizes) - _COEFFICIENTS[law.kind] - _slopes(law)
-        misfits = 1.0 - evaluate_step_law(law, data.sizes) / data.times
-        squared = float(np.square(misfits * data.weights).sum())
+    for law in (*_fit_smooth(data), *_fit_floors(data), *_fit_stairs(data)):
+        spare = len(sizes) - _COEFFICIENTS[law.kind] - law.slopes
         if spare < 1 or not _grows(law, data):
             continue
-        quantile = float(fdtri(spare, degrees_of_freedom, _CONFIDENCE))
+        misfits = _measure_misfits(law, data)
+        squared = float(np.square(misfits * data.weights).sum())
         serves = float(np.square(misfits).mean()) <= _SERVING_MISFIT**2
-        if serves or squared <= spare * quantile:
+        if serves or squared <= spare * float(fdtri(spare, degrees_of_freedom, _CONFIDENCE)):
             laws.append(_complete(law, data, squared))
     return tuple(sorted(laws, key=lambda law: law.deviance))
 
@@ -133,13 +136,9 @@ def fit_smooth_law(sizes: Sequence[int], step_s: Sequence[float]) -> StepLaw | N
     if len(sizes) < 2:
         return None
     data = _collect(sizes, step_s, 0.0)
-    line = np.stack([np.ones_like(data.sizes), data.sizes])
-    (fixed_s, per_sample_s), *_ = _fit_columns(data, line[None])
-    law = StepLaw(kind="affine", fixed_s=fixed_s, per_sample_s=per_sample_s)
-    if len(sizes) >= 5:
-        (a, b, c), *_ = _fit_columns(data, np.stack([*line, np.square(data.sizes)])[None])
-        curved = StepLaw(kind="curved", fixed_s=a, per_sample_s=b, curvature=c)
-        explained = c * max(sizes) ** 2 / max(step_s)
+    law, *others = _fit_smooth(data)
+    for curved in others if len(sizes) >= 5 else ():
+        explained = curved.curvature * max(sizes) ** 2 / max(step_s)
         if explained >= _LEAST_CURVATURE_FRACTION and _is_surely_better(curved, law, data):
             law = curved
     return law if _grows(law, data) else None
@@ -156,10 +155,7 @@ def fit_coefficients(sizes: Sequence[int], step_s: Sequence[float], *, columns: 
 
 
 def evaluate_step_law(law: StepLaw, micro_batch_size: npt.ArrayLike) -> Floats:
-    """Return the law's seconds of a step at each size.
-
-    Source: derived.
-    """
+    """Return the law's seconds of a step at each size."""
     size = np.asarray(micro_batch_size, dtype=np.float64)
     tiles = np.ceil(size / law.tile - 1e-9)
     smooth = law.fixed_s + law.per_sample_s * size + law.curvature * np.square(size)
@@ -168,10 +164,7 @@ def evaluate_step_law(law: StepLaw, micro_batch_size: npt.ArrayLike) -> Floats:
 
 
 def compute_best_per_s(law: StepLaw) -> float:
-    """Return the highest throughput of the law: its peak, or what ever larger batches approach.
-
-    Source: derived; d/db of t(b)/b is zero at b² = a/c.
-    """
+    """Return the highest throughput of the law: its peak, or what ever larger batches approach."""
     curved_s = 2.0 * math.sqrt(law.fixed_s * law.curvature)
     return 1.0 / (law.per_sample_s + law.per_tile_s / law.tile + curved_s)
 
@@ -181,12 +174,6 @@ def predict_law_saturation(law: StepLaw, tolerance_fraction: float) -> float:
 
     On stairs the first tread that reaches it is the k-th, k = ⌈(1−ε)/ε · a/(βw + γ)⌉: the affine
     answer in whole tiles. On a floor it is reached before the floor ends if a ≤ ε·h.
-
-    Args:
-        law: The law.
-        tolerance_fraction: ε, between 0 and 1.
-
-    Source: derived.
     """
     kept = 1.0 - tolerance_fraction
     least_s = 1.0 / (kept * compute_best_per_s(law))
@@ -201,10 +188,7 @@ def predict_law_saturation(law: StepLaw, tolerance_fraction: float) -> float:
 
 
 def find_tread_end(law: StepLaw, micro_batch_size: float) -> int:
-    """Return the largest size that costs no more tiles than the given one.
-
-    Source: derived.
-    """
+    """Return the largest size that costs no more tiles than the given one."""
     return math.floor(math.ceil(micro_batch_size / law.tile - 1e-9) * law.tile + 1e-9)
 
 
@@ -217,8 +201,6 @@ def bound_saturation(
         laws: At least one.
         tolerance_fraction: As in `predict_law_saturation`.
         quantile: Standard errors of the fixed cost to either side.
-
-    Source: derived.
     """
     batches = [
         predict_law_saturation(
@@ -237,22 +219,33 @@ def _collect(sizes: Sequence[int], step_s: Sequence[float], errors: npt.ArrayLik
     return _Data(np.asarray(sizes, np.float64), np.asarray(step_s, np.float64), known, weights)
 
 
-def _fit_kinds(data: _Data) -> Iterator[StepLaw]:
-    """Yield the best law of each kind, one for each end of the floor and two for each tile."""
+def _fit_smooth(data: _Data) -> Iterator[StepLaw]:
+    """Yield the best affine law, and the best curved one if there is any."""
     line = np.stack([np.ones_like(data.sizes), data.sizes])
-    affine = _fit_columns(data, line[None])[0]
-    yield StepLaw(kind="affine", fixed_s=affine[0], per_sample_s=affine[1])
-    curved = _fit_columns(data, np.stack([*line, np.square(data.sizes)])[None])[0]
-    if curved[2] > 0.0:
-        yield StepLaw(kind="curved", fixed_s=curved[0], per_sample_s=curved[1], curvature=curved[2])
+    fixed_s, per_sample_s = _fit_columns(data, line[None])[0]
+    yield StepLaw(kind="affine", fixed_s=fixed_s, per_sample_s=per_sample_s)
+    curve = np.stack([*line, np.square(data.sizes)])
+    fixed_s, per_sample_s, curvature = _fit_columns(data, curve[None])[0]
+    if curvature > 0.0:
+        yield StepLaw(
+            kind="curved", fixed_s=fixed_s, per_sample_s=per_sample_s, curvature=curvature
+        )
+
+
+def _fit_floors(data: _Data) -> Iterator[StepLaw]:
+    """Yield the best law for each size at which the floor may end."""
     for end in range(2, len(data.sizes) - 1):
         head = _Data(*(column[:end] for column in data))
         tail = _Data(*(column[end:] for column in data))
         squares = np.square(head.weights) / head.times
-        floor_s = float(squares.sum() / (squares / head.times).sum())
-        fixed_s, per_sample_s = _fit_columns(tail, line[None, :, end:])[0]
-        yield StepLaw(kind="floor", floor_s=floor_s, fixed_s=fixed_s, per_sample_s=per_sample_s)
-    yield from _fit_stairs(data)
+        line = np.stack([np.ones_like(tail.sizes), tail.sizes])
+        fixed_s, per_sample_s = _fit_columns(tail, line[None])[0]
+        yield StepLaw(
+            kind="floor",
+            floor_s=float(squares.sum() / (squares / head.times).sum()),
+            fixed_s=fixed_s,
+            per_sample_s=per_sample_s,
+        )
 
 
 def _fit_stairs(data: _Data) -> Iterator[StepLaw]:
@@ -306,31 +299,25 @@ def _fit_columns(data: _Data, columns: Floats) -> list[list[float]]:
     return coefficients
 
 
-def _measure_misfit(law: StepLaw, data: _Data) -> float:
-    """Return the squared relative misfit over the squared errors."""
-    misfits = 1.0 - evaluate_step_law(law, data.sizes) / data.times
-    return float(np.square(misfits * data.weights).sum())
+def _measure_misfits(law: StepLaw, data: _Data) -> Floats:
+    """Return by how much the law misses each time, as a share."""
+    misfits: Floats = 1.0 - evaluate_step_law(law, data.sizes) / data.times
+    return misfits
 
 
 def _is_surely_better(curved: StepLaw, line: StepLaw, data: _Data) -> bool:
     """Return whether the curvature is above zero by a t-test."""
     degrees = len(data.sizes) - 3
-    gain = _measure_misfit(line, data) - _measure_misfit(curved, data)
-    needed = student_t_quantile(_CURVATURE_CONFIDENCE, degrees) ** 2
-    return gain * degrees > needed * _measure_misfit(curved, data)
-
-
-def _slopes(law: StepLaw) -> bool:
-    """Return whether the law is stairs whose treads cost more at their end."""
-    return law.kind == "stairs" and law.per_sample_s > 0.0
+    left, before = (float(np.square(_measure_misfits(law, data)).sum()) for law in (curved, line))
+    return (before - left) * degrees > left * student_t_quantile(
+        _CURVATURE_CONFIDENCE, degrees
+    ) ** 2
 
 
 def _grows(law: StepLaw, data: _Data) -> bool:
-    ends = evaluate_step_law(law, data.sizes[[0, -1]])
-    return bool(
-        law.per_sample_s + law.per_tile_s > 0.0
-        and ends[1] - ends[0] > _LEAST_GROWTH_FRACTION * ends[1]
-    )
+    first_s, last_s = evaluate_step_law(law, data.sizes[[0, -1]]).tolist()
+    grown = last_s - first_s > _LEAST_GROWTH_FRACTION * last_s
+    return law.per_sample_s + law.per_tile_s > 0.0 and bool(grown)
 
 
 def _complete(law: StepLaw, data: _Data, squared: float) -> StepLaw:
@@ -348,5 +335,5 @@ def _complete(law: StepLaw, data: _Data, squared: float) -> StepLaw:
     return msgspec.structs.replace(
         law,
         fixed_error_s=error * math.sqrt(variance),
-        deviance=squared + _HANDICAPS[law.kind] + _SLOPE_HANDICAP * _slopes(law),
+        deviance=squared + _HANDICAPS[law.kind] + _SLOPE_HANDICAP * law.slopes,
     )

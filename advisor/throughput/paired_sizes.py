@@ -5,31 +5,33 @@ x_sk = μ_k + u_s + e_sk. What makes a whole session fast or slow (clocks, memor
 is u_s and cancels when two sizes are compared; only e_sk, pooled over all sizes, is noise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from advisor.throughput.law import Floats
 
 
 class PairedSizes(NamedTuple):
-    """Sizes on one scale, session effects taken out.
+    """K sizes on one scale, session effects taken out.
 
     Attributes:
-        sizes: K micro-batch sizes, ascending.
         log_throughput: K levels μ_k, in log samples/s of an average session.
         difference_errors: K×K standard errors of μ_i − μ_j.
         degrees_of_freedom: Of the pooled noise; at least 1.
-        sessions: Sessions behind each size.
     """
 
     sizes: tuple[int, ...]
     log_throughput: Floats
     difference_errors: Floats
     degrees_of_freedom: int
-    sessions: tuple[int, ...]
+
+    @property
+    def step_s(self) -> list[float]:
+        """Seconds of a step at each size in an average session."""
+        seconds: list[float] = (np.asarray(self.sizes) / np.exp(self.log_throughput)).tolist()
+        return seconds
 
 
 def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
@@ -46,76 +48,40 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
     Source: two-way additive analysis of variance (Fisher 1925), by least squares.
     """
     sizes = sorted({size for times in step_s.values() for size in times})
-    cells = [
-        (row, sizes.index(size), np.log(size / seconds))
-        for row, times in enumerate(step_s.values())
-        for size, seconds in sorted(times.items())
-    ]
-    design = _build_design(cells, len(step_s), len(sizes))
-    levels = np.array([level for _, _, level in cells])
-    degrees = len(cells) - design.shape[1]
+    count, last = len(sizes), len(step_s) - 1
+    rows, levels = [], []
+    for session, times in enumerate(step_s.values()):
+        for size, seconds in sorted(times.items()):
+            row = np.zeros(count + max(last, 0))
+            row[sizes.index(size)] = 1.0
+            # A session is a deviation; all of them sum to zero.
+            row[count:] = -1.0 if session == last else np.arange(last) == session
+            rows.append(row)
+            levels.append(np.log(size / seconds))
+    if not rows:
+        return None
+    design = np.stack(rows)
+    degrees = len(rows) - design.shape[1]
     if degrees < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    solution = np.linalg.lstsq(design, levels, rcond=None)[0]
-    residuals = levels - design @ solution
+    solution = np.linalg.lstsq(design, np.array(levels), rcond=None)[0]
+    residuals = np.array(levels) - design @ solution
     inverse = np.linalg.inv(design.T @ design)
-    covariance = float(residuals @ residuals) / degrees * inverse[: len(sizes), : len(sizes)]
+    covariance = float(residuals @ residuals) / degrees * inverse[:count, :count]
     variances = np.diag(covariance)
     squared = variances[:, None] + variances[None, :] - 2.0 * covariance
     return PairedSizes(
         sizes=tuple(sizes),
-        log_throughput=solution[: len(sizes)],
+        log_throughput=solution[:count],
         difference_errors=np.sqrt(np.maximum(squared, 0.0)),
         degrees_of_freedom=degrees,
-        sessions=tuple(sum(size in times for times in step_s.values()) for size in sizes),
     )
 
 
-def _build_design(cells: Sequence[tuple[int, int, float]], sessions: int, sizes: int) -> Floats:
-    """Return one row for each cell: its size, and its session as a deviation that sums to zero."""
-    design = np.zeros((len(cells), sizes + sessions - 1))
-    for row, (session, size, _) in enumerate(cells):
-        design[row, size] = 1.0
-        if session < sessions - 1:
-            design[row, sizes + session] = 1.0
-        else:
-            design[row, sizes:] = -1.0
-    return design
-
-
 def compute_level_errors(paired: PairedSizes) -> Floats:
-    """Return the standard error v_k of each level, at least three of them.
-
-    Errors of single levels that are independent have D_ij = v_i² + v_j², so the sums over the other
-    sizes are R_i = Σ_j D_ij = (K − 2)·v_i² + Σ_j v_j², and all of them 2(K − 1)·Σ_j v_j².
-
-    Source: derived.
-    """
+    """Return the standard error of each level, at least three of them (docs/method.md)."""
     count = len(paired.sizes)
     sums = np.square(paired.difference_errors).sum(axis=1)
     variances = (sums - sums.sum() / (2.0 * (count - 1))) / (count - 2)
     errors: Floats = np.sqrt(np.maximum(variances, 0.0))
     return errors
-
-
-def smooth_upwards(levels: Floats, weights: Sequence[float]) -> Floats:
-    """Return the nearest levels that never fall: runs that do are replaced by their mean.
-
-    Where the truth is flat, this keeps the luckiest size from posing as the best one.
-
-    Args:
-        levels: In order of size.
-        weights: Of each level, above 0.
-
-    Source: pool-adjacent-violators (Ayer et al. 1955).
-    """
-    blocks: list[tuple[float, float, int]] = []
-    for level, weight in zip(levels.tolist(), weights, strict=True):
-        block = (level, float(weight), 1)
-        while blocks and blocks[-1][0] > block[0]:
-            before = blocks.pop()
-            total = before[1] + block[1]
-            mean = (before[0] * before[1] + block[0] * block[1]) / total
-            block = (mean, total, before[2] + block[2])
-        blocks.append(block)
-    return np.repeat([block[0] for block in blocks], [block[2] for block in blocks])

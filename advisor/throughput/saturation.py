@@ -118,20 +118,19 @@ def _fit_laws(paired: PairedSizes) -> tuple[int, tuple[StepLaw, ...]]:
     They are as many as any law explains: small sizes may follow a law of their own. Where no law
     explains even the last three, their errors are taken for larger until one does.
     """
-    sizes = np.asarray(paired.sizes)
-    step_s, errors = sizes / np.exp(paired.log_throughput), compute_level_errors(paired)
-    last = len(sizes) - LEAST_SIZES
+    errors = np.maximum(compute_level_errors(paired), _LEAST_ERROR)
+    last = len(paired.sizes) - LEAST_SIZES
     attempts = [*((start, 1.0) for start in range(last + 1)), *((last, 4.0**k) for k in (1, 2, 3))]
     for start, factor in attempts:
         laws = fit_step_laws(
             paired.sizes[start:],
-            step_s[start:].tolist(),
-            errors=factor * np.maximum(errors[start:], _LEAST_ERROR),
+            paired.step_s[start:],
+            errors=factor * errors[start:],
             degrees_of_freedom=paired.degrees_of_freedom,
         )
         if laws:
             return start, laws
-    return len(sizes), ()
+    return len(paired.sizes), ()
 
 
 def _find_choice(paired: PairedSizes, laws: Sequence[StepLaw], start: int) -> int | None:

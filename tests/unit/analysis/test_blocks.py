@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.device.data import Telemetry
@@ -10,7 +10,7 @@ from advisor.throughput.blocks import (
     measure_held_fraction,
     select_in_blocks,
 )
-from advisor.throughput.energy import estimate_energy_per_sample, find_cheapest_size
+from advisor.throughput.efficiency import estimate_energy_per_sample, find_cheapest_size
 
 #: A sample each half second, for ten seconds.
 AT_S = tuple(step / 2 for step in range(21))
@@ -81,6 +81,7 @@ def test_a_block_that_the_samples_do_not_reach_around_says_nothing():
     assert measure_block_energy_j(counters, (9.5, 10.5)) is None
 
 
+@settings(deadline=None)  # the first case imports scipy
 @given(st.floats(0.0, 9.0), st.floats(0.01, 1.0), st.floats(1.0, 1000.0), st.integers(1, 500))
 def test_energy_is_power_times_time_over_samples(began_s, length_s, power_w, size):
     span = (began_s, began_s + length_s)
