@@ -7,7 +7,7 @@ from advisor.loader.data import LoaderConclusion
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion
 from advisor.predict.data import MemorySavings
-from advisor.sharpness.data import StabilityConclusion
+from advisor.sharpness.data import SharpnessConclusion
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
 from advisor.variants.data import VariantConclusion
@@ -27,7 +27,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     noise: NoiseConclusion | None = None
     loader: LoaderConclusion | None = None
     soak: SoakConclusion | None = None
-    stability: StabilityConclusion | None = None
+    sharpness: SharpnessConclusion | None = None
     recommendation: Recommendation | None = None
     what_would_change: MemorySavings | None = None
     variants: tuple[VariantConclusion, ...] = ()

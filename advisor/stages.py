@@ -26,6 +26,7 @@ from advisor.noise_floor.stage import run_self_comparison
 from advisor.rate.range_command import run_lr_range
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.stage import run_trial
+from advisor.sharpness.stage import run_sharpness
 from advisor.soak.stage import run_soak
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import Variant, parse_target
@@ -92,6 +93,7 @@ def _run_stages(run: Run, variants: tuple[Variant, ...]) -> None:
     refuse_oversized_batch(run)
     run_throughput(run)
     run_noise(run)
+    run_sharpness(run)
     run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
     # Where there is no base rate that the trial could start from.
     run_ranged_rate(run, lambda: list_ways(derive(run.record).recommendation))

@@ -18,7 +18,7 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
-from advisor.noise.group_sums import GroupSums
+from advisor.noise.measure_moments import GroupSums
 from advisor.training.data import WorkloadSpec
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.workload import Workload

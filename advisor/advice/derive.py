@@ -17,7 +17,7 @@ from advisor.memory.plan import (
 from advisor.memory_savings.plan import compare_pieces, fit_capacity
 from advisor.noise.plan import conclude_noise
 from advisor.predict.data import MemorySavings
-from advisor.sharpness.plan import conclude_stability
+from advisor.sharpness.plan import conclude_sharpness
 from advisor.soak.plan import conclude_soak
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.data import ThroughputConclusion
@@ -47,11 +47,12 @@ def derive(record: RunRecord) -> Derived:
         noise=noise,
         loader=conclude_loader(record.loader_timings),
         soak=conclude_soak(record.soaks),
-        stability=conclude_stability(
+        sharpness=conclude_sharpness(
             facts,
-            [batches.curvature for batches in record.noise_batches],
+            record.sharpness,
             rate=None if advice is None else advice.learning_rate,
             global_batch_size=None if advice is None else advice.global_batch_size,
+            is_asked=record.command.limits.sharpness,
         ),
         recommendation=advice,
         what_would_change=None if memory is None else _compare(record, facts, memory),

@@ -171,6 +171,14 @@ SampleUnit = Annotated[
         help="Tell the noise scale in samples or in tokens; batches are samples all the same.",
     ),
 ]
+Sharpness = Annotated[
+    bool,
+    _option(
+        "--sharpness",
+        help="Also measure the sharpness of the loss along training, and set the rates beside the "
+        "limit that follows.",
+    ),
+]
 GivenBatchSize = Annotated[
     int | None,
     _option(

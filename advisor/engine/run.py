@@ -22,6 +22,7 @@ from advisor.predict.data import Breakdown, PredictedMemory, PredictedWhatIf
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.roofline import cost_step
 from advisor.rate.data import LrRangeCurve, TrialBranch
+from advisor.sharpness.data import Sharpness
 from advisor.soak.data import Soak
 from advisor.training.data import WorkloadFacts
 from advisor.variants.data import VariantRecord
@@ -171,6 +172,10 @@ class Run:
     def keep_noise_log(self, entries: tuple[NoiseLogEntry, ...]) -> None:
         """Keep what a real run measured of its gradients."""
         self._keep(noise_log=entries)
+
+    def keep_sharpness(self, sharpness: Sharpness) -> None:
+        """Append the sharpness at one point."""
+        self._keep(sharpness=(*self.record.sharpness, sharpness))
 
     def keep_loader(self, timing: LoaderTiming) -> None:
         """Append the loader's figures with one number of workers."""

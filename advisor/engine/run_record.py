@@ -9,6 +9,7 @@ from advisor.memory.data import Probe
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
 from advisor.predict.data import Breakdown, PredictedMemory, PredictedWhatIf, StepCost
 from advisor.rate.data import LrRangeCurve, TrialBranch
+from advisor.sharpness.data import Sharpness
 from advisor.soak.data import Soak
 from advisor.variants.data import VariantRecord
 from advisor.verify.data import VerificationRecord
@@ -41,6 +42,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     probes: tuple[Probe, ...] = ()
     telemetry: tuple[Telemetry, ...] = ()
     noise_batches: tuple[NoiseBatches, ...] = ()
+    sharpness: tuple[Sharpness, ...] = ()
     loader_timings: tuple[LoaderTiming, ...] = ()
     trials: tuple[TrialBranch, ...] = ()
     lr_ranges: tuple[LrRangeCurve, ...] = ()

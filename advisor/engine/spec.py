@@ -29,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     noise_log: str | None = None
     #: In what the noise scale is told; batch sizes are samples all the same.
     sample_unit: Literal["sample", "token"] = "sample"
+    #: Whether the sharpness of the loss is measured too.
+    sharpness: bool = False
     #: Whether the advised size must leave room for a copy of the training state.
     reserve: bool = False
 

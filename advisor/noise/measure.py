@@ -5,34 +5,27 @@ backward passes, in train mode, never clipped. Those of one of J groups add up, 
 costs its forward and backward and one addition:
 
     train ... | point: group 0: m m m, group 1: m m m, ... at frozen parameters | train ... | point
-
-Squared norms of the groups' sums, and their products with the sum of all, hold all that the
-estimate needs. On a GPU a finished sum moves to the host, so that the device holds one at a time.
 """
 
 import itertools
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
-
-import msgspec
-import torch
+from typing import Any, NamedTuple
 
 from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.entry import Emit
-from advisor.noise.data import NoiseBatches, NoiseTask
-from advisor.noise.group_sums import GroupSums
+from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
+from advisor.noise.measure_moments import GroupSums, choose_dtype, trained_parameters
 from advisor.noise.point import estimate_noise_point
-from advisor.noise.preconditioner import trained_parameters
-from advisor.rate.measure import step_on
-from advisor.sharpness.measure import CurvatureMeter
 from advisor.training.checkpoints import load_checkpoint
-from advisor.training.data import TokenCount
+from advisor.training.data import StepSource
 from advisor.training.heap import keep_freed_memory
+from advisor.training.loop import train
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
+from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.token_count import count_tokens
 from advisor.training.training import Training
@@ -42,8 +35,6 @@ from advisor.training.training import Training
 _ENOUGH_NOISE_SCALES = 5.0
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8
-#: Share of the stage's time that the curvature may take.
-_CURVATURE_FRACTION = 0.15
 #: Share of the host's free memory that the groups' sums may take.
 _HOST_FRACTION = 0.25
 
@@ -59,103 +50,110 @@ def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     keep_freed_memory()
     workload = Workload(task.workload)
     try:
-        if task.checkpoints:
-            _visit(workload, task, emit)
-        else:
-            _follow(workload, task, emit)
+        for place in visit(workload, task.trajectory):
+            batches = _measure(workload, task, place)
+            if batches is None:
+                return
+            emit(batches)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
 
 
-def _follow(workload: Workload, task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
-    training = workload.make_training()
-    meter = _make_meter(workload, training, task)
-    stream = IndexStream(workload.batches.sampling_size, seed=task.workload.seed)
-    split = (
-        task.training_micro_batch_size or task.micro_batch_size,
-        task.gradient_accumulation_steps,
-    )
-    deadline = time.perf_counter() + task.budget_s
-    for step in range(task.steps + 1):
-        if step in task.points:
-            # Equal shares of the time left, so that the last point is as precise as the first.
-            points_left = sum(1 for point in task.points if point >= step)
-            share_s = (deadline - time.perf_counter()) / (points_left + 1)
-            batches = _measure_point(workload, training, task, step, share_s, meter)
-            if batches is None:
-                return
-            emit(msgspec.structs.replace(batches, training_batch_size=split[0] * split[1]))
-        if time.perf_counter() > deadline:
-            return
-        if step < task.steps:
-            step_on(workload, training, stream, split, loss_is_sum=task.loss_is_sum)
+class Place(NamedTuple):
+    """A training at frozen parameters, and its equal share of the time left."""
+
+    training: Training
+    number: int  # step of the trajectory, or place of the checkpoint
+    share_s: float
+    at_step: int
+    training_batch_size: int | None = None
+    step_source: StepSource = "steps"
+    from_checkpoint: str | None = None
 
 
-def _visit(workload: Workload, task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
-    """Measure at each checkpoint, in the order given; those that time is left for."""
-    deadline = time.perf_counter() + task.budget_s
-    for place, path in enumerate(task.checkpoints):
-        if place and time.perf_counter() > deadline:
+def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
+    """Yield the training at each point, or checkpoint, for as long as there is time."""
+    deadline = time.perf_counter() + path.budget_s
+    for number, checkpoint in enumerate(path.checkpoints):
+        left_s = deadline - time.perf_counter()
+        if number and left_s < 0.0:
             return
         training = workload.make_training()
-        step = load_checkpoint(path, training)
-        share_s = (deadline - time.perf_counter()) / (len(task.checkpoints) - place)
-        meter = _make_meter(workload, training, task)
-        batches = _measure_point(workload, training, task, place, share_s, meter)
-        if batches is None:
-            return
-        emit(
-            msgspec.structs.replace(
-                batches,
-                at_step=place if step.number is None else step.number,
-                step_source=step.source,
-                from_checkpoint=path,
-            )
+        saved = load_checkpoint(checkpoint, training)
+        yield Place(
+            training,
+            number,
+            share_s=left_s / (len(path.checkpoints) - number),
+            at_step=number if saved.number is None else saved.number,
+            step_source=saved.source,
+            from_checkpoint=checkpoint,
         )
+    if path.checkpoints:
+        return
+    training = workload.make_training()
+    stream = IndexStream(workload.batches.sampling_size, seed=workload.spec.seed)
+    batches = (workload.take(stream.next(path.micro_batch_size)) for _ in itertools.count())
+    size = path.micro_batch_size * path.gradient_accumulation_steps
+    clock = _Clock(deadline)
+    for number, point in enumerate(path.points):
+        if point > clock.steps:
+            train(
+                training,
+                batches,
+                [clock],
+                micro_batch_size=path.micro_batch_size,
+                accumulation=path.gradient_accumulation_steps,
+                loss_is_sum=path.loss_is_sum,
+                most_steps=point - clock.steps,
+            )
+        if point > clock.steps:
+            return
+        # One share more than points are left: that of the training between them.
+        share_s = (deadline - time.perf_counter()) / (len(path.points) - number + 1)
+        yield Place(training, point, share_s, at_step=point, training_batch_size=size)
 
 
-def _make_meter(workload: Workload, training: Training, task: NoiseTask) -> CurvatureMeter | None:
-    sizes = task.curvature_sizes
-    return CurvatureMeter(workload, training, task, sizes) if sizes else None
+class _Clock:
+    """Counts steps, and ends them when the time is up."""
+
+    def __init__(self, deadline: float) -> None:
+        self.steps = 0
+        self._deadline = deadline
+
+    def before_step(self, step: Step) -> None:
+        """See nothing."""
+
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
+        """Count the step; return whether there is time for another."""
+        self.steps += 1
+        return time.perf_counter() <= self._deadline
 
 
-def _measure_point(
-    workload: Workload,
-    training: Training,
-    task: NoiseTask,
-    step: int,
-    share_s: float,
-    meter: CurvatureMeter | None,
-) -> NoiseBatches | None:
-    """Return the moments with the curvature, where it is to be measured."""
-    gradients_s = share_s * (1.0 - _CURVATURE_FRACTION) if meter else share_s
-    batches = _measure(workload, training, task, step, gradients_s)
-    if batches is None or meter is None:
-        return batches
-    curvature = meter.measure(step, share_s * _CURVATURE_FRACTION)
-    return msgspec.structs.replace(batches, curvature=curvature)
-
-
-def _measure(
-    workload: Workload, training: Training, task: NoiseTask, step: int, share_s: float
-) -> NoiseBatches | None:
+def _measure(workload: Workload, task: NoiseTask, place: Place) -> NoiseBatches | None:
     """Return the moments at the present parameters, which are left as they are."""
+    deadline = time.perf_counter() + place.share_s
     size, b, most = workload.batches.sampling_size, task.micro_batch_size, task.max_micro_batches
     if size is not None:
         most = min(most, size // b)  # beyond one pass nothing new is learnt
+    training, is_sum = place.training, task.trajectory.loss_is_sum
     groups = min(task.groups, most, _afford_groups(training, task.host_memory_bytes))
     if groups < _LEAST_GROUPS:
         return None
-    deadline = time.perf_counter() + share_s
 
     def collect(rounds: int, seed: int) -> NoiseBatches | None:
         # An order of its own: within one pass over the data no sample comes twice.
-        stream = IndexStream(size, seed=(task.workload.seed * 1_000_003 + step) * 2 + seed)
+        stream = IndexStream(size, seed=(task.workload.seed * 1_000_003 + place.number) * 2 + seed)
         batches = (workload.take(stream.next(b)) for _ in itertools.count())
         sums = GroupSums(training, groups, b)
-        _fill(sums, rounds, deadline, batches, task.token_count)
-        return sums.finish(step, per_sample_sum=task.loss_is_sum)
+        _fill(sums, rounds, deadline, batches, task)
+        return sums.finish(
+            place.at_step,
+            per_sample_sum=is_sum,
+            training_batch_size=place.training_batch_size,
+            step_source=place.step_source,
+            from_checkpoint=place.from_checkpoint,
+        )
 
     with preserve_buffers(training.model):  # running statistics are part of the frozen state
         training.settle_gradient_scale(workload.take(range(b)))
@@ -166,17 +164,13 @@ def _measure(
 
 
 def _fill(
-    sums: GroupSums,
-    rounds: int,
-    deadline: float,
-    batches: Iterator[Any],
-    token_count: TokenCount | None,
+    sums: GroupSums, rounds: int, deadline: float, batches: Iterator[Any], task: NoiseTask
 ) -> None:
     """Add `rounds` batches to each group; once the time is up, one to each of the least groups."""
     for group in range(sums.groups):
         for batch in itertools.islice(batches, rounds):
-            weight = None if token_count is None else count_tokens(batch, token_count)
-            sums.add(group, batch, weight)
+            rule = task.token_count
+            sums.add(group, batch, None if rule is None else count_tokens(batch, rule))
             if time.perf_counter() > deadline:
                 break
         if group + 1 >= _LEAST_GROUPS and time.perf_counter() > deadline:
@@ -186,8 +180,7 @@ def _fill(
 def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:
     """Return how many gradients the host has room for, a container's limit included."""
     parameters = trained_parameters(training)
-    is_double = any(parameter.dtype == torch.float64 for parameter in parameters)
-    gradient_bytes = (8 if is_double else 4) * sum(p.numel() for p in parameters)
+    gradient_bytes = choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)
     room_bytes = available_memory_bytes()
     if host_memory_bytes is not None:
         room_bytes = min(room_bytes, host_memory_bytes)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from advisor.advice.decide import decide
 from advisor.advice.derive import derive
 from advisor.derived import Derived
 from advisor.engine.run import Run
@@ -11,11 +12,11 @@ from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import UsageError
 from advisor.memory.data import MemoryConclusion
 from advisor.memory.split import can_split, split_batch
-from advisor.noise.data import NoiseBatches, NoiseTask
+from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import conclude_noise, explain_absence, explain_enough
-from advisor.noise.settling import find_settling_noise_scale
-from advisor.sharpness.sizes import choose_curvature_sizes
+from advisor.statistics import Estimate
+from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_probes
 from advisor.training.data import WorkloadFacts
 
@@ -33,6 +34,8 @@ _GROUPS = 16
 _MOST_MICRO_BATCHES = 4096
 #: Micro-batch of the gradients where neither a base batch nor a half-saturation batch is known.
 _FALLBACK_SIZE = 32
+#: Noise scales tried, in samples, one for each doubling; beyond the last no run is known.
+_DOUBLINGS = 30
 
 
 class _SettledError(Exception):
@@ -83,16 +86,24 @@ def run_noise(run: Run) -> None:
     """Measure the noise scale where real data allows it; otherwise the record says why not."""
     if run.record.noise_log or explain_absence(run.facts) is not None or run.is_spent:
         return
-    task = _plan(run)
-    place = f"at {len(task.checkpoints)} checkpoints" if task.checkpoints else ""
-    place = place or f"along {task.steps} training steps"
-    run.progress.stage(f"noise {place}", left_s=run.left_s)
-    settling = None if task.checkpoints else _find_settling_noise_scale(run)
+    derived = derive(run.record)
+    path = plan_trajectory(run, derived, run.left_s * _BUDGET_FRACTION)
+    task = NoiseTask(
+        workload=run.spec.workload,
+        trajectory=path,
+        micro_batch_size=choose_micro_batch_size(run, derived),
+        groups=_GROUPS,
+        max_micro_batches=_MOST_MICRO_BATCHES,
+        token_count=run.facts.token_count,
+        host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
+    )
+    settling = None if path.checkpoints else _find_settling_noise_scale(run, derived)
+    run.progress.stage(f"noise {describe_trajectory(path)}", left_s=run.left_s)
     try:
         run.runner.run(
             task,
             timeout_s=run.left_s,
-            on_result=lambda batches: _keep(run, task, batches, settling),
+            on_result=lambda batches: _keep(run, path, batches, settling),
         )
     except _SettledError:
         run.progress.note("noise: the trajectory ends early, further points change nothing")
@@ -104,60 +115,38 @@ def run_noise(run: Run) -> None:
         run.progress.note("noise: no point could be measured in the memory and time there are")
 
 
-def _plan(run: Run) -> NoiseTask:
-    facts, checkpoints = run.facts, run.spec.limits.checkpoints
-    derived = derive(run.record)
-    size = _choose_micro_batch_size(run, derived)
-    training_size, accumulation = _split_base_batch(facts, derived.memory) or (size, 1)
-    budget_s = run.left_s * _BUDGET_FRACTION
-    steps = 0 if checkpoints else _choose_steps(run, training_size, accumulation, budget_s)
-    return NoiseTask(
-        workload=run.spec.workload,
+def describe_trajectory(path: Trajectory) -> str:
+    """Return where is measured, for the progress."""
+    if path.checkpoints:
+        return f"at {len(path.checkpoints)} checkpoints"
+    return f"along {path.points[-1]} training steps"
+
+
+def plan_trajectory(run: Run, derived: Derived, budget_s: float) -> Trajectory:
+    """Return the training at the user's own batch, or at the gradients' where that cannot be made.
+
+    Its points are evenly spread, from the first step to the last.
+    """
+    facts, limits = run.facts, run.spec.limits
+    size = choose_micro_batch_size(run, derived)
+    size, accumulation = _split_base_batch(facts, derived.memory) or (size, 1)
+    points: tuple[int, ...] = ()
+    if not limits.checkpoints:
+        steps = limits.noise_steps
+        steps = _choose_steps(run, size, accumulation, budget_s) if steps is None else steps
+        count = min(_POINTS, steps + 1)
+        points = tuple(sorted({round(steps * k / max(1, count - 1)) for k in range(count)}))
+    return Trajectory(
         micro_batch_size=size,
-        training_micro_batch_size=training_size,
         gradient_accumulation_steps=accumulation,
-        steps=steps,
-        points=_spread(steps),
-        groups=_GROUPS,
-        max_micro_batches=_MOST_MICRO_BATCHES,
+        points=points,
+        checkpoints=limits.checkpoints,
         budget_s=budget_s,
         loss_is_sum=facts.loss_reduction == "sum",
-        token_count=facts.token_count,
-        checkpoints=checkpoints,
-        curvature_sizes=choose_curvature_sizes(run, size),
-        host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
     )
 
 
-def _keep(run: Run, task: NoiseTask, batches: NoiseBatches, settling: float | None) -> None:
-    """Keep a point of the trajectory; once further ones would change nothing, end it.
-
-    Raises:
-        _SettledError: They would not.
-    """
-    if task.checkpoints or batches.at_step >= task.steps:
-        run.keep_noise(batches)
-        return
-    conclusion = conclude_noise(run.facts, (*run.record.noise_batches, batches))
-    enough = explain_enough(conclusion, settling)
-    if enough is None:
-        run.keep_noise(batches)
-        return
-    why = f"ended early, since {enough}"
-    run.keep_noise(msgspec.structs.replace(batches, ended_because=why))
-    raise _SettledError
-
-
-def _find_settling_noise_scale(run: Run) -> float | None:
-    derived = derive(run.record)
-    if derived.memory is None or derived.throughput is None:
-        return None
-    if run.spec.limits.global_batch_size is not None:
-        return None  # the batch is settled anyway; its rate still depends on the noise
-    return find_settling_noise_scale(run.facts, derived.memory, derived.throughput)
-
-
-def _choose_micro_batch_size(run: Run, derived: Derived) -> int:
+def choose_micro_batch_size(run: Run, derived: Derived) -> int:
     """Return the samples of each gradient: the base batch, else near half saturation.
 
     Capped by memory, and so that one pass over the data fills every group; not the latter under
@@ -192,15 +181,54 @@ def _split_base_batch(
 
 
 def _choose_steps(run: Run, size: int, accumulation: int, budget_s: float) -> int:
-    asked = run.spec.limits.noise_steps
-    if asked is not None:
-        return asked
     step_s = estimate_step_s(read_probes(run.record.probes), size, accumulation)
     step_s = budget_s / _MOST_STEPS if step_s is None else step_s
     return max(_POINTS - 1, min(_MOST_STEPS, int(budget_s * _TRAINING_FRACTION / step_s)))
 
 
-def _spread(steps: int) -> tuple[int, ...]:
-    """Return the points, evenly spread, from the first step to the last."""
-    count = min(_POINTS, steps + 1)
-    return tuple(sorted({round(steps * k / max(1, count - 1)) for k in range(count)}))
+def _keep(run: Run, path: Trajectory, batches: NoiseBatches, settling: float | None) -> None:
+    """Keep a point of the trajectory; once further ones would change nothing, end it.
+
+    Raises:
+        _SettledError: They would not.
+    """
+    enough = None
+    if path.points and batches.at_step < path.points[-1]:
+        conclusion = conclude_noise(run.facts, (*run.record.noise_batches, batches))
+        enough = explain_enough(conclusion, settling)
+    if enough is None:
+        run.keep_noise(batches)
+        return
+    why = f"ended early, since {enough}"
+    run.keep_noise(msgspec.structs.replace(batches, ended_because=why))
+    raise _SettledError
+
+
+def _find_settling_noise_scale(run: Run, derived: Derived) -> float | None:
+    if derived.memory is None or derived.throughput is None:
+        return None
+    if run.spec.limits.global_batch_size is not None:
+        return None  # the batch is settled anyway; its rate still depends on the noise
+    return find_settling_noise_scale(run.facts, derived.memory, derived.throughput)
+
+
+def find_settling_noise_scale(
+    facts: WorkloadFacts, memory: MemoryConclusion, throughput: ThroughputConclusion
+) -> float | None:
+    """Return the noise scale, a power of two, from which on the advised batch is the same.
+
+    None where no size was timed, or where the batch still changes at 2³⁰ samples.
+    """
+
+    def choose(scale: float) -> int | None:
+        decision = decide(facts, memory, throughput, Estimate(scale, scale, scale))
+        return None if decision is None else decision.chosen.global_batch_size
+
+    last, settled = choose(2.0**_DOUBLINGS), None
+    if last is None:
+        return None
+    for doubling in reversed(range(_DOUBLINGS)):
+        if choose(2.0**doubling) != last:
+            return settled
+        settled = 2.0**doubling
+    return settled

@@ -49,8 +49,8 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         ("Noise scale", missing if noise is None else describe_noise(noise)),
     ]
-    if derived.stability is not None:
-        rows.append(("Sharpness", describe_sharpness(derived.stability)))
+    if derived.sharpness is not None:
+        rows.append(("Sharpness", describe_sharpness(derived.sharpness)))
     if derived.loader is not None:
         rows.append(("Loader", describe_loader(derived.loader)))
     if throughput is not None:

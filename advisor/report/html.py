@@ -166,7 +166,7 @@ def _noise_series(derived: Derived) -> tuple[Series, ...]:
 
 
 def _sharpness_series(derived: Derived) -> tuple[Series, ...]:
-    points = derived.stability.points if derived.stability is not None else ()
+    points = derived.sharpness.points if derived.sharpness is not None else ()
     plain = tuple(
         Datum(x=point.at_step, y=point.sharpness)
         for point in points

@@ -1,84 +1,75 @@
 """What is asked of sharpness, what was seen of it, and what follows: the types."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
+from advisor.engine.record import Series
+from advisor.engine.task import WorkloadTask
+from advisor.noise.data import Trajectory
 
-class Curvature(msgspec.Struct, frozen=True, kw_only=True):
-    """The largest eigenvalue of the Hessian of the mean loss, over fixed samples.
 
-    Attributes:
-        at_step: Optimizer steps taken before.
-        samples: Behind it; the same ones at every point.
-        micro_batch_size: In which they entered, for the loss is one of batches.
-        largest_eigenvalue: Of the Hessian H, in its sign; too low where it has not converged. None
-            where it is not known.
-        preconditioned_eigenvalue: Of P^½ H P^½ with P = 1/(sqrt(v̂)+ε) of an Adam-like optimizer, H
-            that of the sum where the loss sums over its batch; None where the optimizer has no such
-            state yet.
-        products: Products of the Hessian with a vector behind both.
-        converged: Whether the first moved by less than 1 % over the last two products.
-        preconditioned_converged: Whether the second did.
-        elapsed_s: Seconds of measuring.
-        reason: Why a value is missing; None where none is.
-    """
+class Sharpness(msgspec.Struct, frozen=True, kw_only=True):
+    """The largest eigenvalue λ of the Hessian H of the mean loss, over fixed samples."""
 
+    #: Optimizer steps taken before.
     at_step: int
+    #: Behind it; the same ones at every point.
     samples: int
+    #: In which they entered, for the loss is one of batches.
     micro_batch_size: int
+    #: λ in its sign; too low where it has not converged; None where it is not known.
     largest_eigenvalue: float | None = None
+    #: That of P^½ H P^½ with P = 1/(sqrt(v̂)+ε) of an Adam-like optimizer, H that of the sum where
+    #: the loss sums over its batch; None where the optimizer has no such state yet.
     preconditioned_eigenvalue: float | None = None
+    #: Of the Hessian with a vector, behind both.
     products: int = 0
     converged: bool = False
     preconditioned_converged: bool = False
-    elapsed_s: float = 0.0
+    #: Why a value is missing; None where none is.
     reason: str | None = None
 
 
-StabilityStatus = Literal["measured", "not_measured"]
+class SharpnessTask(WorkloadTask[Sharpness], frozen=True, kw_only=True):
+    """Measure the sharpness at the points of a trajectory."""
+
+    runs: ClassVar[str] = "advisor.sharpness.measure:run"
+    trajectory: Trajectory
+    #: Samples of one micro-batch whose gradient is differentiated again.
+    micro_batch_size: int
 
 
-class StabilityPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The sharpness at one point of the trajectory.
-
-    Attributes:
-        at_step: Optimizer steps taken before.
-        sharpness: Largest eigenvalue of the Hessian of the mean loss.
-        preconditioned_sharpness: The same in the optimizer's metric; None without one.
-        is_lower_bound: Whether the eigenvalue that bounds the rate had not converged, so that the
-            largest stable rate may be lower.
-        largest_stable_rate: Rate above which full-batch training would leave this point; None where
-            no formula is known for the optimizer, or the loss curves downwards only.
-        base_rate_ratio: The base rate over it.
-        advised_rate_ratio: The advised rate over it.
-    """
+class SharpnessPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The sharpness at one point of the trajectory, and the rates beside the limit there."""
 
     at_step: int
     sharpness: float | None
     preconditioned_sharpness: float | None = None
+    #: Whether the eigenvalue that bounds the rate had not converged: the limit may be lower.
     is_lower_bound: bool = False
+    #: Above it full-batch training would leave this point; None where no formula is known for the
+    #: optimizer, or the loss curves downwards only.
     largest_stable_rate: float | None = None
+    #: The base rate over it, and the advised one.
     base_rate_ratio: float | None = None
     advised_rate_ratio: float | None = None
 
 
-class StabilityConclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """The sharpness along training, and the rates beside the limit that follows from it.
+class SharpnessConclusion(msgspec.Struct, frozen=True, kw_only=True):
+    """The sharpness along training, and the rates beside the limit that follows from it."""
 
-    Attributes:
-        status: `measured` where one point at least has a sharpness.
-        reason: Why there is none, or why points are missing; empty where nothing is.
-        formula: The limit in words and symbols; None where none is known for the optimizer.
-        samples: Behind each eigenvalue.
-        points: The trajectory.
-        hint: One sentence that sets the rates beside the limit; None where there is no limit. It
-            changes no rate.
-    """
-
-    status: StabilityStatus
+    #: `measured` where one point at least has a sharpness.
+    status: Literal["measured", "not_measured"]
+    #: Why there is none, or why points are missing.
     reason: str = ""
+    #: The limit in symbols; None where none is known for the optimizer.
     formula: str | None = None
+    #: Behind each eigenvalue.
     samples: int | None = None
-    points: tuple[StabilityPoint, ...] = ()
+    points: tuple[SharpnessPoint, ...] = ()
+    #: The rates beside the limit, in one sentence; None without a limit. It changes no rate.
     hint: str | None = None
+
+
+SHARPNESS = Series("sharpness", Sharpness)

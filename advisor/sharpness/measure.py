@@ -1,23 +1,27 @@
-"""The largest eigenvalue of the Hessian at points of a training run, within a share of its time.
+"""The sharpness at the present parameters, over samples that never change, in a share of the time.
 
-    how many samples does the time allow? | point: plain, in the optimizer's metric | point: ...
-
-The samples are chosen once, at the first point, so that the points differ by the parameters alone.
-Where a point's share of the time is too short, it is saved for a later point.
+The samples are chosen at the first point, as many as its time allows, so that points and branches
+differ by their parameters alone.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from advisor.engine.worker.entry import describe
-from advisor.noise.data import NoiseTask
-from advisor.noise.preconditioner import find_roots, trained_parameters
-from advisor.sharpness.data import Curvature
-from advisor.sharpness.hessian import HessianProducts, NoSecondDerivativeError
-from advisor.sharpness.lanczos import LargestEigenvalue, find_largest_eigenvalue
+from advisor.engine.worker.entry import Emit, describe, seed_everything
+from advisor.noise.measure import visit
+from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.sharpness.data import Sharpness, SharpnessTask
+from advisor.sharpness.measure_eigenvalue import (
+    HessianProducts,
+    LargestEigenvalue,
+    NoSecondDerivativeError,
+    find_largest_eigenvalue,
+    fixed_conditions,
+)
+from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
@@ -26,205 +30,203 @@ from advisor.training.training import Training
 
 #: Products that one eigenvalue is expected to take; on small networks it took 6 to 18.
 EXPECTED_PRODUCTS = 15
-#: Share of a point's time that finding out how fast products are may take.
-_TRYING_FRACTION = 0.25
 #: Samples beyond which the eigenvalue of the whole data is known well enough for a hint.
 _MOST_SAMPLES = 2048
 #: The batches stay on the host between products; beyond this they would crowd out training's.
 MOST_BATCH_BYTES = 256 << 20
-#: The micro-batch at most grows by this factor while its speed is tried.
-_GROWTH = 8
-#: Share of all the time for the curvature that its plan may count on: training may end early.
-_PLANNED_FRACTION = 0.5
-#: Orders the samples, and draws the first vector.
+#: Orders the samples, and draws the first vector and what a dataset draws.
 _SEED = 90_001
 #: Characters of an error's text that are kept.
 _MOST_TEXT = 200
 
-#: The largest eigenvalue of H, and that in the optimizer's metric.
-Found = tuple[LargestEigenvalue | None, LargestEigenvalue | None]
-
 _NO_SECOND = "its backward cannot be differentiated again"
+_TOO_LARGE = "differentiating its gradient is not expected to fit into memory"
 
 
-class CurvatureMeter:
-    """Measures the curvature at the present parameters, which are left as they are.
+def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
+    """Emit the sharpness at each point of the trajectory that time and memory allow."""
+    keep_freed_memory()
+    workload, path = Workload(task.workload), task.trajectory
+    size = workload.batches.sampling_size
+    indices = IndexStream(size, seed=_SEED).next(min(_MOST_SAMPLES, size or _MOST_SAMPLES))
+    batch_size = path.micro_batch_size * path.gradient_accumulation_steps
+    meter = None
+    try:
+        for place in visit(workload, path):
+            if meter is None or path.checkpoints:  # each checkpoint has a training of its own
+                meter = SharpnessMeter(
+                    workload,
+                    place.training,
+                    indices,
+                    task.micro_batch_size,
+                    loss_is_sum=path.loss_is_sum,
+                    metric_factor=batch_size if path.loss_is_sum else 1,
+                )
+            emit(meter.measure(place.at_step, place.share_s))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+
+
+class SharpnessMeter:
+    """Measures; model, optimizer and random state stay as they are.
 
     Args:
         workload: Where samples come from.
-        training: The run.
-        task: Names the sizes of micro-batches for the products, and how the loss treats one.
-        sizes: The least and the most samples of one micro-batch.
+        training: What is measured.
+        indices: Samples to measure over.
+        micro_batch_size: In which they enter; None where none is expected to fit.
+        loss_is_sum: Whether the loss sums over its batch.
+        metric_factor: By which the loss as training takes it is larger than the mean loss, for the
+            eigenvalue in the optimizer's metric; None leaves that out.
+        takes_all: Whether fewer than all samples are not worth measuring over.
     """
 
     def __init__(
-        self, workload: Workload, training: Training, task: NoiseTask, sizes: tuple[int, int]
+        self,
+        workload: Workload,
+        training: Training,
+        indices: Sequence[int],
+        micro_batch_size: int | None,
+        *,
+        loss_is_sum: bool,
+        metric_factor: float | None = None,
+        takes_all: bool = False,
     ) -> None:
         self._workload = workload
         self._training = training
-        self._task = task
-        self._least, self._most = sizes
-        self._size = 0
+        self._indices = indices
+        self._size = min(micro_batch_size or 0, len(indices))
+        self._is_sum = loss_is_sum
+        self._metric_factor = metric_factor
+        self._takes_all = takes_all
         self._batches: list[Any] = []
         self._cost_s = 0.0
-        self._saved_s = 0.0
-        self._obstacle: str | None = None
+        self._obstacle = None if micro_batch_size else _TOO_LARGE
 
-    def measure(self, step: int, share_s: float) -> Curvature | None:
-        """Return the curvature; None where the time is saved for a later point.
-
-        A model that does not allow it is named, never an error.
+    def measure(self, step: int, share_s: float, *, patience: float = 1.0) -> Sharpness:
+        """Return the sharpness; what the model does not allow is a reason, never an error.
 
         Args:
             step: Optimizer steps taken before.
-            share_s: This point's seconds.
+            share_s: Seconds that it is expected to take at most.
+            patience: It is given up after this many times as long.
         """
-        started = time.perf_counter()
-        self._saved_s += share_s
-        deadline = started + self._saved_s
-        found: Found = (None, None)
-        is_due = False
-        try:
-            is_due = self._prepare(share_s)
-            if is_due and self._obstacle is None:
-                found = self._find_eigenvalues(deadline)
-        except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
-            self._obstacle = name_obstacle(error)
-        elapsed_s = time.perf_counter() - started
-        self._saved_s = max(0.0, self._saved_s - elapsed_s)
-        if self._obstacle is None and not is_due:
-            return None
-        plain, own = found
-        return Curvature(
+        deadline = time.perf_counter() + patience * share_s
+        reason, found = self._obstacle, list[LargestEigenvalue]()
+        if reason is None:
+            try:
+                reason = self._prepare(share_s)
+                found = [] if reason else self._find_eigenvalues(deadline)
+            except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
+                reason = self._obstacle = _name_obstacle(error)
+                self._batches = []
+        plain = found[0] if found else None
+        own = found[1] if len(found) > 1 else None
+        return Sharpness(
             at_step=step,
             samples=self._size * len(self._batches),
             micro_batch_size=self._size,
             largest_eigenvalue=None if plain is None else plain.value,
             preconditioned_eigenvalue=None if own is None else own.value,
-            products=sum(each.products for each in found if each is not None),
+            products=sum(each.products for each in found),
             converged=plain is not None and plain.converged,
             preconditioned_converged=own is not None and own.converged,
-            elapsed_s=elapsed_s,
-            reason=self._obstacle or name_shortage(*found),
+            reason=reason or _name_shortage(found),
         )
 
-    def _prepare(self, share_s: float) -> bool:
-        """Return whether the time saved is enough to measure now."""
-        if self._obstacle is None and not self._batches:
+    def _prepare(self, share_s: float) -> str | None:
+        """Take the batches, once; return why they cannot be measured in this time."""
+        if not self._batches:
             self._choose_batches(share_s)
-        return self._cost_s <= self._saved_s
-
-    def _find_eigenvalues(self, deadline: float) -> Found:
-        """Return the largest eigenvalue of H, and of P^½ H P^½ where the optimizer has a P."""
-        hessian = self._build_products(self._size, self._batches)
-        roots = find_roots(trained_parameters(self._training), self._training.optimizer)
-        left_s = deadline - time.perf_counter()
-        first_deadline = deadline if roots is None else deadline - left_s / 2
-        found = find_largest_eigenvalue(
-            hessian.multiply, make_start(hessian), deadline=first_deadline
+        if self._cost_s <= share_s:
+            return None
+        samples = self._size * len(self._batches)
+        return (
+            f"it would take about {self._cost_s:.2g} s for {samples} samples, more than its share "
+            "of the time"
         )
-        if roots is None:
-            return found, None
-        root = torch.cat([each.flatten() for each in roots]).to(hessian.device, hessian.dtype)
-        # The metric is that of the loss as training takes it: of the sum where it is a sum.
-        factor = self._task.micro_batch_size if self._task.loss_is_sum else 1
-
-        def multiply(vector: Tensor) -> Tensor:
-            return hessian.multiply(vector * root).mul_(root).mul_(factor)
-
-        own = find_largest_eigenvalue(
-            multiply, make_start(hessian).mul_(root > 0.0), deadline=deadline
-        )
-        return found, own
 
     def _choose_batches(self, share_s: float) -> None:
-        """Choose the micro-batch and as many of it as a point's time is expected to allow.
+        """Take as many samples as the time is expected to allow, one micro-batch at least."""
+        is_plain = isinstance(self._training.optimizer, torch.optim.SGD)
+        spectra = 1 if is_plain or self._metric_factor is None else 2
+        each_s = self._time_product() * EXPECTED_PRODUCTS * spectra
+        count = len(self._indices) // self._size
+        if not self._takes_all:
+            count = max(1, min(count, int(share_s / each_s)))
+        self._batches = self._take(count)
+        self._cost_s = each_s * len(self._batches)
 
-        Where that is not even the least, the time of several points is put together.
-        """
-        available = self._workload.batches.sampling_size or _MOST_SAMPLES
-        most = max(min(_MOST_SAMPLES, available), self._least)
-        size = self._round(min(self._task.micro_batch_size, self._most))
-        trying_ends = time.perf_counter() + share_s * _TRYING_FRACTION
-        while True:
-            sample_s = self._time_product(size) / size * EXPECTED_PRODUCTS * self._spectra()
-            affordable = int(share_s / sample_s)
-            larger = self._round(min(self._most, affordable, size * _GROWTH, most))
-            if larger <= size or time.perf_counter() > trying_ends:
-                break
-            size = larger
-        if affordable < size:
-            whole_s = share_s * len(self._task.points) * _PLANNED_FRACTION
-            size = self._round(min(size, int(whole_s / sample_s)))
-        count = max(1, min(affordable, most) // size)
-        self._size, self._cost_s = size, sample_s * size * count
-        self._batches = self._take(size, count)
-        if sample_s * size > share_s * len(self._task.points):
-            self._obstacle = (
-                f"it would take about {self._cost_s:.2g} s for {size} samples, more than its share "
-                "of the time"
+    def _time_product(self) -> float:
+        """Return the seconds of a product over one micro-batch, the better of two."""
+        hessian, times = self._build(self._take(1)), []
+        vector = _make_start(hessian)
+        for _ in range(2):
+            began = time.perf_counter()
+            float(hessian.multiply(vector).sum())  # waits for the device
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    def _find_eigenvalues(self, deadline: float) -> list[LargestEigenvalue]:
+        """Return the largest eigenvalue of H, and of P^½ H P^½ where that is asked and is a P."""
+        hessian = self._build(self._batches)
+        root = None
+        if self._metric_factor is not None:
+            root = find_metric(trained_parameters(self._training), self._training.optimizer)
+        now = time.perf_counter()
+        first_deadline = deadline if root is None else now + (deadline - now) / 2
+        found = [
+            find_largest_eigenvalue(hessian.multiply, _make_start(hessian), deadline=first_deadline)
+        ]
+        if root is not None and self._metric_factor is not None:
+            root, factor = root.to(hessian.device, hessian.dtype), self._metric_factor
+            found.append(
+                find_largest_eigenvalue(
+                    lambda vector: hessian.multiply(vector * root).mul_(root).mul_(factor),
+                    _make_start(hessian).mul_(root > 0.0),
+                    deadline=deadline,
+                )
             )
+        return found
 
-    def _round(self, samples: int) -> int:
-        """Return the next lower size that may run, the least at least."""
-        return max(samples // self._least, 1) * self._least
-
-    def _spectra(self) -> int:
-        return 1 if isinstance(self._training.optimizer, torch.optim.SGD) else 2
-
-    def _time_product(self, size: int) -> float:
-        return time_product(self._build_products(size, self._take(size, 1)))
-
-    def _take(self, size: int, count: int) -> list[Any]:
+    def _take(self, count: int) -> list[Any]:
         """Return up to `count` batches on the host, always the same ones."""
-        stream = IndexStream(self._workload.batches.sampling_size, seed=_SEED)
         batches: list[Any] = []
         held_bytes = 0
-        while len(batches) < count and held_bytes < MOST_BATCH_BYTES:
-            batches.append(self._workload.batches.take(stream.next(size)))
-            held_bytes += sum(tensor.nbytes for tensor in tensors_of(batches[-1]))
+        with fixed_conditions(self._training):
+            seed_everything(_SEED)
+            for start in range(0, self._size * count, self._size):
+                if held_bytes >= MOST_BATCH_BYTES:
+                    break
+                part = self._indices[start : start + self._size]
+                batches.append(self._workload.batches.take(part))
+                held_bytes += sum(tensor.nbytes for tensor in tensors_of(batches[-1]))
         return batches
 
-    def _build_products(self, size: int, batches: list[Any]) -> HessianProducts:
-        return HessianProducts(
-            self._training,
-            batches,
-            to_device=self._workload.to_device,
-            divisor=float(size) if self._task.loss_is_sum else 1.0,
-            is_compiled=self._task.workload.compile,
-        )
+    def _build(self, batches: list[Any]) -> HessianProducts:
+        divisor = float(self._size) if self._is_sum else 1.0
+        return HessianProducts(self._training, batches, divisor=divisor)
 
 
-def make_start(hessian: HessianProducts) -> Tensor:
+def _make_start(hessian: HessianProducts) -> torch.Tensor:
     """Return a random vector, the same at every point and on every device."""
     generator = torch.Generator().manual_seed(_SEED)
     return torch.randn(hessian.size, generator=generator).to(hessian.device, hessian.dtype)
 
 
-def time_product(hessian: HessianProducts) -> float:
-    """Return the seconds of one product, the better of two."""
-    vector, times = make_start(hessian), []
-    for _ in range(2):
-        began = time.perf_counter()
-        float(hessian.multiply(vector).sum())  # waits for the device
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def name_obstacle(error: Exception) -> str:
+def _name_obstacle(error: Exception) -> str:
     """Return why the products could not be taken, in one line."""
     if is_out_of_memory(error):
         return "differentiating its gradient needs more memory than there is"
-    if isinstance(error, NoSecondDerivativeError):
-        return f"{_NO_SECOND}: {error}"
-    text = describe(error)
+    text = str(error) if isinstance(error, NoSecondDerivativeError) else describe(error)
     text = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
     return f"{_NO_SECOND}: {text}"
 
 
-def name_shortage(*found: LargestEigenvalue | None) -> str | None:
+def _name_shortage(found: Sequence[LargestEigenvalue]) -> str | None:
     """Return why a value is missing, None where none is."""
-    missing = [each for each in found if each is not None and each.value is None]
+    missing = [each for each in found if each.value is None]
     if any(not each.is_symmetric for each in missing):
         return (
             f"{_NO_SECOND}: its second derivatives are not symmetric or not finite, so that some "

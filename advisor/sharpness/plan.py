@@ -1,4 +1,4 @@
-"""The rate above which full-batch training leaves a point, by the curvature there: a hint.
+"""The rate above which full-batch training leaves a point, by the sharpness there: a hint.
 
 Legend: H the Hessian of the mean loss, λ its largest eigenvalue; P = 1/(sqrt(v̂)+ε) of an Adam-like
 optimizer, λ_P the largest eigenvalue of P^½ H P^½, which is that of PH; η the rate, m momentum,
@@ -9,41 +9,50 @@ d dampening, w coupled weight decay, which adds to H.
     heavy ball           η < 2(1+m)/((1−d)(λ+w))
     Nesterov (torch's)   η < 2(1+m)/((1+2m)(λ+w))
     Adam, AdamW          η < 2(1+β1)/((1−β1)·λ_P)
-    RMSprop              η < 2(1+m)/λ_P
-    Adagrad              η < 2/λ_P
+    RMSprop, Adagrad     η < 2(1+m)/λ_P
 
-Each is the limit of a linear recurrence on a quadratic, P held still. Training is none: curvature
-falls where steps overshoot, so that runs settle at the limit (Cohen et al. 2021), and a stochastic
-gradient has noise of its own. So it neither allows nor refuses a rate.
+Each is the limit of a linear recurrence on a quadratic, P held still. Training is none: the
+sharpness falls where steps overshoot, so that runs settle at the limit (Cohen et al. 2021), and a
+stochastic gradient has noise of its own. So it neither allows nor refuses a rate.
 """
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import msgspec
-
+from advisor.memory.data import MemoryConclusion
+from advisor.noise.plan import explain_absence
 from advisor.rate.data import LearningRate
-from advisor.sharpness.data import Curvature, StabilityConclusion, StabilityPoint
+from advisor.sharpness.data import Sharpness, SharpnessConclusion, SharpnessPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 
-_ADAM = frozenset({"Adam", "AdamW", "FusedAdam"})
-_OTHER_METRICS = frozenset({"RMSprop", "Adagrad"})
-_NOT_ASKED = (
+#: The graph of a gradient that is differentiated again holds this many times what training holds
+#: for a sample: 2.0 to 3.4 times in two transformers, a convnet and a perceptron.
+_ACTIVATIONS = 4.0
+#: Vectors of the size of the parameters: Lanczos' three, the metric, the product, the gradient, and
+#: what differentiating it holds.
+_PARAMETER_COPIES = 8
+#: Samples beyond which a product's fixed cost is small, and below which the eigenvalue of a few
+#: samples says nothing of the whole.
+_MOST, _LEAST = 512, 8
+
+_NOT_REACHED = (
     "no point of the trajectory has it: no micro-batch for it was expected to fit, or no time was "
     "left"
 )
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """The largest stable rate is `numerator` over (eigenvalue + `offset`).
+#: A rate and the batch that it goes with.
+_Rate = tuple[float | None, int | None]
 
-    Attributes:
-        formula: In symbols.
-        is_preconditioned: Whether the eigenvalue is that in the optimizer's metric.
-    """
+
+class Limit(NamedTuple):
+    """The largest stable rate is `numerator` over (eigenvalue + `offset`)."""
 
     formula: str
     numerator: float
     offset: float = 0.0
+    #: Whether the eigenvalue is that in the optimizer's metric.
     is_preconditioned: bool = False
 
 
@@ -54,141 +63,112 @@ def find_limit(optimizer: OptimizerFacts) -> Limit | None:
     shows sooner.
 
     Source: Cohen et al. 2021, arXiv:2103.00065, for gradient descent, heavy ball and Nesterov;
-    Cohen et al. 2022, arXiv:2207.14484, for Adam; dampening, weight decay, RMSprop and Adagrad are
-    derived.
+    Cohen et al. 2022, arXiv:2207.14484, for Adam.
     """
     momentum, beta1 = optimizer.momentum or 0.0, optimizer.beta1 or 0.0
-    if optimizer.name == "SGD":
-        decay = optimizer.weight_decay or 0.0
-        if momentum == 0.0:
-            return Limit(formula="2/λ", numerator=2.0, offset=decay)
-        if optimizer.is_nesterov:
-            return Limit(
-                formula="2(1+m)/((1+2m)λ)",
-                numerator=2.0 * (1.0 + momentum) / (1.0 + 2.0 * momentum),
-                offset=decay,
-            )
+    if optimizer.name in {"Adam", "AdamW", "FusedAdam"} and beta1 < 1.0:
+        numerator = 2.0 * (1.0 + beta1) / (1.0 - beta1)
+        return Limit("2(1+β1)/((1−β1)λ)", numerator, is_preconditioned=True)
+    numerator, formula = 2.0 * (1.0 + momentum), "2(1+m)/λ" if momentum else "2/λ"
+    if optimizer.name in {"RMSprop", "Adagrad"}:
+        return Limit(formula, numerator, is_preconditioned=True)
+    if optimizer.name != "SGD":
+        return None
+    damping = 1.0
+    if momentum and optimizer.is_nesterov:
+        formula, damping = "2(1+m)/((1+2m)λ)", 1.0 + 2.0 * momentum
+    elif momentum:
         damping = 1.0 - (optimizer.dampening or 0.0)
-        if damping <= 0.0:
-            return None
-        return Limit(formula="2(1+m)/λ", numerator=2.0 * (1.0 + momentum) / damping, offset=decay)
-    if optimizer.name in _ADAM and beta1 < 1.0:
-        return Limit(
-            formula="2(1+β1)/((1−β1)λ)",
-            numerator=2.0 * (1.0 + beta1) / (1.0 - beta1),
-            is_preconditioned=True,
-        )
-    if optimizer.name in _OTHER_METRICS:
-        return Limit(
-            formula="2(1+m)/λ" if momentum else "2/λ",
-            numerator=2.0 * (1.0 + momentum),
-            is_preconditioned=True,
-        )
-    return None
+    decay = optimizer.weight_decay or 0.0
+    return Limit(formula, numerator / damping, decay) if damping > 0.0 else None
 
 
 def find_largest_stable_rate(limit: Limit, eigenvalue: float) -> float | None:
     """Return the largest rate at which a quadratic of this largest eigenvalue does not diverge.
 
-    Args:
-        limit: The optimizer's.
-        eigenvalue: λ or λ_P, as the limit asks.
-
-    Returns:
-        None where no direction curves upwards: there is nothing to overshoot.
-
-    Source: as for `find_limit`.
+    None where no direction curves upwards: there is nothing to overshoot.
     """
-    curvature = eigenvalue + limit.offset
-    return limit.numerator / curvature if curvature > 0.0 else None
+    steepness = eigenvalue + limit.offset
+    return limit.numerator / steepness if steepness > 0.0 else None
 
 
-def conclude_stability(
+def conclude_sharpness(
     facts: WorkloadFacts,
-    curvatures: Sequence[Curvature | None],
+    seen: Sequence[Sharpness],
     *,
     rate: LearningRate | None,
     global_batch_size: int | None,
-) -> StabilityConclusion | None:
-    """Return the sharpness along training and the hint; None where nothing was measured at all.
+    is_asked: bool = True,
+) -> SharpnessConclusion | None:
+    """Return the sharpness along training and the hint; None where it was not asked for.
 
     Args:
         facts: For the optimizer, and how the loss treats its batch.
-        curvatures: One for each point of the noise trajectory; None where it was not asked for.
+        seen: The points of a trajectory.
         rate: The advice on the rate; its value, or else what the rule proposes, is compared.
-        global_batch_size: The advised batch; where the loss is a sum, its curvature grows with it.
-
-    Source: derived.
+        global_batch_size: The advised batch; where the loss is a sum, its Hessian grows with it.
+        is_asked: Whether the user asked for it.
     """
-    measured = [each for each in curvatures if each is not None]
-    if not measured:
-        return StabilityConclusion(status="not_measured", reason=_NOT_ASKED) if curvatures else None
-    reasons = tuple(dict.fromkeys(each.reason for each in measured if each.reason))
-    if all(each.largest_eigenvalue is None for each in measured):
-        return StabilityConclusion(status="not_measured", reason="; ".join(reasons))
+    if not seen:
+        reason = explain_absence(facts) or _NOT_REACHED
+        return SharpnessConclusion(status="not_measured", reason=reason) if is_asked else None
+    reason = "; ".join(dict.fromkeys(each.reason for each in seen if each.reason))
+    if all(each.largest_eigenvalue is None for each in seen):
+        return SharpnessConclusion(status="not_measured", reason=reason)
     limit = None if facts.optimizer is None else find_limit(facts.optimizer)
-    base = _Rate(value=None if rate is None else rate.base_value, batch_size=facts.base_batch_size)
-    advised = _Rate(value=_get_advised(rate), batch_size=global_batch_size)
-    grows = facts.loss_reduction == "sum"
-    points = tuple(_conclude_point(each, limit, base, advised, grows=grows) for each in measured)
-    return StabilityConclusion(
+    base: _Rate = (None if rate is None else rate.base_value, facts.base_batch_size)
+    advised: _Rate = (None if rate is None else rate.value or rate.proposed, global_batch_size)
+    is_sum = facts.loss_reduction == "sum"
+    points = tuple(_conclude_point(each, limit, base, advised, is_sum=is_sum) for each in seen)
+    return SharpnessConclusion(
         status="measured",
-        reason="; ".join(reasons),
+        reason=reason,
         formula=None if limit is None else limit.formula,
-        samples=max(each.samples for each in measured),
+        samples=max(each.samples for each in seen),
         points=points,
         hint=_hint(points),
     )
 
 
-class _Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """A rate and the batch that it goes with."""
-
-    value: float | None
-    batch_size: int | None
-
-
-def _get_advised(rate: LearningRate | None) -> float | None:
-    if rate is None:
-        return None
-    return rate.proposed if rate.value is None else rate.value
-
-
 def _conclude_point(
-    curvature: Curvature, limit: Limit | None, base: _Rate, advised: _Rate, *, grows: bool
-) -> StabilityPoint:
-    point = StabilityPoint(
-        at_step=curvature.at_step,
-        sharpness=curvature.largest_eigenvalue,
-        preconditioned_sharpness=curvature.preconditioned_eigenvalue,
-    )
-    if limit is None:
-        return point
-    eigenvalue, converged = curvature.largest_eigenvalue, curvature.converged
-    if limit.is_preconditioned:  # the metric shrinks as the sum grows, so nothing is left to scale
-        eigenvalue = curvature.preconditioned_eigenvalue
-        converged, grows = curvature.preconditioned_converged, False
-    if eigenvalue is None:
-        return point
-    return msgspec.structs.replace(
-        point,
-        is_lower_bound=not converged,
-        largest_stable_rate=None if grows else find_largest_stable_rate(limit, eigenvalue),
-        base_rate_ratio=_compare(base, limit, eigenvalue, grows=grows),
-        advised_rate_ratio=_compare(advised, limit, eigenvalue, grows=grows),
+    seen: Sharpness,
+    limit: Limit | None,
+    base: _Rate,
+    advised: _Rate,
+    *,
+    is_sum: bool,
+) -> SharpnessPoint:
+    """Return the point with the base and the advised rate, each with its batch, over the limit."""
+    is_own = limit is not None and limit.is_preconditioned
+    eigenvalue = seen.preconditioned_eigenvalue if is_own else seen.largest_eigenvalue
+    converged = seen.preconditioned_converged if is_own else seen.converged
+    grows = is_sum and not is_own  # the metric shrinks as the sum grows: nothing is left to scale
+    stable, base_ratio, advised_ratio = None, None, None
+    if limit is not None and eigenvalue is not None:
+        stable = None if grows else find_largest_stable_rate(limit, eigenvalue)
+        base_ratio = _compare(base, limit, eigenvalue, grows=grows)
+        advised_ratio = _compare(advised, limit, eigenvalue, grows=grows)
+    return SharpnessPoint(
+        at_step=seen.at_step,
+        sharpness=seen.largest_eigenvalue,
+        preconditioned_sharpness=seen.preconditioned_eigenvalue,
+        is_lower_bound=limit is not None and eigenvalue is not None and not converged,
+        largest_stable_rate=stable,
+        base_rate_ratio=base_ratio,
+        advised_rate_ratio=advised_ratio,
     )
 
 
 def _compare(rate: _Rate, limit: Limit, eigenvalue: float, *, grows: bool) -> float | None:
     """Return the rate over the largest stable one at its batch."""
-    if rate.value is None or (grows and rate.batch_size is None):
+    value, size = rate[0], rate[1] if grows else 1
+    if value is None or size is None:
         return None
-    size = rate.batch_size if grows and rate.batch_size is not None else 1
     stable = find_largest_stable_rate(limit, eigenvalue * size)
-    return None if stable is None else rate.value / stable
+    return None if stable is None else value / stable
 
 
-def _hint(points: Sequence[StabilityPoint]) -> str | None:
+def _hint(points: Sequence[SharpnessPoint]) -> str | None:
     """Return where the rates lie beside the limit along the trajectory."""
     base = [each.base_rate_ratio for each in points if each.base_rate_ratio is not None]
     advised = [each.advised_rate_ratio for each in points if each.advised_rate_ratio is not None]
@@ -199,15 +179,48 @@ def _hint(points: Sequence[StabilityPoint]) -> str | None:
         parts.append(f"the advised one {'' if base else 'is '}{_span(advised)} times")
     if not parts:
         return None
-    highest = max((*base, *advised))
     meaning = (
-        "runs above 1 may settle where the curvature is lower, or diverge"
-        if highest > 1.0
+        "runs above 1 may settle where the sharpness is lower, or diverge"
+        if max((*base, *advised)) > 1.0
         else "this alone forbids neither, and does not show that they train"
     )
     return f"{', '.join(parts)}; {meaning}: a hint, the trial decides"
 
 
 def _span(ratios: Sequence[float]) -> str:
-    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
-    return low if low == high else f"{low} to {high}"
+    return " to ".join(dict.fromkeys(f"{end:.2g}" for end in (min(ratios), max(ratios))))
+
+
+def choose_micro_batch_size(
+    facts: WorkloadFacts,
+    memory: MemoryConclusion | None,
+    training_size: int,
+    *,
+    batch_multiple: int = 1,
+) -> int | None:
+    """Return the samples whose gradient is differentiated again at once; None if none fits.
+
+    Under BatchNorm it is the micro-batch of training or nothing: the Hessian is that of batches.
+    """
+    room = find_room(facts, memory)
+    most = min(each for each in (_MOST, room, facts.dataset_size) if each is not None)
+    if facts.has_batch_statistics:
+        return training_size if room is None or training_size <= room else None
+    least = math.ceil(max(_LEAST, facts.min_micro_batch_size) / batch_multiple) * batch_multiple
+    return most // batch_multiple * batch_multiple if most >= least else None
+
+
+def find_room(facts: WorkloadFacts, memory: MemoryConclusion | None) -> int | None:
+    """Return the samples of a product that should fit; None where the memory is not known."""
+    if memory is None or memory.max_micro_batch_size is None:
+        return None
+    if (
+        facts.parameter_bytes is None
+        or memory.capacity_bytes is None
+        or memory.fixed_bytes is None
+        or not memory.bytes_per_sample
+    ):
+        return int(memory.max_micro_batch_size / _ACTIVATIONS)
+    copies_bytes = _PARAMETER_COPIES * facts.parameter_bytes
+    free_bytes = memory.capacity_bytes - memory.fixed_bytes - copies_bytes
+    return max(0, int(free_bytes / (_ACTIVATIONS * memory.bytes_per_sample)))

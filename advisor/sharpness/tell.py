@@ -1,6 +1,6 @@
-"""The curvature along training, in words."""
+"""The sharpness along training, in words."""
 
-from advisor.sharpness.data import StabilityConclusion, StabilityPoint
+from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_rate
 
 #: The largest eigenvalue is convex in the matrix, so over few samples it is on average above that
@@ -8,13 +8,13 @@ from advisor.units import NOT_MEASURED, count_of, format_count, format_number, f
 _FEW_SAMPLES = 512
 
 
-def describe_sharpness(stability: StabilityConclusion) -> str:
+def describe_sharpness(sharpness: SharpnessConclusion) -> str:
     """Return the largest eigenvalue along training, the rate that it limits, and the hint."""
-    known = [point for point in stability.points if point.sharpness is not None]
-    if stability.status == "not_measured" or not known:
-        return f"{NOT_MEASURED}: {stability.reason or 'no reason was recorded'}"
-    samples = "" if stability.samples is None else f", over {count_of(stability.samples, 'sample')}"
-    if stability.samples is not None and stability.samples < _FEW_SAMPLES:
+    known = [point for point in sharpness.points if point.sharpness is not None]
+    if sharpness.status == "not_measured" or not known:
+        return f"{NOT_MEASURED}: {sharpness.reason or 'no reason was recorded'}"
+    samples = "" if sharpness.samples is None else f", over {count_of(sharpness.samples, 'sample')}"
+    if sharpness.samples is not None and sharpness.samples < _FEW_SAMPLES:
         samples += ", which are few and exaggerate it"
     parts = [f"largest eigenvalue of the Hessian {_describe_path(known)}{samples}"]
     own = [point for point in known if point.preconditioned_sharpness is not None]
@@ -23,13 +23,13 @@ def describe_sharpness(stability: StabilityConclusion) -> str:
             format_number(point.preconditioned_sharpness or 0.0) for point in (own[0], own[-1])
         )
         parts.append(f"in the optimizer's own metric {' to '.join(ends)}")
-    parts += _describe_limit(stability)
-    if stability.reason:
-        parts.append(f"points without it: {stability.reason}")
+    parts += _describe_limit(sharpness)
+    if sharpness.reason:
+        parts.append(f"points without it: {sharpness.reason}")
     return "; ".join(parts)
 
 
-def _describe_path(points: list[StabilityPoint]) -> str:
+def _describe_path(points: list[SharpnessPoint]) -> str:
     """Return the sharpness at both ends of the trajectory and where it was highest."""
     first, last = points[0], points[-1]
     path = _describe_point(first)
@@ -40,19 +40,19 @@ def _describe_path(points: list[StabilityPoint]) -> str:
     return f"{path} to {_describe_point(last)}{peak}"
 
 
-def _describe_point(point: StabilityPoint) -> str:
+def _describe_point(point: SharpnessPoint) -> str:
     return f"{format_number(point.sharpness or 0.0)} at step {format_count(point.at_step)}"
 
 
-def _describe_limit(stability: StabilityConclusion) -> list[str]:
-    rates = [p.largest_stable_rate for p in stability.points if p.largest_stable_rate is not None]
+def _describe_limit(sharpness: SharpnessConclusion) -> list[str]:
+    rates = [p.largest_stable_rate for p in sharpness.points if p.largest_stable_rate is not None]
     parts = []
     if rates:
         ends = dict.fromkeys(format_rate(rate) for rate in (min(rates), max(rates)))
         limit = f"full-batch training is stable below a rate of {' to '.join(ends)}"
-        parts.append(f"{limit} ({stability.formula})")
-    if any(point.is_lower_bound for point in stability.points):
+        parts.append(f"{limit} ({sharpness.formula})")
+    if any(point.is_lower_bound for point in sharpness.points):
         parts.append("not all eigenvalues settled: those are at least so large")
-    if stability.hint is not None:
-        parts.append(stability.hint)
+    if sharpness.hint is not None:
+        parts.append(sharpness.hint)
     return parts

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from advisor.errors import UsageError, WorkloadError
-from advisor.noise.data import StepSource
+from advisor.training.data import StepSource
 from advisor.training.training import Training
 
 #: Names under which a file may hold the model's weights, and the optimizer's state.

@@ -8,6 +8,8 @@ import msgspec
 from advisor.errors import UsageError
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+#: What a step counts: optimizer steps, epochs, or the place of a checkpoint among those given.
+StepSource = Literal["steps", "epochs", "order"]
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

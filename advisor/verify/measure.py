@@ -22,7 +22,7 @@ from advisor.rate.measure import (
     take_step,
 )
 from advisor.rate.trial_curves import has_diverged
-from advisor.sharpness.branch_end import SharpnessMeter
+from advisor.sharpness.measure import SharpnessMeter
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.buffers import preserve_buffers
@@ -34,6 +34,15 @@ from advisor.verify.data import HeldOutEvaluation, VerificationBranch, Verificat
 
 #: Keeps the order of a branch's data apart from that of the trunk and of the trials.
 _SEED_STRIDE = 1_000_003
+#: Share of a branch's own time that the sharpness at its end is expected to take at most ...
+_SHARE_FRACTION = 0.2
+#: ... unless it is that short beside the time left for all branches: small models train for
+#: milliseconds, and their sharpness is still worth having.
+_LEAST_SHARE_FRACTION = 0.05
+#: It is given up after this many times what it may take: the products it needs are not known.
+_PATIENCE = 2.0
+
+_NOT_SETTLED = "it had not settled when its share of the time was over"
 
 
 def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
@@ -54,7 +63,16 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
         load_start(workload, training, task.checkpoint, task.trunk)
     state = training.copy_state()
     held_out = workload.open_held_out()
-    meter = SharpnessMeter(workload, training, task)
+    indices = choose_evaluation_samples(workload.batches.sampling_size)
+    meter = SharpnessMeter(
+        workload,
+        training,
+        indices,
+        task.sharpness_batch_size,
+        loss_is_sum=task.trunk.loss_is_sum,
+        takes_all=True,
+    )
+    least_share_s = _LEAST_SHARE_FRACTION * task.budget_s / max(1, len(task.branches))
     too_large: set[int] = set()
     for branch in task.branches:
         size = branch.micro_batch_size * branch.gradient_accumulation_steps
@@ -64,7 +82,7 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
             continue
         training.restore_state(state)
         try:
-            emit(_train_branch(workload, training, branch, held_out, meter))
+            emit(_train_branch(workload, training, branch, held_out, meter, least_share_s))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -122,6 +140,7 @@ def _train_branch(
     task: TrialTask,
     held_out: Batches | None,
     meter: SharpnessMeter,
+    least_share_s: float,
 ) -> VerificationBranch:
     (seed,) = task.seeds
     started = time.perf_counter()
@@ -137,7 +156,11 @@ def _train_branch(
     )
     if has_diverged(branch):
         return branch
-    sharpness, failure = meter.measure(time.perf_counter() - started)
+    share_s = max(_SHARE_FRACTION * (time.perf_counter() - started), least_share_s)
+    steps = branch.samples // branch.global_batch_size
+    seen = meter.measure(steps, share_s, patience=_PATIENCE)
+    failure = seen.reason or (None if seen.converged else _NOT_SETTLED)
+    sharpness = None if failure else seen.largest_eigenvalue
     return msgspec.structs.replace(branch, sharpness=sharpness, sharpness_failure=failure)
 
 

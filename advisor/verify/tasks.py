@@ -12,7 +12,7 @@ from advisor.engine.run_record import RunRecord
 from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.split import can_split, split_batch
 from advisor.rate.data import OptimizerChanges, TrialTask
-from advisor.sharpness.sizes import find_room
+from advisor.sharpness.plan import find_room
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.verify.branches import (

@@ -129,6 +129,7 @@ def test_probe_hands_every_option_to_the_session(session):
         *["--set", "b=2", "--base-batch-size", "32", "--max-batch", "512", "--batch-multiple", "8"],
         *["--noise-steps", "40", "--reserve", "--checkpoint", "a.pt", "--checkpoint", "b.pt"],
         *["--noise-log", "log.jsonl", "--sample-unit", "token", "--global-batch-size", "96"],
+        "--sharpness",
     )
     assert result.exit_code == 0, result.output
     workload, limits = session.spec.workload, session.spec.limits
@@ -153,6 +154,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "checkpoints": ("a.pt", "b.pt"),
         "noise_log": "log.jsonl",
         "sample_unit": "token",
+        "sharpness": True,
     }
 
 

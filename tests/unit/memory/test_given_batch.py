@@ -11,9 +11,9 @@ from advisor.memory.given_batch import (
 )
 from advisor.noise.stage import run_noise
 from advisor.throughput.stage import _leave_out_largest
-from tests.unit.analysis.test_noise import along
+from tests.unit.noise.drawn import along
+from tests.unit.noise.test_stage import make_run
 from tests.unit.samples import FACTS
-from tests.unit.session.test_noise import make_run
 
 
 def prepare(changes=None, **limits):

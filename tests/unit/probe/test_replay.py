@@ -6,7 +6,7 @@ from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.memory.data import MemoryTask, Probe
-from advisor.noise.data import GradientMoments, NoiseBatches, NoiseTask
+from advisor.noise.data import GradientMoments, NoiseBatches, NoiseTask, Trajectory
 from advisor.predict.data import TraceTask
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.soak.data import Soak, SoakTask
@@ -117,8 +117,8 @@ def test_noise_soak_and_loader_are_given_once():
     runner = ReplayRunner(recorded)
     tasks = [
         (NoiseTask(
-            workload=WORKLOAD, micro_batch_size=8, steps=20, points=(0, 10), groups=16,
-            max_micro_batches=9, budget_s=1.0,
+            workload=WORKLOAD, micro_batch_size=8, groups=16, max_micro_batches=9,
+            trajectory=Trajectory(micro_batch_size=8, points=(0, 10), budget_s=1.0),
         ), noise),
         (SoakTask(
             workload=WORKLOAD, micro_batch_size=8, gradient_accumulation_steps=1,

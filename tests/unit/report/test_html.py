@@ -8,7 +8,7 @@ from advisor.derived import Derived
 from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
 from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
 from advisor.report.html import render_charts, render_html, write_html
-from advisor.sharpness.data import StabilityConclusion, StabilityPoint
+from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from tests.unit.report.sample_run import (
     build_derived,
     build_recommendation,
@@ -70,11 +70,11 @@ def test_a_run_without_results_has_no_charts_and_says_why():
 
 def test_the_sharpness_has_a_chart_where_it_was_measured_and_positive():
     points = tuple(
-        StabilityPoint(at_step=step, sharpness=value)
+        SharpnessPoint(at_step=step, sharpness=value)
         for step, value in ((0, 0.5), (10, None), (20, -1.0), (30, 4.0))
     )
-    stability = StabilityConclusion(status="measured", points=points)
-    charts = render_charts(without(build_derived(), stability=stability))
+    sharpness = SharpnessConclusion(status="measured", points=points)
+    charts = render_charts(without(build_derived(), sharpness=sharpness))
     chart = next(chart for chart in charts if chart.title == "Sharpness along training")
     assert [mark.title for mark in chart.lines[0].marks] == ["0: 0.500", "30.0: 4.00"]
 

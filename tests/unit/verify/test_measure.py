@@ -10,9 +10,9 @@ import torch
 
 from advisor.errors import WorkloadError
 from advisor.rate.data import TrialTask
-from advisor.sharpness import branch_end as sharpness
-from advisor.sharpness.branch_end import SharpnessMeter
-from advisor.sharpness.lanczos import LargestEigenvalue
+from advisor.sharpness import measure as sharpness
+from advisor.sharpness.measure import SharpnessMeter
+from advisor.sharpness.measure_eigenvalue import LargestEigenvalue
 from advisor.training.data import WorkloadSpec
 from advisor.verify import measure as verification
 from advisor.verify.data import VerificationTask
@@ -231,9 +231,9 @@ def test_the_sharpness_leaves_weights_statistics_gradients_and_random_numbers(tr
     seen = []
 
     class Spy(verification.SharpnessMeter):
-        def measure(self, branch_s):
+        def measure(self, step, share_s, **options):
             before = self._training.copy_state(), torch.get_rng_state(), random.getstate()
-            found = super().measure(branch_s)
+            found = super().measure(step, share_s, **options)
             after = self._training.copy_state(), torch.get_rng_state(), random.getstate()
             seen.append((before, after))
             assert all(p.grad is None for p in self._training.model.parameters())
@@ -298,7 +298,7 @@ def test_a_sharpness_that_takes_too_long_is_left_out(train, monkeypatch):
 
 
 def test_a_sharpness_that_does_not_settle_in_time_is_no_figure(train, monkeypatch):
-    monkeypatch.setattr(sharpness, "_PATIENCE", 0.0)
+    monkeypatch.setattr(verification, "_PATIENCE", 0.0)
     (branch,) = train(MODEL, [(16, 0)], sharpness_batch_size=32)
     assert branch.sharpness is None
     assert "no time left" in branch.sharpness_failure
@@ -348,9 +348,9 @@ def starts(monkeypatch):
     monkeypatch.setattr(
         verification,
         "SharpnessMeter",
-        lambda workload, training, task: (
+        lambda workload, training, *rest, **options: (
             seen.append((training.copy_state(), [dict(g) for g in training.optimizer.param_groups]))
-            or SharpnessMeter(workload, training, task)
+            or SharpnessMeter(workload, training, *rest, **options)
         ),
     )
     return seen
@@ -414,7 +414,9 @@ def test_no_more_samples_are_held_than_fit_beside_training(train, monkeypatch):
     monkeypatch.setattr(sharpness, "MOST_BATCH_BYTES", 1)
     meters = []
     monkeypatch.setattr(
-        verification, "SharpnessMeter", lambda *a: meters.append(SharpnessMeter(*a)) or meters[0]
+        verification,
+        "SharpnessMeter",
+        lambda *a, **b: meters.append(SharpnessMeter(*a, **b)) or meters[0],
     )
     (branch,) = train(LINEAR, [(16, 0)], sharpness_batch_size=32, rate=1e-4)
     assert branch.sharpness is not None

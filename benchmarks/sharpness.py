@@ -1,6 +1,6 @@
 """How close the largest eigenvalue of the Hessian comes, in how many products, and what they cost.
 
-Run: python benchmarks/curvature.py
+Run: python benchmarks/sharpness.py
 
 On each example, before training and along it, plainly and in Adam's metric: Lanczos with the
 worker's stop against Lanczos with all vectors kept orthogonal and many products; power iteration
@@ -21,9 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from advisor.noise.preconditioner import find_roots, trained_parameters
-from advisor.sharpness.hessian import HessianProducts
-from advisor.sharpness.lanczos import SETTLED_FRACTION, find_largest_eigenvalue
+from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.sharpness.measure_eigenvalue import (
+    SETTLED_FRACTION,
+    HessianProducts,
+    find_largest_eigenvalue,
+)
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training
@@ -112,14 +115,14 @@ def measure(name: str, *, adam: bool) -> list[dict[str, object]]:
         for _ in range(steps - done):
             training.step(workload.draw(MICRO_BATCH_SIZE, generator))
         done = steps
-        hessian = HessianProducts(training, [batch], to_device=workload.to_device)
+        hessian = HessianProducts(training, [batch])
         cost = time_product(training, hessian, batch)
-        roots = find_roots(trained_parameters(training), training.optimizer) if adam else None
+        found = find_metric(trained_parameters(training), training.optimizer) if adam else None
         multiply: Multiply = hessian.multiply
         if adam:
-            if roots is None:
+            if found is None:
                 continue
-            root = torch.cat([each.flatten() for each in roots]).float()
+            root = found.float()
             multiply = lambda v, h=hessian, r=root: r * h.multiply(r * v)  # noqa: E731
         metric = "adam" if adam else "plain"
         labels = {"example": name, "steps": steps, "metric": metric, "product_ratio": cost}
@@ -139,7 +142,7 @@ def measure_few_samples() -> list[dict[str, object]]:
 
         def find(samples: int, training: Training = training) -> float:
             batch = workload.draw(samples, generator)  # noqa: B023 - called at once
-            hessian = HessianProducts(training, [batch], to_device=workload.to_device)
+            hessian = HessianProducts(training, [batch])
             start = torch.randn(hessian.size)
             found = find_largest_eigenvalue(hessian.multiply, start, deadline=math.inf)
             assert found.value is not None
@@ -179,7 +182,7 @@ def main() -> None:
     console.print(table)
     for row in few:
         console.print(f"{row['steps']} steps, {row['samples']} samples: {row['ratio']:.2f}")
-    write_results("curvature", {"eigenvalues": rows, "few_samples": few})
+    write_results("sharpness", {"eigenvalues": rows, "few_samples": few})
 
 
 if __name__ == "__main__":

@@ -11,16 +11,20 @@ from advisor.engine.runner import WorkerDeathError
 from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.memory.data import Probe
+from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
-from advisor.noise.settling import find_settling_noise_scale
-from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
+from advisor.noise.stage import (
+    check_sample_unit,
+    find_settling_noise_scale,
+    read_noise_inputs,
+    run_noise,
+)
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
-from tests.unit.analysis.test_noise import along
+from tests.unit.noise.drawn import along
 from tests.unit.samples import FACTS, make_memory, make_probes, make_record
 from tests.unit.session.test_soak import Notes
 from tests.unit.session.test_variants import ENVIRONMENT
-from tests.unit.test_noise_log import FIRST
 
 STEPS = [0, 80, 160, 240, 320, 400]
 
@@ -113,7 +117,8 @@ def test_training_goes_at_the_base_batch_whatever_the_gradients_micro_batch(
     run_noise(run)
     (task,) = runner.tasks
     assert task.micro_batch_size == gradients
-    assert (task.training_micro_batch_size, task.gradient_accumulation_steps) == training
+    path = task.trajectory
+    assert (path.micro_batch_size, path.gradient_accumulation_steps) == training
 
 
 def test_a_base_batch_that_cannot_be_made_is_told_with_the_noise():
@@ -146,8 +151,8 @@ def test_all_checkpoints_are_measured(tmp_path):
     batches = along([300.0] * 6, samples=6400, steps=STEPS)
     run, runner, _ = measure(batches, checkpoints=("a.pt", "b.pt"))
     assert len(run.record.noise_batches) == 6
-    assert runner.tasks[0].checkpoints == ("a.pt", "b.pt")
-    assert runner.tasks[0].steps == 0
+    assert runner.tasks[0].trajectory.checkpoints == ("a.pt", "b.pt")
+    assert runner.tasks[0].trajectory.points == ()
 
 
 def test_the_worker_is_told_how_to_count_tokens():
@@ -159,7 +164,8 @@ def test_the_worker_is_told_how_to_count_tokens():
 
 def test_a_log_stands_for_the_measurement(tmp_path):
     path = tmp_path / "noise.jsonl"
-    path.write_text("\n".join([FIRST] * 9))
+    line = encode_noise_line(3, micro_batch_sizes=[4, 4, 8], sqnorms=[2, 4, 1], mean_sqnorm=0.5)
+    path.write_text(line * 9)
     run, runner, _ = make_run(noise_log=str(path))
     read_noise_inputs(run)
     run_noise(run)

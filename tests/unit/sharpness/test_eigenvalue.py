@@ -9,9 +9,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from advisor.engine.worker.entry import seed_everything
-from advisor.noise.preconditioner import find_roots, trained_parameters
-from advisor.sharpness.hessian import _SEED, HessianProducts, NoSecondDerivativeError
-from advisor.sharpness.lanczos import find_largest_eigenvalue
+from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.sharpness.measure_eigenvalue import (
+    _SEED,
+    HessianProducts,
+    NoSecondDerivativeError,
+    find_largest_eigenvalue,
+)
 from advisor.training.training import Training
 
 SAMPLES = 24
@@ -94,9 +98,7 @@ def make_batches(count=2):
 
 
 def products(training, batches=None, **fields):
-    return HessianProducts(
-        training, make_batches() if batches is None else batches, to_device=lambda b: b, **fields
-    )
+    return HessianProducts(training, make_batches() if batches is None else batches, **fields)
 
 
 def find_largest(hessian, root=None):
@@ -157,9 +159,7 @@ def test_the_optimizers_metric_is_that_of_its_state(name, optimizer_type):
     training = make_training(model, optimizer)
     for _ in range(4):
         training.step(make_batches(1)[0])
-    roots = torch.cat(
-        [root.flatten() for root in find_roots(trained_parameters(training), optimizer)]
-    )
+    roots = find_metric(trained_parameters(training), optimizer)
     found = find_largest(products(training), roots.float())
     moments = []
     for parameter in trained_parameters(training):
@@ -178,7 +178,7 @@ def test_a_metric_has_no_part_of_what_never_had_a_gradient():
     optimizer = torch.optim.Adam(model.parameters())
     training = make_training(model, optimizer, lambda m, b: m(b).square().mean())
     training.step(torch.tensor([[1.0, 0.0, 2.0]]))
-    weight, _ = find_roots(trained_parameters(training), optimizer)
+    weight = find_metric(trained_parameters(training), optimizer)[:6].view(2, 3)
     assert (weight[:, 1] == 0.0).all()
     assert (weight[:, [0, 2]] > 0.0).all()
 
@@ -203,7 +203,7 @@ def test_the_metric_turns_the_last_gradient_into_the_last_step(optimizer_type, f
     training.backward(batches[3])
     gradient = model.weight.grad.clone()
     training.update()
-    root, _ = find_roots(trained_parameters(training), optimizer)
+    root = find_metric(trained_parameters(training), optimizer)[:30].view(5, 6)
     expected = before - 0.1 * root.square() * gradient
     assert torch.allclose(model.weight, expected, rtol=1e-5, atol=1e-7)
 

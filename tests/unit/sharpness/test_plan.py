@@ -1,11 +1,12 @@
 """The largest stable rate: quadratics on both sides of it, and the hint that it gives."""
 
+import msgspec
 import pytest
 import torch
 
 from advisor.rate.data import LearningRate
-from advisor.sharpness.data import Curvature
-from advisor.sharpness.plan import conclude_stability, find_largest_stable_rate, find_limit
+from advisor.sharpness.data import Sharpness
+from advisor.sharpness.plan import conclude_sharpness, find_largest_stable_rate, find_limit
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 EIGENVALUES = (7.0, 3.0, 0.5)
@@ -145,9 +146,9 @@ def rate(value=0.2, base=0.1, proposed=0.3):
     )
 
 
-def curvature(step, value, own=None, **fields):
+def sharpness(step, value, own=None, **fields):
     given = {"converged": True, "preconditioned_converged": own is not None, **fields}
-    return Curvature(
+    return Sharpness(
         at_step=step,
         samples=512,
         micro_batch_size=64,
@@ -157,12 +158,12 @@ def curvature(step, value, own=None, **fields):
     )
 
 
-def conclude(facts, *curvatures, rate=rate(), size=128):
-    return conclude_stability(facts, curvatures, rate=rate, global_batch_size=size)
+def conclude(facts, *seen, rate=rate(), size=128, **asked):
+    return conclude_sharpness(facts, seen, rate=rate, global_batch_size=size, **asked)
 
 
 def test_both_rates_are_set_beside_the_limit_at_each_point():
-    found = conclude(workload(), curvature(0, 2.0), None, curvature(50, 20.0))
+    found = conclude(workload(), sharpness(0, 2.0), sharpness(50, 20.0))
     assert found.status == "measured"
     assert found.samples == 512
     assert [point.largest_stable_rate for point in found.points] == [1.0, 0.1]
@@ -175,14 +176,14 @@ def test_both_rates_are_set_beside_the_limit_at_each_point():
 
 
 def test_a_rate_that_was_not_tried_is_compared_as_proposed():
-    found = conclude(workload(), curvature(0, 2.0), rate=rate(value=None))
+    found = conclude(workload(), sharpness(0, 2.0), rate=rate(value=None))
     assert found.points[0].advised_rate_ratio == pytest.approx(0.3)
     assert "forbids neither" in found.hint
 
 
 def test_adam_is_limited_in_its_own_metric_and_not_before_it_has_one():
     found = conclude(
-        workload("AdamW", beta1=0.9), curvature(0, 2.0), curvature(9, 3.0, 380.0, converged=False)
+        workload("AdamW", beta1=0.9), sharpness(0, 2.0), sharpness(9, 3.0, 380.0, converged=False)
     )
     first, second = found.points
     assert first.largest_stable_rate is None
@@ -191,47 +192,49 @@ def test_adam_is_limited_in_its_own_metric_and_not_before_it_has_one():
 
 
 def test_an_eigenvalue_that_has_not_settled_is_marked():
-    assert conclude(workload(), curvature(0, 2.0, converged=False)).points[0].is_lower_bound
+    assert conclude(workload(), sharpness(0, 2.0, converged=False)).points[0].is_lower_bound
 
 
 def test_the_curvature_of_a_sum_grows_with_the_batch_for_sgd_alone():
-    found = conclude(workload(loss="sum"), curvature(0, 2.0)).points[0]
+    found = conclude(workload(loss="sum"), sharpness(0, 2.0)).points[0]
     assert found.largest_stable_rate is None
     assert found.base_rate_ratio == pytest.approx(3.2)
     assert found.advised_rate_ratio == pytest.approx(25.6)
-    unknown = conclude(workload(loss="sum", base=None), curvature(0, 2.0), size=None)
+    unknown = conclude(workload(loss="sum", base=None), sharpness(0, 2.0), size=None)
     assert unknown.points[0].advised_rate_ratio is None
     assert unknown.hint is None
-    own = conclude(workload("Adam", loss="sum", beta1=0.9), curvature(0, 2.0, 380.0)).points[0]
+    own = conclude(workload("Adam", loss="sum", beta1=0.9), sharpness(0, 2.0, 380.0)).points[0]
     assert own.largest_stable_rate == pytest.approx(0.1)
 
 
 def test_without_a_limit_the_sharpness_stands_alone():
-    found = conclude(workload("Lion"), curvature(0, 2.0))
+    found = conclude(workload("Lion"), sharpness(0, 2.0))
     assert found.points[0].sharpness == 2.0
     assert (found.formula, found.hint) == (None, None)
 
 
 def test_without_advice_or_with_downward_curvature_there_is_no_hint():
-    assert conclude(workload(), curvature(0, 2.0), rate=None, size=None).hint is None
-    assert conclude(workload(), curvature(0, -2.0)).hint is None
+    assert conclude(workload(), sharpness(0, 2.0), rate=None, size=None).hint is None
+    assert conclude(workload(), sharpness(0, -2.0)).hint is None
 
 
 def test_a_missing_measurement_keeps_its_reason():
     reason = "its backward cannot be differentiated again: RuntimeError"
-    missing = curvature(0, None, converged=False, reason=reason)
+    missing = sharpness(0, None, converged=False, reason=reason)
     found = conclude(workload(), missing, missing)
     assert (found.status, found.reason) == ("not_measured", reason)
-    partly = conclude(workload(), missing, curvature(9, 2.0))
+    partly = conclude(workload(), missing, sharpness(9, 2.0))
     assert (partly.status, partly.reason) == ("measured", reason)
     assert partly.points[0].largest_stable_rate is None
 
 
 def test_nothing_asked_is_nothing_concluded():
-    assert conclude(workload()) is None
-    assert conclude(workload(), None).status == "not_measured"
+    assert conclude(workload(), is_asked=False) is None
+    assert "make_dataset" in conclude(workload()).reason
+    with_data = msgspec.structs.replace(workload(), has_dataset=True)
+    assert "no time was left" in conclude(with_data).reason
 
 
 def test_one_rate_for_both_is_named_once():
-    found = conclude(workload(), curvature(0, 2.0), rate=rate(value=0.1))
+    found = conclude(workload(), sharpness(0, 2.0), rate=rate(value=0.1))
     assert "advised" not in found.hint

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from advisor.noise.data import NoiseBatches
-from advisor.noise.group_sums import GroupSums
+from advisor.noise.measure_moments import GroupSums
 from advisor.noise.point import estimate_noise_point, pool_moments
 from advisor.training.data import TokenCount
 from advisor.training.token_count import count_tokens

@@ -1,22 +1,28 @@
-"""The sums of gradients of groups of micro-batches, and the moments that they hold.
+"""Sums of gradients over groups of micro-batches, and the moments that they hold."""
 
-A micro-batch costs its forward and backward and one addition.
-"""
-
-import itertools
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from advisor.noise.data import GradientMoments, NoiseBatches
-from advisor.noise.preconditioner import find_roots, trained_parameters
+from advisor.training.data import StepSource
 from advisor.training.training import Training
 
-#: Columns of the groups' matrix that enter a float64 product at a time, so that they stay in the
-#: cache.
+#: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
 _CHUNK_ELEMENTS = 1 << 13
+#: Optimizer state that holds a running second moment, and whether it needs Adam's bias correction;
+#: the first one that is there counts (AMSGrad keeps the largest beside the running one).
+_SECOND_MOMENTS = {
+    "max_exp_avg_sq": True,
+    "exp_avg_sq": True,
+    "square_avg": False,
+    "sum": False,
+}
+#: Adadelta's: its metric has the size of its past updates in it as well.
+_NOT_THE_METRIC = "acc_delta"
 
 
 class GroupSums:
@@ -25,15 +31,7 @@ class GroupSums:
     The sums are the rows of one J×P matrix on the host, allocated beforehand. On the CPU gradients
     are added to it at once: kept in `.grad` or one by one, they would split the heap that the
     activations use, which was seen to slow a step down by up to half. On a GPU one sum is on the
-    device, and moves to its row when the next group begins.
-
-    Args:
-        training: The model, whose `.grad` is used and left cleared.
-        groups: J.
-        micro_batch_size: Samples of each micro-batch.
-
-    Attributes:
-        groups: J.
+    device, and moves to its row when the next group begins. `.grad` is used and left cleared.
     """
 
     def __init__(self, training: Training, groups: int, micro_batch_size: int) -> None:
@@ -42,14 +40,11 @@ class GroupSums:
         self._all_parameters = list(training.model.parameters())
         self._parameters = trained_parameters(training)
         self._micro_batch_size = micro_batch_size
-        sizes = [parameter.numel() for parameter in self._parameters]
-        ends = list(itertools.accumulate(sizes))
-        self._parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-        is_double = any(parameter.dtype == torch.float64 for parameter in self._parameters)
-        dtype = torch.float64 if is_double else torch.float32
-        self._store = torch.zeros(groups, sum(sizes), dtype=dtype)
+        self._sizes = [parameter.numel() for parameter in self._parameters]
+        self._store = torch.zeros(groups, sum(self._sizes), dtype=choose_dtype(self._parameters))
+        self._is_apart = training.device.type != "cpu"
         self._row = self._store[0]
-        if training.device.type != "cpu":
+        if self._is_apart:
             self._row = torch.zeros_like(self._row, device=training.device)
         self._running = self._split(self._row)
         self._counts = [0] * groups
@@ -83,15 +78,20 @@ class GroupSums:
         for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
 
-    def finish(self, step: int, *, per_sample_sum: bool) -> NoiseBatches | None:
+    def finish(
+        self,
+        at_step: int,
+        *,
+        per_sample_sum: bool,
+        training_batch_size: int | None = None,
+        step_source: StepSource = "steps",
+        from_checkpoint: str | None = None,
+    ) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
 
-        Args:
-            step: Optimizer steps taken before.
-            per_sample_sum: Whether the loss sums over its batch; its gradient is then divided by
-                the batch to be a mean.
+        The gradient of a loss that sums over its batch (`per_sample_sum`) is made a mean.
         """
-        if self._training.device.type != "cpu":
+        if self._is_apart:
             self._store[self._current].copy_(self._row)
         divisor = self._micro_batch_size if per_sample_sum else 1
         by_tokens = any(self._weights)
@@ -110,16 +110,19 @@ class GroupSums:
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
         tokens = [self._weights[group] for group in finite] if by_tokens else []
         sums = self._store if len(finite) == self.groups else self._store[finite]
-        roots = self._find_roots()
+        root = find_metric(self._parameters, self._training.optimizer)
         return NoiseBatches(
-            at_step=step,
+            at_step=at_step,
             micro_batch_size=self._micro_batch_size,
+            training_batch_size=training_batch_size,
+            step_source=step_source,
+            from_checkpoint=from_checkpoint,
             loss=math.fsum(losses) / len(losses) / divisor,
             micro_batch_sizes=tuple(sizes),
             groups=tuple(range(len(finite))),
             plain=_compute_moments(sums, tokens or sizes, factor, None),
             preconditioned=(
-                None if roots is None else _compute_moments(sums, tokens or sizes, factor, roots)
+                None if root is None else _compute_moments(sums, tokens or sizes, factor, root)
             ),
             weights=tuple(tokens),
             dropped=len(filled) - len(finite),
@@ -129,47 +132,30 @@ class GroupSums:
         """Make the group's sum the running one."""
         if group == self._current:
             return
-        if self._training.device.type == "cpu":
-            self._running = self._split(self._store[group])
-        else:
+        if self._is_apart:
             self._store[self._current].copy_(self._row)
             self._row.copy_(self._store[group])
+        else:
+            self._running = self._split(self._store[group])
         self._current = group
 
     def _split(self, row: Tensor) -> list[Tensor]:
         """Return views of the row in the shapes of the parameters."""
-        return [
-            row[part].view_as(parameter)
-            for part, parameter in zip(self._parts, self._parameters, strict=True)
-        ]
-
-    def _find_roots(self) -> Tensor | None:
-        """Return sqrt(P) with P = 1/(sqrt(v̂)+ε) for every element, None before there is a v̂.
-
-        It is zero where the optimizer holds none: what it has not moved has no part in its metric.
-        """
-        found = find_roots(self._parameters, self._training.optimizer)
-        return None if found is None else torch.cat([root.flatten() for root in found])
+        parts = torch.split(row, self._sizes)
+        return [p.view_as(parameter) for p, parameter in zip(parts, self._parameters, strict=True)]
 
 
 def _compute_moments(
-    sums: Tensor, weights: Sequence[float], factor: float, roots: Tensor | None
+    sums: Tensor, weights: Sequence[float], factor: float, root: Tensor | None
 ) -> GradientMoments:
-    """Return the moments of the rows of `sums`, in the metric root², in float64.
-
-    Args:
-        sums: s_j, the sum of each group's gradients times their weights.
-        weights: Of each group.
-        factor: By which squared norms are to be multiplied.
-        roots: Of the metric; None for the Euclidean one.
-    """
+    """Return the moments of the rows of `sums`, times `factor`, in the metric root², in float64."""
     norms = torch.zeros(len(sums), dtype=torch.float64)
     dots, total_sqnorm = torch.zeros_like(norms), 0.0
     for start in range(0, sums.shape[1], _CHUNK_ELEMENTS):
         part = slice(start, start + _CHUNK_ELEMENTS)
         chunk = sums[:, part].double()
-        if roots is not None:
-            chunk = chunk * roots[part]
+        if root is not None:
+            chunk = chunk * root[part]
         total = chunk.sum(dim=0)
         norms += chunk.square().sum(dim=1)
         dots += chunk @ total
@@ -181,3 +167,51 @@ def _compute_moments(
         group_dots=tuple((factor * dots).tolist()),
         total_sqnorm=factor * total_sqnorm,
     )
+
+
+def find_metric(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> Tensor | None:
+    """Return sqrt(P) of all parameters in one row, on the host in float64; None before any v̂.
+
+    P = 1/(sqrt(v̂)+ε) is the metric in which an Adam-like optimizer steps, from its own state.
+    """
+    roots = [_find_root(parameter, optimizer) for parameter in parameters]
+    if all(root is None for root in roots):
+        return None
+    return torch.cat(
+        [
+            torch.zeros(parameter.numel(), dtype=torch.float64) if root is None else root.flatten()
+            for parameter, root in zip(parameters, roots, strict=True)
+        ]
+    )
+
+
+def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
+    """Return sqrt(P) of one parameter, zero where v̂ is: 1/ε is no step size; None without a v̂."""
+    state = optimizer.state.get(parameter, {})
+    name = next((key for key in _SECOND_MOMENTS if key in state), None)
+    if name is None or _NOT_THE_METRIC in state:
+        return None
+    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    moment = _to_host(state[name])
+    if _SECOND_MOMENTS[name]:
+        moment = moment / (1 - group["betas"][1] ** float(state["step"]))
+    if "grad_avg" in state:  # RMSprop that divides by the standard deviation
+        moment = moment - _to_host(state["grad_avg"]).square()
+    root = (moment.clamp(min=0.0).sqrt() + group.get("eps", 0.0)).rsqrt()
+    return torch.where(moment > 0.0, root, 0.0)
+
+
+def _to_host(moment: Tensor) -> Tensor:
+    return (moment.to_dense() if moment.is_sparse else moment).detach().cpu().double()
+
+
+def trained_parameters(training: Training) -> list[nn.Parameter]:
+    """Return the parameters that the optimizer moves, tied ones once."""
+    moved = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
+    return [p for p in training.model.parameters() if p.requires_grad and id(p) in moved]
+
+
+def choose_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
+    """Return the precision in which vectors of the parameters' size are kept."""
+    is_double = any(parameter.dtype == torch.float64 for parameter in parameters)
+    return torch.float64 if is_double else torch.float32

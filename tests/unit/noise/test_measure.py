@@ -6,23 +6,21 @@ import pytest
 
 from advisor.engine.worker.entry import seed_everything
 from advisor.noise import measure as gradients
-from advisor.noise.data import NoiseTask
+from advisor.noise.data import NoiseTask, Trajectory
 from advisor.training.data import WorkloadSpec
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 
 
-def follow(**split):
+def follow(host_memory_bytes=None, **split):
     found = []
     task = NoiseTask(
         workload=WorkloadSpec(target=str(DIGITS), device="cpu"),
+        trajectory=Trajectory(points=(0, 6), budget_s=1000.0, **{"micro_batch_size": 8, **split}),
         micro_batch_size=8,
-        steps=6,
-        points=(0, 6),
         groups=8,
         max_micro_batches=8,
-        budget_s=1000.0,
-        **split,
+        host_memory_bytes=host_memory_bytes,
     )
     seed_everything(0)
     gradients.run(task, found.append)
@@ -39,8 +37,8 @@ def test_the_groups_take_a_quarter_of_the_memory_there_is(monkeypatch, room, gro
 
 
 def test_accumulated_training_passes_the_same_points_as_whole_batches():
-    whole = follow(training_micro_batch_size=32)
-    parts = follow(training_micro_batch_size=16, gradient_accumulation_steps=2)
+    whole = follow(micro_batch_size=32)
+    parts = follow(micro_batch_size=16, gradient_accumulation_steps=2)
     small = follow()
     assert [each.training_batch_size for each in (*whole, *parts)] == [32] * 4
     assert small[-1].training_batch_size == 8

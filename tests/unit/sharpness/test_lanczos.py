@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from advisor.sharpness.lanczos import find_largest_eigenvalue
+from advisor.sharpness.measure_eigenvalue import find_largest_eigenvalue
 
 
 def make_start(matrix):

@@ -1,11 +1,11 @@
 """The sharpness in words."""
 
-from advisor.sharpness.data import StabilityConclusion, StabilityPoint
+from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from advisor.sharpness.tell import describe_sharpness
 
 
 def point(step, value, limit=None, own=None, **fields):
-    return StabilityPoint(
+    return SharpnessPoint(
         at_step=step,
         sharpness=value,
         preconditioned_sharpness=own,
@@ -16,7 +16,7 @@ def point(step, value, limit=None, own=None, **fields):
 
 def test_the_whole_path_is_named_with_the_limit_and_the_hint():
     text = describe_sharpness(
-        StabilityConclusion(
+        SharpnessConclusion(
             status="measured",
             formula="2/λ",
             samples=1536,
@@ -33,7 +33,7 @@ def test_the_whole_path_is_named_with_the_limit_and_the_hint():
 
 def test_few_samples_and_what_did_not_settle_are_named():
     text = describe_sharpness(
-        StabilityConclusion(
+        SharpnessConclusion(
             status="measured",
             samples=8,
             reason="there was no time left for it",
@@ -48,5 +48,5 @@ def test_few_samples_and_what_did_not_settle_are_named():
 
 
 def test_what_was_not_measured_says_why():
-    missing = StabilityConclusion(status="not_measured", reason="it cannot be differentiated again")
+    missing = SharpnessConclusion(status="not_measured", reason="it cannot be differentiated again")
     assert describe_sharpness(missing) == "not measured: it cannot be differentiated again"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from advisor.noise.group_sums import GroupSums
+from advisor.noise.measure_moments import GroupSums
 from advisor.training.training import Training
 
 SAMPLES, GROUPS, MICRO = 48, 8, 3

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
-from advisor.noise.group_sums import GroupSums
 from advisor.noise.log_points import estimate_log_points
+from advisor.noise.measure_moments import GroupSums
 from advisor.noise.plan import conclude_noise
 from advisor.noise.point import estimate_noise_point, pool_moments
 from advisor.training.data import OptimizerFacts
 from advisor.training.training import Training
-from tests.unit.analysis.test_noise import FACTS, along, draw_gradients, split
+from tests.unit.noise.drawn import FACTS, along, draw_gradients, split
 
 MICRO, COUNT = 8, 32
 

@@ -1,0 +1,244 @@
+"""The largest eigenvalue of the Hessian of the mean loss, by products with vectors alone.
+
+Legend: A the matrix, v_k Lanczos' vectors, T the tridiagonal matrix of ⟨v_i, A v_j⟩ with α on its
+diagonal and β beside it, θ the largest eigenvalue of T, which is never above that of A.
+"""
+
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from advisor.engine.worker.entry import seed_everything
+from advisor.noise.measure_moments import choose_dtype, trained_parameters
+from advisor.training.model_file.batches import to_device
+from advisor.training.model_file.buffers import preserve_buffers
+from advisor.training.training import Training
+
+#: Micro-batch k draws its random numbers from this seed + k in every product.
+_SEED = 77_003
+#: Most products for one eigenvalue; what has not settled by then has a cluster at its end.
+_MOST_PRODUCTS = 100
+#: θ has settled when it moved by less than this fraction over two products ...
+SETTLED_FRACTION = 0.01
+#: ... and its residual |A y − θ y| is below this fraction of it, which a plateau on the way up does
+#: not allow. The eigenvalue's own error is about its square.
+_RESIDUAL_FRACTION = 0.03
+#: A largest eigenvalue below this fraction of the largest |eigenvalue| seen, a negative one then,
+#: need not be known as closely.
+_LEAST_FRACTION = 0.02
+#: ⟨v_k, A v_{k+1}⟩ and ⟨v_{k+1}, A v_k⟩ that differ by more than this fraction of the largest
+#: |eigenvalue| seen are not those of a symmetric matrix; rounding stays far below.
+_ASYMMETRY_FRACTION = 0.1
+#: β below this fraction of the largest |eigenvalue| seen: the vectors span all that A reaches.
+_BREAKDOWN_FRACTION = 1e-5
+
+
+class LargestEigenvalue(msgspec.Struct, frozen=True, kw_only=True):
+    """What the products showed."""
+
+    #: Below the largest eigenvalue where it has not converged; None where nothing can be said.
+    value: float | None
+    products: int
+    converged: bool = False
+    #: Whether the products are finite and look like those of a symmetric matrix.
+    is_symmetric: bool = True
+
+
+def find_largest_eigenvalue(
+    multiply: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    deadline: float,
+    most: int = _MOST_PRODUCTS,
+) -> LargestEigenvalue:
+    """Return the largest eigenvalue, not the largest in magnitude.
+
+    The vectors are not made orthogonal again, which would need them all: rounding then repeats
+    eigenvalues in T and adds none that A does not have.
+
+    Args:
+        multiply: A; its argument must not be changed by it.
+        start: Any vector that is not orthogonal to the eigenvector; it is changed.
+        deadline: On the clock of `time.perf_counter`; no product begins after it.
+        most: Most products.
+
+    Source: Lanczos 1950; without orthogonalisation Paige 1972, J. Inst. Math. Appl. 10:373.
+    """
+    vector, previous = start.div_(torch.linalg.vector_norm(start)), torch.zeros_like(start)
+    diagonal: list[float] = []
+    beside: list[float] = []
+    largest: list[float] = []
+    while len(diagonal) < most and time.perf_counter() <= deadline:
+        product = multiply(vector)
+        alpha, back = float(product @ vector), float(product @ previous)
+        beta = beside[-1] if beside else 0.0
+        diagonal.append(alpha)
+        if not math.isfinite(alpha):
+            return LargestEigenvalue(value=None, products=len(diagonal), is_symmetric=False)
+        theta, weight, magnitude = _solve(diagonal, beside)
+        largest.append(theta)
+        if abs(back - beta) > _ASYMMETRY_FRACTION * magnitude:
+            return LargestEigenvalue(value=None, products=len(diagonal), is_symmetric=False)
+        product.sub_(vector, alpha=alpha).sub_(previous, alpha=beta)
+        beside.append(float(torch.linalg.vector_norm(product)))
+        is_exhausted = beside[-1] <= _BREAKDOWN_FRACTION * magnitude
+        if is_exhausted or _has_settled(largest, beside[-1] * weight, magnitude):
+            return LargestEigenvalue(value=theta, products=len(diagonal), converged=True)
+        previous, vector = vector, product.div_(beside[-1])
+    return LargestEigenvalue(value=largest[-1] if len(largest) > 1 else None, products=len(largest))
+
+
+def _solve(diagonal: list[float], beside: list[float]) -> tuple[float, float, float]:
+    """Return θ, the last component of its eigenvector in size, and the largest |eigenvalue|."""
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    if len(diagonal) > 1:
+        off = torch.tensor(beside, dtype=torch.float64)
+        matrix += torch.diag(off, 1) + torch.diag(off, -1)
+    values, vectors = torch.linalg.eigh(matrix)
+    return float(values[-1]), abs(float(vectors[-1, -1])), float(values.abs().max())
+
+
+def _has_settled(largest: list[float], residual: float, magnitude: float) -> bool:
+    if len(largest) < 3:
+        return False
+    moved = largest[-1] - largest[-3]
+    scale = max(abs(largest[-1]), _LEAST_FRACTION * magnitude)
+    return moved <= SETTLED_FRACTION * scale and residual <= _RESIDUAL_FRACTION * scale
+
+
+class NoSecondDerivativeError(Exception):
+    """The gradient does not depend on the parameters in a way that autograd can follow."""
+
+
+class HessianProducts:
+    """The Hessian at the present parameters that the optimizer moves, known by its products alone.
+
+    A product differentiates the gradient of each micro-batch a second time, in the direction of the
+    vector (Pearlmutter 1994). The loss is that of training: train mode, its precision, its random
+    numbers the same in every product, so that all products are of one matrix. Memory: the graph of
+    one micro-batch's gradient, the gradient, and the product.
+
+    Args:
+        training: Nothing of it is changed, `.grad` is not used.
+        batches: Of one size; on any device.
+        divisor: The batch size where the loss sums over its batch, so that it is made a mean.
+    """
+
+    def __init__(self, training: Training, batches: Sequence[Any], *, divisor: float = 1.0) -> None:
+        self._training = training
+        self._batches = batches
+        self._factor = 1.0 / (divisor * len(batches))
+        self._parameters = trained_parameters(training)
+        self._sizes = [parameter.numel() for parameter in self._parameters]
+        self._is_checked = False
+        self.size = sum(self._sizes)  # elements of a vector
+        self.device = training.device
+        self.dtype = choose_dtype(self._parameters)
+
+    def multiply(self, vector: Tensor) -> Tensor:
+        """Return the Hessian of the mean loss times the vector.
+
+        Raises:
+            NoSecondDerivativeError: No gradient leads back to a parameter, or some of it does not.
+            RuntimeError: A part of the model cannot be differentiated twice.
+        """
+        product = torch.zeros_like(vector)
+        directions, totals = self._split(vector), self._split(product)
+        with fixed_conditions(self._training):
+            is_found = False
+            for number, batch in enumerate(self._batches):
+                seed_everything(_SEED + number)
+                is_found |= self._add_product(to_device(batch, self.device), directions, totals)
+        if not is_found:
+            raise NoSecondDerivativeError("nothing of its gradient depends on the parameters")
+        return product.mul_(self._factor)
+
+    def _add_product(self, batch: Any, directions: list[Tensor], totals: list[Tensor]) -> bool:
+        """Add one micro-batch's product; return whether its gradient could be differentiated."""
+        scale = self._training.gradient_scale()  # so that fp16's small numbers do not vanish
+        loss = self._training.loss(batch) * scale
+        gradients = torch.autograd.grad(
+            loss, self._parameters, create_graph=True, allow_unused=True
+        )
+        pairs = [
+            (gradient, direction.to(gradient.dtype))
+            for gradient, direction in zip(gradients, directions, strict=True)
+            if gradient is not None and gradient.requires_grad  # type: ignore[redundant-expr]
+        ]
+        if not pairs:
+            return False
+        outputs, weights = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if not self._is_checked:
+            _refuse_dead_ends(outputs)
+            self._is_checked = True
+        products = torch.autograd.grad(
+            outputs, self._parameters, grad_outputs=weights, allow_unused=True
+        )
+        for total, product in zip(totals, products, strict=True):
+            if product is not None:
+                total.add_(product.to_dense() if product.is_sparse else product, alpha=1.0 / scale)
+        return any(product is not None for product in products)
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """Return views of the vector in the shapes of the parameters."""
+        parts = torch.split(vector, self._sizes)
+        return [p.view_as(parameter) for p, parameter in zip(parts, self._parameters, strict=True)]
+
+
+def _refuse_dead_ends(gradients: list[Tensor]) -> None:
+    """Raise where the graph ends in an error that autograd would pass by.
+
+    A backward that is marked to run once leaves such a node; it leads to no parameter, so that a
+    product would silently lack what lies behind it.
+    """
+    seen: set[Any] = set()
+    waiting: list[Any] = [gradient.grad_fn for gradient in gradients]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise NoSecondDerivativeError("one of its functions is marked once_differentiable")
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+
+
+@contextmanager
+def fixed_conditions(training: Training) -> Iterator[None]:
+    """Let the block differentiate twice, and put random state and buffers back afterwards.
+
+    Attention takes its plain form, recurrent layers do without cuDNN and compiled models run
+    eagerly: their fast forms have no second derivative.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(module, nn.RNNBase) for module in training.model.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import is slow
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(preserve_buffers(training.model))
+        stack.enter_context(_preserve_randomness(training.device))
+        yield
+
+
+@contextmanager
+def _preserve_randomness(device: torch.device) -> Iterator[None]:
+    numpy_random = sys.modules["numpy"].random if "numpy" in sys.modules else None
+    own = random.getstate()
+    numpys = None if numpy_random is None else numpy_random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(own)
+        if numpy_random is not None:
+            numpy_random.set_state(numpys)
