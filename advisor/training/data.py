@@ -13,16 +13,9 @@ StepSource = Literal["steps", "epochs", "order"]
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A model file or module, and the name of the model factory in it.
+    """A model file or module, and the name of the model factory in it, where one was given."""
 
-    Attributes:
-        text: As typed.
-        path: The file, or None for a module.
-        module: The dotted module, or None for a file.
-        name: The factory asked for, or None for the known names.
-    """
-
-    text: str
+    text: str  # as typed
     path: str | None
     module: str | None
     name: str | None
@@ -53,12 +46,7 @@ def parse_target(text: str) -> Target:
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to run the same training.
-
-    Attributes:
-        precision: As in `WorkloadSpec`.
-        compile: As in `WorkloadSpec`.
-    """
+    """One way to run the same training."""
 
     precision: Precision
     compile: bool = False
@@ -70,39 +58,28 @@ def name_variant(precision: str, *, compiled: bool) -> str:
 
 
 class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How the tokens that a loss averages over are counted in a batch.
+    """How the tokens that a loss averages over are counted in a batch."""
 
-    Attributes:
-        tensor: Which tensor of the batch, in the order in which its structure holds them.
-        ignored: Elements of this value do not count.
-        is_shifted: Whether the first of each row is no target, as where a model predicts the next.
-    """
-
+    #: Which tensor of the batch, in the order in which its structure holds them.
     tensor: int
+    #: Elements of this value do not count.
     ignored: int
+    #: Whether the first of each row is no target, as where a model predicts the next.
     is_shifted: bool = False
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model to run, and how.
+    """Which model to run, and how."""
 
-    Attributes:
-        target: `path.py`, `path.py:name`, or `package.module:name`, as typed.
-        settings: Extra keyword parameters of the user's functions, as typed after `--set`.
-        device: `auto`, `cpu`, `mps`, `cuda` or `cuda:<index>`.
-        precision: Arithmetic of the training step; never changed silently.
-        compile: Whether the model goes through `torch.compile`.
-        seed: Seeds every random generator of every worker.
-        base_batch_size: Global batch size for which the user's learning rate was tuned; overrides
-            the model file's `BASE_BATCH_SIZE`.
-    """
-
+    #: `path.py`, `path.py:name`, or `package.module:name`, as typed.
     target: str
+    #: Extra keyword parameters of the user's functions, as typed after `--set`.
     settings: dict[str, str] = {}
     device: str = "auto"
     precision: Precision = "fp32"
     compile: bool = False
     seed: int = 0
+    #: Overrides the model file's `BASE_BATCH_SIZE`.
     base_batch_size: int | None = None
 
 
@@ -110,21 +87,7 @@ LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 
 
 class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The user's optimizer as it was built, read from its first parameter group.
-
-    Attributes:
-        name: Class name, such as `SGD` or `AdamW`.
-        learning_rate: Base rate; None where the optimizer has none.
-        momentum: SGD or RMSProp momentum.
-        beta1: Adam's first beta.
-        beta2: Adam's second beta.
-        epsilon: Adam's epsilon.
-        weight_decay: Decay coefficient.
-        needs_closure: Whether `step` wants a closure (LBFGS).
-        is_default: True where the model file has none and AdamW stands in.
-        dampening: SGD's dampening of the gradient that enters its momentum.
-        is_nesterov: Whether SGD's momentum is Nesterov's.
-    """
+    """The user's optimizer, read from its first parameter group; None: it has no such setting."""
 
     name: str
     learning_rate: float | None = None
@@ -134,65 +97,48 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     epsilon: float | None = None
     weight_decay: float | None = None
     needs_closure: bool = False
+    #: Whether the model file has none, and AdamW stands in.
     is_default: bool = False
     dampening: float | None = None
     is_nesterov: bool = False
 
 
 class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The user's model file as it was understood.
+    """The user's model file as it was understood."""
 
-    Attributes:
-        file: The file or module as typed.
-        model_name: Class name of the model, or the name of `make_step`.
-        parameter_count: All parameters, tied ones once; None with `make_step`.
-        trainable_parameter_count: Those that require a gradient.
-        parameter_bytes: Bytes of all parameters.
-        how_model: One sentence: where the model came from.
-        how_loss: One sentence: where the loss came from, the inferred rule included.
-        how_optimizer: One sentence: where the optimizer came from.
-        how_batch: One sentence: where the batches came from.
-        sample_unit: What one unit of the batch dimension is, such as `sample` or `sequence`.
-        dataset_size: Samples in the dataset; None where unknown or without a dataset.
-        has_dataset: Whether real data is there, so that noise can be estimated.
-        is_step_only: True with `make_step`: memory and throughput only.
-        variable_length: Whether samples differ in their number of elements.
-        largest_samples: Dataset indices, largest first, where samples differ.
-        optimizer: None with `make_step`.
-        base_batch_size: Global batch for which the rate was tuned; None where unknown.
-        min_micro_batch_size: The smallest size the model runs at (2 under BatchNorm).
-        has_batch_statistics: Whether training mixes the samples of a micro-batch (BatchNorm).
-        has_synchronised_statistics: Whether ranks share those statistics (SyncBatchNorm).
-        loss_reduction: How the loss treats its batch.
-        first_loss: Loss of the first training step.
-        token_count: How the tokens are counted that a loss averages over; None where it averages
-            over samples, or where no count explains it.
-        tokens_per_sample: Mean number of target tokens of a sample; None where there are none.
-        notes: Further facts the reader should know, one sentence each.
-    """
-
-    file: str
+    file: str  # or module, as typed
     model_name: str
+    #: One sentence each: where it came from.
     how_model: str
     how_loss: str
     how_optimizer: str
     how_batch: str
     sample_unit: str = "sample"
+    #: Tied parameters once; None with `make_step`, as the two that follow.
     parameter_count: int | None = None
     trainable_parameter_count: int | None = None
     parameter_bytes: int | None = None
+    #: None where unknown or without a dataset.
     dataset_size: int | None = None
     has_dataset: bool = False
+    #: `make_step`: memory and throughput only.
     is_step_only: bool = False
+    #: Whether samples differ in size, and then the largest ones' indices, largest first.
     variable_length: bool = False
     largest_samples: tuple[int, ...] = ()
     optimizer: OptimizerFacts | None = None
+    #: For which the rate was tuned.
     base_batch_size: int | None = None
+    #: 2 under BatchNorm.
     min_micro_batch_size: int = 1
+    #: BatchNorm, and SyncBatchNorm, which shares its statistics among ranks.
     has_batch_statistics: bool = False
     has_synchronised_statistics: bool = False
     loss_reduction: LossReduction = "unknown"
     first_loss: float | None = None
+    #: None where the loss averages over samples, or where no count explains it.
     token_count: TokenCount | None = None
+    #: Mean number of target tokens.
     tokens_per_sample: float | None = None
+    #: What else the reader should know, one sentence each.
     notes: tuple[str, ...] = ()

@@ -23,15 +23,11 @@ class Workload:
     """Everything the tool may do with the user's file.
 
     Attributes:
-        spec: What was asked.
-        names: What the file offers.
-        device: Where training runs.
         is_step_only: Whether the file has only `make_step`.
-        base_batch_size: From the command line, the file, or the Lightning loader.
         how_batch: One sentence: where batches come from.
-        dataset: The user's dataset, None with synthetic batches.
-        collate: What makes a batch of its samples; None is torch's default.
-        own_loader: The loader of a LightningModule or LightningDataModule, None without one.
+        dataset: None with synthetic batches.
+        collate: None is torch's default.
+        own_loader: Of a LightningModule or LightningDataModule.
     """
 
     def __init__(self, spec: WorkloadSpec) -> None:
