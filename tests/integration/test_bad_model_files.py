@@ -1,13 +1,17 @@
 """Whatever the file does, the command ends with the right code, a short word and no child."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, probe_ahead, run_probe
+from advisor.cli.failures import write_failure
+from advisor.engine.opening import InspectTask
+from advisor.engine.runner import Runner
+from advisor.errors import AdvisorError
+from advisor.training.data import WorkloadSpec
+from tests.integration.probe_command import ROOT, run_probe
 
 _FOLDER = Path("tests/workloads/bad")
 _PACKAGE = str(ROOT / "advisor")
@@ -37,11 +41,11 @@ class Case:
     budget: str = "8s"
 
 
-CASES = (
+#: What one look at the file finds.
+SEEN_AT_ONCE = (
     Case(file="syntax_error.py", fragments=("syntax_error.py:3", "syntax"), has_traceback=True),
     Case(file="missing_import.py", fragments=("no_such_package_anywhere",), has_traceback=True),
     Case(file="sys_exit_at_import.py", fragments=("sys.exit", "DATA"), has_traceback=True),
-    Case(file="hang_at_import.py", fragments=("did not finish", "<module>"), budget="6s"),
     Case(file="no_names.py", fragments=("make_model", "found none", "    def make_model():")),
     Case(file="no_data.py", fragments=("make_dataset", "make_batch")),
     Case(file="empty_dataset.py", fragments=("dataset is empty",)),
@@ -51,6 +55,10 @@ CASES = (
     Case(file="loss_without_grad.py", fragments=("no gradient", ".detach()")),
     Case(file="nan_loss.py", fragments=("loss is nan", "first step")),
     Case(file="unpicklable_exception.py", fragments=("HostileError",), has_traceback=True),
+)
+#: What ends the worker, or comes later.
+SEEN_BY_PROBES = (
+    Case(file="hang_at_import.py", fragments=("did not finish", "<module>"), budget="6s"),
     Case(
         file="hang.py",
         fragments=("did not finish", "hang.py:", "in forward", "--budget"),
@@ -84,67 +92,59 @@ CASES = (
 )
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.file.removesuffix(".py"))
-def case(request: pytest.FixtureRequest) -> Case:
-    return request.param
+def _target(case: Case, directory: Path) -> str:
+    if case.file != "syntax_error.py":
+        return str(_FOLDER / case.file)
+    path = directory / case.file
+    path.write_text(_BROKEN_SOURCE)
+    return str(path)
 
 
-@pytest.fixture(scope="module")
-def probes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ProbesAhead]:
-    yield from probe_ahead(request, tmp_path_factory, CASES, _probe)
+def _check_words(case: Case, stderr: str) -> None:
+    """See that the message is short, names the file and ends in what to do.
 
-
-def _probe(case: Case, directory: Path) -> Outcome:
-    target = str(_FOLDER / case.file)
-    if case.file == "syntax_error.py":
-        target = str(directory / case.file)
-        Path(target).write_text(_BROKEN_SOURCE)
-    options = ("--budget", case.budget, *case.options)
-    return run_probe(target, *options, directory=directory, threads=1)
-
-
-@pytest.fixture(scope="module")
-def outcome(case: Case, probes: ProbesAhead) -> Outcome:
-    """The command run once; each test below looks at one side of how it ended."""
-    return probes.get(case)
-
-
-def test_exit_code_tells_whose_fault_it_is(case: Case, outcome: Outcome) -> None:
-    assert outcome.exit_code == case.exit_code, outcome.stderr
-
-
-def test_message_is_short_names_the_file_and_ends_in_what_to_do(
-    case: Case, outcome: Outcome
-) -> None:
-    message = _message(outcome)
-    lines = message.splitlines()
-    assert 2 <= len(lines) <= _MOST_LINES, outcome.stderr
+    The traceback before it is the user's own, from its first line.
+    """
+    _, separator, rest = f"\n{stderr}".partition("\nbsadvisor: ")
+    assert separator, stderr
+    message = rest.rstrip()
+    assert 2 <= len(message.splitlines()) <= _MOST_LINES, stderr
     assert case.file in message
     for fragment in case.fragments:
         assert fragment in message
-
-
-def test_traceback_is_the_users_own_from_its_first_line(case: Case, outcome: Outcome) -> None:
-    files = re.findall(r'File "([^"]+)", line \d+', outcome.stderr)
+    files = re.findall(r'File "([^"]+)", line \d+', stderr)
     assert [file for file in files if file.startswith(_PACKAGE)] == []
     if case.has_traceback:
-        assert Path(files[0]).name == case.file, outcome.stderr
-        assert outcome.stderr.count("Traceback (most recent call last)") <= 1
+        assert Path(files[0]).name == case.file, stderr
+        assert stderr.count("Traceback (most recent call last)") <= 1
     else:
-        assert files == [], outcome.stderr
+        assert files == [], stderr
 
 
-def test_failure_is_told_on_stderr_alone(outcome: Outcome) -> None:
+@pytest.mark.parametrize("case", SEEN_AT_ONCE, ids=lambda case: case.file.removesuffix(".py"))
+def test_inspection_says_what_is_wrong(case: Case, runner: Runner, tmp_path: Path, capsys) -> None:
+    spec = WorkloadSpec(target=_target(case, tmp_path), device="cpu")
+    with pytest.raises(AdvisorError) as failure:
+        runner.run(InspectTask(workload=spec), timeout_s=60.0)
+    capsys.readouterr()  # what the user's code printed
+    write_failure(failure.value)
+    assert failure.value.exit_code == case.exit_code
+    _check_words(case, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SEEN_BY_PROBES, ids=lambda case: case.file.removesuffix(".py"))
+def test_the_command_says_what_is_wrong_and_leaves_nothing(case: Case, tmp_path: Path) -> None:
+    options = ("--budget", case.budget, *case.options)
+    outcome = run_probe(_target(case, tmp_path), *options, directory=tmp_path, threads=1)
+    assert outcome.exit_code == case.exit_code, outcome.stderr
+    _check_words(case, outcome.stderr)
     assert "bsadvisor:" not in outcome.stdout
     assert "Traceback" not in outcome.stdout
-
-
-def test_no_process_outlives_the_command(outcome: Outcome) -> None:
     assert outcome.survivors == ()
 
 
+@pytest.mark.slow
 def test_growing_memory_is_named(tmp_path: Path) -> None:
     target = str(_FOLDER / "memory_leak.py")
     options = ("--budget", "12s", "--max-batch", "8", "--memory-limit", "1GiB")
@@ -157,12 +157,7 @@ def test_growing_memory_is_named(tmp_path: Path) -> None:
 
 
 def test_every_bad_model_file_has_a_case() -> None:
-    listed = {case.file for case in CASES} - {"syntax_error.py"} | {"memory_leak.py"}
+    listed = {case.file for case in (*SEEN_AT_ONCE, *SEEN_BY_PROBES)} - {"syntax_error.py"} | {
+        "memory_leak.py"
+    }
     assert {file.name for file in (ROOT / _FOLDER).glob("*.py")} == listed
-
-
-def _message(outcome: Outcome) -> str:
-    """Return what the command says itself: from the line that starts with its name."""
-    _, separator, rest = f"\n{outcome.stderr}".partition("\nbsadvisor: ")
-    assert separator, outcome.stderr
-    return rest.rstrip()

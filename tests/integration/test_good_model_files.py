@@ -1,7 +1,7 @@
 """Each way of writing a model file that the contract allows is understood and measured."""
 
 import importlib.util
-from collections.abc import Iterator
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from advisor.engine.run_record import RunDocument
-from advisor.training.data import TokenCount
-from tests.integration.probe_command import ROOT, Outcome, ProbesAhead, probe_ahead, run_probe
+from advisor.engine.opening import InspectTask
+from advisor.engine.runner import Runner
+from advisor.noise.plan import explain_absence
+from advisor.training.data import TokenCount, WorkloadSpec
+from tests.integration.probe_command import ROOT, run_probe
 
 _FOLDER = "tests/workloads/good"
 _CROSS_ENTROPY = {"how_loss": "cross-entropy"}
-_AMPLE_BUDGET = "60s"
+_PATIENCE_S = 120.0
 _SYNTHETIC = {"has_dataset": False, "dataset_size": None, "how_batch": "make_batch"}
 
 
@@ -28,17 +30,15 @@ class Case:
         facts: Fields of the workload: a part of the text of `how_…` and `model_name`, otherwise the
             value.
         optimizer: Fields of the optimizer.
-        options: Further options of the command.
+        settings: What `--set` gives.
         needs: A package that may not be installed.
-        budget: Wall clock; importing a large package takes its share.
     """
 
     target: str
     facts: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
-    options: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
     needs: str | None = None
-    budget: str = "6s"
 
 
 CASES = (
@@ -71,7 +71,6 @@ CASES = (
         target="transformers_bert.py",
         facts={"how_loss": ".loss of model(**batch)", "model_name": "BertForSequence"},
         needs="transformers",
-        budget="15s",
     ),
     Case(
         target="lightning_module.py",
@@ -84,14 +83,12 @@ CASES = (
         },
         optimizer={"name": "SGD", "learning_rate": 0.05},
         needs="lightning",
-        budget="15s",
     ),
     Case(
         target="lightning_scheduler.py",
         facts={"how_loss": "training_step", "dataset_size": 192, "base_batch_size": 24},
         optimizer={"name": "AdamW"},
         needs="lightning",
-        budget="15s",
     ),
     Case(
         target="mean_squared_error.py",
@@ -145,7 +142,7 @@ CASES = (
         target="settings.py",
         facts={"parameter_count": 16 * 4 + 4 * 16 + 16},
         optimizer={"learning_rate": 0.25},
-        options=("--set", "width=4", "--set", "seq_len=20", "--set", "rate=0.25"),
+        settings={"width": "4", "seq_len": "20", "rate": "0.25"},
     ),
     Case(target="two_groups.py", optimizer={"name": "SGD", "learning_rate": 0.1}),
     Case(target="chatty.py", facts=_SYNTHETIC),
@@ -155,99 +152,60 @@ CASES = (
         facts={**_CROSS_ENTROPY, "dataset_size": 1797, "base_batch_size": 32},
         optimizer={"name": "SGD", "learning_rate": 1.0},
         needs="sklearn",
-        budget="10s",
     ),
     Case(
         target="examples/char_lm.py",
         facts={"how_loss": "loss_fn", "has_dataset": True, "base_batch_size": 32},
-        options=("--set", "seq_len=16", "--set", "width=16"),
+        settings={"seq_len": "16", "width": "16"},
     ),
     Case(
         target="examples/convnet.py",
         facts={**_SYNTHETIC, "has_batch_statistics": True, "base_batch_size": 128},
-        options=("--set", "width=4"),
+        settings={"width": "4"},
     ),
     Case(target="examples/gan.py", facts={"is_step_only": True}),
 )
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.target.removesuffix(".py"))
-def case(request: pytest.FixtureRequest) -> Case:
-    if request.param.needs and not importlib.util.find_spec(request.param.needs):
-        pytest.skip(f"{request.param.needs} is not installed")
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def probes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ProbesAhead]:
-    yield from probe_ahead(request, tmp_path_factory, CASES, _probe)
-
-
-def _probe(case: Case, directory: Path) -> Outcome:
-    """Return the command's outcome; on a machine too busy for the budget, with more of it."""
+def _target(case: Case) -> str:
     is_bare = "/" not in case.target and case.target.endswith(".py")
-    target = f"{_FOLDER}/{case.target}" if is_bare else case.target
-    options = ("--max-batch", "8", "--json", "-", *case.options)
-    budget = ("--budget", case.budget)
-    outcome = run_probe(target, *budget, *options, directory=directory, threads=1)
-    if '"limited_by": "budget"' in outcome.stdout:
-        return run_probe(target, "--budget", _AMPLE_BUDGET, *options, directory=directory)
-    return outcome
+    return f"{_FOLDER}/{case.target}" if is_bare else case.target
 
 
-@pytest.fixture(scope="module")
-def outcome(case: Case, probes: ProbesAhead) -> Outcome:
-    """How the case's command ended."""
-    return probes.get(case)
-
-
-@pytest.fixture(scope="module")
-def document(outcome: Outcome) -> RunDocument:
-    """The one JSON document on stdout, whatever the user's code prints."""
-    assert outcome.exit_code in {0, 3}, outcome.stderr[-3000:]
-    return msgspec.json.decode(outcome.stdout, type=RunDocument)
-
-
-def test_facts_of_the_file_are_understood(case: Case, document: RunDocument) -> None:
-    assert document.workload is not None
-    _assert_fields(document.workload, case.facts)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.target.removesuffix(".py"))
+def test_facts_of_the_file_are_understood(case: Case, runner: Runner) -> None:
+    if case.needs and not importlib.util.find_spec(case.needs):
+        pytest.skip(f"{case.needs} is not installed")
+    spec = WorkloadSpec(target=_target(case), settings=case.settings, device="cpu")
+    (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
+    _assert_fields(facts, case.facts)
     if case.optimizer:
-        assert document.workload.optimizer is not None
-        _assert_fields(document.workload.optimizer, case.optimizer)
+        assert facts.optimizer is not None
+        _assert_fields(facts.optimizer, case.optimizer)
+    why = explain_absence(facts)
+    assert why is not None or facts.has_dataset
+    if facts.loss_reduction == "coupled":
+        assert why is not None
 
 
-def test_memory_is_searched_up_to_the_cap(document: RunDocument) -> None:
-    memory = document.derived.memory
-    assert memory is not None
-    assert memory.max_micro_batch_size == 8
-    assert memory.limited_by == "cap"
-    assert memory.verified
-
-
-def test_noise_is_estimated_from_real_data_alone(document: RunDocument) -> None:
-    assert document.workload is not None
-    if document.workload.has_dataset:
-        return
-    assert document.noise_batches == ()
-    noise = document.derived.noise
-    assert noise is not None
-    assert noise.status == "not_estimated"
-    assert noise.reason
-    assert noise.noise_scale is None
-
-
-def test_no_process_outlives_the_command(outcome: Outcome) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["lightning_module.py", "make_step.py", "garbage_on_stdout.py"])
+def test_the_command_measures_it_and_leaves_nothing(target: str, tmp_path: Path) -> None:
+    options = ("--budget", "15s", "--max-batch", "8", "--json", "-")
+    outcome = run_probe(f"{_FOLDER}/{target}", *options, directory=tmp_path, threads=1)
+    assert outcome.exit_code in {0, 3}, outcome.stderr[-3000:]
+    document = json.loads(outcome.stdout)  # one document, whatever the user's code prints
+    memory = document["derived"]["memory"]
+    assert memory["max_micro_batch_size"] == 8
+    assert memory["limited_by"] == "cap"
+    assert memory["verified"]
+    if not document["workload"]["has_dataset"]:
+        noise = document["derived"]["noise"]
+        assert document["noise_batches"] == []
+        assert noise["status"] == "not_estimated"
+        assert noise["reason"]
+        assert noise["noise_scale"] is None
     assert outcome.survivors == ()
-
-
-def test_noise_is_not_claimed_for_a_loss_that_couples_samples(tmp_path: Path) -> None:
-    target = f"{_FOLDER}/contrastive.py"
-    options = ("--budget", "10s", "--max-batch", "8", "--json", "-")
-    outcome = run_probe(target, *options, directory=tmp_path)
-    document = msgspec.json.decode(outcome.stdout, type=RunDocument)
-    assert document.derived.noise is None or document.derived.noise.status != "estimated"
 
 
 def test_every_good_model_file_has_a_case() -> None:
