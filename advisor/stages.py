@@ -25,7 +25,7 @@ from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
 from advisor.noise_floor.stage import run_self_comparison
 from advisor.rate.range_command import run_lr_range
 from advisor.rate.range_stage import run_ranged_rate
-from advisor.rate.stage import run_trial
+from advisor.rate.trial_stage import run_trial
 from advisor.sharpness.stage import run_sharpness
 from advisor.soak.stage import run_soak
 from advisor.throughput.stage import run_throughput

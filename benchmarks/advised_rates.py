@@ -34,9 +34,9 @@ from training_tasks import steps_to_target as count_steps
 from trial_refusals import Refusals, study_refusals, summarise_refusals
 
 from advisor.rate import measure as training
+from advisor.rate.curves import has_diverged, summarise_end
 from advisor.rate.data import TrialBranch, TrialTask
-from advisor.rate.trial import STALL_FRACTION
-from advisor.rate.trial_curves import get_first_loss, has_diverged, summarise_end
+from advisor.rate.verdict import STALL_FRACTION
 from advisor.training.data import WorkloadSpec
 
 #: Starts, none of which the tool's own trial uses.
@@ -82,14 +82,13 @@ def measure_level(branches: Sequence[TrialBranch]) -> float:
 
 def measure_fall(branches: Sequence[TrialBranch]) -> float:
     """Return the mean fall of the loss over starts."""
-    return statistics.fmean(get_first_loss(each) - summarise_end(each).loss for each in branches)
+    return statistics.fmean(each.first_loss - summarise_end(each).loss for each in branches)
 
 
 def trains(branches: Sequence[TrialBranch], fall: float) -> bool:
     """Return whether no start diverged and each fell by half of a pair's fall."""
     return not any(
-        has_diverged(each)
-        or get_first_loss(each) - summarise_end(each).loss < STALL_FRACTION * fall
+        has_diverged(each) or each.first_loss - summarise_end(each).loss < STALL_FRACTION * fall
         for each in branches
     )
 

@@ -21,13 +21,13 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
+from advisor.rate import measure as lr_range
 from advisor.rate import measure as training
-from advisor.rate import measure_range as lr_range
-from advisor.rate.best_rate import choose_best_rate, rank_rate
 from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
-from advisor.rate.next_rate import TriedRate, choose_next_rate
 from advisor.rate.range_test import conclude_lr_range
-from advisor.rate.trial import TrialVerdict, judge_alone
+from advisor.rate.search import TriedRate, choose_next_rate
+from advisor.rate.trial import choose_best_rate, rank_rate
+from advisor.rate.verdict import TrialVerdict, judge_alone
 from advisor.training.data import WorkloadSpec
 
 #: Task, optimizer, batch.
@@ -66,7 +66,7 @@ def run_range(workload: WorkloadSpec, batch_size: int, own_rate: float) -> list[
         seeds=SEEDS,
         budget_s=600.0,
     )
-    lr_range.run(task, curves.append)  # type: ignore[arg-type]
+    lr_range.run_range(task, curves.append)  # type: ignore[arg-type]
     return curves
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from advisor.engine.worker.entry import seed_everything
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.rate.measure import follow_branch
-from advisor.rate.trial import LEAST_SEEDS, judge_trial
+from advisor.rate.verdict import LEAST_SEEDS, judge_trial
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 

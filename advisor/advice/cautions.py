@@ -67,8 +67,8 @@ class Caution(Enum):
         "{instruction}."
     )
     SHORT_EPOCHS = (
-        "An epoch of {samples} samples has only {steps} at batch {batch}. Count schedule and warm- "
-        "up in steps rather than epochs."
+        "An epoch of {samples} samples has only {steps} at batch {batch}. Count schedule and "
+        "warm-up in steps rather than epochs."
     )
     DEFAULT_OPTIMIZER = (
         "The model file has no make_optimizer, so AdamW at its default rate stood in. Add "

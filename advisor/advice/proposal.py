@@ -18,10 +18,9 @@ from advisor.engine.run_record import RunRecord
 from advisor.loader.plan import conclude_loader
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion, get_working_noise_scale
-from advisor.rate.conclude import settle_rate, why_not_run
-from advisor.rate.data import Advised, OptimizerChanges, Way
-from advisor.rate.range_conclude import explain_range, needs_range, settle_ranged_rate
-from advisor.rate.tried import conclude_trials, plan_pair
+from advisor.rate.conclude import needs_range, settle_ranged_rate, settle_rate
+from advisor.rate.data import Advised, Way
+from advisor.rate.trial import conclude_trials
 from advisor.soak.plan import conclude_soak, find_failed_sizes
 from advisor.throughput.data import ThroughputConclusion
 
@@ -55,21 +54,10 @@ def propose(
     if decision is None:
         return None
     chosen, size = decision.chosen, decision.chosen.global_batch_size
-    proposed, changes = plan_pair(facts, size, scale)
-    if facts.optimizer is not None and needs_range(facts):
-        changes = OptimizerChanges()
-        rate = settle_ranged_rate(
-            facts.optimizer,
-            record.lr_ranges,
-            record.trials,
-            size,
-            obstacle=why_not_run(facts),
-            motive=explain_range(facts.optimizer),
-        )
+    if needs_range(facts):
+        rate = settle_ranged_rate(facts, record.lr_ranges, record.trials, size)
     else:
-        rate = settle_rate(proposed, facts, size, tried)
-    if rate.is_refuted:
-        changes = OptimizerChanges()
+        rate = settle_rate(facts, size, scale, tried)
     working = None if noise is None else noise.working
     loader = conclude_loader(record.loader_timings)
     trial_ratio = None if rate.learning_rate.value is None else tried.compare_time(size)
@@ -82,7 +70,7 @@ def propose(
         global_batch_size=size,
         interval=decision.interval,
         learning_rate=rate.learning_rate,
-        optimizer_changes=changes,
+        optimizer_changes=rate.changes,
         limiting_factor=decision.limiting_factor,
         expected=expected,
         reasons=tuple(write_reasons(facts, decision, memory, throughput, noise, expected, tried)),
@@ -94,7 +82,7 @@ def propose(
             chosen,
             facts.optimizer,
             rate.learning_rate,
-            changes,
+            rate.changes,
             loss_is_sum=facts.loss_reduction == "sum",
             workers=None if loader is None else loader.advised_workers,
         ),

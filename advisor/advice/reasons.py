@@ -7,7 +7,7 @@ from advisor.advice.decide import Decision
 from advisor.advice.tradeoff import predict_relative_time
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
-from advisor.rate.tried import Tried
+from advisor.rate.trial import Tried
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts

@@ -70,7 +70,7 @@ def print_lr_range(
     quiet: bool,
 ) -> bool:
     """Print the report, or the JSON document; return whether there is a rate."""
-    from advisor.rate.range_conclude import derive_lr_range
+    from advisor.rate.range_record import derive_lr_range
 
     derived = derive_lr_range(record)
     if html_path is not None:
@@ -97,7 +97,7 @@ def _run(
     from advisor.cli.progress_display import open_progress
     from advisor.engine.files import write_lr_range
     from advisor.rate.range_command import run_lr_range
-    from advisor.rate.range_conclude import derive_lr_range
+    from advisor.rate.range_record import derive_lr_range
 
     path = None if is_stdout(json_path) else json_path
     for each in (path, html_path):
@@ -122,7 +122,7 @@ def _run(
 
 
 def _explain(record: "LrRangeRecord") -> InconclusiveError:
-    from advisor.rate.range_conclude import derive_lr_range
+    from advisor.rate.range_record import derive_lr_range
 
     rate = derive_lr_range(record).learning_rate
     reason = "nothing was measured" if rate is None else rate.reason

@@ -1,75 +1,127 @@
-"""The learning rate to advise: the best of those that the trial ran and that passed."""
+"""The learning rate to advise: the best of those that ran at the batch and that passed."""
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.rate.data import LearningRate
-from advisor.rate.trial import TrialVerdict
-from advisor.rate.tried import Tried, is_same
-from advisor.training.data import WorkloadFacts
+from advisor.rate.data import LearningRate, LrRangeCurve, OptimizerChanges, TrialBranch
+from advisor.rate.range_test import conclude_lr_range
+from advisor.rate.rules import NOT_RUN, plan_pair
+from advisor.rate.trial import Tried, choose_best_rate, group_tried, is_same
+from advisor.rate.verdict import TrialVerdict, judge_alone
+from advisor.statistics import Estimate
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 
 class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The rate after the trial.
+    """The rate after the trial, as it may be printed, and what goes with it.
 
     Attributes:
-        learning_rate: As it may be printed.
         refutation: What a trial showed against every rate that it ran; None where one passed, or
             where none was run.
-        base_failed: Whether the user's own pair did not train.
-        is_too_short: Whether the trial ended before it could show anything for or against a rate.
-        beats_base: Whether the advised pair shows that the base rate is too low.
-        is_ranged: Whether the rate comes from a range test, since no base rate is known.
+        base_failed: The user's own pair did not train.
+        is_too_short: The trial ended before it could show anything for or against a rate.
+        beats_base: The advised pair shows that the base rate is too low.
+        is_ranged: The rate comes from a range test, since no base rate is known.
     """
 
     learning_rate: LearningRate
+    changes: OptimizerChanges = OptimizerChanges()
     refutation: str | None = None
     base_failed: bool = False
     is_too_short: bool = False
     beats_base: bool = False
     is_ranged: bool = False
 
-    @property
-    def is_refuted(self) -> bool:
-        """Whether rates were tried and none may be advised."""
-        return self.refutation is not None
+
+def needs_range(facts: WorkloadFacts) -> bool:
+    """Return whether the optimizer has a rate, but none that a rule could scale.
+
+    The rate of the AdamW that stands in was tuned for no batch at all.
+    """
+    optimizer = facts.optimizer
+    if optimizer is None or not optimizer.learning_rate:
+        return False
+    return optimizer.is_default or facts.base_batch_size is None
 
 
 def settle_rate(
-    proposed: LearningRate, facts: WorkloadFacts, global_batch_size: int, tried: Tried
+    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None, tried: Tried
 ) -> SettledRate:
-    """Return the rate with the value that the record's trials allow.
+    """Return the rule's rate at a batch with the value that the trials allow.
 
     Args:
-        proposed: The rule's rate.
-        facts: Say why there is no trial, where there is none.
+        facts: The workload.
         global_batch_size: The advised batch.
+        noise: φ in samples; None where nothing positive is known of it.
         tried: What the trials show.
     """
+    proposed, changes = plan_pair(facts, global_batch_size, noise)
     if proposed.proposed is None or proposed.base_value is None:
-        return SettledRate(learning_rate=proposed)
+        return SettledRate(learning_rate=proposed, changes=changes)
     is_base = global_batch_size == proposed.base_batch_size
     batch = tried.batches.get(global_batch_size)
     if batch is None:
         reason = why_not_run(facts)
         if is_base:
             reason += "; at its own batch the base rate needs no scaling"
-        return SettledRate(learning_rate=_explain(proposed, reason))
+        return SettledRate(learning_rate=_explain(proposed, reason), changes=changes)
     if is_base and tried.base is not None and not tried.base.passed:
-        return _refute(proposed, tried.base)
-    settled = settle_tried(proposed, batch.verdicts, batch.best_rate)
+        settled = _refute(proposed, tried.base)
+    else:
+        settled = _settle_tried(proposed, batch.verdicts, batch.best_rate)
     value = settled.learning_rate.value
-    if value is None:
-        return settled
-    reason = settled.learning_rate.reason
-    if is_base and is_same(value, proposed.base_value):
-        assert tried.base is not None
-        reason = (
-            f"the advised batch is the base batch, where the base rate stands; {tried.base.reason}"
+    if is_base and tried.base is not None and is_same(value, proposed.base_value):
+        settled = _give_reason(
+            settled,
+            f"the advised batch is the base batch, where the base rate stands; {tried.base.reason}",
         )
-    rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
-    return msgspec.structs.replace(settled, learning_rate=rate)
+    return settled if settled.refutation else msgspec.structs.replace(settled, changes=changes)
+
+
+def settle_ranged_rate(
+    facts: WorkloadFacts,
+    curves: Sequence[LrRangeCurve],
+    trials: Sequence[TrialBranch],
+    global_batch_size: int,
+    *,
+    is_asked: bool = False,
+) -> SettledRate:
+    """Return the rate that the range test suggests and the trials at that batch confirm.
+
+    Args:
+        facts: The workload; the optimizer's own rate is only told.
+        curves: Of the range test; those at other batches do not count.
+        trials: Likewise.
+        global_batch_size: The advised batch.
+        is_asked: Whether the user asked for the test; else the reason says why it was run.
+    """
+    optimizer = facts.optimizer
+    own = [curve for curve in curves if curve.global_batch_size == global_batch_size]
+    conclusion = conclude_lr_range(own)
+    proposed = LearningRate(
+        value=None,
+        rule=f"range test at batch {global_batch_size} (Smith 2017)",
+        base_value=None if optimizer is None else optimizer.learning_rate,
+        base_batch_size=None,
+        proposed=None if conclusion is None else conclusion.suggested,
+        low=None if conclusion is None else conclusion.low,
+        high=None if conclusion is None else conclusion.high,
+    )
+    settled = SettledRate(learning_rate=proposed)
+    tried = group_tried(trials, global_batch_size, OptimizerChanges())
+    if conclusion is None:
+        reason = "no curve was run before the end" if is_asked else why_not_run(facts)
+    elif conclusion.suggested is None:
+        reason = f"the range test: {conclusion.reason}"
+    elif not tried:
+        reason = f"the suggested rate was not tried, and {NOT_RUN}"
+    else:
+        settled = _settle_alone(proposed, tried, conclusion.fall)
+        reason = settled.learning_rate.reason
+    if not is_asked and optimizer is not None:
+        reason = f"{_explain_range(optimizer)}; {reason}"
+    return msgspec.structs.replace(_give_reason(settled, reason), is_ranged=True)
 
 
 def why_not_run(facts: WorkloadFacts) -> str:
@@ -79,10 +131,31 @@ def why_not_run(facts: WorkloadFacts) -> str:
         obstacle = "make_step leaves nothing to try a rate with"
     elif not facts.has_dataset:
         obstacle = "there is no make_dataset to try it on"
-    return f"{obstacle}, and no rate is printed that has not been run"
+    return f"{obstacle}, and {NOT_RUN}"
 
 
-def settle_tried(
+def _explain_range(optimizer: OptimizerFacts) -> str:
+    """Return why there is no base rate to scale, without a full stop."""
+    if optimizer.is_default:
+        return f"the model file has no make_optimizer, so {optimizer.name} has no base rate"
+    return (
+        "the batch that the base rate was tuned for is not known (set BASE_BATCH_SIZE in the model "
+        "file, or give --base-batch-size), so a range test takes the rule's place"
+    )
+
+
+def _settle_alone(
+    proposed: LearningRate, tried: Mapping[float, Sequence[TrialBranch]], fall: float
+) -> SettledRate:
+    verdicts = {rate: judge_alone(tried[rate], fall=fall) for rate in tried}
+    conclusive = {rate: each for rate, each in verdicts.items() if not each.is_too_short}
+    if conclusive:
+        return _settle_tried(proposed, conclusive, choose_best_rate(conclusive))
+    reason = f"the trial was cut short, and {NOT_RUN} from every start"
+    return SettledRate(learning_rate=_explain(proposed, reason), is_too_short=True)
+
+
+def _settle_tried(
     proposed: LearningRate, verdicts: Mapping[float, TrialVerdict], value: float | None
 ) -> SettledRate:
     """Return the best rate that passed, None where none did, and whether it moved the proposal."""
@@ -127,3 +200,8 @@ def _refute(
 
 def _explain(proposed: LearningRate, reason: str) -> LearningRate:
     return msgspec.structs.replace(proposed, value=None, reason=reason)
+
+
+def _give_reason(settled: SettledRate, reason: str) -> SettledRate:
+    rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
+    return msgspec.structs.replace(settled, learning_rate=rate)

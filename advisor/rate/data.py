@@ -1,4 +1,4 @@
-"""What is asked of rate, what was seen of it, and what follows: the types."""
+"""What is asked of learning rates, what was seen of them, and what follows: the types."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple
@@ -8,42 +8,35 @@ import msgspec
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 
+#: Evaluations along a branch: enough to compare curves of different batches at equal samples.
+TRIAL_EVALUATIONS = 20
+
 
 class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The advised rate.
+    """The advised rate."""
 
-    Attributes:
-        value: A rate that was tried; None where none can be advised.
-        rule: The scaling rule, in words and symbols.
-        proposed: What the rule alone gives.
-        low: The rule at the lower end of the noise interval.
-        high: The rule at its upper end.
-        capped_by: `trial` where a trial lowered the rule's value.
-        raised_by: `trial` where a trial raised it.
-        reason: Why the value is what it is, or why there is none.
-    """
-
+    #: A rate that was tried; None where none can be advised.
     value: float | None
+    #: The scaling rule, in words and symbols.
     rule: str
     base_value: float | None
     base_batch_size: int | None
+    #: What the rule alone gives, and over the noise interval.
     proposed: float | None = None
     low: float | None = None
     high: float | None = None
     capped_by: Literal["trial"] | None = None
     raised_by: Literal["trial"] | None = None
+    #: Why the value is what it is, or why there is none; without a full stop.
     reason: str = ""
 
 
 class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Other settings that go with the batch; None means: leave as it is.
-
-    Attributes:
-        warmup_steps: The least length of a warm-up, for a training that has one.
-    """
+    """Other settings that go with the batch; None means: leave as it is."""
 
     beta2: float | None = None
     weight_decay: float | None = None
+    #: The least length of a warm-up, for a training that has one.
     warmup_steps: int | None = None
 
 
@@ -72,13 +65,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
-    """One short training run at one batch and rate.
-
-    Attributes:
-        global_batch_size: micro_batch_size × gradient_accumulation_steps.
-        evaluations: Losses along the branch, the first before training; ends early on divergence.
-        diverged: Whether a loss was not finite.
-    """
+    """One short training run at one batch and rate."""
 
     micro_batch_size: int
     gradient_accumulation_steps: int
@@ -86,113 +73,25 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float
     seed: int
     samples: int
+    #: Losses along the branch, the first before training; they end early on divergence.
     evaluations: tuple[Evaluation, ...]
+    #: Whether a loss was not finite.
     diverged: bool
     beta2: float | None = None
     weight_decay: float | None = None
 
-
-class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
-    """One training run in which the learning rate rose with every step.
-
-    Attributes:
-        global_batch_size: micro_batch_size × gradient_accumulation_steps.
-        steps: Of the whole range, of which the curve may have fewer.
-        seed: Of the start and the order of the data.
-        rates: Rate of each step, in the first parameter group; ascending.
-        losses: Training loss of the step's own batch before the step; the last is None where it was
-            not finite.
-        stopped_by: What ended the run: the end of the range, a loss that was not finite or rose far
-            above its best, or the time.
-    """
-
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    global_batch_size: int
-    steps: int
-    seed: int
-    rates: tuple[float, ...]
-    losses: tuple[float | None, ...]
-    stopped_by: Literal["range", "divergence", "budget"]
-
-
-LrRangeStatus = Literal["found", "inconclusive"]
-
-
-class LrRangeSeed(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the smoothed curve of one seed turns; rates are those of its steps.
-
-    Attributes:
-        first_loss: Level before the rate does anything.
-        lowest_loss: Level where the smoothed loss is lowest.
-        learns_from: From this rate on the loss stays clearly below the first; None where it never
-            fell clearly.
-        steepest_at: Where it falls fastest in the logarithm of the rate; likewise.
-        lowest_at: From where on it is as low as it gets, within its noise; likewise.
-        diverges_at: From here on it is clearly above its lowest; None where the curve ends first.
-    """
-
-    seed: int
-    first_loss: float
-    lowest_loss: float
-    learns_from: float | None = None
-    steepest_at: float | None = None
-    lowest_at: float | None = None
-    diverges_at: float | None = None
-
-
-class LrRangeConclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """The good rates at one batch, by a range test.
-
-    Attributes:
-        reason: One sentence without its full stop: why there is no rate, or what it rests on.
-        low: From here on every seed learns.
-        high: Up to here no seed diverges; None where none did in the whole range.
-        suggested: The rate to start a trial from.
-        one_cycle_maximum: Where a one-cycle schedule may have its peak.
-        one_cycle_base: Where such a schedule may start.
-    """
-
-    status: LrRangeStatus
-    reason: str
-    global_batch_size: int | None = None
-    low: float | None = None
-    high: float | None = None
-    suggested: float | None = None
-    one_cycle_maximum: float | None = None
-    one_cycle_base: float | None = None
-    seeds: tuple[LrRangeSeed, ...] = ()
-
     @property
-    def fall(self) -> float:
-        """Median over the seeds that learnt of how far the smoothed loss fell; 0 without any."""
-        falls = sorted(
-            each.first_loss - each.lowest_loss for each in self.seeds if each.lowest_at is not None
-        )
-        return falls[len(falls) // 2] if falls else 0.0
-
-
-class DerivedLrRange(msgspec.Struct, frozen=True, kw_only=True):
-    """Every conclusion of `bsadvisor lr-range`.
-
-    Attributes:
-        lr_range: By the range test alone; None before its first curve.
-        learning_rate: What may be advised: a rate that trained at the same batch from fresh starts.
-    """
-
-    lr_range: LrRangeConclusion | None = None
-    learning_rate: LearningRate | None = None
+    def first_loss(self) -> float:
+        """Loss before training."""
+        return self.evaluations[0].loss
 
 
 class TrialTask(WorkloadTask[TrialBranch], frozen=True, kw_only=True):
     """Train short branches at one batch and rate, one for each seed.
 
     Attributes:
-        micro_batch_size: Samples of one forward/backward.
-        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
-        learning_rate: Rate of the first parameter group; others keep their ratio to it.
-        beta2: Replaces Adam's second beta where given.
-        weight_decay: Replaces the optimizer's weight decay where given.
+        learning_rate: Of the first parameter group; others keep their ratio to it.
+        beta2: Replaces Adam's second beta where given; likewise the weight decay.
         samples: Samples that each branch consumes.
         evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
         evaluation_samples: On which the loss is evaluated, at most.
@@ -209,7 +108,7 @@ class TrialTask(WorkloadTask[TrialBranch], frozen=True, kw_only=True):
     gradient_accumulation_steps: int
     learning_rate: float
     samples: int
-    evaluations: int
+    evaluations: int = TRIAL_EVALUATIONS
     seeds: tuple[int, ...]
     evaluation_samples: int = 512
     evaluation_batch_size: int = 64
@@ -218,24 +117,42 @@ class TrialTask(WorkloadTask[TrialBranch], frozen=True, kw_only=True):
     beta2: float | None = None
     weight_decay: float | None = None
 
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps
+
+
+class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
+    """One training run in which the learning rate rose with every step."""
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    global_batch_size: int
+    #: Of the whole range, of which the curve may have fewer.
+    steps: int
+    seed: int
+    #: Of each step, in the first parameter group; ascending.
+    rates: tuple[float, ...]
+    #: Of the step's own batch before the step; the last is None where it was not finite.
+    losses: tuple[float | None, ...]
+    #: The end of the range, a loss not finite or far above its best, or the time.
+    stopped_by: Literal["range", "divergence", "budget"]
+
 
 class LrRangeTask(WorkloadTask[LrRangeCurve], frozen=True, kw_only=True):
     """Train from each seed while the learning rate rises from step to step: a range test.
 
     Attributes:
-        micro_batch_size: Samples of one forward/backward.
-        gradient_accumulation_steps: Forward/backward passes for each optimizer step.
-        low_rate: Rate of the first step, in the first parameter group; others keep their ratio.
-        high_rate: Rate of the last step.
-        steps: Optimizer steps; the rate rises by one factor with each. Fewer where the time does
-            not suffice.
+        low_rate: Of the first step, in the first parameter group; others keep their ratio.
+        high_rate: Of the last step.
+        steps: The rate rises by one factor with each; fewer where the time does not suffice.
         least_steps: Fewest steps worth running, two at least.
         seeds: One curve for each; the seed fixes the start and the order of the data.
-        loss_is_sum: As in `TrialTask`.
         budget_s: No further step is started after this long.
     """
 
-    runs: ClassVar[str] = "advisor.rate.measure_range:run"
+    runs: ClassVar[str] = "advisor.rate.measure:run_range"
 
     micro_batch_size: int
     gradient_accumulation_steps: int
@@ -246,6 +163,60 @@ class LrRangeTask(WorkloadTask[LrRangeCurve], frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     loss_is_sum: bool = False
     budget_s: float = 60.0
+
+
+class LrRangeSeed(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the smoothed curve of one seed turns, by the rates of its steps."""
+
+    seed: int
+    #: Level before the rate does anything, and where it is lowest.
+    first_loss: float
+    lowest_loss: float
+    #: From this rate on the loss stays clearly below the first; this and the next two are None
+    #: where it never fell clearly.
+    learns_from: float | None = None
+    #: Where it falls fastest in the logarithm of the rate.
+    steepest_at: float | None = None
+    #: From where on it is as low as it gets, within its noise.
+    lowest_at: float | None = None
+    #: From here on it is clearly above its lowest; None where the curve ends first.
+    diverges_at: float | None = None
+
+
+class LrRangeConclusion(msgspec.Struct, frozen=True, kw_only=True):
+    """The good rates at one batch, by a range test."""
+
+    status: Literal["found", "inconclusive"]
+    #: Why there is no rate, or what it rests on; without a full stop.
+    reason: str
+    global_batch_size: int | None = None
+    #: From here on every seed learns.
+    low: float | None = None
+    #: Up to here no seed diverges; None where none did in the whole range.
+    high: float | None = None
+    #: The rate to start a trial from.
+    suggested: float | None = None
+    #: Where a one-cycle schedule may have its peak, and where it may start.
+    one_cycle_maximum: float | None = None
+    one_cycle_base: float | None = None
+    seeds: tuple[LrRangeSeed, ...] = ()
+
+    @property
+    def fall(self) -> float:
+        """Median over the seeds that learnt of how far the smoothed loss fell; 0 without any."""
+        falls = sorted(
+            each.first_loss - each.lowest_loss for each in self.seeds if each.lowest_at is not None
+        )
+        return falls[len(falls) // 2] if falls else 0.0
+
+
+class DerivedLrRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Every conclusion of `bsadvisor lr-range`."""
+
+    #: By the range test alone; None before its first curve.
+    lr_range: LrRangeConclusion | None = None
+    #: What may be advised: a rate that trained at the same batch from fresh starts.
+    learning_rate: LearningRate | None = None
 
 
 TRIALS = Series("trials", TrialBranch)

@@ -1,22 +1,30 @@
-"""Short training runs at one batch and rate: the trial that decides what may be advised.
+"""Training at one batch and a rate, constant or rising: trials and range tests.
 
 Every branch of a seed starts from the same weights, whatever its batch, and sees the same samples
-in the same order. Its progress is the mean training-mode loss on samples fixed for all branches.
+in the same order. A trial's progress is the mean training-mode loss on samples fixed for all
+branches; a range test keeps the loss of each step's own batch before the update, which answers to
+the rates of the steps before it.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import torch
 
 from advisor.engine.worker.entry import Emit, seed_everything
-from advisor.rate.data import Evaluation, TrialBranch, TrialTask
+from advisor.errors import DeviceError
+from advisor.rate.data import Evaluation, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
+from advisor.rate.range_test import LossGuard
 from advisor.training.heap import keep_freed_memory
+from advisor.training.loop import train
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
@@ -24,6 +32,8 @@ from advisor.training.training import Training
 _EVALUATION_SAMPLES = 512
 #: The evaluation samples are drawn with this seed, for every branch of every run.
 _EVALUATION_SEED = 20_061
+#: Steps that are timed and thrown away to tell how many the time allows; the first does not count.
+_PILOT_STEPS = 4
 
 
 def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
@@ -35,16 +45,12 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
         if time.perf_counter() - started > task.budget_s:
             return
         try:
-            emit(_train_branch(workload, task, seed))
+            seed_everything(seed)
+            emit(follow_branch(workload, workload.make_training(), task, seed))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return
-
-
-def _train_branch(workload: Workload, task: TrialTask, seed: int) -> TrialBranch:
-    seed_everything(seed)
-    return follow_branch(workload, workload.make_training(), task, seed)
 
 
 def follow_branch(
@@ -65,26 +71,12 @@ def follow_branch(
         watch: Called at each evaluation with the samples consumed so far.
     """
     apply_settings(training, task)
-    stream = IndexStream(workload.batches.sampling_size, seed=seed)
-    evaluation = choose_evaluation_samples(workload.batches.sampling_size, task.evaluation_samples)
     global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
     steps = max(1, task.samples // global_batch_size)
-    every = max(1, steps // task.evaluations)
-    evaluations = [
-        Evaluation(
-            samples=0, loss=evaluate(workload, training, evaluation, task.evaluation_batch_size)
-        )
-    ]
-    for step in range(1, steps + 1):
-        take_step(workload, training, task, stream)
-        if step % every == 0 or step == steps:
-            loss = evaluate(workload, training, evaluation, task.evaluation_batch_size)
-            evaluations.append(Evaluation(samples=step * global_batch_size, loss=loss))
-            if not math.isfinite(loss):
-                break
-            if watch is not None:
-                watch(step * global_batch_size)
-    finite = [each for each in evaluations if math.isfinite(each.loss)]
+    curve = _LossCurve(workload, training, task, steps, watch)
+    stream = IndexStream(workload.batches.sampling_size, seed=seed)
+    train_on(workload, training, task, stream, [curve], most_steps=steps)
+    finite = [each for each in curve.evaluations if math.isfinite(each.loss)]
     return TrialBranch(
         micro_batch_size=task.micro_batch_size,
         gradient_accumulation_steps=task.gradient_accumulation_steps,
@@ -93,75 +85,53 @@ def follow_branch(
         seed=seed,
         samples=steps * global_batch_size,
         evaluations=tuple(finite),
-        diverged=len(finite) < len(evaluations),
+        diverged=len(finite) < len(curve.evaluations),
         beta2=task.beta2,
         weight_decay=task.weight_decay,
     )
 
 
+class _LossCurve:
+    """Evaluates the loss before the first step and evenly spaced after it, until it diverges."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        training: Training,
+        task: TrialTask,
+        steps: int,
+        watch: Callable[[int], None] | None,
+    ) -> None:
+        self._workload, self._training, self._watch = workload, training, watch
+        self._every, self._last = max(1, steps // task.evaluations), steps
+        size = workload.batches.sampling_size
+        self._samples = choose_evaluation_samples(size, task.evaluation_samples)
+        self._batch_size = task.evaluation_batch_size
+        self.evaluations: list[Evaluation] = []
+        self._evaluate(0)
+
+    def before_step(self, step: Step) -> None:
+        """Need no gradients."""
+
+    def after_step(self, step: Step) -> bool:
+        """Evaluate where it is time to; return whether the loss is finite."""
+        if step.number % self._every and step.number != self._last:
+            return True
+        samples = step.number * step.samples
+        is_finite = self._evaluate(samples)
+        if is_finite and self._watch is not None:
+            self._watch(samples)
+        return is_finite
+
+    def _evaluate(self, samples: int) -> bool:
+        loss = evaluate(self._workload, self._training, self._samples, self._batch_size)
+        self.evaluations.append(Evaluation(samples=samples, loss=loss))
+        return math.isfinite(loss)
+
+
 def choose_evaluation_samples(size: int | None, most: int = _EVALUATION_SAMPLES) -> list[int]:
     """Return the samples on which losses are evaluated: the same for a dataset of this size."""
     return IndexStream(size, seed=_EVALUATION_SEED).next(min(most, size or most))
-
-
-def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
-    """Run one optimizer step on the stream's next samples."""
-    split = task.micro_batch_size, task.gradient_accumulation_steps
-    step_on(workload, training, stream, split, loss_is_sum=task.loss_is_sum)
-
-
-def step_on(
-    workload: Workload,
-    training: Training,
-    stream: IndexStream,
-    split: tuple[int, int],
-    *,
-    loss_is_sum: bool,
-) -> None:
-    """Run one optimizer step on the stream's next samples.
-
-    Args:
-        workload: The model file.
-        training: What is trained.
-        stream: Names the samples.
-        split: Samples of one forward/backward, and how many of these a step has; an optimizer that
-            needs a closure has one.
-        loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
-    """
-    micro_batch_size, accumulation = split
-    if training.needs_closure:
-        training.step(workload.take(stream.next(micro_batch_size)))
-        return
-    divisor = 1.0 if loss_is_sum else float(accumulation)
-    for _ in range(accumulation):
-        training.backward(workload.take(stream.next(micro_batch_size)), divisor=divisor)
-    training.update()
-
-
-def apply_settings(training: Training, task: TrialTask) -> None:
-    """Set the task's rate and other settings."""
-    make_rate_setter(training)(task.learning_rate)
-    for group in training.optimizer.param_groups:
-        if task.beta2 is not None and "betas" in group:
-            group["betas"] = (group["betas"][0], task.beta2)
-        if task.weight_decay is not None and group.get("weight_decay"):
-            group["weight_decay"] = task.weight_decay
-
-
-def make_rate_setter(training: Training) -> Callable[[float], None]:
-    """Return what sets the rate of the first parameter group; others keep their ratio to it.
-
-    A first group at rate 0 gives no ratio to keep: all groups then get the same rate.
-    """
-    groups = training.optimizer.param_groups
-    first = groups[0]["lr"]
-    ratios = [group["lr"] / first if first else 1.0 for group in groups]
-
-    def set_rate(rate: float) -> None:
-        for group, ratio in zip(groups, ratios, strict=True):
-            group["lr"] = ratio * rate
-
-    return set_rate
 
 
 def evaluate(
@@ -192,3 +162,181 @@ def evaluate(
         torch.manual_seed(_EVALUATION_SEED)
         losses = [training.evaluate(take(part)) for part in parts]
     return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
+
+
+def step_on(
+    workload: Workload,
+    training: Training,
+    stream: IndexStream,
+    split: tuple[int, int],
+    *,
+    loss_is_sum: bool,
+) -> None:
+    """Run one optimizer step on the stream's next samples."""
+    batches = (workload.take(stream.next(split[0])) for _ in itertools.count())
+    train(
+        training,
+        batches,
+        [],
+        micro_batch_size=split[0],
+        accumulation=split[1],
+        loss_is_sum=loss_is_sum,
+        most_steps=1,
+    )
+
+
+def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
+    """Run one optimizer step on the stream's next samples."""
+    train_on(workload, training, task, stream, [], most_steps=1)
+
+
+def train_on(
+    workload: Workload,
+    training: Training,
+    task: TrialTask | LrRangeTask,
+    stream: IndexStream,
+    observers: list[Observer],
+    *,
+    most_steps: int,
+) -> None:
+    """Train at the task's batch on the stream's next samples."""
+    train(
+        training,
+        (workload.take(stream.next(task.micro_batch_size)) for _ in itertools.count()),
+        observers,
+        micro_batch_size=task.micro_batch_size,
+        accumulation=task.gradient_accumulation_steps,
+        loss_is_sum=task.loss_is_sum,
+        most_steps=most_steps,
+    )
+
+
+def apply_settings(training: Training, task: TrialTask) -> None:
+    """Set the task's rate and other settings."""
+    make_rate_setter(training)(task.learning_rate)
+    for group in training.optimizer.param_groups:
+        if task.beta2 is not None and "betas" in group:
+            group["betas"] = (group["betas"][0], task.beta2)
+        if task.weight_decay is not None and group.get("weight_decay"):
+            group["weight_decay"] = task.weight_decay
+
+
+def make_rate_setter(training: Training) -> Callable[[float], None]:
+    """Return what sets the rate of the first parameter group; others keep their ratio to it.
+
+    A first group at rate 0 gives no ratio to keep: all groups then get the same rate.
+    """
+    groups = training.optimizer.param_groups
+    first = groups[0]["lr"]
+    ratios = [group["lr"] / first if first else 1.0 for group in groups]
+
+    def set_rate(rate: float) -> None:
+        for group, ratio in zip(groups, ratios, strict=True):
+            group["lr"] = ratio * rate
+
+    return set_rate
+
+
+def run_range(task: LrRangeTask, emit: Emit[LrRangeCurve]) -> None:
+    """Emit one LrRangeCurve for each seed, all of as many steps as the time allows.
+
+    Nothing is emitted where it does not allow the least number of steps.
+
+    Raises:
+        DeviceError: The batch does not fit in memory.
+    """
+    keep_freed_memory()
+    workload = Workload(task.workload)
+    deadline = time.perf_counter() + task.budget_s
+    try:
+        steps = _choose_steps(workload, task)
+        for seed in task.seeds if steps >= task.least_steps else ():
+            if time.perf_counter() > deadline:
+                return
+            emit(_follow_curve(workload, task, seed, steps, deadline))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"a training step at micro-batch {task.micro_batch_size} does not fit in memory",
+            next_step="Give a smaller --global-batch-size, or split it with a smaller "
+            "--micro-batch-size; `bsadvisor probe` finds the largest that fits.",
+        ) from error
+
+
+def _choose_steps(workload: Workload, task: LrRangeTask) -> int:
+    """Return the steps of each curve: those asked for, or fewer where the time does not suffice."""
+    started = time.perf_counter()
+    seed_everything(task.seeds[0])
+    training = workload.make_training()
+    flat = msgspec.structs.replace(task, high_rate=task.low_rate)
+    pilot = _RisingRate(training, flat, _PILOT_STEPS, math.inf)
+    stream = IndexStream(workload.batches.sampling_size, seed=task.seeds[0])
+    train_on(workload, training, task, stream, [pilot], most_steps=_PILOT_STEPS)
+    if len(pilot.ended_s) < 2:
+        return task.steps  # it breaks at once, as the curves will
+    step_s = (pilot.ended_s[-1] - pilot.ended_s[0]) / (len(pilot.ended_s) - 1)
+    left_s = task.budget_s - (pilot.ended_s[-1] - started)
+    return min(task.steps, int(left_s / len(task.seeds) / step_s))
+
+
+def _follow_curve(
+    workload: Workload, task: LrRangeTask, seed: int, steps: int, deadline: float
+) -> LrRangeCurve:
+    seed_everything(seed)
+    training = workload.make_training()
+    rising = _RisingRate(training, task, steps, deadline)
+    stream = IndexStream(workload.batches.sampling_size, seed=seed)
+    try:
+        train_on(workload, training, task, stream, [rising], most_steps=steps)
+    except Exception as error:
+        if is_out_of_memory(error) or _is_finite(training):
+            raise
+        # The user's code refuses what has diverged already.
+        rising.losses.append(None)
+        rising.has_diverged = True
+    ended = len(rising.losses) == steps
+    return LrRangeCurve(
+        micro_batch_size=task.micro_batch_size,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        global_batch_size=task.micro_batch_size * task.gradient_accumulation_steps,
+        steps=steps,
+        seed=seed,
+        rates=tuple(rising.find_rate(step) for step in range(len(rising.losses))),
+        losses=tuple(rising.losses),
+        stopped_by="divergence" if rising.has_diverged else "range" if ended else "budget",
+    )
+
+
+class _RisingRate:
+    """Raises the rate by one factor with each step and keeps the losses, until they diverge."""
+
+    def __init__(self, training: Training, task: LrRangeTask, steps: int, deadline: float) -> None:
+        self._low = task.low_rate
+        self._factor = (task.high_rate / task.low_rate) ** (1.0 / (steps - 1))
+        self._loss_is_sum, self._deadline = task.loss_is_sum, deadline
+        self._set_rate, self._guard = make_rate_setter(training), LossGuard()
+        self.losses: list[float | None] = []
+        self.ended_s: list[float] = []
+        self.has_diverged = False
+
+    def find_rate(self, step: int) -> float:
+        """Return the rate of a step, counted from 0."""
+        return self._low * float(self._factor**step)
+
+    def before_step(self, step: Step) -> None:
+        """Set the step's rate."""
+        self._set_rate(self.find_rate(step.number - 1))
+
+    def after_step(self, step: Step) -> bool:
+        """Keep the loss of the whole batch; return whether it and the time allow another step."""
+        loss = math.fsum(map(float, step.losses)) if step.losses else math.nan
+        loss /= 1.0 if self._loss_is_sum else float(step.micro_batches)
+        self.losses.append(loss if math.isfinite(loss) else None)
+        self.ended_s.append(time.perf_counter())
+        self.has_diverged = self._guard.is_beyond(loss)
+        return not self.has_diverged and self.ended_s[-1] <= self._deadline
+
+
+def _is_finite(training: Training) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in training.model.parameters())

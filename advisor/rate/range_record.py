@@ -6,7 +6,9 @@ import msgspec
 
 from advisor.device.data import Environment
 from advisor.engine.version import SCHEMA_VERSION
+from advisor.rate.conclude import settle_ranged_rate
 from advisor.rate.data import DerivedLrRange, LrRangeCurve, TrialBranch
+from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import Precision, WorkloadFacts
 
 
@@ -65,3 +67,14 @@ class LrRangeDocument(LrRangeRecord, frozen=True, kw_only=True):
     """The JSON document: the record and what follows from it."""
 
     derived: DerivedLrRange
+
+
+def derive_lr_range(record: LrRangeRecord) -> DerivedLrRange:
+    """Return every conclusion that the record of a range test supports so far."""
+    facts, size = record.workload, record.command.global_batch_size
+    if facts is None or facts.optimizer is None or size is None:
+        return DerivedLrRange()
+    settled = settle_ranged_rate(facts, record.lr_ranges, record.trials, size, is_asked=True)
+    return DerivedLrRange(
+        lr_range=conclude_lr_range(record.lr_ranges), learning_rate=settled.learning_rate
+    )

@@ -4,23 +4,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from advisor.engine.progress import Progress
 from advisor.engine.run import Run
 from advisor.engine.runner import TaskRunner, WorkerTimeoutError
 from advisor.errors import DeviceError
-from advisor.rate.best_rate import rank_rate
+from advisor.rate.conclude import needs_range
 from advisor.rate.data import (
+    LR_RANGES,
+    TRIALS,
     Advised,
     LrRangeConclusion,
     LrRangeCurve,
     LrRangeTask,
     TrialBranch,
-    TrialTask,
 )
-from advisor.rate.next_rate import TriedRate, choose_next_rate
-from advisor.rate.range_conclude import needs_range
 from advisor.rate.range_test import conclude_lr_range
-from advisor.rate.trial import judge_alone
+from advisor.rate.search import choose_next_rate
+from advisor.rate.trial import rank_rate
+from advisor.rate.trial_tasks import LEAST_STEPS as LEAST_TRIAL_STEPS
+from advisor.rate.trial_tasks import SEEDS as TRIAL_SEEDS
+from advisor.rate.trial_tasks import STEPS as TRIAL_STEPS
+from advisor.rate.trial_tasks import make_task
+from advisor.rate.verdict import judge_alone
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 
 #: The range around the optimizer's own rate: seven decades, since that rate may be anything.
@@ -33,14 +40,8 @@ LEAST_STEPS = 60
 _RANGE_FRACTION = 0.45
 #: Share of the time left that the trial plans with.
 _TRIAL_FRACTION = 0.85
-#: Starts of the trial: none that the range test has, and as many as a verdict needs.
-_TRIAL_SEEDS, _FIRST_TRIAL_SEED = 3, 1000
-#: Optimizer steps of each trial branch, and the least worth judging.
-_TRIAL_STEPS, _LEAST_TRIAL_STEPS = 100, 20
-#: Evaluations along a branch.
-_EVALUATIONS = 20
-#: Samples of one evaluation pass where memory allows.
-_EVALUATION_BATCH = 64
+#: The first start of the trial: the range test has none of them.
+_FIRST_TRIAL_SEED = 1000
 #: Rates that are expected to be tried, for the division of the time.
 _EXPECTED_RATES = 4
 #: Time of a trial step over a step of the range test: evaluations come on top.
@@ -81,8 +82,8 @@ def run_ranged_rate(run: Run, advise: Callable[[], Advised | None]) -> None:
         runner=run.runner,
         progress=run.progress,
         left_s=lambda: run.left_s,
-        keep_curve=run.keep_lr_range,
-        keep_trial=run.keep_trial,
+        keep_curve=lambda curve: run.add(LR_RANGES, curve),
+        keep_trial=lambda branch: run.add(TRIALS, branch),
     )
     task = make_range_task(
         search,
@@ -130,12 +131,7 @@ def search_rate(search: Search, task: LrRangeTask) -> None:
     size = task.micro_batch_size * task.gradient_accumulation_steps
     search.progress.stage(f"learning-rate range test: batch {size}", left_s=search.left_s())
     started = time.monotonic()
-    results = search.runner.run(
-        task,
-        timeout_s=search.left_s(),
-        on_result=search.keep_curve,
-    )
-    curves = results
+    curves = search.runner.run(task, timeout_s=search.left_s(), on_result=search.keep_curve)
     conclusion = conclude_lr_range(curves)
     if conclusion is None:
         search.progress.note(f"range test: no time left for {task.least_steps} steps a seed")
@@ -145,53 +141,46 @@ def search_rate(search: Search, task: LrRangeTask) -> None:
         return
     ran = sum(len(curve.rates) for curve in curves)
     steps = _choose_trial_steps((time.monotonic() - started) / ran, search.left_s())
-    if steps < _LEAST_TRIAL_STEPS:
+    if steps < LEAST_TRIAL_STEPS:
         search.progress.note("trial: no time left to try the suggested rate")
         return
     _try_rates(search, task, conclusion, conclusion.suggested, steps)
 
 
 def _choose_trial_steps(step_s: float, left_s: float) -> int:
-    each_s = _OVERHEAD * _TRIAL_SEEDS * _EXPECTED_RATES * step_s
-    return min(_TRIAL_STEPS, int(_TRIAL_FRACTION * left_s / each_s)) if each_s > 0 else _TRIAL_STEPS
+    each_s = _OVERHEAD * len(TRIAL_SEEDS) * _EXPECTED_RATES * step_s
+    return min(TRIAL_STEPS, int(_TRIAL_FRACTION * left_s / each_s)) if each_s > 0 else TRIAL_STEPS
 
 
 def _try_rates(
     search: Search, task: LrRangeTask, conclusion: LrRangeConclusion, suggested: float, steps: int
 ) -> None:
-    tried: list[TriedRate] = []
+    tried: dict[float, tuple[float, float] | None] = {}
     started = time.monotonic()
     while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
         spent_s = time.monotonic() - started
         if tried and spent_s / len(tried) > search.left_s():
             search.progress.note("trial: no time left to try another rate")
             return
-        branches = _train(search, task, rate, steps)
-        verdict = judge_alone(branches, fall=conclusion.fall)
+        verdict = judge_alone(_train(search, task, rate, steps), fall=conclusion.fall)
         if verdict.is_too_short:
             return
-        rank = rank_rate(verdict, None) if verdict.passed else ()
-        tried.append(TriedRate(rate=rate, passed=verdict.passed, rank=rank))
+        tried[rate] = rank_rate(verdict, None) if verdict.passed else None
 
 
 def _train(search: Search, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:
-    size = task.micro_batch_size * task.gradient_accumulation_steps
-    search.progress.stage(f"trial: batch {size}, rate {rate:.3g}", left_s=search.left_s())
-    first = task.seeds[0] + _FIRST_TRIAL_SEED
-    smallest = search.facts.min_micro_batch_size
-    return search.runner.run(
-        TrialTask(
-            workload=task.workload,
-            micro_batch_size=task.micro_batch_size,
-            gradient_accumulation_steps=task.gradient_accumulation_steps,
-            learning_rate=rate,
-            samples=steps * size,
-            evaluations=_EVALUATIONS,
-            seeds=tuple(range(first, first + _TRIAL_SEEDS)),
-            evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, task.micro_batch_size)),
-            loss_is_sum=task.loss_is_sum,
-            budget_s=search.left_s(),
-        ),
-        timeout_s=search.left_s(),
-        on_result=search.keep_trial,
+    size, left_s = task.micro_batch_size * task.gradient_accumulation_steps, search.left_s()
+    search.progress.stage(f"trial: batch {size}, rate {rate:.3g}", left_s=left_s)
+    trial = make_task(
+        task.workload,
+        search.facts,
+        micro_batch_size=task.micro_batch_size,
+        accumulation=task.gradient_accumulation_steps,
+        rate=rate,
+        steps=steps,
+        largest=task.micro_batch_size,
+        budget_s=left_s,
     )
+    first = task.seeds[0] + _FIRST_TRIAL_SEED
+    trial = msgspec.structs.replace(trial, seeds=tuple(first + seed for seed in TRIAL_SEEDS))
+    return search.runner.run(trial, timeout_s=left_s, on_result=search.keep_trial)

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeSeed
-from advisor.rate.local_lines import fit_local_lines
 
 #: A run stops once its level is above its lowest by this many times the larger of its fall so far
 #: and of the lowest: without a fall that is four times the first loss.
@@ -63,10 +63,7 @@ class LossGuard:
         self._lowest = math.inf
 
     def is_beyond(self, loss: float) -> bool:
-        """Return whether the run is over with this loss: not finite, or its level far too high.
-
-        Source: derived.
-        """
+        """Return whether the run is over with this loss: not finite, or its level far too high."""
         if not math.isfinite(loss):
             return True
         self._recent.append(loss)
@@ -80,10 +77,7 @@ class LossGuard:
 
 
 class SmoothedCurve(NamedTuple):
-    """A curve after smoothing: its level and slope at each step, with the level's standard error.
-
-    The slope is by the logarithm of the rate.
-    """
+    """Level, slope by the logarithm of the rate, and the level's standard error at each step."""
 
     rates: Floats
     levels: Floats
@@ -98,12 +92,7 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
 
     Losses above the level of the first steps are cut off there, since the blow-up at the end would
     otherwise pull the lowest point down. The noise is taken from the residuals near each step.
-
-    Args:
-        curve: Its rates rise by one factor with each step.
-
-    Source: local linear regression, Cleveland 1979, JASA 74:829, with normal weights; the rest is
-    derived. Where a mean over past losses lags, as in fast.ai's range test, a local line does not.
+    Where a mean over past losses lags, as in fast.ai's range test, a local line does not.
     """
     pairs = [(r, x) for r, x in zip(curve.rates, curve.losses, strict=True) if x is not None]
     rates, losses = np.array([r for r, _ in pairs]), np.array([x for _, x in pairs])
@@ -125,15 +114,40 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
     )
 
 
+def fit_local_lines(places: Floats, values: Floats, bandwidth: float) -> tuple[Floats, ...]:
+    """Return level, slope and the level's standard error at each of evenly spaced places.
+
+    The noise may differ from place to place: it is taken from the residuals near each.
+
+    Args:
+        places: Ascending, in any unit.
+        values: One for each place.
+        bandwidth: Standard deviation of the weights, in steps from place to place.
+
+    Source: Cleveland 1979, JASA 74:829, with normal weights.
+    """
+    steps = np.arange(len(places))
+    weights = np.exp(-0.5 * np.square((steps[:, None] - steps[None, :]) / bandwidth))
+    weights /= weights.sum(axis=1, keepdims=True)
+    offsets = places[None, :] - (weights @ places)[:, None]
+    spreads = (weights * np.square(offsets)).sum(axis=1)
+    slopes = (weights * offsets) @ values / spreads
+    own = np.diagonal(offsets)  # from the weighted mean place to the step's own
+    # Each level is a weighted sum of the values; these are its weights.
+    rows = weights * (1.0 + own[:, None] * offsets / spreads[:, None])
+    levels = rows @ values
+    sums = np.square(rows).sum(axis=1)
+    # Residuals are smaller than the noise by what the line has fitted of each point itself.
+    residuals = np.square(values - levels) / np.maximum(1.0 - 2.0 * np.diagonal(rows) + sums, 0.1)
+    return levels, slopes, np.sqrt((weights @ residuals) * sums)
+
+
 def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     """Return where the curve begins to fall, falls fastest, is lowest, and has clearly risen again.
 
     None where the curve is too short to tell.
 
-    Args:
-        curve: One seed's.
-
-    Source: Smith 2017, arXiv:1506.01186, for the two ends; the tests against noise are derived.
+    Source: Smith 2017, arXiv:1506.01186, for the two ends.
     """
     smoothed = smooth_curve(curve)
     if smoothed is None:
@@ -141,12 +155,13 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     overall = int(np.argmin(smoothed.levels))
     fall = smoothed.first - float(smoothed.levels[overall])
     errors = np.hypot(smoothed.first_error, smoothed.errors)
+    flat = LrRangeSeed(
+        seed=curve.seed,
+        first_loss=smoothed.first,
+        lowest_loss=float(smoothed.levels[overall]),
+    )
     if not fall > CLEAR_ERRORS * errors[overall]:
-        return LrRangeSeed(
-            seed=curve.seed,
-            first_loss=smoothed.first,
-            lowest_loss=float(smoothed.levels[overall]),
-        )
+        return flat
     # The loss may come back after it broke away; only what lies before counts.
     risen = _find_rise(smoothed, fall)
     lowest = _find_lowest(smoothed, risen)
@@ -155,9 +170,8 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     # The step after the last one that is not clearly below, or the lowest itself.
     onset = next((k for k in range(lowest) if is_below[k:].all()), lowest)
     end = curve.rates[-1] if curve.stopped_by == "divergence" else None
-    return LrRangeSeed(
-        seed=curve.seed,
-        first_loss=smoothed.first,
+    return msgspec.structs.replace(
+        flat,
         lowest_loss=float(smoothed.levels[lowest]),
         learns_from=float(smoothed.rates[onset]),
         steepest_at=float(smoothed.rates[int(np.argmin(smoothed.slopes[: lowest + 1]))]),
@@ -203,14 +217,11 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
     their loss has come down to its lowest, within that interval. The steepest descent, often used,
     moves with the number of steps: with more of them, lower rates have the time to learn.
 
-    One-cycle training may have its maximum at the upper end, and starts at 1/25 of it.
-
-    Args:
-        curves: All at one batch, one for each seed.
+    One-cycle training may have its maximum at the upper end, and starts at 1/25 of it, the default
+    of torch's OneCycleLR.
 
     Source: Smith 2017, arXiv:1506.01186, for the range test; Smith 2018, arXiv:1803.09820, for the
-    maximum of one cycle and a start 10 to 20 times lower, 25 being the default of torch's
-    OneCycleLR. The choice within the interval is derived.
+    maximum of one cycle.
     """
     if not curves:
         return None
@@ -264,12 +275,10 @@ def _find_obstacle(seeds: Sequence[LrRangeSeed], curves: Sequence[LrRangeCurve])
             f"the seeds disagree: their loss is lowest at rates from {min(lowest):.3g} to "
             f"{max(lowest):.3g}; give more --steps or a larger --global-batch-size"
         )
-    open_ends = [
-        curve.seed
+    if any(
+        each.diverges_at is None and _is_at_end(curve, each)
         for curve, each in zip(curves, seeds, strict=True)
-        if each.diverges_at is None and _is_at_end(curve, each)
-    ]
-    if open_ends:
+    ):
         return "at the highest rate the loss still falls; give a higher --to"
     return None
 

@@ -15,10 +15,12 @@ With φ unknown the first two become their limits for a large φ: η0·κ and η
 import math
 from typing import Literal
 
+import msgspec
+
 from advisor.noise.data import get_working_noise_scale
-from advisor.rate.data import LearningRate
+from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.statistics import Estimate
-from advisor.training.data import OptimizerFacts
+from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 Family = Literal["gradient", "adam", "root", "heuristic"]
 
@@ -52,15 +54,16 @@ _RULES_WITHOUT_NOISE: dict[Family, str] = {
     "adam": "η = η0·sqrt(κ), the limit of a noise scale above the batch (Malladi 2022)",
 }
 
-_SUM_NOTE = "; over κ, since the loss is a sum"
-_NOT_RUN = "no rate is printed that has not been run"
+#: Optimizers whose weight decay acts on the weights, apart from the gradient.
+_DECOUPLED_DECAY = frozenset({"AdamW", "AdamW8bit", "PagedAdamW"})
+#: Adam's second beta is not moved out of this range: below, its average spans fewer than 10 steps
+#: and the square root under it becomes noise; above, it outlasts a short training run.
+BETA2_RANGE = (0.9, 0.9999)
+NOT_RUN = "no rate is printed that has not been run"
 
 
 def name_family(optimizer: OptimizerFacts) -> Family | None:
-    """Return how the optimizer's rate follows the batch; None where no rule is known.
-
-    Source: the papers in the module's table.
-    """
+    """Return how the optimizer's rate follows the batch; None where no rule is known."""
     return _FAMILIES.get(optimizer.name)
 
 
@@ -85,17 +88,16 @@ def scale_rate(
     et al. 2020, arXiv:2007.05105); Malladi et al. 2022, arXiv:2205.10287.
     """
     ratio = global_batch_size / base_batch_size
-    if family in {"root", "heuristic"}:
-        return base_rate * math.sqrt(ratio)
     if family == "gradient":
         if math.isinf(noise_scale):
             return base_rate * ratio
         damping = (noise_scale + base_batch_size) / (noise_scale + global_batch_size)
         return base_rate * ratio * damping
-    if noise_scale <= 0.0:
-        return base_rate
-    used, used_base = min(global_batch_size, noise_scale), min(base_batch_size, noise_scale)
-    return base_rate * math.sqrt(used / used_base)
+    if family == "adam":
+        if noise_scale <= 0.0:
+            return base_rate
+        ratio = min(global_batch_size, noise_scale) / min(base_batch_size, noise_scale)
+    return base_rate * math.sqrt(ratio)
 
 
 def scale_rate_with_surge(
@@ -118,40 +120,43 @@ def scale_rate_with_surge(
     return base_rate * weigh(base_batch_size) / weigh(global_batch_size)
 
 
+def plan_pair(
+    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None
+) -> tuple[LearningRate, OptimizerChanges]:
+    """Return the rule's rate for a batch and the other settings that go with it."""
+    proposed = propose_learning_rate(facts, global_batch_size, noise)
+    return proposed, propose_optimizer_changes(facts.optimizer, proposed, global_batch_size)
+
+
 def propose_learning_rate(
-    optimizer: OptimizerFacts | None,
-    *,
-    base_batch_size: int | None,
-    global_batch_size: int,
-    noise: Estimate | None,
-    loss_is_sum: bool = False,
+    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None
 ) -> LearningRate:
     """Return the rule's rate with its range over the noise interval; `value` waits for a trial.
 
+    SGD's rate is that of the mean loss over κ where the loss sums over its batch, since the
+    gradient then grows with the batch; Adam and its kin do not see the scale.
+
     Args:
-        optimizer: As the user built it; None with `make_step`.
-        base_batch_size: B0; None where unknown.
+        facts: The workload.
         global_batch_size: B.
         noise: φ in samples; None where it was not estimated.
-        loss_is_sum: Whether the loss sums over the batch, so that the gradient grows with it: SGD's
-            rate is then that of the mean loss over κ, while Adam and its kin do not see the scale.
 
     Source: the papers in the module's table.
     """
+    optimizer, base_batch_size = facts.optimizer, facts.base_batch_size
     family = None if optimizer is None else name_family(optimizer)
     base_rate = None if optimizer is None else optimizer.learning_rate
-    reason = _explain_absence(optimizer, family, base_batch_size)
-    if reason is not None or family is None or base_rate is None or base_batch_size is None:
-        return LearningRate(
-            value=None,
-            rule="" if family is None else _RULES[family],
-            base_value=base_rate,
-            base_batch_size=base_batch_size,
-            reason=reason or "",
-        )
+    rate = LearningRate(
+        value=None,
+        rule="" if family is None else _RULES[family],
+        base_value=base_rate,
+        base_batch_size=base_batch_size,
+        reason=_explain_absence(optimizer, family, base_batch_size),
+    )
+    if rate.reason or family is None or base_rate is None or base_batch_size is None:
+        return rate
     working = get_working_noise_scale(noise)
-    is_summed = loss_is_sum and family == "gradient"
-    # A gradient that is summed grows with the batch by itself.
+    is_summed = facts.loss_reduction == "sum" and family == "gradient"
     unit = base_rate * (base_batch_size / global_batch_size if is_summed else 1.0)
     sizes = {"base_batch_size": base_batch_size, "global_batch_size": global_batch_size}
     proposed, *ends = [
@@ -161,22 +166,20 @@ def propose_learning_rate(
     if family == "adam" and working is not None:
         ends.append(scale_rate_with_surge(unit, **sizes, noise_scale=working))
     rules = _RULES if working is not None else {**_RULES, **_RULES_WITHOUT_NOISE}
-    return LearningRate(
-        value=None,
-        rule=rules[family] + (_SUM_NOTE if is_summed else ""),
-        base_value=base_rate,
-        base_batch_size=base_batch_size,
+    return msgspec.structs.replace(
+        rate,
+        rule=rules[family] + ("; over κ, since the loss is a sum" if is_summed else ""),
         proposed=proposed,
         low=min(proposed, *ends),
         high=max(proposed, *ends),
-        reason=f"it was not tried, and {_NOT_RUN}",
+        reason=f"it was not tried, and {NOT_RUN}",
     )
 
 
 def _explain_absence(
     optimizer: OptimizerFacts | None, family: Family | None, base_batch_size: int | None
-) -> str | None:
-    """Return why no rate can be proposed, or None where one can."""
+) -> str:
+    """Return why no rate can be proposed; empty where one can."""
     if optimizer is None:
         return "make_step keeps its optimizer to itself"
     if not optimizer.learning_rate:
@@ -188,7 +191,7 @@ def _explain_absence(
         )
     if family is None:
         return f"no rule is known for how the rate of {optimizer.name} follows the batch"
-    return None
+    return ""
 
 
 def _get_ends(noise: Estimate | None) -> tuple[float, float]:
@@ -197,3 +200,36 @@ def _get_ends(noise: Estimate | None) -> tuple[float, float]:
         return (0.0, math.inf)
     high = math.inf if noise.high is None else noise.high
     return (max(noise.low or 0.0, 0.0), max(high, 0.0))
+
+
+def propose_optimizer_changes(
+    optimizer: OptimizerFacts | None, learning_rate: LearningRate, global_batch_size: int
+) -> OptimizerChanges:
+    """Return the settings that keep their meaning in samples at the advised batch.
+
+    Adam's second beta becomes β2^κ, which averages over as many samples as before. AdamW's weight
+    decay becomes λκη0/η', which forgets over as many samples. A warm-up at a larger batch takes at
+    least 2/(1−β2) steps, until Adam's second moment holds more than noise. Without a proposed rate
+    nothing changes.
+
+    Source: Malladi et al. 2022, arXiv:2205.10287 (β2); Wang and Aitchison 2024, arXiv:2405.13698
+    (λ); Ma and Yarats 2021, arXiv:1910.04209 (warm-up).
+    """
+    base, proposed = learning_rate.base_batch_size, learning_rate.proposed
+    if optimizer is None or base is None or not proposed or global_batch_size == base:
+        return OptimizerChanges()
+    if name_family(optimizer) != "adam" or optimizer.beta2 is None:
+        return OptimizerChanges()
+    ratio = global_batch_size / base
+    # A β2 that is outside of the range already stays where it is.
+    low, high = min(BETA2_RANGE[0], optimizer.beta2), max(BETA2_RANGE[1], optimizer.beta2)
+    beta2 = min(max(float(optimizer.beta2**ratio), low), high)
+    decay = None
+    if optimizer.weight_decay and learning_rate.base_value and optimizer.name in _DECOUPLED_DECAY:
+        decay = optimizer.weight_decay * ratio * learning_rate.base_value / proposed
+    return OptimizerChanges(
+        beta2=None if beta2 == optimizer.beta2 else beta2,
+        weight_decay=decay,
+        # The hair keeps 2/(1−0.9) = 20.000000000000004 from becoming 21.
+        warmup_steps=math.ceil(2.0 / (1.0 - beta2) - 1e-6) if ratio > 1.0 else None,
+    )

@@ -1,255 +1,263 @@
-"""The verdict of a trial: whether a batch and rate train as well as the user's own pair.
+"""What the trials of a run show: which rates train at each batch, and how soon each gets there.
 
-A scaling rule extrapolates, and no local quantity tells how far it may: on scikit-learn's digits
-with a small perceptron (SGD, rate 1 at batch 32) the rule proposes 1.7 at batch 128, which does not
-train, while 1.4 does; the curvature along good runs forbids both. So short runs decide.
+All pairs start from the same weights and aim at one loss, the one that the user's own pair ends on.
+The time to it is the pair's steps to it times the measured seconds of its step.
 """
 
-import statistics
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.rate.data import Evaluation, TrialBranch
-from advisor.rate.trial_curves import (
-    average_curves,
-    get_first_loss,
-    has_diverged,
-    interpolate_loss,
-    summarise_end,
-)
+from advisor.rate.curves import find_samples_to
+from advisor.rate.data import OptimizerChanges, TrialBranch
+from advisor.rate.rules import plan_pair
+from advisor.rate.verdict import TrialVerdict, judge_base, judge_trial
+from advisor.statistics import Estimate
+from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.step_time import estimate_step_s, read_throughput
+from advisor.training.data import WorkloadFacts
 
-#: Fewest starts that both pairs share: below, one lucky start would decide.
-LEAST_SEEDS = 3
-#: Share of the base's fall in loss that every start must reach, else it stalled.
-STALL_FRACTION = 0.5
-#: Share of the base's fall in loss by which the mean over starts may end above the base, on top of
-#: the base's own spread over starts.
-TOLERANCE_FRACTION = 0.05
-#: Share of the range test's fall that every start must reach where there is no base pair.
-LEAST_FALL_FRACTION = 0.1
-#: Share of its own fall by which a start may end above its lowest loss, likewise.
-RISE_FRACTION = 0.25
+#: Rates and settings closer than this, relatively, are the same: they were stored and read again.
+_SAME = 1e-9
+#: Share of the samples by which a rate may lag behind the best one and count as equally good; and
+#: the same where the best one is the last before rates fail.
+EQUAL_LAG_FRACTION, EDGE_LAG_FRACTION = 0.05, 0.1
 
 
-class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trial showed.
+class TriedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """The rates that were tried at one batch.
 
     Attributes:
-        passed: Whether the pair may be advised.
-        reason: One sentence without its full stop.
-        base_failed: Whether the user's own pair does not train, so that nothing can be judged.
-        is_too_short: Whether the trial ended before it could show anything; it then says nothing
-            against either pair.
-        beats_base: Whether the pair ends clearly below the user's own at equal samples, as only a
-            base rate that is too low explains.
-        fails_further: Whether it passed from the starts that the base pair shares, and failed from
-            another.
-        end_loss: Of a pair that passed, the mean over the starts that the base pair shares.
-        curve: Its loss along the branch, likewise.
+        verdicts: By rate.
+        best_rate: Of those that passed; None where none did.
+        time_s: To the base pair's end loss at that rate, by the measured step time; of a rate that
+            passed without reaching it, at its mean pace. None where unknown.
+        is_reached: Whether it got there.
+        ranking_loss: The loss that orders its rates by when they get to it; None where the loss
+            after equal samples does.
     """
 
-    passed: bool
-    reason: str
-    base_failed: bool = False
-    is_too_short: bool = False
-    beats_base: bool = False
-    fails_further: bool = False
-    end_loss: float | None = None
-    curve: tuple[Evaluation, ...] = ()
+    verdicts: Mapping[float, TrialVerdict]
+    best_rate: float | None
+    time_s: float | None = None
+    is_reached: bool = False
+    ranking_loss: float | None
+
+    def rank_rates(self) -> dict[float, tuple[float, float] | None]:
+        """Return what orders the rates, the best first; None for those that failed."""
+        return {
+            rate: rank_rate(verdict, self.ranking_loss) if verdict.passed else None
+            for rate, verdict in self.verdicts.items()
+            if not verdict.is_too_short
+        }
 
 
-def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
-    """Return whether the user's own pair trains: from every start, the loss ends below its first.
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """All trials of a run.
+
+    Attributes:
+        base: Whether the user's own pair trains; None where it was not run.
+        base_time_s: Its time to its own end loss; None where unknown.
+        batches: By global batch.
+    """
+
+    base: TrialVerdict | None = None
+    base_batch_size: int | None = None
+    base_time_s: float | None = None
+    batches: Mapping[int, TriedBatch] = {}
+
+    def compare_time(self, global_batch_size: int) -> float | None:
+        """Return the time of a batch's best rate over that of the base pair.
+
+        None where it did not get to the base pair's end loss, or where a time is not known.
+        """
+        if global_batch_size == self.base_batch_size and global_batch_size not in self.batches:
+            return None if self.base_time_s is None else 1.0
+        batch = self.batches.get(global_batch_size)
+        if batch is None or not batch.is_reached or batch.time_s is None or not self.base_time_s:
+            return None
+        return batch.time_s / self.base_time_s
+
+    @property
+    def times_s(self) -> dict[int, float | None]:
+        """Seconds to the target loss by batch, the base's included; None where no rate passed.
+
+        A batch whose trial was cut short is not in it.
+        """
+        times = {size: each.time_s for size, each in self.batches.items() if each.rank_rates()}
+        if self.base_batch_size is not None and self.base_time_s is not None:
+            times.setdefault(self.base_batch_size, self.base_time_s)
+        return times
+
+
+def conclude_trials(
+    facts: WorkloadFacts,
+    trials: Sequence[TrialBranch],
+    throughput: ThroughputConclusion,
+    noise: Estimate | None,
+) -> Tried:
+    """Return what the trials show; nothing where there is no base pair to compare with.
 
     Args:
-        base: The branches of one batch and rate, one for each start.
-
-    Source: derived.
+        facts: The workload.
+        trials: All branches of the run.
+        throughput: The measured step times.
+        noise: φ in samples; None where nothing positive is known of it.
     """
-    usable = [branch for branch in base if branch.evaluations]
-    diverged = sum(has_diverged(branch) for branch in usable)
-    if diverged:
-        return TrialVerdict(
-            passed=False,
-            base_failed=True,
-            reason=f"the base rate itself diverged from {diverged} of {len(usable)} starts",
-        )
-    if len({branch.seed for branch in usable}) < LEAST_SEEDS:
-        return TrialVerdict(
-            passed=False,
-            is_too_short=True,
-            reason=f"the base pair was run from fewer than {LEAST_SEEDS} starts",
-        )
-    stalled = sum(summarise_end(branch).loss >= get_first_loss(branch) for branch in usable)
-    if stalled:
-        return TrialVerdict(
-            passed=False,
-            base_failed=True,
-            reason=f"at the base rate itself {stalled} of {len(usable)} starts did not improve",
-        )
-    return TrialVerdict(
-        passed=True,
-        reason=f"the base pair trains from {len(usable)} starts",
-        end_loss=statistics.fmean(summarise_end(branch).loss for branch in usable),
-        curve=average_curves(usable),
-    )
-
-
-def judge_trial(
-    base: Sequence[TrialBranch], tried: Sequence[TrialBranch], noise_scale: float | None
-) -> TrialVerdict:
-    """Return whether the tried pair trains as well as the base pair at equal samples.
-
-    A larger batch needs more samples, (1 + B/φ)/(1 + B0/φ) times as many, so the end of the tried
-    branch is compared with the base's curve that much earlier; for a smaller batch with its end. An
-    unknown φ allows nothing: that is the limit of a large φ, on which the rule without φ rests.
-
-    It fails if a start diverged; if a start's loss fell by less than half of what the base's fell
-    from the same start; or if the mean over starts ends above the base's by more than 5 % of the
-    base's fall plus the base's standard deviation over starts. A start that the base was not
-    trained from must not diverge or stall either, the latter against the base's mean fall; the
-    means and the curve are over shared starts.
-
-    Args:
-        base: The user's own pair, one branch for each start.
-        tried: The pair to judge, from the same starts, over about as many samples.
-        noise_scale: φ in samples; None where it is unknown.
-
-    Source: derived; the handicap is McCandlish et al. 2018, arXiv:1812.06162: E(B) ∝ 1 + B/φ.
-    """
+    optimizer, base_size = facts.optimizer, facts.base_batch_size
+    if optimizer is None or optimizer.learning_rate is None or base_size is None:
+        return Tried()
+    own = group_tried(trials, base_size, OptimizerChanges())
+    base = next((own[rate] for rate in own if is_same(rate, optimizer.learning_rate)), None)
+    if base is None:
+        return Tried(base_batch_size=base_size)
     verdict = judge_base(base)
-    if not verdict.passed:
-        return verdict
-    pairs, further = _pair_starts(base, tried)
-    verdict = _judge_pairs(pairs, noise_scale)
-    if not verdict.passed or not further:
-        return verdict
-    falls = [get_first_loss(own) - _read_base(own, branch, noise_scale) for own, branch in pairs]
-    starts = f"{len(further)} further starts"
-    diverged = sum(map(has_diverged, further))
-    if diverged:
-        return _fail(f"diverged from {diverged} of {starts}", fails_further=True)
-    stalled = sum(_has_stalled(branch, statistics.fmean(falls)) for branch in further)
-    if stalled:
-        return _fail(f"stalled from {stalled} of {starts}", fails_further=True)
-    return msgspec.structs.replace(verdict, reason=f"{verdict.reason}; trained from {starts}")
+    target_loss = verdict.curve[-1].loss if verdict.passed else None
+    base_time_s = None
+    if target_loss is not None:
+        base_time_s = _find_time_s(base[0], rank_rate(verdict, target_loss)[0], throughput)
+    noise_scale = None if noise is None else noise.point
+    batches = {}
+    for size in dict.fromkeys(branch.global_batch_size for branch in trials):
+        groups = group_tried(trials, size, plan_pair(facts, size, noise)[1])
+        if groups:
+            verdicts = {rate: judge_trial(base, groups[rate], noise_scale) for rate in groups}
+            batches[size] = _conclude_batch(
+                groups, _bar_higher_rates(verdicts), target_loss, throughput
+            )
+    return Tried(base=verdict, base_batch_size=base_size, base_time_s=base_time_s, batches=batches)
 
 
-def _judge_pairs(
-    pairs: Sequence[tuple[TrialBranch, TrialBranch]], noise_scale: float | None
-) -> TrialVerdict:
-    """Return what the starts show from which both pairs were trained; the base's branch first."""
-    diverged = sum(has_diverged(branch) for _, branch in pairs)
-    if diverged:
-        return _fail(f"diverged from {diverged} of {len(pairs)} starts")
-    if len(pairs) < LEAST_SEEDS:
-        return TrialVerdict(
-            passed=False,
-            is_too_short=True,
-            reason=f"was run from {len(pairs)} starts only; {LEAST_SEEDS} are needed",
-        )
-    ends = [summarise_end(branch).loss for _, branch in pairs]
-    reference = [_read_base(own, branch, noise_scale) for own, branch in pairs]
-    falls = [get_first_loss(own) - loss for (own, _), loss in zip(pairs, reference, strict=True)]
-    stalled = sum(
-        _has_stalled(branch, fall) for (_, branch), fall in zip(pairs, falls, strict=True)
+def _bar_higher_rates(verdicts: Mapping[float, TrialVerdict]) -> dict[float, TrialVerdict]:
+    """Return the verdicts, where no rate passes above one that failed from a further start.
+
+    The lower of two rates that are about as good is preferred: if it then fails from a start that
+    the higher one was not trained from, the higher one must not take its place.
+    """
+    edge = min((rate for rate in verdicts if verdicts[rate].fails_further), default=math.inf)
+    return {
+        rate: TrialVerdict(reason=f"is above {edge:.3g}, which {verdicts[edge].reason}")
+        if verdict.passed and rate > edge
+        else verdict
+        for rate, verdict in verdicts.items()
+    }
+
+
+def _conclude_batch(
+    groups: Mapping[float, Sequence[TrialBranch]],
+    verdicts: Mapping[float, TrialVerdict],
+    target_loss: float | None,
+    throughput: ThroughputConclusion,
+) -> TriedBatch:
+    # Where the base rate is far too low its end comes early, and says little of a whole training.
+    is_base_low = any(verdict.beats_base for verdict in verdicts.values())
+    ranking_loss = None if is_base_low else target_loss
+    best = choose_best_rate(verdicts, ranking_loss)
+    if best is None or target_loss is None:
+        return TriedBatch(verdicts=verdicts, best_rate=best, ranking_loss=ranking_loss)
+    samples, _ = rank_rate(verdicts[best], target_loss)
+    return TriedBatch(
+        verdicts=verdicts,
+        best_rate=best,
+        time_s=_find_time_s(groups[best][0], samples, throughput),
+        is_reached=find_samples_to(verdicts[best].curve, target_loss) is not None,
+        ranking_loss=ranking_loss,
     )
-    if stalled:
-        return _fail(f"stalled from {stalled} of {len(pairs)} starts")
-    end, expected = statistics.fmean(ends), statistics.fmean(reference)
-    margin = TOLERANCE_FRACTION * abs(statistics.fmean(falls)) + statistics.stdev(reference)
-    figures = f"loss {end:.3g} where the base pair gives {expected:.3g}"
-    if end - expected > margin:
-        return _fail(f"ended clearly above the base pair: {figures}")
-    return TrialVerdict(
-        passed=True,
-        reason=f"trained from {len(pairs)} starts: {figures}",
-        beats_base=_is_clearly_below(pairs, margin),
-        end_loss=end,
-        curve=average_curves([branch for _, branch in pairs]),
+
+
+def _find_time_s(
+    branch: TrialBranch, samples: float, throughput: ThroughputConclusion
+) -> float | None:
+    """Return the seconds for so many samples in steps as the branch's; None where not timed."""
+    step_s = estimate_step_s(
+        read_throughput(throughput),
+        branch.micro_batch_size,
+        branch.gradient_accumulation_steps,
+        may_extrapolate=False,
     )
+    return None if step_s is None else samples / branch.global_batch_size * step_s
 
 
-def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict:
-    """Return whether a rate trains, where there is no base pair to compare it with.
+def group_tried(
+    trials: Sequence[TrialBranch], global_batch_size: int, changes: OptimizerChanges
+) -> dict[float, list[TrialBranch]]:
+    """Return the branches of one batch with these settings, by rate."""
+    groups: dict[float, list[TrialBranch]] = {}
+    for branch in trials:
+        if (
+            branch.global_batch_size == global_batch_size
+            and is_same(branch.beta2, changes.beta2)
+            and is_same(branch.weight_decay, changes.weight_decay)
+        ):
+            near = (rate for rate in groups if is_same(rate, branch.learning_rate))
+            groups.setdefault(next(near, branch.learning_rate), []).append(branch)
+    return groups
 
-    It fails if a start diverged; if a start's loss fell by less than a tenth of what it fell in the
-    range test, or by less than half of the median over starts; or if a start ends above its own
-    lowest loss by more than a quarter of its fall: it is then on its way up again.
+
+def is_same(one: float | None, other: float | None) -> bool:
+    """Return whether two rates or settings, either of which may be None, are the same."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=_SAME)
+
+
+def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, float]:
+    """Return what orders the rates of one batch that passed, the best first.
+
+    The samples to the target loss; of a rate that does not reach it as many as it would take at its
+    mean pace, which is too few, since losses fall ever more slowly: the pace of the loss's
+    logarithm, where there is one. Without a target all are alike, and the loss at the end decides.
 
     Args:
-        branches: Of one batch and rate, one for each start.
-        fall: How far the smoothed loss fell in the range test.
-
-    Source: derived.
+        verdict: Of a rate that passed.
+        target_loss: The one to reach; None where the rates ran over the same samples.
     """
-    usable = [branch for branch in branches if branch.evaluations]
-    diverged = sum(has_diverged(branch) for branch in branches)
-    if diverged:
-        return _fail(f"diverged from {diverged} of {len(branches)} starts")
-    if len({branch.seed for branch in usable}) < LEAST_SEEDS:
-        return TrialVerdict(
-            passed=False,
-            is_too_short=True,
-            reason=f"was run from {len(usable)} starts only; {LEAST_SEEDS} are needed",
-        )
-    ends = [summarise_end(branch).loss for branch in usable]
-    falls = [get_first_loss(branch) - end for branch, end in zip(usable, ends, strict=True)]
-    least = max(LEAST_FALL_FRACTION * fall, STALL_FRACTION * statistics.median(falls))
-    stalled = sum(each < least or each <= 0.0 for each in falls)
-    if stalled:
-        return _fail(f"stalled from {stalled} of {len(usable)} starts")
-    lows = [min(each.loss for each in branch.evaluations) for branch in usable]
-    rising = sum(
-        end - low > RISE_FRACTION * each for end, low, each in zip(ends, lows, falls, strict=True)
-    )
-    if rising:
-        return _fail(f"ended on a rising loss from {rising} of {len(usable)} starts")
-    first, end = statistics.fmean(map(get_first_loss, usable)), statistics.fmean(ends)
-    return TrialVerdict(
-        passed=True,
-        reason=f"trained from {len(usable)} fresh starts: loss {end:.3g} from {first:.3g}",
-        end_loss=end,
-        curve=average_curves(usable),
-    )
+    assert verdict.end_loss is not None
+    end = verdict.curve[-1]
+    if target_loss is None:
+        return float(end.samples), verdict.end_loss
+    reached = find_samples_to(verdict.curve, target_loss)
+    if reached is None:
+        levels = [verdict.curve[0].loss, end.loss, target_loss]
+        first, last, target = map(math.log, levels) if min(levels) > 0.0 else levels
+        reached = end.samples * (first - target) / max(first - last, 1e-12)
+    return reached, verdict.end_loss
 
 
-def _fail(reason: str, *, fails_further: bool = False) -> TrialVerdict:
-    return TrialVerdict(passed=False, fails_further=fails_further, reason=reason)
+def choose_best_rate(
+    verdicts: Mapping[float, TrialVerdict], target_loss: float | None = None
+) -> float | None:
+    """Return the rate that trains best, or a lower one about as good; None where none passed.
 
+    About as good: it takes at most 5 % more samples; 10 % where the next higher rate failed, since
+    a few starts do not show the edge of stability to within a step. The lower rate is further from
+    it.
 
-def _pair_starts(
-    base: Sequence[TrialBranch], tried: Sequence[TrialBranch]
-) -> tuple[list[tuple[TrialBranch, TrialBranch]], list[TrialBranch]]:
-    """Return the branches from starts that both share, and those of the tried pair alone."""
-    own = {branch.seed: branch for branch in base if branch.evaluations}
-    other = {branch.seed: branch for branch in sorted(tried, key=lambda branch: branch.seed)}
-    pairs = [(own[seed], branch) for seed, branch in other.items() if seed in own]
-    return pairs, [branch for seed, branch in other.items() if seed not in own]
-
-
-def _has_stalled(branch: TrialBranch, expected_fall: float) -> bool:
-    return get_first_loss(branch) - summarise_end(branch).loss < STALL_FRACTION * expected_fall
-
-
-def _read_base(base: TrialBranch, tried: TrialBranch, noise_scale: float | None) -> float:
-    """Return the base's loss where the end of the tried branch is to be compared with it."""
-    samples = float(summarise_end(tried).samples)
-    if noise_scale is not None and noise_scale > 0.0:
-        handicap = (noise_scale + base.global_batch_size) / (noise_scale + tried.global_batch_size)
-        samples *= handicap
-    return interpolate_loss(base, samples)
-
-
-def _is_clearly_below(pairs: Sequence[tuple[TrialBranch, TrialBranch]], margin: float) -> bool:
-    """Return whether every start is below the base at equal samples, and the mean by the margin.
-
-    Without the handicap: a larger batch that is ahead at equal samples cannot owe it to its noise.
+    Args:
+        verdicts: Of the rates at one batch.
+        target_loss: As in `rank_rate`.
     """
-    shared = min(summarise_end(branch).samples for pair in pairs for branch in pair)
-    level = [interpolate_loss(own, shared) for own, _ in pairs]
-    reached = [interpolate_loss(branch, shared) for _, branch in pairs]
-    is_larger = pairs[0][1].global_batch_size > pairs[0][0].global_batch_size
-    ahead = all(end < own for end, own in zip(reached, level, strict=True))
-    return is_larger and ahead and statistics.fmean(level) - statistics.fmean(reached) > margin
+    passed = {rate: verdict for rate, verdict in verdicts.items() if verdict.passed}
+    if not passed:
+        return None
+    best = min(passed, key=lambda rate: (*rank_rate(passed[rate], target_loss), rate))
+    higher = min((rate for rate in verdicts if rate > best), default=best)
+    most = EQUAL_LAG_FRACTION if verdicts[higher].passed else EDGE_LAG_FRACTION
+    lower = max((rate for rate in passed if rate < best), default=best)
+    return lower if _measure_lag(passed[best], passed[lower], target_loss) <= most else best
+
+
+def _measure_lag(best: TrialVerdict, lower: TrialVerdict, target_loss: float | None) -> float:
+    """Return how many of its samples the lower rate takes more than the best one, as a share.
+
+    To the target; where one of them does not reach it, to the lower rate's own end.
+    """
+    assert lower.end_loss is not None
+    if target_loss is not None:
+        first = find_samples_to(best.curve, target_loss)
+        second = find_samples_to(lower.curve, target_loss)
+        if first is not None:
+            return math.inf if second is None else 1.0 - first / second if second else 0.0
+    reached = find_samples_to(best.curve, lower.end_loss)
+    return 1.0 if reached is None else 1.0 - reached / best.curve[-1].samples

@@ -1,25 +1,22 @@
-"""The branches of a trial: their batch, rate and length, and how often their loss is taken.
-
-They differ in nothing else, so that their losses can be compared.
-"""
+"""The branches of a trial: their batch, rate and length; they differ in nothing else."""
 
 import msgspec
 
 from advisor.engine.run import Run
 from advisor.memory.split import split_batch
 from advisor.noise.data import get_working_noise_scale, predict_relative_samples
-from advisor.rate.data import Advised, TrialTask, Way
-from advisor.rate.tried import Tried, plan_pair
+from advisor.rate.data import TRIAL_EVALUATIONS, Advised, TrialTask
+from advisor.rate.rules import plan_pair
+from advisor.rate.trial import Tried
 from advisor.statistics import Estimate
 from advisor.throughput.step_time import StepTimes, estimate_step_s
+from advisor.training.data import WorkloadFacts, WorkloadSpec
 
 #: Starts from which every pair is trained.
 SEEDS = (0, 1, 2)
 #: Optimizer steps of the planned pair that the trial aims at where the user names no length, and
 #: the least worth judging.
-_STEPS, _LEAST_STEPS = 100, 20
-#: Evaluations along a branch: enough to compare curves of different batches at equal samples.
-_EVALUATIONS = 20
+STEPS, LEAST_STEPS = 100, 20
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
 #: Samples of an evaluation: as many as take this share of the trial's time, within this range.
@@ -38,111 +35,113 @@ _MOST_STEPS_RATIO, _MOST_TIME_RATIO = 1.5, 1.15
 _LEAST_BRANCH_STEPS = 4
 
 
+def make_task(
+    workload: WorkloadSpec,
+    facts: WorkloadFacts,
+    *,
+    micro_batch_size: int,
+    accumulation: int,
+    rate: float,
+    steps: int,
+    largest: int,
+    budget_s: float,
+) -> TrialTask:
+    """Return a branch at one batch and rate; all that are compared have the same largest size."""
+    evaluation_batch_size = max(facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest))
+    return TrialTask(
+        workload=workload,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=rate,
+        samples=steps * micro_batch_size * accumulation,
+        seeds=SEEDS,
+        evaluation_batch_size=evaluation_batch_size,
+        loss_is_sum=facts.loss_reduction == "sum",
+        budget_s=budget_s,
+    )
+
+
 class TrialTasks:
     """Makes the tasks of one run's trial.
 
     Args:
         run: Says what is trained, and how long the user wants it trained.
-        advice: Its candidates are the batches that there are.
+        advice: Has a base rate and its batch.
         noise: φ in samples; None where nothing positive is known of it.
         time_s: Seconds that the trial may take.
 
     Attributes:
-        points: The candidates by global batch.
+        step_s: Seconds of a step at each batch that may be tried: all, or the one given.
         planned_size: The batch that noise and speed lead to.
-        base_size: The user's own batch.
-        base_rate: The rate at it.
-        base_steps: How long that pair trains; it may be too short to judge.
+        base_steps: How long the user's own pair trains; it may be too short to judge.
     """
 
     def __init__(self, run: Run, advice: Advised, noise: Estimate | None, time_s: float) -> None:
         rate = advice.learning_rate
         assert rate.base_value is not None
         assert rate.base_batch_size is not None
-        self._run = run
-        self._noise = noise
-        self.points = advice.ways
-        self._times = StepTimes(step_s={size: p.step_s for size, p in self.points.items()})
+        self._run, self._noise, self._ways = run, noise, advice.ways
+        self._times = StepTimes(step_s={size: way.step_s for size, way in advice.ways.items()})
         self.planned_size = advice.global_batch_size
         self.base_size, self.base_rate = rate.base_batch_size, rate.base_value
         self._is_given = run.spec.limits.global_batch_size is not None
-        self._largest_micro = max(point.micro_batch_size for point in self.points.values())
+        sizes = [self.planned_size] if self._is_given else [*advice.ways]
+        self.step_s = {size: advice.ways[size].step_s for size in sizes}
+        self._largest = max(way.micro_batch_size for way in advice.ways.values())
         self._steps: dict[int, int] = {}  # of the branches made last, by batch
         self._evaluation_samples = self._choose_evaluation_samples(time_s)
         self.base_steps = self._choose_base_steps(time_s)
 
     def are_too_short(self) -> bool:
         """Return whether the time leaves fewer steps than are worth judging."""
-        least = round(_LEAST_STEPS / self._compare_steps(self.planned_size))
+        least = round(LEAST_STEPS / self._compare_steps(self.planned_size))
         wanted = self._run.spec.limits.noise_steps
         return self.base_steps < (min(wanted, least) if wanted else least)
 
-    def list_step_times_s(self) -> dict[int, float]:
-        """Return the seconds of a step at each batch that may be tried: all, or the one given."""
-        sizes = [self.planned_size] if self._is_given else [*self.points]
-        return {size: self.points[size].step_s for size in sizes}
-
     def make_base_task(self) -> TrialTask | None:
         """Return the user's own pair, accumulated where its batch does not fit and can be split."""
-        split = split_batch(
-            self.base_size,
-            largest=self._largest_micro,
-            smallest=self._run.facts.min_micro_batch_size,
-        )
-        return None if split is None else self._build(*split, self.base_rate, self.base_steps)
+        smallest = self._run.facts.min_micro_batch_size
+        split = split_batch(self.base_size, largest=self._largest, smallest=smallest)
+        return None if split is None else self._make(*split, self.base_rate, self.base_steps)
 
     def make_task(self, size: int, rate: float, tried: Tried) -> TrialTask:
         """Return a pair with the settings that go with its batch.
 
         Args:
-            size: One of the candidates' batches.
+            size: One of the batches that there are.
             rate: At it.
             tried: What the pairs trained so far show: none need train for much longer than the best
                 of them.
         """
-        point = self.points[size]
-        task = self._build(
-            point.micro_batch_size,
-            point.gradient_accumulation_steps,
-            rate,
-            self._choose_steps(size, point, tried),
-        )
-        optimizer = self._run.facts.optimizer
-        assert optimizer is not None
+        way, optimizer = self._ways[size], self._run.facts.optimizer
         changes = plan_pair(self._run.facts, size, self._noise)[1]
         return msgspec.structs.replace(
-            task,
-            beta2=changes.beta2 if optimizer.beta2 is not None else None,
+            self._make(*way[:2], rate, self._choose_steps(size, tried)),
+            beta2=changes.beta2 if optimizer is not None and optimizer.beta2 is not None else None,
             weight_decay=changes.weight_decay,
         )
 
-    def _build(self, micro: int, accumulation: int, rate: float, steps: int) -> TrialTask:
-        """Return a task that differs from the others in nothing but the arguments."""
-        run = self._run
-        return TrialTask(
-            workload=run.spec.workload,
+    def _make(self, micro: int, accumulation: int, rate: float, steps: int) -> TrialTask:
+        task = make_task(
+            self._run.spec.workload,
+            self._run.facts,
             micro_batch_size=micro,
-            gradient_accumulation_steps=accumulation,
-            learning_rate=rate,
-            samples=steps * micro * accumulation,
-            evaluations=_EVALUATIONS,
-            evaluation_samples=self._evaluation_samples,
-            seeds=SEEDS,
-            evaluation_batch_size=max(
-                run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, self._largest_micro)
-            ),
-            loss_is_sum=run.facts.loss_reduction == "sum",
-            budget_s=run.left_s,
+            accumulation=accumulation,
+            rate=rate,
+            steps=steps,
+            largest=self._largest,
+            budget_s=self._run.left_s,
         )
+        return msgspec.structs.replace(task, evaluation_samples=self._evaluation_samples)
 
-    def _choose_steps(self, size: int, point: Way, tried: Tried) -> int:
+    def _choose_steps(self, size: int, tried: Tried) -> int:
         """Return the steps of a branch: up to where its target is of no more use."""
         known, batch = tried.times_s, tried.batches.get(size)
         if batch is not None and batch.ranking_loss is None and size in self._steps:
             return self._steps[size]  # its rates are compared after equal samples
         rivals = [known.get(size)] if self._is_given else known.values()
         times = [time_s for time_s in rivals if time_s is not None]
-        limits = [_MOST_TIME_RATIO * min(times) / point.step_s] if times else []
+        limits = [_MOST_TIME_RATIO * min(times) / self._ways[size].step_s] if times else []
         if size == self.planned_size or not times:
             limits.append(_MOST_STEPS_RATIO * self.base_steps * self._compare_steps(size))
         # One more, since the mean curve ends one short.
@@ -152,10 +151,9 @@ class TrialTasks:
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the user's own pair that the time allows for all branches."""
         per_step = self._compare_steps(self.planned_size)
-        wanted = self._run.spec.limits.noise_steps or round(_STEPS / per_step)
+        wanted = self._run.spec.limits.noise_steps or round(STEPS / per_step)
         base_s = estimate_step_s(self._times, self.base_size) or 0.0
-        planned_s = per_step * self.points[self.planned_size].step_s
-        rates_s = _MOST_STEPS_RATIO * planned_s
+        rates_s = _MOST_STEPS_RATIO * per_step * self._ways[self.planned_size].step_s
         if not self._is_given:
             rates_s = min(rates_s, _MOST_TIME_RATIO * base_s)
         each_s = _OVERHEAD * len(SEEDS) * (base_s + _EXPECTED_TASKS * rates_s)
@@ -165,17 +163,15 @@ class TrialTasks:
         """Return the samples of each evaluation, the same for all branches."""
         step_s = estimate_step_s(self._times, _EVALUATION_BATCH) or 0.0
         pass_s = _FORWARD_FRACTION * step_s / _EVALUATION_BATCH
-        branches = (1 + _EXPECTED_TASKS) * len(SEEDS)
-        left_s = _EVALUATION_FRACTION * time_s
+        passes = (1 + _EXPECTED_TASKS) * len(SEEDS) * TRIAL_EVALUATIONS
         least, most = _EVALUATION_SAMPLES
-        return min(max(int(left_s / (branches * _EVALUATIONS * pass_s)), least), most)
+        return min(max(int(_EVALUATION_FRACTION * time_s / (passes * pass_s)), least), most)
 
     def _compare_steps(self, size: int) -> float:
         """Return the steps to a loss at a batch over those at the base batch, predicted."""
-        ratio = self.base_size / size
         scale = get_working_noise_scale(self._noise)
-        if scale is None:
-            return ratio
-        return ratio * (
-            predict_relative_samples(size, scale) / predict_relative_samples(self.base_size, scale)
-        )
+        samples = 1.0
+        if scale is not None:
+            samples = predict_relative_samples(size, scale)
+            samples /= predict_relative_samples(self.base_size, scale)
+        return samples * self.base_size / size

@@ -47,10 +47,11 @@ def train(
             if batch is _END:
                 return
             if isinstance(stepper, Training) and not is_whole:
-                step.loss = stepper.backward(batch, divisor=divisor)
+                step.losses.append(stepper.backward(batch, divisor=divisor).detach())
         if isinstance(stepper, UserStep) or is_whole:
             _tell_before(observers, step)
-            step.loss = stepper.step(batch)
+            loss = stepper.step(batch)
+            step.losses += [] if loss is None else [loss.detach()]
         else:
             step.gradient_scale = stepper.gradient_scale()
             _tell_before(observers, step)

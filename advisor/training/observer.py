@@ -1,6 +1,6 @@
 """One stream of optimizer steps and who watches it; no observer knows where the steps come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -17,7 +17,7 @@ class Step:
         micro_batches: Forward/backward passes.
         waited_s: For data.
         optimizer: None in a step that is wholly the user's own.
-        loss: Of the last micro-batch, on the device; None where it is not known.
+        losses: Of its micro-batches, on the device; none where they are not known.
         gradient_scale: By which `.grad` is larger than the gradient (fp16's loss scaling).
         has_gradients: Whether `.grad` is filled before the parameters move; not with a closure.
     """
@@ -27,7 +27,7 @@ class Step:
     micro_batches: int
     waited_s: float = 0.0
     optimizer: Optimizer | None = None
-    loss: Tensor | None = None
+    losses: list[Tensor] = field(default_factory=list)
     gradient_scale: float = 1.0
     has_gradients: bool = True
 

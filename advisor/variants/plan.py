@@ -13,8 +13,8 @@ import msgspec
 from advisor.device.data import Environment, Telemetry
 from advisor.loader.plan import compare_rates
 from advisor.memory.data import MemoryConclusion, Probe
+from advisor.rate.curves import TAIL_EVALUATIONS
 from advisor.rate.data import TrialBranch
-from advisor.rate.trial_curves import TAIL_EVALUATIONS
 from advisor.statistics import Estimate, median, two_sided_t
 from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint

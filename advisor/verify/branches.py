@@ -7,8 +7,7 @@ import msgspec
 
 from advisor.advice.data import Recommendation
 from advisor.rate.data import LearningRate, OptimizerChanges
-from advisor.rate.optimizer_changes import propose_optimizer_changes
-from advisor.rate.rules import name_family, scale_rate
+from advisor.rate.rules import name_family, propose_optimizer_changes, scale_rate
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.verify.data import CriticalBatchStatus
 

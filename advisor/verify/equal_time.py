@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor.rate.trial_curves import find_samples_to
+from advisor.rate.curves import find_samples_to
 from advisor.statistics import Estimate, estimate_mean
 from advisor.verify.data import BatchStanding, Verdict, VerdictStatus
 from advisor.verify.groups import BatchBranches, Comparison, compare_batches

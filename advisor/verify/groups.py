@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.rate.trial import TOLERANCE_FRACTION
-from advisor.rate.trial_curves import has_diverged, read_loss
+from advisor.rate.curves import has_diverged, read_loss
+from advisor.rate.verdict import TOLERANCE_FRACTION
 from advisor.statistics import Estimate, estimate_mean
 from advisor.verify.data import BatchStanding, VerificationBranch
 

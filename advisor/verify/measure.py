@@ -12,6 +12,7 @@ import msgspec
 import torch
 
 from advisor.engine.worker.entry import Emit, describe, seed_everything
+from advisor.rate.curves import has_diverged
 from advisor.rate.data import TrialTask
 from advisor.rate.measure import (
     apply_settings,
@@ -21,7 +22,6 @@ from advisor.rate.measure import (
     make_rate_setter,
     take_step,
 )
-from advisor.rate.trial_curves import has_diverged
 from advisor.sharpness.measure import SharpnessMeter
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory

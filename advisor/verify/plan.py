@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advisor.rate.trial_curves import read_loss
+from advisor.rate.curves import read_loss
 from advisor.statistics import estimate_mean
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput

@@ -14,7 +14,7 @@ from advisor.memory.data import Probe
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import OptimizerFacts, WorkloadFacts
-from tests.unit.analysis.test_lr_range import draw_curves
+from tests.unit.rate.range_samples import draw_curves
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.py"
 SIZES = (16, 32, 64, 128)

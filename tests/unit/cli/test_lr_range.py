@@ -10,8 +10,8 @@ from advisor.engine.files import json_schema, read_record, read_saved
 from advisor.errors import DeviceError, UsageError, WorkloadError
 from advisor.rate.range_record import LrRangeRecord
 from advisor.training.data import WorkloadSpec
-from tests.unit.analysis.test_lr_range import draw_curves
-from tests.unit.report.test_lr_range import build_lr_range
+from tests.unit.rate.range_samples import draw_curves
+from tests.unit.rate.test_tell import build_lr_range
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.rate.trial_curves import find_samples_to, has_diverged, read_loss
+from advisor.rate.curves import find_samples_to, has_diverged, read_loss
 from advisor.statistics import estimate_mean
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.verify.critical_batch import judge_batches

@@ -7,11 +7,12 @@ import torch
 
 from advisor.engine.worker.entry import seed_everything
 from advisor.errors import DeviceError
-from advisor.rate import measure_range as lr_range
+from advisor.rate import measure as lr_range
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
+from advisor.training.training import Training
 
 WORKLOADS = Path(__file__).parents[2] / "workloads" / "good"
 
@@ -34,7 +35,7 @@ def make_task(name="two_groups", **fields):
 
 def run(task):
     curves = []
-    lr_range.run(task, curves.append)
+    lr_range.run_range(task, curves.append)
     return curves
 
 
@@ -120,40 +121,38 @@ def test_a_curve_that_the_time_cuts_short_says_so(monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_is_told_with_what_to_do(monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(lr_range, "_step", fail)
+    monkeypatch.setattr(Training, "backward", fail)
     with pytest.raises(DeviceError, match="micro-batch 16 does not fit") as caught:
         run(make_task())
     assert "--global-batch-size" in caught.value.next_step
 
 
 def test_a_user_error_over_weights_that_diverged_is_a_divergence(monkeypatch):
-    step = lr_range._step
+    backward, calls = Training.backward, []
 
-    def refuse(workload, training, task, stream):
-        loss = step(workload, training, task, stream)
+    def refuse(training, batch, **options):
         if len(calls) > 30:
             with torch.no_grad():
                 next(training.model.parameters()).fill_(math.nan)
             raise ValueError("expected finite weights")
-        calls.append(loss)
-        return loss
+        calls.append(batch)
+        return backward(training, batch, **options)
 
-    calls = []
-    monkeypatch.setattr(lr_range, "_step", refuse)
+    monkeypatch.setattr(Training, "backward", refuse)
     (curve,) = run(make_task(seeds=(0,), high_rate=1e-4))
     assert curve.stopped_by == "divergence"
     assert curve.losses[-1] is None
 
 
 def test_a_user_error_over_finite_weights_is_the_users(monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise ValueError("no such key")
 
     monkeypatch.setattr(lr_range, "_choose_steps", lambda workload, task: 40)
-    monkeypatch.setattr(lr_range, "_step", refuse)
+    monkeypatch.setattr(Training, "backward", refuse)
     with pytest.raises(ValueError, match="no such key"):
         run(make_task())
 

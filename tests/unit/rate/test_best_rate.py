@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from advisor.rate.best_rate import choose_best_rate, rank_rate
 from advisor.rate.data import Evaluation
-from advisor.rate.trial import TrialVerdict
+from advisor.rate.trial import choose_best_rate, rank_rate
+from advisor.rate.verdict import TrialVerdict
 
 
 def make_verdict(rate_of_fall, *, passed=True):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.rate.data import Evaluation, TrialBranch
-from advisor.rate.trial import judge_alone, judge_base, judge_trial
+from advisor.rate.verdict import judge_alone, judge_base, judge_trial
 
 # Losses that bsadvisor's own trial recorded on scikit-learn's digits, examples/digits.py, seeds 0
 # to 2: (batch, rate) -> one curve for each seed, at these numbers of samples.

@@ -12,19 +12,8 @@ TAIL_EVALUATIONS = 3
 DIVERGENCE_FRACTION = 0.1
 
 
-def get_first_loss(branch: TrialBranch) -> float:
-    """Return the loss before training.
-
-    Source: none.
-    """
-    return branch.evaluations[0].loss
-
-
 def summarise_end(branch: TrialBranch) -> Evaluation:
-    """Return the mean of the last evaluations, the first one of all left out.
-
-    Source: derived.
-    """
+    """Return the mean of the last evaluations, the first one of all left out."""
     tail = branch.evaluations[1:][-TAIL_EVALUATIONS:] or branch.evaluations
     return Evaluation(
         samples=round(statistics.fmean(each.samples for each in tail)),
@@ -33,21 +22,15 @@ def summarise_end(branch: TrialBranch) -> Evaluation:
 
 
 def has_diverged(branch: TrialBranch) -> bool:
-    """Return whether a loss was not finite, or the end lies clearly above the start.
-
-    Source: derived.
-    """
+    """Return whether a loss was not finite, or the end lies clearly above the start."""
     if branch.diverged or not branch.evaluations:
         return True
-    first = get_first_loss(branch)
+    first = branch.first_loss
     return summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
 
 
 def read_loss(branch: TrialBranch, samples: float) -> float:
-    """Return the loss after so many samples, between evaluations on a straight line.
-
-    Source: derived.
-    """
+    """Return the loss after so many samples, between evaluations on a straight line."""
     evaluations = branch.evaluations
     for before, after in pairwise(evaluations):
         if before.samples <= samples <= after.samples and after.samples > before.samples:
@@ -57,10 +40,7 @@ def read_loss(branch: TrialBranch, samples: float) -> float:
 
 
 def interpolate_loss(branch: TrialBranch, samples: float) -> float:
-    """Return the loss after so many samples; from the end's on, that of the end.
-
-    Source: derived.
-    """
+    """Return the loss after so many samples; from the end's on, that of the end."""
     end = summarise_end(branch)
     return end.loss if samples >= end.samples else read_loss(branch, samples)
 
@@ -70,18 +50,12 @@ def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
 
     It begins with the first two as they are, where the loss falls fastest, and ends on the last but
     one, whose mean is that of the end.
-
-    Args:
-        branches: Of one batch and rate, at least one, each over the same samples.
-
-    Source: derived.
     """
-    length = min(len(branch.evaluations) for branch in branches)
     losses = [
-        statistics.fmean(branch.evaluations[place].loss for branch in branches)
-        for place in range(length)
+        statistics.fmean(each.loss for each in at_once)
+        for at_once in zip(*(branch.evaluations for branch in branches), strict=False)
     ]
-    last = max(length - 2, min(length - 1, 1))
+    last = max(len(losses) - 2, min(len(losses) - 1, 1))
     return tuple(
         Evaluation(
             samples=branches[0].evaluations[place].samples,
@@ -92,10 +66,7 @@ def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
 
 
 def find_samples_to(curve: Sequence[Evaluation], loss: float) -> float | None:
-    """Return the samples after which a curve is first at or below a loss; None where never.
-
-    Source: derived.
-    """
+    """Return the samples after which a curve is first at or below a loss; None where never."""
     if curve and curve[0].loss <= loss:
         return float(curve[0].samples)
     for before, after in pairwise(curve):

@@ -2,13 +2,8 @@ import math
 
 import pytest
 
+from advisor.rate.curves import average_curves, find_samples_to, interpolate_loss, summarise_end
 from advisor.rate.data import Evaluation, TrialBranch
-from advisor.rate.trial_curves import (
-    average_curves,
-    find_samples_to,
-    interpolate_loss,
-    summarise_end,
-)
 
 
 def branch(losses, seed=0):

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from advisor.rate.data import LrRangeCurve
 from advisor.rate.range_test import (
     LAG_RATIO,
     ONE_CYCLE_RATIO,
@@ -15,42 +14,7 @@ from advisor.rate.range_test import (
     conclude_seed,
     smooth_curve,
 )
-
-LOW, HIGH, STEPS = 1e-5, 1e2, 200
-
-
-def true_loss(place, *, first=2.3, fall=2.0, onset=-3.0, valley=-1.0, brink=0.0):
-    """The loss at a decade: flat, falling in a straight line, flat, then rising steeply."""
-    falling = min(max((place - onset) / (valley - onset), 0.0), 1.0)
-    return first - fall * falling + 4.0 * fall * max(place - brink, 0.0)
-
-
-def draw_curve(*, seed=0, noise=0.0, steps=STEPS, tails=False, stop=True, **shape):
-    generator = np.random.default_rng(seed)
-    rates, losses, guard = [], [], LossGuard()
-    stopped_by = "range"
-    for step in range(steps):
-        place = math.log10(LOW) + step * (math.log10(HIGH) - math.log10(LOW)) / (steps - 1)
-        draw = generator.standard_t(4) / math.sqrt(2) if tails else generator.standard_normal()
-        rates.append(10.0**place)
-        losses.append(true_loss(place, **shape) + noise * float(draw))
-        if stop and guard.is_beyond(losses[-1]):
-            stopped_by = "divergence"
-            break
-    return LrRangeCurve(
-        micro_batch_size=32,
-        gradient_accumulation_steps=1,
-        global_batch_size=32,
-        steps=steps,
-        seed=seed,
-        rates=tuple(rates),
-        losses=tuple(losses),
-        stopped_by=stopped_by,
-    )
-
-
-def draw_curves(count=3, **settings):
-    return [draw_curve(seed=seed, **settings) for seed in range(count)]
+from tests.unit.rate.range_samples import draw_curve, draw_curves, true_loss
 
 
 def test_without_noise_the_turning_points_are_those_of_the_curve():

@@ -12,7 +12,7 @@ from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits
 from advisor.rate.data import Evaluation, TrialBranch
-from advisor.rate.stage import run_trial
+from advisor.rate.trial_stage import run_trial
 from advisor.training.data import WorkloadSpec
 from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
 from tests.unit.session.test_soak import Notes
@@ -222,7 +222,7 @@ def test_a_confirmation_that_was_cut_short_is_told():
 @pytest.mark.parametrize("budget_s", [3.0, 10.0, 30.0, 100.0, 300.0])
 def test_while_there_is_time_for_two_pairs_what_wins_is_confirmed(monkeypatch, budget_s):
     clock = Clock()
-    monkeypatch.setattr("advisor.rate.stage.time.monotonic", lambda: clock.now_s)
+    monkeypatch.setattr("advisor.rate.trial_stage.time.monotonic", lambda: clock.now_s)
     training = Training(clock=clock, noise_scale=1000.0)
     advice, notes = try_pairs(training, budget_s=budget_s, noise_steps=None)
     if len(training.tasks) > 2:
@@ -305,7 +305,7 @@ def test_a_trial_that_stops_after_the_first_batch_advises_that_one():
 def test_the_first_pair_runs_whatever_a_sample_of_the_base_batch_took(monkeypatch):
     # Tiny models take most of a step for its start, so that samples of small batches are dear.
     times = iter(range(0, 10**6, 60))
-    monkeypatch.setattr("advisor.rate.stage.time.monotonic", lambda: float(next(times)))
+    monkeypatch.setattr("advisor.rate.trial_stage.time.monotonic", lambda: float(next(times)))
     training = Training()
     advice, _ = try_pairs(training)
     assert len(training.tasks) >= 2

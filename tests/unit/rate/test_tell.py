@@ -2,18 +2,17 @@ import msgspec
 import pytest
 
 from advisor.advice.tell import describe_learning_rate
-from advisor.rate.range_conclude import derive_lr_range
+from advisor.rate.range_record import derive_lr_range
 from advisor.rate.range_report import (
     render_curves,
     render_headline,
     write_lr_range_html,
     write_lr_range_report,
 )
-from tests.unit.analysis.test_lr_range import draw_curves
+from tests.unit.rate.range_samples import BAD, draw_curves, make_range_record
 from tests.unit.report.sample_run import build_environment
 from tests.unit.report.test_terminal import GOLDEN, text_of
 from tests.unit.samples import FACTS, make_branches
-from tests.unit.test_ranged_rate import BAD, make_range_record
 
 WORKLOAD = msgspec.structs.replace(
     FACTS,

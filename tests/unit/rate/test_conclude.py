@@ -1,28 +1,16 @@
 import msgspec
 import pytest
 
+from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.data import OptimizerChanges
-from advisor.rate.range_conclude import derive_lr_range, needs_range, settle_ranged_rate
-from advisor.rate.range_record import LrRangeCommand, LrRangeRecord
+from advisor.rate.range_record import derive_lr_range
 from advisor.rate.range_test import conclude_lr_range
-from tests.unit.analysis.test_lr_range import draw_curves
+from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, make_curves, make_range_record
 from tests.unit.samples import ADAMW, FACTS, make_branches, make_record, recommend
-
-UNTUNED = msgspec.structs.replace(FACTS, base_batch_size=None)
-DEFAULT = msgspec.structs.replace(
-    FACTS, optimizer=msgspec.structs.replace(ADAMW, is_default=True), base_batch_size=None
-)
-BAD = (2.0, 3.0, 4.0, 5.0, 5.0)
 
 
 def advised_batch(facts):
     return recommend(make_record(facts)).global_batch_size
-
-
-def make_curves(size, **settings):
-    return tuple(
-        msgspec.structs.replace(curve, global_batch_size=size) for curve in draw_curves(**settings)
-    )
 
 
 def advise(facts, curves=(), trials=()):
@@ -140,25 +128,6 @@ def test_a_lower_rate_cut_short_does_not_hide_what_failed_above_it():
     assert "diverged from 3 of 3" in rate.reason
 
 
-def make_range_record(**fields):
-    defaults = {
-        "tool_version": "0",
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "complete": True,
-        "workload": FACTS,
-        "command": LrRangeCommand(
-            argv=(),
-            seed=0,
-            precision="fp32",
-            steps=200,
-            seeds=3,
-            budget_s=1.0,
-            global_batch_size=32,
-        ),
-    }
-    return LrRangeRecord(**{**defaults, **fields})
-
-
 def test_a_range_test_that_was_asked_for_needs_no_excuse():
     curves = make_curves(32)
     suggested = conclude_lr_range(curves).suggested
@@ -178,7 +147,6 @@ def test_a_record_that_ended_early_has_no_conclusion():
 
 def test_settling_never_returns_a_rate_that_was_not_run():
     curves = make_curves(32)
-    settled = settle_ranged_rate(
-        ADAMW, curves, make_branches(32, 0.123), 32, obstacle="", motive=None
-    )
+    trials = make_branches(32, 0.123)
+    settled = settle_ranged_rate(FACTS, curves, trials, 32, is_asked=True)
     assert settled.learning_rate.value in {None, 0.123}

@@ -5,11 +5,11 @@ from advisor.engine.commands import LrRangeSpec
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.errors import WorkloadError
 from advisor.rate import range_command as lr_range
-from advisor.rate.range_conclude import derive_lr_range
+from advisor.rate.range_record import derive_lr_range
 from advisor.training.data import WorkloadSpec
+from tests.unit.rate.test_range_stage import FakeRunner
 from tests.unit.report.sample_run import build_environment
 from tests.unit.samples import FACTS
-from tests.unit.session.test_ranged_rate import FakeRunner
 from tests.unit.session.test_soak import Notes
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.rate.next_batch import choose_next_batch
+from advisor.rate.search import choose_next_batch
 
 SIZES = tuple(2**k for k in range(12))
 

@@ -17,10 +17,9 @@ from advisor.rate.range_record import LrRangeCommand
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
-from tests.unit.analysis.test_lr_range import draw_curves
+from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, draw_curves
 from tests.unit.samples import ADAMW, FACTS, make_branches, make_probes, make_record
 from tests.unit.session.test_soak import Notes
-from tests.unit.test_ranged_rate import BAD, DEFAULT, UNTUNED
 
 
 class FakeRunner:

@@ -1,17 +1,20 @@
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.rate.optimizer_changes import BETA2_RANGE, propose_optimizer_changes
 from advisor.rate.rules import (
+    BETA2_RANGE,
     propose_learning_rate,
+    propose_optimizer_changes,
     scale_rate,
     scale_rate_with_surge,
 )
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
+from tests.unit.samples import FACTS
 
 SGD = OptimizerFacts(name="SGD", learning_rate=1.0, momentum=0.0)
 ADAMW = OptimizerFacts(
@@ -19,10 +22,14 @@ ADAMW = OptimizerFacts(
 )
 
 
-def propose(optimizer, size, noise, base=32, **changes):
-    return propose_learning_rate(
-        optimizer, base_batch_size=base, global_batch_size=size, noise=noise, **changes
+def propose(optimizer, size, noise, base=32, *, loss_is_sum=False):
+    facts = msgspec.structs.replace(
+        FACTS,
+        optimizer=optimizer,
+        base_batch_size=base,
+        loss_reduction="sum" if loss_is_sum else "mean",
     )
+    return propose_learning_rate(facts, size, noise)
 
 
 def test_the_digits_example_gives_1_71_at_batch_128():
