@@ -24,41 +24,39 @@ def doctor(
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Print what this machine can measure, and how well."""
-    from advisor.cli.results import is_stdout, refuse_unwritable
-
-    if not is_stdout(json_path):
-        refuse_unwritable(json_path)
     if aa is None:
         _examine(device, json_path)
         return
     pairs = parse_settings(settings or [])
     one_precision, compiled = parse_precision(precision), parse_one_compile(compile_model)
 
-    from advisor.cli.self_comparison import compare_model
-    from advisor.engine.commands import SelfComparisonSpec
+    from advisor.cli.drive import Output, drive
+    from advisor.engine.spec import Limits, Spec
+    from advisor.noise_floor.data import MICRO_BATCH_SIZE
+    from advisor.noise_floor.question import KIND
     from advisor.training.data import WorkloadSpec
 
-    spec = SelfComparisonSpec(
-        workload=WorkloadSpec(
-            target=aa,
-            settings=pairs,
-            device=device,
-            precision=one_precision,
-            compile=compiled,
-            seed=seed,
-        ),
-        micro_batch_size=micro_batch_size,
-        budget_s=budget,
+    workload = WorkloadSpec(
+        target=aa,
+        settings=pairs,
+        device=device,
+        precision=one_precision,
+        compile=compiled,
+        seed=seed,
     )
-    compare_model(spec, json_path, quiet=quiet)
+    spec = Spec(workload=workload, limits=Limits(budget_s=budget))
+    output = Output(json_path=json_path, quiet=quiet)
+    drive(KIND, spec, output, asked=((MICRO_BATCH_SIZE, micro_batch_size),))
 
 
 def _examine(device: str, json_path: Path | None) -> None:
     import msgspec
 
-    from advisor.cli.results import is_stdout, write_stdout
+    from advisor.cli.results import is_stdout, refuse_unwritable, write_stdout
     from advisor.stages import run_doctor
 
+    if not is_stdout(json_path):
+        refuse_unwritable(json_path)
     environment = run_doctor(device)
     document = msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n"
     if is_stdout(json_path):

@@ -43,7 +43,8 @@ def report(
     from advisor.cli.predict import print_predictions
     from advisor.cli.results import Results
     from advisor.engine.files import read_saved
-    from advisor.noise_floor.record import SelfComparisonRecord
+    from advisor.engine.run_record import RunRecord
+    from advisor.noise_floor.question import KIND
     from advisor.predict.record import PredictRecord
     from advisor.rate.range_record import LrRangeRecord
 
@@ -59,12 +60,14 @@ def report(
 
         print_lr_range(record, html_path=html_path, quiet=quiet)
         return
-    if isinstance(record, SelfComparisonRecord):
-        from advisor.cli.self_comparison import print_self_comparison
+    if isinstance(record, KIND.record_type):
+        from advisor.cli.drive import Output
+        from advisor.engine.conclusions import Conclusions
 
         _refuse_html(html_path, "a model compared with itself")
-        print_self_comparison(record)
+        Output().write(KIND, Conclusions(record))
         return
+    assert isinstance(record, RunRecord)
     scenario = build_scenario(
         record.scenario,
         gpus=gpus,

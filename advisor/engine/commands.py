@@ -43,20 +43,6 @@ class LrRangeSpec(msgspec.Struct, frozen=True, kw_only=True):
     budget_s: float = 120.0
 
 
-class SelfComparisonSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `bsadvisor doctor --aa`: the workload and the batch.
-
-    Attributes:
-        micro_batch_size: In samples; None takes the base batch, or 32, and no more than the dataset
-            has.
-        budget_s: Wall clock after which no session is started.
-    """
-
-    workload: WorkloadSpec
-    micro_batch_size: int | None = None
-    budget_s: float = 120.0
-
-
 class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One `bsadvisor predict`: the workload, and the cards that are not here.
 

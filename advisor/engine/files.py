@@ -8,22 +8,22 @@ from typing import Literal
 import msgspec
 
 from advisor.derived import Derived
+from advisor.engine.record import Record as AnyRecord
 from advisor.engine.run_record import RunDocument, RunRecord
 from advisor.engine.version import SCHEMA_VERSION
 from advisor.errors import UsageError
-from advisor.noise_floor.data import SelfComparison
-from advisor.noise_floor.record import SelfComparisonDocument, SelfComparisonRecord
+from advisor.noise_floor.question import KIND
 from advisor.predict.data import Prediction
 from advisor.predict.record import PredictDocument, PredictRecord
 from advisor.rate.data import DerivedLrRange
 from advisor.rate.range_record import LrRangeDocument, LrRangeRecord
 
-Record = RunRecord | PredictRecord | LrRangeRecord | SelfComparisonRecord
+Record = RunRecord | PredictRecord | LrRangeRecord | AnyRecord
 
 _NAMES: dict[type[msgspec.Struct], str] = {
     PredictRecord: "prediction",
     LrRangeRecord: "range test",
-    SelfComparisonRecord: "model compared with itself",
+    KIND.record_type: KIND.noun,
 }
 
 
@@ -35,18 +35,6 @@ def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
 def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
     """Replace `path` with the document in one step, so that a reader never sees half of it."""
     _replace(path, encode_lr_range(record, derived))
-
-
-def encode_self_comparison(record: SelfComparisonRecord, derived: SelfComparison | None) -> bytes:
-    """Return the JSON document, indented, with a final newline."""
-    return _indent(_encode(SelfComparisonDocument, record, derived=derived))
-
-
-def write_self_comparison(
-    path: Path, record: SelfComparisonRecord, derived: SelfComparison | None
-) -> None:
-    """Replace `path` with the document in one step, likewise."""
-    _replace(path, encode_self_comparison(record, derived))
 
 
 def encode_document(record: RunRecord, derived: Derived) -> bytes:
@@ -141,7 +129,7 @@ _DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
     "run": RunDocument,
     "prediction": PredictDocument,
     "lr-range": LrRangeDocument,
-    "self-comparison": SelfComparisonDocument,
+    "self-comparison": KIND.document_type,
 }
 
 
@@ -158,7 +146,7 @@ def _find_record_type(kind: str | None) -> type[Record]:
         case "lr-range":
             return LrRangeRecord
         case "self-comparison":
-            return SelfComparisonRecord
+            return KIND.record_type
         case _:
             return RunRecord
 

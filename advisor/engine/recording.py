@@ -8,13 +8,12 @@ from typing import Generic, TypeVar
 import msgspec
 
 from advisor.errors import AdvisorError
-from advisor.noise_floor.record import SelfComparisonRecord
 from advisor.rate.range_record import LrRangeRecord
 
 #: No part gets less: a budget that is spent still lets what runs end in order.
 _LEAST_S = 5.0
 
-R = TypeVar("R", LrRangeRecord, SelfComparisonRecord)
+R = TypeVar("R", bound=LrRangeRecord)
 
 
 class Recording(Generic[R]):

@@ -1,27 +1,26 @@
-"""What is asked of noise_floor, what was seen of it, and what follows: the types."""
+"""What is asked of a model timed against itself, and what follows: the types."""
 
 import msgspec
 
+from advisor.engine.record import Slot
 from advisor.statistics import Estimate
 
+#: Samples of each step; None takes the base batch, or 32, and no more than the dataset has.
+MICRO_BATCH_SIZE = Slot("micro_batch_size", int)
 
-class SelfComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The same training timed in many sessions: what differs is the machine's.
 
-    Attributes:
-        micro_batch_size: In samples.
-        sessions: Processes that were timed.
-        spread_fraction: Standard deviation of the sessions' step times, on the log scale; None
-            below two sessions.
-        ratio: Throughput of every second session over that of the others; the truth is 1.
-        smallest_effects: By sessions on each side of a comparison, the relative change that it
-            finds in four of five cases at 95 % confidence.
-        disturbances: What disturbed the sessions, a sentence each.
-    """
+class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
+    """The same training timed in many sessions: what differs is the machine's."""
 
     micro_batch_size: int
+    #: Processes that were timed.
     sessions: int
+    #: Standard deviation of their step times, on the log scale; None below two sessions.
     spread_fraction: float | None
+    #: Throughput of every second session over that of the others; the truth is 1.
     ratio: Estimate
+    #: By sessions on each side of a comparison, the relative change that it finds in four of five
+    #: cases at 95 % confidence.
     smallest_effects: dict[int, float] = {}
+    #: A sentence each.
     disturbances: tuple[str, ...] = ()

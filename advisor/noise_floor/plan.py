@@ -2,14 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from typing import Any
 
-from advisor.device.data import Environment, Telemetry
+import msgspec
+
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import compare_rates
-from advisor.memory.data import Probe
-from advisor.noise_floor.data import SelfComparison
+from advisor.memory.data import PROBES
+from advisor.noise_floor.data import NoiseFloor
 from advisor.statistics import median, student_t_quantile, two_sided_t
 from advisor.throughput.blocks import discard_held_blocks
+from advisor.throughput.data import TELEMETRY
 from advisor.throughput.disturbances import name_disturbances
 from advisor.throughput.session_groups import measure_session_levels
 
@@ -19,23 +22,13 @@ SIDES = (3, 5, 10, 20)
 CONFIDENCE, POWER = 0.95, 0.8
 
 
-def compare_with_itself(
-    probes: Sequence[Probe],
-    telemetry: Sequence[Telemetry] = (),
-    environment: Environment | None = None,
-) -> SelfComparison | None:
+def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
     """Return how far sessions of the same training differ; None where none was timed.
 
     Sessions are taken in turns for the two sides, so that a slow drift falls on both.
-
-    Args:
-        probes: One for each session, all at one size.
-        telemetry: Counters over the sessions, where there are any.
-        environment: Of the run, which knows the card's limits and memory.
-
-    Source: derived.
     """
-    valid = discard_held_blocks(probes, telemetry)
+    telemetry = conclusions.record.all(TELEMETRY)
+    valid = discard_held_blocks(conclusions.record.all(PROBES), telemetry)
     timed = [probe for probe in valid.probes if probe.outcome == "fit" and probe.step_times_s]
     if not timed:
         return None
@@ -43,22 +36,20 @@ def compare_with_itself(
         probe.micro_batch_size / median(list(probe.step_times_s))
         for probe in sorted(timed, key=lambda probe: probe.session)
     ]
-    logs = [-math.log(speed) for speed in speeds]
-    spread = statistics.stdev(logs) if len(logs) > 1 else None
-    return SelfComparison(
+    spread = statistics.stdev(map(math.log, speeds)) if len(speeds) > 1 else None
+    effects = {} if spread is None else {n: predict_smallest_effect(spread, n) for n in SIDES}
+    return NoiseFloor(
         micro_batch_size=timed[0].micro_batch_size,
         sessions=len(timed),
         spread_fraction=spread,
         ratio=compare_rates(speeds[1::2], speeds[::2]),
-        smallest_effects={}
-        if spread is None
-        else {count: predict_smallest_effect(spread, count) for count in SIDES},
+        smallest_effects=effects,
         disturbances=name_disturbances(
             timed,
             telemetry,
             discarded=valid.discarded,
             session_levels=measure_session_levels(timed),
-            environment=environment,
+            environment=conclusions.record.environment,
         ),
     )
 
@@ -70,9 +61,20 @@ def predict_smallest_effect(spread_fraction: float, sessions: int) -> float:
         spread_fraction: Standard deviation of sessions on the log scale.
         sessions: On each side, at least 2.
 
-    Source: derived; power of the two-sample t-test (Student 1908), its noncentral distribution
-    approximated by a shifted t.
+    Source: power of the two-sample t-test (Student 1908), its noncentral distribution approximated
+    by a shifted t.
     """
     degrees = 2 * sessions - 2
     quantiles = two_sided_t(CONFIDENCE, degrees) + student_t_quantile(POWER, degrees)
     return math.expm1(quantiles * spread_fraction * math.sqrt(2.0 / sessions))
+
+
+NOISE_FLOOR = Topic("noise_floor", NoiseFloor, conclude_noise_floor)
+
+
+def _name_topic(name: str, kind: Any) -> Topic[Any]:
+    return Topic(name, kind, lambda conclusions: getattr(conclusions.of(NOISE_FLOOR), name, None))
+
+
+#: The parts of the one conclusion, each under its own name in the document.
+PARTS = tuple(_name_topic(field.name, field.type) for field in msgspec.structs.fields(NoiseFloor))

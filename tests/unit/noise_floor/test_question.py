@@ -3,15 +3,18 @@ import contextlib
 import pytest
 
 from advisor.device.data import Telemetry
-from advisor.engine import recording
-from advisor.engine.commands import SelfComparisonSpec
+from advisor.engine import command
 from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.run import _LEAST_S, Run
 from advisor.engine.runner import WorkerTimeoutError
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import InconclusiveError, WorkloadError
-from advisor.noise_floor import stage as self_comparison
-from advisor.throughput.data import ThroughputTask
+from advisor.memory.data import PROBES
+from advisor.noise_floor.data import MICRO_BATCH_SIZE
+from advisor.noise_floor.question import KIND
+from advisor.throughput.data import TELEMETRY, ThroughputTask
 from advisor.training.data import WorkloadSpec
-from tests.unit.analysis.test_self_comparison import session
+from tests.unit.noise_floor.timed_sessions import session
 from tests.unit.report.sample_run import build_environment
 from tests.unit.samples import FACTS
 from tests.unit.session.test_soak import Notes
@@ -49,17 +52,21 @@ class FakeRunner:
 
 def compare(monkeypatch, tmp_path, *, sessions=99, error=None, budget_s=100.0, **workload):
     runner, notes = FakeRunner(sessions, error), Notes()
-    monkeypatch.setattr(self_comparison, "Runner", lambda target: runner)
+    monkeypatch.setattr(command, "Runner", lambda target: runner)
     (tmp_path / "model.py").touch()
-    spec = SelfComparisonSpec(
+    spec = Spec(
         workload=WorkloadSpec(target=str(tmp_path / "model.py"), **workload),
-        micro_batch_size=16,
-        budget_s=budget_s,
+        limits=Limits(budget_s=budget_s),
     )
     runner.notes = notes.notes
     with contextlib.suppress(*([type(error)] if error is not None else [])):
-        self_comparison.run_self_comparison(
-            spec, argv=("x",), progress=notes, save=runner.saved.append
+        command.execute(
+            KIND,
+            spec,
+            argv=("x",),
+            progress=notes,
+            save=runner.saved.append,
+            asked=((MICRO_BATCH_SIZE, 16),),
         )
     return runner
 
@@ -71,14 +78,17 @@ def test_the_users_configuration_is_timed_and_stored(monkeypatch, tmp_path):
     for name, value in changes.items():
         assert all(getattr(task.workload, name) == value for task in runner.tasks)
         assert getattr(runner.saved[-1].command, name) == value
-    assert runner.saved[-1].command.micro_batch_size == 16
+    assert {task.micro_batch_sizes for task in runner.tasks} == {(16,)}
+    assert runner.saved[-1].get(MICRO_BATCH_SIZE) == 16
     assert runner.saved[-1].complete
 
 
 def test_each_session_is_saved_as_it_ends(monkeypatch, tmp_path):
     saved = compare(monkeypatch, tmp_path).saved
-    assert [len(record.probes) for record in saved[1:22]] == list(range(21))
-    assert [len(record.telemetry) for record in saved[1:22]] == list(range(21))
+    for key in (PROBES, TELEMETRY):
+        counts = [len(record.all(key)) for record in saved]
+        assert counts == sorted(counts)
+        assert set(counts) == set(range(21))
     assert not any(record.complete for record in saved[:-1])
 
 
@@ -90,7 +100,7 @@ def test_what_ends_it_is_saved_with_the_sessions_so_far(monkeypatch, tmp_path, e
     last = compare(monkeypatch, tmp_path, sessions=2, error=error).saved[-1]
     assert not last.complete
     assert words in last.stopped_because
-    assert len(last.probes) == 2
+    assert len(last.all(PROBES)) == 2
 
 
 def test_a_session_gets_the_time_left_and_never_less_than_it_needs(monkeypatch, tmp_path):
@@ -99,16 +109,15 @@ def test_a_session_gets_the_time_left_and_never_less_than_it_needs(monkeypatch, 
     assert timeouts_s == sorted(timeouts_s, reverse=True)
     with pytest.raises(InconclusiveError, match="fewer than 4"):
         compare(monkeypatch, tmp_path, budget_s=0.0)
-    spec = SelfComparisonSpec(workload=WorkloadSpec(target="m.py"), budget_s=0.0)
-    run = recording.Recording(self_comparison._empty_record(spec, ()), spec.budget_s, print)
-    assert run.left_s == recording._LEAST_S
+    spec = Spec(workload=WorkloadSpec(target="m.py"), limits=Limits(budget_s=0.0))
+    assert Run(spec, runner=None, progress=None, save=print).left_s == _LEAST_S
 
 
 def test_a_last_session_that_takes_too_long_does_not_count(monkeypatch, tmp_path):
     late = WorkerTimeoutError("model.py did not finish")
     runner = compare(monkeypatch, tmp_path, sessions=5, error=late)
     assert runner.saved[-1].complete
-    assert len(runner.saved[-1].probes) == 5
+    assert len(runner.saved[-1].all(PROBES)) == 5
     assert "does not count" in runner.notes[0]
 
 

@@ -6,12 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.commands import SelfComparisonSpec
 from advisor.engine.files import json_schema, read_record, read_saved
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import InconclusiveError, UsageError
-from advisor.noise_floor.record import SelfComparisonRecord
+from advisor.noise_floor.data import MICRO_BATCH_SIZE
+from advisor.noise_floor.question import KIND
 from advisor.training.data import WorkloadSpec
-from tests.unit.report.test_self_comparison import build_comparison
+from tests.unit.noise_floor.timed_sessions import build_comparison
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +28,10 @@ def session(monkeypatch):
     """Sessions that time nothing: a record built by hand, saved after each, or a failure."""
 
     class Fake:
-        spec, error, record = None, None, build_comparison()
+        spec, asked, error, record = None, None, None, build_comparison()
 
-    def run_self_comparison(spec, *, argv, progress, save):
-        Fake.spec = spec
+    def execute(kind, spec, *, argv, progress, save, asked):
+        Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("session 1 of 20", left_s=10.0)
         for count in range(1 + len(Fake.record.probes)):
             part = {"probes": Fake.record.probes[:count], "complete": False}
@@ -40,7 +41,7 @@ def session(monkeypatch):
         save(Fake.record)
         return Fake.record
 
-    monkeypatch.setattr("advisor.noise_floor.stage.run_self_comparison", run_self_comparison)
+    monkeypatch.setattr("advisor.engine.command.execute", execute)
     return Fake
 
 
@@ -61,13 +62,15 @@ def test_every_option_reaches_the_session(session):
         compile=True,
         seed=3,
     )
-    assert session.spec == SelfComparisonSpec(workload=workload, micro_batch_size=16, budget_s=60.0)
+    assert session.spec == Spec(workload=workload, limits=Limits(budget_s=60.0))
+    assert session.asked == {MICRO_BATCH_SIZE: 16}
     assert result.stderr == ""
 
 
 def test_without_options_the_defaults_are_timed(session):
     assert run("--aa", "m.py", "--no-compile").exit_code == 0
-    assert session.spec == SelfComparisonSpec(workload=WorkloadSpec(target="m.py"))
+    assert session.spec == Spec(workload=WorkloadSpec(target="m.py"))
+    assert session.asked == {MICRO_BATCH_SIZE: None}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_an_interrupt_before_the_first_session_prints_nothing(session, empty_fol
     result = run("--aa", "m.py", "--json", "aa.json")
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert json.loads((empty_folder / "aa.json").read_text())["derived"] is None
+    assert json.loads((empty_folder / "aa.json").read_text())["derived"]["sessions"] is None
 
 
 def test_too_few_sessions_are_printed_before_the_failure(session):
@@ -131,7 +134,7 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
     again = CliRunner().invoke(app, ["report", "aa.json"])
     assert again.exit_code == 0
     assert again.stdout == first.stdout
-    assert isinstance(read_saved(empty_folder / "aa.json"), SelfComparisonRecord)
+    assert isinstance(read_saved(empty_folder / "aa.json"), KIND.record_type)
     with pytest.raises(UsageError, match="is a model compared with itself, not a run"):
         read_record(empty_folder / "aa.json")
     page = CliRunner().invoke(app, ["report", "aa.json", "--html", "page.html"])
@@ -140,7 +143,9 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
 
 
 def test_the_schema_of_its_document_is_published():
-    assert "SelfComparison" in json_schema("self-comparison")["$defs"]
+    assert (
+        "sessions" in json_schema("self-comparison")["$defs"]["SelfComparisonDerived"]["properties"]
+    )
     result = CliRunner().invoke(app, ["schema", "self-comparison"])
     assert result.exit_code == 0
     assert json.loads(result.stdout)["$ref"].endswith("SelfComparisonDocument")

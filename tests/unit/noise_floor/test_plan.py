@@ -3,25 +3,18 @@ import math
 import numpy as np
 import pytest
 
-from advisor.memory.data import Probe
-from advisor.noise_floor.plan import compare_with_itself, predict_smallest_effect
+from advisor.noise_floor.plan import conclude_noise_floor, predict_smallest_effect
 from advisor.statistics import two_sided_t
+from tests.unit.noise_floor.timed_sessions import conclusions_of, session
 
 
-def session(number, step_s, **fields):
-    return Probe(
-        stage="throughput",
-        session=number,
-        micro_batch_size=32,
-        outcome="fit",
-        step_times_s=(step_s,),
-        **fields,
-    )
+def compare(probes):
+    return conclude_noise_floor(conclusions_of(probes))
 
 
 def test_the_spread_is_that_of_the_sessions():
     steps = [math.exp(value) for value in (0.01, -0.01, 0.02, -0.02, 0.0)]
-    found = compare_with_itself([session(n, step_s) for n, step_s in enumerate(steps)])
+    found = compare([session(n, step_s) for n, step_s in enumerate(steps)])
     assert found is not None
     assert found.sessions == 5
     assert found.spread_fraction == pytest.approx(np.std((0.01, -0.01, 0.02, -0.02, 0.0), ddof=1))
@@ -32,8 +25,8 @@ def test_the_spread_is_that_of_the_sessions():
 
 
 def test_nothing_timed_says_nothing_and_one_session_no_spread():
-    assert compare_with_itself([]) is None
-    alone = compare_with_itself([session(0, 0.1)])
+    assert compare([]) is None
+    alone = compare([session(0, 0.1)])
     assert alone is not None
     assert alone.spread_fraction is None
     assert alone.smallest_effects == {}
@@ -43,7 +36,7 @@ def test_the_interval_of_a_over_a_holds_one():
     rng, held = np.random.default_rng(0), 0
     for _ in range(400):
         steps = np.exp(0.02 * rng.standard_normal(10))
-        found = compare_with_itself([session(n, float(step)) for n, step in enumerate(steps)])
+        found = compare([session(n, float(step)) for n, step in enumerate(steps)])
         assert found is not None
         held += found.ratio.low <= 1.0 <= found.ratio.high
     assert 0.925 * 400 <= held <= 0.985 * 400

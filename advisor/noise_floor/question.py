@@ -1,0 +1,88 @@
+"""`doctor --aa`: the same model timed again and again, as the one question of its own record."""
+
+from advisor.engine.question import Kind, Question
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerTimeoutError
+from advisor.errors import InconclusiveError
+from advisor.memory.data import PROBES
+from advisor.noise_floor.data import MICRO_BATCH_SIZE
+from advisor.noise_floor.plan import NOISE_FLOOR, PARTS
+from advisor.noise_floor.tell import head_noise_floor, tell_noise_floor
+from advisor.throughput.data import TELEMETRY, ThroughputTask
+from advisor.throughput.stage import BLOCK_S
+from advisor.training.data import WorkloadFacts
+
+#: Sessions: fewer tell no spread, more tell nothing new.
+_LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
+#: Timed blocks of each session.
+_ROUNDS = 3
+#: The batch where neither the user nor the model file names one.
+_USUAL_BATCH = 32
+
+
+def run_noise_floor(run: Run) -> None:
+    """Time one session after another, and keep each, as long as the budget lasts.
+
+    A session that takes longer than what is left of it is dropped; where it is the first, the model
+    may hang, and that is told.
+
+    Raises:
+        InconclusiveError: The budget ended before four sessions were timed.
+    """
+    size = run.record.get(MICRO_BATCH_SIZE) or _choose_size(run.facts)
+    run.set(MICRO_BATCH_SIZE, size)
+    for session in range(_MOST_SESSIONS):
+        if run.is_spent:
+            break
+        run.progress.stage(f"session {session + 1} of {_MOST_SESSIONS}", left_s=run.left_s)
+        try:
+            _run_session(run, size, session)
+        except WorkerTimeoutError:
+            if not run.record.all(PROBES):
+                raise
+            run.progress.note("the last session took longer than the time left, and does not count")
+            break
+    found = run.of(NOISE_FLOOR)
+    if found is None or found.sessions < _LEAST_SESSIONS:
+        raise InconclusiveError(
+            f"fewer than {_LEAST_SESSIONS} sessions were timed",
+            next_step="Raise --budget, or give a smaller --micro-batch-size.",
+        )
+
+
+def _run_session(run: Run, size: int, session: int) -> None:
+    task = ThroughputTask(
+        workload=run.spec.workload,
+        micro_batch_sizes=(size,),
+        session=session,
+        block_s=BLOCK_S[run.environment.device.kind],
+        rounds=_ROUNDS,
+        budget_s=run.left_s,
+    )
+    with run.runner.watched(run.environment.device, session=session) as read_telemetry:
+        probes = run.runner.run(task, timeout_s=run.left_s)
+        telemetry = read_telemetry()
+    run.add(TELEMETRY, telemetry)
+    run.add(PROBES, *probes)
+
+
+def _choose_size(facts: WorkloadFacts) -> int:
+    size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
+    return size if facts.dataset_size is None else min(size, facts.dataset_size)
+
+
+QUESTION = Question(
+    name="noise floor",
+    keys=(MICRO_BATCH_SIZE, PROBES, TELEMETRY),
+    topics=PARTS,
+    run=run_noise_floor,
+    tell=tell_noise_floor,
+)
+KIND = Kind(
+    name="self-comparison",
+    noun="model compared with itself",
+    command="doctor --aa",
+    questions=(QUESTION,),
+    headline=head_noise_floor,
+    is_worth_telling=lambda record: bool(record.all(PROBES)),
+)
