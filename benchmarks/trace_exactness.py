@@ -18,9 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from advisor.engine.worker.entry import seed_everything
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.trace.fake import hold_training, make_plain_model, run_steps, trace_steps
 from advisor.predict.trace.ledger import SizeTrace
-from advisor.predict.trace.measured import measure_steps
+from advisor.predict.trace.steps import hold_training, measure_steps, run_steps, trace_steps
 from advisor.predict.trace.symbolic import StructureDiffersError, check_trace, merge_traces
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
@@ -96,10 +95,7 @@ def compare(name: str, settings: dict[str, str], precision: str) -> dict[str, ob
 def trace_one(workload: Workload, size: int) -> SizeTrace:
     """Return the fake trace at one size."""
     seed_everything(0)
-    batch = workload.take(range(size))
-    return trace_steps(
-        workload, batch, size, operators="cpu", checkpoint_blocks=False, foreach=None
-    )
+    return trace_steps(workload, workload.take(range(size)), size)
 
 
 def find_peak_bytes(trace: MemoryTrace, size: int) -> int:
@@ -115,9 +111,8 @@ def find_peak_bytes(trace: MemoryTrace, size: int) -> int:
 
 def count_allocator_peak_bytes(workload: Workload, size: int) -> int:
     """Return the peak that the CPU allocator counts over three steps, without any tracker."""
-    model, _ = make_plain_model(workload, checkpoint_blocks=False)
     untracked: object = Untracked()
-    training = hold_training(workload, model, untracked, operators="cpu", foreach=None)
+    training = hold_training(workload, workload.make_model(), untracked)
     batch = workload.take(range(size))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         run_steps(training, batch, untracked)

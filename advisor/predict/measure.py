@@ -1,4 +1,4 @@
-"""One trace: fake tensors at two sizes; where the code does not allow that, what else is exact.
+"""One trace: fake tensors at three sizes; where the code does not allow that, what else is exact.
 
 two fake traces agree, a third confirms ─▶ symbolic: holds at every size
 the structure changes with the size ─────▶ per_size: holds at one size
@@ -6,17 +6,15 @@ fake tensors fail ─▶ real runs on the CPU ─▶ measured: at every size whe
 """
 
 import math
-from collections.abc import Callable, Sequence
 
 import msgspec
 
 from advisor.engine.worker.entry import Emit, describe, location_of, seed_everything
 from advisor.errors import AdvisorError
 from advisor.predict.data import TraceTask
-from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.trace.fake import UntraceableError, trace_steps
+from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.trace.ledger import SizeTrace
-from advisor.predict.trace.measured import measure_steps
+from advisor.predict.trace.steps import UntraceableError, measure_steps, trace_steps
 from advisor.predict.trace.symbolic import (
     StructureDiffersError,
     check_trace,
@@ -41,17 +39,27 @@ _MAX_TEXT = 200
 def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
     """Emit one MemoryTrace; what fails in a real run too is the user's error and is raised."""
     workload = Workload(msgspec.structs.replace(task.workload, device="cpu", compile=False))
-    trace = _trace_or_measure(workload, task)
+    why_run: str | None = None
+    try:
+        trace = _trace(workload, task)
+    except AdvisorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the real run tells whether it is the user's
+        why_run = _explain(error)
+    if why_run:  # outside of the handler, so that the error and its tensors are gone
+        trace = _trace(workload, task, why_run)
     if task.workload.compile:
         note = "torch.compile is left out of the trace"
         trace = msgspec.structs.replace(trace, notes=(*trace.notes, note))
     emit(trace)
 
 
-def _trace_or_measure(workload: Workload, task: TraceTask) -> MemoryTrace:
-    def trace(size: int) -> SizeTrace:
+def _trace(workload: Workload, task: TraceTask, why_run: str | None = None) -> MemoryTrace:
+    """Return the trace under fake tensors; with a reason why those fail, of real runs."""
+
+    def record(size: int) -> SizeTrace:
         seed_everything(task.workload.seed)
-        return trace_steps(
+        return (measure_steps if why_run else trace_steps)(
             workload,
             take_worst_batch(workload, size, task.largest_samples),
             size,
@@ -60,61 +68,21 @@ def _trace_or_measure(workload: Workload, task: TraceTask) -> MemoryTrace:
             foreach=task.foreach,
         )
 
-    try:
-        if task.micro_batch_size is not None:
-            one = trace(task.micro_batch_size)
-            return hold_for_one_size(one, reason="only this size was asked for")
-        traces, differs = _trace_sizes(trace, choose_sizes(task, _THIRD_OFFSET))
-    except AdvisorError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the real run tells whether it is the user's
-        reason = _explain(error)
-    else:
-        if not isinstance(traces, MemoryTrace):
-            return hold_for_one_size(traces, reason=differs)
-        return traces
-    return _measure(workload, task, reason)
-
-
-def _trace_sizes(
-    trace: Callable[[int], SizeTrace], sizes: Sequence[int]
-) -> tuple[MemoryTrace | SizeTrace, str]:
-    """Return the trace for every size, else the one of the largest size and why."""
-    first, second, third = map(trace, sizes)
-    try:
-        return check_trace(merge_traces(first, second), third), ""
-    except StructureDiffersError as error:
-        return third, str(error)
-
-
-def _measure(workload: Workload, task: TraceTask, reason: str) -> MemoryTrace:
-    """Return what real runs on the CPU show, with the reason why they were needed."""
-
-    def measure(size: int) -> SizeTrace:
-        seed_everything(task.workload.seed)
-        return measure_steps(
-            workload,
-            take_worst_batch(workload, size, task.largest_samples),
-            size,
-            checkpoint_blocks=task.checkpoint_blocks,
-            foreach=task.foreach,
-            cuda_asked=task.operators == "cuda",
-        )
-
+    method: TraceMethod = "measured" if why_run else "per_size"
     if task.micro_batch_size is not None:
-        one = measure(task.micro_batch_size)
-        return hold_for_one_size(one, reason=reason, method="measured")
-    merged, differs = _trace_sizes(measure, choose_sizes(task, _THIRD_OFFSET_MEASURED))
-    if isinstance(merged, MemoryTrace):
-        return msgspec.structs.replace(merged, method="measured", reason=reason)
-    return hold_for_one_size(merged, reason=f"{reason}; {differs}", method="measured")
-
-
-def choose_sizes(task: TraceTask, third_offset: int) -> tuple[int, int, int]:
-    """Return three sizes that the model can run, 3 and 5 the first of them where it may."""
+        reason = why_run or "only this size was asked for"
+        return hold_for_one_size(record(task.micro_batch_size), reason=reason, method=method)
     granule = task.batch_multiple
-    first = granule * math.ceil(max(_FIRST_SIZE, task.min_micro_batch_size) / granule)
-    return first, first + _SECOND_OFFSET * granule, first + third_offset * granule
+    small = granule * math.ceil(max(_FIRST_SIZE, task.min_micro_batch_size) / granule)
+    first = record(small)
+    second = record(small + _SECOND_OFFSET * granule)
+    third = record(small + (_THIRD_OFFSET_MEASURED if why_run else _THIRD_OFFSET) * granule)
+    try:
+        merged = check_trace(merge_traces(first, second), third)
+    except StructureDiffersError as error:
+        reason = f"{why_run}; {error}" if why_run else str(error)
+        return hold_for_one_size(third, reason=reason, method=method)
+    return msgspec.structs.replace(merged, method=method, reason=why_run) if why_run else merged
 
 
 def _explain(error: Exception) -> str:

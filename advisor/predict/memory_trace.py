@@ -13,7 +13,8 @@ from typing import Literal
 
 import msgspec
 
-Category = Literal["parameter", "gradient", "optimizer_state", "activation", "input", "temporary"]
+#: Where a storage is several, it counts as the first of these.
+Category = Literal["parameter", "input", "gradient", "optimizer_state", "activation", "temporary"]
 Phase = Literal["setup", "forward", "backward", "optimizer"]
 Operators = Literal["cpu", "cuda"]
 TraceMethod = Literal["symbolic", "per_size", "measured"]
@@ -39,17 +40,11 @@ class TraceBlock(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PhaseMark(msgspec.Struct, frozen=True, array_like=True):
-    """Where a phase begins.
-
-    Attributes:
-        phase: Which.
-        step: Training step from 1; 0 for the setup.
-        first_event: Index into `events` of the first event of the phase.
-    """
+    """Where a phase begins."""
 
     phase: Phase
-    step: int
-    first_event: int
+    step: int  #: From 1; 0 for the setup.
+    first_event: int  #: Index into `MemoryTrace.events`.
 
 
 class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +55,13 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
         method: `symbolic`: one trace for every size. `per_size`: holds at `traced_sizes[0]` only.
             `measured`: recorded in real runs on the CPU, at one size or at several that agree.
         traced_sizes: Micro-batch sizes that were run, in samples.
-        reason: Why it is not symbolic, in one sentence; None where it is.
         blocks: Every storage.
         events: `i` where block i is allocated, `-1 - i` where it is freed, in order.
         phases: Ascending by `first_event`; the first is the setup.
         modules: Dotted names as in `named_modules()`; the model itself is "".
-        flops_fixed: Floating-point operations of the last step (forward and backward) at batch 0.
+        reason: Why it is not symbolic, in one sentence; None where it is.
+        flops_fixed: Floating-point operations of the last step (forward and backward) at batch 0;
+            None where they are not affine in the batch.
         flops_per_sample: Their slope.
         notes: What the trace leaves out or assumes, one sentence each.
         checkpointed: Names of the blocks that recompute their activations as a what-if.

@@ -12,8 +12,8 @@ from advisor.errors import WorkloadError
 from advisor.predict.data import TraceTask
 from advisor.predict.measure import run
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.trace.fake import hold_training, make_plain_model, run_steps, trace_steps
-from advisor.predict.trace.measured import measure_steps
+from advisor.predict.trace.fake import replaced_tensors
+from advisor.predict.trace.steps import hold_training, measure_steps, run_steps, trace_steps
 from advisor.predict.trace.symbolic import check_trace, merge_traces
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
@@ -49,9 +49,8 @@ def open_workload(name, settings=None, precision="fp32", folder="trace"):
 
 
 def trace(workload, size, **changes):
-    chosen = {"operators": "cpu", "checkpoint_blocks": False, "foreach": None, **changes}
     seed_everything(0)
-    return trace_steps(workload, workload.take(range(size)), size, **chosen)
+    return trace_steps(workload, workload.take(range(size)), size, **changes)
 
 
 def measure(workload, size):
@@ -132,8 +131,7 @@ class NoTracker:
 
 
 def count_allocator_peak_bytes(workload, size):
-    model, _ = make_plain_model(workload, checkpoint_blocks=False)
-    training = hold_training(workload, model, NoTracker(), operators="cpu", foreach=None)
+    training = hold_training(workload, workload.make_model(), NoTracker())
     batch = workload.take(range(size))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         run_steps(training, batch, NoTracker())
@@ -186,12 +184,10 @@ def test_flops_are_those_of_the_matrix_products():
 
 
 def test_the_model_is_itself_again_after_the_trace():
-    from advisor.predict.trace import fake
-
     workload = open_workload("tied")
     model = workload.make_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with fake.replaced_tensors(model, lambda tensor: tensor.to("meta")):
+    with replaced_tensors(model, lambda tensor: tensor.to("meta")):
         assert model.table.weight is model.head.weight
         assert model.table.weight.device.type == model.shift.device.type == "meta"
         assert not model.inner.weight.requires_grad

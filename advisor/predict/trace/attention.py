@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 Backend = Literal["flash", "efficient", "plain"]
 
@@ -43,26 +44,24 @@ def attend(
     enable_gqa: bool = False,
 ) -> Tensor:
     """Return the attention output; takes the place of `aten::scaled_dot_product_attention`."""
-    chosen = choose_backend(
-        query, key, value, mask=attn_mask, is_causal=is_causal, enable_gqa=enable_gqa
-    )
+    heads = (query, key, value)
+    chosen = choose_backend(*heads, mask=attn_mask, is_causal=is_causal, enable_gqa=enable_gqa)
+    output: Tensor
     if chosen == "flash":
-        return _attend_flash(query, key, value, dropout_p, is_causal, scale)
+        width = query.size(-1)
+        if missing := -width % FLASH_HEAD_MULTIPLE:
+            scale = width**-0.5 if scale is None else scale
+            query, key, value = (pad(head, (0, missing)) for head in heads)
+        output = _Flash.apply(query, key, value, (dropout_p, is_causal), scale)  # type: ignore[no-untyped-call]
+        return output[..., :width] if missing else output
     if chosen == "efficient":
         bias = None if attn_mask is None else _make_bias(attn_mask, query, key)
-        output: Tensor = _Efficient.apply(query, key, value, bias, dropout_p, is_causal, scale)  # type: ignore[no-untyped-call]
+        output = _Efficient.apply(*heads, bias, (dropout_p, is_causal), scale)  # type: ignore[no-untyped-call]
         return output
-    plain: Tensor = _aten._scaled_dot_product_attention_math(  # noqa: SLF001
-        query,
-        key,
-        value,
-        attn_mask,
-        dropout_p,
-        is_causal,
-        scale=scale,
-        enable_gqa=enable_gqa,
-    )[0]
-    return plain
+    options = {"scale": scale, "enable_gqa": enable_gqa}
+    plain = _aten._scaled_dot_product_attention_math  # noqa: SLF001
+    output, _ = plain(*heads, attn_mask, dropout_p, is_causal, **options)
+    return output
 
 
 def choose_backend(
@@ -75,12 +74,13 @@ def choose_backend(
     enable_gqa: bool,
 ) -> Backend:
     """Return the backend that CUDA takes for these tensors, the first that can run of the three."""
-    tensors = (query, key, value)
-    if any(tensor.dim() != 4 for tensor in tensors) or len({t.dtype for t in tensors}) > 1:
+    heads = (query, key, value)
+    if (
+        any(head.dim() != 4 or 0 in head.shape for head in heads)
+        or len({h.dtype for h in heads}) > 1
+    ):
         return "plain"
-    widths = {tensor.size(-1) for tensor in tensors}
-    if any(0 in tensor.shape for tensor in tensors):
-        return "plain"
+    widths = {head.size(-1) for head in heads}
     square = not is_causal or query.size(-2) == key.size(-2)
     low = query.dtype in _LOW_TYPES
     if low and mask is None and len(widths) == 1 and max(widths) <= FLASH_WIDEST_HEAD and square:
@@ -92,38 +92,15 @@ def choose_backend(
     return "efficient" if supported and aligned and not grouped else "plain"
 
 
-def _attend_flash(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    dropout: float,
-    is_causal: bool,
-    scale: float | None,
-) -> Tensor:
-    """Return flash's output, the heads padded to the width it wants and cut back."""
-    width = query.size(-1)
-    missing = -width % FLASH_HEAD_MULTIPLE
-    if missing:
-        scale = width**-0.5 if scale is None else scale
-        query, key, value = (
-            torch.nn.functional.pad(tensor, (0, missing)) for tensor in (query, key, value)
-        )
-    output: Tensor = _Flash.apply(query, key, value, dropout, is_causal, scale)  # type: ignore[no-untyped-call]
-    return output[..., :width] if missing else output
-
-
 def _make_bias(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Return the mask as the efficient kernels take it: additive, with aligned rows, expanded."""
     bias = mask
     if mask.dtype == torch.bool:
-        bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(
-            mask.logical_not(), -torch.inf
-        )
-    multiple = EFFICIENT_ALIGNMENT_BYTES // query.element_size()
-    missing = -bias.size(-1) % multiple
-    if missing:
-        bias = torch.nn.functional.pad(bias, (0, missing))[..., : mask.size(-1)]
-    return bias.expand(query.size(0), query.size(1), query.size(2), key.size(2))
+        bias = torch.zeros_like(mask, dtype=query.dtype)
+        bias = bias.masked_fill_(mask.logical_not(), -torch.inf)
+    if missing := -bias.size(-1) % (EFFICIENT_ALIGNMENT_BYTES // query.element_size()):
+        bias = pad(bias, (0, missing))[..., : mask.size(-1)]
+    return bias.expand(*query.shape[:3], key.size(2))
 
 
 class _Flash(torch.autograd.Function):
@@ -131,58 +108,34 @@ class _Flash(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        dropout: float,
-        is_causal: bool,
-        scale: float | None,
-    ) -> Tensor:
-        output, lse, _, _, _, _, seed, offset, _ = _aten._scaled_dot_product_flash_attention(  # noqa: SLF001
-            query, key, value, dropout, is_causal, False, scale=scale
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, options: Any, scale: float | None
+    ) -> Any:
+        attend_flash = _aten._scaled_dot_product_flash_attention  # noqa: SLF001
+        output, lse, *_, seed, offset, _ = attend_flash(
+            query, key, value, *options, False, scale=scale
         )
         ctx.save_for_backward(query, key, value, output, lse, seed, offset)
-        ctx.options = (dropout, is_causal, scale)
-        kept: Tensor = output
-        return kept
+        ctx.options, ctx.scale = options, scale
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         query, key, value, output, lse, seed, offset = ctx.saved_tensors
-        dropout, is_causal, scale = ctx.options
         batch, heads, queries, width = query.shape
-        rows, columns = (
-            _round_up(queries, FLASH_QUERY_MULTIPLE),
-            _round_up(width, FLASH_WIDTH_MULTIPLE),
-        )
-        sums = query.new_empty((batch, heads, rows), dtype=torch.float32)
-        accumulated = query.new_empty((batch, rows, heads, columns), dtype=torch.float32)
-        expanded = (
-            [key.new_empty((batch, key.size(2), heads, width)) for _ in range(2)]
-            if key.size(1) != heads
-            else []
-        )
-        gradients = _aten._scaled_dot_product_flash_attention_backward(  # noqa: SLF001
-            gradient,
-            query,
-            key,
-            value,
-            output,
-            lse,
-            None,
-            None,
-            queries,
-            key.size(2),
-            dropout,
-            is_causal,
-            seed,
-            offset,
-            scale=scale,
-        )
-        del sums, accumulated, expanded
-        return (*gradients, None, None, None)
+        rows = -(-queries // FLASH_QUERY_MULTIPLE) * FLASH_QUERY_MULTIPLE
+        columns = -(-width // FLASH_WIDTH_MULTIPLE) * FLASH_WIDTH_MULTIPLE
+        buffers = [
+            query.new_empty((batch, heads, rows), dtype=torch.float32),
+            query.new_empty((batch, rows, heads, columns), dtype=torch.float32),
+        ]
+        if key.size(1) != heads:
+            buffers += [key.new_empty((batch, key.size(2), heads, width)) for _ in range(2)]
+        seen = (query, key, value, output, lse, None, None, queries, key.size(2), *ctx.options)
+        differentiate = _aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
+        gradients = differentiate(gradient, *seen, seed, offset, scale=ctx.scale)
+        del buffers
+        return (*gradients, None, None)
 
 
 class _Efficient(torch.autograd.Function):
@@ -195,54 +148,30 @@ class _Efficient(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bias: Tensor | None,
-        dropout: float,
-        is_causal: bool,
+        options: Any,
         scale: float | None,
-    ) -> Tensor:
-        wanted = any(
-            tensor is not None and tensor.requires_grad for tensor in (query, key, value, bias)
-        )
-        output, lse, seed, offset = _aten._scaled_dot_product_efficient_attention(  # noqa: SLF001
-            query, key, value, bias, wanted, dropout, is_causal, scale=scale
-        )
-        ctx.save_for_backward(query, key, value, bias, output, lse, seed, offset)
-        ctx.options = (dropout, is_causal, scale)
-        kept: Tensor = output
-        return kept
+    ) -> Any:
+        inputs = (query, key, value, bias)
+        wanted = any(each is not None and each.requires_grad for each in inputs)
+        attend_efficiently = _aten._scaled_dot_product_efficient_attention  # noqa: SLF001
+        output, *kept = attend_efficiently(*inputs, wanted, *options, scale=scale)
+        ctx.save_for_backward(*inputs, output, *kept)
+        ctx.options, ctx.scale = options, scale
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        query, key, value, bias, output, lse, seed, offset = ctx.saved_tensors
-        dropout, is_causal, scale = ctx.options
+        saved, (dropout, is_causal) = ctx.saved_tensors, ctx.options
         wanted = list(ctx.needs_input_grad[:4])
         gradient = gradient.transpose(1, 2).contiguous().transpose(1, 2)
-        gradients = _aten._scaled_dot_product_efficient_attention_backward(  # noqa: SLF001
-            gradient,
-            query,
-            key,
-            value,
-            bias,
-            output,
-            lse,
-            seed,
-            offset,
-            dropout,
-            wanted,
-            is_causal,
-            scale=scale,
-        )
+        differentiate = _aten._scaled_dot_product_efficient_attention_backward  # noqa: SLF001
+        gradients = differentiate(gradient, *saved, dropout, wanted, is_causal, scale=ctx.scale)
+        query, output = saved[0], saved[4]
         # Of each query the product of gradient and output: fp32 by an operator of its own, a low
         # type inside the kernel, which sums the gradient of the queries in fp32.
         if query.dtype == torch.float32:
-            products = torch.empty_like(output)
-            delta = products.sum(-1)
-            del products, delta
+            torch.empty_like(output).sum(-1)
         else:
-            accumulated = torch.empty_like(query, dtype=torch.float32)
-            del accumulated
-        return (*gradients, None, None, None)
-
-
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
+            torch.empty_like(query, dtype=torch.float32)
+        return (*gradients, None, None)

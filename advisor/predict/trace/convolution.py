@@ -2,13 +2,14 @@
 
 With `torch.backends.cudnn.benchmark` on, cuDNN runs every algorithm it has once, and so takes the
 largest workspace of them, for as long as the operator runs. Which one that is depends on the card.
-Assumed here for every kernel that is larger than one pixel and has no groups, in float32: input and
-output as Winograd's algorithm transforms them, 6 × 6 values for every 4 × 4.
+Assumed for every kernel that is larger than one pixel and has no groups, in float32: input and
+output as Winograd's algorithm transforms them, 6 × 6 values for every 4 × 4. With the flag off the
+workspaces are left out.
 
 Source: the factor is that of F(4 × 4, 3 × 3), Lavin and Gray 2016. That it stands for all kernels
 is an estimate. Of the factors 0, 1, 36/16, 3 and 64/16 only 36/16 and 3 bring both the median and
 the 90th percentile of the error over the 30 runs of benchmarks/data/a100_vision_memory.csv below
-3 % and 13 %, so those runs no longer test it. With the flag off the workspaces are left out.
+3 % and 13 %, so those runs no longer test it.
 """
 
 from typing import Any, Final
@@ -20,22 +21,9 @@ from torch import Tensor
 TRANSFORMED: Final = 9
 ORIGINAL: Final = 4
 
-_aten = torch.ops.aten
 
-
-def convolve(
-    source: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> Tensor:
+def convolve(source: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
     """Return the convolution; takes the place of `aten::convolution`."""
-    options = (stride, padding, dilation, transposed, output_padding, groups)
     output: Tensor = _Convolution.apply(source, weight, bias, options)  # type: ignore[no-untyped-call]
     return output
 
@@ -59,7 +47,7 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(source, weight)
         ctx.options, ctx.bias_shape = options, None if bias is None else list(bias.shape)
         with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
-            output: Tensor = _aten.convolution(source, weight, bias, *options)
+            output: Tensor = torch.ops.aten.convolution(source, weight, bias, *options)
         _take_workspace(source, output, weight, options[-1])
         return output
 
@@ -71,7 +59,7 @@ class _Convolution(torch.autograd.Function):
         for index, wanted in enumerate(ctx.needs_input_grad[:3]):
             if wanted:
                 mask = [index == other for other in range(3)]
-                gradients[index] = _aten.convolution_backward(
+                gradients[index] = torch.ops.aten.convolution_backward(
                     gradient, source, weight, ctx.bias_shape, *ctx.options, mask
                 )[index]
                 if index < 2:
@@ -81,6 +69,5 @@ class _Convolution(torch.autograd.Function):
 
 def _take_workspace(source: Tensor, output: Tensor, weight: Tensor, groups: int) -> None:
     """Allocate the workspace and give it back."""
-    size = size_workspace(source, output, weight, groups)
-    if size:
+    if size := size_workspace(source, output, weight, groups):
         source.new_empty(size, dtype=torch.uint8)

@@ -1,34 +1,18 @@
 """The book of one trace: blocks as they come and go, in order, phase by phase."""
 
-from collections.abc import Iterator
+from itertools import accumulate
+from typing import get_args
 
 import msgspec
 
 from advisor.predict.memory_trace import Category, Operators, Phase, PhaseMark
 
-#: Which category wins where a storage is several, first the strongest.
-_STRENGTH: tuple[Category, ...] = (
-    "parameter",
-    "input",
-    "gradient",
-    "optimizer_state",
-    "activation",
-    "temporary",
-)
-
 
 class SizedBlock(msgspec.Struct, array_like=True):
-    """One storage at one batch size.
-
-    Attributes:
-        size_bytes: Its size, unrounded.
-        operator: The operator that made it; empty for what was there before the first step.
-        module: As in `TraceBlock`.
-        category: As in `TraceBlock`.
-    """
+    """One storage at one batch size, unrounded; `module` and `category` as in `TraceBlock`."""
 
     size_bytes: int
-    operator: str
+    operator: str  #: That made it; empty for what was there before the first step.
     module: int
     category: Category = "temporary"
 
@@ -42,23 +26,18 @@ class SizeTrace(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[int, ...]
     phases: tuple[PhaseMark, ...]
     modules: tuple[str, ...]
-    flops: int | None = None
+    flops: int = 0
     notes: tuple[str, ...] = ()
     checkpointed: tuple[str, ...] = ()
 
 
 class Ledger:
-    """Blocks by the order in which they were allocated, and the events so far.
-
-    Attributes:
-        phase: The present one.
-        is_open: Whether events are still written down.
-    """
+    """Blocks by the order in which they were allocated, and the events so far."""
 
     def __init__(self) -> None:
         self.phase: Phase = "setup"
-        self.is_open = True
-        self._blocks: list[SizedBlock] = []
+        self.is_open = True  #: Whether events are still written down.
+        self.blocks: list[SizedBlock] = []
         self._events: list[int] = []
         self._alive: set[int] = set()
         self._phases = [PhaseMark("setup", 0, 0)]
@@ -74,8 +53,8 @@ class Ledger:
 
     def allocate(self, size_bytes: int, operator: str, module: int) -> int:
         """Write down a new block and return its index."""
-        index = len(self._blocks)
-        self._blocks.append(SizedBlock(size_bytes, operator, module))
+        index = len(self.blocks)
+        self.blocks.append(SizedBlock(size_bytes, operator, module))
         self._events.append(index)
         self._alive.add(index)
         return index
@@ -92,62 +71,38 @@ class Ledger:
         self._events.remove(index)
 
     def label(self, index: int, category: Category) -> None:
-        """Say what a block holds; the strongest category stays."""
-        block = self._blocks[index]
-        block.category = min(category, block.category, key=_STRENGTH.index)
-
-    def size_bytes(self, index: int | None) -> int:
-        """Return the size of a block, 0 for none."""
-        return 0 if index is None else self._blocks[index].size_bytes
-
-    def replace(self, old: int, new: int) -> None:
-        """Write down that `new` took the place of `old`, which is gone."""
-        self.label(new, self._blocks[old].category)
-        self.free(old)
-
-    def move(self, index: int, module: int) -> None:
-        """Say to which module a block belongs."""
-        self._blocks[index].module = module
+        """Say what a block holds; of several categories the first in their order stays."""
+        block = self.blocks[index]
+        block.category = min(category, block.category, key=get_args(Category).index)
 
     def finish(
         self,
         micro_batch_size: int,
         *,
         operators: Operators,
-        modules: tuple[str, ...],
-        flops: int | None,
-        notes: tuple[str, ...],
+        modules: tuple[str, ...] = (),
+        flops: int = 0,
+        notes: tuple[str, ...] = (),
     ) -> SizeTrace:
-        """Return the trace; what happens from here on is not written down."""
+        """Return the trace; what happens from here on is not written down.
+
+        Blocks freed one after the other are freed by age: their true order may hang on addresses,
+        as where autocast drops its cached casts. What is held at any allocation is the same.
+        """
         self.is_open = False
         used = [event for event in self._events if event >= 0]
         number = {index: position for position, index in enumerate(used)}
         events = [number[e] if e >= 0 else -1 - number[-1 - e] for e in self._events]
+        bounds = {mark.first_event for mark in self._phases}
+        runs = accumulate((e >= 0) + (place in bounds) for place, e in enumerate(events))
+        in_order = sorted(zip(runs, events, strict=True), key=lambda pair: (pair[0], -pair[1]))
         return SizeTrace(
             operators=operators,
             micro_batch_size=micro_batch_size,
-            blocks=tuple(self._blocks[index] for index in used),
-            events=tuple(_order_frees(events, {mark.first_event for mark in self._phases})),
+            blocks=tuple(self.blocks[index] for index in used),
+            events=tuple(event for _, event in in_order),
             phases=tuple(self._phases),
             modules=modules,
             flops=flops,
             notes=notes,
         )
-
-
-def _order_frees(events: list[int], bounds: set[int]) -> Iterator[int]:
-    """Yield the events, blocks that are freed one after the other by age.
-
-    Their true order may hang on addresses, as where autocast drops its cached casts; what is held
-    at any allocation is the same.
-    """
-    run: list[int] = []
-    for position, event in enumerate(events):
-        if event >= 0 or position in bounds:
-            yield from sorted(run, reverse=True)
-            run = []
-        if event >= 0:
-            yield event
-        else:
-            run.append(event)
-    yield from sorted(run, reverse=True)

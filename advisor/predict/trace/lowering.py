@@ -36,47 +36,34 @@ NOTE_AUTOCAST: Final = "autocast by CUDA's lists of operators"
 
 @contextmanager
 def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
-    """Yield notes; meanwhile operators on fake CPU tensors allocate what CUDA's would.
+    """Yield what a trace with CUDA's operators assumes; meanwhile fake CPU tensors have those.
 
     A user of real CPU tensors in the meantime gets no sensible result: the kernels exist for shapes
     only. Not reentrant.
-
-    Args:
-        precision: Of the training step; decides the notes. The user's own autocast is lowered too.
     """
+    tries = torch.backends.cudnn.benchmark
+    kernels: dict[str, Callable[..., Any]] = {
+        "scaled_dot_product_attention": attend,
+        "dropout": _drop,
+        **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
+        **({"convolution": convolve} if tries else {}),
+    }
+    autocast = (NOTE_AUTOCAST,) if precision in {"bf16", "fp16"} else ()
     library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():  # the dispatcher warns that a kernel is replaced: it is
             warnings.simplefilter("ignore")
-            for name, kernel in list_kernels().items():
+            for name, kernel in kernels.items():
                 library.impl(name, kernel, "AutogradCPU")  # type: ignore[no-untyped-call]
             register_autocast(library)
         with redirected_autocast():
-            yield list_notes(precision)
+            workspace = NOTE_WORKSPACE if tries else NOTE_NO_WORKSPACE
+            yield (NOTE_ATTENTION, workspace, NOTE_RECURRENT, *autocast)
     finally:
         library._destroy()  # type: ignore[no-untyped-call]  # noqa: SLF001 - the only way to take a registration back
 
 
-def list_notes(precision: Precision) -> tuple[str, ...]:
-    """Return what a trace with these operators assumes."""
-    workspace = NOTE_WORKSPACE if torch.backends.cudnn.benchmark else NOTE_NO_WORKSPACE
-    autocast = (NOTE_AUTOCAST,) if precision in {"bf16", "fp16"} else ()
-    return (NOTE_ATTENTION, workspace, NOTE_RECURRENT, *autocast)
-
-
-def list_kernels() -> dict[str, Callable[..., Any]]:
-    """Return what replaces an operator, by its name."""
-    kernels: dict[str, Callable[..., Any]] = {
-        "scaled_dot_product_attention": attend,
-        "dropout": drop,
-        **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
-    }
-    if torch.backends.cudnn.benchmark:
-        kernels["convolution"] = convolve
-    return kernels
-
-
-def drop(source: Tensor, p: float, train: bool) -> Tensor:
+def _drop(source: Tensor, p: float, train: bool) -> Tensor:
     """Return the input after dropout; keeps a mask of one byte for each value."""
     if not train or p == 0.0 or source.numel() == 0:
         return source

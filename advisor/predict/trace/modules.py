@@ -7,8 +7,7 @@ gradients, which would hold memory of their own.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +19,7 @@ class ModuleStack:
     """Knows the module in whose call, or in whose part of the backward pass, we are.
 
     Attributes:
-        names: Dotted names, the model itself first; indices refer to them.
+        names: Dotted names, the model itself first; indices refer to them, -1 to none.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
@@ -32,60 +31,48 @@ class ModuleStack:
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self._owner.setdefault(id(tensor), index)
         self._calls: list[int] = []
-        self._numbers: list[int] = []
-        self._modules: list[int] = []
-        self._last = -1
         self._handles: list[RemovableHandle] = []
+        self.begin_step()
 
-    def __enter__(self) -> Self:
+    def watch(self) -> None:
+        """Follow the calls of all modules from now on."""
         self._handles = [
             hooks.register_module_forward_pre_hook(self._enter_module),
             hooks.register_module_forward_hook(self._leave_module, always_call=True),
         ]
-        return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def leave(self) -> None:
+        """Follow them no longer."""
         for handle in self._handles:
             handle.remove()
 
     def begin_step(self) -> None:
         """Forget the nodes of the step before."""
-        self._numbers, self._modules, self._last = [], [], -1
+        self._numbers: list[int] = []
+        self._modules: list[int] = []
+        self._last = -1
 
     def find_present(self, node: Any) -> int:
-        """Return the index of the module at work, -1 for none.
-
-        Args:
-            node: The autograd node that is being run, or None.
-        """
+        """Return the index of the module at work; `node` is the autograd node that runs, if any."""
         if self._calls or node is None:
             return self._calls[-1] if self._calls else -1
-        variable = getattr(node, "variable", None)
-        if variable is not None:
+        if (variable := getattr(node, "variable", None)) is not None:
             return self._owner.get(id(variable), self._last)
-        number = number_of(node)
-        if number is not None:
+        if (number := number_of(node)) is not None:
             position = bisect_right(self._numbers, number) - 1
             self._last = self._modules[position] if position >= 0 else -1
         return self._last
 
     def find_owner(self, parameter: torch.Tensor) -> int:
-        """Return the index of the first module that has this parameter, -1 for none."""
+        """Return the index of the first module that has this parameter."""
         return self._owner.get(id(parameter), -1)
 
-    def _enter_module(self, module: nn.Module, inputs: Sequence[Any]) -> None:
-        del inputs
+    def _enter_module(self, module: nn.Module, _inputs: Sequence[Any]) -> None:
         outer = self._calls[-1] if self._calls else -1
         self._calls.append(self._index.get(id(module), outer))
         self._note_number()
 
-    def _leave_module(self, module: nn.Module, inputs: Sequence[Any], output: Any) -> None:
-        del module, inputs, output
+    def _leave_module(self, _module: nn.Module, _inputs: Sequence[Any], _output: Any) -> None:
         if self._calls:
             self._calls.pop()
             self._note_number()

@@ -9,10 +9,9 @@ What an operator allocates inside and frees before it returns is not seen.
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import FrameType
+from typing import Any, NamedTuple, Self
 
-import msgspec
 import torch
 from torch import Tensor, _prims_common, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,20 +30,16 @@ _is_non_overlapping_and_dense = next(
 _ASK_DEVICE = torch.ops.prim.device.default
 _ADD = torch.ops.aten.add.Tensor
 _LIFT = torch.ops.aten.lift_fresh.default
+#: Where a scalar made from a Python number is the optimizer's.
+_HOST_PHASES = ("setup", "optimizer")
 
 
-class _Sum(msgspec.Struct, frozen=True, kw_only=True):
-    """A gradient that the engine may have summed in place.
+class _Sum(NamedTuple):
+    """A gradient that the engine may have summed in place."""
 
-    Attributes:
-        key: Of its storage.
-        block: Of its storage.
-        summand: The block whose memory it takes over if that is freed right after.
-    """
-
-    key: int
+    key: int  #: Of its storage.
     block: int
-    summand: int
+    summand: int  #: The block whose memory it takes over if that is freed right after.
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -73,18 +68,13 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._flops = 0
 
     def __enter__(self) -> Self:
-        self._modules.__enter__()
+        self._modules.watch()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(error_type, error, traceback)  # type: ignore[no-untyped-call]
-        self._modules.__exit__(error_type, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._modules.leave()
 
     def mark(self, phase: Phase, step: int) -> None:
         """Begin a phase."""
@@ -112,7 +102,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if index is not None:
                     self._ledger.label(index, category)
                     if owner is not None:
-                        self._ledger.move(index, module)
+                        self._ledger.blocks[index].module = module
 
     def finish(self, micro_batch_size: int, notes: tuple[str, ...] = ()) -> SizeTrace:
         """Return the trace; what happens from here on is not recorded."""
@@ -125,11 +115,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run the operator and note the storages it made."""
         if func is _ASK_DEVICE:
@@ -139,13 +125,15 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if self._ledger.is_open:
-            self._count_flops(func, args, kwargs, result)
-            self._note(func, args, kwargs, result)
+            count = flop_registry.get(func.overloadpacket)
+            if count is not None and self._ledger.phase in {"forward", "backward"}:
+                self._flops += count(*args, **kwargs, out_val=result)
+            self._note(func, (args, tuple(kwargs.values())), result)
         return result
 
-    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def _note(self, func: Any, inputs: Any, result: Any) -> None:
         node = torch._C._current_autograd_node()  # noqa: SLF001
-        summand = self._find_summand(func, args, node)
+        summand = self._find_summand(func, inputs[0], node)
         if func is _LIFT and self._operators == "cuda" and self._ledger.phase in _HOST_PHASES:
             self._host.add(_key_of(result.untyped_storage()))
             self._refer(result.untyped_storage())
@@ -153,28 +141,29 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if _key_of(storage) not in self._references:
                 self._allocate(storage, str(func), self._modules.find_present(node), node)
         if func._schema.is_mutable:  # noqa: SLF001
-            for storage in _storages_in((args, tuple(kwargs.values()))):
+            for storage in _storages_in(inputs):
                 self._note_resized(storage, str(func), node)
-        key = 0 if summand is None else _key_of(result.untyped_storage())
-        block = self._block_of.get(key)
         self._sum = None
-        if summand is not None and block is not None:
-            self._sum = _Sum(key=key, block=block, summand=summand)
+        if summand is not None:
+            key = _key_of(result.untyped_storage())
+            if (block := self._block_of.get(key)) is not None:
+                self._sum = _Sum(key, block, summand)
 
     def _note_resized(self, storage: Any, operator: str, node: Any) -> None:
         """Record a storage of another size than before as a new one in place of the old."""
         key = _key_of(storage)
         old = self._block_of.get(key)
-        if key in self._host or storage.nbytes() == self._ledger.size_bytes(old):
+        old_bytes = 0 if old is None else self._ledger.blocks[old].size_bytes
+        if key in self._host or storage.nbytes() == old_bytes:
             return
         self._allocate(storage, operator, self._modules.find_present(node), node)
         if old is None:
             return
         if storage.nbytes():
-            self._ledger.replace(old, self._block_of[key])
+            self._ledger.label(self._block_of[key], self._ledger.blocks[old].category)
         else:
             del self._block_of[key]
-            self._ledger.free(old)
+        self._ledger.free(old)
 
     def _allocate(self, storage: Any, operator: str, module: int, node: Any) -> None:
         if storage.nbytes():
@@ -220,17 +209,6 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         targets = node.next_functions
         return None if own and len(set(targets)) == len(targets) else block
 
-    def _count_flops(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> None:
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None and self._ledger.phase in {"forward", "backward"}:
-            self._flops += count(*args, **kwargs, out_val=result)
-
-
-#: Where a scalar made from a Python number is the optimizer's.
-_HOST_PHASES = ("setup", "optimizer")
-
 
 def _is_engine_calling() -> bool:
     """Return whether the operator was called by autograd itself and by no Python function."""
@@ -245,9 +223,8 @@ def _is_of_dispatch(path: str) -> bool:
 
 
 def _is_dense(value: Any) -> bool:
-    if not isinstance(value, Tensor) or value.layout is not torch.strided:
-        return False
-    return bool(_is_non_overlapping_and_dense(value))
+    is_strided = isinstance(value, Tensor) and value.layout is torch.strided
+    return is_strided and bool(_is_non_overlapping_and_dense(value))
 
 
 def _key_of(storage: Any) -> int:

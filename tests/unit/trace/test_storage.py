@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.predict.trace.fake import choose_foreach
+from advisor.predict.trace.steps import choose_foreach
 from advisor.predict.trace.storage import StorageTracker
 
 

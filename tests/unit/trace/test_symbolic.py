@@ -13,7 +13,7 @@ from advisor.predict.trace.symbolic import (
 )
 
 
-def make_trace(size, lines, *, flops=None):
+def make_trace(size, lines, *, flops=0):
     return SizeTrace(
         operators="cpu",
         micro_batch_size=size,
@@ -73,17 +73,18 @@ def test_operations_off_the_line_are_left_out_alone():
     merged = merge_traces(make_trace(3, [], flops=9), make_trace(5, [], flops=25))
     assert merged.flops_per_sample == 8
     assert check_trace(merged, make_trace(8, [], flops=64)).flops_per_sample is None
-    assert merge_traces(make_trace(3, []), make_trace(5, [])).flops_fixed is None
 
 
 def test_one_size_has_no_slope():
-    held = hold_for_one_size(make_trace(4, [(1, 2)], flops=7), reason="asked for")
+    held = hold_for_one_size(
+        make_trace(4, [(1, 2)], flops=7), reason="asked for", method="per_size"
+    )
     assert (held.blocks[0].fixed_bytes, held.blocks[0].bytes_per_sample) == (9, 0)
     assert (held.flops_fixed, held.flops_per_sample, held.reason) == (7, 0, "asked for")
 
 
 def finish(ledger):
-    return ledger.finish(1, operators="cpu", modules=(), flops=None, notes=())
+    return ledger.finish(1, operators="cpu")
 
 
 def test_blocks_freed_in_a_row_are_ordered_by_age_within_their_phase():

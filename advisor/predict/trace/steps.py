@@ -1,0 +1,221 @@
+"""Three training steps, every allocation in order: under fake tensors, or really run.
+
+model, built for real ─▶ its tensors become fake ─▶ optimizer ─▶ batch ─▶ three steps
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+
+from advisor.memory.data import MEMORY_PROBE_STEPS
+from advisor.predict.memory_trace import Operators
+from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
+from advisor.predict.trace.corrections import SizeCorrections
+from advisor.predict.trace.fake import plain_tensors, replaced_tensors
+from advisor.predict.trace.ledger import SizeTrace
+from advisor.predict.trace.storage import StorageTracker
+from advisor.training.model_file.batches import map_tensors, tensors_of
+from advisor.training.model_file.workload import Workload
+from advisor.training.training import Training, UserStep
+
+NOTE_SCALER = "the steps of fp16 are traced as if no gradient overflowed"
+_NOTE_WHOLE = "forward, backward and optimizer cannot be told apart: all counts as forward"
+_NOTE_CPU = "the operators are the CPU's: those of CUDA could not be traced"
+
+
+class UntraceableError(Exception):
+    """The workload cannot be traced under fake tensors; the text says why in one clause."""
+
+
+def trace_steps(
+    workload: Workload,
+    batch: Any,
+    size: int,
+    *,
+    operators: Operators = "cpu",
+    checkpoint_blocks: bool = False,
+    foreach: bool | None = None,
+) -> SizeTrace:
+    """Return the allocations of three training steps, run under fake tensors on the CPU.
+
+    Args:
+        workload: On the CPU.
+        batch: Real tensors of `size` samples.
+        size: Samples of the batch.
+        operators: Whose operators; those of CUDA need no GPU.
+        checkpoint_blocks: Whether repeated blocks recompute their activations.
+        foreach: Whether the optimizer works on all tensors at once; None is the default of the
+            device whose operators are traced.
+
+    Raises:
+        UntraceableError: The step is the user's own, or the optimizer needs a closure.
+    """
+    if workload.is_step_only:
+        raise UntraceableError("make_step hides the model and the optimizer")
+    model, checkpointed = _make_model(workload, checkpoint_blocks=checkpoint_blocks)
+    notes: tuple[str, ...] = ()
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with ExitStack() as stack:
+        if operators == "cuda":
+            from advisor.predict.trace.lowering import lower_to_cuda  # noqa: PLC0415 - only for CUDA
+
+            notes += stack.enter_context(lower_to_cuda(workload.spec.precision))
+        stack.enter_context(replaced_tensors(model, mode.from_tensor))
+        fake_batch = map_tensors(batch, mode.from_tensor)
+        stack.enter_context(mode)
+        stack.enter_context(SizeCorrections())
+        tracker = stack.enter_context(StorageTracker(model, operators=operators))
+        training = hold_training(workload, model, tracker, operators=operators, foreach=foreach)
+        if training.needs_closure:
+            raise UntraceableError("LBFGS evaluates the loss as often as its values ask for")
+        if training.skip_overflow_check():
+            notes += (NOTE_SCALER,)
+        run_steps(training, fake_batch, tracker)
+        trace = tracker.finish(size, notes)
+    return msgspec.structs.replace(trace, checkpointed=checkpointed)
+
+
+def measure_steps(
+    workload: Workload,
+    batch: Any,
+    size: int,
+    *,
+    operators: Operators = "cpu",
+    checkpoint_blocks: bool = False,
+    foreach: bool | None = None,
+) -> SizeTrace:
+    """Return the allocations of three training steps that were run with the CPU's operators.
+
+    Args as in `trace_steps`; `batch` is None with `make_step`, and a note says where operators
+    other than the CPU's were asked for.
+    """
+    notes: tuple[str, ...] = () if operators == "cpu" else (_NOTE_CPU,)
+    if workload.is_step_only:
+        with StorageTracker() as tracker:
+            stepper = workload.make_stepper(size)
+            _run_whole_steps(stepper, None, tracker)
+            return tracker.finish(size, (*notes, _NOTE_WHOLE))
+    model, checkpointed = _make_model(workload, checkpoint_blocks=checkpoint_blocks)
+    with StorageTracker(model) as tracker:
+        training = hold_training(workload, model, tracker, foreach=foreach)
+        if training.needs_closure:
+            tracker.hold(tensors_of(batch), "input")
+            _run_whole_steps(training, batch, tracker)
+            notes += (_NOTE_WHOLE,)
+        else:
+            run_steps(training, batch, tracker)
+        trace = tracker.finish(size, notes)
+    return msgspec.structs.replace(trace, checkpointed=checkpointed)
+
+
+def _make_model(
+    workload: Workload, *, checkpoint_blocks: bool
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a real model whose loss is known, and the names of its checkpointed blocks."""
+    model = workload.make_model()
+    workload.loss(model)  # found with real tensors, and kept by the workload
+    return model, checkpoint_repeated_blocks(model) if checkpoint_blocks else ()
+
+
+def hold_training(
+    workload: Workload,
+    model: nn.Module,
+    tracker: StorageTracker,
+    *,
+    operators: Operators = "cpu",
+    foreach: bool | None = None,
+) -> Training:
+    """Return the training of this model, its parameters, buffers and optimizer state recorded."""
+    tracker.hold(model.parameters(), "parameter")
+    tracker.hold(model.buffers(), "parameter")
+    for module in model.modules():
+        tracker.hold(tensors_of(plain_tensors(module)), "parameter")
+    optimizer = workload.make_optimizer(model)
+    choose_foreach(optimizer, operators=operators, foreach=foreach)
+    _hold_state(optimizer, tracker)
+    return Training(
+        model=model,
+        optimizer=optimizer,
+        loss_function=workload.loss(model).function,
+        device=torch.device("cpu"),
+        precision=workload.spec.precision,
+        compile_model=False,
+    )
+
+
+def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
+    """Run three training steps as a user's loop does, holding the last output and loss."""
+    model, optimizer = training.model, training.optimizer
+    kept: dict[str, Any] = {}
+    tracker.hold(tensors_of(batch), "input")
+    handle = model.register_forward_hook(lambda _model, _inputs, out: kept.update(output=out))
+    with _quiet_collector() as collect:
+        for step in range(1, MEMORY_PROBE_STEPS + 1):
+            tracker.mark("forward", step)
+            loss = training.loss(batch)
+            tracker.mark("backward", step)
+            training.differentiate(loss)
+            kept["loss"] = loss
+            del loss  # the next step's replaces the one that is kept, after its backward pass
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    tracker.hold([parameter.grad], "gradient", owner=parameter)
+            tracker.mark("optimizer", step)
+            training.update()
+            _hold_state(optimizer, tracker)
+            collect()
+    handle.remove()
+
+
+def _run_whole_steps(stepper: Training | UserStep, batch: Any, tracker: StorageTracker) -> None:
+    kept: list[Tensor | None] = [None]
+    with _quiet_collector() as collect:
+        for step in range(1, MEMORY_PROBE_STEPS + 1):
+            tracker.mark("forward", step)
+            kept[0] = stepper.step(batch)
+            tracker.mark("backward", step)
+            tracker.mark("optimizer", step)
+            collect()
+
+
+def _hold_state(optimizer: Optimizer, tracker: StorageTracker) -> None:
+    for parameter, state in optimizer.state.items():
+        tracker.hold(tensors_of(state), "optimizer_state", owner=parameter)
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[Callable[[], object]]:
+    """Yield what frees garbage in cycles; nothing else does, so that two traces agree on when."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    gc.freeze()  # what is there already need not be looked at again
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
+def choose_foreach(optimizer: Optimizer, *, operators: Operators, foreach: bool | None) -> None:
+    """Set whether the optimizer works on all tensors at once: by `foreach`, else as the user says.
+
+    Left open, CUDA does so, but where the optimizer is fused, differentiable or its rate a tensor.
+    """
+    for group in optimizer.param_groups:
+        if "foreach" not in group:
+            continue
+        if foreach is not None:
+            group["foreach"] = foreach
+            group["fused"] = None
+        elif operators == "cuda" and group["foreach"] is None:
+            special = group.get("fused") or group.get("differentiable")
+            group["foreach"] = None if special or isinstance(group.get("lr"), Tensor) else True
