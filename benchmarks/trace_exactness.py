@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from advisor.engine.worker.entry import seed_everything
+from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.steps import hold_training, measure_steps, run_steps, trace_steps
 from advisor.predict.trace.symbolic import StructureDiffersError, check_trace, merge_traces
 from advisor.training.data import WorkloadSpec
@@ -67,12 +66,12 @@ def compare(name: str, settings: dict[str, str], precision: str) -> dict[str, ob
     workload = Workload(spec)
     workload.loss(workload.make_model())
     start_s = time.perf_counter()
-    trace = merge_traces(*(trace_one(workload, size) for size in TRACED))
+    task = TraceTask(workload=spec, operators="cpu")
+    trace = merge_traces(*(trace_steps(workload, size, task) for size in TRACED))
     trace_s = time.perf_counter() - start_s
     equal, differences = True, []
     for size in COMPARED:
-        seed_everything(0)
-        real = measure_steps(workload, workload.take(range(size)), size)
+        real = measure_steps(workload, size, task)
         try:
             check_trace(trace, real)
         except StructureDiffersError as error:
@@ -92,12 +91,6 @@ def compare(name: str, settings: dict[str, str], precision: str) -> dict[str, ob
     }
 
 
-def trace_one(workload: Workload, size: int) -> SizeTrace:
-    """Return the fake trace at one size."""
-    seed_everything(0)
-    return trace_steps(workload, workload.take(range(size)), size)
-
-
 def find_peak_bytes(trace: MemoryTrace, size: int) -> int:
     """Return the peak of what is held beyond the setup."""
     live = peak = 0
@@ -112,7 +105,8 @@ def find_peak_bytes(trace: MemoryTrace, size: int) -> int:
 def count_allocator_peak_bytes(workload: Workload, size: int) -> int:
     """Return the peak that the CPU allocator counts over three steps, without any tracker."""
     untracked: object = Untracked()
-    training = hold_training(workload, workload.make_model(), untracked)
+    task = TraceTask(workload=workload.spec, operators="cpu")
+    training = hold_training(workload, workload.make_model(), untracked, task)
     batch = workload.take(range(size))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         run_steps(training, batch, untracked)

@@ -9,20 +9,18 @@ import math
 
 import msgspec
 
-from advisor.engine.worker.entry import Emit, describe, location_of, seed_everything
+from advisor.engine.worker.entry import Emit, describe, location_of
 from advisor.errors import AdvisorError
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
-from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.steps import UntraceableError, measure_steps, trace_steps
 from advisor.predict.trace.symbolic import (
     StructureDiffersError,
     check_trace,
-    hold_for_one_size,
+    conclude,
     merge_traces,
 )
 from advisor.training.model_file.workload import Workload
-from advisor.training.model_file.worst_batch import take_worst_batch
 
 #: The smallest size traced: sizes 1 and 2 are often special cases of a kernel or of a model.
 _FIRST_SIZE = 3
@@ -56,32 +54,20 @@ def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
 
 def _trace(workload: Workload, task: TraceTask, why_run: str | None = None) -> MemoryTrace:
     """Return the trace under fake tensors; with a reason why those fail, of real runs."""
-
-    def record(size: int) -> SizeTrace:
-        seed_everything(task.workload.seed)
-        return (measure_steps if why_run else trace_steps)(
-            workload,
-            take_worst_batch(workload, size, task.largest_samples),
-            size,
-            operators=task.operators,
-            checkpoint_blocks=task.checkpoint_blocks,
-            foreach=task.foreach,
-        )
-
+    record = measure_steps if why_run else trace_steps
     method: TraceMethod = "measured" if why_run else "per_size"
     if task.micro_batch_size is not None:
-        reason = why_run or "only this size was asked for"
-        return hold_for_one_size(record(task.micro_batch_size), reason=reason, method=method)
+        one = record(workload, task.micro_batch_size, task)
+        return conclude(one, method=method, reason=why_run or "only this size was asked for")
     granule = task.batch_multiple
     small = granule * math.ceil(max(_FIRST_SIZE, task.min_micro_batch_size) / granule)
-    first = record(small)
-    second = record(small + _SECOND_OFFSET * granule)
-    third = record(small + (_THIRD_OFFSET_MEASURED if why_run else _THIRD_OFFSET) * granule)
+    offsets = (0, _SECOND_OFFSET, _THIRD_OFFSET_MEASURED if why_run else _THIRD_OFFSET)
+    first, second, third = (record(workload, small + each * granule, task) for each in offsets)
     try:
         merged = check_trace(merge_traces(first, second), third)
     except StructureDiffersError as error:
         reason = f"{why_run}; {error}" if why_run else str(error)
-        return hold_for_one_size(third, reason=reason, method=method)
+        return conclude(third, method=method, reason=reason)
     return msgspec.structs.replace(merged, method=method, reason=why_run) if why_run else merged
 
 

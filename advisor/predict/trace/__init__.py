@@ -1,7 +1,7 @@
 """The allocations of a training step, traced without running it: fake tensors, no memory, no GPU.
 
-fake.py         three training steps under fake tensors
-measured.py     the same really run on the CPU, where fake tensors fail
+steps.py        three training steps, under fake tensors or really run where those fail
+fake.py         a model's tensors replaced for a while
 storage.py      a dispatch mode that sees every storage come and go
 ledger.py       the book it keeps: blocks, events, phases
 modules.py      which module is at work, also in the backward pass

@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 Backend = Literal["flash", "efficient", "plain"]
@@ -52,15 +51,18 @@ def attend(
         if missing := -width % FLASH_HEAD_MULTIPLE:
             scale = width**-0.5 if scale is None else scale
             query, key, value = (pad(head, (0, missing)) for head in heads)
-        output = _Flash.apply(query, key, value, (dropout_p, is_causal), scale)  # type: ignore[no-untyped-call]
+        flash = _aten._scaled_dot_product_flash_attention  # noqa: SLF001
+        output, *_ = flash(query, key, value, dropout_p, is_causal, False, scale=scale)
         return output[..., :width] if missing else output
     if chosen == "efficient":
         bias = None if attn_mask is None else _make_bias(attn_mask, query, key)
-        output = _Efficient.apply(*heads, bias, (dropout_p, is_causal), scale)  # type: ignore[no-untyped-call]
+        wanted = any(each is not None and each.requires_grad for each in (*heads, bias))
+        efficient = _aten._scaled_dot_product_efficient_attention  # noqa: SLF001
+        output, *_ = efficient(*heads, bias, wanted, dropout_p, is_causal, scale=scale)
         return output
-    options = {"scale": scale, "enable_gqa": enable_gqa}
     plain = _aten._scaled_dot_product_attention_math  # noqa: SLF001
-    output, _ = plain(*heads, attn_mask, dropout_p, is_causal, **options)
+    options = {"scale": scale, "enable_gqa": enable_gqa}
+    output, *_ = plain(*heads, attn_mask, dropout_p, is_causal, **options)
     return output
 
 
@@ -103,75 +105,37 @@ def _make_bias(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return bias.expand(*query.shape[:3], key.size(2))
 
 
-class _Flash(torch.autograd.Function):
-    """Flash attention with the buffers of its backward pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, options: Any, scale: float | None
-    ) -> Any:
-        attend_flash = _aten._scaled_dot_product_flash_attention  # noqa: SLF001
-        output, lse, *_, seed, offset, _ = attend_flash(
-            query, key, value, *options, False, scale=scale
-        )
-        ctx.save_for_backward(query, key, value, output, lse, seed, offset)
-        ctx.options, ctx.scale = options, scale
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        query, key, value, output, lse, seed, offset = ctx.saved_tensors
-        batch, heads, queries, width = query.shape
-        rows = -(-queries // FLASH_QUERY_MULTIPLE) * FLASH_QUERY_MULTIPLE
-        columns = -(-width // FLASH_WIDTH_MULTIPLE) * FLASH_WIDTH_MULTIPLE
-        buffers = [
-            query.new_empty((batch, heads, rows), dtype=torch.float32),
-            query.new_empty((batch, rows, heads, columns), dtype=torch.float32),
-        ]
-        if key.size(1) != heads:
-            buffers += [key.new_empty((batch, key.size(2), heads, width)) for _ in range(2)]
-        seen = (query, key, value, output, lse, None, None, queries, key.size(2), *ctx.options)
-        differentiate = _aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
-        gradients = differentiate(gradient, *seen, seed, offset, scale=ctx.scale)
-        del buffers
-        return (*gradients, None, None)
+def differentiate_flash(
+    gradient: Tensor, query: Tensor, key: Tensor, *rest: Any, **options: Any
+) -> Any:
+    """Return the gradients of flash attention, the buffers of its kernel held meanwhile."""
+    batch, heads, queries, width = query.shape
+    rows = -(-queries // FLASH_QUERY_MULTIPLE) * FLASH_QUERY_MULTIPLE
+    columns = -(-width // FLASH_WIDTH_MULTIPLE) * FLASH_WIDTH_MULTIPLE
+    buffers = [
+        query.new_empty((batch, heads, rows), dtype=torch.float32),
+        query.new_empty((batch, rows, heads, columns), dtype=torch.float32),
+    ]
+    if key.size(1) != heads:
+        buffers += [key.new_empty((batch, key.size(2), heads, width)) for _ in range(2)]
+    differentiate = _aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
+    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
+        gradients = differentiate(gradient, query, key, *rest, **options)
+    del buffers
+    return gradients
 
 
-class _Efficient(torch.autograd.Function):
-    """Memory-efficient attention with the buffers of its backward pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor | None,
-        options: Any,
-        scale: float | None,
-    ) -> Any:
-        inputs = (query, key, value, bias)
-        wanted = any(each is not None and each.requires_grad for each in inputs)
-        attend_efficiently = _aten._scaled_dot_product_efficient_attention  # noqa: SLF001
-        output, *kept = attend_efficiently(*inputs, wanted, *options, scale=scale)
-        ctx.save_for_backward(*inputs, output, *kept)
-        ctx.options, ctx.scale = options, scale
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        saved, (dropout, is_causal) = ctx.saved_tensors, ctx.options
-        wanted = list(ctx.needs_input_grad[:4])
-        gradient = gradient.transpose(1, 2).contiguous().transpose(1, 2)
-        differentiate = _aten._scaled_dot_product_efficient_attention_backward  # noqa: SLF001
-        gradients = differentiate(gradient, *saved, dropout, wanted, is_causal, scale=ctx.scale)
-        query, output = saved[0], saved[4]
-        # Of each query the product of gradient and output: fp32 by an operator of its own, a low
-        # type inside the kernel, which sums the gradient of the queries in fp32.
-        if query.dtype == torch.float32:
-            torch.empty_like(output).sum(-1)
-        else:
-            torch.empty_like(query, dtype=torch.float32)
-        return (*gradients, None, None)
+def differentiate_efficient(gradient: Tensor, query: Tensor, *rest: Any, **options: Any) -> Any:
+    """Return the gradients of memory-efficient attention, with the buffers of its kernel."""
+    gradient = gradient.transpose(1, 2).contiguous().transpose(1, 2)
+    differentiate = _aten._scaled_dot_product_efficient_attention_backward  # noqa: SLF001
+    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
+        gradients = differentiate(gradient, query, *rest, **options)
+    # Of each query the product of gradient and output: fp32 by an operator of its own, a low type
+    # inside the kernel, which sums the gradient of the queries in fp32.
+    if query.dtype == torch.float32:
+        output = rest[3]
+        torch.empty_like(output).sum(-1)
+    else:
+        torch.empty_like(query, dtype=torch.float32)
+    return gradients

@@ -1,34 +1,24 @@
 """The book of one trace: blocks as they come and go, in order, phase by phase."""
 
 from itertools import accumulate
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
-from advisor.predict.memory_trace import Category, Operators, Phase, PhaseMark
+from advisor.predict.memory_trace import (
+    Category,
+    MemoryTrace,
+    Operators,
+    Phase,
+    PhaseMark,
+    TraceBlock,
+)
 
 
-class SizedBlock(msgspec.Struct, array_like=True):
-    """One storage at one batch size, unrounded; `module` and `category` as in `TraceBlock`."""
+class SizeTrace(MemoryTrace, frozen=True, kw_only=True):
+    """The trace of one size, with the operator that made each block; "" where none did."""
 
-    size_bytes: int
-    operator: str  #: That made it; empty for what was there before the first step.
-    module: int
-    category: Category = "temporary"
-
-
-class SizeTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """The allocations of three training steps at one batch size; fields as in `MemoryTrace`."""
-
-    operators: Operators
-    micro_batch_size: int
-    blocks: tuple[SizedBlock, ...]
-    events: tuple[int, ...]
-    phases: tuple[PhaseMark, ...]
-    modules: tuple[str, ...]
-    flops: int = 0
-    notes: tuple[str, ...] = ()
-    checkpointed: tuple[str, ...] = ()
+    made_by: tuple[str, ...]
 
 
 class Ledger:
@@ -37,7 +27,8 @@ class Ledger:
     def __init__(self) -> None:
         self.phase: Phase = "setup"
         self.is_open = True  #: Whether events are still written down.
-        self.blocks: list[SizedBlock] = []
+        self._blocks: list[TraceBlock] = []
+        self._made_by: list[str] = []
         self._events: list[int] = []
         self._alive: set[int] = set()
         self._phases = [PhaseMark("setup", 0, 0)]
@@ -53,8 +44,9 @@ class Ledger:
 
     def allocate(self, size_bytes: int, operator: str, module: int) -> int:
         """Write down a new block and return its index."""
-        index = len(self.blocks)
-        self.blocks.append(SizedBlock(size_bytes, operator, module))
+        index = len(self._blocks)
+        self._blocks.append(TraceBlock(size_bytes, 0, "temporary", module))
+        self._made_by.append(operator)
         self._events.append(index)
         self._alive.add(index)
         return index
@@ -70,20 +62,26 @@ class Ledger:
         self._alive.discard(index)
         self._events.remove(index)
 
-    def label(self, index: int, category: Category) -> None:
-        """Say what a block holds; of several categories the first in their order stays."""
-        block = self.blocks[index]
-        block.category = min(category, block.category, key=get_args(Category).index)
+    def label(self, index: int, category: Category, module: int | None = None) -> None:
+        """Say what a block holds, of several categories the first in their order, and for whom."""
+        block = self._blocks[index]
+        self._blocks[index] = msgspec.structs.replace(
+            block,
+            category=min(category, block.category, key=get_args(Category).index),
+            module=block.module if module is None else module,
+        )
 
-    def finish(
-        self,
-        micro_batch_size: int,
-        *,
-        operators: Operators,
-        modules: tuple[str, ...] = (),
-        flops: int = 0,
-        notes: tuple[str, ...] = (),
-    ) -> SizeTrace:
+    def replace(self, old: int, new: int | None) -> None:
+        """Write down that `new` took the place of `old`, which is gone."""
+        if new is not None:
+            self.label(new, self._blocks[old].category)
+        self.free(old)
+
+    def size_bytes(self, index: int | None) -> int:
+        """Return the size of a block, 0 for none."""
+        return 0 if index is None else self._blocks[index].fixed_bytes
+
+    def finish(self, micro_batch_size: int, *, operators: Operators, **facts: Any) -> SizeTrace:
         """Return the trace; what happens from here on is not written down.
 
         Blocks freed one after the other are freed by age: their true order may hang on addresses,
@@ -98,11 +96,12 @@ class Ledger:
         in_order = sorted(zip(runs, events, strict=True), key=lambda pair: (pair[0], -pair[1]))
         return SizeTrace(
             operators=operators,
-            micro_batch_size=micro_batch_size,
-            blocks=tuple(self.blocks[index] for index in used),
+            method="per_size",
+            traced_sizes=(micro_batch_size,),
+            blocks=tuple(self._blocks[index] for index in used),
+            made_by=tuple(self._made_by[index] for index in used),
             events=tuple(event for _, event in in_order),
             phases=tuple(self._phases),
-            modules=modules,
-            flops=flops,
-            notes=notes,
+            flops_per_sample=0,
+            **facts,
         )

@@ -19,7 +19,11 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from advisor.predict.trace.attention import attend
+from advisor.predict.trace.attention import (
+    attend,
+    differentiate_efficient,
+    differentiate_flash,
+)
 from advisor.predict.trace.autocast import redirected_autocast, register_autocast
 from advisor.predict.trace.convolution import convolve
 from advisor.predict.trace.recurrent import GATES, lower_recurrent
@@ -44,6 +48,8 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
     tries = torch.backends.cudnn.benchmark
     kernels: dict[str, Callable[..., Any]] = {
         "scaled_dot_product_attention": attend,
+        "_scaled_dot_product_flash_attention_backward": differentiate_flash,
+        "_scaled_dot_product_efficient_attention_backward": differentiate_efficient,
         "dropout": _drop,
         **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
         **({"convolution": convolve} if tries else {}),

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
+from advisor.engine.worker.entry import seed_everything
 from advisor.memory.data import MEMORY_PROBE_STEPS
-from advisor.predict.memory_trace import Operators
+from advisor.predict.data import TraceTask
 from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
 from advisor.predict.trace.corrections import SizeCorrections
 from advisor.predict.trace.fake import plain_tensors, replaced_tensors
@@ -23,6 +24,7 @@ from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.workload import Workload
+from advisor.training.model_file.worst_batch import take_worst_batch
 from advisor.training.training import Training, UserStep
 
 NOTE_SCALER = "the steps of fp16 are traced as if no gradient overflowed"
@@ -34,36 +36,19 @@ class UntraceableError(Exception):
     """The workload cannot be traced under fake tensors; the text says why in one clause."""
 
 
-def trace_steps(
-    workload: Workload,
-    batch: Any,
-    size: int,
-    *,
-    operators: Operators = "cpu",
-    checkpoint_blocks: bool = False,
-    foreach: bool | None = None,
-) -> SizeTrace:
+def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
     """Return the allocations of three training steps, run under fake tensors on the CPU.
-
-    Args:
-        workload: On the CPU.
-        batch: Real tensors of `size` samples.
-        size: Samples of the batch.
-        operators: Whose operators; those of CUDA need no GPU.
-        checkpoint_blocks: Whether repeated blocks recompute their activations.
-        foreach: Whether the optimizer works on all tensors at once; None is the default of the
-            device whose operators are traced.
 
     Raises:
         UntraceableError: The step is the user's own, or the optimizer needs a closure.
     """
     if workload.is_step_only:
         raise UntraceableError("make_step hides the model and the optimizer")
-    model, checkpointed = _make_model(workload, checkpoint_blocks=checkpoint_blocks)
+    batch, model, checkpointed = _prepare(workload, size, task)
     notes: tuple[str, ...] = ()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
-        if operators == "cuda":
+        if task.operators == "cuda":
             from advisor.predict.trace.lowering import lower_to_cuda  # noqa: PLC0415 - only for CUDA
 
             notes += stack.enter_context(lower_to_cuda(workload.spec.precision))
@@ -71,66 +56,51 @@ def trace_steps(
         fake_batch = map_tensors(batch, mode.from_tensor)
         stack.enter_context(mode)
         stack.enter_context(SizeCorrections())
-        tracker = stack.enter_context(StorageTracker(model, operators=operators))
-        training = hold_training(workload, model, tracker, operators=operators, foreach=foreach)
+        tracker = stack.enter_context(StorageTracker(model, operators=task.operators))
+        training = hold_training(workload, model, tracker, task)
         if training.needs_closure:
             raise UntraceableError("LBFGS evaluates the loss as often as its values ask for")
         if training.skip_overflow_check():
             notes += (NOTE_SCALER,)
         run_steps(training, fake_batch, tracker)
-        trace = tracker.finish(size, notes)
-    return msgspec.structs.replace(trace, checkpointed=checkpointed)
+        return tracker.finish(size, notes=notes, checkpointed=checkpointed)
 
 
-def measure_steps(
-    workload: Workload,
-    batch: Any,
-    size: int,
-    *,
-    operators: Operators = "cpu",
-    checkpoint_blocks: bool = False,
-    foreach: bool | None = None,
-) -> SizeTrace:
-    """Return the allocations of three training steps that were run with the CPU's operators.
-
-    Args as in `trace_steps`; `batch` is None with `make_step`, and a note says where operators
-    other than the CPU's were asked for.
-    """
-    notes: tuple[str, ...] = () if operators == "cpu" else (_NOTE_CPU,)
+def measure_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
+    """Return the allocations of three training steps that were run, with the CPU's operators."""
+    notes: tuple[str, ...] = () if task.operators == "cpu" else (_NOTE_CPU,)
+    task = msgspec.structs.replace(task, operators="cpu")
     if workload.is_step_only:
+        seed_everything(task.workload.seed)
         with StorageTracker() as tracker:
             stepper = workload.make_stepper(size)
             _run_whole_steps(stepper, None, tracker)
-            return tracker.finish(size, (*notes, _NOTE_WHOLE))
-    model, checkpointed = _make_model(workload, checkpoint_blocks=checkpoint_blocks)
+            return tracker.finish(size, notes=(*notes, _NOTE_WHOLE))
+    batch, model, checkpointed = _prepare(workload, size, task)
     with StorageTracker(model) as tracker:
-        training = hold_training(workload, model, tracker, foreach=foreach)
+        training = hold_training(workload, model, tracker, task)
         if training.needs_closure:
             tracker.hold(tensors_of(batch), "input")
             _run_whole_steps(training, batch, tracker)
             notes += (_NOTE_WHOLE,)
         else:
             run_steps(training, batch, tracker)
-        trace = tracker.finish(size, notes)
-    return msgspec.structs.replace(trace, checkpointed=checkpointed)
+        return tracker.finish(size, notes=notes, checkpointed=checkpointed)
 
 
-def _make_model(
-    workload: Workload, *, checkpoint_blocks: bool
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return a real model whose loss is known, and the names of its checkpointed blocks."""
+def _prepare(
+    workload: Workload, size: int, task: TraceTask
+) -> tuple[Any, nn.Module, tuple[str, ...]]:
+    """Return a real batch, a real model whose loss is known, and its checkpointed blocks."""
+    seed_everything(task.workload.seed)
+    batch = take_worst_batch(workload, size, task.largest_samples)
     model = workload.make_model()
     workload.loss(model)  # found with real tensors, and kept by the workload
-    return model, checkpoint_repeated_blocks(model) if checkpoint_blocks else ()
+    return batch, model, checkpoint_repeated_blocks(model) if task.checkpoint_blocks else ()
 
 
 def hold_training(
-    workload: Workload,
-    model: nn.Module,
-    tracker: StorageTracker,
-    *,
-    operators: Operators = "cpu",
-    foreach: bool | None = None,
+    workload: Workload, model: nn.Module, tracker: StorageTracker, task: TraceTask
 ) -> Training:
     """Return the training of this model, its parameters, buffers and optimizer state recorded."""
     tracker.hold(model.parameters(), "parameter")
@@ -138,7 +108,7 @@ def hold_training(
     for module in model.modules():
         tracker.hold(tensors_of(plain_tensors(module)), "parameter")
     optimizer = workload.make_optimizer(model)
-    choose_foreach(optimizer, operators=operators, foreach=foreach)
+    choose_foreach(optimizer, task)
     _hold_state(optimizer, tracker)
     return Training(
         model=model,
@@ -205,17 +175,17 @@ def _quiet_collector() -> Iterator[Callable[[], object]]:
             gc.enable()
 
 
-def choose_foreach(optimizer: Optimizer, *, operators: Operators, foreach: bool | None) -> None:
-    """Set whether the optimizer works on all tensors at once: by `foreach`, else as the user says.
+def choose_foreach(optimizer: Optimizer, task: TraceTask) -> None:
+    """Set whether the optimizer works on all tensors at once: as the task says, else the user.
 
     Left open, CUDA does so, but where the optimizer is fused, differentiable or its rate a tensor.
     """
     for group in optimizer.param_groups:
         if "foreach" not in group:
             continue
-        if foreach is not None:
-            group["foreach"] = foreach
+        if task.foreach is not None:
+            group["foreach"] = task.foreach
             group["fused"] = None
-        elif operators == "cuda" and group["foreach"] is None:
+        elif task.operators == "cuda" and group["foreach"] is None:
             special = group.get("fused") or group.get("differentiable")
             group["foreach"] = None if special or isinstance(group.get("lr"), Tensor) else True

@@ -100,18 +100,16 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._allocate(storage, "", module, None)
                 index = self._block_of.get(_key_of(storage))
                 if index is not None:
-                    self._ledger.label(index, category)
-                    if owner is not None:
-                        self._ledger.blocks[index].module = module
+                    self._ledger.label(index, category, None if owner is None else module)
 
-    def finish(self, micro_batch_size: int, notes: tuple[str, ...] = ()) -> SizeTrace:
-        """Return the trace; what happens from here on is not recorded."""
+    def finish(self, micro_batch_size: int, **facts: Any) -> SizeTrace:
+        """Return the trace with further facts; what happens from here on is not recorded."""
         return self._ledger.finish(
             micro_batch_size,
             operators=self._operators,
             modules=self._modules.names,
-            flops=self._flops,
-            notes=notes,
+            flops_fixed=self._flops,
+            **facts,
         )
 
     def __torch_dispatch__(
@@ -153,17 +151,13 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Record a storage of another size than before as a new one in place of the old."""
         key = _key_of(storage)
         old = self._block_of.get(key)
-        old_bytes = 0 if old is None else self._ledger.blocks[old].size_bytes
-        if key in self._host or storage.nbytes() == old_bytes:
+        if key in self._host or storage.nbytes() == self._ledger.size_bytes(old):
             return
         self._allocate(storage, operator, self._modules.find_present(node), node)
-        if old is None:
-            return
-        if storage.nbytes():
-            self._ledger.label(self._block_of[key], self._ledger.blocks[old].category)
-        else:
-            del self._block_of[key]
-        self._ledger.free(old)
+        if old is not None:
+            if not storage.nbytes():
+                del self._block_of[key]
+            self._ledger.replace(old, self._block_of.get(key))
 
     def _allocate(self, storage: Any, operator: str, module: int, node: Any) -> None:
         if storage.nbytes():

@@ -1,12 +1,11 @@
 """Two traces at two batch sizes give every allocation as c + s·B."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from advisor.predict.memory_trace import MemoryTrace, TraceBlock, TraceMethod
-from advisor.predict.trace.ledger import SizedBlock, SizeTrace
+from advisor.predict.memory_trace import MemoryTrace, TraceBlock
+from advisor.predict.trace.ledger import SizeTrace
 
 
 class StructureDiffersError(Exception):
@@ -19,31 +18,31 @@ def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
     Raises:
         StructureDiffersError: The events differ, or no line with whole bytes goes through both.
     """
-    small, large = first.micro_batch_size, second.micro_batch_size
+    (small,), (large,) = first.traced_sizes, second.traced_sizes
     _compare_events(first, second)
-    pairs = list(zip(first.blocks, second.blocks, strict=True))
-    for low, high in pairs:
-        if (low.operator, low.category, low.module) != (high.operator, high.category, high.module):
-            raise StructureDiffersError(
-                f"{_name(low)} at {small} samples is {_name(high)} at {large}"
-            )
+    for index, (low, high) in enumerate(zip(first.blocks, second.blocks, strict=True)):
+        kinds = (low.category, low.module), (high.category, high.module)
+        if kinds[0] != kinds[1] or first.made_by[index] != second.made_by[index]:
+            names = _name(first, index), _name(second, index)
+            raise StructureDiffersError(f"{names[0]} at {small} samples is {names[1]} at {large}")
     blocks = []
-    for low, high in pairs:
-        slope, rest = divmod(high.size_bytes - low.size_bytes, large - small)
+    for index, (low, high) in enumerate(zip(first.blocks, second.blocks, strict=True)):
+        slope, rest = divmod(high.fixed_bytes - low.fixed_bytes, large - small)
         if rest:
             raise StructureDiffersError(
-                f"{_name(low)} takes {low.size_bytes} bytes at {small} samples and "
-                f"{high.size_bytes} at {large}: no whole number for each sample"
+                f"{_name(first, index)} takes {low.fixed_bytes} bytes at {small} samples and "
+                f"{high.fixed_bytes} at {large}: no whole number for each sample"
             )
-        fixed_bytes = low.size_bytes - slope * small
+        fixed_bytes = low.fixed_bytes - slope * small
         blocks.append(TraceBlock(fixed_bytes, slope, low.category, low.module))
-    slope, rest = divmod(second.flops - first.flops, large - small)
-    return _conclude(
+    low_flops, high_flops = first.flops_fixed or 0, second.flops_fixed or 0
+    slope, rest = divmod(high_flops - low_flops, large - small)
+    return conclude(
         first,
-        blocks,
+        blocks=tuple(blocks),
         method="symbolic",
         traced_sizes=(small, large),
-        flops_fixed=None if rest else first.flops - slope * small,
+        flops_fixed=None if rest else low_flops - slope * small,
         flops_per_sample=None if rest else slope,
     )
 
@@ -55,16 +54,16 @@ def check_trace(trace: MemoryTrace, third: SizeTrace) -> MemoryTrace:
         StructureDiffersError: A size is not affine in the batch, or the events differ.
     """
     _compare_events(trace, third)
-    size = third.micro_batch_size
-    for block, seen in zip(trace.blocks, third.blocks, strict=True):
+    (size,) = third.traced_sizes
+    for index, (block, seen) in enumerate(zip(trace.blocks, third.blocks, strict=True)):
         predicted = block.fixed_bytes + block.bytes_per_sample * size
-        if predicted != seen.size_bytes:
+        if predicted != seen.fixed_bytes:
             raise StructureDiffersError(
-                f"{_name(seen)} takes {seen.size_bytes} bytes at "
+                f"{_name(third, index)} takes {seen.fixed_bytes} bytes at "
                 f"{size} samples where a line through two sizes says {predicted}"
             )
     fixed, slope = trace.flops_fixed, trace.flops_per_sample
-    if fixed is None or slope is None or fixed + slope * size != third.flops:
+    if fixed is None or slope is None or fixed + slope * size != third.flops_fixed:
         fixed = slope = None
     sizes = (*trace.traced_sizes, size)
     return msgspec.structs.replace(
@@ -72,33 +71,13 @@ def check_trace(trace: MemoryTrace, third: SizeTrace) -> MemoryTrace:
     )
 
 
-def hold_for_one_size(trace: SizeTrace, *, reason: str, method: TraceMethod) -> MemoryTrace:
-    """Return the trace as one that holds at its own batch size only."""
-    return _conclude(
-        trace,
-        [TraceBlock(each.size_bytes, 0, each.category, each.module) for each in trace.blocks],
-        method=method,
-        reason=reason,
-        traced_sizes=(trace.micro_batch_size,),
-        flops_fixed=trace.flops,
-        flops_per_sample=0,
-    )
+def conclude(trace: SizeTrace, **changes: Any) -> MemoryTrace:
+    """Return the trace without the names of operators, and with these fields changed."""
+    fields = {name: getattr(trace, name) for name in MemoryTrace.__struct_fields__}
+    return MemoryTrace(**{**fields, **changes})
 
 
-def _conclude(trace: SizeTrace, blocks: Sequence[TraceBlock], **facts: Any) -> MemoryTrace:
-    return MemoryTrace(
-        operators=trace.operators,
-        blocks=tuple(blocks),
-        events=trace.events,
-        phases=trace.phases,
-        modules=trace.modules,
-        notes=trace.notes,
-        checkpointed=trace.checkpointed,
-        **facts,
-    )
-
-
-def _compare_events(first: SizeTrace | MemoryTrace, second: SizeTrace) -> None:
+def _compare_events(first: MemoryTrace, second: SizeTrace) -> None:
     if first.events == second.events and first.phases == second.phases:
         return
     pairs = enumerate(zip(first.events, second.events, strict=False))
@@ -106,13 +85,14 @@ def _compare_events(first: SizeTrace | MemoryTrace, second: SizeTrace) -> None:
     what = ""
     if where < len(second.events):
         event = second.events[where]
-        block = second.blocks[event if event >= 0 else -1 - event]
-        what = f", where {_name(block)} {'is allocated' if event >= 0 else 'is freed'}"
+        name = _name(second, event if event >= 0 else -1 - event)
+        what = f", where {name} {'is allocated' if event >= 0 else 'is freed'}"
     raise StructureDiffersError(
-        f"the allocations at {second.micro_batch_size} samples differ from those at fewer from "
+        f"the allocations at {second.traced_sizes[0]} samples differ from those at fewer from "
         f"event {where} on{what}"
     )
 
 
-def _name(block: SizedBlock) -> str:
-    return f"the result of {block.operator}" if block.operator else f"a tensor ({block.category})"
+def _name(trace: SizeTrace, index: int) -> str:
+    operator = trace.made_by[index]
+    return f"the result of {operator}" if operator else f"a tensor ({trace.blocks[index].category})"

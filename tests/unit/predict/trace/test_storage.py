@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from advisor.predict.data import TraceTask
 from advisor.predict.trace.steps import choose_foreach
 from advisor.predict.trace.storage import StorageTracker
+from advisor.training.data import WorkloadSpec
 
 
 def record(function, *held):
@@ -15,7 +17,12 @@ def record(function, *held):
         kept = function()
         trace = tracker.finish(1)
     del kept
-    return [(block.size_bytes, block.operator) for block in trace.blocks], trace.events
+    sizes = [block.fixed_bytes for block in trace.blocks]
+    return list(zip(sizes, trace.made_by, strict=True)), trace.events
+
+
+def block_of(trace, operator):
+    return trace.blocks[trace.made_by.index(operator)]
 
 
 def test_views_and_in_place_operators_allocate_nothing():
@@ -84,7 +91,7 @@ def sums(work):
         loss.backward()
         trace = tracker.finish(1)
     begun = trace.phases[-1].first_event
-    made = [trace.blocks[event].operator for event in trace.events[begun:] if event >= 0]
+    made = [trace.made_by[event] for event in trace.events[begun:] if event >= 0]
     return [operator.split(".")[1] for operator in made]
 
 
@@ -150,9 +157,8 @@ def test_modules_called_outside_of_the_model_are_their_callers():
         output = model(torch.ones(1, 2))
         trace = tracker.finish(1)
     del output
-    names = {block.operator: trace.modules[block.module] for block in trace.blocks}
-    assert names["aten.addmm.default"] == "inner"
-    assert names["aten.relu.default"] == ""
+    assert trace.modules[block_of(trace, "aten.addmm.default").module] == "inner"
+    assert trace.modules[block_of(trace, "aten.relu.default").module] == ""
 
 
 def test_a_failing_module_leaves_no_trace_in_the_next():
@@ -170,7 +176,7 @@ def test_a_failing_module_leaves_no_trace_in_the_next():
         outside = torch.ones(5)
         trace = tracker.finish(1)
     del output, outside
-    assert {b.operator: b.module for b in trace.blocks}["aten.relu.default"] == 2
+    assert block_of(trace, "aten.relu.default").module == 2
     assert trace.blocks[-1].module == -1
 
 
@@ -188,7 +194,8 @@ def test_foreach_follows_the_device_then_the_user_then_the_what_if(
     operators, foreach, chosen, expected
 ):
     optimizer = torch.optim.Adam([nn.Parameter(torch.ones(1))], foreach=chosen)
-    choose_foreach(optimizer, operators=operators, foreach=foreach)
+    spec = WorkloadSpec(target="none.py", device="cpu")
+    choose_foreach(optimizer, TraceTask(workload=spec, operators=operators, foreach=foreach))
     assert optimizer.param_groups[0]["foreach"] is expected
 
 

@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.predict.memory_trace import PhaseMark
-from advisor.predict.trace.ledger import Ledger, SizedBlock, SizeTrace
+from advisor.predict.memory_trace import PhaseMark, TraceBlock
+from advisor.predict.trace.ledger import Ledger, SizeTrace
 from advisor.predict.trace.symbolic import (
     StructureDiffersError,
     check_trace,
-    hold_for_one_size,
+    conclude,
     merge_traces,
 )
 
@@ -16,12 +16,15 @@ from advisor.predict.trace.symbolic import (
 def make_trace(size, lines, *, flops=0):
     return SizeTrace(
         operators="cpu",
-        micro_batch_size=size,
-        blocks=tuple(SizedBlock(fixed + slope * size, "aten.mm", 0) for fixed, slope in lines),
+        method="per_size",
+        traced_sizes=(size,),
+        blocks=tuple(TraceBlock(fixed + slope * size, 0, "temporary", 0) for fixed, slope in lines),
+        made_by=("aten.mm",) * len(lines),
         events=tuple(range(len(lines))),
         phases=(PhaseMark("setup", 0, 0),),
         modules=("",),
-        flops=flops,
+        flops_fixed=flops,
+        flops_per_sample=0,
     )
 
 
@@ -61,8 +64,7 @@ def test_other_events_are_refused_with_the_place():
 
 
 def test_another_operator_at_the_same_place_is_refused():
-    second = make_trace(5, [(4, 0)])
-    second.blocks[0].operator = ""
+    second = msgspec.structs.replace(make_trace(5, [(4, 0)]), made_by=("",))
     with pytest.raises(StructureDiffersError, match="is a tensor"):
         merge_traces(make_trace(3, [(4, 0)]), second)
 
@@ -76,15 +78,13 @@ def test_operations_off_the_line_are_left_out_alone():
 
 
 def test_one_size_has_no_slope():
-    held = hold_for_one_size(
-        make_trace(4, [(1, 2)], flops=7), reason="asked for", method="per_size"
-    )
+    held = conclude(make_trace(4, [(1, 2)], flops=7), reason="asked for", method="per_size")
     assert (held.blocks[0].fixed_bytes, held.blocks[0].bytes_per_sample) == (9, 0)
     assert (held.flops_fixed, held.flops_per_sample, held.reason) == (7, 0, "asked for")
 
 
 def finish(ledger):
-    return ledger.finish(1, operators="cpu")
+    return ledger.finish(1, operators="cpu", modules=())
 
 
 def test_blocks_freed_in_a_row_are_ordered_by_age_within_their_phase():
@@ -106,7 +106,7 @@ def test_an_allocation_taken_back_leaves_no_block():
     ledger.take_back(ledger.allocate(16, "gone", -1))
     ledger.allocate(32, "next", -1)
     trace = finish(ledger)
-    assert [block.operator for block in trace.blocks] == ["kept", "next"]
+    assert trace.made_by == ("kept", "next")
     assert trace.events == (0, 1)
 
 
