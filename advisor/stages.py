@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from advisor.advice.data import SCENARIO
-from advisor.advice.derive import derive
-from advisor.advice.proposal import list_ways
+from advisor.advice.plan import ADVICE, list_ways
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
 from advisor.engine.commands import ProbeSpec
@@ -21,12 +20,14 @@ from advisor.loader.stage import run_loader
 from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.memory.stage import run_memory
 from advisor.memory_savings.stage import run_memory_savings
+from advisor.noise.plan import NOISE
 from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
 from advisor.rate.range_command import run_lr_range
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.trial_stage import run_trial
 from advisor.sharpness.stage import run_sharpness
 from advisor.soak.stage import run_soak
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import Variant, parse_target
 from advisor.variants.stage import plan_variants, run_variants
@@ -95,13 +96,13 @@ def _run_stages(run: Run, variants: tuple[Variant, ...]) -> None:
     run_sharpness(run)
     run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
     # Where there is no base rate that the trial could start from.
-    run_ranged_rate(run, lambda: list_ways(derive(run.record).recommendation))
-    known = derive(run.record)
+    run_ranged_rate(run, lambda: list_ways(run.of(ADVICE)))
+    noise = run.of(NOISE)
     run_trial(
         run,
-        lambda: list_ways(derive(run.record).recommendation),
-        known.throughput,
-        None if known.noise is None else known.noise.decisive,
+        lambda: list_ways(run.of(ADVICE)),
+        run.of(THROUGHPUT),
+        None if noise is None else noise.decisive,
     )
     run_soak(run)
     run_memory_savings(run)

@@ -61,11 +61,6 @@ def format_bytes(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def format_mib(value: float) -> str:
-    """Return a size in MiB for a sentence."""
-    return f"{format_figure(value / 2**20)} MiB"
-
-
 def format_duration(seconds: float) -> str:
     """Return a time: `1.24 ms`, `12.3 s`, `2 min 5 s`, `1 h 3 min`."""
     if seconds >= 3600:

@@ -14,7 +14,7 @@ from advisor.soak.data import SoakConclusion
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
-from advisor.units import count_of, format_figure, format_mib, format_percent
+from advisor.units import count_of, format_figure, format_percent, render_bytes
 
 #: Ratio of the batches, up or down, beyond which a rule is far outside of what it was tested on.
 MOST_TRUSTED_RATIO = 8.0
@@ -143,13 +143,13 @@ def _warn_of_soak(soak: SoakConclusion | None, micro_batch_size: int) -> Iterato
         full = ""
         if steps is not None:
             full = f", which fills the limit after about {format_figure(steps)} steps"
-        yield Caution.GROWING_MEMORY.say(growth=format_mib(growth.point), full=full)
+        yield Caution.GROWING_MEMORY.say(growth=render_bytes(growth.point), full=full)
     evaluation, training = soak.evaluation_peak_bytes, soak.training_peak_bytes
     if soak.evaluation_needs_more and evaluation is not None and training is not None:
         yield Caution.LARGE_EVALUATION.say(
             size=soak.micro_batch_size,
-            evaluation=format_mib(evaluation),
-            training=format_mib(training),
+            evaluation=render_bytes(evaluation),
+            training=render_bytes(training),
         )
 
 

@@ -11,7 +11,14 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus, LoaderTiming
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.loader.data import (
+    LOADER_TIMINGS,
+    LoaderConclusion,
+    LoaderPoint,
+    LoaderStatus,
+    LoaderTiming,
+)
 from advisor.statistics import Estimate, estimate_median_over_sessions, median, two_sided_t
 
 #: Share of the training speed below which a loss to loading is not worth a change, and which a gain
@@ -246,3 +253,10 @@ def _rate(timing: LoaderTiming) -> float:
 def _estimate(rates: Sequence[float]) -> Estimate:
     """Return the median with its interval over windows."""
     return estimate_median_over_sessions([(rate,) for rate in rates], _CONFIDENCE)
+
+
+def _conclude(conclusions: Conclusions) -> LoaderConclusion | None:
+    return conclude_loader(conclusions.record.all(LOADER_TIMINGS))
+
+
+LOADER = Topic("loader", LoaderConclusion, _conclude)

@@ -1,6 +1,6 @@
 """The loader stage: does training wait for its data, and how many workers would end that?"""
 
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.loader.data import LoaderTask
@@ -20,7 +20,7 @@ def run_loader(run: Run) -> None:
     """
     if not run.facts.has_dataset:
         return
-    advice = derive(run.record).recommendation
+    advice = run.of(ADVICE)
     if advice is None or run.is_spent:
         run.progress.note("loader: no time left to measure it")
         return

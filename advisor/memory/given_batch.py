@@ -1,8 +1,8 @@
 """A batch that the user keeps to: whether it can be run, and out of which micro-batches."""
 
-from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.errors import UsageError
+from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 
 
@@ -73,5 +73,5 @@ def find_given_micro_batch(run: Run) -> int | None:
 
 
 def _find_largest(run: Run) -> int | None:
-    memory = derive(run.record).memory
+    memory = run.of(MEMORY)
     return None if memory is None else memory.max_micro_batch_size

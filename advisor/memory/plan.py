@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from math import ceil, floor
 
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
-from advisor.memory.data import MemoryConclusion, MemoryMethod, Probe
+from advisor.memory.data import PROBES, MemoryConclusion, MemoryMethod, Probe
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
 from advisor.memory.law import find_peak_bytes, fit_memory
 from advisor.memory.search import (
@@ -16,7 +17,7 @@ from advisor.memory.search import (
     read_evidence,
 )
 from advisor.memory.surroundings import judge_surroundings
-from advisor.predict.data import LimitedBy, PredictedMemory
+from advisor.predict.data import PREDICTED_MEMORY, LimitedBy, PredictedMemory
 from advisor.training.data import WorkloadFacts
 
 #: Probes of one search: each costs a process and three steps. Without a prediction most searches
@@ -156,3 +157,25 @@ def _find_headroom_bytes(fits: Sequence[Probe], capacity_bytes: int | None) -> i
     peaks = [find_peak_bytes(probe) for probe in fits if probe.micro_batch_size == largest]
     known = [peak for peak in peaks if peak is not None]
     return None if capacity_bytes is None or not known else max(0, capacity_bytes - max(known))
+
+
+def _conclude(conclusions: Conclusions) -> MemoryConclusion | None:
+    record, command = conclusions.record, conclusions.record.command
+    probes, prediction = record.all(PROBES), record.get(PREDICTED_MEMORY)
+    if record.workload is None or not any(probe.stage == "memory" for probe in probes):
+        return None
+    capacity_bytes = None
+    if command.memory_limit_bytes is not None:
+        capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
+    bounds = choose_bounds(record.workload, command.limits, capacity_bytes)
+    return conclude_memory(
+        probes,
+        bounds,
+        headroom_bytes=command.headroom_bytes,
+        dataset_size=record.workload.dataset_size,
+        complete=choose_next_micro_batch_size(probes, bounds, prediction) is None,
+        method=choose_method(probes, bounds, prediction),
+    )
+
+
+MEMORY = Topic("memory", MemoryConclusion, _conclude)

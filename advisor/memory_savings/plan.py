@@ -2,8 +2,17 @@
 
 from collections.abc import Iterable
 
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.memory.plan import MEMORY
 from advisor.predict.changes import choose_savings, describe_saving
-from advisor.predict.data import MemorySavings, PredictedMemory, PredictedWhatIf
+from advisor.predict.data import (
+    PEAK,
+    PREDICTED_MEMORY,
+    WHAT_IFS,
+    MemorySavings,
+    PredictedMemory,
+    PredictedWhatIf,
+)
 
 
 def compare_pieces(
@@ -66,3 +75,33 @@ def fit_capacity(
     least = int(memory.predict_bytes(largest)) + memory.unusable_bytes
     most = int(memory.predict_bytes(next_size)) + memory.unusable_bytes - 1
     return max(least, min(most, capacity_bytes))
+
+
+def _conclude(conclusions: Conclusions) -> MemorySavings | None:
+    """Return what the changes would bring at the size whose peak the record broke down."""
+    record, memory = conclusions.record, conclusions.of(MEMORY)
+    prediction, peak, facts = record.get(PREDICTED_MEMORY), record.get(PEAK), record.workload
+    if memory is None or prediction is None or peak is None or facts is None:
+        return None
+    largest, capacity_bytes = memory.max_micro_batch_size, memory.capacity_bytes
+    if largest is None or capacity_bytes is None:
+        return None
+    limits = record.command.limits
+    caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
+    fitted_bytes = fit_capacity(
+        prediction,
+        capacity_bytes=capacity_bytes,
+        largest=largest,
+        next_size=memory.smallest_failed or largest + limits.batch_multiple,
+    )
+    return compare_pieces(
+        prediction,
+        record.all(WHAT_IFS),
+        micro_batch_size=peak.micro_batch_size,
+        capacity_bytes=fitted_bytes,
+        at_most=min(caps, default=None),
+        batch_multiple=limits.batch_multiple,
+    )
+
+
+MEMORY_SAVINGS = Topic("what_would_change", MemorySavings, _conclude)

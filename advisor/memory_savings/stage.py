@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE
 from advisor.engine.run import Run
 from advisor.predict.breakdown import break_down
 from advisor.predict.change_traces import trace_changes
@@ -20,7 +20,7 @@ _BUDGET_FRACTION = 0.1
 def run_memory_savings(run: Run) -> None:
     """Keep what holds the memory and what would change it, where memory limits the advice."""
     base, memory = run.trace, run.record.predicted_memory
-    advice = derive(run.record).recommendation
+    advice = run.of(ADVICE)
     if base is None or memory is None or advice is None or advice.limiting_factor != "memory":
         return
     size = advice.micro_batch_size

@@ -6,8 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.course import explain_settled, fit_trend
 from advisor.noise.data import (
+    NOISE_BATCHES,
+    NOISE_LOG,
     NoiseBatches,
     NoiseConclusion,
     NoiseLogEntry,
@@ -204,3 +207,18 @@ def _name_status(decisive: Estimate | None) -> NoiseStatus:
     if decisive is None:
         return "not_estimated"
     return "lower_bound" if decisive.high is None else "estimated"
+
+
+def _conclude(conclusions: Conclusions) -> NoiseConclusion | None:
+    record = conclusions.record
+    if record.workload is None:
+        return None
+    return conclude_noise(
+        record.workload,
+        record.all(NOISE_BATCHES),
+        record.all(NOISE_LOG),
+        sample_unit=record.command.limits.sample_unit,
+    )
+
+
+NOISE = Topic("noise", NoiseConclusion, _conclude)

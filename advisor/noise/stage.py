@@ -5,17 +5,17 @@ from pathlib import Path
 import msgspec
 
 from advisor.advice.decide import decide
-from advisor.advice.derive import derive
-from advisor.derived import Derived
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import UsageError
 from advisor.memory.data import MemoryConclusion
+from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import conclude_noise, explain_absence, explain_enough
 from advisor.statistics import Estimate
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_probes
 from advisor.training.data import WorkloadFacts
@@ -86,18 +86,17 @@ def run_noise(run: Run) -> None:
     """Measure the noise scale where real data allows it; otherwise the record says why not."""
     if run.record.noise_log or explain_absence(run.facts) is not None or run.is_spent:
         return
-    derived = derive(run.record)
-    path = plan_trajectory(run, derived, run.left_s * _BUDGET_FRACTION)
+    path = plan_trajectory(run, run.left_s * _BUDGET_FRACTION)
     task = NoiseTask(
         workload=run.spec.workload,
         trajectory=path,
-        micro_batch_size=choose_micro_batch_size(run, derived),
+        micro_batch_size=choose_micro_batch_size(run),
         groups=_GROUPS,
         max_micro_batches=_MOST_MICRO_BATCHES,
         token_count=run.facts.token_count,
         host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
     )
-    settling = None if path.checkpoints else _find_settling_noise_scale(run, derived)
+    settling = None if path.checkpoints else _find_settling_noise_scale(run)
     run.progress.stage(f"noise {describe_trajectory(path)}", left_s=run.left_s)
     try:
         run.runner.run(
@@ -122,14 +121,14 @@ def describe_trajectory(path: Trajectory) -> str:
     return f"along {path.points[-1]} training steps"
 
 
-def plan_trajectory(run: Run, derived: Derived, budget_s: float) -> Trajectory:
+def plan_trajectory(run: Run, budget_s: float) -> Trajectory:
     """Return the training at the user's own batch, or at the gradients' where that cannot be made.
 
     Its points are evenly spread, from the first step to the last.
     """
     facts, limits = run.facts, run.spec.limits
-    size = choose_micro_batch_size(run, derived)
-    size, accumulation = _split_base_batch(facts, derived.memory) or (size, 1)
+    size = choose_micro_batch_size(run)
+    size, accumulation = _split_base_batch(facts, run.of(MEMORY)) or (size, 1)
     points: tuple[int, ...] = ()
     if not limits.checkpoints:
         steps = limits.noise_steps
@@ -146,20 +145,20 @@ def plan_trajectory(run: Run, derived: Derived, budget_s: float) -> Trajectory:
     )
 
 
-def choose_micro_batch_size(run: Run, derived: Derived) -> int:
+def choose_micro_batch_size(run: Run) -> int:
     """Return the samples of each gradient: the base batch, else near half saturation.
 
     Capped by memory, and so that one pass over the data fills every group; not the latter under
     BatchNorm, whose noise is that of the batch size it is measured at.
     """
     facts, multiple = run.facts, run.spec.limits.batch_multiple
-    size = facts.base_batch_size
-    if size is None and derived.throughput is not None:
-        half = derived.throughput.half_saturation_batch_size.point
+    size, memory, throughput = facts.base_batch_size, run.of(MEMORY), run.of(THROUGHPUT)
+    if size is None and throughput is not None:
+        half = throughput.half_saturation_batch_size.point
         size = None if half is None else round(half)
     size = max(size or _FALLBACK_SIZE, facts.min_micro_batch_size)
-    if derived.memory is not None and derived.memory.max_micro_batch_size is not None:
-        size = min(size, derived.memory.max_micro_batch_size)
+    if memory is not None and memory.max_micro_batch_size is not None:
+        size = min(size, memory.max_micro_batch_size)
     if facts.dataset_size is not None and not facts.has_batch_statistics:
         size = min(size, max(facts.min_micro_batch_size, facts.dataset_size // (2 * _GROUPS)))
     return max(size // multiple, 1) * multiple
@@ -204,12 +203,13 @@ def _keep(run: Run, path: Trajectory, batches: NoiseBatches, settling: float | N
     raise _SettledError
 
 
-def _find_settling_noise_scale(run: Run, derived: Derived) -> float | None:
-    if derived.memory is None or derived.throughput is None:
+def _find_settling_noise_scale(run: Run) -> float | None:
+    memory, throughput = run.of(MEMORY), run.of(THROUGHPUT)
+    if memory is None or throughput is None:
         return None
     if run.spec.limits.global_batch_size is not None:
         return None  # the batch is settled anyway; its rate still depends on the noise
-    return find_settling_noise_scale(run.facts, derived.memory, derived.throughput)
+    return find_settling_noise_scale(run.facts, memory, throughput)
 
 
 def find_settling_noise_scale(

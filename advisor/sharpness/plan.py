@@ -20,10 +20,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.plan import explain_absence
 from advisor.rate.data import LearningRate
-from advisor.sharpness.data import Sharpness, SharpnessConclusion, SharpnessPoint
+from advisor.sharpness.data import SHARPNESS, Sharpness, SharpnessConclusion, SharpnessPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 #: The graph of a gradient that is differentiated again holds this many times what training holds
@@ -224,3 +226,19 @@ def find_room(facts: WorkloadFacts, memory: MemoryConclusion | None) -> int | No
     copies_bytes = _PARAMETER_COPIES * facts.parameter_bytes
     free_bytes = memory.capacity_bytes - memory.fixed_bytes - copies_bytes
     return max(0, int(free_bytes / (_ACTIVATIONS * memory.bytes_per_sample)))
+
+
+def _conclude(conclusions: Conclusions) -> SharpnessConclusion | None:
+    record, advice = conclusions.record, conclusions.of(ADVICE)
+    if record.workload is None:
+        return None
+    return conclude_sharpness(
+        record.workload,
+        record.all(SHARPNESS),
+        rate=None if advice is None else advice.learning_rate,
+        global_batch_size=None if advice is None else advice.global_batch_size,
+        is_asked=record.command.limits.sharpness,
+    )
+
+
+SHARPNESS_TOPIC = Topic("sharpness", SharpnessConclusion, _conclude)

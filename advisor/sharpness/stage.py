@@ -1,8 +1,8 @@
 """The sharpness along a short training, where the user asks for it."""
 
-from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.memory.plan import MEMORY
 from advisor.noise.plan import explain_absence
 from advisor.noise.stage import describe_trajectory, plan_trajectory
 from advisor.sharpness.data import SharpnessTask
@@ -16,11 +16,10 @@ def run_sharpness(run: Run) -> None:
     """Measure the sharpness where it was asked for and real data allows it."""
     if not run.spec.limits.sharpness or explain_absence(run.facts) is not None or run.is_spent:
         return
-    derived = derive(run.record)
-    path = plan_trajectory(run, derived, run.left_s * _BUDGET_FRACTION)
+    path = plan_trajectory(run, run.left_s * _BUDGET_FRACTION)
     size = choose_micro_batch_size(
         run.facts,
-        derived.memory,
+        run.of(MEMORY),
         path.micro_batch_size,
         batch_multiple=run.spec.limits.batch_multiple,
     )

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from advisor.soak.data import Soak, SoakConclusion
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.soak.data import SOAKS, Soak, SoakConclusion
 from advisor.soak.growth import LEAST_STEPS, fit_growth
 
 #: Share by which evaluation must exceed training to count as more: page granularity is less.
@@ -77,3 +78,10 @@ def _count_steps_until_full(soak: Soak, growth_bytes_per_step: float | None) -> 
     # The peak is that of the last steps, those with the most leaked memory.
     left = max(0, soak.capacity_bytes - peak)
     return soak.steps + int(left / growth_bytes_per_step)
+
+
+def _conclude(conclusions: Conclusions) -> SoakConclusion | None:
+    return conclude_soak(conclusions.record.all(SOAKS))
+
+
+SOAK = Topic("soak", SoakConclusion, _conclude)

@@ -4,7 +4,7 @@ import signal
 import time
 
 from advisor.advice.data import Recommendation
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.soak.data import Soak, SoakTask
@@ -35,7 +35,7 @@ def run_soak(run: Run) -> None:
     """
     deadline = time.monotonic() + _BUDGET_FRACTION * run.spec.limits.budget_s
     for _ in range(1 + _MOST_STEPS_DOWN):
-        advice = derive(run.record).recommendation
+        advice = run.of(ADVICE)
         if advice is None or _is_soaked(run, advice):
             return
         if run.is_spent:

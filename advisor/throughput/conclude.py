@@ -7,10 +7,15 @@ agree with each other far better than processes do, so they only go into that se
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from advisor.device.data import Environment, Telemetry
-from advisor.memory.data import Probe
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.memory.data import PROBES, Probe
+from advisor.memory.law import fit_memory
+from advisor.memory.plan import MEMORY
+from advisor.predict.data import STEP_COST
 from advisor.statistics import (
     Estimate,
     estimate_median_over_sessions,
@@ -19,9 +24,13 @@ from advisor.statistics import (
     median,
 )
 from advisor.throughput.blocks import discard_held_blocks
-from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
+from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputPoint
 from advisor.throughput.disturbances import name_disturbances
-from advisor.throughput.efficiency import estimate_energy_per_sample, find_cheapest_size
+from advisor.throughput.efficiency import (
+    add_efficiency,
+    estimate_energy_per_sample,
+    find_cheapest_size,
+)
 from advisor.throughput.law import StepLaw, fit_coefficients, fit_smooth_law
 from advisor.throughput.paired_sizes import pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
@@ -228,3 +237,57 @@ def _measure_session_spread(by_size: _BySize) -> float | None:
     ]
     spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
     return max(spreads, default=None)
+
+
+def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
+    record, memory = conclusions.record, conclusions.of(MEMORY)
+    probes = record.all(PROBES)
+    timed = [probe for probe in probes if probe.stage == "throughput"]
+    if memory is None or not timed:
+        return None
+    throughput = conclude_throughput(
+        probes,
+        largest_micro_batch_size=memory.max_micro_batch_size,
+        memory_limited=memory.limited_by == "memory",
+        peak_bytes=_find_peaks(probes),
+        telemetry=record.all(TELEMETRY),
+        environment=record.environment,
+    )
+    throughput = add_efficiency(
+        throughput,
+        timed,
+        cost=record.get(STEP_COST),
+        environment=record.environment,
+        precision=record.command.precision,
+    )
+    law = fit_memory(probes)
+    if law is None:
+        return throughput
+    points = tuple(
+        point
+        if point.peak_bytes is not None
+        else msgspec.structs.replace(
+            point, predicted_peak_bytes=law.predict_bytes(point.micro_batch_size)
+        )
+        for point in throughput.points
+    )
+    return msgspec.structs.replace(throughput, points=points)
+
+
+def _find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
+    """Return the most bytes that each size was seen to take."""
+    peaks: dict[int, int] = {}
+    for probe in probes:
+        phases = (
+            probe.forward_backward_peak_bytes,
+            probe.optimizer_peak_bytes,
+            probe.peak_allocated_bytes,
+        )
+        known = [phase for phase in phases if phase is not None]
+        if probe.outcome == "fit" and known:
+            size = probe.micro_batch_size
+            peaks[size] = max(peaks.get(size, 0), *known)
+    return peaks
+
+
+THROUGHPUT = Topic("throughput", ThroughputConclusion, _conclude)

@@ -12,10 +12,11 @@ import time
 
 import msgspec
 
-from advisor.advice.derive import derive
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.memory.given_batch import find_given_micro_batch
+from advisor.memory.plan import MEMORY
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
 from advisor.throughput.sessions import wants_session
@@ -50,7 +51,7 @@ def run_throughput(run: Run) -> None:
 
     Sizes near the answer join after each of the first sessions.
     """
-    memory = derive(run.record).memory
+    memory = run.of(MEMORY)
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
     facts = run.facts
@@ -133,7 +134,7 @@ def _run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
 
 
 def _wants_session(run: Run, sessions: int, affordable: int) -> bool:
-    throughput = derive(run.record).throughput
+    throughput = run.of(THROUGHPUT)
     return throughput is not None and wants_session(
         throughput, sessions=sessions, affordable=affordable
     )
@@ -208,7 +209,7 @@ def _estimate_compile_s(run: Run) -> float:
 
 
 def _refine(run: Run) -> tuple[int, ...]:
-    throughput = derive(run.record).throughput
+    throughput = run.of(THROUGHPUT)
     if throughput is None:
         return ()
     multiple = run.spec.limits.batch_multiple

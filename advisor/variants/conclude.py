@@ -1,45 +1,32 @@
 """Every variant of a record concluded as the run itself is, and put beside it."""
 
-from collections.abc import Callable
-
 import msgspec
 
-from advisor.advice.data import Recommendation
-from advisor.engine.run_record import RunRecord
-from advisor.memory.data import MemoryConclusion
-from advisor.throughput.data import ThroughputConclusion
-from advisor.variants.data import VariantConclusion, VariantRecord
+from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Record
+from advisor.memory.data import PROBES
+from advisor.memory.plan import MEMORY
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
+from advisor.throughput.conclude import THROUGHPUT
+from advisor.throughput.data import TELEMETRY
+from advisor.variants.data import VARIANTS, VariantConclusion, VariantRecord
 from advisor.variants.plan import MeasuredVariant, compare_variants
 
-Stages = tuple[MemoryConclusion | None, ThroughputConclusion | None]
 
-
-def derive_variants(
-    record: RunRecord,
-    advice: Recommendation | None,
-    conclude_stages: Callable[[RunRecord], Stages],
-) -> tuple[VariantConclusion, ...]:
-    """Return the variants side by side, the run's own first; none where none was asked for.
-
-    Args:
-        record: Of the run.
-        advice: The advised micro-batch is the size at which speeds are compared.
-        conclude_stages: Memory and throughput of a record.
-    """
-    runs = [
-        record if index == 0 else _as_run(record, variant)
-        for index, variant in enumerate(record.variants)
-    ]
+def _conclude(conclusions: Conclusions) -> tuple[VariantConclusion, ...]:
+    """Return the variants side by side, the run's own first; none where none was asked for."""
+    record, advice = conclusions.record, conclusions.of(ADVICE)
     measured = []
-    for variant, run in zip(record.variants, runs, strict=True):
-        memory, throughput = conclude_stages(run)
+    for index, variant in enumerate(record.all(VARIANTS)):
+        own = conclusions if index == 0 else Conclusions(_as_run(record, variant))
         measured.append(
             MeasuredVariant(
                 record=variant,
-                probes=run.probes,
-                telemetry=run.telemetry,
-                memory=memory,
-                throughput=throughput,
+                probes=own.record.all(PROBES),
+                telemetry=own.record.all(TELEMETRY),
+                memory=own.of(MEMORY),
+                throughput=own.of(THROUGHPUT),
             )
         )
     return compare_variants(
@@ -47,16 +34,18 @@ def derive_variants(
     )
 
 
-def _as_run(record: RunRecord, variant: VariantRecord) -> RunRecord:
+def _as_run(record: Record, variant: VariantRecord) -> Record:
     """Return the record as if the variant's stages had been the run's own."""
     command = msgspec.structs.replace(
         record.command, precision=variant.precision, compile=variant.compile
     )
-    return msgspec.structs.replace(
-        record,
-        command=command,
-        probes=variant.probes,
-        telemetry=variant.telemetry,
-        predicted_memory=variant.predicted_memory,
-        step_cost=variant.step_cost,
+    return (
+        msgspec.structs.replace(record, command=command)
+        .replacing(PROBES, variant.probes)
+        .replacing(TELEMETRY, variant.telemetry)
+        .setting(PREDICTED_MEMORY, variant.predicted_memory)
+        .setting(STEP_COST, variant.step_cost)
     )
+
+
+VARIANTS_TOPIC = Topic("variants", tuple[VariantConclusion, ...], _conclude)

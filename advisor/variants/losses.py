@@ -2,13 +2,14 @@
 
 import msgspec
 
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.memory.data import Probe
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, read_probes
 from advisor.training.data import name_variant
+from advisor.variants.conclude import VARIANTS_TOPIC
 from advisor.variants.data import VariantRecord
 
 #: Starts from which each variant trains.
@@ -27,9 +28,10 @@ _GRAPHS = 2
 
 def run_losses(run: Run) -> None:
     """Train each variant that runs for the same steps, or say for each why it was not."""
+    variants = run.of(VARIANTS_TOPIC)
     fitting = {
         index: conclusion.max_micro_batch_size
-        for index, conclusion in enumerate(derive(run.record).variants)
+        for index, conclusion in enumerate(variants or ())
         if conclusion.max_micro_batch_size is not None
     }
     obstacle = _find_obstacle(run)
@@ -59,7 +61,7 @@ def _find_obstacle(run: Run) -> str | None:
 
 def _make_task(run: Run, fitting: dict[int, int]) -> TrialTask | None:
     """Return what every variant runs but for its precision; None where time does not suffice."""
-    advice = derive(run.record).recommendation
+    advice = run.of(ADVICE)
     optimizer = run.facts.optimizer
     assert optimizer is not None
     assert optimizer.learning_rate is not None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.progress import Progress
 from advisor.engine.run import Run
@@ -127,7 +127,7 @@ def _make_spec(run: Run, variant: Variant, budget_s: float) -> ProbeSpec:
 
 def _aim_at_advice(run: Run) -> WorkloadFacts:
     """Return the workload with the advised micro-batch as its base: every sweep times its base."""
-    advice = derive(run.record).recommendation
+    advice = run.of(ADVICE)
     size = run.facts.base_batch_size if advice is None else advice.micro_batch_size
     return msgspec.structs.replace(run.facts, base_batch_size=size)
 

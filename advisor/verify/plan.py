@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from advisor.engine.conclusions import Conclusions, Topic
 from advisor.rate.curves import read_loss
 from advisor.statistics import estimate_mean
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.verify.critical_batch import judge_batches
 from advisor.verify.data import (
+    VERIFICATION,
     CurvePoint,
     VerificationConclusion,
     VerificationRecord,
@@ -149,3 +152,10 @@ def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str,
             for failure in sorted(failures)
         ),
     )
+
+
+def _conclude(conclusions: Conclusions) -> VerificationConclusion | None:
+    return conclude_verification(conclusions.record.get(VERIFICATION), conclusions.of(THROUGHPUT))
+
+
+VERIFICATION_TOPIC = Topic("verification", VerificationConclusion, _conclude)

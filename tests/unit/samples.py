@@ -1,7 +1,7 @@
 """Records, conclusions and laws that many tests start from."""
 
 from advisor.advice.candidates import make_candidate
-from advisor.advice.proposal import propose
+from advisor.advice.plan import propose
 from advisor.engine.record import Command
 from advisor.engine.run_record import RunRecord
 from advisor.engine.spec import Limits

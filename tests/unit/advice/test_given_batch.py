@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
 from advisor.advice.headline import render_headline
-from advisor.advice.proposal import propose
+from advisor.advice.plan import propose
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputFall
 from tests.unit.samples import (

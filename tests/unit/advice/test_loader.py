@@ -3,7 +3,7 @@ import ast
 import msgspec
 
 from advisor.advice.derive import derive
-from advisor.advice.proposal import propose
+from advisor.advice.plan import propose
 from advisor.derived import Derived
 from advisor.loader.tell import describe_loader
 from tests.unit.analysis.test_loader import make_timing, run

@@ -1,7 +1,7 @@
 import msgspec
 
 from advisor.advice.data import Moment, Scenario, Schedule, ScheduleItem
-from advisor.advice.proposal import choose_schedule, plan_frontier, plan_schedules
+from advisor.advice.plan import choose_schedule, plan_frontier, plan_schedules
 from advisor.engine.files import encode_document, json_schema
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.proposal import propose
+from advisor.advice.plan import propose
 from advisor.engine.record import Command
 from advisor.engine.spec import Limits
 from advisor.throughput.data import Saturation

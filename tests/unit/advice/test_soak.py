@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.advice.proposal import propose
+from advisor.advice.plan import propose
 from advisor.training.data import OptimizerFacts
 from tests.unit.samples import (
     FACTS,

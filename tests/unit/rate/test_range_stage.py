@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.advice.proposal import list_ways
+from advisor.advice.plan import list_ways
 from advisor.engine.commands import LrRangeSpec, ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.proposal import list_ways
+from advisor.advice.plan import list_ways
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from advisor.advice.cautions import write_cautions
-from advisor.advice.data import Expected, Frontier, Recommendation, Scenario, Schedule, ScheduleItem
+from advisor.advice.data import (
+    SCENARIO,
+    Expected,
+    Frontier,
+    Recommendation,
+    Scenario,
+    Schedule,
+    ScheduleItem,
+)
 from advisor.advice.decay_swap import conclude_decay_swap
 from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
@@ -14,19 +22,25 @@ from advisor.advice.tradeoff import (
     predict_relative_time,
     tabulate_tradeoff,
 )
-from advisor.engine.run_record import RunRecord
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Record
+from advisor.loader.data import LOADER_TIMINGS
 from advisor.loader.plan import conclude_loader
 from advisor.memory.data import MemoryConclusion
-from advisor.noise.data import NoiseConclusion, get_working_noise_scale
+from advisor.memory.plan import MEMORY
+from advisor.noise.data import NOISE_BATCHES, NoiseConclusion, get_working_noise_scale
+from advisor.noise.plan import NOISE
 from advisor.rate.conclude import needs_range, settle_ranged_rate, settle_rate
-from advisor.rate.data import Advised, Way
+from advisor.rate.data import LR_RANGES, TRIALS, Advised, Way
 from advisor.rate.trial import conclude_trials
+from advisor.soak.data import SOAKS
 from advisor.soak.plan import conclude_soak, find_failed_sizes
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 
 
 def propose(
-    record: RunRecord,
+    record: Record,
     memory: MemoryConclusion | None,
     throughput: ThroughputConclusion | None,
     noise: NoiseConclusion | None,
@@ -40,7 +54,7 @@ def propose(
     if facts is None or memory is None or throughput is None:
         return None
     scale = None if noise is None else noise.decisive
-    tried = conclude_trials(facts, record.trials, throughput, scale)
+    tried = conclude_trials(facts, record.all(TRIALS), throughput, scale)
     decision = decide(
         facts,
         memory,
@@ -48,21 +62,21 @@ def propose(
         scale,
         tried_s=tried.times_s,
         global_batch_size=record.command.limits.global_batch_size,
-        failed_micro_batch_size=min(find_failed_sizes(record.soaks), default=None),
+        failed_micro_batch_size=min(find_failed_sizes(record.all(SOAKS)), default=None),
         batch_multiple=record.command.limits.batch_multiple,
     )
     if decision is None:
         return None
     chosen, size = decision.chosen, decision.chosen.global_batch_size
     if needs_range(facts):
-        rate = settle_ranged_rate(facts, record.lr_ranges, record.trials, size)
+        rate = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), size)
     else:
         rate = settle_rate(facts, size, scale, tried)
     working = None if noise is None else noise.working
-    loader = conclude_loader(record.loader_timings)
+    loader = conclude_loader(record.all(LOADER_TIMINGS))
     trial_ratio = None if rate.learning_rate.value is None else tried.compare_time(size)
     expected = _predict_gain(decision, facts.base_batch_size, working, trial_ratio)
-    soak = conclude_soak(record.soaks)
+    soak = conclude_soak(record.all(SOAKS))
     return Recommendation(
         micro_batch_size=chosen.micro_batch_size,
         gradient_accumulation_steps=chosen.gradient_accumulation_steps,
@@ -106,7 +120,7 @@ def list_ways(advice: Recommendation | None) -> Advised | None:
 
 
 def plan_frontier(
-    record: RunRecord, noise: NoiseConclusion | None, advice: Recommendation | None
+    record: Record, noise: NoiseConclusion | None, advice: Recommendation | None
 ) -> Frontier | None:
     """Return time against cost; None where no size was timed."""
     if record.workload is None or advice is None:
@@ -114,13 +128,13 @@ def plan_frontier(
     return conclude_frontier(
         advice.candidates,
         None if noise is None else noise.working,
-        scenario=record.scenario or Scenario(),
+        scenario=record.get(SCENARIO) or Scenario(),
         facts=record.workload,
     )
 
 
 def plan_schedules(
-    record: RunRecord, noise: NoiseConclusion | None, advice: Recommendation | None
+    record: Record, noise: NoiseConclusion | None, advice: Recommendation | None
 ) -> tuple[Schedule, ...]:
     """Return the schedules considered: by the noise scale, then in place of the user's own."""
     facts = record.workload
@@ -135,14 +149,14 @@ def plan_schedules(
     course = [] if noise is None else noise.course
     scales = [get_working_noise_scale(scale) for _, scale in course]
     by_noise = None
-    steps = {each.step_source for each in record.noise_batches}
+    steps = {each.step_source for each in record.all(NOISE_BATCHES)}
     # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
     if noise is not None and noise.working is not None and steps <= {"steps"}:
         by_noise = conclude_schedule(advice.candidates, noise, advised)
     swap = conclude_decay_swap(
         advice.candidates,
         advised,
-        scenario=record.scenario or Scenario(),
+        scenario=record.get(SCENARIO) or Scenario(),
         facts=facts,
         largest_noise_scale=max((each for each in scales if each is not None), default=None),
     )
@@ -167,3 +181,31 @@ def _predict_gain(
         own, base = (predict_relative_time(e, noise_scale) for e in (decision.chosen, bases[0]))
         ratio = own / base
     return Expected(time_ratio=ratio, cost_ratio=ratio, trial_time_ratio=trial_ratio)
+
+
+def _conclude(conclusions: Conclusions) -> Recommendation | None:
+    return propose(
+        conclusions.record,
+        conclusions.of(MEMORY),
+        conclusions.of(THROUGHPUT),
+        conclusions.of(NOISE),
+    )
+
+
+def _conclude_frontier(conclusions: Conclusions) -> Frontier | None:
+    return plan_frontier(conclusions.record, conclusions.of(NOISE), conclusions.of(ADVICE))
+
+
+def _conclude_schedules(conclusions: Conclusions) -> tuple[Schedule, ...]:
+    return plan_schedules(conclusions.record, conclusions.of(NOISE), conclusions.of(ADVICE))
+
+
+def _conclude_schedule(conclusions: Conclusions) -> tuple[ScheduleItem, ...]:
+    schedules = conclusions.of(SCHEDULES)
+    return choose_schedule(schedules or ())
+
+
+ADVICE = Topic("recommendation", Recommendation, _conclude)
+FRONTIER = Topic("frontier", Frontier, _conclude_frontier)
+SCHEDULE = Topic("schedule", tuple[ScheduleItem, ...], _conclude_schedule)
+SCHEDULES = Topic("schedules", tuple[Schedule, ...], _conclude_schedules)
