@@ -13,6 +13,7 @@ takes some minutes, `--budget` at most; what was not reached is named.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -31,8 +32,9 @@ from session_against_loop import compare_model, read_environment
 from torch.nn import functional
 
 from advisor.device.data import Environment
-from advisor.throughput.measure import time_block
+from advisor.throughput.measure import BlockTimer
 from advisor.training.data import WorkloadSpec
+from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
 
 HERE = Path(__file__).resolve().parent
@@ -95,8 +97,9 @@ def measure(name: str, size: int) -> dict[str, object]:
     count = max(1, round(BLOCK_S / time_loop(by_hand, 3)))
     pairs = []
     for _ in range(REPETITIONS):
-        tool_s, _ = time_block(lambda: training.step(batch), count, workload.device)
-        pairs.append((size / tool_s, size / time_loop(by_hand, count)))
+        timer = BlockTimer(workload.device, count)
+        train(training, itertools.repeat(batch), [timer], micro_batch_size=size)
+        pairs.append((size / timer.block.step_s, size / time_loop(by_hand, count)))
     return {
         "example": name,
         "micro_batch_size": size,

@@ -3,31 +3,39 @@
 canary | round 1: [size 64 | warm-up, block] [size 8 | warm-up, block] ... | round 2: ... | canary
 block:   sync | step step step ... | sync      the clock is read only at the edges
 
-The order of the sizes is shuffled in every round. The canary is a product of fixed matrices: what
-it takes depends on the machine alone. Under torch.compile each size is compiled for itself, as in a
-loop of that one size, and never within a window or a block that counts.
+The order of the sizes is shuffled in every round. Under torch.compile each size is compiled for
+itself, as in a loop of that one size, and never within a window or a block that counts.
 """
 
+import itertools
 import random
+import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import torch
 
 from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.data import Probe
-from advisor.throughput.calibration import count_product_flops, make_product, time_product
 from advisor.throughput.data import ThroughputTask
-from advisor.throughput.processor_use import ProcessorUse, read_processor_use
-from advisor.throughput.steadiness import settle_device
+from advisor.throughput.measure_calibration import (
+    count_product_flops,
+    make_product,
+    settle_device,
+    time_product,
+)
 from advisor.training.compilation import compile_each_shape, count_graphs, run_compiled
 from advisor.training.device_clock import release_cached_memory, synchronise
+from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
+from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training, UserStep
+
+if sys.platform != "win32":
+    from resource import RUSAGE_SELF, getrusage
 
 #: Two successive warm-up windows that differ by less than this count as steady.
 _STEADY_FRACTION = 0.05
@@ -41,34 +49,150 @@ _SETTLING_STEPS = 2
 _MICRO_FRACTION = 0.5
 #: Most of the session's time that the device may take to settle.
 _SETTLE_SHARE = 0.1
+_MESSAGE_LENGTH = 500
+
+
+class Block(NamedTuple):
+    """What one block of steps showed.
+
+    Attributes:
+        span_s: When it began and ended, by the monotonic clock.
+        enqueue_s: That the host took to issue a step; GPUs only.
+        device_step_s: Seconds of a step by the device's own events; CUDA only, as the peak.
+        page_faults: That the kernel served, all threads together; CPUs only, as the times.
+        processor_s: In the kernel and outside of it; 0 where the system does not tell.
+    """
+
+    steps: int
+    step_s: float
+    span_s: tuple[float, float]
+    enqueue_s: float | None = None
+    device_step_s: float | None = None
+    peak_bytes: int | None = None
+    page_faults: int = 0
+    kernel_s: float = 0.0
+    processor_s: float = 0.0
+
+
+class BlockTimer:
+    """Times the next `count` steps; it is begun just before the first of them.
+
+    Attributes:
+        block: Known once they are done.
+    """
+
+    block: Block
+
+    def __init__(self, device: torch.device, count: int) -> None:
+        self._device, self._count, self._left = device, count, count
+        self._edges: list[Any] = []
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._edges = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+            self._edges[0].record()
+        self._use, self._began_s = _read_use(), time.monotonic()
+        synchronise(device)
+        self._start_s = time.perf_counter()
+
+    def before_step(self, step: Step) -> None:
+        """Do nothing."""
+
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
+        """Count the step; after the last one, wait for the device and read the clock."""
+        self._left -= 1
+        if self._left:
+            return True
+        issued_s = time.perf_counter()
+        synchronise(self._device)
+        done_s, use = time.perf_counter(), _read_use()
+        self.block = Block(
+            steps=self._count,
+            step_s=(done_s - self._start_s) / self._count,
+            span_s=(self._began_s, time.monotonic()),
+        )
+        if self._device.type != "cpu":
+            enqueue_s = (issued_s - self._start_s) / self._count
+            self.block = self.block._replace(enqueue_s=enqueue_s)
+        else:
+            faults, kernel_s, processor_s = np.subtract(use, self._use).tolist()
+            self.block = self.block._replace(
+                page_faults=round(faults), kernel_s=kernel_s, processor_s=processor_s
+            )
+        if self._edges:
+            self._edges[1].record()
+            synchronise(self._device)
+            self.block = self.block._replace(
+                device_step_s=self._edges[0].elapsed_time(self._edges[1]) / 1000 / self._count,
+                peak_bytes=torch.cuda.max_memory_allocated(self._device),
+            )
+        return False
+
+
+def _read_use() -> tuple[float, float, float]:
+    """Return page faults, kernel time and processor time of this process so far."""
+    if sys.platform == "win32":
+        return 0.0, 0.0, 0.0
+    use = getrusage(RUSAGE_SELF)
+    return use.ru_minflt, use.ru_stime, use.ru_stime + use.ru_utime
 
 
 class _Timed(msgspec.Struct):
-    """What was timed at one size so far."""
+    """What was timed at one size so far; `step_s` says how many steps make a block."""
 
-    step_s: float
+    step_s: float = 0.0
     is_steady: bool | None = None
-    step_times_s: list[float] = []
-    spans_s: list[tuple[float, float]] = []
-    block_steps: list[int] = []
-    device_step_times_s: list[float] = []
-    enqueue_times_s: list[float] = []
-    micro_step_times_s: list[float] = []
-    steps: int = 0
     graphs: int = 0
-    peak_bytes: int | None = None
-    use: ProcessorUse = ProcessorUse()
+    blocks: list[Block] = []
+    micro_step_times_s: list[float] = []
 
 
-class _Block(NamedTuple):
-    """What one block of full steps showed."""
+class _Bench:
+    """A batch of one size before a stepper."""
 
-    step_s: float
-    enqueue_s: float
-    span_s: tuple[float, float]
-    device_step_s: float | None = None
-    peak_bytes: int | None = None
-    use: ProcessorUse = ProcessorUse()
+    def __init__(
+        self, workload: Workload, stepper: Training | UserStep, batch: Any, size: int
+    ) -> None:
+        self.device, self.stepper, self.batch = workload.device, stepper, batch
+        self._size = size
+
+    def time_steps(self, count: int) -> Block:
+        """Return what a block of full steps showed."""
+
+        def run_block() -> Block:
+            timer = BlockTimer(self.device, count)
+            train(self.stepper, itertools.repeat(self.batch), [timer], micro_batch_size=self._size)
+            return timer.block
+
+        return run_compiled(run_block)
+
+    def time_passes(self, stepper: Training, count: int) -> float:
+        """Return the seconds of forward and backward alone."""
+
+        def run_block() -> float:
+            stepper.backward(self.batch)  # the gradients' buffers are there, as in accumulation
+            timer = BlockTimer(self.device, 1)
+            train(
+                stepper,
+                itertools.repeat(self.batch),
+                [timer],
+                micro_batch_size=self._size,
+                accumulation=count,
+                loss_is_sum=True,  # undivided: the pass of a whole step
+                is_frozen=True,
+            )
+            return timer.block.step_s / count
+
+        return run_compiled(run_block)
+
+    def warm_up(self, window_s: float) -> tuple[float, bool]:
+        """Return the last window's seconds of a step, and whether two successive ones agreed."""
+        count, previous_s = 1, 0.0
+        for _ in range(_MOST_WARMUP_WINDOWS):
+            step_s = self.time_steps(count).step_s
+            if previous_s and abs(step_s - previous_s) <= _STEADY_FRACTION * previous_s:
+                return step_s, True
+            previous_s, count = step_s, max(1, round(window_s / step_s))
+        return previous_s, False
 
 
 def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
@@ -94,18 +218,13 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                 generator.manual_seed(seed)
             stepper = training or workload.make_stepper(size)
             try:
-                _time_size(
-                    workload,
-                    stepper,
-                    timed,
-                    size=size,
-                    block_s=task.block_s,
-                    generator=generator,
-                )
+                bench = _Bench(workload, stepper, workload.draw(size, generator), size)
+                _time_size(bench, timed, size, task.block_s)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                emit(_make_probe(task, size, timed.pop(size, None), describe(error)[:500]))
+                message = describe(error)[:_MESSAGE_LENGTH]
+                emit(_make_probe(task, size, timed.pop(size, _Timed()), message=message))
                 sizes.remove(size)
             release_cached_memory(device)
     canary_times_s.append(time_product(device))
@@ -121,136 +240,53 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
         )
 
 
-def _time_size(
-    workload: Workload,
-    stepper: Training | UserStep,
-    timed: dict[int, _Timed],
-    *,
-    size: int,
-    block_s: float,
-    generator: torch.Generator,
-) -> None:
+def _time_size(bench: _Bench, timed: dict[int, _Timed], size: int, block_s: float) -> None:
     """Add one block of full steps, and one of forward and backward alone, to what was timed."""
-    batch = workload.draw(size, generator)
-    device, graphs = workload.device, count_graphs()
+    graphs = count_graphs()
     if size not in timed:
-        step_s, is_steady = _warm_up(stepper, batch, device, block_s * _WARMUP_FRACTION)
+        step_s, is_steady = bench.warm_up(block_s * _WARMUP_FRACTION)
         timed[size] = _Timed(step_s=step_s, is_steady=is_steady)
     else:
         for _ in range(_SETTLING_STEPS if timed[size].step_s < block_s else 1):
-            stepper.step(batch)
+            bench.stepper.step(bench.batch)
     figures = timed[size]
     count = max(1, round(block_s / figures.step_s))
-    block = run_compiled(partial(_time_full_block, stepper, batch, count, device))
-    figures.spans_s.append(block.span_s)
-    figures.block_steps.append(count)
-    if block.device_step_s is not None:
-        figures.device_step_times_s.append(block.device_step_s)
-        figures.peak_bytes = block.peak_bytes
-    figures.use = figures.use.plus(block.use)
-    figures.step_times_s.append(block.step_s)
-    figures.steps += count
+    block = bench.time_steps(count)
+    figures.blocks.append(block)
     figures.step_s = min(figures.step_s, block.step_s)  # a disturbed one must not shorten the next
-    if device.type != "cpu":
-        figures.enqueue_times_s.append(block.enqueue_s)
-    if isinstance(stepper, Training) and not stepper.needs_closure:
-        micro_count = max(1, round(count * _MICRO_FRACTION))
-        stepper.backward(batch)  # the gradients' buffers are there from now on, as in accumulation
-        micro_s, _ = run_compiled(
-            lambda: time_block(lambda: stepper.backward(batch), micro_count, device)
-        )
-        stepper.optimizer.zero_grad()
-        figures.micro_step_times_s.append(micro_s)
+    if isinstance(bench.stepper, Training) and not bench.stepper.needs_closure:
+        passes = max(1, round(count * _MICRO_FRACTION))
+        figures.micro_step_times_s.append(bench.time_passes(bench.stepper, passes))
     figures.graphs += count_graphs() - graphs
 
 
-def _time_full_block(
-    stepper: Training | UserStep, batch: Any, count: int, device: torch.device
-) -> _Block:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        edges = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
-        edges[0].record()
-    used, began_s = read_processor_use(), time.monotonic()
-    step_s, enqueue_s = time_block(lambda: stepper.step(batch), count, device)
-    block = _Block(
-        step_s=step_s,
-        enqueue_s=enqueue_s,
-        span_s=(began_s, time.monotonic()),
-        use=used.until(read_processor_use()),
-    )
-    if device.type != "cuda":
-        return block
-    edges[1].record()
-    synchronise(device)
-    return block._replace(
-        device_step_s=edges[0].elapsed_time(edges[1]) / 1000 / count,
-        peak_bytes=torch.cuda.max_memory_allocated(device),
-    )
-
-
-def time_block(step: Callable[[], Any], count: int, device: torch.device) -> tuple[float, float]:
-    """Return the mean seconds of a step, and of issuing one, over `count` steps."""
-    synchronise(device)
-    start = time.perf_counter()
-    for _ in range(count):
-        step()
-    issued = time.perf_counter()
-    synchronise(device)
-    done = time.perf_counter()
-    return (done - start) / count, (issued - start) / count
-
-
-def _warm_up(
-    stepper: Training | UserStep,
-    batch: Any,
-    device: torch.device,
-    window_s: float,
-) -> tuple[float, bool]:
-    """Return the last window's seconds of a step, and whether two successive windows agreed."""
-    previous = 0.0
-    for step_s in _windows(stepper, batch, device, window_s):
-        if previous and abs(step_s - previous) <= _STEADY_FRACTION * previous:
-            return step_s, True
-        previous = step_s
-    return previous, False
-
-
-def _windows(
-    stepper: Training | UserStep,
-    batch: Any,
-    device: torch.device,
-    window_s: float,
-) -> Iterator[float]:
-    count = 1
-    for _ in range(_MOST_WARMUP_WINDOWS):
-        step_s, _ = run_compiled(partial(time_block, lambda: stepper.step(batch), count, device))
-        yield step_s
-        count = max(1, round(window_s / step_s))
-
-
 def _make_probe(
-    task: ThroughputTask, size: int, timed: _Timed | None, message: str | None = None
+    task: ThroughputTask, size: int, timed: _Timed, *, message: str | None = None
 ) -> Probe:
-    figures = timed or _Timed(step_s=0.0)
-    use = figures.use
-    is_known = use.processor_s > 0.0 and not figures.enqueue_times_s
-    return Probe(
+    blocks = timed.blocks
+    steps = sum(block.steps for block in blocks)
+    processor_s = sum(block.processor_s for block in blocks)
+    probe = Probe(
         stage="throughput",
         session=task.session,
         micro_batch_size=size,
         outcome="fit" if message is None else "oom",
-        steps=figures.steps,
-        step_times_s=tuple(figures.step_times_s),
-        block_spans_s=tuple(figures.spans_s),
-        block_steps=tuple(figures.block_steps),
-        is_steady=figures.is_steady,
-        recompiles=figures.graphs if task.workload.compile or figures.graphs else None,
-        device_step_times_s=tuple(figures.device_step_times_s),
-        enqueue_times_s=tuple(figures.enqueue_times_s),
-        peak_allocated_bytes=figures.peak_bytes,
-        micro_step_times_s=tuple(figures.micro_step_times_s),
-        page_faults_per_step=use.page_faults / figures.steps if is_known else None,
-        kernel_time_fraction=use.kernel_s / use.processor_s if is_known else None,
+        steps=steps,
+        step_times_s=tuple(block.step_s for block in blocks),
+        block_spans_s=tuple(block.span_s for block in blocks),
+        block_steps=tuple(block.steps for block in blocks),
+        is_steady=timed.is_steady,
+        recompiles=timed.graphs if task.workload.compile or timed.graphs else None,
+        device_step_times_s=tuple(b.device_step_s for b in blocks if b.device_step_s is not None),
+        enqueue_times_s=tuple(block.enqueue_s for block in blocks if block.enqueue_s is not None),
+        peak_allocated_bytes=blocks[-1].peak_bytes if blocks else None,
+        micro_step_times_s=tuple(timed.micro_step_times_s),
         message=message,
+    )
+    if processor_s <= 0.0:
+        return probe
+    return msgspec.structs.replace(
+        probe,
+        page_faults_per_step=sum(block.page_faults for block in blocks) / steps,
+        kernel_time_fraction=sum(block.kernel_s for block in blocks) / processor_s,
     )

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from advisor.throughput import steadiness
-from advisor.throughput.steadiness import Reading, is_settled, settle_device
+from advisor.throughput import measure_calibration as calibration
+from advisor.throughput.measure_calibration import Reading, is_settled, settle_device
 
 
 def readings(clocks, temperatures):
@@ -44,7 +44,7 @@ def test_a_cpu_has_nothing_to_wait_for():
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_clock_that_cannot_be_read_leaves_it_unknown(monkeypatch, kind):
-    monkeypatch.setattr(steadiness, "_read", lambda device: None)
+    monkeypatch.setattr(calibration, "_read", lambda device: None)
     assert settle_device(pytest.fail, torch.device(kind), most_s=1.0) is None
 
 
@@ -57,7 +57,7 @@ def test_the_clock_of_rocm_is_not_known(monkeypatch):
 def test_a_device_is_worked_until_its_readings_agree_or_end(monkeypatch, clocks, expected):
     found = [None if clock is None else Reading(clock, 50.0) for clock in clocks]
     source = iter([Reading(1500.0, 50.0), *found])  # the first is whether it can be read at all
-    monkeypatch.setattr(steadiness, "_read", lambda device: next(source))
-    monkeypatch.setattr(steadiness, "_WINDOW_S", 0.0)
-    monkeypatch.setattr(steadiness, "synchronise", lambda device: None)
+    monkeypatch.setattr(calibration, "_read", lambda device: next(source))
+    monkeypatch.setattr(calibration, "_WINDOW_S", 0.0)
+    monkeypatch.setattr(calibration, "synchronise", lambda device: None)
     assert settle_device(lambda: None, torch.device("cuda"), most_s=60.0) is expected

@@ -1,10 +1,7 @@
-"""Waiting until a GPU's clock and temperature have settled, before anything is timed.
-
-A cold GPU starts at a high clock and loses it as it warms up, so the first blocks of a session
-would be faster than the rest of it.
-"""
+"""How fast the machine is whatever the model does: a fixed product, a GPU that has warmed up."""
 
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -13,6 +10,10 @@ import torch
 
 from advisor.training.device_clock import synchronise
 
+#: Rows and columns: large enough to run at the machine's full speed, small enough for some ms.
+_WIDTHS = {"cpu": 512, "cuda": 4096, "mps": 2048}
+#: Products that warm up caches and threads, and products that are timed.
+_WARMUP_PRODUCTS, _PRODUCTS = 3, 9
 #: Length of a window of work between two readings.
 _WINDOW_S = 0.25
 #: Readings in a row that must agree.
@@ -30,13 +31,45 @@ class Reading(NamedTuple):
     temperature_c: float
 
 
+def make_product(device: torch.device) -> Callable[[], object]:
+    """Return what issues one product of two float32 matrices on the device."""
+    width = _WIDTHS[device.type]
+    generator = torch.Generator().manual_seed(0)  # leaves the user's random numbers alone
+    left, right = (
+        torch.rand(width, width, generator=generator, dtype=torch.float32, device="cpu").to(device)
+        for _ in range(2)
+    )
+    return lambda: torch.mm(left, right)
+
+
+def count_product_flops(device: torch.device) -> int:
+    """Return the operations of that product."""
+    return 2 * int(_WIDTHS[device.type]) ** 3
+
+
+def time_product(device: torch.device) -> float:
+    """Return the median seconds of a product; nothing of it stays in memory."""
+    multiply = make_product(device)
+    for _ in range(_WARMUP_PRODUCTS):
+        multiply()
+    times_s = []
+    for _ in range(_PRODUCTS):
+        synchronise(device)
+        started = time.perf_counter()
+        multiply()
+        synchronise(device)
+        times_s.append(time.perf_counter() - started)
+    return statistics.median(times_s)
+
+
 def settle_device(
     work: Callable[[], object], device: torch.device, *, most_s: float
 ) -> bool | None:
     """Work until clock and temperature are flat, and return whether they were in that time.
 
-    True at once on a CPU, where the windows of the warm-up alone judge. None where nothing tells:
-    on MPS and ROCm, and where the driver gives no clock.
+    A cold GPU starts at a high clock and loses it as it warms up, so that the first blocks would be
+    faster than the rest. True at once on a CPU, where the windows of the warm-up alone judge. None
+    where nothing tells: on MPS and ROCm, and where the driver gives no clock.
 
     Args:
         work: Issues something that keeps the device busy.
