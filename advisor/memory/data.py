@@ -7,10 +7,7 @@ import msgspec
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.predict.data import LimitedBy
-
-#: Full training steps of a probe: the first has no optimizer state yet, the second creates the
-#: steady state, the third shows that it is steady.
-MEMORY_PROBE_STEPS = 3
+from advisor.predict.memory_trace import TRACED_STEPS
 
 Outcome = Literal["fit", "oom", "error", "timeout", "spill"]
 #: What led the search: a prediction from the model's trace, or the probes alone.
@@ -88,7 +85,7 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     #: Dataset indices, largest sample first, that fill the worst-case batch; empty where all
     #: samples have one size.
     largest_samples: tuple[int, ...] = ()
-    steps: int = MEMORY_PROBE_STEPS
+    steps: int = TRACED_STEPS
 
 
 PROBES = Series("probes", Probe)

@@ -13,6 +13,10 @@ from typing import Literal
 
 import msgspec
 
+#: Training steps of a trace and of a memory probe: the first has no optimizer state yet, the second
+#: creates the steady state, the third shows that it is steady.
+TRACED_STEPS = 3
+
 #: Where a storage is several, it counts as the first of these.
 Category = Literal["parameter", "input", "gradient", "optimizer_state", "activation", "temporary"]
 Phase = Literal["setup", "forward", "backward", "optimizer"]

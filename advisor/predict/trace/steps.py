@@ -15,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
 from advisor.engine.worker.entry import seed_everything
-from advisor.memory.data import MEMORY_PROBE_STEPS
 from advisor.predict.data import TraceTask
+from advisor.predict.memory_trace import TRACED_STEPS
 from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
 from advisor.predict.trace.corrections import SizeCorrections
 from advisor.predict.trace.fake import plain_tensors, replaced_tensors
@@ -127,7 +127,7 @@ def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
     tracker.hold(tensors_of(batch), "input")
     handle = model.register_forward_hook(lambda _model, _inputs, out: kept.update(output=out))
     with _quiet_collector() as collect:
-        for step in range(1, MEMORY_PROBE_STEPS + 1):
+        for step in range(1, TRACED_STEPS + 1):
             tracker.mark("forward", step)
             loss = training.loss(batch)
             tracker.mark("backward", step)
@@ -147,7 +147,7 @@ def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
 def _run_whole_steps(stepper: Training | UserStep, batch: Any, tracker: StorageTracker) -> None:
     kept: list[Tensor | None] = [None]
     with _quiet_collector() as collect:
-        for step in range(1, MEMORY_PROBE_STEPS + 1):
+        for step in range(1, TRACED_STEPS + 1):
             tracker.mark("forward", step)
             kept[0] = stepper.step(batch)
             tracker.mark("backward", step)
