@@ -6,14 +6,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,49 +34,6 @@ class Outcome:
     stdout: str
     stderr: str
     survivors: tuple[str, ...]
-
-
-class ProbesAhead:
-    """Runs the probes of a test module two at a time, on one thread each, ahead of its tests.
-
-    They are not about time, and a budget passes as fast for two of them as for one.
-
-    Args:
-        request: Of a fixture of the module; the cases that its selected tests use are run.
-        probe: Runs one case, given its options for `run_probe`.
-    """
-
-    def __init__(self, request: pytest.FixtureRequest, probe: Callable[[Any], Outcome]) -> None:
-        self._pool = ThreadPoolExecutor(2)
-        items = [item for item in request.session.items if item.fspath == request.node.fspath]
-        cases = [item.callspec.params["case"] for item in items if hasattr(item, "callspec")]
-        self._running = {id(case): self._pool.submit(probe, case) for case in unique(cases)}
-
-    def get(self, case: object) -> Outcome:
-        """Return how the case's command ended."""
-        return self._running[id(case)].result()
-
-    def close(self) -> None:
-        """Run no further case."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-def probe_ahead(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    cases: Sequence[Any],
-    probe: Callable[[Any, Path], Outcome],
-) -> Iterator[ProbesAhead]:
-    """Yield the probes of a module, each in a folder of its own, and close them after its tests."""
-    folders = {id(case): tmp_path_factory.mktemp("probe") for case in cases}
-    ahead = ProbesAhead(request, lambda case: probe(case, folders[id(case)]))
-    yield ahead
-    ahead.close()
-
-
-def unique(cases: list[Any]) -> list[Any]:
-    """Return each object once, in order."""
-    return list({id(case): case for case in cases}.values())
 
 
 def run_probe(target: str, *options: str, directory: Path, threads: int | None = None) -> Outcome:

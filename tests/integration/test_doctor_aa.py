@@ -6,7 +6,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.integration.probe_command import ROOT, heed_interrupts
+
+pytestmark = pytest.mark.slow
 
 MODEL = str(ROOT / "tests" / "workloads" / "good" / "dropout.py")
 #: Ends a wait that would never end.

@@ -14,6 +14,8 @@ import pytest
 
 from tests.integration.probe_command import MARK, end_survivors, heed_interrupts
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "digits.py"
 #: Ends a wait that would never end.
 PATIENCE_S = 60

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import pytest
 
 from advisor.engine.runner import Runner
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.loader.plan import conclude_loader
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import run_probe
+
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 

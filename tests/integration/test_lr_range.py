@@ -13,6 +13,8 @@ import pytest
 
 from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_interrupts, run_probe
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_OPTIMIZER = """
 from examples.digits import make_dataset, make_model
 """

@@ -7,12 +7,16 @@ import csv
 import statistics
 from pathlib import Path
 
+import pytest
+
 from advisor.device.catalogue import find_gpu
 from advisor.predict.data import TraceTask
 from advisor.predict.measure import run
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings, replay_allocator
 from advisor.training.data import WorkloadSpec
+
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 MIB = 1 << 20

@@ -21,6 +21,8 @@ from advisor.memory.plan import MAX_OOMS, MAX_PROBES
 from advisor.memory.stage import run_memory
 from advisor.training.data import WorkloadSpec, parse_target
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))
 LIMIT_BYTES = 1 << 30

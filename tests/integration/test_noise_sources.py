@@ -1,7 +1,6 @@
 """The noise of saved weights, of a real run's log and of tokens, with the real command."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +10,8 @@ from advisor.noise.log import encode_noise_line
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 from tests.integration.probe_command import run_probe
+
+pytestmark = pytest.mark.slow
 
 MODEL = "tests/workloads/good/mean_squared_error.py"
 TOKENS = "tests/workloads/good/token_weighted.py"
@@ -56,24 +57,15 @@ def log_noise(directory, workload, model):
     return [f"--noise-log={path}"]
 
 
-@pytest.fixture(scope="module")
-def probes(tmp_path_factory):
-    """Yield how the long probes end; two run at once, since they are not about time."""
+@pytest.fixture
+def workload():
     torch.manual_seed(0)
-    workload = Workload(WorkloadSpec(target=MODEL, device="cpu"))
+    return Workload(WorkloadSpec(target=MODEL, device="cpu"))
+
+
+def test_the_noise_is_measured_at_each_checkpoint(tmp_path, workload):
     model = workload.make_training().model
-    folders = {name: tmp_path_factory.mktemp("probe") for name in ("checkpoints", "log", "tokens")}
-    options = {
-        "checkpoints": [MODEL, *save_checkpoints(folders["checkpoints"], model)],
-        "log": [MODEL, *log_noise(folders["log"], workload, model)],
-        "tokens": [TOKENS, "--sample-unit=token", "--noise-steps=4"],
-    }
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(probe, folders[name], *options[name]) for name in folders}
-
-
-def test_the_noise_is_measured_at_each_checkpoint(probes):
-    outcome, document = probes["checkpoints"].result()
+    outcome, document = probe(tmp_path, MODEL, *save_checkpoints(tmp_path, model))
     assert outcome.exit_code == 0, outcome.stderr
     noise = document["derived"]["noise"]
     assert [point["at_step"] for point in noise["points"]] == [100, 500]
@@ -96,8 +88,9 @@ def test_a_missing_checkpoint_is_told_at_once(tmp_path):
     assert "none.pt" in outcome.stderr
 
 
-def test_the_log_of_a_real_loop_gives_the_noise_of_that_loop(probes):
-    outcome, document = probes["log"].result()
+def test_the_log_of_a_real_loop_gives_the_noise_of_that_loop(tmp_path, workload):
+    model = workload.make_training().model
+    outcome, document = probe(tmp_path, MODEL, *log_noise(tmp_path, workload, model))
     assert outcome.exit_code == 0, outcome.stderr
     noise = document["derived"]["noise"]
     assert document["noise_batches"] == []
@@ -114,8 +107,8 @@ def test_a_wrong_line_of_a_log_is_told_at_once(tmp_path):
     assert "line 1" in outcome.stderr
 
 
-def test_the_noise_is_told_in_tokens_and_weighs_them(probes):
-    outcome, document = probes["tokens"].result()
+def test_the_noise_is_told_in_tokens_and_weighs_them(tmp_path):
+    outcome, document = probe(tmp_path, TOKENS, "--sample-unit=token", "--noise-steps=4")
     assert outcome.exit_code == 0, outcome.stderr
     noise = document["derived"]["noise"]
     assert noise["sample_unit"] == "token"

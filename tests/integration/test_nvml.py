@@ -17,6 +17,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "stand_in" / "nvml.c"
 COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is a Linux library"),
     pytest.mark.skipif(COMPILER is None, reason="no C compiler here"),
 ]

@@ -18,6 +18,8 @@ from advisor.engine.run import Run
 from advisor.throughput.stage import run_throughput
 from tests.recordings.record import DISTURBED, Silent, make_spec
 
+pytestmark = pytest.mark.slow
+
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 
 

@@ -10,6 +10,8 @@ from advisor.soak.data import SoakTask
 from advisor.soak.plan import conclude_soak
 from advisor.training.data import WorkloadSpec, parse_target
 
+pytestmark = pytest.mark.slow
+
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 MIB = 2**20
 

@@ -10,6 +10,8 @@ from advisor.engine.runner import Runner, WorkerTimeoutError
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 
+pytestmark = pytest.mark.slow
+
 #: Far more than an inspection takes.
 PATIENCE_S = 120.0
 

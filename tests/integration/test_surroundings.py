@@ -1,6 +1,10 @@
 """Surroundings that the search cannot overcome are named by the command."""
 
+import pytest
+
 from tests.integration.probe_command import run_probe
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_limit_below_the_training_state_is_named_part_by_part(tmp_path):

@@ -10,6 +10,8 @@ from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 SIZES = (4, 64)
 ROUNDS = 3
 CPU = DeviceFacts(kind="cpu", name="It", memory_bytes=1 << 30, available_bytes=1 << 30)

@@ -17,6 +17,8 @@ from advisor.predict.trace.symbolic import check_trace, merge_traces
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 
+pytestmark = pytest.mark.slow
+
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 MODELS = [

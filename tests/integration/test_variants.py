@@ -1,7 +1,6 @@
 """Precisions side by side, and torch.compile, in real workers."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ from advisor.errors import WorkloadError
 from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import run_probe
+
+pytestmark = pytest.mark.slow
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 #: One more than dynamo keeps graphs for.
@@ -30,27 +31,18 @@ PROBES = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """Yield how each probe ends, and where; both run at once, since they are not about time."""
-
-    folders = {name: tmp_path_factory.mktemp("probe") for name in PROBES}
-
-    def probe(name):
-        directory = folders[name]
-        target, *options = PROBES[name]
-        options[-1] = str(directory / options[-1])
-        return run_probe(target, *options, directory=directory, threads=1), directory
-
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(probe, name) for name in PROBES}
+def probe(name, directory):
+    """Return how a probe ends; it writes run.json."""
+    target, *options = PROBES[name]
+    options[-1] = str(directory / options[-1])
+    return run_probe(target, *options, directory=directory, threads=1)
 
 
-def test_a_second_precision_is_in_the_document_and_the_report(outcomes):
-    outcome, directory = outcomes[SEVERAL].result()
+def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
+    outcome = probe(SEVERAL, tmp_path)
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.survivors == ()
-    document = json.loads((directory / "run.json").read_text())
+    document = json.loads((tmp_path / "run.json").read_text())
     assert document["command"]["precision"] == "fp32"
     assert [one["precision"] for one in document["variants"]] == ["fp32", "bf16", "tf32"]
     first, second, third = document["derived"]["variants"]
@@ -62,10 +54,10 @@ def test_a_second_precision_is_in_the_document_and_the_report(outcomes):
     assert "tf32" in third["missing_because"]
 
 
-def test_a_precision_that_the_model_refuses_does_not_end_the_run(outcomes):
-    outcome, directory = outcomes[REFUSED].result()
+def test_a_precision_that_the_model_refuses_does_not_end_the_run(tmp_path):
+    outcome = probe(REFUSED, tmp_path)
     assert outcome.exit_code == 0, outcome.stderr
-    _, refused = json.loads((directory / "run.json").read_text())["derived"]["variants"]
+    _, refused = json.loads((tmp_path / "run.json").read_text())["derived"]["variants"]
     assert "takes float32 only" in refused["missing_because"]
     assert refused["best_samples_per_s"] is None
 

@@ -14,6 +14,8 @@ from advisor.cli import app
 from tests.integration.advised_digits import EXAMPLE, build_ranged_run, write_run
 from tests.integration.probe_command import heed_interrupts
 
+pytestmark = pytest.mark.slow
+
 #: Short branches: 20 steps of the recommended batch.
 SHORT = ("--branch-samples", "1280", "--seeds", "2", "--device", "cpu")
 #: So long that a busy machine leaves no sharpness out.
