@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from advisor.errors import AdvisorError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
@@ -11,12 +13,13 @@ class Headline:
     Attributes:
         answer: One line.
         remarks: What bears on it, a line each.
-        missing: Why there is no answer; None where there is one.
+        missing: Why there is no answer, as an error where that is not by the measurements; None
+            where there is one.
     """
 
     answer: str
     remarks: tuple[str, ...] = ()
-    missing: str | None = None
+    missing: str | AdvisorError | None = None
 
 
 @dataclass(frozen=True, slots=True)

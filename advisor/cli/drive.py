@@ -94,10 +94,10 @@ def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) ->
 
 
 def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:
-    """Raise InconclusiveError where the record holds no answer."""
+    """Raise InconclusiveError, or what the headline says, where the record holds no answer."""
     missing = kind.headline(conclusions).missing
     if missing is not None:
-        raise InconclusiveError(missing)
+        raise missing if isinstance(missing, AdvisorError) else InconclusiveError(missing)
 
 
 def write_stdout(document: bytes) -> None:

@@ -1,22 +1,15 @@
 """`bsadvisor predict MODEL --gpu NAME`: the memory question for a card that is not here."""
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from advisor.cli import options
+from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_settings
-from advisor.cli.results import is_stdout, refuse_unwritable, write_stdout
 from advisor.cli.variants import parse_precision
-from advisor.errors import DeviceError, UsageError
-
-if TYPE_CHECKING:
-    from advisor.engine.commands import PredictSpec
-    from advisor.predict.data import Prediction
-    from advisor.predict.record import PredictRecord
+from advisor.errors import UsageError
 
 
 @reporting_failures
@@ -63,81 +56,41 @@ def predict(
             "predict needs a card to predict for",
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
+    output = Output(json_path=json_path, quiet=quiet)
     pairs = parse_settings(settings or [])
     one_precision = parse_precision(precision)
 
-    from advisor.engine.commands import PredictSpec
+    from advisor.engine.spec import Limits, Spec
+    from advisor.predict.data import CARDS, CardsAsked
+    from advisor.predict.prediction import list_cards
+    from advisor.predict.question import KIND as PREDICTION
     from advisor.training.data import WorkloadSpec
 
-    spec = PredictSpec(
+    spec = Spec(
         workload=WorkloadSpec(
             target=model, settings=pairs, device="cpu", precision=one_precision, seed=seed
         ),
+        limits=Limits(
+            budget_s=budget, max_micro_batch_size=max_batch, batch_multiple=batch_multiple
+        ),
+    )
+    asked = CardsAsked(
         gpus=tuple(gpu or ()),
         gpu_memory_bytes=tuple(gpu_memory or ()),
         micro_batch_size=micro_batch_size,
         headroom_bytes=headroom,
         expandable_segments=expandable_segments,
-        max_micro_batch_size=max_batch,
-        batch_multiple=batch_multiple,
-        budget_s=budget,
     )
-    _run(spec, json_path, quiet=quiet)
-
-
-def print_predictions(
-    record: "PredictRecord",
-    predictions: "tuple[Prediction, ...]",
-    *,
-    json_path: Path | None = None,
-    quiet: bool,
-) -> None:
-    """Print the predictions of a record, or its JSON document where `json_path` is stdout.
-
-    Raises:
-        DeviceError: Not one sample fits on any of the cards.
-    """
-    if is_stdout(json_path):
-        from advisor.engine.files import encode_predictions
-
-        write_stdout(encode_predictions(record, predictions))
-    else:
-        from rich.console import Console
-
-        from advisor.predict.tell import write_predictions_report
-
-        write_predictions_report(Console(), record, predictions, headline_only=quiet)
-    if predictions and all(one.max_micro_batch_size.high == 0 for one in predictions):
-        raise DeviceError(
-            "not even the smallest batch fits on any of these cards, by the prediction",
-            next_step="Take a larger card or a smaller model, or recompute activations.",
-        )
-
-
-def _run(spec: "PredictSpec", json_path: Path | None, *, quiet: bool) -> None:
-    from advisor.cli.progress_display import open_progress
-    from advisor.engine.files import write_predictions
-    from advisor.predict.stage import Predictor, run_predict
-
-    path = None if is_stdout(json_path) else json_path
-    refuse_unwritable(path)
-    predictor = Predictor()
-
-    def save(record: "PredictRecord") -> None:
-        if path is not None:
-            write_predictions(path, record, predictor.predict(record))
-
-    with open_progress(quiet=quiet) as progress:
-        record = run_predict(spec, argv=sys.argv, progress=progress, save=save)
-        progress.stage("predicting", left_s=None)
-        predictions = predictor.predict(record)
-    print_predictions(record, predictions, json_path=json_path, quiet=quiet)
+    list_cards(asked)  # an unknown name ends the command before anything runs
+    drive(PREDICTION, spec, output, asked=((CARDS, asked),))
 
 
 def _print_catalogue() -> None:
-    from rich.console import Console
+    from rich.console import Console, Group
 
     from advisor.device.catalogue import list_gpus
-    from advisor.predict.tell import write_catalogue
+    from advisor.predict.tell import tell_catalogue
+    from advisor.report.encoding import write_encodable
+    from advisor.report.tables import draw_table
 
-    write_catalogue(Console(), list_gpus())
+    write_encodable(Console(), Group(*draw_table(tell_catalogue(list_gpus()))))

@@ -40,32 +40,30 @@ def report(
     """
     import msgspec
 
-    from advisor.cli.predict import print_predictions
+    from advisor.cli.drive import Output, refuse_no_answer
     from advisor.cli.results import Results
+    from advisor.engine.conclusions import Conclusions
     from advisor.engine.files import read_saved
     from advisor.engine.run_record import RunRecord
-    from advisor.noise_floor.question import KIND
-    from advisor.predict.record import PredictRecord
+    from advisor.noise_floor.question import KIND as SELF_COMPARISON
+    from advisor.predict.question import KIND as PREDICTION
     from advisor.rate.range_record import LrRangeRecord
 
     record = read_saved(run)
-    if isinstance(record, PredictRecord):
-        _refuse_html(html_path, "a prediction")
-        from advisor.predict.stage import Predictor
-
-        print_predictions(record, Predictor().predict(record), quiet=quiet)
-        return
     if isinstance(record, LrRangeRecord):
         from advisor.cli.lr_range import print_lr_range
 
         print_lr_range(record, html_path=html_path, quiet=quiet)
         return
-    if isinstance(record, KIND.record_type):
-        from advisor.cli.drive import Output
-        from advisor.engine.conclusions import Conclusions
-
+    if isinstance(record, PREDICTION.record_type):
+        _refuse_html(html_path, "a prediction")
+        conclusions = Conclusions(record)
+        Output(quiet=quiet).write(PREDICTION, conclusions)
+        refuse_no_answer(PREDICTION, conclusions)
+        return
+    if isinstance(record, SELF_COMPARISON.record_type):
         _refuse_html(html_path, "a model compared with itself")
-        Output().write(KIND, Conclusions(record))
+        Output().write(SELF_COMPARISON, Conclusions(record))
         return
     assert isinstance(record, RunRecord)
     scenario = build_scenario(

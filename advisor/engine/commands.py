@@ -41,28 +41,3 @@ class LrRangeSpec(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 200
     seeds: int = 3
     budget_s: float = 120.0
-
-
-class PredictSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One `bsadvisor predict`: the workload, and the cards that are not here.
-
-    Attributes:
-        gpus: Names of the catalogue, as typed.
-        gpu_memory_bytes: Cards of which only the memory is stated.
-        micro_batch_size: The size whose memory is predicted; None takes the largest that fits.
-        headroom_bytes: Kept free on every card; None means the default of `probe`.
-        expandable_segments: Whether the allocator is told to grow its segments.
-        max_micro_batch_size: The largest size worth naming; None means no such cap.
-        batch_multiple: Only multiples of this size are named.
-        budget_s: Wall clock for the whole command.
-    """
-
-    workload: WorkloadSpec
-    gpus: tuple[str, ...] = ()
-    gpu_memory_bytes: tuple[int, ...] = ()
-    micro_batch_size: int | None = None
-    headroom_bytes: int | None = None
-    expandable_segments: bool = False
-    max_micro_batch_size: int | None = None
-    batch_multiple: int = 1
-    budget_s: float = 120.0

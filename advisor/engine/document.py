@@ -25,7 +25,7 @@ def encode_document(kind: Kind, conclusions: Conclusions) -> bytes:
     record = conclusions.record
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
     derived = {topic.name: conclusions.of(topic) for topic in kind.topics}
-    content = msgspec.json.encode({**fields, "derived": derived})
+    content = msgspec.json.encode({**fields, **(derived if kind.is_flat else {"derived": derived})})
     return (msgspec.json.format(content, indent=2) if kind.is_indented else content) + b"\n"
 
 

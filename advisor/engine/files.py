@@ -13,15 +13,14 @@ from advisor.engine.run_record import RunDocument, RunRecord
 from advisor.engine.version import SCHEMA_VERSION
 from advisor.errors import UsageError
 from advisor.noise_floor.question import KIND
-from advisor.predict.data import Prediction
-from advisor.predict.record import PredictDocument, PredictRecord
+from advisor.predict.question import KIND as PREDICTION
 from advisor.rate.data import DerivedLrRange
 from advisor.rate.range_record import LrRangeDocument, LrRangeRecord
 
-Record = RunRecord | PredictRecord | LrRangeRecord | AnyRecord
+Record = RunRecord | LrRangeRecord | AnyRecord
 
 _NAMES: dict[type[msgspec.Struct], str] = {
-    PredictRecord: "prediction",
+    PREDICTION.record_type: PREDICTION.noun,
     LrRangeRecord: "range test",
     KIND.record_type: KIND.noun,
 }
@@ -42,21 +41,9 @@ def encode_document(record: RunRecord, derived: Derived) -> bytes:
     return _indent(_encode(RunDocument, record, derived=derived))
 
 
-def encode_predictions(record: PredictRecord, predictions: tuple[Prediction, ...]) -> bytes:
-    """Return the JSON document; not indented, since a trace has some ten thousand numbers."""
-    return _encode(PredictDocument, record, predictions=predictions)
-
-
 def write_document(path: Path, record: RunRecord, derived: Derived) -> None:
     """Replace `path` with the document in one step, so that a reader never sees half of it."""
     _replace(path, encode_document(record, derived))
-
-
-def write_predictions(
-    path: Path, record: PredictRecord, predictions: tuple[Prediction, ...]
-) -> None:
-    """Replace `path` with the document in one step, likewise."""
-    _replace(path, encode_predictions(record, predictions))
 
 
 def _encode(document: type[msgspec.Struct], record: Record, **conclusions: object) -> bytes:
@@ -127,7 +114,7 @@ DocumentKind = Literal["run", "prediction", "lr-range", "self-comparison"]
 
 _DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
     "run": RunDocument,
-    "prediction": PredictDocument,
+    "prediction": PREDICTION.document_type,
     "lr-range": LrRangeDocument,
     "self-comparison": KIND.document_type,
 }
@@ -142,7 +129,7 @@ def _find_record_type(kind: str | None) -> type[Record]:
     """Return the type of record; a run names no kind."""
     match kind:
         case "prediction":
-            return PredictRecord
+            return PREDICTION.record_type
         case "lr-range":
             return LrRangeRecord
         case "self-comparison":

@@ -40,6 +40,7 @@ class Kind:
         is_worth_telling: Whether a command that was cut short has something to print.
         traces_only: The model file is inspected without a training step.
         is_indented: Its document is for people to read as well.
+        is_flat: What follows stands beside the record's keys, not under `derived`.
     """
 
     name: RecordKind
@@ -50,6 +51,7 @@ class Kind:
     is_worth_telling: Callable[[Record], bool]
     traces_only: bool = False
     is_indented: bool = True
+    is_flat: bool = False
 
     @cached_property
     def record_type(self) -> type[Record]:
@@ -64,7 +66,7 @@ class Kind:
         derived = msgspec.defstruct(_name(self, "Derived"), topics, frozen=True, kw_only=True)
         return msgspec.defstruct(
             _name(self, "Document"),
-            [("derived", derived)],
+            topics if self.is_flat else [("derived", derived)],
             bases=(self.record_type,),
             frozen=True,
             kw_only=True,

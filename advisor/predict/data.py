@@ -15,6 +15,20 @@ MOST_SAMPLES = 1 << 20
 LimitedBy = Literal["memory", "dataset", "cap", "budget"]
 
 
+class CardsAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """The cards to predict for, and how training would run on them."""
+
+    #: Names, as `find_gpu` takes them.
+    gpus: tuple[str, ...] = ()
+    #: Cards of which only the memory is stated.
+    gpu_memory_bytes: tuple[int, ...] = ()
+    #: The size whose memory is predicted; None takes the largest that fits.
+    micro_batch_size: int | None = None
+    #: Kept free on every card; None means the default of `probe`.
+    headroom_bytes: int | None = None
+    expandable_segments: bool = False
+
+
 class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
     """Trace the allocations of three training steps without running them."""
 
@@ -237,6 +251,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     what_would_change: MemorySavings | None = None
 
 
+CARDS = Slot("cards", CardsAsked)
+#: One for every size, or one for each size where no trace serves all.
+TRACES = Series("traces", MemoryTrace)
+TRACED_CHANGES = Series("what_ifs", WhatIf)
 PREDICTED_MEMORY = Slot("predicted_memory", PredictedMemory)
 STEP_COST = Slot("step_cost", StepCost)
 #: At the advised size, where memory limits it.

@@ -9,11 +9,15 @@ things are not in the traces: the context, for which the catalogue has a range, 
 that libraries choose on the card. The second is why every figure has an interval.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator
 
 import msgspec
 
-from advisor.device.catalogue import Gpu
+from advisor.device.catalogue import Gpu, describe_stated_gpu, find_gpu
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Record
+from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
 from advisor.predict.changes import (
     add_8bit_state,
@@ -21,14 +25,25 @@ from advisor.predict.changes import (
     count_more_flops,
     describe_saving,
 )
-from advisor.predict.data import MOST_SAMPLES, LimitedBy, MemorySavings, Prediction
+from advisor.predict.data import (
+    CARDS,
+    MOST_SAMPLES,
+    TRACED_CHANGES,
+    TRACES,
+    CardsAsked,
+    LimitedBy,
+    MemorySaving,
+    MemorySavings,
+    Prediction,
+    WhatIf,
+)
 from advisor.predict.footprint import Footprint, find_general
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import Change, MemoryTrace
-from advisor.predict.record import PredictCommand, PredictRecord
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput
 from advisor.statistics import Estimate
+from advisor.training.data import OptimizerFacts, Precision
 
 #: Share of the prediction by which the truth lies above it, or below it, at most, in nine runs of
 #: ten. Source: the 90th percentile of the absolute error over 80 runs of 16 vision models on an
@@ -52,13 +67,78 @@ GPU_HEADROOM_BYTES = 512 << 20
 _BF16_CAPABILITY = 8
 
 
-def derive_predictions(record: PredictRecord, gpus: Sequence[Gpu]) -> tuple[Prediction, ...]:
-    """Return the prediction for each card; none where nothing was traced."""
-    return tuple(predict_on(gpu, record) for gpu in gpus) if record.traces else ()
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """All that predictions follow from."""
+
+    traces: tuple[MemoryTrace, ...]
+    what_ifs: tuple[WhatIf, ...] = ()
+    asked: CardsAsked = CardsAsked()
+    precision: Precision = "fp32"
+    optimizer: OptimizerFacts | None = None
+    #: The smallest size that runs, the largest that is looked for, and what sets that.
+    smallest: int = 1
+    ceiling: int = MOST_SAMPLES
+    ceiling_by: LimitedBy = "cap"
+    #: Only multiples of this size are named.
+    batch_multiple: int = 1
 
 
-def predict_on(gpu: Gpu, record: PredictRecord) -> Prediction:
-    """Return the prediction for one card; the record holds at least one trace.
+def read_case(record: Record) -> Case:
+    """Return what predictions follow from, as far as the record has it."""
+    limits, facts = record.command.limits, record.workload
+    dataset_size = None if facts is None else facts.dataset_size
+    caps = (limits.max_micro_batch_size, dataset_size, MOST_SAMPLES)
+    ceiling = min(cap for cap in caps if cap is not None)
+    return Case(
+        traces=record.all(TRACES),
+        what_ifs=record.all(TRACED_CHANGES),
+        asked=record.get(CARDS) or CardsAsked(),
+        precision=record.command.precision,
+        optimizer=None if facts is None else facts.optimizer,
+        smallest=1 if facts is None else facts.min_micro_batch_size,
+        ceiling=ceiling,
+        ceiling_by="dataset" if ceiling == dataset_size else "cap",
+        batch_multiple=limits.batch_multiple,
+    )
+
+
+def list_cards(asked: CardsAsked) -> tuple[Gpu, ...]:
+    """Return the cards that are asked for, each once.
+
+    Raises:
+        UsageError: A name is not in the catalogue, or no card was asked for.
+    """
+    named = [find_gpu(name) for name in asked.gpus]
+    stated = [describe_stated_gpu(size) for size in asked.gpu_memory_bytes]
+    if not named and not stated:
+        raise UsageError(
+            "predict needs a GPU to predict for",
+            next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
+        )
+    return tuple({gpu.name: gpu for gpu in [*named, *stated]}.values())
+
+
+@functools.lru_cache(maxsize=1)  # a record is saved several times with the same traces
+def predict_cards(case: Case) -> tuple[Prediction, ...]:
+    """Return the prediction for each card; none where nothing was traced.
+
+    Raises:
+        UsageError: The catalogue has no such card.
+    """
+    if not case.traces:
+        return ()
+    return tuple(predict_on(gpu, case) for gpu in list_cards(case.asked))
+
+
+def _conclude(conclusions: Conclusions) -> tuple[Prediction, ...]:
+    return predict_cards(read_case(conclusions.record))
+
+
+PREDICTIONS = Topic("predictions", tuple[Prediction, ...], _conclude)
+
+
+def predict_on(gpu: Gpu, case: Case) -> Prediction:
+    """Return the prediction for one card; the case holds at least one trace.
 
     With allocated A, reserved R, context c (least to most), shortfall s and excess e:
 
@@ -70,8 +150,8 @@ def predict_on(gpu: Gpu, record: PredictRecord) -> Prediction:
     beyond it. The largest size is the largest whose device used fits usable less headroom; its ends
     are the same for the ends of device used, so the intervals agree with each other.
     """
-    footprint = Footprint(record.traces, choose_settings(gpu, record.command))
-    headroom = _choose_headroom(gpu, record.command)
+    footprint = Footprint(case.traces, _choose_settings(gpu, case.asked))
+    headroom = _choose_headroom(gpu, case.asked)
     room, (least, most) = gpu.usable_bytes - headroom, gpu.context_bytes
     capacity = room - (least + most) // 2
     spaces = (
@@ -79,9 +159,8 @@ def predict_on(gpu: Gpu, record: PredictRecord) -> Prediction:
         capacity,
         int((room - least) / _LEAST),
     )
-    ceiling = find_ceiling(record)
     low, point, high = (
-        _to_multiple(footprint.predict_largest(capacity_bytes=space, at_most=ceiling), record)
+        _to_multiple(footprint.predict_largest(capacity_bytes=space, at_most=case.ceiling), case)
         for space in spaces
     )
     prediction = Prediction(
@@ -92,17 +171,17 @@ def predict_on(gpu: Gpu, record: PredictRecord) -> Prediction:
         headroom_bytes=headroom,
         capacity_bytes=max(0, capacity),
         max_micro_batch_size=Estimate(point, min(low, point), max(point, high), CONFIDENCE),
-        limited_by=_find_limit(point, record),
+        limited_by=_find_limit(point, case),
     )
-    size = record.command.micro_batch_size or point
+    size = case.asked.micro_batch_size or point
     if size:
-        prediction = _add_figures(prediction, footprint, gpu, record, size)
-    savings = _compare_changes(prediction, gpu, record)
+        prediction = _add_figures(prediction, footprint, gpu, case, size)
+    savings = _compare_changes(prediction, gpu, case)
     return msgspec.structs.replace(prediction, what_would_change=savings)
 
 
 def _add_figures(
-    prediction: Prediction, footprint: Footprint, gpu: Gpu, record: PredictRecord, size: int
+    prediction: Prediction, footprint: Footprint, gpu: Gpu, case: Case, size: int
 ) -> Prediction:
     peaks = footprint.predict_peaks(size, capacity_bytes=prediction.capacity_bytes)
     allocated, reserved = peaks.allocated_bytes, peaks.reserved_bytes
@@ -117,8 +196,8 @@ def _add_figures(
         reserved_bytes=Estimate(reserved, low, high, CONFIDENCE),
         device_used_bytes=Estimate(reserved + middle, low + least, high + most, CONFIDENCE),
     )
-    alone = (trace for trace in record.traces if trace.traced_sizes == (size,))
-    trace = find_general(record.traces) or next(alone, None)
+    alone = (trace for trace in case.traces if trace.traced_sizes == (size,))
+    trace = find_general(case.traces) or next(alone, None)
     if trace is None:
         return prediction
     peak = break_down(trace, size)
@@ -127,92 +206,75 @@ def _add_figures(
         breakdown=compose_peak(
             peak,
             reserved_bytes=reserved,
-            workspace_bytes=choose_settings(gpu, record.command).extra_bytes,
+            workspace_bytes=_choose_settings(gpu, case.asked).extra_bytes,
             context_bytes=middle,
         ),
-        bound=bound_throughput(trace, size, gpu=gpu, precision=record.command.precision),
+        bound=bound_throughput(trace, size, gpu=gpu, precision=case.precision),
         at_peak=peak,
     )
 
 
-def _compare_changes(
-    prediction: Prediction, gpu: Gpu, record: PredictRecord
-) -> MemorySavings | None:
-    """Return what each what-if of the record would change on a card; None without what-ifs.
+def _compare_changes(prediction: Prediction, gpu: Gpu, case: Case) -> MemorySavings | None:
+    """Return what each what-if of the case would change on a card; None without what-ifs.
 
     The peaks are at the size of the prediction, or at the smallest that runs where none fits.
     """
-    base, facts, capacity = find_general(record.traces), record.workload, prediction.capacity_bytes
-    if base is None or not record.what_ifs:
+    base = find_general(case.traces)
+    if base is None or not case.what_ifs:
         return None
-    size = prediction.micro_batch_size or (1 if facts is None else facts.min_micro_batch_size)
-    settings, ceiling = choose_settings(gpu, record.command), find_ceiling(record)
+    size, capacity = prediction.micro_batch_size or case.smallest, prediction.capacity_bytes
 
     def measure(trace: MemoryTrace) -> tuple[int, int]:
-        footprint = Footprint((trace,), settings)
-        largest = footprint.predict_largest(capacity_bytes=capacity, at_most=ceiling)
+        footprint = Footprint((trace,), _choose_settings(gpu, case.asked))
+        largest = footprint.predict_largest(capacity_bytes=capacity, at_most=case.ceiling)
         peaks = footprint.predict_peaks(size, capacity_bytes=capacity)
-        return _to_multiple(largest, record), peaks.allocated_bytes
+        return _to_multiple(largest, case), peaks.allocated_bytes
 
-    changed = []
-    for what_if in add_8bit_state(record.what_ifs, base):
-        how_to = write_how_to(
-            what_if.change,
-            what_if.trace,
-            device_type="cuda",
-            optimizer=None if facts is None else facts.optimizer,
-        )
-        if how_to is not None and _can_run(what_if.change, gpu):
-            largest, peak_bytes = measure(what_if.trace)
-            saving = describe_saving(
-                what_if.change,
-                how_to=how_to,
-                max_micro_batch_size=largest,
-                peak_bytes=peak_bytes,
-                more_flops_fraction=count_more_flops(base, what_if.trace, size),
+    def list_changed() -> Iterator[MemorySaving]:
+        for what_if in add_8bit_state(case.what_ifs, base):
+            how_to = write_how_to(
+                what_if.change, what_if.trace, device_type="cuda", optimizer=case.optimizer
             )
-            changed.append(saving)
+            if how_to is not None and _can_run(what_if.change, gpu):
+                largest, peak_bytes = measure(what_if.trace)
+                yield describe_saving(
+                    what_if.change,
+                    how_to=how_to,
+                    max_micro_batch_size=largest,
+                    peak_bytes=peak_bytes,
+                    more_flops_fraction=count_more_flops(base, what_if.trace, size),
+                )
+
     largest, peak_bytes = measure(base)
     as_it_is = MemorySavings(
         micro_batch_size=size, max_micro_batch_size=largest, peak_bytes=peak_bytes
     )
-    return choose_savings(as_it_is, changed)
+    return choose_savings(as_it_is, list_changed())
 
 
-def choose_settings(gpu: Gpu, command: PredictCommand) -> AllocatorSettings:
+def _choose_settings(gpu: Gpu, asked: CardsAsked) -> AllocatorSettings:
     """Return the allocator of a card, its libraries' workspaces included."""
     return AllocatorSettings(
-        expandable_segments=command.expandable_segments,
+        expandable_segments=asked.expandable_segments,
         extra_bytes=_WORKSPACES * gpu.workspace_bytes,
     )
 
 
-def _choose_headroom(gpu: Gpu, command: PredictCommand) -> int:
-    if command.headroom_bytes is not None:
-        return command.headroom_bytes
+def _choose_headroom(gpu: Gpu, asked: CardsAsked) -> int:
+    if asked.headroom_bytes is not None:
+        return asked.headroom_bytes
     return 0 if gpu.memory_source == "stated" else GPU_HEADROOM_BYTES
 
 
-def find_ceiling(record: PredictRecord) -> int:
-    """Return the largest size that is looked for."""
-    dataset_size = None if record.workload is None else record.workload.dataset_size
-    caps = (record.command.max_micro_batch_size, dataset_size, MOST_SAMPLES)
-    return min(cap for cap in caps if cap is not None)
-
-
-def _to_multiple(size: int, record: PredictRecord) -> int:
+def _to_multiple(size: int, case: Case) -> int:
     """Return the largest size that may be named; 0 where it is below the smallest that runs."""
-    smallest = 1 if record.workload is None else record.workload.min_micro_batch_size
-    named = size - size % record.command.batch_multiple
-    return named if named >= smallest else 0
+    named = size - size % case.batch_multiple
+    return named if named >= case.smallest else 0
 
 
-def _find_limit(point: int, record: PredictRecord) -> LimitedBy:
-    ceiling = find_ceiling(record)
-    if point < ceiling - ceiling % record.command.batch_multiple:
-        return "memory"
-    is_dataset = record.workload is not None and record.workload.dataset_size == ceiling
-    return "dataset" if is_dataset else "cap"
+def _find_limit(point: int, case: Case) -> LimitedBy:
+    last = case.ceiling - case.ceiling % case.batch_multiple
+    return "memory" if point < last else case.ceiling_by
 
 
 def _fits(size: int, largest: Estimate) -> bool | None:
@@ -227,7 +289,7 @@ def _can_run(change: Change, gpu: Gpu) -> bool:
     return int(gpu.compute_capability.partition(".")[0]) >= _BF16_CAPABILITY
 
 
-def choose_next_size(record: PredictRecord, gpus: Sequence[Gpu]) -> int | None:
+def choose_next_size(case: Case) -> int | None:
     """Return the size to trace next where no trace serves all; None where nothing is missing.
 
     The second trace is at twice the size of the first, and gives the slope. Further ones are at the
@@ -235,17 +297,16 @@ def choose_next_size(record: PredictRecord, gpus: Sequence[Gpu]) -> int | None:
     run on the CPU is only doubled: the largest size of a GPU may take it hours.
 
     Args:
-        record: The traces so far, at least one.
-        gpus: The cards.
+        case: With the traces so far, at least one.
     """
-    if find_general(record.traces) is not None:
+    if find_general(case.traces) is not None:
         return None
-    traced = sorted(trace.traced_sizes[0] for trace in record.traces)
+    traced = sorted(trace.traced_sizes[0] for trace in case.traces)
     if len(traced) == 1:
-        doubled = min(2 * traced[0], find_ceiling(record))
+        doubled = min(2 * traced[0], case.ceiling)
         return doubled if doubled > traced[0] else None
-    if any(trace.method == "measured" for trace in record.traces):
+    if any(trace.method == "measured" for trace in case.traces):
         return None
-    wanted = [record.command.micro_batch_size or 0]
-    wanted += [int(predict_on(gpu, record).max_micro_batch_size.point or 0) for gpu in gpus]
+    wanted = [case.asked.micro_batch_size or 0]
+    wanted += [int(one.max_micro_batch_size.point or 0) for one in predict_cards(case)]
     return next((size for size in wanted if size and size not in traced), None)

@@ -46,7 +46,7 @@ def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
     parts += [Text(), draw_rows(told.rows)] if told.rows else []
     parts += draw_tables(told.details)
     for passage in told.passages:
-        parts += [Text(), Text(passage.title, style="bold"), _draw_passage(passage)]
+        parts += draw_passage(passage)
     return Group(*parts, Text(), draw_rows(list_sources(kind, conclusions.record)))
 
 
@@ -63,7 +63,13 @@ def draw_rows(rows: Iterable[Row]) -> RichTable:
     return grid
 
 
-def _draw_passage(passage: Passage) -> ConsoleRenderable:
+def draw_passage(passage: Passage) -> list[ConsoleRenderable]:
+    """Return the passage under its title, a blank line before it."""
+    title = [Text(passage.title, style="bold")] if passage.title else []
+    return [Text(), *title, _draw_body(passage)]
+
+
+def _draw_body(passage: Passage) -> ConsoleRenderable:
     if passage.code:
         return Text(passage.code.rstrip("\n"), no_wrap=True, overflow="ignore")
     grid = RichTable.grid(padding=(0, 1, 0, 0))

@@ -37,5 +37,6 @@ def _describe_run(kind: Kind, record: Record) -> str:
     counts = ((len(record.all(key)), key.noun) for key in counted)
     run = ", ".join(count_of(count, noun) for count, noun in counts if count)
     if record.elapsed_s is not None:
-        run += f" in {format_duration(record.elapsed_s)}"
+        elapsed = format_duration(record.elapsed_s)
+        run = f"{run} in {elapsed}" if run else elapsed
     return f"{run}; {record.created_at}; bsadvisor {record.tool_version}".lstrip("; ")

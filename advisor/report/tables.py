@@ -15,10 +15,11 @@ _WIDE, _NARROW = (0, 1, 0, 1), (0, 1, 0, 0)
 
 def draw_tables(tables: Sequence[telling.Table]) -> list[ConsoleRenderable]:
     """Return the tables with their legends, a blank line before each."""
-    return [part for table in tables for part in (Text(), *_draw_table(table))]
+    return [part for table in tables for part in (Text(), *draw_table(table))]
 
 
-def _draw_table(told: telling.Table) -> list[ConsoleRenderable]:
+def draw_table(told: telling.Table) -> list[ConsoleRenderable]:
+    """Return the table with its title, its legend and its notes."""
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,

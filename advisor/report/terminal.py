@@ -10,7 +10,8 @@ from advisor.advice.headline import render_headline, render_limit, why_missing
 from advisor.advice.tables import choose_rows, render_batch_table, render_legend
 from advisor.derived import Derived
 from advisor.engine.run_record import RunRecord
-from advisor.memory.tables import render_comparisons, render_peak
+from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
+from advisor.report.console import draw_passage
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
 from advisor.report.tables import draw_tables
@@ -78,8 +79,9 @@ def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable
 def _render_memory(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
     peak, change = record.peak, derived.what_would_change
     return [
-        *([] if peak is None else render_peak(peak)),
-        *([] if change is None else render_comparisons([("", change)])),
+        *draw_tables([] if peak is None else [tell_peak(peak)]),
+        *draw_tables([] if change is None else tell_savings([("", change)])),
+        *(part for one in tell_how_to([change] if change else []) for part in draw_passage(one)),
     ]
 
 

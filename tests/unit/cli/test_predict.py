@@ -5,13 +5,16 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.commands import PredictSpec
-from advisor.engine.files import encode_predictions, read_record, read_saved
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.document import encode_document
+from advisor.engine.files import read_record, read_saved
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
-from advisor.predict.record import PredictRecord
-from advisor.predict.stage import Predictor, choose_gpus
+from advisor.predict.data import CardsAsked
+from advisor.predict.prediction import PREDICTIONS, list_cards
+from advisor.predict.question import KIND as PREDICTION
 from advisor.training.data import WorkloadSpec
-from tests.unit.report.test_predictions import build_record
+from tests.unit.predict.sample_record import build_record
 
 PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
 
@@ -31,16 +34,18 @@ def session(monkeypatch):
     """A session that traces nothing: it returns a prediction built by hand, or fails as told."""
 
     class Fake:
-        spec, error, record = None, None, build_record(command={"gpus": ("T4", "L4")})
+        spec, error, record = None, None, build_record(gpus=("T4", "L4"))
+        asked = None
 
-    def run_predict(spec, *, argv, progress, save):
-        Fake.spec = spec
+    def execute(kind, spec, *, argv, progress, save, asked):
+        assert kind is PREDICTION
+        Fake.spec, ((_, Fake.asked),) = spec, asked
         save(Fake.record)
         if Fake.error is not None:
             raise Fake.error
         return Fake.record
 
-    monkeypatch.setattr("advisor.predict.stage.run_predict", run_predict)
+    monkeypatch.setattr("advisor.engine.command.execute", execute)
     return Fake
 
 
@@ -54,30 +59,30 @@ def test_every_option_reaches_the_session(session):
     arguments += " --budget 1m --seed 3 --set width=8 --quiet"
     result = run("predict", "m.py", *arguments.split())
     assert result.exit_code == 0
-    assert session.spec == PredictSpec(
+    assert session.spec == Spec(
         workload=WorkloadSpec(
             target="m.py", settings={"width": "8"}, device="cpu", precision="bf16", seed=3
         ),
+        limits=Limits(max_micro_batch_size=64, batch_multiple=4, budget_s=60.0),
+    )
+    assert session.asked == CardsAsked(
         gpus=("T4", "L4"),
         gpu_memory_bytes=(24 * 2**30,),
         micro_batch_size=8,
         headroom_bytes=2**30,
         expandable_segments=True,
-        max_micro_batch_size=64,
-        batch_multiple=4,
-        budget_s=60.0,
     )
 
 
 def test_cards_may_come_from_the_environment_and_the_project_file(session, empty_folder):
     run("predict", "m.py", BSADVISOR_GPU="T4 RTX-4090")
-    assert session.spec.gpus == ("T4", "RTX-4090")
+    assert session.asked.gpus == ("T4", "RTX-4090")
     (empty_folder / "pyproject.toml").write_text('[tool.bsadvisor]\ngpu = ["L4", "RTX 4090"]\n')
     run("predict", "m.py")
-    assert session.spec.gpus == ("L4", "RTX 4090")
+    assert session.asked.gpus == ("L4", "RTX 4090")
     (empty_folder / "pyproject.toml").write_text('[tool.bsadvisor]\ngpu = "RTX 4090"\n')
     run("predict", "m.py")
-    assert session.spec.gpus == ("RTX 4090",)
+    assert session.asked.gpus == ("RTX 4090",)
 
 
 def test_no_card_is_a_usage_error_that_names_the_list(session):
@@ -102,13 +107,12 @@ def test_the_list_of_cards_needs_no_model(session):
 
 
 def test_an_unknown_card_is_a_usage_error_before_anything_runs():
-    workload = WorkloadSpec(target="m.py")
     with pytest.raises(UsageError, match="no GPU 'H2OO'"):
-        choose_gpus(PredictSpec(workload=workload, gpus=("H2OO",)))
+        list_cards(CardsAsked(gpus=("H2OO",)))
     with pytest.raises(UsageError, match="needs a GPU"):
-        choose_gpus(PredictSpec(workload=workload))
-    twice = PredictSpec(workload=workload, gpus=("t4", "Tesla T4"), gpu_memory_bytes=(2**30,))
-    assert [gpu.name for gpu in choose_gpus(twice)] == ["T4", "GPU of 1 GiB"]
+        list_cards(CardsAsked())
+    twice = CardsAsked(gpus=("t4", "Tesla T4"), gpu_memory_bytes=(2**30,))
+    assert [gpu.name for gpu in list_cards(twice)] == ["T4", "GPU of 1 GiB"]
 
 
 def test_the_document_on_stdout_has_the_keys_of_the_contract(session):
@@ -135,24 +139,24 @@ def test_a_saved_prediction_is_printed_again_by_report(session, empty_folder):
 
 
 def test_conclusions_are_computed_again_from_the_stored_traces(empty_folder):
-    record = build_record(command={"gpus": ("T4",)})
+    record = build_record()
     path = empty_folder / "p.json"
-    path.write_bytes(encode_predictions(record, ()))
+    path.write_bytes(encode_document(PREDICTION, Conclusions(record)))
     saved = read_saved(path)
-    assert isinstance(saved, PredictRecord)
+    assert isinstance(saved, PREDICTION.record_type)
     assert saved == record
-    assert Predictor().predict(saved)[0].gpu == "T4"
+    assert Conclusions(saved).of(PREDICTIONS)[0].gpu == "T4"
 
 
 def test_a_prediction_is_not_taken_for_a_run(empty_folder):
     path = empty_folder / "p.json"
-    path.write_bytes(encode_predictions(build_record(), ()))
+    path.write_bytes(encode_document(PREDICTION, Conclusions(build_record())))
     with pytest.raises(UsageError, match="is a prediction, not a run"):
         read_record(path)
 
 
 def test_nothing_that_fits_exits_6_after_the_report(session):
-    session.record = build_record(command={"gpu_memory_bytes": (512 * 2**20,)})
+    session.record = build_record(gpus=(), gpu_memory_bytes=(512 * 2**20,))
     result = run("predict", "m.py", "--gpu-memory", "512MiB")
     assert result.exit_code == 6
     assert result.stdout.startswith("Predicted, not run")
@@ -160,7 +164,7 @@ def test_nothing_that_fits_exits_6_after_the_report(session):
 
 
 def test_a_failing_model_file_leaves_an_incomplete_document(session, empty_folder):
-    session.record = build_record(complete=False, traces=(), command={"gpus": ("T4",)})
+    session.record = build_record(complete=False, traces=())
     session.error = WorkloadError("m.py crashed")
     result = run("predict", "m.py", "--gpu", "T4", "--json", "p.json")
     assert (result.exit_code, result.stdout) == (5, "")
@@ -169,4 +173,4 @@ def test_a_failing_model_file_leaves_an_incomplete_document(session, empty_folde
 
 
 def test_the_schema_of_a_prediction_is_published():
-    assert "PredictDocument" in json.loads(run("schema", "prediction").stdout)["$defs"]
+    assert "PredictionDocument" in json.loads(run("schema", "prediction").stdout)["$defs"]

@@ -1,6 +1,8 @@
 """Traces built by hand, small enough to count along."""
 
+from advisor.predict.data import CardsAsked
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
+from advisor.predict.prediction import Case
 
 MIB = 2**20
 
@@ -33,6 +35,13 @@ def add_up_phases(trace: MemoryTrace, size: int) -> tuple[int, int]:
     """Return the peak of the forward and backward passes, and that of the optimizer steps."""
     peaks = add_up(trace, size)
     return max(peaks.get("forward", 0), peaks.get("backward", 0)), peaks.get("optimizer", 0)
+
+
+def build_case(*, traces=None, **changed) -> Case:
+    """A case with one card of 4 GiB unless told otherwise; options of `CardsAsked` go there."""
+    asked = {name: changed.pop(name) for name in CardsAsked.__struct_fields__ if name in changed}
+    options = {"asked": CardsAsked(**{"gpu_memory_bytes": (2**32,)} | asked)} | changed
+    return Case(traces=(build_trace(),) if traces is None else traces, **options)
 
 
 def build_trace(

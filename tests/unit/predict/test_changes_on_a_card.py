@@ -6,11 +6,12 @@ from advisor.predict.changes import add_8bit_state
 from advisor.predict.data import WhatIf
 from advisor.predict.prediction import predict_on
 from advisor.training.data import OptimizerFacts
-from tests.unit.predict.sample_trace import MIB, build_trace
-from tests.unit.predict.test_prediction import GIB, build_record
+from tests.unit.predict.sample_trace import MIB, build_case, build_trace
+
+GIB = 2**30
 
 CARD = describe_stated_gpu(4 * GIB)
-ADAMW = {"optimizer": OptimizerFacts(name="AdamW", learning_rate=1e-3)}
+ADAMW = OptimizerFacts(name="AdamW", learning_rate=1e-3)
 HALF = msgspec.structs.replace(
     build_trace(activation_bytes=4 * MIB), checkpointed=("layers.0", "layers.1")
 )
@@ -21,13 +22,13 @@ WHAT_IFS = (
 
 
 def compare(gpu=CARD, what_ifs=WHAT_IFS, **changed):
-    record = msgspec.structs.replace(build_record(facts=ADAMW, **changed), what_ifs=what_ifs)
-    return predict_on(gpu, record).what_would_change
+    case = build_case(what_ifs=what_ifs, optimizer=ADAMW, **changed)
+    return predict_on(gpu, case).what_would_change
 
 
 def test_what_it_is_compared_with_is_the_prediction_itself():
-    record = build_record()
-    prediction, found = predict_on(CARD, record), compare()
+    case = build_case()
+    prediction, found = predict_on(CARD, case), compare()
     assert found.max_micro_batch_size == prediction.max_micro_batch_size.point
     assert found.peak_bytes == prediction.allocated_bytes.point
     assert found.micro_batch_size == prediction.micro_batch_size
@@ -46,9 +47,8 @@ def test_half_the_activations_allow_nearly_twice_the_batch():
 def test_8_bit_state_is_added_for_an_optimizer_that_has_it():
     names = [one.name for one in compare(what_ifs=WHAT_IFS[:1], micro_batch_size=1).savings]
     assert "8-bit optimizer state" in names
-    other = {"optimizer": OptimizerFacts(name="Lion")}
-    record = msgspec.structs.replace(build_record(facts=other), what_ifs=WHAT_IFS[:1])
-    found = predict_on(CARD, record).what_would_change
+    other = build_case(what_ifs=WHAT_IFS[:1], optimizer=OptimizerFacts(name="Lion"))
+    found = predict_on(CARD, other).what_would_change
     assert [one.name for one in found.savings] == ["activation checkpointing"]
 
 
@@ -81,15 +81,15 @@ def test_without_what_ifs_or_a_trace_for_every_size_nothing_is_compared():
 
 
 def test_what_holds_the_memory_is_told_at_the_predicted_size():
-    prediction = predict_on(CARD, build_record())
+    prediction = predict_on(CARD, build_case())
     assert prediction.at_peak.micro_batch_size == prediction.micro_batch_size
     # The workspaces of libraries are no tensors of the trace.
     assert prediction.at_peak.peak_bytes <= prediction.allocated_bytes.point
-    assert predict_on(describe_stated_gpu(512 * MIB), build_record()).at_peak is None
+    assert predict_on(describe_stated_gpu(512 * MIB), build_case()).at_peak is None
 
 
 @pytest.mark.parametrize(("size", "has"), [(6, True), (7, False)])
 def test_traces_of_one_size_tell_what_holds_the_memory_at_theirs(size, has):
     traces = tuple(build_trace(method="per_size", size=each) for each in (3, 6))
-    record = build_record(traces=traces, micro_batch_size=size)
-    assert (predict_on(CARD, record).at_peak is not None) == has
+    case = build_case(traces=traces, micro_batch_size=size)
+    assert (predict_on(CARD, case).at_peak is not None) == has

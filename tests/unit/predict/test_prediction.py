@@ -4,32 +4,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.device.catalogue import describe_stated_gpu, find_gpu
+from advisor.predict.data import CardsAsked
 from advisor.predict.prediction import (
     EXCESS_FRACTION,
     GPU_HEADROOM_BYTES,
     SHORTFALL_FRACTION,
     choose_next_size,
-    derive_predictions,
+    predict_cards,
     predict_on,
 )
-from advisor.predict.record import PredictCommand, PredictRecord
-from advisor.training.data import WorkloadFacts
-from tests.unit.predict.sample_trace import MIB, build_trace
+from tests.unit.predict.sample_trace import MIB, build_case, build_trace
 
 GIB = 2**30
 CARD = describe_stated_gpu(4 * GIB)
-
-
-def build_record(*, traces=None, facts=None, **command) -> PredictRecord:
-    workload = {"file": "m.py", "model_name": "Net", "how_model": "", "how_loss": ""}
-    return PredictRecord(
-        tool_version="0",
-        created_at="2026-01-01T00:00:00+00:00",
-        complete=True,
-        command=PredictCommand(**{"argv": (), "seed": 0, "precision": "fp32"} | command),
-        workload=WorkloadFacts(**workload, how_optimizer="", how_batch="", **(facts or {})),
-        traces=(build_trace(),) if traces is None else traces,
-    )
 
 
 def ends(estimate):
@@ -45,8 +32,8 @@ def ends(estimate):
 )
 def test_every_interval_holds_its_point_and_is_in_order(memory, size, parameter, activation):
     trace = build_trace(parameter_bytes=parameter, activation_bytes=activation)
-    record = build_record(traces=(trace,), micro_batch_size=size)
-    one = predict_on(describe_stated_gpu(memory), record)
+    case = build_case(traces=(trace,), micro_batch_size=size)
+    one = predict_on(describe_stated_gpu(memory), case)
     assert ends(one.max_micro_batch_size) == tuple(sorted(ends(one.max_micro_batch_size)))
     if one.micro_batch_size is None:
         assert one.max_micro_batch_size.point == 0
@@ -60,10 +47,10 @@ def test_every_interval_holds_its_point_and_is_in_order(memory, size, parameter,
 @pytest.mark.parametrize("name", ["T4", "RTX 4090", "H200"])
 def test_the_ends_of_the_largest_size_are_those_of_device_used(name):
     gpu = find_gpu(name)
-    one = predict_on(gpu, build_record())
+    one = predict_on(gpu, build_case())
     room = gpu.usable_bytes - GPU_HEADROOM_BYTES
     low, point, high = (
-        predict_on(gpu, build_record(micro_batch_size=int(size), max_micro_batch_size=None))
+        predict_on(gpu, build_case(micro_batch_size=int(size)))
         for size in ends(one.max_micro_batch_size)
     )
     assert point.device_used_bytes.point <= room
@@ -73,27 +60,27 @@ def test_the_ends_of_the_largest_size_are_those_of_device_used(name):
 
 
 def test_a_size_fits_surely_not_or_perhaps():
-    low, _, high = (int(end) for end in ends(predict_on(CARD, build_record()).max_micro_batch_size))
+    low, _, high = (int(end) for end in ends(predict_on(CARD, build_case()).max_micro_batch_size))
     verdicts = [
-        predict_on(CARD, build_record(micro_batch_size=size)).fits
+        predict_on(CARD, build_case(micro_batch_size=size)).fits
         for size in (low, low + 1, high, high + 1)
     ]
     assert verdicts == [True, None, None, False]
 
 
 def test_headroom_lowers_the_largest_size_and_is_the_users_where_memory_was_stated():
-    plain = predict_on(CARD, build_record())
-    kept = predict_on(CARD, build_record(headroom_bytes=GIB))
+    plain = predict_on(CARD, build_case())
+    kept = predict_on(CARD, build_case(headroom_bytes=GIB))
     assert plain.headroom_bytes == 0
     assert kept.capacity_bytes == plain.capacity_bytes - GIB
     assert kept.max_micro_batch_size.point < plain.max_micro_batch_size.point
-    assert predict_on(find_gpu("T4"), build_record()).headroom_bytes == GPU_HEADROOM_BYTES
+    assert predict_on(find_gpu("T4"), build_case()).headroom_bytes == GPU_HEADROOM_BYTES
 
 
 def test_memory_the_dataset_or_the_cap_ends_the_sizes():
-    plain = predict_on(CARD, build_record())
-    few = predict_on(CARD, build_record(facts={"dataset_size": 100}))
-    capped = predict_on(CARD, build_record(max_micro_batch_size=64, facts={"dataset_size": 100}))
+    plain = predict_on(CARD, build_case())
+    few = predict_on(CARD, build_case(ceiling=100, ceiling_by="dataset"))
+    capped = predict_on(CARD, build_case(ceiling=64))
     assert (plain.limited_by, few.limited_by, capped.limited_by) == ("memory", "dataset", "cap")
     assert ends(few.max_micro_batch_size) == (100, 100, 100)
     assert ends(capped.max_micro_batch_size) == (64, 64, 64)
@@ -101,59 +88,59 @@ def test_memory_the_dataset_or_the_cap_ends_the_sizes():
 
 def test_only_multiples_are_named():
     plain, by_32 = (
-        predict_on(CARD, build_record(batch_multiple=multiple)).max_micro_batch_size
+        predict_on(CARD, build_case(batch_multiple=multiple)).max_micro_batch_size
         for multiple in (1, 32)
     )
     assert ends(by_32) == tuple(size // 32 * 32 for size in ends(plain))
-    few = predict_on(CARD, build_record(batch_multiple=32, facts={"dataset_size": 100}))
+    few = predict_on(CARD, build_case(batch_multiple=32, ceiling=100, ceiling_by="dataset"))
     assert (few.max_micro_batch_size.point, few.limited_by) == (96, "dataset")
 
 
 def test_below_the_smallest_size_that_runs_nothing_fits():
     card = describe_stated_gpu(512 * MIB)
-    one = predict_on(card, build_record())
+    one = predict_on(card, build_case())
     assert ends(one.max_micro_batch_size) == (0, 0, 0)
     assert one.micro_batch_size is None
     assert one.device_used_bytes is None
-    two = predict_on(CARD, build_record(max_micro_batch_size=1, facts={"min_micro_batch_size": 2}))
+    two = predict_on(CARD, build_case(ceiling=1, smallest=2))
     assert two.max_micro_batch_size.point == 0
 
 
 def test_a_size_that_does_not_fit_still_has_its_figures():
-    one = predict_on(CARD, build_record(micro_batch_size=4000))
+    one = predict_on(CARD, build_case(micro_batch_size=4000))
     assert one.fits is False
     assert one.device_used_bytes.point > CARD.memory_bytes
 
 
 def test_expandable_segments_reserve_no_more():
     plain, expandable = (
-        predict_on(CARD, build_record(micro_batch_size=100, expandable_segments=is_on))
+        predict_on(CARD, build_case(micro_batch_size=100, expandable_segments=is_on))
         for is_on in (False, True)
     )
     assert expandable.reserved_bytes.point <= plain.reserved_bytes.point
 
 
 def test_nothing_traced_is_nothing_predicted():
-    assert derive_predictions(build_record(traces=()), [CARD]) == ()
+    assert predict_cards(build_case(traces=())) == ()
 
 
 def test_cards_come_in_the_order_asked_for():
-    cards = [find_gpu("T4"), find_gpu("L4"), CARD]
-    names = [one.gpu for one in derive_predictions(build_record(), cards)]
+    asked = CardsAsked(gpus=("T4", "L4"), gpu_memory_bytes=(4 * GIB,))
+    names = [one.gpu for one in predict_cards(build_case(asked=asked))]
     assert names == ["T4", "L4", "GPU of 4 GiB"]
 
 
 def test_traces_of_single_sizes_answer_like_the_symbolic_one():
-    symbolic = predict_on(CARD, build_record())
+    symbolic = predict_on(CARD, build_case())
     sizes = [3, 6]
     for _ in range(4):
         traces = tuple(build_trace(method="per_size", size=size) for size in sizes)
-        record = build_record(traces=traces)
-        following = choose_next_size(record, [CARD])
+        case = build_case(traces=traces)
+        following = choose_next_size(case)
         if following is None:
             break
         sizes.append(following)
-    one = predict_on(CARD, record)
+    one = predict_on(CARD, case)
     assert one.max_micro_batch_size.point == pytest.approx(
         symbolic.max_micro_batch_size.point, rel=0.03
     )
@@ -162,25 +149,25 @@ def test_traces_of_single_sizes_answer_like_the_symbolic_one():
 
 def test_the_second_trace_is_twice_the_first_and_a_symbolic_one_needs_no_second():
     single = build_trace(method="per_size", size=4)
-    assert choose_next_size(build_record(), [CARD]) is None
-    assert choose_next_size(build_record(traces=(single,)), [CARD]) == 8
-    few = build_record(traces=(single,), facts={"dataset_size": 4})
-    assert choose_next_size(few, [CARD]) is None
+    assert choose_next_size(build_case()) is None
+    assert choose_next_size(build_case(traces=(single,))) == 8
+    few = build_case(traces=(single,), ceiling=4)
+    assert choose_next_size(few) is None
     pair = (single, build_trace(method="per_size", size=8))
-    asked = build_record(traces=pair, micro_batch_size=77)
-    assert choose_next_size(asked, [CARD]) == 77
+    asked = build_case(traces=pair, micro_batch_size=77)
+    assert choose_next_size(asked) == 77
 
 
 def test_a_real_run_is_only_doubled():
     pair = tuple(build_trace(method="measured", size=size) for size in (4, 8))
-    assert choose_next_size(build_record(traces=pair), [CARD]) is None
+    assert choose_next_size(build_case(traces=pair)) is None
 
 
 def test_one_trace_of_a_single_size_vouches_for_no_larger_one():
-    record = build_record(traces=(build_trace(method="per_size", size=4),))
-    one = predict_on(CARD, record)
+    case = build_case(traces=(build_trace(method="per_size", size=4),))
+    one = predict_on(CARD, case)
     assert one.max_micro_batch_size.point == 4
-    tiny = predict_on(describe_stated_gpu(600 * MIB), record)
+    tiny = predict_on(describe_stated_gpu(600 * MIB), case)
     assert tiny.max_micro_batch_size.point == 0
 
 
@@ -188,22 +175,22 @@ def test_constant_memory_is_limited_by_the_cap():
     flat = tuple(build_trace(method="per_size", size=size, activation_bytes=0) for size in (4, 8))
     blocks = tuple(msgspec.structs.replace(b, bytes_per_sample=0) for b in flat[0].blocks)
     flat = tuple(msgspec.structs.replace(trace, blocks=blocks) for trace in flat)
-    one = predict_on(CARD, build_record(traces=flat, max_micro_batch_size=512))
+    one = predict_on(CARD, build_case(traces=flat, ceiling=512))
     assert (one.max_micro_batch_size.point, one.limited_by) == (512, "cap")
 
 
 def test_real_runs_that_agree_on_a_line_serve_every_size():
     measured = msgspec.structs.replace(build_trace(), method="measured")
-    record = build_record(traces=(measured,))
-    assert choose_next_size(record, [CARD]) is None
-    assert predict_on(CARD, record) == predict_on(CARD, build_record())
+    case = build_case(traces=(measured,))
+    assert choose_next_size(case) is None
+    assert predict_on(CARD, case) == predict_on(CARD, build_case())
 
 
 def test_parts_and_bound_are_left_out_where_the_size_was_not_traced():
     pair = tuple(build_trace(method="per_size", size=size) for size in (4, 8))
     card = find_gpu("T4")
-    between = predict_on(card, build_record(traces=pair, micro_batch_size=6))
+    between = predict_on(card, build_case(traces=pair, micro_batch_size=6))
     assert (between.breakdown, between.bound) == ((), None)
-    at_one = predict_on(card, build_record(traces=pair, micro_batch_size=8))
+    at_one = predict_on(card, build_case(traces=pair, micro_batch_size=8))
     assert at_one.breakdown
     assert at_one.bound is not None

@@ -2,49 +2,31 @@ import io
 import re
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, Group
 
-from advisor.device.catalogue import describe_stated_gpu, find_gpu, list_gpus
-from advisor.predict.prediction import derive_predictions
-from advisor.predict.record import PredictCommand, PredictRecord
-from advisor.predict.tell import write_catalogue, write_predictions_report
-from advisor.training.data import WorkloadFacts
+from advisor.device.catalogue import list_gpus
+from advisor.engine.conclusions import Conclusions
+from advisor.predict.prediction import predict_cards, read_case
+from advisor.predict.question import KIND as PREDICTION
+from advisor.predict.tell import tell_catalogue
+from advisor.report.console import write_report
+from advisor.report.tables import draw_table
+from tests.unit.predict.sample_record import FACTS
+from tests.unit.predict.sample_record import build_record as build_any
 from tests.unit.predict.sample_trace import build_trace
-from tests.unit.report.sample_run import build_environment
 
 GIB = 2**30
-CARDS = (find_gpu("H200"), find_gpu("RTX PRO 6000"), find_gpu("T4"), describe_stated_gpu(4 * GIB))
+CARDS = {"gpus": ("H200", "RTX PRO 6000", "T4"), "gpu_memory_bytes": (4 * GIB,)}
 
 
-def build_record(**changes) -> PredictRecord:
-    command = {"argv": (), "seed": 0, "precision": "fp32"} | changes.pop("command", {})
-    workload = WorkloadFacts(
-        file="m.py",
-        model_name="Net",
-        how_model="make_model",
-        how_loss="inferred",
-        how_optimizer="AdamW",
-        how_batch="synthetic",
-        parameter_count=1234567,
-    )
-    fields = {
-        "tool_version": "0",
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "complete": True,
-        "command": PredictCommand(**command),
-        "workload": workload,
-        "environment": build_environment(),
-        "traces": (build_trace(),),
-        "elapsed_s": 12.0,
-    }
-    return PredictRecord(**fields | changes)
+def build_record(**changes):
+    return build_any(**CARDS | changes)
 
 
-def render(record, cards=CARDS, *, width=80, headline_only=False) -> str:
+def render(record, *, width=80, headline_only=False) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None)
-    predictions = derive_predictions(record, cards)
-    write_predictions_report(console, record, predictions, headline_only=headline_only)
+    write_report(console, PREDICTION, Conclusions(record), headline_only=headline_only)
     return stream.getvalue()
 
 
@@ -54,8 +36,8 @@ def test_the_report_fits_80_columns():
 
 def test_every_card_has_its_row_with_an_interval():
     text = render(build_record())
-    for card in CARDS:
-        assert card.name.split()[0] in text
+    for one in predict_cards(read_case(build_record())):
+        assert one.gpu.split()[0] in text
     assert "16,692 (14,756 to 19,212)" in text
     assert "14.1 (11.6 to 16.0) GiB" in text
 
@@ -87,15 +69,15 @@ def test_the_method_and_its_reason_are_told():
 
 
 def test_a_size_asked_for_has_a_verdict():
-    text = render(build_record(command={"micro_batch_size": 1600}))
+    text = render(build_record(micro_batch_size=1600))
     assert "used at batch 1,600" in text
     for name, verdict in (("H200 SXM", "yes"), ("T4", "uncertain"), ("GPU of 4 GiB", "no")):
         assert re.search(f"^{name} .* {verdict} *$", text, re.MULTILINE)
 
 
 def test_a_card_on_which_nothing_fits_is_named():
-    text = render(build_record(), (describe_stated_gpu(512 * 2**20), find_gpu("T4")))
-    assert "nothing on GPU of 0.5 GiB" in text
+    text = render(build_record(gpus=("T4",), gpu_memory_bytes=(512 * 2**20,)))
+    assert "nothing on GPU of 0.5 GiB" in " ".join(text.split())
     assert "none fits" in text
 
 
@@ -107,26 +89,50 @@ def test_an_incomplete_prediction_says_why():
 
 
 def test_what_is_not_known_is_left_out():
-    record = build_record(workload=None, environment=None, elapsed_s=None)
-    bare = msgspec.structs.replace(record.traces[0], notes=())
-    text = render(msgspec.structs.replace(record, traces=(bare,)), CARDS[3:])
+    bare = msgspec.structs.replace(build_trace(), notes=())
+    unknown = {"workload": None, "environment": None, "elapsed_s": None}
+    text = render(build_record(traces=(bare,), gpus=(), **unknown))
     assert "Model" not in text
     assert "Speed bound" not in text
     assert "assumes" not in text
 
 
 def test_the_headline_stands_alone_when_asked():
-    assert len(render(build_record(), CARDS[:1], headline_only=True).splitlines()) == 1
+    assert (
+        len(
+            render(
+                build_record(gpus=("H200",), gpu_memory_bytes=()), headline_only=True
+            ).splitlines()
+        )
+        == 1
+    )
 
 
 def test_the_dataset_and_the_cap_are_named_as_the_end():
-    text = " ".join(render(build_record(command={"max_micro_batch_size": 8})).split())
+    text = " ".join(render(build_record(limits={"max_micro_batch_size": 8})).split())
     assert "larger sizes were not looked for" in text
 
 
 def test_the_catalogue_lists_every_card_with_its_memory():
     stream = io.StringIO()
-    write_catalogue(Console(file=stream, width=80, color_system=None), list_gpus())
+    console = Console(file=stream, width=80, color_system=None)
+    console.print(Group(*draw_table(tell_catalogue(list_gpus()))))
     text = stream.getvalue()
     assert all(gpu.name in text for gpu in list_gpus())
     assert "143,771 MiB" in text
+
+
+def test_the_lower_of_dataset_and_cap_ends_the_sizes():
+    few = msgspec.structs.replace(FACTS, dataset_size=100, min_micro_batch_size=2)
+    for limits, ceiling, by in (
+        ({}, 100, "dataset"),
+        ({"max_micro_batch_size": 64}, 64, "cap"),
+        ({"max_micro_batch_size": 128, "batch_multiple": 4}, 100, "dataset"),
+    ):
+        case = read_case(build_record(workload=few, limits=limits))
+        assert (case.ceiling, case.ceiling_by, case.smallest) == (ceiling, by, 2)
+        assert case.batch_multiple == limits.get("batch_multiple", 1)
+
+
+def test_expandable_segments_are_told():
+    assert "expandable segments" in render(build_record(expandable_segments=True))

@@ -4,9 +4,11 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.memory.tables import render_comparisons, render_peak
 from advisor.predict.breakdown import break_down
 from advisor.predict.data import MemorySaving, MemorySavings, ModuleShare
+from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
+from advisor.report.console import draw_passage
+from advisor.report.tables import draw_tables
 from tests.unit.predict.sample_trace import MIB, build_trace
 
 
@@ -14,6 +16,16 @@ def render(parts) -> str:
     stream = io.StringIO()
     Console(file=stream, width=80, color_system=None).print(Group(*parts))
     return stream.getvalue()
+
+
+def render_peak(peak, **options) -> str:
+    return render(draw_tables([tell_peak(peak, **options)]))
+
+
+def render_savings(savings) -> str:
+    passages = tell_how_to([one for _, one in savings])
+    drawn = [part for passage in passages for part in draw_passage(passage)]
+    return render([*draw_tables(tell_savings(savings)), *drawn])
 
 
 def share(name, size, *, count=1, parts=()):
@@ -52,7 +64,7 @@ def build_savings(*savings, largest=20):
 
 def test_modules_stand_with_their_parts_and_what_they_mostly_hold():
     peak = build_peak(LAYERS, share(None, 15 * MIB), share("", 5 * MIB))
-    text = render(render_peak(peak, where=" on a card"))
+    text = render_peak(peak, where=" on a card")
     lines = [line.rstrip() for line in text.splitlines()]
     assert lines[1].split("  ")[0] == "At the peak, batch 64 on a card"
     assert [line.split("   ")[0].rstrip() or line for line in lines[3:8]] == [
@@ -69,7 +81,7 @@ def test_modules_stand_with_their_parts_and_what_they_mostly_hold():
 
 def test_what_is_small_is_summed_up():
     small = [share(f"m{i}", MIB) for i in range(10)]
-    text = render(render_peak(build_peak(share("large", 90 * MIB), *small)))
+    text = render_peak(build_peak(share("large", 90 * MIB), *small))
     assert "m4" in text
     assert "m5" not in text
     assert "all others" in text
@@ -78,20 +90,20 @@ def test_what_is_small_is_summed_up():
 
 def test_a_peak_before_the_first_step_has_no_levels_of_a_step():
     peak = msgspec.structs.replace(build_peak(LAYERS), phase="setup", step=0)
-    text = render(render_peak(peak))
+    text = render_peak(peak)
     assert "before the first step; unrounded" in text
 
 
 def test_a_long_name_loses_its_start():
     name = "a_very_long_component." * 3 + "end"
-    assert "component.end" in render(render_peak(build_peak(share(name, MIB))))
+    assert "component.end" in render_peak(build_peak(share(name, MIB)))
 
 
 @pytest.mark.parametrize("cards", [1, 2, 3])
 def test_every_card_is_a_column_and_80_columns_hold_three(cards):
     one = build_savings(build_saving("activation checkpointing", largest=1234))
     compared = [(f"RTX 409{i}", one) for i in range(cards)]
-    text = render(render_comparisons(compared))
+    text = render_savings(compared)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("20; 400 MiB") == cards
     assert text.count("1,234; 100 MiB") == cards
@@ -103,19 +115,19 @@ def test_a_remedy_that_helps_on_one_card_alone_says_so_on_the_other():
         ("A", build_savings(build_saving("first"))),
         ("B", build_savings(build_saving("second"), largest=0)),
     ]
-    text = render(render_comparisons(compared))
+    text = render_savings(compared)
     assert text.count("no gain") == 2
     assert "none; 400 MiB" in text
 
 
 def test_an_unknown_largest_size_is_a_dash():
     compared = [("", build_savings(build_saving("x", largest=None)))]
-    assert "-; 100 MiB" in render(render_comparisons(compared))
+    assert "-; 100 MiB" in render_savings(compared)
 
 
 def test_a_loop_to_paste_stands_on_two_lines():
     how_to = "for block in model.layers: block.forward = partial(checkpoint, block.forward)"
-    text = render(render_comparisons([("", build_savings(build_saving("x", how_to=how_to)))]))
+    text = render_savings([("", build_savings(build_saving("x", how_to=how_to)))])
     assert [line.rstrip() for line in text.splitlines()[-2:]] == [
         "  for block in model.layers:",
         "      block.forward = partial(checkpoint, block.forward)",
@@ -123,5 +135,5 @@ def test_a_loop_to_paste_stands_on_two_lines():
 
 
 def test_where_nothing_helps_there_is_no_table():
-    assert render_comparisons([("A", build_savings())]) == []
-    assert render_comparisons([]) == []
+    assert tell_savings([("A", build_savings())]) == tell_how_to([build_savings()]) == ()
+    assert tell_savings([]) == tell_how_to([]) == ()

@@ -1,0 +1,162 @@
+"""What holds the memory at the peak, and what would change it; by traces, none of it was run."""
+
+from collections.abc import Iterator, Sequence
+
+from advisor.predict.breakdown import CATEGORY_NAMES
+from advisor.predict.data import Breakdown, MemorySavings, ModuleShare
+from advisor.predict.memory_trace import Phase
+from advisor.telling import Column, Passage, Table
+from advisor.units import format_bytes, format_count
+
+#: Modules shown by name; the JSON document has them all.
+_MOST_MODULES = 6
+#: Parts shown of a group of repeated blocks.
+_MOST_PARTS = 4
+#: A module or a part is shown from this share of the peak on.
+_LEAST_FRACTION = 0.01
+#: Cards side by side: what 80 columns hold beside the names.
+CARDS_ABREAST = 3
+#: Longer names of modules lose their start.
+_NAME_WIDTH = 36
+
+_PHASES: dict[Phase, str] = {
+    "setup": "before the first step",
+    "forward": "in the forward pass",
+    "backward": "in the backward pass",
+    "optimizer": "in the optimizer step",
+}
+_SAVINGS_LEGEND = (
+    "the largest micro-batch, and the allocated peak at the batch named above; predicted from "
+    "another trace with that change, not run"
+)
+
+
+def tell_peak(peak: Breakdown, *, where: str = "") -> Table:
+    """Return the table 'At the peak': modules by what they hold, largest first, and the timeline.
+
+    Args:
+        peak: Of one size.
+        where: Added to the title, such as ` on RTX 4090`.
+    """
+    title = f"At the peak, batch {format_count(peak.micro_batch_size)}{where}"
+    shares = list(_choose_shares(peak))
+    rows = [
+        (label, *_cells(share.size_bytes, peak), _describe_mostly(share)) for share, label in shares
+    ]
+    shown = sum(share.size_bytes for share, label in shares if not label.startswith(" "))
+    if shown < peak.peak_bytes:
+        rows.append(("all others", *_cells(peak.peak_bytes - shown, peak), ""))
+    return Table(
+        columns=(Column(title, "left"), Column(""), Column("share"), Column("mostly", "left")),
+        rows=tuple(rows),
+        legend=_describe_timeline(peak),
+    )
+
+
+def tell_savings(savings: Sequence[tuple[str, MemorySavings]]) -> tuple[Table, ...]:
+    """Return the tables 'What would change it'; none where nothing helps.
+
+    Args:
+        savings: A title for each, such as the card's name; empty for no title.
+    """
+    helped = [(title, one) for title, one in savings if one.savings]
+    tables = []
+    for start in range(0, len(helped), CARDS_ABREAST):
+        abreast = helped[start : start + CARDS_ABREAST]
+        is_last = start + CARDS_ABREAST >= len(helped)
+        tables.append(_compare(abreast, legend=_SAVINGS_LEGEND if is_last else ""))
+    return tuple(tables)
+
+
+def tell_how_to(savings: Sequence[MemorySavings]) -> tuple[Passage, ...]:
+    """Return the changes that help, each with its cost and the code to paste."""
+    by_name = {one.name: one for each in reversed(savings) for one in each.savings}
+    items = tuple(
+        f"{name}: {by_name[name].note}\n{_break_loop(by_name[name].how_to)}"
+        for name in _list_names(savings)
+    )
+    return (Passage(title="", items=items),) if items else ()
+
+
+def _choose_shares(peak: Breakdown) -> Iterator[tuple[ModuleShare, str]]:
+    """Yield the modules worth a row, each followed by its parts, with their labels."""
+    least_bytes = _LEAST_FRACTION * peak.peak_bytes
+    large = [share for share in peak.modules if share.size_bytes >= least_bytes]
+    for share in large[:_MOST_MODULES]:
+        yield share, _label(share)
+        parts = [part for part in share.parts if part.size_bytes >= least_bytes]
+        for part in parts[:_MOST_PARTS]:
+            inner = (part.name or "").removeprefix(share.name or "").removeprefix(".")
+            yield part, f"  {_cut(f'.{inner}') if inner else 'operations of its own'}"
+
+
+def _label(share: ModuleShare) -> str:
+    if share.name is None:
+        return "outside of the modules"
+    if not share.name:
+        return "the model's own operations"
+    return _cut(share.name) + (f" (× {share.count})" if share.count > 1 else "")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"
+
+
+def _cells(size_bytes: int, peak: Breakdown) -> tuple[str, str]:
+    return format_bytes(size_bytes), f"{100 * size_bytes / peak.peak_bytes:.0f} %"
+
+
+def _describe_mostly(share: ModuleShare) -> str:
+    """Return the largest category, with its share where it is not nearly all."""
+    category, size_bytes = next(iter(share.bytes_by_category.items()))
+    percent = round(100 * size_bytes / share.size_bytes)
+    return CATEGORY_NAMES[category] + (f", {percent} %" if percent < 95 else "")
+
+
+def _describe_timeline(peak: Breakdown) -> str:
+    """Return when the peak is reached, and the levels of the step that it is in."""
+    step = f" of step {peak.step}" if peak.step else ""
+    text = f"{format_bytes(peak.peak_bytes)} of tensors {_PHASES[peak.phase]}{step}"
+    levels = [level for level in peak.timeline if level.step == peak.step and peak.step]
+    if levels:
+        peaks = ", ".join(f"{one.phase} {format_bytes(one.peak_bytes)}" for one in levels)
+        begins = format_bytes(levels[0].start_bytes)
+        text += f"; that step begins with {begins}, its peaks: {peaks}"
+    return f"{text}; unrounded sizes by a trace, not run"
+
+
+def _compare(savings: Sequence[tuple[str, MemorySavings]], *, legend: str) -> Table:
+    batches = (f"at batch {format_count(one.micro_batch_size)}" for _, one in savings)
+    headers = (
+        f"{title}\n{batch}" if title else batch
+        for (title, _), batch in zip(savings, batches, strict=True)
+    )
+    each = [one for _, one in savings]
+    as_it_is = (_format_effect(one.max_micro_batch_size, one.peak_bytes) for one in each)
+    changes = ((name, *(_find_effect(one, name) for one in each)) for name in _list_names(each))
+    return Table(
+        columns=(Column("What would change it", "left"), *map(Column, headers)),
+        rows=(("as it is", *as_it_is), *changes),
+        legend=legend,
+    )
+
+
+def _break_loop(code: str) -> str:
+    """Return a loop on two lines: where else a terminal would break it, it could not be pasted."""
+    return code.replace(": ", ":\n    ", 1) if code.startswith("for ") else code
+
+
+def _list_names(savings: Sequence[MemorySavings]) -> list[str]:
+    return list(dict.fromkeys(one.name for each in savings for one in each.savings))
+
+
+def _find_effect(savings: MemorySavings, name: str) -> str:
+    found = next((one for one in savings.savings if one.name == name), None)
+    return (
+        "no gain" if found is None else _format_effect(found.max_micro_batch_size, found.peak_bytes)
+    )
+
+
+def _format_effect(largest: int | None, peak_bytes: int) -> str:
+    size = "-" if largest is None else format_count(largest) if largest else "none"
+    return f"{size}; {format_bytes(peak_bytes)}"
