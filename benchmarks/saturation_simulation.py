@@ -36,10 +36,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.memory.data import Probe
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.data import ThroughputConclusion
-from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
 from advisor.throughput.sessions import wants_session
-from advisor.throughput.sweep import choose_sweep
+from advisor.throughput.sizes import REFINING_SESSIONS, choose_refinement, choose_sweep
 from benchmarks.kneedle import find_knee
 
 NOISES = (0.003, 0.01, 0.03)

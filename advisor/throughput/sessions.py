@@ -1,11 +1,25 @@
-"""Whether another throughput session is worth its time."""
+"""How many sessions and rounds the time allows, and whether another session is worth its time."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from advisor.statistics import two_sided_t
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
+from advisor.throughput.sizes import thin
+from advisor.throughput.step_time import StepTimes, estimate_step_s
 
+#: Sessions (processes) wanted: below three an interval is several times wider.
+WANTED_SESSIONS = 3
+#: Most timed blocks of one size in a session; more only repeat what the session's median knows.
+_MOST_ROUNDS = 5
+#: Steps at each size before a block, so that caches re-fill; one where a step outlasts a block.
+_SETTLING_STEPS = 2
+#: A block of forward and backward alone follows each block, half as long.
+_BLOCKS_PER_ROUND = 1.5
+#: Warm-up windows of a quarter block that a size usually takes in its first round.
+_WARMUP_BLOCKS = 0.75
 #: Half-width of the decisive throughput's interval, as a share of it, at which it is known well
 #: enough: a tenth of the differences that decide between two batches.
 WANTED_HALF_WIDTH_FRACTION = 0.01
@@ -17,16 +31,93 @@ _MOST_UNSETTLED_SESSIONS = 6
 _MOST_SESSIONS = 1000
 
 
+class SessionPlan(NamedTuple):
+    """What the time allows: sizes to time in every session, and blocks of each size in each."""
+
+    sizes: tuple[int, ...]
+    sessions: int
+    rounds: int
+
+
+def plan_rounds(sizes: Sequence[int], times: StepTimes, block_s: float, budget_s: float) -> int:
+    """Return how many rounds of one session fit the budget, its start not included: 0 to 5.
+
+    Raises:
+        ValueError: No step time is known.
+    """
+    steps = [step_s for size in sizes if (step_s := estimate_step_s(times, size)) is not None]
+    if len(steps) < len(sizes):
+        raise ValueError("no step time is known")
+    if not steps:
+        return 0
+    round_s = sum(
+        (_SETTLING_STEPS if step_s < block_s else 1) * step_s
+        + _BLOCKS_PER_ROUND * max(step_s, block_s)
+        for step_s in steps
+    )
+    warmup_s = sum(_SETTLING_STEPS * step_s + _WARMUP_BLOCKS * block_s for step_s in steps)
+    return max(0, min(_MOST_ROUNDS, int((budget_s - warmup_s) / round_s)))
+
+
+def choose_session_plan(
+    sizes: Sequence[int],
+    times: StepTimes,
+    *,
+    block_s: float,
+    session_start_s: float,
+    budget_s: float,
+    must_keep: Sequence[int] = (),
+) -> SessionPlan | None:
+    """Return the most telling plan that fits the budget, or None where nothing does.
+
+    Sessions come first, up to three, for they alone give an interval; then rounds. Sizes are left
+    out, every second one from the bottom up, only where not even two sessions of one round fit;
+    and where that does not help, one session is planned.
+
+    Args:
+        sizes: Micro-batch sizes to time.
+        times: Seconds of a step, at least at one size.
+        block_s: Least seconds of a block.
+        session_start_s: Seconds until a worker process is ready.
+        budget_s: For all sessions together.
+        must_keep: Sizes never left out, besides the smallest and the largest.
+
+    Raises:
+        ValueError: No step time is known.
+    """
+    ordered = sorted(set(sizes))
+    kept = {*ordered[:1], *ordered[-1:], *must_keep}.intersection(ordered)
+    spare = [size for size in ordered if size not in kept]
+    subsets = [tuple(sorted(kept.union(thin(spare, count)))) for count in range(len(spare), -1, -1)]
+    attempts = [(sessions, subset) for sessions in (2, 1) for subset in subsets]
+    for sessions, subset in [(WANTED_SESSIONS, subsets[0]), *attempts]:
+        session_s = budget_s / sessions - session_start_s
+        rounds = plan_rounds(subset, times, block_s, session_s)
+        if rounds:
+            return SessionPlan(subset, sessions, rounds)
+    return None
+
+
+def leave_out_largest(sizes: Sequence[int], *, kept: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes without the largest, the kept ones going last but for the smallest.
+
+    Of the kept ones the first goes last.
+    """
+    ranks = {size: len(kept) - index for index, size in enumerate(kept)}
+    left_out = min(sizes[1:] or sizes, key=lambda size: (ranks.get(size, 0), -size))
+    return tuple(size for size in sizes if size != left_out)
+
+
 def is_settled(throughput: ThroughputConclusion) -> bool:
     """Return whether it is known where larger batches stop being faster."""
     saturation = throughput.saturation
     return saturation.status != "inconclusive" or saturation.needed_batch_size is not None
 
 
-def is_precise(throughput: ThroughputConclusion) -> bool:
-    """Return whether the decisive throughput is known as well as wanted."""
+def is_precise(throughput: ThroughputConclusion, within: float) -> bool:
+    """Return whether the decisive throughput is known to this share of it."""
     half_width = throughput.half_width_fraction
-    return half_width is not None and half_width <= WANTED_HALF_WIDTH_FRACTION
+    return half_width is not None and half_width <= within
 
 
 def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable: int) -> bool:
@@ -44,29 +135,19 @@ def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable
     """
     if affordable < 1:
         return False
-    if sessions < _MOST_UNSETTLED_SESSIONS and not (
-        is_settled(throughput) and _can_tell(throughput)
-    ):
+    is_clear = is_settled(throughput) and is_precise(throughput, TELLING_HALF_WIDTH_FRACTION)
+    if sessions < _MOST_UNSETTLED_SESSIONS and not is_clear:
         return True
-    if is_precise(throughput):
+    if is_precise(throughput, WANTED_HALF_WIDTH_FRACTION):
         return False
     needed = predict_sessions_needed(throughput.half_width_fraction, sessions)
     return needed is not None and needed <= sessions + affordable
-
-
-def _can_tell(throughput: ThroughputConclusion) -> bool:
-    half_width = throughput.half_width_fraction
-    return half_width is not None and half_width <= TELLING_HALF_WIDTH_FRACTION
 
 
 def predict_sessions_needed(half_width_fraction: float | None, sessions: int) -> int | None:
     """Return how many sessions in all bring the half-width to 1 %; None where that is unknown.
 
     The sessions' spread is taken to stay as it is: the half-width is t·spread/√n.
-
-    Args:
-        half_width_fraction: Over the sessions so far.
-        sessions: How many those are.
     """
     if half_width_fraction is None or sessions < 2:
         return None

@@ -2,8 +2,7 @@
 
 On a GPU one process times all sizes of a session, interleaved. On a CPU each size has a process of
 its own, in random order: what larger sizes freed stays in the C heap, so that a small size would
-find memory which a loop of that size alone must fetch from the kernel (a convnet was seen to run
-1240 samples/s alone and 1850 after larger sizes).
+find memory which a loop of that size alone must fetch from the kernel.
 """
 
 import itertools
@@ -14,27 +13,31 @@ import msgspec
 
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
+from advisor.memory.data import PROBES
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
 from advisor.throughput.conclude import THROUGHPUT
-from advisor.throughput.data import ThroughputTask
-from advisor.throughput.refinement import REFINING_SESSIONS, choose_refinement
-from advisor.throughput.sessions import wants_session
-from advisor.throughput.step_time import estimate_compile_s, read_probes
-from advisor.throughput.sweep import (
-    MOST_SWEEP_SIZES,
+from advisor.throughput.data import TELEMETRY, ThroughputTask
+from advisor.throughput.sessions import (
+    WANTED_SESSIONS,
     SessionPlan,
     choose_session_plan,
+    leave_out_largest,
+    wants_session,
+)
+from advisor.throughput.sizes import (
+    MOST_SWEEP_SIZES,
+    REFINING_SESSIONS,
+    choose_refinement,
     choose_sweep,
 )
+from advisor.throughput.step_time import estimate_compile_s, read_probes
 
 #: Share of the time left that the stage may take.
 _BUDGET_FRACTION = 0.45
 #: Share of the time left within which sessions beyond the planned ones may end: they sharpen the
 #: figures and settle where the curve ends, which rarely changes the advice.
 _EXTRA_FRACTION = 0.25
-#: Fewer sessions give an interval several times wider.
-_WANTED_SESSIONS = 3
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
 #: Share of the stage's time that compiling may take, and the fewest sizes worth a session.
@@ -51,41 +54,49 @@ def run_throughput(run: Run) -> None:
 
     Sizes near the answer join after each of the first sessions.
     """
-    memory = run.of(MEMORY)
+    memory, facts = run.of(MEMORY), run.facts
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
-    facts = run.facts
-    sweep = choose_sweep(
+    compile_s = 0.0
+    if run.spec.workload.compile:
+        compile_s = estimate_compile_s(run.record.all(PROBES))
+    given = find_given_micro_batch(run)
+    sizes = choose_sweep(
         min_micro_batch_size=facts.min_micro_batch_size,
         max_micro_batch_size=memory.max_micro_batch_size,
         batch_multiple=run.spec.limits.batch_multiple,
         base_batch_size=facts.base_batch_size,
-        given_micro_batch_size=find_given_micro_batch(run),
-        most_sizes=_count_affordable_sizes(run),
+        given_micro_batch_size=given,
+        most_sizes=_count_affordable_sizes(run, compile_s),
     )
-    plan, is_apart = _choose_layout(run, sweep)
+    kept = tuple(size for size in (given, facts.base_batch_size) if size is not None)
+    plan, is_apart = _choose_layout(run, sizes, kept, compile_s)
     if plan is None:
         run.progress.note("throughput: the budget is too short to time even one size")
         return
-    _run_sessions(run, plan, is_apart=is_apart)
+    why = _run_sessions(run, plan, is_apart=is_apart)
+    if why is not None:
+        run.progress.note(f"throughput: {why}")
 
 
-def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> None:
-    """Run the planned sessions and what more of them promise, as long as the stage's time lasts."""
+def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
+    """Run the planned sessions and what more of them promise; return what ended them early."""
     sizes = plan.sizes
     started, left_s = time.monotonic(), run.left_s
     for session in itertools.count():
         spent_s = time.monotonic() - started
         each_s = spent_s / max(1, session)
         affordable = int((left_s * _EXTRA_FRACTION - spent_s) / each_s) if session else 0
-        if session >= plan.sessions and not _wants_session(run, session, affordable):
-            return
+        found = run.of(THROUGHPUT)
+        if session >= plan.sessions and not (
+            found and wants_session(found, sessions=session, affordable=affordable)
+        ):
+            return None
         stage_left_s = left_s * _BUDGET_FRACTION - spent_s
         # On a loaded machine a session may take many times what was planned with; a figure without
         # an interval is then worth less than the stages that follow.
         if session and stage_left_s < each_s / 2.0:
-            run.progress.note("throughput: its share of the time ended before all sessions ran")
-            return
+            return "its share of the time ended before all sessions ran"
         run.progress.stage(
             f"throughput: session {session + 1} of {max(plan.sessions, session + 1)}",
             left_s=run.left_s,
@@ -101,116 +112,84 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> None:
         try:
             _run_session(run, split_by_size(task) if is_apart else (task,))
         except WorkerTimeoutError:
-            run.progress.note("throughput: a session took longer than the time left")
-            return
-        if session < REFINING_SESSIONS:
-            sizes = tuple(sorted({*sizes, *_refine(run)}))
+            return "a session took longer than the time left"
+        found = run.of(THROUGHPUT)
+        if session < REFINING_SESSIONS and found is not None:
+            multiple = run.spec.limits.batch_multiple
+            finer = choose_refinement(found.points, found.saturation, batch_multiple=multiple)
+            sizes = tuple(sorted({*sizes, *finer}))
+    return None
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
     """Return one task for each size, in random order."""
     sizes = list(task.micro_batch_sizes)
     random.Random(task.workload.seed * 7919 + task.session).shuffle(sizes)  # noqa: S311 - an order
+    budget_s = task.budget_s / len(sizes)
     return tuple(
-        msgspec.structs.replace(
-            task, micro_batch_sizes=(size,), budget_s=task.budget_s / len(sizes)
-        )
+        msgspec.structs.replace(task, micro_batch_sizes=(size,), budget_s=budget_s)
         for size in sizes
     )
 
 
 def _run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
     """Run one session and keep its probes, and what the counters showed meanwhile."""
-    device = run.environment.device
-    with run.runner.watched(device, session=tasks[0].session) as read_telemetry:
+    with run.runner.watched(run.environment.device, session=tasks[0].session) as read_telemetry:
         for task in tasks:
             run.runner.run(
-                task,
-                timeout_s=run.left_s,
-                on_result=run.keep_probe,
+                task, timeout_s=run.left_s, on_result=lambda probe: run.add(PROBES, probe)
             )
         telemetry = read_telemetry()
-    run.keep_telemetry(telemetry)
+    run.add(TELEMETRY, telemetry)
 
 
-def _wants_session(run: Run, sessions: int, affordable: int) -> bool:
-    throughput = run.of(THROUGHPUT)
-    return throughput is not None and wants_session(
-        throughput, sessions=sessions, affordable=affordable
-    )
-
-
-def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None, bool]:
+def _choose_layout(
+    run: Run, sizes: tuple[int, ...], kept: tuple[int, ...], compile_s: float
+) -> tuple[SessionPlan | None, bool]:
     """Return the plan, and whether each size has a process of its own.
 
     It has none where that leaves no time for as many sizes in three sessions, or where the model is
     compiled, which starts anew in every process.
     """
-    together = _choose_plan(run, sizes, are_apart=False)
+    together = _choose_plan(run, sizes, kept, compile_s, are_apart=False)
     if together is None or run.environment.device.kind != "cpu" or run.spec.workload.compile:
         return together, False
-    apart = _choose_plan(run, sizes, are_apart=True)
-    if apart is None or apart.sessions < _WANTED_SESSIONS or len(apart.sizes) < len(together.sizes):
+    apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True)
+    if apart is None or apart.sessions < WANTED_SESSIONS or len(apart.sizes) < len(together.sizes):
         return together, False
     return apart, True
 
 
-def _choose_plan(run: Run, sizes: tuple[int, ...], *, are_apart: bool) -> SessionPlan | None:
+def _choose_plan(
+    run: Run, sizes: tuple[int, ...], kept: tuple[int, ...], compile_s: float, *, are_apart: bool
+) -> SessionPlan | None:
     """Return the plan, the largest sizes left out where their steps leave no time for sessions.
 
     Sessions come before sizes: without several of them no figure has an interval, while a size that
     was not timed is named in a warning.
     """
-    times, fallback = read_probes(run.record.probes), None
-    named = (find_given_micro_batch(run), run.facts.base_batch_size)
-    kept = tuple(size for size in named if size is not None)
-    each_compiles_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run)
-    start_s = max(_START_S[run.environment.device.kind], run.process_start_s or 0.0)
+    kind, fallback = run.environment.device.kind, None
+    start_s = max(_START_S[kind], run.process_start_s or 0.0)
     while sizes:
-        starts_s = start_s * (len(sizes) if are_apart else 1)
+        compiling_s = _SESSION_COMPILES_FRACTION * compile_s * len(sizes)
         plan = choose_session_plan(
             sizes,
-            times,
-            block_s=BLOCK_S[run.environment.device.kind],
-            session_start_s=starts_s + each_compiles_s * len(sizes),
+            read_probes(run.record.all(PROBES)),
+            block_s=BLOCK_S[kind],
+            session_start_s=start_s * (len(sizes) if are_apart else 1) + compiling_s,
             budget_s=run.left_s * _BUDGET_FRACTION,
-            must_keep=[size for size in sizes if size in kept],
+            must_keep=kept,
         )
-        if plan is not None and plan.sessions >= _WANTED_SESSIONS:
+        if plan is not None and plan.sessions >= WANTED_SESSIONS:
             return plan
         fallback = fallback or plan
-        sizes = _leave_out_largest(sizes, kept=kept)
+        sizes = leave_out_largest(sizes, kept=kept)
     return fallback
 
 
-def _leave_out_largest(sizes: tuple[int, ...], *, kept: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sizes without the largest, the kept ones going last but for the smallest.
-
-    Of the kept ones the first goes last.
-    """
-    others: list[int] = []
-    for count in range(len(kept), -1, -1):
-        others = others or [size for size in sizes[1:] if size not in kept[:count]]
-    left_out = others[-1] if others else sizes[-1]
-    return tuple(size for size in sizes if size != left_out)
-
-
-def _count_affordable_sizes(run: Run) -> int:
+def _count_affordable_sizes(run: Run, compile_s: float) -> int:
     """Return how many sizes compile within half of the stage's time, at least the ends."""
-    compile_s = _estimate_compile_s(run)
     if compile_s <= 0.0:
         return MOST_SWEEP_SIZES
     affordable = int(_COMPILING_FRACTION * _BUDGET_FRACTION * run.left_s / compile_s)
     return max(_LEAST_SIZES, min(MOST_SWEEP_SIZES, affordable))
-
-
-def _estimate_compile_s(run: Run) -> float:
-    return estimate_compile_s(run.record.probes) if run.spec.workload.compile else 0.0
-
-
-def _refine(run: Run) -> tuple[int, ...]:
-    throughput = run.of(THROUGHPUT)
-    if throughput is None:
-        return ()
-    multiple = run.spec.limits.batch_multiple
-    return choose_refinement(throughput.points, throughput.saturation, batch_multiple=multiple)

@@ -10,7 +10,7 @@ from advisor.memory.given_batch import (
     refuse_oversized_batch,
 )
 from advisor.noise.stage import run_noise
-from advisor.throughput.stage import _leave_out_largest
+from advisor.throughput.sessions import leave_out_largest
 from tests.unit.noise.drawn import along
 from tests.unit.noise.test_stage import make_run
 from tests.unit.samples import FACTS
@@ -68,7 +68,7 @@ def test_before_the_memory_is_known_there_is_none():
 def test_sizes_are_left_out_before_those_the_user_named_and_the_given_one_goes_last():
     sizes, left_out = (1, 8, 32, 64, 96, 512), []
     while sizes:
-        shorter = _leave_out_largest(sizes, kept=(96, 32))
+        shorter = leave_out_largest(sizes, kept=(96, 32))
         left_out += sorted(set(sizes) - set(shorter))
         sizes = shorter
     assert left_out == [512, 64, 8, 32, 96, 1]

@@ -6,14 +6,9 @@ from hypothesis import strategies as st
 
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputPoint
-from advisor.throughput.refinement import choose_refinement
+from advisor.throughput.sessions import choose_session_plan, plan_rounds
+from advisor.throughput.sizes import MOST_SWEEP_SIZES, choose_refinement, choose_sweep
 from advisor.throughput.step_time import StepTimes
-from advisor.throughput.sweep import (
-    MOST_SWEEP_SIZES,
-    choose_session_plan,
-    choose_sweep,
-    plan_rounds,
-)
 
 NOTHING = StepTimes(step_s={})
 
