@@ -22,7 +22,6 @@ from advisor.memory.stage import run_memory
 from advisor.memory_savings.stage import run_memory_savings
 from advisor.noise.plan import NOISE
 from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
-from advisor.rate.range_command import run_lr_range
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.trial_stage import run_trial
 from advisor.sharpness.stage import run_sharpness
@@ -32,7 +31,7 @@ from advisor.throughput.stage import run_throughput
 from advisor.training.data import Variant, parse_target
 from advisor.variants.stage import plan_variants, run_variants
 
-__all__ = ["run_doctor", "run_lr_range", "run_probe"]
+__all__ = ["run_doctor", "run_probe"]
 
 
 def run_probe(

@@ -47,13 +47,11 @@ def report(
     from advisor.engine.run_record import RunRecord
     from advisor.noise_floor.question import KIND as SELF_COMPARISON
     from advisor.predict.question import KIND as PREDICTION
-    from advisor.rate.range_record import LrRangeRecord
+    from advisor.rate.question import KIND as LR_RANGE
 
     record = read_saved(run)
-    if isinstance(record, LrRangeRecord):
-        from advisor.cli.lr_range import print_lr_range
-
-        print_lr_range(record, html_path=html_path, quiet=quiet)
+    if isinstance(record, LR_RANGE.record_type):
+        Output(html_path=html_path, quiet=quiet).write(LR_RANGE, Conclusions(record))
         return
     if isinstance(record, PREDICTION.record_type):
         _refuse_html(html_path, "a prediction")

@@ -14,26 +14,15 @@ from advisor.engine.version import SCHEMA_VERSION
 from advisor.errors import UsageError
 from advisor.noise_floor.question import KIND
 from advisor.predict.question import KIND as PREDICTION
-from advisor.rate.data import DerivedLrRange
-from advisor.rate.range_record import LrRangeDocument, LrRangeRecord
+from advisor.rate.question import KIND as LR_RANGE
 
-Record = RunRecord | LrRangeRecord | AnyRecord
+Record = RunRecord | AnyRecord
 
 _NAMES: dict[type[msgspec.Struct], str] = {
     PREDICTION.record_type: PREDICTION.noun,
-    LrRangeRecord: "range test",
+    LR_RANGE.record_type: LR_RANGE.noun,
     KIND.record_type: KIND.noun,
 }
-
-
-def encode_lr_range(record: LrRangeRecord, derived: DerivedLrRange) -> bytes:
-    """Return the JSON document, indented, with a final newline."""
-    return _indent(_encode(LrRangeDocument, record, derived=derived))
-
-
-def write_lr_range(path: Path, record: LrRangeRecord, derived: DerivedLrRange) -> None:
-    """Replace `path` with the document in one step, so that a reader never sees half of it."""
-    _replace(path, encode_lr_range(record, derived))
 
 
 def encode_document(record: RunRecord, derived: Derived) -> bytes:
@@ -115,7 +104,7 @@ DocumentKind = Literal["run", "prediction", "lr-range", "self-comparison"]
 _DOCUMENTS: dict[DocumentKind, type[msgspec.Struct]] = {
     "run": RunDocument,
     "prediction": PREDICTION.document_type,
-    "lr-range": LrRangeDocument,
+    "lr-range": LR_RANGE.document_type,
     "self-comparison": KIND.document_type,
 }
 
@@ -131,7 +120,7 @@ def _find_record_type(kind: str | None) -> type[Record]:
         case "prediction":
             return PREDICTION.record_type
         case "lr-range":
-            return LrRangeRecord
+            return LR_RANGE.record_type
         case "self-comparison":
             return KIND.record_type
         case _:

@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from advisor.rate.data import LearningRate, LrRangeCurve, OptimizerChanges, TrialBranch
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.rate.data import (
+    LR_RANGES,
+    RANGE,
+    TRIALS,
+    LearningRate,
+    LrRangeConclusion,
+    LrRangeCurve,
+    OptimizerChanges,
+    TrialBranch,
+)
 from advisor.rate.range_test import conclude_lr_range
 from advisor.rate.rules import NOT_RUN, plan_pair
 from advisor.rate.trial import Tried, choose_best_rate, group_tried, is_same
@@ -205,3 +215,23 @@ def _explain(proposed: LearningRate, reason: str) -> LearningRate:
 def _give_reason(settled: SettledRate, reason: str) -> SettledRate:
     rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
     return msgspec.structs.replace(settled, learning_rate=rate)
+
+
+def _conclude_range(conclusions: Conclusions) -> LrRangeConclusion | None:
+    return conclude_lr_range(conclusions.record.all(LR_RANGES))
+
+
+def _conclude_rate(conclusions: Conclusions) -> LearningRate | None:
+    """Return what `lr-range` may advise: a rate that trained at its batch from fresh starts."""
+    record = conclusions.record
+    plan, curves = record.get(RANGE), record.all(LR_RANGES)
+    size = None if plan is None else plan.global_batch_size
+    size = curves[-1].global_batch_size if curves else size
+    if record.workload is None or size is None:
+        return None
+    trials = record.all(TRIALS)
+    return settle_ranged_rate(record.workload, curves, trials, size, is_asked=True).learning_rate
+
+
+LR_RANGE = Topic("lr_range", LrRangeConclusion, _conclude_range)
+LEARNING_RATE = Topic("learning_rate", LearningRate, _conclude_rate)

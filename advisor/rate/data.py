@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
-from advisor.engine.record import Series
+from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
 
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
@@ -210,14 +210,23 @@ class LrRangeConclusion(msgspec.Struct, frozen=True, kw_only=True):
         return falls[len(falls) // 2] if falls else 0.0
 
 
-class DerivedLrRange(msgspec.Struct, frozen=True, kw_only=True):
-    """Every conclusion of `bsadvisor lr-range`."""
+class RangePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What `lr-range` is asked; what is None is filled in once the model file is known."""
 
-    #: By the range test alone; None before its first curve.
-    lr_range: LrRangeConclusion | None = None
-    #: What may be advised: a rate that trained at the same batch from fresh starts.
-    learning_rate: LearningRate | None = None
+    #: The base batch, or 32, and no more than the dataset has.
+    global_batch_size: int | None = None
+    #: The whole batch.
+    micro_batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+    #: Around the optimizer's own rate; of the first parameter group.
+    low_rate: float | None = None
+    high_rate: float | None = None
+    #: Of each curve, where the time allows.
+    steps: int = 200
+    #: Curves.
+    seeds: int = 3
 
 
 TRIALS = Series("trials", TrialBranch)
-LR_RANGES = Series("lr_ranges", LrRangeCurve)
+LR_RANGES = Series("lr_ranges", LrRangeCurve, noun="curve")
+RANGE = Slot("range", RangePlan)

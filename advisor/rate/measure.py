@@ -164,27 +164,6 @@ def evaluate(
     return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
 
 
-def step_on(
-    workload: Workload,
-    training: Training,
-    stream: IndexStream,
-    split: tuple[int, int],
-    *,
-    loss_is_sum: bool,
-) -> None:
-    """Run one optimizer step on the stream's next samples."""
-    batches = (workload.take(stream.next(split[0])) for _ in itertools.count())
-    train(
-        training,
-        batches,
-        [],
-        micro_batch_size=split[0],
-        accumulation=split[1],
-        loss_is_sum=loss_is_sum,
-        most_steps=1,
-    )
-
-
 def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
     """Run one optimizer step on the stream's next samples."""
     train_on(workload, training, task, stream, [], most_steps=1)

@@ -10,7 +10,6 @@ from advisor.rate.rules import plan_pair
 from advisor.rate.trial import Tried
 from advisor.statistics import Estimate
 from advisor.throughput.step_time import StepTimes, estimate_step_s
-from advisor.training.data import WorkloadFacts, WorkloadSpec
 
 #: Starts from which every pair is trained.
 SEEDS = (0, 1, 2)
@@ -36,28 +35,20 @@ _LEAST_BRANCH_STEPS = 4
 
 
 def make_task(
-    workload: WorkloadSpec,
-    facts: WorkloadFacts,
-    *,
-    micro_batch_size: int,
-    accumulation: int,
-    rate: float,
-    steps: int,
-    largest: int,
-    budget_s: float,
+    run: Run, micro_batch_size: int, accumulation: int, rate: float, *, steps: int, largest: int
 ) -> TrialTask:
     """Return a branch at one batch and rate; all that are compared have the same largest size."""
-    evaluation_batch_size = max(facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest))
+    evaluation_batch_size = max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest))
     return TrialTask(
-        workload=workload,
+        workload=run.spec.workload,
         micro_batch_size=micro_batch_size,
         gradient_accumulation_steps=accumulation,
         learning_rate=rate,
         samples=steps * micro_batch_size * accumulation,
         seeds=SEEDS,
         evaluation_batch_size=evaluation_batch_size,
-        loss_is_sum=facts.loss_reduction == "sum",
-        budget_s=budget_s,
+        loss_is_sum=run.facts.loss_reduction == "sum",
+        budget_s=run.left_s,
     )
 
 
@@ -122,16 +113,7 @@ class TrialTasks:
         )
 
     def _make(self, micro: int, accumulation: int, rate: float, steps: int) -> TrialTask:
-        task = make_task(
-            self._run.spec.workload,
-            self._run.facts,
-            micro_batch_size=micro,
-            accumulation=accumulation,
-            rate=rate,
-            steps=steps,
-            largest=self._largest,
-            budget_s=self._run.left_s,
-        )
+        task = make_task(self._run, micro, accumulation, rate, steps=steps, largest=self._largest)
         return msgspec.structs.replace(task, evaluation_samples=self._evaluation_samples)
 
     def _choose_steps(self, size: int, tried: Tried) -> int:

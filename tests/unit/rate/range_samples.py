@@ -5,10 +5,14 @@ import math
 import msgspec
 import numpy as np
 
-from advisor.rate.data import LrRangeCurve
-from advisor.rate.range_record import LrRangeCommand, LrRangeRecord
-from advisor.rate.range_test import LossGuard
-from tests.unit.samples import ADAMW, FACTS
+from advisor.engine.record import open_record
+from advisor.engine.spec import Spec
+from advisor.rate.data import LrRangeCurve, RangePlan
+from advisor.rate.question import KIND
+from advisor.rate.range_test import LossGuard, conclude_lr_range
+from advisor.training.data import WorkloadSpec
+from tests.unit.report.sample_run import build_environment
+from tests.unit.samples import ADAMW, FACTS, make_branches
 
 LOW, HIGH, STEPS = 1e-5, 1e2, 200
 
@@ -47,6 +51,14 @@ def draw_curves(count=3, **settings):
     return [draw_curve(seed=seed, **settings) for seed in range(count)]
 
 
+WORKLOAD = msgspec.structs.replace(
+    FACTS,
+    how_model="make_model of the model file",
+    how_loss="inferred: integer targets, so cross-entropy of model(inputs)",
+    how_optimizer="make_optimizer of the model file",
+    how_batch="make_dataset of the model file",
+)
+
 UNTUNED = msgspec.structs.replace(FACTS, base_batch_size=None)
 DEFAULT = msgspec.structs.replace(
     FACTS, optimizer=msgspec.structs.replace(ADAMW, is_default=True), base_batch_size=None
@@ -60,20 +72,23 @@ def make_curves(size, **settings):
     )
 
 
-def make_range_record(**fields):
-    defaults = {
-        "tool_version": "0",
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "complete": True,
-        "workload": FACTS,
-        "command": LrRangeCommand(
-            argv=(),
-            seed=0,
-            precision="fp32",
-            steps=200,
-            seeds=3,
-            budget_s=1.0,
-            global_batch_size=32,
-        ),
-    }
-    return LrRangeRecord(**{**defaults, **fields})
+def make_range_record(*, size=32, created_at="2026-01-01T00:00:00+00:00", **fields):
+    spec = Spec(workload=WorkloadSpec(target="model.py"))
+    record = open_record(KIND.record_type, spec, kind=KIND.name, argv=())
+    defaults = {"tool_version": "0", "complete": True, "workload": FACTS, "created_at": created_at}
+    plan = RangePlan(global_batch_size=size)
+    return msgspec.structs.replace(record, range=plan, **{**defaults, **fields})
+
+
+def build_lr_range(*, losses=None, curves=None, **fields):
+    """Return the record of a whole command, whose trial trains unless told otherwise."""
+    curves = tuple(draw_curves(noise=0.05) if curves is None else curves)
+    record = make_range_record(
+        workload=WORKLOAD, environment=build_environment(), elapsed_s=12.34, lr_ranges=curves
+    )
+    conclusion = conclude_lr_range(curves)
+    trials = ()
+    if conclusion is not None and conclusion.suggested is not None:
+        shape = {"losses": losses} if losses else {}
+        trials = tuple(make_branches(32, conclusion.suggested, **shape))
+    return msgspec.structs.replace(record, trials=trials, **fields)

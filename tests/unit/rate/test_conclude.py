@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from advisor.rate.conclude import needs_range, settle_ranged_rate
+from advisor.engine.conclusions import Conclusions
+from advisor.rate.conclude import LEARNING_RATE, LR_RANGE, needs_range, settle_ranged_rate
 from advisor.rate.data import OptimizerChanges
-from advisor.rate.range_record import derive_lr_range
 from advisor.rate.range_test import conclude_lr_range
 from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, make_curves, make_range_record
 from tests.unit.samples import ADAMW, FACTS, make_branches, make_record, recommend
@@ -131,18 +131,18 @@ def test_a_lower_rate_cut_short_does_not_hide_what_failed_above_it():
 def test_a_range_test_that_was_asked_for_needs_no_excuse():
     curves = make_curves(32)
     suggested = conclude_lr_range(curves).suggested
-    derived = derive_lr_range(
-        make_range_record(lr_ranges=curves, trials=tuple(make_branches(32, suggested)))
-    )
-    assert derived.learning_rate.value == derived.lr_range.suggested == suggested
-    assert derived.learning_rate.reason.startswith("trained from 3 fresh starts")
+    record = make_range_record(lr_ranges=curves, trials=tuple(make_branches(32, suggested)))
+    conclusions = Conclusions(record)
+    rate = conclusions.of(LEARNING_RATE)
+    assert rate.value == conclusions.of(LR_RANGE).suggested == suggested
+    assert rate.reason.startswith("trained from 3 fresh starts")
 
 
 def test_a_record_that_ended_early_has_no_conclusion():
-    assert derive_lr_range(make_range_record(workload=None)).learning_rate is None
-    derived = derive_lr_range(make_range_record())
-    assert derived.lr_range is None
-    assert derived.learning_rate.reason == "no curve was run before the end"
+    assert Conclusions(make_range_record(workload=None)).of(LEARNING_RATE) is None
+    conclusions = Conclusions(make_range_record())
+    assert conclusions.of(LR_RANGE) is None
+    assert conclusions.of(LEARNING_RATE).reason == "no curve was run before the end"
 
 
 def test_settling_never_returns_a_rate_that_was_not_run():

@@ -6,14 +6,13 @@ import pytest
 
 from advisor.advice.derive import derive
 from advisor.advice.plan import list_ways
-from advisor.engine.commands import LrRangeSpec, ProbeSpec
+from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits
 from advisor.errors import DeviceError, UsageError
-from advisor.rate.data import LrRangeTask
-from advisor.rate.range_command import resolve_command
-from advisor.rate.range_record import LrRangeCommand
+from advisor.rate.data import LrRangeTask, RangePlan
+from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
@@ -131,12 +130,8 @@ def test_without_data_there_is_no_range_test():
     assert runner.tasks == []
 
 
-COMMAND = LrRangeCommand(argv=(), seed=0, precision="fp32", steps=200, seeds=3, budget_s=60.0)
-
-
 def resolve(facts=FACTS, **asked):
-    spec = LrRangeSpec(workload=WorkloadSpec(target="model.py"), **asked)
-    return resolve_command(spec, COMMAND, facts)
+    return resolve_plan(RangePlan(**asked), facts)
 
 
 def test_the_batch_is_the_base_batch_and_the_range_lies_around_the_own_rate():

@@ -8,7 +8,7 @@ from rich.console import Console
 from advisor.advice.data import Expected, Interval
 from advisor.advice.headline import render_headline
 from advisor.advice.tables import MAX_ROWS, Row, choose_rows, render_batch_table
-from advisor.advice.tell import describe_changes, describe_expected, format_beta
+from advisor.advice.tell import describe_expected
 from advisor.derived import Derived
 from advisor.device.data import Counter, Telemetry
 from advisor.device.doctor_report import write_machine
@@ -16,6 +16,7 @@ from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
 from advisor.rate.data import LearningRate, OptimizerChanges
+from advisor.rate.tell import describe_changes, format_beta
 from advisor.report.findings import (
     describe_noise,
     describe_saturation,

@@ -1,11 +1,14 @@
 import msgspec
 import pytest
 
-from advisor.engine.commands import LrRangeSpec
+from advisor.engine import command
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.spec import Spec
 from advisor.errors import WorkloadError
-from advisor.rate import range_command as lr_range
-from advisor.rate.range_record import derive_lr_range
+from advisor.rate.conclude import LEARNING_RATE
+from advisor.rate.data import RANGE, RangePlan
+from advisor.rate.question import KIND
 from advisor.training.data import WorkloadSpec
 from tests.unit.rate.test_range_stage import FakeRunner
 from tests.unit.report.sample_run import build_environment
@@ -32,16 +35,19 @@ class Command(FakeRunner):
 
 def run_command(monkeypatch, tmp_path, **behaviour):
     runner, saved = Command(**behaviour), []
-    monkeypatch.setattr(lr_range, "Runner", lambda target: runner)
+    monkeypatch.setattr(command, "Runner", lambda target: runner)
     (tmp_path / "model.py").touch()
     workload = WorkloadSpec(target=str(tmp_path / "model.py"), seed=7)
-    spec = LrRangeSpec(
-        workload=workload, global_batch_size=64, micro_batch_size=16, low_rate=1e-5, seeds=4
+    asked = RangePlan(global_batch_size=64, micro_batch_size=16, low_rate=1e-5, seeds=4)
+    runner.saved = saved
+    command.execute(
+        KIND,
+        Spec(workload=workload),
+        argv=("x",),
+        progress=Notes(),
+        save=saved.append,
+        asked=((RANGE, asked),),
     )
-    try:
-        lr_range.run_lr_range(spec, argv=("x",), progress=Notes(), save=saved.append)
-    finally:
-        runner.saved = saved
     return runner
 
 
@@ -53,8 +59,10 @@ def test_the_command_runs_what_was_asked_and_saves_after_each_result(monkeypatch
     assert task.seeds == (7, 8, 9, 10)
     assert not set(task.seeds) & set(trial.seeds)
     assert [record.complete for record in runner.saved[-2:]] == [False, True]
-    assert [len(record.trials) for record in runner.saved[4:8]] == [0, 1, 2, 3]
-    assert derive_lr_range(runner.saved[-1]).learning_rate.value == trial.learning_rate
+    counts = [len(record.trials) for record in runner.saved]
+    assert counts == sorted(counts)
+    assert set(counts) >= {0, 1, 2, 3}
+    assert Conclusions(runner.saved[-1]).of(LEARNING_RATE).value == trial.learning_rate
 
 
 @pytest.mark.parametrize(
@@ -63,11 +71,11 @@ def test_the_command_runs_what_was_asked_and_saves_after_each_result(monkeypatch
 )
 def test_what_ends_the_command_early_stands_in_the_record(monkeypatch, tmp_path, error, words):
     saved = []
-    monkeypatch.setattr(lr_range, "Runner", lambda target: Command(error=error))
+    monkeypatch.setattr(command, "Runner", lambda target: Command(error=error))
     (tmp_path / "model.py").touch()
-    spec = LrRangeSpec(workload=WorkloadSpec(target=str(tmp_path / "model.py")))
+    spec = Spec(workload=WorkloadSpec(target=str(tmp_path / "model.py")))
     with pytest.raises(type(error)):
-        lr_range.run_lr_range(spec, argv=(), progress=Notes(), save=saved.append)
+        command.execute(KIND, spec, argv=(), progress=Notes(), save=saved.append)
     assert saved[-1].complete is False
     assert words in saved[-1].stopped_because
     assert msgspec.json.encode(saved[-1])

@@ -5,13 +5,13 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.commands import LrRangeSpec
 from advisor.engine.files import json_schema, read_record, read_saved
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError, WorkloadError
-from advisor.rate.range_record import LrRangeRecord
+from advisor.rate.data import RANGE, RangePlan
+from advisor.rate.question import KIND
 from advisor.training.data import WorkloadSpec
-from tests.unit.rate.range_samples import draw_curves
-from tests.unit.rate.test_tell import build_lr_range
+from tests.unit.rate.range_samples import build_lr_range, draw_curves
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +27,10 @@ def session(monkeypatch):
     """A session that trains nothing: it returns a range test built by hand, or fails as told."""
 
     class Fake:
-        spec, error, record = None, None, build_lr_range()
+        spec, asked, error, record = None, None, None, build_lr_range()
 
-    def run_lr_range(spec, *, argv, progress, save):
-        Fake.spec = spec
+    def execute(kind, spec, *, argv, progress, save, asked):
+        Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("learning-rate range test", left_s=10.0)
         if Fake.record is not None:
             save(Fake.record)
@@ -38,7 +38,7 @@ def session(monkeypatch):
             raise Fake.error
         return Fake.record
 
-    monkeypatch.setattr("advisor.rate.range_command.run_lr_range", run_lr_range)
+    monkeypatch.setattr("advisor.engine.command.execute", execute)
     return Fake
 
 
@@ -51,18 +51,20 @@ def test_every_option_reaches_the_session(session):
     arguments += " --from 1e-6 --to 2 --steps 150 --seeds 5 --budget 1m --seed 3 --set width=8 -q"
     result = run("m.py", *arguments.split())
     assert result.exit_code == 0, result.output
-    assert session.spec == LrRangeSpec(
-        workload=WorkloadSpec(
-            target="m.py", settings={"width": "8"}, device="cpu", precision="bf16", seed=3
-        ),
-        global_batch_size=64,
-        micro_batch_size=16,
-        low_rate=1e-6,
-        high_rate=2.0,
-        steps=150,
-        seeds=5,
-        budget_s=60.0,
+    workload = WorkloadSpec(
+        target="m.py", settings={"width": "8"}, device="cpu", precision="bf16", seed=3
     )
+    assert session.spec == Spec(workload=workload, limits=Limits(budget_s=60.0))
+    assert session.asked == {
+        RANGE: RangePlan(
+            global_batch_size=64,
+            micro_batch_size=16,
+            low_rate=1e-6,
+            high_rate=2.0,
+            steps=150,
+            seeds=5,
+        )
+    }
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(session):
@@ -93,7 +95,7 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
     assert again.exit_code == 0
     assert again.stdout == first.stdout
     assert "<svg" in (empty_folder / "page.html").read_text(encoding="utf-8")
-    assert isinstance(read_saved(empty_folder / "range.json"), LrRangeRecord)
+    assert isinstance(read_saved(empty_folder / "range.json"), KIND.record_type)
     with pytest.raises(UsageError, match="is a range test, not a run"):
         read_record(empty_folder / "range.json")
 

@@ -1,0 +1,25 @@
+"""The questions of the learning rate: in a run, and as `lr-range` alone asks it."""
+
+from advisor.engine.question import Kind, Question
+from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
+from advisor.rate.data import LR_RANGES, RANGE, TRIALS
+from advisor.rate.range_plan import plan_range
+from advisor.rate.range_stage import run_lr_range
+from advisor.rate.tell import head_lr_range, tell_lr_range
+
+QUESTION = Question(
+    name="lr-range",
+    keys=(RANGE, LR_RANGES, TRIALS),
+    topics=(LR_RANGE, LEARNING_RATE),
+    check=plan_range,
+    run=run_lr_range,
+    tell=tell_lr_range,
+)
+KIND = Kind(
+    name="lr-range",
+    noun="range test",
+    command="lr-range",
+    questions=(QUESTION,),
+    headline=head_lr_range,
+    is_worth_telling=lambda record: bool(record.all(LR_RANGES)),
+)

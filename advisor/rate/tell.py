@@ -1,0 +1,194 @@
+"""Every sentence, row and chart about learning rates."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from advisor.engine.conclusions import Conclusions
+from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
+from advisor.rate.data import (
+    LR_RANGES,
+    RANGE,
+    TRIALS,
+    LearningRate,
+    LrRangeConclusion,
+    LrRangeCurve,
+    LrRangeSeed,
+    OptimizerChanges,
+    TrialBranch,
+)
+from advisor.rate.range_test import conclude_lr_range, smooth_curve
+from advisor.telling import Chart, Datum, Headline, Line, Row, Told
+from advisor.units import count_of, format_count, format_number, format_rate
+
+#: Points of a curve in the chart: more than the eye tells apart make the page large.
+_MOST_POINTS = 120
+#: Rates past the highest good one, as a ratio, that the chart shows; losses there hide all else.
+_SHOWN_BEYOND = 4.0
+
+
+def describe_learning_rate(rate: LearningRate) -> str:
+    """Return the rate, the rule that proposed it, and what capped it."""
+    parts = [f"not advised: {rate.reason}" if rate.value is None else format_rate(rate.value)]
+    if rate.rule:
+        parts.append(f"rule: {rate.rule}")
+    if rate.proposed is not None:
+        is_ranged = rate.rule.startswith("range test")
+        subject = "it suggests" if is_ranged else "the rule proposes"
+        parts.append(f"{subject} {format_rate(rate.proposed)}")
+        if rate.low is not None and rate.high is not None:
+            span = f"{format_rate(rate.low)} to {format_rate(rate.high)}"
+            parts[-1] += f" (good rates: {span})" if is_ranged else f" ({span} over the noise)"
+    if rate.base_value is not None:
+        size = rate.base_batch_size
+        at = "" if size is None else f" at batch {format_count(size)}"
+        parts.append(f"base {format_rate(rate.base_value)}{at}")
+    if rate.raised_by or rate.capped_by:
+        parts.append(f"{'raised' if rate.raised_by else 'lowered'} by the trial")
+    if rate.value is not None and rate.reason:
+        parts.append(rate.reason)
+    return "; ".join(parts)
+
+
+def describe_changes(changes: OptimizerChanges) -> str:
+    """Return the other settings that go with the batch; empty where none changes."""
+    parts = []
+    if changes.beta2 is not None:
+        parts.append(f"beta2 {format_beta(changes.beta2)}")
+    if changes.weight_decay is not None:
+        parts.append(f"weight decay {format_rate(changes.weight_decay)}")
+    if changes.warmup_steps is not None:
+        steps = count_of(changes.warmup_steps, "step")
+        parts.append(f"a warm-up, if you use one, over at least {steps} (the trial had none)")
+    return ", ".join(parts)
+
+
+def format_beta(beta: float) -> str:
+    """Return a decay rate by three significant digits of its distance from 1: `0.999`, `0.9865`."""
+    decimals = 3 if beta >= 1 else 2 - math.floor(math.log10(1 - beta))
+    return f"{beta:.{decimals}f}".rstrip("0").rstrip(".")
+
+
+def describe_trials(trials: Sequence[TrialBranch]) -> list[str]:
+    """Return one line for each pair of batch and rate among the branches."""
+    pairs: dict[tuple[int, float], list[TrialBranch]] = {}
+    for branch in trials:
+        pairs.setdefault((branch.global_batch_size, branch.learning_rate), []).append(branch)
+    return [_describe_trial(branches) for branches in pairs.values()]
+
+
+def _describe_trial(branches: Sequence[TrialBranch]) -> str:
+    losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]
+    diverged = sum(branch.diverged for branch in branches)
+    size, rate = branches[0].global_batch_size, branches[0].learning_rate
+    head = f"batch {format_count(size)} at {format_rate(rate)}, {count_of(len(branches), 'seed')}"
+    parts = []
+    if losses:
+        ends = dict.fromkeys(map(format_number, (min(losses), max(losses))))
+        parts.append(f"last loss {' to '.join(ends)}")
+    if diverged:
+        parts.append(f"{diverged} diverged")
+    return f"{head}: {', '.join(parts)}" if parts else head
+
+
+def describe_range(curves: Sequence[LrRangeCurve]) -> list[str]:
+    """Return where the curves turn, one line for each seed; none without a curve."""
+    conclusion = conclude_lr_range(curves)
+    if conclusion is None:
+        return []
+    own = [each for each in curves if each.global_batch_size == conclusion.global_batch_size]
+    steps = count_of(own[-1].steps, "step")
+    first, last = format_rate(own[-1].rates[0]), format_rate(max(c.rates[-1] for c in own))
+    head = f"{count_of(len(own), 'seed')}, {steps} from {first} up, at most to {last}"
+    return [head, *(_describe_seed(each) for each in conclusion.seeds)]
+
+
+def _describe_seed(seed: LrRangeSeed) -> str:
+    """Return where one seed's smoothed loss turns."""
+    if seed.lowest_at is None or seed.learns_from is None or seed.steepest_at is None:
+        return f"seed {seed.seed}: the loss stays at {format_number(seed.first_loss)}"
+    parts = [
+        f"seed {seed.seed}: learns from {format_rate(seed.learns_from)}",
+        f"fastest at {format_rate(seed.steepest_at)}",
+        f"lowest loss {format_number(seed.lowest_loss)} at {format_rate(seed.lowest_at)}",
+    ]
+    if seed.diverges_at is not None:
+        parts.append(f"clearly rising from {format_rate(seed.diverges_at)}")
+    return ", ".join(parts)
+
+
+def head_lr_range(conclusions: Conclusions) -> Headline:
+    """Return the rate, or why there is none."""
+    record, rate = conclusions.record, conclusions.of(LEARNING_RATE)
+    if rate is None or rate.value is None:
+        why = record.stopped_because or ("it did not begin" if rate is None else rate.reason)
+        reason = "nothing was measured" if rate is None else rate.reason
+        return Headline(
+            answer=f"No learning rate: {why.rstrip('.')}", missing=f"no learning rate: {reason}"
+        )
+    plan = record.get(RANGE)
+    size = None if plan is None else plan.global_batch_size
+    at = "" if size is None else f" with batch {format_count(size)}"
+    incomplete = "" if record.complete else " (from an incomplete run)"
+    return Headline(answer=f"Train at learning rate {format_rate(rate.value)}{at}{incomplete}")
+
+
+def tell_lr_range(conclusions: Conclusions) -> Told:
+    """Return the good rates, the curves and trials behind them, and the rate that was confirmed."""
+    record, rate = conclusions.record, conclusions.of(LEARNING_RATE)
+    rows = [*_list_conclusion(conclusions.of(LR_RANGE))]
+    rows += [Row("Curves", line) for line in describe_range(record.all(LR_RANGES))]
+    rows += [Row("Trial", line) for line in describe_trials(record.all(TRIALS))]
+    if rate is not None:
+        moved = "raised" if rate.raised_by else "lowered" if rate.capped_by else None
+        change = "" if moved is None else f"; {moved} by the trial"
+        value = "not advised" if rate.value is None else format_rate(rate.value)
+        rows.append(Row("Learning rate", f"{value}: {rate.reason}{change}"))
+    return Told(rows=tuple(rows), charts=(_draw_curves(conclusions),))
+
+
+def _list_conclusion(conclusion: LrRangeConclusion | None) -> Iterator[Row]:
+    if conclusion is None:
+        return
+    if conclusion.low is None or conclusion.suggested is None:
+        yield Row("Good rates", f"inconclusive: {conclusion.reason}")
+        return
+    span = f"from {format_rate(conclusion.low)} up"
+    if conclusion.high is not None:
+        span = f"{format_rate(conclusion.low)} to {format_rate(conclusion.high)}"
+    yield Row("Good rates", f"{span}: {conclusion.reason}")
+    suggested = f"{format_rate(conclusion.suggested)}, where the loss is as low as it gets"
+    yield Row("Suggested", suggested)
+    if conclusion.one_cycle_maximum is not None and conclusion.one_cycle_base is not None:
+        top, base = map(format_rate, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
+        text = f"maximum {top}, start {base} (1/25 of it); passed by, not stayed at"
+        yield Row("One cycle", text)
+
+
+def _draw_curves(conclusions: Conclusions) -> Chart:
+    """Return the loss against the rate: each seed's smoothed curve."""
+    conclusion, rate = conclusions.of(LR_RANGE), conclusions.of(LEARNING_RATE)
+    high = None if conclusion is None else conclusion.high
+    most = math.inf if high is None else high * _SHOWN_BEYOND
+    return Chart(
+        title="Loss while the learning rate rises",
+        x_label="learning rate",
+        y_label="training loss",
+        lines=tuple(
+            Line(f"seed {curve.seed}, smoothed", _smooth(curve, most))
+            for curve in conclusions.record.all(LR_RANGES)
+        ),
+        marked=None if rate is None else rate.value,
+    )
+
+
+def _smooth(curve: LrRangeCurve, most: float) -> tuple[Datum, ...]:
+    smoothed = smooth_curve(curve)
+    if smoothed is None:
+        return ()
+    pairs = [
+        (float(rate), float(level))
+        for rate, level in zip(smoothed.rates, smoothed.levels, strict=True)
+        if rate <= most
+    ]
+    every = max(1, len(pairs) // _MOST_POINTS)
+    return tuple(Datum(x=rate, y=level) for rate, level in pairs[::every])
