@@ -24,9 +24,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.noise.data import NoiseBatches, NoiseLogEntry, NoisePoint
-from advisor.noise.log_points import estimate_log_points
 from advisor.noise.plan import conclude_noise
-from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.noise.point import estimate_log_points, estimate_noise_point, pool_moments
 from advisor.statistics import Estimate
 from advisor.training.data import WorkloadFacts
 

@@ -18,8 +18,9 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
+from advisor.noise.course import explain_enough
 from advisor.noise.data import NoiseBatches, NoiseConclusion
-from advisor.noise.plan import conclude_noise, explain_enough
+from advisor.noise.plan import conclude_noise
 from advisor.noise.point import pool_moments
 from advisor.training.data import WorkloadFacts
 

@@ -1,19 +1,11 @@
 """The file in which a real run notes what it saw of its gradients: one JSON object on each line.
 
-A line has the squared norms of the gradients of a step, before clipping, in one of two forms:
-
-    {"step": 10, "micro_batch_sizes": [32, 32, 16], "sqnorms": [2.1, 1.9, 3.0], "mean_sqnorm": 1.2}
-    {"step": 10, "small_batch_size": 32, "small_sqnorm": 2.1, "large_batch_size": 256,
-     "large_sqnorm": 1.2}
-
-First: |m_k|² of the mean gradient of each micro-batch (of accumulation, or of a rank before the
-all-reduce), and |ḡ|² of their mean weighted by size. Second: the mean gradients of a batch and of a
-part of it, or of two batches. `loss` may be noted besides. The user's loop writes lines with
+The forms of a line are in docs/method.md, section 4. The user's loop writes lines with
 `encode_noise_line`; this module imports neither torch nor numpy.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,7 +17,7 @@ _FORMS = "The forms of a line are in docs/method.md, section 4."
 
 
 class _MicroBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of the first form."""
+    """The micro-batches of a step, of accumulation or of the ranks, and their mean."""
 
     step: int
     micro_batch_sizes: tuple[float, ...]
@@ -33,9 +25,27 @@ class _MicroBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     mean_sqnorm: float
     loss: float | None = None
 
+    def sum_up(self) -> NoiseLogEntry:
+        sizes, sqnorms = self.micro_batch_sizes, self.sqnorms
+        if len(sizes) < 2 or len(sqnorms) != len(sizes):
+            raise ValueError("micro_batch_sizes and sqnorms must be as long, and two at least")
+        if min(sizes) <= 0:
+            raise ValueError("micro_batch_sizes must be above 0")
+        _check(*sqnorms, self.mean_sqnorm)
+        samples = math.fsum(sizes)
+        return NoiseLogEntry(
+            at_step=self.step,
+            samples=samples,
+            micro_batches=float(len(sizes)),
+            micro_batch_sqnorm=math.fsum(map(math.prod, zip(sizes, sqnorms, strict=True)))
+            / samples,
+            mean_sqnorm=self.mean_sqnorm,
+            loss=self.loss,
+        )
+
 
 class _Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of the second form."""
+    """A batch, and a part of it or a smaller one."""
 
     step: int
     small_batch_size: float
@@ -43,6 +53,24 @@ class _Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     large_batch_size: float
     large_sqnorm: float
     loss: float | None = None
+
+    def sum_up(self) -> NoiseLogEntry:
+        if not 0 < self.small_batch_size < self.large_batch_size:
+            raise ValueError("small_batch_size must be above 0 and below large_batch_size")
+        _check(self.small_sqnorm, self.large_sqnorm)
+        return NoiseLogEntry(
+            at_step=self.step,
+            samples=self.large_batch_size,
+            micro_batches=self.large_batch_size / self.small_batch_size,
+            micro_batch_sqnorm=self.small_sqnorm,
+            mean_sqnorm=self.large_sqnorm,
+            loss=self.loss,
+        )
+
+
+def _check(*sqnorms: float) -> None:
+    if not all(math.isfinite(sqnorm) and sqnorm >= 0.0 for sqnorm in sqnorms):
+        raise ValueError("squared norms must be finite and not negative")
 
 
 def encode_noise_line(
@@ -72,7 +100,7 @@ def encode_noise_line(
         mean_sqnorm=mean_sqnorm,
         loss=loss,
     )
-    _reduce(line)
+    line.sum_up()
     return msgspec.json.encode(line).decode() + "\n"
 
 
@@ -80,8 +108,7 @@ def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
     """Return the steps of the log, blank lines left out.
 
     Raises:
-        UsageError: The file cannot be read, is empty, or a line is in neither form; the line's
-            number is in the message.
+        UsageError: The file cannot be read, is empty, or a line is in neither form.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -89,55 +116,13 @@ def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
         raise UsageError(
             f"cannot read the noise log {path}: {error.strerror}", next_step="Give another file."
         ) from error
-    entries = tuple(_read_lines(path, lines))
-    if not entries:
-        raise UsageError(f"the noise log {path} has no line", next_step=_FORMS)
-    return entries
-
-
-def _read_lines(path: Path, lines: Sequence[bytes]) -> Iterator[NoiseLogEntry]:
+    entries = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+        kind: type[_Pair | _MicroBatches] = _Pair if b"small_sqnorm" in line else _MicroBatches
         try:
-            yield _reduce(_decode(line))
+            entries += [msgspec.json.decode(line, type=kind).sum_up()] if line.strip() else []
         except (msgspec.MsgspecError, ValueError) as error:
             raise UsageError(f"{path}, line {number}: {error}", next_step=_FORMS) from error
-
-
-def _decode(line: bytes) -> _MicroBatches | _Pair:
-    if b"small_sqnorm" in line:
-        return msgspec.json.decode(line, type=_Pair)
-    return msgspec.json.decode(line, type=_MicroBatches)
-
-
-def _reduce(line: _MicroBatches | _Pair) -> NoiseLogEntry:
-    """Return the sums of the line that the estimate needs.
-
-    Raises:
-        ValueError: The sizes or norms cannot be.
-    """
-    if isinstance(line, _Pair):
-        samples, small = line.large_batch_size, line.small_batch_size
-        if not 0 < small < samples:
-            raise ValueError("small_batch_size must be above 0 and below large_batch_size")
-        count, parts, mean = samples / small, line.small_sqnorm, line.large_sqnorm
-    else:
-        samples, count = math.fsum(line.micro_batch_sizes), float(len(line.micro_batch_sizes))
-        if count < 2 or len(line.sqnorms) != count:
-            raise ValueError("micro_batch_sizes and sqnorms must be as long, and two at least")
-        if min(line.micro_batch_sizes) <= 0:
-            raise ValueError("micro_batch_sizes must be above 0")
-        weighted = zip(line.micro_batch_sizes, line.sqnorms, strict=True)
-        parts, mean = math.fsum(b * norm for b, norm in weighted) / samples, line.mean_sqnorm
-    norms = (*line.sqnorms, mean) if isinstance(line, _MicroBatches) else (parts, mean)
-    if not all(math.isfinite(norm) and norm >= 0.0 for norm in norms):
-        raise ValueError("squared norms must be finite and not negative")
-    return NoiseLogEntry(
-        at_step=line.step,
-        samples=samples,
-        micro_batches=count,
-        micro_batch_sqnorm=parts,
-        mean_sqnorm=mean,
-        loss=line.loss,
-    )
+    if not entries:
+        raise UsageError(f"the noise log {path} has no line", next_step=_FORMS)
+    return tuple(entries)

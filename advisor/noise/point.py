@@ -1,29 +1,26 @@
-"""The noise scale at frozen parameters, from the gradients of micro-batches.
+"""The noise scale at one point, from the gradients of micro-batches or from a log of their norms.
 
 Legend: g is the gradient of one sample, G its mean, Σ its covariance; micro-batch k of b_k samples
 has the mean gradient m_k; n = Σ b_k over K micro-batches, and ḡ is the mean gradient over all n
 samples. S estimates tr Σ, G2 estimates |G|², φ = tr Σ / |G|² is the noise scale, in samples.
 """
 
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from advisor.noise.data import GradientMoments, NoiseBatches, NoisePoint
-from advisor.statistics import Estimate, fieller_ratio, jackknife_covariance
+from advisor.noise.data import GradientMoments, NoiseBatches, NoiseLogEntry, NoisePoint
+from advisor.statistics import Estimate, fieller_ratio, jackknife_covariance, median
 
 Floats = npt.NDArray[np.float64]
 
-
-class _Subsets(NamedTuple):
-    """Sums over sets of micro-batches: first all of them, then without each group in turn."""
-
-    weighted_sqnorms: Floats
-    sum_sqnorms: Floats
-    samples: Floats
-    micro_batches: Floats
+#: Most windows of a log, and most blocks of steps that a window's jackknife leaves out in turn: the
+#: points and groups of the tool's own trajectory.
+_WINDOWS, _BLOCKS = 6, 16
+#: Fewest steps of a window, one for each of the least groups that carry a jackknife.
+LEAST_STEPS = 8
 
 
 def estimate_noise_point(
@@ -33,34 +30,24 @@ def estimate_noise_point(
 
     S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for tr Σ and |G|², for any mix
     of micro-batch sizes. The interval is Fieller's, over a jackknife that leaves out one group of
-    micro-batches at a time.
-
-    With `dataset_size` N the noise scale is that of the training set itself, which is what many
-    epochs follow: |ḡ|² − S·(1/n − 1/N), zero correction from n = N on. This assumes that the
-    micro-batches were drawn from the dataset without replacement. The interval then is wider
-    than need be as n nears N, because the jackknife knows of no finite population.
-
-    The m_k must be means over samples (a sum-reduced loss divided by b_k), their samples
-    independent of each other; under BatchNorm all b_k must be equal, and φ holds at that size.
+    micro-batches at a time. The m_k must be means over independent samples; under BatchNorm all b_k
+    must be equal, and φ holds at that size.
 
     Args:
         batches: The moments; at least two micro-batches.
-        dataset_size: Samples in the training set; None for endless data.
+        dataset_size: N, for the noise scale of the training set itself, which is what many epochs
+            follow: |ḡ|² − S·(1/n − 1/N), no correction from n = N on. The micro-batches must be
+            drawn without replacement. None for endless data.
         confidence: Of the intervals.
-
-    Returns:
-        `gradient_sqnorm` is G2 of the population (without 1/N) as it came out, negative values
-        included; `gradient_cov_trace` is S. Both are Euclidean.
 
     Raises:
         ValueError: Fewer than two micro-batches.
 
-    Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes; the weights for unequal
-    sizes, the finite dataset, and the interval are derived.
+    Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes.
     """
     if len(batches.micro_batch_sizes) < 2:
         raise ValueError("the noise scale needs at least two micro-batches")
-    population = _estimate_pairs(_sum_subsets(batches, batches.plain), None)[0]
+    trace, sqnorm = _estimate_pairs(_sum_subsets(batches, batches.plain), None)[0].tolist()
     adapted = batches.preconditioned
     return NoisePoint(
         at_step=batches.at_step,
@@ -70,8 +57,8 @@ def estimate_noise_point(
         preconditioned_noise_scale=(
             None if adapted is None else _estimate_ratio(batches, adapted, dataset_size, confidence)
         ),
-        gradient_sqnorm=float(population[1]),
-        gradient_cov_trace=float(population[0]),
+        gradient_sqnorm=sqnorm,
+        gradient_cov_trace=trace,
     )
 
 
@@ -85,8 +72,6 @@ def pool_moments(
             them by its square root first.
         micro_batch_sizes: b_k, samples of each micro-batch.
         groups: Jackknife group of each micro-batch, from 0.
-
-    Source: derived; the definitions of `GradientMoments`.
     """
     means = np.asarray(gradients, dtype=np.float64)
     sums = means * np.asarray(micro_batch_sizes, dtype=np.float64)[:, None]
@@ -113,35 +98,33 @@ def _estimate_ratio(
     return fieller_ratio(trace, sqnorm, covariance, len(replicates) - 1, confidence)
 
 
-def _estimate_pairs(subsets: _Subsets, dataset_size: int | None) -> Floats:
-    """Return one row (S, G2) for each set of micro-batches."""
-    mean_sqnorms = subsets.sum_sqnorms / np.square(subsets.samples)
-    spread = subsets.weighted_sqnorms - subsets.samples * mean_sqnorms
-    traces = spread / (subsets.micro_batches - 1.0)
-    sampling = 1.0 / subsets.samples
+def _estimate_pairs(subsets: Floats, dataset_size: int | None) -> Floats:
+    """Return one row (S, G2) for each column Σ b_k|m_k|², |Σ b_k·m_k|², n, K."""
+    weighted_sqnorms, sum_sqnorms, samples, micro_batches = subsets
+    mean_sqnorms = sum_sqnorms / np.square(samples)
+    traces = (weighted_sqnorms - samples * mean_sqnorms) / (micro_batches - 1.0)
+    sampling = 1.0 / samples
     if dataset_size is not None:
         # From n = N on, ḡ is the training set's gradient: it has no sampling noise to take off.
         sampling = np.maximum(sampling - 1.0 / dataset_size, 0.0)
     return np.stack([traces, mean_sqnorms - traces * sampling], axis=1)
 
 
-def _sum_subsets(batches: NoiseBatches, moments: GradientMoments) -> _Subsets:
-    """Return the sums over all micro-batches, and those without each group that leaves two or more.
+def _sum_subsets(batches: NoiseBatches, moments: GradientMoments) -> Floats:
+    """Return the sums over all micro-batches, and without each group in turn, one in a column.
 
-    If any group leaves fewer than two, the jackknife is impossible and only the first set is given.
+    If any group leaves fewer than two, the jackknife is impossible and only the first is given.
     """
     sizes, unit = _weigh(batches)
     weighted = sizes * np.asarray(moments.sqnorms, dtype=np.float64)
     groups, slots = np.asarray(batches.groups), len(moments.group_sqnorms)
     counts = np.bincount(groups, minlength=slots)
     # |s − s_j|² = |s|² − 2<s_j, s> + |s_j|²
-    sqnorms_taken = unit**2 * (
-        2.0 * np.asarray(moments.group_dots) - np.asarray(moments.group_sqnorms)
-    )
+    sqnorms_taken = 2.0 * np.asarray(moments.group_dots) - np.asarray(moments.group_sqnorms)
     taken = np.stack(
         [
             np.bincount(groups, weights=weighted, minlength=slots),
-            sqnorms_taken,
+            unit**2 * sqnorms_taken,
             np.bincount(groups, weights=sizes, minlength=slots),
             counts,
         ]
@@ -150,9 +133,7 @@ def _sum_subsets(batches: NoiseBatches, moments: GradientMoments) -> _Subsets:
         [[weighted.sum()], [unit**2 * moments.total_sqnorm], [sizes.sum()], [sizes.size]]
     )
     remaining = whole - taken
-    if np.min(remaining[3]) < 2:
-        return _Subsets(*whole)
-    return _Subsets(*np.concatenate([whole, remaining], axis=1))
+    return whole if np.min(remaining[3]) < 2 else np.concatenate([whole, remaining], axis=1)
 
 
 def _weigh(batches: NoiseBatches) -> tuple[Floats, float]:
@@ -167,3 +148,61 @@ def _weigh(batches: NoiseBatches) -> tuple[Floats, float]:
     weights = np.asarray(batches.weights, dtype=np.float64)
     unit = float(sizes.sum() / weights.sum())
     return weights * unit, unit
+
+
+def estimate_log_points(
+    entries: Sequence[NoiseLogEntry],
+    *,
+    dataset_size: int | None = None,
+    most_windows: int = _WINDOWS,
+    confidence: float = 0.95,
+) -> tuple[NoisePoint, ...]:
+    """Return the noise scale in each window of a log, by step; none with fewer than 8 steps.
+
+    One step says next to nothing, and the mean of its ratios would be biased, so the ratio is that
+    of sums over a window. Its interval is Fieller's over a jackknife that leaves out one block of
+    successive steps at a time. The steps are assumed to have drawn fresh samples each; a φ that
+    changes within a window makes its interval wider.
+
+    Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for the pair of one step.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.at_step)
+    windows = min(most_windows, len(ordered) // LEAST_STEPS)
+    edges = [round(len(ordered) * k / windows) for k in range(windows + 1)] if windows else []
+    return tuple(
+        _estimate_window(ordered[start:end], dataset_size, confidence)
+        for start, end in itertools.pairwise(edges)
+    )
+
+
+def _estimate_window(
+    entries: Sequence[NoiseLogEntry], dataset_size: int | None, confidence: float
+) -> NoisePoint:
+    columns = [(e.samples, e.micro_batches, e.micro_batch_sqnorm, e.mean_sqnorm) for e in entries]
+    samples, micro_batches, parts, means = np.asarray(columns, dtype=np.float64).T
+    traces = samples * (parts - means) / (micro_batches - 1.0)
+    weighted = samples[:, None] * np.stack([traces, means - traces / samples], axis=1)
+    blocks = np.arange(len(entries)) * min(_BLOCKS, len(entries)) // len(entries)
+    taken = np.stack([np.bincount(blocks, weights=column) for column in weighted.T], axis=1)
+    counts = np.bincount(blocks, weights=samples)
+    kept = (weighted.sum(axis=0) - taken) / (samples.sum() - counts)[:, None]
+    population = weighted.sum(axis=0) / samples.sum()
+    trace, sqnorm = _correct(population[None, :], dataset_size)[0].tolist()
+    covariance = jackknife_covariance(_correct(kept, dataset_size))
+    losses = [entry.loss for entry in entries if entry.loss is not None]
+    return NoisePoint(
+        at_step=round(median([entry.at_step for entry in entries])),
+        loss=sum(losses) / len(losses) if losses else None,
+        samples=round(float(samples.sum())),
+        noise_scale=fieller_ratio(trace, sqnorm, covariance, len(counts) - 1, confidence),
+        preconditioned_noise_scale=None,
+        gradient_sqnorm=float(population[1]),
+        gradient_cov_trace=float(population[0]),
+    )
+
+
+def _correct(pairs: Floats, dataset_size: int | None) -> Floats:
+    """Return the pairs for the training set's own gradient: G2 + S/N."""
+    if dataset_size is None:
+        return pairs
+    return np.stack([pairs[:, 0], pairs[:, 1] + pairs[:, 0] / dataset_size], axis=1)

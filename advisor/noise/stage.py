@@ -11,9 +11,10 @@ from advisor.errors import UsageError
 from advisor.memory.data import MemoryConclusion
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
+from advisor.noise.course import explain_enough
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.log import read_noise_log
-from advisor.noise.plan import conclude_noise, explain_absence, explain_enough
+from advisor.noise.plan import conclude_noise, explain_absence
 from advisor.statistics import Estimate
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion

@@ -9,7 +9,7 @@ from advisor.device.tell import describe_missing_counters
 from advisor.engine.run_record import RunRecord
 from advisor.loader.tell import describe_loader
 from advisor.memory.tell import describe_memory, explain_peaks
-from advisor.noise.data import NoiseConclusion
+from advisor.noise.tell import describe_noise
 from advisor.sharpness.tell import describe_sharpness
 from advisor.soak.tell import describe_soak
 from advisor.statistics import Estimate
@@ -128,47 +128,3 @@ def describe_fall(fall: ThroughputFall) -> str:
         f"batch {format_count(fall.micro_batch_size)} is {percent} % slower than "
         f"{peak}, the fastest: stay at or below {peak}"
     )
-
-
-def describe_noise(noise: NoiseConclusion) -> str:
-    """Return the noise scale with its interval, the one that the advice follows first."""
-    reason = f"; {noise.reason}" if noise.reason else ""
-    decisive = noise.decisive
-    if noise.status == "not_estimated" or decisive is None:
-        return f"not estimated: {noise.reason or 'no reason was recorded'}"
-    confidence = f"{100 * decisive.confidence:.0f} %"
-    if noise.status == "lower_bound" and decisive.high is None:
-        figure = f"{format_interval(decisive)} samples ({confidence}); its upper end is unknown"
-    else:
-        figure = f"{format_interval(decisive)} samples, {confidence} interval"
-    if noise.preconditioned_noise_scale is not None:
-        plain = format_interval(noise.noise_scale)
-        figure += f", in the optimizer's own metric; plain gradients: {plain}"
-    return figure + _describe_tokens(noise, decisive) + _describe_trajectory(noise) + reason
-
-
-def _describe_tokens(noise: NoiseConclusion, decisive: Estimate) -> str:
-    """Return the same in tokens, where that was asked for."""
-    tokens = noise.tokens_per_sample
-    if noise.sample_unit != "token" or tokens is None:
-        return ""
-    point, low, high = (
-        None if value is None else tokens * value
-        for value in (decisive.point, decisive.low, decisive.high)
-    )
-    figure = format_interval(Estimate(point, low, high, decisive.confidence))
-    return f"; {figure} tokens, at {format_number(tokens)} in a sample"
-
-
-def _describe_trajectory(noise: NoiseConclusion) -> str:
-    """Return how the noise scale moved between the first and the last point."""
-    if len(noise.points) < 2:
-        return ""
-    ends = []
-    for point in (noise.points[0], noise.points[-1]):
-        scale = point.noise_scale
-        if noise.preconditioned_noise_scale is not None:
-            scale = point.preconditioned_noise_scale or scale
-        figure = format_number(scale.point) if scale.point is not None else format_interval(scale)
-        ends.append(f"{figure} at step {format_count(point.at_step)}")
-    return f"; averaged over {len(noise.points)} points, from {' to '.join(ends)}"

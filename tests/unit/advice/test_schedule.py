@@ -16,8 +16,8 @@ from advisor.advice.schedule import (
     predict_time,
     scale_to,
 )
+from advisor.noise.course import average_over_progress
 from advisor.noise.data import NoiseConclusion, NoisePoint
-from advisor.noise.trajectory import average_over_progress
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
 from tests.unit.samples import affine
@@ -107,7 +107,7 @@ def test_the_phases_add_up_to_the_average_of_the_run():
     phases = cut_phases(points, batch_size=32)
     steps = sum(phase.progress_steps for phase in phases)
     mean = sum(p.progress_steps * p.noise_scale for p in phases) / steps
-    whole = average_over_progress([0, 50, 100], [e for _, e in points], batch_size=32)
+    whole = average_over_progress(points, batch_size=32)
     assert mean == pytest.approx(whole.point)
 
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.noise.data import NoiseConclusion
 from advisor.noise.plan import conclude_noise
 from advisor.noise.point import estimate_noise_point
 from advisor.statistics import fieller_ratio, jackknife_covariance
@@ -222,13 +221,6 @@ def test_where_no_noise_scale_exists_the_reason_is_named(change, word):
     assert conclusion.status == "not_estimated"
     assert word in conclusion.reason
     assert conclusion.noise_scale is None
-
-
-def test_without_facts_nothing_is_concluded():
-    conclusion = conclude_noise(None, ())
-    assert conclusion == NoiseConclusion(
-        status="not_estimated", reason="the model file was not inspected"
-    )
 
 
 def test_without_usable_measurements_nothing_is_concluded():

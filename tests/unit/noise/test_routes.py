@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
-from advisor.noise.log_points import estimate_log_points
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.plan import conclude_noise
-from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.noise.point import estimate_log_points, estimate_noise_point, pool_moments
 from advisor.training.data import OptimizerFacts
 from advisor.training.training import Training
 from tests.unit.noise.drawn import FACTS, along, draw_gradients, split

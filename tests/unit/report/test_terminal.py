@@ -15,10 +15,10 @@ from advisor.device.doctor_report import write_machine
 from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
+from advisor.noise.tell import describe_noise
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.tell import describe_changes, format_beta
 from advisor.report.findings import (
-    describe_noise,
     describe_saturation,
     render_findings,
 )
