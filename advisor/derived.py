@@ -1,8 +1,12 @@
 """All conclusions of a run."""
 
+from typing import TypeVar
+
 import msgspec
 
 from advisor.advice.data import Frontier, Recommendation, Schedule, ScheduleItem
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.record import Record
 from advisor.loader.data import LoaderConclusion
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion
@@ -12,6 +16,8 @@ from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
 from advisor.variants.data import VariantConclusion
 from advisor.verify.data import VerificationConclusion
+
+T = TypeVar("T")
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,3 +41,16 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     frontier: Frontier | None = None
     schedule: tuple[ScheduleItem, ...] = ()
     schedules: tuple[Schedule, ...] = ()
+
+
+class GivenConclusions(Conclusions):
+    """Conclusions that are known already."""
+
+    def __init__(self, record: Record, derived: Derived) -> None:
+        super().__init__(record)
+        self._derived = derived
+
+    def of(self, topic: Topic[T]) -> T | None:
+        """Return what was given."""
+        found: T | None = getattr(self._derived, topic.name)
+        return found

@@ -3,15 +3,8 @@
 import itertools
 from collections.abc import Callable, Sequence
 
-from rich import box
-from rich.console import ConsoleRenderable
-from rich.table import Table
-from rich.text import Text
-
-from advisor.advice.data import Bounds, Frontier, FrontierPoint, Recommendation, Scenario
-from advisor.derived import Derived
-from advisor.engine.run_record import RunRecord
-from advisor.report.charts import Chart, Datum, Series, render_chart
+from advisor.advice.data import Bounds, Frontier, FrontierPoint, Recommendation
+from advisor.telling import Chart, Column, Datum, Line, Table
 from advisor.units import NOT_MEASURED, count_of, format_count, format_duration, format_number
 
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
@@ -19,24 +12,6 @@ MAX_ROWS = 12
 #: Lines of one chart that can be told apart.
 _MAX_LINES = 4
 RECOMMENDED, NOISE, SHORT = ">", "φ", "!"
-
-_Column = tuple[str, Callable[[FrontierPoint], str]]
-
-
-def render_frontier(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
-    """Return the table with its legend and notes; nothing where no option asked for it."""
-    frontier = derived.frontier
-    if frontier is None or not (record.scenario or Scenario()).asks_for_frontier:
-        return []
-    if not frontier.points:
-        return []
-    rows = _choose_rows(frontier, derived.recommendation)
-    return [
-        Text(),
-        _render_table(frontier, rows, derived.recommendation),
-        Text(_render_legend(frontier, rows, derived.recommendation), style="dim"),
-        *(Text(note) for note in frontier.notes),
-    ]
 
 
 def describe_frontier(frontier: Frontier) -> str:
@@ -49,53 +24,90 @@ def describe_frontier(frontier: Frontier) -> str:
         if frontier.points[-1].gpus == 1:
             choice += ", since on one device the cost is the time"
     else:
-        points = dict.fromkeys((fastest, balanced, cheapest))
         choice = "; ".join(
             f"{' and '.join(_list_names(frontier, point))}: {_name_batch(point)}, "
-            f"{_describe_ratios(point)}"
-            for point in points
+            f"{format_bounds(point.relative_time)} × the time and "
+            f"{format_bounds(point.relative_cost)} × the GPU time"
+            for point in dict.fromkeys((fastest, balanced, cheapest))
         )
     return f"{choice}; {_describe_noise_scale(frontier)}"
 
 
-def render_frontier_chart(frontier: Frontier | None) -> Chart | None:
-    """Return time against cost for several GPUs, steps against samples for one."""
-    if frontier is None or not frontier.points:
-        return None
-    if len(_list_counts(frontier)) > 1:
-        return _chart_time(frontier)
-    law = tuple(
-        Datum(x=point.relative_samples, y=point.relative_steps) for point in frontier.points
+def draw_up_frontier(frontier: Frontier, advice: Recommendation | None) -> Table:
+    """Return the table; price, which is in proportion to it, takes the place of the GPU time."""
+    rows = _choose_rows(frontier, advice)
+    columns: list[tuple[str, Callable[[FrontierPoint], str]]] = [
+        ("batch", lambda row: format_count(row.global_batch_size)),
+        ("as", _write_split),
+        ("time", lambda row: f"{_write_ranked(row.relative_time)} ×"),
+    ]
+    if all(row.training_price is not None for row in rows):
+        columns.append(("price", lambda row: _write_ranked(row.training_price)))
+    else:
+        columns.append(("GPU time", lambda row: f"{_write_ranked(row.relative_cost)} ×"))
+    if all(row.training_s is not None for row in rows):
+        columns.append(("training", lambda row: _write_ranked(row.training_s, format_duration)))
+    return Table(
+        columns=(
+            Column(justify="left"),
+            Column("Time and cost", justify="left", folds=True),
+            *(Column(header) for header, _ in columns),
+        ),
+        rows=tuple(
+            (
+                _mark(row, advice),
+                ", ".join(_list_names(frontier, row)),
+                *(write(row) for _, write in columns),
+            )
+            for row in rows
+        ),
+        legend="; ".join(_list_legend(frontier, rows, advice)),
+        notes=frontier.notes,
+        bold_rows=frozenset(n for n, row in enumerate(rows) if _is_advised(row, advice)),
     )
-    return render_chart(
+
+
+def chart_frontier(frontier: Frontier) -> Chart:
+    """Return time against cost for several GPUs, steps against samples for one."""
+    counts = _list_counts(frontier)
+    if len(counts) > 1:
+        marked = [point for point in frontier.points if point.is_at_noise_scale]
+        return Chart(
+            title="Time against cost",
+            x_label="GPU time to train, over the least",
+            y_label="time, over the least",
+            lines=(
+                *(
+                    Line(
+                        f"{count_of(count, 'GPU')}, {'measured' if count == 1 else 'on paper'}",
+                        _place([point for point in frontier.points if point.gpus == count]),
+                    )
+                    for count in counts[: _MAX_LINES - 1]
+                ),
+                Line("batch near the noise scale", _place(marked)),
+            ),
+            log_y=True,
+        )
+    law = tuple(Datum(x=each.relative_samples, y=each.relative_steps) for each in frontier.points)
+    return Chart(
         title="Steps against samples",
         x_label="samples to train, over the fewest",
         y_label="steps, over the fewest",
-        series=(
-            Series(label="batches, the smallest at the left", data=law),
-            Series(label="batch = noise scale", data=(Datum(x=2.0, y=2.0),)),
+        lines=(
+            Line("batches, the smallest at the left", law),
+            Line("batch = noise scale", (Datum(x=2.0, y=2.0),) if law else ()),
         ),
         log_y=True,
     )
 
 
-def _chart_time(frontier: Frontier) -> Chart | None:
-    counts = _list_counts(frontier)[: _MAX_LINES - 1]
-    lines = tuple(
-        Series(
-            label=f"{count_of(count, 'GPU')}, {'measured' if count == 1 else 'on paper'}",
-            data=_place([point for point in frontier.points if point.gpus == count]),
-        )
-        for count in counts
-    )
-    marked = _place([point for point in frontier.points if point.is_at_noise_scale])
-    return render_chart(
-        title="Time against cost",
-        x_label="GPU time to train, over the least",
-        y_label="time, over the least",
-        series=(*lines, Series(label="batch near the noise scale", data=marked)),
-        log_y=True,
-    )
+def format_bounds(bounds: Bounds) -> str:
+    """Return `1.24`, `1.24 to 1.31`, or `≥ 1.24`."""
+    low = format_number(bounds.low)
+    if bounds.high is None:
+        return f"≥ {low}"
+    high = format_number(bounds.high)
+    return low if low == high else f"{low} to {high}"
 
 
 def _place(points: Sequence[FrontierPoint]) -> tuple[Datum, ...]:
@@ -112,46 +124,19 @@ def _place(points: Sequence[FrontierPoint]) -> tuple[Datum, ...]:
 
 def _choose_rows(frontier: Frontier, advice: Recommendation | None) -> tuple[FrontierPoint, ...]:
     """Return the named points first, then the fastest of each number of GPUs, then the frontier."""
-    named = [frontier.fastest, frontier.balanced, frontier.cheapest]
-    named += [point for point in frontier.points if _is_advised(point, advice)]
-    named += [
-        min(group, key=lambda point: point.relative_time.ranked)
-        for _, group in itertools.groupby(frontier.points, key=lambda point: point.gpus)
+    points = frontier.points
+    named = [
+        *(each for each in (frontier.fastest, frontier.balanced, frontier.cheapest) if each),
+        *(point for point in points if _is_advised(point, advice)),
+        *(
+            min(group, key=lambda point: point.relative_time.ranked)
+            for _, group in itertools.groupby(points, key=lambda point: point.gpus)
+        ),
+        *(point for point in points if point.is_at_noise_scale),
+        *(point for point in points if point.is_efficient),
     ]
-    named += [point for point in frontier.points if point.is_at_noise_scale]
-    named += [point for point in frontier.points if point.is_efficient]
-    rows: list[FrontierPoint] = []
-    for point in named:
-        if point is not None and point not in rows:
-            rows.append(point)
-    return tuple(sorted(rows[:MAX_ROWS], key=lambda one: (one.gpus, one.global_batch_size)))
-
-
-def _render_table(
-    frontier: Frontier, rows: Sequence[FrontierPoint], advice: Recommendation | None
-) -> Table:
-    """Return the table; price, which is in proportion to it, takes the place of the GPU time."""
-    columns: list[_Column] = [
-        ("batch", lambda row: format_count(row.global_batch_size)),
-        ("as", _write_split),
-        ("time", lambda row: f"{_write_ranked(row.relative_time)} ×"),
-    ]
-    if all(row.training_price is not None for row in rows):
-        columns.append(("price", lambda row: _write_ranked(row.training_price)))
-    else:
-        columns.append(("GPU time", lambda row: f"{_write_ranked(row.relative_cost)} ×"))
-    if all(row.training_s is not None for row in rows):
-        columns.append(("training", lambda row: _write_ranked(row.training_s, format_duration)))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("Time and cost", overflow="fold")
-    for name, _ in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [_mark(row, advice), ", ".join(_list_names(frontier, row))]
-        cells += [write(row) for _, write in columns]
-        table.add_row(*cells, style="bold" if _is_advised(row, advice) else None)
-    return table
+    rows = [*dict.fromkeys(named)][:MAX_ROWS]
+    return tuple(sorted(rows, key=lambda one: (one.gpus, one.global_batch_size)))
 
 
 def _write_split(row: FrontierPoint) -> str:
@@ -176,40 +161,31 @@ def _mark(row: FrontierPoint, advice: Recommendation | None) -> str:
 
 
 def _list_names(frontier: Frontier, row: FrontierPoint) -> list[str]:
-    choices = (
-        ("fastest", frontier.fastest),
-        ("balanced", frontier.balanced),
-        ("cheapest", frontier.cheapest),
-    )
-    return [name for name, point in choices if point == row]
+    names = ("fastest", "balanced", "cheapest")
+    choices = (frontier.fastest, frontier.balanced, frontier.cheapest)
+    return [name for name, point in zip(names, choices, strict=True) if point == row]
 
 
-def _render_legend(
+def _list_legend(
     frontier: Frontier, rows: Sequence[FrontierPoint], advice: Recommendation | None
-) -> str:
-    parts = ["predicted, to the same training loss; × over the least of all"]
-    if len(_list_counts(frontier)) > 1:
-        parts.append("as: micro-batch × accumulation × GPUs")
-        parts.append("balanced: the worse ratio of time and GPU time is least")
-    if any(row.gpus > 1 and row.step_s.high is not None for row in rows):
-        parts.append("≤ where no exchange hides behind the step")
-    if advice is not None and any(_is_advised(row, advice) for row in rows):
-        tried = ", the only batch whose learning rate was tried"
-        parts.append(f"> recommended{tried if advice.learning_rate.value is not None else ''}")
-    if any(row.is_at_noise_scale for row in rows):
-        parts.append("φ nearest to the noise scale: about twice the fewest steps and samples")
-    if any(row.has_short_epochs for row in rows):
-        parts.append("! fewer than 20 steps an epoch")
-    return "; ".join(parts)
-
-
-def format_bounds(bounds: Bounds) -> str:
-    """Return `1.24`, `1.24 to 1.31`, or `≥ 1.24`."""
-    low = format_number(bounds.low)
-    if bounds.high is None:
-        return f"≥ {low}"
-    high = format_number(bounds.high)
-    return low if low == high else f"{low} to {high}"
+) -> list[str]:
+    is_tried = advice is not None and advice.learning_rate.value is not None
+    tried = ", the only batch whose learning rate was tried" if is_tried else ""
+    is_on_paper = len(_list_counts(frontier)) > 1
+    in_use = {
+        "predicted, to the same training loss; × over the least of all": True,
+        "as: micro-batch × accumulation × GPUs": is_on_paper,
+        "balanced: the worse ratio of time and GPU time is least": is_on_paper,
+        "≤ where no exchange hides behind the step": any(
+            row.gpus > 1 and row.step_s.high is not None for row in rows
+        ),
+        f"> recommended{tried}": any(_is_advised(row, advice) for row in rows),
+        "φ nearest to the noise scale: about twice the fewest steps and samples": any(
+            row.is_at_noise_scale for row in rows
+        ),
+        "! fewer than 20 steps an epoch": any(row.has_short_epochs for row in rows),
+    }
+    return [text for text, is_used in in_use.items() if is_used]
 
 
 def _describe_noise_scale(frontier: Frontier) -> str:
@@ -219,11 +195,6 @@ def _describe_noise_scale(frontier: Frontier) -> str:
     text = f"at the noise scale, {scale}, steps and samples are both twice their fewest"
     near = ", ".join(dict.fromkeys(sizes))
     return f"{text} (nearest batch {near})" if near else f"{text}; no batch near it was measured"
-
-
-def _describe_ratios(point: FrontierPoint) -> str:
-    time, cost = format_bounds(point.relative_time), format_bounds(point.relative_cost)
-    return f"{time} × the time and {cost} × the GPU time"
 
 
 def _name_batch(point: FrontierPoint) -> str:

@@ -77,6 +77,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     workload: WorkloadFacts | None = None  # None before the model file was understood
     environment: Environment | None = None
 
+    @property
+    def why_missing(self) -> str:
+        """Why a part is not there."""
+        if self.stopped_because:
+            return self.stopped_because.rstrip(".")
+        return "the run did not reach it" if self.complete else "the run was cut short"
+
     def all(self, series: Series[T]) -> tuple[T, ...]:
         """Return the measurements of a series, in the order they came."""
         items: tuple[T, ...] = getattr(self, series.name)

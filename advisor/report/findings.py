@@ -1,10 +1,7 @@
 """One paragraph for each finding; a figure that was not measured is said to be missing, and why."""
 
-from advisor.advice.frontier_tell import describe_frontier
-from advisor.advice.headline import why_missing
-from advisor.advice.schedules_tell import render_schedules
-from advisor.advice.tell import render_advice
-from advisor.derived import Derived
+from advisor.advice.tell import tell_advice, tell_plans
+from advisor.derived import Derived, GivenConclusions
 from advisor.device.tell import describe_missing_counters
 from advisor.engine.run_record import RunRecord
 from advisor.loader.tell import describe_loader
@@ -42,7 +39,7 @@ _SATURATION: dict[SaturationStatus, str] = {
 
 def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]]:
     """Return (label, paragraph) for each part of the run, missing parts included."""
-    missing = f"{NOT_MEASURED}: {why_missing(record)}"
+    missing = f"{NOT_MEASURED}: {record.why_missing}"
     memory, throughput, noise = derived.memory, derived.throughput, derived.noise
     rows = [
         ("Memory", missing if memory is None else describe_memory(memory) + explain_peaks(record)),
@@ -68,12 +65,10 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
         rows.append(("Soak", describe_soak(derived.soak)))
     if derived.recommendation is None and memory is not None:  # no warnings name them
         rows += [("Memory", disturbance) for disturbance in memory.disturbances]
-    if derived.recommendation is not None:
-        noise_is_known = derived.noise is not None and derived.noise.status != "not_estimated"
-        rows += render_advice(record, derived.recommendation, noise_is_known=noise_is_known)
-    if derived.frontier is not None:
-        rows.append(("Frontier", describe_frontier(derived.frontier)))
-    rows += render_schedules(derived.schedules)
+    known = GivenConclusions(record, derived)
+    rows += [
+        (row.label, row.text) for told in (tell_advice, tell_plans) for row in told(known).rows
+    ]
     return rows + [(row.label, row.text) for row in tell_verification(derived.verification).rows]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import jinja2
 from rich.console import Console, Group
 
-from advisor.advice.frontier_tell import render_frontier_chart
-from advisor.advice.headline import render_headline, render_limit, why_missing
-from advisor.derived import Derived
+from advisor.advice.frontier_tell import chart_frontier
+from advisor.advice.tell import chart_time, head_run
+from advisor.derived import Derived, GivenConclusions
 from advisor.engine.run_record import RunRecord
 from advisor.noise.data import NoisePoint
 from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, draw_chart, render_chart
@@ -30,11 +30,10 @@ def write_html(path: Path, record: RunRecord, derived: Derived) -> None:
 
 def render_html(record: RunRecord, derived: Derived) -> str:
     """Return the report as one HTML document with its charts drawn in it."""
-    advice = derived.recommendation
+    advice, headline = derived.recommendation, head_run(GivenConclusions(record, derived))
     return render_page(
-        headline=render_headline(record, derived),
-        limit=None if advice is None else render_limit(advice.limiting_factor),
-        incomplete=None if record.complete else why_missing(record),
+        headline=headline.answer,
+        remarks=headline.remarks,
         charts=render_charts(derived),
         tables=draw_tables(record, derived),
         findings=render_findings(record, derived),
@@ -51,8 +50,7 @@ def render_page(
     charts: tuple[Chart, ...],
     findings: list[tuple[str, str]],
     sources: list[tuple[str, str]],
-    limit: str | None = None,
-    incomplete: str | None = None,
+    remarks: tuple[str, ...] = (),
     tables: str = "",
     reasons: tuple[str, ...] = (),
     warnings: tuple[str, ...] = (),
@@ -68,8 +66,7 @@ def render_page(
     )
     return environment.get_template("report.html.j2").render(
         headline=headline,
-        limit=limit,
-        incomplete=incomplete,
+        remarks=remarks,
         charts=charts,
         tables=tables,
         findings=findings,
@@ -93,7 +90,6 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
     """Return the charts that the run has data for."""
     advice = derived.recommendation
     points = derived.throughput.points if derived.throughput is not None else ()
-    candidates = advice.candidates if advice is not None else ()
     throughput = tuple(
         _datum(point.micro_batch_size, point.samples_per_s.point, point.samples_per_s)
         for point in points
@@ -104,13 +100,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
         for point in points
         if point.peak_bytes is not None
     )
-    time = tuple(
-        Datum(x=one.global_batch_size, y=one.relative_time)
-        for one in sorted(candidates, key=lambda one: one.global_batch_size)
-        if one.relative_time is not None
-    )
     micro = None if advice is None else advice.micro_batch_size
-    whole = None if advice is None else advice.global_batch_size
     size = "micro-batch, samples"
     charts = (
         render_chart(
@@ -120,13 +110,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             series=(Series(label="measured, with its interval", data=throughput),),
             marked=micro,
         ),
-        render_chart(
-            title="Predicted time to train",
-            x_label="global batch, samples",
-            y_label="over the best",
-            series=(Series(label="predicted", data=time),),
-            marked=whole,
-        ),
+        None if advice is None else draw_chart(chart_time(advice)),
         render_chart(
             title="Memory",
             x_label=size,
@@ -143,7 +127,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             log_y=True,
         ),
         *map(draw_chart, tell_verification(derived.verification).charts),
-        render_frontier_chart(derived.frontier),
+        None if derived.frontier is None else draw_chart(chart_frontier(derived.frontier)),
         render_chart(
             title="Sharpness along training",
             x_label="optimizer step",

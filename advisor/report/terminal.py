@@ -4,11 +4,8 @@ from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
 
-from advisor.advice.data import Recommendation
-from advisor.advice.frontier_tell import render_frontier
-from advisor.advice.headline import render_headline, render_limit, why_missing
-from advisor.advice.tables import choose_rows, render_batch_table, render_legend
-from advisor.derived import Derived
+from advisor.advice.tell import head_run, tell_advice, tell_plans
+from advisor.derived import Derived, GivenConclusions
 from advisor.engine.run_record import RunRecord
 from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
 from advisor.report.console import draw_passage
@@ -29,26 +26,21 @@ def write_report(
     console: Console, record: RunRecord, derived: Derived, *, headline_only: bool = False
 ) -> None:
     """Print the report, or its headline alone, in characters that the console can show."""
-    headline = Text(render_headline(record, derived), style="bold")
+    headline = Text(head_run(GivenConclusions(record, derived)).answer, style="bold")
     write_encodable(console, headline if headline_only else render_report(record, derived))
 
 
 def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
     """Return the whole report: headline, table, findings, reasons, warnings, snippet, sources."""
-    parts: list[ConsoleRenderable] = [Text(render_headline(record, derived), style="bold")]
-    advice = derived.recommendation
-    if advice is not None:
-        parts.append(Text(f"Limited by {render_limit(advice.limiting_factor)}."))
-    if advice is not None and not record.complete:
-        parts.append(Text(f"The run is incomplete: {why_missing(record)}.", style="bold"))
-    parts += _render_batches(record, derived)
-    parts += render_variants(derived.variants)
-    parts += draw_tables(tell_verification(derived.verification).tables)
-    parts += render_frontier(record, derived)
+    known = GivenConclusions(record, derived)
+    headline, advised = head_run(known), tell_advice(known)
+    parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
+    parts += [Text(remark) for remark in headline.remarks]
+    parts += _render_upper(record, derived)
     parts += [Text(), render_rows(render_findings(record, derived))]
     parts += _render_memory(record, derived)
-    if advice is not None:
-        parts += _render_advice_text(advice)
+    for passage in advised.passages:
+        parts += draw_passage(passage)
     parts += [Text(), render_rows(render_sources(record))]
     return Group(*parts)
 
@@ -67,12 +59,16 @@ def write_told(
 
 def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
     """Return the tables alone: batches, variants, what holds the memory, what would change it."""
+    return [*_render_upper(record, derived), *_render_memory(record, derived)]
+
+
+def _render_upper(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
+    known = GivenConclusions(record, derived)
     return [
-        *_render_batches(record, derived),
+        *draw_tables(tell_advice(known).tables),
         *render_variants(derived.variants),
         *draw_tables(tell_verification(derived.verification).tables),
-        *render_frontier(record, derived),
-        *_render_memory(record, derived),
+        *draw_tables(tell_plans(known).tables),
     ]
 
 
@@ -83,29 +79,6 @@ def _render_memory(record: RunRecord, derived: Derived) -> list[ConsoleRenderabl
         *draw_tables([] if change is None else tell_savings([("", change)])),
         *(part for one in tell_how_to([change] if change else []) for part in draw_passage(one)),
     ]
-
-
-def _render_batches(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
-    workload = record.workload
-    rows = choose_rows(
-        derived, base_batch_size=workload.base_batch_size if workload is not None else None
-    )
-    if not rows:
-        return []
-    unit = workload.sample_unit if workload is not None else "sample"
-    table = render_batch_table(rows, sample_unit=unit)
-    return [Text(), table, Text(render_legend(rows), style="dim")]
-
-
-def _render_advice_text(advice: Recommendation) -> list[ConsoleRenderable]:
-    parts: list[ConsoleRenderable] = []
-    for title, lines in (("Why", advice.reasons), ("Warnings", advice.warnings)):
-        if lines:
-            parts += [Text(), Text(title, style="bold"), render_list(lines)]
-    if advice.snippet:
-        code = Text(advice.snippet.rstrip("\n"), no_wrap=True, overflow="ignore")
-        parts += [Text(), Text("To paste", style="bold"), code]
-    return parts
 
 
 def render_sources(record: RunRecord) -> list[tuple[str, str]]:
@@ -146,14 +119,4 @@ def render_rows(rows: list[tuple[str, str]]) -> Table:
     for label, text in rows:
         grid.add_row(Text("" if label == previous else label, style="bold"), Text(text))
         previous = label
-    return grid
-
-
-def render_list(lines: tuple[str, ...]) -> Table:
-    """Return a list with one dash for each line."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(width=1)
-    grid.add_column(overflow="fold")
-    for line in lines:
-        grid.add_row("-", Text(line))
     return grid

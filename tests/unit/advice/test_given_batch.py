@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.headline import render_headline
 from advisor.advice.plan import propose
+from advisor.advice.tell import head_run
+from advisor.derived import GivenConclusions
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputFall
 from tests.unit.samples import (
@@ -105,7 +106,7 @@ def test_a_report_without_a_recommendation_names_the_given_batch():
     record = make_record(probes=make_probes(), global_batch_size=97)
     derived = derive(record)
     assert derived.recommendation is None
-    assert render_headline(record, derived) == (
+    assert head_run(GivenConclusions(record, derived)).answer == (
         "No batch size recommended: batch 97 was given, and no micro-batch timed makes it up"
     )
     stored = make_record(probes=make_probes(), global_batch_size=64)

@@ -14,9 +14,10 @@ from advisor.advice.data import (
     ScheduleItem,
 )
 from advisor.advice.frontier import conclude_frontier
-from advisor.advice.frontier_tell import describe_frontier, format_bounds, render_frontier_chart
-from advisor.advice.schedules_tell import describe_schedule, render_schedules
+from advisor.advice.frontier_tell import chart_frontier, describe_frontier, format_bounds
+from advisor.advice.tell import describe_schedule, list_schedules
 from advisor.device.data import Interconnect
+from advisor.report.charts import draw_chart
 from advisor.report.html import render_html
 from advisor.report.terminal import write_report
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
@@ -126,8 +127,7 @@ def test_without_a_noise_scale_the_reason_stands_in_place_of_figures():
     text = text_of(record, derived)
     assert "Time and cost" not in text
     assert "Frontier       not measured: the noise scale is not known" in text
-    assert render_frontier_chart(derived.frontier) is None
-    assert render_frontier_chart(None) is None
+    assert draw_chart(chart_frontier(derived.frontier)) is None
 
 
 def test_a_rate_that_was_not_tried_is_not_said_to_be():
@@ -141,7 +141,7 @@ def test_a_rate_that_was_not_tried_is_not_said_to_be():
 
 def test_one_gpu_has_a_chart_of_steps_and_samples_with_the_noise_scale_at_two_and_two():
     _, derived = plan(Scenario())
-    chart = render_frontier_chart(derived.frontier)
+    chart = draw_chart(chart_frontier(derived.frontier))
     assert chart.title == "Steps against samples"
     assert [mark.title for mark in chart.lines[1].marks] == ["2.00: 2.00"]
 
@@ -170,7 +170,7 @@ def test_a_noise_scale_off_the_measured_batches_is_said_to_be():
 
 
 def test_a_schedule_without_rates_or_gain_prints_none():
-    assert render_schedules(()) == []
+    assert list(list_schedules(())) == []
     schedule = Schedule(kind="milestones", reason="what it saves depends on the length")
     assert describe_schedule(schedule) == "not advised: what it saves depends on the length"
     unrated = replace(SCHEDULES[0], rate_note="", items=SCHEDULES[0].items[:1])

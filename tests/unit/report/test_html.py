@@ -65,7 +65,7 @@ def test_what_the_user_wrote_is_escaped():
 def test_a_run_without_results_has_no_charts_and_says_why():
     record = build_record(complete=False)
     assert render_charts(Derived()) == ()
-    assert "The run is incomplete: Ctrl-C" in render_html(record, Derived())
+    assert "the run is incomplete: Ctrl-C" in render_html(record, Derived())
 
 
 def test_the_sharpness_has_a_chart_where_it_was_measured_and_positive():

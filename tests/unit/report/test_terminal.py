@@ -3,13 +3,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
+from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batches
+from advisor.advice.candidates import make_candidate
 from advisor.advice.data import Expected, Interval
-from advisor.advice.headline import render_headline
-from advisor.advice.tables import MAX_ROWS, Row, choose_rows, render_batch_table
-from advisor.advice.tell import describe_expected
-from advisor.derived import Derived
+from advisor.advice.tell import describe_expected, head_run
+from advisor.derived import Derived, GivenConclusions
 from advisor.device.data import Counter, Telemetry
 from advisor.device.doctor_report import write_machine
 from advisor.memory.data import Probe
@@ -22,6 +22,7 @@ from advisor.report.findings import (
     describe_saturation,
     render_findings,
 )
+from advisor.report.tables import draw_tables
 from advisor.report.terminal import write_report
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputFall
@@ -157,7 +158,7 @@ def test_the_headline_says_what_is_unknown():
         global_batch_size=1536,
     )
     derived = without(build_derived(), recommendation=advice)
-    assert render_headline(build_record(complete=False), derived) == (
+    assert head_run(GivenConclusions(build_record(complete=False), derived)).answer == (
         "Train with batch 1,536 (micro-batch 192 × 2 × 4), learning rate not advised "
         "(from an incomplete run)"
     )
@@ -176,7 +177,7 @@ def test_the_headline_says_what_is_unknown():
 )
 def test_the_headline_says_why_there_is_no_answer(changes, reason):
     derived = without(build_derived(), recommendation=None, **changes)
-    assert render_headline(build_record(), derived).endswith(reason)
+    assert head_run(GivenConclusions(build_record(), derived)).answer.endswith(reason)
 
 
 def test_memory_says_when_the_largest_size_is_not_verified():
@@ -272,7 +273,7 @@ def test_decay_rates_keep_their_distance_from_one(beta, text):
 def test_settings_and_gains_that_are_unknown_are_left_out():
     assert describe_changes(OptimizerChanges()) == ""
     advice = replace(build_recommendation(), expected=Expected())
-    assert describe_expected(build_record(), advice) == ""
+    assert describe_expected(advice, 32) == ""
     advice = replace(advice, interval=Interval(low=None, high=None))
     derived = without(build_derived(), recommendation=advice)
     assert "Near-best" not in text_of(write_report, build_record(), derived)
@@ -285,8 +286,8 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
     )
     advice = build_recommendation()
     advice = replace(advice, candidates=advice.candidates + many)
-    rows = choose_rows(without(build_derived(), recommendation=advice), base_batch_size=32)
-    sizes = [row.global_batch_size for row in rows]
+    rows = choose_rows(advice, build_derived().throughput, 32)
+    sizes = [row.candidate.global_batch_size for row in rows]
     assert len(rows) == MAX_ROWS
     assert sizes == sorted(sizes)
     assert {32, 192, 640} <= set(sizes)
@@ -295,28 +296,30 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
 
 def test_the_energy_has_a_column_only_where_it_is_known():
     assert "J/sample" not in text_of(write_report, build_record(), build_derived())
-    rows = choose_rows(counted(build_derived()), base_batch_size=32)
-    known = {row.global_batch_size: row.energy_per_sample_j for row in rows}
-    assert known[192] == 0.0421
-    assert known[1280] is None
+    rows = choose_rows(build_recommendation(), counted(build_derived()).throughput, 32)
+    table = draw_up_batches(rows, sample_unit="sample")
+    column = [each.header for each in table.columns].index("J/sample")
+    known = {cells[1]: cells[column] for cells in table.rows}
+    assert known["192"] == "0.0421"
+    assert known["1,280"] == "-"
 
 
 def test_the_widest_table_with_energy_keeps_to_80_columns_and_to_its_figures():
-    wide = Row(
-        global_batch_size=131_072,
-        micro_batch_size=32_768,
-        gradient_accumulation_steps=4,
-        mark=">b",
-        peak_bytes=None,
-        predicted_peak_bytes=None,
+    point = replace(
+        build_derived().throughput.points[0],
         samples_per_s=Estimate(1_230_000.0, 1_218_000.0, 1_242_000.0),
-        predicted_per_s=None,
-        relative_time=None,
-        energy_per_sample_j=0.000123,
+        energy_per_sample_j=Estimate(0.000123, None, None),
+        peak_bytes=None,
     )
-    predicted = replace(wide, predicted_peak_bytes=1.23 * 2**30, relative_time=1.0)
-    rows = (wide, predicted, replace(wide, peak_bytes=2**30))
-    text = text_of(lambda console: console.print(render_batch_table(rows, sample_unit="sample")))
+    lawful = replace(point, predicted_peak_bytes=1.23 * 2**30)
+    candidate = make_candidate(32_768, 4, 0.1)
+    rows = (
+        Row(">b", candidate, point),
+        Row(">b", replace(candidate, relative_time=1.0), lawful),
+        Row(">b", candidate, replace(point, peak_bytes=2**30)),
+    )
+    table = draw_up_batches(rows, sample_unit="sample")
+    text = text_of(lambda console: console.print(Group(*draw_tables([table]))))
     assert max(map(len, text.splitlines())) <= 80
     for figure in ("131,072", "32768 × 4", "~ 1.23 GiB", "1,230,000 ± 12,000", "0.000123"):
         assert figure in text

@@ -1,0 +1,155 @@
+"""The table of batch sizes: memory, speed and predicted time to train, side by side."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from advisor.advice.candidates import make_candidate
+from advisor.advice.data import Candidate, Recommendation
+from advisor.telling import Column, Table
+from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
+from advisor.units import (
+    NOT_MEASURED,
+    format_bytes,
+    format_count,
+    format_number,
+    format_percent,
+    format_spread,
+)
+
+#: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
+MAX_ROWS = 14
+#: Predicted time to train, over the best, up to which accumulation is shown at all.
+MOST_RELATIVE_TIME = 2.0
+RECOMMENDED, BASE = ">", "b"
+#: What was not measured, where a table with energy has no place for words.
+DASH = "-"
+
+
+class Row(NamedTuple):
+    """One batch; its point is there where it is one micro-batch that was timed."""
+
+    mark: str
+    candidate: Candidate
+    point: ThroughputPoint | None
+
+
+def choose_rows(
+    advice: Recommendation | None,
+    throughput: ThroughputConclusion | None,
+    base_batch_size: int | None,
+) -> tuple[Row, ...]:
+    """Return the rows by batch size: at most `MAX_ROWS`, the marked and measured ones first."""
+    points = () if throughput is None else throughput.points
+    measured = {point.micro_batch_size: point for point in points}
+
+    def make(each: Candidate) -> Row:
+        is_single = each.gradient_accumulation_steps == 1
+        is_advised = advice is not None and (
+            (each.micro_batch_size, each.gradient_accumulation_steps)
+            == (advice.micro_batch_size, advice.gradient_accumulation_steps)
+        )
+        mark = RECOMMENDED * is_advised + BASE * (each.global_batch_size == base_batch_size)
+        return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None)
+
+    rows = [make(each) for each in ([] if advice is None else advice.candidates)]
+    rows = [row for row in rows if row.mark or row.point is not None or _is_worth(row.candidate)]
+    covered = {row.candidate.micro_batch_size for row in rows if row.point is not None}
+    rows += [
+        make(make_candidate(size, 1, point.step_s.point or 0.0))
+        for size, point in measured.items()
+        if size not in covered
+    ]
+    ranked = sorted(rows, key=lambda row: (not row.mark, row.point is None))
+    return tuple(
+        sorted(
+            ranked[:MAX_ROWS],
+            key=lambda row: (row.candidate.global_batch_size, row.candidate.micro_batch_size),
+        )
+    )
+
+
+def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
+    """Return the table; a column that no row could fill is left out."""
+    has_energy = any(_get_energy_j(row) is not None for row in rows)
+    missing = DASH if has_energy else NOT_MEASURED
+    columns = [("batch", [format_count(row.candidate.global_batch_size) for row in rows])]
+    if any(row.candidate.gradient_accumulation_steps > 1 for row in rows):
+        columns.append(("as", [_write_split(row.candidate) for row in rows]))
+    if any(row.point is not None and row.point.peak_bytes is not None for row in rows):
+        columns.append(("memory", [_write_memory(row) or missing for row in rows]))
+    columns.append((f"{sample_unit}s/s", [_write_speed(row) or missing for row in rows]))
+    if has_energy:
+        columns.append((f"J/{sample_unit}", [_write_energy(row) for row in rows]))
+    if any(row.candidate.relative_time is not None for row in rows):
+        columns.append(("time to train", [_write_time(row.candidate) for row in rows]))
+    marks = [row.mark for row in rows]
+    return Table(
+        columns=(Column(justify="left"), *(Column(header) for header, _ in columns)),
+        rows=tuple(zip(marks, *(cells for _, cells in columns), strict=True)),
+        legend="; ".join(_list_legend(rows, has_energy=has_energy)),
+        bold_rows=frozenset(n for n, mark in enumerate(marks) if RECOMMENDED in mark),
+        is_narrow=has_energy,
+    )
+
+
+def _list_legend(rows: Sequence[Row], *, has_energy: bool) -> list[str]:
+    """Return what the marks of the table mean, the ones in use only."""
+    confidences = {row.point.samples_per_s.confidence for row in rows if row.point is not None}
+    in_use = {
+        "> recommended": any(RECOMMENDED in row.mark for row in rows),
+        "b your base batch": any(BASE in row.mark for row in rows),
+        f"{DASH} not measured": has_energy and any(_get_energy_j(row) is None for row in rows),
+        "~ predicted, not measured": any(_is_predicted(row) for row in rows),
+        **{f"± {format_percent(each, decimals=0)} interval": True for each in sorted(confidences)},
+        "time to train: predicted, over the best": any(
+            row.candidate.relative_time is not None for row in rows
+        ),
+    }
+    return [text for text, is_used in in_use.items() if is_used]
+
+
+def _is_worth(candidate: Candidate) -> bool:
+    """Return whether a size that was not timed is near enough to the best to be shown."""
+    return candidate.relative_time is None or candidate.relative_time <= MOST_RELATIVE_TIME
+
+
+def _is_predicted(row: Row) -> bool:
+    if row.point is None:
+        return row.candidate.step_s > 0.0
+    return row.point.peak_bytes is None and row.point.predicted_peak_bytes is not None
+
+
+def _get_energy_j(row: Row) -> float | None:
+    energy = None if row.point is None else row.point.energy_per_sample_j
+    return None if energy is None else energy.point
+
+
+def _write_split(candidate: Candidate) -> str:
+    return f"{candidate.micro_batch_size} × {candidate.gradient_accumulation_steps}"
+
+
+def _write_memory(row: Row) -> str:
+    """Return the peak, `~` where it is by the fitted law; empty where it is not known."""
+    if row.point is None:
+        return ""
+    if row.point.peak_bytes is not None:
+        return format_bytes(row.point.peak_bytes)
+    predicted = row.point.predicted_peak_bytes
+    return "" if predicted is None else f"~ {format_bytes(predicted)}"
+
+
+def _write_speed(row: Row) -> str:
+    if row.point is not None:
+        return format_spread(row.point.samples_per_s)
+    step_s = row.candidate.step_s
+    return f"~ {format_number(row.candidate.global_batch_size / step_s)}" if step_s else ""
+
+
+def _write_energy(row: Row) -> str:
+    energy_j = _get_energy_j(row)
+    return DASH if energy_j is None else format_number(energy_j)
+
+
+def _write_time(candidate: Candidate) -> str:
+    time = candidate.relative_time
+    return "not predicted" if time is None else f"{time:.2f} ×"
