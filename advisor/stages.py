@@ -20,13 +20,11 @@ from advisor.loader.stage import run_loader
 from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.memory.stage import run_memory
 from advisor.memory_savings.stage import run_memory_savings
-from advisor.noise.plan import NOISE
 from advisor.noise.stage import check_sample_unit, read_noise_inputs, run_noise
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.trial_stage import run_trial
 from advisor.sharpness.stage import run_sharpness
 from advisor.soak.stage import run_soak
-from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import Variant, parse_target
 from advisor.variants.stage import plan_variants, run_variants
@@ -96,13 +94,7 @@ def _run_stages(run: Run, variants: tuple[Variant, ...]) -> None:
     run_loader(run)  # the batch is known by now; what follows takes nearly all the time left
     # Where there is no base rate that the trial could start from.
     run_ranged_rate(run, lambda: list_ways(run.of(ADVICE)))
-    noise = run.of(NOISE)
-    run_trial(
-        run,
-        lambda: list_ways(run.of(ADVICE)),
-        run.of(THROUGHPUT),
-        None if noise is None else noise.decisive,
-    )
+    run_trial(run, lambda: list_ways(run.of(ADVICE)))
     run_soak(run)
     run_memory_savings(run)
     run_variants(run)  # last: each has a promised share, and what the others left

@@ -25,7 +25,7 @@ from advisor.rate import measure as lr_range
 from advisor.rate import measure as training
 from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.range_test import conclude_lr_range
-from advisor.rate.search import TriedRate, choose_next_rate
+from advisor.rate.search import choose_next_rate
 from advisor.rate.trial import choose_best_rate, rank_rate
 from advisor.rate.verdict import TrialVerdict, judge_alone
 from advisor.training.data import WorkloadSpec

@@ -27,8 +27,7 @@ class SettledRate(msgspec.Struct, frozen=True, kw_only=True):
     """The rate after the trial, as it may be printed, and what goes with it.
 
     Attributes:
-        refutation: What a trial showed against every rate that it ran; None where one passed, or
-            where none was run.
+        refutation: What a trial showed against every rate that it ran, if none passed.
         base_failed: The user's own pair did not train.
         is_too_short: The trial ended before it could show anything for or against a rate.
         beats_base: The advised pair shows that the base rate is too low.
@@ -58,34 +57,25 @@ def needs_range(facts: WorkloadFacts) -> bool:
 def settle_rate(
     facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None, tried: Tried
 ) -> SettledRate:
-    """Return the rule's rate at a batch with the value that the trials allow.
-
-    Args:
-        facts: The workload.
-        global_batch_size: The advised batch.
-        noise: φ in samples; None where nothing positive is known of it.
-        tried: What the trials show.
-    """
+    """Return the rule's rate at a batch with the value that the trials allow."""
     proposed, changes = plan_pair(facts, global_batch_size, noise)
-    if proposed.proposed is None or proposed.base_value is None:
-        return SettledRate(learning_rate=proposed, changes=changes)
+    base_rate, base, batch = proposed.base_value, tried.base, tried.batches.get(global_batch_size)
     is_base = global_batch_size == proposed.base_batch_size
-    batch = tried.batches.get(global_batch_size)
+    if proposed.proposed is None or base_rate is None:
+        return SettledRate(learning_rate=proposed, changes=changes)
     if batch is None:
-        reason = why_not_run(facts)
+        reason = _explain_no_trial(facts)
         if is_base:
             reason += "; at its own batch the base rate needs no scaling"
         return SettledRate(learning_rate=_explain(proposed, reason), changes=changes)
-    if is_base and tried.base is not None and not tried.base.passed:
-        settled = _refute(proposed, tried.base)
+    if is_base and base is not None and not base.passed:
+        settled = _refute(proposed, {base_rate: base})
     else:
         settled = _settle_tried(proposed, batch.verdicts, batch.best_rate)
-    value = settled.learning_rate.value
-    if is_base and tried.base is not None and is_same(value, proposed.base_value):
-        settled = _give_reason(
-            settled,
-            f"the advised batch is the base batch, where the base rate stands; {tried.base.reason}",
-        )
+    if is_base and base is not None and is_same(settled.learning_rate.value, base_rate):
+        reason = f"the advised batch is the base batch, where the base rate stands; {base.reason}"
+        rate = _explain(settled.learning_rate, reason)
+        settled = msgspec.structs.replace(settled, learning_rate=rate)
     return settled if settled.refutation else msgspec.structs.replace(settled, changes=changes)
 
 
@@ -108,34 +98,33 @@ def settle_ranged_rate(
     """
     optimizer = facts.optimizer
     own = [curve for curve in curves if curve.global_batch_size == global_batch_size]
-    conclusion = conclude_lr_range(own)
+    found = conclude_lr_range(own) or LrRangeConclusion(
+        status="inconclusive",
+        reason="no curve was run before the end" if is_asked else _explain_no_trial(facts),
+    )
     proposed = LearningRate(
-        value=None,
         rule=f"range test at batch {global_batch_size} (Smith 2017)",
         base_value=None if optimizer is None else optimizer.learning_rate,
         base_batch_size=None,
-        proposed=None if conclusion is None else conclusion.suggested,
-        low=None if conclusion is None else conclusion.low,
-        high=None if conclusion is None else conclusion.high,
+        proposed=found.suggested,
+        low=found.low,
+        high=found.high,
+        reason=f"the suggested rate was not tried, and {NOT_RUN}",
     )
-    settled = SettledRate(learning_rate=proposed)
     tried = group_tried(trials, global_batch_size, OptimizerChanges())
-    if conclusion is None:
-        reason = "no curve was run before the end" if is_asked else why_not_run(facts)
-    elif conclusion.suggested is None:
-        reason = f"the range test: {conclusion.reason}"
-    elif not tried:
-        reason = f"the suggested rate was not tried, and {NOT_RUN}"
-    else:
-        settled = _settle_alone(proposed, tried, conclusion.fall)
-        reason = settled.learning_rate.reason
+    settled = SettledRate(learning_rate=proposed)
+    if found.suggested is None:
+        reason = f"the range test: {found.reason}" if own else found.reason
+        settled = SettledRate(learning_rate=_explain(proposed, reason))
+    elif tried:
+        settled = _settle_alone(proposed, tried, found.fall)
+    rate = settled.learning_rate
     if not is_asked and optimizer is not None:
-        reason = f"{_explain_range(optimizer)}; {reason}"
-    return msgspec.structs.replace(_give_reason(settled, reason), is_ranged=True)
+        rate = _explain(rate, f"{_explain_range(optimizer)}; {rate.reason}")
+    return msgspec.structs.replace(settled, learning_rate=rate, is_ranged=True)
 
 
-def why_not_run(facts: WorkloadFacts) -> str:
-    """Return why no trial ran, with the rule that this leaves no rate to print."""
+def _explain_no_trial(facts: WorkloadFacts) -> str:
     obstacle = "it was not tried before the run ended"
     if facts.is_step_only:
         obstacle = "make_step leaves nothing to try a rate with"
@@ -170,37 +159,34 @@ def _settle_tried(
 ) -> SettledRate:
     """Return the best rate that passed, None where none did, and whether it moved the proposal."""
     if value is None:
-        return _refute(proposed, verdicts[min(verdicts)], rates=list(verdicts))
+        return _refute(proposed, verdicts)
     reason = verdicts[value].reason
     failed = [rate for rate in verdicts if rate > value and not verdicts[rate].passed]
     if failed:
         reason += f"; at {min(failed):.3g} it {verdicts[min(failed)].reason}"
     assert proposed.proposed is not None
     is_moved = not is_same(value, proposed.proposed)
-    return SettledRate(
-        learning_rate=msgspec.structs.replace(
-            proposed,
-            value=value,
-            reason=reason,
-            capped_by="trial" if is_moved and value < proposed.proposed else None,
-            raised_by="trial" if is_moved and value > proposed.proposed else None,
-        ),
-        beats_base=verdicts[value].beats_base,
+    rate = msgspec.structs.replace(
+        proposed,
+        value=value,
+        reason=reason,
+        capped_by="trial" if is_moved and value < proposed.proposed else None,
+        raised_by="trial" if is_moved and value > proposed.proposed else None,
     )
+    return SettledRate(learning_rate=rate, beats_base=verdicts[value].beats_base)
 
 
-def _refute(
-    proposed: LearningRate, verdict: TrialVerdict, rates: Sequence[float] = ()
-) -> SettledRate:
+def _refute(proposed: LearningRate, verdicts: Mapping[float, TrialVerdict]) -> SettledRate:
     """Return the proposal without a value, and what the trial showed against it, if anything."""
-    reason = verdict.reason
+    low, high = min(verdicts), max(verdicts)
+    verdict, reason = verdicts[low], verdicts[low].reason
     if verdict.is_too_short:
-        subject = f"the rate {min(rates):.3g} " if rates and reason.startswith("was run") else ""
+        subject = f"the rate {low:.3g} " if reason.startswith("was run") else ""
         reason = f"the trial was cut short: {subject}{reason}"
         return SettledRate(learning_rate=_explain(proposed, reason), is_too_short=True)
     if not verdict.base_failed:
-        span = " to ".join(dict.fromkeys(f"{rate:.3g}" for rate in (max(rates), min(rates))))
-        reason = f"none of the rates tried ({span}) trained; the lowest {verdict.reason}"
+        span = " to ".join(dict.fromkeys((f"{high:.3g}", f"{low:.3g}")))
+        reason = f"none of the rates tried ({span}) trained; the lowest {reason}"
     return SettledRate(
         learning_rate=_explain(proposed, reason),
         refutation=reason,
@@ -208,17 +194,8 @@ def _refute(
     )
 
 
-def _explain(proposed: LearningRate, reason: str) -> LearningRate:
-    return msgspec.structs.replace(proposed, value=None, reason=reason)
-
-
-def _give_reason(settled: SettledRate, reason: str) -> SettledRate:
-    rate = msgspec.structs.replace(settled.learning_rate, reason=reason)
-    return msgspec.structs.replace(settled, learning_rate=rate)
-
-
-def _conclude_range(conclusions: Conclusions) -> LrRangeConclusion | None:
-    return conclude_lr_range(conclusions.record.all(LR_RANGES))
+def _explain(rate: LearningRate, reason: str) -> LearningRate:
+    return msgspec.structs.replace(rate, reason=reason)
 
 
 def _conclude_rate(conclusions: Conclusions) -> LearningRate | None:
@@ -233,5 +210,9 @@ def _conclude_rate(conclusions: Conclusions) -> LearningRate | None:
     return settle_ranged_rate(record.workload, curves, trials, size, is_asked=True).learning_rate
 
 
-LR_RANGE = Topic("lr_range", LrRangeConclusion, _conclude_range)
+LR_RANGE = Topic(
+    "lr_range",
+    LrRangeConclusion,
+    lambda conclusions: conclude_lr_range(conclusions.record.all(LR_RANGES)),
+)
 LEARNING_RATE = Topic("learning_rate", LearningRate, _conclude_rate)

@@ -16,8 +16,7 @@ class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
     """The advised rate."""
 
     #: A rate that was tried; None where none can be advised.
-    value: float | None
-    #: The scaling rule, in words and symbols.
+    value: float | None = None
     rule: str
     base_value: float | None
     base_batch_size: int | None

@@ -1,15 +1,7 @@
 """The learning rate that goes with a batch: what the rules propose. A trial decides.
 
 Legend: η0 is the user's rate at the base batch B0, B the advised batch, κ = B/B0, φ the noise
-scale in samples.
-
-    family      rule                              source
-    gradient    η = η0·κ·(φ+B0)/(φ+B)             McCandlish et al. 2018, Johnson et al. 2020
-    adam        η = η0·sqrt(min(B,φ)/min(B0,φ))   Malladi et al. 2022, Li et al. 2024
-    root        η = η0·sqrt(κ)                    Malladi et al. 2022
-    heuristic   η = η0·sqrt(κ)                    none: by analogy with Adam
-
-With φ unknown the first two become their limits for a large φ: η0·κ and η0·sqrt(κ).
+scale in samples; unknown, it counts as large.
 """
 
 import math
@@ -24,24 +16,11 @@ from advisor.training.data import OptimizerFacts, WorkloadFacts
 
 Family = Literal["gradient", "adam", "root", "heuristic"]
 
-_FAMILIES: dict[str, Family] = {
-    "SGD": "gradient",
-    "Adam": "adam",
-    "AdamW": "adam",
-    "NAdam": "adam",
-    "RAdam": "adam",
-    "SparseAdam": "adam",
-    "FusedAdam": "adam",
-    "Adam8bit": "adam",
-    "AdamW8bit": "adam",
-    "PagedAdamW": "adam",
-    "RMSprop": "root",
-    "Adagrad": "root",
-    "Adamax": "heuristic",
-    "Lion": "heuristic",
-    "Muon": "heuristic",
-    "SignSGD": "heuristic",
-    "Signum": "heuristic",
+_OPTIMIZERS: dict[Family, str] = {
+    "gradient": "SGD",
+    "adam": "Adam AdamW NAdam RAdam SparseAdam FusedAdam Adam8bit AdamW8bit PagedAdamW",
+    "root": "RMSprop Adagrad",
+    "heuristic": "Adamax Lion Muon SignSGD Signum",  # by analogy with Adam
 }
 _RULES: dict[Family, str] = {
     "gradient": "η = η0·κ·(φ+B0)/(φ+B), linear while B is far below φ (McCandlish 2018)",
@@ -64,7 +43,8 @@ NOT_RUN = "no rate is printed that has not been run"
 
 def name_family(optimizer: OptimizerFacts) -> Family | None:
     """Return how the optimizer's rate follows the batch; None where no rule is known."""
-    return _FAMILIES.get(optimizer.name)
+    families = (each for each, names in _OPTIMIZERS.items() if optimizer.name in names.split())
+    return next(families, None)
 
 
 def scale_rate(
@@ -75,14 +55,7 @@ def scale_rate(
     global_batch_size: int,
     noise_scale: float,
 ) -> float:
-    """Return the rule's rate.
-
-    Args:
-        family: Which rule.
-        base_rate: η0.
-        base_batch_size: B0.
-        global_batch_size: B.
-        noise_scale: φ in samples, at least 0; infinity gives the rule's limit.
+    """Return the rule's rate; an infinite noise scale gives its limit.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6, which is AdaScale's gain (Johnson
     et al. 2020, arXiv:2007.05105); Malladi et al. 2022, arXiv:2205.10287.
@@ -103,13 +76,7 @@ def scale_rate(
 def scale_rate_with_surge(
     base_rate: float, *, base_batch_size: int, global_batch_size: int, noise_scale: float
 ) -> float:
-    """Return Adam's rate by the rule that peaks at B = φ and falls beyond, the lower curve.
-
-    Args:
-        base_rate: η0.
-        base_batch_size: B0.
-        global_batch_size: B.
-        noise_scale: φ in samples, above 0.
+    """Return Adam's rate by the rule that peaks at B = φ > 0 and falls beyond, the lower curve.
 
     Source: Li et al. 2024, arXiv:2405.14578: η ∝ 2/(sqrt(φ/B) + sqrt(B/φ)).
     """
@@ -135,19 +102,11 @@ def propose_learning_rate(
 
     SGD's rate is that of the mean loss over κ where the loss sums over its batch, since the
     gradient then grows with the batch; Adam and its kin do not see the scale.
-
-    Args:
-        facts: The workload.
-        global_batch_size: B.
-        noise: φ in samples; None where it was not estimated.
-
-    Source: the papers in the module's table.
     """
     optimizer, base_batch_size = facts.optimizer, facts.base_batch_size
     family = None if optimizer is None else name_family(optimizer)
     base_rate = None if optimizer is None else optimizer.learning_rate
     rate = LearningRate(
-        value=None,
         rule="" if family is None else _RULES[family],
         base_value=base_rate,
         base_batch_size=base_batch_size,

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.noise.plan import NOISE
 from advisor.rate.curves import find_samples_to
-from advisor.rate.data import OptimizerChanges, TrialBranch
+from advisor.rate.data import TRIALS, OptimizerChanges, TrialBranch
 from advisor.rate.rules import plan_pair
 from advisor.rate.verdict import TrialVerdict, judge_base, judge_trial
 from advisor.statistics import Estimate
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts
@@ -97,14 +100,7 @@ def conclude_trials(
     throughput: ThroughputConclusion,
     noise: Estimate | None,
 ) -> Tried:
-    """Return what the trials show; nothing where there is no base pair to compare with.
-
-    Args:
-        facts: The workload.
-        trials: All branches of the run.
-        throughput: The measured step times.
-        noise: φ in samples; None where nothing positive is known of it.
-    """
+    """Return what the trials show; nothing where there is no base pair to compare with."""
     optimizer, base_size = facts.optimizer, facts.base_batch_size
     if optimizer is None or optimizer.learning_rate is None or base_size is None:
         return Tried()
@@ -207,11 +203,8 @@ def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, 
 
     The samples to the target loss; of a rate that does not reach it as many as it would take at its
     mean pace, which is too few, since losses fall ever more slowly: the pace of the loss's
-    logarithm, where there is one. Without a target all are alike, and the loss at the end decides.
-
-    Args:
-        verdict: Of a rate that passed.
-        target_loss: The one to reach; None where the rates ran over the same samples.
+    logarithm, where there is one. Without a target, where they ran over the same samples, the loss
+    at the end decides.
     """
     assert verdict.end_loss is not None
     end = verdict.curve[-1]
@@ -233,10 +226,6 @@ def choose_best_rate(
     About as good: it takes at most 5 % more samples; 10 % where the next higher rate failed, since
     a few starts do not show the edge of stability to within a step. The lower rate is further from
     it.
-
-    Args:
-        verdicts: Of the rates at one batch.
-        target_loss: As in `rank_rate`.
     """
     passed = {rate: verdict for rate, verdict in verdicts.items() if verdict.passed}
     if not passed:
@@ -261,3 +250,15 @@ def _measure_lag(best: TrialVerdict, lower: TrialVerdict, target_loss: float | N
             return math.inf if second is None else 1.0 - first / second if second else 0.0
     reached = find_samples_to(best.curve, lower.end_loss)
     return 1.0 if reached is None else 1.0 - reached / best.curve[-1].samples
+
+
+def _conclude(conclusions: Conclusions) -> Tried | None:
+    facts, throughput = conclusions.record.workload, conclusions.of(THROUGHPUT)
+    if facts is None or throughput is None:
+        return None
+    noise = conclusions.of(NOISE)
+    scale = None if noise is None else noise.decisive
+    return conclude_trials(facts, conclusions.record.all(TRIALS), throughput, scale)
+
+
+TRIED = Topic("tried", Tried, _conclude)

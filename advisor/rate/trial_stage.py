@@ -13,13 +13,12 @@ import msgspec
 
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.noise.plan import NOISE
 from advisor.rate.data import TRIALS, Advised, TrialTask
 from advisor.rate.rules import plan_pair
 from advisor.rate.search import choose_next_batch, choose_next_rate
-from advisor.rate.trial import Tried, conclude_trials, is_same
+from advisor.rate.trial import TRIED, Tried, is_same
 from advisor.rate.trial_tasks import TrialTasks
-from advisor.statistics import Estimate
-from advisor.throughput.data import ThroughputConclusion
 
 #: Starts from which the pair to advise is confirmed; the trial's tasks use none of them.
 _CONFIRMING_SEEDS = (3, 4, 5)
@@ -27,26 +26,19 @@ _CONFIRMING_SEEDS = (3, 4, 5)
 _BUDGET_FRACTION = 0.85
 
 
-def run_trial(
-    run: Run,
-    advise: Callable[[], Advised | None],
-    throughput: ThroughputConclusion | None,
-    noise: Estimate | None,
-) -> None:
+def run_trial(run: Run, advise: Callable[[], Advised | None]) -> None:
     """Train the user's own pair, then pairs at the planned batch and its neighbours.
 
     Leaves the record as it is where there is nothing to try; the recommendation then says why.
     """
-    advice, facts = advise(), run.facts
-    if facts.optimizer is None or not facts.has_dataset or run.is_spent:
-        return
-    if advice is None or throughput is None:
+    advice = advise()
+    if advice is None or run.facts.optimizer is None or not run.facts.has_dataset or run.is_spent:
         return
     rate = advice.learning_rate
     if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
         return  # without a base batch the range test's stage has tried its own rate
     try:
-        _Trial(run, advice, advise, throughput, noise).train_pairs()
+        _Trial(run, advice, advise).train_pairs()
     except WorkerTimeoutError:
         run.progress.note("trial: it took longer than the time left")
     except WorkerDeathError as death:  # what was tried before still stands
@@ -56,22 +48,19 @@ def run_trial(
 class _Trial:
     """The pairs of one run: what was planned, what was trained, and the time for it."""
 
-    def __init__(
-        self,
-        run: Run,
-        advice: Advised,
-        advise: Callable[[], Advised | None],
-        throughput: ThroughputConclusion,
-        noise: Estimate | None,
-    ) -> None:
-        time_s = _BUDGET_FRACTION * run.left_s
+    def __init__(self, run: Run, advice: Advised, advise: Callable[[], Advised | None]) -> None:
+        time_s, noise = _BUDGET_FRACTION * run.left_s, run.of(NOISE)
         self._deadline = time.monotonic() + time_s
         self._run, self._advise = run, advise
-        self._throughput, self._noise = throughput, noise
-        self._tasks = TrialTasks(run, advice, noise, time_s)
-        self._tried = Tried()  # what the pairs trained so far show
+        self._noise = None if noise is None else noise.decisive
+        self._tasks = TrialTasks(run, advice, self._noise, time_s)
         self._trained: list[TrialTask] = []  # besides the user's own pair
         self._sample_s: dict[int, float] = {}  # as trained, loading included, by batch
+
+    @property
+    def _tried(self) -> Tried:
+        """What the pairs trained so far show."""
+        return self._run.of(TRIED) or Tried()
 
     def train_pairs(self) -> None:
         """Train pairs until no other can be faster, or the time is up."""
@@ -177,8 +166,6 @@ class _Trial:
         run.runner.run(task, timeout_s=left_s, on_result=lambda branch: run.add(TRIALS, branch))
         elapsed_s = time.monotonic() - started
         self._sample_s[size] = elapsed_s / (len(task.seeds) * task.samples)
-        trials = run.record.all(TRIALS)
-        self._tried = conclude_trials(run.facts, trials, self._throughput, self._noise)
 
     def _predict_s(self, task: TrialTask) -> float:
         """Return the time of a task by that of a sample at the nearest batch trained so far."""

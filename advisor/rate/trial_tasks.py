@@ -38,7 +38,6 @@ def make_task(
     run: Run, micro_batch_size: int, accumulation: int, rate: float, *, steps: int, largest: int
 ) -> TrialTask:
     """Return a branch at one batch and rate; all that are compared have the same largest size."""
-    evaluation_batch_size = max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest))
     return TrialTask(
         workload=run.spec.workload,
         micro_batch_size=micro_batch_size,
@@ -46,25 +45,18 @@ def make_task(
         learning_rate=rate,
         samples=steps * micro_batch_size * accumulation,
         seeds=SEEDS,
-        evaluation_batch_size=evaluation_batch_size,
+        evaluation_batch_size=max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest)),
         loss_is_sum=run.facts.loss_reduction == "sum",
         budget_s=run.left_s,
     )
 
 
 class TrialTasks:
-    """Makes the tasks of one run's trial.
-
-    Args:
-        run: Says what is trained, and how long the user wants it trained.
-        advice: Has a base rate and its batch.
-        noise: φ in samples; None where nothing positive is known of it.
-        time_s: Seconds that the trial may take.
+    """Makes the tasks of one run's trial, which may take `time_s`.
 
     Attributes:
         step_s: Seconds of a step at each batch that may be tried: all, or the one given.
         planned_size: The batch that noise and speed lead to.
-        base_steps: How long the user's own pair trains; it may be too short to judge.
     """
 
     def __init__(self, run: Run, advice: Advised, noise: Estimate | None, time_s: float) -> None:
@@ -73,42 +65,37 @@ class TrialTasks:
         assert rate.base_batch_size is not None
         self._run, self._noise, self._ways = run, noise, advice.ways
         self._times = StepTimes(step_s={size: way.step_s for size, way in advice.ways.items()})
+        self._largest = max(way.micro_batch_size for way in advice.ways.values())
+        self._is_given = run.spec.limits.global_batch_size is not None
         self.planned_size = advice.global_batch_size
         self.base_size, self.base_rate = rate.base_batch_size, rate.base_value
-        self._is_given = run.spec.limits.global_batch_size is not None
         sizes = [self.planned_size] if self._is_given else [*advice.ways]
         self.step_s = {size: advice.ways[size].step_s for size in sizes}
-        self._largest = max(way.micro_batch_size for way in advice.ways.values())
         self._steps: dict[int, int] = {}  # of the branches made last, by batch
         self._evaluation_samples = self._choose_evaluation_samples(time_s)
-        self.base_steps = self._choose_base_steps(time_s)
+        self._base_steps = self._choose_base_steps(time_s)
 
     def are_too_short(self) -> bool:
         """Return whether the time leaves fewer steps than are worth judging."""
         least = round(LEAST_STEPS / self._compare_steps(self.planned_size))
-        wanted = self._run.spec.limits.noise_steps
-        return self.base_steps < (min(wanted, least) if wanted else least)
+        return self._base_steps < min(self._run.spec.limits.noise_steps or least, least)
 
     def make_base_task(self) -> TrialTask | None:
         """Return the user's own pair, accumulated where its batch does not fit and can be split."""
         smallest = self._run.facts.min_micro_batch_size
         split = split_batch(self.base_size, largest=self._largest, smallest=smallest)
-        return None if split is None else self._make(*split, self.base_rate, self.base_steps)
+        return None if split is None else self._make(*split, self.base_rate, self._base_steps)
 
     def make_task(self, size: int, rate: float, tried: Tried) -> TrialTask:
         """Return a pair with the settings that go with its batch.
 
-        Args:
-            size: One of the batches that there are.
-            rate: At it.
-            tried: What the pairs trained so far show: none need train for much longer than the best
-                of them.
+        It need not train for much longer than the best of those tried so far.
         """
-        way, optimizer = self._ways[size], self._run.facts.optimizer
+        micro, accumulation, _ = self._ways[size]
         changes = plan_pair(self._run.facts, size, self._noise)[1]
         return msgspec.structs.replace(
-            self._make(*way[:2], rate, self._choose_steps(size, tried)),
-            beta2=changes.beta2 if optimizer is not None and optimizer.beta2 is not None else None,
+            self._make(micro, accumulation, rate, self._choose_steps(size, tried)),
+            beta2=changes.beta2,
             weight_decay=changes.weight_decay,
         )
 
@@ -125,7 +112,7 @@ class TrialTasks:
         times = [time_s for time_s in rivals if time_s is not None]
         limits = [_MOST_TIME_RATIO * min(times) / self._ways[size].step_s] if times else []
         if size == self.planned_size or not times:
-            limits.append(_MOST_STEPS_RATIO * self.base_steps * self._compare_steps(size))
+            limits.append(_MOST_STEPS_RATIO * self._base_steps * self._compare_steps(size))
         # One more, since the mean curve ends one short.
         self._steps[size] = max(_LEAST_BRANCH_STEPS, round(min(limits)) + 1)
         return self._steps[size]
@@ -151,9 +138,8 @@ class TrialTasks:
 
     def _compare_steps(self, size: int) -> float:
         """Return the steps to a loss at a batch over those at the base batch, predicted."""
-        scale = get_working_noise_scale(self._noise)
-        samples = 1.0
-        if scale is not None:
-            samples = predict_relative_samples(size, scale)
-            samples /= predict_relative_samples(self.base_size, scale)
-        return samples * self.base_size / size
+        ratio, scale = self.base_size / size, get_working_noise_scale(self._noise)
+        if scale is None:
+            return ratio
+        samples = predict_relative_samples(size, scale)
+        return ratio * samples / predict_relative_samples(self.base_size, scale)

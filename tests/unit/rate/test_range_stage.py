@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.advice.plan import list_ways
+from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
@@ -54,7 +54,7 @@ def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
     spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
     run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes())
-    run_ranged_rate(run, lambda: list_ways(derive(run.record).recommendation))
+    run_ranged_rate(run, lambda: list_ways(run.of(ADVICE)))
     return run, runner, notes.notes
 
 

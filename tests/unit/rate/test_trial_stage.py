@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.plan import list_ways
+from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
@@ -96,13 +96,7 @@ def try_pairs(training, *, facts=FACTS, budget_s=1000.0, noise_steps=100, given=
     spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = Run(spec, argv=(), runner=training, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes(), global_batch_size=given)
-    known = derive(run.record)
-    run_trial(
-        run,
-        lambda: list_ways(derive(run.record).recommendation),
-        known.throughput,
-        None if known.noise is None else known.noise.decisive,
-    )
+    run_trial(run, lambda: list_ways(run.of(ADVICE)))
     return derive(run.record).recommendation, notes.notes
 
 
