@@ -97,12 +97,11 @@ def confirm(
     if suggested is None:
         return None, 0
     verdicts: dict[float, TrialVerdict] = {}
-    tried: list[TriedRate] = []
+    tried: dict[float, tuple[float, float] | None] = {}
     while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
         branches = train(workload, batch_size, rate, TRIAL_SEEDS, 100)
         verdict = verdicts[rate] = judge_alone(branches, fall=conclusion.fall)
-        rank = rank_rate(verdict, None) if verdict.passed else ()
-        tried.append(TriedRate(rate=rate, passed=verdict.passed, rank=rank))
+        tried[rate] = rank_rate(verdict, None) if verdict.passed else None
     return choose_best_rate(verdicts), len(tried)
 
 
