@@ -1,9 +1,8 @@
 """Which counters a run had to do without, and why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from advisor.device.data import Telemetry
-from advisor.engine.run_record import RunRecord
+from advisor.device.data import Environment, Telemetry
 
 #: What is not known without a counter, by the counter's name, in the order of the report. Others
 #: are told by `bsadvisor doctor` alone.
@@ -22,15 +21,17 @@ _UNKNOWN = {
 _NO_LOSS = "no_device"
 
 
-def describe_missing_counters(record: RunRecord) -> str | None:
+def describe_missing_counters(
+    telemetry: Sequence[Telemetry], environment: Environment | None
+) -> str | None:
     """Return `no energy (no_permission); no clocks, heat (mig)`; None where nothing is missing.
 
     A counter that only some of the sessions lack comes with their number.
     """
-    of = len(record.telemetry)
-    is_cpu = record.environment is not None and record.environment.device.kind == "cpu"
+    of = len(telemetry)
+    is_cpu = environment is not None and environment.device.kind == "cpu"
     groups: dict[tuple[str, int], list[str]] = {}
-    for (name, reason), sessions in _count_sessions(record.telemetry).items():
+    for (name, reason), sessions in _count_sessions(telemetry).items():
         if name in _UNKNOWN and not (is_cpu and reason == _NO_LOSS):
             groups.setdefault((reason, sessions), []).append(name)
     order = list(_UNKNOWN)

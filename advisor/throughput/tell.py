@@ -1,53 +1,159 @@
-"""What holds the speed of training, with figures and what to do; and the energy it takes."""
+"""Where larger batches stop being faster, what holds the speed, and the energy that it takes."""
 
+from collections.abc import Iterator
+
+from advisor.device.tell import describe_missing_counters
+from advisor.engine.conclusions import Conclusions
 from advisor.statistics import Estimate
-from advisor.throughput.data import SpeedLimit, ThroughputConclusion
-from advisor.units import format_count, format_interval
+from advisor.telling import Chart, Datum, Line, Row, Told
+from advisor.throughput.conclude import THROUGHPUT
+from advisor.throughput.data import (
+    TELEMETRY,
+    Saturation,
+    SaturationStatus,
+    SpeedLimit,
+    ThroughputConclusion,
+    ThroughputFall,
+)
+from advisor.units import (
+    NOT_MEASURED,
+    count_of,
+    format_count,
+    format_interval,
+    format_number,
+    format_range,
+)
 
+_SATURATION: dict[SaturationStatus, str] = {
+    "saturated": "",
+    "memory_limited": "not reached: memory ends first",
+    "host_bound": "the host, not the device, limits throughput",
+    "retrograde": "the largest batches are slower than smaller ones",
+    "inconclusive": "inconclusive: the measured sizes do not tell where it lies",
+}
 _PEAKS = {
     "data sheet": "of the data sheet's peak (MFU)",
     "matrix product": "of what a plain matrix product reached on this machine",
 }
+_LIMITS = {
+    "host": "the host: it cannot issue work as fast as the device does it; fewer and larger "
+    "operations would help, as --compile or CUDA graphs make them",
+    "heap": "the C heap, which returns memory to the kernel after a step and takes it again in "
+    "the next; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000 in the environment "
+    "keeps it (glibc), another allocator such as jemalloc does as well",
+    "fixed": "fixed costs: the fitted law puts{share} of a step down to no sample; fewer and "
+    "larger operations would help, as --compile makes them",
+    "arithmetic": "arithmetic: only a lower precision or less work per sample makes it faster",
+    "bandwidth": "memory bandwidth: fused operations and a lower precision move fewer bytes",
+    "neither": "neither arithmetic nor bandwidth is near its peak: small or unfused "
+    "operations, a memory layout or a precision that this device is slow at",
+}
+
+
+def tell_throughput(conclusions: Conclusions) -> Told:
+    """Return where the curve flattens, and the curve."""
+    found = conclusions.of(THROUGHPUT)
+    if found is None:
+        return Told()
+    data = tuple(
+        Datum(x=point.micro_batch_size, y=speed.point, low=speed.low, high=speed.high)
+        for point in found.points
+        if (speed := point.samples_per_s).point is not None
+    )
+    chart = Chart(
+        title="Throughput",
+        x_label="micro-batch, samples",
+        y_label="samples/s",
+        lines=(Line("measured, with its interval", data),),
+    )
+    return Told(rows=(Row("Saturation", describe_throughput(found)),), charts=(chart,))
+
+
+def tell_speed(conclusions: Conclusions) -> Told:
+    """Return what holds the speed, the energy, missing counters and what disturbed the sessions."""
+    found, record = conclusions.of(THROUGHPUT), conclusions.record
+    if found is None:
+        return Told()
+    limit = found.speed_limit
+    rows = (
+        ("Speed limit", None if limit is None else describe_speed_limit(limit)),
+        ("Energy", describe_energy(found)),
+        ("Counters", describe_missing_counters(record.all(TELEMETRY), record.environment)),
+        *(("Disturbed", each) for each in found.disturbances),
+    )
+    return Told(rows=tuple(Row(label, text) for label, text in rows if text is not None))
+
+
+def describe_throughput(throughput: ThroughputConclusion) -> str:
+    """Return where larger batches stop being faster, and how well sessions agree."""
+    parts = [describe_saturation(throughput.saturation)]
+    if throughput.fall is not None:
+        parts.append(describe_fall(throughput.fall))
+    half = throughput.half_saturation_batch_size
+    if half.point is not None or half.low is not None:
+        parts.append(f"half of the limit's speed at batch {format_interval(half)}")
+    if throughput.session_spread_fraction is not None:
+        spread = format_number(100 * throughput.session_spread_fraction)
+        parts.append(f"sessions agree within ± {spread} %")
+    size, half_width = throughput.decisive_micro_batch_size, throughput.half_width_fraction
+    if size is not None and half_width is not None:
+        sessions = next(p.sessions for p in throughput.points if p.micro_batch_size == size)
+        spread = f"± {format_number(100 * half_width)} %"
+        after = count_of(sessions, "session")
+        parts.append(f"at batch {format_count(size)} known to {spread} after {after}")
+    return "; ".join(parts)
+
+
+def describe_saturation(saturation: Saturation) -> str:
+    """Return where the throughput curve flattens, with its interval, or why it is unknown."""
+    size, needed = saturation.batch_size, saturation.needed_batch_size
+    near = format_range(saturation.low, saturation.high)
+    level = ""
+    if size is not None:
+        interval = "" if near == NOT_MEASURED else f" ({near})"
+        level = f"from batch {format_count(size)}{interval} on, larger ones are at most 5 % faster"
+    need = "" if needed is None else f"the fitted law puts it at about {format_count(needed)}"
+    return "; ".join(part for part in (_SATURATION[saturation.status], level, need) if part)
+
+
+def describe_fall(fall: ThroughputFall) -> str:
+    """Return how much slower the largest size is than the fastest, and what to do about it."""
+    slower = fall.slower_fraction
+    point, low, high = (
+        None if end is None else 100 * end for end in (slower.point, slower.low, slower.high)
+    )
+    percent = format_interval(Estimate(point, low, high, slower.confidence))
+    peak = format_count(fall.peak_micro_batch_size)
+    return (
+        f"batch {format_count(fall.micro_batch_size)} is {percent} % slower than "
+        f"{peak}, the fastest: stay at or below {peak}"
+    )
 
 
 def describe_speed_limit(limit: SpeedLimit) -> str | None:
     """Return what binds at the decisive size; None where no figure is known."""
-    figures = _describe_figures(limit)
+    figures = ", ".join(_list_figures(limit))
+    if figures:
+        figures = f"at batch {format_count(limit.micro_batch_size)}: {figures}"
     if limit.kind is None:
-        return f"at {figures}" if figures else None
+        return figures or None
     share = "" if limit.fixed_fraction is None else f" {100 * limit.fixed_fraction:.0f} %"
-    text = {
-        "host": "the host: it cannot issue work as fast as the device does it; fewer and larger "
-        "operations would help, as --compile or CUDA graphs make them",
-        "heap": "the C heap, which returns memory to the kernel after a step and takes it again in "
-        "the next; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000 in the environment "
-        "keeps it (glibc), another allocator such as jemalloc does as well",
-        "fixed": f"fixed costs: the fitted law puts{share} of a step down to no sample; fewer and "
-        "larger operations would help, as --compile makes them",
-        "arithmetic": "arithmetic: only a lower precision or less work per sample makes it faster",
-        "bandwidth": "memory bandwidth: fused operations and a lower precision move fewer bytes",
-        "neither": "neither arithmetic nor bandwidth is near its peak: small or unfused "
-        "operations, a memory layout or a precision that this device is slow at",
-    }[limit.kind]
-    return f"{text}; at {figures}" if figures else text
+    text = _LIMITS[limit.kind].format(share=share)
+    return f"{text}; {figures}" if figures else text
 
 
-def _describe_figures(limit: SpeedLimit) -> str:
-    parts = []
+def _list_figures(limit: SpeedLimit) -> Iterator[str]:
     if limit.flops_fraction is not None and limit.peak is not None:
-        parts.append(f"{_percent(limit.flops_fraction)} {_PEAKS[limit.peak]}")
+        yield f"{_percent(limit.flops_fraction)} {_PEAKS[limit.peak]}"
     if limit.bandwidth_fraction is not None:
-        parts.append(f"at least {_percent(limit.bandwidth_fraction)} of the memory's bandwidth")
+        yield f"at least {_percent(limit.bandwidth_fraction)} of the memory's bandwidth"
     if limit.enqueue_fraction is not None:
-        parts.append(f"the host issued work for {_percent(limit.enqueue_fraction)} of a step")
+        yield f"the host issued work for {_percent(limit.enqueue_fraction)} of a step"
     if limit.kind == "heap" and limit.kernel_time_fraction is not None:
-        parts.append(
+        yield (
             f"{_percent(limit.kernel_time_fraction)} of the processors' time went to the kernel, "
             f"for {format_count(round(limit.page_faults_per_step or 0))} page faults a step"
         )
-    if not parts:
-        return ""
-    return f"batch {format_count(limit.micro_batch_size)}: {', '.join(parts)}"
 
 
 def _percent(fraction: float) -> str:
@@ -57,24 +163,18 @@ def _percent(fraction: float) -> str:
 def describe_energy(throughput: ThroughputConclusion) -> str | None:
     """Return the cheapest batch in energy beside the fastest; None without an energy counter."""
     known = {
-        point.micro_batch_size: point.energy_per_sample_j
+        point.micro_batch_size: (energy, point.samples_per_s.point or 0.0)
         for point in throughput.points
-        if point.energy_per_sample_j is not None and point.energy_per_sample_j.point is not None
+        if (energy := point.energy_per_sample_j) is not None and energy.point is not None
     }
     cheapest = throughput.cheapest_micro_batch_size
     if cheapest is None or cheapest not in known:
         return None
-    speeds = {
-        point.micro_batch_size: point.samples_per_s.point
-        for point in throughput.points
-        if point.micro_batch_size in known and point.samples_per_s.point is not None
+    joules = {
+        size: f"{format_interval(energy)} J for each sample" for size, (energy, _) in known.items()
     }
-    text = f"batch {format_count(cheapest)} is the cheapest, {_format_joules(known[cheapest])}"
-    fastest = max(speeds, key=lambda size: speeds[size], default=cheapest)
+    text = f"batch {format_count(cheapest)} is the cheapest, {joules[cheapest]}"
+    fastest = max(known, key=lambda size: known[size][1])
     if fastest != cheapest:
-        text += f"; the fastest, {format_count(fastest)}, takes {_format_joules(known[fastest])}"
+        text += f"; the fastest, {format_count(fastest)}, takes {joules[fastest]}"
     return text
-
-
-def _format_joules(energy: Estimate) -> str:
-    return f"{format_interval(energy)} J for each sample"

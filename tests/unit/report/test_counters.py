@@ -2,7 +2,7 @@ import msgspec
 
 from advisor.device.data import Counter, DeviceFacts, Telemetry
 from advisor.device.tell import describe_missing_counters
-from tests.unit.report.sample_run import build_environment, build_record
+from tests.unit.report.sample_run import build_environment
 
 CPU = msgspec.structs.replace(
     build_environment(),
@@ -18,10 +18,7 @@ def describe(*sessions, environment=None):
         )
         for number, each in enumerate(sessions)
     )
-    record = msgspec.structs.replace(
-        build_record(), telemetry=telemetry, environment=environment or build_environment()
-    )
-    return describe_missing_counters(record)
+    return describe_missing_counters(telemetry, environment or build_environment())
 
 
 def test_nothing_is_said_where_nothing_is_missing():

@@ -19,13 +19,13 @@ from advisor.noise.tell import describe_noise
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.tell import describe_changes, format_beta
 from advisor.report.findings import (
-    describe_saturation,
     render_findings,
 )
 from advisor.report.tables import draw_tables
 from advisor.report.terminal import write_report
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputFall
+from advisor.throughput.tell import describe_saturation
 from tests.unit.report.sample_run import (
     build_derived,
     build_environment,

@@ -1,0 +1,17 @@
+"""How fast: the curve of throughput, and what holds it, told where the report has room for it."""
+
+from advisor.engine.question import Question
+from advisor.throughput.conclude import THROUGHPUT
+from advisor.throughput.data import TELEMETRY
+from advisor.throughput.stage import run_throughput
+from advisor.throughput.tell import tell_speed, tell_throughput
+
+QUESTION = Question(
+    name="throughput",
+    keys=(TELEMETRY,),
+    topics=(THROUGHPUT,),
+    run=run_throughput,
+    tell=tell_throughput,
+)
+#: What the sessions say beside the curve; nothing runs for it.
+SPEED = Question(name="speed", tell=tell_speed)
