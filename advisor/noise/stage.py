@@ -12,7 +12,7 @@ from advisor.memory.data import MemoryConclusion
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.noise.course import explain_enough
-from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
+from advisor.noise.data import NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import conclude_noise, explain_absence
 from advisor.statistics import Estimate
@@ -43,11 +43,12 @@ class _SettledError(Exception):
     """Further points would not change the advice."""
 
 
-def read_noise_inputs(run: Run) -> None:
+def check_noise(run: Run) -> None:
     """Keep the log of gradients that was given, and see that the checkpoints are there.
 
     Raises:
-        UsageError: A file is missing or no log, or two sources of the noise were asked for.
+        UsageError: A file is missing or no log, two sources of the noise were asked for, or tokens
+            where samples have none.
     """
     limits = run.spec.limits
     asked = {
@@ -67,16 +68,8 @@ def read_noise_inputs(run: Run) -> None:
             f"there is no checkpoint {missing[0]}", next_step="Give the path of a state_dict file."
         )
     if limits.noise_log is not None:
-        run.keep_noise_log(read_noise_log(Path(limits.noise_log)))
-
-
-def check_sample_unit(run: Run) -> None:
-    """See that samples have tokens where the noise scale is to be told in them.
-
-    Raises:
-        UsageError: They have none.
-    """
-    if run.spec.limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
+        run.add(NOISE_LOG, *read_noise_log(Path(limits.noise_log)))
+    if limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
         raise UsageError(
             "--sample-unit token: the batch holds no integer tensor of samples by tokens",
             next_step="Leave the option out, so that samples are the unit.",

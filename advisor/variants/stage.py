@@ -26,14 +26,19 @@ _EACH_FRACTION, _MOST_FRACTION = 0.2, 0.5
 _LOSS_FRACTION = 0.3
 
 
-def plan_variants(run: Run, further: Sequence[Variant]) -> None:
-    """Put every variant that was asked for into the record, and set time aside for them."""
-    if not further:
-        return
-    workload = run.spec.workload
-    first = VariantRecord(precision=workload.precision, compile=workload.compile)
-    others = (_start_record(each, "the run ended before it") for each in further)
-    run.keep_variants((first, *others))
+def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
+    """Return what a record starts with: every variant, the run's own first, none for it alone."""
+    first, *others = variants
+    if not others:
+        return ()
+    return (
+        VariantRecord(precision=first.precision, compile=first.compile),
+        *(_start_record(each, "the run ended before it") for each in others),
+    )
+
+
+def reserve_time(run: Run) -> None:
+    """Set time aside for the variants that can run."""
     share = min(_MOST_FRACTION, _EACH_FRACTION * len(_list_available(run)))
     run.reserved_s = run.spec.limits.budget_s * share
 

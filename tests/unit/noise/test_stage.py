@@ -14,9 +14,8 @@ from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
 from advisor.noise.stage import (
-    check_sample_unit,
+    check_noise,
     find_settling_noise_scale,
-    read_noise_inputs,
     run_noise,
 )
 from advisor.statistics import Estimate
@@ -167,7 +166,7 @@ def test_a_log_stands_for_the_measurement(tmp_path):
     line = encode_noise_line(3, micro_batch_sizes=[4, 4, 8], sqnorms=[2, 4, 1], mean_sqnorm=0.5)
     path.write_text(line * 9)
     run, runner, _ = make_run(noise_log=str(path))
-    read_noise_inputs(run)
+    check_noise(run)
     run_noise(run)
     assert runner.tasks == []
     assert len(run.record.noise_log) == 9
@@ -185,16 +184,16 @@ def test_a_log_stands_for_the_measurement(tmp_path):
 )
 def test_a_source_of_noise_that_cannot_be_is_a_wrong_usage(limits, word):
     with pytest.raises(UsageError) as caught:
-        read_noise_inputs(make_run(**limits)[0])
+        check_noise(make_run(**limits)[0])
     assert word in caught.value.message
 
 
 def test_tokens_are_refused_where_there_are_none():
     with pytest.raises(UsageError, match="no integer tensor"):
-        check_sample_unit(make_run(sample_unit="token")[0])
+        check_noise(make_run(sample_unit="token")[0])
     facts = msgspec.structs.replace(FACTS, tokens_per_sample=7.0)
-    check_sample_unit(make_run(sample_unit="token", facts=facts)[0])
-    check_sample_unit(make_run()[0])
+    check_noise(make_run(sample_unit="token", facts=facts)[0])
+    check_noise(make_run()[0])
 
 
 def test_from_the_settling_noise_scale_on_the_batch_is_the_same():

@@ -16,7 +16,8 @@ from advisor.rate.data import TrialTask
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, read_probes
 from advisor.training.data import Variant, WorkloadSpec
-from advisor.variants.stage import plan_variants, run_variants
+from advisor.variants.data import VARIANTS
+from advisor.variants.stage import list_variants, reserve_time, run_variants
 from tests.unit.analysis.test_variants import make_losses, make_probes
 from tests.unit.samples import FACTS, make_record
 from tests.unit.session.test_soak import Notes
@@ -95,7 +96,8 @@ def run_with(*variants, failing=None, facts=FACTS, budget_s=1000.0, saved=None):
     run.record = make_record(facts, probes=make_probes())
     run.keep_environment(ENVIRONMENT)
     run.keep_workload(facts)
-    plan_variants(run, spec.variants)
+    run.replace(VARIANTS, list_variants((Variant(precision="fp32"), *spec.variants)))
+    reserve_time(run)
     run_variants(run)
     return run, runner.tasks
 
@@ -208,7 +210,8 @@ def test_time_is_set_aside_only_for_what_can_run():
         run = Run(spec, argv=(), runner=None, progress=Notes(), save=lambda record: None)
         run.keep_environment(ENVIRONMENT)
         run.keep_workload(FACTS)
-        plan_variants(run, spec.variants)
+        run.replace(VARIANTS, list_variants((Variant(precision="fp32"), *variants)))
+        reserve_time(run)
         return run
 
     assert reserve().reserved_s == 0.0

@@ -1,0 +1,48 @@
+"""The registry: every kind of record, and its questions in the order in which they run."""
+
+from advisor.advice.question import QUESTION as ADVICE
+from advisor.engine.question import Kind
+from advisor.engine.record import Record, RecordKind
+from advisor.loader.question import QUESTION as LOADER
+from advisor.memory.data import PROBES
+from advisor.memory.question import QUESTION as MEMORY
+from advisor.memory_savings.question import QUESTION as MEMORY_SAVINGS
+from advisor.noise.data import NOISE_BATCHES
+from advisor.noise.question import QUESTION as NOISE
+from advisor.noise_floor.question import KIND as SELF_COMPARISON
+from advisor.predict.question import KIND as PREDICTION
+from advisor.sharpness.question import QUESTION as SHARPNESS
+from advisor.soak.question import QUESTION as SOAK
+from advisor.telling import Headline
+from advisor.throughput.question import QUESTION as THROUGHPUT
+from advisor.variants.question import QUESTION as VARIANTS
+from advisor.verify.question import QUESTION as VERIFICATION
+
+
+def _tells_more_than_memory(record: Record) -> bool:
+    """Return whether there is a result besides a failure: memory alone is half of one."""
+    timed = any(probe.stage == "throughput" for probe in record.all(PROBES))
+    return timed or bool(record.all(NOISE_BATCHES))
+
+
+RUN = Kind(
+    name="run",
+    noun="run",
+    command="probe",
+    questions=(
+        MEMORY,
+        THROUGHPUT,
+        NOISE,
+        SHARPNESS,
+        LOADER,  # the batch is known by now
+        ADVICE,  # takes nearly all the time left
+        SOAK,
+        MEMORY_SAVINGS,
+        VARIANTS,  # each has a promised share, and what the others left
+        VERIFICATION,
+    ),
+    headline=lambda _: Headline(answer=""),
+    is_worth_telling=_tells_more_than_memory,
+)
+
+KINDS: dict[RecordKind, Kind] = {kind.name: kind for kind in (RUN, PREDICTION, SELF_COMPARISON)}
