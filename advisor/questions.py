@@ -11,6 +11,7 @@ from advisor.noise.data import NOISE_BATCHES
 from advisor.noise.question import QUESTION as NOISE
 from advisor.noise_floor.question import KIND as SELF_COMPARISON
 from advisor.predict.question import KIND as PREDICTION
+from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import QUESTION as SOAK
 from advisor.telling import Headline
@@ -45,4 +46,6 @@ RUN = Kind(
     is_worth_telling=_tells_more_than_memory,
 )
 
-KINDS: dict[RecordKind, Kind] = {kind.name: kind for kind in (RUN, PREDICTION, SELF_COMPARISON)}
+KINDS: dict[RecordKind, Kind] = {
+    kind.name: kind for kind in (RUN, PREDICTION, LR_RANGE, SELF_COMPARISON)
+}
