@@ -1,5 +1,6 @@
 """The registry: every kind of record, and its questions in the order in which they run."""
 
+from advisor.advice.question import PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
@@ -40,6 +41,7 @@ RUN = Kind(
         SOAK,
         MEMORY_SAVINGS,
         VARIANTS,  # each has a promised share, and what the others left
+        PLANS,
         VERIFICATION,
     ),
     headline=lambda _: Headline(answer=""),
