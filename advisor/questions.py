@@ -17,6 +17,7 @@ from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import QUESTION as SOAK
 from advisor.telling import Headline
 from advisor.throughput.question import QUESTION as THROUGHPUT
+from advisor.throughput.question import SPEED
 from advisor.variants.question import QUESTION as VARIANTS
 from advisor.verify.question import QUESTION as VERIFICATION
 
@@ -36,6 +37,7 @@ RUN = Kind(
         THROUGHPUT,
         NOISE,
         SHARPNESS,
+        SPEED,
         LOADER,  # the batch is known by now
         ADVICE,  # takes nearly all the time left
         SOAK,

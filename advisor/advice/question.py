@@ -1,15 +1,13 @@
-"""What to train with, as questions: the advice and its trials, and what it means beyond one batch."""
+"""What to train with: the advice and its trials, and what it means beyond one batch."""
 
 from advisor.advice.data import SCENARIO
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULE, SCHEDULES, list_ways
 from advisor.advice.tell import tell_advice, tell_plans
 from advisor.engine.question import Question
 from advisor.engine.run import Run
-from advisor.noise.plan import NOISE
 from advisor.rate.data import LR_RANGES, TRIALS
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.trial_stage import run_trial
-from advisor.throughput.conclude import THROUGHPUT
 
 
 def try_rates(run: Run) -> None:
@@ -18,13 +16,7 @@ def try_rates(run: Run) -> None:
     Without a base rate that a trial could start from, a range test comes first.
     """
     run_ranged_rate(run, lambda: list_ways(run.of(ADVICE)))
-    noise = run.of(NOISE)
-    run_trial(
-        run,
-        lambda: list_ways(run.of(ADVICE)),
-        run.of(THROUGHPUT),
-        None if noise is None else noise.decisive,
-    )
+    run_trial(run, lambda: list_ways(run.of(ADVICE)))
 
 
 QUESTION = Question(
