@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.plan import propose
 from advisor.advice.tell import head_run
 from advisor.derived import GivenConclusions
 from advisor.statistics import Estimate
@@ -25,6 +24,7 @@ from tests.unit.samples import (
     make_record,
     make_soak,
     make_throughput,
+    propose,
 )
 
 

@@ -3,11 +3,10 @@ import ast
 import msgspec
 
 from advisor.advice.derive import derive
-from advisor.advice.plan import propose
 from advisor.derived import Derived
 from advisor.loader.tell import describe_loader
 from tests.unit.analysis.test_loader import make_timing, run
-from tests.unit.samples import NOISE, make_memory, make_record, make_throughput
+from tests.unit.samples import NOISE, make_memory, make_record, make_throughput, propose
 
 
 def record_with(timings):

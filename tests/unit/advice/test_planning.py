@@ -1,11 +1,12 @@
 import msgspec
 
 from advisor.advice.data import Moment, Scenario, Schedule, ScheduleItem
-from advisor.advice.plan import choose_schedule, plan_frontier, plan_schedules
+from advisor.advice.plan import FRONTIER, SCHEDULE, SCHEDULES
 from advisor.engine.files import encode_document, json_schema
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
+from tests.unit.samples import conclude
 
 replace = msgspec.structs.replace
 
@@ -17,6 +18,18 @@ def ask(scenario=None, **workload):
         scenario=scenario or Scenario(),
         workload=replace(record.workload, **workload),
     )
+
+
+def plan_frontier(record, noise, advice):
+    return conclude(record, noise=noise, recommendation=advice).of(FRONTIER)
+
+
+def plan_schedules(record, noise, advice):
+    return conclude(record, noise=noise, recommendation=advice).of(SCHEDULES)
+
+
+def choose_schedule(schedules):
+    return conclude(build_record(), schedules=schedules).of(SCHEDULE)
 
 
 def item(size):

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
-from advisor.advice.plan import propose
 from advisor.engine.record import Command
 from advisor.engine.spec import Limits
 from advisor.throughput.data import Saturation
@@ -26,6 +25,7 @@ from tests.unit.samples import (
     make_probes,
     make_record,
     make_throughput,
+    propose,
     recommend,
 )
 

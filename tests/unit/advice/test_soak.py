@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.advice.plan import propose
 from advisor.training.data import OptimizerFacts
 from tests.unit.samples import (
     FACTS,
@@ -19,6 +18,7 @@ from tests.unit.samples import (
     make_record,
     make_soak,
     make_throughput,
+    propose,
 )
 
 
