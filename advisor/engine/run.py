@@ -18,7 +18,7 @@ from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
 from advisor.memory.data import Probe
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
-from advisor.predict.data import Breakdown, PredictedMemory, PredictedWhatIf
+from advisor.predict.data import PredictedMemory
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.roofline import cost_step
 from advisor.rate.data import LrRangeCurve, TrialBranch
@@ -192,12 +192,6 @@ class Run:
     def keep_soak(self, soak: Soak) -> None:
         """Append one soak."""
         self._keep(soaks=(*self.record.soaks, soak))
-
-    def keep_memory_savings(
-        self, *, peak: Breakdown, what_ifs: tuple[PredictedWhatIf, ...]
-    ) -> None:
-        """Keep what holds the memory at the advised size, and what would change it."""
-        self._keep(peak=peak, what_ifs=what_ifs)
 
     def keep_variants(self, variants: tuple[VariantRecord, ...]) -> None:
         """Keep the variants as far as they are known."""

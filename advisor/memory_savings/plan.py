@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.plan import MEMORY
-from advisor.predict.changes import choose_savings, describe_saving
+from advisor.predict.changes import compare_changes
 from advisor.predict.data import (
     PEAK,
     PREDICTED_MEMORY,
@@ -40,22 +40,8 @@ def compare_pieces(
         largest = largest if at_most is None else min(largest, at_most)
         return largest - largest % batch_multiple, int(pieces.predict_bytes(micro_batch_size))
 
-    largest, peak_bytes = measure(memory)
-    base = MemorySavings(
-        micro_batch_size=micro_batch_size, max_micro_batch_size=largest, peak_bytes=peak_bytes
-    )
-    changed = []
-    for what_if in what_ifs:
-        largest, peak_bytes = measure(what_if.memory)
-        saving = describe_saving(
-            what_if.change,
-            how_to=what_if.how_to,
-            max_micro_batch_size=largest,
-            peak_bytes=peak_bytes,
-            more_flops_fraction=what_if.more_flops_fraction,
-        )
-        changed.append(saving)
-    return choose_savings(base, changed)
+    changed = ((one.change, one.memory, one.how_to, one.more_flops_fraction) for one in what_ifs)
+    return compare_changes(micro_batch_size, measure, memory, changed)
 
 
 def fit_capacity(

@@ -1,13 +1,79 @@
-"""What would lower the peak, as the registry has it."""
+"""What holds the memory at the advised batch, and the model traced again with one change each."""
 
+import time
+
+import msgspec
+
+from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Question
+from advisor.engine.run import Run
 from advisor.memory_savings.plan import MEMORY_SAVINGS
-from advisor.memory_savings.stage import run_memory_savings
-from advisor.predict.data import PEAK, WHAT_IFS
+from advisor.predict.breakdown import break_down
+from advisor.predict.change_traces import trace_changes
+from advisor.predict.changes import add_8bit_state, count_more_flops, is_optimizer_decisive
+from advisor.predict.data import PEAK, PREDICTED_MEMORY, WHAT_IFS, PredictedWhatIf, TraceTask
+from advisor.predict.how_to import write_how_to
+from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
+from advisor.predict.pieces import derive_pieces
+from advisor.telling import Told
+
+#: Share of the budget that the traces may take: the answer itself does not need them.
+_BUDGET_FRACTION = 0.1
+
+
+def run_memory_savings(run: Run) -> None:
+    """Keep what holds the memory and what would change it, where memory limits the advice."""
+    base, memory, advice = run.trace, run.record.get(PREDICTED_MEMORY), run.of(ADVICE)
+    if base is None or memory is None or advice is None or advice.limiting_factor != "memory":
+        return
+    size = advice.micro_batch_size
+    deadline = time.monotonic() + _BUDGET_FRACTION * run.spec.limits.budget_s
+    task = TraceTask(
+        workload=run.spec.workload,
+        operators=base.operators,
+        largest_samples=run.facts.largest_samples,
+    )
+    what_ifs = trace_changes(
+        task,
+        with_optimizer=is_optimizer_decisive(memory, (size,)),
+        runner=run.runner,
+        progress=run.progress,
+        left_s=lambda: 0.0 if run.is_spent else min(run.left_s, deadline - time.monotonic()),
+    )
+    device_type, optimizer = run.environment.device.kind, run.facts.optimizer
+    predicted = tuple(
+        PredictedWhatIf(
+            change=each.change,
+            memory=msgspec.structs.replace(
+                derive_pieces(each.trace), unusable_bytes=memory.unusable_bytes
+            ),
+            more_flops_fraction=count_more_flops(base, each.trace, size),
+            how_to=how_to,
+        )
+        for each in (add_8bit_state(what_ifs, base) if device_type == "cuda" else what_ifs)
+        if (how_to := write_how_to(each, device_type=device_type, optimizer=optimizer)) is not None
+    )
+    run.set(PEAK, break_down(base, size))
+    run.replace(WHAT_IFS, predicted)
+
+
+def tell_memory_savings(conclusions: Conclusions) -> Told:
+    """Return what holds the memory at the advised batch, and what would change it."""
+    peak, savings = conclusions.record.get(PEAK), conclusions.of(MEMORY_SAVINGS)
+    return Told(
+        details=(
+            *(() if peak is None else (tell_peak(peak),)),
+            *(() if savings is None else tell_savings([("", savings)])),
+        ),
+        passages=() if savings is None else tell_how_to([savings]),
+    )
+
 
 QUESTION = Question(
     name="memory savings",
     keys=(PEAK, WHAT_IFS),
     topics=(MEMORY_SAVINGS,),
     run=run_memory_savings,
+    tell=tell_memory_savings,
 )

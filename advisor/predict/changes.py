@@ -1,6 +1,7 @@
 """Usual changes to the training code that save memory: what each is called, costs and takes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from advisor.predict.data import (
 )
 from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
 from advisor.predict.roofline import count_flops
+
+M = TypeVar("M", MemoryTrace, PredictedMemory)
 
 #: A change that moves neither the largest size nor the peak by this share is not worth its cost.
 LEAST_CHANGE_FRACTION = 0.01
@@ -39,49 +42,61 @@ _NOTES: dict[Change, str] = {
 }
 
 
-def describe_saving(
-    change: Change,
-    *,
-    how_to: str,
-    max_micro_batch_size: int | None,
-    peak_bytes: int,
-    more_flops_fraction: float | None,
-) -> MemorySaving:
-    """Return the change with its name, what it takes and what it costs."""
-    note = _NOTES[change]
-    if more_flops_fraction is not None and more_flops_fraction >= LEAST_CHANGE_FRACTION:
-        note = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations; {note}"
-    return MemorySaving(
-        name=CHANGE_NAMES[change],
-        how_to=how_to,
-        max_micro_batch_size=max_micro_batch_size,
-        peak_bytes=peak_bytes,
-        note=note,
-    )
-
-
-def choose_savings(base: MemorySavings, changed: Iterable[MemorySaving]) -> MemorySavings:
+def compare_changes(
+    micro_batch_size: int,
+    measure: Callable[[M], tuple[int, int]],
+    base: M,
+    changed: Iterable[tuple[Change, M, str, float | None]],
+) -> MemorySavings:
     """Return the training as it is with the changes that help, the largest micro-batch first.
 
     A change helps where it raises the largest size or lowers the peak by `LEAST_CHANGE_FRACTION`,
     and worsens neither by as much.
+
+    Args:
+        micro_batch_size: The size that the peaks are for.
+        measure: Returns the largest size that fits, and the allocated peak in bytes.
+        base: The training as it is.
+        changed: The same with each change, the code that makes it, and the operations that it adds
+            as a share; None where not counted.
     """
-    helpful = sorted(
-        (one for one in changed if _helps(base, one)),
-        key=lambda one: (-(one.max_micro_batch_size or 0), one.peak_bytes),
+    before = measure(base)
+    savings = []
+    for change, one, how_to, more_flops_fraction in changed:
+        largest, peak_bytes = after = measure(one)
+        if _helps(before, after):
+            saving = MemorySaving(
+                name=CHANGE_NAMES[change],
+                how_to=how_to,
+                max_micro_batch_size=largest,
+                peak_bytes=peak_bytes,
+                note=_describe_cost(change, more_flops_fraction),
+            )
+            savings.append(saving)
+    savings.sort(key=lambda one: (-one.max_micro_batch_size, one.peak_bytes))
+    return MemorySavings(
+        micro_batch_size=micro_batch_size,
+        max_micro_batch_size=before[0],
+        peak_bytes=before[1],
+        savings=tuple(savings),
     )
-    return msgspec.structs.replace(base, savings=tuple(helpful))
 
 
-def _helps(base: MemorySavings, one: MemorySaving) -> bool:
-    before, after = base.max_micro_batch_size or 0, one.max_micro_batch_size or 0
+def _helps(before: tuple[int, int], after: tuple[int, int]) -> bool:
     gains = (
-        (after - before, LEAST_CHANGE_FRACTION * max(before, 1)),
-        (base.peak_bytes - one.peak_bytes, LEAST_CHANGE_FRACTION * base.peak_bytes),
+        (after[0] - before[0], LEAST_CHANGE_FRACTION * max(before[0], 1)),
+        (before[1] - after[1], LEAST_CHANGE_FRACTION * before[1]),
     )
     return any(gain >= least for gain, least in gains) and all(
         gain > -least for gain, least in gains
     )
+
+
+def _describe_cost(change: Change, more_flops_fraction: float | None) -> str:
+    if more_flops_fraction is None or more_flops_fraction < LEAST_CHANGE_FRACTION:
+        return _NOTES[change]
+    more = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations"
+    return f"{more}; {_NOTES[change]}"
 
 
 def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[WhatIf]:

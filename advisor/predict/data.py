@@ -176,8 +176,8 @@ class MemorySaving(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     #: One line of code to paste.
     how_to: str
-    #: The largest that fits with it; None where it is not known.
-    max_micro_batch_size: int | None
+    #: The largest that fits with it.
+    max_micro_batch_size: int
     peak_bytes: int
     #: What it costs, and what the prediction assumes.
     note: str = ""
@@ -191,7 +191,7 @@ class MemorySavings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     micro_batch_size: int
-    max_micro_batch_size: int | None
+    max_micro_batch_size: int
     peak_bytes: int
     savings: tuple[MemorySaving, ...] = msgspec.field(default=(), name="remedies")
 

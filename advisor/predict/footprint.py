@@ -6,10 +6,9 @@ traced sizes is never below the peak in between.
 """
 
 import itertools
-from operator import attrgetter
+from typing import NamedTuple
 
-import msgspec
-
+from advisor.predict.data import MOST_SAMPLES
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings, Peaks, replay_allocator
@@ -21,13 +20,12 @@ _STEP_FRACTION = 1 / 32
 _CAPACITY_TOLERANCE = 0.005
 
 
-class _Point(msgspec.Struct, frozen=True):
-    """The peaks of a size that was traced alone."""
+class _Point(NamedTuple):
+    """The peaks of a size that was traced alone; `needed_bytes` serve it, its cache given back."""
 
     size: int
     allocated_bytes: int
     reserved_bytes: int
-    #: The least that the allocator must be granted: it gives back its cache under pressure.
     needed_bytes: int
 
 
@@ -42,21 +40,15 @@ class Footprint:
     def __init__(self, traces: tuple[MemoryTrace, ...], settings: AllocatorSettings) -> None:
         self._settings = settings
         self._general = find_general(traces)
-        points = () if self._general else map(self._measure, traces)
-        self._points = sorted(points, key=attrgetter("size"))
+        self._points = sorted(() if self._general else map(self._measure, traces))
 
     def predict_largest(self, *, capacity_bytes: int, at_most: int) -> int:
         """Return the largest size up to `at_most` that fits; 0 where none does."""
-        if capacity_bytes <= 0:
-            return 0
         if self._general is None:
             return _find_largest(self._points, capacity_bytes, at_most)
-        if self._replay(self._general, at_most, capacity_bytes).fits:
-            return at_most
-        largest = predict_largest(
-            self._general, capacity_bytes=capacity_bytes, settings=self._settings
+        return predict_largest(
+            self._general, capacity_bytes=capacity_bytes, settings=self._settings, at_most=at_most
         )
-        return min(at_most, largest or 0)
 
     def predict_peaks(self, micro_batch_size: int, *, capacity_bytes: int) -> Peaks:
         """Return the peaks at a size: under the limit where it fits, else as if there were none."""
@@ -90,19 +82,24 @@ def find_general(traces: tuple[MemoryTrace, ...]) -> MemoryTrace | None:
 
 
 def predict_largest(
-    trace: MemoryTrace, *, capacity_bytes: int, settings: AllocatorSettings
-) -> int | None:
-    """Return a size that fits while the next one does not; None where not even one sample fits.
+    trace: MemoryTrace,
+    *,
+    capacity_bytes: int,
+    settings: AllocatorSettings,
+    at_most: int = MOST_SAMPLES,
+) -> int:
+    """Return a size that fits while the next one does not, or `at_most`; 0 where none fits.
 
     Which sizes fit is not strictly monotone near the limit, because the allocator splits its blocks
     differently at each: a larger size may fit again. The answer is the one that stepping down from
-    the largest size whose allocated bytes are within the capacity, and then bisection, end on. It
-    is `MOST_SAMPLES` where that many fit. About 10 simulations, 27 at most.
+    the largest size whose allocated bytes are within the capacity, and then bisection, end on.
+    About 10 simulations, 27 at most.
 
     Args:
         trace: One that serves every size.
         capacity_bytes: The most that the allocator may reserve.
         settings: Of the allocator.
+        at_most: No larger size is looked for.
 
     Raises:
         ValueError: The trace holds for one size only.
@@ -112,14 +109,14 @@ def predict_largest(
         return replay_allocator(trace, size, settings=settings, capacity_bytes=capacity_bytes).fits
 
     bound = derive_pieces(trace).predict_largest(capacity_bytes - settings.extra_bytes)
-    good, bad = bound, bound + 1
-    step = max(1, int(bound * _STEP_FRACTION))
+    good = min(bound, at_most)
+    bad, step = good + 1, max(1, int(good * _STEP_FRACTION))
     while good >= 1 and not fits(good):
         good, bad, step = (max(1, good - step) if good > 1 else 0), good, 2 * step
     while bad - good > 1 and good >= 1:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if fits(middle) else (good, middle)
-    return good if good >= 1 else None
+    return good
 
 
 def predict_unusable_bytes(
@@ -131,7 +128,7 @@ def predict_unusable_bytes(
     not even one sample fits; arguments and errors are those of `predict_largest`.
     """
     largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
-    if largest is None:
+    if not largest:
         return 0
     next_bytes = int(derive_pieces(trace).predict_bytes(largest + 1))
     return max(0, capacity_bytes - settings.extra_bytes + 1 - next_bytes)
@@ -164,13 +161,4 @@ def _interpolate(points: list[_Point], size: int) -> _Point:
     pairs = list(itertools.pairwise(points))
     before, after = next((pair for pair in pairs if size <= pair[1].size), pairs[-1])
     share = (size - before.size) / (after.size - before.size)
-
-    def along(start_bytes: int, end_bytes: int) -> int:
-        return round(start_bytes + (end_bytes - start_bytes) * share)
-
-    return _Point(
-        size,
-        along(before.allocated_bytes, after.allocated_bytes),
-        along(before.reserved_bytes, after.reserved_bytes),
-        along(before.needed_bytes, after.needed_bytes),
-    )
+    return _Point(*(round(a + (b - a) * share) for a, b in zip(before, after, strict=True)))

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from advisor.predict.memory_trace import Change, MemoryTrace
+from advisor.predict.data import WhatIf
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import OptimizerFacts
 
 #: Optimizers of torch whose state bitsandbytes keeps in 8 bits, and its names for the options.
@@ -19,21 +20,20 @@ _MOST_LISTED = 4
 
 
 def write_how_to(
-    change: Change, trace: MemoryTrace, *, device_type: str, optimizer: OptimizerFacts | None
+    what_if: WhatIf, *, device_type: str, optimizer: OptimizerFacts | None
 ) -> str | None:
     """Return one line of code that makes the change; None where there is nothing to change.
 
     Args:
-        change: Which.
-        trace: With the change; names the blocks to recompute, and all modules.
+        what_if: Its trace names the blocks to recompute, and all modules.
         device_type: Where the training runs, such as `cuda`.
         optimizer: The user's; None where unknown.
     """
-    match change:
+    match what_if.change:
         case "bf16":
             return f'with torch.autocast("{device_type}", torch.bfloat16): loss = ...'
         case "checkpointing":
-            return _write_checkpointing(trace) if trace.checkpointed else None
+            return _write_checkpointing(what_if.trace) if what_if.trace.checkpointed else None
         case "foreach_off":
             return 'for group in optimizer.param_groups: group["foreach"] = False'
         case "state_8bit":

@@ -157,6 +157,5 @@ def _find_effect(savings: MemorySavings, name: str) -> str:
     )
 
 
-def _format_effect(largest: int | None, peak_bytes: int) -> str:
-    size = "-" if largest is None else format_count(largest) if largest else "none"
-    return f"{size}; {format_bytes(peak_bytes)}"
+def _format_effect(largest: int, peak_bytes: int) -> str:
+    return f"{format_count(largest) if largest else 'none'}; {format_bytes(peak_bytes)}"

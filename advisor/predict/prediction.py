@@ -10,7 +10,6 @@ that libraries choose on the card. The second is why every figure has an interva
 """
 
 import functools
-from collections.abc import Iterator
 
 import msgspec
 
@@ -19,12 +18,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
-from advisor.predict.changes import (
-    add_8bit_state,
-    choose_savings,
-    count_more_flops,
-    describe_saving,
-)
+from advisor.predict.changes import add_8bit_state, compare_changes, count_more_flops
 from advisor.predict.data import (
     CARDS,
     MOST_SAMPLES,
@@ -32,14 +26,13 @@ from advisor.predict.data import (
     TRACES,
     CardsAsked,
     LimitedBy,
-    MemorySaving,
     MemorySavings,
     Prediction,
     WhatIf,
 )
 from advisor.predict.footprint import Footprint, find_general
 from advisor.predict.how_to import write_how_to
-from advisor.predict.memory_trace import Change, MemoryTrace
+from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput
 from advisor.statistics import Estimate
@@ -154,11 +147,7 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
     headroom = _choose_headroom(gpu, case.asked)
     room, (least, most) = gpu.usable_bytes - headroom, gpu.context_bytes
     capacity = room - (least + most) // 2
-    spaces = (
-        int((room - most) / _MOST),
-        capacity,
-        int((room - least) / _LEAST),
-    )
+    spaces = int((room - most) / _MOST), capacity, int((room - least) / _LEAST)
     low, point, high = (
         _to_multiple(footprint.predict_largest(capacity_bytes=space, at_most=case.ceiling), case)
         for space in spaces
@@ -230,26 +219,20 @@ def _compare_changes(prediction: Prediction, gpu: Gpu, case: Case) -> MemorySavi
         peaks = footprint.predict_peaks(size, capacity_bytes=capacity)
         return _to_multiple(largest, case), peaks.allocated_bytes
 
-    def list_changed() -> Iterator[MemorySaving]:
-        for what_if in add_8bit_state(case.what_ifs, base):
-            how_to = write_how_to(
-                what_if.change, what_if.trace, device_type="cuda", optimizer=case.optimizer
-            )
-            if how_to is not None and _can_run(what_if.change, gpu):
-                largest, peak_bytes = measure(what_if.trace)
-                yield describe_saving(
-                    what_if.change,
-                    how_to=how_to,
-                    max_micro_batch_size=largest,
-                    peak_bytes=peak_bytes,
-                    more_flops_fraction=count_more_flops(base, what_if.trace, size),
-                )
-
-    largest, peak_bytes = measure(base)
-    as_it_is = MemorySavings(
-        micro_batch_size=size, max_micro_batch_size=largest, peak_bytes=peak_bytes
+    changed = (
+        (each.change, each.trace, how_to, count_more_flops(base, each.trace, size))
+        for each in add_8bit_state(case.what_ifs, base)
+        if (how_to := _write_how_to(each, gpu, case)) is not None
     )
-    return choose_savings(as_it_is, list_changed())
+    return compare_changes(size, measure, base, changed)
+
+
+def _write_how_to(what_if: WhatIf, gpu: Gpu, case: Case) -> str | None:
+    """Return the code that makes the change; None where it or the card cannot be had."""
+    capability = gpu.compute_capability or f"{_BF16_CAPABILITY}.0"  # unknown: it may
+    if what_if.change == "bf16" and int(capability.partition(".")[0]) < _BF16_CAPABILITY:
+        return None
+    return write_how_to(what_if, device_type="cuda", optimizer=case.optimizer)
 
 
 def _choose_settings(gpu: Gpu, asked: CardsAsked) -> AllocatorSettings:
@@ -281,12 +264,6 @@ def _fits(size: int, largest: Estimate) -> bool | None:
     if largest.low is not None and size <= largest.low:
         return True
     return False if largest.high is not None and size > largest.high else None
-
-
-def _can_run(change: Change, gpu: Gpu) -> bool:
-    if change != "bf16" or gpu.compute_capability is None:
-        return True
-    return int(gpu.compute_capability.partition(".")[0]) >= _BF16_CAPABILITY
 
 
 def choose_next_size(case: Case) -> int | None:

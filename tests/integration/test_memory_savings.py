@@ -8,7 +8,7 @@ import pytest
 
 from advisor.predict import measure as tracing
 from advisor.predict.changes import count_more_flops
-from advisor.predict.data import TraceTask
+from advisor.predict.data import TraceTask, WhatIf
 from advisor.predict.footprint import predict_largest
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import TraceBlock
@@ -98,7 +98,8 @@ def test_the_what_if_equals_the_model_that_the_user_checkpointed(checkpointed, t
 
 
 def test_the_line_to_paste_does_what_was_predicted(checkpointed, tmp_path):
-    how_to = write_how_to("checkpointing", checkpointed, device_type="cuda", optimizer=None)
+    what_if = WhatIf(change="checkpointing", trace=checkpointed)
+    how_to = write_how_to(what_if, device_type="cuda", optimizer=None)
     path = tmp_path / "pasted.py"
     path.write_text(EXAMPLE.read_text() + PASTED.format(how_to=how_to))
     pasted = trace(path)

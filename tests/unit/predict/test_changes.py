@@ -4,27 +4,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.predict.changes import (
-    choose_savings,
+    compare_changes,
     count_more_flops,
-    describe_saving,
     is_optimizer_decisive,
     with_8bit_state,
 )
-from advisor.predict.data import MOST_SAMPLES, AffinePiece, MemorySavings, PredictedMemory
+from advisor.predict.data import MOST_SAMPLES, AffinePiece, PredictedMemory
 from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
 from tests.unit.predict.sample_trace import MIB, build_trace
 
-BASE = MemorySavings(micro_batch_size=8, max_micro_batch_size=100, peak_bytes=1000)
+
+def judge(*effects, base=(100, 1000)):
+    changed = [("bf16", *effect) for effect in effects]
+    found = compare_changes(8, lambda measured: measured, base, changed)
+    assert (found.micro_batch_size, found.max_micro_batch_size, found.peak_bytes) == (8, *base)
+    return found.savings
 
 
-def judge(*effects, base=BASE):
-    return choose_savings(base, effects).savings
-
-
-def effect(largest, peak, **changed):
-    options = {"how_to": "", "more_flops_fraction": None} | changed
-    return describe_saving("bf16", max_micro_batch_size=largest, peak_bytes=peak, **options)
+def effect(largest, peak, *, how_to="", more_flops_fraction=None):
+    return (largest, peak), how_to, more_flops_fraction
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ def effect(largest, peak, **changed):
         (effect(99, 500), False),
         (effect(150, 1010), False),
         (effect(150, 1009), True),
-        (effect(None, 900), False),
+        (effect(0, 900), False),
     ],
 )
 def test_a_change_is_shown_where_it_gains_a_percent_and_loses_none(changed, helps):
@@ -45,8 +44,7 @@ def test_a_change_is_shown_where_it_gains_a_percent_and_loses_none(changed, help
 
 
 def test_where_nothing_fits_one_sample_is_a_gain():
-    none = msgspec.structs.replace(BASE, max_micro_batch_size=0)
-    (saving,) = judge(effect(1, 1000), base=none)
+    (saving,) = judge(effect(1, 1000), base=(0, 1000))
     assert saving.max_micro_batch_size == 1
 
 

@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from advisor.predict.data import WhatIf
 from advisor.predict.how_to import write_how_to
 from advisor.training.data import OptimizerFacts
 from tests.unit.predict.sample_trace import build_trace
@@ -8,7 +9,8 @@ from tests.unit.predict.sample_trace import build_trace
 
 def write(change, *, blocks=(), modules=(), **changed):
     trace = msgspec.structs.replace(build_trace(), checkpointed=blocks, modules=modules)
-    return write_how_to(change, trace, **({"device_type": "cuda", "optimizer": None} | changed))
+    what_if = WhatIf(change=change, trace=trace)
+    return write_how_to(what_if, **({"device_type": "cuda", "optimizer": None} | changed))
 
 
 def loop_over(blocks, modules):

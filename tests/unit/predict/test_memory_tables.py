@@ -120,11 +120,6 @@ def test_a_remedy_that_helps_on_one_card_alone_says_so_on_the_other():
     assert "none; 400 MiB" in text
 
 
-def test_an_unknown_largest_size_is_a_dash():
-    compared = [("", build_savings(build_saving("x", largest=None)))]
-    assert "-; 100 MiB" in render_savings(compared)
-
-
 def test_a_loop_to_paste_stands_on_two_lines():
     how_to = "for block in model.layers: block.forward = partial(checkpoint, block.forward)"
     text = render_savings([("", build_savings(build_saving("x", how_to=how_to)))])

@@ -155,7 +155,7 @@ def test_a_replay_that_does_not_fit_says_so_and_stops():
 def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sample_bytes):
     trace = make_wide_trace(20, per_sample_bytes)
     largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
-    assert largest is not None
+    assert largest
     for size, fits in ((largest, True), (largest + 1, False)):
         peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=capacity)
         assert peaks.fits is fits
@@ -164,19 +164,19 @@ def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sam
 
 def test_no_size_fits_where_the_parameters_do_not():
     trace = make_wide_trace(200, MIB)
-    assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) is None
+    assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) == 0
 
 
 def test_the_allocator_can_refuse_what_the_sums_allow():
     trace = make_wide_trace(1, 2 * MIB, count=5)
     assert add_up(trace, 1)["all"] == 11 * MIB + 2 * MIB // 3
-    assert predict_largest(trace, capacity_bytes=12 * MIB, settings=NATIVE) is None
+    assert predict_largest(trace, capacity_bytes=12 * MIB, settings=NATIVE) == 0
 
 
 def test_memory_that_does_not_grow_is_bounded_by_the_most_samples():
     trace = make_wide_trace(5, 0)
     assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) == MOST_SAMPLES
-    assert predict_largest(trace, capacity_bytes=4 * MIB, settings=NATIVE) is None
+    assert predict_largest(trace, capacity_bytes=4 * MIB, settings=NATIVE) == 0
 
 
 def test_no_search_takes_more_than_27_simulations(monkeypatch):
@@ -201,7 +201,7 @@ def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
     trace, capacity = make_wide_trace(20, 1_234_567), 1000 * MIB
     for settings in (NATIVE, AllocatorSettings(extra_bytes=9 * MIB)):
         largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
-        assert largest is not None
+        assert largest
         unusable = predict_unusable_bytes(trace, capacity_bytes=capacity, settings=settings)
         usable = capacity - settings.extra_bytes - unusable
         assert unusable > 0

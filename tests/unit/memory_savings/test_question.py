@@ -7,7 +7,7 @@ from advisor.engine.run import Run
 from advisor.engine.spec import Limits
 from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
-from advisor.memory_savings.stage import run_memory_savings
+from advisor.memory_savings.question import run_memory_savings
 from advisor.predict.change_traces import trace_changes
 from advisor.predict.data import Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
