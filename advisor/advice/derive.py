@@ -11,7 +11,7 @@ from advisor.noise.plan import NOISE
 from advisor.sharpness.plan import SHARPNESS_TOPIC
 from advisor.soak.plan import SOAK
 from advisor.throughput.conclude import THROUGHPUT
-from advisor.variants.conclude import VARIANTS_TOPIC
+from advisor.variants.plan import VARIANTS_TOPIC
 from advisor.verify.plan import VERIFICATION_TOPIC
 
 

@@ -15,7 +15,7 @@ from advisor.report.tables import draw_tables
 from advisor.telling import Headline, Told
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_bytes, format_duration
-from advisor.variants.tell import render_variants
+from advisor.variants.tell import tabulate_variants
 from advisor.verify.tell import tell_verification
 
 #: Columns of the labels, wide enough for "Learning rate".
@@ -66,7 +66,7 @@ def _render_upper(record: RunRecord, derived: Derived) -> list[ConsoleRenderable
     known = GivenConclusions(record, derived)
     return [
         *draw_tables(tell_advice(known).tables),
-        *render_variants(derived.variants),
+        *draw_tables(tabulate_variants(derived.variants)),
         *draw_tables(tell_verification(derived.verification).tables),
         *draw_tables(tell_plans(known).tables),
     ]

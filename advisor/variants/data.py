@@ -1,4 +1,4 @@
-"""What is asked of variants, what was seen of it, and what follows: the types."""
+"""Other precisions, compiled or not, beside the run's own: what was seen, and what follows."""
 
 import msgspec
 
@@ -12,96 +12,66 @@ from advisor.training.data import Precision
 
 
 class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One precision, compiled or not, as it was measured beside the run's own.
-
-    The run's own comes first; its probes are the run's, so that only its loss runs are here.
-
-    Attributes:
-        precision: Arithmetic of the training step.
-        compile: Whether the model went through `torch.compile`.
-        probes: As in a run, of its memory and its throughput stage.
-        telemetry: As in a run.
-        predicted_memory: As in a run.
-        step_cost: As in a run.
-        losses: Short training runs at the user's own batch and rate, one for each seed; those of
-            all variants start from the same weights and see the same samples.
-        missing_because: Why memory or speed were not measured, or not to their end.
-        loss_missing_because: Why there are no such training runs.
-        elapsed_s: Wall clock of its own stages.
-    """
+    """One variant as it was measured; the run's own comes first, and has its loss runs alone."""
 
     precision: Precision
     compile: bool = False
+    #: Of its memory and its throughput stage.
     probes: tuple[Probe, ...] = ()
     telemetry: tuple[Telemetry, ...] = ()
     predicted_memory: PredictedMemory | None = None
     step_cost: StepCost | None = None
+    #: At the user's own batch and rate, one for each seed; those of all variants start from the
+    #: same weights and see the same samples.
     losses: tuple[TrialBranch, ...] = ()
+    #: Why memory or speed were not measured, or not to their end.
     missing_because: str | None = None
     loss_missing_because: str | None = None
+    #: Wall clock of its own stages.
     elapsed_s: float | None = None
 
 
 class LossAtEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """Where short training runs ended, over their seeds.
-
-    Attributes:
-        loss: Mean over the seeds of the loss at the end.
-        difference: Mean over the seeds of the loss minus that of the first variant from the same
-            seed, with its interval; None for the first itself, or without a seed in common.
-        seeds: Runs behind it.
-        diverged: Runs of which a loss was not finite; they are in neither mean.
-        steps: Optimizer steps of each.
-        batch_size: Samples of each step.
-    """
+    """Where short training runs ended, over their seeds; those that diverged are in no mean."""
 
     loss: Estimate
+    #: Over that of the first variant from the same seed; None for the first, or without a seed in
+    #: common.
     difference: Estimate | None
     seeds: int
+    #: Runs of which a loss was not finite.
     diverged: int
+    #: Optimizer steps of each.
     steps: int
     batch_size: int
 
 
 class VariantConclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant beside the first, which is the one that the recommendation is for.
-
-    Attributes:
-        precision: Arithmetic of the training step.
-        compile: Whether the model went through `torch.compile`.
-        max_micro_batch_size: The largest that fits; None where that was not measured.
-        verified: Whether the next larger size was seen not to fit, or memory is not what ends it.
-        saturation_batch_size: Where larger batches stop being faster; None where not known.
-        micro_batch_size: The size at which all variants are compared: the advised one; None where
-            none is advised.
-        samples_per_s: Speed there.
-        speed_ratio: That over the first variant's; None for the first.
-        best_micro_batch_size: Where this variant is fastest.
-        best_samples_per_s: Speed there.
-        best_speed_ratio: That over the first variant's at its own fastest size.
-        machine_speed_ratio: Speed of the canary's fixed matrix product over that beside the first
-            variant; off 1, the machine itself changed in between. None for the first, and where the
-            precision changes that product.
-        graphs: Graphs that torch.compile made before the timed blocks, in all sessions together;
-            None where it was not asked to.
-        loss: After the same steps; None where there were none.
-        missing_because: Why memory or speed were not measured, or not to their end.
-        loss_missing_because: Why there is no loss.
-    """
+    """One variant beside the first, which is the one that the recommendation is for."""
 
     precision: Precision
     compile: bool
     max_micro_batch_size: int | None = None
+    #: Whether the next larger size was seen not to fit, or memory is not what ends it.
     verified: bool = False
+    #: Where larger batches stop being faster; None where not known.
     saturation_batch_size: int | None = None
+    #: The advised size, at which all are compared; None where none is advised.
     micro_batch_size: int | None = None
     samples_per_s: Estimate | None = None
+    #: Speed there over the first variant's; None for the first.
     speed_ratio: Estimate | None = None
+    #: Where this variant is fastest.
     best_micro_batch_size: int | None = None
     best_samples_per_s: Estimate | None = None
+    #: Speed there over the first variant's at its own fastest size.
     best_speed_ratio: Estimate | None = None
+    #: Speed of the calibration's matrix product over that beside the first variant; off 1, the
+    #: machine itself changed. None for the first, and where the precision changes that product.
     machine_speed_ratio: float | None = None
+    #: That torch.compile made in all sessions; None where it was not asked to.
     graphs: int | None = None
+    #: After the same steps; None where there were none.
     loss: LossAtEnd | None = None
     missing_because: str | None = None
     loss_missing_because: str | None = None

@@ -5,12 +5,12 @@ import msgspec
 from advisor.advice.plan import ADVICE
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
-from advisor.memory.data import Probe
+from advisor.memory.data import PROBES, Probe
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, read_probes
 from advisor.training.data import name_variant
-from advisor.variants.conclude import VARIANTS_TOPIC
-from advisor.variants.data import VariantRecord
+from advisor.variants.data import VARIANTS, VariantRecord
+from advisor.variants.plan import VARIANTS_TOPIC
 
 #: Starts from which each variant trains.
 _SEEDS = (0, 1, 2)
@@ -36,15 +36,23 @@ def run_losses(run: Run) -> None:
     }
     obstacle = _find_obstacle(run)
     task = None if obstacle is not None else _make_task(run, fitting)
-    for index in range(len(run.record.variants)):
-        if obstacle is not None:
-            _keep(run, index, reason=obstacle)
-        elif index not in fitting:
-            _keep(run, index, reason="no size of it ran")
-        elif task is None or run.is_spent:
-            _keep(run, index, reason=f"no time was left for {_LEAST_STEPS} steps; raise --budget")
-        else:
-            _train(run, index, task)
+    for index, variant in enumerate(run.record.all(VARIANTS)):
+        losses: tuple[TrialBranch, ...] = ()
+        reason = obstacle
+        if reason is None and index not in fitting:
+            reason = "no size of it ran"
+        elif reason is None and (task is None or run.is_spent):
+            reason = f"no time was left for {_LEAST_STEPS} steps; raise --budget"
+        elif reason is None and task is not None:
+            losses, reason = _train(run, variant, task)
+        changed = msgspec.structs.replace(variant, losses=losses, loss_missing_because=reason)
+        keep(run, index, changed)
+
+
+def keep(run: Run, index: int, variant: VariantRecord) -> None:
+    """Put a variant in its place in the record."""
+    variants = run.record.all(VARIANTS)
+    run.replace(VARIANTS, (*variants[:index], variant, *variants[index + 1 :]))
 
 
 def _find_obstacle(run: Run) -> str | None:
@@ -61,15 +69,15 @@ def _find_obstacle(run: Run) -> str | None:
 
 def _make_task(run: Run, fitting: dict[int, int]) -> TrialTask | None:
     """Return what every variant runs but for its precision; None where time does not suffice."""
-    advice = run.of(ADVICE)
-    optimizer = run.facts.optimizer
+    advice, optimizer = run.of(ADVICE), run.facts.optimizer
     assert optimizer is not None
     assert optimizer.learning_rate is not None
     largest = min(fitting.values(), default=0)
     wanted = run.facts.base_batch_size or (advice.micro_batch_size if advice is not None else None)
     size = min(wanted or largest, largest)
     budget_s = run.left_s / max(1, len(fitting))
-    steps = min(_count_steps(_probes_of(run, index), size, budget_s) for index in fitting or (0,))
+    probes = [run.record.all(PROBES), *(each.probes for each in run.record.all(VARIANTS)[1:])]
+    steps = min(_count_steps(probes[index], size, budget_s) for index in fitting or (0,))
     if steps < _LEAST_STEPS or run.is_spent:
         return None
     return TrialTask(
@@ -95,18 +103,15 @@ def _count_steps(probes: tuple[Probe, ...], size: int, budget_s: float) -> int:
     return max(0, min(_STEPS, int(steps_s / (_OVERHEAD * len(_SEEDS) * step_s))))
 
 
-def _probes_of(run: Run, index: int) -> tuple[Probe, ...]:
-    return run.record.variants[index].probes if index else run.record.probes
-
-
-def _train(run: Run, index: int, task: TrialTask) -> None:
-    variant = run.record.variants[index]
+def _train(
+    run: Run, variant: VariantRecord, task: TrialTask
+) -> tuple[tuple[TrialBranch, ...], str | None]:
+    """Return the branches, and why there are none or not all."""
+    name = name_variant(variant.precision, compiled=variant.compile)
+    run.progress.stage(f"{name}: loss at batch {task.micro_batch_size}", left_s=run.left_s)
     workload = msgspec.structs.replace(
         task.workload, precision=variant.precision, compile=variant.compile
     )
-    name = name_variant(variant.precision, compiled=variant.compile)
-    run.progress.stage(f"{name}: loss at batch {task.micro_batch_size}", left_s=run.left_s)
-    reason = None
     branches: list[TrialBranch] = []
     try:
         run.runner.run(
@@ -115,17 +120,6 @@ def _train(run: Run, index: int, task: TrialTask) -> None:
             on_result=branches.append,
         )
     except AdvisorError as error:
-        reason = error.message
-    if not branches and reason is None:
-        reason = f"batch {task.micro_batch_size} ran out of memory"
-    _keep(run, index, tuple(branches), reason=reason)
-
-
-def _keep(
-    run: Run, index: int, losses: tuple[TrialBranch, ...] = (), *, reason: str | None
-) -> None:
-    variants: list[VariantRecord] = list(run.record.variants)
-    variants[index] = msgspec.structs.replace(
-        variants[index], losses=losses, loss_missing_because=reason
-    )
-    run.keep_variants(tuple(variants))
+        return tuple(branches), error.message
+    reason = None if branches else f"batch {task.micro_batch_size} ran out of memory"
+    return tuple(branches), reason

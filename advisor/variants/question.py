@@ -1,9 +1,10 @@
-"""Other precisions, compiled or not, as the registry has them."""
+"""How do other precisions and compilation compare? The question as the registry has it."""
 
 from advisor.engine.question import Question
-from advisor.variants.conclude import VARIANTS_TOPIC
 from advisor.variants.data import VARIANTS
+from advisor.variants.plan import VARIANTS_TOPIC
 from advisor.variants.stage import reserve_time, run_variants
+from advisor.variants.tell import tell_variants
 
 QUESTION = Question(
     name="variants",
@@ -11,4 +12,5 @@ QUESTION = Question(
     topics=(VARIANTS_TOPIC,),
     check=reserve_time,
     run=run_variants,
+    tell=tell_variants,
 )

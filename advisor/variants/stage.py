@@ -6,17 +6,19 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.commands import ProbeSpec
 from advisor.engine.progress import Progress
+from advisor.engine.record import Record, open_record
 from advisor.engine.run import Run
-from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import AdvisorError
+from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
+from advisor.throughput.data import TELEMETRY
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import Variant, WorkloadFacts, name_variant
 from advisor.variants.data import VARIANTS, VariantRecord
-from advisor.variants.losses import run_losses
+from advisor.variants.losses import keep, run_losses
 from advisor.variants.plan import find_unavailable
 
 #: Share of the budget that each further variant is promised, and the most that all together are:
@@ -27,19 +29,15 @@ _LOSS_FRACTION = 0.3
 
 
 def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
-    """Return what a record starts with: every variant, the run's own first, none for it alone."""
-    first, *others = variants
-    if not others:
-        return ()
-    return (
-        VariantRecord(precision=first.precision, compile=first.compile),
-        *(_start_record(each, "the run ended before it") for each in others),
-    )
+    """Return what the record has of them from the start; nothing of the run's own alone."""
+    first, *further = variants
+    others = (_start(each, "the run ended before it") for each in further)
+    return (_start(first), *others) if further else ()
 
 
 def reserve_time(run: Run) -> None:
     """Set time aside for the variants that can run."""
-    share = min(_MOST_FRACTION, _EACH_FRACTION * len(_list_available(run)))
+    share = min(_MOST_FRACTION, _EACH_FRACTION * _list_obstacles(run).count(None))
     run.reserved_s = run.spec.limits.budget_s * share
 
 
@@ -48,56 +46,52 @@ def run_variants(run: Run) -> None:
 
     A variant that fails is a row with its reason; it does not end the run.
     """
-    further = _list_further(run)
-    if not further:
+    if not run.record.all(VARIANTS):
         return
     run.reserved_s = 0.0
     kept_s = _LOSS_FRACTION * run.left_s if run.facts.has_dataset else 0.0
-    waiting = len(_list_available(run))
-    for index, variant in enumerate(further, start=1):
-        reason = find_unavailable(variant, run.environment, run.facts)
-        if reason is None and (run.is_spent or run.left_s <= kept_s):
-            reason = "no time was left for it; raise --budget"
-        if reason is not None:
-            _keep(run, index, _start_record(variant, reason))
-            continue
-        _measure(run, index, variant, budget_s=(run.left_s - kept_s) / waiting)
-        waiting -= 1
+    obstacles = _list_obstacles(run)
+    waiting = obstacles.count(None)
+    for index, reason in enumerate(obstacles, start=1):
+        variant = _start(run.record.all(VARIANTS)[index], reason)
+        if reason is None and not run.is_spent and run.left_s > kept_s:
+            _measure(run, index, variant, budget_s=(run.left_s - kept_s) / waiting)
+            waiting -= 1
+        else:
+            late = "no time was left for it; raise --budget"
+            keep(run, index, _start(variant, reason or late))
     run_losses(run)
 
 
-def _list_further(run: Run) -> list[Variant]:
-    return [
-        Variant(precision=each.precision, compile=each.compile)
-        for each in run.record.all(VARIANTS)[1:]
-    ]
-
-
-def _list_available(run: Run) -> list[Variant]:
-    return [
-        each
-        for each in _list_further(run)
-        if find_unavailable(each, run.environment, run.facts) is None
-    ]
-
-
-def _start_record(variant: Variant, reason: str | None = None) -> VariantRecord:
+def _start(variant: Variant | VariantRecord, reason: str | None = None) -> VariantRecord:
     return VariantRecord(
         precision=variant.precision, compile=variant.compile, missing_because=reason
     )
 
 
-def _measure(run: Run, index: int, variant: Variant, *, budget_s: float) -> None:
-    record, reason = _start_record(variant), None
-    started = time.monotonic()
-    name = name_variant(variant.precision, compiled=variant.compile)
-    progress = _Labelled(run.progress, name)
+def _list_obstacles(run: Run) -> list[str | None]:
+    """Return for each further variant why it cannot run; None where it can."""
+    further = run.record.all(VARIANTS)[1:]
+    return [find_unavailable(each, run.environment, run.facts) for each in further]
+
+
+def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -> None:
+    started, reason = time.monotonic(), None
+    changes = {"precision": variant.precision, "compile": variant.compile}
+    spec = msgspec.structs.replace(
+        run.spec,
+        workload=msgspec.structs.replace(run.spec.workload, **changes),
+        limits=msgspec.structs.replace(run.spec.limits, budget_s=budget_s),
+    )
+    progress = _Labelled(run.progress, name_variant(variant.precision, compiled=variant.compile))
     part = Run(
-        _make_spec(run, variant, budget_s),
-        argv=run.record.command.argv,
+        spec,
+        record=open_record(
+            type(run.record), spec, kind=run.record.kind, argv=run.record.command.argv
+        ),
         runner=run.runner,
         progress=progress,
-        save=lambda seen: _keep(run, index, _copy_stages(record, seen)),
+        save=lambda seen: keep(run, index, _copy_stages(variant, seen)),
     )
     try:
         part.keep_environment(run.environment)
@@ -108,25 +102,16 @@ def _measure(run: Run, index: int, variant: Variant, *, budget_s: float) -> None
         reason = f"{error.message}; raise --budget"
     except AdvisorError as error:
         reason = error.message
-    if reason is None and not any(probe.stage == "throughput" for probe in part.record.probes):
+    if reason is None and not any(probe.stage == "throughput" for probe in part.record.all(PROBES)):
         reason = progress.last_note or "no size was timed"
-    _keep(
+    keep(
         run,
         index,
         msgspec.structs.replace(
-            _copy_stages(record, part.record),
+            _copy_stages(variant, part.record),
             missing_because=reason,
             elapsed_s=time.monotonic() - started,
         ),
-    )
-
-
-def _make_spec(run: Run, variant: Variant, budget_s: float) -> ProbeSpec:
-    return ProbeSpec(
-        workload=msgspec.structs.replace(
-            run.spec.workload, precision=variant.precision, compile=variant.compile
-        ),
-        limits=msgspec.structs.replace(run.spec.limits, budget_s=budget_s),
     )
 
 
@@ -137,20 +122,14 @@ def _aim_at_advice(run: Run) -> WorkloadFacts:
     return msgspec.structs.replace(run.facts, base_batch_size=size)
 
 
-def _copy_stages(variant: VariantRecord, seen: RunRecord) -> VariantRecord:
+def _copy_stages(variant: VariantRecord, seen: Record) -> VariantRecord:
     return msgspec.structs.replace(
         variant,
-        probes=seen.probes,
-        telemetry=seen.telemetry,
-        predicted_memory=seen.predicted_memory,
-        step_cost=seen.step_cost,
-        missing_because=None if seen.probes else variant.missing_because,
+        probes=seen.all(PROBES),
+        telemetry=seen.all(TELEMETRY),
+        predicted_memory=seen.get(PREDICTED_MEMORY),
+        step_cost=seen.get(STEP_COST),
     )
-
-
-def _keep(run: Run, index: int, variant: VariantRecord) -> None:
-    variants = run.record.variants
-    run.keep_variants((*variants[:index], variant, *variants[index + 1 :]))
 
 
 class _Labelled:

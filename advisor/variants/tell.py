@@ -1,17 +1,17 @@
 """The table 'Side by side': precisions, compiled or not, one column for each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from rich import box
-from rich.console import ConsoleRenderable
-from rich.table import Table
-from rich.text import Text
-
-from advisor.engine.run_record import RunRecord
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Record
+from advisor.memory.data import PROBES
 from advisor.statistics import Estimate
+from advisor.telling import Column, Row, Table, Told
 from advisor.training.data import name_variant
 from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_spread
 from advisor.variants.data import LossAtEnd, VariantConclusion
+from advisor.variants.plan import VARIANTS_TOPIC, count_graphs
 
 #: Variants side by side: what 80 columns hold beside the labels.
 _ABREAST = 3
@@ -23,24 +23,32 @@ DRIFT_FRACTION = 0.03
 _Row = tuple[str, Callable[[VariantConclusion], str]]
 
 
-def render_variants(variants: Sequence[VariantConclusion]) -> list[ConsoleRenderable]:
-    """Return the table, its legend, and a line for each thing that is missing or doubtful."""
+def tell_variants(conclusions: Conclusions) -> Told:
+    """Return the variants side by side, and how often the run itself compiled."""
+    compilation, found = describe_compilation(conclusions.record), conclusions.of(VARIANTS_TOPIC)
+    return Told(
+        rows=() if compilation is None else (Row("Compiled", compilation),),
+        tables=tabulate_variants(found or ()),
+    )
+
+
+def tabulate_variants(variants: Sequence[VariantConclusion]) -> tuple[Table, ...]:
+    """Return the tables; the last has the legend and all that is missing or doubtful."""
     if not variants:
-        return []
+        return ()
     first, *others = variants
-    parts: list[ConsoleRenderable] = []
-    for start in range(0, max(1, len(others)), _ABREAST - 1):
-        parts += [Text(), _render_table(first, others[start : start + _ABREAST - 1])]
-    parts.append(Text(_render_legend(first, variants), style="dim"))
-    return parts + [Text(note) for variant in variants for note in _list_notes(variant, first)]
+    shown = [others[at : at + _ABREAST - 1] for at in range(0, len(others), _ABREAST - 1)]
+    *tables, last = [_tabulate((first, *some)) for some in shown or [[]]]
+    notes = tuple(note for one in variants for note in _list_notes(one, first))
+    return (*tables, replace(last, legend=_write_legend(variants), notes=notes))
 
 
-def describe_compilation(record: RunRecord) -> str | None:
+def describe_compilation(record: Record) -> str | None:
     """Return how often torch.compile compiled in the timed sessions; None without --compile."""
-    probes = [probe for probe in record.probes if probe.stage == "throughput"]
+    probes = [probe for probe in record.all(PROBES) if probe.stage == "throughput"]
     if not record.command.compile or not probes:
         return None
-    graphs = sum(probe.recompiles or 0 for probe in probes)
+    graphs = count_graphs(probes)
     if not graphs:
         return "torch.compile compiled nothing of the model: the figures are those of eager mode"
     sizes = {probe.micro_batch_size for probe in probes}
@@ -51,18 +59,24 @@ def describe_compilation(record: RunRecord) -> str | None:
     )
 
 
-def _render_table(first: VariantConclusion, others: Sequence[VariantConclusion]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("Side by side", width=_LABEL_WIDTH, overflow="fold")
-    for variant in (first, *others):
-        table.add_column(_name(variant), justify="right", width=_WIDTH, overflow="fold")
-    for label, write in _list_rows(first):
-        table.add_row(label, *(write(variant) for variant in (first, *others)))
-    return table
+def _tabulate(shown: Sequence[VariantConclusion]) -> Table:
+    columns = [Column("Side by side", "left", folds=True, width=_LABEL_WIDTH)]
+    columns += [Column(_name(one), folds=True, width=_WIDTH) for one in shown]
+    rows = tuple((label, *map(write, shown)) for label, write in _list_rows(shown[0]))
+    return Table(columns=tuple(columns), rows=rows)
 
 
 def _list_rows(first: VariantConclusion) -> list[_Row]:
     over = f"  over {_name(first)}"
+
+    def beside(one: VariantConclusion, ratio: Estimate | None) -> str:
+        return "" if one is first else format_spread(ratio)
+
+    def subtract(one: VariantConclusion) -> str:
+        difference = None if one.loss is None else one.loss.difference
+        is_above = difference is not None and (difference.point or 0.0) > 0.0
+        return ("+" if is_above else "") + beside(one, difference)
+
     rows: list[_Row] = [
         ("largest micro-batch", _write_largest),
         ("saturates at batch", lambda one: _count(one.saturation_batch_size)),
@@ -71,19 +85,20 @@ def _list_rows(first: VariantConclusion) -> list[_Row]:
         at = format_count(first.micro_batch_size)
         rows += [
             (f"samples/s at {at}", lambda one: _write_speed(one.samples_per_s)),
-            (over, lambda one: _ratio(one, first, one.speed_ratio)),
+            (over, lambda one: beside(one, one.speed_ratio)),
         ]
-    rows += [
+    return [
+        *rows,
         ("fastest batch timed", lambda one: _count(one.best_micro_batch_size)),
         ("  samples/s there", lambda one: _write_speed(one.best_samples_per_s)),
-        (over, lambda one: _ratio(one, first, one.best_speed_ratio)),
+        (over, lambda one: beside(one, one.best_speed_ratio)),
         ("loss at the end", lambda one: _write_loss(one.loss)),
-        (f"  minus {_name(first)}", lambda one: _write_difference(one, first)),
+        (f"  minus {_name(first)}", subtract),
     ]
-    return rows
 
 
-def _render_legend(first: VariantConclusion, variants: Sequence[VariantConclusion]) -> str:
+def _write_legend(variants: Sequence[VariantConclusion]) -> str:
+    first = variants[0]
     parts = [f"the advice is for {_name(first)}", "± 95 % interval, over sessions for speed"]
     loss = next((one.loss for one in variants if one.loss is not None), None)
     if loss is not None:
@@ -136,18 +151,5 @@ def _count(size: int | None) -> str:
     return "-" if size is None else format_count(size)
 
 
-def _ratio(one: VariantConclusion, first: VariantConclusion, ratio: Estimate | None) -> str:
-    return "" if one is first else format_spread(ratio)
-
-
 def _write_loss(loss: LossAtEnd | None) -> str:
     return NOT_MEASURED if loss is None else format_spread(loss.loss)
-
-
-def _write_difference(one: VariantConclusion, first: VariantConclusion) -> str:
-    if one is first:
-        return ""
-    difference = None if one.loss is None else one.loss.difference
-    text = format_spread(difference)
-    is_above = difference is not None and (difference.point or 0.0) > 0.0
-    return f"+{text}" if is_above else text

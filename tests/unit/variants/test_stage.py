@@ -5,10 +5,9 @@ import pytest
 
 from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts, Environment, Telemetry
-from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask, Probe
 from advisor.predict.data import TraceTask
@@ -18,9 +17,9 @@ from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, re
 from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
-from tests.unit.analysis.test_variants import make_losses, make_probes
 from tests.unit.samples import FACTS, make_record
 from tests.unit.session.test_soak import Notes
+from tests.unit.variants.measured_variants import make_losses, make_probes
 
 GIB = 2**30
 SAMPLE_BYTES = 8 << 20
@@ -84,20 +83,23 @@ class FakeRunner:
             yield from make_losses([0.5 for _ in task.seeds], size=task.micro_batch_size)
 
 
+def ask(run, variants):
+    run.replace(VARIANTS, list_variants((Variant(precision="fp32"), *variants)))
+    reserve_time(run)
+
+
 def run_with(*variants, failing=None, facts=FACTS, budget_s=1000.0, saved=None):
     runner, notes = FakeRunner(failing or {}), Notes()
-    spec = ProbeSpec(
+    spec = Spec(
         workload=WorkloadSpec(target="model.py", device="cpu"),
         limits=Limits(budget_s=budget_s),
-        variants=variants,
     )
     save = (lambda record: None) if saved is None else saved.append
     run = Run(spec, argv=(), runner=runner, progress=notes, save=save)
     run.record = make_record(facts, probes=make_probes())
     run.keep_environment(ENVIRONMENT)
     run.keep_workload(facts)
-    run.replace(VARIANTS, list_variants((Variant(precision="fp32"), *spec.variants)))
-    reserve_time(run)
+    ask(run, variants)
     run_variants(run)
     return run, runner.tasks
 
@@ -202,16 +204,14 @@ def test_without_time_nothing_is_started_and_each_variant_says_so():
 
 def test_time_is_set_aside_only_for_what_can_run():
     def reserve(*variants, budget_s=100.0):
-        spec = ProbeSpec(
+        spec = Spec(
             workload=WorkloadSpec(target="m.py"),
             limits=Limits(budget_s=budget_s),
-            variants=variants,
         )
         run = Run(spec, argv=(), runner=None, progress=Notes(), save=lambda record: None)
         run.keep_environment(ENVIRONMENT)
         run.keep_workload(FACTS)
-        run.replace(VARIANTS, list_variants((Variant(precision="fp32"), *variants)))
-        reserve_time(run)
+        ask(run, variants)
         return run
 
     assert reserve().reserved_s == 0.0

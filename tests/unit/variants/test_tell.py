@@ -6,10 +6,11 @@ from rich.console import Console, Group
 
 from advisor.advice.derive import derive
 from advisor.memory.data import Probe
-from advisor.report.html import draw_tables
+from advisor.report import html
+from advisor.report.tables import draw_tables
 from advisor.variants.data import VariantRecord
-from advisor.variants.tell import describe_compilation, render_variants
-from tests.unit.analysis.test_variants import make_losses, make_probes, make_run
+from advisor.variants.tell import describe_compilation, tabulate_variants
+from tests.unit.variants.measured_variants import make_losses, make_probes, make_run
 
 TABLE = """
 Side by side                         fp32                bf16      fp32 compiled
@@ -34,7 +35,7 @@ fp32 compiled: not measured: no C++ compiler
 
 def draw(variants, width=80):
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(Group(*render_variants(variants)))
+    console.print(Group(*draw_tables(tabulate_variants(variants))))
     return console.file.getvalue()
 
 
@@ -96,12 +97,12 @@ def test_more_variants_than_fit_abreast_repeat_the_first():
 
 
 def test_no_variants_draw_nothing():
-    assert render_variants(()) == []
+    assert tabulate_variants(()) == ()
 
 
 def test_the_page_has_the_table_as_well():
     run = two_and_one_that_failed()
-    assert "Side by side" in draw_tables(run, derive(run))
+    assert "Side by side" in html.draw_tables(run, derive(run))
 
 
 @pytest.mark.parametrize(

@@ -5,67 +5,11 @@ from hypothesis import strategies as st
 
 from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts, Environment
-from advisor.memory.data import Probe
-from advisor.rate.data import Evaluation, TrialBranch
 from advisor.training.data import Variant
 from advisor.variants.data import VariantRecord
-from advisor.variants.plan import MeasuredVariant, compare_variants, find_unavailable
+from advisor.variants.plan import find_unavailable
 from tests.unit.samples import FACTS, make_record
-
-SIZES = (16, 64, 256)
-
-
-def make_probes(speed=1.0, sizes=SIZES, sessions=3, canary_s=0.01, **fields):
-    """Return sessions of a step of 4 ms and 0.1 ms a sample, `speed` times as fast."""
-    fits = Probe(
-        stage="memory",
-        session=0,
-        micro_batch_size=max(sizes),
-        outcome="fit",
-        steps=3,
-        step_times_s=(1.0, 0.1, 0.1),
-    )
-    timed = [
-        Probe(
-            stage="throughput",
-            session=session,
-            micro_batch_size=size,
-            outcome="fit",
-            steps=10,
-            step_times_s=((0.004 + 0.0001 * size) / speed * (1.0 + 0.01 * session),) * 3,
-            canary_times_s=(canary_s, canary_s),
-            **fields,
-        )
-        for session in range(sessions)
-        for size in sizes
-    ]
-    return (fits, *timed)
-
-
-def make_losses(ends, size=32):
-    return tuple(
-        TrialBranch(
-            micro_batch_size=size,
-            gradient_accumulation_steps=1,
-            global_batch_size=size,
-            learning_rate=1.0,
-            seed=seed,
-            samples=100 * size,
-            evaluations=tuple(
-                Evaluation(samples=samples, loss=loss)
-                for samples, loss in ((0, 2.0), (1000, end), (2000, end), (3200, end))
-            )
-            if end is not None
-            else (Evaluation(samples=0, loss=2.0),),
-            diverged=end is None,
-        )
-        for seed, end in enumerate(ends)
-    )
-
-
-def make_run(*others, losses=()):
-    first = VariantRecord(precision="fp32", losses=losses)
-    return msgspec.structs.replace(make_record(probes=make_probes()), variants=(first, *others))
+from tests.unit.variants.measured_variants import SIZES, make_losses, make_probes, make_run
 
 
 def test_a_variant_is_compared_with_the_first_at_the_advised_batch_and_at_its_fastest():
@@ -172,15 +116,9 @@ def test_where_every_seed_diverged_there_is_no_loss():
     sizes=st.sets(st.sampled_from([1, 8, 16, 64, 256]), min_size=1),
 )
 def test_a_ratio_holds_the_truth_whatever_was_timed(speed, sessions, sizes):
-    first = MeasuredVariant(record=VariantRecord(precision="fp32"), probes=make_probes())
     probes = make_probes(speed, tuple(sorted(sizes)), sessions)
-    second = MeasuredVariant(record=VariantRecord(precision="bf16"), probes=probes)
-    concluded = [
-        msgspec.structs.replace(each, throughput=derive(make_record(probes=each.probes)).throughput)
-        for each in (first, second)
-    ]
-    _, conclusion = compare_variants(concluded, micro_batch_size=64)
-    if 64 in sizes:
+    _, conclusion = derive(make_run(VariantRecord(precision="bf16", probes=probes))).variants
+    if conclusion.micro_batch_size in sizes:
         ratio = conclusion.speed_ratio
         assert ratio.low <= speed <= ratio.high
     else:
