@@ -2,6 +2,7 @@
 
 from advisor.advice.candidates import make_candidate
 from advisor.advice.plan import ADVICE
+from advisor.device.data import DeviceFacts, Environment
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Command
 from advisor.engine.run_record import RunRecord
@@ -32,6 +33,14 @@ FACTS = WorkloadFacts(
     optimizer=SGD,
     base_batch_size=32,
     loss_reduction="mean",
+)
+ENVIRONMENT = Environment(
+    device=DeviceFacts(kind="cpu", name="It", memory_bytes=4 << 30, available_bytes=4 << 30),
+    torch="2.9",
+    python="3.12",
+    platform="Linux",
+    cpu="CPU",
+    cpu_threads=2,
 )
 SATURATED = Saturation(batch_size=512, low=400, high=640, status="saturated")
 LIMITED = Saturation(

@@ -21,9 +21,8 @@ from advisor.noise.stage import (
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.noise.drawn import along
-from tests.unit.samples import FACTS, make_memory, make_probes, make_record
+from tests.unit.samples import ENVIRONMENT, FACTS, make_memory, make_probes, make_record
 from tests.unit.session.test_soak import Notes
-from tests.unit.session.test_variants import ENVIRONMENT
 
 STEPS = [0, 80, 160, 240, 320, 400]
 

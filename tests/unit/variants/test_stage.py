@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from advisor.advice.derive import derive
-from advisor.device.data import DeviceFacts, Environment, Telemetry
+from advisor.device.data import Telemetry
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
@@ -17,7 +17,7 @@ from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, re
 from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
-from tests.unit.samples import FACTS, make_record
+from tests.unit.samples import ENVIRONMENT, FACTS, make_record
 from tests.unit.session.test_soak import Notes
 from tests.unit.variants.measured_variants import make_losses, make_probes
 
@@ -25,14 +25,6 @@ GIB = 2**30
 SAMPLE_BYTES = 8 << 20
 #: What four fifths of the memory hold.
 LARGEST = int(0.8 * 4 * GIB) // SAMPLE_BYTES
-ENVIRONMENT = Environment(
-    device=DeviceFacts(kind="cpu", name="It", memory_bytes=4 * GIB, available_bytes=4 * GIB),
-    torch="2.9",
-    python="3.12",
-    platform="Linux",
-    cpu="CPU",
-    cpu_threads=2,
-)
 
 
 class FakeRunner:
