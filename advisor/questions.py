@@ -1,25 +1,41 @@
 """The registry: every kind of record, and its questions in the order in which they run."""
 
+from dataclasses import replace
+
+from advisor.advice.decide import find_settling_noise_scale
 from advisor.advice.question import PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
+from advisor.engine.run import Run
 from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
+from advisor.memory.plan import MEMORY as LARGEST
 from advisor.memory.question import QUESTION as MEMORY
 from advisor.memory_savings.question import QUESTION as MEMORY_SAVINGS
 from advisor.noise.data import NOISE_BATCHES
 from advisor.noise.question import QUESTION as NOISE
+from advisor.noise.question import run_noise
 from advisor.noise_floor.question import KIND as SELF_COMPARISON
 from advisor.predict.question import KIND as PREDICTION
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import QUESTION as SOAK
 from advisor.telling import Headline
+from advisor.throughput.conclude import THROUGHPUT as CURVE
 from advisor.throughput.question import QUESTION as THROUGHPUT
 from advisor.throughput.question import SPEED
 from advisor.variants.question import QUESTION as VARIANTS
 from advisor.verify.question import QUESTION as VERIFICATION
+
+
+def _run_noise(run: Run) -> None:
+    """Measure the noise; only the advice knows from which noise scale on it stays the same."""
+    given = run.spec.limits.global_batch_size
+    run_noise(
+        run,
+        lambda: find_settling_noise_scale(run.facts, run.of(LARGEST), run.of(CURVE), given),
+    )
 
 
 def _tells_more_than_memory(record: Record) -> bool:
@@ -35,7 +51,7 @@ RUN = Kind(
     questions=(
         MEMORY,
         THROUGHPUT,
-        NOISE,
+        replace(NOISE, run=_run_noise),
         SHARPNESS,
         SPEED,
         LOADER,  # the batch is known by now

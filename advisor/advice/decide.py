@@ -25,6 +25,9 @@ from advisor.training.data import WorkloadFacts
 #: Share of the largest size that fits above which the largest one timed counts as that size.
 _TIMED_FRACTION = 0.9
 
+#: Noise scales tried, in samples, one for each doubling; beyond the last no run is known.
+_DOUBLINGS = 30
+
 _FACTORS: dict[LimitedBy, LimitingFactor] = {
     "memory": "memory",
     "dataset": "dataset",
@@ -234,3 +237,31 @@ def _widen(low: int | None, high: int | None, chosen: Candidate) -> Interval:
         low=None if low is None else min(low, size),
         high=None if high is None else max(high, size),
     )
+
+
+def find_settling_noise_scale(
+    facts: WorkloadFacts,
+    memory: MemoryConclusion | None,
+    throughput: ThroughputConclusion | None,
+    global_batch_size: int | None = None,
+) -> float | None:
+    """Return the noise scale, a power of two, from which on the advised batch is the same.
+
+    None where no size was timed, where the batch still changes at 2³⁰ samples, or where a batch was
+    given: it is settled anyway, but its rate still depends on the noise.
+    """
+    if memory is None or throughput is None or global_batch_size is not None:
+        return None
+
+    def choose(scale: float) -> int | None:
+        decision = decide(facts, memory, throughput, Estimate(scale, scale, scale))
+        return None if decision is None else decision.chosen.global_batch_size
+
+    last, settled = choose(2.0**_DOUBLINGS), None
+    if last is None:
+        return None
+    for doubling in reversed(range(_DOUBLINGS)):
+        if choose(2.0**doubling) != last:
+            return settled
+        settled = 2.0**doubling
+    return settled

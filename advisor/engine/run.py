@@ -17,12 +17,10 @@ from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
 from advisor.memory.data import Probe
-from advisor.noise.data import NoiseBatches, NoiseLogEntry
 from advisor.predict.data import PredictedMemory
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.roofline import cost_step
 from advisor.rate.data import LrRangeCurve, TrialBranch
-from advisor.sharpness.data import Sharpness
 from advisor.soak.data import Soak
 from advisor.training.data import WorkloadFacts
 from advisor.variants.data import VariantRecord
@@ -164,18 +162,6 @@ class Run:
     def keep_telemetry(self, telemetry: Telemetry) -> None:
         """Append the counters of one session."""
         self._keep(telemetry=(*self.record.telemetry, telemetry))
-
-    def keep_noise(self, batches: NoiseBatches) -> None:
-        """Append one point of the noise trajectory."""
-        self._keep(noise_batches=(*self.record.noise_batches, batches))
-
-    def keep_noise_log(self, entries: tuple[NoiseLogEntry, ...]) -> None:
-        """Keep what a real run measured of its gradients."""
-        self._keep(noise_log=entries)
-
-    def keep_sharpness(self, sharpness: Sharpness) -> None:
-        """Append the sharpness at one point."""
-        self._keep(sharpness=(*self.record.sharpness, sharpness))
 
     def keep_loader(self, timing: LoaderTiming) -> None:
         """Append the loader's figures with one number of workers."""

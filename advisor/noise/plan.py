@@ -19,7 +19,7 @@ from advisor.noise.data import (
     choose_metric,
 )
 from advisor.noise.point import LEAST_STEPS, estimate_log_points, estimate_noise_point
-from advisor.noise.tell import describe_points
+from advisor.noise.reason import describe_points
 from advisor.statistics import median
 from advisor.training.data import WorkloadFacts
 

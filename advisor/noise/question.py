@@ -1,9 +1,184 @@
-"""The noise of the gradient, as the registry has it."""
+"""How noisy is the gradient? Its moments along a short real training run, or at saved weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from advisor.engine.question import Question
-from advisor.noise.data import NOISE_BATCHES, NOISE_LOG
-from advisor.noise.plan import NOISE
-from advisor.noise.stage import check_noise, run_noise
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.task import Task
+from advisor.errors import UsageError
+from advisor.memory.data import PROBES
+from advisor.memory.plan import MEMORY
+from advisor.memory.split import can_split, split_batch
+from advisor.noise.course import explain_enough
+from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
+from advisor.noise.log import read_noise_log
+from advisor.noise.plan import NOISE, conclude_noise, explain_absence
+from advisor.noise.tell import tell_noise
+from advisor.throughput.conclude import THROUGHPUT
+from advisor.throughput.step_time import estimate_step_s, read_probes
+
+#: Share of the time left that the question may take.
+_BUDGET_FRACTION = 0.5
+#: Share of that time that training steps may take; the rest measures.
+_TRAINING_FRACTION = 0.4
+#: Most steps of the trajectory where the user names none: beyond, the trial's own length is passed.
+_MOST_STEPS = 400
+#: Points along the trajectory.
+_POINTS = 6
+#: Jackknife groups, see docs/method.md.
+_GROUPS = 16
+#: Most micro-batches at one point; its pilot round mostly asks for fewer.
+_MOST_MICRO_BATCHES = 4096
+#: Micro-batch of the gradients where neither a base batch nor a half-saturation batch is known.
+_FALLBACK_SIZE = 32
+
+T = TypeVar("T")
+
+
+class _SettledError(Exception):
+    """Further points would not change the advice."""
+
+
+def check_noise(run: Run) -> None:
+    """Keep the log of gradients that was given, and refuse what cannot be measured or told.
+
+    Raises:
+        UsageError: A file is missing or no log, two sources of the noise were asked for, or tokens
+            where samples have none.
+    """
+    limits = run.spec.limits
+    asked = {
+        "--noise-log": limits.noise_log is not None,
+        "--checkpoint": bool(limits.checkpoints),
+        "--noise-steps": limits.noise_steps is not None,
+    }
+    chosen = [option for option, is_asked in asked.items() if is_asked]
+    if len(chosen) > 1:
+        raise UsageError(
+            f"{' and '.join(chosen)} exclude each other: each says where the noise is measured",
+            next_step="Give one of them.",
+        )
+    missing = [path for path in limits.checkpoints if not Path(path).is_file()]
+    if missing:
+        raise UsageError(
+            f"there is no checkpoint {missing[0]}", next_step="Give the path of a state_dict file."
+        )
+    if limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
+        raise UsageError(
+            "--sample-unit token: the batch holds no integer tensor of samples by tokens",
+            next_step="Leave the option out, so that samples are the unit.",
+        )
+    if limits.noise_log is not None:
+        run.add(NOISE_LOG, *read_noise_log(Path(limits.noise_log)))
+
+
+def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None) -> None:
+    """Measure the noise scale where real data allows it; otherwise the record says why not.
+
+    `find_settling` returns the noise scale from which on the advised batch is the same.
+    """
+    if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
+        return
+    path = plan_trajectory(run, run.left_s * _BUDGET_FRACTION)
+    task = NoiseTask(
+        workload=run.spec.workload,
+        trajectory=path,
+        micro_batch_size=_choose_micro_batch_size(run),
+        groups=_GROUPS,
+        max_micro_batches=_MOST_MICRO_BATCHES,
+        token_count=run.facts.token_count,
+        host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
+    )
+    settling = None if path.checkpoints else find_settling()
+
+    def keep(batches: NoiseBatches) -> None:
+        """Keep a point of the trajectory; once further ones would change nothing, end it."""
+        enough = None
+        if path.points and batches.at_step < path.points[-1]:
+            noise = conclude_noise(run.facts, (*run.record.all(NOISE_BATCHES), batches))
+            enough = explain_enough(noise, settling)
+        if enough is None:
+            run.add(NOISE_BATCHES, batches)
+            return
+        why = f"ended early, since {enough}"
+        run.add(NOISE_BATCHES, msgspec.structs.replace(batches, ended_because=why))
+        raise _SettledError
+
+    follow(run, "noise", task, path, keep)
+    if not run.record.all(NOISE_BATCHES):
+        run.progress.note("noise: no point could be measured in the memory and time there are")
+
+
+def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[[T], None]) -> None:
+    """Run a task along a trajectory; whatever ends it early is noted, and what it saw stands."""
+    place = f"along {max(path.points)} training steps" if path.points else ""
+    place = place or f"at {len(path.checkpoints)} checkpoints"
+    run.progress.stage(f"{name} {place}", left_s=run.left_s)
+    try:
+        run.runner.run(task, timeout_s=run.left_s, on_result=keep)
+    except _SettledError:
+        run.progress.note(f"{name}: the trajectory ends early, further points change nothing")
+    except WorkerTimeoutError:
+        run.progress.note(f"{name}: it took longer than the time left")
+    except WorkerDeathError as death:  # as by the system, short of memory
+        run.progress.note(f"{name}: {death.message}")
+
+
+def plan_trajectory(run: Run, budget_s: float) -> Trajectory:
+    """Return the training at the user's own batch, or at the gradients' where that cannot be made.
+
+    Its points are evenly spread, from the first step to the last.
+    """
+    facts, limits, memory = run.facts, run.spec.limits, run.of(MEMORY)
+    split = None
+    if facts.base_batch_size is not None:
+        largest = None if memory is None else memory.max_micro_batch_size
+        split = split_batch(
+            facts.base_batch_size,
+            largest=largest or facts.base_batch_size,
+            smallest=facts.min_micro_batch_size,
+            may_split=can_split(facts),
+        )
+    size, accumulation = split or (_choose_micro_batch_size(run), 1)
+    steps = limits.noise_steps
+    if steps is None:
+        step_s = estimate_step_s(read_probes(run.record.all(PROBES)), size, accumulation)
+        affordable = int(budget_s * _TRAINING_FRACTION / (step_s or budget_s / _MOST_STEPS))
+        steps = max(_POINTS - 1, min(_MOST_STEPS, affordable))
+    count = min(_POINTS, steps + 1)
+    points = sorted({round(steps * k / max(1, count - 1)) for k in range(count)})
+    return Trajectory(
+        micro_batch_size=size,
+        gradient_accumulation_steps=accumulation,
+        points=() if limits.checkpoints else tuple(points),
+        checkpoints=limits.checkpoints,
+        budget_s=budget_s,
+        loss_is_sum=facts.loss_reduction == "sum",
+    )
+
+
+def _choose_micro_batch_size(run: Run) -> int:
+    """Return the samples of each gradient: the base batch, else near half saturation.
+
+    Capped by memory, and so that one pass over the data fills every group; not the latter under
+    BatchNorm, whose noise is that of the batch size it is measured at.
+    """
+    facts, multiple = run.facts, run.spec.limits.batch_multiple
+    size, memory, throughput = facts.base_batch_size, run.of(MEMORY), run.of(THROUGHPUT)
+    if size is None and throughput is not None:
+        size = round(throughput.half_saturation_batch_size.point or 0)
+    size = max(size or _FALLBACK_SIZE, facts.min_micro_batch_size)
+    if memory is not None and memory.max_micro_batch_size is not None:
+        size = min(size, memory.max_micro_batch_size)
+    if facts.dataset_size is not None and not facts.has_batch_statistics:
+        size = min(size, max(facts.min_micro_batch_size, facts.dataset_size // (2 * _GROUPS)))
+    return max(size // multiple, 1) * multiple
+
 
 QUESTION = Question(
     name="noise",
@@ -11,4 +186,5 @@ QUESTION = Question(
     topics=(NOISE,),
     check=check_noise,
     run=run_noise,
+    tell=tell_noise,
 )

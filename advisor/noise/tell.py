@@ -1,18 +1,45 @@
-"""The noise scale in words."""
+"""The noise scale in words and as a chart."""
 
-from collections.abc import Sequence
-
-from advisor.noise.data import NoiseBatches, NoiseConclusion, NoiseLogEntry, NoisePoint, NoiseTrend
+from advisor.engine.conclusions import Conclusions
+from advisor.noise.data import NoiseConclusion, NoisePoint, choose_metric
+from advisor.noise.plan import NOISE
 from advisor.statistics import Estimate
-from advisor.training.data import WorkloadFacts
-from advisor.units import format_count, format_interval, format_number
+from advisor.telling import Chart, Datum, Line, Row, Told
+from advisor.units import NOT_MEASURED, format_count, format_interval, format_number
 
-#: Optimizers whose metric is their running second moment, from the first step on.
-_WITH_METRIC = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "SparseAdam"})
-#: Optimizers whose own metric is the plain one.
-_PLAIN = frozenset({"SGD"})
 
-_Course = Sequence[tuple[int, Estimate]]
+def tell_noise(conclusions: Conclusions) -> Told:
+    """Return the noise scale and its course, or why there is none."""
+    noise = conclusions.of(NOISE)
+    if noise is None:
+        text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
+        return Told(rows=(Row("Noise scale", text),))
+    return Told(rows=(Row("Noise scale", describe_noise(noise)),), charts=(chart_noise(noise),))
+
+
+def chart_noise(noise: NoiseConclusion) -> Chart:
+    """Return the noise scale at each point, in both metrics."""
+    return Chart(
+        title="Noise scale along training",
+        x_label="optimizer step",
+        y_label="samples",
+        lines=(
+            _draw("plain gradients", noise, adapted=False),
+            _draw("in the optimizer's metric", noise, adapted=True),
+        ),
+        log_x=False,
+        log_y=True,
+    )
+
+
+def _draw(label: str, noise: NoiseConclusion, *, adapted: bool) -> Line:
+    course = choose_metric(noise.points, adapted=adapted)
+    data = [
+        Datum(x=step, y=scale.point, low=scale.low, high=scale.high)
+        for step, scale in course
+        if scale.point is not None and scale.point > 0.0
+    ]
+    return Line(label, tuple(data))
 
 
 def describe_noise(noise: NoiseConclusion) -> str:
@@ -51,118 +78,3 @@ def _describe_end(noise: NoiseConclusion, point: NoisePoint) -> str:
         scale = point.preconditioned_noise_scale or scale
     figure = format_interval(scale) if scale.point is None else format_number(scale.point)
     return f"{figure} at step {format_count(point.at_step)}"
-
-
-def describe_points(
-    facts: WorkloadFacts,
-    course: _Course,
-    decisive: Estimate | None,
-    trend: NoiseTrend | None,
-    *,
-    adapted: bool,
-    batches: Sequence[NoiseBatches] = (),
-    log: Sequence[NoiseLogEntry] = (),
-) -> str:
-    """Return where the noise scale was measured, how it went, and what it holds for.
-
-    Args:
-        facts: What is known of the model file.
-        course: By step, in the metric that the advice follows.
-        decisive: The run's average.
-        trend: Of the course.
-        adapted: Whether that metric is the optimizer's.
-        batches: What the points rest on where the tool measured them.
-        log: What they rest on where a real run did.
-    """
-    place = _describe_place(batches, log)
-    if decisive is None:
-        return f"{place}, but with too few samples to bound it from below"
-    parts = [
-        place,
-        _describe_course(course, f"{facts.sample_unit}s", trend),
-        None if adapted else _describe_metric(facts, batches, log),
-        _describe_weights(facts, batches),
-        _describe_training(facts, batches),
-        next((b.ended_because for b in reversed(batches) if b.ended_because), None),
-    ]
-    if decisive.high is None:
-        parts.append("the gradient is too small against its noise for an upper end")
-    if facts.has_batch_statistics and not log:
-        parts.append("batch statistics tie it to this micro-batch size")
-    return "; ".join(part for part in parts if part is not None)
-
-
-def _describe_place(batches: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> str:
-    if log:
-        steps = [entry.at_step for entry in log]
-        return f"from the log of {len(log)} steps between step {min(steps)} and {max(steps)}"
-    last = batches[-1].at_step
-    if any(each.from_checkpoint is not None for each in batches):
-        count = "the checkpoint" if len(batches) == 1 else f"{len(batches)} checkpoints"
-        sources = {each.step_source for each in batches}
-        if "order" in sources:
-            return f"measured at {count}, equally spaced since not all name their step"
-        unit = "epoch" if sources == {"epochs"} else "step"
-        return f"measured at {count}, up to {unit} {last}"
-    if len(batches) == 1:
-        return f"measured at step {last}"
-    return f"measured at {len(batches)} points along {last} steps"
-
-
-def _describe_course(course: _Course, unit: str, trend: NoiseTrend | None) -> str:
-    """Return how the noise scale went; rose and fell only where the trend is clear."""
-    bounded = [scale for _, scale in course if scale.low is not None]
-    first, last = bounded[0], bounded[-1]
-    if first is last:
-        return f"it is {_render(first)} {unit}"
-    span = f"from {_render(first)} to {_render(last)} {unit}"
-    if trend is not None and trend.direction in {"rose", "fell"}:
-        point, low, high = (
-            "unknown" if end is None else f"{end:.2g}"
-            for end in (trend.factor.point, trend.factor.low, trend.factor.high)
-        )
-        return f"it {trend.direction} {span}, by its trend {point}-fold ({low} to {high})"
-    return f"it went {span}, a change within its intervals"
-
-
-def _render(estimate: Estimate) -> str:
-    if estimate.point is not None and estimate.high is not None:
-        return f"{estimate.point:.3g}"
-    return f"at least {estimate.low:.3g}"
-
-
-def _describe_metric(
-    facts: WorkloadFacts, batches: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]
-) -> str | None:
-    """Return why the optimizer's own metric is missing; None where that is the plain one."""
-    name = None if facts.optimizer is None else facts.optimizer.name
-    if name is None or name in _PLAIN:
-        return None
-    if log:
-        return f"of plain gradients, which is all that a log holds, not in the metric of {name}"
-    if name not in _WITH_METRIC:
-        why = f"the metric of {name} is not known"
-    elif any(each.from_checkpoint is not None for each in batches):
-        why = f"the checkpoint holds no state of {name}"
-    else:
-        why = f"{name} has no metric before its first step"
-    return f"of plain gradients only, since {why}"
-
-
-def _describe_weights(facts: WorkloadFacts, batches: Sequence[NoiseBatches]) -> str | None:
-    if any(each.weights for each in batches):
-        return "each micro-batch weighs by the tokens that its loss counts"
-    if facts.loss_reduction == "weighted" and batches:
-        return "the loss weighs samples by no count of tokens that is known, so they count alike"
-    return None
-
-
-def _describe_training(facts: WorkloadFacts, batches: Sequence[NoiseBatches]) -> str | None:
-    """Return at which batch training went where that is not the base batch; None where it is."""
-    trained = next((each.training_batch_size for each in batches if each.at_step), None)
-    if trained is None or facts.base_batch_size in {None, trained}:
-        return None
-    return (
-        f"trained at batch {trained}, since the base batch {facts.base_batch_size} neither fits "
-        "nor splits into equal parts that do"
-    )

@@ -5,8 +5,8 @@ from advisor.derived import Derived, GivenConclusions
 from advisor.engine.run_record import RunRecord
 from advisor.loader.tell import describe_loader
 from advisor.memory.tell import describe_memory, explain_peaks
-from advisor.noise.tell import describe_noise
-from advisor.sharpness.tell import describe_sharpness
+from advisor.noise.tell import tell_noise
+from advisor.sharpness.tell import tell_sharpness
 from advisor.soak.tell import describe_soak
 from advisor.throughput.tell import describe_throughput, tell_speed
 from advisor.units import NOT_MEASURED
@@ -17,14 +17,17 @@ from advisor.verify.tell import tell_verification
 def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]]:
     """Return (label, paragraph) for each part of the run, missing parts included."""
     missing = f"{NOT_MEASURED}: {record.why_missing}"
-    memory, throughput, noise = derived.memory, derived.throughput, derived.noise
+    memory, throughput = derived.memory, derived.throughput
+    known = GivenConclusions(record, derived)
     rows = [
         ("Memory", missing if memory is None else describe_memory(memory) + explain_peaks(record)),
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
-        ("Noise scale", missing if noise is None else describe_noise(noise)),
+        *(
+            (row.label, row.text)
+            for told in (tell_noise(known), tell_sharpness(known))
+            for row in told.rows
+        ),
     ]
-    if derived.sharpness is not None:
-        rows.append(("Sharpness", describe_sharpness(derived.sharpness)))
     if derived.loader is not None:
         rows.append(("Loader", describe_loader(derived.loader)))
     known = GivenConclusions(record, derived)

@@ -1,7 +1,6 @@
 """The report as one HTML file that needs nothing beside it."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -11,10 +10,11 @@ from advisor.advice.frontier_tell import chart_frontier
 from advisor.advice.tell import chart_time, head_run
 from advisor.derived import Derived, GivenConclusions
 from advisor.engine.run_record import RunRecord
-from advisor.noise.data import NoisePoint
+from advisor.noise.tell import chart_noise
 from advisor.report.charts import HEIGHT, WIDTH, Chart, Datum, Series, draw_chart, render_chart
 from advisor.report.findings import render_findings
 from advisor.report.terminal import render_sources, render_tables
+from advisor.sharpness.tell import chart_sharpness
 from advisor.statistics import Estimate
 from advisor.verify.tell import tell_verification
 
@@ -118,53 +118,12 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             series=(Series(label="measured peak", data=memory),),
             marked=micro,
         ),
-        render_chart(
-            title="Noise scale along training",
-            x_label="optimizer step",
-            y_label="samples",
-            series=_noise_series(derived),
-            log_x=False,
-            log_y=True,
-        ),
+        None if derived.noise is None else draw_chart(chart_noise(derived.noise)),
         *map(draw_chart, tell_verification(derived.verification).charts),
         None if derived.frontier is None else draw_chart(chart_frontier(derived.frontier)),
-        render_chart(
-            title="Sharpness along training",
-            x_label="optimizer step",
-            y_label="λ of the loss",
-            series=_sharpness_series(derived),
-            log_x=False,
-        ),
+        None if derived.sharpness is None else draw_chart(chart_sharpness(derived.sharpness)),
     )
     return tuple(chart for chart in charts if chart is not None)
-
-
-def _noise_series(derived: Derived) -> tuple[Series, ...]:
-    points = derived.noise.points if derived.noise is not None else ()
-    plain = [(point, point.noise_scale) for point in points]
-    own = [(point, point.preconditioned_noise_scale) for point in points]
-    return (
-        Series(label="plain gradients", data=_noise_data(plain)),
-        Series(label="in the optimizer's metric", data=_noise_data(own)),
-    )
-
-
-def _sharpness_series(derived: Derived) -> tuple[Series, ...]:
-    points = derived.sharpness.points if derived.sharpness is not None else ()
-    plain = tuple(
-        Datum(x=point.at_step, y=point.sharpness)
-        for point in points
-        if point.sharpness is not None and point.sharpness > 0
-    )
-    return (Series(label="largest eigenvalue of the Hessian", data=plain),)
-
-
-def _noise_data(pairs: Sequence[tuple[NoisePoint, Estimate | None]]) -> tuple[Datum, ...]:
-    return tuple(
-        _datum(point.at_step, scale.point, scale)
-        for point, scale in pairs
-        if scale is not None and scale.point is not None and scale.point > 0
-    )
 
 
 def _datum(x: float, y: float, estimate: Estimate) -> Datum:

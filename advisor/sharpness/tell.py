@@ -1,11 +1,40 @@
 """The sharpness along training, in words."""
 
+from advisor.engine.conclusions import Conclusions
 from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
+from advisor.sharpness.plan import SHARPNESS_TOPIC
+from advisor.telling import Chart, Datum, Line, Row, Told
 from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_rate
 
 #: The largest eigenvalue is convex in the matrix, so over few samples it is on average above that
 #: of the whole data (`benchmarks/curvature.py` shows by how much on digits).
 _FEW_SAMPLES = 512
+
+
+def tell_sharpness(conclusions: Conclusions) -> Told:
+    """Return the sharpness along training, where it was asked for."""
+    found = conclusions.of(SHARPNESS_TOPIC)
+    if found is None:
+        return Told()
+    return Told(
+        rows=(Row("Sharpness", describe_sharpness(found)),), charts=(chart_sharpness(found),)
+    )
+
+
+def chart_sharpness(found: SharpnessConclusion) -> Chart:
+    """Return the sharpness at each point, where the loss curves upwards."""
+    data = [
+        Datum(x=point.at_step, y=point.sharpness)
+        for point in found.points
+        if point.sharpness is not None and point.sharpness > 0.0
+    ]
+    return Chart(
+        title="Sharpness along training",
+        x_label="optimizer step",
+        y_label="λ of the loss",
+        lines=(Line("largest eigenvalue of the Hessian", tuple(data)),),
+        log_x=False,
+    )
 
 
 def describe_sharpness(sharpness: SharpnessConclusion) -> str:

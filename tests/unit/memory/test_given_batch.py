@@ -9,10 +9,8 @@ from advisor.memory.given_batch import (
     refuse_impossible_batch,
     refuse_oversized_batch,
 )
-from advisor.noise.stage import run_noise
 from advisor.throughput.sessions import leave_out_largest
-from tests.unit.noise.drawn import along
-from tests.unit.noise.test_stage import make_run
+from tests.unit.noise.test_question import make_run
 from tests.unit.samples import FACTS
 
 
@@ -72,14 +70,3 @@ def test_sizes_are_left_out_before_those_the_user_named_and_the_given_one_goes_l
         left_out += sorted(set(sizes) - set(shorter))
         sizes = shorter
     assert left_out == [512, 64, 8, 32, 96, 1]
-
-
-def test_a_batch_that_is_given_does_not_end_the_noise_run():
-    scales, steps = [5e5, 7e5, 1e6, 1.4e6, 2e6, 3e6], [0, 80, 160, 240, 320, 400]
-    batches = along(scales, samples=640_000, steps=steps)
-    sent = []
-    for size in (None, 64):
-        run, runner, _ = make_run(batches, noise_steps=400, global_batch_size=size)
-        run_noise(run)
-        sent.append(runner.sent)
-    assert sent[0] < sent[1]

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from advisor.advice.decide import decide
+from advisor.advice.decide import decide, find_settling_noise_scale
 from advisor.advice.derive import derive
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
@@ -13,11 +13,7 @@ from advisor.errors import UsageError
 from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
-from advisor.noise.stage import (
-    check_noise,
-    find_settling_noise_scale,
-    run_noise,
-)
+from advisor.noise.question import check_noise, run_noise
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.noise.drawn import along
@@ -210,6 +206,18 @@ def derive_with(record, noise_scale):
     known = Estimate(noise_scale, noise_scale, noise_scale)
     decision = decide(FACTS, derived.memory, derived.throughput, known)
     return decision.chosen.global_batch_size
+
+
+def test_a_batch_that_is_given_does_not_settle_and_so_does_not_end_the_run():
+    batches = along([5e5, 7e5, 1e6, 1.4e6, 2e6, 3e6], samples=640_000, steps=STEPS)
+    derived = derive(make_record(FACTS, probes=make_probes()))
+    sent = []
+    for given in (None, 64):
+        scale = find_settling_noise_scale(FACTS, derived.memory, derived.throughput, given)
+        run, runner, _ = make_run(batches, noise_steps=400, global_batch_size=given)
+        run_noise(run, lambda scale=scale: scale)
+        sent.append(runner.sent)
+    assert sent[0] < sent[1] == 6
 
 
 def test_without_timed_sizes_nothing_settles():

@@ -6,8 +6,8 @@ import pytest
 from advisor.advice.derive import derive
 from advisor.sharpness.data import Sharpness
 from advisor.sharpness.plan import choose_micro_batch_size
-from advisor.sharpness.stage import run_sharpness
-from tests.unit.noise.test_stage import make_run
+from advisor.sharpness.question import run_sharpness
+from tests.unit.noise.test_question import make_run
 from tests.unit.samples import FACTS, make_probes, make_record
 
 
