@@ -1,6 +1,6 @@
 """The processes below one: those whose work and memory are our own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -21,29 +21,22 @@ def list_tree(roots: Iterable[int]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _children(pid: int) -> Iterator[int]:
-    threads = _PROC / str(pid) / "task"
-    if not threads.is_dir():
-        yield from _search_children(pid)
-        return
-    for thread in _list_directory(threads):
-        try:
-            text = (thread / "children").read_text()
-        except FileNotFoundError:  # the thread ended, or the kernel keeps no such file
-            if thread.is_dir():
-                yield from _search_children(pid)
-                return
-        except OSError:  # the process ended between opening and reading
-            continue
-        else:
-            yield from map(int, text.split())
-
-
-def _list_directory(path: Path) -> list[Path]:
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
     try:
-        return list(path.iterdir())
+        for thread in (_PROC / str(pid) / "task").iterdir():
+            try:
+                found += map(int, (thread / "children").read_text().split())
+            except FileNotFoundError:
+                if thread.is_dir():  # else the thread ended
+                    return _search_children(pid)  # the kernel keeps no such file
+            except OSError:  # the process ended between opening and reading
+                continue
+    except FileNotFoundError:
+        return _search_children(pid)
     except OSError:
-        return []
+        return found
+    return found
 
 
 def _search_children(pid: int) -> list[int]:

@@ -5,13 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
-from advisor.device.cpu_load import LEAST_WINDOW_S, open_foreign_load
+from advisor.device.counters import Reader, Sources, lack, lacking
 from advisor.device.data import Counter, DeviceFacts, Telemetry
 from advisor.device.nvml.counters import GPU_COUNTERS, missing_gpu_reason, opened_gpu
-from advisor.device.rapl import open_package_energy
-from advisor.device.reading import Reader, lack, lacking
+from advisor.device.processor import LEAST_WINDOW_S, open_foreign_load, open_package_energy
 
 #: Time between two samples. On the CPU the sampler runs on the processors that are being timed.
 _INTERVAL_S = {"cpu": 0.25, "cuda": 0.2, "mps": 0.25}
@@ -20,13 +18,6 @@ _JOIN_S = 1.0
 _SLOWDOWN = "slowdown_"
 #: Counters that sum up; one that falls was set back, and its differences would be wrong.
 _CUMULATIVE = ("energy", _SLOWDOWN)
-
-
-class _Sources(NamedTuple):
-    """What is read, and what is to be said of it in the end."""
-
-    readers: tuple[Reader, ...]
-    remarks: Callable[[], tuple[Counter, ...]]
 
 
 @contextmanager
@@ -42,9 +33,9 @@ def sampled(
 
     Args:
         device: As the environment names it.
-        session: Number of the worker process.
+        session: Number of the worker process, as in `Probe`.
         own_pid: Its process and all that it starts are not counted as others, nor is this one.
-        interval_s: Time between two samples.
+        interval_s: Time between two samples; None is the device's own.
     """
     with ExitStack() as stack:
         sources = stack.enter_context(_opened(device, own_pid))
@@ -53,9 +44,12 @@ def sampled(
         sampler.sample()
         stop = threading.Event()
         period_s = interval_s or _INTERVAL_S[device.kind]
-        thread = threading.Thread(
-            target=_sample_until, args=(stop, sampler, period_s), name="telemetry", daemon=True
-        )
+
+        def work() -> None:
+            while not stop.wait(period_s):
+                sampler.sample()
+
+        thread = threading.Thread(target=work, name="telemetry", daemon=True)
         thread.start()
         try:
             yield sampler.read
@@ -66,28 +60,23 @@ def sampled(
 
 
 @contextmanager
-def _opened(device: DeviceFacts, own_pid: int) -> Iterator[_Sources]:
+def _opened(device: DeviceFacts, own_pid: int) -> Iterator[Sources]:
     """Open the sources of the device, energy first: it is the one whose moment matters most."""
     load = open_foreign_load("foreign_cpu", (own_pid,))
     if device.kind == "cuda" and device.vendor != "amd":
         with opened_gpu(device.uuid_hash, device.index, (os.getpid(), own_pid)) as gpu:
-            yield _Sources((*gpu.readers, load), gpu.remarks)
+            yield gpu._replace(readers=(*gpu.readers, load))
         return
     reason = missing_gpu_reason(device.kind)
     names = tuple(name for name in GPU_COUNTERS if name != "energy" or device.kind != "cpu")
     packages = (open_package_energy("energy"),) if device.kind == "cpu" else ()
-    yield _Sources((*packages, load, lacking(names, reason)), lambda: ())
-
-
-def _sample_until(stop: threading.Event, sampler: "_Sampler", interval_s: float) -> None:
-    while not stop.wait(interval_s):
-        sampler.sample()
+    yield Sources((*packages, load, lacking(names, reason)))
 
 
 class _Sampler:
     """Columns of one value a sample for each counter that never failed."""
 
-    def __init__(self, session: int, sources: _Sources) -> None:
+    def __init__(self, session: int, sources: Sources) -> None:
         self._session = session
         self._sources = sources
         self._reading = threading.Lock()  # one sample at a time, however long it takes
@@ -105,7 +94,9 @@ class _Sampler:
             return  # the driver does not answer
         try:
             at_s = time.monotonic()
-            counters = [counter for reader in self._live_readers() for counter in _read(reader)]
+            with self._lock:
+                live = [each for each in self._sources.readers if self._columns.keys() & each.names]
+            counters = [counter for reader in live for counter in _read(reader)]
         finally:
             self._reading.release()
         with self._lock:
@@ -119,7 +110,23 @@ class _Sampler:
         if self._is_open:
             self.sample()
         with self._lock:
-            return self._telemetry()
+            columns = {name: tuple(values) for name, values in self._columns.items()}
+            return Telemetry(
+                session=self._session,
+                at_s=tuple(self._at_s),
+                energy_j=columns.get("energy", ()),
+                power_w=columns.get("power", ()),
+                sm_clock_mhz=columns.get("sm_clock", ()),
+                temperature_c=columns.get("temperature", ()),
+                foreign_memory_bytes=tuple(map(int, columns.get("foreign_memory", ()))),
+                foreign_cpu_fraction=columns.get("foreign_cpu", ()),
+                slowdown_s={
+                    name.removeprefix(_SLOWDOWN): values
+                    for name, values in columns.items()
+                    if name.startswith(_SLOWDOWN)
+                },
+                counters=(*self._missing.values(), *self._sources.remarks()),
+            )
 
     def close(self) -> None:
         """Take a last sample."""
@@ -127,47 +134,20 @@ class _Sampler:
         with self._lock:
             self._is_open = False
 
-    def _live_readers(self) -> tuple[Reader, ...]:
-        with self._lock:
-            return tuple(
-                reader
-                for reader in self._sources.readers
-                if any(name in self._columns for name in reader.names)
-            )
-
     def _put(self, counter: Counter) -> None:
         column = self._columns.get(counter.name)
         if column is None:
             return
+        reason = None
         if counter.value is None:
-            self._drop(counter.name, counter.missing_because or "not_supported")
+            reason = counter.missing_because or "not_supported"
         elif column and counter.name.startswith(_CUMULATIVE) and counter.value < column[-1]:
-            self._drop(counter.name, "was_reset")
+            reason = "was_reset"
         else:
             column.append(counter.value)
-
-    def _drop(self, name: str, reason: str) -> None:
-        del self._columns[name]
-        self._missing[name] = Counter(name=name, missing_because=reason)
-
-    def _telemetry(self) -> Telemetry:
-        columns = {name: tuple(values) for name, values in self._columns.items()}
-        return Telemetry(
-            session=self._session,
-            at_s=tuple(self._at_s),
-            energy_j=columns.get("energy", ()),
-            power_w=columns.get("power", ()),
-            sm_clock_mhz=columns.get("sm_clock", ()),
-            temperature_c=columns.get("temperature", ()),
-            foreign_memory_bytes=tuple(map(int, columns.get("foreign_memory", ()))),
-            foreign_cpu_fraction=columns.get("foreign_cpu", ()),
-            slowdown_s={
-                name.removeprefix(_SLOWDOWN): values
-                for name, values in columns.items()
-                if name.startswith(_SLOWDOWN)
-            },
-            counters=(*self._missing.values(), *self._sources.remarks()),
-        )
+        if reason is not None:
+            del self._columns[counter.name]
+            self._missing[counter.name] = Counter(name=counter.name, missing_because=reason)
 
 
 def _read(reader: Reader) -> tuple[Counter, ...]:

@@ -1,9 +1,23 @@
-"""Which counters a run had to do without, and why."""
+"""What the machine can measure, which counters a run had to do without, and why."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
 
-from advisor.device.data import Environment, Telemetry
+from advisor.device.counters import find_power_cap
+from advisor.device.data import Counter, Environment, Telemetry
+from advisor.telling import Row
+from advisor.units import NOT_MEASURED, format_bytes, format_duration, format_number
 
+#: What the reasons of missing counters mean.
+_REASONS = {
+    "not_supported": "the machine or its driver has no such counter",
+    "no_permission": "this user may not read it",
+    "no_driver": "NVIDIA's driver library cannot be used here",
+    "no_device": "there is no NVIDIA GPU in use",
+    "not_nvidia": "the GPU is not NVIDIA's, whose counters alone are read",
+    "mig": "it belongs to the whole card, of which this is a MIG instance",
+    "ambiguous_order": "cards of several kinds stand in an order that CUDA does not tell",
+}
 #: What is not known without a counter, by the counter's name, in the order of the report. Others
 #: are told by `bsadvisor doctor` alone.
 _UNKNOWN = {
@@ -17,8 +31,26 @@ _UNKNOWN = {
     "own_memory": "memory of others that came later",
     "foreign_cpu": "load of others",
 }
-#: A machine without a GPU has none of its counters, and nobody misses them.
-_NO_LOSS = "no_device"
+
+
+def tell_machine(environment: Environment) -> tuple[Row, ...]:
+    """Return the device, the software, the counters, and why any is missing."""
+    device = environment.device
+    which = f"{device.kind}:{device.index}" if device.kind == "cuda" else device.kind
+    memory, available = format_bytes(device.memory_bytes), format_bytes(device.available_bytes)
+    return (
+        Row("Device", f"{device.name} ({which})"),
+        Row("Memory", f"{memory}, {available} available"),
+        Row("Processor", f"{environment.cpu}, {environment.cpu_threads} threads"),
+        Row("Platform", environment.platform),
+        Row("Python", environment.python),
+        Row("torch", environment.torch),
+        Row("CUDA", environment.cuda or "none"),
+        Row("Driver", environment.driver or "none"),
+        Row("Timer step", _format_time(environment.timer_resolution_s)),
+        Row("Worker start", _format_time(environment.worker_start_s)),
+        *_tell_counters(environment.counters),
+    )
 
 
 def describe_missing_counters(
@@ -26,29 +58,53 @@ def describe_missing_counters(
 ) -> str | None:
     """Return `no energy (no_permission); no clocks, heat (mig)`; None where nothing is missing.
 
-    A counter that only some of the sessions lack comes with their number.
+    A counter that only some of the sessions lack comes with their number. On a CPU nobody misses
+    the counters of a GPU.
     """
-    of = len(telemetry)
     is_cpu = environment is not None and environment.device.kind == "cpu"
-    groups: dict[tuple[str, int], list[str]] = {}
-    for (name, reason), sessions in _count_sessions(telemetry).items():
-        if name in _UNKNOWN and not (is_cpu and reason == _NO_LOSS):
-            groups.setdefault((reason, sessions), []).append(name)
+    missing = Tally((each.name, each.missing_because) for one in telemetry for each in one.counters)
     order = list(_UNKNOWN)
+    groups: dict[tuple[str, int], list[int]] = {}
+    for (name, reason), sessions in missing.items():
+        if reason and name in _UNKNOWN and not (is_cpu and reason == "no_device"):
+            groups.setdefault((reason, sessions), []).append(order.index(name))
     parts = []
-    for (reason, sessions), names in groups.items():
-        words = ", ".join(_UNKNOWN[name] for name in sorted(names, key=order.index))
-        some = "" if sessions == of else f", {sessions} of {of} sessions"
-        parts.append((min(map(order.index, names)), f"no {words} ({reason}{some})"))
+    for (reason, sessions), places in groups.items():
+        words = ", ".join(_UNKNOWN[order[place]] for place in sorted(places))
+        some = "" if sessions == len(telemetry) else f", {sessions} of {len(telemetry)} sessions"
+        parts.append((min(places), f"no {words} ({reason}{some})"))
     return "; ".join(text for _, text in sorted(parts)) or None
 
 
-def _count_sessions(telemetry: Iterable[Telemetry]) -> dict[tuple[str, str], int]:
-    """Return in how many sessions each counter was missing, by its name and the reason."""
-    counts: dict[tuple[str, str], int] = {}
-    for each in telemetry:
-        for counter in each.counters:
-            if counter.missing_because is not None:
-                key = (counter.name, counter.missing_because)
-                counts[key] = counts.get(key, 0) + 1
-    return counts
+def _tell_counters(counters: Sequence[Counter]) -> Iterator[Row]:
+    """Yield the counters that have a value, then the missing ones by reason."""
+    cap = find_power_cap(counters)
+    missing: dict[str, list[str]] = {}
+    for counter in counters:
+        label = counter.name.replace("_", " ")
+        if counter.value is None:
+            reason = counter.missing_because or "no reason was given"
+            missing.setdefault(reason, []).append(label)
+            continue
+        note = ""
+        if counter.name == "power_limit" and cap is not None:
+            note = f", a power cap: the default is {format_number(cap.default_w)} W"
+        yield Row(label, _format_value(counter.value, counter.unit) + note)
+    for reason, labels in missing.items():
+        yield Row("not available", f"{', '.join(labels)}: {_REASONS.get(reason, reason)}")
+
+
+def _format_time(seconds: float | None) -> str:
+    return NOT_MEASURED if seconds is None else format_duration(seconds)
+
+
+def _format_value(value: float, unit: str | None) -> str:
+    match unit:
+        case "byte" | "bytes" | "B":
+            return format_bytes(value)
+        case "fraction":
+            return f"{value:.0%}"
+        case "s":
+            return format_duration(value) if value else "0 s"
+        case _:
+            return f"{format_number(value)} {unit or ''}".rstrip()

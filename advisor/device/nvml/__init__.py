@@ -5,26 +5,8 @@ A device is found by its UUID: NVML's index is the bus order and may differ from
 card, of which we have an instance), `not_nvidia`, `pids_not_listed`, `ambiguous_order`.
 """
 
-from advisor.device.nvml.cards import Card, hash_uuid
-from advisor.device.nvml.counters import (
-    GPU_COUNTERS,
-    OpenedGpu,
-    missing_gpu_reason,
-    opened_gpu,
-    read_counters,
-)
+from advisor.device.nvml.cards import hash_uuid
+from advisor.device.nvml.counters import missing_gpu_reason, opened_gpu, read_counters
 from advisor.device.nvml.library import driver_version
-from advisor.device.nvml.visible import Resolution, resolve_cuda_index
 
-__all__ = [
-    "GPU_COUNTERS",
-    "Card",
-    "OpenedGpu",
-    "Resolution",
-    "driver_version",
-    "hash_uuid",
-    "missing_gpu_reason",
-    "opened_gpu",
-    "read_counters",
-    "resolve_cuda_index",
-]
+__all__ = ["driver_version", "hash_uuid", "missing_gpu_reason", "opened_gpu", "read_counters"]

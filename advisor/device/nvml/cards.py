@@ -1,4 +1,4 @@
-"""The cards of the machine as NVML lists them, and one of them opened."""
+"""The cards of the machine as NVML lists them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,14 +16,17 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         uuid: As NVML writes it, `GPU-…`.
         name: Marketing name.
-        is_mig: Whether it is cut into MIG instances.
-        instances: UUIDs of these, `MIG-…`.
+        instances: UUIDs of its MIG instances, `MIG-…`; None where it is not cut into any.
     """
 
     uuid: str
     name: str
-    is_mig: bool = False
-    instances: tuple[str, ...] = ()
+    instances: tuple[str, ...] | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What CUDA may mean by the card: itself, or any of its instances."""
+        return (self.uuid,) if self.instances is None else self.instances
 
 
 def hash_uuid(uuid: str) -> str:
@@ -36,35 +39,23 @@ def hash_uuid(uuid: str) -> str:
     return hashlib.sha256(f"GPU-{bare}".encode()).hexdigest()[:_HASH_DIGITS]
 
 
-def list_cards(nvml: Any) -> tuple[Card, ...]:
-    """Return the cards in NVML's order; those that cannot be asked for are left out."""
-    return tuple(card for index in range(nvml.nvmlDeviceGetCount()) for card in _card(nvml, index))
+def list_cards(nvml: Any) -> Iterator[Card]:
+    """Yield the cards in NVML's order; those that cannot be asked for are left out."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
+        except nvml.NVMLError:  # a container may list cards that it may not touch
+            continue
+        try:
+            is_mig, _ = nvml.nvmlDeviceGetMigMode(handle)
+        except nvml.NVMLError:  # the card or the driver is older than MIG
+            is_mig = False
+        instances = tuple(_list_instances(nvml, handle)) if is_mig else None
+        yield Card(uuid=uuid, name=name, instances=instances)
 
 
-def _card(nvml: Any, index: int) -> Iterator[Card]:
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-    except nvml.NVMLError:  # a container may list cards that it may not touch
-        return
-    is_mig = _is_mig(nvml, handle)
-    yield Card(
-        uuid=uuid,
-        name=name,
-        is_mig=is_mig,
-        instances=tuple(_instances(nvml, handle)) if is_mig else (),
-    )
-
-
-def _is_mig(nvml: Any, handle: Any) -> bool:
-    try:
-        current, _ = nvml.nvmlDeviceGetMigMode(handle)
-    except nvml.NVMLError:  # the card or the driver is older than MIG
-        return False
-    return bool(current)
-
-
-def _instances(nvml: Any, handle: Any) -> Iterator[str]:
+def _list_instances(nvml: Any, handle: Any) -> Iterator[str]:
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
             instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)

@@ -1,21 +1,20 @@
 """Memory of the device that other processes hold."""
 
-from collections.abc import Callable
 from typing import Any
 
+from advisor.device.counters import lack
 from advisor.device.data import Counter
-from advisor.device.nvml.library import read_counter, read_first
+from advisor.device.nvml.library import read_first
 from advisor.device.processes import list_tree
 
 
 def read_used_bytes(nvml: Any, handle: Any) -> int:
     """Return the memory in use, without what the driver keeps for itself where it tells that."""
-    return int(
-        read_first(
-            lambda: nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2).used,
-            lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
-        )
+    memory = read_first(
+        lambda: nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2),
+        lambda: nvml.nvmlDeviceGetMemoryInfo(handle),
     )
+    return int(memory.used)
 
 
 class ForeignMemory:
@@ -45,45 +44,25 @@ class ForeignMemory:
         own_bytes = self._read_own_bytes()
         if self._first_bytes is None:
             self._first_bytes = used_bytes - (own_bytes or 0)
-        if own_bytes is not None:
-            self._was_listed = True
+        self._was_listed |= own_bytes is not None
         if not self._was_listed:
             return min(used_bytes, self._first_bytes)
         return max(0, used_bytes - (own_bytes or 0))
 
     def remark(self) -> tuple[Counter, ...]:
         """Return that our own processes were never listed, if so."""
-        if self._was_listed:
-            return ()
-        return (Counter(name="own_memory", missing_because="pids_not_listed"),)
+        return () if self._was_listed else lack(("own_memory",), "pids_not_listed")
 
     def _read_own_bytes(self) -> int | None:
         """Return what our processes hold; None where none of them is listed with a figure."""
         try:
-            listed = _running_processes(self._nvml)(self._handle)
+            listed = read_first(
+                lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle),
+                lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses_v2(self._handle),
+            )
         except Exception:  # noqa: BLE001 - without a list the first reading serves
             return None
         own = list_tree(self._own_pids)
-        held = [
-            process.usedGpuMemory
-            for process in listed
-            if process.pid in own and process.usedGpuMemory is not None
-        ]
-        return sum(held) if held else None
-
-
-def _running_processes(nvml: Any) -> Callable[[Any], Any]:
-    """Return the function that lists processes, the older one where the driver has only that."""
-
-    def read(handle: Any) -> Any:
-        try:
-            return nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        except (nvml.NVMLError_FunctionNotFound, nvml.NVMLLibraryMismatchError):
-            return nvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
-
-    return read
-
-
-def read_foreign_memory(memory: ForeignMemory) -> Counter:
-    """Return the memory of others in bytes."""
-    return read_counter("foreign_memory", "B", memory.read_bytes)
+        held = [each.usedGpuMemory for each in listed if each.pid in own]
+        known = [size for size in held if size is not None]
+        return sum(known) if known else None

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from advisor.device.counters import UnreadableError, read_counter
 from advisor.device.data import Counter
-from advisor.device.nvml.library import UnreadableError, read_counter
 
 PREFIX = "slowdown_"
 _S_PER_NS = 1e-9
@@ -53,14 +53,9 @@ _NUMBERINGS: tuple[tuple[tuple[int, ...], _ThermalFields | None], ...] = (
 )
 
 
-class _Look(NamedTuple):
-    """What one call for all fields gave: the fields by number, or the error."""
-
-    fields: dict[int, Any]
-    error: Exception | None = None
-
-
-_Way = Callable[[_Look], float]
+#: Reads the seconds of a field by its number, of all that one call gave.
+_Fields = Callable[[int], float]
+_Way = Callable[[_Fields], float]
 
 
 def open_slowdowns(nvml: Any, handle: Any) -> Callable[[], tuple[Counter, ...]]:
@@ -74,15 +69,13 @@ def open_slowdowns(nvml: Any, handle: Any) -> Callable[[], tuple[Counter, ...]]:
     numbers += numbering or ()
     now = _look(nvml, handle, numbers)
     ways = {
-        cause: _choose_way(candidates, now)
+        f"{PREFIX}{cause}": _choose_way(candidates, now)
         for cause, candidates in _list_ways(nvml, handle, numbering).items()
     }
 
     def read() -> tuple[Counter, ...]:
-        look = _look(nvml, handle, numbers)
-        return tuple(
-            read_counter(f"{PREFIX}{cause}", "s", partial(way, look)) for cause, way in ways.items()
-        )
+        fields = _look(nvml, handle, numbers)
+        return tuple(read_counter(name, "s", partial(way, fields)) for name, way in ways.items())
 
     return read
 
@@ -95,12 +88,22 @@ def _choose_numbering(driver: str) -> _ThermalFields | None:
     return next(fields for first, fields in _NUMBERINGS if version >= first)
 
 
-def _look(nvml: Any, handle: Any, numbers: list[int]) -> _Look:
+def _look(nvml: Any, handle: Any, numbers: list[int]) -> _Fields:
+    """Ask for all fields at once; where that fails, reading any of them raises why."""
     try:
-        values = nvml.nvmlDeviceGetFieldValues(handle, numbers)
+        fields = dict(zip(numbers, nvml.nvmlDeviceGetFieldValues(handle, numbers), strict=True))
     except Exception as error:  # noqa: BLE001 - NVMLError's subclasses are made at run time
-        return _Look({}, error)
-    return _Look(dict(zip(numbers, values, strict=True)))
+        return partial(_fail, error)
+
+    def read_s(number: int) -> float:
+        field = fields[number]
+        if field.nvmlReturn:
+            raise nvml.NVMLError(field.nvmlReturn)
+        if field.valueType not in _COUNTER_TYPES:
+            raise UnreadableError("not_supported")
+        return _seconds(getattr(field.value, _COUNTER_TYPES[field.valueType]))
+
+    return read_s
 
 
 def _list_ways(
@@ -108,56 +111,38 @@ def _list_ways(
 ) -> dict[str, tuple[_Way, ...]]:
     """Return by cause the ways to read it, the best first."""
 
-    def field(number: int) -> _Way:
-        return lambda look: _read_field_s(nvml, look, number)
+    def field_or_policy(number: int, policy: int) -> tuple[_Way, ...]:
+        return (
+            lambda fields: fields(number),
+            lambda _: _seconds(nvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime),
+        )
 
-    def policy(number: int) -> _Way:
-        return lambda _: _read_policy_s(nvml, handle, number)
-
-    def heat(look: _Look) -> float:
-        """Return software's and hardware's time added up: at most twice the true time."""
-        software, hardware, _ = numbering or (0, 0, 0)
-        return _read_field_s(nvml, look, software) + _read_field_s(nvml, look, hardware)
-
-    older_heat = (field(_THERMAL_FIELD), policy(_THERMAL_POLICY))
-    return {
-        "power_cap": (field(_POWER_FIELD), policy(_POWER_POLICY)),
-        "thermal": (heat, *older_heat) if numbering else older_heat,
-        "brake": (field(numbering.brake),) if numbering else (_refuse,),
-        **{
-            cause: (field(first), policy(second))
-            for cause, (first, second) in _OTHER_CAUSES.items()
-        },
-    }
+    heat, brake = field_or_policy(_THERMAL_FIELD, _THERMAL_POLICY), (_refuse,)
+    if numbering is not None:
+        software, hardware, brake_field = numbering
+        # Software's and hardware's time added up: at most twice the true time.
+        heat = (lambda fields: fields(software) + fields(hardware), *heat)
+        brake = (lambda fields: fields(brake_field),)
+    others = {cause: field_or_policy(*numbers) for cause, numbers in _OTHER_CAUSES.items()}
+    power_cap = field_or_policy(_POWER_FIELD, _POWER_POLICY)
+    return {"power_cap": power_cap, "thermal": heat, "brake": brake, **others}
 
 
-def _choose_way(candidates: tuple[_Way, ...], look: _Look) -> _Way:
+def _choose_way(candidates: tuple[_Way, ...], fields: _Fields) -> _Way:
     for way in candidates:
         try:
-            way(look)
+            way(fields)
         except Exception:  # noqa: BLE001, S112 - NVMLError's subclasses are made at run time
             continue
         return way
     return candidates[0]
 
 
-def _read_field_s(nvml: Any, look: _Look, number: int) -> float:
-    if look.error is not None:
-        raise look.error
-    field = look.fields[number]
-    if field.nvmlReturn:
-        raise nvml.NVMLError(field.nvmlReturn)
-    member = _COUNTER_TYPES.get(field.valueType)
-    if member is None:
-        raise UnreadableError("not_supported")
-    return _seconds(getattr(field.value, member))
+def _fail(error: Exception, _: int) -> float:
+    raise error
 
 
-def _read_policy_s(nvml: Any, handle: Any, policy: int) -> float:
-    return _seconds(nvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime)
-
-
-def _refuse(_: _Look) -> float:
+def _refuse(_: _Fields) -> float:
     raise UnreadableError("not_supported")
 
 

@@ -1,19 +1,67 @@
-"""Which card CUDA means by an index: a matter of two environment variables and of MIG."""
+"""Which card CUDA computes on: by its UUID, else a matter of two environment variables and MIG."""
 
+import os
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from advisor.device.nvml.cards import Card
+from advisor.device.counters import UnreadableError
+from advisor.device.nvml.cards import Card, hash_uuid, list_cards
 
 _BUS_ORDER = "PCI_BUS_ID"
 _UUID_PREFIXES = ("GPU-", "MIG-")
 
+#: What one place of CUDA's list may be: one UUID, or those of all instances of a card.
+_Devices = tuple[str, ...]
 
-class Resolution(NamedTuple):
-    """The UUID of a card or of a MIG instance, or the reason why it is not known."""
 
-    uuid: str | None = None
-    missing_because: str | None = None
+class Found(NamedTuple):
+    """A device; of an instance (`is_mig`) most counters belong to the card."""
+
+    handle: Any  #: None where it is not known which instance.
+    is_mig: bool
+
+
+def find_gpu(nvml: Any, uuid_hash: str | None, index: int = 0) -> Found:
+    """Return the device of that UUID; by CUDA's index only where CUDA told no UUID.
+
+    Raises:
+        UnreadableError: No such device, or it is not sure which.
+    """
+    cards = tuple(list_cards(nvml))
+    uuid = _resolve(cards, index) if uuid_hash is None else _find_uuid(cards, uuid_hash)
+    card = next((card for card in cards if card.uuid == uuid), None)
+    if card is None or card.instances is None:
+        return Found(nvml.nvmlDeviceGetHandleByUUID(uuid), is_mig=card is None)
+    instance = _find_instance(card.instances, cards, index)  # CUDA told the card alone
+    return Found(nvml.nvmlDeviceGetHandleByUUID(instance) if instance else None, is_mig=True)
+
+
+def _find_uuid(cards: Sequence[Card], uuid_hash: str) -> str:
+    for card in cards:
+        for uuid in (card.uuid, *card.devices):
+            if hash_uuid(uuid) == uuid_hash:
+                return uuid
+    raise UnreadableError("mig" if any(card.instances is not None for card in cards) else "no_device")
+
+
+def _find_instance(instances: Sequence[str], cards: Sequence[Card], index: int) -> str | None:
+    try:
+        uuid = _resolve(cards, index)
+    except UnreadableError:
+        uuid = ""
+    if uuid in instances:
+        return uuid
+    return instances[0] if len(instances) == 1 else None
+
+
+def _resolve(cards: Sequence[Card], index: int) -> str:
+    return resolve_cuda_index(
+        index,
+        cards,
+        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        device_order=os.environ.get("CUDA_DEVICE_ORDER"),
+    )
 
 
 def resolve_cuda_index(
@@ -22,81 +70,67 @@ def resolve_cuda_index(
     *,
     visible_devices: str | None,
     device_order: str | None,
-) -> Resolution:
-    """Return what CUDA calls device `index`.
+) -> str:
+    """Return the UUID of the card or the MIG instance that CUDA calls device `index`.
 
     A list by number counts in CUDA's own order, fastest first unless the variable says otherwise;
-    with cards of several kinds that order is CUDA's secret (`ambiguous_order`). As in CUDA, the
-    list ends before an entry that means no device, and one that names a device twice is empty.
-    Where several MIG instances could be meant the reason is `mig`.
+    with cards of several kinds that order is CUDA's secret. As in CUDA, the list ends before an
+    entry that means no device, and one that names a device twice is empty.
 
     Args:
         index: Number of the device among the visible ones.
         cards: All cards, in NVML's order, which is that of the bus.
         visible_devices: CUDA_VISIBLE_DEVICES, None where it is not set.
         device_order: CUDA_DEVICE_ORDER, None where it is not set.
+
+    Raises:
+        UnreadableError: `no_device`, `ambiguous_order`, or `mig` where several instances could be
+            meant.
     """
+    visible = _list_visible(cards, visible_devices, device_order)
+    devices = visible[index] if 0 <= index < len(visible) else ()
+    if len(devices) != 1:
+        raise UnreadableError("mig" if devices else "no_device")
+    return devices[0]
+
+
+def _list_visible(
+    cards: Sequence[Card], visible_devices: str | None, device_order: str | None
+) -> list[_Devices]:
     if visible_devices is not None and visible_devices.strip().startswith(_UUID_PREFIXES):
-        return _pick(index, _list_by_uuid(visible_devices, cards))
+        return _list_by_uuid(visible_devices, cards)
     if device_order != _BUS_ORDER and len({card.name for card in cards}) > 1:
-        return Resolution(missing_because="ambiguous_order")
+        raise UnreadableError("ambiguous_order")
     if visible_devices is not None:
-        return _pick(index, _list_by_number(visible_devices, cards))
-    instances = [uuid for card in cards for uuid in card.instances]
+        return _list_by_number(visible_devices, cards)
+    instances = tuple(uuid for card in cards for uuid in card.instances or ())
     if instances:  # CUDA then shows one instance, and no whole card
-        return _choose_instance(instances) if index == 0 else Resolution(None, "no_device")
-    return _pick(index, [_settle(card) for card in cards if not card.is_mig])
+        return [instances]
+    return [card.devices for card in cards if card.instances is None]
 
 
-def _pick(index: int, visible: Sequence[Resolution]) -> Resolution:
-    return visible[index] if 0 <= index < len(visible) else Resolution(None, "no_device")
-
-
-def _list_by_number(text: str, cards: Sequence[Card]) -> list[Resolution]:
+def _list_by_number(text: str, cards: Sequence[Card]) -> list[_Devices]:
     numbers: list[int] = []
     for entry in text.split(","):
-        number = _leading_number(entry)
-        if number is None or number >= len(cards):
+        number = re.match(r"\s*([0-9]+)", entry)  # as CUDA reads it: `1gpu` is 1
+        if number is None or int(number[1]) >= len(cards):
             break
-        numbers.append(number)
-    if len(set(numbers)) < len(numbers):
-        return []
-    return [_settle(cards[number]) for number in numbers]
+        numbers.append(int(number[1]))
+    return [cards[number].devices for number in numbers] if _are_unique(numbers) else []
 
 
-def _leading_number(entry: str) -> int | None:
-    """Return the number that the entry begins with, as CUDA reads it: `1gpu` is 1."""
-    entry = entry.strip()
-    digits = entry[: len(entry) - len(entry.lstrip("0123456789"))]
-    return int(digits) if digits else None
-
-
-def _list_by_uuid(text: str, cards: Sequence[Card]) -> list[Resolution]:
-    by_uuid = {uuid: Resolution(uuid) for card in cards for uuid in card.instances}
-    by_uuid |= {card.uuid: _settle(card) for card in cards}
+def _list_by_uuid(text: str, cards: Sequence[Card]) -> list[_Devices]:
+    by_uuid = {uuid: (uuid,) for card in cards for uuid in card.instances or ()}
+    by_uuid |= {card.uuid: card.devices for card in cards}
     uuids: list[str] = []
-    for entry in text.split(","):
-        matches = _match(entry.strip(), by_uuid)
-        if len(matches) != 1:
+    for entry in map(str.strip, text.split(",")):
+        # An entry may be cut short as long as it is unique.
+        matches = [uuid for uuid in by_uuid if uuid.startswith(entry)]
+        if len(matches) != 1 or not entry.startswith(_UUID_PREFIXES):
             break
-        uuids.extend(matches)
-    if len(set(uuids)) < len(uuids):
-        return []
-    return [by_uuid[uuid] for uuid in uuids]
+        uuids += matches
+    return [by_uuid[uuid] for uuid in uuids] if _are_unique(uuids) else []
 
 
-def _match(entry: str, uuids: dict[str, Resolution]) -> list[str]:
-    """Return the UUIDs that the entry means: it may be cut short as long as it is unique."""
-    if not entry.startswith(_UUID_PREFIXES):
-        return []
-    return [uuid for uuid in uuids if uuid.startswith(entry)]
-
-
-def _settle(card: Card) -> Resolution:
-    return _choose_instance(card.instances) if card.is_mig else Resolution(card.uuid)
-
-
-def _choose_instance(instances: Sequence[str]) -> Resolution:
-    if len(instances) == 1:
-        return Resolution(instances[0])
-    return Resolution(missing_because="mig" if instances else "no_device")
+def _are_unique(entries: Sequence[object]) -> bool:
+    return len(set(entries)) == len(entries)
