@@ -67,6 +67,7 @@ def _examine(device: str, json_path: Path | None) -> None:
 
     from rich.console import Console
 
-    from advisor.device.doctor_report import write_machine
+    from advisor.device.tell import tell_machine
+    from advisor.report.console import write_facts
 
-    write_machine(Console(), environment)
+    write_facts(Console(), tell_machine(environment))

@@ -6,7 +6,7 @@ The figures stand in `catalogue.toml` beside this file.
 import difflib
 import functools
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -38,21 +38,14 @@ _SUGGESTIONS = 4
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of card.
+    """One kind of card; None is unknown.
 
     Attributes:
-        name: As the tool prints it.
         aliases: Other names, that of the driver among them.
-        memory_bytes: All of its memory.
-        memory_source: Whether the driver reports that figure, the data sheet names it, or the user
-            stated it.
         usable_bytes: What CUDA programs together can get of it; the driver keeps the rest.
-        peak_flops: Dense peak by precision, in operations each second; a precision that the card
-            has no figure for is missing.
-        bandwidth_bytes_per_s: Of the card's memory; None where unknown.
+        peak_flops: Dense peak by precision, in operations each second, as far as known.
         context_bytes: Least and most that a process takes beside its tensors.
         workspace_bytes: cuBLAS workspace of one handle.
-        compute_capability: As CUDA numbers it; None where unknown.
         source: Where peaks and bandwidth come from.
     """
 
@@ -69,18 +62,16 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
 
 
+@functools.cache
 def list_gpus() -> tuple[Gpu, ...]:
     """Return every card of the catalogue, in its order."""
-    return _read_catalogue()
+    document = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    return tuple(_gpu(entry) for entry in msgspec.convert(document, _Catalogue).gpu)
 
 
 def recognise_gpu(name: str) -> Gpu | None:
     """Return the card of exactly this name, such as the driver's; None where there is none."""
-    wanted = _normalise(name)
-    for gpu in list_gpus():
-        if wanted in {_normalise(known) for known in _names(gpu)}:
-            return gpu
-    return None
+    return next((gpu for gpu in list_gpus() if _normalise(name) in _forms(gpu)), None)
 
 
 def find_gpu(name: str) -> Gpu:
@@ -91,19 +82,27 @@ def find_gpu(name: str) -> Gpu:
     Raises:
         UsageError: No card has the name, or several have that part.
     """
-    wanted = _normalise(name)
-    gpu = recognise_gpu(name)
-    if gpu is not None:
+    if (gpu := recognise_gpu(name)) is not None:
         return gpu
-    matches = [gpu for gpu in list_gpus() if wanted and _is_part(wanted, gpu)]
+    part = _normalise(name)
+    matches = [gpu for gpu in list_gpus() if part and any(part in form for form in _forms(gpu))]
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise UsageError(
-            f"--gpu {name} could be {_join(gpu.name for gpu in matches)}",
+            f"--gpu {name} could be {_join([gpu.name for gpu in matches])}",
             next_step="Write the whole name.",
         )
-    raise UsageError(f"there is no GPU {name!r} in the catalogue", next_step=_advise(name))
+    by_form = {form: gpu.name for gpu in list_gpus() for form in _forms(gpu)}
+    near = difflib.get_close_matches(part, by_form, n=_SUGGESTIONS, cutoff=0.5)
+    names = dict.fromkeys(by_form[form] for form in near)
+    hint = f"Did you mean {_join(list(names))}? " if names else ""
+    raise UsageError(
+        f"there is no GPU {name!r} in the catalogue",
+        next_step=(
+            f"{hint}--list-gpus prints them all; --gpu-memory 24GiB stands for any other card."
+        ),
+    )
 
 
 def describe_stated_gpu(memory_bytes: int) -> Gpu:
@@ -137,17 +136,11 @@ class _Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gpu: tuple[_Entry, ...]
 
 
-@functools.cache
-def _read_catalogue() -> tuple[Gpu, ...]:
-    document = tomllib.loads(_FILE.read_text(encoding="utf-8"))
-    return tuple(_gpu(entry) for entry in msgspec.convert(document, _Catalogue).gpu)
-
-
 def _gpu(entry: _Entry) -> Gpu:
     memory = entry.memory_mib << 20
     reserved = min(round(_MOST_RESERVED_FRACTION * memory), _MOST_RESERVED_BYTES)
-    major, minor = (int(part) for part in entry.compute_capability.split("."))
-    is_large = (major, minor) >= _LARGE_WORKSPACE_FROM
+    capability = tuple(map(int, entry.compute_capability.split(".")))
+    is_large = capability >= _LARGE_WORKSPACE_FROM
     return Gpu(
         name=entry.name,
         aliases=entry.aliases,
@@ -166,22 +159,9 @@ def _normalise(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def _is_part(wanted: str, gpu: Gpu) -> bool:
-    return any(wanted in _normalise(known) for known in _names(gpu))
+def _forms(gpu: Gpu) -> tuple[str, ...]:
+    return tuple(map(_normalise, (gpu.name, *gpu.aliases)))
 
 
-def _advise(name: str) -> str:
-    by_form = {_normalise(known): gpu.name for gpu in list_gpus() for known in _names(gpu)}
-    near = difflib.get_close_matches(_normalise(name), by_form, n=_SUGGESTIONS, cutoff=0.5)
-    names = dict.fromkeys(by_form[form] for form in near)
-    hint = f"Did you mean {_join(names)}? " if names else ""
-    return f"{hint}--list-gpus prints them all; --gpu-memory 24GiB stands for any other card."
-
-
-def _names(gpu: Gpu) -> tuple[str, ...]:
-    return gpu.name, *gpu.aliases
-
-
-def _join(names: Iterable[str]) -> str:
-    listed = list(names)
-    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} or {listed[-1]}"
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -18,9 +18,6 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The device as its own runtime reports it.
 
     Attributes:
-        kind: `cpu`, `cuda` or `mps`.
-        name: Marketing name.
-        memory_bytes: All of its memory.
         available_bytes: What a new process could take when the run began (for the CPU the
             container's limit included).
         index: Which of several.
@@ -38,12 +35,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """Machine and software of the run.
-
-    Attributes:
-        peak_flops: Dense peak of the data sheet by precision, where the catalogue has the device.
-        bandwidth_bytes_per_s: Its memory's, likewise.
-    """
+    """Machine and software of the run."""
 
     device: DeviceFacts
     torch: str
@@ -55,6 +47,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str | None = None
     timer_resolution_s: float | None = None
     worker_start_s: float | None = None
+    #: Of the data sheet, where the catalogue has the device: the dense peak by precision.
     peak_flops: dict[str, float] = {}
     bandwidth_bytes_per_s: float | None = None
     counters: tuple[Counter, ...] = ()
@@ -70,9 +63,6 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
         session: Number of the worker process, as in `Probe`.
         at_s: When each sample was taken, by the machine's monotonic clock, ascending.
         energy_j: Energy since some time in the past; never falls.
-        power_w: Power drawn.
-        sm_clock_mhz: Clock of the multiprocessors.
-        temperature_c: Of the GPU.
         foreign_memory_bytes: Memory of the device that other processes hold.
         foreign_cpu_fraction: Share of all processors' time that other processes took since the
             sample before.
@@ -94,14 +84,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interconnect(msgspec.Struct, frozen=True, kw_only=True):
-    """What gradients travel over between the GPUs.
-
-    Attributes:
-        name: As the tool prints it.
-        bytes_per_s: For each GPU and direction.
-        source: Where the bandwidth comes from.
-    """
+    """What gradients travel over between the GPUs."""
 
     name: str
-    bytes_per_s: float
+    bytes_per_s: float  #: For each GPU and direction.
     source: str

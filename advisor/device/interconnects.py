@@ -52,21 +52,15 @@ def find_interconnect(text: str) -> Interconnect:
     known = INTERCONNECTS.get(_ALIASES.get(name, name))
     if known is not None:
         return known
-    gb_per_s = _parse_bandwidth(name)
-    if gb_per_s is not None:
-        return Interconnect(
-            name="the stated link", bytes_per_s=gb_per_s * _GB_PER_S, source="as stated"
-        )
+    try:
+        gb_per_s = float(name.removesuffix("gb/s"))
+    except ValueError:
+        gb_per_s = 0.0
+    if 0.0 < gb_per_s < float("inf"):
+        bytes_per_s = gb_per_s * _GB_PER_S
+        return Interconnect(name="the stated link", bytes_per_s=bytes_per_s, source="as stated")
     near = difflib.get_close_matches(name, INTERCONNECTS, n=3) or list(INTERCONNECTS)
     raise UsageError(
         f"no interconnect is called {text!r}",
         next_step=f"Give GB/s for each GPU and direction, such as 12.5, or: {', '.join(near)}.",
     )
-
-
-def _parse_bandwidth(text: str) -> float | None:
-    try:
-        value = float(text.removesuffix("gb/s"))
-    except ValueError:
-        return None
-    return value if 0.0 < value < float("inf") else None

@@ -8,7 +8,7 @@ import torch
 
 from advisor.device import cpu, nvml
 from advisor.device.catalogue import recognise_gpu
-from advisor.device.data import Counter, DeviceFacts, Environment
+from advisor.device.data import DeviceFacts, Environment
 
 _CLOCK_READINGS = 1000
 
@@ -16,7 +16,10 @@ _CLOCK_READINGS = 1000
 def see_environment(device: torch.device) -> Environment:
     """Return the device and the software."""
     facts = _device_facts(device)
-    card = recognise_gpu(facts.name) if facts.vendor == "nvidia" else None
+    is_nvidia = facts.vendor == "nvidia"
+    card = recognise_gpu(facts.name) if is_nvidia else None
+    readings = [time.perf_counter() for _ in range(_CLOCK_READINGS)]
+    uuid = str(torch.cuda.get_device_properties(device).uuid) if is_nvidia else None
     return Environment(
         device=facts,
         torch=str(torch.__version__),
@@ -26,17 +29,11 @@ def see_environment(device: torch.device) -> Environment:
         cpu_threads=torch.get_num_threads(),
         driver=nvml.driver_version(),
         cuda=torch.version.cuda,
-        timer_resolution_s=_timer_resolution_s(),
+        timer_resolution_s=min(b - a for a, b in itertools.pairwise(readings) if b > a),
         peak_flops={} if card is None else card.peak_flops,
         bandwidth_bytes_per_s=None if card is None else card.bandwidth_bytes_per_s,
-        counters=_read_gpu_counters(device, facts),
+        counters=nvml.read_counters(uuid, reason=nvml.missing_gpu_reason(facts.kind)),
     )
-
-
-def _read_gpu_counters(device: torch.device, facts: DeviceFacts) -> tuple[Counter, ...]:
-    is_nvidia = facts.vendor == "nvidia"
-    uuid = str(torch.cuda.get_device_properties(device).uuid) if is_nvidia else None
-    return nvml.read_counters(uuid, reason=nvml.missing_gpu_reason(facts.kind))
 
 
 def _device_facts(device: torch.device) -> DeviceFacts:
@@ -68,9 +65,3 @@ def _device_facts(device: torch.device) -> DeviceFacts:
         memory_bytes=cpu.total_memory_bytes(),
         available_bytes=cpu.available_memory_bytes(),
     )
-
-
-def _timer_resolution_s() -> float:
-    """Return the smallest step that the clock was seen to make."""
-    readings = [time.perf_counter() for _ in range(_CLOCK_READINGS)]
-    return min(b - a for a, b in itertools.pairwise(readings) if b > a)

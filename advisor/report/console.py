@@ -50,6 +50,16 @@ def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
     return Group(*parts, Text(), draw_rows(list_sources(kind, conclusions.record)))
 
 
+def write_facts(console: Console, rows: Iterable[Row]) -> None:
+    """Print rows of label and text, the labels as wide as they are."""
+    grid = RichTable.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(Text(row.label, style="bold"), Text(row.text))
+    write_encodable(console, grid)
+
+
 def draw_rows(rows: Iterable[Row]) -> RichTable:
     """Return rows of label and text; a label that repeats is shown once."""
     grid = RichTable.grid(padding=(0, 2, 0, 0))

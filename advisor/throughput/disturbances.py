@@ -6,8 +6,8 @@ else stays in the figures, whose intervals are the wider for it.
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from advisor.device.counters import find_power_cap
 from advisor.device.data import Environment, Telemetry
-from advisor.device.power_cap import find_power_cap
 from advisor.memory.data import Probe
 from advisor.statistics import median
 from advisor.throughput.blocks import measure_held_fraction, select_in_blocks

@@ -68,7 +68,7 @@ PRELUDE = """
 import json, os, sys, time
 from advisor.device import nvml
 from advisor.device.telemetry import sampled
-from advisor.measurements import DeviceFacts
+from advisor.device.data import DeviceFacts
 
 def write(settings):
     path = os.environ["STAND_IN_NVML"]

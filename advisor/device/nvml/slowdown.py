@@ -117,7 +117,8 @@ def _list_ways(
             lambda _: _seconds(nvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime),
         )
 
-    heat, brake = field_or_policy(_THERMAL_FIELD, _THERMAL_POLICY), (_refuse,)
+    heat = field_or_policy(_THERMAL_FIELD, _THERMAL_POLICY)
+    brake: tuple[_Way, ...] = (_refuse,)
     if numbering is not None:
         software, hardware, brake_field = numbering
         # Software's and hardware's time added up: at most twice the true time.

@@ -42,7 +42,9 @@ def _find_uuid(cards: Sequence[Card], uuid_hash: str) -> str:
         for uuid in (card.uuid, *card.devices):
             if hash_uuid(uuid) == uuid_hash:
                 return uuid
-    raise UnreadableError("mig" if any(card.instances is not None for card in cards) else "no_device")
+    raise UnreadableError(
+        "mig" if any(card.instances is not None for card in cards) else "no_device"
+    )
 
 
 def _find_instance(instances: Sequence[str], cards: Sequence[Card], index: int) -> str | None:
@@ -120,6 +122,7 @@ def _list_by_number(text: str, cards: Sequence[Card]) -> list[_Devices]:
 
 
 def _list_by_uuid(text: str, cards: Sequence[Card]) -> list[_Devices]:
+    by_uuid: dict[str, _Devices]
     by_uuid = {uuid: (uuid,) for card in cards for uuid in card.instances or ()}
     by_uuid |= {card.uuid: card.devices for card in cards}
     uuids: list[str] = []

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import pytest
 
 from advisor.device import telemetry
+from advisor.device.counters import Reader, Sources
 from advisor.device.data import Counter, DeviceFacts
 from advisor.device.nvml.counters import GPU_COUNTERS
-from advisor.device.reading import Reader
 
 CPU = DeviceFacts(kind="cpu", name="", memory_bytes=1, available_bytes=1)
 OWN = os.getpid()
@@ -36,7 +36,7 @@ def use(monkeypatch):
     def set_readers(*readers, remarks=()):
         @contextmanager
         def opened(device, own_pid):
-            yield telemetry._Sources(readers, lambda: remarks)
+            yield Sources(readers, lambda: remarks)
 
         monkeypatch.setattr(telemetry, "_opened", opened)
 

@@ -11,13 +11,14 @@ from advisor.advice.data import Expected, Interval
 from advisor.advice.tell import describe_expected, head_run
 from advisor.derived import Derived, GivenConclusions
 from advisor.device.data import Counter, Telemetry
-from advisor.device.doctor_report import write_machine
+from advisor.device.tell import tell_machine
 from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
 from advisor.noise.tell import describe_noise
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.tell import describe_changes, format_beta
+from advisor.report.console import write_facts
 from advisor.report.findings import (
     render_findings,
 )
@@ -99,7 +100,7 @@ def test_the_report_at_80_columns_is_the_golden_text(name):
 
 
 def test_the_doctor_at_80_columns_is_the_golden_text():
-    text = text_of(write_machine, build_environment())
+    text = text_of(write_facts, tell_machine(build_environment()))
     assert text == (GOLDEN / "doctor.txt").read_text(encoding="utf-8")
 
 
