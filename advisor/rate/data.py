@@ -1,12 +1,14 @@
 """What is asked of learning rates, what was seen of them, and what follows: the types."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
+
+T = TypeVar("T")
 
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
 TRIAL_EVALUATIONS = 20
@@ -85,41 +87,41 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
         return self.evaluations[0].loss
 
 
-class TrialTask(WorkloadTask[TrialBranch], frozen=True, kw_only=True):
-    """Train short branches at one batch and rate, one for each seed.
-
-    Attributes:
-        learning_rate: Of the first parameter group; others keep their ratio to it.
-        beta2: Replaces Adam's second beta where given; likewise the weight decay.
-        samples: Samples that each branch consumes.
-        evaluations: How many times the loss is evaluated along a branch, evenly spaced in samples.
-        evaluation_samples: On which the loss is evaluated, at most.
-        evaluation_batch_size: Samples of one evaluation pass; the same for all branches that are
-            compared, since BatchNorm sees the batch.
-        seeds: One branch for each; the seed fixes the start and the order of the data.
-        loss_is_sum: Whether the loss sums over its batch; accumulated losses are then not averaged.
-        budget_s: No further branch is started after this long.
-    """
-
-    runs: ClassVar[str] = "advisor.rate.measure:run"
+class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):
+    """Train at one batch, once from each seed: it fixes the start and the order of the data."""
 
     micro_batch_size: int
     gradient_accumulation_steps: int
-    learning_rate: float
-    samples: int
-    evaluations: int = TRIAL_EVALUATIONS
     seeds: tuple[int, ...]
-    evaluation_samples: int = 512
-    evaluation_batch_size: int = 64
+    #: Whether the loss sums over its batch; accumulated losses are then not averaged.
     loss_is_sum: bool = False
+    #: No further branch, or step of a range test, is started after this long.
     budget_s: float = 60.0
-    beta2: float | None = None
-    weight_decay: float | None = None
 
     @property
     def global_batch_size(self) -> int:
         """Samples of one optimizer step."""
         return self.micro_batch_size * self.gradient_accumulation_steps
+
+
+class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
+    """Train short branches at one batch and rate."""
+
+    runs: ClassVar[str] = "advisor.rate.measure:run"
+
+    #: Of the first parameter group; others keep their ratio to it.
+    learning_rate: float
+    #: In place of Adam's own; likewise the weight decay.
+    beta2: float | None = None
+    weight_decay: float | None = None
+    #: That each branch consumes.
+    samples: int
+    #: How many times the loss is evaluated along a branch, evenly spaced in samples.
+    evaluations: int = TRIAL_EVALUATIONS
+    #: On which it is evaluated, at most.
+    evaluation_samples: int = 512
+    #: The same for all branches that are compared, since BatchNorm sees the batch.
+    evaluation_batch_size: int = 64
 
 
 class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,29 +141,18 @@ class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
     stopped_by: Literal["range", "divergence", "budget"]
 
 
-class LrRangeTask(WorkloadTask[LrRangeCurve], frozen=True, kw_only=True):
-    """Train from each seed while the learning rate rises from step to step: a range test.
-
-    Attributes:
-        low_rate: Of the first step, in the first parameter group; others keep their ratio.
-        high_rate: Of the last step.
-        steps: The rate rises by one factor with each; fewer where the time does not suffice.
-        least_steps: Fewest steps worth running, two at least.
-        seeds: One curve for each; the seed fixes the start and the order of the data.
-        budget_s: No further step is started after this long.
-    """
+class LrRangeTask(BranchTask[LrRangeCurve], frozen=True, kw_only=True):
+    """Train while the learning rate rises by one factor with every step: a range test."""
 
     runs: ClassVar[str] = "advisor.rate.measure:run_range"
 
-    micro_batch_size: int
-    gradient_accumulation_steps: int
+    #: Of the first step and of the last, in the first parameter group; others keep their ratio.
     low_rate: float
     high_rate: float
+    #: Fewer where the time does not suffice.
     steps: int
+    #: Fewest worth running, two at least.
     least_steps: int = 60
-    seeds: tuple[int, ...]
-    loss_is_sum: bool = False
-    budget_s: float = 60.0
 
 
 class LrRangeSeed(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,14 @@ import torch
 
 from advisor.engine.worker.entry import Emit, seed_everything
 from advisor.errors import DeviceError
-from advisor.rate.data import Evaluation, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
+from advisor.rate.data import (
+    BranchTask,
+    Evaluation,
+    LrRangeCurve,
+    LrRangeTask,
+    TrialBranch,
+    TrialTask,
+)
 from advisor.rate.range_test import LossGuard
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
@@ -71,19 +78,24 @@ def follow_branch(
         watch: Called at each evaluation with the samples consumed so far.
     """
     apply_settings(training, task)
-    global_batch_size = task.micro_batch_size * task.gradient_accumulation_steps
-    steps = max(1, task.samples // global_batch_size)
-    curve = _LossCurve(workload, training, task, steps, watch)
-    stream = IndexStream(workload.batches.sampling_size, seed=seed)
-    train_on(workload, training, task, stream, [curve], most_steps=steps)
+    size, size_of_data = task.global_batch_size, workload.batches.sampling_size
+    steps = max(1, task.samples // size)
+    chosen = choose_evaluation_samples(size_of_data, task.evaluation_samples)
+    curve = _LossCurve(
+        lambda: evaluate(workload, training, chosen, task.evaluation_batch_size),
+        every=max(1, steps // task.evaluations),
+        last=steps,
+        watch=watch,
+    )
+    train_on(workload, training, task, IndexStream(size_of_data, seed=seed), [curve], steps)
     finite = [each for each in curve.evaluations if math.isfinite(each.loss)]
     return TrialBranch(
         micro_batch_size=task.micro_batch_size,
         gradient_accumulation_steps=task.gradient_accumulation_steps,
-        global_batch_size=global_batch_size,
+        global_batch_size=size,
         learning_rate=task.learning_rate,
         seed=seed,
-        samples=steps * global_batch_size,
+        samples=steps * size,
         evaluations=tuple(finite),
         diverged=len(finite) < len(curve.evaluations),
         beta2=task.beta2,
@@ -96,19 +108,14 @@ class _LossCurve:
 
     def __init__(
         self,
-        workload: Workload,
-        training: Training,
-        task: TrialTask,
-        steps: int,
+        evaluate_now: Callable[[], float],
+        *,
+        every: int,
+        last: int,
         watch: Callable[[int], None] | None,
     ) -> None:
-        self._workload, self._training, self._watch = workload, training, watch
-        self._every, self._last = max(1, steps // task.evaluations), steps
-        size = workload.batches.sampling_size
-        self._samples = choose_evaluation_samples(size, task.evaluation_samples)
-        self._batch_size = task.evaluation_batch_size
-        self.evaluations: list[Evaluation] = []
-        self._evaluate(0)
+        self._evaluate, self._every, self._last, self._watch = evaluate_now, every, last, watch
+        self.evaluations = [Evaluation(samples=0, loss=evaluate_now())]
 
     def before_step(self, step: Step) -> None:
         """Need no gradients."""
@@ -117,15 +124,10 @@ class _LossCurve:
         """Evaluate where it is time to; return whether the loss is finite."""
         if step.number % self._every and step.number != self._last:
             return True
-        samples = step.number * step.samples
-        is_finite = self._evaluate(samples)
-        if is_finite and self._watch is not None:
-            self._watch(samples)
-        return is_finite
-
-    def _evaluate(self, samples: int) -> bool:
-        loss = evaluate(self._workload, self._training, self._samples, self._batch_size)
+        loss, samples = self._evaluate(), step.number * step.samples
         self.evaluations.append(Evaluation(samples=samples, loss=loss))
+        if math.isfinite(loss) and self._watch is not None:
+            self._watch(samples)
         return math.isfinite(loss)
 
 
@@ -166,16 +168,15 @@ def evaluate(
 
 def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
     """Run one optimizer step on the stream's next samples."""
-    train_on(workload, training, task, stream, [], most_steps=1)
+    train_on(workload, training, task, stream, [], 1)
 
 
 def train_on(
     workload: Workload,
     training: Training,
-    task: TrialTask | LrRangeTask,
+    task: BranchTask[Any],
     stream: IndexStream,
     observers: list[Observer],
-    *,
     most_steps: int,
 ) -> None:
     """Train at the task's batch on the stream's next samples."""
@@ -251,7 +252,7 @@ def _choose_steps(workload: Workload, task: LrRangeTask) -> int:
     flat = msgspec.structs.replace(task, high_rate=task.low_rate)
     pilot = _RisingRate(training, flat, _PILOT_STEPS, math.inf)
     stream = IndexStream(workload.batches.sampling_size, seed=task.seeds[0])
-    train_on(workload, training, task, stream, [pilot], most_steps=_PILOT_STEPS)
+    train_on(workload, training, task, stream, [pilot], _PILOT_STEPS)
     if len(pilot.ended_s) < 2:
         return task.steps  # it breaks at once, as the curves will
     step_s = (pilot.ended_s[-1] - pilot.ended_s[0]) / (len(pilot.ended_s) - 1)
@@ -267,7 +268,7 @@ def _follow_curve(
     rising = _RisingRate(training, task, steps, deadline)
     stream = IndexStream(workload.batches.sampling_size, seed=seed)
     try:
-        train_on(workload, training, task, stream, [rising], most_steps=steps)
+        train_on(workload, training, task, stream, [rising], steps)
     except Exception as error:
         if is_out_of_memory(error) or _is_finite(training):
             raise
@@ -278,7 +279,7 @@ def _follow_curve(
     return LrRangeCurve(
         micro_batch_size=task.micro_batch_size,
         gradient_accumulation_steps=task.gradient_accumulation_steps,
-        global_batch_size=task.micro_batch_size * task.gradient_accumulation_steps,
+        global_batch_size=task.global_batch_size,
         steps=steps,
         seed=seed,
         rates=tuple(rising.find_rate(step) for step in range(len(rising.losses))),
