@@ -68,14 +68,9 @@ def follow_branch(
     *,
     watch: Callable[[int], None] | None = None,
 ) -> TrialBranch:
-    """Return one branch, trained from the state that `training` is in.
+    """Return one branch, trained from the state that `training` is in, and left in its last.
 
-    Args:
-        workload: The model file.
-        training: Left in its last state.
-        task: Batch, rate and length; its own seeds are not read.
-        seed: Fixes the order of the data.
-        watch: Called at each evaluation with the samples consumed so far.
+    The task's own seeds are not read; `watch` is told the samples consumed at each evaluation.
     """
     apply_settings(training, task)
     size, size_of_data = task.global_batch_size, workload.batches.sampling_size
@@ -145,14 +140,8 @@ def evaluate(
 ) -> float:
     """Return the mean loss in the mode the model is in; NaN where one is not finite.
 
-    Statistics and random state are left as they were.
-
-    Args:
-        workload: The model file.
-        training: Its state is evaluated.
-        indices: Samples.
-        batch_size: Samples of one pass.
-        take: Returns the batch of some samples; None takes the training data's.
+    Statistics and random state are left as they were. `take` returns the batch of some samples, by
+    default of the training data.
     """
     take = take or workload.take
     starts = range(0, len(indices), batch_size)

@@ -91,8 +91,8 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
     """Return the curve smoothed by local lines in the logarithm of the rate; None if too short.
 
     Losses above the level of the first steps are cut off there, since the blow-up at the end would
-    otherwise pull the lowest point down. The noise is taken from the residuals near each step.
-    Where a mean over past losses lags, as in fast.ai's range test, a local line does not.
+    otherwise pull the lowest point down. Where a mean over past losses lags, as in fast.ai's range
+    test, a local line does not.
     """
     pairs = [(r, x) for r, x in zip(curve.rates, curve.losses, strict=True) if x is not None]
     rates, losses = np.array([r for r, _ in pairs]), np.array([x for _, x in pairs])
@@ -117,12 +117,8 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
 def fit_local_lines(places: Floats, values: Floats, bandwidth: float) -> tuple[Floats, ...]:
     """Return level, slope and the level's standard error at each of evenly spaced places.
 
-    The noise may differ from place to place: it is taken from the residuals near each.
-
-    Args:
-        places: Ascending, in any unit.
-        values: One for each place.
-        bandwidth: Standard deviation of the weights, in steps from place to place.
+    The noise is taken from the residuals near each place; the bandwidth is the standard deviation
+    of the weights, in steps from place to place.
 
     Source: Cleveland 1979, JASA 74:829, with normal weights.
     """
@@ -192,18 +188,14 @@ def _find_lowest(smoothed: SmoothedCurve, risen: int | None) -> int:
 
 def _find_rise(smoothed: SmoothedCurve, fall: float) -> int | None:
     """Return the first step whose level is clearly above the lowest before it, once that is low."""
-    least = CLEAR_FRACTION * fall
+    levels, errors = smoothed.levels, smoothed.errors
     lowest = 0
-    for step, level in enumerate(smoothed.levels):
-        if level < smoothed.levels[lowest]:
-            lowest = step
-        own_error = float(smoothed.errors[lowest])
-        fallen = CLEAR_ERRORS * math.hypot(smoothed.first_error, own_error)
-        risen = CLEAR_ERRORS * math.hypot(smoothed.errors[step], own_error)
-        has_fallen = smoothed.first - smoothed.levels[lowest] > max(
-            LEAST_FALL_FRACTION * fall, fallen
-        )
-        if has_fallen and level - smoothed.levels[lowest] > max(least, risen):
+    for step, level in enumerate(levels):
+        lowest = step if level < levels[lowest] else lowest
+        fallen = CLEAR_ERRORS * math.hypot(smoothed.first_error, errors[lowest])
+        risen = CLEAR_ERRORS * math.hypot(errors[step], errors[lowest])
+        has_fallen = smoothed.first - levels[lowest] > max(LEAST_FALL_FRACTION * fall, fallen)
+        if has_fallen and level - levels[lowest] > max(CLEAR_FRACTION * fall, risen):
             return step
     return None
 
@@ -226,19 +218,18 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
     if not curves:
         return None
     size = curves[-1].global_batch_size
-    pairs = [
+    concluded = [
         (curve, seed)
         for curve in curves
         if curve.global_batch_size == size and (seed := conclude_seed(curve)) is not None
     ]
-    own, seeds = [curve for curve, _ in pairs], tuple(seed for _, seed in pairs)
-    obstacle = _find_obstacle(seeds, own)
-    onsets = [each.learns_from for each in seeds if each.learns_from is not None]
-    lowest = [each.lowest_at for each in seeds if each.lowest_at is not None]
+    seeds = tuple(seed for _, seed in concluded)
+    obstacle = _find_obstacle(concluded)
     if obstacle is not None:
         return LrRangeConclusion(
             status="inconclusive", reason=obstacle, global_batch_size=size, seeds=seeds
         )
+    lowest = [each.lowest_at for each in seeds if each.lowest_at is not None]
     risen = [each.diverges_at for each in seeds if each.diverges_at is not None]
     high = max(min(risen) / LAG_RATIO, min(lowest)) if risen else None
     suggested = statistics.median_low(lowest)
@@ -248,7 +239,7 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
         status="found",
         reason=f"all {len(seeds)} seeds learn there, and none diverges",
         global_batch_size=size,
-        low=min(max(onsets), suggested),
+        low=min(suggested, max(each.learns_from or 0.0 for each in seeds)),
         high=high,
         suggested=suggested,
         one_cycle_maximum=maximum,
@@ -257,28 +248,25 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
     )
 
 
-def _find_obstacle(seeds: Sequence[LrRangeSeed], curves: Sequence[LrRangeCurve]) -> str | None:
+def _find_obstacle(concluded: Sequence[tuple[LrRangeCurve, LrRangeSeed]]) -> str | None:
     """Return why the curves give no rate, without a full stop; None where they do."""
-    if len(seeds) < LEAST_SEEDS:
+    count = len(concluded)
+    if count < LEAST_SEEDS:
         return f"fewer than {LEAST_SEEDS} curves are long enough; raise --budget"
-    lowest = [each.lowest_at for each in seeds if each.lowest_at is not None]
-    flat = len(seeds) - len(lowest)
-    if any(curve.stopped_by == "budget" for curve in curves):
+    if any(curve.stopped_by == "budget" for curve, _ in concluded):
         return "the time ended before the range did; raise --budget or lower --steps"
-    if flat:
+    lowest = [seed.lowest_at for _, seed in concluded if seed.lowest_at is not None]
+    if len(lowest) < count:
         return (
-            f"in {flat} of {len(seeds)} seeds the loss never fell beyond its noise; give another "
-            "range with --from and --to, or a larger --global-batch-size"
+            f"in {count - len(lowest)} of {count} seeds the loss never fell beyond its noise; give "
+            "another range with --from and --to, or a larger --global-batch-size"
         )
     if max(lowest) > MOST_DISAGREEMENT * min(lowest):
         return (
             f"the seeds disagree: their loss is lowest at rates from {min(lowest):.3g} to "
             f"{max(lowest):.3g}; give more --steps or a larger --global-batch-size"
         )
-    if any(
-        each.diverges_at is None and _is_at_end(curve, each)
-        for curve, each in zip(curves, seeds, strict=True)
-    ):
+    if any(seed.diverges_at is None and _is_at_end(curve, seed) for curve, seed in concluded):
         return "at the highest rate the loss still falls; give a higher --to"
     return None
 

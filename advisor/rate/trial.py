@@ -43,8 +43,8 @@ class TriedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     verdicts: Mapping[float, TrialVerdict]
     best_rate: float | None
-    time_s: float | None = None
-    is_reached: bool = False
+    time_s: float | None
+    is_reached: bool
     ranking_loss: float | None
 
     def rank_rates(self) -> dict[float, tuple[float, float] | None]:
@@ -75,9 +75,9 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
 
         None where it did not get to the base pair's end loss, or where a time is not known.
         """
-        if global_batch_size == self.base_batch_size and global_batch_size not in self.batches:
-            return None if self.base_time_s is None else 1.0
         batch = self.batches.get(global_batch_size)
+        if batch is None and global_batch_size == self.base_batch_size:
+            return None if self.base_time_s is None else 1.0
         if batch is None or not batch.is_reached or batch.time_s is None or not self.base_time_s:
             return None
         return batch.time_s / self.base_time_s
@@ -150,14 +150,16 @@ def _conclude_batch(
     is_base_low = any(verdict.beats_base for verdict in verdicts.values())
     ranking_loss = None if is_base_low else target_loss
     best = choose_best_rate(verdicts, ranking_loss)
-    if best is None or target_loss is None:
-        return TriedBatch(verdicts=verdicts, best_rate=best, ranking_loss=ranking_loss)
-    samples, _ = rank_rate(verdicts[best], target_loss)
+    time_s, is_reached = None, False
+    if best is not None and target_loss is not None:
+        samples, _ = rank_rate(verdicts[best], target_loss)
+        time_s = _find_time_s(groups[best][0], samples, throughput)
+        is_reached = find_samples_to(verdicts[best].curve, target_loss) is not None
     return TriedBatch(
         verdicts=verdicts,
         best_rate=best,
-        time_s=_find_time_s(groups[best][0], samples, throughput),
-        is_reached=find_samples_to(verdicts[best].curve, target_loss) is not None,
+        time_s=time_s,
+        is_reached=is_reached,
         ranking_loss=ranking_loss,
     )
 

@@ -50,11 +50,7 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
-    """Return whether the user's own pair trains: from every start, the loss ends below its first.
-
-    Args:
-        base: The branches of one batch and rate, one for each start.
-    """
+    """Return whether the user's own pair trains: from every start the loss ends below its first."""
     usable = [branch for branch in base if branch.evaluations]
     ends = [summarise_end(branch).loss for branch in usable]
     diverged = sum(map(has_diverged, usable))
@@ -88,11 +84,6 @@ def judge_trial(
     base's fall plus the base's standard deviation over starts. A start that the base was not
     trained from must not diverge or stall either, the latter against the base's mean fall; the
     means and the curve are over shared starts.
-
-    Args:
-        base: The user's own pair, one branch for each start.
-        tried: The pair to judge, from the same starts, over about as many samples.
-        noise_scale: φ in samples; None where it is unknown.
 
     Source: the handicap is McCandlish et al. 2018, arXiv:1812.06162: E(B) ∝ 1 + B/φ.
     """
@@ -150,10 +141,6 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
     It fails if a start diverged; if a start's loss fell by less than a tenth of what it fell in the
     range test, or by less than half of the median over starts; or if a start ends above its own
     lowest loss by more than a quarter of its fall: it is then on its way up again.
-
-    Args:
-        branches: Of one batch and rate, one for each start.
-        fall: How far the smoothed loss fell in the range test.
     """
     diverged = _refuse("diverged", map(has_diverged, branches))
     if diverged is not None or len({branch.seed for branch in branches}) < LEAST_SEEDS:
