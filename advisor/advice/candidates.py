@@ -51,7 +51,7 @@ def build_candidates(
     Micro-batches are those that were timed, whose sessions about agree, and that are not above the
     largest that fits; between two that lie far apart also the doublings of the smaller one, with
     the step time on a straight line. Accumulation is added above the largest of them, where it can
-    pay at all, and for a base batch that needs it (docs/method.md, section 1).
+    pay at all, and for a base batch that needs it (docs/method.md, section 5).
 
     Args:
         throughput: Measured step times.
@@ -97,10 +97,12 @@ def build_given(
     return None
 
 
-def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float | None:
-    """Return the seconds of a step between the candidates; None outside of them."""
+def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float:
+    """Return the seconds of a step between the candidates; outside of them nothing is known."""
     times = StepTimes(step_s={each.global_batch_size: each.step_s for each in candidates})
-    return estimate_step_s(times, global_batch_size, may_extrapolate=False)
+    step_s = estimate_step_s(times, global_batch_size, may_extrapolate=False)
+    assert step_s is not None, f"batch {global_batch_size} is outside of what was measured"
+    return step_s
 
 
 def find_split(candidates: Sequence[Candidate], global_batch_size: int) -> tuple[int, int]:

@@ -1,11 +1,7 @@
 """A batch that grows where the user's schedule lowers the rate, and what that saves.
 
-The noise of training follows η/B for SGD and η/sqrt(B) for Adam. Where a schedule divides η by c, a
-batch c times as large does the same to it, for SGD without any cut and for Adam with one by sqrt(c)
-alone; the samples stay the same, and the steps become fewer. Where the largest batch allows a
-factor f < c only, the rate takes the rest, c/f for SGD and c/sqrt(f) for Adam.
-
-The time of a sample is t(B)/B, so that what a swap saves needs no noise scale.
+Where a schedule divides the rate by c, a batch c times as large does the same to the noise, for
+Adam with a cut by sqrt(c) besides (docs/method.md, section 9). It needs no noise scale.
 
 Source: Smith et al. 2018, arXiv:1711.00489, for SGD; Malladi et al. 2022, arXiv:2205.10287, for the
 square root of Adam.
@@ -46,11 +42,11 @@ def conclude_decay_swap(
     epoch has too few steps.
 
     Args:
-        candidates: Batches with their step times, at least one.
+        candidates: Batches by size, with their step times, at least one.
         advised: Where the run begins; its rate, if any, is that of the schedule's start.
         scenario: The rate schedule and the length of the run.
         facts: The optimizer, the dataset and the base batch.
-        largest_noise_scale: The largest φ that was measured, in samples.
+        largest_noise_scale: That was measured, in samples.
     """
     if scenario.cosine is None and not scenario.milestones:
         return None
@@ -67,12 +63,11 @@ def conclude_decay_swap(
             reason="the places of the rate schedule are not known in samples: steps need the base "
             "batch, epochs the dataset's size",
         )
-    ordered = sorted(candidates, key=lambda each: each.global_batch_size)
-    sizes = [_grow(ordered, advised, divisor, facts.dataset_size) for _, divisor in cuts]
-    gain = None if end is None else _predict_gain(ordered, cuts, sizes, end)
+    sizes = [_grow(candidates, advised, divisor, facts.dataset_size) for _, divisor in cuts]
+    gain = None if end is None else _predict_gain(candidates, cuts, sizes, end)
     items: tuple[ScheduleItem, ...] = ()
     if gain is not None and gain >= LEAST_GAIN_FRACTION:
-        items = _write_items(ordered, advised, family, cuts, sizes)
+        items = _write_items(candidates, advised, family, cuts, sizes)
     if kind == "cosine":  # between two batches the rate follows its own curve
         items = tuple(
             item
@@ -130,9 +125,7 @@ def _predict_gain(
     """Return the share of time saved over the constant batch."""
 
     def take_s(samples: float, size: int) -> float:
-        step_s = interpolate_step_s(candidates, size)
-        assert step_s is not None, f"batch {size} is outside of what was measured"
-        return samples * step_s / size
+        return samples * interpolate_step_s(candidates, size) / size
 
     places = [*(place for place, _ in cuts), end]
     spent_s = sum(

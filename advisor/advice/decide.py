@@ -28,39 +28,28 @@ _TIMED_FRACTION = 0.9
 #: Noise scales tried, in samples, one for each doubling; beyond the last no run is known.
 _DOUBLINGS = 30
 
-_FACTORS: dict[LimitedBy, LimitingFactor] = {
-    "memory": "memory",
-    "dataset": "dataset",
-    "cap": "user",
-    "budget": "user",
-}
+_FACTORS: dict[LimitedBy, LimitingFactor] = {"memory": "memory", "dataset": "dataset"}
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The batch and what it was weighed against.
-
-    Attributes:
-        planned: What noise and speed lead to; trials may have moved the choice off it.
-        optimum: The candidate of least time to train; None without a noise scale.
-        fastest: The smallest candidate about as fast for each sample as any.
-        interval: Global batches about as good.
-        candidates: By size.
-        is_timed_to_the_end: Whether the largest size that fits was timed, so that nothing larger
-            was left out.
-        is_split: Whether the batch is split since its own micro-batch failed a soak.
-        unrestricted: What would be chosen if the user had not given the batch; None where the
-            choice was free.
-    """
+    """The batch and what it was weighed against."""
 
     chosen: Candidate
+    #: What noise and speed lead to; trials may have moved the choice off it.
     planned: Candidate
+    #: Of least time to train; None without a noise scale.
     optimum: Candidate | None
+    #: The smallest about as fast for each sample as any.
     fastest: Candidate
+    #: Global batches about as good.
     interval: Interval
     candidates: tuple[Candidate, ...]
     limiting_factor: LimitingFactor
+    #: Whether the largest size that fits was timed, so that nothing larger was left out.
     is_timed_to_the_end: bool
+    #: Since its own micro-batch failed a soak.
     is_split: bool = False
+    #: What would be chosen if the user had not given the batch; None where the choice was free.
     unrestricted: Candidate | None = None
 
 
@@ -81,7 +70,7 @@ def decide(
     split, a smaller batch is decided on, unless the user keeps to the batch: then there is none.
 
     Args:
-        facts: What is known of the model file.
+        facts: Of the model file.
         memory: The largest micro-batch.
         throughput: Measured step times.
         noise_scale: In samples; None where it is unknown.
@@ -185,7 +174,7 @@ def _decide_freely(
     elif chosen.global_batch_size != largest or saturation.status in {"saturated", "retrograde"}:
         limit = "throughput"
     else:
-        limit = _FACTORS[memory.limited_by] if is_timed_to_the_end else "user"
+        limit = _FACTORS.get(memory.limited_by, "user") if is_timed_to_the_end else "user"
     return Decision(
         chosen=chosen,
         planned=planned,
@@ -210,8 +199,7 @@ def _choose_tried(
     if planned.global_batch_size not in tried_s or not tried:
         return planned
     most = min(times[each.global_batch_size] for each in tried) * (1.0 + NEAR_OPTIMUM_FRACTION)
-    near = [each for each in tried if times[each.global_batch_size] <= most]
-    return min(near, key=lambda each: each.global_batch_size)
+    return next(each for each in tried if times[each.global_batch_size] <= most)
 
 
 def _choose_by_speed(candidates: Sequence[Candidate], saturation: Saturation) -> Candidate:

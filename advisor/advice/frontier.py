@@ -1,19 +1,6 @@
 """Time against cost: the fastest, the balanced and the cheapest way to train to the same loss.
 
-With B the batch over all N GPUs, φ the noise scale and τ the seconds of a step on them, training
-takes S_min·(1 + φ/B) steps, hence
-
-    time = S_min·(1 + φ/B)·τ        GPU time = N·time        steps/S_min = 1 + φ/B
-                                                             samples/E_min = 1 + B/φ
-
-At B = φ both of the last are 2: twice the fewest steps, and twice the fewest samples. On one GPU τ
-is measured. On N it is on paper: each GPU makes the measured step of B/N samples, and an
-all-reduce of the gradients follows it, hidden behind it at best:
-
-    max(t(B/N), r) ≤ τ ≤ t(B/N) + r        r = 2·(N−1)/N · gradient bytes / bandwidth
-
-On one GPU the cost is the time, so that one batch is the fastest and the cheapest; the two part
-where several numbers of GPUs are compared.
+One GPU is measured; several are on paper, between bounds (docs/method.md, section 8).
 """
 
 import math
@@ -43,16 +30,6 @@ def conclude_frontier(
     A point counts with the most that its time can be, so that no gain rests on an overlap that was
     not measured; where no interconnect was stated, with the least of all points alike.
 
-    `balanced` is the point whose worse ratio, of time over the least and of cost over the least, is
-    smallest. On the curve of steps against samples that rule gives B = φ, where both are twice
-    their least.
-
-    Args:
-        candidates: Batches of one GPU with their step times, at least one.
-        noise_scale: φ in samples; None where it is not known.
-        scenario: GPUs, price, interconnect and the length of the run.
-        facts: The dataset, the gradient's size and the base batch.
-
     Source: McCandlish et al. 2018, arXiv:1812.06162, for steps and samples.
     """
     if noise_scale is None:
@@ -66,7 +43,7 @@ def conclude_frontier(
     ways = [
         (count, each)
         for count in counts
-        for each in sorted(candidates, key=lambda one: one.global_batch_size)
+        for each in candidates
         if facts.dataset_size is None or count * each.global_batch_size <= facts.dataset_size
     ]
     if not ways:

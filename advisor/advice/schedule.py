@@ -1,11 +1,8 @@
-"""A batch that grows with the noise scale during training, and what that saves.
+"""A batch that grows with the noise scale φ during training, and what that saves.
 
-Legend: φ is the noise scale, B the batch, t(B) the seconds of its step; ds is progress in the steps
-that an endless batch would need, of which a step at batch B makes 1/(1 + φ/B). The time of a run
-is ∫(1 + φ/B)·t(B) ds, so that each phase has its own best batch, sqrt(φ·B_h) on the affine law.
-
-A phase lies between two neighbouring points at which φ was measured. Nothing is said of what comes
-after the last of them.
+Progress is counted in the steps that an endless batch would need, of which a step at batch B makes
+1/(1 + φ/B) (docs/method.md, section 9). A phase lies between two neighbouring points at which φ was
+measured; nothing is said of what comes after the last of them.
 """
 
 import itertools
@@ -27,27 +24,19 @@ LEAST_GAIN_FRACTION = 0.03
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a run between two measured points.
-
-    Attributes:
-        progress_steps: ∫ds over it.
-        noise_scale: φ, its average over the progress, in samples.
-        low_noise_scale: The same of the lower ends of φ.
-    """
+    """The part of a run between two measured points."""
 
     progress_steps: float
+    #: φ and its lower end, averaged over the progress, in samples.
     noise_scale: float
     low_noise_scale: float
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """The batch and rate that a schedule's rates are scaled from.
-
-    Attributes:
-        learning_rate: That was run; None where none was, and then no rate is given.
-    """
+    """The batch and rate that a schedule's rates are scaled from."""
 
     global_batch_size: int
+    #: That was run; None where none was, and then no rate is given.
     learning_rate: float | None
     optimizer: OptimizerFacts | None
     loss_is_sum: bool = False
@@ -72,13 +61,13 @@ def conclude_schedule(
             reason="the noise scale was not measured at two points of training or more",
         )
     phases = cut_phases(points, batch_size=noise.micro_batch_size)
-    ordered = sorted(candidates, key=lambda each: each.global_batch_size)
 
     def take_s(course: Sequence[int]) -> float:
-        return predict_time(ordered, phases, course)
+        return predict_time(candidates, phases, course)
 
-    courses = [plan_doublings(ordered, phases, each.global_batch_size) for each in ordered]
-    constants = [(each.global_batch_size,) * len(phases) for each in ordered]
+    sizes = [each.global_batch_size for each in candidates]
+    courses = [plan_doublings(candidates, phases, size) for size in sizes]
+    constants = [(size,) * len(phases) for size in sizes]
     best = min([*constants, *courses], key=take_s)
     gain = 1.0 - take_s(best) / min(map(take_s, constants))
     items: tuple[ScheduleItem, ...] = ()
@@ -86,7 +75,7 @@ def conclude_schedule(
         # Before the first point φ is taken to be as there: it only places the items.
         step, scale = points[0]
         lead_steps = step / (1.0 + (get_working_noise_scale(scale) or 0.0) / noise.micro_batch_size)
-        items = _write_items(ordered, phases, best, advised, lead_steps=lead_steps)
+        items = _write_items(candidates, phases, best, advised, lead_steps=lead_steps)
     return Schedule(
         kind="noise",
         items=items,
@@ -110,13 +99,9 @@ def _list_noise_scales(noise: NoiseConclusion | None) -> list[tuple[int, Estimat
 
 
 def cut_phases(points: Sequence[tuple[int, Estimate]], *, batch_size: int) -> tuple[Phase, ...]:
-    """Return the phases between measured points, with their progress by the trapezoid rule.
+    """Return the phases between the points of a run at that batch, by the trapezoid rule.
 
-    Args:
-        points: Step and φ, by step; each φ with a working value.
-        batch_size: Samples of each step of the measured run.
-
-    Source: McCandlish et al. 2018, appendix D.
+    Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D.
     """
     phases = []
     for (first, before), (last, after) in itertools.pairwise(points):
@@ -136,10 +121,7 @@ def cut_phases(points: Sequence[tuple[int, Estimate]], *, batch_size: int) -> tu
 def plan_doublings(
     candidates: Sequence[Candidate], phases: Sequence[Phase], start: int
 ) -> tuple[int, ...]:
-    """Return the batch of each phase: never smaller than before, each a doubling of the start.
-
-    A doubled batch is within the candidates, and faster even at the lower end of φ.
-    """
+    """Return the batch of each phase, doubled while that is faster even at the lower end of φ."""
     size, most, course = start, candidates[-1].global_batch_size, []
     for phase in phases:
         low = phase.low_noise_scale
@@ -156,10 +138,7 @@ def plan_doublings(
 def predict_time(
     candidates: Sequence[Candidate], phases: Sequence[Phase], course: Sequence[int]
 ) -> float:
-    """Return the seconds of all phases at the batches of the course, within the candidates.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, for the steps.
-    """
+    """Return the seconds of all phases at the batches of the course, within the candidates."""
     return sum(
         phase.progress_steps * _measure_pace(candidates, phase.noise_scale, size)
         for phase, size in zip(phases, course, strict=True)
@@ -167,10 +146,7 @@ def predict_time(
 
 
 def scale_to(advised: Pair, global_batch_size: int, noise_scale: float) -> float | None:
-    """Return the rule's rate for another batch than the advised one; None where there is no rule.
-
-    The noise scale is that of the phase, in samples.
-    """
+    """Return the rule's rate for another batch than the advised one; None without a rule."""
     family = None if advised.optimizer is None else name_family(advised.optimizer)
     if family is None or advised.learning_rate is None:
         return None
@@ -208,17 +184,14 @@ def _average(weights: Sequence[float], values: Sequence[float]) -> float:
 
 def _measure_pace(candidates: Sequence[Candidate], noise_scale: float, size: int) -> float:
     """Return the seconds for each unit of progress."""
-    step_s = interpolate_step_s(candidates, size)
-    assert step_s is not None, f"batch {size} is outside of what was measured"
-    return (1.0 + noise_scale / size) * step_s
+    return (1.0 + noise_scale / size) * interpolate_step_s(candidates, size)
 
 
 def _explain(gain: float, *, grows: bool) -> str:
     if not grows:
         return "no batch that grows is faster than a constant one over what was measured"
     if gain < LEAST_GAIN_FRACTION:
-        least = format_percent(LEAST_GAIN_FRACTION)
-        return f"a growing batch saves less than {least} of the time"
+        return f"a growing batch saves less than {format_percent(LEAST_GAIN_FRACTION)} of the time"
     return "the noise scale grows enough for a growing batch to pay"
 
 

@@ -152,7 +152,7 @@ def chart_time(advice: Recommendation) -> Chart:
     """Return the predicted time to train over the batches."""
     time = tuple(
         Datum(x=one.global_batch_size, y=one.relative_time)
-        for one in sorted(advice.candidates, key=lambda one: one.global_batch_size)
+        for one in advice.candidates
         if one.relative_time is not None
     )
     return Chart(

@@ -1,8 +1,6 @@
 """Which global batch trains fastest: fewer samples to train against faster samples.
 
-Training to a given loss takes samples in proportion to 1 + B/φ, so its time is in proportion to
-(1 + φ/B)·t(B), where B is the global batch, φ the noise scale and t(B) the seconds of a step. The
-optimum is flat (docs/method.md), so a whole range is as good as the best.
+The optimum is flat (docs/method.md, section 5), so a whole range is as good as the best.
 """
 
 import math
@@ -20,16 +18,13 @@ from advisor.statistics import Estimate
 
 
 class BatchChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """The batch chosen on the trade-off, and what is as good.
+    """The batch chosen on the trade-off, and what is as good."""
 
-    Attributes:
-        chosen: The smallest candidate near the optimum, at the working noise scale.
-        optimum: The candidate of least time there.
-        interval: Candidates near the optimum anywhere in the noise interval.
-    """
-
+    #: The smallest near the optimum, at the working noise scale.
     chosen: Candidate
+    #: Of least time there.
     optimum: Candidate
+    #: Near the optimum anywhere in the noise interval.
     interval: Interval
 
 
@@ -48,14 +43,13 @@ def predict_relative_time(candidate: Candidate, noise_scale: float) -> float:
 def choose_near_optimum(
     candidates: Sequence[Candidate], noise_scale: float
 ) -> tuple[Candidate, ...]:
-    """Return all candidates whose time to train is within the tolerance of the least, by size.
+    """Return all candidates, by size as given, whose time to train is about the least.
 
     Both ends of the result can only rise with the noise scale.
     """
     times = [predict_relative_time(each, noise_scale) for each in candidates]
     most = min(times) * (1.0 + NEAR_OPTIMUM_FRACTION)
-    near = [each for each, time in zip(candidates, times, strict=True) if time <= most]
-    return tuple(sorted(near, key=lambda each: each.global_batch_size))
+    return tuple(each for each, time in zip(candidates, times, strict=True) if time <= most)
 
 
 def choose_batch(candidates: Sequence[Candidate], noise: Estimate | None) -> BatchChoice | None:
@@ -74,7 +68,7 @@ def choose_batch(candidates: Sequence[Candidate], noise: Estimate | None) -> Bat
     if noise.high is not None:
         high: int | None = choose_near_optimum(candidates, noise.high)[-1].global_batch_size
     else:
-        largest = max(each.global_batch_size for each in candidates)
+        largest = candidates[-1].global_batch_size
         high = largest if _find_optimum(candidates, lowest).global_batch_size == largest else None
     return BatchChoice(
         chosen=choose_near_optimum(candidates, working)[0],

@@ -1,24 +1,15 @@
 """`--gpus`, `--price`, `--milestones` and their like: training as the user plans it, on paper."""
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from advisor.advice.data import Moment, Scenario
 
-_Given = TypeVar("_Given")
-_Parsed = TypeVar("_Parsed")
-
-#: What a field replaces of a saved run, since a run has one length and one rate schedule.
-_EXCLUDED = {
-    "samples": "epochs",
-    "epochs": "samples",
-    "milestones": "cosine",
-    "cosine": "milestones",
-}
+#: What replaces what of a saved run, since a run has one length and one rate schedule.
+_EXCLUSIVE = (("samples", "epochs"), ("milestones", "cosine"))
 
 
 def build_scenario(
@@ -44,32 +35,36 @@ def build_scenario(
     from advisor.advice.data import Scenario
     from advisor.device.interconnects import find_interconnect
 
-    _refuse_both("--samples", samples, "--epochs", epochs)
-    _refuse_both("--milestones", milestones, "--cosine", cosine)
+    for option, value in (("--price", price), ("--samples", samples), ("--epochs", epochs)):
+        if value is not None and not 0.0 < value < math.inf:
+            raise typer.BadParameter(f"{value:g} is not above zero", param_hint=option)
+    if gamma is not None and not 0.0 < gamma < 1.0:
+        raise typer.BadParameter(f"{gamma:g} is not between 0 and 1", param_hint="--gamma")
     given = {
-        "gpus": _apply(parse_counts, gpus),
-        "price_per_gpu_hour": _apply(lambda one: _require_positive(one, "--price"), price),
-        "interconnect": _apply(find_interconnect, interconnect),
-        "samples": _apply(lambda one: int(_require_positive(one, "--samples")), samples),
-        "epochs": _apply(lambda one: _require_positive(one, "--epochs"), epochs),
-        "milestones": _apply(parse_milestones, milestones),
-        "gamma": _apply(_require_cut, gamma),
-        "cosine": _apply(lambda one: parse_moment(one, "--cosine"), cosine),
+        "gpus": None if gpus is None else _parse_counts(gpus),
+        "price_per_gpu_hour": price,
+        "interconnect": None if interconnect is None else find_interconnect(interconnect),
+        "samples": samples,
+        "epochs": epochs,
+        "milestones": None if milestones is None else _parse_milestones(milestones),
+        "gamma": gamma,
+        "cosine": None if cosine is None else _parse_moment(cosine, "--cosine"),
     }
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    for name in tuple(changes):
-        if name in _EXCLUDED:
-            other = _EXCLUDED[name]
-            changes.setdefault(other, () if other == "milestones" else None)
-    return msgspec.structs.replace(saved or Scenario(), **changes)
+    unstated = Scenario()
+    for one, other in _EXCLUSIVE:
+        if one in changes and other in changes:
+            raise typer.BadParameter(
+                f"--{one} and --{other} exclude each other", param_hint=f"--{one}"
+            )
+        if one in changes or other in changes:
+            replaced = other if one in changes else one
+            changes[replaced] = getattr(unstated, replaced)
+    return msgspec.structs.replace(saved or unstated, **changes)
 
 
-def parse_counts(text: str) -> tuple[int, ...]:
-    """Return the numbers of a list such as `1,2,4`, ascending.
-
-    Raises:
-        typer.BadParameter: One is not a whole number above zero.
-    """
+def _parse_counts(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as `1,2,4`, ascending."""
     counts = set()
     for part in text.split(","):
         if not part.strip().isdecimal() or int(part) == 0:
@@ -81,13 +76,9 @@ def parse_counts(text: str) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
-def parse_milestones(text: str) -> "tuple[Moment, ...]":
-    """Return the moments of a list such as `30e,60e`.
-
-    Raises:
-        typer.BadParameter: They do not ascend, or are not all steps or all epochs.
-    """
-    moments = tuple(parse_moment(part, "--milestones") for part in text.split(","))
+def _parse_milestones(text: str) -> "tuple[Moment, ...]":
+    """Return the moments of a list such as `30e,60e`, ascending in one unit."""
+    moments = tuple(_parse_moment(part, "--milestones") for part in text.split(","))
     places = [moment.at for moment in moments]
     if places != sorted(set(places)) or len({moment.unit for moment in moments}) > 1:
         raise typer.BadParameter(
@@ -97,12 +88,8 @@ def parse_milestones(text: str) -> "tuple[Moment, ...]":
     return moments
 
 
-def parse_moment(text: str, option: str) -> "Moment":
-    """Return the moment that `text` names: `3000` is a step, `30e` an epoch.
-
-    Raises:
-        typer.BadParameter: It is not a number above zero.
-    """
+def _parse_moment(text: str, option: str) -> "Moment":
+    """Return the moment that `text` names: `3000` is a step, `30e` an epoch."""
     from advisor.advice.data import Moment
 
     stripped = text.strip().lower()
@@ -117,24 +104,3 @@ def parse_moment(text: str, option: str) -> "Moment":
             param_hint=option,
         )
     return Moment(at=at, unit="epoch" if stripped.endswith("e") else "step")
-
-
-def _require_positive(value: float, option: str) -> float:
-    if not 0.0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is not above zero", param_hint=option)
-    return value
-
-
-def _require_cut(gamma: float) -> float:
-    if not 0.0 < gamma < 1.0:
-        raise typer.BadParameter(f"{gamma:g} is not between 0 and 1", param_hint="--gamma")
-    return gamma
-
-
-def _refuse_both(one: str, first: object, other: str, second: object) -> None:
-    if first is not None and second is not None:
-        raise typer.BadParameter(f"{one} and {other} exclude each other", param_hint=one)
-
-
-def _apply(parse: Callable[[_Given], _Parsed], value: _Given | None) -> _Parsed | None:
-    return None if value is None else parse(value)

@@ -219,8 +219,9 @@ def test_between_candidates_a_step_lies_on_the_line_and_beyond_there_is_nothing(
     curve = affine([10, 30])
     assert interpolate_step_s(curve, 20) == pytest.approx(0.006)
     assert interpolate_step_s(curve, 30) == pytest.approx(0.007)
-    assert interpolate_step_s(curve, 5) is None
-    assert interpolate_step_s(curve, 31) is None
+    for size in (5, 31):
+        with pytest.raises(AssertionError, match="outside of what was measured"):
+            interpolate_step_s(curve, size)
 
 
 def test_a_batch_is_split_into_equal_micro_batches_that_fit():
