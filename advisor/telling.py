@@ -46,7 +46,7 @@ class Table:
     """A table; a row in bold is the one to look at.
 
     Attributes:
-        notes: Sentences below the legend, a line each.
+        notes: Sentences below the legend, a line each; one that begins with `- ` is an item.
     """
 
     columns: tuple[Column, ...]

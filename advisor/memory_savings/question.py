@@ -14,7 +14,7 @@ from advisor.predict.change_traces import trace_changes
 from advisor.predict.changes import add_8bit_state, count_more_flops, is_optimizer_decisive
 from advisor.predict.data import PEAK, PREDICTED_MEMORY, WHAT_IFS, PredictedWhatIf, TraceTask
 from advisor.predict.how_to import write_how_to
-from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
+from advisor.predict.memory_tables import tell_peak, tell_savings
 from advisor.predict.pieces import derive_pieces
 from advisor.telling import Told
 
@@ -66,7 +66,6 @@ def tell_memory_savings(conclusions: Conclusions) -> Told:
             *(() if peak is None else (tell_peak(peak),)),
             *(() if savings is None else tell_savings([("", savings)])),
         ),
-        passages=() if savings is None else tell_how_to([savings]),
     )
 
 

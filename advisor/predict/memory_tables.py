@@ -1,11 +1,12 @@
 """What holds the memory at the peak, and what would change it; by traces, none of it was run."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from advisor.predict.breakdown import CATEGORY_NAMES
 from advisor.predict.data import Breakdown, MemorySavings, ModuleShare
 from advisor.predict.memory_trace import Phase
-from advisor.telling import Column, Passage, Table
+from advisor.telling import Column, Table
 from advisor.units import format_bytes, format_count
 
 #: Modules shown by name; the JSON document has them all.
@@ -54,28 +55,18 @@ def tell_peak(peak: Breakdown, *, where: str = "") -> Table:
 
 
 def tell_savings(savings: Sequence[tuple[str, MemorySavings]]) -> tuple[Table, ...]:
-    """Return the tables 'What would change it'; none where nothing helps.
+    """Return the tables 'What would change it', below the last one how; none where nothing helps.
 
     Args:
         savings: A title for each, such as the card's name; empty for no title.
     """
     helped = [(title, one) for title, one in savings if one.savings]
-    tables = []
-    for start in range(0, len(helped), CARDS_ABREAST):
-        abreast = helped[start : start + CARDS_ABREAST]
-        is_last = start + CARDS_ABREAST >= len(helped)
-        tables.append(_compare(abreast, legend=_SAVINGS_LEGEND if is_last else ""))
-    return tuple(tables)
-
-
-def tell_how_to(savings: Sequence[MemorySavings]) -> tuple[Passage, ...]:
-    """Return the changes that help, each with its cost and the code to paste."""
-    by_name = {one.name: one for each in reversed(savings) for one in each.savings}
-    items = tuple(
-        f"{name}: {by_name[name].note}\n{_break_loop(by_name[name].how_to)}"
-        for name in _list_names(savings)
-    )
-    return (Passage(title="", items=items),) if items else ()
+    starts = range(0, len(helped), CARDS_ABREAST)
+    tables = [_compare(helped[start : start + CARDS_ABREAST]) for start in starts]
+    if not tables:
+        return ()
+    notes = ("", *_list_how_to([one for _, one in helped]))
+    return (*tables[:-1], replace(tables[-1], legend=_SAVINGS_LEGEND, notes=notes))
 
 
 def _choose_shares(peak: Breakdown) -> Iterator[tuple[ModuleShare, str]]:
@@ -125,7 +116,7 @@ def _describe_timeline(peak: Breakdown) -> str:
     return f"{text}; unrounded sizes by a trace, not run"
 
 
-def _compare(savings: Sequence[tuple[str, MemorySavings]], *, legend: str) -> Table:
+def _compare(savings: Sequence[tuple[str, MemorySavings]]) -> Table:
     batches = (f"at batch {format_count(one.micro_batch_size)}" for _, one in savings)
     headers = (
         f"{title}\n{batch}" if title else batch
@@ -137,13 +128,17 @@ def _compare(savings: Sequence[tuple[str, MemorySavings]], *, legend: str) -> Ta
     return Table(
         columns=(Column("What would change it", "left"), *map(Column, headers)),
         rows=(("as it is", *as_it_is), *changes),
-        legend=legend,
     )
 
 
-def _break_loop(code: str) -> str:
-    """Return a loop on two lines: where else a terminal would break it, it could not be pasted."""
-    return code.replace(": ", ":\n    ", 1) if code.startswith("for ") else code
+def _list_how_to(savings: Sequence[MemorySavings]) -> Iterator[str]:
+    """Yield every change with its cost and the code to paste."""
+    by_name = {one.name: one for each in reversed(savings) for one in each.savings}
+    for name in _list_names(savings):
+        code = by_name[name].how_to
+        if code.startswith("for "):  # where else a terminal broke it, it could not be pasted
+            code = code.replace(": ", ":\n    ", 1)
+        yield f"- {name}: {by_name[name].note}\n{code}"
 
 
 def _list_names(savings: Sequence[MemorySavings]) -> list[str]:

@@ -1,10 +1,70 @@
-"""The memory of cards that are not here, as the registry has it."""
+"""The memory of cards that are not here: the model is traced here, nothing runs on them."""
+
+from collections.abc import Iterator
 
 from advisor.engine.question import Kind, Question
-from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES
-from advisor.predict.prediction import PREDICTIONS
-from advisor.predict.stage import run_prediction
+from advisor.engine.run import Run
+from advisor.predict.change_traces import trace_changes
+from advisor.predict.changes import is_optimizer_decisive
+from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, PredictedMemory, TraceTask
+from advisor.predict.footprint import find_general
+from advisor.predict.pieces import derive_pieces
+from advisor.predict.prediction import PREDICTIONS, choose_next_size, list_cards, read_case
 from advisor.predict.tell import tell_headline, tell_prediction
+
+#: Traces where none serves every size: the first two, and some near the sizes that matter.
+_MOST_TRACES = 6
+
+
+def run_prediction(run: Run) -> None:
+    """Keep the traces of the model, and those with one change each that may save memory."""
+    _trace(run, None)
+    for _ in range(_MOST_TRACES - 1):
+        size = choose_next_size(read_case(run.record))
+        if size is None or run.is_spent:
+            break
+        _trace(run, size)
+    base = find_general(run.record.all(TRACES))
+    if base is not None and base.method == "symbolic":
+        memory = derive_pieces(base)
+        changes = trace_changes(
+            _make_task(run, None),
+            with_optimizer=is_optimizer_decisive(memory, _estimate_sizes(run, memory)),
+            runner=run.runner,
+            progress=run.progress,
+            left_s=lambda: 0.0 if run.is_spent else run.left_s,
+        )
+        run.replace(TRACED_CHANGES, changes)
+    run.progress.stage("predicting", left_s=None)
+    run.of(PREDICTIONS)  # the longest part of large models; whatever is written needs them
+
+
+def _trace(run: Run, size: int | None) -> None:
+    at = "" if size is None else f" at batch {size}"
+    run.progress.stage(f"tracing{at}", left_s=run.left_s)
+    run.add(TRACES, *run.runner.run(_make_task(run, size), timeout_s=run.left_s))
+
+
+def _make_task(run: Run, size: int | None) -> TraceTask:
+    return TraceTask(
+        workload=run.spec.workload,
+        operators="cuda",
+        largest_samples=run.facts.largest_samples,
+        micro_batch_size=size,
+        min_micro_batch_size=run.facts.min_micro_batch_size,
+        batch_multiple=run.spec.limits.batch_multiple,
+    )
+
+
+def _estimate_sizes(run: Run, memory: PredictedMemory) -> Iterator[int]:
+    """Yield sizes around those that the figures will be for, without the allocator."""
+    case = read_case(run.record)
+    if case.asked.micro_batch_size is not None:
+        yield case.asked.micro_batch_size
+    for gpu in list_cards(case.asked):
+        most = min(memory.predict_largest(gpu.usable_bytes), case.ceiling)
+        yield from (max(1, most // 2), max(1, most))
+
 
 QUESTION = Question(
     name="prediction",

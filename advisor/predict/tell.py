@@ -6,7 +6,7 @@ from advisor.device.catalogue import Gpu
 from advisor.engine.conclusions import Conclusions
 from advisor.errors import DeviceError
 from advisor.predict.data import CARDS, TRACES, LimitedBy, Prediction
-from advisor.predict.memory_tables import CARDS_ABREAST, tell_how_to, tell_peak, tell_savings
+from advisor.predict.memory_tables import CARDS_ABREAST, tell_peak, tell_savings
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.prediction import PREDICTIONS
 from advisor.statistics import Estimate
@@ -86,27 +86,24 @@ def tell_prediction(conclusions: Conclusions) -> Told:
         return Told()
     sized = [one for one in predictions if one.breakdown]
     parts = (sized[i : i + CARDS_ABREAST] for i in range(0, len(sized), CARDS_ABREAST))
-    peaks = ((one.at_peak, one.gpu) for one in predictions if one.at_peak is not None)
+    peaks = [(one.at_peak, one.gpu) for one in predictions if one.at_peak is not None]
     savings = [
         (one.gpu, one.what_would_change) for one in predictions if one.what_would_change is not None
     ]
     notes = tuple(dict.fromkeys(note for trace in traces for note in trace.notes))
-    assumed = (Passage(title="What the trace assumes", items=notes),) if notes else ()
     return Told(
         tables=(
             _tell_cards(predictions, is_asked=asked.micro_batch_size is not None),
             *map(_tell_parts, parts),
+            *(tell_peak(peak, where=f" on {gpu}") for peak, gpu in peaks[:1]),
+            *tell_savings(savings),
         ),
         rows=(
             *(Row("Memory", _describe_memory(one)) for one in predictions),
             *(Row("Speed bound", text) for text in _describe_bounds(predictions)),
             Row("Method", _describe_trace(traces[0], is_expandable=asked.expandable_segments)),
         ),
-        details=(
-            *(tell_peak(peak, where=f" on {gpu}") for peak, gpu in list(peaks)[:1]),
-            *tell_savings(savings),
-        ),
-        passages=(*tell_how_to([one for _, one in savings]), *assumed),
+        passages=(Passage(title="What the trace assumes", items=notes),) if notes else (),
     )
 
 

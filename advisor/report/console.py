@@ -10,7 +10,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.encoding import write_encodable
 from advisor.report.sources import list_sources
-from advisor.report.tables import draw_tables
+from advisor.report.tables import draw_item, draw_tables
 from advisor.telling import Passage, Row, Told
 
 #: Columns of the labels, wide enough for "Learning rate".
@@ -82,9 +82,4 @@ def draw_passage(passage: Passage) -> list[ConsoleRenderable]:
 def _draw_body(passage: Passage) -> ConsoleRenderable:
     if passage.code:
         return Text(passage.code.rstrip("\n"), no_wrap=True, overflow="ignore")
-    grid = RichTable.grid(padding=(0, 1, 0, 0))
-    grid.add_column(width=1)
-    grid.add_column(overflow="fold")
-    for item in passage.items:
-        grid.add_row("-", Text(item))
-    return grid
+    return Group(*map(draw_item, passage.items))

@@ -40,5 +40,14 @@ def draw_table(told: telling.Table) -> list[ConsoleRenderable]:
         *([Text(told.title, style="bold")] if told.title else []),
         table,
         *([Text(told.legend, style="dim")] if told.legend else []),
-        *(Text(note) for note in told.notes),
+        *(draw_item(note[2:]) if note.startswith("- ") else Text(note) for note in told.notes),
     ]
+
+
+def draw_item(text: str) -> Table:
+    """Return an item of a list, its lines under each other."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=1)
+    grid.add_column(overflow="fold")
+    grid.add_row("-", Text(text))
+    return grid

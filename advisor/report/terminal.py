@@ -7,7 +7,7 @@ from rich.text import Text
 from advisor.advice.tell import head_run, tell_advice, tell_plans
 from advisor.derived import Derived, GivenConclusions
 from advisor.engine.run_record import RunRecord
-from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
+from advisor.predict.memory_tables import tell_peak, tell_savings
 from advisor.report.console import draw_passage
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
@@ -77,7 +77,6 @@ def _render_memory(record: RunRecord, derived: Derived) -> list[ConsoleRenderabl
     return [
         *draw_tables([] if peak is None else [tell_peak(peak)]),
         *draw_tables([] if change is None else tell_savings([("", change)])),
-        *(part for one in tell_how_to([change] if change else []) for part in draw_passage(one)),
     ]
 
 

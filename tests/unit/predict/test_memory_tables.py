@@ -6,8 +6,7 @@ from rich.console import Console, Group
 
 from advisor.predict.breakdown import break_down
 from advisor.predict.data import MemorySaving, MemorySavings, ModuleShare
-from advisor.predict.memory_tables import tell_how_to, tell_peak, tell_savings
-from advisor.report.console import draw_passage
+from advisor.predict.memory_tables import tell_peak, tell_savings
 from advisor.report.tables import draw_tables
 from tests.unit.predict.sample_trace import MIB, build_trace
 
@@ -23,9 +22,7 @@ def render_peak(peak, **options) -> str:
 
 
 def render_savings(savings) -> str:
-    passages = tell_how_to([one for _, one in savings])
-    drawn = [part for passage in passages for part in draw_passage(passage)]
-    return render([*draw_tables(tell_savings(savings)), *drawn])
+    return render(draw_tables(tell_savings(savings)))
 
 
 def share(name, size, *, count=1, parts=()):
@@ -130,5 +127,5 @@ def test_a_loop_to_paste_stands_on_two_lines():
 
 
 def test_where_nothing_helps_there_is_no_table():
-    assert tell_savings([("A", build_savings())]) == tell_how_to([build_savings()]) == ()
-    assert tell_savings([]) == tell_how_to([]) == ()
+    assert tell_savings([("A", build_savings())]) == ()
+    assert tell_savings([]) == ()
