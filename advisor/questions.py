@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from advisor.advice.decide import find_settling_noise_scale
+from advisor.advice.plan import ADVICE as ADVISED
+from advisor.advice.plan import list_ways
 from advisor.advice.question import PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.engine.question import Kind
@@ -20,7 +22,7 @@ from advisor.noise_floor.question import KIND as SELF_COMPARISON
 from advisor.predict.question import KIND as PREDICTION
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
-from advisor.soak.question import QUESTION as SOAK
+from advisor.soak.question import make_question as make_soak
 from advisor.telling import Headline
 from advisor.throughput.conclude import THROUGHPUT as CURVE
 from advisor.throughput.question import QUESTION as THROUGHPUT
@@ -56,7 +58,7 @@ RUN = Kind(
         SPEED,
         LOADER,  # the batch is known by now
         ADVICE,  # takes nearly all the time left
-        SOAK,
+        make_soak(lambda run: list_ways(run.of(ADVISED))),
         MEMORY_SAVINGS,
         VARIANTS,  # each has a promised share, and what the others left
         PLANS,

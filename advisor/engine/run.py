@@ -16,12 +16,8 @@ from advisor.engine.runner import TaskRunner
 from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
-from advisor.memory.data import Probe
-from advisor.predict.data import PredictedMemory
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.roofline import cost_step
 from advisor.rate.data import LrRangeCurve, TrialBranch
-from advisor.soak.data import Soak
 from advisor.training.data import WorkloadFacts
 from advisor.variants.data import VariantRecord
 
@@ -150,15 +146,6 @@ class Run:
         """Keep what the model file was understood to be."""
         self._keep(workload=facts)
 
-    def keep_prediction(self, prediction: PredictedMemory, trace: MemoryTrace) -> None:
-        """Keep the predicted memory that leads the search, and for this run the trace behind it."""
-        self.trace = trace
-        self._keep(predicted_memory=prediction, step_cost=cost_step(trace))
-
-    def keep_probe(self, probe: Probe) -> None:
-        """Append a probe."""
-        self._keep(probes=(*self.record.probes, probe))
-
     def keep_telemetry(self, telemetry: Telemetry) -> None:
         """Append the counters of one session."""
         self._keep(telemetry=(*self.record.telemetry, telemetry))
@@ -174,10 +161,6 @@ class Run:
     def keep_lr_range(self, curve: LrRangeCurve) -> None:
         """Append one curve of the range test."""
         self._keep(lr_ranges=(*self.record.lr_ranges, curve))
-
-    def keep_soak(self, soak: Soak) -> None:
-        """Append one soak."""
-        self._keep(soaks=(*self.record.soaks, soak))
 
     def keep_variants(self, variants: tuple[VariantRecord, ...]) -> None:
         """Keep the variants as far as they are known."""

@@ -13,24 +13,23 @@ def refuse_impossible_batch(run: Run) -> None:
         UsageError: It is above the dataset, below the smallest batch, or not a multiple.
     """
     size, facts = run.spec.limits.global_batch_size, run.facts
-    multiple = run.spec.limits.batch_multiple
+    multiple, smallest = run.spec.limits.batch_multiple, facts.min_micro_batch_size
     if size is None:
         return
+    given = f"--global-batch-size {size}"
     if facts.dataset_size is not None and size > facts.dataset_size:
         raise UsageError(
-            f"--global-batch-size {size} is above the dataset, which has {facts.dataset_size} "
-            "samples",
+            f"{given} is above the dataset, which has {facts.dataset_size} samples",
             next_step=f"Give at most {facts.dataset_size}.",
         )
-    if size < facts.min_micro_batch_size:
+    if size < smallest:
         raise UsageError(
-            f"--global-batch-size {size} is below {facts.min_micro_batch_size}, the smallest batch "
-            f"that {facts.file} runs",
-            next_step=f"Give at least {facts.min_micro_batch_size}.",
+            f"{given} is below {smallest}, the smallest batch that {facts.file} runs",
+            next_step=f"Give at least {smallest}.",
         )
     if size % multiple:
         raise UsageError(
-            f"--global-batch-size {size} is no multiple of --batch-multiple {multiple}",
+            f"{given} is no multiple of --batch-multiple {multiple}",
             next_step=f"Give a multiple of {multiple}, such as {-(-size // multiple) * multiple}.",
         )
 
@@ -44,15 +43,15 @@ def refuse_oversized_batch(run: Run) -> None:
     size, largest = run.spec.limits.global_batch_size, _find_largest(run)
     if size is None or largest is None or find_given_micro_batch(run) is not None:
         return
+    given = f"--global-batch-size {size} does not fit"
     if not can_split(run.facts):
         raise UsageError(
-            f"--global-batch-size {size} does not fit: micro-batch {largest} is the largest seen "
-            "to, and this training cannot be split into several",
+            f"{given}: micro-batch {largest} is the largest seen to, and this training cannot be "
+            "split into several",
             next_step=f"Give at most {largest}.",
         )
     raise UsageError(
-        f"--global-batch-size {size} does not fit, and no micro-batch up to {largest}, the largest "
-        "seen to fit, divides it",
+        f"{given}, and no micro-batch up to {largest}, the largest seen to fit, divides it",
         next_step=f"Give a multiple of a smaller size, such as {size // largest * largest}.",
     )
 

@@ -1,4 +1,4 @@
-"""One memory probe: full training steps at one size under an enforced limit.
+"""Memory of training steps under an enforced limit: the peaks of each phase, and what stays taken.
 
 idle | model, batch | step 1 ........... | step 2 ........... | step 3
                       forward, backward | optimizer
@@ -8,25 +8,29 @@ idle | model, batch | step 1 ........... | step 2 ........... | step 3
 import gc
 import itertools
 import time
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import torch
 
 from advisor.device.cpu import available_memory_bytes
+from advisor.engine.task import WorkloadTask
 from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.limit import MemoryGauge
 from advisor.training.compilation import load_compiler
 from advisor.training.device_clock import synchronise
+from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
 from advisor.training.model_file.worst_batch import take_worst_batch
+from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training, UserStep
 
 #: Characters of a failure's message that are kept: CUDA's names every process on the device.
-_MESSAGE_LENGTH = 1000
+MESSAGE_LENGTH = 1000
 #: Growth of what is held after a step, as a share of the peak, above which a leak is suspected.
 _LEAK_FRACTION = 0.005
 #: Growth below this is the page granularity of the heap.
@@ -35,15 +39,61 @@ _LEAK_BYTES = 1 << 18
 _LEAK_STEPS = 6
 
 
+class PeakObserver:
+    """Sees peaks, what stays taken and seconds of each step; None where the device counts no peak.
+
+    Args:
+        gauge: Reset between the phases and after each step; `begin` before the first.
+        device: Where training runs.
+        count_held: Counts what is taken after a step.
+    """
+
+    def __init__(
+        self, gauge: MemoryGauge, device: torch.device, count_held: Callable[[], int]
+    ) -> None:
+        self.forward_backward_bytes: int | None = None
+        self.optimizer_bytes: int | None = None
+        self.held_bytes: list[int] = []
+        self.times_s: list[float] = []
+        self._gauge, self._device, self._count_held = gauge, device, count_held
+        self._start_s = 0.0
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The largest peak so far."""
+        return find_largest(self.forward_backward_bytes, self.optimizer_bytes)
+
+    def begin(self) -> None:
+        """Forget what came before: what follows is a step."""
+        self._gauge.reset()
+        self._start_s = time.perf_counter()
+
+    def before_step(self, step: Step) -> None:
+        """Read the peak of forward and backward where the step comes apart."""
+        if step.has_gradients:
+            self.see_failure()
+            self._gauge.reset()
+
+    def see_failure(self) -> None:
+        """Count what a step reached that is not over, as one that failed."""
+        peak = self._gauge.peak_bytes()
+        self.forward_backward_bytes = find_largest(self.forward_backward_bytes, peak)
+
+    def after_step(self, step: Step) -> bool:
+        """Read the peak of the optimizer, or of the whole step."""
+        if not step.has_gradients:
+            self.see_failure()
+        self.optimizer_bytes = find_largest(self.optimizer_bytes, self._gauge.peak_bytes())
+        synchronise(self._device)
+        self.times_s.append(time.perf_counter() - self._start_s)
+        self.held_bytes.append(self._count_held())
+        self.begin()
+        return True
+
+
 def run(task: MemoryTask, emit: Emit[Probe]) -> None:
     """Emit one Probe, `fit` or `oom`; any other failure is the model's and is raised."""
-    workload = Workload(task.workload)
-    if not workload.is_step_only:
-        _ = workload.batches.size  # the dataset is the host's, not part of what training takes
-    available_bytes = _read_available_bytes(workload.device)
-    if task.workload.compile and workload.device.type == "cpu":
-        load_compiler()  # it is the host's as well
-    gauge = MemoryGauge(workload.device, task.capacity_bytes)
+    workload, gauge, available_bytes = prepare(task, task.capacity_bytes)
     probe = Probe(
         stage="memory",
         session=0,
@@ -52,123 +102,105 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
         capacity_bytes=task.capacity_bytes,
         available_bytes=available_bytes,
     )
-    message = None
-    try:
-        probe = _run_steps(workload, task, gauge, probe)
-    except Exception as error:  # a library may wrap the failed allocation in an error of its own
-        if not is_out_of_memory(error):
-            raise
-        message = describe(error)[:_MESSAGE_LENGTH]
-    if message is not None:  # outside the handler, whose frames hold the tensors
+    with catch_out_of_memory() as failure:
+        probe = _run_steps(workload, gauge, task, probe)
+    if failure:
         gc.collect()
-        probe = msgspec.structs.replace(probe, outcome="oom", message=message)
+        probe = msgspec.structs.replace(probe, outcome="oom", message=failure[0])
     emit(probe)
 
 
-def _run_steps(workload: Workload, task: MemoryTask, gauge: MemoryGauge, probe: Probe) -> Probe:
-    stepper = workload.make_stepper(task.micro_batch_size)
-    batch = take_worst_batch(workload, task.micro_batch_size, task.largest_samples)
-    phases, held, times = [], [], []
-    kept: list[Any] = [None, None]  # a user's loop holds the last loss and output in variables
+def prepare(
+    task: WorkloadTask[Any], capacity_bytes: int | None
+) -> tuple[Workload, MemoryGauge, int | None]:
+    """Return the workload, its enforced limit, and the device's free memory before, where known.
+
+    What the host takes for the dataset and the compiler does not count against the limit.
+    """
+    workload = Workload(task.workload)
+    if not workload.is_step_only:
+        _ = workload.batches.size
+    device = workload.device
+    available_bytes = available_memory_bytes() if device.type == "cpu" else None
+    if device.type == "cuda":
+        available_bytes = int(torch.cuda.mem_get_info(device)[0])
+    if task.workload.compile and device.type == "cpu":
+        load_compiler()
+    return workload, MemoryGauge(device, capacity_bytes), available_bytes
+
+
+@contextmanager
+def catch_out_of_memory() -> Iterator[list[str]]:
+    """Catch memory that ran out, and put into a list what was said of it."""
+    said: list[str] = []
+    try:
+        yield said
+    except Exception as error:  # a library may wrap the failed allocation in an error of its own
+        if not is_out_of_memory(error):
+            raise
+        said.append(describe(error)[:MESSAGE_LENGTH])
+
+
+def hold_output(stepper: Training | UserStep) -> None:
+    """Hold the model's last output until the next, as a variable of a user's loop does."""
+    kept: list[Any] = [None]
+
+    def keep(_model: object, _inputs: object, output: object) -> None:
+        kept[0] = output
+
     if isinstance(stepper, Training):
-        stepper.model.register_forward_hook(partial(_keep_output, kept))
-    for _ in range(task.steps):
-        gauge.reset()
-        start = time.perf_counter()
-        phases.append(_run_step(stepper, batch, gauge, kept))
-        synchronise(workload.device)
-        times.append(time.perf_counter() - start)
-        held.append(gauge.current_bytes())
-    forward_backward, optimizer = (_find_largest(*values) for values in zip(*phases, strict=True))
-    peak = _find_largest(forward_backward, optimizer)
-    most_bytes = max(held) if peak is None else peak
-    growth = _growth_bytes_per_step(stepper, batch, gauge, kept, held, most_bytes)
-    is_cuda = workload.device.type == "cuda"
-    limit_peak = gauge.limit_peak_bytes()
-    counted = peak if limit_peak is None else limit_peak
-    over = counted is not None and task.capacity_bytes is not None and counted > task.capacity_bytes
-    return msgspec.structs.replace(
-        probe,
-        outcome="oom" if over else "fit",
-        message="the measured peak is above the limit" if over else None,
-        steps=len(times),
-        step_times_s=tuple(times),
-        forward_backward_peak_bytes=forward_backward,
-        optimizer_peak_bytes=optimizer,
-        growth_bytes_per_step=growth,
-        peak_allocated_bytes=peak if is_cuda else None,
-        peak_reserved_bytes=torch.cuda.max_memory_reserved(workload.device) if is_cuda else None,
-        peak_device_used_bytes=_device_used_bytes(workload.device, peak),
-        limit_peak_bytes=limit_peak,
-        swapped_bytes=gauge.swapped_bytes(),
-        alloc_retries=_count_retries(workload.device),
-    )
+        stepper.model.register_forward_hook(keep)
 
 
-def _run_step(
-    stepper: Training | UserStep,
-    batch: Any,
-    gauge: MemoryGauge,
-    kept: list[Any],
-) -> tuple[int | None, int | None]:
-    """Return the peaks of forward/backward and of the optimizer; `kept` holds the loss."""
-    if isinstance(stepper, UserStep) or stepper.needs_closure:
-        kept[0] = stepper.step(batch)
-        peak = gauge.peak_bytes()
-        return peak, peak
-    kept[0] = stepper.backward(batch)
-    forward_backward = gauge.peak_bytes()
-    gauge.reset()
-    stepper.update()
-    return forward_backward, gauge.peak_bytes()
-
-
-def _find_largest(*peaks: int | None) -> int | None:
+def find_largest(*peaks: int | None) -> int | None:
     """Return the largest of the known peaks, None where none is known."""
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
-def _keep_output(kept: list[Any], _model: object, _inputs: object, output: object) -> None:
-    kept[1] = output
+def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: Probe) -> Probe:
+    device, size = workload.device, task.micro_batch_size
+    stepper = workload.make_stepper(size)
+    batches = itertools.repeat(take_worst_batch(workload, size, task.largest_samples))
+    hold_output(stepper)
+    observer = PeakObserver(gauge, device, gauge.current_bytes)
+    observer.begin()
+    train(stepper, batches, (observer,), micro_batch_size=size, most_steps=task.steps)
+    peak, held = observer.peak_bytes, observer.held_bytes
+    figures = msgspec.structs.replace(
+        probe,
+        steps=task.steps,
+        step_times_s=tuple(observer.times_s),
+        forward_backward_peak_bytes=observer.forward_backward_bytes,
+        optimizer_peak_bytes=observer.optimizer_bytes,
+    )
+    # The steps after the first are compared, which creates the optimizer's state.
+    growth = None
+    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * (max(held) if peak is None else peak)))
+    if len(held) > 2 and held[-1] - held[-2] >= least:
+        train(stepper, batches, (observer,), micro_batch_size=size, most_steps=_LEAK_STEPS)
+        rises = sorted(later - earlier for earlier, later in itertools.pairwise(held[1:]))
+        growth = rises[len(rises) // 2] if rises[0] >= least // 2 else None
+    limit_peak = gauge.limit_peak_bytes()
+    counted = peak if limit_peak is None else limit_peak
+    over = counted is not None and task.capacity_bytes is not None and counted > task.capacity_bytes
+    is_cuda = device.type == "cuda"
+    return msgspec.structs.replace(
+        figures,
+        outcome="oom" if over else "fit",
+        message="the measured peak is above the limit" if over else None,
+        growth_bytes_per_step=growth,
+        peak_allocated_bytes=peak if is_cuda else None,
+        peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if is_cuda else None,
+        peak_device_used_bytes=_read_used_bytes(device, peak),
+        limit_peak_bytes=limit_peak,
+        swapped_bytes=gauge.swapped_bytes(),
+        alloc_retries=torch.cuda.memory_stats(device).get("num_alloc_retries", 0)
+        if is_cuda
+        else None,
+    )
 
 
-def _growth_bytes_per_step(
-    stepper: Training | UserStep,
-    batch: Any,
-    gauge: MemoryGauge,
-    kept: list[Any],
-    held: list[int],
-    most_bytes: int,
-) -> int | None:
-    """Return by how much each step leaves more memory taken, None where it does not.
-
-    The steps after the first are compared: the first creates the optimizer's state.
-    """
-    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * most_bytes))
-    if len(held) < 3 or held[-1] - held[-2] < least:
-        return None
-    for _ in range(_LEAK_STEPS):
-        _run_step(stepper, batch, gauge, kept)
-        held.append(gauge.current_bytes())
-    steps = [later - earlier for earlier, later in itertools.pairwise(held[1:])]
-    return sorted(steps)[len(steps) // 2] if min(steps) >= least // 2 else None
-
-
-def _read_available_bytes(device: torch.device) -> int | None:
-    """Return the device's free memory, None where it cannot be told."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return available_memory_bytes() if device.type == "cpu" else None
-
-
-def _count_retries(device: torch.device) -> int | None:
-    """Return how often the caching allocator flushed and tried again, None where it does not."""
-    if device.type != "cuda":
-        return None
-    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
-
-
-def _device_used_bytes(device: torch.device, peak_bytes: int | None) -> int | None:
+def _read_used_bytes(device: torch.device, peak_bytes: int | None) -> int | None:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return total - free

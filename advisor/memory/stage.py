@@ -10,7 +10,7 @@ import msgspec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
-from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size
 from advisor.memory.search import SearchBounds
 from advisor.memory.surroundings import (
@@ -19,10 +19,11 @@ from advisor.memory.surroundings import (
     find_spill,
     judge_surroundings,
 )
-from advisor.predict.data import TraceTask
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TraceTask
 from advisor.predict.footprint import predict_unusable_bytes
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings
+from advisor.predict.roofline import cost_step
 
 #: Share of the time left that the search may take.
 _BUDGET_FRACTION = 0.3
@@ -56,7 +57,7 @@ def run_memory(run: Run) -> None:
             break
         run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
         probe = _probe(run, affordable, history)
-        run.keep_probe(probe)
+        run.add(PROBES, probe)
         history.append(probe)
         _refuse_leak(run, probe)
         if probe.outcome == "timeout":
@@ -76,7 +77,7 @@ def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | 
 
     Where the smallest size leaves room for all that the bounds allow, a trace saves nothing.
     """
-    size = choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
+    size = choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
     if (
         len(history) != 1
         or size is None
@@ -88,7 +89,7 @@ def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | 
     why = _keep_prediction(run)
     if why is not None:
         run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
-    return choose_next_micro_batch_size(history, bounds, run.record.predicted_memory)
+    return choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
 
 
 def _keep_prediction(run: Run) -> str | None:
@@ -121,7 +122,9 @@ def _keep_prediction(run: Run) -> str | None:
             settings=AllocatorSettings(expandable_segments=expands),
         )
         prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
-    run.keep_prediction(prediction, trace)
+    run.trace = trace
+    run.set(PREDICTED_MEMORY, prediction)
+    run.set(STEP_COST, cost_step(trace))
     return None
 
 
@@ -191,7 +194,9 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
             unlimited = msgspec.structs.replace(task, capacity_bytes=None)
             probe = _run_task(run, unlimited)  # raises where the model is broken
             return msgspec.structs.replace(probe, outcome="oom", steps=0, message=again.message)
-    if death.code == -signal.SIGKILL and any(probe.outcome == "fit" for probe in run.record.probes):
+    if death.code == -signal.SIGKILL and any(
+        probe.outcome == "fit" for probe in run.record.all(PROBES)
+    ):
         return _fail(task, "oom", death.message)
     raise death
 

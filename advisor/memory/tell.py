@@ -1,10 +1,13 @@
 """What the memory search found, in one paragraph."""
 
-from advisor.engine.run_record import RunRecord
-from advisor.memory.data import MemoryConclusion
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Record
+from advisor.memory.data import PROBES, MemoryConclusion
 from advisor.memory.law import find_peak_bytes
+from advisor.memory.plan import MEMORY
 from advisor.predict.data import LimitedBy
-from advisor.units import count_of, format_bytes, format_count
+from advisor.telling import Row, Told
+from advisor.units import NOT_MEASURED, count_of, format_bytes, format_count
 
 _ENDS: dict[LimitedBy, str] = {
     "memory": "memory ends the search",
@@ -12,6 +15,16 @@ _ENDS: dict[LimitedBy, str] = {
     "cap": "the largest size allowed ends the search",
     "budget": "the time budget ended the search",
 }
+
+
+def tell_memory(conclusions: Conclusions) -> Told:
+    """Return the row of the search; one that was not made says why."""
+    memory, record = conclusions.of(MEMORY), conclusions.record
+    if memory is None:
+        text = f"{NOT_MEASURED}: {record.why_missing}"
+    else:
+        text = describe_memory(memory) + _explain_peaks(record)
+    return Told(rows=(Row("Memory", text),))
 
 
 def describe_memory(memory: MemoryConclusion) -> str:
@@ -40,12 +53,12 @@ def describe_memory(memory: MemoryConclusion) -> str:
     return "; ".join(parts)
 
 
-def explain_peaks(record: RunRecord) -> str:
+def _explain_peaks(record: Record) -> str:
     """Return why no peak is told, where sizes ran on a device that counts none."""
-    environment = record.environment
+    environment, probes = record.environment, record.all(PROBES)
     if environment is None or environment.device.kind != "mps":
         return ""
-    ran = [probe for probe in record.probes if (probe.stage, probe.outcome) == ("memory", "fit")]
+    ran = [probe for probe in probes if (probe.stage, probe.outcome) == ("memory", "fit")]
     if not ran or any(find_peak_bytes(probe) is not None for probe in ran):
         return ""
     return "; peaks not measured: MPS has no peak counter"

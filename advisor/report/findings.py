@@ -4,10 +4,10 @@ from advisor.advice.tell import tell_advice, tell_plans
 from advisor.derived import Derived, GivenConclusions
 from advisor.engine.run_record import RunRecord
 from advisor.loader.tell import describe_loader
-from advisor.memory.tell import describe_memory, explain_peaks
+from advisor.memory.tell import tell_memory
 from advisor.noise.tell import tell_noise
 from advisor.sharpness.tell import tell_sharpness
-from advisor.soak.tell import describe_soak
+from advisor.soak.tell import tell_soak
 from advisor.throughput.tell import describe_throughput, tell_speed
 from advisor.units import NOT_MEASURED
 from advisor.variants.tell import describe_compilation
@@ -20,7 +20,7 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     memory, throughput = derived.memory, derived.throughput
     known = GivenConclusions(record, derived)
     rows = [
-        ("Memory", missing if memory is None else describe_memory(memory) + explain_peaks(record)),
+        *((row.label, row.text) for row in tell_memory(known).rows),
         ("Saturation", missing if throughput is None else describe_throughput(throughput)),
         *(
             (row.label, row.text)
@@ -30,12 +30,10 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     ]
     if derived.loader is not None:
         rows.append(("Loader", describe_loader(derived.loader)))
-    known = GivenConclusions(record, derived)
     rows += [(row.label, row.text) for row in tell_speed(known).rows]
     compilation = describe_compilation(record)
     rows += [] if compilation is None else [("Compiled", compilation)]
-    if derived.soak is not None:
-        rows.append(("Soak", describe_soak(derived.soak)))
+    rows += [(row.label, row.text) for row in tell_soak(known).rows]
     if derived.recommendation is None and memory is not None:  # no warnings name them
         rows += [("Memory", disturbance) for disturbance in memory.disturbances]
     rows += [

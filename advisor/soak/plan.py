@@ -1,14 +1,38 @@
-"""What a longer training run says about a size that fitted for a few steps."""
+"""What a longer training run says about a size that fitted for a few steps.
 
+A leak adds memory all along. Other things add memory too, and stop: the optimizer's state and the
+kernels' workspaces in the first steps, a single jump when something first runs, a cache until it is
+full, a cache that is emptied now and then. So the rise must be there from one stretch of the run to
+the next, all along, and not die out.
+"""
+
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from advisor.engine.conclusions import Conclusions, Topic
+from advisor.memory.search import TOO_BIG
 from advisor.soak.data import SOAKS, Soak, SoakConclusion
-from advisor.soak.growth import LEAST_STEPS, fit_growth
+from advisor.statistics import Estimate
 
 #: Share by which evaluation must exceed training to count as more: page granularity is less.
 _LEAST_EXCESS_FRACTION = 0.01
-_FAILED = frozenset({"oom", "spill"})
+#: Steps at the start that do not count: they create optimizer state, workspaces and caches.
+SETTLING_STEPS = 4
+#: Stretches that the rest is cut into; their lowest points must rise every time. Independent noise
+#: orders six of them by chance once in 6! = 720 times, and fewer than five jumps never do.
+STRETCHES = 6
+#: Steps of a stretch: with one there would be no lowest point.
+LEAST_STRETCH_STEPS = 2
+#: Steps below which nothing is said of growth.
+LEAST_STEPS = SETTLING_STEPS + STRETCHES * LEAST_STRETCH_STEPS
+#: Rise over the run below which it is the granularity of heap and allocator.
+LEAST_RISE_BYTES = 1 << 18
+#: Share of the mean rise that every stretch must have: less is noise after a jump, or dying out.
+LASTING_FRACTION = 1 / 3
+#: Two-sided normal quantile of 95 % confidence.
+_QUANTILE = 1.959964
 
 
 def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
@@ -19,32 +43,28 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
 
     Args:
         soaks: In the order they ran; each but the last ran out of memory.
-
-    Source: derived.
     """
     if not soaks:
         return None
     last = soaks[-1]
     growth = fit_growth(last.held_bytes)
-    tested = len(last.held_bytes) >= LEAST_STEPS
+    is_tested = len(last.held_bytes) >= LEAST_STEPS
+    holds = True if last.outcome == "fit" and is_tested else None
     training, evaluation = last.training_peak_bytes, last.evaluation_peak_bytes
-    needs_more = (
-        training is not None
-        and evaluation is not None
-        and evaluation > (1.0 + _LEAST_EXCESS_FRACTION) * training
-    )
     return SoakConclusion(
         micro_batch_size=last.micro_batch_size,
-        holds=_judge(last, is_growing=growth is not None, tested=tested),
+        holds=False if last.outcome in TOO_BIG or growth is not None else holds,
         steps=last.steps,
         evaluations=last.evaluations,
         training_peak_bytes=training,
         evaluation_peak_bytes=evaluation,
         reserve_peak_bytes=last.reserve_peak_bytes,
-        is_growth_tested=tested,
+        is_growth_tested=is_tested,
         growth_bytes_per_step=growth,
         steps_until_full=None if growth is None else _count_steps_until_full(last, growth.point),
-        evaluation_needs_more=needs_more,
+        evaluation_needs_more=training is not None
+        and evaluation is not None
+        and evaluation > (1.0 + _LEAST_EXCESS_FRACTION) * training,
         failed=find_failed_sizes(soaks),
         message=last.message,
     )
@@ -54,20 +74,39 @@ def find_failed_sizes(soaks: Sequence[Soak]) -> tuple[int, ...]:
     """Return the micro-batches that ran out of memory by their size, in the order they ran.
 
     A soak whose memory grew until it was full is left out: any size would end so.
-
-    Source: derived.
     """
-    return tuple(
-        soak.micro_batch_size
-        for soak in soaks
-        if soak.outcome in _FAILED and fit_growth(soak.held_bytes) is None
-    )
+    failed = (soak for soak in soaks if soak.outcome in TOO_BIG)
+    return tuple(each.micro_batch_size for each in failed if fit_growth(each.held_bytes) is None)
 
 
-def _judge(soak: Soak, *, is_growing: bool, tested: bool) -> bool | None:
-    if soak.outcome in _FAILED or is_growing:
-        return False
-    return True if soak.outcome == "fit" and tested else None
+def fit_growth(held_bytes: Sequence[int]) -> Estimate | None:
+    """Return the bytes that each step leaves taken for good, None where memory does not rise.
+
+    The slope is the median over all pairs of steps, its interval by the ranks of those slopes. It
+    counts as growth where that interval is above zero, where the lowest points of equal stretches
+    of the run rise every time, by `LEAST_RISE_BYTES` together, and each time by at least a third of
+    the mean.
+
+    Args:
+        held_bytes: Memory taken after each step, from the first step on. Fewer than `LEAST_STEPS`
+            of them tell nothing.
+
+    Source: Theil 1950 and Sen 1968 for slope and interval.
+    """
+    if len(held_bytes) < LEAST_STEPS:
+        return None
+    values = np.asarray(held_bytes[SETTLING_STEPS:], dtype=np.float64)
+    rises = np.diff([stretch.min() for stretch in np.array_split(values, STRETCHES)])
+    if rises.sum() < LEAST_RISE_BYTES or rises.min() < LASTING_FRACTION * rises.mean():
+        return None
+    count = len(values)
+    later, earlier = np.triu_indices(count, k=1)[::-1]
+    slopes = np.sort((values[later] - values[earlier]) / (later - earlier))
+    # Half the width, in ranks, of the interval for Kendall's score under no trend.
+    spread = _QUANTILE * math.sqrt(count * (count - 1) * (2 * count + 5) / 18.0)
+    low = slopes[max(0, math.floor((len(slopes) - spread) / 2.0))]
+    high = slopes[min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2.0))]
+    return Estimate(float(np.median(slopes)), float(low), float(high)) if low > 0.0 else None
 
 
 def _count_steps_until_full(soak: Soak, growth_bytes_per_step: float | None) -> int | None:

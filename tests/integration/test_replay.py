@@ -15,6 +15,7 @@ from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from advisor.engine.run import Run
+from advisor.memory.data import PROBES
 from advisor.throughput.stage import run_throughput
 from tests.recordings.record import DISTURBED, Silent, make_spec
 
@@ -40,7 +41,7 @@ def replay():
         run.keep_workload(facts)
         for probe in record.probes:
             if probe.stage == "memory":
-                run.keep_probe(probe)
+                run.add(PROBES, probe)
         with contextlib.suppress(RecordingEndError):
             run_throughput(run)
         return run

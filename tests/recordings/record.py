@@ -23,6 +23,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -36,7 +37,7 @@ from advisor.engine.run import Run
 from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits
-from advisor.memory.data import Probe
+from advisor.memory.data import PROBES, Probe
 from advisor.memory.stage import run_memory
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.stage import split_by_size
@@ -99,7 +100,7 @@ def record_plain() -> RunRecord:
                     budget_s=300.0,
                 )
                 for each in split_by_size(task):
-                    runner.run(each, timeout_s=300.0, on_result=run.keep_probe)
+                    runner.run(each, timeout_s=300.0, on_result=partial(run.add, PROBES))
                 run.keep_telemetry(read())
             print(f"session {session} recorded", file=sys.stderr)
         run.finish()

@@ -57,7 +57,7 @@ def run(tmp_path, monkeypatch):
     spec = WorkloadSpec(target=str(tmp_path / "model_file.py"), device="cpu")
 
     def run(module, task_type, **fields):
-        monkeypatch.setattr(module, "MemoryGauge", PeaklessGauge)
+        monkeypatch.setattr(memory, "MemoryGauge", PeaklessGauge)
         found = []
         fields = {"capacity_bytes": MIB, "micro_batch_size": 4, "largest_samples": (), **fields}
         module.run(task_type(workload=spec, **fields), found.append)

@@ -9,13 +9,13 @@ from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
 from advisor.memory_savings.question import run_memory_savings
 from advisor.predict.change_traces import trace_changes
-from advisor.predict.data import Breakdown, TraceTask
+from advisor.predict.data import PREDICTED_MEMORY, Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
 from advisor.training.data import OptimizerFacts, WorkloadSpec
+from tests.unit.doubles import FakeRunner, Notes
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.report.sample_run import build_environment
 from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_record
-from tests.unit.session.test_soak import FakeRunner, Notes
 
 BASE = build_trace()
 LEANER = build_trace(activation_bytes=4 * MIB)
@@ -124,7 +124,8 @@ def run_with(*, traced=True, kind="cpu", answer=trace_for, probes=None):
         environment=msgspec.structs.replace(environment, device=device),
     )
     if traced:
-        run.keep_prediction(derive_pieces(BASE), BASE)
+        run.trace = BASE
+        run.set(PREDICTED_MEMORY, derive_pieces(BASE))
     run_memory_savings(run)
     return run
 

@@ -16,9 +16,9 @@ from advisor.noise.plan import conclude_noise
 from advisor.noise.question import check_noise, run_noise
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.noise.drawn import along
 from tests.unit.samples import ENVIRONMENT, FACTS, make_memory, make_probes, make_record
-from tests.unit.session.test_soak import Notes
 
 STEPS = [0, 80, 160, 240, 320, 400]
 

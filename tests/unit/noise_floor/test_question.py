@@ -14,10 +14,10 @@ from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.question import KIND
 from advisor.throughput.data import TELEMETRY, ThroughputTask
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.noise_floor.timed_sessions import session
 from tests.unit.report.sample_run import build_environment
 from tests.unit.samples import FACTS
-from tests.unit.session.test_soak import Notes
 
 
 class FakeRunner:

@@ -10,10 +10,10 @@ from advisor.rate.conclude import LEARNING_RATE
 from advisor.rate.data import RANGE, RangePlan
 from advisor.rate.question import KIND
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.rate.test_range_stage import FakeRunner
 from tests.unit.report.sample_run import build_environment
 from tests.unit.samples import FACTS
-from tests.unit.session.test_soak import Notes
 
 
 class Command(FakeRunner):

@@ -16,9 +16,9 @@ from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, draw_curves
 from tests.unit.samples import ADAMW, FACTS, make_branches, make_probes, make_record
-from tests.unit.session.test_soak import Notes
 
 
 class FakeRunner:

@@ -14,8 +14,8 @@ from advisor.engine.spec import Limits
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.trial_stage import run_trial
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
-from tests.unit.session.test_soak import Notes
 
 
 class Clock:

@@ -10,8 +10,8 @@ from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
-from tests.unit.session.test_soak import Notes
 
 
 class Machine:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.soak.growth import LEAST_RISE_BYTES, LEAST_STEPS, fit_growth
+from advisor.soak.plan import LEAST_RISE_BYTES, LEAST_STEPS, fit_growth
 
 MIB = 2**20
 CASES = 400

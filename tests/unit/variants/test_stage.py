@@ -17,8 +17,8 @@ from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, re
 from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
+from tests.unit.doubles import Notes
 from tests.unit.samples import ENVIRONMENT, FACTS, make_record
-from tests.unit.session.test_soak import Notes
 from tests.unit.variants.measured_variants import make_losses, make_probes
 
 GIB = 2**30

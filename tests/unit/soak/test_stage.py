@@ -3,7 +3,7 @@ import signal
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
@@ -11,35 +11,10 @@ from advisor.engine.spec import Limits
 from advisor.soak.data import Soak
 from advisor.soak.stage import run_soak
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import FakeRunner, Notes
 from tests.unit.samples import FACTS, make_probes, make_record
 
 MIB = 2**20
-
-
-class FakeRunner:
-    """Answers soaks with a function of the task, and keeps the tasks."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.tasks = []
-
-    def run(self, task, *, timeout_s, on_result=None):
-        self.tasks.append(task)
-        result = self.answer(task)
-        if isinstance(result, Exception):
-            raise result
-        return (result,)
-
-
-class Notes:
-    def __init__(self):
-        self.notes = []
-
-    def stage(self, name, *, left_s):
-        pass
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def answer(fits=lambda task: True, slope=0, steps=60):
@@ -66,14 +41,14 @@ def run_with(make, *, probes=None, budget_s=1000.0, **limits):
     run.record = msgspec.structs.replace(
         record, command=msgspec.structs.replace(record.command, limits=limits)
     )
-    run_soak(run)
+    run_soak(run, lambda: list_ways(run.of(ADVICE)))
     return run, runner.tasks, notes.notes
 
 
 def test_the_advised_size_is_soaked_once_where_it_holds():
     run, tasks, _ = run_with(answer(), reserve=True)
     (task,) = tasks
-    advice = derive(run.record).recommendation
+    advice = run.of(ADVICE)
     assert task.micro_batch_size == advice.micro_batch_size
     assert (task.steps, task.evaluations, task.reserve) == (60, 3, True)
     assert task.capacity_bytes == 1000
@@ -83,25 +58,25 @@ def test_the_advised_size_is_soaked_once_where_it_holds():
 
 def test_smaller_micro_batches_of_the_same_batch_follow_a_failure():
     before, _, _ = run_with(answer())
-    batch = derive(before.record).recommendation.global_batch_size
+    batch = before.of(ADVICE).global_batch_size
     run, tasks, _ = run_with(answer(lambda task: task.micro_batch_size < batch // 2, steps=4))
     products = {task.micro_batch_size * task.gradient_accumulation_steps for task in tasks}
     assert products == {batch}
     assert tasks[-1].micro_batch_size < batch // 2
-    assert derive(run.record).recommendation.micro_batch_size == tasks[-1].micro_batch_size
+    assert run.of(ADVICE).micro_batch_size == tasks[-1].micro_batch_size
 
 
 def test_three_steps_down_are_the_most():
     run, tasks, _ = run_with(answer(lambda task: False, steps=4))
     assert len(tasks) == len({task.micro_batch_size for task in tasks}) == 4
-    advised = derive(run.record).recommendation.micro_batch_size
+    advised = run.of(ADVICE).micro_batch_size
     assert advised < min(task.micro_batch_size for task in tasks)
 
 
 def test_memory_that_a_leak_filled_ends_the_soaks():
     run, tasks, _ = run_with(answer(lambda task: False, slope=MIB, steps=40))
     assert len(tasks) == 1
-    assert "Memory grows" in derive(run.record).recommendation.warnings[0]
+    assert "Memory grows" in run.of(ADVICE).warnings[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
