@@ -138,6 +138,32 @@ def exponentiate(logs: Estimate, *, factor: float = 1.0, inverse: bool = False) 
     return Estimate(point, low, high, logs.confidence)
 
 
+def compare_rates(rates: Sequence[float], reference: Sequence[float]) -> Estimate:
+    """Return the ratio of the medians, with Welch's interval of 95 % on the log scale.
+
+    The interval is unknown with fewer than two values on either side, as is all without any.
+
+    Source: Welch 1947.
+    """
+    if not rates or not reference:
+        return Estimate(None, None, None)
+    point = median(rates) / median(reference)
+    if len(rates) < 2 or len(reference) < 2:
+        return Estimate(point, None, None)
+    sides = [[math.log(rate) for rate in side] for side in (rates, reference)]
+    center = statistics.fmean(sides[0]) - statistics.fmean(sides[1])
+    shares = [statistics.variance(side) / len(side) for side in sides]
+    variance = math.fsum(shares)
+    if variance == 0.0:
+        return Estimate(point, point, point)
+    degrees = 1.0 / math.fsum(
+        (share / variance) ** 2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)
+    )
+    half_width = two_sided_t(0.95, degrees) * math.sqrt(variance)
+    low, high = math.exp(center - half_width), math.exp(center + half_width)
+    return Estimate(point, min(point, low), max(point, high))
+
+
 def jackknife_covariance(leave_one_out: "npt.ArrayLike") -> "npt.NDArray[np.float64]":
     """Return the jackknife covariance of p statistics: (J−1)/J · Σ (θ_j − θ̄)(θ_j − θ̄)ᵀ.
 

@@ -10,16 +10,13 @@ from advisor.statistics import Estimate
 
 
 class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of workers: windows of loading alone, of training alone, and of both together.
+    """One number of workers: loading alone, training alone and both, a value for each window.
 
     Attributes:
         workers: Processes that load; 0 loads in the training process, between the steps.
-        micro_batch_size: Samples of one batch.
         is_own: Whether the user's own loader has this number (without one: DataLoader's default).
-        alone_samples_per_s: Loading alone, one value for each window, in the steady state.
-        training_samples_per_s: Training on a batch that is there already, its way to the device
-            included, in windows before and after the loading.
-        together_samples_per_s: Training fed by the loader; none where that was not measured.
+        training_samples_per_s: On a batch that is there already, its way to the device included,
+            in windows before and after the loading.
         waiting_fractions: Share of each window together that training waited for a batch.
         batch_s: Seconds between two batches of the loader alone; None where none came.
         steps: Training steps that the loader fed.
@@ -46,13 +43,10 @@ LoaderStatus = Literal["keeps_up", "limits", "inconclusive"]
 
 
 class LoaderPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of workers.
+    """One number of workers; intervals are over windows of one process.
 
     Attributes:
-        workers: Processes that load; 0 loads between the steps.
-        status: Whether training is slower with the loader than without.
-        samples_per_s: The loader alone; the interval is over windows of one process.
-        together_samples_per_s: Training fed by it, likewise.
+        samples_per_s: The loader alone.
         loss_fraction: Share of the training speed that is lost to loading.
         waiting_fraction: Share of the time that training waited for a batch; None where unknown.
     """
@@ -69,7 +63,6 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
     """What the loader means for the training speed.
 
     Attributes:
-        micro_batch_size: At which all was timed.
         status: Of the loader as it is.
         own_workers: Its number of workers; without a loader in the model file DataLoader's default.
         training_samples_per_s: Training alone, on a batch that is there already.
@@ -81,9 +74,6 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
             the windows do not tell.
         advised_workers: A measured number to use; None where none was seen to be worth it.
         does_scale: Whether more workers load faster; None with fewer than two numbers.
-        cores: Processors that the process may run on; None where unknown.
-        is_iterable: Whether the dataset is a stream, which each worker reads for itself.
-        message: Why something was not measured.
     """
 
     micro_batch_size: int
@@ -108,11 +98,8 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
 class LoaderTask(WorkloadTask[LoaderTiming], frozen=True, kw_only=True):
     """Time the user's loader alone, training alone, and both together.
 
-    The worker starts with the loader as it is and adds numbers of workers while training waits.
-
-    Attributes:
-        micro_batch_size: Samples of one batch.
-        budget_s: No further number of workers is begun, and no window added, after this long.
+    The worker starts with the loader as it is and adds numbers of workers while training waits. No
+    further number is begun, and no window added, after `budget_s`.
     """
 
     runs: ClassVar[str] = "advisor.loader.measure:run"

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+import msgspec
 from torch.utils.data import DataLoader
 
 from advisor.device.cpu import available_memory_bytes
@@ -33,7 +33,6 @@ from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import is_map_style
 from advisor.training.model_file.loader import count_own_workers, make_loader
 from advisor.training.model_file.workload import Workload
-from advisor.training.training import Training
 
 #: Least length of a window, in seconds: on a GPU the clock is read through a queue of work.
 _WINDOW_S = {"cpu": 0.04, "cuda": 0.1, "mps": 0.1}
@@ -54,6 +53,13 @@ _MEMORY_FRACTION = 0.25
 _HANG_S, _HANG_BATCHES = 10.0, 5.0
 #: Characters of a failure's message that are kept.
 _MESSAGE_LENGTH = 500
+#: What has a value for each window.
+_SERIES = (
+    "alone_samples_per_s",
+    "training_samples_per_s",
+    "together_samples_per_s",
+    "waiting_fractions",
+)
 
 
 def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
@@ -63,11 +69,7 @@ def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         bench = _Bench(task)
         timings: list[LoaderTiming] = []
-        own_workers = count_own_workers(bench.workload)
-        if not bench.has_time_for_all_windows():
-            emit(bench.refuse(own_workers))
-            return
-        workers: int | None = own_workers
+        workers: int | None = count_own_workers(bench.workload)
         while workers is not None and bench.has_time_left():
             timings.append(bench.time_workers(workers, is_own=not timings))
             emit(timings[-1])
@@ -78,7 +80,6 @@ class _Bench:
     """A training on the device, a batch in memory, and the clock.
 
     Attributes:
-        workload: The user's.
         most_workers: No more than these may be started.
     """
 
@@ -87,10 +88,9 @@ class _Bench:
         _ = self.workload.batches  # opens the dataset
         self._size = task.micro_batch_size
         self._window_s = _WINDOW_S[self.workload.device.type]
-        self._training: Training = self.workload.make_training()
+        self._training = self.workload.make_training()
         self._cores = _count_cores()
-        loader = make_loader(self.workload, self._size, workers=0, timeout_s=0.0)
-        feed = _read_on(loader)
+        feed = _read_on(make_loader(self.workload, self._size, workers=0, timeout_s=0.0))
         self._batch = next(feed)  # the first is slower than others
         start = time.perf_counter()
         self._batch = next(feed)
@@ -109,60 +109,50 @@ class _Bench:
         """Return whether the budget is not spent yet."""
         return time.perf_counter() < self._deadline
 
-    def has_time_for_all_windows(self) -> bool:
-        """Return whether the windows with one number of workers fit into the budget."""
-        return 2 * (1 + self._windows) * self._cost_s < self._budget_s
-
-    def refuse(self, workers: int) -> LoaderTiming:
-        """Return figures without windows: a batch takes too long for them."""
-        message = f"one batch takes {self._cost_s:.3g} s, too long for the time there is"
-        return self._describe(workers, _Windows(), is_own=True, message=message)
-
     def time_workers(self, workers: int, *, is_own: bool) -> LoaderTiming:
         """Return the figures with this number of workers, or why there are none."""
-        timing = _Windows()
-        message = None
+        seen: dict[str, list[float]] = {name: [] for name in _SERIES}
+        self._fed, message = 0, None
         try:
-            self._time(workers, timing)
+            if 2 * (1 + self._windows) * self._cost_s < self._budget_s:
+                self._time(workers, seen)
+            else:
+                message = f"one batch takes {self._cost_s:.3g} s, too long for the time there is"
         except Exception as error:  # noqa: BLE001 - of the loader or its workers, told as it is
             message = describe(error)[:_MESSAGE_LENGTH]
         if multiprocessing.active_children():  # a cycle, as of a traceback, holds the loader
             gc.collect()
-        return self._describe(workers, timing, is_own=is_own, message=message)
-
-    def _describe(
-        self, workers: int, timing: "_Windows", *, is_own: bool, message: str | None
-    ) -> LoaderTiming:
-        rate = timing.alone[-1] if timing.alone else None
-        return LoaderTiming(
+        alone = seen["alone_samples_per_s"]
+        timing = LoaderTiming(
             workers=workers,
             micro_batch_size=self._size,
             is_own=is_own,
-            alone_samples_per_s=tuple(timing.alone),
-            training_samples_per_s=tuple(timing.training),
-            together_samples_per_s=tuple(timing.together),
-            waiting_fractions=tuple(timing.waiting),
-            batch_s=None if rate is None else self._size / rate,
-            steps=timing.steps,
+            batch_s=self._size / alone[-1] if alone else None,
+            steps=self._fed,
             cores=self._cores,
             is_iterable=not is_map_style(self.workload.dataset),
             message=message,
         )
+        series = {name: tuple(values) for name, values in seen.items()}
+        return msgspec.structs.replace(timing, **series)
 
-    def _time(self, workers: int, timing: "_Windows") -> None:
+    def _time(self, workers: int, seen: dict[str, list[float]]) -> None:
         half = math.ceil(_MOST_WINDOWS / 2)
+        training = seen["training_samples_per_s"]
         step = partial(self._step, self._batch)
-        timing.training += [self._time_window(step)[0] for _ in range(half)]
+        training += [self._time_window(step)[0] for _ in range(half)]
         loader = make_loader(self.workload, self._size, workers=workers, timeout_s=self._hang_s)
         feed = _read_on(loader)
         try:
-            self._time_loader(feed, max(1, workers), timing)
+            self._time_loader(feed, max(1, workers), seen)
         finally:
             feed.close()
             del feed, loader  # ends the workers
-        timing.training += [self._time_window(step)[0] for _ in range(half)]
+        training += [self._time_window(step)[0] for _ in range(half)]
 
-    def _time_loader(self, feed: Iterator[Any], per_round: int, timing: "_Windows") -> None:
+    def _time_loader(
+        self, feed: Iterator[Any], per_round: int, seen: dict[str, list[float]]
+    ) -> None:
         """Add the windows of loading alone and of both together, each after a round untimed."""
         waits: list[float] = []
 
@@ -175,15 +165,15 @@ class _Bench:
         for _ in range(per_round):
             load()
         for _ in range(self._windows):
-            timing.alone.append(self._time_window(load, per_round)[0])
+            seen["alone_samples_per_s"].append(self._time_window(load, per_round)[0])
         for _ in range(per_round):
             self._step(load())
         for _ in range(self._windows):
             waits.clear()
             rate, elapsed_s = self._time_window(lambda: self._step(load()), per_round)
-            timing.together.append(rate)
-            timing.waiting.append(math.fsum(waits) / elapsed_s)
-            timing.steps += len(waits)
+            seen["together_samples_per_s"].append(rate)
+            seen["waiting_fractions"].append(math.fsum(waits) / elapsed_s)
+            self._fed += len(waits)
 
     def _step(self, batch: Any) -> None:
         self._training.step(self.workload.to_device(batch))
@@ -200,17 +190,6 @@ class _Bench:
         synchronise(device)
         elapsed_s = time.perf_counter() - start
         return batches * self._size / elapsed_s, elapsed_s
-
-
-class _Windows:
-    """What was timed so far; kept apart, so that a failure leaves it."""
-
-    def __init__(self) -> None:
-        self.alone: list[float] = []
-        self.together: list[float] = []
-        self.training: list[float] = []
-        self.waiting: list[float] = []
-        self.steps = 0
 
 
 def _read_on(loader: DataLoader[Any]) -> Generator[Any, None, None]:
@@ -246,11 +225,7 @@ def _limit_workers(batch: Any, cores: int | None) -> int:
     shared = Path("/dev/shm")  # noqa: S108 - where batches cross between processes on Linux
     if shared.is_dir():
         free_bytes = min(free_bytes, shutil.disk_usage(shared).free)
-    batch_bytes = sum(_bytes_of(tensor) for tensor in tensors_of(batch))
+    batch_bytes = sum(tensor.element_size() * tensor.numel() for tensor in tensors_of(batch))
     if not batch_bytes:
         return wanted
     return max(1, min(wanted, int(_MEMORY_FRACTION * free_bytes / (_PREFETCHED * batch_bytes))))
-
-
-def _bytes_of(tensor: torch.Tensor) -> int:
-    return tensor.element_size() * tensor.numel()

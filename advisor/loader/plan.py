@@ -7,9 +7,7 @@ model trains, so that training is as fast as the slower of the two:
 """
 
 import math
-import statistics
 from collections.abc import Sequence
-from itertools import pairwise
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.data import (
@@ -19,7 +17,7 @@ from advisor.loader.data import (
     LoaderStatus,
     LoaderTiming,
 )
-from advisor.statistics import Estimate, estimate_median_over_sessions, median, two_sided_t
+from advisor.statistics import Estimate, compare_rates, estimate_median_over_sessions, median
 
 #: Share of the training speed below which a loss to loading is not worth a change, and which a gain
 #: must exceed; the tolerance of the saturation batch.
@@ -32,14 +30,12 @@ _LEAST_SHARE_FRACTION = 0.25
 #: Numbers of workers that are timed: the loader's own, two that should suffice, and that of the
 #: processors.
 _MOST_COUNTS = 4
-_CONFIDENCE = 0.95
 
 
 def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
     """Return whether training waits for its data and how many workers suffice; None untimed.
 
-    Training alone was timed in the same process just before and after the loader, so that a
-    disturbance meets both. The number of workers is the smallest w with
+    The number of workers is the smallest w with
 
         w · rate of one background worker ≥ rate of training alone
 
@@ -47,23 +43,21 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
 
     Args:
         timings: In the order they ran, the loader as it is first.
-
-    Source: derived.
     """
     if not timings:
         return None
     own = timings[0]
     measured = [t for t in timings if t.alone_samples_per_s and t.together_samples_per_s]
     points = tuple(_summarise(timing) for timing in measured)
-    training = [rate for timing in timings for rate in timing.training_samples_per_s]
+    training = _list_training(timings)
     status = points[0].status if points and measured[0] is own else "inconclusive"
-    background = sorted((t for t in measured if t.workers), key=lambda timing: timing.workers)
-    per_worker = _rate(background[-1]) / background[-1].workers if background else None
+    most = max((t for t in measured if t.workers), key=lambda each: each.workers, default=None)
+    per_worker = None if most is None else _rate(most) / most.workers
     does_scale = _judge_scaling(measured)
     needed = None
-    if status == "limits" and per_worker and training:
+    if status == "limits" and most and per_worker and training:
         needed = _count_needed(points, per_worker, median(training))
-        if does_scale is False and needed > background[-1].workers:
+        if does_scale is False and needed > most.workers:
             needed = None
     return LoaderConclusion(
         micro_batch_size=own.micro_batch_size,
@@ -88,12 +82,6 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
     First as many as would suffice if each loaded as fast as the training process does; then as many
     as the rate of those asks for. Where more of them load no faster, the processors' number is the
     last one.
-
-    Args:
-        timings: So far, the loader as it is first.
-        most_workers: No more than these are started.
-
-    Source: derived.
     """
     conclusion = conclude_loader(timings)
     if conclusion is None or conclusion.status != "limits" or timings[-1].message is not None:
@@ -102,8 +90,7 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
         return None
     wanted = conclusion.workers_needed
     if not any(point.workers for point in conclusion.points):
-        training = [rate for timing in timings for rate in timing.training_samples_per_s]
-        wanted = math.ceil(median(training) / _rate(timings[0]))
+        wanted = math.ceil(median(_list_training(timings)) / _rate(timings[0]))
     elif wanted is None:
         wanted = _fall_back_to_cores(timings)
     if wanted is None:
@@ -112,53 +99,19 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
     return wanted if conclusion.find_point(wanted) is None else None
 
 
-def compare_rates(rates: Sequence[float], reference: Sequence[float]) -> Estimate:
-    """Return the ratio of the medians, with Welch's interval on the log scale.
-
-    Args:
-        rates: One for each window, in any unit.
-        reference: Likewise.
-
-    Returns:
-        The ratio; its interval is unknown with fewer than two windows on either side.
-
-    Source: Welch 1947.
-    """
-    if not rates or not reference:
-        return Estimate(None, None, None, _CONFIDENCE)
-    point = median(rates) / median(reference)
-    if len(rates) < 2 or len(reference) < 2:
-        return Estimate(point, None, None, _CONFIDENCE)
-    sides = [[math.log(rate) for rate in side] for side in (rates, reference)]
-    center = statistics.fmean(sides[0]) - statistics.fmean(sides[1])
-    shares = [statistics.variance(side) / len(side) for side in sides]
-    variance = math.fsum(shares)
-    if variance == 0.0:
-        return Estimate(point, point, point, _CONFIDENCE)
-    degrees = 1.0 / math.fsum(
-        (share / variance) ** 2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)
-    )
-    half_width = two_sided_t(_CONFIDENCE, degrees) * math.sqrt(variance)
-    low, high = math.exp(center - half_width), math.exp(center + half_width)
-    return Estimate(point, min(point, low), max(point, high), _CONFIDENCE)
-
-
 def _summarise(timing: LoaderTiming) -> LoaderPoint:
     ratio = compare_rates(timing.together_samples_per_s, timing.training_samples_per_s)
-    loss = Estimate(
-        None if ratio.point is None else 1.0 - ratio.point,
-        None if ratio.high is None else 1.0 - ratio.high,
-        None if ratio.low is None else 1.0 - ratio.low,
-        _CONFIDENCE,
+    point, low, high = (
+        None if end is None else 1.0 - end for end in (ratio.point, ratio.high, ratio.low)
     )
-    waiting = median(timing.waiting_fractions) if timing.waiting_fractions else None
+    loss = Estimate(point, low, high)
     return LoaderPoint(
         workers=timing.workers,
         status=_judge(loss, timing.waiting_fractions),
         samples_per_s=_estimate(timing.alone_samples_per_s),
         together_samples_per_s=_estimate(timing.together_samples_per_s),
         loss_fraction=loss,
-        waiting_fraction=waiting,
+        waiting_fraction=median(timing.waiting_fractions) if timing.waiting_fractions else None,
     )
 
 
@@ -202,11 +155,9 @@ def _judge_scaling(measured: Sequence[LoaderTiming]) -> bool | None:
     The last step to more of them must bring its share; beside 0 workers, each must load at a share
     of the rate of the training process, and all of them faster than it.
     """
-    counts = sorted(measured, key=lambda timing: timing.workers)
-    steps = list(pairwise(counts))
-    if not steps or counts[-1].workers < 2:
+    fewer, more = (None, None, *sorted(measured, key=lambda timing: timing.workers))[-2:]
+    if fewer is None or more is None or more.workers < 2:
         return None
-    fewer, more = steps[-1]
     if fewer.workers == 0:
         least = max(1.0, _LEAST_SHARE_FRACTION * more.workers) * _rate(fewer)
         return False if _rate(more) <= least else None
@@ -232,12 +183,9 @@ def _choose_workers(
         return points[0].workers or None
     if status == "inconclusive":
         return None
-    best = max(median(timing.together_samples_per_s) for timing in measured)
-    near = [
-        timing
-        for timing in measured
-        if median(timing.together_samples_per_s) >= (1.0 - LEAST_LOSS_FRACTION) * best
-    ]
+    rates = [median(timing.together_samples_per_s) for timing in measured]
+    least = (1.0 - LEAST_LOSS_FRACTION) * max(rates)
+    near = [timing for timing, rate in zip(measured, rates, strict=True) if rate >= least]
     if _verify(points, needed):
         near = [timing for timing in measured if timing.workers == needed]
     chosen = min(near, key=lambda timing: timing.workers)
@@ -246,13 +194,17 @@ def _choose_workers(
     return chosen.workers if is_worth_it else None
 
 
+def _list_training(timings: Sequence[LoaderTiming]) -> list[float]:
+    return [rate for timing in timings for rate in timing.training_samples_per_s]
+
+
 def _rate(timing: LoaderTiming) -> float:
     return median(timing.alone_samples_per_s)
 
 
 def _estimate(rates: Sequence[float]) -> Estimate:
     """Return the median with its interval over windows."""
-    return estimate_median_over_sessions([(rate,) for rate in rates], _CONFIDENCE)
+    return estimate_median_over_sessions([(rate,) for rate in rates])
 
 
 def _conclude(conclusions: Conclusions) -> LoaderConclusion | None:

@@ -1,8 +1,15 @@
-"""The loader, as the registry has it."""
+"""Does training wait for its data?"""
 
 from advisor.engine.question import Question
 from advisor.loader.data import LOADER_TIMINGS
 from advisor.loader.plan import LOADER
 from advisor.loader.stage import run_loader
+from advisor.loader.tell import tell_loader
 
-QUESTION = Question(name="loader", keys=(LOADER_TIMINGS,), topics=(LOADER,), run=run_loader)
+QUESTION = Question(
+    name="loader",
+    keys=(LOADER_TIMINGS,),
+    topics=(LOADER,),
+    run=run_loader,
+    tell=tell_loader,
+)

@@ -3,7 +3,7 @@
 from advisor.advice.plan import ADVICE
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.loader.data import LoaderTask
+from advisor.loader.data import LOADER_TIMINGS, LoaderTask
 
 #: Share of the budget, and of the time left, that the stage plans with.
 _BUDGET_FRACTION = 0.1
@@ -24,21 +24,17 @@ def run_loader(run: Run) -> None:
     if advice is None or run.is_spent:
         run.progress.note("loader: no time left to measure it")
         return
-    size = advice.micro_batch_size
-    run.progress.stage(f"loader: micro-batch {size}", left_s=run.left_s)
+    run.progress.stage(f"loader: micro-batch {advice.micro_batch_size}", left_s=run.left_s)
     task = LoaderTask(
         workload=run.spec.workload,
-        micro_batch_size=size,
-        budget_s=min(
-            _BUDGET_FRACTION * run.spec.limits.budget_s,
-            _LEFT_FRACTION * run.left_s,
-        ),
+        micro_batch_size=advice.micro_batch_size,
+        budget_s=min(_BUDGET_FRACTION * run.spec.limits.budget_s, _LEFT_FRACTION * run.left_s),
     )
     try:
         run.runner.run(
             task,
             timeout_s=_MOST_LEFT_FRACTION * run.left_s,
-            on_result=run.keep_loader,
+            on_result=lambda timing: run.add(LOADER_TIMINGS, timing),
         )
     except WorkerTimeoutError:
         run.progress.note("loader: it took longer than the time left")

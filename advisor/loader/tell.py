@@ -1,6 +1,9 @@
 """What the loader was seen to do, in one paragraph."""
 
+from advisor.engine.conclusions import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
+from advisor.loader.plan import LOADER
+from advisor.telling import Row, Told
 from advisor.units import count_of, format_count, format_number, format_spread
 
 _STATUS: dict[LoaderStatus, str] = {
@@ -8,6 +11,12 @@ _STATUS: dict[LoaderStatus, str] = {
     "limits": "is the limit: training waits for its data",
     "inconclusive": "inconclusive",
 }
+
+
+def tell_loader(conclusions: Conclusions) -> Told:
+    """Return what the loader was seen to do."""
+    found = conclusions.of(LOADER)
+    return Told() if found is None else Told(rows=(Row("Loader", describe_loader(found)),))
 
 
 def describe_loader(loader: LoaderConclusion) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 import msgspec
 
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.loader.plan import compare_rates
 from advisor.memory.data import PROBES
 from advisor.noise_floor.data import NoiseFloor
-from advisor.statistics import median, student_t_quantile, two_sided_t
+from advisor.statistics import compare_rates, median, student_t_quantile, two_sided_t
 from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.data import TELEMETRY
 from advisor.throughput.disturbances import name_disturbances

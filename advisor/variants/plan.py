@@ -13,13 +13,12 @@ from advisor.advice.plan import ADVICE
 from advisor.device.data import Environment
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.record import Record
-from advisor.loader.plan import compare_rates
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
 from advisor.rate.curves import summarise_end
 from advisor.rate.data import TrialBranch
-from advisor.statistics import Estimate, estimate_mean, median
+from advisor.statistics import Estimate, compare_rates, estimate_mean, median
 from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputPoint

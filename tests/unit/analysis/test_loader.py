@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.loader.data import LoaderTiming
-from advisor.loader.plan import choose_next_workers, compare_rates, conclude_loader
+from advisor.loader.plan import choose_next_workers, conclude_loader
+from advisor.statistics import compare_rates
 
 SIZE = 16
 MOST = 16
