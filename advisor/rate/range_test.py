@@ -1,14 +1,4 @@
-"""The range test of a learning rate: where training begins to learn, and where it breaks.
-
-The rate rises by one factor with every step, so a curve is a loss against the logarithm of a rate.
-Three things blur it, and each is answered:
-
-    every step has another batch     a local line through the neighbours, with its standard error
-    the loss lags behind the rate    good rates end at half of where it clearly rises: momentum and
-                                     Adam's averages still hold the gradients of lower rates, and
-                                     steps that are too long need several to show
-    the blow-up is far above all     losses are cut off above the first level before smoothing
-"""
+"""The range test of a learning rate: where training begins to learn, and where it breaks."""
 
 import math
 import statistics
@@ -204,16 +194,10 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
     """Return the interval of good rates and one of them; None without a curve.
 
     Good rates reach from where the last seed begins to learn to half of where the first one's loss
-    clearly rises: at a constant rate training breaks below the rate at which it does so while the
-    rate rises (benchmarks/lr_range.py). The suggested rate is the median over the seeds of where
-    their loss has come down to its lowest, within that interval. The steepest descent, often used,
-    moves with the number of steps: with more of them, lower rates have the time to learn.
+    clearly rises, for the loss lags behind the rate. The suggested rate is the median over seeds of
+    where their loss has come down to its lowest, within that interval (docs/method.md, 7).
 
-    One-cycle training may have its maximum at the upper end, and starts at 1/25 of it, the default
-    of torch's OneCycleLR.
-
-    Source: Smith 2017, arXiv:1506.01186, for the range test; Smith 2018, arXiv:1803.09820, for the
-    maximum of one cycle.
+    Source: Smith 2017, arXiv:1506.01186; Smith 2018, arXiv:1803.09820, for one cycle.
     """
     if not curves:
         return None

@@ -1,15 +1,8 @@
 """Which batch and which rate the trial runs next: what was tried in, the next one out.
 
-It starts at the batch that noise and speed lead to and goes to the neighbour of the best batch so
-far, twice or half its size, for as long as one can be faster at all. A larger batch saves steps at
-most in proportion, a smaller one none:
+At each batch, with the rule's rate η, mostly tried first:
 
-    least time(B') = time(B) · t(B')/t(B) · min(1, B/B')        t: seconds of a step
-
-So no larger batch is tried where speed is saturated, and no smaller one where a step takes as long.
-At each batch:
-
-    rate   η/2   η/√2   η   √2η   2η          η is the rule's rate, mostly tried first
+    rate   η/2   η/√2   η   √2η   2η
                         1    2     3          it passes: climb while the loss gets lower
             3      2    1                     it fails: step down until one passes, and once more
 """
@@ -39,17 +32,15 @@ def choose_next_rate(
 ) -> float | None:
     """Return the rate to try next: the one to start at, then its neighbours towards the best.
 
-    None once the best rate's neighbours were tried, or once there is no lower one. While none
-    passed the rate goes down. Where the rule raised the base rate, the base rate itself is the last
-    one tried: a larger batch that does not even train at the rate of a smaller one is not helped by
-    less. Once rates passed, the neighbours of the best of them are tried, the higher one first
-    unless a rate as low already failed.
+    None once the best rate's neighbours were tried, or once there is no lower one. Where the rule
+    raised the base rate, the base rate itself is the last one tried: a larger batch that does not
+    even train at the rate of a smaller one is not helped by less.
 
     Args:
-        proposed: The rule's rate, above 0.
-        base_rate: The user's rate, above 0.
+        proposed: The rule's rate.
+        base_rate: The user's.
         tried: What orders the rates tried so far, the best first; None for one that failed.
-        start: Tried first; a few steps off the proposed rate. None begins with that one.
+        start: Tried first; a few steps off the proposed rate, which is its default.
     """
     ladder = _build_ladder(proposed, base_rate)
     places = {_find_place(ladder, rate): rank for rate, rank in tried.items()}
@@ -90,6 +81,9 @@ def choose_next_batch(
     base: tuple[int, float] | None = None,
 ) -> int | None:
     """Return the batch to try next; None where no other one can be faster by the tolerance.
+
+    A larger batch saves steps at most in proportion, a smaller one none. So none larger is tried
+    where speed is saturated, and none smaller where a step takes as long.
 
     Args:
         step_s: Seconds of a step at each batch that there is.

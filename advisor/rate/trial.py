@@ -1,8 +1,4 @@
-"""What the trials of a run show: which rates train at each batch, and how soon each gets there.
-
-All pairs start from the same weights and aim at one loss, the one that the user's own pair ends on.
-The time to it is the pair's steps to it times the measured seconds of its step.
-"""
+"""What the trials of a run show: which rates train at each batch, and how soon each gets there."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -203,10 +199,8 @@ def is_same(one: float | None, other: float | None) -> bool:
 def rank_rate(verdict: TrialVerdict, target_loss: float | None) -> tuple[float, float]:
     """Return what orders the rates of one batch that passed, the best first.
 
-    The samples to the target loss; of a rate that does not reach it as many as it would take at its
-    mean pace, which is too few, since losses fall ever more slowly: the pace of the loss's
-    logarithm, where there is one. Without a target, where they ran over the same samples, the loss
-    at the end decides.
+    The samples to the target loss, at its mean pace for a rate that does not reach it. Without a
+    target, where all ran over the same samples, the loss at the end decides.
     """
     assert verdict.end_loss is not None
     end = verdict.curve[-1]
@@ -225,9 +219,7 @@ def choose_best_rate(
 ) -> float | None:
     """Return the rate that trains best, or a lower one about as good; None where none passed.
 
-    About as good: it takes at most 5 % more samples; 10 % where the next higher rate failed, since
-    a few starts do not show the edge of stability to within a step. The lower rate is further from
-    it.
+    A few starts do not show the edge of stability to within a step; the lower rate is further off.
     """
     passed = {rate: verdict for rate, verdict in verdicts.items() if verdict.passed}
     if not passed:

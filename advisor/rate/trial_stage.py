@@ -1,9 +1,4 @@
-"""The trial: pairs of batch and rate are trained briefly before one of them is printed.
-
-All start from the same weights and aim at the loss that the user's own pair ends on. At the batch
-that noise and speed lead to the rate is moved to its best; then the same at the neighbours of the
-best batch so far, for as long as they can be faster.
-"""
+"""The trial: pairs of batch and rate are trained briefly before one of them is printed."""
 
 import math
 import time

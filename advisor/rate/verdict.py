@@ -1,9 +1,4 @@
-"""Whether a batch and rate train, and train as well as the user's own pair.
-
-A scaling rule extrapolates, and no local quantity tells how far it may: on scikit-learn's digits
-with a small perceptron (SGD, rate 1 at batch 32) the rule proposes 1.7 at batch 128, which does not
-train, while 1.4 does; the curvature along good runs forbids both. So short runs decide.
-"""
+"""Whether a batch and rate train, and train as well as the user's own pair (docs/method.md, 7)."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -75,17 +70,11 @@ def judge_trial(
 ) -> TrialVerdict:
     """Return whether the tried pair trains as well as the base pair at equal samples.
 
-    A larger batch needs more samples, (1 + B/φ)/(1 + B0/φ) times as many, so the end of the tried
-    branch is compared with the base's curve that much earlier; for a smaller batch with its end. An
-    unknown φ allows nothing: that is the limit of a large φ, on which the rule without φ rests.
+    The end of a larger batch's branch is compared with the base's curve that much earlier as it
+    needs more samples, by 1 + B/φ; an unknown φ allows nothing. Starts that the base pair was not
+    trained from must not diverge or stall either; the means and the curve are over shared starts.
 
-    It fails if a start diverged; if a start's loss fell by less than half of what the base's fell
-    from the same start; or if the mean over starts ends above the base's by more than 5 % of the
-    base's fall plus the base's standard deviation over starts. A start that the base was not
-    trained from must not diverge or stall either, the latter against the base's mean fall; the
-    means and the curve are over shared starts.
-
-    Source: the handicap is McCandlish et al. 2018, arXiv:1812.06162: E(B) ∝ 1 + B/φ.
+    Source: McCandlish et al. 2018, arXiv:1812.06162, for the samples: E(B) ∝ 1 + B/φ.
     """
     verdict = judge_base(base)
     if not verdict.passed:
@@ -138,9 +127,7 @@ def _judge_pairs(
 def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict:
     """Return whether a rate trains, where there is no base pair to compare it with.
 
-    It fails if a start diverged; if a start's loss fell by less than a tenth of what it fell in the
-    range test, or by less than half of the median over starts; or if a start ends above its own
-    lowest loss by more than a quarter of its fall: it is then on its way up again.
+    No start may diverge, stall or end on its way up again.
     """
     diverged = _refuse("diverged", map(has_diverged, branches))
     if diverged is not None or len({branch.seed for branch in branches}) < LEAST_SEEDS:
