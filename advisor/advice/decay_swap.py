@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Literal
 
 from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, interpolate_step_s
-from advisor.advice.data import Candidate, Moment, Scenario, Schedule, ScheduleItem
+from advisor.advice.data import Candidate, Moment, Scenario, Schedule
 from advisor.advice.frontier import count_samples
-from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair, make_item
+from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair, scale_to, write_items
 from advisor.rate.rules import Family, name_family
 from advisor.training.data import WorkloadFacts
 from advisor.units import format_figure, format_percent
@@ -65,18 +65,19 @@ def conclude_decay_swap(
         )
     sizes = [_grow(candidates, advised, divisor, facts.dataset_size) for _, divisor in cuts]
     gain = None if end is None else _predict_gain(candidates, cuts, sizes, end)
-    items: tuple[ScheduleItem, ...] = ()
-    if gain is not None and gain >= LEAST_GAIN_FRACTION:
-        items = _write_items(candidates, advised, family, cuts, sizes)
-    if kind == "cosine":  # between two batches the rate follows its own curve
-        items = tuple(
-            item
-            for before, item in pairwise((None, *items))
-            if item and (before is None or item.global_batch_size != before.global_batch_size)
-        )
+    places = [*(place for place, _ in cuts), cuts[-1][0]]
+    segments = [
+        (after - before, size, None if rate is None else rate / divisor)
+        for (before, after), (_, divisor), size in zip(pairwise(places), cuts, sizes, strict=True)
+        for rate in (scale_to(advised, size, math.inf),)
+    ]
+    is_advised = gain is not None and gain >= LEAST_GAIN_FRACTION
     return Schedule(
         kind=kind,
-        items=items,
+        # Between two batches a cosine follows its own curve.
+        items=write_items(candidates, segments, keeps_all=kind == "milestones")
+        if is_advised
+        else (),
         gain_fraction=gain,
         reason=_explain(gain, sizes, largest_noise_scale),
         rate_note=_describe_rates(kind, family) if advised.learning_rate is not None else "",
@@ -133,31 +134,6 @@ def _predict_gain(
         for (before, after), size in zip(pairwise(places), sizes, strict=True)
     )
     return 1.0 - spent_s / take_s(end, sizes[0])
-
-
-def _write_items(
-    candidates: Sequence[Candidate],
-    advised: Pair,
-    family: Family,
-    cuts: Sequence[_Cut],
-    sizes: Sequence[int],
-) -> tuple[ScheduleItem, ...]:
-    """Return an item for each cut; its rate takes what of the cut the batch does not do."""
-    items: list[ScheduleItem] = []
-    steps = before = 0.0
-    for (place, divisor), size in zip(cuts, sizes, strict=True):
-        if items:
-            steps += (place - before) / items[-1].global_batch_size
-        before = place
-        factor = size / advised.global_batch_size
-        if family != "gradient":
-            factor = math.sqrt(factor)
-        elif advised.loss_is_sum:
-            factor = 1.0  # a gradient that is summed grows with the batch by itself
-        rate = advised.learning_rate
-        rate = None if rate is None else rate * factor / divisor
-        items.append(make_item(candidates, size, steps, place, rate))
-    return tuple(items)
 
 
 def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: float | None) -> str:

@@ -6,7 +6,7 @@ measured; nothing is said of what comes after the last of them.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -70,15 +70,20 @@ def conclude_schedule(
     constants = [(size,) * len(phases) for size in sizes]
     best = min([*constants, *courses], key=take_s)
     gain = 1.0 - take_s(best) / min(map(take_s, constants))
-    items: tuple[ScheduleItem, ...] = ()
-    if gain >= LEAST_GAIN_FRACTION:
-        # Before the first point φ is taken to be as there: it only places the items.
-        step, scale = points[0]
-        lead_steps = step / (1.0 + (get_working_noise_scale(scale) or 0.0) / noise.micro_batch_size)
-        items = _write_items(candidates, phases, best, advised, lead_steps=lead_steps)
+    parts = [
+        (phase.progress_steps * (size + phase.noise_scale), size, phase.noise_scale)
+        for phase, size in zip(phases, best, strict=True)
+    ]
+    # Before the first point φ is taken to be as there: it only places the items.
+    step, first = points[0][0], get_working_noise_scale(points[0][1]) or 0.0
+    lead_steps = step / (1.0 + first / noise.micro_batch_size)
+    lead = (lead_steps * (best[0] + phases[0].noise_scale), *parts[0][1:])
+    segments = [
+        (count, size, scale_to(advised, size, scale)) for count, size, scale in (lead, *parts)
+    ]
     return Schedule(
         kind="noise",
-        items=items,
+        items=write_items(candidates, segments) if gain >= LEAST_GAIN_FRACTION else (),
         gain_fraction=gain,
         gain_over_advised_fraction=1.0
         - take_s(best) / take_s((advised.global_batch_size,) * len(phases)),
@@ -163,19 +168,37 @@ def scale_to(advised: Pair, global_batch_size: int, noise_scale: float) -> float
     return rate
 
 
-def make_item(
-    candidates: Sequence[Candidate], size: int, steps: float, samples: float, rate: float | None
-) -> ScheduleItem:
-    """Return the item of a batch that begins after so many steps and samples."""
-    micro_batch_size, accumulation = find_split(candidates, size)
-    return ScheduleItem(
-        from_step=round(steps),
-        from_samples=round(samples),
-        global_batch_size=size,
-        micro_batch_size=micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=rate,
-    )
+def write_items(
+    candidates: Sequence[Candidate],
+    segments: Iterable[tuple[float, int, float | None]],
+    *,
+    keeps_all: bool = False,
+) -> tuple[ScheduleItem, ...]:
+    """Return an item for each change of the batch, counted in the scheduled run's own steps.
+
+    Args:
+        candidates: By size.
+        segments: Samples, batch and rate of each part of the run.
+        keeps_all: A part whose batch is that of the part before has an item as well.
+    """
+    items: list[ScheduleItem] = []
+    steps = samples = 0.0
+    for count, size, rate in segments:
+        if keeps_all or not items or items[-1].global_batch_size != size:
+            micro_batch_size, accumulation = find_split(candidates, size)
+            items.append(
+                ScheduleItem(
+                    from_step=round(steps),
+                    from_samples=round(samples),
+                    global_batch_size=size,
+                    micro_batch_size=micro_batch_size,
+                    gradient_accumulation_steps=accumulation,
+                    learning_rate=rate,
+                )
+            )
+        steps += count / size
+        samples += count
+    return tuple(items)
 
 
 def _average(weights: Sequence[float], values: Sequence[float]) -> float:
@@ -193,26 +216,3 @@ def _explain(gain: float, *, grows: bool) -> str:
     if gain < LEAST_GAIN_FRACTION:
         return f"a growing batch saves less than {format_percent(LEAST_GAIN_FRACTION)} of the time"
     return "the noise scale grows enough for a growing batch to pay"
-
-
-def _write_items(
-    candidates: Sequence[Candidate],
-    phases: Sequence[Phase],
-    course: Sequence[int],
-    advised: Pair,
-    *,
-    lead_steps: float,
-) -> tuple[ScheduleItem, ...]:
-    """Return one item for each change of the batch, counted in the scheduled run's own steps."""
-    items: list[ScheduleItem] = []
-    steps = lead_steps * (1.0 + phases[0].noise_scale / course[0])
-    samples = steps * course[0]
-    for phase, size in zip(phases, course, strict=True):
-        if not items or items[-1].global_batch_size != size:
-            rate = scale_to(advised, size, phase.noise_scale)
-            start = (steps, samples) if items else (0.0, 0.0)
-            items.append(make_item(candidates, size, *start, rate))
-        taken = phase.progress_steps * (1.0 + phase.noise_scale / size)
-        steps += taken
-        samples += taken * size
-    return tuple(items)
