@@ -42,6 +42,11 @@ def format_percent(fraction: float, *, decimals: int | None = None) -> str:
     return f"{value:.{decimals or 0}f} %"
 
 
+def format_ratio(value: float) -> str:
+    """Return how many times something is something else: `1.25 ×`."""
+    return f"{value:.2f} ×"
+
+
 def format_rate(value: float) -> str:
     """Return a learning rate with three significant digits and no trailing zeros."""
     text = format_number(value)

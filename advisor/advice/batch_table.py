@@ -13,6 +13,7 @@ from advisor.units import (
     format_count,
     format_number,
     format_percent,
+    format_ratio,
     format_spread,
 )
 
@@ -152,4 +153,4 @@ def _write_energy(row: Row) -> str:
 
 def _write_time(candidate: Candidate) -> str:
     time = candidate.relative_time
-    return "not predicted" if time is None else f"{time:.2f} ×"
+    return "not predicted" if time is None else format_ratio(time)

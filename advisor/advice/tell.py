@@ -26,6 +26,7 @@ from advisor.units import (
     format_percent,
     format_range,
     format_rate,
+    format_ratio,
 )
 
 _LIMITS: dict[LimitingFactor, str] = {
@@ -138,13 +139,13 @@ def describe_expected(advice: Recommendation, base_batch_size: int | None) -> st
         base = f"base batch {format_count(base_batch_size)}"
     parts = []
     if expected.time_ratio is not None:
-        parts.append(f"{expected.time_ratio:.2f} × the time to train")
+        parts.append(f"{format_ratio(expected.time_ratio)} the time to train")
     if expected.cost_ratio is not None:
-        parts.append(f"{expected.cost_ratio:.2f} × the cost")
+        parts.append(f"{format_ratio(expected.cost_ratio)} the cost")
     told = [f"{' and '.join(parts)} of {base}, predicted"] if parts else []
     tried = expected.trial_time_ratio
     if tried is not None and base_batch_size != advice.global_batch_size:
-        told.append(f"in the trial {tried:.2f} × the time to the loss that {base} ends on")
+        told.append(f"in the trial {format_ratio(tried)} the time to the loss that {base} ends on")
     return "; ".join(told)
 
 

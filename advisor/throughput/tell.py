@@ -21,6 +21,7 @@ from advisor.units import (
     format_count,
     format_interval,
     format_number,
+    format_percent,
     format_range,
 )
 
@@ -144,20 +145,16 @@ def describe_speed_limit(limit: SpeedLimit) -> str | None:
 
 def _list_figures(limit: SpeedLimit) -> Iterator[str]:
     if limit.flops_fraction is not None and limit.peak is not None:
-        yield f"{_percent(limit.flops_fraction)} {_PEAKS[limit.peak]}"
+        yield f"{format_percent(limit.flops_fraction)} {_PEAKS[limit.peak]}"
     if limit.bandwidth_fraction is not None:
-        yield f"at least {_percent(limit.bandwidth_fraction)} of the memory's bandwidth"
+        yield f"at least {format_percent(limit.bandwidth_fraction)} of the memory's bandwidth"
     if limit.enqueue_fraction is not None:
-        yield f"the host issued work for {_percent(limit.enqueue_fraction)} of a step"
+        yield f"the host issued work for {format_percent(limit.enqueue_fraction)} of a step"
     if limit.kind == "heap" and limit.kernel_time_fraction is not None:
         yield (
-            f"{_percent(limit.kernel_time_fraction)} of the processors' time went to the kernel, "
+            f"{format_percent(limit.kernel_time_fraction)} of the processors' time went to the kernel, "
             f"for {format_count(round(limit.page_faults_per_step or 0))} page faults a step"
         )
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2g} %" if fraction < 0.1 else f"{100 * fraction:.0f} %"
 
 
 def describe_energy(throughput: ThroughputConclusion) -> str | None:
