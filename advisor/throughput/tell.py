@@ -152,8 +152,8 @@ def _list_figures(limit: SpeedLimit) -> Iterator[str]:
         yield f"the host issued work for {format_percent(limit.enqueue_fraction)} of a step"
     if limit.kind == "heap" and limit.kernel_time_fraction is not None:
         yield (
-            f"{format_percent(limit.kernel_time_fraction)} of the processors' time went to the kernel, "
-            f"for {format_count(round(limit.page_faults_per_step or 0))} page faults a step"
+            f"{format_percent(limit.kernel_time_fraction)} of the processors' time went to the "
+            f"kernel, for {format_count(round(limit.page_faults_per_step or 0))} page faults a step"
         )
 
 
