@@ -1,6 +1,8 @@
 """The CPU and its memory, the container's limit included."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -8,6 +10,7 @@ import psutil
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 
 #: Limits above this are version 1's way to say "none" (a page-rounded 2**63).
 _NO_LIMIT_BYTES = 1 << 60
@@ -36,40 +39,28 @@ def available_memory_bytes() -> int:
     if limit is None or used is None:
         return available
     # The page cache counts as used by the group but is given up under pressure.
-    return min(available, limit - used + _cgroup_cache_bytes())
-
-
-def _cgroup_directories() -> list[tuple[Path, bool]]:
-    """Return this process's own group and the mount's root; True marks version 2."""
-    found = [(_CGROUP_V2, True), (_CGROUP_V1, False)]
-    membership = Path("/proc/self/cgroup")
-    if membership.is_file():
-        for line in membership.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                found.insert(0, (_CGROUP_V2 / path.lstrip("/"), True))
-            elif "memory" in controllers.split(","):
-                found.insert(0, (_CGROUP_V1 / path.lstrip("/"), False))
-    return found
+    stat = next(_cgroup_texts("memory.stat", "memory.stat"), "")
+    values = dict(line.split() for line in stat.splitlines())
+    cache = int(values.get("inactive_file", values.get("total_inactive_file", 0)))
+    return min(available, limit - used + cache)
 
 
 def _cgroup_bytes(name_v2: str, name_v1: str) -> int | None:
-    for directory, is_v2 in _cgroup_directories():
-        try:
-            text = (directory / (name_v2 if is_v2 else name_v1)).read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < _NO_LIMIT_BYTES:
-            return int(text)
-    return None
+    """Return the first number that is a limit at all; None where there is none."""
+    numbers = (int(text) for text in _cgroup_texts(name_v2, name_v1) if text.isdigit())
+    return next((number for number in numbers if number < _NO_LIMIT_BYTES), None)
 
 
-def _cgroup_cache_bytes() -> int:
-    for directory, _ in _cgroup_directories():
-        try:
-            lines = (directory / "memory.stat").read_text().splitlines()
-        except OSError:
-            continue
-        values = dict(line.split() for line in lines)
-        return int(values.get("inactive_file", values.get("total_inactive_file", 0)))
-    return 0
+def _cgroup_texts(name_v2: str, name_v1: str) -> Iterator[str]:
+    """Yield what the file of version 2 or 1 holds in this process's group, then at the root."""
+    paths = [_CGROUP_V2 / name_v2, _CGROUP_V1 / name_v1]
+    if _MEMBERSHIP.is_file():
+        for line in _MEMBERSHIP.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                paths.insert(0, _CGROUP_V2 / path.lstrip("/") / name_v2)
+            elif "memory" in controllers.split(","):
+                paths.insert(0, _CGROUP_V1 / path.lstrip("/") / name_v1)
+    for file in paths:
+        with suppress(OSError):
+            yield file.read_text().strip()

@@ -100,7 +100,7 @@ def _format_time(seconds: float | None) -> str:
 
 def _format_value(value: float, unit: str | None) -> str:
     match unit:
-        case "byte" | "bytes" | "B":
+        case "B":
             return format_bytes(value)
         case "fraction":
             return f"{value:.0%}"

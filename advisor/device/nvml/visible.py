@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from advisor.device.counters import UnreadableError
 from advisor.device.nvml.cards import Card, hash_uuid, list_cards
 
-_BUS_ORDER = "PCI_BUS_ID"
 _UUID_PREFIXES = ("GPU-", "MIG-")
 
 #: What one place of CUDA's list may be: one UUID, or those of all instances of a card.
@@ -29,7 +29,7 @@ def find_gpu(nvml: Any, uuid_hash: str | None, index: int = 0) -> Found:
         UnreadableError: No such device, or it is not sure which.
     """
     cards = tuple(list_cards(nvml))
-    uuid = _resolve(cards, index) if uuid_hash is None else _find_uuid(cards, uuid_hash)
+    uuid = resolve_cuda_index(index, cards) if uuid_hash is None else _find_uuid(cards, uuid_hash)
     card = next((card for card in cards if card.uuid == uuid), None)
     if card is None or card.instances is None:
         return Found(nvml.nvmlDeviceGetHandleByUUID(uuid), is_mig=card is None)
@@ -42,69 +42,52 @@ def _find_uuid(cards: Sequence[Card], uuid_hash: str) -> str:
         for uuid in (card.uuid, *card.devices):
             if hash_uuid(uuid) == uuid_hash:
                 return uuid
-    raise UnreadableError(
-        "mig" if any(card.instances is not None for card in cards) else "no_device"
-    )
+    is_cut = any(card.instances is not None for card in cards)
+    raise UnreadableError("mig" if is_cut else "no_device")
 
 
 def _find_instance(instances: Sequence[str], cards: Sequence[Card], index: int) -> str | None:
-    try:
-        uuid = _resolve(cards, index)
-    except UnreadableError:
-        uuid = ""
-    if uuid in instances:
-        return uuid
+    with suppress(UnreadableError):
+        uuid = resolve_cuda_index(index, cards)
+        if uuid in instances:
+            return uuid
     return instances[0] if len(instances) == 1 else None
 
 
-def _resolve(cards: Sequence[Card], index: int) -> str:
-    return resolve_cuda_index(
-        index,
-        cards,
-        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        device_order=os.environ.get("CUDA_DEVICE_ORDER"),
-    )
-
-
 def resolve_cuda_index(
-    index: int,
-    cards: Sequence[Card],
-    *,
-    visible_devices: str | None,
-    device_order: str | None,
+    index: int, cards: Sequence[Card], environment: Mapping[str, str] = os.environ
 ) -> str:
     """Return the UUID of the card or the MIG instance that CUDA calls device `index`.
 
-    A list by number counts in CUDA's own order, fastest first unless the variable says otherwise;
-    with cards of several kinds that order is CUDA's secret. As in CUDA, the list ends before an
-    entry that means no device, and one that names a device twice is empty.
+    A list by number counts in CUDA's own order, fastest first unless CUDA_DEVICE_ORDER says
+    otherwise; with cards of several kinds that order is CUDA's secret. As in CUDA, the list ends
+    before an entry that means no device, and one that names a device twice is empty.
 
     Args:
         index: Number of the device among the visible ones.
         cards: All cards, in NVML's order, which is that of the bus.
-        visible_devices: CUDA_VISIBLE_DEVICES, None where it is not set.
-        device_order: CUDA_DEVICE_ORDER, None where it is not set.
+        environment: CUDA's variables are looked up here.
 
     Raises:
         UnreadableError: `no_device`, `ambiguous_order`, or `mig` where several instances could be
             meant.
     """
-    visible = _list_visible(cards, visible_devices, device_order)
+    visible = _list_visible(cards, environment)
     devices = visible[index] if 0 <= index < len(visible) else ()
     if len(devices) != 1:
         raise UnreadableError("mig" if devices else "no_device")
     return devices[0]
 
 
-def _list_visible(
-    cards: Sequence[Card], visible_devices: str | None, device_order: str | None
-) -> list[_Devices]:
-    if visible_devices is not None and visible_devices.strip().startswith(_UUID_PREFIXES):
-        return _list_by_uuid(visible_devices, cards)
-    if device_order != _BUS_ORDER and len({card.name for card in cards}) > 1:
+def _list_visible(cards: Sequence[Card], environment: Mapping[str, str]) -> list[_Devices]:
+    text = environment.get("CUDA_VISIBLE_DEVICES")
+    if text is not None and text.strip().startswith(_UUID_PREFIXES):
+        return _list_by_uuid(text, cards)
+    is_bus_order = environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    if not is_bus_order and len({card.name for card in cards}) > 1:
         raise UnreadableError("ambiguous_order")
-    if visible_devices is not None:
-        return _list_by_number(visible_devices, cards)
+    if text is not None:
+        return _list_by_number(text, cards)
     instances = tuple(uuid for card in cards for uuid in card.instances or ())
     if instances:  # CUDA then shows one instance, and no whole card
         return [instances]

@@ -1,11 +1,10 @@
 """The allocations of a training step, traced without running it: fake tensors, no memory, no GPU.
 
 steps.py        three training steps, under fake tensors or really run where those fail
-fake.py         a model's tensors replaced for a while
+fake.py         a model's tensors replaced for a while, and sizes that fake ones get wrong
 storage.py      a dispatch mode that sees every storage come and go
 ledger.py       the book it keeps: blocks, events, phases
 modules.py      which module is at work, also in the backward pass
-corrections.py  operators of the CPU whose fake outputs have another size than the real ones
 lowering.py     CUDA's operators in place of the CPU's:
                 attention.py, recurrent.py, convolution.py, autocast.py
 symbolic.py     two traces -> every allocation as c + s·B

@@ -92,7 +92,9 @@ def _make_kernel(name: str, *, has_kernel: bool) -> Kernel | None:
         return None
     if stem in CELLS:
         return _cast_cell(operator.decompose)
-    return _cast_to(_low_type if stem in LOW else _float32, operator)
+    if stem in LOW:
+        return _cast_to(lambda _: torch.get_autocast_dtype("cpu"), operator)
+    return _cast_to(lambda _: torch.float32, operator)
 
 
 def _list_registered(key: str) -> set[str]:
@@ -112,14 +114,6 @@ def _is_eligible(value: Any) -> bool:
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:
     return pytree.tree_map(lambda each: each.to(dtype) if _is_eligible(each) else each, values)
-
-
-def _float32(_inputs: Any) -> torch.dtype:
-    return torch.float32
-
-
-def _low_type(_inputs: Any) -> torch.dtype:
-    return torch.get_autocast_dtype("cpu")
 
 
 def _widest_type(inputs: Any) -> torch.dtype:

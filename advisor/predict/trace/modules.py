@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as hooks
-from torch.utils.hooks import RemovableHandle
 
 
 class ModuleStack:
@@ -31,20 +29,7 @@ class ModuleStack:
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self._owner.setdefault(id(tensor), index)
         self._calls: list[int] = []
-        self._handles: list[RemovableHandle] = []
         self.begin_step()
-
-    def watch(self) -> None:
-        """Follow the calls of all modules from now on."""
-        self._handles = [
-            hooks.register_module_forward_pre_hook(self._enter_module),
-            hooks.register_module_forward_hook(self._leave_module, always_call=True),
-        ]
-
-    def leave(self) -> None:
-        """Follow them no longer."""
-        for handle in self._handles:
-            handle.remove()
 
     def begin_step(self) -> None:
         """Forget the nodes of the step before."""
@@ -67,12 +52,14 @@ class ModuleStack:
         """Return the index of the first module that has this parameter."""
         return self._owner.get(id(parameter), -1)
 
-    def _enter_module(self, module: nn.Module, _inputs: Sequence[Any]) -> None:
+    def enter(self, module: nn.Module, _inputs: Sequence[Any]) -> None:
+        """Note that a module's call begins: a global hook."""
         outer = self._calls[-1] if self._calls else -1
         self._calls.append(self._index.get(id(module), outer))
         self._note_number()
 
-    def _leave_module(self, _module: nn.Module, _inputs: Sequence[Any], _output: Any) -> None:
+    def leave(self, _module: nn.Module, _inputs: Sequence[Any], _output: Any) -> None:
+        """Note that it ends."""
         if self._calls:
             self._calls.pop()
             self._note_number()

@@ -18,8 +18,7 @@ from advisor.engine.worker.entry import seed_everything
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import TRACED_STEPS
 from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
-from advisor.predict.trace.corrections import SizeCorrections
-from advisor.predict.trace.fake import plain_tensors, replaced_tensors
+from advisor.predict.trace.fake import SizeCorrections, plain_tensors, replaced_tensors
 from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
 from advisor.training.model_file.batches import map_tensors, tensors_of

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, _prims_common, nn
+from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -68,13 +69,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._flops = 0
 
     def __enter__(self) -> Self:
-        self._modules.watch()
+        self._handles = [
+            hooks.register_module_forward_pre_hook(self._modules.enter),
+            hooks.register_module_forward_hook(self._modules.leave, always_call=True),
+        ]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._modules.leave()
+        for handle in self._handles:
+            handle.remove()
 
     def mark(self, phase: Phase, step: int) -> None:
         """Begin a phase."""

@@ -11,7 +11,7 @@ def control_groups(tmp_path, monkeypatch):
     """Return a function that writes files of a version 2 control group."""
     monkeypatch.setattr(cpu, "_CGROUP_V2", tmp_path)
     monkeypatch.setattr(cpu, "_CGROUP_V1", tmp_path / "none")
-    monkeypatch.setattr(cpu, "_cgroup_directories", lambda: [(tmp_path, True)])
+    monkeypatch.setattr(cpu, "_MEMBERSHIP", tmp_path / "none")
 
     def write(**files):
         for name, text in files.items():

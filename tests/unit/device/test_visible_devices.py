@@ -21,7 +21,9 @@ MIXED = (Card(uuid=A, name="X"), Card(uuid=C, name="Y"))
 def resolve(index, cards, visible=None, order=None):
     """Return the UUID, or the reason why it is not known."""
     try:
-        return resolve_cuda_index(index, cards, visible_devices=visible, device_order=order)
+        variables = {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": order}
+        known = {name: text for name, text in variables.items() if text is not None}
+        return resolve_cuda_index(index, cards, known)
     except UnreadableError as error:
         return str(error)
 

@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from advisor.predict.trace.corrections import SizeCorrections
+from advisor.predict.trace.fake import SizeCorrections
 from advisor.predict.trace.storage import StorageTracker
 
 IMAGES = (5, 4, 9, 9)
