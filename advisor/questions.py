@@ -7,6 +7,7 @@ from advisor.advice.plan import ADVICE as ADVISED
 from advisor.advice.plan import list_ways
 from advisor.advice.question import PLANS
 from advisor.advice.question import QUESTION as ADVICE
+from advisor.advice.tell import head_run
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.engine.run import Run
@@ -23,7 +24,6 @@ from advisor.predict.question import KIND as PREDICTION
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import make_question as make_soak
-from advisor.telling import Headline
 from advisor.throughput.conclude import THROUGHPUT as CURVE
 from advisor.throughput.question import QUESTION as THROUGHPUT
 from advisor.throughput.question import SPEED
@@ -64,7 +64,7 @@ RUN = Kind(
         PLANS,
         VERIFICATION,
     ),
-    headline=lambda _: Headline(answer=""),
+    headline=head_run,
     is_worth_telling=_tells_more_than_memory,
 )
 

@@ -52,12 +52,12 @@ def doctor(
 def _examine(device: str, json_path: Path | None) -> None:
     import msgspec
 
-    from advisor.cli.results import is_stdout, refuse_unwritable, write_stdout
-    from advisor.stages import run_doctor
+    from advisor.cli.drive import is_stdout, refuse_unwritable, write_stdout
+    from advisor.engine.command import examine
 
     if not is_stdout(json_path):
         refuse_unwritable(json_path)
-    environment = run_doctor(device)
+    environment = examine(device)
     document = msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n"
     if is_stdout(json_path):
         write_stdout(document)

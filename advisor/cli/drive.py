@@ -32,7 +32,7 @@ class Output:
         self, *, json_path: Path | None = None, html_path: Path | None = None, quiet: bool = False
     ) -> None:
         self.quiet = quiet
-        self._to_stdout = json_path is not None and str(json_path) == "-"
+        self._to_stdout = is_stdout(json_path)
         self._json_path = None if self._to_stdout else json_path
         self._html_path = html_path
         for path in (self._json_path, html_path):
@@ -98,6 +98,11 @@ def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:
     missing = kind.headline(conclusions).missing
     if missing is not None:
         raise missing if isinstance(missing, AdvisorError) else InconclusiveError(missing)
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Return whether the user wrote `-` for the file."""
+    return path is not None and str(path) == "-"
 
 
 def write_stdout(document: bytes) -> None:

@@ -1,22 +1,11 @@
 """`bsadvisor probe MODEL`: measure, then answer."""
 
-import contextlib
-import sys
-from typing import TYPE_CHECKING
-
-import typer
-
 from advisor.cli import options
+from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_settings
-from advisor.cli.results import Results
 from advisor.cli.scenario import build_scenario
 from advisor.cli.variants import combine, parse_compile, parse_precisions
-from advisor.errors import AdvisorError, InconclusiveError
-
-if TYPE_CHECKING:
-    from advisor.engine.commands import ProbeSpec
-    from advisor.engine.run_record import RunRecord
 
 
 @reporting_failures
@@ -70,20 +59,23 @@ def probe(
         gamma=gamma,
         cosine=cosine,
     )
-    results = Results(json_path=json_path, html_path=html_path, quiet=quiet)
+    output = Output(json_path=json_path, html_path=html_path, quiet=quiet)
 
-    from advisor.engine.commands import ProbeSpec
-    from advisor.engine.spec import Limits
+    from advisor.advice.data import SCENARIO
+    from advisor.engine.spec import Limits, Spec
+    from advisor.questions import RUN
     from advisor.training.data import WorkloadSpec
+    from advisor.variants.data import VARIANTS
+    from advisor.variants.stage import list_variants
 
-    first, *others = combine(precisions, compiled)
-    spec = ProbeSpec(
+    variants = combine(precisions, compiled)
+    spec = Spec(
         workload=WorkloadSpec(
             target=model,
             settings=pairs,
             device=device,
-            precision=first.precision,
-            compile=first.compile,
+            precision=variants[0].precision,
+            compile=variants[0].compile,
             seed=seed,
             base_batch_size=base_batch_size,
         ),
@@ -101,38 +93,5 @@ def probe(
             sharpness=sharpness,
             reserve=reserve,
         ),
-        variants=tuple(others),
-        scenario=scenario,
     )
-    _run(spec, results, quiet=quiet)
-    if not results.write():
-        raise typer.Exit(InconclusiveError.exit_code)
-
-
-def _run(spec: "ProbeSpec", results: Results, *, quiet: bool) -> None:
-    """Run the probe; whatever ends it early, print what was measured before."""
-    from advisor.cli.progress_display import open_progress
-    from advisor.stages import run_probe
-
-    try:
-        with open_progress(quiet=quiet) as progress:
-            results.save(run_probe(spec, argv=sys.argv, progress=progress, save=results.save))
-    except (KeyboardInterrupt, InconclusiveError):
-        if results.record is not None and (results.record.probes or results.record.noise_batches):
-            _write_partial(results)
-        raise
-    except AdvisorError:
-        if results.record is not None and _tells_more_than_memory(results.record):
-            _write_partial(results)
-        raise
-
-
-def _tells_more_than_memory(record: "RunRecord") -> bool:
-    """Return whether there is a result besides the failure: memory alone is half of one."""
-    return bool(record.noise_batches) or any(probe.stage == "throughput" for probe in record.probes)
-
-
-def _write_partial(results: Results) -> None:
-    """Print what there is; the failure that ended the run is the one to report."""
-    with contextlib.suppress(AdvisorError):
-        results.write()
+    drive(RUN, spec, output, asked=((SCENARIO, scenario), (VARIANTS, list_variants(variants))))

@@ -24,7 +24,10 @@ def schema(
     """Print the JSON Schema of what --json writes."""
     import msgspec
 
-    from advisor.cli.results import write_stdout
-    from advisor.engine.files import json_schema
+    from advisor.cli.drive import write_stdout
+    from advisor.engine.document import json_schema
+    from advisor.questions import KINDS
 
-    write_stdout(msgspec.json.format(msgspec.json.encode(json_schema(kind)), indent=2) + b"\n")
+    write_stdout(
+        msgspec.json.format(msgspec.json.encode(json_schema(KINDS[kind])), indent=2) + b"\n"
+    )

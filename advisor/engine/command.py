@@ -1,10 +1,13 @@
 """One command from its start to its record: the machine, the model file, then every question."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
 
+from advisor.device.data import Environment
+from advisor.device.processor import read_processor_counters
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.question import Kind
@@ -73,3 +76,15 @@ def _open(run: Run, kind: Kind) -> None:
     )
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
     run.keep_workload(facts)
+
+
+def examine(device: str) -> Environment:
+    """Return what a worker sees of the device and the software, and what starting one costs."""
+    with Runner(None) as runner:
+        task = EnvironmentTask(device=device)
+        runner.run(task, timeout_s=COLD_START_S)  # the first pays for the import of torch
+        start = time.perf_counter()
+        (environment,) = runner.run(task, timeout_s=COLD_START_S)
+        elapsed_s = time.perf_counter() - start
+    counters = (*environment.counters, *read_processor_counters())
+    return msgspec.structs.replace(environment, worker_start_s=elapsed_s, counters=counters)
