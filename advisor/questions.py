@@ -1,6 +1,7 @@
 """The registry: every kind of record, and its questions in the order in which they run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from advisor.advice.decide import find_settling_noise_scale
 from advisor.advice.plan import ADVICE as ADVISED
@@ -8,9 +9,11 @@ from advisor.advice.plan import list_ways
 from advisor.advice.question import PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.tell import head_run
+from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.engine.run import Run
+from advisor.errors import InconclusiveError, UsageError
 from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY as LARGEST
@@ -40,10 +43,12 @@ def _run_noise(run: Run) -> None:
     )
 
 
-def _tells_more_than_memory(record: Record) -> bool:
-    """Return whether there is a result besides a failure: memory alone is half of one."""
-    timed = any(probe.stage == "throughput" for probe in record.all(PROBES))
-    return timed or bool(record.all(NOISE_BATCHES))
+def _is_worth_telling(record: Record, error: BaseException) -> bool:
+    """Return whether there is a result; beside a failure, memory alone is half of one."""
+    probes, noise = record.all(PROBES), record.all(NOISE_BATCHES)
+    if isinstance(error, KeyboardInterrupt | InconclusiveError):
+        return bool(probes or noise)
+    return bool(noise) or any(probe.stage == "throughput" for probe in probes)
 
 
 RUN = Kind(
@@ -65,9 +70,24 @@ RUN = Kind(
         VERIFICATION,
     ),
     headline=head_run,
-    is_worth_telling=_tells_more_than_memory,
+    is_worth_telling=_is_worth_telling,
 )
 
 KINDS: dict[RecordKind, Kind] = {
     kind.name: kind for kind in (RUN, PREDICTION, LR_RANGE, SELF_COMPARISON)
 }
+
+
+def read_run(path: Path) -> Record:
+    """Return the record of the run stored in `path`.
+
+    Raises:
+        UsageError: It is not there, is none, or cannot be read by this version.
+    """
+    kind, record = read_record(path, KINDS)
+    if kind is not RUN:
+        raise UsageError(
+            f"{path} is a {kind.noun}, not a run",
+            next_step="Write a run with: bsadvisor probe MODEL --json FILE",
+        )
+    return record

@@ -84,8 +84,8 @@ def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) ->
     try:
         with open_progress(quiet=output.quiet) as progress:
             execute(kind, spec, argv=sys.argv, progress=progress, save=save, asked=asked)
-    except (KeyboardInterrupt, AdvisorError):
-        if latest and kind.is_worth_telling(latest[0].record):
+    except (KeyboardInterrupt, AdvisorError) as error:
+        if latest and kind.is_worth_telling(latest[0].record, error):
             with contextlib.suppress(AdvisorError):  # what ended the command is the one to report
                 output.write(kind, latest[0])
         raise

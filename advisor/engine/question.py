@@ -37,7 +37,7 @@ class Kind:
         noun: As in "is a range test, not a run".
         command: Writes one.
         headline: The answer of all questions together.
-        is_worth_telling: Whether a command that was cut short has something to print.
+        is_worth_telling: Whether a record that this error cut short has something to print.
         traces_only: The model file is inspected without a training step.
         is_indented: Its document is for people to read as well.
         is_flat: What follows stands beside the record's keys, not under `derived`.
@@ -48,7 +48,7 @@ class Kind:
     command: str
     questions: tuple[Question, ...]
     headline: Callable[[Conclusions], Headline]
-    is_worth_telling: Callable[[Record], bool]
+    is_worth_telling: Callable[[Record, BaseException], bool]
     traces_only: bool = False
     is_indented: bool = True
     is_flat: bool = False

@@ -84,5 +84,5 @@ KIND = Kind(
     command="doctor --aa",
     questions=(QUESTION,),
     headline=head_noise_floor,
-    is_worth_telling=lambda record: bool(record.all(PROBES)),
+    is_worth_telling=lambda record, _: bool(record.all(PROBES)),
 )

@@ -36,5 +36,5 @@ KIND = Kind(
     command="lr-range",
     questions=(QUESTION,),
     headline=head_lr_range,
-    is_worth_telling=lambda record: bool(record.all(LR_RANGES)),
+    is_worth_telling=lambda record, _: bool(record.all(LR_RANGES)),
 )

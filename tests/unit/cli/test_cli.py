@@ -3,7 +3,6 @@ import json
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import get_args
 
@@ -14,10 +13,17 @@ from typer.testing import CliRunner
 
 from advisor.cli import app, options
 from advisor.cli.failures import write_failure
-from advisor.engine.files import read_record, write_document
+from advisor.derived import GivenConclusions
+from advisor.engine.document import read_record, write_document
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
+from advisor.questions import KINDS, RUN
 from advisor.training.data import Precision
-from tests.unit.report.sample_run import build_derived, build_environment, build_record, without
+from tests.unit.report.sample_run import (
+    build_derived,
+    build_environment,
+    build_record,
+    without,
+)
 
 ROOT = Path(__file__).parents[3]
 PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
@@ -36,26 +42,35 @@ def empty_folder(monkeypatch, tmp_path):
 @pytest.fixture
 def session(monkeypatch):
     """A session that measures nothing: it returns a run built by hand, or fails as told."""
-    fake = types.ModuleType("advisor.stages")
-    fake.spec, fake.error, fake.record, fake.saved = None, None, build_record(), ()
 
-    def run_probe(spec, *, argv, progress, save):
-        fake.spec = spec
+    class Fake:
+        spec, error, record, saved = None, None, build_record(), ()
+        asked, derived = None, build_derived()
+
+    def execute(kind, spec, *, argv, progress, save, asked):
+        assert kind is RUN
+        Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("memory", left_s=10.0)
-        for record in fake.saved:
+        for record in Fake.saved:
             save(record)
-        if fake.error is not None:
-            raise fake.error
-        return fake.record
+            Fake.watch()
+        if Fake.error is not None:
+            raise Fake.error
+        save(Fake.record)
+        return Fake.record
 
-    fake.run_probe = run_probe
-    fake.run_doctor = lambda device: build_environment()
-    recommend = types.ModuleType("advisor.advice.derive")
-    fake.derived = build_derived()
-    recommend.derive = lambda record: fake.derived
-    monkeypatch.setitem(sys.modules, "advisor.stages", fake)
-    monkeypatch.setitem(sys.modules, "advisor.advice.derive", recommend)
-    return fake
+    Fake.watch = lambda: None
+    monkeypatch.setattr("advisor.engine.command.execute", execute)
+    monkeypatch.setattr("advisor.engine.command.examine", lambda device: build_environment())
+    monkeypatch.setattr(
+        "advisor.engine.conclusions.Conclusions",
+        lambda record: GivenConclusions(record, Fake.derived),
+    )
+    return Fake
+
+
+def read_saved(path):
+    return read_record(path, KINDS)[1]
 
 
 def run(*arguments, **environment):
@@ -193,19 +208,10 @@ def test_json_to_stdout_is_one_document_and_nothing_else(session):
 def test_the_json_file_is_written_after_each_result(session, empty_folder):
     path, seen = empty_folder / "run.json", []
     session.saved = (build_record(complete=False),)
-    real = session.run_probe
-
-    def run_probe(spec, *, argv, progress, save):
-        def watched(record):
-            save(record)
-            seen.append(read_record(path).complete)
-
-        return real(spec, argv=argv, progress=progress, save=watched)
-
-    session.run_probe = run_probe
+    session.watch = lambda: seen.append(read_saved(path).complete)
     assert run("probe", "model.py", "--json", path).exit_code == 0
     assert seen == [False]
-    assert read_record(path) == build_record()
+    assert read_saved(path) == build_record()
 
 
 def test_an_interrupt_prints_and_keeps_what_was_measured(session, empty_folder):
@@ -215,7 +221,7 @@ def test_an_interrupt_prints_and_keeps_what_was_measured(session, empty_folder):
     result = run("probe", "model.py", "--json", path)
     assert result.exit_code == 130
     assert result.stdout.startswith("No batch size recommended")
-    assert not read_record(path).complete
+    assert not read_saved(path).complete
 
 
 def test_an_interrupt_still_gives_json_readers_one_document(session):
@@ -347,7 +353,8 @@ def test_report_prints_what_probe_printed(session, empty_folder):
 
 
 def test_report_draws_one_html_file(session, empty_folder):
-    write_document(empty_folder / "run.json", build_record(), build_derived())
+    given = GivenConclusions(build_record(), build_derived())
+    write_document(empty_folder / "run.json", RUN, given)
     result = run("report", "run.json", "--html", "run.html", "--quiet")
     assert result.exit_code == 0
     assert "<svg" in (empty_folder / "run.html").read_text(encoding="utf-8")

@@ -6,13 +6,13 @@ from typer.testing import CliRunner
 
 from advisor.cli import app
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.document import encode_document
-from advisor.engine.files import read_record, read_saved
+from advisor.engine.document import encode_document, read_record
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
 from advisor.predict.data import CardsAsked
 from advisor.predict.prediction import PREDICTIONS, list_cards
 from advisor.predict.question import KIND as PREDICTION
+from advisor.questions import KINDS, read_run
 from advisor.training.data import WorkloadSpec
 from tests.unit.predict.sample_record import build_record
 
@@ -135,14 +135,15 @@ def test_a_saved_prediction_is_printed_again_by_report(session, empty_folder):
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert first.stdout == again.stdout
     assert run("report", "p.json", "--quiet").stdout == first.stdout.partition("\n\n")[0] + "\n"
-    assert run("report", "p.json", "--html", "p.html").exit_code == 2
+    assert run("report", "p.json", "--html", "p.html").exit_code == 0
+    assert "<h1>" in (empty_folder / "p.html").read_text(encoding="utf-8")
 
 
 def test_conclusions_are_computed_again_from_the_stored_traces(empty_folder):
     record = build_record()
     path = empty_folder / "p.json"
     path.write_bytes(encode_document(PREDICTION, Conclusions(record)))
-    saved = read_saved(path)
+    saved = read_record(path, KINDS)[1]
     assert isinstance(saved, PREDICTION.record_type)
     assert saved == record
     assert Conclusions(saved).of(PREDICTIONS)[0].gpu == "T4"
@@ -152,7 +153,7 @@ def test_a_prediction_is_not_taken_for_a_run(empty_folder):
     path = empty_folder / "p.json"
     path.write_bytes(encode_document(PREDICTION, Conclusions(build_record())))
     with pytest.raises(UsageError, match="is a prediction, not a run"):
-        read_record(path)
+        read_run(path)
 
 
 def test_nothing_that_fits_exits_6_after_the_report(session):

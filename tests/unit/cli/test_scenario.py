@@ -6,7 +6,9 @@ from typer.testing import CliRunner
 from advisor.advice.data import Moment, Scenario
 from advisor.cli import app
 from advisor.cli.scenario import build_scenario
-from advisor.engine.files import read_record, write_document
+from advisor.derived import GivenConclusions
+from advisor.engine.document import write_document
+from advisor.questions import RUN, read_run
 from tests.unit.report.sample_run import build_derived, build_record
 
 
@@ -14,7 +16,7 @@ from tests.unit.report.sample_run import build_derived, build_record
 def saved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "run.json"
-    write_document(path, build_record(), build_derived())
+    write_document(path, RUN, GivenConclusions(build_record(), build_derived()))
     return path
 
 
@@ -99,7 +101,11 @@ def test_usage_errors_exit_2_with_nothing_on_stdout(saved, arguments):
 
 def test_a_saved_scenario_is_read_again(saved):
     record = build_record()
-    assert read_record(saved).scenario is None
+    assert read_run(saved).scenario is None
     scenario = build_scenario(gpus="1,4", interconnect="nvlink", epochs=3.0, milestones="1e")
-    write_document(saved, msgspec.structs.replace(record, scenario=scenario), build_derived())
-    assert read_record(saved).scenario == scenario
+    write_document(
+        saved,
+        RUN,
+        GivenConclusions(msgspec.structs.replace(record, scenario=scenario), build_derived()),
+    )
+    assert read_run(saved).scenario == scenario

@@ -13,6 +13,7 @@ from advisor.cli.variants import (
     parse_precisions,
     spell_out_compile,
 )
+from advisor.variants.data import VARIANTS
 
 
 @pytest.mark.parametrize(
@@ -91,28 +92,25 @@ def test_every_combination_is_there_the_first_of_both_first():
 def asked(monkeypatch, tmp_path):
     """What `probe` hands to its session, which then is not run."""
     import os
-    import sys
-    import types
 
     for name in [name for name in os.environ if name.startswith("BSADVISOR_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    fake, seen = types.ModuleType("advisor.stages"), []
+    seen = []
 
-    def run_probe(spec, **_others: typing.Any):
-        seen.append(spec)
+    def execute(kind, spec, *, asked, **_others: typing.Any):
+        seen.append((spec, dict(asked)[VARIANTS]))
         raise KeyboardInterrupt
 
-    fake.run_probe = run_probe
-    monkeypatch.setitem(sys.modules, "advisor.stages", fake)
+    monkeypatch.setattr("advisor.engine.command.execute", execute)
 
     def ask(*arguments, **environment):
         ended = CliRunner().invoke(app, ["probe", "m.py", *arguments], env=environment)
-        spec = seen.pop() if seen else None
-        if spec is None:
+        if not seen:
             return ended
+        spec, variants = seen.pop()
         first = (spec.workload.precision, spec.workload.compile)
-        return [first, *((one.precision, one.compile) for one in spec.variants)]
+        return [(one.precision, one.compile) for one in variants] or [first]
 
     return ask
 

@@ -6,11 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.files import json_schema, read_record, read_saved
+from advisor.engine.document import json_schema, read_record
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import InconclusiveError, UsageError
 from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.question import KIND
+from advisor.questions import KINDS, read_run
 from advisor.training.data import WorkloadSpec
 from tests.unit.noise_floor.timed_sessions import build_comparison
 
@@ -134,17 +135,18 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
     again = CliRunner().invoke(app, ["report", "aa.json"])
     assert again.exit_code == 0
     assert again.stdout == first.stdout
-    assert isinstance(read_saved(empty_folder / "aa.json"), KIND.record_type)
+    assert isinstance(read_record(empty_folder / "aa.json", KINDS)[1], KIND.record_type)
     with pytest.raises(UsageError, match="is a model compared with itself, not a run"):
-        read_record(empty_folder / "aa.json")
+        read_run(empty_folder / "aa.json")
     page = CliRunner().invoke(app, ["report", "aa.json", "--html", "page.html"])
-    assert page.exit_code == 2
-    assert "no HTML page" in page.stderr
+    assert page.exit_code == 0
+    assert "<h1>" in (empty_folder / "page.html").read_text(encoding="utf-8")
 
 
 def test_the_schema_of_its_document_is_published():
     assert (
-        "sessions" in json_schema("self-comparison")["$defs"]["SelfComparisonDerived"]["properties"]
+        "sessions"
+        in json_schema(KINDS["self-comparison"])["$defs"]["SelfComparisonDerived"]["properties"]
     )
     result = CliRunner().invoke(app, ["schema", "self-comparison"])
     assert result.exit_code == 0

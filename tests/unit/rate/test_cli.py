@@ -5,9 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.engine.files import json_schema, read_record, read_saved
+from advisor.engine.document import json_schema, read_record
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError, WorkloadError
+from advisor.questions import KINDS, read_run
 from advisor.rate.data import RANGE, RangePlan
 from advisor.rate.question import KIND
 from advisor.training.data import WorkloadSpec
@@ -95,9 +96,9 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
     assert again.exit_code == 0
     assert again.stdout == first.stdout
     assert "<svg" in (empty_folder / "page.html").read_text(encoding="utf-8")
-    assert isinstance(read_saved(empty_folder / "range.json"), KIND.record_type)
+    assert isinstance(read_record(empty_folder / "range.json", KINDS)[1], KIND.record_type)
     with pytest.raises(UsageError, match="is a range test, not a run"):
-        read_record(empty_folder / "range.json")
+        read_run(empty_folder / "range.json")
 
 
 def test_the_html_page_is_written(session, empty_folder):
@@ -172,7 +173,7 @@ def test_usage_errors_exit_2_with_nothing_on_stdout(session, arguments):
 
 
 def test_the_schema_of_its_document_is_published():
-    assert "LrRangeCurve" in json_schema("lr-range")["$defs"]
+    assert "LrRangeCurve" in json_schema(KINDS["lr-range"])["$defs"]
     result = CliRunner().invoke(app, ["schema", "lr-range"])
     assert result.exit_code == 0
     assert json.loads(result.stdout)["$ref"].endswith("LrRangeDocument")

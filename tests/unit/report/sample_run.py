@@ -5,11 +5,11 @@ import msgspec
 from advisor.advice.data import Candidate, Expected, Interval, Recommendation
 from advisor.derived import Derived
 from advisor.device.data import Counter, DeviceFacts, Environment
-from advisor.engine.record import Command
-from advisor.engine.run_record import RunRecord
+from advisor.engine.record import Command, Record
 from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion, NoisePoint
+from advisor.questions import RUN
 from advisor.rate.data import Evaluation, LearningRate, OptimizerChanges, TrialBranch
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
@@ -43,8 +43,8 @@ def build_environment() -> Environment:
     )
 
 
-def build_record(*, complete: bool = True) -> RunRecord:
-    return RunRecord(
+def build_record(*, complete: bool = True) -> Record:
+    return RUN.record_type(
         tool_version="0.1.0",
         created_at="2025-01-02T03:04:05Z",
         complete=complete,
