@@ -60,8 +60,8 @@ RUN = Kind(
         THROUGHPUT,
         replace(NOISE, run=_run_noise),
         SHARPNESS,
-        SPEED,
         LOADER,  # the batch is known by now
+        SPEED,
         ADVICE,  # takes nearly all the time left
         make_soak(lambda run: list_ways(run.of(ADVISED))),
         MEMORY_SAVINGS,

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class TaskRunner(Protocol):
-    """Answers tasks: with workers (`Runner`), or from a recorded run (`replay.ReplayRunner`)."""
+    """Answers tasks: with workers (`Runner`), or in a test from a recorded run."""
 
     def run(
         self, task: Task[T], *, timeout_s: float, on_result: Callable[[T], None] | None = None

@@ -52,10 +52,11 @@ _LIMITS = {
 
 
 def tell_throughput(conclusions: Conclusions) -> Told:
-    """Return where the curve flattens, and the curve."""
+    """Return where the curve flattens, and the curve, or why there is none."""
     found = conclusions.of(THROUGHPUT)
     if found is None:
-        return Told()
+        text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
+        return Told(rows=(Row("Saturation", text),))
     data = tuple(
         Datum(x=point.micro_batch_size, y=speed.point, low=speed.low, high=speed.high)
         for point in found.points

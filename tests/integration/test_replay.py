@@ -13,11 +13,11 @@ import pytest
 from advisor.advice.derive import derive
 from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from advisor.engine.run import Run
 from advisor.memory.data import PROBES
 from advisor.throughput.stage import run_throughput
 from tests.recordings.record import DISTURBED, Silent, make_spec
+from tests.replay import NotRecordedError, RecordingEndError, ReplayRunner
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import msgspec
 from advisor.advice.derive import derive
 from advisor.derived import Derived
 from advisor.loader.tell import describe_loader
-from tests.unit.analysis.test_loader import make_timing, run
+from tests.unit.loader.timings import make_timing, run
 from tests.unit.samples import NOISE, make_memory, make_record, make_throughput, propose
 
 

@@ -3,7 +3,6 @@ import pytest
 
 from advisor.device.data import DeviceFacts, Environment, Telemetry
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.memory.data import MemoryTask, Probe
 from advisor.noise.data import GradientMoments, NoiseBatches, NoiseTask, Trajectory
@@ -12,6 +11,7 @@ from advisor.rate.data import TrialBranch, TrialTask
 from advisor.soak.data import Soak, SoakTask
 from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec
+from tests.replay import NotRecordedError, RecordingEndError, ReplayRunner
 from tests.unit.samples import FACTS, make_record
 
 WORKLOAD = WorkloadSpec(target="model.py")

@@ -5,7 +5,7 @@ from advisor.device.data import DeviceFacts, Environment
 from advisor.predict.data import StepCost
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.efficiency import add_efficiency
-from tests.unit.analysis.test_throughput import affine, measure
+from tests.unit.throughput.curves import affine, measure
 
 COST = StepCost(
     flops_fixed=1000, flops_per_sample=100, moved_fixed_bytes=500, moved_bytes_per_sample=50

@@ -4,7 +4,7 @@ import pytest
 
 from advisor.device.data import Counter, DeviceFacts, Environment, Telemetry
 from advisor.throughput.disturbances import name_disturbances
-from tests.unit.analysis.test_blocks import AT_S, held, probe, telemetry
+from tests.unit.throughput.watched import AT_S, held, probe, telemetry
 
 GIB = 2**30
 

@@ -17,6 +17,8 @@ from benchmarks.saturation_simulation import (
     run_stage,
 )
 
+pytestmark = pytest.mark.slow
+
 CASES = 18
 #: The claims: shares of all cases.
 COVERED, STILL = 0.93, 0.95

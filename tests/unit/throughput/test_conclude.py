@@ -16,36 +16,7 @@ from advisor.throughput.law import (
 from advisor.throughput.paired_sizes import compute_level_errors, pair_sizes
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
 from advisor.throughput.step_time import StepTimes, estimate_step_s
-
-DOUBLINGS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-
-def affine(fixed_s, per_sample_s):
-    return lambda size: fixed_s + per_sample_s * size
-
-
-def probe(session, size, step_s, **fields):
-    return Probe(
-        stage="throughput",
-        session=session,
-        micro_batch_size=size,
-        outcome="fit",
-        step_times_s=(step_s,) if isinstance(step_s, float) else step_s,
-        **fields,
-    )
-
-
-def measure(law, sizes=DOUBLINGS, *, sessions=3, noise=0.0, common=0.0, seed=0, enqueue=None):
-    """Sessions of the law with noise for each size and for each whole session."""
-    rng = np.random.default_rng(seed)
-    probes = []
-    for session in range(sessions):
-        speed = math.exp(common * rng.standard_normal())
-        for size in sizes:
-            step_s = law(size) * speed * math.exp(noise * rng.standard_normal())
-            issued = () if enqueue is None else (float(enqueue(size)),)
-            probes.append(probe(session, size, float(step_s), enqueue_times_s=issued))
-    return probes
+from tests.unit.throughput.curves import DOUBLINGS, affine, measure, probe
 
 
 def conclude(probes, *, largest=None, memory_limited=False, peak_bytes=None):
@@ -328,6 +299,7 @@ class TestSaturation:
     def test_too_much_noise_is_inconclusive(self):
         assert conclude(measure(affine(5e-3, 1e-3), noise=0.3)).saturation.batch_size is None
 
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None)
     @given(seed=st.integers(0, 10**6), factor=st.floats(1e-4, 1e4))
     def test_a_machine_that_is_slower_throughout_saturates_at_the_same_size(self, seed, factor):
@@ -337,6 +309,7 @@ class TestSaturation:
         second = conclude(measure(slow, noise=0.01, seed=seed))
         assert first.saturation == second.saturation
 
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None)
     @given(half=st.floats(0.5, 20.0), doublings=st.integers(1, 6))
     def test_larger_sizes_do_not_move_the_answer(self, half, doublings):
@@ -348,6 +321,7 @@ class TestSaturation:
         assert first.batch_size == second.batch_size
         assert first.high == second.high
 
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None)
     @given(half=st.floats(2.0, 8.0), seed=st.integers(0, 10**6))
     def test_a_doubled_range_moves_the_answer_by_one_size_at_most(self, half, seed):
@@ -357,6 +331,7 @@ class TestSaturation:
         second = conclude(measure(law, (*sizes, 512), noise=0.003, seed=seed + 1)).saturation
         assert 0.5 <= first.batch_size / second.batch_size <= 2.0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("noise", [0.003, 0.01, 0.03])
     @pytest.mark.parametrize("sessions", [2, 3, 5])
     def test_the_interval_holds_the_true_saturation_batch(self, sessions, noise):

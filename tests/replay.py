@@ -62,7 +62,7 @@ class ReplayRunner:
         self,
         task: Task[Any],
         *,
-        timeout_s: float,  # noqa: ARG002  # a replay takes no time
+        timeout_s: float,  # a replay takes no time
         on_result: Callable[[Any], None] | None = None,
     ) -> Results:
         """Return what the recording holds for the task, in the order it was recorded.
@@ -86,7 +86,7 @@ class ReplayRunner:
         return results
 
     @contextmanager
-    def watched(self, device: DeviceFacts, *, session: int) -> Iterator[Callable[[], Telemetry]]:  # noqa: ARG002
+    def watched(self, device: DeviceFacts, *, session: int) -> Iterator[Callable[[], Telemetry]]:
         """Yield a function that returns the recorded counters of the session, empty without any.
 
         Args:

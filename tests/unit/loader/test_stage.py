@@ -10,8 +10,8 @@ from advisor.errors import WorkloadError
 from advisor.loader.data import LoaderTask
 from advisor.loader.stage import run_loader
 from advisor.training.data import WorkloadSpec
-from tests.unit.analysis.test_loader import run as time_workers
 from tests.unit.doubles import Notes
+from tests.unit.loader.timings import run as time_workers
 from tests.unit.samples import FACTS, make_probes, make_record
 
 

@@ -51,6 +51,7 @@ def test_a_law_without_noise_is_found_and_is_the_likeliest(kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LAWS)
 @pytest.mark.parametrize("noise", [0.003, 0.01, 0.03])
 def test_the_true_law_saturates_within_the_bounds_of_those_that_fit(kind, noise):
@@ -92,6 +93,7 @@ def test_smooth_laws_saturate_where_trying_every_size_finds_it(floor_s, fixed_s,
     assert abs(math.ceil(predict_law_saturation(law, 0.05) - 1e-6) - try_all(law)) <= 1
 
 
+@pytest.mark.slow
 def test_noise_is_seldom_taken_for_another_law_than_the_affine_one():
     kinds = [fit(LAWS["affine"], noise=0.01, seed=seed)[0].kind for seed in range(100)]
     assert kinds.count("affine") >= 93
