@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from math import inf
 from operator import itemgetter
+from statistics import fmean, linear_regression
 from typing import NamedTuple
 
 from advisor.memory.data import Probe
@@ -88,13 +89,11 @@ def _fit_phase(measured: Sequence[tuple[int, int | None]], noise_bytes: float) -
     if len(points) < 2:
         return None
     window = _choose_window(points)
-    centre_size = sum(size for size, _ in window) / len(window)
-    centre_bytes = sum(peak for _, peak in window) / len(window)
-    covariance = sum((size - centre_size) * (peak - centre_bytes) for size, peak in window)
-    slope = max(0.0, covariance / sum((size - centre_size) ** 2 for size, _ in window))
-    largest = window[-1][0]
-    at_largest = centre_bytes + slope * (largest - centre_size)
-    slope += 2.0 * noise_bytes / (largest - window[0][0])
+    sizes, peaks = zip(*window, strict=True)
+    slope = max(0.0, linear_regression(sizes, peaks).slope)
+    largest = sizes[-1]
+    at_largest = fmean(peaks) + slope * (largest - fmean(sizes))
+    slope += 2.0 * noise_bytes / (largest - sizes[0])
     return Line(at_largest - slope * largest, slope)
 
 

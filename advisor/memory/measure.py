@@ -8,7 +8,7 @@ idle | model, batch | step 1 ........... | step 2 ........... | step 3
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,22 +40,17 @@ _LEAK_STEPS = 6
 
 
 class PeakObserver:
-    """Sees peaks, what stays taken and seconds of each step; None where the device counts no peak.
+    """Sees peaks, what stays taken and seconds of each step; no peak where the device counts none.
 
-    Args:
-        gauge: Reset between the phases and after each step; `begin` before the first.
-        device: Where training runs.
-        count_held: Counts what is taken after a step.
+    The gauge is reset between the phases and after each step; `begin` comes before the first.
     """
 
-    def __init__(
-        self, gauge: MemoryGauge, device: torch.device, count_held: Callable[[], int]
-    ) -> None:
+    def __init__(self, gauge: MemoryGauge, device: torch.device) -> None:
         self.forward_backward_bytes: int | None = None
         self.optimizer_bytes: int | None = None
         self.held_bytes: list[int] = []
         self.times_s: list[float] = []
-        self._gauge, self._device, self._count_held = gauge, device, count_held
+        self._gauge, self._device = gauge, device
         self._start_s = 0.0
 
     @property
@@ -86,7 +81,7 @@ class PeakObserver:
         self.optimizer_bytes = find_largest(self.optimizer_bytes, self._gauge.peak_bytes())
         synchronise(self._device)
         self.times_s.append(time.perf_counter() - self._start_s)
-        self.held_bytes.append(self._count_held())
+        self.held_bytes.append(self._gauge.held_bytes())
         self.begin()
         return True
 
@@ -162,7 +157,7 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
     stepper = workload.make_stepper(size)
     batches = itertools.repeat(take_worst_batch(workload, size, task.largest_samples))
     hold_output(stepper)
-    observer = PeakObserver(gauge, device, gauge.current_bytes)
+    observer = PeakObserver(gauge, device)
     observer.begin()
     train(stepper, batches, (observer,), micro_batch_size=size, most_steps=task.steps)
     peak, held = observer.peak_bytes, observer.held_bytes

@@ -6,11 +6,12 @@ was there; and a size that ran is one that fits only where it ran in the device'
 
 import re
 from collections.abc import Sequence
+from statistics import fmean, linear_regression
 from typing import NamedTuple
 
 from advisor.device.data import Environment
 from advisor.memory.data import Probe
-from advisor.training.data import OptimizerFacts, WorkloadFacts
+from advisor.training.data import WorkloadFacts
 from advisor.units import render_bytes
 
 #: Free memory may fall short of the limit by this share before it counts: the answer is no finer.
@@ -25,7 +26,7 @@ SWAPPED_FRACTION = 0.01
 #: Copies of the parameters that an optimizer keeps as its state.
 _STATE_COPIES = {
     **dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax"), 2),
-    **dict.fromkeys(("RMSprop", "Adagrad", "Lion", "Signum"), 1),
+    **dict.fromkeys(("RMSprop", "Adagrad", "Lion", "Signum", "SGD with momentum"), 1),
 }
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _AMOUNT = r"([\d.]+ (?:bytes|[KMGT]iB))"
@@ -56,6 +57,11 @@ class FailedAllocation(NamedTuple):
     #: Held by the allocator of this process and in no tensor.
     unallocated: int
 
+    @property
+    def held(self) -> int:
+        """By the allocator of this process."""
+        return self.allocated + self.unallocated
+
 
 def judge_surroundings(probes: Sequence[Probe]) -> Surroundings:
     """Return which memory probes are evidence about their size, and what the surroundings did."""
@@ -65,7 +71,7 @@ def judge_surroundings(probes: Sequence[Probe]) -> Surroundings:
         taken = _name_taken_memory(probe)
         if taken is None or probe.outcome != "oom":
             trusted.append(probe)
-        found = taken or _name_spill(probe) or _name_fragmentation(probe, max(fits, default=0))
+        found = taken or _name_failure(probe, max(fits, default=0))
         if found is not None:
             disturbances.append(found)
     return Surroundings(tuple(trusted), tuple(dict.fromkeys(disturbances)))
@@ -76,15 +82,19 @@ def parse_failed_allocation(message: str) -> FailedAllocation | None:
     match = _FAILED_ALLOCATION.search(message)
     if match is None:
         return None
-    tried, free, allowed, allocated, unallocated = (
-        None if text is None else int(float(text.split()[0]) * _UNITS[text.split()[1]])
-        for text in match.groups()
+    tried, free, allowed, allocated, unallocated = match.groups()
+    return FailedAllocation(
+        _read_bytes(tried),
+        _read_bytes(free),
+        None if allowed is None else _read_bytes(allowed),
+        _read_bytes(allocated),
+        _read_bytes(unallocated),
     )
-    assert tried is not None
-    assert free is not None
-    assert allocated is not None
-    assert unallocated is not None
-    return FailedAllocation(tried, free, allowed, allocated, unallocated)
+
+
+def _read_bytes(text: str) -> int:
+    amount, unit = text.split()
+    return int(float(amount) * _UNITS[unit])
 
 
 def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
@@ -93,11 +103,14 @@ def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
     Parameters, one gradient for each that is trained, and what the optimizer is known to keep for
     it; an optimizer whose state is not known counts as keeping nothing.
     """
-    parameters, count = facts.parameter_bytes, facts.parameter_count
+    parameters, count, optimizer = facts.parameter_bytes, facts.parameter_count, facts.optimizer
     if not parameters or not count:
         return None
     trained = parameters * (facts.trainable_parameter_count or 0) // count
-    state = _count_state_copies(facts.optimizer) * trained
+    name = "" if optimizer is None else optimizer.name
+    if optimizer is not None and name == "SGD" and optimizer.momentum:
+        name = "SGD with momentum"
+    state = _STATE_COPIES.get(name, 0) * trained
     total = parameters + trained + state
     if total <= capacity_bytes:
         return None
@@ -164,65 +177,62 @@ def _predict_step_s(size: int, earlier: Sequence[Probe]) -> float | None:
             times[probe.micro_batch_size] = min(step_s, times.get(probe.micro_batch_size, step_s))
     if len(times) < 2:
         return None
-    largest, centre = max(times), sum(times) / len(times)
-    centre_s = sum(times.values()) / len(times)
-    spread = sum((each - centre) ** 2 for each in times)
-    slope = sum((each - centre) * (times[each] - centre_s) for each in times) / spread
-    return max(centre_s + max(0.0, slope) * (size - centre), times[largest] * size / largest)
+    largest = max(times)
+    slope, _ = linear_regression(list(times), list(times.values()))
+    affine_s = fmean(times.values()) + max(0.0, slope) * (size - fmean(times))
+    return max(affine_s, times[largest] * size / largest)
 
 
 def _name_taken_memory(probe: Probe) -> str | None:
     """Return what another process, or a limit that moved, took of what the probe was promised."""
-    limit, free = probe.capacity_bytes, probe.available_bytes
-    size = probe.micro_batch_size
-    instruction = "Stop what else uses the memory, or lower --memory-limit, and run again."
-    doubt = ", so its failure says nothing about the size" if probe.outcome == "oom" else ""
+    limit, free, size = probe.capacity_bytes, probe.available_bytes, probe.micro_batch_size
     if limit is None:
         return None
+    is_oom, text = probe.outcome == "oom", probe.message or ""
+    failed = parse_failed_allocation(text)
     if free is not None and free < (1.0 - TOLERANCE_FRACTION) * limit:
-        return (
+        fact = (
             f"When micro-batch {size} was tried, {render_bytes(free)} were free of the "
-            f"{render_bytes(limit)} that the limit allows{doubt}. {instruction}"
+            f"{render_bytes(limit)} that the limit allows"
         )
-    if probe.outcome != "oom" or probe.message is None:
-        return None
-    if "SIGKILL" in probe.message:
-        return (
+    elif is_oom and "SIGKILL" in text:
+        fact = (
             f"Micro-batch {size} was killed by the kernel before it met the limit of "
-            f"{render_bytes(limit)}{doubt}. {instruction}"
+            f"{render_bytes(limit)}"
         )
-    failed = parse_failed_allocation(probe.message)
-    if failed is None or failed.free >= failed.tried:
+    elif is_oom and failed is not None and _is_crowded_out(failed, limit):
+        fact = (
+            f"Micro-batch {size} failed with {render_bytes(failed.held)} held of the "
+            f"{render_bytes(limit)} that the limit allows, since only {render_bytes(failed.free)} "
+            "were free on the device"
+        )
+    else:
         return None
-    held = failed.allocated + failed.unallocated
-    if held + failed.tried >= (1.0 - TOLERANCE_FRACTION) * limit:
-        return None
-    return (
-        f"Micro-batch {size} failed with {render_bytes(held)} held of the {render_bytes(limit)} "
-        f"that the limit allows, since only {render_bytes(failed.free)} were free on the "
-        f"device{doubt}. {instruction}"
-    )
+    doubt = ", so its failure says nothing about the size" if is_oom else ""
+    return f"{fact}{doubt}. Stop what else uses the memory, or lower --memory-limit, and run again."
 
 
-def _name_spill(probe: Probe) -> str | None:
-    if probe.outcome != "spill":
-        return None
-    return (
-        f"Micro-batch {probe.micro_batch_size} counts as not fitting: {probe.message}. Lower "
-        "--memory-limit to what is free of host and device memory."
-    )
+def _is_crowded_out(failed: FailedAllocation, limit_bytes: int) -> bool:
+    """Return whether the device was full of something else before the limit was met."""
+    wanted = failed.held + failed.tried
+    return failed.free < failed.tried and wanted < (1.0 - TOLERANCE_FRACTION) * limit_bytes
 
 
-def _name_fragmentation(probe: Probe, largest_fit: int) -> str | None:
-    """Return that memory was there but not in one piece, with the figures where torch gives them.
+def _name_failure(probe: Probe, largest_fit: int) -> str | None:
+    """Return a spill, or that memory was there but not in one piece, as far as torch tells.
 
-    Among the causes that a failed probe may have, only this one lets a larger size run.
+    Among the causes that a failed probe may have, only fragmentation lets a larger size run.
     """
+    size, limit = probe.micro_batch_size, probe.capacity_bytes
+    if probe.outcome == "spill":
+        return (
+            f"Micro-batch {size} counts as not fitting: {probe.message}. Lower --memory-limit to "
+            "what is free of host and device memory."
+        )
     if probe.outcome != "oom":
         return None
-    size = probe.micro_batch_size
     failed = parse_failed_allocation(probe.message or "")
-    cap = None if failed is None else failed.allowed or probe.capacity_bytes
+    cap = None if failed is None else failed.allowed or limit
     if failed is not None and cap and failed.allocated + failed.tried < _FRAGMENTED_FRACTION * cap:
         return (
             f"Fragmentation: {render_bytes(failed.allocated)} of {render_bytes(cap)} were "
@@ -235,11 +245,3 @@ def _name_fragmentation(probe: Probe, largest_fit: int) -> str | None:
         f"Fragmentation: micro-batch {size} failed while {largest_fit} ran. Check that the size "
         "you train with runs for long; --headroom keeps a distance from the limit."
     )
-
-
-def _count_state_copies(optimizer: OptimizerFacts | None) -> int:
-    if optimizer is None:
-        return 0
-    if optimizer.name == "SGD":
-        return 1 if optimizer.momentum else 0
-    return _STATE_COPIES.get(optimizer.name, 0)

@@ -108,7 +108,7 @@ class _Pauses:
 def run(task: SoakTask, emit: Emit[Soak]) -> None:
     """Emit one Soak, `fit` or `oom`."""
     workload, gauge, _ = prepare(task, task.capacity_bytes)
-    peaks = PeakObserver(gauge, workload.device, gauge.held_bytes)
+    peaks = PeakObserver(gauge, workload.device)
     pauses = _Pauses(workload, task, gauge, peaks)
     with catch_out_of_memory() as caught:
         _train(workload, task, peaks, pauses)
