@@ -27,10 +27,6 @@ def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
 
     Where the peak is reached several times, the first counts.
 
-    Args:
-        trace: Symbolic, or traced at this very size.
-        micro_batch_size: In samples.
-
     Raises:
         ValueError: The trace does not hold for the size.
     """
@@ -39,9 +35,7 @@ def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
     point = int(np.argmax(levels))
     held = {index: int(sizes[index]) for index in _find_alive(trace, point) if sizes[index]}
     moment = [trace.phases[0], *(mark for mark in trace.phases if mark.first_event < point)][-1]
-    by_category: Bytes = defaultdict(int)
-    for index, size in held.items():
-        by_category[trace.blocks[index].category] += size
+    by_category = _add_up((trace.blocks[index].category, size) for index, size in held.items())
     return Breakdown(
         micro_batch_size=micro_batch_size,
         peak_bytes=int(levels[point]),
@@ -120,11 +114,15 @@ def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, .
 def _merge(name: str | None, count: int, parts: list[ModuleShare]) -> ModuleShare:
     if [part.name for part in parts] == [name]:
         return parts[0]
-    total: Bytes = defaultdict(int)
-    for part in parts:
-        for category, size in part.bytes_by_category.items():
-            total[category] += size
+    total = _add_up(item for part in parts for item in part.bytes_by_category.items())
     return _share(name, count, total, _rank_shares(parts))
+
+
+def _add_up(items: Iterable[tuple[Category, int]]) -> Bytes:
+    total: Bytes = defaultdict(int)
+    for category, size in items:
+        total[category] += size
+    return total
 
 
 def _share(

@@ -32,7 +32,7 @@ def trace_changes(
         with_optimizer: Whether a leaner optimizer step could change anything.
         runner: Of the same model file.
         progress: Told what runs.
-        left_s: The time left for all of them.
+        left_s: For all of them.
     """
     found: list[WhatIf] = []
     for change, changed in _list_changes(task, with_optimizer=with_optimizer):

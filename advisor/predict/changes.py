@@ -103,27 +103,19 @@ def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[
     """Yield the what-ifs, and the optimizer's state in 8 bits.
 
     Such optimizers take one tensor at a time, so the trace that does is the one to change, where
-    there is one.
-    """
-    yield from what_ifs
-    single = next((one.trace for one in what_ifs if one.change == "foreach_off"), base)
-    yield WhatIf(change="state_8bit", trace=with_8bit_state(single))
-
-
-def with_8bit_state(trace: MemoryTrace) -> MemoryTrace:
-    """Return the trace as if the optimizer kept its state in 8 bits.
-
-    Every state of at least `LEAST_QUANTIZED_ELEMENTS` elements, taken to be in fp32, becomes one
-    byte for each element and 4 bytes for each 256 of them. The optimizer's temporaries stay, so the
-    saving is rather too small.
+    there is one. The optimizer's temporaries stay, so the saving is rather too small.
 
     Source: blockwise quantization, Dettmers et al. 2021, arXiv:2110.02861; the limits are those of
     bitsandbytes, whose blocks have shrunk from the paper's 2048 elements to 256.
     """
-    return msgspec.structs.replace(trace, blocks=tuple(map(_quantize, trace.blocks)))
+    yield from what_ifs
+    trace = next((one.trace for one in what_ifs if one.change == "foreach_off"), base)
+    blocks = tuple(map(_quantize, trace.blocks))
+    yield WhatIf(change="state_8bit", trace=msgspec.structs.replace(trace, blocks=blocks))
 
 
 def _quantize(block: TraceBlock) -> TraceBlock:
+    """Return a state, taken to be in fp32, in one byte for each element and its scales."""
     elements = block.fixed_bytes // _FP32_BYTES
     is_large = elements >= LEAST_QUANTIZED_ELEMENTS and block.bytes_per_sample == 0
     if block.category != "optimizer_state" or not is_large:
@@ -139,10 +131,7 @@ def count_more_flops(base: MemoryTrace, changed: MemoryTrace, size: int) -> floa
 
 
 def is_optimizer_decisive(memory: PredictedMemory, sizes: Iterable[int]) -> bool:
-    """Return whether the optimizer step has the peak at any of these sizes.
-
-    Where it has not, an optimizer step that takes less changes nothing.
-    """
+    """Return whether the optimizer step has the peak, and a leaner one helps, at any size."""
     return any(
         evaluate_pieces(memory.optimizer, size) > evaluate_pieces(memory.forward_backward, size)
         for size in sizes

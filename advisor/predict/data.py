@@ -126,20 +126,16 @@ class PredictedWhatIf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModuleShare(msgspec.Struct, frozen=True, kw_only=True):
-    """What the storages of one module, or of a group of repeated ones, hold at the peak.
+    """What the storages of one module, or of a group of repeated ones, hold; largest first."""
 
-    Attributes:
-        name: Dotted; `*` stands for the numbers of repeated blocks. None for what was made outside
-            of every module: the batch, the loss, the optimizer's work.
-        count: Blocks that the group stands for; 1 where nothing repeats.
-        bytes_by_category: Largest first.
-        parts: The group by the modules inside its blocks, largest first; empty where it has none.
-    """
-
+    #: Dotted; `*` stands for the numbers of repeated blocks. None for what was made outside of
+    #: every module: the batch, the loss, the optimizer's work.
     name: str | None
+    #: Blocks that the group stands for; 1 where nothing repeats.
     count: int
     size_bytes: int
     bytes_by_category: dict[Category, int]
+    #: The group by the modules inside its blocks.
     parts: tuple["ModuleShare", ...] = ()
 
 
@@ -184,12 +180,9 @@ class MemorySaving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemorySavings(msgspec.Struct, frozen=True, kw_only=True):
-    """The training as it is and with each change that helps, all by traces: predicted, not run.
+    """The training as it is and with each change that helps, all by traces: predicted, not run."""
 
-    The peaks are allocated ones at `micro_batch_size`. The change with the largest micro-batch
-    comes first.
-    """
-
+    #: The size that the allocated peaks are for.
     micro_batch_size: int
     max_micro_batch_size: int
     peak_bytes: int
@@ -197,10 +190,7 @@ class MemorySavings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryShare(msgspec.Struct, frozen=True, kw_only=True):
-    """What a part of the training state, such as `parameters` or `context`, takes at the peak.
-
-    Sizes of storages are unrounded; the allocator's rounding is a part of its own.
-    """
+    """What a part of the training state, such as `parameters` or `context`, takes at the peak."""
 
     part: str
     size_bytes: int

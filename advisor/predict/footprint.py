@@ -95,12 +95,6 @@ def predict_largest(
     the largest size whose allocated bytes are within the capacity, and then bisection, end on.
     About 10 simulations, 27 at most.
 
-    Args:
-        trace: One that serves every size.
-        capacity_bytes: The most that the allocator may reserve.
-        settings: Of the allocator.
-        at_most: No larger size is looked for.
-
     Raises:
         ValueError: The trace holds for one size only.
     """
@@ -125,7 +119,7 @@ def predict_unusable_bytes(
     """Return what of the capacity the allocator cannot use at the largest size that it allows.
 
     One size more does not fit in the simulation, so less is usable than that size's peak. 0 where
-    not even one sample fits; arguments and errors are those of `predict_largest`.
+    not even one sample fits.
     """
     largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
     if not largest:

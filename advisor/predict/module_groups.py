@@ -21,16 +21,12 @@ _PART_DEPTH = 1
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one module is counted.
-
-    Attributes:
-        block: Dotted name of the one block of the group that it is or is in.
-        part: Name of the group's part; None where nothing repeats.
-        member: Dotted name of the module that stands for the part in this block.
-    """
+    """Where one module is counted."""
 
     name: str
+    #: The one block of the group that it is or is in.
     block: str
+    #: Of the group; None where nothing repeats. In this block `member` stands for it.
     part: str | None
     member: str
 
@@ -41,9 +37,6 @@ def group_modules(names: Sequence[str]) -> tuple[Group, ...]:
     Blocks are siblings named by a number, as in `layers.3` or `encoder_layer_3`, each with modules
     inside: those that have all the modules of the commonest kind among them, if they are at least
     two. A block with one module more, as the first of a stage often has, is still of the kind.
-
-    Args:
-        names: Dotted, as in `named_modules()`.
     """
     repeated = _find_repeated(names)
     return tuple(_place(name, repeated) for name in names)

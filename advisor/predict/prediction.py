@@ -272,9 +272,6 @@ def choose_next_size(case: Case) -> int | None:
     The second trace is at twice the size of the first, and gives the slope. Further ones are at the
     size asked for and at each card's largest, so that their figures are read off a trace. A real
     run on the CPU is only doubled: the largest size of a GPU may take it hours.
-
-    Args:
-        case: With the traces so far, at least one.
     """
     if find_general(case.traces) is not None:
         return None

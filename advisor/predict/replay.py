@@ -45,7 +45,7 @@ def replay_allocator(
         trace: Symbolic, or traced at this very size.
         micro_batch_size: In samples.
         settings: Of the allocator.
-        capacity_bytes: The most that may be reserved; None for no cap.
+        capacity_bytes: The most it may reserve; None for no cap.
 
     Raises:
         ValueError: The trace does not hold for the size.
@@ -106,12 +106,7 @@ def size_blocks(trace: MemoryTrace, micro_batch_size: int) -> Integers:
 
 
 def accumulate(trace: MemoryTrace, sizes: Integers) -> Integers:
-    """Return what is held at every point of the trace: before its first event, then after each.
-
-    Args:
-        trace: Gives the events.
-        sizes: One number for each block; may be negative.
-    """
+    """Return what is held at every point of the trace: before its first event, then after each."""
     events = np.asarray(trace.events, dtype=np.int64)
     levels = np.zeros(len(events) + 1, dtype=np.int64)
     np.cumsum(np.where(events >= 0, sizes[events], -sizes[-1 - events]), out=levels[1:])

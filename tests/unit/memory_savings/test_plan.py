@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.memory_savings.plan import compare_pieces, fit_capacity
-from advisor.predict.data import AffinePiece, PredictedMemory, PredictedWhatIf
+from advisor.predict.data import MOST_SAMPLES, AffinePiece, PredictedMemory, PredictedWhatIf
 from advisor.predict.pieces import derive_pieces
 from tests.unit.predict.sample_trace import MIB, build_trace
 
@@ -18,7 +18,7 @@ def compare_compactly(**changed):
             how_to="line",
         ),
     )
-    options = {"capacity_bytes": GIB, "at_most": None, "batch_multiple": 1} | changed
+    options = {"capacity_bytes": GIB, "at_most": MOST_SAMPLES, "batch_multiple": 1} | changed
     memory = derive_pieces(build_trace())
     return compare_pieces(memory, what_ifs, micro_batch_size=8, **options)
 

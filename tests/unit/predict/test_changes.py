@@ -4,15 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.predict.changes import (
+    add_8bit_state,
     compare_changes,
     count_more_flops,
     is_optimizer_decisive,
-    with_8bit_state,
 )
 from advisor.predict.data import MOST_SAMPLES, AffinePiece, PredictedMemory
 from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
 from tests.unit.predict.sample_trace import MIB, build_trace
+
+
+def with_8bit_state(trace):
+    (found,) = add_8bit_state((), trace)
+    return found.trace
 
 
 def judge(*effects, base=(100, 1000)):
