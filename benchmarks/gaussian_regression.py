@@ -6,10 +6,13 @@ gradient is Hδ and tr Σ = |Hδ|² + q·tr H, so φ = 1 + q·tr H/|Hδ|²; in a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from advisor.noise.data import GradientMoments
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,3 +100,27 @@ def draw_gradients(setting: Setting, world: World, count: int, seed: int) -> Flo
     residuals = inputs @ world.offset - world.noise_std * noise
     gradients: Floats = inputs * residuals[:, None] * world.spectrum ** (setting.power / 2.0)
     return gradients
+
+
+def pool_moments(
+    gradients: npt.ArrayLike, micro_batch_sizes: Sequence[int], groups: Sequence[int]
+) -> GradientMoments:
+    """Return the moments of micro-batch gradients that fit in memory as one table.
+
+    Args:
+        gradients: K×P, the mean gradient of each micro-batch; for a diagonal metric P multiply
+            them by its square root first.
+        micro_batch_sizes: b_k, samples of each micro-batch.
+        groups: Jackknife group of each micro-batch, from 0.
+    """
+    means = np.asarray(gradients, dtype=np.float64)
+    sums = means * np.asarray(micro_batch_sizes, dtype=np.float64)[:, None]
+    group_sums = np.zeros((max(groups) + 1, means.shape[1]))
+    np.add.at(group_sums, np.asarray(groups), sums)
+    total = sums.sum(axis=0)
+    return GradientMoments(
+        sqnorms=tuple(np.square(means).sum(axis=1).tolist()),
+        group_sqnorms=tuple(np.square(group_sums).sum(axis=1).tolist()),
+        group_dots=tuple((group_sums @ total).tolist()),
+        total_sqnorm=float(total @ total),
+    )

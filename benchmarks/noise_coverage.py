@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from gaussian_regression import Floats, Setting, draw_gradients, make_world
+from gaussian_regression import Floats, Setting, draw_gradients, make_world, pool_moments
 from results import write_results
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.noise.data import NoiseBatches, NoiseLogEntry, NoisePoint
 from advisor.noise.plan import conclude_noise
-from advisor.noise.point import estimate_log_points, estimate_noise_point, pool_moments
+from advisor.noise.point import estimate_log_points, estimate_noise_point
 from advisor.statistics import Estimate
 from advisor.training.data import WorkloadFacts
 

@@ -13,7 +13,7 @@ import math
 import sys
 
 import numpy as np
-from gaussian_regression import Setting, draw_gradients, make_world
+from gaussian_regression import Setting, draw_gradients, make_world, pool_moments
 from results import write_results
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +21,6 @@ from rich.table import Table
 from advisor.noise.course import explain_enough
 from advisor.noise.data import NoiseBatches, NoiseConclusion
 from advisor.noise.plan import conclude_noise
-from advisor.noise.point import pool_moments
 from advisor.training.data import WorkloadFacts
 
 GROUPS, STEPS, BATCH_SIZE = 16, (0, 80, 160, 240, 320, 400), 32

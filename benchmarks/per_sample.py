@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gaussian_regression import Setting, draw_gradients, make_world
+from gaussian_regression import Setting, draw_gradients, make_world, pool_moments
 from results import write_results
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +29,7 @@ from torch.func import functional_call, grad, vmap
 
 from advisor.noise.data import NoiseBatches
 from advisor.noise.measure_moments import GroupSums, trained_parameters
-from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.noise.point import estimate_noise_point
 from advisor.training.data import WorkloadSpec
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.batches import map_tensors

@@ -7,7 +7,7 @@ finite batch B0 takes 1 + φ/B0 steps of its own for each of those, so its late 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from advisor.noise.data import NoiseConclusion, NoiseTrend, TrendDirection
 from advisor.statistics import Estimate, exponentiate, median, two_sided_t
@@ -46,30 +46,33 @@ def average_over_progress(course: Course, *, batch_size: int) -> Estimate | None
     Source: McCandlish et al. 2018, eq. D.1 to D.4; Zou and Donner 2008, Statistics in Medicine
     27:1693 (MOVER).
     """
-    estimates = [item for _, item in course]
-    parts = [_known_part(item) for item in estimates]
+    parts = [_known_part(item) for _, item in course]
     known = [value for value in parts if value is not None]
     typical = median(known) if known else 0.0
     paces = [1.0 / (1.0 + (typical if part is None else part) / batch_size) for part in parts]
+    spans = _span([step for step, _ in course])
     weighted = _drop_negligible(
-        [
-            (span * pace, item)
-            for span, pace, item in zip(
-                _span([s for s, _ in course]), paces, estimates, strict=True
-            )
-        ]
+        [(span * pace, item) for span, pace, (_, item) in zip(spans, paces, course, strict=True)]
     )
+    confidence = course[0][1].confidence
+    point, low = (_sum(weighted, end) for end in ("point", "low"))
     if all(item.low is None for _, item in weighted):
         return None
-    confidence = weighted[0][1].confidence
-    point = _sum(weighted, lambda item: item.point)
     if any(item.high is None for _, item in weighted):
         has_point = all(item.point is not None for _, item in weighted)
-        low = _sum(weighted, lambda item: item.low)
         return Estimate(point if has_point else None, low, None, confidence)
-    below = _sum_distances(weighted, lambda item: item.low)
-    above = _sum_distances(weighted, lambda item: item.high)
+    below, above = (
+        math.hypot(
+            *(w * ((getattr(item, end) or 0.0) - (item.point or 0.0)) for w, item in weighted)
+        )
+        for end in ("low", "high")
+    )
     return Estimate(point, point - below, point + above, confidence)
+
+
+def _sum(weighted: _Weighted, field: str) -> float:
+    """Return the weighted sum of one field, an unknown value counting as zero."""
+    return math.fsum(weight * (getattr(item, field) or 0.0) for weight, item in weighted)
 
 
 def _known_part(estimate: Estimate) -> float | None:
@@ -96,16 +99,6 @@ def _drop_negligible(weighted: _Weighted) -> _Weighted:
     kept = kept or list(weighted)
     total = math.fsum(weight for weight, _ in kept)
     return [(weight / total, item) for weight, item in kept]
-
-
-def _sum(weighted: _Weighted, value: Callable[[Estimate], float | None]) -> float:
-    """Return the weighted sum of one field, an unknown value counting as zero."""
-    return math.fsum(weight * (value(item) or 0.0) for weight, item in weighted)
-
-
-def _sum_distances(weighted: _Weighted, end: Callable[[Estimate], float | None]) -> float:
-    """Return the root of the sum of squared weighted distances from points to one of their ends."""
-    return math.hypot(*(w * ((end(item) or 0.0) - (item.point or 0.0)) for w, item in weighted))
 
 
 def fit_trend(course: Course) -> NoiseTrend | None:

@@ -1,16 +1,14 @@
 """Gradient moments along a real training run: the raw material of the noise scale.
 
-At each point the parameters are frozen and gradients of fresh micro-batches are taken by plain
-backward passes, in train mode, never clipped. Those of one of J groups add up, so a micro-batch
-costs its forward and backward and one addition:
-
     train ... | point: group 0: m m m, group 1: m m m, ... at frozen parameters | train ... | point
+
+Gradients of fresh micro-batches m are taken in train mode, never clipped.
 """
 
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from advisor.device.cpu import available_memory_bytes
@@ -19,7 +17,6 @@ from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.measure_moments import GroupSums, choose_dtype, trained_parameters
 from advisor.noise.point import estimate_noise_point
 from advisor.training.checkpoints import load_checkpoint
-from advisor.training.data import StepSource
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
 from advisor.training.model_file.buffers import preserve_buffers
@@ -65,36 +62,22 @@ class Place(NamedTuple):
 
     training: Training
     number: int  # step of the trajectory, or place of the checkpoint
-    share_s: float
     at_step: int
-    training_batch_size: int | None = None
-    step_source: StepSource = "steps"
-    from_checkpoint: str | None = None
+    share_s: float
+    #: Other fields of `NoiseBatches`.
+    labels: dict[str, Any]
 
 
 def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
     """Yield the training at each point, or checkpoint, for as long as there is time."""
     deadline = time.perf_counter() + path.budget_s
-    for number, checkpoint in enumerate(path.checkpoints):
-        left_s = deadline - time.perf_counter()
-        if number and left_s < 0.0:
-            return
-        training = workload.make_training()
-        saved = load_checkpoint(checkpoint, training)
-        yield Place(
-            training,
-            number,
-            share_s=left_s / (len(path.checkpoints) - number),
-            at_step=number if saved.number is None else saved.number,
-            step_source=saved.source,
-            from_checkpoint=checkpoint,
-        )
     if path.checkpoints:
+        yield from _load_each(workload, path.checkpoints, deadline)
         return
     training = workload.make_training()
     stream = IndexStream(workload.batches.sampling_size, seed=workload.spec.seed)
     batches = (workload.take(stream.next(path.micro_batch_size)) for _ in itertools.count())
-    size = path.micro_batch_size * path.gradient_accumulation_steps
+    labels = {"training_batch_size": path.micro_batch_size * path.gradient_accumulation_steps}
     clock = _Clock(deadline)
     for number, point in enumerate(path.points):
         if point > clock.steps:
@@ -111,7 +94,19 @@ def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
             return
         # One share more than points are left: that of the training between them.
         share_s = (deadline - time.perf_counter()) / (len(path.points) - number + 1)
-        yield Place(training, point, share_s, at_step=point, training_batch_size=size)
+        yield Place(training, point, point, share_s, labels)
+
+
+def _load_each(workload: Workload, paths: Sequence[str], deadline: float) -> Iterator[Place]:
+    for number, path in enumerate(paths):
+        left_s = deadline - time.perf_counter()
+        if number and left_s < 0.0:
+            return
+        training = workload.make_training()
+        saved = load_checkpoint(path, training)
+        at_step = number if saved.number is None else saved.number
+        labels = {"step_source": saved.source, "from_checkpoint": path}
+        yield Place(training, number, at_step, left_s / (len(paths) - number), labels)
 
 
 class _Clock:
@@ -147,13 +142,7 @@ def _measure(workload: Workload, task: NoiseTask, place: Place) -> NoiseBatches 
         batches = (workload.take(stream.next(b)) for _ in itertools.count())
         sums = GroupSums(training, groups, b)
         _fill(sums, rounds, deadline, batches, task)
-        return sums.finish(
-            place.at_step,
-            per_sample_sum=is_sum,
-            training_batch_size=place.training_batch_size,
-            step_source=place.step_source,
-            from_checkpoint=place.from_checkpoint,
-        )
+        return sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
 
     with preserve_buffers(training.model):  # running statistics are part of the frozen state
         training.settle_gradient_scale(workload.take(range(b)))
@@ -181,9 +170,7 @@ def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:
     """Return how many gradients the host has room for, a container's limit included."""
     parameters = trained_parameters(training)
     gradient_bytes = choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)
-    room_bytes = available_memory_bytes()
-    if host_memory_bytes is not None:
-        room_bytes = min(room_bytes, host_memory_bytes)
+    room_bytes = min(available_memory_bytes(), host_memory_bytes or math.inf)
     return int(_HOST_FRACTION * room_bytes / max(1, gradient_bytes))
 
 
@@ -193,8 +180,6 @@ def _choose_rounds(pilot: NoiseBatches, most: int) -> int:
     Stopping by the same data that make the estimate would favour the moments at which it happens to
     be small: simulated, the median is then 5 to 12 % low (docs/method.md).
     """
-    if len(pilot.micro_batch_sizes) < 2:
-        return most
     point = estimate_noise_point(pilot)
     if point.gradient_sqnorm <= 0:
         return most

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advisor.noise.data import GradientMoments, NoiseBatches
-from advisor.training.data import StepSource
 from advisor.training.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
@@ -78,18 +78,13 @@ class GroupSums:
         for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
 
-    def finish(
-        self,
-        at_step: int,
-        *,
-        per_sample_sum: bool,
-        training_batch_size: int | None = None,
-        step_source: StepSource = "steps",
-        from_checkpoint: str | None = None,
-    ) -> NoiseBatches | None:
+    def finish(self, at_step: int, *, per_sample_sum: bool, **labels: Any) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
 
-        The gradient of a loss that sums over its batch (`per_sample_sum`) is made a mean.
+        Args:
+            at_step: Optimizer steps taken before.
+            per_sample_sum: Whether the loss sums over its batch; its gradient is made a mean then.
+            labels: Other fields of the result.
         """
         if self._is_apart:
             self._store[self._current].copy_(self._row)
@@ -109,21 +104,18 @@ class GroupSums:
         factor = (1.0 / self._training.gradient_scale() / divisor) ** 2
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
         tokens = [self._weights[group] for group in finite] if by_tokens else []
+        weights = tokens or sizes
         sums = self._store if len(finite) == self.groups else self._store[finite]
         root = find_metric(self._parameters, self._training.optimizer)
         return NoiseBatches(
+            **labels,
             at_step=at_step,
             micro_batch_size=self._micro_batch_size,
-            training_batch_size=training_batch_size,
-            step_source=step_source,
-            from_checkpoint=from_checkpoint,
             loss=math.fsum(losses) / len(losses) / divisor,
             micro_batch_sizes=tuple(sizes),
             groups=tuple(range(len(finite))),
-            plain=_compute_moments(sums, tokens or sizes, factor, None),
-            preconditioned=(
-                None if root is None else _compute_moments(sums, tokens or sizes, factor, root)
-            ),
+            plain=_compute_moments(sums, weights, factor, None),
+            preconditioned=None if root is None else _compute_moments(sums, weights, factor, root),
             weights=tuple(tokens),
             dropped=len(filled) - len(finite),
         )

@@ -47,55 +47,25 @@ def estimate_noise_point(
     """
     if len(batches.micro_batch_sizes) < 2:
         raise ValueError("the noise scale needs at least two micro-batches")
+
+    def estimate(moments: GradientMoments) -> Estimate:
+        pairs = _estimate_pairs(_sum_subsets(batches, moments), dataset_size)
+        (trace, sqnorm), kept = pairs[0].tolist(), pairs[1:]
+        if len(kept) < 2:  # no group can be left out
+            return Estimate(trace / sqnorm if sqnorm > 0.0 else None, None, None, confidence)
+        return fieller_ratio(trace, sqnorm, jackknife_covariance(kept), len(kept) - 1, confidence)
+
     trace, sqnorm = _estimate_pairs(_sum_subsets(batches, batches.plain), None)[0].tolist()
-    adapted = batches.preconditioned
+    own = batches.preconditioned
     return NoisePoint(
         at_step=batches.at_step,
         loss=batches.loss,
         samples=sum(batches.micro_batch_sizes),
-        noise_scale=_estimate_ratio(batches, batches.plain, dataset_size, confidence),
-        preconditioned_noise_scale=(
-            None if adapted is None else _estimate_ratio(batches, adapted, dataset_size, confidence)
-        ),
+        noise_scale=estimate(batches.plain),
+        preconditioned_noise_scale=None if own is None else estimate(own),
         gradient_sqnorm=sqnorm,
         gradient_cov_trace=trace,
     )
-
-
-def pool_moments(
-    gradients: npt.ArrayLike, micro_batch_sizes: Sequence[int], groups: Sequence[int]
-) -> GradientMoments:
-    """Return the moments of micro-batch gradients that fit in memory as one table.
-
-    Args:
-        gradients: K×P, the mean gradient of each micro-batch; for a diagonal metric P multiply
-            them by its square root first.
-        micro_batch_sizes: b_k, samples of each micro-batch.
-        groups: Jackknife group of each micro-batch, from 0.
-    """
-    means = np.asarray(gradients, dtype=np.float64)
-    sums = means * np.asarray(micro_batch_sizes, dtype=np.float64)[:, None]
-    group_sums = np.zeros((max(groups) + 1, means.shape[1]))
-    np.add.at(group_sums, np.asarray(groups), sums)
-    total = sums.sum(axis=0)
-    return GradientMoments(
-        sqnorms=tuple(np.square(means).sum(axis=1).tolist()),
-        group_sqnorms=tuple(np.square(group_sums).sum(axis=1).tolist()),
-        group_dots=tuple((group_sums @ total).tolist()),
-        total_sqnorm=float(total @ total),
-    )
-
-
-def _estimate_ratio(
-    batches: NoiseBatches, moments: GradientMoments, dataset_size: int | None, confidence: float
-) -> Estimate:
-    """Return S/G2 with its interval; without one where no group can be left out."""
-    pairs = _estimate_pairs(_sum_subsets(batches, moments), dataset_size)
-    (trace, sqnorm), replicates = pairs[0].tolist(), pairs[1:]
-    if len(replicates) < 2:
-        return Estimate(trace / sqnorm if sqnorm > 0.0 else None, None, None, confidence)
-    covariance = jackknife_covariance(replicates)
-    return fieller_ratio(trace, sqnorm, covariance, len(replicates) - 1, confidence)
 
 
 def _estimate_pairs(subsets: Floats, dataset_size: int | None) -> Floats:
@@ -186,9 +156,12 @@ def _estimate_window(
     taken = np.stack([np.bincount(blocks, weights=column) for column in weighted.T], axis=1)
     counts = np.bincount(blocks, weights=samples)
     kept = (weighted.sum(axis=0) - taken) / (samples.sum() - counts)[:, None]
-    population = weighted.sum(axis=0) / samples.sum()
-    trace, sqnorm = _correct(population[None, :], dataset_size)[0].tolist()
-    covariance = jackknife_covariance(_correct(kept, dataset_size))
+    pairs = np.concatenate([weighted.sum(axis=0, keepdims=True) / samples.sum(), kept])
+    whole_trace, whole_sqnorm = pairs[0].tolist()
+    if dataset_size is not None:  # the training set's own gradient: G2 + S/N
+        pairs[:, 1] += pairs[:, 0] / dataset_size
+    trace, sqnorm = pairs[0].tolist()
+    covariance = jackknife_covariance(pairs[1:])
     losses = [entry.loss for entry in entries if entry.loss is not None]
     return NoisePoint(
         at_step=round(median([entry.at_step for entry in entries])),
@@ -196,13 +169,6 @@ def _estimate_window(
         samples=round(float(samples.sum())),
         noise_scale=fieller_ratio(trace, sqnorm, covariance, len(counts) - 1, confidence),
         preconditioned_noise_scale=None,
-        gradient_sqnorm=float(population[1]),
-        gradient_cov_trace=float(population[0]),
+        gradient_sqnorm=whole_sqnorm,
+        gradient_cov_trace=whole_trace,
     )
-
-
-def _correct(pairs: Floats, dataset_size: int | None) -> Floats:
-    """Return the pairs for the training set's own gradient: G2 + S/N."""
-    if dataset_size is None:
-        return pairs
-    return np.stack([pairs[:, 0], pairs[:, 1] + pairs[:, 0] / dataset_size], axis=1)

@@ -39,6 +39,9 @@ _SEED = 90_001
 #: Characters of an error's text that are kept.
 _MOST_TEXT = 200
 
+#: What is not sought.
+_NONE = LargestEigenvalue(None, 0)
+
 _NO_SECOND = "its backward cannot be differentiated again"
 _TOO_LARGE = "differentiating its gradient is not expected to fit into memory"
 
@@ -49,7 +52,6 @@ def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
     workload, path = Workload(task.workload), task.trajectory
     size = workload.batches.sampling_size
     indices = IndexStream(size, seed=_SEED).next(min(_MOST_SAMPLES, size or _MOST_SAMPLES))
-    batch_size = path.micro_batch_size * path.gradient_accumulation_steps
     meter = None
     try:
         for place in visit(workload, path):
@@ -60,7 +62,7 @@ def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
                     indices,
                     task.micro_batch_size,
                     loss_is_sum=path.loss_is_sum,
-                    metric_factor=batch_size if path.loss_is_sum else 1,
+                    training_batch_size=path.micro_batch_size * path.gradient_accumulation_steps,
                 )
             emit(meter.measure(place.at_step, place.share_s))
     except Exception as error:
@@ -77,8 +79,7 @@ class SharpnessMeter:
         indices: Samples to measure over.
         micro_batch_size: In which they enter; None where none is expected to fit.
         loss_is_sum: Whether the loss sums over its batch.
-        metric_factor: By which the loss as training takes it is larger than the mean loss, for the
-            eigenvalue in the optimizer's metric; None leaves that out.
+        training_batch_size: Of which the optimizer's metric is; None leaves that metric out.
         takes_all: Whether fewer than all samples are not worth measuring over.
     """
 
@@ -90,7 +91,7 @@ class SharpnessMeter:
         micro_batch_size: int | None,
         *,
         loss_is_sum: bool,
-        metric_factor: float | None = None,
+        training_batch_size: int | None = None,
         takes_all: bool = False,
     ) -> None:
         self._workload = workload
@@ -98,7 +99,7 @@ class SharpnessMeter:
         self._indices = indices
         self._size = min(micro_batch_size or 0, len(indices))
         self._is_sum = loss_is_sum
-        self._metric_factor = metric_factor
+        self._training_size = training_batch_size
         self._takes_all = takes_all
         self._batches: list[Any] = []
         self._cost_s = 0.0
@@ -113,32 +114,39 @@ class SharpnessMeter:
             patience: It is given up after this many times as long.
         """
         deadline = time.perf_counter() + patience * share_s
-        reason, found = self._obstacle, list[LargestEigenvalue]()
+        reason, plain, own = self._obstacle, _NONE, _NONE
         if reason is None:
             try:
                 reason = self._prepare(share_s)
-                found = [] if reason else self._find_eigenvalues(deadline)
+                if reason is None:
+                    plain, own = self._find_eigenvalues(deadline)
+                    reason = _name_shortage(plain, own)
             except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
                 reason = self._obstacle = _name_obstacle(error)
                 self._batches = []
-        plain = found[0] if found else None
-        own = found[1] if len(found) > 1 else None
         return Sharpness(
             at_step=step,
             samples=self._size * len(self._batches),
             micro_batch_size=self._size,
-            largest_eigenvalue=None if plain is None else plain.value,
-            preconditioned_eigenvalue=None if own is None else own.value,
-            products=sum(each.products for each in found),
-            converged=plain is not None and plain.converged,
-            preconditioned_converged=own is not None and own.converged,
-            reason=reason or _name_shortage(found),
+            largest_eigenvalue=plain.value,
+            preconditioned_eigenvalue=own.value,
+            products=plain.products + own.products,
+            converged=plain.converged,
+            preconditioned_converged=own.converged,
+            reason=reason,
         )
 
     def _prepare(self, share_s: float) -> str | None:
         """Take the batches, once; return why they cannot be measured in this time."""
         if not self._batches:
-            self._choose_batches(share_s)
+            is_plain = isinstance(self._training.optimizer, torch.optim.SGD)
+            spectra = 1 if is_plain or self._training_size is None else 2
+            each_s = self._time_product() * EXPECTED_PRODUCTS * spectra
+            count = len(self._indices) // self._size
+            if not self._takes_all:
+                count = max(1, min(count, int(share_s / each_s)))
+            self._batches = self._take(count)
+            self._cost_s = each_s * len(self._batches)
         if self._cost_s <= share_s:
             return None
         samples = self._size * len(self._batches)
@@ -147,48 +155,36 @@ class SharpnessMeter:
             "of the time"
         )
 
-    def _choose_batches(self, share_s: float) -> None:
-        """Take as many samples as the time is expected to allow, one micro-batch at least."""
-        is_plain = isinstance(self._training.optimizer, torch.optim.SGD)
-        spectra = 1 if is_plain or self._metric_factor is None else 2
-        each_s = self._time_product() * EXPECTED_PRODUCTS * spectra
-        count = len(self._indices) // self._size
-        if not self._takes_all:
-            count = max(1, min(count, int(share_s / each_s)))
-        self._batches = self._take(count)
-        self._cost_s = each_s * len(self._batches)
-
     def _time_product(self) -> float:
         """Return the seconds of a product over one micro-batch, the better of two."""
         hessian, times = self._build(self._take(1)), []
-        vector = _make_start(hessian)
+        vector = hessian.make_start(_SEED)
         for _ in range(2):
             began = time.perf_counter()
             float(hessian.multiply(vector).sum())  # waits for the device
             times.append(time.perf_counter() - began)
         return min(times)
 
-    def _find_eigenvalues(self, deadline: float) -> list[LargestEigenvalue]:
+    def _find_eigenvalues(self, deadline: float) -> tuple[LargestEigenvalue, LargestEigenvalue]:
         """Return the largest eigenvalue of H, and of P^½ H P^½ where that is asked and is a P."""
-        hessian = self._build(self._batches)
-        root = None
-        if self._metric_factor is not None:
+        hessian, size, root = self._build(self._batches), self._training_size, None
+        if size is not None:
             root = find_metric(trained_parameters(self._training), self._training.optimizer)
-        now = time.perf_counter()
-        first_deadline = deadline if root is None else now + (deadline - now) / 2
-        found = [
-            find_largest_eigenvalue(hessian.multiply, _make_start(hessian), deadline=first_deadline)
-        ]
-        if root is not None and self._metric_factor is not None:
-            root, factor = root.to(hessian.device, hessian.dtype), self._metric_factor
-            found.append(
-                find_largest_eigenvalue(
-                    lambda vector: hessian.multiply(vector * root).mul_(root).mul_(factor),
-                    _make_start(hessian).mul_(root > 0.0),
-                    deadline=deadline,
-                )
-            )
-        return found
+        half_s = 0.0 if root is None else (deadline - time.perf_counter()) / 2
+        plain = find_largest_eigenvalue(
+            hessian.multiply, hessian.make_start(_SEED), deadline=deadline - half_s
+        )
+        if root is None or size is None:
+            return plain, _NONE
+        root = root.to(hessian.device, hessian.dtype)
+        # The metric is that of the loss as training takes it: of the sum where it is a sum.
+        factor = size if self._is_sum else 1
+        own = find_largest_eigenvalue(
+            lambda vector: hessian.multiply(vector * root).mul_(root).mul_(factor),
+            hessian.make_start(_SEED).mul_(root > 0.0),
+            deadline=deadline,
+        )
+        return plain, own
 
     def _take(self, count: int) -> list[Any]:
         """Return up to `count` batches on the host, always the same ones."""
@@ -209,24 +205,17 @@ class SharpnessMeter:
         return HessianProducts(self._training, batches, divisor=divisor)
 
 
-def _make_start(hessian: HessianProducts) -> torch.Tensor:
-    """Return a random vector, the same at every point and on every device."""
-    generator = torch.Generator().manual_seed(_SEED)
-    return torch.randn(hessian.size, generator=generator).to(hessian.device, hessian.dtype)
-
-
 def _name_obstacle(error: Exception) -> str:
     """Return why the products could not be taken, in one line."""
     if is_out_of_memory(error):
         return "differentiating its gradient needs more memory than there is"
     text = str(error) if isinstance(error, NoSecondDerivativeError) else describe(error)
-    text = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
-    return f"{_NO_SECOND}: {text}"
+    return f"{_NO_SECOND}: {text if len(text) <= _MOST_TEXT else f'{text[:_MOST_TEXT]}...'}"
 
 
-def _name_shortage(found: Sequence[LargestEigenvalue]) -> str | None:
+def _name_shortage(*found: LargestEigenvalue) -> str | None:
     """Return why a value is missing, None where none is."""
-    missing = [each for each in found if each.value is None]
+    missing = [each for each in found if each.value is None and each is not _NONE]
     if any(not each.is_symmetric for each in missing):
         return (
             f"{_NO_SECOND}: its second derivatives are not symmetric or not finite, so that some "

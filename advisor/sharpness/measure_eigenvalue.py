@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,28 +28,24 @@ _SEED = 77_003
 _MOST_PRODUCTS = 100
 #: θ has settled when it moved by less than this fraction over two products ...
 SETTLED_FRACTION = 0.01
-#: ... and its residual |A y − θ y| is below this fraction of it, which a plateau on the way up does
-#: not allow. The eigenvalue's own error is about its square.
+#: ... and its residual |A y − θ y| is below this fraction of it: no plateau on the way up is.
 _RESIDUAL_FRACTION = 0.03
-#: A largest eigenvalue below this fraction of the largest |eigenvalue| seen, a negative one then,
-#: need not be known as closely.
+#: Below this fraction of the largest |eigenvalue| seen it need not be known as closely.
 _LEAST_FRACTION = 0.02
-#: ⟨v_k, A v_{k+1}⟩ and ⟨v_{k+1}, A v_k⟩ that differ by more than this fraction of the largest
-#: |eigenvalue| seen are not those of a symmetric matrix; rounding stays far below.
+#: ⟨v_k, A v_{k+1}⟩ and ⟨v_{k+1}, A v_k⟩ that differ by more than this fraction of it are not those
+#: of a symmetric matrix; rounding stays far below.
 _ASYMMETRY_FRACTION = 0.1
-#: β below this fraction of the largest |eigenvalue| seen: the vectors span all that A reaches.
+#: β below this fraction of it: the vectors span all that A reaches.
 _BREAKDOWN_FRACTION = 1e-5
 
 
-class LargestEigenvalue(msgspec.Struct, frozen=True, kw_only=True):
+class LargestEigenvalue(NamedTuple):
     """What the products showed."""
 
-    #: Below the largest eigenvalue where it has not converged; None where nothing can be said.
-    value: float | None
+    value: float | None  # too low where it has not converged; None where nothing can be said
     products: int
     converged: bool = False
-    #: Whether the products are finite and look like those of a symmetric matrix.
-    is_symmetric: bool = True
+    is_symmetric: bool = True  # and finite, as far as the products show
 
 
 def find_largest_eigenvalue(
@@ -82,19 +77,20 @@ def find_largest_eigenvalue(
         alpha, back = float(product @ vector), float(product @ previous)
         beta = beside[-1] if beside else 0.0
         diagonal.append(alpha)
+        refused = LargestEigenvalue(None, len(diagonal), is_symmetric=False)
         if not math.isfinite(alpha):
-            return LargestEigenvalue(value=None, products=len(diagonal), is_symmetric=False)
+            return refused
         theta, weight, magnitude = _solve(diagonal, beside)
         largest.append(theta)
         if abs(back - beta) > _ASYMMETRY_FRACTION * magnitude:
-            return LargestEigenvalue(value=None, products=len(diagonal), is_symmetric=False)
+            return refused
         product.sub_(vector, alpha=alpha).sub_(previous, alpha=beta)
         beside.append(float(torch.linalg.vector_norm(product)))
         is_exhausted = beside[-1] <= _BREAKDOWN_FRACTION * magnitude
         if is_exhausted or _has_settled(largest, beside[-1] * weight, magnitude):
-            return LargestEigenvalue(value=theta, products=len(diagonal), converged=True)
+            return LargestEigenvalue(theta, len(diagonal), converged=True)
         previous, vector = vector, product.div_(beside[-1])
-    return LargestEigenvalue(value=largest[-1] if len(largest) > 1 else None, products=len(largest))
+    return LargestEigenvalue(largest[-1] if len(largest) > 1 else None, len(largest))
 
 
 def _solve(diagonal: list[float], beside: list[float]) -> tuple[float, float, float]:
@@ -143,6 +139,11 @@ class HessianProducts:
         self.size = sum(self._sizes)  # elements of a vector
         self.device = training.device
         self.dtype = choose_dtype(self._parameters)
+
+    def make_start(self, seed: int) -> Tensor:
+        """Return a random vector, the same at every point and on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(self.size, generator=generator).to(self.device, self.dtype)
 
     def multiply(self, vector: Tensor) -> Tensor:
         """Return the Hessian of the mean loss times the vector.

@@ -1,19 +1,8 @@
 """The rate above which full-batch training leaves a point, by the sharpness there: a hint.
 
-Legend: H the Hessian of the mean loss, λ its largest eigenvalue; P = 1/(sqrt(v̂)+ε) of an Adam-like
-optimizer, λ_P the largest eigenvalue of P^½ H P^½, which is that of PH; η the rate, m momentum,
-d dampening, w coupled weight decay, which adds to H.
-
-    optimizer            stable while
-    SGD                  η < 2/(λ+w)
-    heavy ball           η < 2(1+m)/((1−d)(λ+w))
-    Nesterov (torch's)   η < 2(1+m)/((1+2m)(λ+w))
-    Adam, AdamW          η < 2(1+β1)/((1−β1)·λ_P)
-    RMSprop, Adagrad     η < 2(1+m)/λ_P
-
-Each is the limit of a linear recurrence on a quadratic, P held still. Training is none: the
-sharpness falls where steps overshoot, so that runs settle at the limit (Cohen et al. 2021), and a
-stochastic gradient has noise of its own. So it neither allows nor refuses a rate.
+Each limit is that of a linear recurrence on a quadratic (docs/method.md, section 11). Training is
+none: the sharpness falls where steps overshoot, and a stochastic gradient has noise of its own. So
+it neither allows nor refuses a rate.
 """
 
 import math
@@ -28,21 +17,17 @@ from advisor.rate.data import LearningRate
 from advisor.sharpness.data import SHARPNESS, Sharpness, SharpnessConclusion, SharpnessPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 
-#: The graph of a gradient that is differentiated again holds this many times what training holds
-#: for a sample: 2.0 to 3.4 times in two transformers, a convnet and a perceptron.
+#: Memory of a gradient differentiated again over training's, for a sample: 2.0 to 3.4 were seen.
 _ACTIVATIONS = 4.0
-#: Vectors of the size of the parameters: Lanczos' three, the metric, the product, the gradient, and
-#: what differentiating it holds.
+#: Vectors of the parameters' size: Lanczos' three, metric, product, gradient, and its graph's.
 _PARAMETER_COPIES = 8
-#: Samples beyond which a product's fixed cost is small, and below which the eigenvalue of a few
-#: samples says nothing of the whole.
+#: Samples beyond which a product's fixed cost is small, and below which they say nothing.
 _MOST, _LEAST = 512, 8
 
 _NOT_REACHED = (
     "no point of the trajectory has it: no micro-batch for it was expected to fit, or no time was "
     "left"
 )
-
 
 #: A rate and the batch that it goes with.
 _Rate = tuple[float | None, int | None]
@@ -60,9 +45,6 @@ class Limit(NamedTuple):
 
 def find_limit(optimizer: OptimizerFacts) -> Limit | None:
     """Return the optimizer's limit; None where none is derived for it.
-
-    Adam's bias corrections are left out: they pass within some 1/(1−β1) steps, and no instability
-    shows sooner.
 
     Source: Cohen et al. 2021, arXiv:2103.00065, for gradient descent, heavy ball and Nesterov;
     Cohen et al. 2022, arXiv:2207.14484, for Adam.
@@ -104,12 +86,8 @@ def conclude_sharpness(
 ) -> SharpnessConclusion | None:
     """Return the sharpness along training and the hint; None where it was not asked for.
 
-    Args:
-        facts: For the optimizer, and how the loss treats its batch.
-        seen: The points of a trajectory.
-        rate: The advice on the rate; its value, or else what the rule proposes, is compared.
-        global_batch_size: The advised batch; where the loss is a sum, its Hessian grows with it.
-        is_asked: Whether the user asked for it.
+    The advised rate, or else what the rule proposes, is compared; where the loss is a sum, its
+    Hessian grows with the advised batch.
     """
     if not seen:
         reason = explain_absence(facts) or _NOT_REACHED
@@ -133,41 +111,33 @@ def conclude_sharpness(
 
 
 def _conclude_point(
-    seen: Sharpness,
-    limit: Limit | None,
-    base: _Rate,
-    advised: _Rate,
-    *,
-    is_sum: bool,
+    seen: Sharpness, limit: Limit | None, base: _Rate, advised: _Rate, *, is_sum: bool
 ) -> SharpnessPoint:
-    """Return the point with the base and the advised rate, each with its batch, over the limit."""
+    """Return the point with the base and the advised rate over the largest stable one."""
     is_own = limit is not None and limit.is_preconditioned
     eigenvalue = seen.preconditioned_eigenvalue if is_own else seen.largest_eigenvalue
     converged = seen.preconditioned_converged if is_own else seen.converged
     grows = is_sum and not is_own  # the metric shrinks as the sum grows: nothing is left to scale
-    stable, base_ratio, advised_ratio = None, None, None
-    if limit is not None and eigenvalue is not None:
-        stable = None if grows else find_largest_stable_rate(limit, eigenvalue)
-        base_ratio = _compare(base, limit, eigenvalue, grows=grows)
-        advised_ratio = _compare(advised, limit, eigenvalue, grows=grows)
+
+    def find_stable(batch_size: int | None) -> float | None:
+        size = batch_size if grows else 1
+        if limit is None or eigenvalue is None or size is None:
+            return None
+        return find_largest_stable_rate(limit, eigenvalue * size)
+
+    def compare(rate: _Rate) -> float | None:
+        value, stable = rate[0], find_stable(rate[1])
+        return None if value is None or stable is None else value / stable
+
     return SharpnessPoint(
         at_step=seen.at_step,
         sharpness=seen.largest_eigenvalue,
         preconditioned_sharpness=seen.preconditioned_eigenvalue,
         is_lower_bound=limit is not None and eigenvalue is not None and not converged,
-        largest_stable_rate=stable,
-        base_rate_ratio=base_ratio,
-        advised_rate_ratio=advised_ratio,
+        largest_stable_rate=None if grows else find_stable(1),
+        base_rate_ratio=compare(base),
+        advised_rate_ratio=compare(advised),
     )
-
-
-def _compare(rate: _Rate, limit: Limit, eigenvalue: float, *, grows: bool) -> float | None:
-    """Return the rate over the largest stable one at its batch."""
-    value, size = rate[0], rate[1] if grows else 1
-    if value is None or size is None:
-        return None
-    stable = find_largest_stable_rate(limit, eigenvalue * size)
-    return None if stable is None else value / stable
 
 
 def _hint(points: Sequence[SharpnessPoint]) -> str | None:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from advisor.noise.data import NoiseBatches
-from advisor.noise.point import pool_moments
 from advisor.training.data import WorkloadFacts
+from benchmarks.gaussian_regression import pool_moments
 
 GROUPS = 16
 FACTS = WorkloadFacts(

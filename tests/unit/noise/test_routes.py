@@ -11,9 +11,10 @@ from torch import nn
 from advisor.noise.data import NoiseBatches, NoiseLogEntry
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.plan import conclude_noise
-from advisor.noise.point import estimate_log_points, estimate_noise_point, pool_moments
+from advisor.noise.point import estimate_log_points, estimate_noise_point
 from advisor.training.data import OptimizerFacts
 from advisor.training.training import Training
+from benchmarks.gaussian_regression import pool_moments
 from tests.unit.noise.drawn import FACTS, along, draw_gradients, split
 
 MICRO, COUNT = 8, 32

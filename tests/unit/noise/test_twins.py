@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from advisor.noise.data import NoiseBatches
 from advisor.noise.measure_moments import GroupSums
-from advisor.noise.point import estimate_noise_point, pool_moments
+from advisor.noise.point import estimate_noise_point
 from advisor.training.data import TokenCount
 from advisor.training.token_count import count_tokens
 from advisor.training.training import Training
+from benchmarks.gaussian_regression import pool_moments
 
 GROUPS, MICRO, ROUNDS = 8, 4, 3
 SAMPLES = GROUPS * MICRO * ROUNDS
