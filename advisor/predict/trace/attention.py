@@ -119,8 +119,7 @@ def differentiate_flash(
     if key.size(1) != heads:
         buffers += [key.new_empty((batch, key.size(2), heads, width)) for _ in range(2)]
     differentiate = _aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
-    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
-        gradients = differentiate(gradient, query, key, *rest, **options)
+    gradients = _run_once(differentiate, gradient, query, key, *rest, **options)
     del buffers
     return gradients
 
@@ -129,8 +128,7 @@ def differentiate_efficient(gradient: Tensor, query: Tensor, *rest: Any, **optio
     """Return the gradients of memory-efficient attention, with the buffers of its kernel."""
     gradient = gradient.transpose(1, 2).contiguous().transpose(1, 2)
     differentiate = _aten._scaled_dot_product_efficient_attention_backward  # noqa: SLF001
-    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
-        gradients = differentiate(gradient, query, *rest, **options)
+    gradients = _run_once(differentiate, gradient, query, *rest, **options)
     # Of each query the product of gradient and output: fp32 by an operator of its own, a low type
     # inside the kernel, which sums the gradient of the queries in fp32.
     if query.dtype == torch.float32:
@@ -139,3 +137,11 @@ def differentiate_efficient(gradient: Tensor, query: Tensor, *rest: Any, **optio
     else:
         torch.empty_like(query, dtype=torch.float32)
     return gradients
+
+
+def _run_once(differentiate: Any, *args: Any, **options: Any) -> Any:
+    """Return the gradients, which CUDA has no gradients of."""
+    if torch.is_grad_enabled():
+        raise NotImplementedError("fused attention cannot be differentiated twice")
+    with torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001
+        return differentiate(*args, **options)

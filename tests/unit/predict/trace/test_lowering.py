@@ -139,6 +139,14 @@ def test_flash_expands_grouped_keys_in_the_backward_pass(fake: None) -> None:
     assert key.grad.shape == key.shape
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_fused_attention_is_not_differentiated_twice(fake: None, dtype: torch.dtype) -> None:
+    heads = make_heads(dtype)
+    output = functional.scaled_dot_product_attention(*heads)
+    with pytest.raises(NotImplementedError, match="twice"):
+        torch.autograd.grad(output.sum(), heads, create_graph=True)
+
+
 def test_a_mask_is_padded_to_whole_vectors_and_gets_its_gradient(fake: None) -> None:
     heads = [torch.randn(2, 3, 50, 8, requires_grad=True) for _ in range(3)]
     mask = torch.randn(50, 50, requires_grad=True)
