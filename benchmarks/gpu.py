@@ -34,15 +34,16 @@ from throughput_against_loop import GPU_MODELS, measure_on_gpu, write_gpu_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from advisor.advice.derive import derive
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
 from advisor.device.data import Environment
 from advisor.engine.commands import ProbeSpec
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
@@ -109,7 +110,7 @@ def search_largest(
     run.keep_environment(environment)
     run.keep_workload(facts)
     run_memory(run)
-    memory = derive(run.record).memory
+    memory = Conclusions(run.record).of(MEMORY)
     assert memory is not None
     return {
         "answer": memory.max_micro_batch_size,

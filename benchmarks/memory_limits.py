@@ -27,15 +27,16 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from advisor.advice.derive import derive
 from advisor.device.data import Environment
 from advisor.engine.commands import ProbeSpec
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits
 from advisor.errors import AdvisorError
 from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
 from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
 
@@ -105,7 +106,7 @@ def measure_advisor(runner: Runner, path: Path, limit_bytes: int) -> dict[str, A
     started = time.monotonic()
     run_memory(run)
     elapsed_s = time.monotonic() - started
-    memory = derive(run.record).memory
+    memory = Conclusions(run.record).of(MEMORY)
     assert memory is not None
     return {
         "peer": "advisor",

@@ -11,13 +11,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from advisor.advice.derive import derive
 from advisor.engine.commands import ProbeSpec
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits
-from advisor.memory.plan import MAX_OOMS, MAX_PROBES
+from advisor.memory.plan import MAX_OOMS, MAX_PROBES, MEMORY
 from advisor.memory.stage import run_memory
 from advisor.training.data import WorkloadSpec, parse_target
 
@@ -100,7 +100,7 @@ def search(path):
         run.keep_environment(runner.run(EnvironmentTask(device="cpu"), timeout_s=100)[0])
         run.keep_workload(runner.run(InspectTask(workload=workload), timeout_s=100)[0])
         run_memory(run)
-        return derive(run.record).memory
+        return Conclusions(run.record).of(MEMORY)
 
 
 @pytest.fixture(scope="module")

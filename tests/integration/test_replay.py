@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.run import Run
 from advisor.memory.data import PROBES
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.stage import run_throughput
 from tests.recordings.record import DISTURBED, Silent, make_spec
 from tests.replay import NotRecordedError, RecordingEndError, ReplayRunner
@@ -50,7 +51,7 @@ def replay():
 
 
 def conclude(record):
-    return derive(record).throughput
+    return Conclusions(record).of(THROUGHPUT)
 
 
 def test_the_stage_runs_over_a_recording_and_measures_nothing(replay):

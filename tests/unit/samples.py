@@ -1,5 +1,7 @@
 """Records, conclusions and laws that many tests start from."""
 
+from types import SimpleNamespace
+
 from advisor.advice.candidates import make_candidate
 from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
@@ -9,6 +11,7 @@ from advisor.engine.run_record import RunRecord
 from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion
+from advisor.questions import RUN
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.soak.data import Soak
 from advisor.statistics import Estimate
@@ -124,6 +127,12 @@ def conclude(record, **known):
     ask = conclusions.of
     conclusions.of = lambda topic: known[topic.name] if topic.name in known else ask(topic)
     return conclusions
+
+
+def derive(record):
+    """Everything that follows from a record of a run, by its name in the document."""
+    conclusions = Conclusions(record)
+    return SimpleNamespace(**{topic.name: conclusions.of(topic) for topic in RUN.topics})
 
 
 def propose(record, memory, throughput, noise):

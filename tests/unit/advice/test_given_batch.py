@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.derive import derive
 from advisor.advice.tell import head_run
 from advisor.derived import GivenConclusions
 from advisor.statistics import Estimate
@@ -17,6 +16,7 @@ from tests.unit.samples import (
     LIMITED,
     NOISE,
     UNKNOWN_NOISE,
+    derive,
     make_branches,
     make_memory,
     make_noise,

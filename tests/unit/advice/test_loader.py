@@ -2,11 +2,10 @@ import ast
 
 import msgspec
 
-from advisor.advice.derive import derive
 from advisor.derived import Derived
 from advisor.loader.tell import describe_loader
 from tests.unit.loader.timings import make_timing, run
-from tests.unit.samples import NOISE, make_memory, make_record, make_throughput, propose
+from tests.unit.samples import NOISE, derive, make_memory, make_record, make_throughput, propose
 
 
 def record_with(timings):

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.derive import derive
 from advisor.engine.record import Command
 from advisor.engine.spec import Limits
 from advisor.throughput.data import Saturation
@@ -19,6 +18,7 @@ from tests.unit.samples import (
     PER_SAMPLE_S,
     SATURATED,
     UNKNOWN_NOISE,
+    derive,
     make_branches,
     make_memory,
     make_noise,

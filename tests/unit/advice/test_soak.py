@@ -3,7 +3,6 @@ import ast
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
 from advisor.training.data import OptimizerFacts
 from tests.unit.samples import (
     FACTS,
@@ -11,6 +10,7 @@ from tests.unit.samples import (
     MIB,
     NOISE,
     UNKNOWN_NOISE,
+    derive,
     make_branches,
     make_memory,
     make_noise,

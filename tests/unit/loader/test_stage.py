@@ -1,7 +1,6 @@
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
@@ -12,7 +11,7 @@ from advisor.loader.stage import run_loader
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
 from tests.unit.loader.timings import run as time_workers
-from tests.unit.samples import FACTS, make_probes, make_record
+from tests.unit.samples import FACTS, derive, make_probes, make_record
 
 
 class FakeRunner:

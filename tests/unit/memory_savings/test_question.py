@@ -1,6 +1,5 @@
 import msgspec
 
-from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
@@ -15,7 +14,7 @@ from advisor.training.data import OptimizerFacts, WorkloadSpec
 from tests.unit.doubles import FakeRunner, Notes
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.report.sample_run import build_environment
-from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_record
+from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, derive, make_record
 
 BASE = build_trace()
 LEANER = build_trace(activation_bytes=4 * MIB)

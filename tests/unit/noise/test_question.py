@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from advisor.advice.decide import decide, find_settling_noise_scale
-from advisor.advice.derive import derive
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError
@@ -18,7 +17,7 @@ from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.doubles import Notes
 from tests.unit.noise.drawn import along
-from tests.unit.samples import ENVIRONMENT, FACTS, make_memory, make_probes, make_record
+from tests.unit.samples import ENVIRONMENT, FACTS, derive, make_memory, make_probes, make_record
 
 STEPS = [0, 80, 160, 240, 320, 400]
 

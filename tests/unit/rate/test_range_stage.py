@@ -4,7 +4,6 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
 from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
@@ -18,7 +17,7 @@ from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
 from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, draw_curves
-from tests.unit.samples import ADAMW, FACTS, make_branches, make_probes, make_record
+from tests.unit.samples import ADAMW, FACTS, derive, make_branches, make_probes, make_record
 
 
 class FakeRunner:

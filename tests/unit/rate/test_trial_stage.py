@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.advice.derive import derive
 from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
@@ -15,7 +14,7 @@ from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.trial_stage import run_trial
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
-from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
+from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, derive, make_probes, make_record
 
 
 class Clock:

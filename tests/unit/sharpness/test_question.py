@@ -3,12 +3,11 @@
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
 from advisor.sharpness.data import Sharpness
 from advisor.sharpness.plan import choose_micro_batch_size
 from advisor.sharpness.question import run_sharpness
 from tests.unit.noise.test_question import make_run
-from tests.unit.samples import FACTS, make_probes, make_record
+from tests.unit.samples import FACTS, derive, make_probes, make_record
 
 
 def choose(size=32, *, probes=(), limit=None, multiple=1, **facts):

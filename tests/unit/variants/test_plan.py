@@ -3,12 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.derive import derive
 from advisor.device.data import DeviceFacts, Environment
 from advisor.training.data import Variant
 from advisor.variants.data import VariantRecord
 from advisor.variants.plan import find_unavailable
-from tests.unit.samples import FACTS, make_record
+from tests.unit.samples import FACTS, derive, make_record
 from tests.unit.variants.measured_variants import SIZES, make_losses, make_probes, make_run
 
 

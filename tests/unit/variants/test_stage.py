@@ -3,7 +3,6 @@ import contextlib
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
 from advisor.device.data import Telemetry
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
@@ -18,7 +17,7 @@ from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
 from tests.unit.doubles import Notes
-from tests.unit.samples import ENVIRONMENT, FACTS, make_record
+from tests.unit.samples import ENVIRONMENT, FACTS, derive, make_record
 from tests.unit.variants.measured_variants import make_losses, make_probes
 
 GIB = 2**30

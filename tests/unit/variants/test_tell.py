@@ -4,12 +4,12 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.advice.derive import derive
 from advisor.memory.data import Probe
 from advisor.report import html
 from advisor.report.tables import draw_tables
 from advisor.variants.data import VariantRecord
 from advisor.variants.tell import describe_compilation, tabulate_variants
+from tests.unit.samples import derive
 from tests.unit.variants.measured_variants import make_losses, make_probes, make_run
 
 TABLE = """

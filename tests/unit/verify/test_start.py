@@ -5,7 +5,6 @@ import hashlib
 import msgspec
 import pytest
 
-from advisor.advice.derive import derive
 from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.noise.data import GradientMoments, NoiseBatches
@@ -14,6 +13,7 @@ from advisor.verify.data import VerifySpec
 from advisor.verify.start import Origin, count_steps, find_origin, resume
 from advisor.verify.tasks import Plan
 from tests.integration.advised_digits import EXAMPLE, build_run
+from tests.unit.samples import derive
 from tests.unit.verify.verified_branches import make_all, make_record
 
 SPEC = VerifySpec(target=str(EXAMPLE))
