@@ -114,19 +114,17 @@ def _rise(evidence: Evidence, estimate: float, doubt: float, granule: int) -> fl
 
 
 def _narrow(evidence: Evidence, doubt: float, granule: int) -> float:
-    """Return a size between the largest that ran and one that did not, but should have.
-
-    Ever longer steps down from the failure, until one runs; then halves. Before the error that ends
-    the search, no step up is longer than what the probes left can search from below.
-    """
+    """Return a size between the largest that ran and one that did not, but should have."""
     assert evidence.failed is not None
     ran, failed = evidence.ran, evidence.failed
+    # Ever longer steps down from the failure, until one runs; then halves.
     # Where the doubt exceeds a granule, a careful step took it off before the failure.
     drop = max(granule, DROP_GROWTH * doubt) * DROP_GROWTH ** (evidence.ooms - 1)
     size = (ran + failed) / 2 if failed - ran <= 2 * drop else failed - drop
     errors = GUIDED_LIMITS.ooms - evidence.ooms
     if errors > 1:
         return size
+    # Before the error that ends the search, no step up is longer than can be searched from below.
     unknown = ceil((failed - ran) / granule) - 1
     stretch = max(1.0, unknown / _count_searchable(evidence.left, errors))
     longest = 1 + _count_searchable(evidence.left - 1, errors - 1)
@@ -139,10 +137,7 @@ def _count_searchable(probes: int, errors: int) -> int:
 
 
 def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:
-    """Return each phase that was both predicted and measured.
-
-    Where the peak is known in the currency of the limit, both phases are shifted to it.
-    """
+    """Return each phase that was predicted and measured, in the currency of the limit if known."""
     forward_backward, optimizer = [], []
     for probe in probes:
         first, second = probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes
@@ -169,15 +164,12 @@ def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:
 
 
 def _correct(law: MemoryLaw, points: Sequence[tuple[int, int]], capacity: float) -> MemoryLaw:
-    """Return the phase with the correction through its largest point and a smaller one.
-
-    This is the nearest that is at least as far from the largest as the largest is from the limit:
-    near sizes run the same kernels with the same workspaces, but their difference must not drown in
-    the noise. One point alone leaves open what grows: up to a constant, all beyond the prediction.
-    """
+    """Return the phase with the correction through its largest point and a smaller one."""
     size, measured = points[-1]
     predicted = law.predict_bytes(size)
+    # One point alone leaves open what grows: up to a constant, all beyond the prediction does.
     factor = 1.0 + max(0.0, measured - predicted - CONSTANT_BYTES) / max(1.0, predicted)
+    # Near sizes run the same kernels, but their difference must not drown in the noise.
     least = max(NOISE_BYTES, capacity - measured)
     apart = [point for point in points[:-1] if measured - point[1] >= least]
     earlier_size, earlier = (apart or points[:1])[-1]

@@ -179,6 +179,7 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
     counted = peak if limit_peak is None else limit_peak
     over = counted is not None and task.capacity_bytes is not None and counted > task.capacity_bytes
     is_cuda = device.type == "cuda"
+    free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
     return msgspec.structs.replace(
         figures,
         outcome="oom" if over else "fit",
@@ -186,17 +187,10 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
         growth_bytes_per_step=growth,
         peak_allocated_bytes=peak if is_cuda else None,
         peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if is_cuda else None,
-        peak_device_used_bytes=_read_used_bytes(device, peak),
+        peak_device_used_bytes=total - free if is_cuda else peak,
         limit_peak_bytes=limit_peak,
         swapped_bytes=gauge.swapped_bytes(),
         alloc_retries=torch.cuda.memory_stats(device).get("num_alloc_retries", 0)
         if is_cuda
         else None,
     )
-
-
-def _read_used_bytes(device: torch.device, peak_bytes: int | None) -> int | None:
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return total - free
-    return peak_bytes if device.type == "cpu" else None

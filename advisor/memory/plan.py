@@ -50,10 +50,7 @@ def choose_next_micro_batch_size(
     the most out-of-memory errors or the most probes. Sizes at or above one that did not fit are not
     tried: near the limit, fitting is not strictly monotone.
 
-    Args:
-        history: Probes in the order they ran; only those of the memory stage count.
-        bounds: Which sizes may be tried.
-        prediction: The peaks by the model's trace; None where it could not be traced.
+    Only probes of the memory stage count, in the order they ran.
     """
     probes = _select(history)
     if not probes:
@@ -102,7 +99,7 @@ def conclude_memory(
         probes: Only those of the memory stage count.
         bounds: Of the search.
         headroom_bytes: Kept free below the limit.
-        dataset_size: Samples in the dataset; None where unknown.
+        dataset_size: In samples; None where unknown.
         complete: False where the search was stopped before it was done.
         method: What led the search.
     """

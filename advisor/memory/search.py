@@ -81,16 +81,14 @@ class SearchLimits(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the probes say; `fits` are those that ran, `ceiling` the largest size to try next."""
+    """What the probes say."""
 
     fits: tuple[Probe, ...]
     largest: Probe
-    #: The smallest size that did not fit; None if all did.
-    failed: int | None
+    failed: int | None  # the smallest size that did not fit
     ooms: int
-    #: Probes that may still be run.
-    left: int
-    ceiling: float
+    left: int  # probes that may still be run
+    ceiling: float  # the largest size that may be tried next
 
     @property
     def ran(self) -> int:
@@ -144,17 +142,12 @@ def _predict_largest(law: MemoryLaw | None, capacity_bytes: float | None) -> flo
 
 
 def _find_safe_size(evidence: Evidence, capacity_bytes: int | None) -> float:
-    """Return a size that should fit even if the law is off; zero where nothing is known.
-
-    Far from the limit a piece of the peak that was not seen yet may take over. It lies below the
-    peak at the size that ran, and at size zero it holds a share of what was seen, so the line
-    through these two points is above it. Near the limit the law's own line, raised by the noise,
-    says more, unless it allows a size that did not fit.
-    """
+    """Return a size that should fit even if the law is off; zero where nothing is known."""
     peak = find_peak_bytes(evidence.largest)
     if capacity_bytes is None or peak is None:
         return 0.0
     allowed, ran = SAFE_FRACTION * capacity_bytes, evidence.ran
+    # Near the limit the law's own line, raised by the noise, says most.
     law = fit_memory(evidence.fits, noise_bytes=NOISE_BYTES)
     if law is None:
         return ran * allowed / (peak + NOISE_BYTES)
@@ -162,16 +155,13 @@ def _find_safe_size(evidence: Evidence, capacity_bytes: int | None) -> float:
     is_near = ran >= DOUBT_FRACTION * _predict_largest(law, capacity_bytes)
     if is_near and not is_refuted:
         return _predict_largest(law, allowed)
+    # Far from it a line not seen yet may take over: it is below this peak, and above the floor.
     floor_bytes = FLOOR_FRACTION * max(0.0, law.find_binding(ran).fixed_bytes)
     return ran * (allowed - floor_bytes) / (peak + NOISE_BYTES - floor_bytes)
 
 
 def _approach(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
-    """Return a size between the one that ran and the predicted largest; past that, the certificate.
-
-    If a step of as many granules as probes are left fails, those probes can still search it from
-    below, one granule each. Where such steps would not reach the end, all are stretched alike.
-    """
+    """Return a size up to the predicted largest; past that, the certificate."""
     granule = bounds.find_granule(evidence.ran, RESOLUTION_FRACTION)
     certificate = bounds.find_granule(evidence.ran, CERTIFICATE_FRACTION)
     if predicted < evidence.ran + bounds.batch_multiple:
@@ -180,17 +170,14 @@ def _approach(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: 
     if safe > start + granule and left > 1:
         # The step starts from the safe size; should it fail, that size costs one probe more.
         start, left = safe, left - 1
+    # What fails of as many granules as probes are left can still be searched, one granule each.
     distance = min(predicted, evidence.ceiling) + certificate - start
     step = left * max(granule, distance / (left * (left + 1) / 2))
     return min(predicted, start + step)
 
 
 def _climb(evidence: Evidence, bounds: SearchBounds, safe: float, predicted: float) -> float:
-    """Return the safe size, or else the next of even steps up to the size that did not fit.
-
-    The steps are as short as the probes left allow, but not below the resolution: the first one
-    that fails is the last probe, and what ran before it is the answer.
-    """
+    """Return the safe size, or the next of even steps up to the size that did not fit."""
     assert evidence.failed is not None
     ran = evidence.ran
     granule = bounds.find_granule(ran, RESOLUTION_FRACTION)

@@ -64,19 +64,18 @@ def run_memory(run: Run) -> None:
             run.progress.note(f"memory: batch {affordable} took too long")
             break
     if not any(probe.outcome == "fit" for probe in history):
+        state = explain_state_size(run.facts, run.capacity_bytes)
+        disturbances = judge_surroundings(history).disturbances[:1]
+        why = f": {state}" if state is not None else "".join(f". {each}" for each in disturbances)
         raise DeviceError(
             f"{run.facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
-            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}"
-            f"{_explain_misfit(run, history)}",
+            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}{why}",
             next_step="Raise --memory-limit, or make the model or its samples smaller.",
         )
 
 
 def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | None:
-    """Return the size to probe next; the model is traced where the smallest one does not suffice.
-
-    Where the smallest size leaves room for all that the bounds allow, a trace saves nothing.
-    """
+    """Return the size to probe next; traces the model where the smallest does not suffice."""
     size = choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
     if (
         len(history) != 1
@@ -93,11 +92,7 @@ def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | 
 
 
 def _keep_prediction(run: Run) -> str | None:
-    """Keep the peaks that a trace predicts, with what a GPU's allocator leaves unused of the limit.
-
-    Returns:
-        Why there are none.
-    """
+    """Keep the peaks that a trace predicts, or return why there are none."""
     is_cuda, limits = run.environment.device.kind == "cuda", run.spec.limits
     task = TraceTask(
         workload=run.spec.workload,
@@ -131,10 +126,7 @@ def _keep_prediction(run: Run) -> str | None:
 def _choose_affordable(
     size: int, history: list[Probe], bounds: SearchBounds, left_s: float
 ) -> int | None:
-    """Return the size, a smaller one where its steps would outlast the stage, or None.
-
-    The steps of a larger batch are taken to cost in proportion, which is never too little.
-    """
+    """Return the size, a smaller one where its steps would outlast the stage, or None."""
     ran = [probe for probe in history if probe.outcome == "fit"]
     if not ran:
         return size
@@ -142,6 +134,7 @@ def _choose_affordable(
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
     compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
     steps_s = max(0.0, _PROBE_FRACTION * (left_s - compile_s) - _WORKER_S)
+    # In proportion, the steps of a larger batch are never taken to cost too little.
     most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
     if size <= most:
         return size
@@ -251,12 +244,3 @@ def _refuse_leak(run: Run, probe: Probe) -> None:
         next_step="Look for tensors kept from step to step, such as losses or outputs appended to "
         "a list: append loss.item() or .detach() them.",
     )
-
-
-def _explain_misfit(run: Run, history: list[Probe]) -> str:
-    """Return why not even the smallest batch fits, as far as it is known."""
-    state = explain_state_size(run.facts, run.capacity_bytes)
-    if state is not None:
-        return f": {state}"
-    disturbances = judge_surroundings(history).disturbances
-    return f". {disturbances[0]}" if disturbances else ""

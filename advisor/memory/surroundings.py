@@ -29,11 +29,13 @@ _STATE_COPIES = {
     **dict.fromkeys(("RMSprop", "Adagrad", "Lion", "Signum", "SGD with momentum"), 1),
 }
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_AMOUNT = r"([\d.]+ (?:bytes|[KMGT]iB))"
+_AMOUNT = r"(?P<{}>[\d.]+ (?:bytes|[KMGT]iB))"
 #: The format of torch's CUDACachingAllocator, 2.0 to 2.13.
 _FAILED_ALLOCATION = re.compile(
-    rf"Tried to allocate {_AMOUNT}.*? of which {_AMOUNT} is free(?:.*?{_AMOUNT} allowed)?"
-    rf".*?{_AMOUNT} is allocated by PyTorch.*?{_AMOUNT} is reserved by PyTorch but"
+    "Tried to allocate {}.*? of which {} is free(?:.*?{} allowed)?"
+    ".*?{} is allocated by PyTorch.*?{} is reserved by PyTorch but".format(
+        *map(_AMOUNT.format, ("tried", "free", "allowed", "allocated", "unallocated"))
+    )
 )
 
 
@@ -50,12 +52,11 @@ class FailedAllocation(NamedTuple):
     tried: int
     #: On the device at that moment.
     free: int
-    #: The cap in force; None where the message names none.
-    allowed: int | None
-    #: In tensors of this process.
+    #: In tensors of this process, and held by its allocator beside them.
     allocated: int
-    #: Held by the allocator of this process and in no tensor.
     unallocated: int
+    #: The cap in force, where the message names one.
+    allowed: int | None = None
 
     @property
     def held(self) -> int:
@@ -82,26 +83,16 @@ def parse_failed_allocation(message: str) -> FailedAllocation | None:
     match = _FAILED_ALLOCATION.search(message)
     if match is None:
         return None
-    tried, free, allowed, allocated, unallocated = match.groups()
+    amounts = {name: text.split() for name, text in match.groupdict().items() if text is not None}
     return FailedAllocation(
-        _read_bytes(tried),
-        _read_bytes(free),
-        None if allowed is None else _read_bytes(allowed),
-        _read_bytes(allocated),
-        _read_bytes(unallocated),
+        **{name: int(float(number) * _UNITS[unit]) for name, (number, unit) in amounts.items()}
     )
-
-
-def _read_bytes(text: str) -> int:
-    amount, unit = text.split()
-    return int(float(amount) * _UNITS[unit])
 
 
 def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
     """Return how the training state alone exceeds the limit, None where it does not.
 
-    Parameters, one gradient for each that is trained, and what the optimizer is known to keep for
-    it; an optimizer whose state is not known counts as keeping nothing.
+    An optimizer whose state is not known counts as keeping nothing.
     """
     parameters, count, optimizer = facts.parameter_bytes, facts.parameter_count, facts.optimizer
     if not parameters or not count:
@@ -139,14 +130,9 @@ def can_spill(environment: Environment) -> bool:
 def find_spill(probe: Probe, earlier: Sequence[Probe], *, timed: bool) -> str | None:
     """Return how a probe that ran shows that it did not fit; None where it does not.
 
-    By the kernel's count of what was swapped out, or, where asked, by a step more than
-    `SPILL_FACTOR` times slower than both the affine law of the smaller sizes and their largest one
-    in proportion.
-
-    Args:
-        probe: The latest.
-        earlier: Probes before it; two sizes at least are needed for a law.
-        timed: Whether the step time may tell; see `can_spill`.
+    By the kernel's count of what was swapped out, or, where time may tell (see `can_spill`), by a
+    step more than `SPILL_FACTOR` times slower than both the affine law of the smaller sizes and
+    their largest one in proportion.
     """
     if probe.outcome != "fit":
         return None
@@ -219,10 +205,7 @@ def _is_crowded_out(failed: FailedAllocation, limit_bytes: int) -> bool:
 
 
 def _name_failure(probe: Probe, largest_fit: int) -> str | None:
-    """Return a spill, or that memory was there but not in one piece, as far as torch tells.
-
-    Among the causes that a failed probe may have, only fragmentation lets a larger size run.
-    """
+    """Return a spill, or fragmentation: the one cause of failures that lets a larger size run."""
     size, limit = probe.micro_batch_size, probe.capacity_bytes
     if probe.outcome == "spill":
         return (
