@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.engine.spec import Spec
+    from advisor.telling import Headline, Told
 
 
 class Output:
@@ -46,8 +47,14 @@ class Output:
             with writing(self._json_path):
                 write_document(self._json_path, kind, conclusions)
 
-    def write(self, kind: "Kind", conclusions: "Conclusions") -> None:
-        """Print the report, or the JSON document, and write the page."""
+    def write(
+        self,
+        kind: "Kind",
+        conclusions: "Conclusions",
+        *,
+        part: "tuple[Headline, Told] | None" = None,
+    ) -> None:
+        """Print the report, or the one part of it, or the JSON document, and write the page."""
         if self._html_path is not None:
             from advisor.report.page import write_page
 
@@ -60,9 +67,12 @@ class Output:
         else:
             from rich.console import Console
 
-            from advisor.report.console import write_report
+            from advisor.report.console import write_part, write_report
 
-            write_report(Console(), kind, conclusions, headline_only=self.quiet)
+            if part is not None:
+                write_part(Console(), *part, headline_only=self.quiet)
+            else:
+                write_report(Console(), kind, conclusions, headline_only=self.quiet)
 
 
 def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) -> None:

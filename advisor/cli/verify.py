@@ -11,8 +11,7 @@ from advisor.cli.quantities import parse_batches
 from advisor.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
-    from advisor.engine.run_record import RunRecord
-    from advisor.verify.data import VerifySpec
+    from advisor.engine.record import Record
 
 
 @reporting_failures
@@ -38,14 +37,17 @@ def verify(
     All start from one state and see as many samples. The run file gains each branch as it ends, so
     the same command goes on where an earlier one stopped.
     """
-    from advisor.cli.results import refuse_unwritable
-    from advisor.engine.files import read_record
+    from advisor.cli.drive import Output, refuse_unwritable
+    from advisor.cli.progress_display import open_progress
+    from advisor.engine.conclusions import Conclusions
+    from advisor.questions import RUN
     from advisor.verify.data import VerifySpec
+    from advisor.verify.stage import run_verify
+    from advisor.verify.tell import head_verification, tell_verification
 
     refuse_unwritable(run)
-    if json_path is not None and str(json_path) != "-":
-        refuse_unwritable(json_path)
-    record = read_record(run)
+    output = Output(json_path=json_path, quiet=quiet)
+    record = _read_run(run)
     spec = VerifySpec(
         target=model,
         device=device,
@@ -56,15 +58,46 @@ def verify(
         restart=restart,
         checkpoint=_choose_checkpoint(checkpoints or []),
     )
-    saved = _SavedRun(run, record)
+    file, latest = Output(json_path=run), list[Conclusions]()
+
+    def save(record: "Record") -> None:
+        latest[:] = [Conclusions(record)]
+        file.save(RUN, latest[0])
+
+    def write() -> bool:
+        """Print the result; return whether verdict or critical batch are told."""
+        headline = head_verification(latest[0])
+        output.save(RUN, latest[0])
+        output.write(RUN, latest[0], part=(headline, tell_verification(latest[0])))
+        return headline.missing is None
+
     try:
-        _run(saved, spec, quiet=quiet)
+        with open_progress(quiet=quiet) as progress:
+            run_verify(record, spec, progress=progress, save=save)
     except KeyboardInterrupt:
-        if saved.has_grown:
-            _write(saved.record, json_path, quiet=quiet)
+        if latest:
+            write()
         raise
-    if not _write(saved.record, json_path, quiet=quiet):
+    if not write():
         raise typer.Exit(InconclusiveError.exit_code)
+
+
+def _read_run(path: Path) -> "Record":
+    """Return the record of a run.
+
+    Raises:
+        UsageError: The file holds none.
+    """
+    from advisor.engine.document import read_record
+    from advisor.questions import KINDS, RUN
+
+    kind, record = read_record(path, KINDS)
+    if kind is not RUN:
+        raise UsageError(
+            f"{path} is a {kind.noun}, not a run",
+            next_step="Write a run with: bsadvisor probe MODEL --json FILE",
+        )
+    return record
 
 
 def _choose_checkpoint(paths: list[str]) -> str | None:
@@ -79,54 +112,3 @@ def _choose_checkpoint(paths: list[str]) -> str | None:
             next_step="Give --checkpoint FILE once.",
         )
     return paths[0] if paths else None
-
-
-class _SavedRun:
-    """The run file as it grows."""
-
-    def __init__(self, path: Path, record: "RunRecord") -> None:
-        self._path = path
-        self.record = record
-        self.has_grown = False
-
-    def save(self, record: "RunRecord") -> None:
-        """Replace the file with `record`."""
-        from advisor.advice.derive import derive
-        from advisor.cli.results import writing
-        from advisor.engine.files import write_document
-
-        self.record, self.has_grown = record, True
-        with writing(self._path):
-            write_document(self._path, record, derive(record))
-
-
-def _run(saved: _SavedRun, spec: "VerifySpec", *, quiet: bool) -> None:
-    from advisor.cli.progress_display import open_progress
-    from advisor.verify.stage import run_verify
-
-    with open_progress(quiet=quiet) as progress:
-        run_verify(saved.record, spec, progress=progress, save=saved.save)
-
-
-def _write(record: "RunRecord", json_path: Path | None, *, quiet: bool) -> bool:
-    """Print the result; return whether verdict or critical batch are told."""
-    from rich.console import Console
-
-    from advisor.advice.derive import derive
-    from advisor.cli.results import is_stdout, write_stdout, writing
-    from advisor.engine.files import encode_document, write_document
-    from advisor.report.terminal import write_told
-    from advisor.verify.tell import head_verification, tell_verification
-
-    derived = derive(record)
-    if json_path is not None and not is_stdout(json_path):
-        with writing(json_path):
-            write_document(json_path, record, derived)
-    headline = head_verification(derived.verification)
-    if is_stdout(json_path):
-        write_stdout(encode_document(record, derived))
-    else:
-        write_told(
-            Console(), headline, tell_verification(derived.verification), headline_only=quiet
-        )
-    return headline.missing is None

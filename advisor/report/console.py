@@ -11,7 +11,7 @@ from advisor.engine.question import Kind
 from advisor.report.encoding import write_encodable
 from advisor.report.sources import list_sources
 from advisor.report.tables import draw_item, draw_tables
-from advisor.telling import Passage, Row, Told
+from advisor.telling import Headline, Passage, Row, Told
 
 #: Columns of the labels, wide enough for "Learning rate".
 LABEL_WIDTH = 13
@@ -24,6 +24,14 @@ def write_report(
     headline = kind.headline(conclusions)
     answer = Text(headline.answer, style="bold")
     write_encodable(console, answer if headline_only else _draw_report(kind, conclusions))
+
+
+def write_part(
+    console: Console, headline: Headline, told: Told, *, headline_only: bool = False
+) -> None:
+    """Print what one question of a record tells, or its headline alone."""
+    answer = Text(headline.answer, style="bold")
+    write_encodable(console, answer if headline_only else Group(*_draw(headline, told)))
 
 
 def collect(kind: Kind, conclusions: Conclusions) -> Told:
@@ -39,7 +47,11 @@ def collect(kind: Kind, conclusions: Conclusions) -> Told:
 
 
 def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
-    headline, told = kind.headline(conclusions), collect(kind, conclusions)
+    parts = _draw(kind.headline(conclusions), collect(kind, conclusions))
+    return Group(*parts, Text(), draw_rows(list_sources(kind, conclusions.record)))
+
+
+def _draw(headline: Headline, told: Told) -> list[ConsoleRenderable]:
     parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
     parts += [Text(remark) for remark in headline.remarks]
     parts += draw_tables(told.tables)
@@ -47,7 +59,7 @@ def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
     parts += draw_tables(told.details)
     for passage in told.passages:
         parts += draw_passage(passage)
-    return Group(*parts, Text(), draw_rows(list_sources(kind, conclusions.record)))
+    return parts
 
 
 def write_facts(console: Console, rows: Iterable[Row]) -> None:

@@ -39,4 +39,4 @@ def render_findings(record: RunRecord, derived: Derived) -> list[tuple[str, str]
     rows += [
         (row.label, row.text) for told in (tell_advice, tell_plans) for row in told(known).rows
     ]
-    return rows + [(row.label, row.text) for row in tell_verification(derived.verification).rows]
+    return rows + [(row.label, row.text) for row in tell_verification(known).rows]

@@ -16,7 +16,7 @@ from advisor.report.findings import render_findings
 from advisor.report.terminal import render_sources, render_tables
 from advisor.sharpness.tell import chart_sharpness
 from advisor.statistics import Estimate
-from advisor.verify.tell import tell_verification
+from advisor.verify.tell import chart_losses
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Columns of the tables, which are the terminal's.
@@ -101,6 +101,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
         if point.peak_bytes is not None
     )
     micro = None if advice is None else advice.micro_batch_size
+    verified = derived.verification
     size = "micro-batch, samples"
     charts = (
         render_chart(
@@ -119,7 +120,7 @@ def render_charts(derived: Derived) -> tuple[Chart, ...]:
             marked=micro,
         ),
         None if derived.noise is None else draw_chart(chart_noise(derived.noise)),
-        *map(draw_chart, tell_verification(derived.verification).charts),
+        *([] if verified is None else map(draw_chart, chart_losses(verified))),
         None if derived.frontier is None else draw_chart(chart_frontier(derived.frontier)),
         None if derived.sharpness is None else draw_chart(chart_sharpness(derived.sharpness)),
     )

@@ -12,7 +12,6 @@ from advisor.report.console import draw_passage
 from advisor.report.encoding import write_encodable
 from advisor.report.findings import render_findings
 from advisor.report.tables import draw_tables
-from advisor.telling import Headline, Told
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_bytes, format_duration
 from advisor.variants.tell import tabulate_variants
@@ -45,18 +44,6 @@ def render_report(record: RunRecord, derived: Derived) -> ConsoleRenderable:
     return Group(*parts)
 
 
-def write_told(
-    console: Console, headline: Headline, told: Told, *, headline_only: bool = False
-) -> None:
-    """Print what one question tells, or its headline alone."""
-    parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold" if told.rows else "")]
-    if not headline_only:
-        parts += draw_tables(told.tables)
-        parts += [Text()] if told.tables else []
-        parts += [render_rows([(row.label, row.text) for row in told.rows])] if told.rows else []
-    write_encodable(console, Group(*parts))
-
-
 def render_tables(record: RunRecord, derived: Derived) -> list[ConsoleRenderable]:
     """Return the tables alone: batches, variants, what holds the memory, what would change it."""
     return [*_render_upper(record, derived), *_render_memory(record, derived)]
@@ -67,7 +54,7 @@ def _render_upper(record: RunRecord, derived: Derived) -> list[ConsoleRenderable
     return [
         *draw_tables(tell_advice(known).tables),
         *draw_tables(tabulate_variants(derived.variants)),
-        *draw_tables(tell_verification(derived.verification).tables),
+        *draw_tables(tell_verification(known).tables),
         *draw_tables(tell_plans(known).tables),
     ]
 

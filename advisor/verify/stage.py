@@ -3,35 +3,33 @@
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from advisor.advice.data import Recommendation
-from advisor.advice.derive import derive
-from advisor.derived import Derived
+from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import InspectTask
 from advisor.engine.progress import Progress
-from advisor.engine.run_record import RunRecord
+from advisor.engine.record import Record
 from advisor.engine.runner import COLD_START_S, Runner, WorkerTimeoutError
 from advisor.errors import UsageError
 from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
-from advisor.verify.data import VerificationBranch, VerifySpec
+from advisor.verify.data import VERIFICATION, VerificationBranch, VerifySpec
 from advisor.verify.start import find_origin
 from advisor.verify.tasks import Plan
 
 #: A branch that runs when the time is up may end within this.
 _GRACE_S = 60.0
 
-Save = Callable[[RunRecord], None]
 
-
-def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save: Save) -> RunRecord:
-    """Return the record with the branches added that the time allowed.
+def run_verify(
+    record: Record, spec: VerifySpec, *, progress: Progress, save: Callable[[Record], None]
+) -> None:
+    """Add the branches that the time allows.
 
     Args:
         record: A saved run with a recommendation.
         spec: What is asked.
         progress: Told what runs.
-        save: Called with the record after each branch.
+        save: Called with the record after each branch, and at the end.
 
     Raises:
         UsageError: The run has no recommendation to test, or is of another model; or there is no
@@ -40,8 +38,8 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
         InconclusiveError: The budget does not suffice for a branch worth training.
     """
     started = time.monotonic()
-    derived = derive(record)
-    advice, facts = _require_advice(record, derived)
+    conclusions = Conclusions(record)
+    advice, facts = _require_advice(conclusions)
     target = parse_target(spec.target)
     origin = find_origin(target, record, spec, progress)
     workload = WorkloadSpec(
@@ -59,18 +57,16 @@ def run_verify(record: RunRecord, spec: VerifySpec, *, progress: Progress, save:
             InspectTask(workload=workload), timeout_s=COLD_START_S + spec.budget_s
         )
         _require_same(facts, found)
-        plan = Plan(record, derived, advice, facts, spec, workload, progress, origin)
+        plan = Plan(conclusions, advice, facts, spec, workload, progress, origin)
 
         def keep(branch: VerificationBranch) -> None:
             plan.add(branch)
-            save(msgspec.structs.replace(record, verification=plan.verification))
+            save(record.setting(VERIFICATION, plan.verification))
 
         while _train(runner, plan, spec.budget_s - (time.monotonic() - started), keep, progress):
             if not plan.extend(spec.budget_s - (time.monotonic() - started)):
                 break
-    record = msgspec.structs.replace(record, verification=plan.verification)
-    save(record)
-    return record
+    save(record.setting(VERIFICATION, plan.verification))
 
 
 def _train(
@@ -113,13 +109,13 @@ def _train(
     return done == len(pending)
 
 
-def _require_advice(record: RunRecord, derived: Derived) -> tuple[Recommendation, WorkloadFacts]:
+def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadFacts]:
     """Return what is to be tested.
 
     Raises:
         UsageError: The run has no recommendation, or none whose rate can be trained.
     """
-    advice, facts = derived.recommendation, record.workload
+    advice, facts = conclusions.of(ADVICE), conclusions.record.workload
     if advice is None or facts is None:
         raise UsageError(
             "the run has no recommendation to verify",

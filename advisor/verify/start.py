@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 
 from advisor.engine.progress import Progress
-from advisor.engine.run_record import RunRecord
+from advisor.engine.record import Record
 from advisor.errors import UsageError
+from advisor.noise.data import NOISE_BATCHES
 from advisor.training.data import Target
 from advisor.verify.data import VerificationRecord, VerifySpec
 
@@ -29,7 +30,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_sha256: str | None = None
 
 
-def find_origin(target: Target, record: RunRecord, spec: VerifySpec, progress: Progress) -> Origin:
+def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Progress) -> Origin:
     """Return what the branches are to start from; a note says where the run's checkpoints wait.
 
     Raises:
@@ -55,9 +56,7 @@ def find_origin(target: Target, record: RunRecord, spec: VerifySpec, progress: P
     return msgspec.structs.replace(origin, checkpoint_sha256=checkpoint_sha256)
 
 
-def count_steps(
-    record: RunRecord, origin: Origin, step_s: float, budget_s: float
-) -> tuple[int, int]:
+def count_steps(record: Record, origin: Origin, step_s: float, budget_s: float) -> tuple[int, int]:
     """Return the steps that train before the branches, and those that fill a state at rate 0.
 
     Either is no more than its share of the budget allows, and one of them is 0.
@@ -68,7 +67,7 @@ def count_steps(
         step_s: Seconds of one step of the base pair; 0 where unknown.
         budget_s: Of the whole command.
     """
-    own = [each.at_step for each in record.noise_batches if each.from_checkpoint is None]
+    own = [each.at_step for each in record.all(NOISE_BATCHES) if each.from_checkpoint is None]
     wanted = max(own, default=2 * _TRUNK_STEPS) // 2 if origin.checkpoint is None else _STATE_STEPS
     steps = min(wanted, int(_FRACTION * budget_s / step_s)) if step_s > 0.0 else wanted
     return (steps, 0) if origin.checkpoint is None else (0, steps)

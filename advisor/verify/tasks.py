@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from advisor.advice.data import Recommendation
-from advisor.derived import Derived
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.progress import Progress
-from advisor.engine.run_record import RunRecord
 from advisor.errors import InconclusiveError, UsageError
+from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
+from advisor.noise.plan import NOISE
 from advisor.rate.data import OptimizerChanges, TrialTask
 from advisor.sharpness.plan import find_room
+from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.verify.branches import (
@@ -23,6 +25,7 @@ from advisor.verify.branches import (
     choose_rate,
 )
 from advisor.verify.data import (
+    VERIFICATION,
     CriticalBatchStatus,
     VerificationBranch,
     VerificationRecord,
@@ -58,8 +61,7 @@ class Plan:
 
     def __init__(
         self,
-        record: RunRecord,
-        derived: Derived,
+        conclusions: Conclusions,
         advice: Recommendation,
         facts: WorkloadFacts,
         spec: VerifySpec,
@@ -67,7 +69,7 @@ class Plan:
         progress: Progress,
         origin: Origin,
     ) -> None:
-        self._derived, self._advice, self._facts = derived, advice, facts
+        self._conclusions, self._advice, self._facts = conclusions, advice, facts
         self._spec, self._workload, self._progress = spec, workload, progress
         base = anchor_rate(advice)
         assert base.base_value is not None
@@ -81,7 +83,7 @@ class Plan:
                 next_step="Record a run with a base batch that fits.",
             )
         step_s = _OVERHEAD * self._estimate_s([trunk])
-        trunk_steps, state_steps = count_steps(record, origin, step_s, spec.budget_s)
+        trunk_steps, state_steps = count_steps(conclusions.record, origin, step_s, spec.budget_s)
         fresh = VerificationRecord(
             model_sha256=origin.model_sha256,
             checkpoint=origin.checkpoint,
@@ -96,7 +98,7 @@ class Plan:
             evaluation_batch_size=self._evaluation_size,
             recommended_batch_size=advice.global_batch_size,
         )
-        self.verification = resume(record.verification, fresh, spec, progress)
+        self.verification = resume(conclusions.record.get(VERIFICATION), fresh, spec, progress)
         steps = self.verification.trunk_steps + self.verification.state_steps
         self._trunk = msgspec.structs.replace(trunk, samples=steps * trunk.samples)
         stored = [branch.seed + 1 for branch in self.verification.branches]
@@ -126,7 +128,7 @@ class Plan:
 
     def _make_pair(self, size: int) -> TrialTask | None:
         """Return one step of a batch with the settings that go with it."""
-        optimizer, noise = self._facts.optimizer, self._derived.noise
+        optimizer, noise = self._facts.optimizer, self._conclusions.of(NOISE)
         assert optimizer is not None
         noise_scale = None if noise is None else noise.working
         rate = choose_rate(self._facts, self._advice, size, noise_scale=noise_scale)
@@ -184,7 +186,7 @@ class Plan:
 
     def _estimate_s(self, tasks: Iterable[TrialTask]) -> float:
         """Return the seconds of the tasks' steps as timed, those of unknown ones left out."""
-        seconds, timing = 0.0, read_throughput(self._derived.throughput)
+        seconds, timing = 0.0, read_throughput(self._conclusions.of(THROUGHPUT))
         for task in tasks:
             micro, times = task.micro_batch_size, task.gradient_accumulation_steps
             step_s = estimate_step_s(timing, micro, times, may_extrapolate=False) or 0.0
@@ -212,7 +214,7 @@ class Plan:
         A further batch where an end is open, then more seeds where noise hides the answer; neither
         where the user said which.
         """
-        found = conclude_verification(self.verification, self._derived.throughput)
+        found = conclude_verification(self.verification, self._conclusions.of(THROUGHPUT))
         if found is None:
             return False
         status = found.critical_batch.status
@@ -246,7 +248,7 @@ class Plan:
         The sharpness takes the evaluation's micro-batch, or what is expected to fit differentiated
         twice; not the branch's, which would change the matrix under BatchNorm.
         """
-        room = find_room(self._facts, self._derived.memory)
+        room = find_room(self._facts, self._conclusions.of(MEMORY))
         size = self._evaluation_size if room is None else min(self._evaluation_size, room)
         return VerificationTask(
             workload=self._workload,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from advisor.engine.conclusions import Conclusions
 from advisor.statistics import Estimate
 from advisor.telling import Chart, Column, Datum, Headline, Line, Row, Table, Told
 from advisor.units import (
@@ -13,6 +14,7 @@ from advisor.units import (
     format_spread,
 )
 from advisor.verify.data import CriticalBatch, VerificationConclusion, VerifiedBatch
+from advisor.verify.plan import VERIFICATION_TOPIC
 
 _HEADLINES = {
     "holds": "The recommendation holds: batch {}",
@@ -27,8 +29,9 @@ _MOST_LINES = 8
 _Cell = tuple[str, Callable[[VerifiedBatch], str]]
 
 
-def head_verification(found: VerificationConclusion | None) -> Headline:
+def head_verification(conclusions: Conclusions) -> Headline:
     """Return whether the recommendation holds; it answers where that or the critical batch does."""
+    found = conclusions.of(VERIFICATION_TOPIC)
     if found is None:
         return Headline(answer="No branch was trained.", missing="no branch was trained")
     status = found.verdict.status
@@ -39,11 +42,12 @@ def head_verification(found: VerificationConclusion | None) -> Headline:
     )
 
 
-def tell_verification(found: VerificationConclusion | None) -> Told:
+def tell_verification(conclusions: Conclusions) -> Told:
     """Return verdict, critical batch, gap, sharpness and warnings, with the batches behind them."""
+    found = conclusions.of(VERIFICATION_TOPIC)
     if found is None:
         return Told()
-    return Told(rows=_list_rows(found), tables=(_tabulate(found),), charts=_chart(found))
+    return Told(rows=_list_rows(found), tables=(_tabulate(found),), charts=chart_losses(found))
 
 
 def _tabulate(found: VerificationConclusion) -> Table:
@@ -151,7 +155,7 @@ def _write_time(estimate: Estimate | None) -> str:
     return "" if estimate is None or estimate.point is None else format_duration(estimate.point)
 
 
-def _chart(found: VerificationConclusion) -> tuple[Chart, ...]:
+def chart_losses(found: VerificationConclusion) -> tuple[Chart, ...]:
     """Return the losses of the batches over samples, and over time."""
     shown = [each for each in found.batches if each.curve][-_MOST_LINES:]
     losses = [point.loss.point or 0.0 for each in shown for point in each.curve]

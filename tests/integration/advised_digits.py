@@ -4,13 +4,15 @@ from pathlib import Path
 
 import msgspec
 
-from advisor.advice.derive import derive
+from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
-from advisor.engine.files import write_document
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.document import write_document
 from advisor.engine.record import Command
 from advisor.engine.run_record import RunRecord
 from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
+from advisor.questions import RUN
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import OptimizerFacts, WorkloadFacts
@@ -85,10 +87,9 @@ def build_ranged_run():
 
 def write_run(path, record=None, **facts):
     """Write the run to `path` and return its recommendation."""
-    record = record or build_run(**facts)
-    derived = derive(record)
-    write_document(path, record, derived)
-    return derived.recommendation
+    conclusions = Conclusions(record or build_run(**facts))
+    write_document(path, RUN, conclusions)
+    return conclusions.of(ADVICE)
 
 
 def _time(size, session):

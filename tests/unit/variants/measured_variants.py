@@ -2,9 +2,11 @@
 
 import msgspec
 
+from advisor.engine.conclusions import Conclusions
 from advisor.memory.data import Probe
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.variants.data import VariantRecord
+from advisor.variants.plan import VARIANTS_TOPIC
 from tests.unit.samples import make_record
 
 SIZES = (16, 64, 256)
@@ -61,3 +63,7 @@ def make_losses(ends, size=32):
 def make_run(*others, losses=()):
     first = VariantRecord(precision="fp32", losses=losses)
     return msgspec.structs.replace(make_record(probes=make_probes()), variants=(first, *others))
+
+
+def compare(record):
+    return Conclusions(record).of(VARIANTS_TOPIC)

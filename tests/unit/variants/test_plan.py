@@ -3,19 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
+from advisor.engine.conclusions import Conclusions
 from advisor.training.data import Variant
 from advisor.variants.data import VariantRecord
 from advisor.variants.plan import find_unavailable
-from tests.unit.samples import FACTS, derive, make_record
-from tests.unit.variants.measured_variants import SIZES, make_losses, make_probes, make_run
+from tests.unit.samples import FACTS, make_record
+from tests.unit.variants.measured_variants import SIZES, compare, make_losses, make_probes, make_run
 
 
 def test_a_variant_is_compared_with_the_first_at_the_advised_batch_and_at_its_fastest():
     run = make_run(VariantRecord(precision="bf16", probes=make_probes(2.0, (16, 64, 256, 512))))
-    derived = derive(run)
-    first, second = derived.variants
-    advised = derived.recommendation.micro_batch_size
+    first, second = compare(run)
+    advised = Conclusions(run).of(ADVICE).micro_batch_size
     assert first.micro_batch_size == second.micro_batch_size == advised
     assert first.speed_ratio is first.best_speed_ratio is first.machine_speed_ratio is None
     assert second.speed_ratio.point == pytest.approx(2.0)
@@ -29,20 +30,20 @@ def test_a_variant_is_compared_with_the_first_at_the_advised_batch_and_at_its_fa
 def test_the_advice_is_that_of_the_first_alone():
     alone = make_record(probes=make_probes())
     beside = make_run(VariantRecord(precision="bf16", probes=make_probes(9.0, (16, 64))))
-    assert derive(beside).recommendation == derive(alone).recommendation
-    assert derive(alone).variants == ()
+    assert Conclusions(beside).of(ADVICE) == Conclusions(alone).of(ADVICE)
+    assert compare(alone) == ()
 
 
 def test_one_session_gives_a_ratio_without_an_interval():
     run = make_run(VariantRecord(precision="bf16", probes=make_probes(2.0, sessions=1)))
-    ratio = derive(run).variants[1].speed_ratio
+    ratio = compare(run)[1].speed_ratio
     assert ratio.point == pytest.approx(2.0, rel=0.02)
     assert ratio.low is ratio.high is None
 
 
 def test_a_size_that_the_variant_did_not_time_gives_no_ratio():
     run = make_run(VariantRecord(precision="bf16", probes=make_probes(2.0, sizes=(1, 2))))
-    variant = derive(run).variants[1]
+    variant = compare(run)[1]
     assert variant.samples_per_s is variant.speed_ratio is None
     assert variant.best_speed_ratio is not None
 
@@ -50,12 +51,12 @@ def test_a_size_that_the_variant_did_not_time_gives_no_ratio():
 def test_a_machine_that_changed_meanwhile_is_told():
     slower = make_probes(canary_s=0.0125)
     run = make_run(VariantRecord(precision="bf16", probes=slower))
-    assert derive(run).variants[1].machine_speed_ratio == pytest.approx(0.8)
+    assert compare(run)[1].machine_speed_ratio == pytest.approx(0.8)
 
 
 def test_tf32_changes_the_canary_so_that_it_tells_nothing():
     run = make_run(VariantRecord(precision="tf32", probes=make_probes(canary_s=0.001)))
-    assert derive(run).variants[1].machine_speed_ratio is None
+    assert compare(run)[1].machine_speed_ratio is None
 
 
 def test_graphs_are_counted_where_compiling_was_asked_for():
@@ -64,13 +65,13 @@ def test_graphs_are_counted_where_compiling_was_asked_for():
         VariantRecord(precision="fp32", compile=True, probes=compiled),
         VariantRecord(precision="bf16", compile=True, missing_because="it failed"),
     )
-    first, second, third = derive(run).variants
+    first, second, third = compare(run)
     assert (first.graphs, second.graphs, third.graphs) == (None, 2 * len(SIZES) * 3, None)
 
 
 def test_a_variant_that_failed_is_a_row_with_its_reason():
     run = make_run(VariantRecord(precision="bf16", missing_because="no such operator"))
-    variant = derive(run).variants[1]
+    variant = compare(run)[1]
     assert variant.missing_because == "no such operator"
     assert variant.max_micro_batch_size is variant.best_samples_per_s is variant.loss is None
 
@@ -81,7 +82,7 @@ def test_losses_are_compared_seed_by_seed():
         VariantRecord(precision="bf16", losses=make_losses([end + 0.01 for end in ends])),
         losses=make_losses(ends),
     )
-    first, second = (one.loss for one in derive(run).variants)
+    first, second = (one.loss for one in compare(run))
     assert first.loss.point == pytest.approx(0.7)
     assert first.difference is None
     assert (second.steps, second.batch_size, second.seeds) == (100, 32, 3)
@@ -95,7 +96,7 @@ def test_a_seed_that_diverged_or_is_missing_is_in_no_mean():
         VariantRecord(precision="fp16", losses=make_losses((0.6, None))),
         losses=make_losses((0.5, 0.5, 0.5)),
     )
-    loss = derive(run).variants[1].loss
+    loss = compare(run)[1].loss
     assert (loss.seeds, loss.diverged) == (2, 1)
     assert (loss.difference.point, loss.difference.low) == (pytest.approx(0.1), None)
 
@@ -105,7 +106,7 @@ def test_where_every_seed_diverged_there_is_no_loss():
         VariantRecord(precision="fp16", losses=make_losses((None, None))),
         losses=make_losses((0.5, 0.5)),
     )
-    loss = derive(run).variants[1].loss
+    loss = compare(run)[1].loss
     assert (loss.diverged, loss.loss.point, loss.difference) == (2, None, None)
 
 
@@ -116,7 +117,7 @@ def test_where_every_seed_diverged_there_is_no_loss():
 )
 def test_a_ratio_holds_the_truth_whatever_was_timed(speed, sessions, sizes):
     probes = make_probes(speed, tuple(sorted(sizes)), sessions)
-    _, conclusion = derive(make_run(VariantRecord(precision="bf16", probes=probes))).variants
+    _, conclusion = compare(make_run(VariantRecord(precision="bf16", probes=probes)))
     if conclusion.micro_batch_size in sizes:
         ratio = conclusion.speed_ratio
         assert ratio.low <= speed <= ratio.high

@@ -3,6 +3,7 @@ import contextlib
 import msgspec
 import pytest
 
+from advisor.advice.plan import ADVICE
 from advisor.device.data import Telemetry
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
@@ -17,8 +18,8 @@ from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
 from tests.unit.doubles import Notes
-from tests.unit.samples import ENVIRONMENT, FACTS, derive, make_record
-from tests.unit.variants.measured_variants import make_losses, make_probes
+from tests.unit.samples import ENVIRONMENT, FACTS, make_record
+from tests.unit.variants.measured_variants import compare, make_losses, make_probes
 
 GIB = 2**30
 SAMPLE_BYTES = 8 << 20
@@ -100,7 +101,7 @@ BF16 = Variant(precision="bf16")
 
 def test_a_variant_goes_through_the_stages_of_a_run_and_is_put_beside_it():
     run, tasks = run_with(BF16)
-    first, second = derive(run.record).variants
+    first, second = compare(run.record)
     assert second.max_micro_batch_size == LARGEST
     assert second.speed_ratio.point == pytest.approx(2.0, rel=0.05)
     assert second.missing_because is second.loss_missing_because is None
@@ -120,7 +121,7 @@ def test_the_run_itself_is_left_as_it_was():
 
 def test_every_variant_times_the_advised_batch():
     run, tasks = run_with(BF16)
-    advised = derive(run.record).recommendation.micro_batch_size
+    advised = run.of(ADVICE).micro_batch_size
     timed = [task for task in tasks if isinstance(task, ThroughputTask)]
     sessions = {task.session for task in timed}
     assert len(sessions) >= 3
@@ -145,7 +146,7 @@ def test_the_loss_runs_differ_in_the_variant_alone():
 def test_a_variant_that_fails_is_a_row_and_the_next_one_runs(stage):
     failing = {("bf16", stage): WorkloadError("model.py:3: no such operator")}
     run, _ = run_with(BF16, Variant(precision="fp16"), failing=failing)
-    _, second, third = derive(run.record).variants
+    _, second, third = compare(run.record)
     assert second.missing_because == "model.py:3: no such operator"
     assert third.missing_because is None
     assert third.loss is not None
@@ -161,7 +162,7 @@ def test_a_variant_that_takes_too_long_asks_for_time():
 def test_a_loss_run_that_fails_leaves_the_speed():
     failing = {("bf16", TrialTask): WorkloadError("model.py:9: KeyError")}
     run, _ = run_with(BF16, failing=failing)
-    variant = derive(run.record).variants[1]
+    variant = compare(run.record)[1]
     assert variant.loss_missing_because == "model.py:9: KeyError"
     assert variant.speed_ratio is not None
 

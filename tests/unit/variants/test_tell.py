@@ -4,13 +4,16 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind
 from advisor.memory.data import Probe
-from advisor.report import html
+from advisor.report.page import render_page
 from advisor.report.tables import draw_tables
+from advisor.telling import Headline
 from advisor.variants.data import VariantRecord
+from advisor.variants.question import QUESTION
 from advisor.variants.tell import describe_compilation, tabulate_variants
-from tests.unit.samples import derive
-from tests.unit.variants.measured_variants import make_losses, make_probes, make_run
+from tests.unit.variants.measured_variants import compare, make_losses, make_probes, make_run
 
 TABLE = """
 Side by side                         fp32                bf16      fp32 compiled
@@ -57,19 +60,17 @@ def two_and_one_that_failed():
 
 
 def test_the_table_reads_like_this():
-    lines = [
-        line.rstrip() for line in draw(derive(two_and_one_that_failed()).variants).splitlines()
-    ]
+    lines = [line.rstrip() for line in draw(compare(two_and_one_that_failed())).splitlines()]
     assert lines == TABLE.splitlines()
 
 
 def test_every_line_fits_80_columns():
-    text = draw(derive(two_and_one_that_failed()).variants)
+    text = draw(compare(two_and_one_that_failed()))
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_what_is_missing_or_doubtful_is_said_below():
-    text = " ".join(draw(derive(two_and_one_that_failed()).variants).split())
+    text = " ".join(draw(compare(two_and_one_that_failed())).split())
     assert "fp32 compiled: not measured: no C++ compiler" in text
     assert "no size of it ran" not in text  # the first reason says it all
     assert "bf16: the machine itself was 50 % slower than beside fp32" in text
@@ -80,19 +81,19 @@ def test_a_variant_without_a_loss_says_why():
     run = make_run(
         VariantRecord(precision="bf16", probes=make_probes(), loss_missing_because="no data")
     )
-    assert "bf16: no loss: no data" in draw(derive(run).variants)
+    assert "bf16: no loss: no data" in draw(compare(run))
 
 
 def test_a_compiler_that_compiled_nothing_is_named():
     probes = make_probes(recompiles=0)
     run = make_run(VariantRecord(precision="fp32", compile=True, probes=probes))
-    assert "fp32 compiled: torch.compile compiled nothing" in draw(derive(run).variants)
+    assert "fp32 compiled: torch.compile compiled nothing" in draw(compare(run))
 
 
 def test_more_variants_than_fit_abreast_repeat_the_first():
     names = ("tf32", "bf16", "fp16")
     run = make_run(*(VariantRecord(precision=name, probes=make_probes()) for name in names))
-    heads = [line for line in draw(derive(run).variants).splitlines() if "Side by side" in line]
+    heads = [line for line in draw(compare(run)).splitlines() if "Side by side" in line]
     assert [line.split()[3:] for line in heads] == [["fp32", "tf32", "bf16"], ["fp32", "fp16"]]
 
 
@@ -102,7 +103,15 @@ def test_no_variants_draw_nothing():
 
 def test_the_page_has_the_table_as_well():
     run = two_and_one_that_failed()
-    assert "Side by side" in html.draw_tables(run, derive(run))
+    kind = Kind(
+        name="run",
+        noun="run",
+        command="probe",
+        questions=(QUESTION,),
+        headline=lambda conclusions: Headline(answer="It"),
+        is_worth_telling=lambda record: True,
+    )
+    assert "Side by side" in render_page(kind, Conclusions(run))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import hashlib
 import msgspec
 import pytest
 
+from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.noise.data import GradientMoments, NoiseBatches
@@ -13,7 +15,6 @@ from advisor.verify.data import VerifySpec
 from advisor.verify.start import Origin, count_steps, find_origin, resume
 from advisor.verify.tasks import Plan
 from tests.integration.advised_digits import EXAMPLE, build_run
-from tests.unit.samples import derive
 from tests.unit.verify.verified_branches import make_all, make_record
 
 SPEC = VerifySpec(target=str(EXAMPLE))
@@ -106,11 +107,11 @@ def test_stored_branches_go_on_only_from_the_same_file_with_the_same_content():
 
 
 def make_task(origin, **facts):
-    record = build_run(**facts)
-    derived = derive(record)
+    conclusions = Conclusions(build_run(**facts))
     workload = WorkloadSpec(target=str(EXAMPLE), device="cpu")
-    advice, spec = derived.recommendation, msgspec.structs.replace(SPEC, samples=1280, seeds=2)
-    plan = Plan(record, derived, advice, record.workload, spec, workload, Notes(), origin)
+    advice, known = conclusions.of(ADVICE), conclusions.record.workload
+    spec = msgspec.structs.replace(SPEC, samples=1280, seeds=2)
+    plan = Plan(conclusions, advice, known, spec, workload, Notes(), origin)
     return plan.make_task(plan.list_pending(), 60.0), plan.verification
 
 

@@ -7,18 +7,21 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from advisor.report.charts import draw_chart
-from advisor.report.html import render_html
-from advisor.report.terminal import write_told
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind
+from advisor.report.canvas import draw_chart
+from advisor.report.console import write_part
+from advisor.report.page import render_page
 from advisor.telling import Told
 from advisor.verify.data import CriticalBatch
 from advisor.verify.plan import conclude_verification
+from advisor.verify.question import QUESTION
 from advisor.verify.tell import (
     describe_critical_batch,
     head_verification,
     tell_verification,
 )
-from tests.unit.report.sample_run import build_derived, build_record
+from tests.unit.report.sample_run import build_record
 from tests.unit.verify.verified_branches import (
     add_held_out,
     make_all,
@@ -32,15 +35,30 @@ def conclude(branches, throughput=None, recommended=128):
     return conclude_verification(make_record(branches, recommended), throughput)
 
 
+class Known(Conclusions):
+    """Those of a run whose verification is known."""
+
+    def __init__(self, verification):
+        super().__init__(build_record())
+        self._verification = verification
+
+    def of(self, topic):
+        return self._verification if topic.name == "verification" else super().of(topic)
+
+
+def tell(verification):
+    return tell_verification(Known(verification))
+
+
 def write(verification, **options):
     stream = io.StringIO()
     console = Console(file=stream, width=100, color_system=None)
-    write_told(console, head_verification(verification), tell_verification(verification), **options)
+    write_part(console, head_verification(Known(verification)), tell(verification), **options)
     return stream.getvalue()
 
 
 def rows_of(verification):
-    return {row.label: row.text for row in tell_verification(verification).rows}
+    return {row.label: row.text for row in tell(verification).rows}
 
 
 def test_the_table_has_a_row_for_each_batch_and_marks_the_recommended_one():
@@ -111,7 +129,7 @@ def test_the_headline_is_the_verdict(recommended, said):
 
 def test_nothing_trained_is_said():
     assert write(None) == "No branch was trained.\n"
-    assert tell_verification(None) == Told()
+    assert tell(None) == Told()
 
 
 def test_warnings_are_rows():
@@ -147,10 +165,10 @@ def test_noise_that_hides_the_answer_is_marked():
 
 def test_losses_are_drawn_over_samples_and_time():
     found = conclude(make_all(), make_throughput())
-    samples, time = map(draw_chart, tell_verification(found).charts)
+    samples, time = map(draw_chart, tell(found).charts)
     assert [line.label for line in samples.lines] == ["32", "64", "128, recommended", "256", "512"]
     assert all(line.marks for line in time.lines)
-    samples, time = map(draw_chart, tell_verification(conclude(make_all())).charts)
+    samples, time = map(draw_chart, tell(conclude(make_all())).charts)
     assert samples is not None
     assert time is None
 
@@ -165,14 +183,19 @@ def test_losses_below_zero_are_drawn_on_a_plain_axis():
         )
         for branch in make_all()
     ]
-    assert draw_chart(tell_verification(conclude(branches)).charts[0]) is not None
+    assert draw_chart(tell(conclude(branches)).charts[0]) is not None
 
 
 def test_the_page_has_table_charts_and_findings():
-    derived = msgspec.structs.replace(
-        build_derived(), verification=conclude(make_all(), make_throughput())
+    kind = Kind(
+        name="run",
+        noun="run",
+        command="probe",
+        questions=(QUESTION,),
+        headline=head_verification,
+        is_worth_telling=lambda record: True,
     )
-    page = render_html(build_record(), derived)
+    page = render_page(kind, Known(conclude(make_all(), make_throughput())))
     assert "Training loss against time" in page
     assert "Verified" in page
     assert "at equal time" in page
