@@ -31,7 +31,8 @@ from advisor.throughput.efficiency import (
     estimate_energy_per_sample,
     find_cheapest_size,
 )
-from advisor.throughput.law import StepLaw, fit_coefficients, fit_smooth_law
+from advisor.throughput.law import StepLaw
+from advisor.throughput.law_fits import fit_coefficients, fit_smooth_law
 from advisor.throughput.paired_sizes import pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
 from advisor.throughput.session_groups import measure_session_levels
@@ -61,9 +62,9 @@ def conclude_throughput(
         probes: Of any stage; the throughput probes that ran to their end count.
         largest_micro_batch_size: Sizes above it do not count; None means no such limit.
         memory_limited: Whether memory is what makes that size the largest.
-        peak_bytes: Measured peak of training, by micro-batch size.
+        peak_bytes: Measured, by micro-batch size.
         telemetry: Counters over the sessions, where there are any.
-        environment: Of the run, which knows the card's limits and memory.
+        environment: Which knows the card's limits and memory.
     """
     valid = discard_held_blocks(probes, telemetry)
     usable = [
@@ -106,14 +107,7 @@ def conclude_throughput(
         fall=measure_fall(paired, saturation),
         session_spread_fraction=_measure_session_spread(by_size),
         decisive_micro_batch_size=decisive,
-        half_width_fraction=next(
-            (
-                _measure_half_width(p.samples_per_s)
-                for p in points
-                if p.micro_batch_size == decisive
-            ),
-            None,
-        ),
+        half_width_fraction=_measure_half_width(points, decisive),
         cheapest_micro_batch_size=find_cheapest_size(energy),
         discarded_blocks=valid.discarded,
         disturbances=name_disturbances(
@@ -126,8 +120,9 @@ def conclude_throughput(
     )
 
 
-def _measure_half_width(speed: Estimate) -> float | None:
-    if speed.point is None or speed.low is None or speed.high is None:
+def _measure_half_width(points: Sequence[ThroughputPoint], size: int | None) -> float | None:
+    speed = next((p.samples_per_s for p in points if p.micro_batch_size == size), None)
+    if speed is None or speed.point is None or speed.low is None or speed.high is None:
         return None
     return (speed.high - speed.low) / 2.0 / speed.point
 
@@ -263,15 +258,15 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     law = fit_memory(probes)
     if law is None:
         return throughput
-    points = tuple(
-        point
-        if point.peak_bytes is not None
-        else msgspec.structs.replace(
+    points = [
+        msgspec.structs.replace(
             point, predicted_peak_bytes=law.predict_bytes(point.micro_batch_size)
         )
+        if point.peak_bytes is None
+        else point
         for point in throughput.points
-    )
-    return msgspec.structs.replace(throughput, points=points)
+    ]
+    return msgspec.structs.replace(throughput, points=tuple(points))
 
 
 def _find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
@@ -283,10 +278,9 @@ def _find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
             probe.optimizer_peak_bytes,
             probe.peak_allocated_bytes,
         )
-        known = [phase for phase in phases if phase is not None]
-        if probe.outcome == "fit" and known:
+        if probe.outcome == "fit" and any(phases):
             size = probe.micro_batch_size
-            peaks[size] = max(peaks.get(size, 0), *known)
+            peaks[size] = max(peaks.get(size, 0), *(phase or 0 for phase in phases))
     return peaks
 
 

@@ -59,8 +59,8 @@ class Block(NamedTuple):
         span_s: When it began and ended, by the monotonic clock.
         enqueue_s: That the host took to issue a step; GPUs only.
         device_step_s: Seconds of a step by the device's own events; CUDA only, as the peak.
-        page_faults: That the kernel served, all threads together; CPUs only, as the times.
-        processor_s: In the kernel and outside of it; 0 where the system does not tell.
+        use: Page faults, kernel time and processor time, all threads together; zero on GPUs and
+            where the system does not tell.
     """
 
     steps: int
@@ -69,9 +69,7 @@ class Block(NamedTuple):
     enqueue_s: float | None = None
     device_step_s: float | None = None
     peak_bytes: int | None = None
-    page_faults: int = 0
-    kernel_s: float = 0.0
-    processor_s: float = 0.0
+    use: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 class BlockTimer:
@@ -114,10 +112,7 @@ class BlockTimer:
             enqueue_s = (issued_s - self._start_s) / self._count
             self.block = self.block._replace(enqueue_s=enqueue_s)
         else:
-            faults, kernel_s, processor_s = np.subtract(use, self._use).tolist()
-            self.block = self.block._replace(
-                page_faults=round(faults), kernel_s=kernel_s, processor_s=processor_s
-            )
+            self.block = self.block._replace(use=tuple(np.subtract(use, self._use).tolist()))
         if self._edges:
             self._edges[1].record()
             synchronise(self._device)
@@ -146,52 +141,40 @@ class _Timed(msgspec.Struct):
     micro_step_times_s: list[float] = []
 
 
-class _Bench:
+class _Bench(NamedTuple):
     """A batch of one size before a stepper."""
 
-    def __init__(
-        self, workload: Workload, stepper: Training | UserStep, batch: Any, size: int
-    ) -> None:
-        self.device, self.stepper, self.batch = workload.device, stepper, batch
-        self._size = size
+    stepper: Training | UserStep
+    batch: Any
+    size: int
+    device: torch.device
 
-    def time_steps(self, count: int) -> Block:
-        """Return what a block of full steps showed."""
+    def time_block(self, steps: int, *, passes: int | None = None) -> Block:
+        """Return what a block of full steps showed, or of one made of `passes` alone."""
 
         def run_block() -> Block:
-            timer = BlockTimer(self.device, count)
-            train(self.stepper, itertools.repeat(self.batch), [timer], micro_batch_size=self._size)
-            return timer.block
-
-        return run_compiled(run_block)
-
-    def time_passes(self, stepper: Training, count: int) -> float:
-        """Return the seconds of forward and backward alone."""
-
-        def run_block() -> float:
-            stepper.backward(self.batch)  # the gradients' buffers are there, as in accumulation
-            timer = BlockTimer(self.device, 1)
+            timer = BlockTimer(self.device, steps)
             train(
-                stepper,
+                self.stepper,
                 itertools.repeat(self.batch),
                 [timer],
-                micro_batch_size=self._size,
-                accumulation=count,
+                micro_batch_size=self.size,
+                accumulation=passes or 1,
                 loss_is_sum=True,  # undivided: the pass of a whole step
-                is_frozen=True,
+                is_frozen=passes is not None,
             )
-            return timer.block.step_s / count
+            return timer.block
 
         return run_compiled(run_block)
 
     def warm_up(self, window_s: float) -> tuple[float, bool]:
         """Return the last window's seconds of a step, and whether two successive ones agreed."""
-        count, previous_s = 1, 0.0
+        steps, previous_s = 1, 0.0
         for _ in range(_MOST_WARMUP_WINDOWS):
-            step_s = self.time_steps(count).step_s
+            step_s = self.time_block(steps).step_s
             if previous_s and abs(step_s - previous_s) <= _STEADY_FRACTION * previous_s:
                 return step_s, True
-            previous_s, count = step_s, max(1, round(window_s / step_s))
+            previous_s, steps = step_s, max(1, round(window_s / step_s))
         return previous_s, False
 
 
@@ -218,8 +201,8 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                 generator.manual_seed(seed)
             stepper = training or workload.make_stepper(size)
             try:
-                bench = _Bench(workload, stepper, workload.draw(size, generator), size)
-                _time_size(bench, timed, size, task.block_s)
+                bench = _Bench(stepper, workload.draw(size, generator), size, device)
+                _time_size(bench, timed, task.block_s)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -240,23 +223,23 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
         )
 
 
-def _time_size(bench: _Bench, timed: dict[int, _Timed], size: int, block_s: float) -> None:
+def _time_size(bench: _Bench, timed: dict[int, _Timed], block_s: float) -> None:
     """Add one block of full steps, and one of forward and backward alone, to what was timed."""
-    graphs = count_graphs()
-    if size not in timed:
+    graphs, figures, stepper = count_graphs(), timed.get(bench.size), bench.stepper
+    if figures is None:
         step_s, is_steady = bench.warm_up(block_s * _WARMUP_FRACTION)
-        timed[size] = _Timed(step_s=step_s, is_steady=is_steady)
+        figures = timed[bench.size] = _Timed(step_s=step_s, is_steady=is_steady)
     else:
-        for _ in range(_SETTLING_STEPS if timed[size].step_s < block_s else 1):
-            bench.stepper.step(bench.batch)
-    figures = timed[size]
-    count = max(1, round(block_s / figures.step_s))
-    block = bench.time_steps(count)
+        for _ in range(_SETTLING_STEPS if figures.step_s < block_s else 1):
+            stepper.step(bench.batch)
+    block = bench.time_block(max(1, round(block_s / figures.step_s)))
     figures.blocks.append(block)
     figures.step_s = min(figures.step_s, block.step_s)  # a disturbed one must not shorten the next
-    if isinstance(bench.stepper, Training) and not bench.stepper.needs_closure:
-        passes = max(1, round(count * _MICRO_FRACTION))
-        figures.micro_step_times_s.append(bench.time_passes(bench.stepper, passes))
+    if isinstance(stepper, Training) and not stepper.needs_closure:
+        passes = max(1, round(block.steps * _MICRO_FRACTION))
+        stepper.backward(bench.batch)  # the gradients' buffers are there, as in accumulation
+        micro_s = bench.time_block(1, passes=passes).step_s / passes
+        figures.micro_step_times_s.append(micro_s)
     figures.graphs += count_graphs() - graphs
 
 
@@ -265,7 +248,7 @@ def _make_probe(
 ) -> Probe:
     blocks = timed.blocks
     steps = sum(block.steps for block in blocks)
-    processor_s = sum(block.processor_s for block in blocks)
+    faults, kernel_s, processor_s = np.sum([(0.0, 0.0, 0.0), *(b.use for b in blocks)], axis=0)
     probe = Probe(
         stage="throughput",
         session=task.session,
@@ -287,6 +270,6 @@ def _make_probe(
         return probe
     return msgspec.structs.replace(
         probe,
-        page_faults_per_step=sum(block.page_faults for block in blocks) / steps,
-        kernel_time_fraction=sum(block.kernel_s for block in blocks) / processor_s,
+        page_faults_per_step=float(faults / steps),
+        kernel_time_fraction=float(kernel_s / processor_s),
     )

@@ -30,9 +30,9 @@ from advisor.throughput.law import (
     bound_saturation,
     compute_best_per_s,
     evaluate_step_law,
-    fit_step_laws,
     predict_law_saturation,
 )
+from advisor.throughput.law_fits import fit_step_laws
 from advisor.throughput.paired_sizes import PairedSizes, compute_level_errors
 
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch

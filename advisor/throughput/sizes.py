@@ -5,12 +5,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from advisor.throughput.data import Saturation, ThroughputPoint
-from advisor.throughput.law import (
-    StepLaw,
-    find_tread_end,
-    fit_step_laws,
-    predict_law_saturation,
-)
+from advisor.throughput.law import StepLaw, find_tread_end, predict_law_saturation
+from advisor.throughput.law_fits import fit_step_laws
 from advisor.throughput.saturation import LEAST_SIZES, SATURATION_TOLERANCE_FRACTION
 
 #: Most sizes of a first sweep. Ten cover a range of 500 at one size for each doubling, and every

@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 
 from advisor.memory.data import Probe
 from advisor.throughput.conclude import conclude_throughput
-from advisor.throughput.law import (
-    StepLaw,
-    evaluate_step_law,
-    fit_smooth_law,
-    predict_law_saturation,
-)
+from advisor.throughput.law import StepLaw, evaluate_step_law, predict_law_saturation
+from advisor.throughput.law_fits import fit_smooth_law
 from advisor.throughput.paired_sizes import compute_level_errors, pair_sizes
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
 from advisor.throughput.step_time import StepTimes, estimate_step_s

@@ -11,9 +11,9 @@ from advisor.throughput.law import (
     compute_best_per_s,
     evaluate_step_law,
     find_tread_end,
-    fit_step_laws,
     predict_law_saturation,
 )
+from advisor.throughput.law_fits import fit_step_laws
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 200, 256, 330, 512)
 LAWS = {
