@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from advisor.advice.candidates import make_candidate
-from advisor.advice.data import Candidate, Recommendation
+from advisor.advice.data import Recommendation
+from advisor.rate.data import Candidate
 from advisor.telling import Column, Table
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
 from advisor.units import (

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from advisor.advice.data import Candidate
 from advisor.memory.data import MemoryConclusion
 from advisor.memory.split import split_batch
+from advisor.rate.data import Candidate
 from advisor.statistics import two_sided_t
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
 from advisor.throughput.step_time import StepTimes, estimate_step_s, read_throughput

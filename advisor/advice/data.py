@@ -6,7 +6,7 @@ import msgspec
 
 from advisor.device.data import Interconnect
 from advisor.engine.record import Slot
-from advisor.rate.data import LearningRate, OptimizerChanges
+from advisor.rate.data import Candidate, LearningRate, OptimizerChanges
 
 LimitingFactor = Literal["memory", "throughput", "noise", "dataset", "user"]
 
@@ -43,23 +43,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SCENARIO = Slot("scenario", Scenario)
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to make an optimizer step."""
-
-    global_batch_size: int
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    step_s: float
-    #: Predicted time to train over the best candidate's, and samples over the smallest batch's.
-    relative_time: float | None = None
-    relative_samples: float | None = None
-
-    @property
-    def sample_s(self) -> float:
-        """Seconds for each sample."""
-        return self.step_s / self.global_batch_size
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

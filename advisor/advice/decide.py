@@ -11,12 +11,13 @@ from advisor.advice.candidates import (
     build_given,
     make_candidate,
 )
-from advisor.advice.data import Candidate, Interval, LimitingFactor
+from advisor.advice.data import Interval, LimitingFactor
 from advisor.advice.tradeoff import choose_batch, choose_near_optimum
 from advisor.memory.data import MemoryConclusion
 from advisor.memory.split import can_split, split_batch
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.predict.data import LimitedBy
+from advisor.rate.data import Candidate
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput

@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH
-from advisor.advice.data import Bounds, Candidate, Frontier, FrontierPoint, Scenario
+from advisor.advice.data import Bounds, Frontier, FrontierPoint, Scenario
 from advisor.device.data import Interconnect
 from advisor.noise.data import predict_relative_samples
+from advisor.rate.data import Candidate
 from advisor.training.data import WorkloadFacts
 from advisor.units import format_figure
 

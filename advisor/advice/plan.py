@@ -23,7 +23,7 @@ from advisor.memory.plan import MEMORY
 from advisor.noise.data import NOISE_BATCHES, get_working_noise_scale
 from advisor.noise.plan import NOISE
 from advisor.rate.conclude import needs_range, settle_ranged_rate, settle_rate
-from advisor.rate.data import LR_RANGES, TRIALS, Advised, Way
+from advisor.rate.data import LR_RANGES, TRIALS, Advised
 from advisor.rate.trial import conclude_trials
 from advisor.soak.data import SOAKS
 from advisor.soak.plan import SOAK, find_failed_sizes
@@ -94,12 +94,7 @@ def list_ways(advice: Recommendation | None) -> Advised | None:
     return Advised(
         global_batch_size=advice.global_batch_size,
         learning_rate=advice.learning_rate,
-        ways={
-            each.global_batch_size: Way(
-                each.micro_batch_size, each.gradient_accumulation_steps, each.step_s
-            )
-            for each in advice.candidates
-        },
+        ways={each.global_batch_size: each for each in advice.candidates},
     )
 
 

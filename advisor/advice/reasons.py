@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from advisor.advice.data import Candidate, Expected
+from advisor.advice.data import Expected
 from advisor.advice.decide import Decision
 from advisor.advice.tradeoff import predict_relative_time
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
+from advisor.rate.data import Candidate
 from advisor.rate.trial import Tried
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from advisor.advice.candidates import find_split, interpolate_step_s
-from advisor.advice.data import Candidate, Schedule, ScheduleItem
+from advisor.advice.data import Schedule, ScheduleItem
 from advisor.noise.data import NoiseConclusion, get_working_noise_scale
+from advisor.rate.data import Candidate
 from advisor.rate.rules import name_family, scale_rate
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts

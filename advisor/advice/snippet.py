@@ -1,7 +1,6 @@
 """Code to paste: the batch, the accumulation, the optimizer with the rate that was run."""
 
-from advisor.advice.data import Candidate
-from advisor.rate.data import OptimizerChanges
+from advisor.rate.data import Candidate, OptimizerChanges
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.units import format_figure
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from advisor.advice.data import Candidate, Interval
+from advisor.advice.data import Interval
 from advisor.noise.data import (
     NEAR_OPTIMUM_FRACTION,
     get_working_noise_scale,
     predict_relative_samples,
 )
+from advisor.rate.data import Candidate
 from advisor.statistics import Estimate
 
 

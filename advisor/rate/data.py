@@ -1,7 +1,7 @@
 """What is asked of learning rates, what was seen of them, and what follows: the types."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -41,12 +41,21 @@ class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
     warmup_steps: int | None = None
 
 
-class Way(NamedTuple):
-    """How a step of a global batch is made, and how long it takes."""
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to make an optimizer step."""
 
+    global_batch_size: int
     micro_batch_size: int
     gradient_accumulation_steps: int
     step_s: float
+    #: Predicted time to train over the best candidate's, and samples over the smallest batch's.
+    relative_time: float | None = None
+    relative_samples: float | None = None
+
+    @property
+    def sample_s(self) -> float:
+        """Seconds for each sample."""
+        return self.step_s / self.global_batch_size
 
 
 class Advised(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +64,7 @@ class Advised(msgspec.Struct, frozen=True, kw_only=True):
     global_batch_size: int
     learning_rate: LearningRate
     #: By global batch, of all that may be tried.
-    ways: Mapping[int, Way]
+    ways: Mapping[int, Candidate]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

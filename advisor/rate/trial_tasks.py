@@ -91,7 +91,8 @@ class TrialTasks:
 
         It need not train for much longer than the best of those tried so far.
         """
-        micro, accumulation, _ = self._ways[size]
+        way = self._ways[size]
+        micro, accumulation = way.micro_batch_size, way.gradient_accumulation_steps
         changes = plan_pair(self._run.facts, size, self._noise)[1]
         return msgspec.structs.replace(
             self._make(micro, accumulation, rate, self._choose_steps(size, tried)),

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from advisor.advice.data import Candidate, Expected, Interval, Recommendation
+from advisor.advice.data import Expected, Interval, Recommendation
 from advisor.derived import Derived
 from advisor.device.data import Counter, DeviceFacts, Environment
 from advisor.engine.record import Command, Record
@@ -10,7 +10,7 @@ from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.questions import RUN
-from advisor.rate.data import Evaluation, LearningRate, OptimizerChanges, TrialBranch
+from advisor.rate.data import Candidate, Evaluation, LearningRate, OptimizerChanges, TrialBranch
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
