@@ -35,14 +35,15 @@ def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
         advised = find_advised()
         if advised is None:
             return
-        size, accumulation, step_s = advised.ways[advised.global_batch_size]
+        way = advised.ways[advised.global_batch_size]
+        size = way.micro_batch_size
         if any(soak.micro_batch_size == size for soak in run.record.all(SOAKS)):
             return
         if run.is_spent:
             run.progress.note("soak: no time left to train the advised batch for longer")
             return
         budget_s = min(run.left_s, deadline - time.monotonic())
-        steps = min(_STEPS, int(budget_s / (_OVERHEAD * step_s)))
+        steps = min(_STEPS, int(budget_s / (_OVERHEAD * way.step_s)))
         if steps < _LEAST_STEPS:
             run.progress.note(
                 f"soak: {_LEAST_STEPS} steps of batch {advised.global_batch_size} take longer than "
@@ -53,7 +54,7 @@ def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
         task = SoakTask(
             workload=run.spec.workload,
             micro_batch_size=size,
-            gradient_accumulation_steps=accumulation,
+            gradient_accumulation_steps=way.gradient_accumulation_steps,
             capacity_bytes=run.capacity_bytes,
             largest_samples=run.facts.largest_samples,
             steps=steps,
