@@ -34,7 +34,7 @@ from training_tasks import steps_to_target as count_steps
 from trial_refusals import Refusals, study_refusals, summarise_refusals
 
 from advisor.rate import measure as training
-from advisor.rate.curves import has_diverged, summarise_end
+from advisor.rate.curves import has_diverged
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.rate.verdict import STALL_FRACTION
 from advisor.training.data import WorkloadSpec
@@ -77,20 +77,17 @@ def train(name: str, pair: Pair, seeds: Sequence[int], samples: int) -> list[Tri
 
 def measure_level(branches: Sequence[TrialBranch]) -> float:
     """Return the mean loss at the end."""
-    return statistics.fmean(summarise_end(each).loss for each in branches)
+    return statistics.fmean(each.end.loss for each in branches)
 
 
 def measure_fall(branches: Sequence[TrialBranch]) -> float:
     """Return the mean fall of the loss over starts."""
-    return statistics.fmean(each.first_loss - summarise_end(each).loss for each in branches)
+    return statistics.fmean(each.fall for each in branches)
 
 
 def trains(branches: Sequence[TrialBranch], fall: float) -> bool:
     """Return whether no start diverged and each fell by half of a pair's fall."""
-    return not any(
-        has_diverged(each) or each.first_loss - summarise_end(each).loss < STALL_FRACTION * fall
-        for each in branches
-    )
+    return not any(has_diverged(each) or each.fall < STALL_FRACTION * fall for each in branches)
 
 
 def find_largest(tries: Callable[[float], bool], rate: float) -> float | None:

@@ -6,19 +6,8 @@ from itertools import pairwise
 
 from advisor.rate.data import Evaluation, TrialBranch
 
-#: Evaluations at the end of a branch whose mean is its result: one alone may be a lucky dip.
-TAIL_EVALUATIONS = 3
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
-
-
-def summarise_end(branch: TrialBranch) -> Evaluation:
-    """Return the mean of the last evaluations, the first one of all left out."""
-    tail = branch.evaluations[1:][-TAIL_EVALUATIONS:] or branch.evaluations
-    return Evaluation(
-        samples=round(statistics.fmean(each.samples for each in tail)),
-        loss=statistics.fmean(each.loss for each in tail),
-    )
 
 
 def has_diverged(branch: TrialBranch) -> bool:
@@ -26,7 +15,7 @@ def has_diverged(branch: TrialBranch) -> bool:
     if branch.diverged or not branch.evaluations:
         return True
     first = branch.first_loss
-    return summarise_end(branch).loss > first + DIVERGENCE_FRACTION * abs(first)
+    return branch.end.loss > first + DIVERGENCE_FRACTION * abs(first)
 
 
 def read_loss(branch: TrialBranch, samples: float) -> float:
@@ -41,7 +30,7 @@ def read_loss(branch: TrialBranch, samples: float) -> float:
 
 def interpolate_loss(branch: TrialBranch, samples: float) -> float:
     """Return the loss after so many samples; from the end's on, that of the end."""
-    end = summarise_end(branch)
+    end = branch.end
     return end.loss if samples >= end.samples else read_loss(branch, samples)
 
 

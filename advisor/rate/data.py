@@ -1,5 +1,6 @@
 """What is asked of learning rates, what was seen of them, and what follows: the types."""
 
+import statistics
 from collections.abc import Mapping
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -12,6 +13,8 @@ T = TypeVar("T")
 
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
 TRIAL_EVALUATIONS = 20
+#: Those at the end of a branch whose mean is its result: one alone may be a lucky dip.
+TAIL_EVALUATIONS = 3
 
 
 class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +97,20 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     def first_loss(self) -> float:
         """Loss before training."""
         return self.evaluations[0].loss
+
+    @property
+    def end(self) -> Evaluation:
+        """Mean of the last evaluations, the first one of all left out."""
+        tail = self.evaluations[1:][-TAIL_EVALUATIONS:] or self.evaluations
+        return Evaluation(
+            samples=round(statistics.fmean(each.samples for each in tail)),
+            loss=statistics.fmean(each.loss for each in tail),
+        )
+
+    @property
+    def fall(self) -> float:
+        """From the loss before training to that at the end."""
+        return self.first_loss - self.end.loss
 
 
 class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):

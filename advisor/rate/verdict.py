@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from advisor.rate.curves import average_curves, has_diverged, interpolate_loss, summarise_end
+from advisor.rate.curves import average_curves, has_diverged, interpolate_loss
 from advisor.rate.data import Evaluation, TrialBranch
 
 #: Fewest starts that both pairs share: below, one lucky start would decide.
@@ -47,9 +47,8 @@ class TrialVerdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
     """Return whether the user's own pair trains: from every start the loss ends below its first."""
     usable = [branch for branch in base if branch.evaluations]
-    ends = [summarise_end(branch).loss for branch in usable]
     diverged = sum(map(has_diverged, usable))
-    stalled = sum(end >= own.first_loss for own, end in zip(usable, ends, strict=True))
+    stalled = sum(branch.fall <= 0.0 for branch in usable)
     reason = f"the base pair trains from {len(usable)} starts"
     if diverged:
         reason = f"the base rate itself diverged from {diverged} of {len(usable)} starts"
@@ -60,9 +59,7 @@ def judge_base(base: Sequence[TrialBranch]) -> TrialVerdict:
         reason = f"at the base rate itself {stalled} of {len(usable)} starts did not improve"
     if diverged or stalled:
         return TrialVerdict(base_failed=True, reason=reason)
-    return TrialVerdict(
-        passed=True, reason=reason, end_loss=statistics.fmean(ends), curve=average_curves(usable)
-    )
+    return _pass(usable, reason)
 
 
 def judge_trial(
@@ -109,18 +106,15 @@ def _judge_pairs(
     stalled = _refuse("stalled", map(_has_stalled, tried, falls))
     if stalled is not None:
         return stalled
-    end = statistics.fmean(summarise_end(branch).loss for branch in tried)
+    end = statistics.fmean(branch.end.loss for branch in tried)
     expected = statistics.fmean(reference)
     margin = TOLERANCE_FRACTION * abs(statistics.fmean(falls)) + statistics.stdev(reference)
     figures = f"loss {end:.3g} where the base pair gives {expected:.3g}"
     if end - expected > margin:
         return TrialVerdict(reason=f"ended clearly above the base pair: {figures}")
-    return TrialVerdict(
-        passed=True,
-        reason=f"trained from {len(pairs)} starts: {figures}",
+    return msgspec.structs.replace(
+        _pass(tried, f"trained from {len(pairs)} starts: {figures}"),
         beats_base=_is_clearly_below(pairs, margin),
-        end_loss=end,
-        curve=average_curves(tried),
     )
 
 
@@ -132,23 +126,24 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> TrialVerdict
     diverged = _refuse("diverged", map(has_diverged, branches))
     if diverged is not None or len({branch.seed for branch in branches}) < LEAST_SEEDS:
         return diverged or _find_too_short(len(branches))
-    ends = [summarise_end(branch).loss for branch in branches]
-    falls = [branch.first_loss - end for branch, end in zip(branches, ends, strict=True)]
+    falls = [branch.fall for branch in branches]
     least = max(LEAST_FALL_FRACTION * fall, STALL_FRACTION * statistics.median(falls))
-    rises = [
-        end - min(each.loss for each in branch.evaluations)
-        for branch, end in zip(branches, ends, strict=True)
-    ]
-    refused = _refuse("stalled", (each < least or each <= 0.0 for each in falls)) or _refuse(
-        "ended on a rising loss",
-        (rise > RISE_FRACTION * each for rise, each in zip(rises, falls, strict=True)),
+    first = statistics.fmean(branch.first_loss for branch in branches)
+    end = statistics.fmean(branch.end.loss for branch in branches)
+    return (
+        _refuse("stalled", (each < least or each <= 0.0 for each in falls))
+        or _refuse("ended on a rising loss", map(_is_rising, branches))
+        or _pass(
+            branches,
+            f"trained from {len(branches)} fresh starts: loss {end:.3g} from {first:.3g}",
+        )
     )
-    first, end = statistics.fmean(b.first_loss for b in branches), statistics.fmean(ends)
-    return refused or TrialVerdict(
-        passed=True,
-        reason=f"trained from {len(branches)} fresh starts: loss {end:.3g} from {first:.3g}",
-        end_loss=end,
-        curve=average_curves(branches),
+
+
+def _pass(branches: Sequence[TrialBranch], reason: str) -> TrialVerdict:
+    end_loss = statistics.fmean(branch.end.loss for branch in branches)
+    return TrialVerdict(
+        passed=True, reason=reason, end_loss=end_loss, curve=average_curves(branches)
     )
 
 
@@ -165,12 +160,17 @@ def _find_too_short(starts: int) -> TrialVerdict:
 
 
 def _has_stalled(branch: TrialBranch, expected_fall: float) -> bool:
-    return branch.first_loss - summarise_end(branch).loss < STALL_FRACTION * expected_fall
+    return branch.fall < STALL_FRACTION * expected_fall
+
+
+def _is_rising(branch: TrialBranch) -> bool:
+    lowest = min(each.loss for each in branch.evaluations)
+    return branch.end.loss - lowest > RISE_FRACTION * branch.fall
 
 
 def _read_base(base: TrialBranch, tried: TrialBranch, noise_scale: float | None) -> float:
     """Return the base's loss where the end of the tried branch is to be compared with it."""
-    samples = float(summarise_end(tried).samples)
+    samples = float(tried.end.samples)
     if noise_scale is not None and noise_scale > 0.0:
         handicap = (noise_scale + base.global_batch_size) / (noise_scale + tried.global_batch_size)
         samples *= handicap
@@ -182,7 +182,7 @@ def _is_clearly_below(pairs: Sequence[tuple[TrialBranch, TrialBranch]], margin: 
 
     Without the handicap: a larger batch that is ahead at equal samples cannot owe it to its noise.
     """
-    shared = min(summarise_end(branch).samples for pair in pairs for branch in pair)
+    shared = min(branch.end.samples for pair in pairs for branch in pair)
     leads = [interpolate_loss(base, shared) - interpolate_loss(own, shared) for base, own in pairs]
     is_larger = pairs[0][1].global_batch_size > pairs[0][0].global_batch_size
     return is_larger and min(leads) > 0.0 and statistics.fmean(leads) > margin

@@ -16,7 +16,6 @@ from advisor.engine.record import Record
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
-from advisor.rate.curves import summarise_end
 from advisor.rate.data import TrialBranch
 from advisor.statistics import Estimate, compare_rates, estimate_mean, median
 from advisor.throughput.blocks import discard_held_blocks
@@ -169,7 +168,7 @@ def _conclude_loss(
     if not branches:
         return None
     ends, first = (
-        {each.seed: summarise_end(each).loss for each in some if not each.diverged}
+        {each.seed: each.end.loss for each in some if not each.diverged}
         for some in (branches, reference)
     )
     differences = [loss - first[seed] for seed, loss in ends.items() if seed in first]

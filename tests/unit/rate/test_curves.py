@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from advisor.rate.curves import average_curves, find_samples_to, interpolate_loss, summarise_end
+from advisor.rate.curves import average_curves, find_samples_to, interpolate_loss
 from advisor.rate.data import Evaluation, TrialBranch
 
 
@@ -26,7 +26,7 @@ def test_the_average_begins_with_the_first_loss_and_ends_on_the_end():
     curve = average_curves(branches)
     assert [point.samples for point in curve] == [0, 100, 200, 300]
     assert [point.loss for point in curve] == pytest.approx([3.0, 1.0, 2.2 / 3, 0.5])
-    ends = [summarise_end(each) for each in branches]
+    ends = [each.end for each in branches]
     assert curve[-1].samples == ends[0].samples
     assert curve[-1].loss == pytest.approx(sum(end.loss for end in ends) / 2)
 
