@@ -33,15 +33,8 @@ def average_over_progress(course: Course, *, batch_size: int) -> Estimate | None
 
     The trapezoid rule over steps, each point weighed by 1/(1 + φ/B0) with its own φ: its lower end
     without an upper one, that of the other points without either. Each point drew its own samples,
-    so their intervals combine by MOVER; how φ runs between the points is not part of the interval.
-
-    A point without an upper end is left out where its weight is negligible. Otherwise the average
-    has no upper end either, and its lower end is the weighted sum of the points' lower ends, zero
-    where a point has none. The average has a point only where each estimate has one.
-
-    Args:
-        course: At least one point.
-        batch_size: B0, samples of each step of the run.
+    so their intervals combine by MOVER; how φ runs between them is not part of it. Without an upper
+    end of a point that weighs, the average has none, and a lower end that adds the errors up.
 
     Source: McCandlish et al. 2018, eq. D.1 to D.4; Zou and Donner 2008, Statistics in Medicine
     27:1693 (MOVER).
@@ -104,10 +97,8 @@ def _drop_negligible(weighted: _Weighted) -> _Weighted:
 def fit_trend(course: Course) -> NoiseTrend | None:
     """Return how φ went; None with fewer than two points whose ends are both known and positive.
 
-    A line log φ = a + s·x over the share x of the steps, by weighted least squares, each point with
-    the standard error that its interval stands for on the log scale. The slope's standard error is
-    multiplied by the Birge ratio where the points scatter about the line by more than that; the
-    interval of exp(s) is Student's with the degrees of freedom of one point's interval.
+    A line through log φ by weighted least squares, each point with the standard error that its
+    interval stands for; the slope's is multiplied by the Birge ratio where the points scatter more.
 
     Source: Birge 1932, Phys. Rev. 40:207, for the ratio.
     """
@@ -161,10 +152,9 @@ def _name_direction(factor: Estimate) -> TrendDirection:
 def explain_enough(noise: NoiseConclusion, settling_noise_scale: float | None = None) -> str | None:
     """Return why further points would not change the advice; None where they may.
 
-    Either the average is known within a factor of 1.6, or every point is surely above the noise
-    scale from which on the advised batch stays the same (`settling_noise_scale`, in samples). Never
-    while the noise scale is seen to rise or fall, save for a rise in the second case. Simulated in
-    benchmarks/noise_stopping.py.
+    Either the average is known well enough, or every point is surely above `settling_noise_scale`,
+    from which on the advised batch stays the same. Never while the noise scale is seen to rise or
+    fall, save for a rise in the second case (simulated in benchmarks/noise_stopping.py).
     """
     trend, average, course = noise.trend, noise.decisive, noise.course
     if len(course) < LEAST_SETTLED_POINTS or average is None or trend is None:

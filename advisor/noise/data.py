@@ -129,8 +129,6 @@ class NoisePoint(msgspec.Struct, frozen=True, kw_only=True):
 class NoiseTrend(msgspec.Struct, frozen=True, kw_only=True):
     """How the noise scale went along the run, by a line through its logarithm."""
 
-    #: `rose` and `fell` where the interval of the factor leaves out 1; `flat` where it lies within
-    #: a factor of 1.6 of 1.
     direction: TrendDirection
     #: Noise scale at the last point over that at the first, by the line.
     factor: Estimate
@@ -148,7 +146,7 @@ class NoiseConclusion(msgspec.Struct, frozen=True, kw_only=True):
     noise_scale: Estimate | None = None
     #: The same in the optimizer's metric; None for plain SGD.
     preconditioned_noise_scale: Estimate | None = None
-    #: At the last point, as is `gradient_cov_trace`.
+    #: At the last point.
     gradient_sqnorm: float | None = None
     gradient_cov_trace: float | None = None
     at_step: int | None = None
@@ -204,10 +202,9 @@ def predict_relative_samples(global_batch_size: int, noise_scale: float) -> floa
 def get_working_noise_scale(noise: Estimate | None) -> float | None:
     """Return the noise scale to choose by: the point; where no upper end is known, a smaller one.
 
-    Without an upper end the point rests on a gradient that may be zero and can be far too large,
-    while the lower end is mostly too small. A batch costs as much too small by a factor as too
-    large by it, so the geometric mean of both is taken, but no more than twice the lower end; the
-    lower end alone where there is no point.
+    Without an upper end the point can be far too large, while the lower end is mostly too small. A
+    batch costs as much too small by a factor as too large by it: so their geometric mean, but no
+    more than twice the lower end.
     """
     if noise is None:
         return None

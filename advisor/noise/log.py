@@ -85,8 +85,8 @@ def encode_noise_line(
 
     Args:
         step: Optimizer steps taken before.
-        micro_batch_sizes: b_k, samples of each micro-batch of the step; at least two.
-        sqnorms: |m_k|², squared norm of the mean gradient of each.
+        micro_batch_sizes: b_k, samples of each micro-batch; at least two.
+        sqnorms: |m_k|², of the mean gradient of each.
         mean_sqnorm: |Σ b_k·m_k/n|², of the gradient that the optimizer gets, before clipping.
         loss: Of the step.
 

@@ -28,10 +28,9 @@ _NOT_THE_METRIC = "acc_delta"
 class GroupSums:
     """The sums of gradients of J groups of micro-batches, at frozen parameters.
 
-    The sums are the rows of one J×P matrix on the host, allocated beforehand. On the CPU gradients
-    are added to it at once: kept in `.grad` or one by one, they would split the heap that the
-    activations use, which was seen to slow a step down by up to half. On a GPU one sum is on the
-    device, and moves to its row when the next group begins. `.grad` is used and left cleared.
+    They are the rows of one J×P matrix on the host, allocated beforehand: gradients kept one by one
+    split the heap that the activations use. On a GPU one sum is on the device, and moves to its row
+    when the next group begins. `.grad` is used and left cleared.
     """
 
     def __init__(self, training: Training, groups: int, micro_batch_size: int) -> None:
@@ -53,13 +52,10 @@ class GroupSums:
         self._losses: list[float] = []
 
     def add(self, group: int, batch: object, weight: float | None = None) -> None:
-        """Add the gradient of the batch's loss to the group's sum, times its weight.
+        """Add the gradient of a micro-batch's loss to the group's sum, times its weight.
 
-        Args:
-            group: From 0.
-            batch: A micro-batch.
-            weight: Tokens that its loss averages over; None takes its samples. Without any there is
-                no gradient to take.
+        That is the tokens that its loss averages over, without any of which there is no gradient;
+        None takes its samples.
         """
         self._switch_to(group)
         self._counts[group] += 1
@@ -81,10 +77,8 @@ class GroupSums:
     def finish(self, at_step: int, *, per_sample_sum: bool, **labels: Any) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
 
-        Args:
-            at_step: Optimizer steps taken before.
-            per_sample_sum: Whether the loss sums over its batch; its gradient is made a mean then.
-            labels: Other fields of the result.
+        The gradient of a loss that sums over its batch (`per_sample_sum`) is made a mean. `labels`
+        are other fields of the result.
         """
         if self._is_apart:
             self._store[self._current].copy_(self._row)

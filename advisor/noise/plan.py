@@ -34,16 +34,7 @@ def conclude_noise(
     """Return the noise scale of the run, or the reason why there is none.
 
     The points are averaged over the progress they stand for, in the Euclidean metric and, over the
-    points that have it, in the optimizer's metric. `status` speaks of the one the advice follows.
-
-    Args:
-        facts: What is known of the model file.
-        batches: Measurements at points of one trajectory, or at checkpoints, in any order; those
-            with fewer than two micro-batches or with sums that overflowed are left out.
-        log: Measurements of a real run, which then stand alone.
-        sample_unit: In what the user wants it told.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for the average over steps.
+    points that have it, in the optimizer's metric. A `log` of a real run stands alone.
     """
     usable = () if log else _order(batch for batch in batches if _is_usable(batch))
     points = _estimate_points(facts, usable, log)

@@ -28,17 +28,12 @@ def estimate_noise_point(
 ) -> NoisePoint:
     """Return the noise scale at one point of training, with its interval.
 
-    S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for tr Σ and |G|², for any mix
-    of micro-batch sizes. The interval is Fieller's, over a jackknife that leaves out one group of
-    micro-batches at a time. The m_k must be means over independent samples; under BatchNorm all b_k
-    must be equal, and φ holds at that size.
+    S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for any mix of micro-batch
+    sizes. The interval is Fieller's, over a jackknife that leaves out one group at a time. The m_k
+    must be means over independent samples; under BatchNorm φ holds at their one size.
 
-    Args:
-        batches: The moments; at least two micro-batches.
-        dataset_size: N, for the noise scale of the training set itself, which is what many epochs
-            follow: |ḡ|² − S·(1/n − 1/N), no correction from n = N on. The micro-batches must be
-            drawn without replacement. None for endless data.
-        confidence: Of the intervals.
+    With `dataset_size` N, φ is that of the training set itself, which is what many epochs follow:
+    G2 = |ḡ|² − S·(1/n − 1/N). The micro-batches must then be drawn without replacement.
 
     Raises:
         ValueError: Fewer than two micro-batches.
@@ -129,10 +124,9 @@ def estimate_log_points(
 ) -> tuple[NoisePoint, ...]:
     """Return the noise scale in each window of a log, by step; none with fewer than 8 steps.
 
-    One step says next to nothing, and the mean of its ratios would be biased, so the ratio is that
-    of sums over a window. Its interval is Fieller's over a jackknife that leaves out one block of
-    successive steps at a time. The steps are assumed to have drawn fresh samples each; a φ that
-    changes within a window makes its interval wider.
+    The mean of the steps' ratios would be biased, so the ratio is that of sums over a window, with
+    Fieller's interval over a jackknife of blocks of steps, which must have drawn fresh samples. A φ
+    that changes within a window makes it wider.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for the pair of one step.
     """

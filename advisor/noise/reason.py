@@ -26,14 +26,8 @@ def describe_points(
 ) -> str:
     """Return where the noise scale was measured, how it went, and what it holds for.
 
-    Args:
-        facts: What is known of the model file.
-        course: By step, in the metric that the advice follows.
-        decisive: The run's average.
-        trend: Of the course.
-        adapted: Whether that metric is the optimizer's.
-        batches: What the points rest on where the tool measured them.
-        log: What they rest on where a real run did.
+    The course, its average (`decisive`) and its trend are in the metric that the advice follows,
+    the optimizer's where `adapted`. They rest on `batches`, or on the `log` of a real run.
     """
     place = _describe_place(batches, log)
     if decisive is None:

@@ -108,10 +108,8 @@ class SharpnessMeter:
     def measure(self, step: int, share_s: float, *, patience: float = 1.0) -> Sharpness:
         """Return the sharpness; what the model does not allow is a reason, never an error.
 
-        Args:
-            step: Optimizer steps taken before.
-            share_s: Seconds that it is expected to take at most.
-            patience: It is given up after this many times as long.
+        It is left out where it is expected to take more than `share_s`, and given up after
+        `patience` times as long.
         """
         deadline = time.perf_counter() + patience * share_s
         reason, plain, own = self._obstacle, _NONE, _NONE

@@ -57,14 +57,9 @@ def find_largest_eigenvalue(
 ) -> LargestEigenvalue:
     """Return the largest eigenvalue, not the largest in magnitude.
 
-    The vectors are not made orthogonal again, which would need them all: rounding then repeats
-    eigenvalues in T and adds none that A does not have.
-
-    Args:
-        multiply: A; its argument must not be changed by it.
-        start: Any vector that is not orthogonal to the eigenvector; it is changed.
-        deadline: On the clock of `time.perf_counter`; no product begins after it.
-        most: Most products.
+    The vectors are not made orthogonal again: rounding then repeats eigenvalues in T and adds none
+    that A does not have. `start` must not be orthogonal to the eigenvector, and is changed. No
+    product begins after the deadline, on the clock of `time.perf_counter`.
 
     Source: Lanczos 1950; without orthogonalisation Paige 1972, J. Inst. Math. Appl. 10:373.
     """
@@ -118,15 +113,10 @@ class NoSecondDerivativeError(Exception):
 class HessianProducts:
     """The Hessian at the present parameters that the optimizer moves, known by its products alone.
 
-    A product differentiates the gradient of each micro-batch a second time, in the direction of the
-    vector (Pearlmutter 1994). The loss is that of training: train mode, its precision, its random
-    numbers the same in every product, so that all products are of one matrix. Memory: the graph of
-    one micro-batch's gradient, the gradient, and the product.
-
-    Args:
-        training: Nothing of it is changed, `.grad` is not used.
-        batches: Of one size; on any device.
-        divisor: The batch size where the loss sums over its batch, so that it is made a mean.
+    A product differentiates the gradient of each micro-batch, all of one size, a second time, in
+    the direction of the vector (Pearlmutter 1994). The loss is that of training in train mode,
+    divided by `divisor`, with the same random numbers in every product: all are of one matrix.
+    Nothing of the training is changed.
     """
 
     def __init__(self, training: Training, batches: Sequence[Any], *, divisor: float = 1.0) -> None:
@@ -150,7 +140,6 @@ class HessianProducts:
 
         Raises:
             NoSecondDerivativeError: No gradient leads back to a parameter, or some of it does not.
-            RuntimeError: A part of the model cannot be differentiated twice.
         """
         product = torch.zeros_like(vector)
         directions, totals = self._split(vector), self._split(product)
@@ -196,11 +185,7 @@ class HessianProducts:
 
 
 def _refuse_dead_ends(gradients: list[Tensor]) -> None:
-    """Raise where the graph ends in an error that autograd would pass by.
-
-    A backward that is marked to run once leaves such a node; it leads to no parameter, so that a
-    product would silently lack what lies behind it.
-    """
+    """Raise where a backward is marked to run once: autograd passes by what lies behind it."""
     seen: set[Any] = set()
     waiting: list[Any] = [gradient.grad_fn for gradient in gradients]
     while waiting:

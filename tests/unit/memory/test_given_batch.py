@@ -10,7 +10,7 @@ from advisor.memory.given_batch import (
     refuse_oversized_batch,
 )
 from advisor.throughput.sessions import leave_out_largest
-from tests.unit.noise.test_question import make_run
+from tests.unit.noise.streamed import make_run
 from tests.unit.samples import FACTS
 
 

@@ -27,6 +27,7 @@ def follow(host_memory_bytes=None, **split):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "groups"), [(1 << 40, 8), (40 * 9610 * 4, 8), (31 * 9610 * 4, 0)])
 def test_the_groups_take_a_quarter_of_the_memory_there_is(monkeypatch, room, groups):
     """Fewer than 8 groups carry no interval; 9610 parameters take 4 bytes each."""

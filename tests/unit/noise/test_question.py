@@ -4,51 +4,19 @@ import msgspec
 import pytest
 
 from advisor.advice.decide import decide, find_settling_noise_scale
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError
-from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
 from advisor.noise.question import check_noise, run_noise
 from advisor.statistics import Estimate
-from advisor.training.data import TokenCount, WorkloadSpec
-from tests.unit.doubles import Notes
+from advisor.training.data import TokenCount
 from tests.unit.noise.drawn import along
-from tests.unit.samples import ENVIRONMENT, FACTS, derive, make_memory, make_probes, make_record
+from tests.unit.noise.streamed import keep_record, make_run
+from tests.unit.samples import FACTS, derive, make_memory, make_probes, make_record
 
 STEPS = [0, 80, 160, 240, 320, 400]
-
-
-class FakeRunner:
-    """Streams noise batches as a worker would, until it is stopped."""
-
-    def __init__(self, batches):
-        self.batches, self.tasks, self.sent = batches, [], 0
-
-    def run(self, task, *, timeout_s, on_result=None):
-        self.tasks.append(task)
-        for each in self.batches:
-            self.sent += 1
-            on_result(each)
-        return tuple(self.batches)
-
-
-def make_run(batches=(), *, facts=FACTS, **limits):
-    runner, notes = FakeRunner(batches), Notes()
-    spec = ProbeSpec(
-        workload=WorkloadSpec(target="model.py"), limits=Limits(**{"budget_s": 1000.0, **limits})
-    )
-    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
-    keep_record(run, facts, make_probes(), **limits)
-    return run, runner, notes
-
-
-def keep_record(run, facts, probes, **limits):
-    record = make_record(facts, probes=probes, **limits)
-    run.record = msgspec.structs.replace(record, environment=ENVIRONMENT)
 
 
 def measure(batches, **limits):

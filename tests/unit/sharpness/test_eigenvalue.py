@@ -138,7 +138,13 @@ def compute_hessian(training, batches):
     return torch.autograd.functional.hessian(compute_loss, point)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in {"attention", "recurrent"} else ())
+        for name in MODELS
+    ],
+)
 def test_the_eigenvalue_is_that_of_the_explicit_hessian(name):
     torch.manual_seed(0)
     training = make_training(MODELS[name]())

@@ -6,7 +6,7 @@ import pytest
 from advisor.sharpness.data import Sharpness
 from advisor.sharpness.plan import choose_micro_batch_size
 from advisor.sharpness.question import run_sharpness
-from tests.unit.noise.test_question import make_run
+from tests.unit.noise.streamed import make_run
 from tests.unit.samples import FACTS, derive, make_probes, make_record
 
 
