@@ -48,8 +48,8 @@ def name_disturbances(
         probes: Of throughput, those that count.
         telemetry: One for each session, where there is any.
         discarded: Blocks that do not count, by cause.
-        session_levels: How fast each session was as a whole, in log seconds.
-        environment: Of the run, which knows the card's limits and memory.
+        session_levels: In log seconds.
+        environment: Which knows the card's limits and memory.
     """
     timed = [probe for probe in probes if probe.stage == "throughput" and probe.step_times_s]
     return (

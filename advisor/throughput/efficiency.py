@@ -46,15 +46,7 @@ def add_efficiency(
 ) -> ThroughputConclusion:
     """Return the conclusion with the shares of the peaks at each size, and what binds.
 
-    Operations are those of matrix products, convolutions and attention, forward and backward, as
-    torch counts them. On a CPU the peak is what the canary reached on this machine, in fp32 alone.
-
-    Args:
-        throughput: The curve.
-        probes: Of throughput.
-        cost: What a step must compute and move; None where the model was not traced.
-        environment: Of the run.
-        precision: Arithmetic of the step.
+    On a CPU the peak is what the canary reached on this machine, in fp32 alone.
 
     Source: MFU as in Chowdhery et al. 2022 (PaLM), appendix B, with counted operations; bandwidth
     after Williams, Waterman and Patterson 2009.
@@ -74,10 +66,6 @@ def estimate_energy_per_sample(
     Everything that the counter covers is in the figure: on a GPU the whole board, on a CPU the
     whole package with whatever else runs on it. The interval is made on the log scale, for no
     energy is negative.
-
-    Args:
-        probes: Of throughput, those that count.
-        telemetry: One for each session; those without an energy counter say nothing.
     """
     counters = {each.session: each for each in telemetry if each.energy_j}
     logs: dict[int, dict[int, list[float]]] = {}

@@ -91,13 +91,7 @@ def find_tread_end(law: StepLaw, micro_batch_size: float) -> int:
 def bound_saturation(
     laws: Sequence[StepLaw], tolerance_fraction: float, quantile: float
 ) -> tuple[float, float]:
-    """Return the least and the largest saturation batch among the laws, their errors included.
-
-    Args:
-        laws: At least one.
-        tolerance_fraction: As in `predict_law_saturation`.
-        quantile: Standard errors of the fixed cost to either side.
-    """
+    """Return the least and the largest saturation batch of the laws, errors to either side."""
     batches = [
         predict_law_saturation(
             msgspec.structs.replace(law, fixed_s=max(law.fixed_s + shift * law.fixed_error_s, 0.0)),

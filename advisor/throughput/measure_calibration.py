@@ -70,11 +70,6 @@ def settle_device(
     A cold GPU starts at a high clock and loses it as it warms up, so that the first blocks would be
     faster than the rest. True at once on a CPU, where the windows of the warm-up alone judge. None
     where nothing tells: on MPS and ROCm, and where the driver gives no clock.
-
-    Args:
-        work: Issues something that keeps the device busy.
-        device: The device.
-        most_s: Seconds after which waiting ends.
     """
     if device.type == "cpu":
         return True

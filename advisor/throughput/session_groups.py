@@ -73,9 +73,6 @@ def find_two_groups(levels: Sequence[float]) -> TwoGroups | None:
     The split is the one with the largest scatter between the groups over that within them, and it
     must exceed what chance makes of one speed.
 
-    Args:
-        levels: How fast each session was, in log seconds.
-
     Source: the ratio is that of Engelman and Hartigan 1969 (a test for clusters).
     """
     ordered = sorted(levels)

@@ -71,16 +71,8 @@ def choose_session_plan(
     """Return the most telling plan that fits the budget, or None where nothing does.
 
     Sessions come first, up to three, for they alone give an interval; then rounds. Sizes are left
-    out, every second one from the bottom up, only where not even two sessions of one round fit;
-    and where that does not help, one session is planned.
-
-    Args:
-        sizes: Micro-batch sizes to time.
-        times: Seconds of a step, at least at one size.
-        block_s: Least seconds of a block.
-        session_start_s: Seconds until a worker process is ready.
-        budget_s: For all sessions together.
-        must_keep: Sizes never left out, besides the smallest and the largest.
+    out, every second one from the bottom up, only where not even two sessions of one round fit,
+    but never the ends and those of `must_keep`; where that does not help, one session is planned.
 
     Raises:
         ValueError: No step time is known.
@@ -126,12 +118,7 @@ def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable
     It does while it is open where the curve ends, or the sessions differ so much that sizes cannot
     be told apart which differ by the tolerance, up to six sessions; and while the decisive
     throughput is not known to 1 %, if the sessions that the time allows can be expected to get it
-    there. Where they cannot, they would take the user's time for nothing.
-
-    Args:
-        throughput: What the sessions so far say.
-        sessions: Those that ran.
-        affordable: Further ones that the time allows.
+    there.
     """
     if affordable < 1:
         return False

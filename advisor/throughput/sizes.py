@@ -51,14 +51,6 @@ def choose_sweep(
     the range holds more doublings, every second one is left out from the bottom up: saturation
     mostly lies in the upper half, and a refinement closes a gap that it falls in. Empty where no
     multiple lies in the range.
-
-    Args:
-        min_micro_batch_size: The smallest size the model runs at, in samples.
-        max_micro_batch_size: The largest size that fits.
-        batch_multiple: Only multiples of this are feasible.
-        base_batch_size: The user's batch size; None where unknown.
-        given_micro_batch_size: The one of which a given batch is to be made; None where none is.
-        most_sizes: Fewer than ten where a size costs much, as one that must be compiled does.
     """
     smallest = -(-max(min_micro_batch_size, 1) // batch_multiple) * batch_multiple
     largest = max_micro_batch_size // batch_multiple * batch_multiple

@@ -40,12 +40,7 @@ def read_probes(probes: Iterable[Probe]) -> StepTimes:
 def read_throughput(
     throughput: ThroughputConclusion | None, points: Sequence[ThroughputPoint] | None = None
 ) -> StepTimes:
-    """Return the times of a concluded curve, by micro-batch size.
-
-    Args:
-        throughput: None gives no time at all.
-        points: Those to go by; None for all.
-    """
+    """Return the times of a concluded curve, or of some of its points; none without a curve."""
     if throughput is None:
         return StepTimes(step_s={})
     points = throughput.points if points is None else points
