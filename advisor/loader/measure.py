@@ -70,7 +70,7 @@ def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
         bench = _Bench(task)
         timings: list[LoaderTiming] = []
         workers: int | None = count_own_workers(bench.workload)
-        while workers is not None and bench.has_time_left():
+        while workers is not None and time.perf_counter() < bench.deadline_s:
             timings.append(bench.time_workers(workers, is_own=not timings))
             emit(timings[-1])
             workers = choose_next_workers(timings, most_workers=bench.most_workers)
@@ -81,6 +81,7 @@ class _Bench:
 
     Attributes:
         most_workers: No more than these may be started.
+        deadline_s: No further number of workers is begun after it.
     """
 
     def __init__(self, task: LoaderTask) -> None:
@@ -101,13 +102,9 @@ class _Bench:
         rounds = int(task.budget_s / (2 * _EXPECTED_COUNTS * self._cost_s)) - 1
         self._windows = min(_MOST_WINDOWS, max(_LEAST_WINDOWS, rounds))
         self._budget_s = task.budget_s
-        self._deadline = time.perf_counter() + task.budget_s
+        self.deadline_s = time.perf_counter() + task.budget_s
         self._hang_s = max(_HANG_S, _HANG_BATCHES * self._cost_s)
         self.most_workers = _limit_workers(self._batch, self._cores)
-
-    def has_time_left(self) -> bool:
-        """Return whether the budget is not spent yet."""
-        return time.perf_counter() < self._deadline
 
     def time_workers(self, workers: int, *, is_own: bool) -> LoaderTiming:
         """Return the figures with this number of workers, or why there are none."""

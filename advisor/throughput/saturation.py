@@ -25,7 +25,6 @@ import numpy as np
 from advisor.statistics import Estimate, two_sided_t
 from advisor.throughput.data import Saturation, SaturationStatus, ThroughputFall
 from advisor.throughput.law import (
-    Floats,
     StepLaw,
     bound_saturation,
     compute_best_per_s,
@@ -196,29 +195,26 @@ def _find_first_open(paired: PairedSizes) -> int:
     the quantile is corrected for the number of larger sizes it is compared with.
     """
     last = len(paired.sizes) - 1
-    for index in range(last):
-        confidence = 1.0 - (1.0 - CONFIDENCE) / (last - index)
-        gains, margins = _compare_larger(paired, index, confidence)
-        if not np.any(gains - margins > _TOLERANCE):
-            return index
-    return last
+    open_ones = (
+        index
+        for index in range(last)
+        if _gain_most(paired, index, sign=-1.0, comparisons=last - index) <= _TOLERANCE
+    )
+    return next(open_ones, last)
 
 
 def _find_first_sure(paired: PairedSizes) -> int:
     """Return the index of the smallest size that surely no timed larger one beats."""
-    for index in range(len(paired.sizes)):
-        gains, margins = _compare_larger(paired, index, CONFIDENCE)
-        if np.all(gains + margins <= _TOLERANCE):
-            return index
-    raise AssertionError("no size is larger than the largest")
+    last = len(paired.sizes) - 1
+    return next((i for i in range(last) if _gain_most(paired, i, sign=1.0) <= _TOLERANCE), last)
 
 
-def _compare_larger(paired: PairedSizes, index: int, confidence: float) -> tuple[Floats, Floats]:
-    """Return the log throughput that each larger size gains, and its half-width."""
+def _gain_most(paired: PairedSizes, index: int, *, sign: float, comparisons: int = 1) -> float:
+    """Return the most that a larger size gains in log throughput, at that end of its interval."""
+    confidence = 1.0 - (1.0 - CONFIDENCE) / comparisons
     quantile = two_sided_t(confidence, paired.degrees_of_freedom)
-    gains: Floats = paired.log_throughput[index + 1 :] - paired.log_throughput[index]
-    margins: Floats = quantile * paired.difference_errors[index, index + 1 :]
-    return gains, margins
+    gains = paired.log_throughput[index + 1 :] - paired.log_throughput[index]
+    return float(np.max(gains + sign * quantile * paired.difference_errors[index, index + 1 :]))
 
 
 def _is_too_noisy(paired: PairedSizes) -> bool:

@@ -100,18 +100,6 @@ def leave_out_largest(sizes: Sequence[int], *, kept: Sequence[int]) -> tuple[int
     return tuple(size for size in sizes if size != left_out)
 
 
-def is_settled(throughput: ThroughputConclusion) -> bool:
-    """Return whether it is known where larger batches stop being faster."""
-    saturation = throughput.saturation
-    return saturation.status != "inconclusive" or saturation.needed_batch_size is not None
-
-
-def is_precise(throughput: ThroughputConclusion, within: float) -> bool:
-    """Return whether the decisive throughput is known to this share of it."""
-    half_width = throughput.half_width_fraction
-    return half_width is not None and half_width <= within
-
-
 def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable: int) -> bool:
     """Return whether one more session promises anything.
 
@@ -122,10 +110,15 @@ def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable
     """
     if affordable < 1:
         return False
-    is_clear = is_settled(throughput) and is_precise(throughput, TELLING_HALF_WIDTH_FRACTION)
-    if sessions < _MOST_UNSETTLED_SESSIONS and not is_clear:
+    saturation = throughput.saturation
+    is_known = saturation.status != "inconclusive" or saturation.needed_batch_size is not None
+    width = math.inf
+    if throughput.half_width_fraction is not None:
+        width = throughput.half_width_fraction
+    can_tell = is_known and width <= TELLING_HALF_WIDTH_FRACTION
+    if sessions < _MOST_UNSETTLED_SESSIONS and not can_tell:
         return True
-    if is_precise(throughput, WANTED_HALF_WIDTH_FRACTION):
+    if width <= WANTED_HALF_WIDTH_FRACTION:
         return False
     needed = predict_sessions_needed(throughput.half_width_fraction, sessions)
     return needed is not None and needed <= sessions + affordable

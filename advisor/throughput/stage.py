@@ -152,12 +152,11 @@ def _choose_layout(
     compiled, which starts anew in every process.
     """
     together = _choose_plan(run, sizes, kept, compile_s, are_apart=False)
-    if together is None or run.environment.device.kind != "cpu" or run.spec.workload.compile:
-        return together, False
-    apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True)
-    if apart is None or apart.sessions < WANTED_SESSIONS or len(apart.sizes) < len(together.sizes):
-        return together, False
-    return apart, True
+    if together and run.environment.device.kind == "cpu" and not run.spec.workload.compile:
+        apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True)
+        if apart and apart.sessions >= WANTED_SESSIONS and len(apart.sizes) >= len(together.sizes):
+            return apart, True
+    return together, False
 
 
 def _choose_plan(
