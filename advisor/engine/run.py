@@ -17,7 +17,6 @@ from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.loader.data import LoaderTiming
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.rate.data import LrRangeCurve, TrialBranch
 from advisor.training.data import WorkloadFacts
 from advisor.variants.data import VariantRecord
 
@@ -153,14 +152,6 @@ class Run:
     def keep_loader(self, timing: LoaderTiming) -> None:
         """Append the loader's figures with one number of workers."""
         self._keep(loader_timings=(*self.record.loader_timings, timing))
-
-    def keep_trial(self, branch: TrialBranch) -> None:
-        """Append one trial branch."""
-        self._keep(trials=(*self.record.trials, branch))
-
-    def keep_lr_range(self, curve: LrRangeCurve) -> None:
-        """Append one curve of the range test."""
-        self._keep(lr_ranges=(*self.record.lr_ranges, curve))
 
     def keep_variants(self, variants: tuple[VariantRecord, ...]) -> None:
         """Keep the variants as far as they are known."""

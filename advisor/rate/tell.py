@@ -7,7 +7,6 @@ from advisor.engine.conclusions import Conclusions
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
 from advisor.rate.data import (
     LR_RANGES,
-    RANGE,
     TRIALS,
     LearningRate,
     LrRangeConclusion,
@@ -125,11 +124,10 @@ def head_lr_range(conclusions: Conclusions) -> Headline:
         return Headline(
             answer=f"No learning rate: {why.rstrip('.')}", missing=f"no learning rate: {reason}"
         )
-    plan = record.get(RANGE)
-    size = None if plan is None else plan.global_batch_size
-    at = "" if size is None else f" with batch {format_count(size)}"
+    size = record.all(LR_RANGES)[-1].global_batch_size
+    pair = f"learning rate {format_rate(rate.value)} with batch {format_count(size)}"
     incomplete = "" if record.complete else " (from an incomplete run)"
-    return Headline(answer=f"Train at learning rate {format_rate(rate.value)}{at}{incomplete}")
+    return Headline(answer=f"Train at {pair}{incomplete}")
 
 
 def tell_lr_range(conclusions: Conclusions) -> Told:

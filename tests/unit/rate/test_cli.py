@@ -101,6 +101,15 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
         read_run(empty_folder / "range.json")
 
 
+def test_a_file_whose_plan_stands_with_the_command_is_told_alike(session, empty_folder):
+    first = run("m.py", "--json", "range.json")
+    path = empty_folder / "range.json"
+    document = json.loads(path.read_text())
+    document["command"] |= document.pop("range") | {"budget_s": 60.0}
+    path.write_text(json.dumps(document))
+    assert CliRunner().invoke(app, ["report", "range.json"]).stdout == first.stdout
+
+
 def test_the_html_page_is_written(session, empty_folder):
     assert run("m.py", "--html", "page.html").exit_code == 0
     assert "seed 2, smoothed" in (empty_folder / "page.html").read_text(encoding="utf-8")
