@@ -31,6 +31,7 @@ from advisor.training.training import Training, UserStep
 
 #: Characters of a failure's message that are kept: CUDA's names every process on the device.
 MESSAGE_LENGTH = 1000
+OVER_LIMIT = "the measured peak is above the limit"
 #: Growth of what is held after a step, as a share of the peak, above which a leak is suspected.
 _LEAK_FRACTION = 0.005
 #: Growth below this is the page granularity of the heap.
@@ -152,6 +153,14 @@ def find_largest(*peaks: int | None) -> int | None:
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
+def is_over(gauge: MemoryGauge, capacity_bytes: int | None, *peaks: int | None) -> bool:
+    """Return whether the measured peak is above the limit, which not every device enforces."""
+    counted = gauge.limit_peak_bytes()
+    if counted is None:
+        counted = find_largest(*peaks)
+    return counted is not None and capacity_bytes is not None and counted > capacity_bytes
+
+
 def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: Probe) -> Probe:
     device, size = workload.device, task.micro_batch_size
     stepper = workload.make_stepper(size)
@@ -175,20 +184,18 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
         train(stepper, batches, (observer,), micro_batch_size=size, most_steps=_LEAK_STEPS)
         rises = sorted(later - earlier for earlier, later in itertools.pairwise(held[1:]))
         growth = rises[len(rises) // 2] if rises[0] >= least // 2 else None
-    limit_peak = gauge.limit_peak_bytes()
-    counted = peak if limit_peak is None else limit_peak
-    over = counted is not None and task.capacity_bytes is not None and counted > task.capacity_bytes
+    over = is_over(gauge, task.capacity_bytes, peak)
     is_cuda = device.type == "cuda"
     free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
     return msgspec.structs.replace(
         figures,
         outcome="oom" if over else "fit",
-        message="the measured peak is above the limit" if over else None,
+        message=OVER_LIMIT if over else None,
         growth_bytes_per_step=growth,
         peak_allocated_bytes=peak if is_cuda else None,
         peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if is_cuda else None,
         peak_device_used_bytes=total - free if is_cuda else peak,
-        limit_peak_bytes=limit_peak,
+        limit_peak_bytes=gauge.limit_peak_bytes(),
         swapped_bytes=gauge.swapped_bytes(),
         alloc_retries=torch.cuda.memory_stats(device).get("num_alloc_retries", 0)
         if is_cuda

@@ -18,10 +18,12 @@ from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.limit import MemoryGauge
 from advisor.memory.measure import (
     MESSAGE_LENGTH,
+    OVER_LIMIT,
     PeakObserver,
     catch_out_of_memory,
     find_largest,
     hold_output,
+    is_over,
     prepare,
 )
 from advisor.soak.data import Soak, SoakTask
@@ -35,27 +37,23 @@ from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
 
-class _Pauses:
-    """Evaluates the model and copies its state between steps, and ends the soak."""
+class _SoakObserver(PeakObserver):
+    """Sees the steps, and between them evaluates the model and copies its state."""
 
-    def __init__(
-        self, workload: Workload, task: SoakTask, gauge: MemoryGauge, peaks: PeakObserver
-    ) -> None:
+    def __init__(self, gauge: MemoryGauge, workload: Workload, task: SoakTask) -> None:
+        super().__init__(gauge, workload.device)
         self.training: Training | None = None  # a step of the user's own has no pauses
         self.evaluations = 0
         self.evaluation_peak_bytes: int | None = None
         self.reserve_peak_bytes: int | None = None
         self.failure: str | None = None
         self.why_not_evaluated: str | None = None
-        self._workload, self._task, self._gauge, self._peaks = workload, task, gauge, peaks
+        self._workload, self._task = workload, task
         self._deadline_s = time.perf_counter() + task.budget_s
-        self._pause = math.ceil(task.steps / (task.evaluations + 1))
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:
         """Do what is due after the step."""
+        super().after_step(step)
         is_last = step.number == self._task.steps or time.perf_counter() > self._deadline_s
         if self.training is not None:
             with catch_out_of_memory() as failure:
@@ -64,14 +62,15 @@ class _Pauses:
                 if self._is_evaluation_due(step.number, is_last=is_last):
                     self._evaluate(self.training)
             self.failure = failure[0] if failure else None
-            self._peaks.begin()
+            self.begin()
         return not is_last and self.failure is None
 
     def _is_evaluation_due(self, step: int, *, is_last: bool) -> bool:
         """Return whether to evaluate now: evenly, and at the end where none ran before."""
         if self.evaluations >= self._task.evaluations or self.why_not_evaluated is not None:
             return False
-        return step % self._pause == 0 or (is_last and not self.evaluations)
+        pause = math.ceil(self._task.steps / (self._task.evaluations + 1))
+        return step % pause == 0 or (is_last and not self.evaluations)
 
     def _evaluate(self, training: Training) -> None:
         """Evaluate the worst batch once; a model whose loss needs training mode has none.
@@ -88,9 +87,8 @@ class _Pauses:
             self.why_not_evaluated = f"no evaluation: {describe(error)}"[:MESSAGE_LENGTH]
             return
         synchronise(training.device)
-        self.evaluation_peak_bytes = find_largest(
-            self.evaluation_peak_bytes, self._gauge.peak_bytes()
-        )
+        peak = self._gauge.peak_bytes()
+        self.evaluation_peak_bytes = find_largest(self.evaluation_peak_bytes, peak)
         self.evaluations += 1
 
     def _copy_state(self, training: Training) -> None:
@@ -108,57 +106,47 @@ class _Pauses:
 def run(task: SoakTask, emit: Emit[Soak]) -> None:
     """Emit one Soak, `fit` or `oom`."""
     workload, gauge, _ = prepare(task, task.capacity_bytes)
-    peaks = PeakObserver(gauge, workload.device)
-    pauses = _Pauses(workload, task, gauge, peaks)
+    seen = _SoakObserver(gauge, workload, task)
     with catch_out_of_memory() as caught:
-        _train(workload, task, peaks, pauses)
+        _train(workload, task, seen)
     if caught:
-        peaks.see_failure()
-    failure = caught[0] if caught else pauses.failure
+        seen.see_failure()
+    failure = caught[0] if caught else seen.failure
+    peaks = (seen.peak_bytes, seen.evaluation_peak_bytes, seen.reserve_peak_bytes)
     if failure is not None:
         gc.collect()
-    elif _is_over(gauge, task, peaks, pauses):
-        failure = "the measured peak is above the limit"
+    elif is_over(gauge, task.capacity_bytes, *peaks):
+        failure = OVER_LIMIT
     emit(
         Soak(
             micro_batch_size=task.micro_batch_size,
             gradient_accumulation_steps=task.gradient_accumulation_steps,
             outcome="fit" if failure is None else "oom",
-            steps=len(peaks.times_s),
-            evaluations=pauses.evaluations,
-            held_bytes=tuple(peaks.held_bytes),
-            step_times_s=tuple(peaks.times_s),
-            training_peak_bytes=peaks.peak_bytes,
-            evaluation_peak_bytes=pauses.evaluation_peak_bytes,
-            reserve_peak_bytes=pauses.reserve_peak_bytes,
+            steps=len(seen.times_s),
+            evaluations=seen.evaluations,
+            held_bytes=tuple(seen.held_bytes),
+            step_times_s=tuple(seen.times_s),
+            training_peak_bytes=seen.peak_bytes,
+            evaluation_peak_bytes=seen.evaluation_peak_bytes,
+            reserve_peak_bytes=seen.reserve_peak_bytes,
             capacity_bytes=task.capacity_bytes,
-            message=failure or pauses.why_not_evaluated,
+            message=failure or seen.why_not_evaluated,
         )
     )
 
 
-def _train(workload: Workload, task: SoakTask, peaks: PeakObserver, pauses: _Pauses) -> None:
-    size = task.micro_batch_size
-    stepper = workload.make_stepper(size)
+def _train(workload: Workload, task: SoakTask, seen: _SoakObserver) -> None:
+    stepper = workload.make_stepper(task.micro_batch_size)
     hold_output(stepper)
-    pauses.training = stepper if isinstance(stepper, Training) else None
-    peaks.begin()
+    seen.training = stepper if isinstance(stepper, Training) else None
+    seen.begin()
     train(
         stepper,
         _draw_batches(workload, task),
-        (peaks, pauses),
-        micro_batch_size=size,
+        (seen,),
+        micro_batch_size=task.micro_batch_size,
         accumulation=task.gradient_accumulation_steps,
     )
-
-
-def _is_over(gauge: MemoryGauge, task: SoakTask, peaks: PeakObserver, pauses: _Pauses) -> bool:
-    counted = gauge.limit_peak_bytes()
-    if counted is None:
-        counted = find_largest(
-            peaks.peak_bytes, pauses.evaluation_peak_bytes, pauses.reserve_peak_bytes
-        )
-    return task.capacity_bytes is not None and (counted or 0) > task.capacity_bytes
 
 
 @contextmanager
