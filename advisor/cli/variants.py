@@ -5,8 +5,8 @@ before the arguments are parsed: neither typer nor its parser knows an option wh
 left out.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _STATES = {"off": False, "false": False, "0": False, "no": False}
 _STATES |= {"on": True, "true": True, "1": True, "yes": True}
+
+T = TypeVar("T")
 
 
 class CommandWithVariants(TyperCommand):
@@ -49,15 +51,8 @@ def parse_precisions(text: str) -> tuple[PrecisionName, ...]:
     Raises:
         typer.BadParameter: One is unknown or stands there twice.
     """
-    known: tuple[PrecisionName, ...] = get_args(PrecisionName)
-    names = _split(text)
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(
-                f"{name!r} is not one of {', '.join(known)}", param_hint="--precision"
-            )
-    _refuse_repetition(names, "--precision")
-    return tuple(name for wanted in names for name in known if name == wanted)
+    known: dict[str, PrecisionName] = {name: name for name in get_args(PrecisionName)}
+    return _parse(text, known, "--precision", f"is not one of {', '.join(known)}")
 
 
 def parse_precision(text: str) -> PrecisionName:
@@ -66,9 +61,7 @@ def parse_precision(text: str) -> PrecisionName:
     Raises:
         typer.BadParameter: It is unknown, or there are several.
     """
-    precision, *others = parse_precisions(text)
-    _refuse_several(others, text, "--precision")
-    return precision
+    return _take_one(parse_precisions(text), text, "--precision")
 
 
 def parse_compile(text: str) -> tuple[bool, ...]:
@@ -77,17 +70,8 @@ def parse_compile(text: str) -> tuple[bool, ...]:
     Raises:
         typer.BadParameter: An entry is neither on nor off, or stands there twice.
     """
-    names = _split(text)
-    for name in names:
-        if name not in _STATES:
-            raise typer.BadParameter(
-                f"{name!r} is neither on nor off; write --compile, --compile off,on or "
-                "--no-compile",
-                param_hint="--compile",
-            )
-    states = [_STATES[name] for name in names]
-    _refuse_repetition(["on" if state else "off" for state in states], "--compile")
-    return tuple(states)
+    wrong = "is neither on nor off; write --compile, --compile off,on or --no-compile"
+    return _parse(text, _STATES, "--compile", wrong)
 
 
 def parse_one_compile(text: str) -> bool:
@@ -96,9 +80,7 @@ def parse_one_compile(text: str) -> bool:
     Raises:
         typer.BadParameter: It is neither on nor off, or there are several.
     """
-    state, *others = parse_compile(text)
-    _refuse_several(others, text, "--compile")
-    return state
+    return _take_one(parse_compile(text), text, "--compile")
 
 
 def combine(precisions: tuple[PrecisionName, ...], compiled: tuple[bool, ...]) -> "list[Variant]":
@@ -120,14 +102,19 @@ def _split(text: str) -> list[str]:
     return [part.strip().lower() for part in text.split(",")]
 
 
-def _refuse_several(others: Sequence[object], text: str, option: str) -> None:
-    if others:
-        raise typer.BadParameter(
-            f"{text!r} names several; this command takes one", param_hint=option
-        )
-
-
-def _refuse_repetition(names: list[str], option: str) -> None:
-    for index, name in enumerate(names):
-        if name in names[:index]:
+def _parse(text: str, known: Mapping[str, T], option: str, wrong: str) -> tuple[T, ...]:
+    values: list[T] = []
+    for name in _split(text):
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} {wrong}", param_hint=option)
+        if known[name] in values:
             raise typer.BadParameter(f"{name} stands there twice", param_hint=option)
+        values.append(known[name])
+    return tuple(values)
+
+
+def _take_one(values: tuple[T, ...], text: str, option: str) -> T:
+    if len(values) > 1:
+        message = f"{text!r} names several; this command takes one"
+        raise typer.BadParameter(message, param_hint=option)
+    return values[0]

@@ -62,17 +62,7 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
     else:
         load_start(workload, training, task.checkpoint, task.trunk)
     state = training.copy_state()
-    held_out = workload.open_held_out()
-    indices = choose_evaluation_samples(workload.batches.sampling_size)
-    meter = SharpnessMeter(
-        workload,
-        training,
-        indices,
-        task.sharpness_batch_size,
-        loss_is_sum=task.trunk.loss_is_sum,
-        takes_all=True,
-    )
-    least_share_s = _LEAST_SHARE_FRACTION * task.budget_s / max(1, len(task.branches))
+    trainer = _BranchTrainer(workload, training, task)
     too_large: set[int] = set()
     for branch in task.branches:
         size = branch.micro_batch_size * branch.gradient_accumulation_steps
@@ -82,7 +72,7 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
             continue
         training.restore_state(state)
         try:
-            emit(_train_branch(workload, training, branch, held_out, meter, least_share_s))
+            emit(trainer.train(branch))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -134,50 +124,51 @@ def _has_state(training: Training) -> bool:
     return any(training.optimizer.state.values())
 
 
-def _train_branch(
-    workload: Workload,
-    training: Training,
-    task: TrialTask,
-    held_out: Batches | None,
-    meter: SharpnessMeter,
-    least_share_s: float,
-) -> VerificationBranch:
-    (seed,) = task.seeds
-    started = time.perf_counter()
-    order = task.workload.seed * _SEED_STRIDE + seed + 1
-    seed_everything(order % 2**32)
-    losses = _HeldOutLosses(workload, training, held_out, task.evaluation_batch_size)
-    losses.watch(0)
-    trained = follow_branch(workload, training, task, order, watch=losses.watch)
-    branch = VerificationBranch(
-        **msgspec.structs.asdict(msgspec.structs.replace(trained, seed=seed)),
-        held_out=tuple(losses.evaluations),
-        held_out_failure=losses.failure,
-    )
-    if has_diverged(branch):
-        return branch
-    share_s = max(_SHARE_FRACTION * (time.perf_counter() - started), least_share_s)
-    steps = branch.samples // branch.global_batch_size
-    seen = meter.measure(steps, share_s, patience=_PATIENCE)
-    failure = seen.reason or (None if seen.converged else _NOT_SETTLED)
-    sharpness = None if failure else seen.largest_eigenvalue
-    return msgspec.structs.replace(branch, sharpness=sharpness, sharpness_failure=failure)
+class _BranchTrainer:
+    """Trains branches from the state that the training is in, with held-out losses along them."""
 
-
-class _HeldOutLosses:
-    """Gathers losses in eval mode along a branch, on training and held-out samples alike."""
-
-    def __init__(
-        self, workload: Workload, training: Training, held_out: Batches | None, batch_size: int
-    ) -> None:
+    def __init__(self, workload: Workload, training: Training, task: VerificationTask) -> None:
         self._workload, self._training = workload, training
-        self._held_out, self._batch_size = held_out, batch_size
-        self.evaluations: list[HeldOutEvaluation] = []
-        self.failure: str | None = None
+        self._held_out = workload.open_held_out()
+        self._meter = SharpnessMeter(
+            workload,
+            training,
+            choose_evaluation_samples(workload.batches.sampling_size),
+            task.sharpness_batch_size,
+            loss_is_sum=task.trunk.loss_is_sum,
+            takes_all=True,
+        )
+        self._least_share_s = _LEAST_SHARE_FRACTION * task.budget_s / max(1, len(task.branches))
+        self._batch_size = task.trunk.evaluation_batch_size
+        self._losses: list[HeldOutEvaluation] = []
+        self._failure: str | None = None
 
-    def watch(self, samples: int) -> None:
-        """Evaluate now; a model that has no loss in eval mode is not asked again."""
-        if self._held_out is None or self.failure is not None:
+    def train(self, task: TrialTask) -> VerificationBranch:
+        """Return one branch."""
+        (seed,) = task.seeds
+        started = time.perf_counter()
+        order = task.workload.seed * _SEED_STRIDE + seed + 1
+        seed_everything(order % 2**32)
+        self._losses, self._failure = [], None
+        self._watch(0)
+        trained = follow_branch(self._workload, self._training, task, order, watch=self._watch)
+        branch = VerificationBranch(
+            **msgspec.structs.asdict(msgspec.structs.replace(trained, seed=seed)),
+            held_out=tuple(self._losses),
+            held_out_failure=self._failure,
+        )
+        if has_diverged(branch):
+            return branch
+        share_s = max(_SHARE_FRACTION * (time.perf_counter() - started), self._least_share_s)
+        steps = branch.samples // branch.global_batch_size
+        seen = self._meter.measure(steps, share_s, patience=_PATIENCE)
+        failure = seen.reason or (None if seen.converged else _NOT_SETTLED)
+        sharpness = None if failure else seen.largest_eigenvalue
+        return msgspec.structs.replace(branch, sharpness=sharpness, sharpness_failure=failure)
+
+    def _watch(self, samples: int) -> None:
+        """Take both losses in eval mode; a model that has none is not asked again."""
+        if self._held_out is None or self._failure is not None:
             return
         self._training.model.eval()
         try:
@@ -185,12 +176,12 @@ class _HeldOutLosses:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            self.failure = describe(error)
+            self._failure = describe(error)
             return
         finally:
             self._training.model.train()
         if math.isfinite(own) and math.isfinite(other):
-            self.evaluations.append(
+            self._losses.append(
                 HeldOutEvaluation(samples=samples, train_loss=own, held_out_loss=other)
             )
 

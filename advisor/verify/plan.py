@@ -82,16 +82,13 @@ def conclude_verification(
 def _time_steps(
     groups: Sequence[BatchBranches], throughput: ThroughputConclusion | None
 ) -> dict[int, float]:
-    times = {
-        group.global_batch_size: estimate_step_s(
-            read_throughput(throughput),
-            group.first.micro_batch_size,
-            group.first.gradient_accumulation_steps,
-            may_extrapolate=False,
-        )
-        for group in groups
-    }
-    return {size: time_s for size, time_s in times.items() if time_s is not None}
+    times, step_s = read_throughput(throughput), dict[int, float]()
+    for first in (group.first for group in groups):
+        micro, parts = first.micro_batch_size, first.gradient_accumulation_steps
+        time_s = estimate_step_s(times, micro, parts, may_extrapolate=False)
+        if time_s is not None:
+            step_s[first.global_batch_size] = time_s
+    return step_s
 
 
 def _describe(
