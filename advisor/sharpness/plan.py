@@ -21,8 +21,9 @@ from advisor.training.data import OptimizerFacts, WorkloadFacts
 _ACTIVATIONS = 4.0
 #: Vectors of the parameters' size: Lanczos' three, metric, product, gradient, and its graph's.
 _PARAMETER_COPIES = 8
-#: Samples beyond which a product's fixed cost is small, and below which they say nothing.
-_MOST, _LEAST = 512, 8
+#: Samples beyond which a product's fixed cost is small and a slow model gets none in its time, and
+#: below which they say nothing.
+_MOST, _LEAST = 64, 8
 
 _NOT_REACHED = (
     "no point of the trajectory has it: no micro-batch for it was expected to fit, or no time was "

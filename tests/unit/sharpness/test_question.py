@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from advisor.sharpness.data import Sharpness
-from advisor.sharpness.plan import choose_micro_batch_size
+from advisor.sharpness.plan import choose_micro_batch_size, find_room
 from advisor.sharpness.question import run_sharpness
 from tests.unit.noise.streamed import make_run
 from tests.unit.samples import FACTS, derive, make_probes, make_record
@@ -19,9 +19,9 @@ def choose(size=32, *, probes=(), limit=None, multiple=1, **facts):
 
 
 def test_without_memory_figures_the_size_is_what_serves():
-    assert choose()[0] == 512
-    assert choose(dataset_size=100)[0] == 100
-    assert choose(multiple=6)[0] == 510
+    assert choose()[0] == 64
+    assert choose(dataset_size=50)[0] == 50
+    assert choose(multiple=6)[0] == 60
 
 
 def test_a_dataset_below_the_least_has_none():
@@ -35,12 +35,14 @@ def test_under_batch_norm_it_is_trainings_micro_batch():
 
 
 def test_a_quarter_of_the_largest_is_taken_where_the_parameters_are_unknown():
-    assert choose(probes=make_probes())[0] == 256
+    _, memory = choose(probes=make_probes())
+    assert find_room(FACTS, memory) == 256
 
 
 @pytest.mark.parametrize("parameter_bytes", [4, 50])
 def test_what_is_expected_to_fit_leaves_room_for_copies_of_the_parameters(parameter_bytes):
-    most, memory = choose(probes=make_probes(), parameter_bytes=parameter_bytes, limit=2000)
+    _, memory = choose(probes=make_probes(), parameter_bytes=parameter_bytes, limit=2000)
+    most = find_room(msgspec.structs.replace(FACTS, parameter_bytes=parameter_bytes), memory)
     used = memory.fixed_bytes + 8 * parameter_bytes + 4 * memory.bytes_per_sample * most
     assert used <= memory.capacity_bytes
     assert used + 4 * memory.bytes_per_sample > memory.capacity_bytes
