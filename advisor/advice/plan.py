@@ -24,7 +24,7 @@ from advisor.noise.data import NOISE_BATCHES, get_working_noise_scale
 from advisor.noise.plan import NOISE
 from advisor.rate.conclude import needs_range, settle_ranged_rate, settle_rate
 from advisor.rate.data import LR_RANGES, TRIALS, Advised
-from advisor.rate.trial import conclude_trials
+from advisor.rate.trial import TRIED
 from advisor.soak.data import SOAKS
 from advisor.soak.plan import SOAK, find_failed_sizes
 from advisor.throughput.conclude import THROUGHPUT
@@ -38,11 +38,11 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
     """
     record, facts = conclusions.record, conclusions.record.workload
     memory, throughput = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
-    if facts is None or memory is None or throughput is None:
+    tried = conclusions.of(TRIED)
+    if facts is None or memory is None or throughput is None or tried is None:
         return None
     noise, loader, limits = conclusions.of(NOISE), conclusions.of(LOADER), record.command.limits
     scale, working = (None, None) if noise is None else (noise.decisive, noise.working)
-    tried = conclude_trials(facts, record.all(TRIALS), throughput, scale)
     decision = decide(
         facts,
         memory,

@@ -11,11 +11,9 @@ from advisor.rate.curves import find_samples_to
 from advisor.rate.data import TRIALS, OptimizerChanges, TrialBranch
 from advisor.rate.rules import plan_pair
 from advisor.rate.verdict import TrialVerdict, judge_base, judge_trial
-from advisor.statistics import Estimate
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput
-from advisor.training.data import WorkloadFacts
 
 #: Rates and settings closer than this, relatively, are the same: they were stored and read again.
 _SAME = 1e-9
@@ -90,13 +88,13 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
         return times
 
 
-def conclude_trials(
-    facts: WorkloadFacts,
-    trials: Sequence[TrialBranch],
-    throughput: ThroughputConclusion,
-    noise: Estimate | None,
-) -> Tried:
+def _conclude(conclusions: Conclusions) -> Tried | None:
     """Return what the trials show; nothing where there is no base pair to compare with."""
+    facts, throughput = conclusions.record.workload, conclusions.of(THROUGHPUT)
+    if facts is None or throughput is None:
+        return None
+    found, trials = conclusions.of(NOISE), conclusions.record.all(TRIALS)
+    noise = None if found is None else found.decisive
     optimizer, base_size = facts.optimizer, facts.base_batch_size
     if optimizer is None or optimizer.learning_rate is None or base_size is None:
         return Tried()
@@ -244,15 +242,6 @@ def _measure_lag(best: TrialVerdict, lower: TrialVerdict, target_loss: float | N
             return math.inf if second is None else 1.0 - first / second if second else 0.0
     reached = find_samples_to(best.curve, lower.end_loss)
     return 1.0 if reached is None else 1.0 - reached / best.curve[-1].samples
-
-
-def _conclude(conclusions: Conclusions) -> Tried | None:
-    facts, throughput = conclusions.record.workload, conclusions.of(THROUGHPUT)
-    if facts is None or throughput is None:
-        return None
-    noise = conclusions.of(NOISE)
-    scale = None if noise is None else noise.decisive
-    return conclude_trials(facts, conclusions.record.all(TRIALS), throughput, scale)
 
 
 TRIED = Topic("tried", Tried, _conclude)
