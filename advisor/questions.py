@@ -9,6 +9,7 @@ from advisor.advice.plan import list_ways
 from advisor.advice.question import PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.tell import head_run
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
@@ -27,9 +28,11 @@ from advisor.predict.question import KIND as PREDICTION
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import make_question as make_soak
+from advisor.telling import Told
 from advisor.throughput.conclude import THROUGHPUT as CURVE
 from advisor.throughput.question import QUESTION as THROUGHPUT
 from advisor.throughput.question import SPEED
+from advisor.throughput.tell import tell_throughput
 from advisor.variants.question import QUESTION as VARIANTS
 from advisor.verify.question import QUESTION as VERIFICATION
 
@@ -41,6 +44,12 @@ def _run_noise(run: Run) -> None:
         run,
         lambda: find_settling_noise_scale(run.facts, run.of(LARGEST), run.of(CURVE), given),
     )
+
+
+def _tell_throughput(conclusions: Conclusions) -> Told:
+    """Tell the curve; only the advice knows which size of it is to be marked."""
+    advice = conclusions.of(ADVISED)
+    return tell_throughput(conclusions, None if advice is None else advice.micro_batch_size)
 
 
 def _is_worth_telling(record: Record, error: BaseException) -> bool:
@@ -57,7 +66,7 @@ RUN = Kind(
     command="probe",
     questions=(
         MEMORY,
-        THROUGHPUT,
+        replace(THROUGHPUT, tell=_tell_throughput),
         replace(NOISE, run=_run_noise),
         SHARPNESS,
         LOADER,  # the batch is known by now

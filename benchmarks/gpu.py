@@ -36,18 +36,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
 from advisor.device.data import Environment
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import InspectTask
+from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
-from advisor.engine.spec import Limits
-from advisor.memory.data import MemoryTask, Probe
+from advisor.engine.spec import Limits, Spec
+from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import accumulate, size_blocks
+from advisor.questions import RUN
 from advisor.training.data import Precision, WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
@@ -98,9 +98,10 @@ def search_largest(
 ) -> dict[str, Any]:
     """Return what the memory stage answers under the limit."""
     limits = Limits(memory_limit_bytes=LIMIT_BYTES, budget_s=BUDGET_S)
+    spec = Spec(workload=workload, limits=limits)
     run = Run(
-        ProbeSpec(workload=workload, limits=limits),
-        argv=(),
+        spec,
+        record=open_record(RUN.record_type, spec, kind="run", argv=()),
         runner=runner,
         progress=Silent(),
         save=lambda _record: None,
@@ -110,7 +111,7 @@ def search_largest(
     run.keep_environment(environment)
     run.keep_workload(facts)
     run_memory(run)
-    memory = Conclusions(run.record).of(MEMORY)
+    memory = run.of(MEMORY)
     assert memory is not None
     return {
         "answer": memory.max_micro_batch_size,
@@ -118,7 +119,7 @@ def search_largest(
         "method": memory.method,
         "probes": memory.probes,
         "ooms": memory.ooms,
-        "tried": [[probe.micro_batch_size, probe.outcome] for probe in run.record.probes],
+        "tried": [[probe.micro_batch_size, probe.outcome] for probe in run.record.all(PROBES)],
     }
 
 

@@ -28,16 +28,16 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.data import Environment
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import AdvisorError
-from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
+from advisor.questions import RUN
 from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
@@ -86,11 +86,10 @@ def measure_advisor(runner: Runner, path: Path, limit_bytes: int) -> dict[str, A
     """Return what the advisor's memory stage answers."""
     workload = WorkloadSpec(target=str(path), device="cpu")
     progress = Silent()
+    spec = Spec(workload=workload, limits=Limits(memory_limit_bytes=limit_bytes, budget_s=BUDGET_S))
     run = Run(
-        ProbeSpec(
-            workload=workload, limits=Limits(memory_limit_bytes=limit_bytes, budget_s=BUDGET_S)
-        ),
-        argv=(),
+        spec,
+        record=open_record(RUN.record_type, spec, kind="run", argv=()),
         runner=runner,
         progress=progress,
         save=lambda _record: None,
@@ -106,7 +105,7 @@ def measure_advisor(runner: Runner, path: Path, limit_bytes: int) -> dict[str, A
     started = time.monotonic()
     run_memory(run)
     elapsed_s = time.monotonic() - started
-    memory = Conclusions(run.record).of(MEMORY)
+    memory = run.of(MEMORY)
     assert memory is not None
     return {
         "peer": "advisor",
@@ -117,7 +116,7 @@ def measure_advisor(runner: Runner, path: Path, limit_bytes: int) -> dict[str, A
         "method": memory.method,
         "verified": memory.verified,
         "notes": progress.notes,
-        "probes": [[probe.micro_batch_size, probe.outcome] for probe in run.record.probes],
+        "probes": [[probe.micro_batch_size, probe.outcome] for probe in run.record.all(PROBES)],
         "elapsed_s": elapsed_s,
     }
 

@@ -12,7 +12,7 @@ import msgspec
 
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.run_record import RunRecord
+from advisor.engine.record import Record
 from advisor.engine.task import Task
 from advisor.errors import UsageError
 from advisor.loader.data import LoaderTask
@@ -43,7 +43,7 @@ class ReplayRunner:
         record: The recorded run.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: Record) -> None:
         self._record = record
         self._served: set[int] = set()
         self._answers: dict[type, Callable[[Any], Results]] = {

@@ -68,8 +68,10 @@ def tell_advice(conclusions: Conclusions) -> Told:
     base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
     rows = choose_rows(advice, conclusions.of(THROUGHPUT), base)
     tables = (draw_up_batches(rows, sample_unit=unit),) if rows else ()
-    if advice is None:
-        return Told(tables=tables)
+    if advice is None:  # no warning tells what disturbed the memory search
+        memory = conclusions.of(MEMORY)
+        disturbances = () if memory is None else memory.disturbances
+        return Told(rows=tuple(Row("Memory", each) for each in disturbances), tables=tables)
     passages = (
         Passage(title="Why", items=advice.reasons),
         Passage(title="Warnings", items=advice.warnings),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -13,7 +13,6 @@ from advisor.engine.progress import Progress
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
-from advisor.engine.run_record import RunRecord
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.engine.spec import Spec
 from advisor.training.data import parse_target
@@ -47,9 +46,7 @@ def execute(
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
     record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
     with Runner(parse_target(spec.workload.target)) as runner:
-        run = Run(
-            spec, record=cast("RunRecord", record), runner=runner, progress=progress, save=save
-        )
+        run = Run(spec, record=record, runner=runner, progress=progress, save=save)
         with run.completing():
             _open(run, kind)
             for question in kind.questions:

@@ -1,24 +1,21 @@
 """One run in progress: the record so far, the clock, and where results go."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
 
-from advisor.device.data import Environment, Telemetry
+from advisor.device.data import Environment
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
-from advisor.engine.record import Series, Slot, open_record
-from advisor.engine.run_record import RunRecord
+from advisor.engine.record import Record, Series, Slot
 from advisor.engine.runner import TaskRunner
 from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, UsageError
-from advisor.loader.data import LoaderTiming
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import WorkloadFacts
-from advisor.variants.data import VariantRecord
 
 #: Share of the available CPU memory that training may take: the rest keeps the machine usable.
 _CPU_FRACTION = 0.8
@@ -45,14 +42,13 @@ class Run:
         *,
         runner: TaskRunner,
         progress: Progress,
-        save: Callable[[RunRecord], None],
-        argv: Sequence[str] = (),
-        record: RunRecord | None = None,
+        record: Record,
+        save: Callable[[Record], None],
     ) -> None:
         self.spec = spec
         self.runner = runner
         self.progress = progress
-        self.record = record or open_record(RunRecord, spec, kind="run", argv=tuple(argv))
+        self.record = record
         self.trace: MemoryTrace | None = None
         self.reserved_s = 0.0
         self.process_start_s: float | None = None
@@ -145,22 +141,10 @@ class Run:
         """Keep what the model file was understood to be."""
         self._keep(workload=facts)
 
-    def keep_telemetry(self, telemetry: Telemetry) -> None:
-        """Append the counters of one session."""
-        self._keep(telemetry=(*self.record.telemetry, telemetry))
-
-    def keep_loader(self, timing: LoaderTiming) -> None:
-        """Append the loader's figures with one number of workers."""
-        self._keep(loader_timings=(*self.record.loader_timings, timing))
-
-    def keep_variants(self, variants: tuple[VariantRecord, ...]) -> None:
-        """Keep the variants as far as they are known."""
-        self._keep(variants=variants)
-
     def _keep(self, **changes: object) -> None:
         self._change(msgspec.structs.replace(self.record, **changes))
 
-    def _change(self, record: RunRecord) -> None:
+    def _change(self, record: Record) -> None:
         elapsed_s = time.monotonic() - self._started
         self.record = msgspec.structs.replace(record, elapsed_s=elapsed_s)
         self._conclusions = None

@@ -88,7 +88,7 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     steps: int = TRACED_STEPS
 
 
-PROBES = Series("probes", Probe)
+PROBES = Series("probes", Probe, "probe")
 
 
 class MemoryConclusion(msgspec.Struct, frozen=True, kw_only=True):

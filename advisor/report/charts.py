@@ -4,12 +4,8 @@ import math
 
 import msgspec
 
-from advisor import telling
-from advisor.telling import Datum
-from advisor.telling import Line as Series
+from advisor.telling import Chart, Line
 from advisor.units import format_number
-
-__all__ = ["Chart", "Datum", "Series", "draw_chart", "render_chart"]
 
 #: Canvas of one chart and its margins, in SVG user units.
 WIDTH, HEIGHT = 640.0, 280.0
@@ -58,7 +54,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     title: str
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
     """A series on the canvas."""
 
     label: str
@@ -66,7 +62,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[Mark, ...]
 
 
-class Chart(msgspec.Struct, frozen=True, kw_only=True):
+class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     """A chart on the canvas.
 
     Attributes:
@@ -78,51 +74,32 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     y_label: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[Curve, ...]
     marked_x: float | None
 
 
-def draw_chart(chart: telling.Chart) -> Chart | None:
-    """Return what a question tells on the canvas; None where there are fewer than two points."""
-    return render_chart(
-        title=chart.title,
-        x_label=chart.x_label,
-        y_label=chart.y_label,
-        series=chart.lines,
-        log_x=chart.log_x,
-        log_y=chart.log_y,
-        marked=chart.marked,
-    )
-
-
-def render_chart(
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    series: tuple[Series, ...],
-    log_x: bool = True,
-    log_y: bool = False,
-    marked: float | None = None,
-) -> Chart | None:
-    """Return the chart, or None where there are fewer than two points to draw."""
-    series = tuple(one for one in series if one.data)
-    data = [datum for one in series for datum in one.data]
+def draw_chart(chart: Chart) -> Drawing | None:
+    """Return the chart on the canvas, None where there are fewer than two points to draw."""
+    series = tuple(line for line in chart.lines if line.data)
+    data = [datum for line in series for datum in line.data]
     if len(data) < 2:
         return None
     xs = [datum.x for datum in data]
     # One very uncertain point must not flatten the curve: its error bar runs off the canvas.
     most = MOST_BAR_RATIO * max(d.y for d in data)
     ends = [min(end, most) for d in data for end in (d.y, d.low, d.high) if end is not None]
-    floor = min(end for end in ends if end > 0 or not log_y) if log_y else 0.0
-    x_axis = Axis(label=x_label, low=min(xs), high=max(xs), is_log=log_x and min(xs) > 0)
-    room = 1.3 if log_y else 1.05  # so that the topmost point stays clear of the edge
-    y_axis = Axis(label=y_label, low=floor, high=max(ends) * room, is_log=log_y)
+    floor = min(end for end in ends if end > 0 or not chart.log_y) if chart.log_y else 0.0
+    x_axis = Axis(
+        label=chart.x_label, low=min(xs), high=max(xs), is_log=chart.log_x and min(xs) > 0
+    )
+    room = 1.3 if chart.log_y else 1.05  # so that the topmost point stays clear of the edge
+    y_axis = Axis(label=chart.y_label, low=floor, high=max(ends) * room, is_log=chart.log_y)
+    marked = chart.marked
     is_inside = marked is not None and min(xs) <= marked <= max(xs)
-    return Chart(
-        title=title,
-        x_label=x_label,
-        y_label=y_label,
+    return Drawing(
+        title=chart.title,
+        x_label=chart.x_label,
+        y_label=chart.y_label,
         x_ticks=tuple(Tick(at=_x(x_axis, v), label=f"{v:,.6g}") for v in _ticks(x_axis)),
         y_ticks=tuple(Tick(at=_y(y_axis, v), label=f"{v:,.6g}") for v in _ticks(y_axis)),
         lines=tuple(_line(one, x_axis, y_axis) for one in series),
@@ -130,7 +107,7 @@ def render_chart(
     )
 
 
-def _line(series: Series, x_axis: Axis, y_axis: Axis) -> Line:
+def _line(line: Line, x_axis: Axis, y_axis: Axis) -> Curve:
     marks = tuple(
         Mark(
             x=_x(x_axis, datum.x),
@@ -139,10 +116,10 @@ def _line(series: Series, x_axis: Axis, y_axis: Axis) -> Line:
             high=None if datum.high is None else _y(y_axis, datum.high),
             title=f"{format_number(datum.x)}: {format_number(datum.y)}",
         )
-        for datum in series.data
+        for datum in line.data
     )
     path = " ".join(f"{mark.x},{mark.y}" for mark in marks)
-    return Line(label=series.label, path=path, marks=marks)
+    return Curve(label=line.label, path=path, marks=marks)
 
 
 def _x(axis: Axis, value: float) -> float:

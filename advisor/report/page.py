@@ -8,7 +8,7 @@ from rich.console import Console, Group
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
-from advisor.report.canvas import HEIGHT, WIDTH, draw_chart
+from advisor.report.charts import HEIGHT, WIDTH, draw_chart
 from advisor.report.console import collect
 from advisor.report.sources import list_sources
 from advisor.report.tables import draw_tables

@@ -51,8 +51,8 @@ _LIMITS = {
 }
 
 
-def tell_throughput(conclusions: Conclusions) -> Told:
-    """Return where the curve flattens, and the curve, or why there is none."""
+def tell_throughput(conclusions: Conclusions, marked: int | None = None) -> Told:
+    """Return where the curve flattens, and the curve with one size marked, or why there is none."""
     found = conclusions.of(THROUGHPUT)
     if found is None:
         text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
@@ -62,13 +62,25 @@ def tell_throughput(conclusions: Conclusions) -> Told:
         for point in found.points
         if (speed := point.samples_per_s).point is not None
     )
-    chart = Chart(
-        title="Throughput",
-        x_label="micro-batch, samples",
-        y_label="samples/s",
-        lines=(Line("measured, with its interval", data),),
+    peaks = tuple(
+        Datum(x=point.micro_batch_size, y=point.peak_bytes / 2**20)
+        for point in found.points
+        if point.peak_bytes is not None
     )
-    return Told(rows=(Row("Saturation", describe_throughput(found)),), charts=(chart,))
+    charts = tuple(
+        Chart(
+            title=title,
+            x_label="micro-batch, samples",
+            y_label=unit,
+            lines=(Line(what, line),),
+            marked=marked,
+        )
+        for title, unit, what, line in (
+            ("Throughput", "samples/s", "measured, with its interval", data),
+            ("Memory", "MiB", "measured peak", peaks),
+        )
+    )
+    return Told(rows=(Row("Saturation", describe_throughput(found)),), charts=charts)
 
 
 def tell_speed(conclusions: Conclusions) -> Told:

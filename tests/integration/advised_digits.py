@@ -9,7 +9,6 @@ from advisor.device.data import DeviceFacts, Environment
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import write_document
 from advisor.engine.record import Command
-from advisor.engine.run_record import RunRecord
 from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
 from advisor.questions import RUN
@@ -24,7 +23,7 @@ SIZES = (16, 32, 64, 128)
 
 def build_run(**facts):
     """Return the run: batch 64 saturates, where rate 1 trains and the rule's 2 does not."""
-    return RunRecord(
+    return RUN.record_type(
         tool_version="0",
         created_at="2026-01-01T00:00:00+00:00",
         complete=True,

@@ -11,15 +11,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.run import Run
 from advisor.engine.runner import Runner
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.memory.plan import MAX_OOMS, MAX_PROBES, MEMORY
 from advisor.memory.stage import run_memory
 from advisor.training.data import WorkloadSpec, parse_target
+from tests.given import open_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
@@ -90,9 +88,8 @@ def search(path):
     workload = WorkloadSpec(target=str(path), device="cpu")
     limits = Limits(memory_limit_bytes=LIMIT_BYTES, budget_s=1000.0)
     with Runner(parse_target(str(path))) as runner:
-        run = Run(
-            ProbeSpec(workload=workload, limits=limits),
-            argv=(),
+        run = open_run(
+            Spec(workload=workload, limits=limits),
             runner=runner,
             progress=Silent(),
             save=lambda record: None,
@@ -100,7 +97,7 @@ def search(path):
         run.keep_environment(runner.run(EnvironmentTask(device="cpu"), timeout_s=100)[0])
         run.keep_workload(runner.run(InspectTask(workload=workload), timeout_s=100)[0])
         run_memory(run)
-        return Conclusions(run.record).of(MEMORY)
+        return run.of(MEMORY)
 
 
 @pytest.fixture(scope="module")

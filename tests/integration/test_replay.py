@@ -13,10 +13,10 @@ import pytest
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.run import Run
 from advisor.memory.data import PROBES
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.stage import run_throughput
+from tests.given import open_run
 from tests.recordings.record import DISTURBED, Silent, make_spec
 from tests.replay import NotRecordedError, RecordingEndError, ReplayRunner
 
@@ -35,7 +35,7 @@ def replay():
 
     def start(record):
         runner = ReplayRunner(record)
-        run = Run(make_spec(), argv=(), runner=runner, progress=Silent(), save=lambda _: None)
+        run = open_run(make_spec(), runner=runner, progress=Silent(), save=lambda _: None)
         (environment,) = runner.run(EnvironmentTask(), timeout_s=1.0)
         run.keep_environment(environment)
         (facts,) = runner.run(InspectTask(workload=run.spec.workload), timeout_s=1.0)

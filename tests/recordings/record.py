@@ -30,18 +30,17 @@ import msgspec
 
 from advisor.device.data import Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.commands import ProbeSpec
 from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.run import Run
-from advisor.engine.run_record import RunRecord
+from advisor.engine.record import Record
 from advisor.engine.runner import Runner
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.stage import run_memory
-from advisor.throughput.data import ThroughputTask
+from advisor.throughput.data import TELEMETRY, ThroughputTask
 from advisor.throughput.stage import split_by_size
 from advisor.training.data import WorkloadSpec, parse_target
+from tests.given import open_run
 
 HERE = Path(__file__).resolve().parent
 MODEL = "examples/digits.py"
@@ -67,19 +66,19 @@ class Silent:
         """Do nothing."""
 
 
-def make_spec() -> ProbeSpec:
+def make_spec() -> Spec:
     """Return what is asked, of the recording and of a replay alike."""
-    return ProbeSpec(
+    return Spec(
         workload=WorkloadSpec(target=MODEL, device="cpu", settings={"hidden": HIDDEN}),
         limits=Limits(batch_multiple=MULTIPLE, budget_s=300.0),
     )
 
 
-def record_plain() -> RunRecord:
+def record_plain() -> Record:
     """Return the real run."""
     spec = make_spec()
     with Runner(parse_target(MODEL)) as runner:
-        run = Run(spec, argv=(), runner=runner, progress=Silent(), save=lambda _: None)
+        run = open_run(spec, runner=runner, progress=Silent(), save=lambda _: None)
         (environment,) = runner.run(EnvironmentTask(device="cpu"), timeout_s=300.0)
         run.keep_environment(environment)
         task = InspectTask(workload=spec.workload, batch_multiple=MULTIPLE)
@@ -101,19 +100,19 @@ def record_plain() -> RunRecord:
                 )
                 for each in split_by_size(task):
                     runner.run(each, timeout_s=300.0, on_result=partial(run.add, PROBES))
-                run.keep_telemetry(read())
+                run.add(TELEMETRY, read())
             print(f"session {session} recorded", file=sys.stderr)
         run.finish()
     return run.record
 
 
 def disturb(
-    record: RunRecord,
+    record: Record,
     *,
     factor: Factor,
     canary: Callable[[int], float] = lambda _: 1.0,
     watch: Callable[[Telemetry, Telemetry], Telemetry] = lambda _, after: after,
-) -> RunRecord:
+) -> Record:
     """Return the record with blocks, canary and counters changed.
 
     Args:
@@ -172,19 +171,19 @@ def _slow_down(probes: list[Probe], factor: Factor) -> tuple[list[Probe], Callab
     return slowed, move
 
 
-def make_drift(plain: RunRecord) -> RunRecord:
+def make_drift(plain: Record) -> Record:
     """Return the run on a machine that grows slower from session to session."""
     return disturb(
         plain, factor=lambda session, *_: 1.0 + 0.02 * session, canary=lambda k: 1.0 + 0.02 * k
     )
 
 
-def make_bimodal(plain: RunRecord) -> RunRecord:
+def make_bimodal(plain: Record) -> Record:
     """Return the run on a machine with two speeds."""
     return disturb(plain, factor=lambda session, *_: 1.12 if session in {1, 4, 5, 7} else 1.0)
 
 
-def make_throttled(plain: RunRecord) -> RunRecord:
+def make_throttled(plain: Record) -> Record:
     """Return the run on a machine that heat holds down towards the end of a session."""
 
     def is_hot(session: int, place: float) -> bool:
@@ -208,7 +207,7 @@ def make_throttled(plain: RunRecord) -> RunRecord:
     return disturb(plain, factor=lambda k, at, _: 1.4 if is_hot(k, at) else 1.0, watch=watch)
 
 
-def make_outliers(plain: RunRecord) -> RunRecord:
+def make_outliers(plain: Record) -> Record:
     """Return the run with one long block of a third of the sizes in each session."""
     draw = random.Random(4)
     long: set[Span] = set()
@@ -218,7 +217,7 @@ def make_outliers(plain: RunRecord) -> RunRecord:
     return disturb(plain, factor=lambda _, __, span: 5.0 if span in long else 1.0)
 
 
-def make_neighbour(plain: RunRecord) -> RunRecord:
+def make_neighbour(plain: Record) -> Record:
     """Return the run beside a neighbour that comes after two sessions."""
     draw = random.Random(5)
 
@@ -243,7 +242,7 @@ DISTURBED = {
 }
 
 
-def shorten(record: RunRecord) -> RunRecord:
+def shorten(record: Record) -> Record:
     """Return the record with short numbers, its clock starting at zero."""
     start = min(telemetry.at_s[0] for telemetry in record.telemetry)
     probes = tuple(
@@ -272,7 +271,7 @@ def _round(value: float) -> float:
     return round(value, DIGITS)
 
 
-def write(name: str, record: RunRecord) -> None:
+def write(name: str, record: Record) -> None:
     """Write one recording; the seconds of steps with 7 significant digits."""
     probes = tuple(
         msgspec.structs.replace(

@@ -7,7 +7,6 @@ from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Command
-from advisor.engine.run_record import RunRecord
 from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion
@@ -53,7 +52,7 @@ UNKNOWN_NOISE = NoiseConclusion(status="not_estimated", reason="there is no make
 
 
 def make_record(facts=FACTS, trials=(), probes=(), **limits):
-    return RunRecord(
+    return RUN.record_type(
         tool_version="0",
         created_at="2026-01-01T00:00:00+00:00",
         complete=True,

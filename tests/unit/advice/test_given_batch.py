@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.advice.tell import head_run
-from advisor.derived import GivenConclusions
 from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputFall
+from tests.given import GivenConclusions
 from tests.unit.samples import (
     FACTS,
     LIMITED,

@@ -2,8 +2,8 @@ import ast
 
 import msgspec
 
-from advisor.derived import Derived
 from advisor.loader.tell import describe_loader
+from tests.given import Derived
 from tests.unit.loader.timings import make_timing, run
 from tests.unit.samples import NOISE, derive, make_memory, make_record, make_throughput, propose
 

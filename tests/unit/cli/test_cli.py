@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from advisor.cli import app, options
 from advisor.cli.failures import write_failure
-from advisor.derived import GivenConclusions
 from advisor.engine.document import read_record, write_document
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.questions import KINDS, RUN
 from advisor.training.data import Precision
+from tests.given import GivenConclusions
 from tests.unit.report.sample_run import (
     build_derived,
     build_environment,

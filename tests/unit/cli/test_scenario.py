@@ -6,9 +6,9 @@ from typer.testing import CliRunner
 from advisor.advice.data import Moment, Scenario
 from advisor.cli import app
 from advisor.cli.scenario import build_scenario
-from advisor.derived import GivenConclusions
 from advisor.engine.document import write_document
 from advisor.questions import RUN, read_run
+from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_record
 
 

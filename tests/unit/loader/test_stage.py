@@ -1,14 +1,13 @@
 import msgspec
 import pytest
 
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
 from advisor.loader.data import LoaderTask
 from advisor.loader.stage import run_loader
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.loader.timings import run as time_workers
 from tests.unit.samples import FACTS, derive, make_probes, make_record
@@ -34,8 +33,8 @@ class FakeRunner:
 def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.0):
     runner, notes = FakeRunner(timings, error), Notes()
     limits = Limits(budget_s=budget_s)
-    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
-    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes() if probes is None else probes)
     run_loader(run)
     return run, runner, notes.notes

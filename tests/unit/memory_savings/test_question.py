@@ -1,9 +1,7 @@
 import msgspec
 
 from advisor.device.data import DeviceFacts
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.run import Run
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
 from advisor.memory_savings.question import run_memory_savings
@@ -11,6 +9,7 @@ from advisor.predict.change_traces import trace_changes
 from advisor.predict.data import PREDICTED_MEMORY, Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
 from advisor.training.data import OptimizerFacts, WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import FakeRunner, Notes
 from tests.unit.predict.sample_trace import MIB, build_trace
 from tests.unit.report.sample_run import build_environment
@@ -110,8 +109,8 @@ def make_probes():
 
 def run_with(*, traced=True, kind="cpu", answer=trace_for, probes=None):
     limits = Limits(budget_s=1000.0)
-    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
-    run = Run(spec, argv=(), runner=FakeRunner(answer), progress=Notes(), save=lambda record: None)
+    spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = open_run(spec, runner=FakeRunner(answer), progress=Notes(), save=lambda record: None)
     optimizer = OptimizerFacts(name="AdamW", learning_rate=1e-3)
     facts = msgspec.structs.replace(FACTS, has_dataset=False, optimizer=optimizer)
     record = make_record(facts, probes=probes or make_probes())

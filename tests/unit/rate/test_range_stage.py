@@ -5,16 +5,15 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE, list_ways
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError
 from advisor.rate.data import LrRangeTask, RangePlan
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, draw_curves
 from tests.unit.samples import ADAMW, FACTS, derive, make_branches, make_probes, make_record
@@ -50,8 +49,8 @@ class FakeRunner:
 
 def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
     runner, notes = FakeRunner(**behaviour), Notes()
-    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
-    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    spec = Spec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
+    run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes())
     run_ranged_rate(run, lambda: list_ways(run.of(ADVICE)))
     return run, runner, notes.notes

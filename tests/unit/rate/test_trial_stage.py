@@ -6,13 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.advice.plan import ADVICE, list_ways
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.rate.trial_stage import run_trial
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, derive, make_probes, make_record
 
@@ -92,8 +91,8 @@ class Training:
 def try_pairs(training, *, facts=FACTS, budget_s=1000.0, noise_steps=100, given=None):
     notes = Notes()
     limits = Limits(budget_s=budget_s, noise_steps=noise_steps, global_batch_size=given)
-    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
-    run = Run(spec, argv=(), runner=training, progress=notes, save=lambda record: None)
+    spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = open_run(spec, runner=training, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes(), global_batch_size=given)
     run_trial(run, lambda: list_ways(run.of(ADVICE)))
     return derive(run.record).recommendation, notes.notes

@@ -3,7 +3,6 @@
 import msgspec
 
 from advisor.advice.data import Expected, Interval, Recommendation
-from advisor.derived import Derived
 from advisor.device.data import Counter, DeviceFacts, Environment
 from advisor.engine.record import Command, Record
 from advisor.engine.spec import Limits
@@ -14,6 +13,7 @@ from advisor.rate.data import Candidate, Evaluation, LearningRate, OptimizerChan
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
+from tests.given import Derived
 
 MIB, GIB = 2**20, 2**30
 

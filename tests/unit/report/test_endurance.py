@@ -1,10 +1,12 @@
 import msgspec
 import pytest
 
-from advisor.report.findings import render_findings
+from advisor.questions import RUN
+from advisor.report.console import collect
 from advisor.soak.data import SoakConclusion
 from advisor.soak.tell import describe_soak
 from advisor.statistics import Estimate
+from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_record
 
 MIB = 2**20
@@ -88,14 +90,19 @@ def test_growth_without_a_limit_has_no_end():
     assert describe_soak(soak).endswith("with each step")
 
 
+def list_findings(derived):
+    rows = collect(RUN, GivenConclusions(build_record(), derived)).rows
+    return [(row.label, row.text) for row in rows]
+
+
 def test_the_soak_has_a_row_where_there_is_one():
     derived = msgspec.structs.replace(build_derived(), soak=SOAK)
-    assert ("Soak", describe_soak(SOAK)) in render_findings(build_record(), derived)
-    assert "Soak" not in dict(render_findings(build_record(), build_derived()))
+    assert ("Soak", describe_soak(SOAK)) in list_findings(derived)
+    assert "Soak" not in dict(list_findings(build_derived()))
 
 
 def test_disturbances_are_told_where_no_warning_tells_them():
     derived = build_derived()
     memory = msgspec.structs.replace(derived.memory, disturbances=("A fact. Set it.",))
     bare = msgspec.structs.replace(derived, memory=memory, recommendation=None)
-    assert ("Memory", "A fact. Set it.") in render_findings(build_record(), bare)
+    assert ("Memory", "A fact. Set it.") in list_findings(bare)

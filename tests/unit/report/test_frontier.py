@@ -17,9 +17,11 @@ from advisor.advice.frontier import conclude_frontier
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, format_bounds
 from advisor.advice.tell import describe_schedule, list_schedules
 from advisor.device.data import Interconnect
+from advisor.questions import RUN
 from advisor.report.charts import draw_chart
-from advisor.report.html import render_html
-from advisor.report.terminal import write_report
+from advisor.report.console import write_report
+from advisor.report.page import render_page
+from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -79,7 +81,8 @@ def plan(scenario, noise_scale=701.4, **facts):
 
 def text_of(record, derived):
     stream = io.StringIO()
-    write_report(Console(file=stream, width=80, no_color=True), record, derived)
+    console = Console(file=stream, width=80, no_color=True)
+    write_report(console, RUN, GivenConclusions(record, derived))
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
@@ -148,7 +151,7 @@ def test_one_gpu_has_a_chart_of_steps_and_samples_with_the_noise_scale_at_two_an
 
 def test_the_page_draws_time_against_cost_for_each_number_of_gpus():
     record, derived = plan(PAPER, noise_scale=200.0)
-    text = render_html(record, derived)
+    text = render_page(RUN, GivenConclusions(record, derived))
     assert "Time against cost" in text
     assert "1 GPU, measured" in text
     assert "4 GPUs, on paper" in text

@@ -4,11 +4,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.derived import Derived
 from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
-from advisor.report.charts import HEIGHT, WIDTH, Datum, Series, render_chart
-from advisor.report.html import render_charts, render_html, write_html
+from advisor.questions import RUN
+from advisor.report.charts import HEIGHT, WIDTH, draw_chart
+from advisor.report.console import collect
+from advisor.report.page import render_page, write_page
 from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
+from advisor.telling import Chart, Datum, Line
+from tests.given import Derived, GivenConclusions
 from tests.unit.report.sample_run import (
     build_derived,
     build_recommendation,
@@ -17,9 +20,18 @@ from tests.unit.report.sample_run import (
 )
 
 
+def render_html(record, derived):
+    return render_page(RUN, GivenConclusions(record, derived))
+
+
+def render_charts(derived):
+    charts = collect(RUN, GivenConclusions(build_record(), derived)).charts
+    return tuple(drawn for drawn in map(draw_chart, charts) if drawn is not None)
+
+
 def test_the_file_needs_nothing_beside_it(tmp_path):
     path = tmp_path / "run.html"
-    write_html(path, build_record(), build_derived())
+    write_page(path, RUN, GivenConclusions(build_record(), build_derived()))
     text = path.read_text(encoding="utf-8")
     assert "http" not in text
     assert "<script" not in text
@@ -91,9 +103,8 @@ def test_a_size_outside_the_measured_range_is_not_marked():
 )
 def test_every_point_and_label_lies_on_the_canvas(pairs, log_y):
     data = tuple(Datum(x=x, y=y, low=y / 2, high=None) for x, y in pairs)
-    chart = render_chart(
-        title="", x_label="", y_label="", series=(Series(label="", data=data),), log_y=log_y
-    )
+    lines = (Line("", data),)
+    chart = draw_chart(Chart(title="", x_label="", y_label="", lines=lines, log_y=log_y))
     xs = [mark.x for mark in chart.lines[0].marks] + [tick.at for tick in chart.x_ticks]
     ys = [mark.y for mark in chart.lines[0].marks] + [tick.at for tick in chart.y_ticks]
     assert all(0 <= x <= WIDTH for x in xs)

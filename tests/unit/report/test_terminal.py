@@ -9,24 +9,22 @@ from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batch
 from advisor.advice.candidates import make_candidate
 from advisor.advice.data import Expected, Interval
 from advisor.advice.tell import describe_expected, head_run
-from advisor.derived import Derived, GivenConclusions
 from advisor.device.data import Counter, Telemetry
 from advisor.device.tell import tell_machine
 from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
 from advisor.noise.tell import describe_noise
+from advisor.questions import RUN
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.tell import describe_changes, format_beta
-from advisor.report.console import write_facts
-from advisor.report.findings import (
-    render_findings,
-)
+from advisor.report import console as console_report
+from advisor.report.console import collect, write_facts
 from advisor.report.tables import draw_tables
-from advisor.report.terminal import write_report
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputFall
 from advisor.throughput.tell import describe_saturation
+from tests.given import Derived, GivenConclusions
 from tests.unit.report.sample_run import (
     build_derived,
     build_environment,
@@ -45,6 +43,10 @@ def text_of(write, *arguments, **options):
         Console(file=stream, width=80, no_color=True, force_terminal=False), *arguments, **options
     )
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+
+
+def write_report(console, record, derived, **options):
+    console_report.write_report(console, RUN, GivenConclusions(record, derived), **options)
 
 
 def bare(derived):
@@ -123,7 +125,7 @@ def test_a_device_without_a_peak_counter_is_named(kind, peak, told):
     )
     device = replace(environment.device, kind=kind)
     record = replace(record, environment=replace(environment, device=device), probes=(ran,))
-    (memory,) = [text for label, text in render_findings(record, build_derived())[:1]]
+    memory = collect(RUN, GivenConclusions(record, build_derived())).rows[0].text
     assert memory.count("peaks not measured: MPS has no peak counter") == told
 
 

@@ -4,13 +4,12 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE, list_ways
-from advisor.engine.commands import ProbeSpec
-from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.soak.data import Soak
 from advisor.soak.stage import run_soak
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import FakeRunner, Notes
 from tests.unit.samples import FACTS, make_probes, make_record
 
@@ -33,8 +32,8 @@ def answer(fits=lambda task: True, slope=0, steps=60):
 def run_with(make, *, probes=None, budget_s=1000.0, **limits):
     runner, notes = FakeRunner(make), Notes()
     limits = Limits(budget_s=budget_s, **limits)
-    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=limits)
-    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
+    run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     record = make_record(
         msgspec.structs.replace(FACTS, has_dataset=False), probes=probes or make_probes()
     )

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import pytest
 
 from advisor.device.data import DeviceFacts, Telemetry
-from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import Probe
 from advisor.throughput.stage import run_throughput
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_record
 
@@ -52,8 +52,8 @@ def time_sizes(monkeypatch, slowdown, budget_s=120.0):
     clock = SimpleNamespace(monotonic=machine.monotonic)
     monkeypatch.setattr("advisor.engine.run.time", clock)
     monkeypatch.setattr("advisor.throughput.stage.time", clock)
-    spec = ProbeSpec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
-    run = Run(spec, argv=(), runner=machine, progress=notes, save=lambda record: None)
+    spec = Spec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
+    run = open_run(spec, runner=machine, progress=notes, save=lambda record: None)
     run.record = make_record(FACTS, probes=make_probes(sessions=1))
     device = DeviceFacts(kind="cpu", name="It", memory_bytes=1 << 30, available_bytes=1 << 30)
     monkeypatch.setattr(Run, "environment", property(lambda self: SimpleNamespace(device=device)))

@@ -5,7 +5,6 @@ import pytest
 
 from advisor.advice.plan import ADVICE
 from advisor.device.data import Telemetry
-from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
@@ -17,6 +16,7 @@ from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, re
 from advisor.training.data import Variant, WorkloadSpec
 from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.samples import ENVIRONMENT, FACTS, make_record
 from tests.unit.variants.measured_variants import compare, make_losses, make_probes
@@ -87,7 +87,7 @@ def run_with(*variants, failing=None, facts=FACTS, budget_s=1000.0, saved=None):
         limits=Limits(budget_s=budget_s),
     )
     save = (lambda record: None) if saved is None else saved.append
-    run = Run(spec, argv=(), runner=runner, progress=notes, save=save)
+    run = open_run(spec, runner=runner, progress=notes, save=save)
     run.record = make_record(facts, probes=make_probes())
     run.keep_environment(ENVIRONMENT)
     run.keep_workload(facts)
@@ -200,7 +200,7 @@ def test_time_is_set_aside_only_for_what_can_run():
             workload=WorkloadSpec(target="m.py"),
             limits=Limits(budget_s=budget_s),
         )
-        run = Run(spec, argv=(), runner=None, progress=Notes(), save=lambda record: None)
+        run = open_run(spec, runner=None, progress=Notes(), save=lambda record: None)
         run.keep_environment(ENVIRONMENT)
         run.keep_workload(FACTS)
         ask(run, variants)
