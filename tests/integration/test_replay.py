@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.memory.data import PROBES
+from advisor.questions import read_run
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.stage import run_throughput
 from tests.given import open_run
@@ -26,7 +26,7 @@ RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 
 
 def load(name):
-    return read_record(RECORDINGS / f"{name}.json")
+    return read_run(RECORDINGS / f"{name}.json")
 
 
 @pytest.fixture

@@ -30,13 +30,13 @@ import msgspec
 
 from advisor.device.data import Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.files import read_record
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.record import Record
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.stage import run_memory
+from advisor.questions import read_run
 from advisor.throughput.data import TELEMETRY, ThroughputTask
 from advisor.throughput.stage import split_by_size
 from advisor.training.data import WorkloadSpec, parse_target
@@ -288,7 +288,7 @@ def write(name: str, record: Record) -> None:
 def main() -> None:
     """Record (unless `--disturb` takes plain.json as it is), disturb, write."""
     if "--disturb" in sys.argv:
-        plain = read_record(HERE / "plain.json")
+        plain = read_run(HERE / "plain.json")
     else:
         plain = shorten(record_plain())
         write("plain", plain)

@@ -2,9 +2,11 @@ import msgspec
 
 from advisor.advice.data import Moment, Scenario, Schedule, ScheduleItem
 from advisor.advice.plan import FRONTIER, SCHEDULE, SCHEDULES
-from advisor.engine.files import encode_document, json_schema
+from advisor.engine.document import encode_document, json_schema
+from advisor.questions import RUN
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
+from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
 from tests.unit.samples import conclude
 
@@ -91,7 +93,7 @@ def test_the_swap_that_was_asked_for_comes_before_the_trend():
 
 def test_the_document_has_the_schedule_and_its_schema():
     derived = without(build_derived(), schedule=(item(64),))
-    document = msgspec.json.decode(encode_document(build_record(), derived))
+    document = msgspec.json.decode(encode_document(RUN, GivenConclusions(build_record(), derived)))
     assert document["derived"]["schedule"][0] == {
         "from_step": 0,
         "from_samples": 0,
@@ -100,4 +102,4 @@ def test_the_document_has_the_schedule_and_its_schema():
         "gradient_accumulation_steps": 1,
         "learning_rate": None,
     }
-    assert "ScheduleItem" in json_schema()["$defs"]
+    assert "ScheduleItem" in json_schema(RUN)["$defs"]
