@@ -2,9 +2,8 @@
 
 import msgspec
 
-from advisor.engine.commands import ProbeSpec
 from advisor.engine.run import Run
-from advisor.engine.spec import Limits
+from advisor.engine.spec import Limits, Spec
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
 from tests.unit.samples import ENVIRONMENT, FACTS, make_probes, make_record
@@ -26,7 +25,7 @@ class FakeRunner:
 
 def make_run(batches=(), *, facts=FACTS, **limits):
     runner, notes = FakeRunner(batches), Notes()
-    spec = ProbeSpec(
+    spec = Spec(
         workload=WorkloadSpec(target="model.py"), limits=Limits(**{"budget_s": 1000.0, **limits})
     )
     run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)

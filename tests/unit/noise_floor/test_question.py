@@ -5,7 +5,7 @@ import pytest
 from advisor.device.data import Telemetry
 from advisor.engine import command
 from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.run import _LEAST_S, Run
+from advisor.engine.run import _LEAST_S
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import InconclusiveError, WorkloadError
@@ -14,6 +14,7 @@ from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.question import KIND
 from advisor.throughput.data import TELEMETRY, ThroughputTask
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.noise_floor.timed_sessions import session
 from tests.unit.report.sample_run import build_environment
@@ -110,7 +111,7 @@ def test_a_session_gets_the_time_left_and_never_less_than_it_needs(monkeypatch, 
     with pytest.raises(InconclusiveError, match="fewer than 4"):
         compare(monkeypatch, tmp_path, budget_s=0.0)
     spec = Spec(workload=WorkloadSpec(target="m.py"), limits=Limits(budget_s=0.0))
-    assert Run(spec, runner=None, progress=None, save=print).left_s == _LEAST_S
+    assert open_run(spec, runner=None, progress=None, save=print).left_s == _LEAST_S
 
 
 def test_a_last_session_that_takes_too_long_does_not_count(monkeypatch, tmp_path):

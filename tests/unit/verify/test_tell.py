@@ -5,11 +5,11 @@ import random
 
 import msgspec
 import pytest
-from advisor.report.canvas import draw_chart
 from rich.console import Console
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
+from advisor.report.charts import draw_chart
 from advisor.report.console import write_part
 from advisor.report.page import render_page
 from advisor.telling import Told
