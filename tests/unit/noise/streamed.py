@@ -2,9 +2,9 @@
 
 import msgspec
 
-from advisor.engine.run import Run
 from advisor.engine.spec import Limits, Spec
 from advisor.training.data import WorkloadSpec
+from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.samples import ENVIRONMENT, FACTS, make_probes, make_record
 
@@ -28,7 +28,7 @@ def make_run(batches=(), *, facts=FACTS, **limits):
     spec = Spec(
         workload=WorkloadSpec(target="model.py"), limits=Limits(**{"budget_s": 1000.0, **limits})
     )
-    run = Run(spec, argv=(), runner=runner, progress=notes, save=lambda record: None)
+    run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     keep_record(run, facts, make_probes(), **limits)
     return run, runner, notes
 
