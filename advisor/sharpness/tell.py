@@ -7,7 +7,7 @@ from advisor.telling import Chart, Datum, Line, Row, Told
 from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_rate
 
 #: The largest eigenvalue is convex in the matrix, so over few samples it is on average above that
-#: of the whole data (`benchmarks/curvature.py` shows by how much on digits).
+#: of the whole data (`benchmarks/sharpness.py` shows by how much on digits).
 _FEW_SAMPLES = 512
 
 
