@@ -21,6 +21,7 @@ from rich.table import Table
 from advisor.noise.measure_moments import GroupSums
 from advisor.training.data import WorkloadSpec
 from advisor.training.heap import keep_freed_memory
+from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training
 
@@ -45,9 +46,8 @@ def time_plain(training: Training, batches: list[object]) -> float:
 def time_noise(training: Training, batches: list[object]) -> float:
     """Return the seconds of one point of the noise trajectory over the batches."""
     start = time.perf_counter()
-    sums = GroupSums(training, GROUPS, MICRO_BATCH_SIZE)
-    for k, batch in enumerate(batches):
-        sums.add(k * GROUPS // len(batches), batch)  # group after group, as the worker does
+    sums = GroupSums(training, GROUPS, MICRO_BATCH_SIZE, rounds=len(batches) // GROUPS)
+    train(training, iter(batches), [sums], micro_batch_size=MICRO_BATCH_SIZE, is_frozen=True)
     sums.finish(0, per_sample_sum=False)
     return time.perf_counter() - start
 

@@ -32,6 +32,7 @@ from advisor.noise.measure_moments import GroupSums, trained_parameters
 from advisor.noise.point import estimate_noise_point
 from advisor.training.data import WorkloadSpec
 from advisor.training.heap import keep_freed_memory
+from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training
@@ -81,9 +82,8 @@ class LossModule(nn.Module):
 
 def sum_plainly(training: Training, batches: list[Any]) -> Tensor:
     """Return the sum over all samples, as the worker takes it."""
-    sums = GroupSums(training, GROUPS, MICRO_BATCH_SIZE)
-    for k, batch in enumerate(batches):
-        sums.add(k * GROUPS // len(batches), batch)
+    sums = GroupSums(training, GROUPS, MICRO_BATCH_SIZE, rounds=len(batches) // GROUPS)
+    train(training, iter(batches), [sums], micro_batch_size=MICRO_BATCH_SIZE, is_frozen=True)
     sums.finish(0, per_sample_sum=False)
     return sums._store.sum(dim=0)  # noqa: SLF001 - compared, to show that both routes agree
 

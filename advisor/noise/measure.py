@@ -24,7 +24,6 @@ from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
-from advisor.training.token_count import count_tokens
 from advisor.training.training import Training
 
 #: A point sees this many times the noise scale of its pilot round: the interval is then about a
@@ -140,8 +139,16 @@ def _measure(workload: Workload, task: NoiseTask, place: Place) -> NoiseBatches 
         # An order of its own: within one pass over the data no sample comes twice.
         stream = IndexStream(size, seed=(task.workload.seed * 1_000_003 + place.number) * 2 + seed)
         batches = (workload.take(stream.next(b)) for _ in itertools.count())
-        sums = GroupSums(training, groups, b)
-        _fill(sums, rounds, deadline, batches, task)
+        sums = GroupSums(
+            training,
+            groups,
+            b,
+            rounds=rounds,
+            token_count=task.token_count,
+            least_groups=_LEAST_GROUPS,
+            deadline_s=deadline,
+        )
+        train(training, batches, [sums], micro_batch_size=b, is_frozen=True)
         return sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
 
     with preserve_buffers(training.model):  # running statistics are part of the frozen state
@@ -150,20 +157,6 @@ def _measure(workload: Workload, task: NoiseTask, place: Place) -> NoiseBatches 
         if pilot is None or time.perf_counter() > deadline:
             return pilot
         return collect(_choose_rounds(pilot, most // groups), seed=1)
-
-
-def _fill(
-    sums: GroupSums, rounds: int, deadline: float, batches: Iterator[Any], task: NoiseTask
-) -> None:
-    """Add `rounds` batches to each group; once the time is up, one to each of the least groups."""
-    for group in range(sums.groups):
-        for batch in itertools.islice(batches, rounds):
-            rule = task.token_count
-            sums.add(group, batch, None if rule is None else count_tokens(batch, rule))
-            if time.perf_counter() > deadline:
-                break
-        if group + 1 >= _LEAST_GROUPS and time.perf_counter() > deadline:
-            return
 
 
 def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:

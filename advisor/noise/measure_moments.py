@@ -1,6 +1,7 @@
 """Sums of gradients over groups of micro-batches, and the moments that they hold."""
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advisor.noise.data import GradientMoments, NoiseBatches
+from advisor.training.data import TokenCount
+from advisor.training.observer import Step
+from advisor.training.token_count import count_tokens
 from advisor.training.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
@@ -26,53 +30,76 @@ _NOT_THE_METRIC = "acc_delta"
 
 
 class GroupSums:
-    """The sums of gradients of J groups of micro-batches, at frozen parameters.
+    """The sums of gradients of J groups of micro-batches, seen at frozen parameters.
 
     They are the rows of one J×P matrix on the host, allocated beforehand: gradients kept one by one
     split the heap that the activations use. On a GPU one sum is on the device, and moves to its row
-    when the next group begins. `.grad` is used and left cleared.
+    when the next group begins.
+
+    Args:
+        training: Whose gradients; its `.grad` are left cleared.
+        groups: J, one after the other.
+        micro_batch_size: Samples of each step.
+        rounds: Micro-batches of each group.
+        token_count: By how many tokens a micro-batch weighs; None takes its samples.
+        least_groups: That one micro-batch each goes to once the time is up.
+        deadline_s: On the clock of `perf_counter`.
     """
 
-    def __init__(self, training: Training, groups: int, micro_batch_size: int) -> None:
-        self.groups = groups
+    def __init__(
+        self,
+        training: Training,
+        groups: int,
+        micro_batch_size: int,
+        *,
+        rounds: int = 1,
+        token_count: TokenCount | None = None,
+        least_groups: int = 0,
+        deadline_s: float = math.inf,
+    ) -> None:
         self._training = training
         self._all_parameters = list(training.model.parameters())
         self._parameters = trained_parameters(training)
         self._micro_batch_size = micro_batch_size
+        self._rounds, self._token_count = rounds, token_count
+        self._least_groups, self._deadline_s = least_groups, deadline_s
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self._store = torch.zeros(groups, sum(self._sizes), dtype=choose_dtype(self._parameters))
         self._is_apart = training.device.type != "cpu"
-        self._row = self._store[0]
-        if self._is_apart:
-            self._row = torch.zeros_like(self._row, device=training.device)
-        self._running = self._split(self._row)
         self._counts = [0] * groups
         self._weights = [0.0] * groups
-        self._current = 0
         self._losses: list[float] = []
+        self._begin(0)
 
-    def add(self, group: int, batch: object, weight: float | None = None) -> None:
-        """Add the gradient of a micro-batch's loss to the group's sum, times its weight.
-
-        That is the tokens that its loss averages over, without any of which there is no gradient;
-        None takes its samples.
-        """
-        self._switch_to(group)
+    def before_step(self, step: Step) -> None:
+        """Add the gradient to the group's sum, times its weight; without tokens it has none."""
+        rule, group = self._token_count, self._group
+        weight = None if rule is None else float(count_tokens(step.batch, rule))
         self._counts[group] += 1
-        if weight is not None:
-            self._weights[group] += weight
-            if weight == 0.0:
-                return
-        self._losses.append(float(self._training.backward(batch).detach()))
-        pairs = [
-            (total, parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)
-            for total, parameter in zip(self._running, self._parameters, strict=True)
-            if parameter.grad is not None
-        ]
-        totals, gradients = [total for total, _ in pairs], [gradient for _, gradient in pairs]
-        torch._foreach_add_(totals, gradients, alpha=weight or self._micro_batch_size)
+        self._weights[group] += weight or 0.0
+        if weight != 0.0:
+            self._losses += [float(loss) for loss in step.losses]
+            pairs = [
+                (total, parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)
+                for total, parameter in zip(self._running, self._parameters, strict=True)
+                if parameter.grad is not None
+            ]
+            totals, gradients = [total for total, _ in pairs], [grad for _, grad in pairs]
+            torch._foreach_add_(totals, gradients, alpha=weight or self._micro_batch_size)
         for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
+
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
+        """Go on to the next group where this one is full; return False after the last."""
+        is_late = time.perf_counter() > self._deadline_s
+        if self._counts[self._group] < self._rounds and not is_late:
+            return True
+        done = self._group + 1
+        if done == len(self._counts) or (is_late and done >= self._least_groups):
+            return False
+        self._save()
+        self._begin(done)
+        return True
 
     def finish(self, at_step: int, *, per_sample_sum: bool, **labels: Any) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
@@ -80,8 +107,7 @@ class GroupSums:
         The gradient of a loss that sums over its batch (`per_sample_sum`) is made a mean. `labels`
         are other fields of the result.
         """
-        if self._is_apart:
-            self._store[self._current].copy_(self._row)
+        self._save()
         divisor = self._micro_batch_size if per_sample_sum else 1
         by_tokens = any(self._weights)
         filled = [
@@ -99,7 +125,7 @@ class GroupSums:
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
         tokens = [self._weights[group] for group in finite] if by_tokens else []
         weights = tokens or sizes
-        sums = self._store if len(finite) == self.groups else self._store[finite]
+        sums = self._store if len(finite) == len(self._counts) else self._store[finite]
         root = find_metric(self._parameters, self._training.optimizer)
         return NoiseBatches(
             **labels,
@@ -114,16 +140,17 @@ class GroupSums:
             dropped=len(filled) - len(finite),
         )
 
-    def _switch_to(self, group: int) -> None:
+    def _begin(self, group: int) -> None:
         """Make the group's sum the running one."""
-        if group == self._current:
-            return
+        self._group = group
+        self._row = self._store[group]
         if self._is_apart:
-            self._store[self._current].copy_(self._row)
-            self._row.copy_(self._store[group])
-        else:
-            self._running = self._split(self._store[group])
-        self._current = group
+            self._row = torch.zeros_like(self._row, device=self._training.device)
+        self._running = self._split(self._row)
+
+    def _save(self) -> None:
+        if self._is_apart:
+            self._store[self._group].copy_(self._row)
 
     def _split(self, row: Tensor) -> list[Tensor]:
         """Return views of the row in the shapes of the parameters."""

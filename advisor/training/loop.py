@@ -32,7 +32,7 @@ def train(
         is_frozen: Leave the parameters as they are: the gradients alone are wanted.
         most_steps: Steps after which to end; None for no such end.
     """
-    is_whole = isinstance(stepper, UserStep) or stepper.needs_closure
+    is_whole = isinstance(stepper, UserStep) or (stepper.needs_closure and not is_frozen)
     count = 1 if is_whole else accumulation
     divisor = 1.0 if loss_is_sum else float(count)
     for number in itertools.count(1) if most_steps is None else range(1, most_steps + 1):
@@ -42,7 +42,7 @@ def train(
             step.optimizer = stepper.optimizer
         for _ in range(count):
             asked_s = time.perf_counter()
-            batch = next(batches, _END)
+            step.batch = batch = next(batches, _END)
             step.waited_s += time.perf_counter() - asked_s
             if batch is _END:
                 return

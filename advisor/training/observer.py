@@ -1,7 +1,7 @@
 """One stream of optimizer steps and who watches it; no observer knows where the steps come from."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,6 +16,7 @@ class Step:
         samples: Of all its micro-batches.
         micro_batches: Forward/backward passes.
         waited_s: For data.
+        batch: Of the last micro-batch, as the loss has it; None where it is not known.
         optimizer: None in a step that is wholly the user's own.
         losses: Of its micro-batches, on the device; none where they are not known.
         gradient_scale: By which `.grad` is larger than the gradient (fp16's loss scaling).
@@ -26,6 +27,7 @@ class Step:
     samples: int
     micro_batches: int
     waited_s: float = 0.0
+    batch: Any = None
     optimizer: Optimizer | None = None
     losses: list[Tensor] = field(default_factory=list)
     gradient_scale: float = 1.0

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from advisor.noise.measure_moments import GroupSums
+from advisor.training.loop import train
 from advisor.training.training import Training
 
 SAMPLES, GROUPS, MICRO = 48, 8, 3
@@ -83,17 +84,16 @@ def twin_gradients(model, root=None):
 
 def collect(training, *, per_sample_sum=False):
     inputs, targets = data()
-    sums = GroupSums(training, GROUPS, MICRO)
-    for k in range(SAMPLES // MICRO):
-        part = slice(k * MICRO, (k + 1) * MICRO)
-        sums.add(k % GROUPS, (inputs[part], targets[part]))
+    sums = GroupSums(training, GROUPS, MICRO, rounds=SAMPLES // MICRO // GROUPS)
+    micros = zip(inputs.split(MICRO), targets.split(MICRO), strict=True)
+    train(training, micros, [sums], micro_batch_size=MICRO, is_frozen=True)
     return sums.finish(7, per_sample_sum=per_sample_sum)
 
 
 def expected_group_sums(rows):
     sums = torch.zeros(GROUPS, rows.shape[1], dtype=torch.float64)
     for i in range(SAMPLES):
-        sums[(i // MICRO) % GROUPS] += rows[i]
+        sums[i * GROUPS // SAMPLES] += rows[i]
     return sums
 
 
@@ -146,9 +146,9 @@ def test_a_gradient_that_is_not_finite_is_dropped_and_counted():
     training = make_training(model, mean_loss)
     inputs, targets = data()
     sums = GroupSums(training, 3, MICRO)
-    for group in range(3):
-        bad = inputs[:MICRO] * (float("inf") if group == 1 else 1.0)
-        sums.add(group, (bad, targets[:MICRO]))
+    scales = (1.0, float("inf"), 1.0)
+    micros = ((inputs[:MICRO] * scale, targets[:MICRO]) for scale in scales)
+    train(training, micros, [sums], micro_batch_size=MICRO, is_frozen=True)
     found = sums.finish(0, per_sample_sum=False)
     assert found.dropped == 1
     assert len(found.plain.sqnorms) == 2

@@ -13,6 +13,7 @@ from advisor.noise.measure_moments import GroupSums
 from advisor.noise.plan import conclude_noise
 from advisor.noise.point import estimate_log_points, estimate_noise_point
 from advisor.training.data import OptimizerFacts
+from advisor.training.loop import train
 from advisor.training.training import Training
 from benchmarks.gaussian_regression import pool_moments
 from tests.unit.noise.drawn import FACTS, along, draw_gradients, split
@@ -62,20 +63,17 @@ def test_all_routes_agree_on_the_same_micro_batches():
         )
     )
     model = Direction(means.shape[1])
-    sums = GroupSums(
-        Training(
-            model=model,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            loss_function=lambda m, batch: m(batch),
-            device=torch.device("cpu"),
-            precision="fp32",
-            compile_model=False,
-        ),
-        COUNT,
-        MICRO,
+    training = Training(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        loss_function=lambda m, batch: m(batch),
+        device=torch.device("cpu"),
+        precision="fp32",
+        compile_model=False,
     )
-    for group, row in enumerate(means):
-        sums.add(group, torch.tensor(row)[None])
+    sums = GroupSums(training, COUNT, MICRO)
+    rows = (torch.tensor(row)[None] for row in means)
+    train(training, rows, [sums], micro_batch_size=MICRO, is_frozen=True)
     worker = estimate_noise_point(sums.finish(0, per_sample_sum=False))
     (logged,) = estimate_log_points([as_log(means, sizes)] * 8)
     mean = means.mean(axis=0)

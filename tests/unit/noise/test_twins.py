@@ -12,7 +12,7 @@ from advisor.noise.data import NoiseBatches
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.point import estimate_noise_point
 from advisor.training.data import TokenCount
-from advisor.training.token_count import count_tokens
+from advisor.training.loop import train
 from advisor.training.training import Training
 from benchmarks.gaussian_regression import pool_moments
 
@@ -66,10 +66,9 @@ def parts():
 
 
 def collect(training, batch, *, rule=None, per_sample_sum=False):
-    sums = GroupSums(training, GROUPS, MICRO)
-    for k, part in enumerate(parts()):
-        micro = tuple(tensor[part] for tensor in batch)
-        sums.add(k // ROUNDS, micro, None if rule is None else count_tokens(micro, rule))
+    sums = GroupSums(training, GROUPS, MICRO, rounds=ROUNDS, token_count=rule)
+    micros = (tuple(tensor[part] for tensor in batch) for part in parts())
+    train(training, micros, [sums], micro_batch_size=MICRO, is_frozen=True)
     return sums.finish(0, per_sample_sum=per_sample_sum)
 
 
@@ -222,12 +221,11 @@ def test_a_micro_batch_without_tokens_changes_nothing():
     torch.manual_seed(0)
     model, batch = nn.Sequential(nn.Embedding(11, 5), nn.Linear(5, 11)), ragged_data()
     training = make_training(model, token_loss)
-    sums = GroupSums(training, 3, MICRO)
-    for group in range(3):
-        micro = tuple(tensor[parts()[group]] for tensor in batch)
-        sums.add(group, micro, count_tokens(micro, LABELS))
+    sums = GroupSums(training, 3, MICRO, rounds=2, token_count=LABELS)
     empty = (batch[0][:MICRO], torch.full_like(batch[1][:MICRO], PADDING))
-    sums.add(1, empty, count_tokens(empty, LABELS))
+    micros = [tuple(tensor[part] for tensor in batch) for part in parts()[:5]]
+    stream = iter([*micros[:3], empty, *micros[3:]])
+    train(training, stream, [sums], micro_batch_size=MICRO, is_frozen=True)
     found = sums.finish(0, per_sample_sum=False)
     assert found.dropped == 0
     assert np.isfinite(found.plain.total_sqnorm)
