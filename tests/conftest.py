@@ -1,4 +1,4 @@
-"""What all tests share: one at a time where this machine is measured, long ones last."""
+"""What all tests share: one at a time where this machine is measured, long ones first."""
 
 import fcntl
 import tempfile
@@ -8,17 +8,37 @@ import pytest
 
 #: All tests of all processes share it; one that measures the machine has it for itself.
 _LOCK = Path(tempfile.gettempdir()) / "bsadvisor-tests.lock"
+#: Options of pytest-xdist that pyproject.toml gives, each with one value.
+_DISTRIBUTION = ("--numprocesses", "--dist")
 
 
+def pytest_addoption(parser, pluginmanager):
+    """Let `-p no:xdist` run the tests one by one in spite of the options for it."""
+    if not pluginmanager.has_plugin("xdist"):
+        for name in _DISTRIBUTION:
+            parser.addoption(name)
+        parser.addoption("--no-loadscope-reorder", action="store_true")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run what measures the machine last: the others need not wait for it one by one."""
-    items.sort(key=lambda item: item.get_closest_marker("serial") is not None)
+    """Run the long ones first, and last, in one process, what measures the machine."""
+    for item in items:
+        if _is_serial(item):
+            item.add_marker(pytest.mark.xdist_group("serial"))
+    items.sort(key=lambda item: (_is_serial(item), item.get_closest_marker("slow") is None))
 
 
-@pytest.fixture(autouse=True)
-def _turn(request):
-    """Wait until no other test measures the machine, or, to measure it, until none runs."""
-    is_serial = request.node.get_closest_marker("serial") is not None
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Wait until no other test measures the machine, or, to measure it, until none runs.
+
+    Around everything else, so that a test's timeout does not count what it waits.
+    """
     with _LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if is_serial else fcntl.LOCK_SH)
-        yield
+        fcntl.flock(lock, fcntl.LOCK_EX if _is_serial(item) else fcntl.LOCK_SH)
+        return (yield)
+
+
+def _is_serial(item):
+    return item.get_closest_marker("serial") is not None

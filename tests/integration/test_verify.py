@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from tests.integration.advised_digits import EXAMPLE, build_ranged_run, write_run
 from tests.integration.probe_command import heed_interrupts
+from tests.unit.verify.advised_digits import EXAMPLE, build_ranged_run, write_run
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,13 @@
 """What stands in for workers and the terminal."""
 
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+#: What reports print, letter by letter.
+GOLDEN = Path(__file__).parents[1] / "golden"
+
 
 class FakeRunner:
     """Answers tasks with a function of the task, and keeps the tasks."""
@@ -27,3 +35,11 @@ class Notes:
 
     def note(self, text):
         self.notes.append(text)
+
+
+def text_of(write, *arguments, width=80, **options):
+    """What `write` puts on a terminal without colours, spaces at the ends of lines left out."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, no_color=True, force_terminal=False)
+    write(console, *arguments, **options)
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())

@@ -1,25 +1,22 @@
 import msgspec
-from rich.console import Console
 
 from advisor.engine.conclusions import Conclusions
 from advisor.noise_floor.question import KIND
 from advisor.noise_floor.tell import list_configuration
 from advisor.report.console import write_report
 from advisor.telling import Row
+from tests.unit.doubles import text_of
 from tests.unit.noise_floor.timed_sessions import build_comparison
 
 DEFAULTS = build_comparison(device="cpu")
 
 
-def text_of(record):
-    console = Console(width=100, no_color=True)
-    with console.capture() as capture:
-        write_report(console, KIND, Conclusions(record))
-    return capture.get()
+def report_text(record):
+    return text_of(write_report, KIND, Conclusions(record), width=100)
 
 
 def test_the_report_names_the_configuration_that_was_timed():
-    text = text_of(build_comparison())
+    text = report_text(build_comparison())
     assert "Configuration" in text
     assert "bf16, width=8" in text
     assert "6 sessions at batch 32" in text
@@ -28,7 +25,7 @@ def test_the_report_names_the_configuration_that_was_timed():
 
 def test_the_defaults_are_not_named():
     assert list_configuration(DEFAULTS.command) == []
-    assert "Configuration" not in text_of(DEFAULTS)
+    assert "Configuration" not in report_text(DEFAULTS)
 
 
 def test_seed_and_compilation_are_named():
@@ -37,7 +34,7 @@ def test_seed_and_compilation_are_named():
 
 
 def test_one_session_of_an_interrupted_run_is_told_as_such():
-    text = text_of(build_comparison(1, complete=False))
+    text = report_text(build_comparison(1, complete=False))
     assert "(from an incomplete run)" in text
     assert "1 session at batch 32" in text
     assert "Spread" not in text

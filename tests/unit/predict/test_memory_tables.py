@@ -1,5 +1,3 @@
-import io
-
 import msgspec
 import pytest
 from rich.console import Console, Group
@@ -8,13 +6,12 @@ from advisor.predict.breakdown import break_down
 from advisor.predict.data import MemorySaving, MemorySavings, ModuleShare
 from advisor.predict.memory_tables import tell_peak, tell_savings
 from advisor.report.tables import draw_tables
+from tests.unit.doubles import text_of
 from tests.unit.predict.sample_trace import MIB, build_trace
 
 
 def render(parts) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=80, color_system=None).print(Group(*parts))
-    return stream.getvalue()
+    return text_of(Console.print, Group(*parts))
 
 
 def render_peak(peak, **options) -> str:

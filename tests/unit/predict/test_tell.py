@@ -1,4 +1,3 @@
-import io
 import re
 
 import msgspec
@@ -11,6 +10,7 @@ from advisor.predict.question import KIND as PREDICTION
 from advisor.predict.tell import tell_catalogue
 from advisor.report.console import write_report
 from advisor.report.tables import draw_table
+from tests.unit.doubles import text_of
 from tests.unit.predict.sample_record import FACTS
 from tests.unit.predict.sample_record import build_record as build_any
 from tests.unit.predict.sample_trace import build_trace
@@ -24,10 +24,8 @@ def build_record(**changes):
 
 
 def render(record, *, width=80, headline_only=False) -> str:
-    stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None)
-    write_report(console, PREDICTION, Conclusions(record), headline_only=headline_only)
-    return stream.getvalue()
+    conclusions = Conclusions(record)
+    return text_of(write_report, PREDICTION, conclusions, width=width, headline_only=headline_only)
 
 
 def test_the_report_fits_80_columns():
@@ -114,10 +112,8 @@ def test_the_dataset_and_the_cap_are_named_as_the_end():
 
 
 def test_the_catalogue_lists_every_card_with_its_memory():
-    stream = io.StringIO()
-    console = Console(file=stream, width=80, color_system=None)
-    console.print(Group(*draw_table(tell_catalogue(list_gpus()))))
-    text = stream.getvalue()
+    table = Group(*draw_table(tell_catalogue(list_gpus())))
+    text = text_of(Console.print, table)
     assert all(gpu.name in text for gpu in list_gpus())
     assert "143,771 MiB" in text
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from advisor.engine.record import open_record
 from advisor.engine.spec import Spec
-from advisor.rate.data import LrRangeCurve, RangePlan
+from advisor.rate.data import LrRangeCurve, LrRangeTask, RangePlan
 from advisor.rate.question import KIND
 from advisor.rate.range_test import LossGuard, conclude_lr_range
 from advisor.training.data import WorkloadSpec
@@ -92,3 +92,31 @@ def build_lr_range(*, losses=None, curves=None, **fields):
         shape = {"losses": losses} if losses else {}
         trials = tuple(make_branches(32, conclusion.suggested, **shape))
     return msgspec.structs.replace(record, trials=trials, **fields)
+
+
+class RangeRunner:
+    """Gives curves, then branches that train up to a rate, one of them best; fails if told to."""
+
+    def __init__(self, *, largest=1e9, best=None, error=None, seeds=3, **shape):
+        self.largest, self.error, self.shape, self.seeds = largest, error, shape, seeds
+        self.tasks, self.best = [], best
+
+    def run(self, task, *, timeout_s, on_result=None):
+        self.tasks.append(task)
+        if self.error is not None:
+            raise self.error
+        size = task.micro_batch_size * task.gradient_accumulation_steps
+        if isinstance(task, LrRangeTask):
+            results = [
+                msgspec.structs.replace(curve, global_batch_size=size)
+                for curve in draw_curves(**self.shape)
+            ]
+        else:
+            rate = task.learning_rate
+            self.best = self.best or rate
+            end = 0.5 + 0.1 * abs(math.log2(rate / self.best))
+            losses = (2.0, 1.0, end, end, end) if rate <= self.largest else BAD
+            results = make_branches(size, rate, losses=losses, seeds=self.seeds)
+        for result in results:
+            on_result(result)
+        return tuple(results)

@@ -11,12 +11,12 @@ from advisor.rate.data import RANGE, RangePlan
 from advisor.rate.question import KIND
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
-from tests.unit.rate.test_range_stage import FakeRunner
+from tests.unit.rate.range_samples import RangeRunner
 from tests.unit.report.sample_run import build_environment
 from tests.unit.samples import FACTS
 
 
-class Command(FakeRunner):
+class Command(RangeRunner):
     """Also answers what comes before the range test."""
 
     def __enter__(self):

@@ -1,4 +1,3 @@
-import math
 from itertools import pairwise
 
 import msgspec
@@ -8,47 +7,19 @@ from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError
-from advisor.rate.data import LrRangeTask, RangePlan
+from advisor.rate.data import RangePlan
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
 from tests.unit.doubles import Notes
-from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, draw_curves
-from tests.unit.samples import ADAMW, FACTS, derive, make_branches, make_probes, make_record
-
-
-class FakeRunner:
-    """Gives curves, then branches that train up to a rate, one of them best; fails if told to."""
-
-    def __init__(self, *, largest=1e9, best=None, error=None, seeds=3, **shape):
-        self.largest, self.error, self.shape, self.seeds = largest, error, shape, seeds
-        self.tasks, self.best = [], best
-
-    def run(self, task, *, timeout_s, on_result=None):
-        self.tasks.append(task)
-        if self.error is not None:
-            raise self.error
-        size = task.micro_batch_size * task.gradient_accumulation_steps
-        if isinstance(task, LrRangeTask):
-            results = [
-                msgspec.structs.replace(curve, global_batch_size=size)
-                for curve in draw_curves(**self.shape)
-            ]
-        else:
-            rate = task.learning_rate
-            self.best = self.best or rate
-            end = 0.5 + 0.1 * abs(math.log2(rate / self.best))
-            losses = (2.0, 1.0, end, end, end) if rate <= self.largest else BAD
-            results = make_branches(size, rate, losses=losses, seeds=self.seeds)
-        for result in results:
-            on_result(result)
-        return tuple(results)
+from tests.unit.rate.range_samples import DEFAULT, UNTUNED, RangeRunner
+from tests.unit.samples import ADAMW, FACTS, derive, make_probes, make_record
 
 
 def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
-    runner, notes = FakeRunner(**behaviour), Notes()
+    runner, notes = RangeRunner(**behaviour), Notes()
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
     run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes())

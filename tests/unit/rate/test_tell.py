@@ -6,8 +6,8 @@ from advisor.rate.question import KIND
 from advisor.rate.tell import describe_learning_rate, head_lr_range, tell_lr_range
 from advisor.report.console import write_report
 from advisor.report.page import render_page
+from tests.unit.doubles import GOLDEN, text_of
 from tests.unit.rate.range_samples import BAD, build_lr_range, draw_curves, make_range_record
-from tests.unit.report.test_terminal import GOLDEN, text_of
 
 RECORDS = {
     "lr_range.txt": build_lr_range(),

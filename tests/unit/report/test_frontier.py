@@ -1,10 +1,8 @@
-import io
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from advisor.advice.data import (
     Bounds,
@@ -22,6 +20,7 @@ from advisor.report.charts import draw_chart
 from advisor.report.console import write_report
 from advisor.report.page import render_page
 from tests.given import GivenConclusions
+from tests.unit.doubles import text_of
 from tests.unit.report.sample_run import build_derived, build_recommendation, build_record, without
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -79,11 +78,8 @@ def plan(scenario, noise_scale=701.4, **facts):
     return record, without(build_derived(), frontier=frontier)
 
 
-def text_of(record, derived):
-    stream = io.StringIO()
-    console = Console(file=stream, width=80, no_color=True)
-    write_report(console, RUN, GivenConclusions(record, derived))
-    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+def report_text(record, derived):
+    return text_of(write_report, RUN, GivenConclusions(record, derived))
 
 
 def part_of(text, start, end):
@@ -92,7 +88,7 @@ def part_of(text, start, end):
 
 def test_the_table_and_the_schedules_at_80_columns_are_the_golden_text():
     record, derived = plan(PAPER)
-    text = text_of(record, without(derived, schedules=SCHEDULES))
+    text = report_text(record, without(derived, schedules=SCHEDULES))
     assert max(map(len, text.splitlines())) <= 80
     table = part_of(text, "Time and cost", "Memory  ")
     seen = table + part_of(text, "Frontier  ", "\nWhy\n")
@@ -100,7 +96,7 @@ def test_the_table_and_the_schedules_at_80_columns_are_the_golden_text():
 
 
 def test_without_options_there_is_one_paragraph_and_no_table():
-    text = " ".join(text_of(*plan(Scenario())).split())
+    text = " ".join(report_text(*plan(Scenario())).split())
     assert "Time and cost" not in text
     assert "since on one device the cost is the time" in text
 
@@ -117,17 +113,17 @@ def test_without_options_there_is_one_paragraph_and_no_table():
 )
 def test_what_was_asked_and_cannot_be_told_is_said(scenario, facts, note):
     record, derived = plan(scenario, **facts)
-    assert note in " ".join(text_of(record, derived).split())
+    assert note in " ".join(report_text(record, derived).split())
 
 
 def test_lower_bounds_are_marked_as_such():
-    text = text_of(*plan(Scenario(gpus=(2,))))
+    text = report_text(*plan(Scenario(gpus=(2,))))
     assert "≥ 1.00 ×" in text
 
 
 def test_without_a_noise_scale_the_reason_stands_in_place_of_figures():
     record, derived = plan(PAPER, noise_scale=None)
-    text = text_of(record, derived)
+    text = report_text(record, derived)
     assert "Time and cost" not in text
     assert "Frontier       not measured: the noise scale is not known" in text
     assert draw_chart(chart_frontier(derived.frontier)) is None
@@ -137,7 +133,7 @@ def test_a_rate_that_was_not_tried_is_not_said_to_be():
     record, derived = plan(PAPER)
     advice = derived.recommendation
     untried = replace(advice, learning_rate=replace(advice.learning_rate, value=None))
-    assert "learning rate was tried" not in text_of(
+    assert "learning rate was tried" not in report_text(
         record, without(derived, recommendation=untried)
     )
 

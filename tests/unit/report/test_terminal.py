@@ -1,5 +1,4 @@
 import io
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,6 +24,7 @@ from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputFall
 from advisor.throughput.tell import describe_saturation
 from tests.given import Derived, GivenConclusions
+from tests.unit.doubles import GOLDEN, text_of
 from tests.unit.report.sample_run import (
     build_derived,
     build_environment,
@@ -33,16 +33,7 @@ from tests.unit.report.sample_run import (
     without,
 )
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 replace = msgspec.structs.replace
-
-
-def text_of(write, *arguments, **options):
-    stream = io.StringIO()
-    write(
-        Console(file=stream, width=80, no_color=True, force_terminal=False), *arguments, **options
-    )
-    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
 def write_report(console, record, derived, **options):

@@ -1,5 +1,3 @@
-import io
-
 import msgspec
 import pytest
 from rich.console import Console, Group
@@ -13,6 +11,7 @@ from advisor.telling import Headline
 from advisor.variants.data import VariantRecord
 from advisor.variants.question import QUESTION
 from advisor.variants.tell import describe_compilation, tabulate_variants
+from tests.unit.doubles import text_of
 from tests.unit.variants.measured_variants import compare, make_losses, make_probes, make_run
 
 TABLE = """
@@ -37,9 +36,7 @@ fp32 compiled: not measured: no C++ compiler
 
 
 def draw(variants, width=80):
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(Group(*draw_tables(tabulate_variants(variants))))
-    return console.file.getvalue()
+    return text_of(Console.print, Group(*draw_tables(tabulate_variants(variants))), width=width)
 
 
 def two_and_one_that_failed():

@@ -14,7 +14,7 @@ from advisor.training.data import WorkloadSpec, parse_target
 from advisor.verify.data import VerifySpec
 from advisor.verify.start import Origin, count_steps, find_origin, resume
 from advisor.verify.tasks import Plan
-from tests.integration.advised_digits import EXAMPLE, build_run
+from tests.unit.verify.advised_digits import EXAMPLE, build_run
 from tests.unit.verify.verified_branches import make_all, make_record
 
 SPEC = VerifySpec(target=str(EXAMPLE))

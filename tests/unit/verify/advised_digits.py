@@ -17,7 +17,7 @@ from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from tests.unit.rate.range_samples import draw_curves
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 SIZES = (16, 32, 64, 128)
 
 
