@@ -13,8 +13,9 @@ batch: those timed and, beyond the largest of them, those that the law predicts.
                     low ]  [ high                          the interval: grid and noise together
 
 Low end: no timed larger size is surely faster by more than the tolerance. High end: surely none is,
-and no law that the sizes allow saturates later. On stairs the laws alone bound it: between two
-timed sizes lie some that are faster than both.
+and no law that the sizes allow saturates later; open where that is beyond what can run. On stairs
+the laws alone bound it: between two timed sizes lie some that are faster than both. Where
+throughput falls after a peak that no law explains, the timed sizes alone bound it.
 """
 
 import math
@@ -72,10 +73,14 @@ def find_saturation(
     """
     if paired is None or len(paired.sizes) < LEAST_SIZES:
         return Saturation(batch_size=None, low=None, high=None, status="inconclusive")
-    start, laws = _fit_laws(paired)
+    peak = _find_peak(paired)
+    start, laws = _fit_laws(paired, peak)
     is_stairs = any(law.kind == "stairs" and law.tile * 3 <= paired.sizes[-1] for law in laws)
-    is_retrograde = not is_stairs and _find_peak(paired) < len(paired.sizes) - 1
-    low, high, choice = _bound(paired, laws, _find_choice(paired, laws, start))
+    is_retrograde = not is_stairs and peak < len(paired.sizes) - 1
+    choice = _find_choice(paired, laws, start) if laws or is_retrograde else None
+    low, high, choice = _bound(paired, laws, choice)
+    if high is not None and high > (largest_micro_batch_size or paired.sizes[-1]):
+        high = None
     size = None if choice is None else paired.sizes[choice]
     needed: int | None = None
     status: SaturationStatus = "inconclusive"
@@ -111,15 +116,18 @@ def measure_fall(paired: PairedSizes | None, saturation: Saturation) -> Throughp
     )
 
 
-def _fit_laws(paired: PairedSizes) -> tuple[int, tuple[StepLaw, ...]]:
+def _fit_laws(paired: PairedSizes, peak: int) -> tuple[int, tuple[StepLaw, ...]]:
     """Return the laws of the largest sizes, and the index of the size where these begin.
 
     They are as many as any law explains: small sizes may follow a law of their own. Where no law
-    explains even the last three, their errors are taken for larger until one does.
+    explains even the last three, their errors are taken for larger until one does. Where throughput
+    falls after a peak laws without the peak say nothing of what is before it: there may be none.
     """
     errors = np.maximum(compute_level_errors(paired), _LEAST_ERROR)
     last = len(paired.sizes) - LEAST_SIZES
-    attempts = [*((start, 1.0) for start in range(last + 1)), *((last, 4.0**k) for k in (1, 2, 3))]
+    attempts = [(start, 1.0) for start in range(min(last, peak) + 1)]
+    if peak == len(paired.sizes) - 1:
+        attempts += [(last, 2.0**k) for k in range(1, 7)]
     for start, factor in attempts:
         laws = fit_step_laws(
             paired.sizes[start:],
@@ -138,12 +146,11 @@ def _find_choice(paired: PairedSizes, laws: Sequence[StepLaw], start: int) -> in
     Where the likeliest law holds its own levels are compared: noise that moves one size alone moves
     no answer.
     """
-    if not laws:
-        return None
     sizes, levels = np.asarray(paired.sizes, dtype=np.float64), paired.log_throughput.copy()
-    levels[start:] = np.log(sizes[start:] / evaluate_step_law(laws[0], sizes[start:]))
-    best = max(math.log(compute_best_per_s(laws[0])), float(levels.max()))
-    within = np.flatnonzero(levels >= best - _TOLERANCE)
+    if laws:
+        levels[start:] = np.log(sizes[start:] / evaluate_step_law(laws[0], sizes[start:]))
+    limit = math.log(compute_best_per_s(laws[0])) if laws else -math.inf
+    within = np.flatnonzero(levels >= max(limit, float(levels.max())) - _TOLERANCE)
     return int(within[0]) if within.size else None
 
 
@@ -157,16 +164,19 @@ def _bound(
     """
     first_open = _find_first_open(paired)
     low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
-    if not laws:
-        return low, None, choice
-    quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
-    least, most = bound_saturation(laws, SATURATION_TOLERANCE_FRACTION, quantile)
-    low, high = max(1, min(low, math.ceil(least - 1e-9))), math.ceil(most - 1e-9)
-    if choice is not None and laws[0].kind != "stairs":
+    high = None
+    if laws:
+        quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
+        least, most = bound_saturation(laws, SATURATION_TOLERANCE_FRACTION, quantile)
+        low, high = max(1, min(low, math.ceil(least - 1e-9))), math.ceil(most - 1e-9)
+    if choice is None:
+        return low, high, None
+    high = max(high or 1, paired.sizes[choice])
+    if not laws or laws[0].kind != "stairs":
         choice = max(choice, first_open)
         high = max(high, paired.sizes[_find_first_sure(paired)])
         high = next((size for size in paired.sizes if size >= high), high)
-    return low, high if choice is None else max(high, paired.sizes[choice]), choice
+    return low, high, choice
 
 
 def _find_peak(paired: PairedSizes) -> int:

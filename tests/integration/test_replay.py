@@ -108,6 +108,23 @@ def test_blocks_held_down_by_heat_are_discarded_and_the_speed_stays_right(replay
         assert speeds[0] == pytest.approx(speeds[1], rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["plain", *DISTURBED])
+def test_the_interval_is_no_wider_than_four_and_ends_within_what_ran(name):
+    saturation = conclude(load(name)).saturation
+    assert 1 <= saturation.low <= 256 <= saturation.high <= 1792
+    if name == "neighbour":  # too noisy for an answer
+        assert saturation.status == "inconclusive"
+        return
+    assert (saturation.batch_size, saturation.status) == (256, "retrograde")
+    assert saturation.high <= 4 * saturation.low
+
+
+@pytest.mark.parametrize("name", ["plain", "throttled", "outliers"])
+def test_a_fall_that_no_law_explains_is_told_with_where_to_stay(name):
+    fall = conclude(load(name)).fall
+    assert (fall.peak_micro_batch_size, fall.micro_batch_size) == (512, 1792)
+
+
 @pytest.mark.parametrize("name", ["drift", "bimodal"])
 def test_what_slows_whole_sessions_down_moves_no_answer(name):
     assert conclude(load(name)).saturation == conclude(load("plain")).saturation

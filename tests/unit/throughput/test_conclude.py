@@ -256,6 +256,25 @@ class TestSaturation:
         truth = 1.0 - last / evaluate_step_law(law, last) * evaluate_step_law(law, peak) / peak
         assert fall.slower_fraction.low < truth < fall.slower_fraction.high
 
+    def test_a_fall_that_no_law_explains_is_bounded_by_the_timed_sizes(self):
+        # Past the peak times jump up and down by more than noise: no law holds at the peak.
+        factors = {128: 1.3, 256: 1.6, 512: 1.4, 768: 1.9}
+        law = affine(5e-3, 1e-3)
+        probes = measure(
+            lambda size: law(size) * factors.get(size, 1.0), (*DOUBLINGS, 768), noise=0.003
+        )
+        saturation = conclude(probes, largest=768).saturation
+        assert (saturation.status, saturation.batch_size) == ("retrograde", 64)
+        assert (saturation.low, saturation.high) == (33, 64)
+
+    def test_no_bound_is_beyond_what_can_run(self):
+        for seed in range(20):
+            probes = measure(affine(5e-3, 1e-3), DOUBLINGS[:8], noise=0.01, seed=seed)
+            for largest in (128, None):
+                saturation = conclude(probes, largest=largest).saturation
+                assert 1 <= saturation.low <= 128
+                assert saturation.high is None or saturation.high <= 128
+
     def test_a_curve_that_does_not_fall_has_no_fall(self):
         assert conclude(measure(affine(5e-3, 1e-3), noise=0.003)).fall is None
 
