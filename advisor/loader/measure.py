@@ -15,12 +15,13 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from functools import partial
+from collections.abc import Generator, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from torch.utils.data import DataLoader
 
 from advisor.device.cpu import available_memory_bytes
@@ -29,10 +30,12 @@ from advisor.errors import WorkloadError
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.loader.plan import choose_next_workers
 from advisor.training.device_clock import synchronise
+from advisor.training.loop import train
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import is_map_style
 from advisor.training.model_file.loader import count_own_workers, make_loader
 from advisor.training.model_file.workload import Workload
+from advisor.training.observer import Step
 
 #: Least length of a window, in seconds: on a GPU the clock is read through a queue of work.
 _WINDOW_S = {"cpu": 0.04, "cuda": 0.1, "mps": 0.1}
@@ -97,8 +100,7 @@ class _Bench:
         self._batch = next(feed)
         self._cost_s = max(time.perf_counter() - start, self._window_s)
         feed.close()
-        for _ in range(_WARMUP_STEPS):
-            self._step(self._batch)
+        self._train(repeat(self._batch), windows=0, untimed=_WARMUP_STEPS)
         rounds = int(task.budget_s / (2 * _EXPECTED_COUNTS * self._cost_s)) - 1
         self._windows = min(_MOST_WINDOWS, max(_LEAST_WINDOWS, rounds))
         self._budget_s = task.budget_s
@@ -136,8 +138,7 @@ class _Bench:
     def _time(self, workers: int, seen: dict[str, list[float]]) -> None:
         half = math.ceil(_MOST_WINDOWS / 2)
         training = seen["training_samples_per_s"]
-        step = partial(self._step, self._batch)
-        training += [self._time_window(step)[0] for _ in range(half)]
+        training += self._train(repeat(self._batch), windows=half).samples_per_s
         loader = make_loader(self.workload, self._size, workers=workers, timeout_s=self._hang_s)
         feed = _read_on(loader)
         try:
@@ -145,48 +146,95 @@ class _Bench:
         finally:
             feed.close()
             del feed, loader  # ends the workers
-        training += [self._time_window(step)[0] for _ in range(half)]
+        training += self._train(repeat(self._batch), windows=half).samples_per_s
 
     def _time_loader(
         self, feed: Iterator[Any], per_round: int, seen: dict[str, list[float]]
     ) -> None:
         """Add the windows of loading alone and of both together, each after a round untimed."""
-        waits: list[float] = []
-
-        def load() -> Any:
-            start = time.perf_counter()
-            batch = next(feed)
-            waits.append(time.perf_counter() - start)
-            return batch
-
         for _ in range(per_round):
-            load()
-        for _ in range(self._windows):
-            seen["alone_samples_per_s"].append(self._time_window(load, per_round)[0])
-        for _ in range(per_round):
-            self._step(load())
-        for _ in range(self._windows):
-            waits.clear()
-            rate, elapsed_s = self._time_window(lambda: self._step(load()), per_round)
-            seen["together_samples_per_s"].append(rate)
-            seen["waiting_fractions"].append(math.fsum(waits) / elapsed_s)
-            self._fed += len(waits)
+            next(feed)
+        seen["alone_samples_per_s"] += [
+            self._time_loading(feed, per_round) for _ in range(self._windows)
+        ]
+        fed = self._train(feed, windows=self._windows, per_round=per_round, untimed=per_round)
+        seen["together_samples_per_s"] += fed.samples_per_s
+        seen["waiting_fractions"] += fed.waiting_fractions
+        self._fed += fed.steps
 
-    def _step(self, batch: Any) -> None:
-        self._training.step(self.workload.to_device(batch))
+    def _train(
+        self, batches: Iterator[Any], *, windows: int, per_round: int = 1, untimed: int = 0
+    ) -> "WaitObserver":
+        observer = WaitObserver(
+            self.workload.device,
+            window_s=self._window_s,
+            windows=windows,
+            per_round=per_round,
+            untimed=untimed,
+        )
+        train(
+            self._training,
+            batches,
+            [observer],
+            micro_batch_size=self._size,
+            prepare=self.workload.to_device,
+        )
+        return observer
 
-    def _time_window(self, act: Callable[[], Any], per_round: int = 1) -> tuple[float, float]:
-        """Return samples per second over whole rounds, and the seconds they took."""
-        device = self.workload.device
-        synchronise(device)
+    def _time_loading(self, feed: Iterator[Any], per_round: int) -> float:
+        """Return samples per second of loading alone, over whole rounds."""
         start, batches = time.perf_counter(), 0
         while time.perf_counter() - start < self._window_s:
             for _ in range(per_round):
-                act()
+                next(feed)
             batches += per_round
-        synchronise(device)
-        elapsed_s = time.perf_counter() - start
-        return batches * self._size / elapsed_s, elapsed_s
+        return batches * self._size / (time.perf_counter() - start)
+
+
+class WaitObserver:
+    """Windows of steps, of whole rounds each: how fast they are, and their wait for data.
+
+    Attributes:
+        samples_per_s: One for each window.
+        waiting_fractions: Of the window's time.
+        steps: In all windows.
+    """
+
+    def __init__(
+        self, device: torch.device, *, window_s: float, windows: int, per_round: int, untimed: int
+    ) -> None:
+        self._device, self._window_s, self._windows = device, window_s, windows
+        self._per_round, self._untimed = per_round, untimed
+        self.samples_per_s: list[float] = []
+        self.waiting_fractions: list[float] = []
+        self.steps = 0
+        self._begin()
+
+    def before_step(self, step: Step) -> None:
+        """See nothing."""
+
+    def after_step(self, step: Step) -> bool:
+        """Count the step; return False after the last window."""
+        if step.number <= self._untimed:
+            if step.number == self._untimed:
+                self._begin()
+            return step.number < self._untimed or self._windows > 0
+        self._waits_s.append(step.waited_s)
+        is_open = time.perf_counter() - self._began_s < self._window_s
+        if len(self._waits_s) % self._per_round or is_open:
+            return True
+        synchronise(self._device)
+        elapsed_s = time.perf_counter() - self._began_s
+        self.samples_per_s.append(len(self._waits_s) * step.samples / elapsed_s)
+        self.waiting_fractions.append(math.fsum(self._waits_s) / elapsed_s)
+        self.steps += len(self._waits_s)
+        self._begin()
+        return len(self.samples_per_s) < self._windows
+
+    def _begin(self) -> None:
+        synchronise(self._device)
+        self._waits_s: list[float] = []
+        self._began_s = time.perf_counter()
 
 
 def _read_on(loader: DataLoader[Any]) -> Generator[Any, None, None]:

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from advisor.training.observer import Observer, Step
@@ -19,18 +19,20 @@ def train(
     loss_is_sum: bool = False,
     is_frozen: bool = False,
     most_steps: int | None = None,
+    prepare: Callable[[Any], Any] | None = None,
 ) -> None:
     """Run optimizer steps until an observer has seen enough, or there are no more batches.
 
     Args:
         stepper: Left in its last state.
-        batches: On the device, one for each micro-batch.
+        batches: One for each micro-batch; on the device, where nothing puts them there.
         observers: In the order in which they watch.
         micro_batch_size: Samples of each batch.
         accumulation: Micro-batches of a step; an optimizer that needs a closure has one.
         loss_is_sum: Whether the loss sums over its batch; accumulated losses are not averaged then.
         is_frozen: Leave the parameters as they are: the gradients alone are wanted.
         most_steps: Steps after which to end; None for no such end.
+        prepare: Puts a batch on the device; that is not waiting for data.
     """
     is_whole = isinstance(stepper, UserStep) or (stepper.needs_closure and not is_frozen)
     count = 1 if is_whole else accumulation
@@ -41,16 +43,13 @@ def train(
         if isinstance(stepper, Training):
             step.optimizer = stepper.optimizer
         for _ in range(count):
-            asked_s = time.perf_counter()
-            step.batch = batch = next(batches, _END)
-            step.waited_s += time.perf_counter() - asked_s
-            if batch is _END:
+            if not _take(batches, step, prepare):
                 return
             if isinstance(stepper, Training) and not is_whole:
-                step.losses.append(stepper.backward(batch, divisor=divisor).detach())
+                step.losses.append(stepper.backward(step.batch, divisor=divisor).detach())
         if isinstance(stepper, UserStep) or is_whole:
             _tell_before(observers, step)
-            loss = stepper.step(batch)
+            loss = stepper.step(step.batch)
             step.losses += [] if loss is None else [loss.detach()]
         else:
             step.gradient_scale = stepper.gradient_scale()
@@ -61,6 +60,18 @@ def train(
 
 
 _END = object()
+
+
+def _take(batches: Iterator[Any], step: Step, prepare: Callable[[Any], Any] | None) -> bool:
+    """Give the step its next batch and the wait for it; return False where there is none."""
+    asked_s = time.perf_counter()
+    step.batch = next(batches, _END)
+    step.waited_s += time.perf_counter() - asked_s
+    if step.batch is _END:
+        return False
+    if prepare is not None:
+        step.batch = prepare(step.batch)
+    return True
 
 
 def _tell_before(observers: Sequence[Observer], step: Step) -> None:
