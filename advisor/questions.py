@@ -15,7 +15,7 @@ from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.engine.run import Run
 from advisor.errors import InconclusiveError, UsageError
-from advisor.loader.question import QUESTION as LOADER
+from advisor.loader.question import make_question as make_loader
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY as LARGEST
 from advisor.memory.question import QUESTION as MEMORY
@@ -46,6 +46,11 @@ def _run_noise(run: Run) -> None:
     )
 
 
+def _find_advised_micro_batch(run: Run) -> int | None:
+    advice = run.of(ADVISED)
+    return None if advice is None else advice.micro_batch_size
+
+
 def _tell_throughput(conclusions: Conclusions) -> Told:
     """Tell the curve; only the advice knows which size of it is to be marked."""
     advice = conclusions.of(ADVISED)
@@ -69,7 +74,7 @@ RUN = Kind(
         replace(THROUGHPUT, tell=_tell_throughput),
         replace(NOISE, run=_run_noise),
         SHARPNESS,
-        LOADER,  # the batch is known by now
+        make_loader(_find_advised_micro_batch),  # the batch is known by now
         SPEED,
         ADVICE,  # takes nearly all the time left
         make_soak(lambda run: list_ways(run.of(ADVISED))),

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from advisor.memory.limit import MemoryGauge
+from advisor.memory.measure_limit import MemoryGauge
 
 try:
     from lightning.pytorch import LightningModule, Trainer

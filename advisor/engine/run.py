@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,7 +14,6 @@ from advisor.engine.record import Record, Series, Slot
 from advisor.engine.runner import TaskRunner
 from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, UsageError
-from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import WorkloadFacts
 
 #: Share of the available CPU memory that training may take: the rest keeps the machine usable.
@@ -33,7 +32,6 @@ class Run:
     Attributes:
         record: Everything seen so far.
         reserved_s: Part of the budget that is kept for a later stage.
-        process_start_s: Until a worker has the model and a batch, the least seen; None before any.
     """
 
     def __init__(
@@ -49,10 +47,9 @@ class Run:
         self.runner = runner
         self.progress = progress
         self.record = record
-        self.trace: MemoryTrace | None = None
         self.reserved_s = 0.0
-        self.process_start_s: float | None = None
         self._save = save
+        self._held: dict[Slot[Any], Any] = {}
         self._started = time.monotonic()
         self._conclusions: Conclusions | None = None
 
@@ -73,6 +70,15 @@ class Run:
     def set(self, slot: Slot[T], value: T | None) -> None:
         """Keep a value, and save."""
         self._change(self.record.setting(slot, value))
+
+    def hold(self, slot: Slot[T], value: T) -> None:
+        """Keep a value for later stages of this command alone; it is not saved."""
+        self._held[slot] = value
+
+    def held(self, slot: Slot[T]) -> T | None:
+        """Return the value held, None where no stage did."""
+        value: T | None = self._held.get(slot)
+        return value
 
     @contextmanager
     def completing(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from advisor.device.cpu import available_memory_bytes
 from advisor.engine.task import WorkloadTask
 from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.data import MemoryTask, Probe
-from advisor.memory.limit import MemoryGauge
+from advisor.memory.measure_limit import MemoryGauge
 from advisor.training.compilation import load_compiler
 from advisor.training.device_clock import synchronise
 from advisor.training.loop import train

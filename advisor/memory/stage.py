@@ -7,10 +7,11 @@ from typing import Literal
 
 import msgspec
 
+from advisor.engine.budget import MEMORY_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_BUDGET
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
-from advisor.memory.data import PROBES, MemoryTask, Probe
+from advisor.memory.data import PROBES, PROCESS_START_S, MemoryTask, Probe
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size
 from advisor.memory.search import SearchBounds
 from advisor.memory.surroundings import (
@@ -19,22 +20,16 @@ from advisor.memory.surroundings import (
     find_spill,
     judge_surroundings,
 )
-from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TraceTask
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
 from advisor.predict.footprint import predict_unusable_bytes
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import cost_step
 
-#: Share of the time left that the search may take.
-_BUDGET_FRACTION = 0.3
-#: Share of the budget that the trace may take: without it the search needs a few probes more.
-_TRACE_FRACTION = 0.1
 #: A worker takes this long whatever it runs.
 _WORKER_S = 0.1
 #: Steps that took less than this were not timed well enough to be multiplied.
 _SHORTEST_STEPS_S = 0.005
-#: Share of the time left that one probe may take: what its steps will take is only estimated.
-_PROBE_FRACTION = 1 / 3
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
 _LEAST_GROWTH = 1.5
 
@@ -48,7 +43,7 @@ def run_memory(run: Run) -> None:
     """
     bounds = choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
     _refuse_empty_range(run, bounds)
-    deadline = time.monotonic() + run.left_s * _BUDGET_FRACTION
+    deadline = time.monotonic() + run.left_s * MEMORY_OF_LEFT
     history: list[Probe] = []
     while (size := _choose_size(run, history, bounds)) is not None:
         affordable = _choose_affordable(size, history, bounds, deadline - time.monotonic())
@@ -101,7 +96,7 @@ def _keep_prediction(run: Run) -> str | None:
         min_micro_batch_size=run.facts.min_micro_batch_size,
         batch_multiple=limits.batch_multiple,
     )
-    most_s = min(_TRACE_FRACTION * limits.budget_s, run.left_s)
+    most_s = min(TRACE_OF_BUDGET * limits.budget_s, run.left_s)
     try:
         (trace,) = run.runner.run(task, timeout_s=most_s)
     except AdvisorError as error:
@@ -117,7 +112,7 @@ def _keep_prediction(run: Run) -> str | None:
             settings=AllocatorSettings(expandable_segments=expands),
         )
         prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
-    run.trace = trace
+    run.hold(TRACE, trace)
     run.set(PREDICTED_MEMORY, prediction)
     run.set(STEP_COST, cost_step(trace))
     return None
@@ -133,7 +128,7 @@ def _choose_affordable(
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
     compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
-    steps_s = max(0.0, _PROBE_FRACTION * (left_s - compile_s) - _WORKER_S)
+    steps_s = max(0.0, PROBE_OF_MEMORY * (left_s - compile_s) - _WORKER_S)
     # In proportion, the steps of a larger batch are never taken to cost too little.
     most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
     if size <= most:
@@ -170,7 +165,7 @@ def _run_task(run: Run, task: MemoryTask) -> Probe:
     started = time.monotonic()
     (probe,) = run.runner.run(task, timeout_s=run.left_s)
     start_s = time.monotonic() - started - sum(probe.step_times_s)
-    run.process_start_s = max(0.0, min(start_s, run.process_start_s or start_s))
+    run.hold(PROCESS_START_S, max(0.0, min(start_s, run.held(PROCESS_START_S) or start_s)))
     return probe
 
 

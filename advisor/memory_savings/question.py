@@ -5,6 +5,7 @@ import time
 import msgspec
 
 from advisor.advice.plan import ADVICE
+from advisor.engine.budget import SAVINGS_OF_BUDGET
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Question
 from advisor.engine.run import Run
@@ -12,23 +13,20 @@ from advisor.memory_savings.plan import MEMORY_SAVINGS
 from advisor.predict.breakdown import break_down
 from advisor.predict.change_traces import trace_changes
 from advisor.predict.changes import add_8bit_state, count_more_flops, is_optimizer_decisive
-from advisor.predict.data import PEAK, PREDICTED_MEMORY, WHAT_IFS, PredictedWhatIf, TraceTask
+from advisor.predict.data import PEAK, PREDICTED_MEMORY, TRACE, WHAT_IFS, PredictedWhatIf, TraceTask
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_tables import tell_peak, tell_savings
 from advisor.predict.pieces import derive_pieces
 from advisor.telling import Told
 
-#: Share of the budget that the traces may take: the answer itself does not need them.
-_BUDGET_FRACTION = 0.1
-
 
 def run_memory_savings(run: Run) -> None:
     """Keep what holds the memory and what would change it, where memory limits the advice."""
-    base, memory, advice = run.trace, run.record.get(PREDICTED_MEMORY), run.of(ADVICE)
+    base, memory, advice = run.held(TRACE), run.record.get(PREDICTED_MEMORY), run.of(ADVICE)
     if base is None or memory is None or advice is None or advice.limiting_factor != "memory":
         return
     size = advice.micro_batch_size
-    deadline = time.monotonic() + _BUDGET_FRACTION * run.spec.limits.budget_s
+    deadline = time.monotonic() + SAVINGS_OF_BUDGET * run.spec.limits.budget_s
     task = TraceTask(
         workload=run.spec.workload,
         operators=base.operators,

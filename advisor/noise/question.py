@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from advisor.engine.budget import NOISE_OF_LEFT, TRAINING_OF_NOISE
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
@@ -22,10 +23,6 @@ from advisor.noise.tell import tell_noise
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_step_s, read_probes
 
-#: Share of the time left that the question may take.
-_BUDGET_FRACTION = 0.5
-#: Share of that time that training steps may take; the rest measures.
-_TRAINING_FRACTION = 0.4
 #: Most steps of the trajectory where the user names none: beyond, the trial's own length is passed.
 _MOST_STEPS = 400
 #: Points along the trajectory.
@@ -84,7 +81,7 @@ def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None
     """
     if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
         return
-    path = plan_trajectory(run, run.left_s * _BUDGET_FRACTION)
+    path = plan_trajectory(run, run.left_s * NOISE_OF_LEFT)
     task = NoiseTask(
         workload=run.spec.workload,
         trajectory=path,
@@ -148,7 +145,7 @@ def plan_trajectory(run: Run, budget_s: float) -> Trajectory:
     steps = limits.noise_steps
     if steps is None:
         step_s = estimate_step_s(read_probes(run.record.all(PROBES)), size, accumulation)
-        affordable = int(budget_s * _TRAINING_FRACTION / (step_s or budget_s / _MOST_STEPS))
+        affordable = int(budget_s * TRAINING_OF_NOISE / (step_s or budget_s / _MOST_STEPS))
         steps = max(_POINTS - 1, min(_MOST_STEPS, affordable))
     count = min(_POINTS, steps + 1)
     points = sorted({round(steps * k / max(1, count - 1)) for k in range(count)})

@@ -247,6 +247,8 @@ TRACES = Series("traces", MemoryTrace)
 TRACED_CHANGES = Series("what_ifs", WhatIf)
 PREDICTED_MEMORY = Slot("predicted_memory", PredictedMemory)
 STEP_COST = Slot("step_cost", StepCost)
+#: Held, not saved: the trace behind both.
+TRACE = Slot("trace", MemoryTrace)
 #: At the advised size, where memory limits it.
 PEAK = Slot("peak", Breakdown)
 WHAT_IFS = Series("what_ifs", PredictedWhatIf)

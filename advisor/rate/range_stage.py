@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import DeviceError
@@ -28,10 +29,6 @@ from advisor.rate.verdict import judge_alone
 
 #: Fewest steps of a curve: over seven decades each is then a factor of 1.3.
 _LEAST_CURVE_STEPS = 60
-#: Share of the time left that the range test may take; its trial takes about as long.
-_RANGE_FRACTION = 0.45
-#: Share of the time left that the trial plans with.
-_TRIAL_FRACTION = 0.85
 #: The first start of the trial: the range test has none of them.
 _FIRST_TRIAL_SEED = 1000
 #: Rates that are expected to be tried, for the division of the time.
@@ -104,13 +101,13 @@ def _make_range_task(run: Run, plan: RangePlan) -> LrRangeTask:
         least_steps=min(plan.steps, _LEAST_CURVE_STEPS),
         seeds=tuple(workload.seed + seed for seed in range(plan.seeds)),
         loss_is_sum=run.facts.loss_reduction == "sum",
-        budget_s=_RANGE_FRACTION * run.left_s,
+        budget_s=RANGE_OF_LEFT * run.left_s,
     )
 
 
 def _choose_trial_steps(step_s: float, left_s: float) -> int:
     each_s = _OVERHEAD * len(SEEDS) * _EXPECTED_RATES * step_s
-    return min(STEPS, int(_TRIAL_FRACTION * left_s / each_s)) if each_s > 0 else STEPS
+    return min(STEPS, int(TRIAL_OF_LEFT * left_s / each_s)) if each_s > 0 else STEPS
 
 
 def _try_rates(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from advisor.engine.budget import TRIAL_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.noise.plan import NOISE
@@ -17,8 +18,6 @@ from advisor.rate.trial_tasks import TrialTasks
 
 #: Starts from which the pair to advise is confirmed; the trial's tasks use none of them.
 _CONFIRMING_SEEDS = (3, 4, 5)
-#: Share of the time left that the trial may take; the rest is for the soak.
-_BUDGET_FRACTION = 0.85
 
 
 def run_trial(run: Run, advise: Callable[[], Advised | None]) -> None:
@@ -44,7 +43,7 @@ class _Trial:
     """The pairs of one run: what was planned, what was trained, and the time for it."""
 
     def __init__(self, run: Run, advice: Advised, advise: Callable[[], Advised | None]) -> None:
-        time_s, noise = _BUDGET_FRACTION * run.left_s, run.of(NOISE)
+        time_s, noise = TRIAL_OF_LEFT * run.left_s, run.of(NOISE)
         self._deadline = time.monotonic() + time_s
         self._run, self._advise = run, advise
         self._noise = None if noise is None else noise.decisive

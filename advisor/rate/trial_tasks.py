@@ -2,6 +2,7 @@
 
 import msgspec
 
+from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.run import Run
 from advisor.memory.split import split_batch
 from advisor.noise.data import get_working_noise_scale, predict_relative_samples
@@ -18,8 +19,8 @@ SEEDS = (0, 1, 2)
 STEPS, LEAST_STEPS = 100, 20
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
-#: Samples of an evaluation: as many as take this share of the trial's time, within this range.
-_EVALUATION_FRACTION, _EVALUATION_SAMPLES = 0.2, (64, 512)
+#: Samples of an evaluation: as many as its share of the trial's time allows, within this range.
+_EVALUATION_SAMPLES = 64, 512
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
 #: Tasks that are expected besides the base pair's, for the division of the time: four rates, and
@@ -135,7 +136,7 @@ class TrialTasks:
         pass_s = _FORWARD_FRACTION * step_s / _EVALUATION_BATCH
         passes = (1 + _EXPECTED_TASKS) * len(SEEDS) * TRIAL_EVALUATIONS
         least, most = _EVALUATION_SAMPLES
-        return min(max(int(_EVALUATION_FRACTION * time_s / (passes * pass_s)), least), most)
+        return min(max(int(EVALUATION_OF_TRIAL * time_s / (passes * pass_s)), least), most)
 
     def _compare_steps(self, size: int) -> float:
         """Return the steps to a loss at a batch over those at the base batch, predicted."""

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from advisor.engine.budget import SHARPNESS_OF_LEFT
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.memory.plan import MEMORY
@@ -11,16 +12,13 @@ from advisor.sharpness.data import SHARPNESS, SharpnessTask
 from advisor.sharpness.plan import SHARPNESS_TOPIC, choose_micro_batch_size
 from advisor.sharpness.tell import tell_sharpness
 
-#: Share of the time left that the question may take.
-_BUDGET_FRACTION = 0.25
-
 
 def run_sharpness(run: Run) -> None:
     """Measure the sharpness where it was asked for and real data allows it."""
     facts, limits = run.facts, run.spec.limits
     if not limits.sharpness or explain_absence(facts) is not None or run.is_spent:
         return
-    path = plan_trajectory(run, run.left_s * _BUDGET_FRACTION)
+    path = plan_trajectory(run, run.left_s * SHARPNESS_OF_LEFT)
     size = choose_micro_batch_size(
         facts, run.of(MEMORY), path.micro_batch_size, batch_multiple=limits.batch_multiple
     )

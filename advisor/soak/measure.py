@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from advisor.engine.worker.entry import Emit, describe
-from advisor.memory.limit import MemoryGauge
 from advisor.memory.measure import (
     MESSAGE_LENGTH,
     OVER_LIMIT,
@@ -26,6 +25,7 @@ from advisor.memory.measure import (
     is_over,
     prepare,
 )
+from advisor.memory.measure_limit import MemoryGauge
 from advisor.soak.data import Soak, SoakTask
 from advisor.training.device_clock import synchronise
 from advisor.training.loop import train

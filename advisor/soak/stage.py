@@ -4,13 +4,12 @@ import signal
 import time
 from collections.abc import Callable
 
+from advisor.engine.budget import SOAK_OF_BUDGET
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.rate.data import Advised
 from advisor.soak.data import SOAKS, Soak, SoakTask
 
-#: Share of the budget that all soaks together may take.
-_BUDGET_FRACTION = 0.1
 #: Optimizer steps of a soak where time allows: four times what a leak is told from noise with.
 _STEPS = 60
 #: Fewer steps are hardly more than the probes ran.
@@ -30,7 +29,7 @@ def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
         run: In progress; the advice that follows from its record then follows what was soaked.
         find_advised: What is advised by the record as it is; a size that failed no longer is.
     """
-    deadline = time.monotonic() + _BUDGET_FRACTION * run.spec.limits.budget_s
+    deadline = time.monotonic() + SOAK_OF_BUDGET * run.spec.limits.budget_s
     for _ in range(1 + _MOST_STEPS_DOWN):
         advised = find_advised()
         if advised is None:

@@ -11,9 +11,14 @@ import time
 
 import msgspec
 
+from advisor.engine.budget import (
+    COMPILING_OF_THROUGHPUT,
+    EXTRA_SESSIONS_OF_LEFT,
+    THROUGHPUT_OF_LEFT,
+)
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.memory.data import PROBES
+from advisor.memory.data import PROBES, PROCESS_START_S
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
 from advisor.throughput.conclude import THROUGHPUT
@@ -33,15 +38,10 @@ from advisor.throughput.sizes import (
 )
 from advisor.throughput.step_time import estimate_compile_s, read_probes
 
-#: Share of the time left that the stage may take.
-_BUDGET_FRACTION = 0.45
-#: Share of the time left within which sessions beyond the planned ones may end: they sharpen the
-#: figures and settle where the curve ends, which rarely changes the advice.
-_EXTRA_FRACTION = 0.25
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
-#: Share of the stage's time that compiling may take, and the fewest sizes worth a session.
-_COMPILING_FRACTION, _LEAST_SIZES = 0.5, 3
+#: Fewest sizes worth a session.
+_LEAST_SIZES = 3
 #: Share of a first compilation that one session takes for a size on average: the later ones find
 #: the kernels in torch's cache on disk and take about a tenth.
 _SESSION_COMPILES_FRACTION = 0.4
@@ -86,13 +86,13 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
     for session in itertools.count():
         spent_s = time.monotonic() - started
         each_s = spent_s / max(1, session)
-        affordable = int((left_s * _EXTRA_FRACTION - spent_s) / each_s) if session else 0
+        affordable = int((left_s * EXTRA_SESSIONS_OF_LEFT - spent_s) / each_s) if session else 0
         found = run.of(THROUGHPUT)
         if session >= plan.sessions and not (
             found and wants_session(found, sessions=session, affordable=affordable)
         ):
             return None
-        stage_left_s = left_s * _BUDGET_FRACTION - spent_s
+        stage_left_s = left_s * THROUGHPUT_OF_LEFT - spent_s
         # On a loaded machine a session may take many times what was planned with; a figure without
         # an interval is then worth less than the stages that follow.
         if session and stage_left_s < each_s / 2.0:
@@ -168,7 +168,7 @@ def _choose_plan(
     was not timed is named in a warning.
     """
     kind, fallback = run.environment.device.kind, None
-    start_s = max(_START_S[kind], run.process_start_s or 0.0)
+    start_s = max(_START_S[kind], run.held(PROCESS_START_S) or 0.0)
     while sizes:
         compiling_s = _SESSION_COMPILES_FRACTION * compile_s * len(sizes)
         plan = choose_session_plan(
@@ -176,7 +176,7 @@ def _choose_plan(
             read_probes(run.record.all(PROBES)),
             block_s=BLOCK_S[kind],
             session_start_s=start_s * (len(sizes) if are_apart else 1) + compiling_s,
-            budget_s=run.left_s * _BUDGET_FRACTION,
+            budget_s=run.left_s * THROUGHPUT_OF_LEFT,
             must_keep=kept,
         )
         if plan is not None and plan.sessions >= WANTED_SESSIONS:
@@ -190,5 +190,5 @@ def _count_affordable_sizes(run: Run, compile_s: float) -> int:
     """Return how many sizes compile within half of the stage's time, at least the ends."""
     if compile_s <= 0.0:
         return MOST_SWEEP_SIZES
-    affordable = int(_COMPILING_FRACTION * _BUDGET_FRACTION * run.left_s / compile_s)
+    affordable = int(COMPILING_OF_THROUGHPUT * THROUGHPUT_OF_LEFT * run.left_s / compile_s)
     return max(_LEAST_SIZES, min(MOST_SWEEP_SIZES, affordable))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.advice.plan import ADVICE
+from advisor.engine.budget import LOSSES_OF_VARIANTS, VARIANT_OF_BUDGET, VARIANTS_OF_BUDGET
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record, open_record
 from advisor.engine.run import Run
@@ -21,12 +22,6 @@ from advisor.variants.data import VARIANTS, VariantRecord
 from advisor.variants.losses import keep, run_losses
 from advisor.variants.plan import find_unavailable
 
-#: Share of the budget that each further variant is promised, and the most that all together are:
-#: the recommendation, which is for the first, keeps at least the rest.
-_EACH_FRACTION, _MOST_FRACTION = 0.2, 0.5
-#: Share of the variants' time that is kept for the loss runs, where there is data for them.
-_LOSS_FRACTION = 0.3
-
 
 def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
     """Return what the record has of them from the start; nothing of the run's own alone."""
@@ -37,7 +32,7 @@ def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
 
 def reserve_time(run: Run) -> None:
     """Set time aside for the variants that can run."""
-    share = min(_MOST_FRACTION, _EACH_FRACTION * _list_obstacles(run).count(None))
+    share = min(VARIANTS_OF_BUDGET, VARIANT_OF_BUDGET * _list_obstacles(run).count(None))
     run.reserved_s = run.spec.limits.budget_s * share
 
 
@@ -49,7 +44,7 @@ def run_variants(run: Run) -> None:
     if not run.record.all(VARIANTS):
         return
     run.reserved_s = 0.0
-    kept_s = _LOSS_FRACTION * run.left_s if run.facts.has_dataset else 0.0
+    kept_s = LOSSES_OF_VARIANTS * run.left_s if run.facts.has_dataset else 0.0
     obstacles = _list_obstacles(run)
     waiting = obstacles.count(None)
     for index, reason in enumerate(obstacles, start=1):

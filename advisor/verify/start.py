@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from advisor.engine.budget import TRUNK_OF_BUDGET
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record
 from advisor.errors import UsageError
@@ -18,8 +19,6 @@ _TRUNK_STEPS = 100
 #: Most steps at rate 0 that fill the optimizer's state at a checkpoint's weights: a mean of as many
 #: squares is known to about sqrt(2/100) = 14 %, so Adam's step to 7 %.
 _STATE_STEPS = 100
-#: Share of the budget that either may take.
-_FRACTION = 0.2
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +68,7 @@ def count_steps(record: Record, origin: Origin, step_s: float, budget_s: float) 
     """
     own = [each.at_step for each in record.all(NOISE_BATCHES) if each.from_checkpoint is None]
     wanted = max(own, default=2 * _TRUNK_STEPS) // 2 if origin.checkpoint is None else _STATE_STEPS
-    steps = min(wanted, int(_FRACTION * budget_s / step_s)) if step_s > 0.0 else wanted
+    steps = min(wanted, int(TRUNK_OF_BUDGET * budget_s / step_s)) if step_s > 0.0 else wanted
     return (steps, 0) if origin.checkpoint is None else (0, steps)
 
 

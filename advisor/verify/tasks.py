@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from advisor.advice.data import Recommendation
+from advisor.engine.budget import VERIFY_OF_BUDGET
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.progress import Progress
 from advisor.errors import InconclusiveError, UsageError
@@ -45,9 +46,8 @@ _LEAST_SEEDS, _MOST_SEEDS, _MORE_SEEDS = 3, 10, 2
 _EVALUATIONS = 20
 #: Samples of one evaluation pass where memory allows.
 _EVALUATION_BATCH = 64
-#: Share of the budget that the plan may fill, and time of a step over a timed one: loading the data
-#: and evaluating come on top.
-_BUDGET_FRACTION, _OVERHEAD = 0.85, 1.5
+#: Time of a step over a timed one: loading the data and evaluating come on top.
+_OVERHEAD = 1.5
 #: Rates closer than this, relatively, are the same: they were stored and read again.
 _SAME = 1e-9
 
@@ -175,7 +175,7 @@ class Plan:
     def _afford_samples(self, pairs: Sequence[TrialTask]) -> int:
         """Return the samples of each branch that the budget allows, at most those aimed at."""
         sample_s = sum(self._estimate_s([pair]) / pair.samples for pair in pairs)
-        left_s = _BUDGET_FRACTION * self._spec.budget_s - _OVERHEAD * self._estimate_s(
+        left_s = VERIFY_OF_BUDGET * self._spec.budget_s - _OVERHEAD * self._estimate_s(
             [self._trunk]
         )
         most = _STEPS * self._advice.global_batch_size

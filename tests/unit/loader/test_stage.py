@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from advisor.advice.plan import ADVICE
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
@@ -36,7 +37,7 @@ def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes() if probes is None else probes)
-    run_loader(run)
+    run_loader(run, lambda: getattr(run.of(ADVICE), "micro_batch_size", None))
     return run, runner, notes.notes
 
 

@@ -5,7 +5,7 @@ import torch
 
 from advisor.memory import measure as memory
 from advisor.memory.data import MemoryTask
-from advisor.memory.limit import MemoryGauge
+from advisor.memory.measure_limit import MemoryGauge
 from advisor.soak import measure as soak
 from advisor.soak.data import SoakTask
 from advisor.training.data import WorkloadSpec

@@ -6,7 +6,7 @@ from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
 from advisor.memory_savings.question import run_memory_savings
 from advisor.predict.change_traces import trace_changes
-from advisor.predict.data import PREDICTED_MEMORY, Breakdown, TraceTask
+from advisor.predict.data import PREDICTED_MEMORY, TRACE, Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
 from advisor.training.data import OptimizerFacts, WorkloadSpec
 from tests.given import open_run
@@ -122,7 +122,7 @@ def run_with(*, traced=True, kind="cpu", answer=trace_for, probes=None):
         environment=msgspec.structs.replace(environment, device=device),
     )
     if traced:
-        run.trace = BASE
+        run.hold(TRACE, BASE)
         run.set(PREDICTED_MEMORY, derive_pieces(BASE))
     run_memory_savings(run)
     return run
