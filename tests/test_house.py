@@ -1,5 +1,6 @@
 """Format, lint, types and the import contract, so that one command runs every check."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ADVISOR = ROOT / "advisor"
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,21 @@ def test_the_house_is_in_order(command):
         [str(executable), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_file_that_the_docs_name_is_there():
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    named = {
+        match[1]
+        for document in documents
+        for match in re.finditer(r"`([\w/]+/\w+\.(?:py|json))`", document.read_text())
+    }
+    missing = {name for name in named if not ((ROOT / name).exists() or (ADVISOR / name).exists())}
+    assert named
+    assert missing == set()
+
+
+def test_the_map_has_every_folder():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    folders = {path.parent.name for path in ADVISOR.glob("*/__init__.py")}
+    assert {name for name in folders if f"{name}/" not in text} == set()
