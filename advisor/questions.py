@@ -6,7 +6,7 @@ from pathlib import Path
 from advisor.advice.decide import find_settling_noise_scale
 from advisor.advice.plan import ADVICE as ADVISED
 from advisor.advice.plan import list_ways
-from advisor.advice.question import PLANS
+from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.tell import head_run
 from advisor.engine.conclusions import Conclusions
@@ -65,23 +65,42 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
     return bool(noise) or any(probe.stage == "throughput" for probe in probes)
 
 
+_THROUGHPUT = replace(THROUGHPUT, tell=_tell_throughput)
+_NOISE = replace(NOISE, run=_run_noise)
+_SOAK = make_soak(lambda run: list_ways(run.of(ADVISED)))
+
 RUN = Kind(
     name="run",
     noun="run",
     command="probe",
     questions=(
         MEMORY,
-        replace(THROUGHPUT, tell=_tell_throughput),
-        replace(NOISE, run=_run_noise),
+        _THROUGHPUT,
+        _NOISE,
         SHARPNESS,
         make_loader(_find_advised_micro_batch),  # the batch is known by now
         SPEED,
         ADVICE,  # takes nearly all the time left
-        make_soak(lambda run: list_ways(run.of(ADVISED))),
+        _SOAK,
         MEMORY_SAVINGS,
         VARIANTS,  # each has a promised share, and what the others left
         PLANS,
         VERIFICATION,
+    ),
+    told=(
+        BATCHES,
+        MEMORY,
+        _THROUGHPUT,
+        _NOISE,
+        SHARPNESS,
+        LOADER,
+        SPEED,
+        VARIANTS,
+        _SOAK,
+        ADVICE,
+        PLANS,
+        VERIFICATION,
+        MEMORY_SAVINGS,
     ),
     headline=head_run,
     is_worth_telling=_is_worth_telling,

@@ -2,7 +2,7 @@
 
 from advisor.advice.data import SCENARIO
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULE, SCHEDULES, list_ways
-from advisor.advice.tell import tell_advice, tell_plans
+from advisor.advice.tell import tell_advice, tell_batches, tell_plans
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.rate.data import LR_RANGES, TRIALS
@@ -19,6 +19,8 @@ def try_rates(run: Run) -> None:
     run_trial(run, lambda: list_ways(run.of(ADVICE)))
 
 
+#: Told alone: the table stands above all that is told.
+BATCHES = Question(name="batches", tell=tell_batches)
 QUESTION = Question(
     name="advice", keys=(TRIALS, LR_RANGES), topics=(ADVICE,), run=try_rates, tell=tell_advice
 )

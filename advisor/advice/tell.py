@@ -61,17 +61,21 @@ def head_run(conclusions: Conclusions) -> Headline:
     )
 
 
-def tell_advice(conclusions: Conclusions) -> Told:
-    """Tell the table of batches, what to set, what to expect, the reasons and the warnings."""
-    record, advice = conclusions.record, conclusions.of(ADVICE)
-    facts = record.workload
+def tell_batches(conclusions: Conclusions) -> Told:
+    """Tell the table of batches."""
+    facts = conclusions.record.workload
     base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
-    rows = choose_rows(advice, conclusions.of(THROUGHPUT), base)
-    tables = (draw_up_batches(rows, sample_unit=unit),) if rows else ()
+    rows = choose_rows(conclusions.of(ADVICE), conclusions.of(THROUGHPUT), base)
+    return Told(tables=(draw_up_batches(rows, sample_unit=unit),) if rows else ())
+
+
+def tell_advice(conclusions: Conclusions) -> Told:
+    """Tell what to set, what to expect, the reasons and the warnings."""
+    record, advice = conclusions.record, conclusions.of(ADVICE)
     if advice is None:  # no warning tells what disturbed the memory search
         memory = conclusions.of(MEMORY)
         disturbances = () if memory is None else memory.disturbances
-        return Told(rows=tuple(Row("Memory", each) for each in disturbances), tables=tables)
+        return Told(rows=tuple(Row("Memory", each) for each in disturbances))
     passages = (
         Passage(title="Why", items=advice.reasons),
         Passage(title="Warnings", items=advice.warnings),
@@ -81,7 +85,6 @@ def tell_advice(conclusions: Conclusions) -> Told:
     goal = "speed" if noise is None or noise.status == "not_estimated" else "time to train"
     return Told(
         rows=tuple(_list_settings(record, advice, goal)),
-        tables=tables,
         passages=tuple(passage for passage in passages if passage.items or passage.code),
         charts=(chart_time(advice),),
     )

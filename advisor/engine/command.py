@@ -48,6 +48,10 @@ def execute(
     with Runner(parse_target(spec.workload.target)) as runner:
         run = Run(spec, record=record, runner=runner, progress=progress, save=save)
         with run.completing():
+            run.progress.stage("starting", left_s=run.left_s)
+            for question in kind.questions:
+                if question.read is not None:
+                    question.read(run)
             _open(run, kind)
             for question in kind.questions:
                 if question.check is not None:
@@ -60,7 +64,6 @@ def execute(
 
 def _open(run: Run, kind: Kind) -> None:
     """Keep what machine this is, and what the model file is."""
-    run.progress.stage("starting", left_s=run.left_s)
     (environment,) = run.runner.run(
         EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
     )

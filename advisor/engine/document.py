@@ -9,15 +9,16 @@ from typing import Any
 import msgspec
 
 from advisor.engine.conclusions import Conclusions
+from advisor.engine.earlier import bring_up_to_date
 from advisor.engine.question import Kind
 from advisor.engine.record import SCHEMA_VERSION, Record, RecordKind
 from advisor.errors import UsageError
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, kw_only=True):
     schema_version: int
     kind: RecordKind = "run"  # a run of the first version names no kind
-    tool_version: str = "of an unknown version"
+    tool_version: str
 
 
 def encode_document(kind: Kind, conclusions: Conclusions) -> bytes:
@@ -67,7 +68,8 @@ def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Rec
             next_step="Upgrade bsadvisor, or record it again.",
         )
     try:
-        return kind, msgspec.json.decode(content, type=kind.record_type)
+        document = bring_up_to_date(content, kind.name)
+        return kind, msgspec.json.decode(document, type=kind.record_type)
     except msgspec.MsgspecError as error:
         raise UsageError(
             f"{path}, written by bsadvisor {head.tool_version}, cannot be read as a {kind.noun}: "

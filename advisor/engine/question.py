@@ -18,12 +18,14 @@ class Question:
     """One question: what it stores, what follows, what measures it, and what is told of it.
 
     Attributes:
+        read: Reads the files that the user gave, before any worker starts.
         check: Refuses what cannot be run, once the model file is known and before anything else.
     """
 
     name: str
     keys: tuple[Key, ...] = ()
     topics: tuple[Topic[Any], ...] = ()
+    read: Callable[[Run], None] | None = None
     check: Callable[[Run], None] | None = None
     run: Callable[[Run], None] | None = None
     tell: Callable[[Conclusions], Told] | None = None
@@ -31,13 +33,14 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of record: its questions, in the order in which they run and are told.
+    """One kind of record: its questions, in the order in which they run.
 
     Attributes:
         noun: As in "is a range test, not a run".
         command: Writes one.
         headline: The answer of all questions together.
         is_worth_telling: Whether a record that this error cut short has something to print.
+        told: The questions in the order of the report; empty where they are told as they run.
         traces_only: The model file is inspected without a training step.
         is_indented: Its document is for people to read as well.
         is_flat: What follows stands beside the record's keys, not under `derived`.
@@ -49,6 +52,7 @@ class Kind:
     questions: tuple[Question, ...]
     headline: Callable[[Conclusions], Headline]
     is_worth_telling: Callable[[Record, BaseException], bool]
+    told: tuple[Question, ...] = ()
     traces_only: bool = False
     is_indented: bool = True
     is_flat: bool = False

@@ -41,12 +41,11 @@ class _SettledError(Exception):
     """Further points would not change the advice."""
 
 
-def check_noise(run: Run) -> None:
-    """Keep the log of gradients that was given, and refuse what cannot be measured or told.
+def read_sources(run: Run) -> None:
+    """Keep the log of gradients that was given, and see that the checkpoints are there.
 
     Raises:
-        UsageError: A file is missing or no log, two sources of the noise were asked for, or tokens
-            where samples have none.
+        UsageError: A file is missing or no log, or two sources of the noise were asked for.
     """
     limits = run.spec.limits
     asked = {
@@ -65,13 +64,21 @@ def check_noise(run: Run) -> None:
         raise UsageError(
             f"there is no checkpoint {missing[0]}", next_step="Give the path of a state_dict file."
         )
-    if limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
+    if limits.noise_log is not None:
+        run.add(NOISE_LOG, *read_noise_log(Path(limits.noise_log)))
+
+
+def check_sample_unit(run: Run) -> None:
+    """See that samples have tokens where the noise scale is to be told in them.
+
+    Raises:
+        UsageError: They have none.
+    """
+    if run.spec.limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
         raise UsageError(
             "--sample-unit token: the batch holds no integer tensor of samples by tokens",
             next_step="Leave the option out, so that samples are the unit.",
         )
-    if limits.noise_log is not None:
-        run.add(NOISE_LOG, *read_noise_log(Path(limits.noise_log)))
 
 
 def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None) -> None:
@@ -181,7 +188,8 @@ QUESTION = Question(
     name="noise",
     keys=(NOISE_BATCHES, NOISE_LOG),
     topics=(NOISE,),
-    check=check_noise,
+    read=read_sources,
+    check=check_sample_unit,
     run=run_noise,
     tell=tell_noise,
 )

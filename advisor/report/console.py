@@ -35,8 +35,9 @@ def write_part(
 
 
 def collect(kind: Kind, conclusions: Conclusions) -> Told:
-    """Return what all questions of the kind tell, in their order."""
-    parts = [each.tell(conclusions) for each in kind.questions if each.tell is not None]
+    """Return what all questions of the kind tell, in the order of the report."""
+    told = kind.told or kind.questions
+    parts = [each.tell(conclusions) for each in told if each.tell is not None]
     return Told(
         rows=tuple(row for part in parts for row in part.rows),
         tables=tuple(table for part in parts for table in part.tables),

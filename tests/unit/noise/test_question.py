@@ -4,14 +4,18 @@ import msgspec
 import pytest
 
 from advisor.advice.decide import decide, find_settling_noise_scale
+from advisor.engine.command import execute
 from advisor.engine.runner import WorkerDeathError
+from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError
 from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
-from advisor.noise.question import check_noise, run_noise
+from advisor.noise.question import check_sample_unit, read_sources, run_noise
+from advisor.questions import RUN
 from advisor.statistics import Estimate
-from advisor.training.data import TokenCount
+from advisor.training.data import TokenCount, WorkloadSpec
+from tests.unit.doubles import Notes
 from tests.unit.noise.drawn import along
 from tests.unit.noise.streamed import keep_record, make_run
 from tests.unit.samples import FACTS, derive, make_memory, make_probes, make_record
@@ -128,7 +132,7 @@ def test_a_log_stands_for_the_measurement(tmp_path):
     line = encode_noise_line(3, micro_batch_sizes=[4, 4, 8], sqnorms=[2, 4, 1], mean_sqnorm=0.5)
     path.write_text(line * 9)
     run, runner, _ = make_run(noise_log=str(path))
-    check_noise(run)
+    read_sources(run)
     run_noise(run)
     assert runner.tasks == []
     assert len(run.record.noise_log) == 9
@@ -146,16 +150,28 @@ def test_a_log_stands_for_the_measurement(tmp_path):
 )
 def test_a_source_of_noise_that_cannot_be_is_a_wrong_usage(limits, word):
     with pytest.raises(UsageError) as caught:
-        check_noise(make_run(**limits)[0])
+        read_sources(make_run(**limits)[0])
     assert word in caught.value.message
+
+
+def test_a_missing_file_is_told_before_any_worker_starts(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a worker was asked")
+
+    monkeypatch.setattr("advisor.engine.runner.Runner.run", refuse)
+    spec = Spec(
+        workload=WorkloadSpec(target=__file__), limits=Limits(checkpoints=("none.pt",))
+    )
+    with pytest.raises(UsageError, match="no checkpoint none.pt"):
+        execute(RUN, spec, argv=(), progress=Notes(), save=lambda _: None)
 
 
 def test_tokens_are_refused_where_there_are_none():
     with pytest.raises(UsageError, match="no integer tensor"):
-        check_noise(make_run(sample_unit="token")[0])
+        check_sample_unit(make_run(sample_unit="token")[0])
     facts = msgspec.structs.replace(FACTS, tokens_per_sample=7.0)
-    check_noise(make_run(sample_unit="token", facts=facts)[0])
-    check_noise(make_run()[0])
+    check_sample_unit(make_run(sample_unit="token", facts=facts)[0])
+    check_sample_unit(make_run()[0])
 
 
 def test_from_the_settling_noise_scale_on_the_batch_is_the_same():

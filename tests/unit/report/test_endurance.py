@@ -106,3 +106,9 @@ def test_disturbances_are_told_where_no_warning_tells_them():
     memory = msgspec.structs.replace(derived.memory, disturbances=("A fact. Set it.",))
     bare = msgspec.structs.replace(derived, memory=memory, recommendation=None)
     assert ("Memory", "A fact. Set it.") in list_findings(bare)
+
+
+def test_the_soak_is_told_after_the_speed_and_before_the_rate():
+    derived = msgspec.structs.replace(build_derived(), soak=SOAK)
+    labels = [label for label, _ in list_findings(derived)]
+    assert labels.index("Saturation") < labels.index("Soak") < labels.index("Learning rate")
