@@ -159,9 +159,7 @@ def test_a_missing_file_is_told_before_any_worker_starts(monkeypatch):
         raise AssertionError("a worker was asked")
 
     monkeypatch.setattr("advisor.engine.runner.Runner.run", refuse)
-    spec = Spec(
-        workload=WorkloadSpec(target=__file__), limits=Limits(checkpoints=("none.pt",))
-    )
+    spec = Spec(workload=WorkloadSpec(target=__file__), limits=Limits(checkpoints=("none.pt",)))
     with pytest.raises(UsageError, match="no checkpoint none.pt"):
         execute(RUN, spec, argv=(), progress=Notes(), save=lambda _: None)
 
