@@ -160,7 +160,7 @@ def test_a_missing_file_is_told_before_any_worker_starts(monkeypatch):
 
     monkeypatch.setattr("advisor.engine.runner.Runner.run", refuse)
     spec = Spec(workload=WorkloadSpec(target=__file__), limits=Limits(checkpoints=("none.pt",)))
-    with pytest.raises(UsageError, match="no checkpoint none.pt"):
+    with pytest.raises(UsageError, match="no checkpoint"):
         execute(RUN, spec, argv=(), progress=Notes(), save=lambda _: None)
 
 
