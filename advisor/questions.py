@@ -67,6 +67,7 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
 
 _THROUGHPUT = replace(THROUGHPUT, tell=_tell_throughput)
 _NOISE = replace(NOISE, run=_run_noise)
+_LOADER = make_loader(_find_advised_micro_batch)
 _SOAK = make_soak(lambda run: list_ways(run.of(ADVISED)))
 
 RUN = Kind(
@@ -78,7 +79,7 @@ RUN = Kind(
         _THROUGHPUT,
         _NOISE,
         SHARPNESS,
-        make_loader(_find_advised_micro_batch),  # the batch is known by now
+        _LOADER,  # the batch is known by now
         SPEED,
         ADVICE,  # takes nearly all the time left
         _SOAK,
@@ -93,7 +94,7 @@ RUN = Kind(
         _THROUGHPUT,
         _NOISE,
         SHARPNESS,
-        LOADER,
+        _LOADER,
         SPEED,
         VARIANTS,
         _SOAK,

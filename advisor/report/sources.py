@@ -33,9 +33,8 @@ def _list_workload(workload: WorkloadFacts) -> list[Row]:
 
 def _describe_run(kind: Kind, record: Record) -> str:
     series = (key for question in kind.questions for key in question.keys)
-    counted = [key for key in series if isinstance(key, Series) and key.noun]
-    counts = ((len(record.all(key)), key.noun) for key in counted)
-    run = ", ".join(count_of(count, noun) for count, noun in counts if count)
+    counted = next((key for key in series if isinstance(key, Series) and key.noun), None)
+    run = "" if counted is None else count_of(len(record.all(counted)), counted.noun)
     if record.elapsed_s is not None:
         elapsed = format_duration(record.elapsed_s)
         run = f"{run} in {elapsed}" if run else elapsed

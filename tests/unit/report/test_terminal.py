@@ -14,11 +14,14 @@ from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
 from advisor.noise.tell import describe_noise
+from advisor.predict.question import KIND as PREDICTION
 from advisor.questions import RUN
 from advisor.rate.data import LearningRate, OptimizerChanges
+from advisor.rate.question import KIND as LR_RANGE
 from advisor.rate.tell import describe_changes, format_beta
 from advisor.report import console as console_report
 from advisor.report.console import collect, write_facts
+from advisor.report.sources import list_sources
 from advisor.report.tables import draw_tables
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputFall
@@ -318,3 +321,14 @@ def test_the_widest_table_with_energy_keeps_to_80_columns_and_to_its_figures():
     for figure in ("131,072", "32768 × 4", "~ 1.23 GiB", "1,230,000 ± 12,000", "0.000123"):
         assert figure in text
     assert "not predicted" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(RUN, "0 probes in 1.00 s"), (LR_RANGE, "0 curves in 1.00 s"), (PREDICTION, "1.00 s")]
+)
+def test_the_run_is_told_by_what_its_command_counts(kind, text):
+    base = build_record()
+    record = kind.record_type(
+        tool_version="0.1.0", created_at="then", complete=True, elapsed_s=1.0, command=base.command
+    )
+    assert list_sources(kind, record)[-1].text == f"{text}; then; bsadvisor 0.1.0"
