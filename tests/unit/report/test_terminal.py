@@ -324,7 +324,8 @@ def test_the_widest_table_with_energy_keeps_to_80_columns_and_to_its_figures():
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [(RUN, "0 probes in 1.00 s"), (LR_RANGE, "0 curves in 1.00 s"), (PREDICTION, "1.00 s")]
+    ("kind", "text"),
+    [(RUN, "0 probes in 1.00 s"), (LR_RANGE, "0 curves in 1.00 s"), (PREDICTION, "1.00 s")],
 )
 def test_the_run_is_told_by_what_its_command_counts(kind, text):
     base = build_record()
