@@ -4,8 +4,7 @@ from pathlib import Path
 
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.quantities import parse_settings
-from advisor.cli.variants import parse_one_compile, parse_precision
+from advisor.cli.variants import make_workload, parse_variant
 
 
 @reporting_failures
@@ -27,23 +26,14 @@ def doctor(
     if aa is None:
         _examine(device, json_path)
         return
-    pairs = parse_settings(settings or [])
-    one_precision, compiled = parse_precision(precision), parse_one_compile(compile_model)
+    variant = parse_variant(precision, compile_model)
+    workload = make_workload(aa, variant, settings=settings, device=device, seed=seed)
 
     from advisor.cli.drive import Output, drive
     from advisor.engine.spec import Limits, Spec
     from advisor.noise_floor.data import MICRO_BATCH_SIZE
     from advisor.noise_floor.question import KIND
-    from advisor.training.data import WorkloadSpec
 
-    workload = WorkloadSpec(
-        target=aa,
-        settings=pairs,
-        device=device,
-        precision=one_precision,
-        compile=compiled,
-        seed=seed,
-    )
     spec = Spec(workload=workload, limits=Limits(budget_s=budget))
     output = Output(json_path=json_path, quiet=quiet)
     drive(KIND, spec, output, asked=((MICRO_BATCH_SIZE, micro_batch_size),))

@@ -3,8 +3,7 @@
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
-from advisor.cli.quantities import parse_settings
-from advisor.cli.variants import parse_precision
+from advisor.cli.variants import make_workload, parse_variant
 
 
 @reporting_failures
@@ -32,19 +31,14 @@ def lr_range(
     The rate rises with every step from far too low to far too high; the suggested rate is then
     trained at from fresh starts before it is printed.
     """
-    pairs = parse_settings(settings or [])
-    pairs = parse_settings(settings or [])
-    one_precision = parse_precision(precision)
+    variant = parse_variant(precision)
+    workload = make_workload(model, variant, settings=settings, device=device, seed=seed)
     output = Output(json_path=json_path, html_path=html_path, quiet=quiet)
 
     from advisor.engine.spec import Limits, Spec
     from advisor.rate.data import RANGE, RangePlan
     from advisor.rate.question import KIND
-    from advisor.training.data import WorkloadSpec
 
-    workload = WorkloadSpec(
-        target=model, settings=pairs, device=device, precision=one_precision, seed=seed
-    )
     plan = RangePlan(
         global_batch_size=global_batch_size,
         micro_batch_size=micro_batch_size,

@@ -7,8 +7,7 @@ import typer
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
-from advisor.cli.quantities import parse_settings
-from advisor.cli.variants import parse_precision
+from advisor.cli.variants import make_workload, parse_variant
 from advisor.errors import UsageError
 
 
@@ -57,23 +56,15 @@ def predict(
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
     output = Output(json_path=json_path, quiet=quiet)
-    pairs = parse_settings(settings or [])
-    one_precision = parse_precision(precision)
+    variant = parse_variant(precision)
+    workload = make_workload(model, variant, settings=settings, device="cpu", seed=seed)
 
     from advisor.engine.spec import Limits, Spec
     from advisor.predict.data import CARDS, CardsAsked
     from advisor.predict.prediction import list_cards
     from advisor.predict.question import KIND as PREDICTION
-    from advisor.training.data import WorkloadSpec
 
-    spec = Spec(
-        workload=WorkloadSpec(
-            target=model, settings=pairs, device="cpu", precision=one_precision, seed=seed
-        ),
-        limits=Limits(
-            budget_s=budget, max_micro_batch_size=max_batch, batch_multiple=batch_multiple
-        ),
-    )
+    limits = Limits(budget_s=budget, max_micro_batch_size=max_batch, batch_multiple=batch_multiple)
     asked = CardsAsked(
         gpus=tuple(gpu or ()),
         gpu_memory_bytes=tuple(gpu_memory or ()),
@@ -82,7 +73,7 @@ def predict(
         expandable_segments=expandable_segments,
     )
     list_cards(asked)  # an unknown name ends the command before anything runs
-    drive(PREDICTION, spec, output, asked=((CARDS, asked),))
+    drive(PREDICTION, Spec(workload=workload, limits=limits), output, asked=((CARDS, asked),))
 
 
 def _print_catalogue() -> None:

@@ -3,9 +3,8 @@
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
-from advisor.cli.quantities import parse_settings
 from advisor.cli.scenario import build_scenario
-from advisor.cli.variants import combine, parse_compile, parse_precisions
+from advisor.cli.variants import make_workload, parse_variants
 
 
 @reporting_failures
@@ -47,8 +46,15 @@ def probe(
 
     Memory, throughput and gradient noise are measured on this device with your own model and data.
     """
-    pairs = parse_settings(settings or [])
-    precisions, compiled = parse_precisions(precision), parse_compile(compile_model)
+    variants = parse_variants(precision, compile_model)
+    workload = make_workload(
+        model,
+        variants[0],
+        settings=settings,
+        device=device,
+        seed=seed,
+        base_batch_size=base_batch_size,
+    )
     scenario = build_scenario(
         gpus=gpus,
         price=price,
@@ -64,21 +70,11 @@ def probe(
     from advisor.advice.data import SCENARIO
     from advisor.engine.spec import Limits, Spec
     from advisor.questions import RUN
-    from advisor.training.data import WorkloadSpec
     from advisor.variants.data import VARIANTS
     from advisor.variants.stage import list_variants
 
-    variants = combine(precisions, compiled)
     spec = Spec(
-        workload=WorkloadSpec(
-            target=model,
-            settings=pairs,
-            device=device,
-            precision=variants[0].precision,
-            compile=variants[0].compile,
-            seed=seed,
-            base_batch_size=base_batch_size,
-        ),
+        workload=workload,
         limits=Limits(
             memory_limit_bytes=memory_limit,
             headroom_bytes=headroom,

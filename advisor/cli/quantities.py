@@ -82,20 +82,22 @@ def parse_duration(text: str) -> float:
     return duration_s
 
 
-def parse_batches(text: str) -> tuple[int, ...]:
-    """Return the batch sizes that `text` lists with commas.
+def parse_counts(text: str, *, option: str, what: str) -> tuple[int, ...]:
+    """Return the whole numbers above zero that `text` lists with commas.
+
+    Args:
+        text: Such as `1,2,4`.
+        option: Where it was given.
+        what: The end of "is not ...", with an example.
 
     Raises:
-        typer.BadParameter: One is not a whole number above zero.
+        typer.BadParameter: One is none.
     """
-    sizes = []
-    for part in str(text).split(","):
-        if not part.strip().isdecimal() or int(part) == 0:
-            raise typer.BadParameter(
-                f"{part.strip()!r} is not a batch size; write whole numbers such as 64,128,256"
-            )
-        sizes.append(int(part))
-    return tuple(sizes)
+    parts = [part.strip() for part in str(text).split(",")]
+    for part in parts:
+        if not part.isdecimal() or int(part) == 0:
+            raise typer.BadParameter(f"{part!r} is not {what}", param_hint=option)
+    return tuple(map(int, parts))
 
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:

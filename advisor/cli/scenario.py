@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from advisor.cli.quantities import parse_counts
+
 if TYPE_CHECKING:
     from advisor.advice.data import Moment, Scenario
 
@@ -41,7 +43,7 @@ def build_scenario(
     if gamma is not None and not 0.0 < gamma < 1.0:
         raise typer.BadParameter(f"{gamma:g} is not between 0 and 1", param_hint="--gamma")
     given = {
-        "gpus": None if gpus is None else _parse_counts(gpus),
+        "gpus": None if gpus is None else _parse_gpus(gpus),
         "price_per_gpu_hour": price,
         "interconnect": None if interconnect is None else find_interconnect(interconnect),
         "samples": samples,
@@ -63,17 +65,10 @@ def build_scenario(
     return msgspec.structs.replace(saved or unstated, **changes)
 
 
-def _parse_counts(text: str) -> tuple[int, ...]:
-    """Return the numbers of a list such as `1,2,4`, ascending."""
-    counts = set()
-    for part in text.split(","):
-        if not part.strip().isdecimal() or int(part) == 0:
-            raise typer.BadParameter(
-                f"{part.strip()!r} is not a number of GPUs; write such as 1,2,4",
-                param_hint="--gpus",
-            )
-        counts.add(int(part))
-    return tuple(sorted(counts))
+def _parse_gpus(text: str) -> tuple[int, ...]:
+    """Return the numbers of a list such as `1,2,4`, ascending, each once."""
+    counts = parse_counts(text, option="--gpus", what="a number of GPUs; write such as 1,2,4")
+    return tuple(sorted(set(counts)))
 
 
 def _parse_milestones(text: str) -> "tuple[Moment, ...]":

@@ -12,9 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 from advisor.cli.options import PrecisionName
+from advisor.cli.quantities import parse_settings
 
 if TYPE_CHECKING:
-    from advisor.training.data import Variant
+    from advisor.training.data import Variant, WorkloadSpec
 
 _STATES = {"off": False, "false": False, "0": False, "no": False}
 _STATES |= {"on": True, "true": True, "1": True, "yes": True}
@@ -45,53 +46,62 @@ def spell_out_compile(arguments: list[str]) -> list[str]:
     return spelled
 
 
-def parse_precisions(text: str) -> tuple[PrecisionName, ...]:
-    """Return the precisions of a list such as `fp32,bf16`, in its order.
+def parse_variants(precision: str, compile_model: str) -> "list[Variant]":
+    """Return every combination of lists such as `fp32,bf16` and `off,on`, the advised one first.
 
     Raises:
-        typer.BadParameter: One is unknown or stands there twice.
+        typer.BadParameter: An entry is unknown or stands there twice.
     """
     known: dict[str, PrecisionName] = {name: name for name in get_args(PrecisionName)}
-    return _parse(text, known, "--precision", f"is not one of {', '.join(known)}")
-
-
-def parse_precision(text: str) -> PrecisionName:
-    """Return the one precision that `text` names.
-
-    Raises:
-        typer.BadParameter: It is unknown, or there are several.
-    """
-    return _take_one(parse_precisions(text), text, "--precision")
-
-
-def parse_compile(text: str) -> tuple[bool, ...]:
-    """Return whether to compile, for each entry of a list such as `off,on`, in its order.
-
-    Raises:
-        typer.BadParameter: An entry is neither on nor off, or stands there twice.
-    """
+    precisions = _parse(precision, known, "--precision", f"is not one of {', '.join(known)}")
     wrong = "is neither on nor off; write --compile, --compile off,on or --no-compile"
-    return _parse(text, _STATES, "--compile", wrong)
+    compiled = _parse(compile_model, _STATES, "--compile", wrong)
 
-
-def parse_one_compile(text: str) -> bool:
-    """Return whether to compile, by the one entry of `text`.
-
-    Raises:
-        typer.BadParameter: It is neither on nor off, or there are several.
-    """
-    return _take_one(parse_compile(text), text, "--compile")
-
-
-def combine(precisions: tuple[PrecisionName, ...], compiled: tuple[bool, ...]) -> "list[Variant]":
-    """Return every combination, the one that the recommendation is for first."""
     from advisor.training.data import Variant
 
-    return [
-        Variant(precision=precision, compile=compile_model)
-        for precision in precisions
-        for compile_model in compiled
-    ]
+    return [Variant(precision=one, compile=other) for one in precisions for other in compiled]
+
+
+def parse_variant(precision: str, compile_model: str = "off") -> "Variant":
+    """Return the one variant that both name.
+
+    Raises:
+        typer.BadParameter: An entry is unknown, or there are several.
+    """
+    variants = parse_variants(precision, compile_model)
+    for option, text in (("--precision", precision), ("--compile", compile_model)):
+        if "," in text:
+            raise typer.BadParameter(
+                f"{text!r} names several; this command takes one", param_hint=option
+            )
+    return variants[0]
+
+
+def make_workload(
+    model: str,
+    variant: "Variant",
+    *,
+    settings: list[str] | None,
+    device: str,
+    seed: int,
+    base_batch_size: int | None = None,
+) -> "WorkloadSpec":
+    """Return what to train.
+
+    Raises:
+        typer.BadParameter: One of the settings is not of the form name=value.
+    """
+    from advisor.training.data import WorkloadSpec
+
+    return WorkloadSpec(
+        target=model,
+        settings=parse_settings(settings or []),
+        device=device,
+        precision=variant.precision,
+        compile=variant.compile,
+        seed=seed,
+        base_batch_size=base_batch_size,
+    )
 
 
 def _is_list_of_states(following: list[str]) -> bool:
@@ -111,10 +121,3 @@ def _parse(text: str, known: Mapping[str, T], option: str, wrong: str) -> tuple[
             raise typer.BadParameter(f"{name} stands there twice", param_hint=option)
         values.append(known[name])
     return tuple(values)
-
-
-def _take_one(values: tuple[T, ...], text: str, option: str) -> T:
-    if len(values) > 1:
-        message = f"{text!r} names several; this command takes one"
-        raise typer.BadParameter(message, param_hint=option)
-    return values[0]

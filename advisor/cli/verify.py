@@ -7,7 +7,7 @@ import typer
 
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.quantities import parse_batches
+from advisor.cli.quantities import parse_counts
 from advisor.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
@@ -40,20 +40,20 @@ def verify(
     from advisor.cli.drive import Output, refuse_unwritable
     from advisor.cli.progress_display import open_progress
     from advisor.engine.conclusions import Conclusions
-    from advisor.questions import RUN
+    from advisor.questions import RUN, read_run
     from advisor.verify.data import VerifySpec
     from advisor.verify.stage import run_verify
     from advisor.verify.tell import head_verification, tell_verification
 
     refuse_unwritable(run)
     output = Output(json_path=json_path, quiet=quiet)
-    record = _read_run(run)
+    record = read_run(run)
     spec = VerifySpec(
         target=model,
         device=device,
         seeds=seeds,
         samples=samples,
-        batches=parse_batches(batches) if batches else (),
+        batches=_parse_batches(batches) if batches else (),
         budget_s=budget,
         restart=restart,
         checkpoint=_choose_checkpoint(checkpoints or []),
@@ -82,22 +82,9 @@ def verify(
         raise typer.Exit(InconclusiveError.exit_code)
 
 
-def _read_run(path: Path) -> "Record":
-    """Return the record of a run.
-
-    Raises:
-        UsageError: The file holds none.
-    """
-    from advisor.engine.document import read_record
-    from advisor.questions import KINDS, RUN
-
-    kind, record = read_record(path, KINDS)
-    if kind is not RUN:
-        raise UsageError(
-            f"{path} is a {kind.noun}, not a run",
-            next_step="Write a run with: bsadvisor probe MODEL --json FILE",
-        )
-    return record
+def _parse_batches(text: str) -> tuple[int, ...]:
+    what = "a batch size; write whole numbers such as 64,128,256"
+    return parse_counts(text, option="--batches", what=what)
 
 
 def _choose_checkpoint(paths: list[str]) -> str | None:

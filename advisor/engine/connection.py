@@ -4,6 +4,7 @@ import contextlib
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -14,24 +15,15 @@ import psutil
 DRAIN_S = 0.5
 #: A worker's messages end long before its process where the device's driver tears down its state.
 REAP_S = 10.0
+#: To kill what workers left: only a process stuck in the kernel lasts longer.
+_KILL_S = 5.0
+#: For one round of killing.
+_ROUND_S = 0.1
 
 
-class Exit:
-    """The end of a worker's process.
-
-    Attributes:
-        code: Exit status; minus the number of the signal that killed it.
-    """
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-
-class Hangup:
-    """The end of the worker's messages."""
-
-
-Event = bytes | Exit | Hangup
+#: A line of a worker; the exit status of its process, minus the number of the signal that killed
+#: it; or None, the end of its messages.
+Event = bytes | int | None
 
 
 class Connection:
@@ -39,7 +31,7 @@ class Connection:
 
     Attributes:
         pid: The worker's process.
-        events: Lines, then a Hangup, and at some point an Exit.
+        events: Lines, then None, and at some point the exit status.
     """
 
     def __init__(self, pid: int, stream: IO[bytes], interrupt: Callable[[], None]) -> None:
@@ -52,7 +44,7 @@ class Connection:
         with stream, contextlib.suppress(OSError, ValueError):
             for line in stream:
                 self.events.put(line)
-        self.events.put(Hangup())
+        self.events.put(None)
 
 
 def python_command(module: str) -> list[str]:
@@ -66,19 +58,27 @@ def python_command(module: str) -> list[str]:
     return [sys.executable, "-P", "-c", start]
 
 
-def kill_tree(pid: int) -> None:
-    """Kill the process and all its descendants, and wait until they are gone."""
+def kill_tree(pid: int, *, but_root: bool = False) -> None:
+    """Kill all descendants of the process, and itself, and wait until they are gone.
+
+    A reaper gets what its killed children leave as children of its own, so it takes rounds.
+    """
+    deadline = time.monotonic() + _KILL_S
+    while time.monotonic() < deadline and (doomed := _list_living(pid, but_root=but_root)):
+        for process in doomed:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(doomed, timeout=_ROUND_S)
+
+
+def _list_living(pid: int, *, but_root: bool) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)
-        doomed = [*root.children(recursive=True), root]
+        tree = [*root.children(recursive=True), *([] if but_root else [root])]
     except psutil.NoSuchProcess:
-        return
-    kill_all(doomed)
-
-
-def kill_all(processes: list[psutil.Process]) -> None:
-    """Kill the processes and wait until they are gone."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=2)
+        return []
+    living = []
+    for process in tree:
+        with contextlib.suppress(psutil.Error):
+            living += [process] if process.status() != psutil.STATUS_ZOMBIE else []
+    return living

@@ -1,24 +1,27 @@
 """Where a worker's Python code stood when it crashed, hung or was killed."""
 
+import os
 import re
 import signal
 import sysconfig
 from pathlib import Path
 
 _FRAME = re.compile(r'File "(?P<path>.+)", line (?P<line>\d+) in (?P<name>.+)')
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+#: Of this program's own code.
+PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
 
 def find_location(crash_path: Path) -> str | None:
     """Return `file:line in function` of the innermost line of the user's own code, if noted."""
     for match in _FRAME.finditer(crash_path.read_text(errors="replace")):
-        path = match["path"]
-        library = "site-packages" in path or path.startswith(
-            (_PACKAGE, sysconfig.get_path("stdlib"), "<")
-        )
-        if not library:
-            return f"{path}:{match['line']} in {match['name']}"
+        if not is_library(match["path"]):
+            return f"{match['path']}:{match['line']} in {match['name']}"
     return None
+
+
+def is_library(path: str) -> bool:
+    """Return whether code at the path is not the user's: installed, Python's, or this program's."""
+    return "site-packages" in path or path.startswith((PACKAGE, sysconfig.get_path("stdlib"), "<"))
 
 
 def describe_exit(code: int | None) -> str:

@@ -1,7 +1,6 @@
 """Records <-> versioned JSON: one codec for every kind, published schemas."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,12 @@ def encode_document(kind: Kind, conclusions: Conclusions) -> bytes:
 
 def write_document(path: Path, kind: Kind, conclusions: Conclusions) -> None:
     """Replace `path` with the document in one step, so that a reader never sees half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(encode_document(kind, conclusions))
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.write_bytes(encode_document(kind, conclusions))
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -81,9 +78,3 @@ def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Rec
 def json_schema(kind: Kind) -> dict[str, Any]:
     """Return the JSON Schema of the document."""
     return msgspec.json.schema(kind.document_type)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

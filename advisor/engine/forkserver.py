@@ -1,5 +1,6 @@
 """The client of the process that forks workers (Linux)."""
 
+import ast
 import contextlib
 import os
 import queue
@@ -8,11 +9,11 @@ import socket
 import subprocess
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
-import psutil
 
-from advisor.engine.connection import Connection, Exit, kill_all, python_command
+from advisor.engine.connection import Connection, kill_tree, python_command
 from advisor.errors import InternalError
 
 #: Importing torch and the user's packages takes seconds; this only ends a wait that has no end.
@@ -68,18 +69,12 @@ class Forkserver:
         with self._lock:
             self._connections[pid] = connection
             if pid in self._exited:
-                connection.events.put(Exit(self._exited.pop(pid)))
+                connection.events.put(self._exited.pop(pid))
         return connection
 
     def clean_up(self) -> None:
         """Kill everything below the server."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            while doomed := [
-                process
-                for process in psutil.Process(self._server.pid).children(recursive=True)
-                if process.status() != psutil.STATUS_ZOMBIE
-            ]:
-                kill_all(doomed)
+        kill_tree(self._server.pid, but_root=True)
 
     def close(self) -> None:
         """Kill everything below the server, then the server."""
@@ -104,7 +99,7 @@ class Forkserver:
             if connection is None:
                 self._exited[pid] = code  # an orphan's, or of a worker that start() will register
             else:
-                connection.events.put(Exit(code))
+                connection.events.put(code)
 
     def _wait_for(self, name: str, timeout_s: float) -> int:
         try:
@@ -117,6 +112,24 @@ class Forkserver:
                 next_step="Set BSADVISOR_START_METHOD=spawn to do without it.",
             )
         return event[name]
+
+
+def imported_modules(path: Path) -> tuple[str, ...]:
+    """Return the modules that the file imports at its top level, read without running it.
+
+    There are none where it is broken.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return ()
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+    return tuple(dict.fromkeys(names))
 
 
 def _interrupt(pid: int) -> None:

@@ -94,10 +94,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         value: T | None = getattr(self, slot.name)
         return value
 
-    def adding(self, series: Series[T], *items: T) -> Self:
-        """Return the record with more measurements in a series."""
-        return self.replacing(series, (*self.all(series), *items))
-
     def replacing(self, series: Series[T], items: tuple[T, ...]) -> Self:
         """Return the record with other measurements in a series."""
         return msgspec.structs.replace(self, **{series.name: items})

@@ -61,7 +61,7 @@ class Run:
 
     def add(self, series: Series[T], *items: T) -> None:
         """Append measurements, and save."""
-        self._change(self.record.adding(series, *items))
+        self.replace(series, (*self.record.all(series), *items))
 
     def replace(self, series: Series[T], items: tuple[T, ...]) -> None:
         """Put other measurements in a series' place, and save."""

@@ -15,13 +15,12 @@ import msgspec
 
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event, Exit, Hangup
+from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event
 from advisor.engine.crash import describe_exit, find_location
-from advisor.engine.forkserver import Forkserver
-from advisor.engine.preload import imported_modules
+from advisor.engine.forkserver import Forkserver, imported_modules
 from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task
-from advisor.engine.wire import Done, Failure, Message, Result, encode_order, error_from
+from advisor.engine.wire import Failure, Message, Result, encode_order, error_from
 from advisor.errors import InternalError, WorkloadError
 from advisor.training.data import Target
 
@@ -199,7 +198,7 @@ class _Stream(Generic[T]):
         self._on_result = on_result
         self._results: list[T] = []
         self._failure: Failure | None = None
-        self._done = False
+        self._has_last_word = False
         self._hung_up = False
         self.code: int | None = None
 
@@ -213,28 +212,23 @@ class _Stream(Generic[T]):
         """Whether the worker said its last word, or its process or its messages ended without."""
         return self._has_last_word or self._hung_up or self.code is not None
 
-    @property
-    def _has_last_word(self) -> bool:
-        return self._done or self._failure is not None
-
     def take(self, event: Event) -> None:
         """Take in one event."""
-        if isinstance(event, Exit):
-            self.code = event.code
-        elif isinstance(event, Hangup):
+        if isinstance(event, int):
+            self.code = event
+            return
+        if event is None:
             self._hung_up = True
-        else:
-            message: Message = _DECODER.decode(event)
-            match message:
-                case Result():
-                    result: T = msgspec.json.decode(message.body, type=self._type)
-                    self._results.append(result)
-                    if self._on_result:
-                        self._on_result(result)
-                case Failure():
-                    self._failure = message
-                case Done():
-                    self._done = True
+            return
+        message: Message = _DECODER.decode(event)
+        if isinstance(message, Result):
+            result: T = msgspec.json.decode(message.body, type=self._type)
+            self._results.append(result)
+            if self._on_result:
+                self._on_result(result)
+            return
+        self._has_last_word = True
+        self._failure = message if isinstance(message, Failure) else None
 
     def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[T, ...]:
         """Return the results, or raise what ended the worker."""
@@ -242,7 +236,7 @@ class _Stream(Generic[T]):
             if self._failure.kind == "unforkable":
                 raise UnforkableError(self._failure.message)
             raise error_from(self._failure)
-        if not self._done:
+        if not self._has_last_word:
             raise death(self.code)
         return tuple(self._results)
 
@@ -259,6 +253,6 @@ def _follow(connection: Connection, stream: _Stream[Any], deadline: float) -> No
         except queue.Empty:
             return
         stream.take(event)
-        if isinstance(event, Exit | Hangup):
-            wait_s = DRAIN_S if isinstance(event, Exit) else REAP_S
+        if not isinstance(event, bytes):
+            wait_s = REAP_S if event is None else DRAIN_S
             deadline = min(deadline, time.monotonic() + wait_s)

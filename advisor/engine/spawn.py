@@ -8,11 +8,11 @@ import threading
 
 import psutil
 
-from advisor.engine.connection import Connection, Exit, kill_tree, python_command
+from advisor.engine.connection import Connection, kill_tree, python_command
 
 
 class Spawner:
-    """Starts each worker as `python -m advisor.worker`, the order on its stdin."""
+    """Starts each worker as a new interpreter, the order on its stdin."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,9 +32,7 @@ class Spawner:
         # A worker that died at once says how by its exit status.
         with contextlib.suppress(BrokenPipeError), process.stdin as orders:
             orders.write(order)
-        threading.Thread(
-            target=lambda: connection.events.put(Exit(process.wait())), daemon=True
-        ).start()
+        threading.Thread(target=lambda: connection.events.put(process.wait()), daemon=True).start()
         return connection
 
     def clean_up(self) -> None:

@@ -73,16 +73,23 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
 Message = Result | Failure | Done
 
 
+#: The exception that stands for each kind of failure in the parent, and the other way round.
+_ERRORS: dict[FailureKind, type[AdvisorError]] = {
+    "user": WorkloadError,
+    "usage": UsageError,
+    "device": DeviceError,
+    "internal": InternalError,
+    "unforkable": InternalError,
+}
+
+
+def kind_of(error: AdvisorError) -> FailureKind:
+    """Return the kind of failure that the error is; what has none of its own is internal."""
+    return next((kind for kind, each in _ERRORS.items() if isinstance(error, each)), "internal")
+
+
 def error_from(failure: Failure) -> AdvisorError:
     """Return the exception that stands for a worker's failure in the parent."""
-    error_type: type[AdvisorError]
-    match failure.kind:
-        case "user":
-            error_type = WorkloadError
-        case "usage":
-            error_type = UsageError
-        case "device":
-            error_type = DeviceError
-        case "internal" | "unforkable":
-            error_type = InternalError
-    return error_type(failure.message, next_step=failure.next_step, traceback=failure.traceback)
+    return _ERRORS[failure.kind](
+        failure.message, next_step=failure.next_step, traceback=failure.traceback
+    )

@@ -24,7 +24,6 @@ from advisor.training.compilation import load_compiler
 from advisor.training.device_clock import synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
-from advisor.training.model_file.worst_batch import take_worst_batch
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training, UserStep
@@ -164,7 +163,7 @@ def is_over(gauge: MemoryGauge, capacity_bytes: int | None, *peaks: int | None) 
 def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: Probe) -> Probe:
     device, size = workload.device, task.micro_batch_size
     stepper = workload.make_stepper(size)
-    batches = itertools.repeat(take_worst_batch(workload, size, task.largest_samples))
+    batches = itertools.repeat(workload.take_worst(size, task.largest_samples))
     hold_output(stepper)
     observer = PeakObserver(gauge, device)
     observer.begin()

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from advisor.noise.data import GradientMoments, NoiseBatches
 from advisor.training.data import TokenCount
+from advisor.training.loss_reduction import count_tokens
 from advisor.training.observer import Step
-from advisor.training.token_count import count_tokens
 from advisor.training.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.

@@ -21,17 +21,34 @@ def write_report(
     console: Console, kind: Kind, conclusions: Conclusions, *, headline_only: bool = False
 ) -> None:
     """Print the report, or its headline alone, in characters that the console can show."""
-    headline = kind.headline(conclusions)
-    answer = Text(headline.answer, style="bold")
-    write_encodable(console, answer if headline_only else _draw_report(kind, conclusions))
+    headline, told = kind.headline(conclusions), collect(kind, conclusions)
+    sources = list_sources(kind, conclusions.record)
+    write_part(console, headline, told, sources, headline_only=headline_only)
 
 
 def write_part(
-    console: Console, headline: Headline, told: Told, *, headline_only: bool = False
+    console: Console,
+    headline: Headline,
+    told: Told,
+    sources: Iterable[Row] = (),
+    *,
+    headline_only: bool = False,
 ) -> None:
     """Print what one question of a record tells, or its headline alone."""
-    answer = Text(headline.answer, style="bold")
-    write_encodable(console, answer if headline_only else Group(*_draw(headline, told)))
+    parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
+    if not headline_only:
+        parts += [Text(remark) for remark in headline.remarks]
+        parts += draw_tables(told.tables)
+        parts += _draw_rows(told.rows)
+        parts += draw_tables(told.details)
+        parts += [part for passage in told.passages for part in _draw_passage(passage)]
+        parts += _draw_rows(sources)
+    write_encodable(console, Group(*parts))
+
+
+def write_facts(console: Console, rows: Iterable[Row]) -> None:
+    """Print rows of label and text, the labels as wide as they are."""
+    write_encodable(console, _draw_grid(rows, None))
 
 
 def collect(kind: Kind, conclusions: Conclusions) -> Told:
@@ -47,52 +64,28 @@ def collect(kind: Kind, conclusions: Conclusions) -> Told:
     )
 
 
-def _draw_report(kind: Kind, conclusions: Conclusions) -> ConsoleRenderable:
-    parts = _draw(kind.headline(conclusions), collect(kind, conclusions))
-    return Group(*parts, Text(), draw_rows(list_sources(kind, conclusions.record)))
+def _draw_rows(rows: Iterable[Row]) -> list[ConsoleRenderable]:
+    """Return the rows, a blank line before them; a label that repeats is shown once."""
+    shown, previous = list[Row](), None
+    for row in rows:
+        shown.append(Row("" if row.label == previous else row.label, row.text))
+        previous = row.label
+    return [Text(), _draw_grid(shown, LABEL_WIDTH)] if shown else []
 
 
-def _draw(headline: Headline, told: Told) -> list[ConsoleRenderable]:
-    parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
-    parts += [Text(remark) for remark in headline.remarks]
-    parts += draw_tables(told.tables)
-    parts += [Text(), draw_rows(told.rows)] if told.rows else []
-    parts += draw_tables(told.details)
-    for passage in told.passages:
-        parts += draw_passage(passage)
-    return parts
-
-
-def write_facts(console: Console, rows: Iterable[Row]) -> None:
-    """Print rows of label and text, the labels as wide as they are."""
+def _draw_grid(rows: Iterable[Row], label_width: int | None) -> RichTable:
     grid = RichTable.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
+    grid.add_column(width=label_width, no_wrap=True)
     grid.add_column(overflow="fold")
     for row in rows:
         grid.add_row(Text(row.label, style="bold"), Text(row.text))
-    write_encodable(console, grid)
-
-
-def draw_rows(rows: Iterable[Row]) -> RichTable:
-    """Return rows of label and text; a label that repeats is shown once."""
-    grid = RichTable.grid(padding=(0, 2, 0, 0))
-    grid.add_column(width=LABEL_WIDTH, no_wrap=True)
-    grid.add_column(overflow="fold")
-    previous = None
-    for row in rows:
-        label = "" if row.label == previous else row.label
-        grid.add_row(Text(label, style="bold"), Text(row.text))
-        previous = row.label
     return grid
 
 
-def draw_passage(passage: Passage) -> list[ConsoleRenderable]:
-    """Return the passage under its title, a blank line before it."""
-    title = [Text(passage.title, style="bold")] if passage.title else []
-    return [Text(), *title, _draw_body(passage)]
-
-
-def _draw_body(passage: Passage) -> ConsoleRenderable:
+def _draw_passage(passage: Passage) -> list[ConsoleRenderable]:
+    parts: list[ConsoleRenderable] = [Text()]
+    parts += [Text(passage.title, style="bold")] if passage.title else []
     if passage.code:
-        return Text(passage.code.rstrip("\n"), no_wrap=True, overflow="ignore")
-    return Group(*map(draw_item, passage.items))
+        code = passage.code.rstrip("\n")
+        return [*parts, Text(code, no_wrap=True, overflow="ignore")]
+    return [*parts, *map(draw_item, passage.items)]

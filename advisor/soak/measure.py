@@ -31,7 +31,6 @@ from advisor.training.device_clock import synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
-from advisor.training.model_file.worst_batch import take_worst_batch
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
@@ -162,7 +161,7 @@ def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _take_worst(workload: Workload, task: SoakTask) -> Any:
-    return take_worst_batch(workload, task.micro_batch_size, task.largest_samples)
+    return workload.take_worst(task.micro_batch_size, task.largest_samples)
 
 
 def _draw_batches(workload: Workload, task: SoakTask) -> Iterator[Any]:

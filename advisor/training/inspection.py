@@ -1,21 +1,24 @@
 """Load the model file, run one small training step, and report what was found."""
 
 import math
+from typing import Any
 
 import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 
 from advisor.errors import DeviceError, WorkloadError
 from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
-from advisor.training.loss_reduction import classify_loss
+from advisor.training.loss_reduction import (
+    classify_loss,
+    find_token_count,
+    measure_tokens_per_sample,
+)
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import DatasetBatches, find_largest_samples
 from advisor.training.model_file.loader import find_own_sampling
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
-from advisor.training.token_count import find_token_count, measure_tokens_per_sample
 from advisor.training.training import Training
 
 #: The size of the first step: BatchNorm cannot run at 1.
@@ -112,7 +115,7 @@ def _describe(workload: Workload, training: Training, *, smallest: int) -> Workl
         has_dataset=workload.dataset is not None,
         variable_length=bool(largest),
         largest_samples=largest,
-        optimizer=_optimizer_facts(workload, training.optimizer),
+        optimizer=_optimizer_facts(workload, training),
         base_batch_size=workload.base_batch_size,
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
@@ -204,35 +207,34 @@ def _largest_samples(workload: Workload) -> tuple[tuple[int, ...], tuple[str, ..
     batches = workload.batches
     if not isinstance(batches, DatasetBatches):
         return (), ()
-    largest = find_largest_samples(batches)
-    if largest.looked_at == batches.size:
-        return largest.indices, ()
+    largest, looked_at = find_largest_samples(batches)
+    if looked_at == batches.size:
+        return largest, ()
     total = "a stream" if batches.size is None else f"{batches.size}"
-    return largest.indices, (
-        f"{largest.looked_at} samples of {total} were looked at for the largest ones",
-    )
+    return largest, (f"{looked_at} samples of {total} were looked at for the largest ones",)
 
 
 def _mixes_samples(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and (module.training or not module.track_running_stats)
 
 
-def _optimizer_facts(workload: Workload, optimizer: Optimizer) -> OptimizerFacts:
-    group = optimizer.param_groups[0]
-    betas = group.get("betas")
-    rate = group.get("lr")
-    momentum = group.get("momentum")
-    decay = group.get("weight_decay")
+def _optimizer_facts(workload: Workload, training: Training) -> OptimizerFacts:
+    group = training.optimizer.param_groups[0]
+    beta1, beta2, *_ = (*(group.get("betas") or ()), None, None)
+
+    def number(value: Any) -> float | None:
+        return None if value is None else float(value)
+
     return OptimizerFacts(
-        name=type(optimizer).__name__,
-        learning_rate=None if rate is None else float(rate),
-        momentum=None if momentum is None else float(momentum),
-        beta1=float(betas[0]) if betas else None,
-        beta2=float(betas[1]) if betas and len(betas) > 1 else None,
-        epsilon=float(group["eps"]) if "eps" in group else None,
-        weight_decay=None if decay is None else float(decay),
-        needs_closure=type(optimizer).__name__ == "LBFGS",
-        is_default=workload.how_optimizer(nn.Module()).startswith("the model file has no"),
-        dampening=float(group["dampening"]) if "dampening" in group else None,
+        name=type(training.optimizer).__name__,
+        learning_rate=number(group.get("lr")),
+        momentum=number(group.get("momentum")),
+        beta1=number(beta1),
+        beta2=number(beta2),
+        epsilon=number(group.get("eps")),
+        weight_decay=number(group.get("weight_decay")),
+        needs_closure=training.needs_closure,
+        is_default=not workload.has_own_optimizer(training.model),
+        dampening=number(group.get("dampening")),
         is_nesterov=bool(group.get("nesterov", False)),
     )

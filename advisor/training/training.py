@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import Precision
+from advisor.training.model_file.buffers import restore_buffers
 from advisor.training.model_file.loss import LossFunction, check_loss
 
 #: By how much other batches' gradients may exceed one batch's without overflow in fp16.
@@ -123,11 +124,7 @@ class Training:
     def restore_state(self, state: "TrainingState") -> None:
         """Go back to a copied state; the copy stays good for the next time."""
         self.model.load_state_dict(state.model)
-        with torch.no_grad():
-            for name, value in self.model.named_buffers():
-                old = state.buffers.get(name)
-                if old is not None and old.shape == value.shape:
-                    value.copy_(old)
+        restore_buffers(self.model, state.buffers)
         self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
         self.optimizer.zero_grad()
         if self._scaler and state.scaler is not None:

@@ -16,7 +16,3 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # the user's atexit handlers and threads must not hold the worker
-
-
-if __name__ == "__main__":
-    main()

@@ -5,20 +5,17 @@ import importlib
 import random
 import signal
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from advisor.engine.crash import PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
-from advisor.engine.wire import Done, Failure, FailureKind, Message, Order, Result
-from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
-
-_PACKAGE = Path(__file__).resolve().parents[2]
+from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
+from advisor.errors import AdvisorError
 
 T = TypeVar("T")
 Emit = Callable[[T], None]
@@ -75,7 +72,7 @@ def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
     if isinstance(error, _UnforkableError):
         return Failure(kind="unforkable", message="CUDA was initialised before the fork")
     if isinstance(error, AdvisorError):
-        kind = _kind_of(error)
+        kind = kind_of(error)
         return Failure(
             kind=kind,
             message=_name_file(error.message, task) if kind == "user" else error.message,
@@ -102,18 +99,6 @@ def _name_file(message: str, task: Task[Any]) -> str:
     return message if file.partition(":")[0] in message else f"{file}: {message}"
 
 
-def _kind_of(error: AdvisorError) -> FailureKind:
-    match error:
-        case WorkloadError():
-            return "user"
-        case UsageError():
-            return "usage"
-        case DeviceError():
-            return "device"
-        case _:
-            return "internal"
-
-
 def describe(error: BaseException) -> str:
     """Return the exception's type and text in one line, even where its `__str__` fails."""
     try:
@@ -129,12 +114,12 @@ def location_of(error: BaseException) -> str | None:
     """Return `file:line` of the innermost line of the user's own code, None where there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    own = [
-        f"{path}:{line}"
-        for path, line in _walk(_user_frames(error.__traceback__))
-        if not _is_library(path) and _PACKAGE not in Path(path).parents
-    ]
-    return own[-1] if own else None
+    own = (
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not is_library(frame.f_code.co_filename)
+    )
+    return next(reversed([*own]), None)
 
 
 def _user_traceback(error: BaseException | None) -> str | None:
@@ -158,19 +143,9 @@ def _user_frames(frames: TracebackType | None) -> TracebackType | None:
     foreign = None
     while frames is not None:
         path = frames.tb_frame.f_code.co_filename
-        if not (path.startswith("<frozen") or _PACKAGE in Path(path).parents):
+        if not path.startswith(("<frozen", PACKAGE)):
             foreign = foreign or frames
-            if not _is_library(path):
+            if not is_library(path):
                 return frames
         frames = frames.tb_next
     return foreign
-
-
-def _walk(frames: TracebackType | None) -> Iterable[tuple[str, int]]:
-    while frames is not None:
-        yield frames.tb_frame.f_code.co_filename, frames.tb_lineno
-        frames = frames.tb_next
-
-
-def _is_library(path: str) -> bool:
-    return "site-packages" in path or path.startswith((sysconfig.get_path("stdlib"), "<"))

@@ -19,11 +19,11 @@ import signal
 import socket
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import msgspec
 
+from advisor.engine.connection import kill_tree
 from advisor.engine.worker.entry import run_worker
 
 #: torch imports torch._dynamo at the first step of any optimizer, which takes most of a second.
@@ -31,11 +31,6 @@ _PRELOADED = ("torch", "torch._dynamo")
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-
-#: Time to kill what the workers left; only a process stuck in the kernel lasts longer.
-_KILL_S = 5.0
-#: Between two rounds of killing: what a killed process leaves becomes the server's child at once.
-_ROUND_S = 0.02
 
 
 def main() -> None:
@@ -63,7 +58,7 @@ def main() -> None:
         if control in ready:
             connection = _receive(control)
             if connection is None:
-                _kill_descendants()
+                kill_tree(os.getpid(), but_root=True)
                 return
             _serve(control, connection, (wake_read, wake_write))
 
@@ -137,23 +132,6 @@ def _reap(control: socket.socket) -> None:
         _tell(control, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
-def _kill_descendants() -> None:
-    """Kill all workers and all that they started, orphans included."""
-    import psutil  # noqa: PLC0415 - needed only here
-
-    deadline = time.monotonic() + _KILL_S
-    while time.monotonic() < deadline:
-        living = 0
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    process.kill()
-                    living += 1
-        if not living:
-            return
-        time.sleep(_ROUND_S)
-
-
 def _tell(control: socket.socket, event: dict[str, int]) -> None:
     with contextlib.suppress(OSError):  # the parent has gone, as the next read will tell
         control.sendall(msgspec.json.encode(event) + b"\n")
@@ -161,7 +139,3 @@ def _tell(control: socket.socket, event: dict[str, int]) -> None:
 
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -23,7 +23,6 @@ from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.workload import Workload
-from advisor.training.model_file.worst_batch import take_worst_batch
 from advisor.training.training import Training, UserStep
 
 NOTE_SCALER = "the steps of fp16 are traced as if no gradient overflowed"
@@ -92,7 +91,7 @@ def _prepare(
 ) -> tuple[Any, nn.Module, tuple[str, ...]]:
     """Return a real batch, a real model whose loss is known, and its checkpointed blocks."""
     seed_everything(task.workload.seed)
-    batch = take_worst_batch(workload, size, task.largest_samples)
+    batch = workload.take_worst(size, task.largest_samples)
     model = workload.make_model()
     workload.loss(model)  # found with real tensors, and kept by the workload
     return batch, model, checkpoint_repeated_blocks(model) if task.checkpoint_blocks else ()

@@ -4,9 +4,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
@@ -24,26 +23,13 @@ LARGEST_SAMPLES = 1024
 ITERABLE_SAMPLES = 4096
 
 
-class Batches(Protocol):
-    """A source of batches on the CPU."""
-
-    @property
-    def size(self) -> int | None:
-        """Samples there are; None where that is unknown or unbounded."""
-
-    @property
-    def sampling_size(self) -> int | None:
-        """Samples that a random order is made of; None where samples cannot be told apart."""
-
-    def take(self, indices: Sequence[int]) -> Any:
-        """Return the batch of these samples, in this order."""
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> Any:
-        """Return a batch of `batch_size` samples drawn at random without replacement."""
-
-
 class SyntheticBatches:
-    """The user's `make_batch`: enough for memory and throughput, never for noise."""
+    """The user's `make_batch`: enough for memory and throughput, never for noise.
+
+    Attributes:
+        size: Samples there are; None where that is unknown or unbounded.
+        sampling_size: Samples that a random order is made of; None where they are all alike.
+    """
 
     size: int | None = None
     sampling_size: int | None = None
@@ -79,8 +65,8 @@ class DatasetBatches:
 
     @property
     def sampling_size(self) -> int | None:
-        """All samples of the dataset."""
-        return len(self._dataset)
+        """All of them."""
+        return self.size
 
     def sample(self, index: int) -> object:
         """Return one sample, not collated."""
@@ -149,6 +135,10 @@ class IterableBatches(DatasetBatches):
         """Return what was read in random order, reading on only where that is too little."""
         self._dataset.grow(batch_size)
         return super().draw(batch_size, generator)
+
+
+#: A source of batches on the CPU.
+Batches = SyntheticBatches | DatasetBatches
 
 
 class _KeptSamples:
@@ -232,22 +222,13 @@ def batches_from_dataset(
     return DatasetBatches(dataset, collate)
 
 
-class LargestSamples(msgspec.Struct, frozen=True, kw_only=True):
-    """The largest samples of those that were looked at.
-
-    Attributes:
-        indices: Largest first; empty where all are equally large.
-        looked_at: How many samples were looked at.
-    """
-
-    indices: tuple[int, ...]
-    looked_at: int
-
-
 def find_largest_samples(
     batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S
-) -> LargestSamples:
-    """Return the largest of the samples that could be looked at in `limit_s` seconds."""
+) -> tuple[tuple[int, ...], int]:
+    """Return the largest samples, and how many could be looked at in `limit_s` seconds.
+
+    The indices are those of the largest first; none where all are equally large.
+    """
     started = time.perf_counter()
     counts: dict[int, int] = {}
     for index in batches.scan_order():
@@ -255,9 +236,9 @@ def find_largest_samples(
         if time.perf_counter() - started > limit_s:
             break
     if len(set(counts.values())) < 2:
-        return LargestSamples(indices=(), looked_at=len(counts))
+        return (), len(counts)
     order = sorted(counts, key=lambda index: (-counts[index], index))
-    return LargestSamples(indices=tuple(order[:LARGEST_SAMPLES]), looked_at=len(counts))
+    return tuple(order[:LARGEST_SAMPLES]), len(counts)
 
 
 def _find_even_stride(size: int) -> int:

@@ -1,5 +1,6 @@
 """Which names of the user's module are the model, the data, the loss and the optimizer."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from types import ModuleType
@@ -28,14 +29,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         model: Factory of a fresh model; None with `make_step`.
         how_model: One sentence: where it came from.
         step: `make_step(batch_size, device)`, when everything is the user's.
-        dataset: `make_dataset()`.
-        val_dataset: `make_val_dataset()`.
-        batch: `make_batch(batch_size)`.
-        collate: `collate_fn`.
-        loss: `loss_fn(model, batch)`.
-        optimizer: `make_optimizer(model)`.
         data_module: Factory of a LightningDataModule.
-        base_batch_size: `BASE_BATCH_SIZE`.
     """
 
     model: Callable[..., Any] | None
@@ -51,6 +45,17 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     base_batch_size: int | None = None
 
 
+#: Functions of the user's by the name of their field.
+_FUNCTIONS = {
+    "dataset": "make_dataset",
+    "val_dataset": "make_val_dataset",
+    "batch": "make_batch",
+    "collate": "collate_fn",
+    "loss": "loss_fn",
+    "optimizer": "make_optimizer",
+}
+
+
 def discover(module: ModuleType, wanted: str | None) -> Names:
     """Return what the module offers: known names first, else the unique candidate.
 
@@ -62,14 +67,7 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
         UsageError: `wanted` is not in the module.
         WorkloadError: No model, or several candidates.
     """
-    functions = {
-        "dataset": _callable(module, "make_dataset"),
-        "val_dataset": _callable(module, "make_val_dataset"),
-        "batch": _callable(module, "make_batch"),
-        "collate": _callable(module, "collate_fn"),
-        "loss": _callable(module, "loss_fn"),
-        "optimizer": _callable(module, "make_optimizer"),
-    }
+    functions = {field: _callable(module, name) for field, name in _FUNCTIONS.items()}
     step = _callable(module, "make_step")
     has_data = bool(functions["dataset"] or functions["batch"])
     has_model = any(hasattr(module, name) for name in MODEL_FACTORY_NAMES)
@@ -134,8 +132,6 @@ def _model_candidates(module: ModuleType) -> list[str]:
 def _factory_of(module: ModuleType, name: str) -> Callable[..., Any]:
     value = getattr(module, name)
     if isinstance(value, nn.Module):
-        import copy  # noqa: PLC0415 - only instances are copied
-
         return lambda: copy.deepcopy(value)  # each run starts from the model as the file left it
     if not callable(value):
         raise WorkloadError(

@@ -85,19 +85,14 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
     return found  # type: ignore[no-any-return]
 
 
-def train_loader(source: Any) -> Loader | None:
-    """Return the training loader of a LightningModule or LightningDataModule, None without one."""
-    return _find_loader(source, "train_dataloader")
+def find_loader(source: Any, *, held_out: bool = False) -> Loader | None:
+    """Return the training loader of a LightningModule or LightningDataModule, None without one.
 
-
-def held_out_loader(source: Any) -> Loader | None:
-    """Return its validation loader, None without one or with several."""
-    if not hasattr(source, "val_dataloader"):
+    `held_out` takes the validation loader, of which there may be several: none is taken then.
+    """
+    method = "val_dataloader" if held_out else "train_dataloader"
+    if held_out and not hasattr(source, method):
         return None
-    return _find_loader(source, "val_dataloader")
-
-
-def _find_loader(source: Any, method: str) -> Loader | None:
     for name, arguments in (("prepare_data", ()), ("setup", ("fit",))):
         hook = getattr(source, name, None)  # a LightningModule may prepare its own data
         if callable(hook):
@@ -108,7 +103,7 @@ def _find_loader(source: Any, method: str) -> Loader | None:
         if type(error).__name__ == "MisconfigurationException":  # Lightning's word for "not there"
             return None
         raise
-    if loader is None or (method == "val_dataloader" and not hasattr(loader, "dataset")):
+    if loader is None or (held_out and not hasattr(loader, "dataset")):
         return None
     return Loader(
         dataset=loader.dataset,

@@ -64,8 +64,7 @@ class Workload:
 
     def open_held_out(self) -> Batches | None:
         """Return the source of held-out batches; None where the file has no held-out data."""
-        training_batches = self.batches  # also finds the collate function
-        assert training_batches is not None
+        _ = self.batches  # opening them finds the collate function
         if self.names.val_dataset is not None:
             return batches_from_dataset(self.settings.call(self.names.val_dataset), self.collate)
         loader = self._find_loader(held_out=True)
@@ -146,6 +145,10 @@ class Workload:
             return "configure_optimizers of the LightningModule"
         return "the model file has no make_optimizer, so AdamW with torch's defaults stands in"
 
+    def has_own_optimizer(self, model: nn.Module) -> bool:
+        """Return whether the optimizer is the user's."""
+        return self.names.optimizer is not None or lightning.is_lightning_type(type(model))
+
     def loss(self, model: nn.Module) -> Loss:
         """Return the loss, inferred once for the workload where the file has none.
 
@@ -170,6 +173,18 @@ class Workload:
     def take(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples on the device; None with `make_step`."""
         return None if self.is_step_only else self.to_device(self.batches.take(indices))
+
+    def take_worst(self, size: int, largest_samples: Sequence[int]) -> Any:
+        """Return the batch that takes the most memory, on the device; None with `make_step`.
+
+        Args:
+            size: Samples of the batch; they are used again where there are fewer.
+            largest_samples: Dataset indices, largest first; empty where all have one size.
+        """
+        if self.is_step_only:
+            return None
+        order = largest_samples or range(min(size, self.batches.size or size))
+        return self.take([order[i % len(order)] for i in range(size)])
 
     def to_device(self, batch: Any) -> Any:
         """Return the batch on the workload's device."""
@@ -209,12 +224,12 @@ class Workload:
         return batches_from_dataset(loader.dataset, self.collate)
 
     def _find_loader(self, *, held_out: bool = False) -> lightning.Loader | None:
-        find = lightning.held_out_loader if held_out else lightning.train_loader
-        if self.names.data_module is not None:
-            return find(self.settings.call(self.names.data_module))
-        assert self.names.model is not None
-        model = self.settings.call(self.names.model)
-        return find(model) if lightning.is_lightning_type(type(model)) else None
+        source = self.names.data_module or self.names.model
+        assert source is not None
+        made = self.settings.call(source)
+        if self.names.data_module is None and not lightning.is_lightning_type(type(made)):
+            return None
+        return lightning.find_loader(made, held_out=held_out)
 
 
 def resolve_device(name: str) -> torch.device:

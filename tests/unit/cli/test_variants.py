@@ -6,13 +6,8 @@ import typer
 from typer.testing import CliRunner
 
 from advisor.cli import app
-from advisor.cli.variants import (
-    combine,
-    parse_compile,
-    parse_precision,
-    parse_precisions,
-    spell_out_compile,
-)
+from advisor.cli.variants import parse_variant, parse_variants, spell_out_compile
+from advisor.training.data import Variant
 from advisor.variants.data import VARIANTS
 
 
@@ -25,19 +20,20 @@ from advisor.variants.data import VARIANTS
     ],
 )
 def test_precisions_keep_their_order(text, expected):
-    assert parse_precisions(text) == expected
+    variants = parse_variants(text, "off")
+    assert tuple(each.precision for each in variants) == expected
 
 
 @pytest.mark.parametrize("text", ["", "fp8", "fp32,", "fp32 bf16", "fp32,fp32"])
 def test_an_unknown_or_repeated_precision_is_refused(text):
     with pytest.raises(typer.BadParameter):
-        parse_precisions(text)
+        parse_variants(text, "off")
 
 
 def test_a_command_of_one_precision_refuses_several():
-    assert parse_precision("bf16") == "bf16"
+    assert parse_variant("bf16") == Variant(precision="bf16")
     with pytest.raises(typer.BadParameter, match="takes one"):
-        parse_precision("bf16,fp32")
+        parse_variant("bf16,fp32")
 
 
 @pytest.mark.parametrize(
@@ -52,13 +48,14 @@ def test_a_command_of_one_precision_refuses_several():
     ],
 )
 def test_compile_takes_one_state_or_both(text, expected):
-    assert parse_compile(text) == expected
+    variants = parse_variants("fp32", text)
+    assert tuple(each.compile for each in variants) == expected
 
 
 @pytest.mark.parametrize("text", ["", "both", "on,on", "1,true", "off,on,off"])
 def test_an_unknown_or_repeated_state_is_refused(text):
     with pytest.raises(typer.BadParameter):
-        parse_compile(text)
+        parse_variants("fp32", text)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +76,7 @@ def test_compile_may_stand_without_a_value(typed, read):
 
 
 def test_every_combination_is_there_the_first_of_both_first():
-    variants = combine(("fp32", "bf16"), (False, True))
+    variants = parse_variants("fp32,bf16", "off,on")
     assert [(one.precision, one.compile) for one in variants] == [
         ("fp32", False),
         ("fp32", True),
@@ -159,6 +156,6 @@ def test_predict_takes_one_precision_alone(asked):
 
 
 def test_the_variants_of_a_spec_are_values():
-    first, second = combine(("fp32",), (False,)) * 2
+    first, second = parse_variants("fp32", "off") * 2
     assert first == second
     assert msgspec.to_builtins(first) == {"precision": "fp32", "compile": False}

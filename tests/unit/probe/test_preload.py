@@ -1,4 +1,4 @@
-from advisor.engine.preload import imported_modules
+from advisor.engine.forkserver import imported_modules
 
 
 def test_top_level_imports_are_read_in_order_without_running_the_file(tmp_path):

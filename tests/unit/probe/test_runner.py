@@ -5,7 +5,6 @@ import msgspec
 import pytest
 
 from advisor.engine import runner as runner_module
-from advisor.engine.connection import Exit, Hangup
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import Runner, WorkerDeathError, WorkerTimeoutError
 from advisor.engine.wire import Done, Message
@@ -61,30 +60,30 @@ def short_waits(monkeypatch):
 
 def test_a_worker_reaped_long_after_its_last_message_still_tells_its_code():
     with pytest.raises(WorkerDeathError, match="SIGSEGV") as caught:
-        run((0.0, Hangup()), (0.3, Exit(-11)))
+        run((0.0, None), (0.3, -11))
     assert caught.value.code == -11
 
 
 def test_an_exit_that_nobody_saw_has_no_code():
     with pytest.raises(WorkerDeathError, match="without a word") as caught:
-        run((0.0, Hangup()))
+        run((0.0, None))
     assert caught.value.code is None
 
 
 def test_lines_that_come_after_the_exit_count():
-    assert run((0.0, Exit(0)), (0.05, encode(Done()))) == ()
+    assert run((0.0, 0), (0.05, encode(Done()))) == ()
 
 
 def test_a_pipe_that_orphans_hold_open_does_not_hold_the_run():
     with pytest.raises(WorkerDeathError, match="exit status 3"):
-        run((0.0, Exit(3)))
+        run((0.0, 3))
 
 
 def test_nothing_is_awaited_once_both_ends_are_known(monkeypatch):
     monkeypatch.setattr(runner_module, "REAP_S", 60.0)
     start = time.monotonic()
     with pytest.raises(WorkerDeathError):
-        run((0.0, Hangup()), (0.0, Exit(0)), timeout_s=60.0)
+        run((0.0, None), (0.0, 0), timeout_s=60.0)
     assert time.monotonic() - start < 30.0
 
 

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from advisor.training.data import TokenCount, WorkloadSpec
+from advisor.training.loss_reduction import (
+    count_tokens,
+    find_token_count,
+    measure_tokens_per_sample,
+)
 from advisor.training.model_file.workload import Workload
-from advisor.training.token_count import count_tokens, find_token_count, measure_tokens_per_sample
 
 MODEL = """
 import torch
