@@ -35,12 +35,6 @@ class InconclusiveError(AdvisorError):
     exit_code = 3
 
 
-class BaselineError(AdvisorError):
-    """No baseline matches this machine and workload."""
-
-    exit_code = 4
-
-
 class WorkloadError(AdvisorError):
     """The user's model file failed."""
 

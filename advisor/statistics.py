@@ -32,14 +32,8 @@ class Estimate(msgspec.Struct, frozen=True):
 def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
     """Return the value that Student's t stays below with the given probability.
 
-    Args:
-        probability: Between 0 and 1, both excluded.
-        degrees_of_freedom: Above 0.
-
     Raises:
-        ValueError: An argument is outside its range.
-
-    Source: Student 1908; the inverse is scipy.special's, as `scipy.stats` imports slowly.
+        ValueError: The probability is not between 0 and 1, or there are no degrees of freedom.
     """
     if not 0.0 < probability < 1.0 or not degrees_of_freedom > 0.0:
         raise ValueError(f"no t quantile at {probability} with {degrees_of_freedom} degrees")
@@ -49,17 +43,7 @@ def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
 
 
 def two_sided_t(confidence: float, degrees_of_freedom: float) -> float:
-    """Return t such that the interval of ±t standard errors has the given confidence.
-
-    Args:
-        confidence: Between 0 and 1, both excluded.
-        degrees_of_freedom: Above 0.
-
-    Raises:
-        ValueError: An argument is outside its range.
-
-    Source: derived.
-    """
+    """Return t such that the interval of ±t standard errors has the given confidence."""
     return student_t_quantile(0.5 + confidence / 2.0, degrees_of_freedom)
 
 
@@ -68,8 +52,6 @@ def median(values: Sequence[float]) -> float:
 
     Raises:
         ValueError: There is no value.
-
-    Source: textbook.
     """
     if not values:
         raise ValueError("no median of no values")
@@ -88,8 +70,7 @@ def estimate_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean, None, None, confidence)
-    standard_error = statistics.stdev(values) / math.sqrt(len(values))
-    half_width = two_sided_t(confidence, len(values) - 1) * standard_error
+    half_width = _find_half_width(values, confidence)
     return Estimate(mean, mean - half_width, mean + half_width, confidence)
 
 
@@ -98,18 +79,10 @@ def estimate_median_over_sessions(
 ) -> Estimate:
     """Return the median of the sessions' medians, with a t-interval over sessions.
 
-    The replicate is the session (one process), because values within a process agree with each
-    other far better than processes do. The median guards the point against odd values and against
-    a session that was disturbed. The interval is the t-interval around the sessions' mean, which is
-    wide where they disagree and is made to hold the point. Sessions are assumed independent, their
-    medians about normal. Empty sessions do not count; with fewer than two left the interval is
-    unknown.
-
-    Args:
-        values_per_session: The values of each session, all in one unit.
-        confidence: Of the interval.
-
-    Source: Student 1908, applied to session medians.
+    The replicate is the session (one process): values within a process agree far better than
+    processes do. The interval is that of the sessions' mean, wide where they disagree, and is made
+    to hold the point. Sessions are assumed independent, their medians about normal; empty ones do
+    not count.
     """
     medians = [median(values) for values in values_per_session if values]
     if not medians:
@@ -117,17 +90,19 @@ def estimate_median_over_sessions(
     point, mean = median(medians), statistics.fmean(medians)
     if len(medians) < 2:
         return Estimate(point, None, None, confidence)
-    standard_error = statistics.stdev(medians) / math.sqrt(len(medians))
-    half_width = two_sided_t(confidence, len(medians) - 1) * standard_error
+    half_width = _find_half_width(medians, confidence)
     return Estimate(point, min(point, mean - half_width), max(point, mean + half_width), confidence)
+
+
+def _find_half_width(values: Sequence[float], confidence: float) -> float:
+    standard_error = statistics.stdev(values) / math.sqrt(len(values))
+    return two_sided_t(confidence, len(values) - 1) * standard_error
 
 
 def exponentiate(logs: Estimate, *, factor: float = 1.0, inverse: bool = False) -> Estimate:
     """Return factor·exp(x), or factor·exp(−x), of an estimate of x made on the log scale.
 
     A bound that leaves any sensible range is unknown.
-
-    Source: derived; monotone maps keep the coverage of an interval.
     """
     sign = -1.0 if inverse else 1.0
     low, high = (logs.high, logs.low) if inverse else (logs.low, logs.high)
@@ -169,11 +144,7 @@ def jackknife_covariance(leave_one_out: "npt.ArrayLike") -> "npt.NDArray[np.floa
 
     The J groups are assumed independent and of about one size.
 
-    Args:
-        leave_one_out: J×p; row j holds the statistics computed without group j.
-
-    Returns:
-        The p×p covariance of the statistics computed from all groups.
+    `leave_one_out` is J×p; row j holds the statistics computed without group j.
 
     Raises:
         ValueError: Not a table of at least two rows.
@@ -213,14 +184,8 @@ def fieller_ratio(
     * Denominator clearly negative, or numerator clearly negative with A ≤ 0: no non-negative ratio
       fits the data, no bound is given.
 
-    `point` is None where the denominator is not positive.
-
-    Args:
-        numerator: Estimate of the numerator.
-        denominator: Estimate of the denominator.
-        covariance: 2×2, of (numerator, denominator).
-        degrees_of_freedom: Of the covariance.
-        confidence: Of the interval.
+    `point` is None where the denominator is not positive; `covariance` is 2×2, of (numerator,
+    denominator).
 
     Source: Fieller 1954, J. R. Stat. Soc. B 16:175.
     """

@@ -85,13 +85,8 @@ def parse_duration(text: str) -> float:
 def parse_counts(text: str, *, option: str, what: str) -> tuple[int, ...]:
     """Return the whole numbers above zero that `text` lists with commas.
 
-    Args:
-        text: Such as `1,2,4`.
-        option: Where it was given.
-        what: The end of "is not ...", with an example.
-
     Raises:
-        typer.BadParameter: One is none.
+        typer.BadParameter: One is not `what`.
     """
     parts = [part.strip() for part in str(text).split(",")]
     for part in parts:

@@ -88,11 +88,7 @@ def _parse_batches(text: str) -> tuple[int, ...]:
 
 
 def _choose_checkpoint(paths: list[str]) -> str | None:
-    """Return the one file; a project file may name several, for the noise of `probe`.
-
-    Raises:
-        UsageError: There are several.
-    """
+    """Return the one file; a project file may name several, for the noise of `probe`."""
     if len(paths) > 1:
         raise UsageError(
             f"verify starts from one checkpoint, not from {len(paths)}: {', '.join(paths)}",

@@ -112,10 +112,7 @@ class Runner:
     ) -> tuple[T, ...]:
         """Return the results of the task, in the order they came.
 
-        Args:
-            task: What to run.
-            timeout_s: The worker is killed after this long.
-            on_result: Called with each result as it comes.
+        The worker is killed after `timeout_s`; `on_result` gets each result as it comes.
 
         Raises:
             AdvisorError: What the worker reported; WorkerDeathError where it ended without a word,
@@ -242,17 +239,13 @@ class _Stream(Generic[T]):
 
 
 def _follow(connection: Connection, stream: _Stream[Any], deadline: float) -> None:
-    """Take in events until the worker's last word, or the deadline.
-
-    A process that ended may have lines on their way; messages that ended leave a process that is
-    still to be reaped. Both are waited for, each for as long as it can take.
-    """
+    """Take in events until the worker's last word, or the deadline."""
     while not stream.is_complete:
         try:
             event = connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return
         stream.take(event)
-        if not isinstance(event, bytes):
+        if not isinstance(event, bytes):  # lines on their way, or a process still to be reaped
             wait_s = REAP_S if event is None else DRAIN_S
             deadline = min(deadline, time.monotonic() + wait_s)

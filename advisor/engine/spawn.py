@@ -50,11 +50,8 @@ class Spawner:
 
 
 def _kill_orphans(session: int) -> None:
-    """Kill what is left of the session of a worker that has ended.
-
-    While any of it lives, the system gives the number to no new process; one that has it shows that
-    nothing is left.
-    """
+    """Kill what is left of the session of a worker that has ended."""
+    # While any of it lives, the system gives the number to no new process.
     if hasattr(os, "killpg") and not psutil.pid_exists(session):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(session, signal.SIGKILL)

@@ -59,10 +59,8 @@ def compile_each_shape() -> None:
 
 
 def count_compilations() -> int:
-    """Return how many compilations began in this process so far.
-
-    Frames that dynamo looked at count as well: its list of callbacks is cleared by a reset.
-    """
+    """Return how many compilations began in this process so far."""
+    # Frames that dynamo looked at count as well: its list of callbacks is cleared by a reset.
     return _begun[0] + int(_counters()["frames"]["total"])
 
 

@@ -137,11 +137,7 @@ def _note_sampling(workload: Workload) -> tuple[str, ...]:
 
 
 def _first_step(workload: Workload, training: Training, size: int) -> float:
-    """Return the loss of the first step at `size`.
-
-    Raises:
-        WorkloadError: It is not finite.
-    """
+    """Return the loss of the first step at `size`, which must be finite."""
     result = training.step(workload.take(range(size)))
     loss = math.nan if result is None else float(result.detach())
     if not math.isfinite(loss):
@@ -220,7 +216,8 @@ def _mixes_samples(module: nn.Module) -> bool:
 
 def _optimizer_facts(workload: Workload, training: Training) -> OptimizerFacts:
     group = training.optimizer.param_groups[0]
-    beta1, beta2, *_ = (*(group.get("betas") or ()), None, None)
+    betas: tuple[Any, ...] = tuple(group.get("betas") or ())
+    beta1, beta2, *_ = (*betas, None, None)
 
     def number(value: Any) -> float | None:
         return None if value is None else float(value)
