@@ -1,6 +1,7 @@
 """What all tests share: one at a time where this machine is measured, long ones first."""
 
 import fcntl
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 _LOCK = Path(tempfile.gettempdir()) / "bsadvisor-tests.lock"
 #: Options of pytest-xdist that pyproject.toml gives, each with one value.
 _DISTRIBUTION = ("--numprocesses", "--dist")
+
+# Before torch is loaded, here and in what the tests start: threads of several processes would wait
+# for one another on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser, pluginmanager):

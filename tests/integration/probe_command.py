@@ -36,13 +36,12 @@ class Outcome:
     survivors: tuple[str, ...]
 
 
-def run_probe(target: str, *options: str, directory: Path, threads: int | None = None) -> Outcome:
+def run_probe(target: str, *options: str, directory: Path) -> Outcome:
     """Run `bsadvisor probe TARGET` on the CPU and kill whatever is left of it.
 
     Args:
         target: The model file as the user types it, relative to the project's root.
         options: Further options.
-        threads: Of each process; None leaves it to the libraries.
         directory: Empty; what the command prints goes to files in it, since a process that outlives
             the command would keep pipes open.
     """
@@ -53,7 +52,7 @@ def run_probe(target: str, *options: str, directory: Path, threads: int | None =
         command = subprocess.Popen(
             [sys.executable, "-m", "advisor.cli", *arguments],
             cwd=ROOT,
-            env=_environment(mark, threads),
+            env=_environment(mark),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -72,10 +71,9 @@ def run_probe(target: str, *options: str, directory: Path, threads: int | None =
     )
 
 
-def _environment(mark: str, threads: int | None) -> dict[str, str]:
+def _environment(mark: str) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("BSADVISOR_")}
-    bound = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    return {**own, **bound, MARK: mark, "NO_COLOR": "1", "COLUMNS": "100"}
+    return {**own, MARK: mark, "NO_COLOR": "1", "COLUMNS": "100"}
 
 
 def heed_interrupts() -> None:

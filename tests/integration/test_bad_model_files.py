@@ -136,7 +136,7 @@ def test_inspection_says_what_is_wrong(case: Case, runner: Runner, tmp_path: Pat
 @pytest.mark.parametrize("case", SEEN_BY_PROBES, ids=lambda case: case.file.removesuffix(".py"))
 def test_the_command_says_what_is_wrong_and_leaves_nothing(case: Case, tmp_path: Path) -> None:
     options = ("--budget", case.budget, *case.options)
-    outcome = run_probe(_target(case, tmp_path), *options, directory=tmp_path, threads=1)
+    outcome = run_probe(_target(case, tmp_path), *options, directory=tmp_path)
     assert outcome.exit_code == case.exit_code, outcome.stderr
     _check_words(case, outcome.stderr)
     assert "bsadvisor:" not in outcome.stdout

@@ -21,7 +21,12 @@ QUICK = ("--budget", "8s", "--max-batch", "16")
 def probe(directory, target, *options):
     path = directory / "run.json"
     outcome = run_probe(
-        target, *QUICK, *options, "--json", str(path), directory=directory, threads=1
+        target,
+        *QUICK,
+        *options,
+        "--json",
+        str(path),
+        directory=directory,
     )
     assert outcome.survivors == ()
     return outcome, json.loads(path.read_text()) if path.exists() else None

@@ -35,7 +35,7 @@ def probe(name, directory):
     """Return how a probe ends; it writes run.json."""
     target, *options = PROBES[name]
     options[-1] = str(directory / options[-1])
-    return run_probe(target, *options, directory=directory, threads=1)
+    return run_probe(target, *options, directory=directory)
 
 
 def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
@@ -67,7 +67,6 @@ def test_in_the_first_place_it_ends_the_run(tmp_path):
         "tests/workloads/compile/no_bf16.py",
         *["--precision", "bf16,fp32", "--budget", "10s"],
         directory=tmp_path,
-        threads=1,
     )
     assert outcome.exit_code == 5
     assert "takes float32 only" in outcome.stderr
