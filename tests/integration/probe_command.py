@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Inherited by all that the command starts, wherever it moves itself; found in /proc afterwards.
 MARK = "BSADVISOR_TESTMARK"
-#: A process that was killed may take a moment to go.
-_GRACE_S = 2.0
+#: A process that was killed may take a moment to go, on a busy machine a long one.
+_GRACE_S = 15.0
 #: Far beyond any budget used here: only a command that hangs meets it.
 _TIMEOUT_S = 150.0
 

@@ -16,7 +16,7 @@ from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings, replay_allocator
 from advisor.training.data import WorkloadSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 MIB = 1 << 20

@@ -2,7 +2,6 @@
 
 import importlib.util
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.runner import Runner
-from advisor.engine.spec import Limits, Spec
 from advisor.memory.plan import MAX_OOMS, MAX_PROBES, MEMORY
-from advisor.memory.stage import run_memory
-from advisor.training.data import WorkloadSpec, parse_target
-from tests.given import open_run
+from tests.integration.asked import ask
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = pytest.mark.slow
 
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))
@@ -75,41 +69,10 @@ def count_peak_bytes(path, batch_size):
     return count.peak_bytes
 
 
-class Silent:
-    def stage(self, name, *, left_s):
-        pass
-
-    def note(self, text):
-        pass
-
-
-def search(path):
-    """Return the memory conclusion of the real search on the real device."""
-    workload = WorkloadSpec(target=str(path), device="cpu")
-    limits = Limits(memory_limit_bytes=LIMIT_BYTES, budget_s=1000.0)
-    with Runner(parse_target(str(path))) as runner:
-        run = open_run(
-            Spec(workload=workload, limits=limits),
-            runner=runner,
-            progress=Silent(),
-            save=lambda record: None,
-        )
-        run.keep_environment(runner.run(EnvironmentTask(device="cpu"), timeout_s=100)[0])
-        run.keep_workload(runner.run(InspectTask(workload=workload), timeout_s=100)[0])
-        run_memory(run)
-        return run.of(MEMORY)
-
-
-@pytest.fixture(scope="module")
-def conclusions():
-    """Yield what each search found; two run at once, since they are not about time."""
-    with ThreadPoolExecutor(2) as pool:
-        yield {path: pool.submit(search, path) for path in PATHS}
-
-
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_the_largest_batch_is_within_three_per_cent_below_the_truth(conclusions, path):
-    memory = conclusions[path].result()
+def test_the_largest_batch_is_within_three_per_cent_below_the_truth(path):
+    limits = {"memory_limit_bytes": LIMIT_BYTES, "budget_s": 1000.0}
+    memory = ask("memory", target=path, **limits).of(MEMORY)
     assert memory.limited_by == "memory"
     assert memory.verified
     assert memory.probes <= MAX_PROBES

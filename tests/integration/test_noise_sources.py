@@ -1,47 +1,35 @@
-"""The noise of saved weights, of a real run's log and of tokens, with the real command."""
-
-import json
+"""The noise of saved weights, of a real run's log and of tokens, with real workers."""
 
 import pytest
 import torch
 from torch.nn import functional
 
+from advisor.cli.failures import write_failure
+from advisor.errors import AdvisorError
+from advisor.noise.data import NOISE_BATCHES, NOISE_LOG
 from advisor.noise.log import encode_noise_line
+from advisor.noise.plan import NOISE
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
+from tests.integration.asked import ask
 from tests.integration.probe_command import run_probe
 
 pytestmark = pytest.mark.slow
 
 MODEL = "tests/workloads/good/mean_squared_error.py"
 TOKENS = "tests/workloads/good/token_weighted.py"
-QUICK = ("--budget", "8s", "--max-batch", "16")
-
-
-def probe(directory, target, *options):
-    path = directory / "run.json"
-    outcome = run_probe(
-        target,
-        *QUICK,
-        *options,
-        "--json",
-        str(path),
-        directory=directory,
-    )
-    assert outcome.survivors == ()
-    return outcome, json.loads(path.read_text()) if path.exists() else None
 
 
 def save_checkpoints(directory, model):
-    """Return the options for two checkpoints of a model, the later one first."""
+    """Return the paths of two checkpoints of a model, the later one first."""
     weights = model.state_dict()
     torch.save({"model": weights, "step": 500}, directory / "late.pt")
     torch.save({"state_dict": weights, "step": 100}, directory / "early.pt")
-    return [f"--checkpoint={directory / name}.pt" for name in ("late", "early")]
+    return tuple(str(directory / f"{name}.pt") for name in ("late", "early"))
 
 
 def log_noise(directory, workload, model):
-    """Return the option for the log of a loop that accumulates 4 micro-batches of 8."""
+    """Return the path of the log of a loop that accumulates 4 micro-batches of 8."""
     path = directory / "noise.jsonl"
     generator = torch.Generator().manual_seed(1)
     with path.open("w") as stream:
@@ -59,7 +47,7 @@ def log_noise(directory, workload, model):
                 step, micro_batch_sizes=sizes, sqnorms=sqnorms, mean_sqnorm=float(total @ total)
             )
             stream.write(line)
-    return [f"--noise-log={path}"]
+    return str(path)
 
 
 @pytest.fixture
@@ -69,60 +57,57 @@ def workload():
 
 
 def test_the_noise_is_measured_at_each_checkpoint(tmp_path, workload):
-    model = workload.make_training().model
-    outcome, document = probe(tmp_path, MODEL, *save_checkpoints(tmp_path, model))
-    assert outcome.exit_code == 0, outcome.stderr
-    noise = document["derived"]["noise"]
-    assert [point["at_step"] for point in noise["points"]] == [100, 500]
-    assert noise["reason"].startswith("measured at 2 checkpoints, up to step 500")
-    assert noise["points"][0]["noise_scale"]["point"] is not None
+    checkpoints = save_checkpoints(tmp_path, workload.make_training().model)
+    noise = ask("noise", target=MODEL, checkpoints=checkpoints).of(NOISE)
+    assert [point.at_step for point in noise.points] == [100, 500]
+    assert noise.reason.startswith("measured at 2 checkpoints, up to step 500")
+    assert noise.points[0].noise_scale.point is not None
 
 
-def test_weights_of_another_model_end_the_run_with_their_names(tmp_path):
-    torch.save({"other.weight": torch.zeros(3)}, tmp_path / "other.pt")
-    outcome, _ = probe(tmp_path, MODEL, f"--checkpoint={tmp_path / 'other.pt'}")
-    assert outcome.exit_code == 5
-    assert "other.pt" in outcome.stderr
-    assert "other.weight" in outcome.stderr
-    assert "Traceback" not in outcome.stderr
-
-
-def test_a_missing_checkpoint_is_told_at_once(tmp_path):
-    outcome, _ = probe(tmp_path, MODEL, "--checkpoint=none.pt")
-    assert outcome.exit_code == 2
-    assert "none.pt" in outcome.stderr
+def test_weights_of_another_model_end_the_run_with_their_names(tmp_path, capsys):
+    path = tmp_path / "other.pt"
+    torch.save({"other.weight": torch.zeros(3)}, path)
+    with pytest.raises(AdvisorError) as failure:
+        ask("noise", target=MODEL, checkpoints=(str(path),))
+    assert failure.value.exit_code == 5
+    write_failure(failure.value)
+    said = capsys.readouterr().err
+    assert "other.pt" in said
+    assert "other.weight" in said
+    assert "Traceback" not in said
 
 
 def test_the_log_of_a_real_loop_gives_the_noise_of_that_loop(tmp_path, workload):
-    model = workload.make_training().model
-    outcome, document = probe(tmp_path, MODEL, *log_noise(tmp_path, workload, model))
-    assert outcome.exit_code == 0, outcome.stderr
-    noise = document["derived"]["noise"]
-    assert document["noise_batches"] == []
-    assert len(document["noise_log"]) == 48
-    assert len(noise["points"]) == 6
-    assert noise["micro_batch_size"] == 32
+    path = log_noise(tmp_path, workload, workload.make_training().model)
+    conclusions = ask("noise", target=MODEL, noise_log=path)
+    noise = conclusions.of(NOISE)
+    assert conclusions.record.all(NOISE_BATCHES) == ()
+    assert len(conclusions.record.all(NOISE_LOG)) == 48
+    assert len(noise.points) == 6
+    assert noise.micro_batch_size == 32
 
 
-def test_a_wrong_line_of_a_log_is_told_at_once(tmp_path):
-    path = tmp_path / "noise.jsonl"
+def test_the_noise_is_told_in_tokens_and_weighs_them():
+    conclusions = ask("noise", target=TOKENS, sample_unit="token", noise_steps=4)
+    noise = conclusions.of(NOISE)
+    assert noise.sample_unit == "token"
+    assert 9.0 < noise.tokens_per_sample < 12.0
+    assert "tokens that its loss counts" in noise.reason
+    assert conclusions.record.all(NOISE_BATCHES)[0].weights
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--checkpoint=none.pt", "none.pt"),
+        ("--noise-log=wrong.jsonl", "line 1"),
+        ("--sample-unit=token", "--sample-unit"),
+    ],
+)
+def test_what_cannot_be_used_is_told_at_once(option, said, tmp_path):
+    path = tmp_path / "wrong.jsonl"
     path.write_text('{"step": 0}\n')
-    outcome, _ = probe(tmp_path, MODEL, f"--noise-log={path}")
+    outcome = run_probe(MODEL, option.replace("wrong.jsonl", str(path)), directory=tmp_path)
     assert outcome.exit_code == 2
-    assert "line 1" in outcome.stderr
-
-
-def test_the_noise_is_told_in_tokens_and_weighs_them(tmp_path):
-    outcome, document = probe(tmp_path, TOKENS, "--sample-unit=token", "--noise-steps=4")
-    assert outcome.exit_code == 0, outcome.stderr
-    noise = document["derived"]["noise"]
-    assert noise["sample_unit"] == "token"
-    assert 9.0 < noise["tokens_per_sample"] < 12.0
-    assert "tokens that its loss counts" in noise["reason"]
-    assert document["noise_batches"][0]["weights"]
-
-
-def test_tokens_are_refused_where_samples_have_none(tmp_path):
-    outcome, _ = probe(tmp_path, MODEL, "--sample-unit=token")
-    assert outcome.exit_code == 2
-    assert "--sample-unit" in outcome.stderr
+    assert said in outcome.stderr
+    assert outcome.survivors == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("predict")]
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = ("--gpu", "RTX 4090", "--gpu", "h100")

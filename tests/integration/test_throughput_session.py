@@ -10,7 +10,7 @@ from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("throughput session")]
 
 SIZES = (4, 64)
 ROUNDS = 3

@@ -79,30 +79,30 @@ def record_plain() -> Record:
     spec = make_spec()
     with Runner(parse_target(MODEL)) as runner:
         run = open_run(spec, runner=runner, progress=Silent(), save=lambda _: None)
-        (environment,) = runner.run(EnvironmentTask(device="cpu"), timeout_s=300.0)
-        run.keep_environment(environment)
-        task = InspectTask(workload=spec.workload, batch_multiple=MULTIPLE)
-        (facts,) = runner.run(task, timeout_s=300.0)
-        run.keep_workload(facts)
-        run_memory(run)
-        largest = max(p.micro_batch_size for p in run.record.probes if p.outcome == "fit")
-        for session in range(SESSIONS):
-            with sampled(
-                environment.device, session=session, own_pid=os.getpid(), interval_s=SAMPLE_S
-            ) as read:
-                task = ThroughputTask(
-                    workload=spec.workload,
-                    micro_batch_sizes=tuple(range(MULTIPLE, largest + 1, MULTIPLE)),
-                    session=session,
-                    block_s=BLOCK_S,
-                    rounds=ROUNDS,
-                    budget_s=300.0,
-                )
-                for each in split_by_size(task):
-                    runner.run(each, timeout_s=300.0, on_result=partial(run.add, PROBES))
-                run.add(TELEMETRY, read())
-            print(f"session {session} recorded", file=sys.stderr)
-        run.finish()
+        with run.completing():
+            (environment,) = runner.run(EnvironmentTask(device="cpu"), timeout_s=300.0)
+            run.keep_environment(environment)
+            task = InspectTask(workload=spec.workload, batch_multiple=MULTIPLE)
+            (facts,) = runner.run(task, timeout_s=300.0)
+            run.keep_workload(facts)
+            run_memory(run)
+            largest = max(p.micro_batch_size for p in run.record.probes if p.outcome == "fit")
+            for session in range(SESSIONS):
+                with sampled(
+                    environment.device, session=session, own_pid=os.getpid(), interval_s=SAMPLE_S
+                ) as read:
+                    task = ThroughputTask(
+                        workload=spec.workload,
+                        micro_batch_sizes=tuple(range(MULTIPLE, largest + 1, MULTIPLE)),
+                        session=session,
+                        block_s=BLOCK_S,
+                        rounds=ROUNDS,
+                        budget_s=300.0,
+                    )
+                    for each in split_by_size(task):
+                        runner.run(each, timeout_s=300.0, on_result=partial(run.add, PROBES))
+                    run.add(TELEMETRY, read())
+                print(f"session {session} recorded", file=sys.stderr)
     return run.record
 
 
