@@ -15,7 +15,7 @@ from advisor.loader.plan import conclude_loader
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import run_probe
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = pytest.mark.slow
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 
@@ -55,6 +55,7 @@ def check_workers_are_right(timings, conclusion, *, known):
     assert advised.together_samples_per_s.point > 1.5 * own.together_samples_per_s.point
 
 
+@pytest.mark.serial
 def test_a_loader_slowed_on_purpose_is_the_limit_with_the_right_number_of_workers():
     timings, conclusion = time_loader("loader/slow")
     # A batch waits for 8 × 10 ms and a step for 30 ms: loading takes 2.67 times as long.
@@ -65,6 +66,7 @@ def test_a_loader_slowed_on_purpose_is_the_limit_with_the_right_number_of_worker
     assert all(timing.message is None for timing in timings)
 
 
+@pytest.mark.serial
 def test_a_fast_loader_is_not_named():
     timings, conclusion = time_loader("loader/fast")
     assert conclusion.status == "keeps_up"
@@ -72,12 +74,14 @@ def test_a_fast_loader_is_not_named():
     assert len(timings) == 1
 
 
+@pytest.mark.serial
 def test_a_dataset_smaller_than_two_batches_is_read_again_and_again():
     timings, conclusion = time_loader("loader/fast", 16)
     assert conclusion.status == "keeps_up"
     assert timings[0].steps > 1
 
 
+@pytest.mark.serial
 def test_a_loader_that_computes_is_measured_rather_than_extrapolated():
     timings, conclusion = time_loader("loader/busy", 2)
     assert conclusion.status == "limits"
@@ -87,12 +91,14 @@ def test_a_loader_that_computes_is_measured_rather_than_extrapolated():
     assert conclusion.is_verified is None
 
 
+@pytest.mark.serial
 def test_a_stream_that_divides_its_samples_is_the_limit_with_the_right_number_of_workers():
     timings, conclusion = time_loader("loader/stream")
     check_workers_are_right(timings, conclusion, known=3)
     assert conclusion.is_iterable
 
 
+@pytest.mark.serial
 def test_a_lightning_module_starts_from_its_own_workers_and_sampler():
     timings, conclusion = time_loader("loader/lightning_workers")
     assert conclusion.own_workers == 1

@@ -36,7 +36,6 @@ def start(target, *options, directory, command="lr-range"):
     return process, mark
 
 
-@pytest.mark.serial
 def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(tmp_path):
     values = []
     for name in ("one.json", "two.json"):
@@ -54,7 +53,6 @@ def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(tmp_p
     assert 0.2 <= values[0] <= 1.2  # these train; 2 does not
 
 
-@pytest.mark.serial
 def test_a_probe_without_make_optimizer_prints_a_rate_that_it_ran(tmp_path):
     model = tmp_path / "model.py"
     model.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{WITHOUT_OPTIMIZER}")

@@ -11,6 +11,8 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("predict")]
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Of few operators, so that its trace takes little.
+MODEL = "tests/workloads/memory/perceptron.py"
 CARDS = ("--gpu", "RTX 4090", "--gpu", "h100")
 
 
@@ -83,7 +85,7 @@ def test_a_dataset_ends_the_sizes_of_a_small_model():
 def test_a_size_asked_for_needs_more_memory_than_a_smaller_one():
     used = []
     for size in (64, 512):
-        arguments = ("examples/char_lm.py", "--gpu-memory", "8GiB", "--micro-batch-size", size)
+        arguments = (MODEL, "--gpu-memory", "8GiB", "--micro-batch-size", size)
         document = json.loads(run("predict", *arguments, "--json", "-").stdout)
         used.append(document["predictions"][0]["device_used_bytes"]["point"])
         assert document["predictions"][0]["micro_batch_size"] == size
