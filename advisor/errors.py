@@ -51,3 +51,8 @@ class InternalError(AdvisorError):
     """A fault of this program."""
 
     exit_code = 70
+
+
+def shorten(error: BaseException, most: int = 160) -> str:
+    """Return the error's text in one line of at most so many characters, else its type's name."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -1,6 +1,6 @@
 """What a question tells: sentences, tables and charts as data; `report` draws them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from advisor.errors import AdvisorError
@@ -115,5 +115,5 @@ class Told:
     rows: tuple[Row, ...] = ()
     tables: tuple[Table, ...] = ()
     details: tuple[Table, ...] = ()
-    passages: tuple[Passage, ...] = field(default=())
+    passages: tuple[Passage, ...] = ()
     charts: tuple[Chart, ...] = ()

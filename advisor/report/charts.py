@@ -24,7 +24,6 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
         is_log: Logarithmic; its ends are above zero then.
     """
 
-    label: str
     low: float
     high: float
     is_log: bool
@@ -89,11 +88,9 @@ def draw_chart(chart: Chart) -> Drawing | None:
     most = MOST_BAR_RATIO * max(d.y for d in data)
     ends = [min(end, most) for d in data for end in (d.y, d.low, d.high) if end is not None]
     floor = min(end for end in ends if end > 0 or not chart.log_y) if chart.log_y else 0.0
-    x_axis = Axis(
-        label=chart.x_label, low=min(xs), high=max(xs), is_log=chart.log_x and min(xs) > 0
-    )
+    x_axis = Axis(low=min(xs), high=max(xs), is_log=chart.log_x and min(xs) > 0)
     room = 1.3 if chart.log_y else 1.05  # so that the topmost point stays clear of the edge
-    y_axis = Axis(label=chart.y_label, low=floor, high=max(ends) * room, is_log=chart.log_y)
+    y_axis = Axis(low=floor, high=max(ends) * room, is_log=chart.log_y)
     marked = chart.marked
     is_inside = marked is not None and min(xs) <= marked <= max(xs)
     return Drawing(

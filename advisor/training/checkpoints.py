@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from advisor.errors import UsageError, WorkloadError
+from advisor.errors import UsageError, WorkloadError, shorten
 from advisor.training.data import StepSource
 from advisor.training.training import Training
 
@@ -22,12 +22,7 @@ _NAMED_KEYS = 3
 
 
 class SavedStep(NamedTuple):
-    """How far training was.
-
-    Attributes:
-        number: None where the file does not say.
-        source: What it counts.
-    """
+    """How far training was, and what the number counts; None where the file does not say."""
 
     number: int | None
     source: StepSource
@@ -60,7 +55,7 @@ def _read(path: str) -> Mapping[str, Any]:
         ) from None
     except Exception as error:  # noqa: BLE001 - a damaged file raises whatever its bytes happen to ask for
         raise WorkloadError(
-            f"the checkpoint {path} cannot be read as weights: {_shorten(error)}",
+            f"the checkpoint {path} cannot be read as weights: {shorten(error)}",
             next_step="Save tensors alone: torch.save(model.state_dict(), path).",
         ) from None
     if not isinstance(document, Mapping):
@@ -72,7 +67,8 @@ def _read(path: str) -> Mapping[str, Any]:
 
 
 def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    inner = next((document[key] for key in _MODEL_KEYS if _is_mapping(document, key)), document)
+    found = (document.get(key) for key in _MODEL_KEYS)
+    inner = next((each for each in found if isinstance(each, Mapping)), document)
     weights = {
         _strip(str(name)): value for name, value in inner.items() if isinstance(value, torch.Tensor)
     }
@@ -119,7 +115,7 @@ def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) 
     except (ValueError, KeyError, TypeError) as error:
         raise WorkloadError(
             f"the optimizer's state in {path} does not fit the model file's "
-            f"{type(training.optimizer).__name__}: {_shorten(error)}",
+            f"{type(training.optimizer).__name__}: {shorten(error)}",
             next_step="Build the same optimizer in make_optimizer, or save the weights alone.",
         ) from None
 
@@ -134,19 +130,11 @@ def _find_step(document: Mapping[str, Any]) -> SavedStep:
     return SavedStep(None, "order")
 
 
-def _is_mapping(document: Mapping[str, Any], key: str) -> bool:
-    return isinstance(document.get(key), Mapping)
-
-
 def _strip(name: str) -> str:
     """Return the name without the prefixes of wrappers, in whatever order they were put on."""
     while name.startswith(_PREFIXES):
         name = name[len(next(prefix for prefix in _PREFIXES if name.startswith(prefix))) :]
     return name
-
-
-def _shorten(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _name(keys: Iterable[str]) -> str:

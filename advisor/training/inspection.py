@@ -7,7 +7,7 @@ import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advisor.errors import DeviceError, WorkloadError
+from advisor.errors import DeviceError, WorkloadError, shorten
 from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import (
     classify_loss,
@@ -79,33 +79,42 @@ def _inspect_training(
     _check_batch_grows(workload, multiple)
     first = min(first, workload.batches.size or first)
     training = workload.make_training()
+    notes: list[str] = []
     if without_steps:
-        return _describe(workload, training, smallest=multiple)
+        return _describe(workload, training, multiple, notes)
     loss = _first_step(workload, training, first)
-    smallest, size_notes = _smallest_size(workload, training, first, multiple)
-    facts = _describe(workload, training, smallest=smallest)
-    reduction, loss_notes = _loss_reduction(workload, multiple)
+    smallest = _find_smallest(workload, training, first, multiple, notes)
+    facts = _describe(workload, training, smallest, notes)
+    reduction = _find_reduction(workload, multiple, notes)
     return msgspec.structs.replace(
         facts,
         loss_reduction=reduction,
         first_loss=loss,
         token_count=find_token_count(workload, multiple) if reduction == "weighted" else None,
         tokens_per_sample=measure_tokens_per_sample(workload),
-        notes=size_notes + facts.notes + loss_notes,
+        notes=tuple(notes),
     )
 
 
-def _describe(workload: Workload, training: Training, *, smallest: int) -> WorkloadFacts:
-    """Return all that needs no step."""
+def _describe(
+    workload: Workload, training: Training, smallest: int, notes: list[str]
+) -> WorkloadFacts:
+    """Return all that needs no step; the notes gain what else is to be known."""
     parameters = list(training.model.parameters())
-    largest, scan_notes = _largest_samples(workload)
+    largest = _find_largest(workload, notes)
+    own_sampling = find_own_sampling(workload)
+    if own_sampling is not None:
+        notes.append(
+            f"the loader's {own_sampling} is used where the loader is timed; noise, trial and "
+            "verification draw samples uniformly without replacement (--noise-log takes the noise "
+            "of your own training)"
+        )
     modules = list(training.model.modules())
-    loss_facts = workload.loss(training.model)
     return WorkloadFacts(
         file=workload.target.text,
         model_name=type(training.model).__name__,
         how_model=workload.names.how_model,
-        how_loss=loss_facts.how,
+        how_loss=workload.loss(training.model).how,
         how_optimizer=workload.how_optimizer(training.model),
         how_batch=workload.how_batch,
         parameter_count=sum(p.numel() for p in parameters),
@@ -120,20 +129,8 @@ def _describe(workload: Workload, training: Training, *, smallest: int) -> Workl
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
-        notes=scan_notes + _note_sampling(workload),
+        notes=tuple(notes),
     )
-
-
-def _note_sampling(workload: Workload) -> tuple[str, ...]:
-    """Return a note where the user's own loader draws its samples otherwise than the tool does."""
-    own = find_own_sampling(workload)
-    if own is None:
-        return ()
-    note = (
-        f"the loader's {own} is used where the loader is timed; noise, trial and verification draw "
-        "samples uniformly without replacement (--noise-log takes the noise of your own training)"
-    )
-    return (note,)
 
 
 def _first_step(workload: Workload, training: Training, size: int) -> float:
@@ -148,37 +145,34 @@ def _first_step(workload: Workload, training: Training, size: int) -> float:
     return loss
 
 
-def _smallest_size(
-    workload: Workload, training: Training, ran: int, multiple: int
-) -> tuple[int, tuple[str, ...]]:
-    """Return the multiple where a batch of it runs, else the size that ran, and a note why."""
+def _find_smallest(
+    workload: Workload, training: Training, ran: int, multiple: int, notes: list[str]
+) -> int:
+    """Return the multiple where a batch of it runs, else the size that ran, and note why."""
     if ran <= multiple:
-        return ran, ()
+        return ran
     try:
         training.step(workload.take(range(multiple)))
     except Exception as error:  # noqa: BLE001 - whatever a batch of one breaks, a batch of two ran
-        why = f"a batch of {multiple} does not run ({_short(error)})"
-        return ran, (f"{why}, so {ran} is the smallest size tried",)
-    return multiple, ()
+        why = f"a batch of {multiple} does not run ({shorten(error, 120)})"
+        notes.append(f"{why}, so {ran} is the smallest size tried")
+        return ran
+    return multiple
 
 
-def _loss_reduction(workload: Workload, multiple: int) -> tuple[LossReduction, tuple[str, ...]]:
-    """Return how the loss treats its batch, and a note where data is there but it is unknown."""
+def _find_reduction(workload: Workload, multiple: int, notes: list[str]) -> LossReduction:
+    """Return how the loss treats its batch, and note where data is there but it is unknown."""
     if workload.dataset is None:
-        return "unknown", ()
+        return "unknown"
     why = "too few samples, or losses that are zero or not finite"
     try:
         reduction = classify_loss(workload, multiple)
     except Exception as error:  # noqa: BLE001 - a model may train and yet not run in eval mode
-        reduction, why = "unknown", _short(error)
-    if reduction != "unknown":
-        return reduction, ()
-    note = f"how the loss combines the samples of a batch could not be told ({why})"
-    return reduction, (f"{note}, so the noise takes it for a mean",)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+        reduction, why = "unknown", shorten(error, 120)
+    if reduction == "unknown":
+        note = f"how the loss combines the samples of a batch could not be told ({why})"
+        notes.append(f"{note}, so the noise takes it for a mean")
+    return reduction
 
 
 def _check_batch_grows(workload: Workload, multiple: int) -> None:
@@ -198,16 +192,16 @@ def _check_batch_grows(workload: Workload, multiple: int) -> None:
         )
 
 
-def _largest_samples(workload: Workload) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the largest samples, and a note where not all samples were looked at."""
+def _find_largest(workload: Workload, notes: list[str]) -> tuple[int, ...]:
+    """Return the largest samples, and note where not all samples were looked at."""
     batches = workload.batches
     if not isinstance(batches, DatasetBatches):
-        return (), ()
+        return ()
     largest, looked_at = find_largest_samples(batches)
-    if looked_at == batches.size:
-        return largest, ()
-    total = "a stream" if batches.size is None else f"{batches.size}"
-    return largest, (f"{looked_at} samples of {total} were looked at for the largest ones",)
+    if looked_at != batches.size:
+        total = "a stream" if batches.size is None else f"{batches.size}"
+        notes.append(f"{looked_at} samples of {total} were looked at for the largest ones")
+    return largest
 
 
 def _mixes_samples(module: nn.Module) -> bool:
