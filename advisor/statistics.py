@@ -58,20 +58,20 @@ def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
-def estimate_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Return the mean with its t-interval, which one value alone does not have.
+def estimate_mean(values: Sequence[float]) -> Estimate:
+    """Return the mean with its t-interval of 95 %, which one value alone does not have.
 
     The values are assumed independent and about normal.
 
     Source: Student 1908.
     """
     if not values:
-        return Estimate(None, None, None, confidence)
+        return Estimate(None, None, None)
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return Estimate(mean, None, None, confidence)
-    half_width = _find_half_width(values, confidence)
-    return Estimate(mean, mean - half_width, mean + half_width, confidence)
+        return Estimate(mean, None, None)
+    half_width = _find_half_width(values, 0.95)
+    return Estimate(mean, mean - half_width, mean + half_width)
 
 
 def estimate_median_over_sessions(
