@@ -89,9 +89,9 @@ RUN = Kind(
         VERIFICATION,
     ),
     told=(
-        BATCHES,
         MEMORY,
         _THROUGHPUT,
+        BATCHES,
         _NOISE,
         SHARPNESS,
         _LOADER,

@@ -19,7 +19,7 @@ def try_rates(run: Run) -> None:
     run_trial(run, lambda: list_ways(run.of(ADVICE)))
 
 
-#: Told alone: the table stands above all that is told.
+#: Told alone: the table stands above all others, the chart beside that of the throughput.
 BATCHES = Question(name="batches", tell=tell_batches)
 QUESTION = Question(
     name="advice", keys=(TRIALS, LR_RANGES), topics=(ADVICE,), run=try_rates, tell=tell_advice

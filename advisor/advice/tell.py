@@ -62,11 +62,14 @@ def head_run(conclusions: Conclusions) -> Headline:
 
 
 def tell_batches(conclusions: Conclusions) -> Told:
-    """Tell the table of batches."""
-    facts = conclusions.record.workload
+    """Tell the table of batches, and the predicted time to train at each."""
+    facts, advice = conclusions.record.workload, conclusions.of(ADVICE)
     base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
-    rows = choose_rows(conclusions.of(ADVICE), conclusions.of(THROUGHPUT), base)
-    return Told(tables=(draw_up_batches(rows, sample_unit=unit),) if rows else ())
+    rows = choose_rows(advice, conclusions.of(THROUGHPUT), base)
+    return Told(
+        tables=(draw_up_batches(rows, sample_unit=unit),) if rows else (),
+        charts=() if advice is None else (chart_time(advice),),
+    )
 
 
 def tell_advice(conclusions: Conclusions) -> Told:
@@ -86,7 +89,6 @@ def tell_advice(conclusions: Conclusions) -> Told:
     return Told(
         rows=tuple(_list_settings(record, advice, goal)),
         passages=tuple(passage for passage in passages if passage.items or passage.code),
-        charts=(chart_time(advice),),
     )
 
 

@@ -39,6 +39,13 @@ def test_the_file_needs_nothing_beside_it(tmp_path):
     assert "Train with batch 192" in text
 
 
+def test_the_time_that_follows_from_the_speed_is_drawn_before_the_noise():
+    titles = [chart.title for chart in render_charts(build_derived())]
+    places = [*map(titles.index, ("Throughput", "Predicted time to train"))]
+    assert places == sorted(places)
+    assert places[-1] < titles.index("Noise scale along training")
+
+
 def test_the_page_has_the_tables_of_the_terminal():
     peak = Breakdown(
         micro_batch_size=192,
