@@ -13,8 +13,8 @@ class Headline:
     Attributes:
         answer: One line.
         remarks: What bears on it, a line each.
-        missing: Why there is no answer, as an error where that is not by the measurements; None
-            where there is one.
+        missing: Why there is no answer, as an error where that is not by the measurements; empty
+            where the line above says so; None where there is one.
     """
 
     answer: str

@@ -43,7 +43,7 @@ def head_run(conclusions: Conclusions) -> Headline:
     record, advice = conclusions.record, conclusions.of(ADVICE)
     if advice is None:
         why = _why_none(conclusions)
-        return Headline(answer=f"No batch size recommended: {why}", missing=why)
+        return Headline(answer=f"No batch size recommended: {why}", missing="")
     factors = [advice.micro_batch_size, advice.gradient_accumulation_steps]
     if advice.data_parallel_size > 1:
         factors.append(advice.data_parallel_size)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from advisor.errors import AdvisorError, InconclusiveError, UsageError
 
 if TYPE_CHECKING:
@@ -104,8 +106,13 @@ def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) ->
 
 
 def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:
-    """Raise InconclusiveError, or what the headline says, where the record holds no answer."""
+    """Raise InconclusiveError, or what the headline says, where the record holds no answer.
+
+    Where the answer itself says why, there is nothing more to tell.
+    """
     missing = kind.headline(conclusions).missing
+    if missing == "":
+        raise typer.Exit(InconclusiveError.exit_code)
     if missing is not None:
         raise missing if isinstance(missing, AdvisorError) else InconclusiveError(missing)
 

@@ -242,6 +242,7 @@ def test_a_run_without_a_recommendation_exits_3(session):
     result = run("probe", "model.py")
     assert result.exit_code == 3
     assert "640" in result.stdout
+    assert "bsadvisor:" not in result.stderr  # the headline says why
 
 
 def test_an_inconclusive_run_prints_what_was_measured(session):
