@@ -39,7 +39,7 @@ def format_percent(fraction: float, *, decimals: int | None = None) -> str:
     value = 100.0 * fraction
     if decimals is None and value < 100.0:
         return f"{float(f'{value:.2g}'):g} %"
-    return f"{value:.{decimals or 0}f} %"
+    return f"{value:z.{decimals or 0}f} %"  # z: no minus before a zero
 
 
 def format_ratio(value: float) -> str:

@@ -42,6 +42,7 @@ class Kind:
         is_worth_telling: Whether a record that this error cut short has something to print.
         told: The questions in the order of the report; empty where they are told as they run.
         traces_only: The model file is inspected without a training step.
+        answers_in_rows: The headline alone says nothing, so that `--quiet` leaves the rest as well.
         is_indented: Its document is for people to read as well.
         is_flat: What follows stands beside the record's keys, not under `derived`.
     """
@@ -54,6 +55,7 @@ class Kind:
     is_worth_telling: Callable[[Record, BaseException], bool]
     told: tuple[Question, ...] = ()
     traces_only: bool = False
+    answers_in_rows: bool = False
     is_indented: bool = True
     is_flat: bool = False
 

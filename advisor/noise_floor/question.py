@@ -85,4 +85,5 @@ KIND = Kind(
     questions=(QUESTION,),
     headline=head_noise_floor,
     is_worth_telling=lambda record, _: bool(record.all(PROBES)),
+    answers_in_rows=True,
 )

@@ -23,7 +23,8 @@ def write_report(
     """Print the report, or its headline alone, in characters that the console can show."""
     headline, told = kind.headline(conclusions), collect(kind, conclusions)
     sources = list_sources(kind, conclusions.record)
-    write_part(console, headline, told, sources, headline_only=headline_only)
+    is_enough = headline_only and not kind.answers_in_rows
+    write_part(console, headline, told, sources, headline_only=is_enough)
 
 
 def write_part(

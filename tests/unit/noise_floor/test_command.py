@@ -130,6 +130,12 @@ def test_too_few_sessions_are_printed_before_the_failure(session):
     assert "fewer than 4" in result.stderr
 
 
+def test_quiet_leaves_the_figures_for_the_headline_has_none(session):
+    result = run("--aa", "m.py", "--quiet")
+    assert "Spread" in result.stdout
+    assert result.stderr == ""
+
+
 def test_report_prints_the_saved_document_again(session, empty_folder):
     first = run("--aa", "m.py", "--json", "aa.json")
     again = CliRunner().invoke(app, ["report", "aa.json"])

@@ -9,6 +9,7 @@ from advisor.units import (
     format_duration,
     format_interval,
     format_number,
+    format_percent,
     format_range,
     format_rate,
     format_spread,
@@ -118,3 +119,8 @@ def test_a_range_shows_its_known_ends(low, high, text):
 
 def test_counts_agree_with_their_noun():
     assert (count_of(1, "probe"), count_of(1_234, "probe")) == ("1 probe", "1,234 probes")
+
+
+def test_a_share_that_rounds_to_nothing_has_no_sign():
+    assert format_percent(-1e-14, decimals=1) == "0.0 %"
+    assert format_percent(-0.031, decimals=1) == "-3.1 %"
