@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import msgspec
 
@@ -68,11 +68,12 @@ class Kind:
     @cached_property
     def document_type(self) -> type[msgspec.Struct]:
         """The record with what follows from it under `derived`."""
-        topics = [(topic.name, topic.kind | None, None) for topic in self.topics]
+        topics = [_make_field(topic) for topic in self.topics]
+        own_name = ("kind", Literal[self.name], self.name)
         derived = msgspec.defstruct(_name(self, "Derived"), topics, frozen=True, kw_only=True)
         return msgspec.defstruct(
             _name(self, "Document"),
-            topics if self.is_flat else [("derived", derived)],
+            [own_name, *(topics if self.is_flat else [("derived", derived, msgspec.NODEFAULT)])],
             bases=(self.record_type,),
             frozen=True,
             kw_only=True,
@@ -82,6 +83,13 @@ class Kind:
     def topics(self) -> tuple[Topic[Any], ...]:
         """Everything that may follow from such a record."""
         return tuple(topic for question in self.questions for topic in question.topics)
+
+
+def _make_field(topic: Topic[Any]) -> tuple[str, Any, Any]:
+    """Return the field of a conclusion: many may be none, one may be missing."""
+    if get_origin(topic.kind) is tuple:
+        return topic.name, topic.kind, ()
+    return topic.name, topic.kind | None, None
 
 
 def _name(kind: Kind, part: str) -> str:

@@ -361,6 +361,13 @@ def test_report_draws_one_html_file(session, empty_folder):
     assert "<svg" in (empty_folder / "run.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_the_schema_of_a_kind_allows_no_other(name):
+    schema = json.loads(run("schema", *([] if name == "run" else [name])).stdout)
+    document = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    assert document["properties"]["kind"]["enum"] == [name]
+
+
 def test_schema_is_a_json_schema_of_the_document():
     result = run("schema")
     assert "RunDocument" in json.loads(result.stdout)["$defs"]
