@@ -13,16 +13,16 @@ class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
     """One number of workers: loading alone, training alone and both, a value for each window.
 
     Attributes:
-        workers: Processes that load; 0 loads in the training process, between the steps.
+        workers: 0 loads in the training process, between the steps.
         is_own: Whether the user's own loader has this number (without one: DataLoader's default).
         training_samples_per_s: On a batch that is there already, its way to the device included,
             in windows before and after the loading.
         waiting_fractions: Share of each window together that training waited for a batch.
         batch_s: Seconds between two batches of the loader alone; None where none came.
         steps: Training steps that the loader fed.
-        cores: Processors that the process may run on; None where unknown.
+        cores: Processors that the process may run on.
         is_iterable: Whether the dataset is a stream, which each worker reads for itself.
-        message: Why something was not measured, in one line.
+        message: Why something was not measured.
     """
 
     workers: int
@@ -64,9 +64,8 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         status: Of the loader as it is.
-        own_workers: Its number of workers; without a loader in the model file DataLoader's default.
         training_samples_per_s: Training alone, on a batch that is there already.
-        points: One for each number of workers, in the order they ran.
+        points: In the order they ran.
         samples_per_s_per_worker: Rate of the largest number of background workers over that number.
         workers_needed: Smallest number whose rate, by that rule, is that of training; None where
             the loader keeps up, no background worker was timed, or more of them load no faster.

@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -29,6 +30,7 @@ from advisor.engine.worker.entry import Emit, describe
 from advisor.errors import WorkloadError
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.loader.plan import choose_next_workers
+from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.training.device_clock import synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.batches import tensors_of
@@ -54,15 +56,6 @@ _MEMORY_FRACTION = 0.25
 #: A worker that gives no batch for this long, in seconds and in batches, hangs: some file readers
 #: have locks that do not survive the fork.
 _HANG_S, _HANG_BATCHES = 10.0, 5.0
-#: Characters of a failure's message that are kept.
-_MESSAGE_LENGTH = 500
-#: What has a value for each window.
-_SERIES = (
-    "alone_samples_per_s",
-    "training_samples_per_s",
-    "together_samples_per_s",
-    "waiting_fractions",
-)
 
 
 def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
@@ -110,7 +103,7 @@ class _Bench:
 
     def time_workers(self, workers: int, *, is_own: bool) -> LoaderTiming:
         """Return the figures with this number of workers, or why there are none."""
-        seen: dict[str, list[float]] = {name: [] for name in _SERIES}
+        seen: defaultdict[str, list[float]] = defaultdict(list)
         self._fed, message = 0, None
         try:
             if 2 * (1 + self._windows) * self._cost_s < self._budget_s:
@@ -118,7 +111,7 @@ class _Bench:
             else:
                 message = f"one batch takes {self._cost_s:.3g} s, too long for the time there is"
         except Exception as error:  # noqa: BLE001 - of the loader or its workers, told as it is
-            message = describe(error)[:_MESSAGE_LENGTH]
+            message = describe(error)[:MESSAGE_LENGTH]
         if multiprocessing.active_children():  # a cycle, as of a traceback, holds the loader
             gc.collect()
         alone = seen["alone_samples_per_s"]

@@ -83,7 +83,12 @@ def conclude_throughput(
         _make_point(size, mine, peak_bytes.get(size), energy.get(size))
         for size, mine in by_size.items()
     )
-    step_s = _tabulate_step_s(usable)
+    step_s = {
+        session: {
+            p.micro_batch_size: median(p.step_times_s) for p in usable if p.session == session
+        }
+        for session in dict.fromkeys(probe.session for probe in usable)
+    }
     paired = pair_sizes(step_s)
     if paired is not None:
         law = fit_smooth_law(paired.sizes, paired.step_s)
@@ -127,45 +132,22 @@ def _measure_half_width(points: Sequence[ThroughputPoint], size: int | None) -> 
     return (speed.high - speed.low) / 2.0 / speed.point
 
 
-def _tabulate_step_s(probes: Iterable[Probe]) -> dict[int, dict[int, float]]:
-    """Return the median seconds of a step, by session and size."""
-    blocks: dict[int, dict[int, list[float]]] = {}
-    for probe in probes:
-        session = blocks.setdefault(probe.session, {})
-        session.setdefault(probe.micro_batch_size, []).extend(probe.step_times_s)
-    return {
-        session: {size: median(times) for size, times in sizes.items()}
-        for session, sizes in blocks.items()
-    }
-
-
 def _make_point(
     size: int, probes: Sequence[Probe], peak_bytes: int | None, energy_j: Estimate | None
 ) -> ThroughputPoint:
-    """Return the speed at one size.
-
-    The interval is made on the log scale: no throughput is negative, however wide the interval.
-    """
-    sessions = _group_by_session(probes, "step_times_s")
-    logs = [[math.log(seconds) for seconds in times] for times in sessions]
+    """Return the speed at one size; its interval, made on the log scale, has no end below 0."""
+    logs = [[math.log(seconds) for seconds in probe.step_times_s] for probe in probes]
     log_s = estimate_median_over_sessions(logs, CONFIDENCE)
-    micro_s = [median(times) for times in _group_by_session(probes, "micro_step_times_s")]
+    micro_s = [median(p.micro_step_times_s) for p in probes if p.micro_step_times_s]
     return ThroughputPoint(
         micro_batch_size=size,
         samples_per_s=exponentiate(log_s, factor=size, inverse=True),
         step_s=exponentiate(log_s),
         micro_step_s=median(micro_s) if micro_s else None,
-        sessions=len(sessions),
+        sessions=len(probes),
         energy_per_sample_j=energy_j,
         peak_bytes=peak_bytes,
     )
-
-
-def _group_by_session(probes: Sequence[Probe], field: str) -> list[list[float]]:
-    groups: dict[int, list[float]] = {}
-    for probe in probes:
-        groups.setdefault(probe.session, []).extend(getattr(probe, field))
-    return [times for times in groups.values() if times]
 
 
 def _estimate_half_saturation(
@@ -226,10 +208,7 @@ def _is_host_bound(by_size: _BySize) -> bool:
 
 def _measure_session_spread(by_size: _BySize) -> float | None:
     """Return half the range of the sessions over their median, at the size where it is largest."""
-    times = [
-        [median(session) for session in _group_by_session(probes, "step_times_s")]
-        for probes in by_size.values()
-    ]
+    times = [[median(probe.step_times_s) for probe in probes] for probes in by_size.values()]
     spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
     return max(spreads, default=None)
 

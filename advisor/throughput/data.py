@@ -21,8 +21,7 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
 
     Attributes:
         micro_batch_sizes: The worker shuffles their order each round.
-        session: Number of this session; also moves the seed of the shuffle.
-        block_s: Least length of one timed block.
+        session: Also moves the seed of the shuffle.
         rounds: Timed blocks for each size.
         budget_s: The worker starts no new round after this long, once one round is complete.
     """
@@ -41,7 +40,6 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         micro_step_s: Of forward and backward alone.
-        sessions: Processes behind the figure.
         flops_fraction: Operations each second over the device's peak (MFU on a GPU).
         bandwidth_fraction: Bytes that a step must move each second over the memory's bandwidth, at
             the least.
@@ -122,13 +120,10 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
         session_spread_fraction: Half the range of sessions over their median, worst size.
         decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
             the largest size timed where there is none.
-        half_width_fraction: Half the width of that throughput's interval over the figure; None
-            where an end is unknown.
+        half_width_fraction: Of that throughput's interval; None where an end is unknown.
         cheapest_micro_batch_size: The size that takes the least energy for each sample.
-        speed_limit: What holds the speed at the decisive size.
-        fall: From the fastest size to the largest, where the curve is retrograde.
         discarded_blocks: Timed blocks left out, by cause.
-        disturbances: What disturbed the sessions, a sentence each.
+        disturbances: A sentence each.
     """
 
     points: tuple[ThroughputPoint, ...]

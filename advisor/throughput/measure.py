@@ -19,6 +19,7 @@ import torch
 
 from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.data import Probe
+from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.measure_calibration import (
     count_product_flops,
@@ -49,7 +50,6 @@ _SETTLING_STEPS = 2
 _MICRO_FRACTION = 0.5
 #: Most of the session's time that the device may take to settle.
 _SETTLE_SHARE = 0.1
-_MESSAGE_LENGTH = 500
 
 
 class Block(NamedTuple):
@@ -206,7 +206,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                message = describe(error)[:_MESSAGE_LENGTH]
+                message = describe(error)[:MESSAGE_LENGTH]
                 emit(_make_probe(task, size, timed.pop(size, _Timed()), message=message))
                 sizes.remove(size)
             release_cached_memory(device)

@@ -14,8 +14,8 @@ batch: those timed and, beyond the largest of them, those that the law predicts.
 
 Low end: no timed larger size is surely faster by more than the tolerance. High end: surely none is,
 and no law that the sizes allow saturates later; open where that is beyond what can run. On stairs
-the laws alone bound it: between two timed sizes lie some that are faster than both. Where
-throughput falls after a peak that no law explains, the timed sizes alone bound it.
+the laws alone bound it, if they hold for all sizes: between two timed sizes lie some that are
+faster than both. Where throughput falls after a peak that no law explains, only the timed sizes do.
 """
 
 import math
@@ -77,12 +77,11 @@ def find_saturation(
     start, laws = _fit_laws(paired, peak)
     is_stairs = any(law.kind == "stairs" and law.tile * 3 <= paired.sizes[-1] for law in laws)
     is_retrograde = not is_stairs and peak < len(paired.sizes) - 1
-    choice = _find_choice(paired, laws, start) if laws or is_retrograde else None
-    low, high, choice = _bound(paired, laws, choice)
+    choice = _find_choice(paired, laws, start, peak) if laws or is_retrograde else None
+    low, high, choice = _bound(paired, laws, start, choice)
     if high is not None and high > (largest_micro_batch_size or paired.sizes[-1]):
         high = None
-    size = None if choice is None else paired.sizes[choice]
-    needed: int | None = None
+    size, needed = None if choice is None else paired.sizes[choice], None
     status: SaturationStatus = "inconclusive"
     if _is_too_noisy(paired):
         size = None
@@ -91,7 +90,10 @@ def find_saturation(
     elif size is not None:
         status = "retrograde" if is_retrograde else "saturated"
     else:
-        high, needed = None, _predict_needed_size(laws)
+        high = None
+        if laws:
+            least = predict_law_saturation(laws[0], SATURATION_TOLERANCE_FRACTION)
+            needed = math.ceil(least - 1e-9)
         is_out_of_reach = needed is None or needed > (largest_micro_batch_size or 0)
         if memory_limited and is_out_of_reach:
             status = "memory_limited"
@@ -140,28 +142,27 @@ def _fit_laws(paired: PairedSizes, peak: int) -> tuple[int, tuple[StepLaw, ...]]
     return len(paired.sizes), ()
 
 
-def _find_choice(paired: PairedSizes, laws: Sequence[StepLaw], start: int) -> int | None:
+def _find_choice(paired: PairedSizes, laws: Sequence[StepLaw], start: int, peak: int) -> int | None:
     """Return the index of the smallest size within the tolerance of the best, None without.
 
-    Where the likeliest law holds its own levels are compared: noise that moves one size alone moves
-    no answer.
+    Where a law holds for all sizes its own levels are compared: noise that moves one size alone
+    moves no answer. Else the measured ones are, and the best is no less than any mean of the
+    largest sizes up to the peak: the luckiest size alone does not set it.
     """
-    sizes, levels = np.asarray(paired.sizes, dtype=np.float64), paired.log_throughput.copy()
-    if laws:
-        levels[start:] = np.log(sizes[start:] / evaluate_step_law(laws[0], sizes[start:]))
+    levels = paired.log_throughput
     limit = math.log(compute_best_per_s(laws[0])) if laws else -math.inf
-    within = np.flatnonzero(levels >= max(limit, float(levels.max())) - _TOLERANCE)
+    if start == 0:
+        sizes = np.asarray(paired.sizes, dtype=np.float64)
+        levels = np.log(sizes / evaluate_step_law(laws[0], sizes))
+    means = np.cumsum(levels[peak::-1]) / np.arange(1, peak + 2)
+    within = np.flatnonzero(levels >= max(limit, float(means.max())) - _TOLERANCE)
     return int(within[0]) if within.size else None
 
 
 def _bound(
-    paired: PairedSizes, laws: Sequence[StepLaw], choice: int | None
+    paired: PairedSizes, laws: Sequence[StepLaw], start: int, choice: int | None
 ) -> tuple[int, int | None, int | None]:
-    """Return the interval's ends and the choice, moved into it.
-
-    The timed sizes bound the saturation batch if throughput rises evenly between them; the laws
-    widen that by where else it may lie. Stairs do not rise evenly: there the laws alone tell.
-    """
+    """Return the interval's ends and the choice, moved into it (see above)."""
     first_open = _find_first_open(paired)
     low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
     high = None
@@ -172,7 +173,7 @@ def _bound(
     if choice is None:
         return low, high, None
     high = max(high or 1, paired.sizes[choice])
-    if not laws or laws[0].kind != "stairs":
+    if start or laws[0].kind != "stairs":
         choice = max(choice, first_open)
         high = max(high, paired.sizes[_find_first_sure(paired)])
         high = next((size for size in paired.sizes if size >= high), high)
@@ -231,9 +232,3 @@ def _is_too_noisy(paired: PairedSizes) -> bool:
     quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
     typical = float(np.median(paired.difference_errors[np.triu_indices(len(paired.sizes), 1)]))
     return quantile * typical > TOO_NOISY_FRACTION
-
-
-def _predict_needed_size(laws: Sequence[StepLaw]) -> int | None:
-    if not laws:
-        return None
-    return math.ceil(predict_law_saturation(laws[0], SATURATION_TOLERANCE_FRACTION) - 1e-9)

@@ -112,9 +112,8 @@ def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable
         return False
     saturation = throughput.saturation
     is_known = saturation.status != "inconclusive" or saturation.needed_batch_size is not None
-    width = math.inf
-    if throughput.half_width_fraction is not None:
-        width = throughput.half_width_fraction
+    width = throughput.half_width_fraction
+    width = math.inf if width is None else width
     can_tell = is_known and width <= TELLING_HALF_WIDTH_FRACTION
     if sessions < _MOST_UNSETTLED_SESSIONS and not can_tell:
         return True
