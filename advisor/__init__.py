@@ -1,8 +1,8 @@
 """bsadvisor: which batch size, and with it which learning rate, to train with on this GPU.
 
-model.py -> spec -> probe =(process)=> worker -> measurements -> analysis -> recommend -> report
-                     ^                                |
-                     +------ search: what next <------+          (session/ runs this loop)
+cli -> engine: for each question of `questions` -> its stage -> task =(process)=> its measure
+ ^                                                     ^                              |
+ +-- report <- tell <- plan: what follows <- record <--+----------- results ----------+
 """
 
 __version__ = "0.1.0"
