@@ -24,6 +24,24 @@ class FakeRunner:
         return (result,)
 
 
+class StreamingRunner:
+    """Streams results as a worker would, until it is stopped, then fails where told to."""
+
+    def __init__(self, results, error=None):
+        self.results, self.error = results, error
+        self.tasks, self.timeouts_s, self.sent = [], [], 0
+
+    def run(self, task, *, timeout_s, on_result=None):
+        self.tasks.append(task)
+        self.timeouts_s.append(timeout_s)
+        for each in self.results:
+            self.sent += 1
+            on_result(each)
+        if self.error is not None:
+            raise self.error
+        return tuple(self.results)
+
+
 class Notes:
     """Progress that keeps what it is told."""
 

@@ -9,30 +9,13 @@ from advisor.loader.data import LoaderTask
 from advisor.loader.stage import run_loader
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
-from tests.unit.doubles import Notes
+from tests.unit.doubles import Notes, StreamingRunner
 from tests.unit.loader.timings import run as time_workers
 from tests.unit.samples import FACTS, derive, make_probes, make_record
 
 
-class FakeRunner:
-    """Streams timings, then fails where told to."""
-
-    def __init__(self, timings, error=None):
-        self.timings, self.error = timings, error
-        self.tasks, self.timeouts_s = [], []
-
-    def run(self, task, *, timeout_s, on_result=None):
-        self.tasks.append(task)
-        self.timeouts_s.append(timeout_s)
-        for timing in self.timings:
-            on_result(timing)
-        if self.error is not None:
-            raise self.error
-        return tuple(self.timings)
-
-
 def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.0):
-    runner, notes = FakeRunner(timings, error), Notes()
+    runner, notes = StreamingRunner(timings, error), Notes()
     limits = Limits(budget_s=budget_s)
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
