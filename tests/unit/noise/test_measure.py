@@ -37,6 +37,7 @@ def test_the_groups_take_a_quarter_of_the_memory_there_is(monkeypatch, room, gro
         assert [len(each.micro_batch_sizes) for each in found] == ([groups] * 2 if groups else [])
 
 
+@pytest.mark.slow
 def test_accumulated_training_passes_the_same_points_as_whole_batches():
     whole = follow(micro_batch_size=32)
     parts = follow(micro_batch_size=16, gradient_accumulation_steps=2)

@@ -245,6 +245,7 @@ def test_fp16_finds_a_scale_that_does_not_overflow():
         torch.testing.assert_close(parameter, old)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_under_dropout():
     """Truth: mean and variance over samples and masks, by thousands of masks in float64."""
     model = make_model(nn.Tanh(), nn.Dropout(0.3))

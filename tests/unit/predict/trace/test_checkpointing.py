@@ -166,6 +166,7 @@ def test_recurrent_layers_of_torch_are_blocks():
     assert tuple(find_repeated_blocks(model)) == ("0", "1")
 
 
+@pytest.mark.slow
 def test_a_hugging_face_model_stops_to_cache_and_keeps_its_gradients():
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=11, n_positions=8)
