@@ -383,6 +383,7 @@ def test_init_writes_a_file_that_defines_a_workload_and_never_overwrites(empty_f
     assert run("init", "missing/model.py").exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_file_of_init_trains(empty_folder):
     torch = pytest.importorskip("torch")
     run("init")

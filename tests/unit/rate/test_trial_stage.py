@@ -106,6 +106,7 @@ def time_to_train(training, size, rate):
     return steps * (FIXED_S + PER_SAMPLE_S * size)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(noise_scale=st.floats(20.0, 5000.0), base_share=st.floats(0.3, 1.0))
 def test_the_advised_pair_is_near_the_best_of_all_whatever_the_noise(noise_scale, base_share):
