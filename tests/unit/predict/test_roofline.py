@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from advisor.device.catalogue import describe_stated_gpu, find_gpu
-from advisor.predict.roofline import bound_throughput, count_flops, count_moved_bytes
+from advisor.predict.roofline import bound_throughput, cost_step, count_flops, count_moved_bytes
 from tests.unit.predict.sample_trace import MIB, build_trace
 
 TRACE = build_trace()
@@ -49,3 +49,11 @@ def test_uncounted_operations_leave_the_bandwidth_alone():
 
 def test_nothing_known_is_no_bound():
     assert bound_throughput(TRACE, 16, gpu=describe_stated_gpu(2**34), precision="fp32") is None
+
+
+def test_the_cost_of_a_step_serves_every_size():
+    cost = cost_step(TRACE)
+    for size in (1, 7, 64):
+        assert cost.flops_fixed + size * cost.flops_per_sample == count_flops(TRACE, size)
+        moved = cost.moved_fixed_bytes + size * cost.moved_bytes_per_sample
+        assert moved == count_moved_bytes(TRACE, size)

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -122,6 +123,33 @@ def test_refinement_after_one_session_starts_from_the_best_throughput():
 def test_a_curve_that_does_not_saturate_is_not_refined(status):
     points = [point(size, float(size)) for size in (32, 64, 128)]
     assert choose_refinement(points, saturated(None, None, status)) == ()
+
+
+@pytest.mark.parametrize(("tile", "multiple"), [(96, 1), (96, 32), (80, 5), (48, 16)])
+def test_where_times_rise_in_stairs_an_end_of_a_tread_near_saturation_is_added(tile, multiple):
+    sizes = [multiple * 2**power for power in range(12) if multiple * 2**power <= 2048]
+    times = {size: 0.1 + 0.2 * math.ceil(size / tile) for size in sizes}
+    points = [point(size, size / step_s, sessions=1) for size, step_s in times.items()]
+    unknown = saturated(None, None, "inconclusive")
+    chosen = choose_refinement(points, unknown, batch_multiple=multiple)
+    assert len(chosen) <= 3
+    assert not set(chosen) & set(sizes)
+    assert all(size % multiple == 0 for size in chosen)
+    ends = [round(size / tile) * tile for size in chosen]
+    assert any(abs(size - end) <= 0.02 * end for size, end in zip(chosen, ends, strict=True))
+    truth = 19 * tile / 2  # half saturation at half a tile, five per cent of the speed left
+    assert all(truth / 2 < size < 2 * truth for size in chosen)
+
+
+def test_refinement_after_one_session_starts_from_the_likeliest_law():
+    sizes = tuple(2**power for power in range(11))
+    points = [point(size, size / (10.0 + 0.5 * size), sessions=1) for size in sizes]
+    unknown = saturated(None, None, "inconclusive")
+    chosen = choose_refinement(points, unknown)
+    truth = 20 * 19  # half saturation at 20, five per cent of the speed left
+    assert any(256 < size < 512 for size in chosen)
+    assert min(chosen) < truth < 512
+    assert choose_refinement(points[:8], unknown)[-1] < 128  # beyond the sizes: near the largest
 
 
 def test_nothing_measured_is_not_refined():

@@ -5,15 +5,12 @@ import hashlib
 import msgspec
 import pytest
 
-from advisor.advice.plan import ADVICE
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.noise.data import GradientMoments, NoiseBatches
-from advisor.training.data import WorkloadSpec, parse_target
+from advisor.training.data import parse_target
 from advisor.verify.data import VerifySpec
 from advisor.verify.start import Origin, count_steps, find_origin, resume
-from advisor.verify.tasks import Plan
 from tests.unit.verify.advised_digits import EXAMPLE, build_run
 from tests.unit.verify.verified_branches import make_all, make_record
 
@@ -104,32 +101,3 @@ def test_stored_branches_go_on_only_from_the_same_file_with_the_same_content():
     assert resume(None, fresh, SPEC, notes) == fresh
     restart = msgspec.structs.replace(SPEC, restart=True)
     assert resume(stored, fresh, restart, notes) == fresh
-
-
-def make_task(origin, **facts):
-    conclusions = Conclusions(build_run(**facts))
-    workload = WorkloadSpec(target=str(EXAMPLE), device="cpu")
-    advice, known = conclusions.of(ADVICE), conclusions.record.workload
-    spec = msgspec.structs.replace(SPEC, samples=1280, seeds=2)
-    plan = Plan(conclusions, advice, known, spec, workload, Notes(), origin)
-    return plan.make_task(plan.list_pending(), 60.0), plan.verification
-
-
-def test_the_worker_is_told_where_to_start_and_how_many_steps_fill_the_state():
-    task, verification = make_task(SAVED)
-    assert task.checkpoint == verification.checkpoint == "a.pt"
-    assert verification.checkpoint_sha256 == "1"
-    assert (verification.trunk_steps, verification.state_steps) == (0, 100)
-    assert task.trunk.samples == 100 * 32
-    task, verification = make_task(TRAINED)
-    assert task.checkpoint is None
-    assert (verification.trunk_steps, verification.state_steps) == (100, 0)
-
-
-def test_the_sharpness_takes_micro_batches_that_fit_differentiated_twice():
-    """At most 128 samples were seen to fit, and a gradient's graph takes four times as much."""
-    task, verification = make_task(TRAINED)
-    assert verification.evaluation_batch_size == 64
-    assert task.sharpness_batch_size == 32
-    task, _ = make_task(TRAINED, min_micro_batch_size=33, base_batch_size=64)
-    assert task.sharpness_batch_size is None
