@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))
-LIMIT_BYTES = 1 << 30
+LIMIT_BYTES = 1 << 29
 
 
 class StorageCount(TorchDispatchMode):

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from advisor.engine.runner import Runner
 from advisor.noise.data import Trajectory
 from advisor.sharpness.data import SharpnessTask
-from advisor.training.data import WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
 
-def measure(target, *, training_size, micro_batch_size):
+def measure(runner, target, *, training_size, micro_batch_size):
     task = SharpnessTask(
         workload=WorkloadSpec(target=str(ROOT / target), device="cpu"),
         trajectory=Trajectory(
@@ -24,12 +23,11 @@ def measure(target, *, training_size, micro_batch_size):
         ),
         micro_batch_size=micro_batch_size,
     )
-    with Runner(parse_target(task.workload.target)) as runner:
-        return runner.run(task, timeout_s=250.0)
+    return runner.run(task, timeout_s=250.0)
 
 
-def test_the_points_of_digits_have_their_sharpness():
-    points = measure("examples/digits.py", training_size=32, micro_batch_size=512)
+def test_the_points_of_digits_have_their_sharpness(runner):
+    points = measure(runner, "examples/digits.py", training_size=32, micro_batch_size=512)
     assert [point.at_step for point in points] == [0, 20]
     for point in points:
         assert point.reason is None
@@ -40,8 +38,10 @@ def test_the_points_of_digits_have_their_sharpness():
     assert 0.0 < first < last  # sharpness rises at first: Cohen et al. 2021
 
 
-def test_a_model_without_second_derivatives_says_why():
-    points = measure("tests/workloads/good/sparse_adam.py", training_size=4, micro_batch_size=64)
+def test_a_model_without_second_derivatives_says_why(runner):
+    points = measure(
+        runner, "tests/workloads/good/sparse_adam.py", training_size=4, micro_batch_size=64
+    )
     assert len(points) == 2
     for point in points:
         assert point.largest_eigenvalue is None

@@ -5,9 +5,8 @@ import itertools
 import pytest
 
 from advisor.device.data import DeviceFacts
-from advisor.engine.runner import Runner
 from advisor.throughput.data import ThroughputTask
-from advisor.training.data import WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec
 from tests.integration.probe_command import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("throughput session")]
@@ -18,7 +17,7 @@ CPU = DeviceFacts(kind="cpu", name="It", memory_bytes=1 << 30, available_bytes=1
 
 
 @pytest.fixture(scope="module")
-def session():
+def session(runner):
     """The probes of one session, and the telemetry over it."""
     path = str(ROOT / "tests" / "workloads" / "good" / "dropout.py")
     task = ThroughputTask(
@@ -29,7 +28,7 @@ def session():
         rounds=ROUNDS,
         budget_s=60.0,
     )
-    with Runner(parse_target(path)) as runner, runner.watched(CPU, session=7) as read:
+    with runner.watched(CPU, session=7) as read:
         probes = runner.run(task, timeout_s=120.0)
         return probes, read()
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor.engine.runner import Runner
 from advisor.errors import WorkloadError
 from advisor.throughput.data import ThroughputTask
-from advisor.training.data import WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec
 from tests.integration.probe_command import run_probe
 
 pytestmark = pytest.mark.slow
@@ -72,7 +71,7 @@ def test_in_the_first_place_it_ends_the_run(tmp_path):
     assert "takes float32 only" in outcome.stderr
 
 
-def test_each_of_more_sizes_than_dynamo_keeps_is_compiled_exactly_once():
+def test_each_of_more_sizes_than_dynamo_keeps_is_compiled_exactly_once(runner):
     target = str(WORKLOADS / "good" / "mean_squared_error.py")
     task = ThroughputTask(
         workload=WorkloadSpec(target=target, device="cpu", compile=True),
@@ -82,13 +81,12 @@ def test_each_of_more_sizes_than_dynamo_keeps_is_compiled_exactly_once():
         rounds=2,
         budget_s=60.0,
     )
-    with Runner(parse_target(target)) as runner:
-        probes = runner.run(task, timeout_s=120.0)
+    probes = runner.run(task, timeout_s=250.0)
     assert [probe.micro_batch_size for probe in probes] == list(SIZES)
     assert [probe.recompiles for probe in probes] == [1] * len(SIZES)
 
 
-def test_a_model_that_compiles_at_every_step_is_refused_and_not_timed():
+def test_a_model_that_compiles_at_every_step_is_refused_and_not_timed(runner):
     target = str(WORKLOADS / "compile" / "counter.py")
     task = ThroughputTask(
         workload=WorkloadSpec(target=target, device="cpu", compile=True),
@@ -98,6 +96,6 @@ def test_a_model_that_compiles_at_every_step_is_refused_and_not_timed():
         rounds=1,
         budget_s=60.0,
     )
-    with Runner(parse_target(target)) as runner, pytest.raises(WorkloadError) as caught:
+    with pytest.raises(WorkloadError) as caught:
         runner.run(task, timeout_s=120.0)
     assert "anew again and again" in caught.value.message
