@@ -16,7 +16,7 @@ ADVISOR = ROOT / "advisor"
     [
         ["ruff", "format", "--check", "."],
         ["ruff", "check", "."],
-        ["mypy"],
+        pytest.param(["mypy"], marks=pytest.mark.slow),
         ["lint-imports"],
     ],
     ids=["format", "lint", "types", "import contract"],
