@@ -79,7 +79,8 @@ class _SoakObserver(PeakObserver):
         self._gauge.reset()
         try:
             with _in_evaluation_mode(training.model):
-                training.evaluate(_take_worst(self._workload, self._task))
+                size, largest = self._task.micro_batch_size, self._task.largest_samples
+                training.evaluate(self._workload.take_worst(size, largest))
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -160,14 +161,10 @@ def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _take_worst(workload: Workload, task: SoakTask) -> Any:
-    return workload.take_worst(task.micro_batch_size, task.largest_samples)
-
-
 def _draw_batches(workload: Workload, task: SoakTask) -> Iterator[Any]:
     """Yield the worst batch, then random ones; each is held, as a loop's variable does."""
     generator = torch.Generator().manual_seed(task.workload.seed)
-    batch = _take_worst(workload, task)
+    batch = workload.take_worst(task.micro_batch_size, task.largest_samples)
     while True:
         yield batch
         batch = workload.draw(task.micro_batch_size, generator)
