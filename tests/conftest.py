@@ -25,12 +25,8 @@ def pytest_addoption(parser, pluginmanager):
         parser.addoption("--no-loadscope-reorder", action="store_true")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run the long ones first, and last, in one process, what measures the machine."""
-    for item in items:
-        if _is_serial(item):
-            item.add_marker(pytest.mark.xdist_group("serial"))
+    """Run the long ones first, and last what measures the machine: others need not wait for it."""
     items.sort(key=lambda item: (_is_serial(item), item.get_closest_marker("slow") is None))
 
 

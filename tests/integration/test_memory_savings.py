@@ -16,7 +16,7 @@ from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings
 from advisor.training.data import WorkloadSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory savings")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "char_lm.py"

@@ -9,7 +9,7 @@ from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec
 from tests.integration.probe_command import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("throughput session")]
+pytestmark = pytest.mark.slow
 
 SIZES = (4, 64)
 ROUNDS = 3
