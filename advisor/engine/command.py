@@ -59,7 +59,18 @@ def execute(
             for question in kind.questions:
                 if question.run is not None:
                     question.run(run)
+            _use_time_left(run, kind)
         return run.record
+
+
+def _use_time_left(run: Run, kind: Kind) -> None:
+    """Go round the questions until one round did nothing, or the time is up."""
+    asked = [question.more for question in kind.questions if question.more is not None]
+    did = True
+    while did:
+        did = False
+        for more in asked:
+            did |= not run.is_spent and more(run)
 
 
 def _open(run: Run, kind: Kind) -> None:

@@ -20,6 +20,8 @@ class Question:
     Attributes:
         read: Reads the files that the user gave, before any worker starts.
         check: Refuses what cannot be run, once the model file is known and before anything else.
+        more: Called in turn with the others' after every `run`, while time is left: does one piece
+            of work more where the question is open and can afford it, and returns whether it did.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Question:
     read: Callable[[Run], None] | None = None
     check: Callable[[Run], None] | None = None
     run: Callable[[Run], None] | None = None
+    more: Callable[[Run], bool] | None = None
     tell: Callable[[Conclusions], Told] | None = None
 
 

@@ -100,15 +100,16 @@ class Run:
     @property
     def left_s(self) -> float:
         """Seconds left of the budget, never less than a stage needs to end in order."""
-        return max(_LEAST_S, self._left_s)
+        return max(_LEAST_S, self.unspent_s)
 
     @property
     def is_spent(self) -> bool:
         """Whether the budget is used up."""
-        return self._left_s <= 0.0
+        return self.unspent_s <= 0.0
 
     @property
-    def _left_s(self) -> float:
+    def unspent_s(self) -> float:
+        """Seconds left of the budget, negative once it is overdrawn: what may still be planned."""
         elapsed_s = time.monotonic() - self._started
         return self.spec.limits.budget_s - self.reserved_s - elapsed_s
 
