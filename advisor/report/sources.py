@@ -1,5 +1,7 @@
 """Where a report comes from: how the model file was understood, on what machine, and the run."""
 
+from collections.abc import Iterator
+
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, Series
 from advisor.telling import Row
@@ -25,10 +27,18 @@ def _list_workload(workload: WorkloadFacts) -> list[Row]:
     return [
         Row("Model", f"{workload.model_name}{size}; {workload.how_model}"),
         Row("Loss", workload.how_loss),
-        Row("Optimizer", workload.how_optimizer),
+        Row("Optimizer", "; ".join(_describe_optimizer(workload))),
         Row("Batch", workload.how_batch),
         *(Row("Note", note) for note in workload.notes),
     ]
+
+
+def _describe_optimizer(workload: WorkloadFacts) -> Iterator[str]:
+    yield workload.how_optimizer
+    if workload.has_scheduler:
+        yield "with your schedule"
+    if workload.clip_grad_norm is not None:
+        yield f"gradients clipped to a norm of {workload.clip_grad_norm:g}"
 
 
 def _describe_run(kind: Kind, record: Record) -> str:

@@ -127,6 +127,10 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     variable_length: bool = False
     largest_samples: tuple[int, ...] = ()
     optimizer: OptimizerFacts | None = None
+    #: Whether the user's training follows a schedule that fits any number of steps.
+    has_scheduler: bool = False
+    #: Norm to which the user's loop clips gradients.
+    clip_grad_norm: float | None = None
     #: For which the rate was tuned.
     base_batch_size: int | None = None
     #: 2 under BatchNorm.

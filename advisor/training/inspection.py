@@ -19,6 +19,7 @@ from advisor.training.model_file.data import DatasetBatches, find_largest_sample
 from advisor.training.model_file.loader import find_own_sampling
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.schedule import try_schedule
 from advisor.training.training import Training
 
 #: The size of the first step: BatchNorm cannot run at 1.
@@ -125,6 +126,10 @@ def _describe(
         variable_length=bool(largest),
         largest_samples=largest,
         optimizer=_optimizer_facts(workload, training),
+        has_scheduler=try_schedule(
+            lambda total_steps: workload.make_scheduler(training, total_steps), training.optimizer
+        ),
+        clip_grad_norm=workload.names.clip_grad_norm,
         base_batch_size=workload.base_batch_size,
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),

@@ -38,6 +38,7 @@ class Training:
         device: torch.device,
         precision: Precision,
         compile_model: bool,
+        clip_grad_norm: float | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -45,6 +46,7 @@ class Training:
         if compile_model:
             compile_in_place(model)
         self._loss_function = loss_function
+        self._clip_grad_norm = clip_grad_norm
         self._autocast_type = _AUTOCAST_TYPES.get(precision)
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.needs_closure = type(optimizer).__name__ == "LBFGS"
@@ -92,7 +94,8 @@ class Training:
             raise
 
     def update(self) -> None:
-        """Run the optimizer on the gradients that `backward` left, then clear them."""
+        """Clip the gradients that `backward` left as the user does, step on them, clear them."""
+        self._clip()
         if self._scaler:
             self._scaler.step(self.optimizer)
             self._scaler.update()
@@ -110,7 +113,16 @@ class Training:
 
     def _closure(self, batch: Any) -> Tensor:
         self.optimizer.zero_grad()
-        return self.backward(batch)
+        loss = self.backward(batch)
+        self._clip()
+        return loss
+
+    def _clip(self) -> None:
+        if self._clip_grad_norm is None:
+            return
+        if self._scaler:
+            self._scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_grad_norm)
 
     def copy_state(self) -> "TrainingState":
         """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""

@@ -115,6 +115,7 @@ def hold_training(
         device=torch.device("cpu"),
         precision=workload.spec.precision,
         compile_model=False,
+        clip_grad_norm=workload.names.clip_grad_norm,
     )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -41,8 +42,10 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     collate: Callable[..., Any] | None = None
     loss: Callable[..., Any] | None = None
     optimizer: Callable[..., Any] | None = None
+    scheduler: Callable[..., Any] | None = None
     data_module: Callable[..., Any] | None = None
     base_batch_size: int | None = None
+    clip_grad_norm: float | None = None
 
 
 #: Functions of the user's by the name of their field.
@@ -53,6 +56,7 @@ _FUNCTIONS = {
     "collate": "collate_fn",
     "loss": "loss_fn",
     "optimizer": "make_optimizer",
+    "scheduler": "make_scheduler",
 }
 
 
@@ -89,6 +93,7 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
         how_model=how_model,
         data_module=_unique_factory(module, is_data_module_type),
         base_batch_size=_base_batch_size(module),
+        clip_grad_norm=_clip_grad_norm(module),
         **functions,
     )
 
@@ -183,6 +188,18 @@ def _base_batch_size(module: ModuleType) -> int | None:
             next_step="Set it to the global batch size for which the learning rate was tuned.",
         )
     return value
+
+
+def _clip_grad_norm(module: ModuleType) -> float | None:
+    value = getattr(module, "CLIP_GRAD_NORM", None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise WorkloadError(
+            f"{_file_of(module)}: CLIP_GRAD_NORM is {value!r}, not a positive number",
+            next_step="Set it to the norm to which your loop clips gradients, or leave it out.",
+        )
+    return float(value)
 
 
 def _public_names(module: ModuleType) -> list[str]:

@@ -6,8 +6,10 @@ Lightning is never imported here: its classes are known by name in the method re
 from typing import Any
 
 import msgspec
+import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from advisor.errors import WorkloadError
 
@@ -63,16 +65,88 @@ def training_loss(model: nn.Module, batch: object) -> object:
 
 
 def configured_optimizer(model: nn.Module) -> Optimizer | None:
-    """Return the optimizer of `configure_optimizers`, None where it configures none.
+    """Return the optimizer of `configure_optimizers` at its own rate, None where there is none.
 
     Raises:
         WorkloadError: It returns several.
     """
-    found: Any = model.configure_optimizers()  # type: ignore[operator]
+    optimizer, _ = _read(model, _Trainer(_ANY_STEPS))
+    for group in optimizer.param_groups if isinstance(optimizer, Optimizer) else ():
+        group["lr"] = _rate_before(group)
+    return optimizer
+
+
+def follow_scheduler(
+    model: nn.Module, optimizer: Optimizer, total_steps: int
+) -> LRScheduler | None:
+    """Return the module's own schedule over so many steps, from the optimizer's rates on.
+
+    None where it has none, steps it with epochs, or fixes its length without asking the Trainer.
+    """
+    trainer = _Trainer(total_steps)
+    _, found = _read(model, trainer)
+    if not isinstance(found, dict) or found.get("interval") != "step" or not trainer.was_asked:
+        return None
+    return _Follower(optimizer, found["scheduler"])
+
+
+#: Steps of a schedule that nobody follows.
+_ANY_STEPS = 1000
+
+
+class _Trainer:
+    """Stands in for the Trainer that a schedule asks for its length."""
+
+    def __init__(self, total_steps: int) -> None:
+        self._total_steps = total_steps
+        self.was_asked = False
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        self.was_asked = True
+        return self._total_steps
+
+    max_steps = estimated_stepping_batches
+
+
+class _Follower(LRScheduler):
+    """Gives an optimizer's rates the course that the module's scheduler gives its own optimizer."""
+
+    def __init__(self, optimizer: Optimizer, own: LRScheduler) -> None:
+        self._own = own
+        own.optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - never steps
+        super().__init__(optimizer)
+
+    def step(self, epoch: int | None = None) -> None:
+        if self.last_epoch >= 0:
+            self._own.step()
+        super().step(epoch)
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        groups = self._own.optimizer.param_groups
+        return [
+            rate * group["lr"] / _rate_before(group)
+            for rate, group in zip(self.base_lrs, groups, strict=True)
+        ]
+
+
+def _rate_before(group: dict[str, Any]) -> Any:
+    """Return the rate that the user gave, before a scheduler changed it."""
+    return group.get("max_lr", group.get("initial_lr", group["lr"]))
+
+
+def _read(model: nn.Module, trainer: _Trainer) -> tuple[Optimizer | None, Any]:
+    """Return the one optimizer that is configured, and the configuration of its scheduler."""
+    attached = getattr(model, "_trainer", None)
+    object.__setattr__(model, "_trainer", trainer)
+    try:
+        found: Any = model.configure_optimizers()  # type: ignore[operator]
+    finally:
+        object.__setattr__(model, "_trainer", attached)
+    scheduler = None
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], list | tuple):
-        found = found[0]
-    if isinstance(found, dict):
-        found = found["optimizer"]
+        found, schedulers = found
+        scheduler = schedulers[0] if schedulers else None
     if isinstance(found, list | tuple):
         if len(found) != 1:
             raise WorkloadError(
@@ -81,8 +155,8 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
             )
         found = found[0]
     if isinstance(found, dict):
-        found = found["optimizer"]
-    return found  # type: ignore[no-any-return]
+        found, scheduler = found["optimizer"], found.get("lr_scheduler", scheduler)
+    return found, scheduler
 
 
 def find_loader(source: Any, *, held_out: bool = False) -> Loader | None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from advisor.errors import DeviceError, WorkloadError
 from advisor.training.data import Precision, WorkloadSpec, parse_target
@@ -16,6 +17,7 @@ from advisor.training.model_file.data import Batches, SyntheticBatches, batches_
 from advisor.training.model_file.discovery import discover
 from advisor.training.model_file.loading import Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
+from advisor.training.schedule import check_scheduler
 from advisor.training.training import Training, UserStep
 
 
@@ -103,6 +105,7 @@ class Workload:
             device=self.device,
             precision=precision or self.spec.precision,
             compile_model=self.spec.compile,
+            clip_grad_norm=self.names.clip_grad_norm,
         )
 
     def make_stepper(self, batch_size: int) -> Training | UserStep:
@@ -136,6 +139,24 @@ class Workload:
                 next_step="Return a torch.optim.Optimizer.",
             )
         return optimizer
+
+    def make_scheduler(self, training: Training, total_steps: int) -> LRScheduler | None:
+        """Return the user's schedule from the optimizer's present rates on, None without one.
+
+        A LightningModule's is taken where it asks its Trainer for the number of steps.
+
+        Raises:
+            WorkloadError: The function returns something else than a scheduler of this optimizer.
+        """
+        model, optimizer = training.model, training.optimizer
+        for group in optimizer.param_groups:
+            group.pop("initial_lr", None)  # an earlier scheduler's, which a new one would keep
+        if self.names.scheduler is not None:
+            made = self.settings.call(self.names.scheduler, optimizer, total_steps)
+            return check_scheduler(made, optimizer)
+        if self.names.optimizer is None and lightning.is_lightning_type(type(model)):
+            return lightning.follow_scheduler(model, optimizer, total_steps)
+        return None
 
     def how_optimizer(self, model: nn.Module) -> str:
         """Return one sentence on where the optimizer comes from."""

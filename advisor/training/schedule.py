@@ -1,0 +1,109 @@
+"""The user's learning-rate schedule: checked at once, and stepped with each optimizer step."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from advisor.errors import WorkloadError
+from advisor.training.observer import Step
+
+#: Optimizer steps of the schedule that a model file is tried with: any number has to do.
+_TRIED_STEPS = 100
+#: Relative difference of rates that rounding may leave.
+_ROUNDING_FRACTION = 0.01
+
+
+class ScheduleObserver:
+    """Steps a scheduler after each optimizer step."""
+
+    def __init__(self, scheduler: LRScheduler) -> None:
+        self._scheduler = scheduler
+
+    def before_step(self, step: Step) -> None:
+        """See nothing."""
+
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
+        """Go on to the next step's rate."""
+        self._scheduler.step()
+        return True
+
+
+def check_scheduler(made: Any, optimizer: Optimizer) -> LRScheduler:
+    """Return what `make_scheduler` returned, if it is a scheduler of this optimizer.
+
+    Raises:
+        WorkloadError: It is not, or follows the loss.
+    """
+    if not isinstance(made, LRScheduler):
+        problem = f"returned a {type(made).__name__}, not a torch LRScheduler"
+    elif isinstance(made, ReduceLROnPlateau):
+        problem = "returned a ReduceLROnPlateau, which follows a loss and not the steps"
+    elif made.optimizer is not optimizer:
+        problem = "returned a scheduler of another optimizer than the one it was given"
+    else:
+        return made
+    raise WorkloadError(
+        f"make_scheduler {problem}",
+        next_step="Return a scheduler of torch.optim.lr_scheduler over the optimizer given, "
+        "stretched over total_steps, or leave make_scheduler out.",
+    )
+
+
+def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer) -> bool:
+    """Return whether there is a schedule; it was followed to its end at two rates.
+
+    Args:
+        make: Makes the scheduler for so many steps, from the optimizer's rates on.
+        optimizer: Its settings are left as they were.
+
+    Raises:
+        WorkloadError: A rate is no finite positive number, or none follows the optimizer's.
+    """
+    kept = [copy.deepcopy(_settings_of(group)) for group in optimizer.param_groups]
+    peaks: list[float] = []
+    for factor in (1.0, 2.0):
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["lr"]
+        scheduler = make(_TRIED_STEPS)
+        peaks.append(0.0 if scheduler is None else _find_peak(scheduler))
+        for group, settings in zip(optimizer.param_groups, kept, strict=True):
+            for name in _settings_of(group).keys() - settings.keys():
+                del group[name]
+            group.update(copy.deepcopy(settings))
+        if scheduler is None:
+            return False
+    if not math.isclose(peaks[1], 2.0 * peaks[0], rel_tol=_ROUNDING_FRACTION):
+        raise WorkloadError(
+            "make_scheduler sets rates of its own: from twice the optimizer's rate on, its highest "
+            f"rate is {peaks[1]:.3g} in place of {2.0 * peaks[0]:.3g}",
+            next_step='Take the rate from optimizer.param_groups[0]["lr"], as in '
+            'OneCycleLR(optimizer, max_lr=optimizer.param_groups[0]["lr"], ...).',
+        )
+    return True
+
+
+def _find_peak(scheduler: LRScheduler) -> float:
+    """Return the highest rate of the first group along the schedule."""
+    rates = [float(scheduler.optimizer.param_groups[0]["lr"])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no optimizer steps in between, as torch expects
+        for _ in range(_TRIED_STEPS):
+            scheduler.step()
+            rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+    bad = next((n for n, rate in enumerate(rates) if not 0.0 <= rate < math.inf), None)
+    if bad is not None or not max(rates) > 0.0:
+        seen = f"{rates[bad]:.3g} at step {bad}" if bad is not None else "0 all along"
+        raise WorkloadError(
+            f"make_scheduler, asked for {_TRIED_STEPS} steps, gives a rate of {seen}",
+            next_step="Make warm-up and decay shares of total_steps: it may be any number.",
+        )
+    return max(rates)
+
+
+def _settings_of(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
