@@ -197,6 +197,35 @@ Reserve = Annotated[
         "takes.",
     ),
 ]
+TrainSteps = Annotated[
+    int | None,
+    _option(
+        "--train-steps",
+        metavar="N",
+        min=1,
+        show_default="not known",
+        help="How long you train, in optimizer steps at the base batch.",
+    ),
+]
+NoLoader = Annotated[
+    bool,
+    _option(
+        "--no-loader",
+        help="Your batches are in memory already: loading costs no time, and no DataLoader is "
+        "timed.",
+    ),
+]
+EpochOverhead = Annotated[
+    float | None,
+    _option(
+        "--epoch-overhead",
+        metavar="TIME",
+        parser=parse_duration,
+        show_default="none",
+        help="What each epoch takes besides its steps, such as 20s for evaluation and a "
+        "checkpoint.",
+    ),
+]
 
 # On paper: other GPUs, prices, schedules, the length of training
 GpuCounts = Annotated[

@@ -29,6 +29,9 @@ def probe(
     sample_unit: options.SampleUnit = "sample",
     sharpness: options.Sharpness = False,
     reserve: options.Reserve = False,
+    train_steps: options.TrainSteps = None,
+    no_loader: options.NoLoader = False,
+    epoch_overhead: options.EpochOverhead = None,
     gpus: options.GpuCounts = None,
     price: options.Price = None,
     interconnect: options.InterconnectName = None,
@@ -88,6 +91,9 @@ def probe(
             sample_unit=sample_unit,
             sharpness=sharpness,
             reserve=reserve,
+            train_steps=train_steps,
+            no_loader=no_loader,
+            epoch_overhead_s=epoch_overhead or 0.0,
         ),
     )
     drive(RUN, spec, output, asked=((SCENARIO, scenario), (VARIANTS, list_variants(variants))))

@@ -33,6 +33,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sharpness: bool = False
     #: Whether the advised size must leave room for a copy of the training state.
     reserve: bool = False
+    #: Optimizer steps that the user trains at the base batch; None: not said.
+    train_steps: int | None = None
+    #: Whether the user's batches are in memory, so that no DataLoader costs time.
+    no_loader: bool = False
+    #: What each pass over the dataset takes besides its steps: evaluation, a checkpoint.
+    epoch_overhead_s: float = 0.0
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.loader.data import LOADER_TIMINGS
 from advisor.loader.plan import LOADER
-from advisor.loader.stage import run_loader
+from advisor.loader.stage import check_epoch, run_loader
 from advisor.loader.tell import tell_loader
 
 
@@ -16,6 +16,7 @@ def make_question(find_size: Callable[[Run], int | None]) -> Question:
         name="loader",
         keys=(LOADER_TIMINGS,),
         topics=(LOADER,),
+        check=check_epoch,
         run=lambda run: run_loader(run, lambda: find_size(run)),
         tell=tell_loader,
     )

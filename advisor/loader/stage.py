@@ -5,7 +5,17 @@ from collections.abc import Callable
 from advisor.engine.budget import LOADER_END_OF_LEFT, LOADER_OF_BUDGET, LOADER_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.errors import UsageError
 from advisor.loader.data import LOADER_TIMINGS, LoaderTask
+
+
+def check_epoch(run: Run) -> None:
+    """Raise UsageError where an epoch has a cost and no length."""
+    if run.spec.limits.epoch_overhead_s and run.facts.dataset_size is None:
+        raise UsageError(
+            "--epoch-overhead needs a dataset whose length is known",
+            next_step="Give the dataset a __len__, or leave --epoch-overhead out.",
+        )
 
 
 def run_loader(run: Run, find_size: Callable[[], int | None]) -> None:
@@ -14,7 +24,7 @@ def run_loader(run: Run, find_size: Callable[[], int | None]) -> None:
     It comes before the trial, which takes nearly all of the time left and settles the rate, not the
     batch. `find_size` returns the advised micro-batch.
     """
-    if not run.facts.has_dataset:
+    if not run.facts.has_dataset or run.spec.limits.no_loader:
         return
     size = find_size()
     if size is None or run.is_spent:

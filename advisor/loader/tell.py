@@ -15,6 +15,8 @@ _STATUS: dict[LoaderStatus, str] = {
 
 def tell_loader(conclusions: Conclusions) -> Told:
     """Return what the loader was seen to do."""
+    if conclusions.record.command.limits.no_loader:
+        return Told(rows=(Row("Loader", "none: batches are in memory (--no-loader)"),))
     found = conclusions.of(LOADER)
     return Told() if found is None else Told(rows=(Row("Loader", describe_loader(found)),))
 

@@ -144,7 +144,7 @@ def test_probe_hands_every_option_to_the_session(session):
         *["--set", "b=2", "--base-batch-size", "32", "--max-batch", "512", "--batch-multiple", "8"],
         *["--noise-steps", "40", "--reserve", "--checkpoint", "a.pt", "--checkpoint", "b.pt"],
         *["--noise-log", "log.jsonl", "--sample-unit", "token", "--global-batch-size", "96"],
-        "--sharpness",
+        *["--sharpness", "--train-steps", "9000", "--no-loader", "--epoch-overhead", "2m"],
     )
     assert result.exit_code == 0, result.output
     workload, limits = session.spec.workload, session.spec.limits
@@ -170,6 +170,9 @@ def test_probe_hands_every_option_to_the_session(session):
         "noise_log": "log.jsonl",
         "sample_unit": "token",
         "sharpness": True,
+        "train_steps": 9000,
+        "no_loader": True,
+        "epoch_overhead_s": 120.0,
     }
 
 

@@ -2,11 +2,13 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
-from advisor.errors import WorkloadError
+from advisor.errors import UsageError, WorkloadError
 from advisor.loader.data import LoaderTask
-from advisor.loader.stage import run_loader
+from advisor.loader.stage import check_epoch, run_loader
+from advisor.loader.tell import tell_loader
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
 from tests.unit.doubles import Notes, StreamingRunner
@@ -14,12 +16,14 @@ from tests.unit.loader.timings import run as time_workers
 from tests.unit.samples import FACTS, derive, make_probes, make_record
 
 
-def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.0):
+def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.0, **more):
     runner, notes = StreamingRunner(timings, error), Notes()
-    limits = Limits(budget_s=budget_s)
+    limits = Limits(budget_s=budget_s, **more)
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes() if probes is None else probes)
+    command = msgspec.structs.replace(run.record.command, limits=limits)
+    run.record = msgspec.structs.replace(run.record, command=command)
     run_loader(run, lambda: getattr(run.of(ADVICE), "micro_batch_size", None))
     return run, runner, notes.notes
 
@@ -42,6 +46,21 @@ def test_without_data_there_is_no_loader():
     run, runner, notes = run_with(facts=facts)
     assert runner.tasks == notes == []
     assert derive(run.record).loader is None
+
+
+def test_batches_in_memory_have_no_loader_and_the_report_says_so():
+    run, runner, notes = run_with(no_loader=True)
+    assert runner.tasks == notes == []
+    (row,) = tell_loader(Conclusions(run.record)).rows
+    assert "--no-loader" in row.text
+
+
+def test_the_cost_of_an_epoch_needs_its_length():
+    facts = msgspec.structs.replace(FACTS, dataset_size=None)
+    check_epoch(run_with(epoch_overhead_s=3.0)[0])
+    check_epoch(run_with(facts=facts)[0])
+    with pytest.raises(UsageError, match="--epoch-overhead"):
+        check_epoch(run_with(facts=facts, epoch_overhead_s=3.0)[0])
 
 
 @pytest.mark.parametrize("reason", ["spent", "no batch"])
