@@ -5,7 +5,6 @@ The figures stand in `catalogue.toml` beside this file.
 
 import difflib
 import functools
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,9 +21,9 @@ CONTEXT_BYTES = (round(0.3 * 2**30), round(0.6 * 2**30))
 
 #: torch's default cuBLAS workspace for one handle: 2 blocks of 4 MiB and 8 of 16 KiB.
 WORKSPACE_BYTES = 8_519_680
-#: The same from compute capability 9.0 (Hopper) on.
+#: The same from this major compute capability (Hopper) on.
 LARGE_WORKSPACE_BYTES = 32 << 20
-_LARGE_WORKSPACE_FROM = (9, 0)
+_LARGE_WORKSPACE_FROM = 9
 
 #: Where no report says what a driver keeps of the card: the largest share and the largest amount
 #: among the catalogue's other cards, whichever is less.
@@ -32,41 +31,71 @@ _MOST_RESERVED_FRACTION = 0.031
 _MOST_RESERVED_BYTES = 900 << 20
 
 MemorySource = Literal["driver-reported", "nominal", "stated"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 #: How many near names an error offers.
 _SUGGESTIONS = 4
 
 
-class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of card; None is unknown.
-
-    Attributes:
-        aliases: Other names, that of the driver among them.
-        usable_bytes: What CUDA programs together can get of it; the driver keeps the rest.
-        peak_flops: Dense peak by precision, in operations each second, as far as known.
-        context_bytes: Least and most that a process takes beside its tensors.
-        workspace_bytes: cuBLAS workspace of one handle.
-        source: Where peaks and bandwidth come from.
-    """
+class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of card, as its table in the file has it; None is unknown."""
 
     name: str
-    memory_bytes: int
-    memory_source: MemorySource
-    usable_bytes: int
+    #: Other names, that of the driver among them.
     aliases: tuple[str, ...] = ()
-    peak_flops: dict[str, float] = {}
-    bandwidth_bytes_per_s: float | None = None
-    context_bytes: tuple[int, int] = CONTEXT_BYTES
-    workspace_bytes: int = LARGE_WORKSPACE_BYTES
+    memory_mib: float
+    memory_source: MemorySource
+    usable_mib: float | None = None
+    tflops: dict[Precision, float] = {}
+    gb_per_s: float | None = None
     compute_capability: str | None = None
+    #: Where peaks and bandwidth come from.
     source: str | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """All of the card's memory."""
+        return round(self.memory_mib * 2**20)
+
+    @property
+    def usable_bytes(self) -> int:
+        """What CUDA programs together can get of it; the driver keeps the rest."""
+        if self.usable_mib is not None:
+            return round(self.usable_mib * 2**20)
+        reserved = min(round(_MOST_RESERVED_FRACTION * self.memory_bytes), _MOST_RESERVED_BYTES)
+        return self.memory_bytes - reserved
+
+    @property
+    def peak_flops(self) -> dict[str, float]:
+        """Dense peak by precision, in operations each second, as far as known."""
+        return {precision: 1e12 * figure for precision, figure in self.tflops.items()}
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float | None:
+        """Of its memory."""
+        return None if self.gb_per_s is None else 1e9 * self.gb_per_s
+
+    @property
+    def workspace_bytes(self) -> int:
+        """The cuBLAS workspace of one handle; the larger one where the card is not known."""
+        is_old = self.capability is not None and self.capability < _LARGE_WORKSPACE_FROM
+        return WORKSPACE_BYTES if is_old else LARGE_WORKSPACE_BYTES
+
+    @property
+    def capability(self) -> int | None:
+        """The major number of its compute capability."""
+        known = self.compute_capability
+        return None if known is None else int(known.partition(".")[0])
+
+
+class _Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    gpu: tuple[Gpu, ...]
 
 
 @functools.cache
 def list_gpus() -> tuple[Gpu, ...]:
     """Return every card of the catalogue, in its order."""
-    document = tomllib.loads(_FILE.read_text(encoding="utf-8"))
-    return tuple(_gpu(entry) for entry in msgspec.convert(document, _Catalogue).gpu)
+    return msgspec.toml.decode(_FILE.read_bytes(), type=_Catalogue).gpu
 
 
 def recognise_gpu(name: str) -> Gpu | None:
@@ -106,52 +135,13 @@ def find_gpu(name: str) -> Gpu:
 
 
 def describe_stated_gpu(memory_bytes: int) -> Gpu:
-    """Return a card of which only the memory is known, all of it for CUDA programs.
-
-    Its workspace is the larger of the two, so that the prediction errs to the safe side.
-    """
+    """Return a card of which only the memory is known, all of it for CUDA programs."""
+    memory_mib = memory_bytes / 2**20
     return Gpu(
         name=f"GPU of {memory_bytes / 2**30:.4g} GiB",
-        memory_bytes=memory_bytes,
+        memory_mib=memory_mib,
         memory_source="stated",
-        usable_bytes=memory_bytes,
-    )
-
-
-class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file; the file's head says what its keys mean."""
-
-    name: str
-    aliases: tuple[str, ...]
-    memory_mib: int
-    memory_source: MemorySource
-    usable_mib: int | None = None
-    tflops: dict[Literal["fp32", "tf32", "bf16", "fp16"], float]
-    gb_per_s: float
-    compute_capability: str
-    source: str
-
-
-class _Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    gpu: tuple[_Entry, ...]
-
-
-def _gpu(entry: _Entry) -> Gpu:
-    memory = entry.memory_mib << 20
-    reserved = min(round(_MOST_RESERVED_FRACTION * memory), _MOST_RESERVED_BYTES)
-    capability = tuple(map(int, entry.compute_capability.split(".")))
-    is_large = capability >= _LARGE_WORKSPACE_FROM
-    return Gpu(
-        name=entry.name,
-        aliases=entry.aliases,
-        memory_bytes=memory,
-        memory_source=entry.memory_source,
-        usable_bytes=memory - reserved if entry.usable_mib is None else entry.usable_mib << 20,
-        peak_flops={precision: figure * 1e12 for precision, figure in entry.tflops.items()},
-        bandwidth_bytes_per_s=entry.gb_per_s * 1e9,
-        workspace_bytes=LARGE_WORKSPACE_BYTES if is_large else WORKSPACE_BYTES,
-        compute_capability=entry.compute_capability,
-        source=entry.source,
+        usable_mib=memory_mib,
     )
 
 

@@ -1,39 +1,25 @@
-"""What reads counters of the machine, each optional with the reason why it is missing."""
+"""A counter of the machine is a function that returns its value or raises why it has none."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from advisor.device.data import Counter
 
-#: By the error's type. NVML's own are made at run time, so they are known by name alone.
+Read = Callable[[], float]
+
+#: Errors by the reason that they are, by name: NVML's own are made at run time.
 _REASONS = {
-    **dict.fromkeys(
-        (
-            "NVMLError_NotSupported",
-            "NVMLError_FunctionNotFound",
-            "NVMLError_InvalidArgument",
-            "NVMLError_NoData",
-            "NVMLError_ArgumentVersionMismatch",
-            "NVMLLibraryMismatchError",
-            "AttributeError",  # pynvml itself is older than the function
-            "OSError",
-            "ValueError",
-        ),
-        "not_supported",
-    ),
-    **dict.fromkeys(("NVMLError_NoPermission", "PermissionError"), "no_permission"),
-    **dict.fromkeys(
-        (
-            "NVMLError_LibraryNotFound",
-            "NVMLError_DriverNotLoaded",
-            "NVMLError_LibRmVersionMismatch",
-            "ImportError",
-        ),
-        "no_driver",
-    ),
-    **dict.fromkeys(
-        ("NVMLError_NotFound", "NVMLError_GpuIsLost", "NVMLError_GpuNotFound"), "no_device"
-    ),
+    "not_supported": {
+        *("NVMLError_NotSupported", "NVMLError_FunctionNotFound", "NVMLError_InvalidArgument"),
+        *("NVMLError_NoData", "NVMLError_ArgumentVersionMismatch", "NVMLLibraryMismatchError"),
+        *("AttributeError", "OSError", "ValueError"),  # the first: pynvml is older than a function
+    },
+    "no_permission": {"NVMLError_NoPermission", "PermissionError"},
+    "no_driver": {
+        *("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "ImportError"),
+        "NVMLError_LibRmVersionMismatch",
+    },
+    "no_device": {"NVMLError_NotFound", "NVMLError_GpuIsLost", "NVMLError_GpuNotFound"},
 }
 
 
@@ -41,17 +27,10 @@ class UnreadableError(Exception):
     """A counter cannot be read; the text is the reason in one word."""
 
 
-class Reader(NamedTuple):
-    """Reads some counters at one moment."""
-
-    names: tuple[str, ...]
-    read: Callable[[], tuple[Counter, ...]]  #: Each of them, a missing one with its reason.
-
-
 class Sources(NamedTuple):
-    """What is read, and what is to be said beside it in the end."""
+    """What is read, by name, and what is to be said beside it in the end."""
 
-    readers: tuple[Reader, ...]
+    reads: dict[str, Read]
     remarks: Callable[[], tuple[Counter, ...]] = tuple
 
 
@@ -66,32 +45,28 @@ def name_reason(error: Exception) -> str:
     """Return the reason in one word; the error's own name where it has no better one."""
     if isinstance(error, UnreadableError):
         return str(error)
-    names = (kind.__name__ for kind in type(error).__mro__)
-    return next((_REASONS[name] for name in names if name in _REASONS), type(error).__name__)
+    for kind in type(error).__mro__:
+        for reason, names in _REASONS.items():
+            if kind.__name__ in names:
+                return reason
+    return type(error).__name__
 
 
-def lack(names: Iterable[str], reason: str) -> tuple[Counter, ...]:
-    """Return the counters as missing for the reason."""
-    return tuple(Counter(name=name, missing_because=reason) for name in names)
+def refuse(names: Iterable[str], reason: str) -> dict[str, Read]:
+    """Return counters that are missing for the reason."""
+
+    def read() -> float:
+        raise UnreadableError(reason)
+
+    return dict.fromkeys(names, read)
 
 
-def lacking(names: Iterable[str], reason: str) -> Reader:
-    """Return a reader whose counters are all missing for the reason."""
-    counters = lack(names, reason)
-    return Reader(tuple(counter.name for counter in counters), lambda: counters)
-
-
-def read_counter(name: str, unit: str, read: Callable[[], float]) -> Counter:
+def read_counter(name: str, read: Read, unit: str | None = None) -> Counter:
     """Return the counter's value, or why there is none."""
     try:
         return Counter(name=name, value=float(read()), unit=unit)
     except Exception as error:  # noqa: BLE001 - NVMLError's subclasses are made at run time
         return Counter(name=name, missing_because=name_reason(error))
-
-
-def open_counter(name: str, unit: str, read: Callable[[], float]) -> Reader:
-    """Return a reader of one counter."""
-    return Reader((name,), lambda: (read_counter(name, unit, read),))
 
 
 def find_power_cap(counters: Iterable[Counter]) -> PowerCap | None:

@@ -1,6 +1,7 @@
 """The processes below one: those whose work and memory are our own."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -22,27 +23,12 @@ def list_tree(roots: Iterable[int]) -> frozenset[int]:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    try:
-        for thread in (_PROC / str(pid) / "task").iterdir():
-            try:
-                found += map(int, (thread / "children").read_text().split())
-            except FileNotFoundError:
-                if thread.is_dir():  # else the thread ended
-                    return _search_children(pid)  # the kernel keeps no such file
-            except OSError:  # the process ended between opening and reading
-                continue
-    except FileNotFoundError:
-        return _search_children(pid)
-    except OSError:
-        return found
-    return found
-
-
-def _search_children(pid: int) -> list[int]:
     import psutil  # noqa: PLC0415 - loaded where a run needs it
 
-    try:
+    with suppress(OSError):  # the process ended, or the kernel keeps no such files
+        lists = [file.read_text() for file in (_PROC / str(pid)).glob("task/*/children")]
+        if lists:
+            return [int(child) for text in lists for child in text.split()]
+    with suppress(psutil.Error):
         return [child.pid for child in psutil.Process(pid).children()]
-    except psutil.Error:
-        return []
+    return []

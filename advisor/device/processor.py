@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advisor.device.counters import Reader, lacking, name_reason, open_counter
+from advisor.device.counters import read_counter
 from advisor.device.data import Counter
 from advisor.device.processes import list_tree
 
@@ -23,9 +23,12 @@ def read_processor_counters() -> tuple[Counter, ...]:
 
     Takes a moment: a share needs two readings.
     """
-    load = open_foreign_load("foreign_cpu")
+    load = ForeignLoad()
     time.sleep(_WINDOW_S)
-    return (*load.read(), *open_package_energy("cpu_energy").read())
+    return (
+        read_counter("foreign_cpu", load.read_fraction, "fraction"),
+        read_counter("cpu_energy", PackageEnergy().read_j, "J"),
+    )
 
 
 class _Reading(NamedTuple):
@@ -92,11 +95,6 @@ class ForeignLoad:
         return total_s
 
 
-def open_foreign_load(name: str, own_pids: Iterable[int] = ()) -> Reader:
-    """Return a reader of the share, under the name; its first reading must wait a little."""
-    return open_counter(name, "fraction", ForeignLoad(own_pids).read_fraction)
-
-
 def _measure_processors() -> tuple[float, float]:
     """Return all the time and the busy time of the processors that we may run on, in seconds."""
     import psutil  # noqa: PLC0415 - loaded where a run needs it
@@ -130,11 +128,7 @@ class PackageEnergy:
     """
 
     def __init__(self, root: Path = _POWERCAP) -> None:
-        self._zones = [
-            zone
-            for zone in sorted(root.glob("intel-rapl:*"))
-            if zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package")
-        ]
+        self._root = root
         self._last_uj: dict[Path, int] = {}
         self._turns_uj = 0
 
@@ -145,19 +139,15 @@ class PackageEnergy:
             PermissionError: The counters are for the administrator alone.
             OSError: There are none.
         """
-        if not self._zones:
+        readings = {
+            zone: int((zone / "energy_uj").read_text())
+            for zone in self._root.glob("intel-rapl:*")
+            if zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package")
+        }
+        if not readings:
             raise FileNotFoundError("no package has an energy counter")
-        readings = {zone: int((zone / "energy_uj").read_text()) for zone in self._zones}
         for zone, now_uj in readings.items():
             if now_uj < self._last_uj.get(zone, 0):
                 self._turns_uj += int((zone / "max_energy_range_uj").read_text())
         self._last_uj = readings
         return (sum(readings.values()) + self._turns_uj) * _J_PER_UJ
-
-
-def open_package_energy(name: str, root: Path = _POWERCAP) -> Reader:
-    """Return a reader of the packages' energy in joules, under the name."""
-    try:
-        return open_counter(name, "J", PackageEnergy(root).read_j)
-    except OSError as error:
-        return lacking((name,), name_reason(error))

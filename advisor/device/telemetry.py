@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from advisor.device.counters import Reader, Sources, lack, lacking
+from advisor.device.counters import Sources, read_counter, refuse
 from advisor.device.data import Counter, DeviceFacts, Telemetry
 from advisor.device.nvml.counters import GPU_COUNTERS, missing_gpu_reason, opened_gpu
-from advisor.device.processor import LEAST_WINDOW_S, open_foreign_load, open_package_energy
+from advisor.device.processor import LEAST_WINDOW_S, ForeignLoad, PackageEnergy
 
 #: Time between two samples. On the CPU the sampler runs on the processors that are being timed.
 _INTERVAL_S = {"cpu": 0.25, "cuda": 0.2, "mps": 0.25}
@@ -62,15 +62,16 @@ def sampled(
 @contextmanager
 def _opened(device: DeviceFacts, own_pid: int) -> Iterator[Sources]:
     """Open the sources of the device, energy first: it is the one whose moment matters most."""
-    load = open_foreign_load("foreign_cpu", (own_pid,))
+    load = ForeignLoad((own_pid,)).read_fraction
     if device.kind == "cuda" and device.vendor != "amd":
-        with opened_gpu(device.uuid_hash, device.index, (os.getpid(), own_pid)) as gpu:
-            yield gpu._replace(readers=(*gpu.readers, load))
+        with opened_gpu(device.uuid_hash, (os.getpid(), own_pid)) as gpu:
+            reads = {name: gpu.reads[name] for name in GPU_COUNTERS}
+            yield Sources({**reads, "foreign_cpu": load}, gpu.remarks)
         return
-    reason = missing_gpu_reason(device.kind)
-    names = tuple(name for name in GPU_COUNTERS if name != "energy" or device.kind != "cpu")
-    packages = (open_package_energy("energy"),) if device.kind == "cpu" else ()
-    yield Sources((*packages, load, lacking(names, reason)))
+    reads = refuse(GPU_COUNTERS, missing_gpu_reason(device.kind))
+    if device.kind == "cpu":
+        reads["energy"] = PackageEnergy().read_j
+    yield Sources({**reads, "foreign_cpu": load})
 
 
 class _Sampler:
@@ -82,10 +83,8 @@ class _Sampler:
         self._reading = threading.Lock()  # one sample at a time, however long it takes
         self._lock = threading.Lock()  # of the columns
         self._at_s: list[float] = []
-        self._columns: dict[str, list[float]] = {
-            name: [] for reader in sources.readers for name in reader.names
-        }
-        self._missing: dict[str, Counter] = {}
+        self._columns: dict[str, list[float]] = {name: [] for name in sources.reads}
+        self._missing: list[Counter] = []
         self._is_open = True
 
     def sample(self) -> None:
@@ -95,8 +94,8 @@ class _Sampler:
         try:
             at_s = time.monotonic()
             with self._lock:
-                live = [each for each in self._sources.readers if self._columns.keys() & each.names]
-            counters = [counter for reader in live for counter in _read(reader)]
+                live = list(self._columns)
+            counters = [read_counter(name, self._sources.reads[name]) for name in live]
         finally:
             self._reading.release()
         with self._lock:
@@ -125,7 +124,7 @@ class _Sampler:
                     for name, values in columns.items()
                     if name.startswith(_SLOWDOWN)
                 },
-                counters=(*self._missing.values(), *self._sources.remarks()),
+                counters=(*self._missing, *self._sources.remarks()),
             )
 
     def close(self) -> None:
@@ -135,28 +134,11 @@ class _Sampler:
             self._is_open = False
 
     def _put(self, counter: Counter) -> None:
-        column = self._columns.get(counter.name)
-        if column is None:
-            return
-        reason = None
-        if counter.value is None:
-            reason = counter.missing_because or "not_supported"
-        elif column and counter.name.startswith(_CUMULATIVE) and counter.value < column[-1]:
-            reason = "was_reset"
-        else:
+        column = self._columns.get(counter.name, [])
+        is_sum = counter.name.startswith(_CUMULATIVE)
+        if counter.value is not None and is_sum and column and counter.value < column[-1]:
+            counter = Counter(name=counter.name, missing_because="was_reset")
+        if counter.value is not None:
             column.append(counter.value)
-        if reason is not None:
-            del self._columns[counter.name]
-            self._missing[counter.name] = Counter(name=counter.name, missing_because=reason)
-
-
-def _read(reader: Reader) -> tuple[Counter, ...]:
-    """Return a counter for each of the reader's names, whatever the reader does."""
-    try:
-        counters = {counter.name: counter for counter in reader.read()}
-    except Exception as error:  # noqa: BLE001 - a counter must not end the run that it watches
-        return lack(reader.names, type(error).__name__)
-    return tuple(
-        counters.get(name) or Counter(name=name, missing_because="not_supported")
-        for name in reader.names
-    )
+        elif self._columns.pop(counter.name, None) is not None:
+            self._missing.append(counter)

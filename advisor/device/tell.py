@@ -16,7 +16,6 @@ _REASONS = {
     "no_device": "there is no NVIDIA GPU in use",
     "not_nvidia": "the GPU is not NVIDIA's, whose counters alone are read",
     "mig": "it belongs to the whole card, of which this is a MIG instance",
-    "ambiguous_order": "cards of several kinds stand in an order that CUDA does not tell",
 }
 #: What is not known without a counter, by the counter's name, in the order of the report. Others
 #: are told by `bsadvisor doctor` alone.

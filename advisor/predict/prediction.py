@@ -13,7 +13,7 @@ import functools
 
 import msgspec
 
-from advisor.device.catalogue import Gpu, describe_stated_gpu, find_gpu
+from advisor.device.catalogue import CONTEXT_BYTES, Gpu, describe_stated_gpu, find_gpu
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.record import Record
 from advisor.errors import UsageError
@@ -145,7 +145,7 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
     """
     footprint = Footprint(case.traces, _choose_settings(gpu, case.asked))
     headroom = _choose_headroom(gpu, case.asked)
-    room, (least, most) = gpu.usable_bytes - headroom, gpu.context_bytes
+    room, (least, most) = gpu.usable_bytes - headroom, CONTEXT_BYTES
     capacity = room - (least + most) // 2
     spaces = int((room - most) / _MOST), capacity, int((room - least) / _LEAST)
     low, point, high = (
@@ -174,7 +174,7 @@ def _add_figures(
 ) -> Prediction:
     peaks = footprint.predict_peaks(size, capacity_bytes=prediction.capacity_bytes)
     allocated, reserved = peaks.allocated_bytes, peaks.reserved_bytes
-    least, most = gpu.context_bytes
+    least, most = CONTEXT_BYTES
     middle = (least + most) // 2
     low, high = round(allocated * _LEAST), round(reserved * _MOST)
     prediction = msgspec.structs.replace(
@@ -229,8 +229,8 @@ def _compare_changes(prediction: Prediction, gpu: Gpu, case: Case) -> MemorySavi
 
 def _write_how_to(what_if: WhatIf, gpu: Gpu, case: Case) -> str | None:
     """Return the code that makes the change; None where it or the card cannot be had."""
-    capability = gpu.compute_capability or f"{_BF16_CAPABILITY}.0"  # unknown: it may
-    if what_if.change == "bf16" and int(capability.partition(".")[0]) < _BF16_CAPABILITY:
+    is_old = gpu.capability is not None and gpu.capability < _BF16_CAPABILITY
+    if what_if.change == "bf16" and is_old:
         return None
     return write_how_to(what_if, device_type="cuda", optimizer=case.optimizer)
 

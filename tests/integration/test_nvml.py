@@ -82,12 +82,12 @@ def answer(value):
 def counters(uuid):
     return {each.name: each.missing_because or each.value for each in nvml.read_counters(uuid)}
 
-def device(uuid, index=0, **facts):
+def device(uuid, **facts):
     facts = {"kind": "cuda", "name": "", "memory_bytes": 1, "available_bytes": 1} | facts
-    return DeviceFacts(uuid_hash=uuid and nvml.hash_uuid(uuid), index=index, **facts)
+    return DeviceFacts(uuid_hash=uuid and nvml.hash_uuid(uuid), **facts)
 
-def sample(uuid, *changes, own_pid=os.getpid(), index=0):
-    with sampled(device(uuid, index), session=3, own_pid=own_pid, interval_s=60.0) as read:
+def sample(uuid, *changes, own_pid=os.getpid()):
+    with sampled(device(uuid), session=3, own_pid=own_pid, interval_s=60.0) as read:
         for settings in changes:
             write(settings)
             read()
@@ -168,27 +168,13 @@ def test_the_driver_tells_its_version(ask):
 @pytest.mark.parametrize("order", ["FASTEST_FIRST", "PCI_BUS_ID"])
 def test_a_card_is_found_by_its_uuid_whatever_the_order(ask, uuid, power_w, order):
     bare = uuid.removeprefix("GPU-")  # as torch writes it
-    script = f"answer([counters({bare!r})['power'], sample({bare!r}, index=1).power_w[0]])"
+    script = f"answer([counters({bare!r})['power'], sample({bare!r}).power_w[0]])"
     assert ask(TWO_CARDS, script, CUDA_DEVICE_ORDER=order) == [power_w, power_w]
 
 
-@pytest.mark.parametrize(
-    ("environment", "index", "power_w"),
-    [
-        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, 1, 700.0),
-        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1"}, 0, 700.0),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, 0, 20.0),
-        ({"CUDA_VISIBLE_DEVICES": f"{BIG},{SMALL}"}, 1, 20.0),
-    ],
-)
-def test_without_a_uuid_the_card_is_the_one_that_cuda_counts(ask, environment, index, power_w):
-    script = f"answer(sample(None, index={index}).power_w[0])"
-    assert ask(TWO_CARDS, script, **environment) == power_w
-
-
-def test_an_order_that_cuda_keeps_to_itself_is_not_guessed(ask):
+def test_without_a_uuid_no_card_is_guessed(ask):
     reasons = ask(TWO_CARDS, "answer(missing(sample(None)))")
-    assert reasons == dict.fromkeys(GPU_COUNTERS, "ambiguous_order")
+    assert reasons == dict.fromkeys(GPU_COUNTERS, "no_device")
 
 
 def test_a_uuid_that_no_card_has_is_no_device(ask):
@@ -220,6 +206,16 @@ def test_a_card_told_for_its_instance_is_never_read_as_the_instance(ask):
     assert set(seen.values()) == {"mig"}
     script = f"answer(counters({BIG!r})['memory_used'])"
     assert ask(MIG_CARD, script, CUDA_VISIBLE_DEVICES=INSTANCES[0]) == 3 * GIB
+    assert ask(MIG_CARD, script, CUDA_VISIBLE_DEVICES="MIG-cccc,MIG-bbbb") == 3 * GIB
+    assert ask(MIG_CARD, script, CUDA_VISIBLE_DEVICES="MIG-") == "mig"
+
+
+def test_a_card_cut_into_one_instance_or_none_is_that_instance_or_nothing(ask):
+    script = f"answer(counters({BIG!r}))"
+    seen = ask({**ONE_CARD, "instances.0": INSTANCES[0]}, script)
+    assert seen.pop("memory_used") == 3 * GIB
+    assert set(seen.values()) == {"mig"}
+    assert set(ask({**ONE_CARD, "instances.0": ""}, script).values()) == {"mig"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 A device is found by its UUID: NVML's index is the bus order and may differ from CUDA's. Reasons:
 `not_supported`, `no_permission`, `no_driver`, `no_device`, `mig` (the counter belongs to the whole
-card, of which we have an instance), `not_nvidia`, `pids_not_listed`, `ambiguous_order`.
+card, of which we have an instance), `not_nvidia`, `pids_not_listed`.
 """
 
 from advisor.device.nvml.cards import hash_uuid

@@ -1,32 +1,21 @@
-"""The cards of the machine as NVML lists them."""
+"""The cards of the machine as NVML lists them, and the device that a hash of its UUID names."""
 
 import hashlib
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
+from advisor.device.counters import UnreadableError
 
 #: Hex digits of a UUID's hash that a record keeps: enough to tell cards apart, too few to name one.
 _HASH_DIGITS = 12
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """One card.
+class Device(NamedTuple):
+    """A card, or an instance of one (`is_mig`): then most counters belong to the card."""
 
-    Attributes:
-        uuid: As NVML writes it, `GPU-…`.
-        name: Marketing name.
-        instances: UUIDs of its MIG instances, `MIG-…`; None where it is not cut into any.
-    """
-
-    uuid: str
-    name: str
-    instances: tuple[str, ...] | None = None
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """What CUDA may mean by the card: itself, or any of its instances."""
-        return (self.uuid,) if self.instances is None else self.instances
+    handle: Any  #: None where it is not known which instance.
+    is_mig: bool
 
 
 def hash_uuid(uuid: str) -> str:
@@ -39,20 +28,50 @@ def hash_uuid(uuid: str) -> str:
     return hashlib.sha256(f"GPU-{bare}".encode()).hexdigest()[:_HASH_DIGITS]
 
 
-def list_cards(nvml: Any) -> Iterator[Card]:
-    """Yield the cards in NVML's order; those that cannot be asked for are left out."""
+def find_device(nvml: Any, uuid_hash: str | None) -> Device:
+    """Return the device of that UUID.
+
+    Raises:
+        UnreadableError: There is none (`no_device`), or it may be an instance that cannot be asked
+            for (`mig`).
+    """
+    is_cut = False
+    for uuid, instances in _list_cards(nvml):
+        if hash_uuid(uuid) == uuid_hash:
+            meant = [uuid] if instances is None else instances
+            return _open(nvml, meant, is_mig=instances is not None)
+        own = [instance for instance in instances or () if hash_uuid(instance) == uuid_hash]
+        if own:
+            return _open(nvml, own, is_mig=True)
+        is_cut |= instances is not None
+    raise UnreadableError("mig" if is_cut else "no_device")
+
+
+def _open(nvml: Any, uuids: list[str], *, is_mig: bool) -> Device:
+    """Return the one device of several that CUDA shows; of a card cut up it may tell the card."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    named = [uuid for uuid in uuids if shown.startswith("MIG-") and uuid.startswith(shown)]
+    meant = named or uuids
+    handle = nvml.nvmlDeviceGetHandleByUUID(meant[0]) if len(meant) == 1 else None
+    return Device(handle, is_mig)
+
+
+def _list_cards(nvml: Any) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield the UUIDs of cards and of their MIG instances, None for a card that is not cut.
+
+    Those that cannot be asked for are left out.
+    """
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
+            uuid = nvml.nvmlDeviceGetUUID(handle)
         except nvml.NVMLError:  # a container may list cards that it may not touch
             continue
         try:
             is_mig, _ = nvml.nvmlDeviceGetMigMode(handle)
         except nvml.NVMLError:  # the card or the driver is older than MIG
             is_mig = False
-        instances = tuple(_list_instances(nvml, handle)) if is_mig else None
-        yield Card(uuid=uuid, name=name, instances=instances)
+        yield uuid, list(_list_instances(nvml, handle)) if is_mig else None
 
 
 def _list_instances(nvml: Any, handle: Any) -> Iterator[str]:

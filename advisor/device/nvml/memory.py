@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from advisor.device.counters import lack
 from advisor.device.data import Counter
 from advisor.device.nvml.library import read_first
 from advisor.device.processes import list_tree
@@ -51,7 +50,8 @@ class ForeignMemory:
 
     def remark(self) -> tuple[Counter, ...]:
         """Return that our own processes were never listed, if so."""
-        return () if self._was_listed else lack(("own_memory",), "pids_not_listed")
+        remark = Counter(name="own_memory", missing_because="pids_not_listed")
+        return () if self._was_listed else (remark,)
 
     def _read_own_bytes(self) -> int | None:
         """Return what our processes hold; None where none of them is listed with a figure."""

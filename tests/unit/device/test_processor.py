@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.device import processor
+from advisor.device.counters import read_counter
 from advisor.device.processor import (
     ForeignLoad,
     PackageEnergy,
     _Reading,
     _share,
-    open_foreign_load,
-    open_package_energy,
     read_processor_counters,
 )
 
@@ -53,9 +52,9 @@ def test_a_reading_too_near_reaches_back_to_the_one_before(machine):
 
 def test_a_first_reading_too_near_is_refused(machine):
     machine(0.0, all_s=0.0, busy_s=0.0, own_s=0.0)
-    reader = open_foreign_load("foreign_cpu")
+    load = ForeignLoad()
     machine(0.01, all_s=0.04, busy_s=0.04, own_s=0.0)
-    assert reader.read()[0].missing_because == "not_supported"
+    assert read_counter("foreign_cpu", load.read_fraction).missing_because == "not_supported"
 
 
 @given(st.lists(st.floats(0.0, 1e6), min_size=6, max_size=6))
@@ -133,20 +132,24 @@ def test_a_counter_that_starts_again_goes_on(zones, tmp_path):
     assert energy.read_j() - before_j == pytest.approx(RANGE_UJ * 1e-6 + 1.6)
 
 
-def test_the_reader_gives_joules(zones, tmp_path):
+def read_energy(root):
+    return read_counter("energy", PackageEnergy(root).read_j, "J")
+
+
+def test_the_counter_is_in_joules(zones, tmp_path):
     zones("intel-rapl:0", "package-0", 2_500_000)
-    (counter,) = open_package_energy("energy", tmp_path).read()
+    counter = read_energy(tmp_path)
     assert (counter.name, counter.value, counter.unit) == ("energy", 2.5, "J")
 
 
 def test_a_machine_without_counters_does_not_support_them(tmp_path):
-    (counter,) = open_package_energy("energy", tmp_path / "none").read()
+    counter = read_energy(tmp_path / "none")
     assert (counter.value, counter.missing_because) == (None, "not_supported")
 
 
 def test_nonsense_is_not_a_figure(zones, tmp_path):
     zones("intel-rapl:0", "package-0", "")
-    (counter,) = open_package_energy("energy", tmp_path).read()
+    counter = read_energy(tmp_path)
     assert (counter.value, counter.missing_because) == (None, "not_supported")
 
 
@@ -164,7 +167,7 @@ def test_a_counter_for_the_administrator_alone_is_no_permission(zones, tmp_path,
             return read_text(path, *args, **options)
 
         monkeypatch.setattr(type(forbidden), "read_text", refuse)
-    (counter,) = open_package_energy("energy", tmp_path).read()
+    counter = read_energy(tmp_path)
     assert (counter.value, counter.missing_because) == (None, "no_permission")
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from advisor.device import telemetry
-from advisor.device.counters import Reader, Sources
+from advisor.device.counters import Sources, UnreadableError
 from advisor.device.data import Counter, DeviceFacts
 from advisor.device.nvml.counters import GPU_COUNTERS
 
@@ -15,32 +15,30 @@ OWN = os.getpid()
 
 
 def series(name, *values):
-    """Return a reader that gives one value after another, the last one for ever."""
+    """Return a counter that gives one value after another, the last one for ever."""
     left = list(values)
 
     def read():
         value = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(value, BaseException):
             raise value
-        if isinstance(value, str):
-            return (Counter(name=name, missing_because=value),)
-        return (Counter(name=name, value=value),)
+        return value
 
-    return Reader((name,), read)
+    return name, read
 
 
 @pytest.fixture
 def use(monkeypatch):
     """Return a function that sets what is sampled."""
 
-    def set_readers(*readers, remarks=()):
+    def set_counters(*counters, remarks=()):
         @contextmanager
         def opened(device, own_pid):
-            yield Sources(readers, lambda: remarks)
+            yield Sources(dict(counters), lambda: remarks)
 
         monkeypatch.setattr(telemetry, "_opened", opened)
 
-    return set_readers
+    return set_counters
 
 
 def sample(count, **options):
@@ -76,7 +74,11 @@ def test_every_counter_lands_in_its_column(use):
 
 @pytest.mark.parametrize(
     ("failure", "reason"),
-    [("no_permission", "no_permission"), (OSError(), "OSError"), (ValueError(), "ValueError")],
+    [
+        (UnreadableError("no_permission"), "no_permission"),
+        (OSError(), "not_supported"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
 )
 def test_a_counter_that_fails_once_has_no_column(use, failure, reason):
     use(series("power", 1.0, failure, 1.0), series("sm_clock", 5.0))
@@ -95,21 +97,14 @@ def test_a_sum_that_falls_has_no_column(use, name):
     assert seen.counters == (Counter(name=name, missing_because="was_reset"),)
 
 
-def test_a_counter_that_a_reader_forgets_has_no_column(use):
-    use(Reader(("power", "temperature"), lambda: (Counter(name="power", value=1.0),)))
-    seen = sample(1)
-    assert seen.power_w == (1.0,) * 3
-    assert seen.temperature_c == ()
-
-
 def test_a_counter_without_a_column_is_not_read_again(use):
     reads = []
 
     def read():
         reads.append(1)
-        return (Counter(name="power", missing_because="not_supported"),)
+        raise UnreadableError("not_supported")
 
-    use(Reader(("power",), read))
+    use(("power", read))
     sample(5)
     assert len(reads) == 1
 
@@ -162,10 +157,10 @@ def test_a_driver_that_hangs_is_not_waited_for(use, monkeypatch):
         if threading.current_thread() is not main:
             reached.set()
             hangs.wait()
-        return (Counter(name="power", value=1.0),)
+        return 1.0
 
     monkeypatch.setattr(telemetry, "_JOIN_S", 0.01)
-    use(Reader(("power",), read))
+    use(("power", read))
     with telemetry.sampled(CPU, session=0, own_pid=OWN, interval_s=0.001) as get:
         reached.wait()
         assert get().power_w == (1.0,)
