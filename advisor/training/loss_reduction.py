@@ -1,30 +1,40 @@
 """How a loss combines the samples of its batch, and over which tokens it averages.
 
-Seen in eval mode without updates, of lots a and b of a dataset:
+Seen in eval mode without updates, of lots a and b that are cut out of one collated batch, so that
+both are padded alike and hold the same samples each time:
 
-L(ab) = (L(a)+L(b))/2   mean        L(aa) = L(a)    weighted mean, if L(ab) lies between
-L(ab) =  L(a)+L(b)      sum         otherwise       the samples of a batch are coupled
+L(ab) = (L(a)+L(b))/2   mean        L(a)+L(b)−L(ab) = 2L(a)−L(aa)   sum, and a constant beside it
+L(aa) = L(a)    weighted mean, if L(ab) lies between                otherwise   samples are coupled
 
 A mean over tokens obeys L(ab)·(n_a + n_b) = L(a)·n_a + L(b)·n_b for its own counts n and no others.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from advisor.training.data import LossReduction, TokenCount
-from advisor.training.model_file.batches import tensors_of
+from advisor.training.model_file.batches import map_tensors, pick_rows, tensors_of
+from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.workload import Workload
+from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
 #: Least samples of each lot, and how many pairs of lots must agree on a count of tokens.
 _LOT, _PAIRS = 4, 3
-#: Two losses that differ by less than this share are equal in float32 arithmetic.
-_EQUAL_FRACTION = 1e-5
-#: Ratio of L(ab) to L(a)+L(b) that tells a random mean (0.5) from a random sum (1).
+#: Two losses that differ by less than this share are equal in float32 arithmetic, and where the
+#: model itself computes in 16 bits.
+_EQUAL_FRACTION, _EQUAL_FRACTION_16_BIT = 1e-5, 1e-2
+_16_BIT = (torch.bfloat16, torch.float16)
+#: Seeds over which a loss that draws random numbers is averaged.
+_SEEDS = 8
+#: Ratio of L(aa) to 2·L(a) that tells a random mean (0.5) from a random sum (1).
 _SUM_RATIO = 0.75
 #: A count explains a loss where it misses it by less than this share, and by this factor less than
 #: counting samples alike does.
@@ -43,29 +53,31 @@ def classify_loss(workload: Workload, batch_multiple: int = 1) -> LossReduction:
         workload: With a dataset.
         batch_multiple: Only multiples of this size are run.
     """
-    lots = _list_lots(workload, batch_multiple, 2)
-    if lots is None:
+    lot = _size_lot(workload, batch_multiple, 2)
+    if lot is None:
         return "unknown"
     # Losses of an untrained model are nearly equal, so the comparison needs all digits of float32.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    training, (first, second) = _make_evaluated(workload), lots
-    a, b, both, doubled = (
-        _loss_of(training, workload.take(indices))
-        for indices in (first, second, first + second, first + first)
-    )
+    first, second = [*range(lot)], [*range(lot, 2 * lot)]
+    samples = _Samples(workload, 2 * lot)
+    a, b, both, doubled = samples.losses([first, second, first + second, first + first])
     if not all(math.isfinite(each) for each in (a, b, both, doubled)):
         return "unknown"
-    if _loss_of(training, workload.take(first), seed=1) != a:
-        return _classify_random(both, a + b)
-    if _equal(both, (a + b) / 2) and _equal(doubled, a):
+
+    def equal(left: float, right: float) -> bool:
+        slack = samples.equal_fraction * max(abs(a), abs(b), abs(both), abs(doubled))
+        return abs(left - right) <= max(slack, 1e-7)
+
+    if not equal(samples.losses([first], seed=1)[0], a):
+        drawn = [samples.losses([first, first + first], seed=seed) for seed in range(_SEEDS)]
+        return _classify_random(sum(pair[1] for pair in drawn), 2 * sum(pair[0] for pair in drawn))
+    if equal(both, (a + b) / 2) and equal(doubled, a):
         return "mean"
-    if _equal(both, a + b) and _equal(doubled, 2 * a):
-        return "sum"
-    slack = _EQUAL_FRACTION * max(abs(a), abs(b))
-    if _equal(doubled, a) and min(a, b) - slack <= both <= max(a, b) + slack:
-        return "weighted"
-    return "coupled"
+    if equal(doubled, a):
+        between = min(a, b) <= both <= max(a, b) or equal(both, a) or equal(both, b)
+        return "weighted" if between else "coupled"
+    return "sum" if equal(a + b - both, 2 * a - doubled) else "coupled"
 
 
 def count_tokens(batch: Any, rule: TokenCount) -> float:
@@ -82,14 +94,20 @@ def find_token_count(workload: Workload, batch_multiple: int = 1) -> TokenCount 
         workload: With a dataset, and a loss that is a weighted mean.
         batch_multiple: Only multiples of this size are run.
     """
-    lots = _list_lots(workload, batch_multiple, 2 * _PAIRS)
-    if lots is None:
+    lot = _size_lot(workload, batch_multiple, 2 * _PAIRS)
+    if lot is None:
         return None
-    training = _make_evaluated(workload)
-    batches = [
-        tuple(map(workload.take, (a, b, a + b))) for a, b in zip(lots[::2], lots[1::2], strict=True)
+    samples = _Samples(workload, 2 * _PAIRS * lot)
+    triples = [
+        [
+            range(start, start + lot),
+            range(start + lot, start + 2 * lot),
+            range(start, start + 2 * lot),
+        ]
+        for start in range(0, 2 * _PAIRS * lot, 2 * lot)
     ]
-    losses = [tuple(_loss_of(training, batch) for batch in triple) for triple in batches]
+    losses = [tuple(samples.losses(triple)) for triple in triples]
+    batches = [tuple(map(samples.give, triple)) for triple in triples]
     alike = _misfit(losses, [(1.0, 1.0)] * _PAIRS)
     for rule in _list_rules(batches[0][2]):
         counts = [(count_tokens(a, rule), count_tokens(b, rule)) for a, b, _ in batches]
@@ -117,12 +135,70 @@ def measure_tokens_per_sample(workload: Workload) -> float | None:
     return count_tokens(batch, TokenCount(tensor=places[-1], ignored=_IGNORED[0])) / count
 
 
-def _list_lots(workload: Workload, batch_multiple: int, count: int) -> list[list[int]] | None:
-    """Return the samples of so many lots; None where the dataset has fewer."""
+def _size_lot(workload: Workload, batch_multiple: int, count: int) -> int | None:
+    """Return the samples of a lot; None where the dataset has not so many lots."""
     lot, size = math.ceil(_LOT / batch_multiple) * batch_multiple, workload.batches.size
-    if size is not None and size < count * lot:
-        return None
-    return [list(range(k * lot, (k + 1) * lot)) for k in range(count)]
+    return None if size is not None and size < count * lot else lot
+
+
+class _Samples:
+    """The first samples of the dataset, read once, and the losses of any of them in eval mode.
+
+    Attributes:
+        equal_fraction: By how much equal losses may differ.
+    """
+
+    def __init__(self, workload: Workload, count: int) -> None:
+        self.equal_fraction = _EQUAL_FRACTION
+        self._workload = workload
+        assert isinstance(workload.batches, DatasetBatches)
+        self._source = workload.batches
+        self._samples = self._source.read(range(count))
+        self._gives = [self._cut_from_one_batch(count), self._collate]
+        training = _make_evaluated(workload)
+        self._trainings = [training]
+        if any(each.dtype in _16_BIT for each in training.model.parameters()):
+            self._trainings.insert(0, _make_evaluated(workload))
+            self._trainings[0].model.float()
+
+    def give(self, places: Sequence[int]) -> Any:
+        """Return the batch of the samples at these places."""
+        return self._workload.to_device(self._gives[0](places))
+
+    def losses(self, groups: Iterable[Sequence[int]], *, seed: int = 0) -> list[float]:
+        """Return the loss of each group of places, all seen in the first way that runs."""
+        groups = list(groups)
+        while True:
+            try:
+                return [self._loss_of(places, seed) for places in groups]
+            except Exception as error:
+                if is_out_of_memory(error) or len(self._gives) == len(self._trainings) == 1:
+                    raise
+                (self._gives if len(self._gives) > 1 else self._trainings).pop(0)
+
+    def _loss_of(self, places: Sequence[int], seed: int) -> float:
+        training, batch = self._trainings[0], self.give(places)
+        if len(self._trainings) > 1:
+            batch = map_tensors(batch, lambda each: each.float() if each.dtype in _16_BIT else each)
+        torch.manual_seed(seed)
+        with register_module_forward_hook(self._note_precision):
+            return training.evaluate(batch)
+
+    def _note_precision(self, _module: nn.Module, _inputs: object, output: object) -> None:
+        if any(each.dtype in _16_BIT for each in tensors_of(output)):
+            self.equal_fraction = _EQUAL_FRACTION_16_BIT
+
+    def _collate(self, places: Sequence[int]) -> Any:
+        return self._source.collate([self._samples[place] for place in places])
+
+    def _cut_from_one_batch(self, count: int) -> Callable[[Sequence[int]], Any]:
+        batch = self._collate(range(count))
+
+        @functools.cache
+        def repeat_first() -> tuple[Any, Any]:
+            return self._collate([0] * count), self._collate([0] * 2 * count)
+
+        return lambda places: pick_rows(batch, *repeat_first(), places, count)
 
 
 def _make_evaluated(workload: Workload) -> Training:
@@ -131,20 +207,11 @@ def _make_evaluated(workload: Workload) -> Training:
     return training
 
 
-def _loss_of(training: Training, batch: Any, *, seed: int = 0) -> float:
-    torch.manual_seed(seed)
-    return training.evaluate(batch)
-
-
 def _classify_random(both: float, added: float) -> LossReduction:
     """Return what the ratio tells of a loss that draws random numbers of its own."""
     if added == 0:
         return "unknown"
     return "sum" if both / added > _SUM_RATIO else "mean"
-
-
-def _equal(left: float, right: float) -> bool:
-    return math.isclose(left, right, rel_tol=_EQUAL_FRACTION, abs_tol=1e-7)
 
 
 def _list_rules(batch: Any) -> Iterator[TokenCount]:

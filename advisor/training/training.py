@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import Precision
+from advisor.training.model_file.batches import hand_out
 from advisor.training.model_file.buffers import restore_buffers
 from advisor.training.model_file.loss import LossFunction, check_loss
 
@@ -59,18 +60,18 @@ class Training:
     def loss(self, batch: Any) -> Tensor:
         """Return the loss of the batch under the chosen precision, checked to be trainable."""
         with self._autocast():
-            return check_loss(self._loss_function(self.model, batch))
+            return check_loss(self._loss_function(self.model, hand_out(batch)))
 
     def evaluate(self, batch: Any) -> float:
         """Return the loss of the batch as a number, in whatever mode the model is."""
         try:
             with torch.no_grad(), self._autocast():
-                return float(self._loss_function(self.model, batch))
+                return float(self._loss_function(self.model, hand_out(batch)))
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise
             with self._autocast():  # a loss with a gradient inside, as in a gradient penalty
-                return float(self._loss_function(self.model, batch).detach())
+                return float(self._loss_function(self.model, hand_out(batch)).detach())
 
     def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:
         """Add the gradient of loss/divisor to `.grad` and return the loss."""

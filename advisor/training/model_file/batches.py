@@ -1,67 +1,215 @@
-"""Batches of any structure: moved, counted and halved without knowing what they mean."""
+"""Batches and samples of any structure: rebuilt, moved, counted and split.
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+Whatever user code hands over is a tree: tensors and other leaves in mappings, lists, tuples and the
+attributes of objects. Nothing of it is changed in place.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+#: Objects that are no containers of samples, whatever their attributes hold.
+_OPAQUE = (Tensor, str, bytes, type, FunctionType, MethodType, ModuleType, nn.Module)
+#: Containers within containers looked into; what lies deeper, or in a circle, is no batch.
+_DEPTH = 8
+
+Parts = dict[Any, Any]
+
+
+class UnsplittableError(Exception):
+    """Which part of the batch belongs to which sample cannot be told."""
+
+
+def parts_of(value: object) -> Parts | None:
+    """Return what the value holds by key, place or attribute; None for a leaf."""
+    if isinstance(value, _OPAQUE):
+        return None
+    if isinstance(value, Mapping):
+        return dict(value.items())
+    if isinstance(value, list | tuple):
+        return dict(enumerate(value))
+    names = [*getattr(value, "__dict__", ())]
+    for class_ in type(value).__mro__:
+        slots = class_.__dict__.get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return {name: getattr(value, name) for name in names if hasattr(value, name)} or None
+
+
+def rebuild(value: Any, parts: Parts) -> Any:
+    """Return a container or object like `value`, holding these parts."""
+    if type(value) is dict:
+        return parts
+    if isinstance(value, tuple) and hasattr(type(value), "_fields"):
+        return tuple.__new__(type(value), parts.values())
+    if type(value) in {list, tuple}:
+        return type(value)(parts.values())
+    try:
+        return _copy_with(value, parts)
+    except Exception:  # noqa: BLE001 - a container that cannot be copied or written to
+        return parts if isinstance(value, Mapping) else value
+
+
+def _copy_with(value: Any, parts: Parts) -> Any:
+    """Return a copy that keeps what a subclass has beside its items."""
+    if isinstance(value, tuple):
+        return type(value)(parts.values())
+    made = copy.copy(value)
+    if isinstance(value, Mapping):
+        for key, each in parts.items():
+            made[key] = each
+    elif isinstance(value, list):
+        made[:] = parts.values()
+    else:
+        for name, each in parts.items():
+            if each is not getattr(value, name):
+                object.__setattr__(made, name, each)
+    return made
+
+
+def map_leaves(
+    value: Any,
+    function: Callable[[Any], Any],
+    *,
+    is_leaf: Callable[[Any], bool] = lambda _value: False,
+    depth: int = _DEPTH,
+) -> Any:
+    """Return the value with `function` applied to each leaf, in new containers.
+
+    An object in which nothing changes is the same object.
+    """
+    parts = parts_of(value) if depth and not is_leaf(value) else None
+    if parts is None:
+        return function(value)
+    mapped = {
+        key: map_leaves(each, function, is_leaf=is_leaf, depth=depth - 1)
+        for key, each in parts.items()
+    }
+    is_container = isinstance(value, Mapping | list | tuple)
+    if is_container or any(mapped[key] is not parts[key] for key in parts):
+        return rebuild(value, mapped)
+    return value
 
 
 def map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Return the batch with `function` applied to each tensor in it, its structure kept."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    if isinstance(batch, Mapping):
-        mapped = {key: map_tensors(value, function) for key, value in batch.items()}
-        try:
-            return type(batch)(mapped)  # type: ignore[call-arg]
-        except TypeError:
-            return mapped
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(value, function) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(map_tensors(value, function) for value in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch) if f.init}
-        return dataclasses.replace(
-            batch, **{name: map_tensors(value, function) for name, value in values.items()}
-        )
-    return batch
+    """Return the batch with `function` applied to each tensor in it, in new containers."""
+    return map_leaves(batch, lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf)
+
+
+def hand_out(batch: Any, depth: int = _DEPTH) -> Any:
+    """Return the batch in new containers with the same tensors: user code may pop, add, replace."""
+    parts = parts_of(batch) if depth else None
+    if parts is None:
+        return batch
+    if not isinstance(batch, Mapping | list | tuple) and next(tensors_of(batch), None) is None:
+        return batch  # an object of no concern, which might be costly to copy
+    return rebuild(batch, {key: hand_out(each, depth - 1) for key, each in parts.items()})
+
+
+def leaves_of(batch: Any, depth: int = _DEPTH) -> Iterator[Any]:
+    """Yield every leaf in the batch."""
+    parts = parts_of(batch) if depth else None
+    if parts is None:
+        yield batch
+        return
+    for each in parts.values():
+        yield from leaves_of(each, depth - 1)
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
     """Yield every tensor in the batch."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from tensors_of(value)
-    elif isinstance(batch, list | tuple):
-        for value in batch:
-            yield from tensors_of(value)
-    elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        for field in dataclasses.fields(batch):
-            yield from tensors_of(getattr(batch, field.name))
+    return (leaf for leaf in leaves_of(batch) if isinstance(leaf, Tensor))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return the batch on `device`; an object with its own `to` moves itself."""
-    known = isinstance(batch, Tensor | Mapping | list | tuple) or dataclasses.is_dataclass(batch)
-    if not known and hasattr(batch, "to"):
-        return batch.to(device)
-    return map_tensors(batch, lambda tensor: tensor.to(device))
+    """Return the batch on `device`; an object with its own `to` moves itself, wherever it lies."""
+
+    def move(leaf: Any) -> Any:
+        moved = leaf.to(device) if _moves_itself(leaf) else leaf
+        return leaf if moved is None else moved  # where it moved in place
+
+    return map_leaves(batch, move, is_leaf=_moves_itself)
 
 
-def count_elements(sample: Any) -> int:
-    """Return how much there is in a sample: elements of tensors and arrays, characters, numbers."""
-    if isinstance(sample, Tensor):
-        return sample.numel()
-    if isinstance(sample, Mapping):
-        return sum(count_elements(value) for value in sample.values())
-    if isinstance(sample, list | tuple):
-        return sum(count_elements(value) for value in sample)
-    if isinstance(sample, str | bytes):
-        return len(sample)
-    size = getattr(sample, "size", 1)  # a numpy array's number of elements
+def _moves_itself(value: object) -> bool:
+    """Return whether it has a `to`; asked of the class, as some objects take any name for a key."""
+    return isinstance(value, Tensor) or (
+        callable(getattr(type(value), "to", None)) and not isinstance(value, _OPAQUE)
+    )
+
+
+def count_fields(batch: Any) -> dict[Any, int]:
+    """Return how much each field of the batch holds: elements, characters, numbers."""
+    parts = parts_of(batch)
+    if parts is None:
+        return {None: _count_leaf(batch)}
+    return {key: sum(map(_count_leaf, leaves_of(each))) for key, each in parts.items()}
+
+
+def _count_leaf(leaf: Any) -> int:
+    if isinstance(leaf, Tensor):
+        return leaf.numel()
+    if isinstance(leaf, str | bytes):
+        return len(leaf)
+    size = getattr(leaf, "size", 1)  # a numpy array's number of elements, an image's sides
+    if isinstance(size, tuple) and all(isinstance(side, int) for side in size):
+        return math.prod(size)
     return size if isinstance(size, int) else 1
+
+
+def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: int) -> Any:
+    """Return the part of a batch of `count` samples that belongs to the samples at `rows`.
+
+    Args:
+        batch: Collated of `count` samples.
+        single: Collated of one sample taken `count` times.
+        double: Of the same sample taken twice as often: as both are padded alike, whatever differs
+            grows with the batch.
+        rows: Places of the samples in the batch; one may come twice.
+        count: Samples of the batch.
+
+    Raises:
+        UnsplittableError: A part grows with the batch but not by one for each sample.
+    """
+    if isinstance(batch, Tensor) and batch.dim() and not batch.is_nested:
+        return _pick_of_tensor(batch, single, double, rows, count)
+    parts, ones, twos = parts_of(batch), parts_of(single), parts_of(double)
+    if parts is None or ones is None or twos is None:
+        return _pick_of_leaf(batch, single, double, rows, count)
+    sizes = (len(parts), len(ones), len(twos))
+    if isinstance(batch, list | tuple) and sizes == (count, count, 2 * count):
+        return type(batch)(parts[row] for row in rows)
+    if not parts.keys() == ones.keys() == twos.keys():
+        raise UnsplittableError
+    picked = {key: pick_rows(parts[key], ones[key], twos[key], rows, count) for key in parts}
+    return rebuild(batch, picked)
+
+
+def _pick_of_tensor(
+    batch: Tensor, single: object, double: object, rows: Sequence[int], count: int
+) -> Tensor:
+    if not isinstance(single, Tensor) or not isinstance(double, Tensor):
+        raise UnsplittableError
+    for axis, sides in enumerate(zip(batch.shape, single.shape, double.shape, strict=True)):
+        if sides == (count, count, 2 * count):
+            batch = batch.index_select(axis, torch.tensor(rows, device=batch.device))
+        elif sides[1] != sides[2]:  # rows of all samples one after another, as in a graph
+            raise UnsplittableError
+    return batch
+
+
+def _pick_of_leaf(
+    leaf: Any, single: object, double: object, rows: Sequence[int], count: int
+) -> Any:
+    """Return a leaf that is the same in every batch, or counts the samples of its own."""
+    if isinstance(leaf, Tensor) and leaf.dim():
+        raise UnsplittableError
+    if single == double:
+        return leaf
+    if leaf != count or (single, double) != (count, 2 * count):
+        raise UnsplittableError
+    return leaf * 0 + len(rows)

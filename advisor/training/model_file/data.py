@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from advisor.errors import WorkloadError
-from advisor.training.model_file.batches import count_elements
+from advisor.training.model_file.batches import count_fields, hand_out
 
 #: Samples looked at to learn whether lengths vary.
 SCAN_SAMPLES = 4096
@@ -68,9 +68,15 @@ class DatasetBatches:
         """All of them."""
         return self.size
 
-    def sample(self, index: int) -> object:
-        """Return one sample, not collated."""
-        return self._dataset[index]
+    def read(self, indices: Sequence[int]) -> list[Any]:
+        """Return the samples, not collated."""
+        if hasattr(self._dataset, "__getitems__"):
+            return list(self._dataset.__getitems__(list(indices)))
+        return [self._dataset[index] for index in indices]
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Return the batch of these samples, which may be collated again."""
+        return self._collate([hand_out(sample) for sample in samples])
 
     def scan_order(self) -> Iterator[int]:
         """Yield at most `SCAN_SAMPLES` indices, each once; any first part is spread evenly."""
@@ -81,9 +87,7 @@ class DatasetBatches:
 
     def take(self, indices: Sequence[int]) -> Any:
         """Return the collated batch of these samples."""
-        if hasattr(self._dataset, "__getitems__"):
-            return self._collate(self._dataset.__getitems__(list(indices)))
-        return self._collate([self._dataset[index] for index in indices])
+        return self.collate(self.read(indices))
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch; the dataset is used again from its start where it is too small."""
@@ -126,10 +130,10 @@ class IterableBatches(DatasetBatches):
                 return
             yield index
 
-    def take(self, indices: Sequence[int]) -> Any:
-        """Return the batch of these samples, reading on where they lie further ahead."""
+    def read(self, indices: Sequence[int]) -> list[Any]:
+        """Return these samples, reading on where they lie further ahead."""
         self._dataset.grow(max(indices) + 1)
-        return super().take([index % len(self._dataset) for index in indices])
+        return super().read([index % len(self._dataset) for index in indices])
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return what was read in random order, reading on only where that is too little."""
@@ -230,15 +234,36 @@ def find_largest_samples(
     The indices are those of the largest first; none where all are equally large.
     """
     started = time.perf_counter()
-    counts: dict[int, int] = {}
+    counts: dict[int, dict[Any, int]] = {}
     for index in batches.scan_order():
-        counts[index] = count_elements(batches.sample(index))
+        counts[index] = _count_collated(batches, batches.read([index]))
         if time.perf_counter() - started > limit_s:
             break
-    if len(set(counts.values())) < 2:
+    totals = {index: sum(fields.values()) for index, fields in counts.items()}
+    if all(fields == counts[index] for fields in counts.values()):
         return (), len(counts)
-    order = sorted(counts, key=lambda index: (-counts[index], index))
+    fields = {field for each in counts.values() for field in each}
+    # Fields are padded apart: the largest sample, then the one with the most of each field.
+    first = {
+        min(counts, key=lambda index: (-counts[index].get(field, 0), -totals[index], index))
+        for field in fields
+    }
+    biggest = min(totals, key=lambda index: (-totals[index], index))
+    order = sorted(
+        counts, key=lambda index: (index != biggest, index not in first, -totals[index], index)
+    )
     return tuple(order[:LARGEST_SAMPLES]), len(counts)
+
+
+def _count_collated(batches: DatasetBatches, samples: list[Any]) -> dict[Any, int]:
+    """Return what each field of a batch of one sample holds; of the sample where none can be made.
+
+    What a collate function leaves out, cuts or computes is seen in its batch alone.
+    """
+    try:
+        return count_fields(batches.collate(samples))
+    except Exception:  # noqa: BLE001 - one that needs several samples, or drops broken ones
+        return count_fields(samples[0])
 
 
 def _find_even_stride(size: int) -> int:
