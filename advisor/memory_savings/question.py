@@ -11,8 +11,12 @@ from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.memory_savings.plan import MEMORY_SAVINGS
 from advisor.predict.breakdown import break_down
-from advisor.predict.change_traces import trace_changes
-from advisor.predict.changes import add_8bit_state, count_more_flops, is_optimizer_decisive
+from advisor.predict.changes import (
+    add_8bit_state,
+    count_more_flops,
+    is_optimizer_decisive,
+    trace_changes,
+)
 from advisor.predict.data import PEAK, PREDICTED_MEMORY, TRACE, WHAT_IFS, PredictedWhatIf, TraceTask
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_tables import tell_peak, tell_savings

@@ -40,21 +40,18 @@ class CachingAllocator:
 
     def __init__(self, capacity_bytes: int | None = None, *, expandable_segments: bool = False):
         large_rest = SMALL_REST_BYTES if expandable_segments else LARGE_REST_BYTES
-        self._small = Pool(page_bytes=SMALL_SEGMENT_BYTES, least_rest_bytes=SMALL_REST_BYTES)
-        self._large = Pool(page_bytes=LARGE_SEGMENT_BYTES, least_rest_bytes=large_rest)
+        self.pools = (  # for small requests and for large ones
+            Pool(page_bytes=SMALL_SEGMENT_BYTES, least_rest_bytes=SMALL_REST_BYTES),
+            Pool(page_bytes=LARGE_SEGMENT_BYTES, least_rest_bytes=large_rest),
+        )
         self._capacity = ADDRESS_SPACE_BYTES if capacity_bytes is None else capacity_bytes
         self._expandable = expandable_segments
         self._next_address = 0
         self.allocated_bytes = self.reserved_bytes = self.retries = 0
         self.peak_allocated_bytes = self.peak_reserved_bytes = 0
         if expandable_segments:
-            for base, pool in ((0, self._small), (ADDRESS_SPACE_BYTES, self._large)):
+            for base, pool in zip((0, ADDRESS_SPACE_BYTES), self.pools, strict=True):
                 pool.enlist(Block(pool, base, ADDRESS_SPACE_BYTES, is_mapped=False))
-
-    @property
-    def pools(self) -> tuple[Pool, Pool]:
-        """The small pool and the large one."""
-        return self._small, self._large
 
     def allocate(self, size_bytes: int) -> Block:
         """Return the block that serves a request above 0 bytes.
@@ -63,7 +60,7 @@ class CachingAllocator:
             OutOfDeviceMemoryError: It does not fit under the cap, not even without the cache.
         """
         size = round_up(size_bytes, GRANULE_BYTES)
-        pool = self._small if size <= SMALL_REQUEST_BYTES else self._large
+        pool = self.pools[size > SMALL_REQUEST_BYTES]
         block = pool.take(size) or self._grow(pool, size)
         if block is None:
             self.retries += 1

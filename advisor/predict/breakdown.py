@@ -1,6 +1,6 @@
 """What holds the memory at the moment of the allocated peak, by category and by module."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,8 +9,6 @@ from advisor.predict.data import Breakdown, MemoryShare, ModuleShare, PhaseLevel
 from advisor.predict.memory_trace import Category, MemoryTrace
 from advisor.predict.module_groups import group_modules
 from advisor.predict.replay import Integers, accumulate, find_spans, size_blocks
-
-Bytes = dict[Category, int]
 
 CATEGORY_NAMES: dict[Category, str] = {
     "parameter": "parameters",
@@ -33,9 +31,13 @@ def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
     sizes = size_blocks(trace, micro_batch_size)
     levels = accumulate(trace, sizes)
     point = int(np.argmax(levels))
-    held = {index: int(sizes[index]) for index in _find_alive(trace, point) if sizes[index]}
+    freed = {-1 - event for event in trace.events[:point] if event < 0}
+    alive = {event for event in trace.events[:point] if event >= 0} - freed
+    held = {index: int(sizes[index]) for index in alive if sizes[index]}
     moment = [trace.phases[0], *(mark for mark in trace.phases if mark.first_event < point)][-1]
-    by_category = _add_up((trace.blocks[index].category, size) for index, size in held.items())
+    by_category = Counter[Category]()
+    for index, size in held.items():
+        by_category[trace.blocks[index].category] += size
     return Breakdown(
         micro_batch_size=micro_batch_size,
         peak_bytes=int(levels[point]),
@@ -65,17 +67,6 @@ def compose_peak(
     return tuple(MemoryShare(part=part, size_bytes=size) for part, size in shares.items())
 
 
-def _find_alive(trace: MemoryTrace, point: int) -> set[int]:
-    """Return the blocks that are there after so many events."""
-    alive: set[int] = set()
-    for event in trace.events[:point]:
-        if event >= 0:
-            alive.add(event)
-        else:
-            alive.discard(-1 - event)
-    return alive
-
-
 def _draw_timeline(trace: MemoryTrace, levels: Integers) -> tuple[PhaseLevel, ...]:
     return tuple(
         PhaseLevel(
@@ -97,7 +88,7 @@ def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, .
         blocks[group.name].add(group.block)
         if group.part is not None:
             blocks[group.part].add(group.member)
-    parts: dict[tuple[str | None, str | None], Bytes] = defaultdict(lambda: defaultdict(int))
+    parts: dict[tuple[str | None, str | None], Counter[Category]] = defaultdict(Counter)
     for index, size in held.items():
         block = trace.blocks[index]
         place: tuple[str | None, str | None] = (None, None)
@@ -114,30 +105,25 @@ def _share_out(trace: MemoryTrace, held: dict[int, int]) -> tuple[ModuleShare, .
 def _merge(name: str | None, count: int, parts: list[ModuleShare]) -> ModuleShare:
     if [part.name for part in parts] == [name]:
         return parts[0]
-    total = _add_up(item for part in parts for item in part.bytes_by_category.items())
+    total = Counter[Category]()
+    for part in parts:
+        total.update(part.bytes_by_category)
     return _share(name, count, total, _rank_shares(parts))
 
 
-def _add_up(items: Iterable[tuple[Category, int]]) -> Bytes:
-    total: Bytes = defaultdict(int)
-    for category, size in items:
-        total[category] += size
-    return total
-
-
 def _share(
-    name: str | None, count: int, held: Bytes, parts: tuple[ModuleShare, ...] = ()
+    name: str | None, count: int, held: Counter[Category], parts: tuple[ModuleShare, ...] = ()
 ) -> ModuleShare:
     return ModuleShare(
         name=name,
         count=count,
-        size_bytes=sum(held.values()),
+        size_bytes=held.total(),
         bytes_by_category=_rank(held),
         parts=parts,
     )
 
 
-def _rank(held: Bytes) -> Bytes:
+def _rank(held: Counter[Category]) -> dict[Category, int]:
     return dict(sorted(held.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -1,25 +1,31 @@
-"""Usual changes to the training code that save memory: what each is called, costs and takes."""
+"""Usual changes to the training code that save memory: their traces, what each costs and brings."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
 
+from advisor.engine.progress import Progress
+from advisor.engine.runner import TaskRunner
+from advisor.errors import AdvisorError
 from advisor.predict.data import (
     MemorySaving,
     MemorySavings,
     PredictedMemory,
+    TraceTask,
     WhatIf,
     evaluate_pieces,
 )
 from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
-from advisor.predict.roofline import count_flops
+from advisor.predict.roofline import cost_step
 
 M = TypeVar("M", MemoryTrace, PredictedMemory)
 
 #: A change that moves neither the largest size nor the peak by this share is not worth its cost.
 LEAST_CHANGE_FRACTION = 0.01
 
+#: With less time left no trace is started: a small model takes as long.
+_LEAST_S = 2.0
 #: Smaller tensors keep their state in fp32, as in bitsandbytes: quantizing them saves nothing.
 LEAST_QUANTIZED_ELEMENTS = 4096
 #: Elements that share one scale in fp32: 4 bytes more for every 256, which is 1/64.
@@ -40,6 +46,53 @@ _NOTES: dict[Change, str] = {
     "state_8bit": "a what-if by arithmetic: states of 4,096 elements and more in 8 bits, a scale "
     "for each 256 (Dettmers et al. 2021, arXiv:2110.02861)",
 }
+
+
+def trace_changes(
+    task: TraceTask,
+    *,
+    with_optimizer: bool,
+    runner: TaskRunner,
+    progress: Progress,
+    left_s: Callable[[], float],
+) -> tuple[WhatIf, ...]:
+    """Return the traces with one change each that serve every size; as many as time allows.
+
+    A change under which the model does not run is left out, and said to be.
+
+    Args:
+        task: The trace of the training as it is.
+        with_optimizer: Whether a leaner optimizer step could change anything.
+        runner: Of the same model file.
+        progress: Told what runs.
+        left_s: For all of them.
+    """
+    found: list[WhatIf] = []
+    for change, changed in _list_changes(task, with_optimizer=with_optimizer):
+        remaining_s = left_s()
+        if remaining_s < _LEAST_S:
+            progress.note("remedies: no time left to trace them all")
+            break
+        progress.stage(f"what if: {CHANGE_NAMES[change]}", left_s=remaining_s)
+        try:
+            (trace,) = runner.run(changed, timeout_s=remaining_s)
+        except AdvisorError as error:
+            progress.note(f"remedies: no trace with {CHANGE_NAMES[change]} ({error.message})")
+            continue
+        is_changed = change != "checkpointing" or trace.checkpointed
+        if is_changed and trace.serves_every_size:
+            found.append(WhatIf(change=change, trace=trace))
+    return tuple(found)
+
+
+def _list_changes(task: TraceTask, *, with_optimizer: bool) -> Iterator[tuple[Change, TraceTask]]:
+    yield "checkpointing", msgspec.structs.replace(task, checkpoint_blocks=True)
+    if task.workload.precision == "fp32":
+        workload = msgspec.structs.replace(task.workload, precision="bf16")
+        yield "bf16", msgspec.structs.replace(task, workload=workload)
+    # On the CPU no optimizer takes all tensors at once by itself.
+    if with_optimizer and task.operators == "cuda":
+        yield "foreach_off", msgspec.structs.replace(task, foreach=False)
 
 
 def compare_changes(
@@ -126,7 +179,7 @@ def _quantize(block: TraceBlock) -> TraceBlock:
 
 def count_more_flops(base: MemoryTrace, changed: MemoryTrace, size: int) -> float | None:
     """Return the operations that a change adds to a step, as a share; None where not counted."""
-    before, after = count_flops(base, size), count_flops(changed, size)
+    before, after = (cost_step(trace).count_flops(size) for trace in (base, changed))
     return None if not before or after is None else after / before - 1.0
 
 

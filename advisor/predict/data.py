@@ -107,6 +107,16 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
     moved_fixed_bytes: int
     moved_bytes_per_sample: int
 
+    def count_flops(self, micro_batch_size: int) -> int | None:
+        """Return the floating-point operations at a size; None where they were not counted."""
+        if self.flops_fixed is None or self.flops_per_sample is None:
+            return None
+        return self.flops_fixed + self.flops_per_sample * micro_batch_size
+
+    def count_moved_bytes(self, micro_batch_size: int) -> int:
+        """Return the bytes read and written at a size."""
+        return self.moved_fixed_bytes + self.moved_bytes_per_sample * micro_batch_size
+
 
 class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     """The same training, traced again with one change to its code."""

@@ -6,6 +6,7 @@ traced sizes is never below the peak in between.
 """
 
 import itertools
+from bisect import bisect_right
 from typing import NamedTuple
 
 from advisor.predict.data import MOST_SAMPLES
@@ -38,7 +39,7 @@ class Footprint:
     """
 
     def __init__(self, traces: tuple[MemoryTrace, ...], settings: AllocatorSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._general = find_general(traces)
         self._points = sorted(() if self._general else map(self._measure, traces))
 
@@ -47,7 +48,7 @@ class Footprint:
         if self._general is None:
             return _find_largest(self._points, capacity_bytes, at_most)
         return predict_largest(
-            self._general, capacity_bytes=capacity_bytes, settings=self._settings, at_most=at_most
+            self._general, capacity_bytes=capacity_bytes, settings=self.settings, at_most=at_most
         )
 
     def predict_peaks(self, micro_batch_size: int, *, capacity_bytes: int) -> Peaks:
@@ -55,7 +56,7 @@ class Footprint:
         if self._general is not None:
             peaks = self._replay(self._general, micro_batch_size, capacity_bytes)
             return peaks if peaks.fits else self._replay(self._general, micro_batch_size, None)
-        at = _interpolate(self._points, micro_batch_size)
+        at = _read(self._points, micro_batch_size)
         return Peaks(
             allocated_bytes=at.allocated_bytes,
             reserved_bytes=min(at.reserved_bytes, max(at.needed_bytes, capacity_bytes)),
@@ -73,7 +74,7 @@ class Footprint:
         return _Point(size, free.allocated_bytes, free.reserved_bytes, high)
 
     def _replay(self, trace: MemoryTrace, size: int, capacity_bytes: int | None) -> Peaks:
-        return replay_allocator(trace, size, settings=self._settings, capacity_bytes=capacity_bytes)
+        return replay_allocator(trace, size, settings=self.settings, capacity_bytes=capacity_bytes)
 
 
 def find_general(traces: tuple[MemoryTrace, ...]) -> MemoryTrace | None:
@@ -132,27 +133,17 @@ def _find_largest(points: list[_Point], capacity_bytes: int, at_most: int) -> in
     """Return the largest size whose needed memory fits, by the lines through the traced sizes.
 
     Beyond the last point its line goes on, which a convex peak may exceed. Below the first nothing
-    is known, so nothing fits where the first does not.
+    is known, so nothing fits where the first does not; one point alone vouches for no larger size.
     """
-    if points[0].needed_bytes > capacity_bytes:
-        return 0
-    pairs = list(itertools.pairwise(points))
-    if not pairs:
-        return min(at_most, points[0].size)
-    crossed = (pair for pair in pairs if pair[1].needed_bytes > capacity_bytes)
-    before, after = next(crossed, pairs[-1])
-    growth = after.needed_bytes - before.needed_bytes
-    if growth <= 0:
-        return at_most
-    room = capacity_bytes - before.needed_bytes
-    return min(at_most, before.size + room * (after.size - before.size) // growth)
+    first, last = points[0].size, at_most if len(points) > 1 else min(at_most, points[0].size)
+    sizes = range(first, max(first, last) + 1)
+    fitting = bisect_right(sizes, capacity_bytes, key=lambda size: _read(points, size).needed_bytes)
+    return min(last, sizes[fitting - 1]) if fitting else 0
 
 
-def _interpolate(points: list[_Point], size: int) -> _Point:
+def _read(points: list[_Point], size: int) -> _Point:
     """Return the peaks at a size by the lines through the traced sizes, the outer ones extended."""
-    if len(points) == 1:
-        return points[0]
-    pairs = list(itertools.pairwise(points))
+    pairs = list(itertools.pairwise(points)) or [(points[0], points[0])]
     before, after = next((pair for pair in pairs if size <= pair[1].size), pairs[-1])
-    share = (size - before.size) / (after.size - before.size)
+    share = (size - before.size) / (after.size - before.size) if len(points) > 1 else 0.0
     return _Point(*(round(a + (b - a) * share) for a, b in zip(before, after, strict=True)))

@@ -57,10 +57,9 @@ def _write_8bit(optimizer: OptimizerFacts) -> str | None:
 def _write_checkpointing(trace: MemoryTrace) -> str:
     containers = dict.fromkeys(name.rpartition(".")[0] for name in trace.checkpointed)
     terms = [term for container in containers for term in _list_terms(container, trace)]
+    where = f"({', '.join(terms)}{',' if len(terms) == 1 else ''})"
     if len(terms) == 1 and terms[0].startswith("*"):
         where = terms[0].removeprefix("*")
-    else:
-        where = f"({', '.join(terms)}{',' if len(terms) == 1 else ''})"
     wrapped = "partial(checkpoint, block.forward, use_reentrant=False)"
     return f"for block in {where}: block.forward = {wrapped}"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from advisor.predict.breakdown import CATEGORY_NAMES
-from advisor.predict.data import Breakdown, MemorySavings, ModuleShare
+from advisor.predict.data import Breakdown, MemorySaving, MemorySavings, ModuleShare
 from advisor.predict.memory_trace import Phase
 from advisor.telling import Column, Table
 from advisor.units import format_bytes, format_count
@@ -117,17 +117,15 @@ def _describe_timeline(peak: Breakdown) -> str:
 
 
 def _compare(savings: Sequence[tuple[str, MemorySavings]]) -> Table:
-    batches = (f"at batch {format_count(one.micro_batch_size)}" for _, one in savings)
-    headers = (
-        f"{title}\n{batch}" if title else batch
-        for (title, _), batch in zip(savings, batches, strict=True)
-    )
-    each = [one for _, one in savings]
-    as_it_is = (_format_effect(one.max_micro_batch_size, one.peak_bytes) for one in each)
-    changes = ((name, *(_find_effect(one, name) for one in each)) for name in _list_names(each))
+    headers, columns = [], []
+    for title, one in savings:
+        headers.append(f"{title}\nat batch {format_count(one.micro_batch_size)}".lstrip("\n"))
+        effects = {each.name: _format_effect(each) for each in one.savings}
+        columns.append({"as it is": _format_effect(one)} | effects)
+    names = ("as it is", *_list_names([one for _, one in savings]))
     return Table(
         columns=(Column("What would change it", "left"), *map(Column, headers)),
-        rows=(("as it is", *as_it_is), *changes),
+        rows=tuple((name, *(each.get(name, "no gain") for each in columns)) for name in names),
     )
 
 
@@ -145,12 +143,6 @@ def _list_names(savings: Sequence[MemorySavings]) -> list[str]:
     return list(dict.fromkeys(one.name for each in savings for one in each.savings))
 
 
-def _find_effect(savings: MemorySavings, name: str) -> str:
-    found = next((one for one in savings.savings if one.name == name), None)
-    return (
-        "no gain" if found is None else _format_effect(found.max_micro_batch_size, found.peak_bytes)
-    )
-
-
-def _format_effect(largest: int, peak_bytes: int) -> str:
-    return f"{format_count(largest) if largest else 'none'}; {format_bytes(peak_bytes)}"
+def _format_effect(one: MemorySaving | MemorySavings) -> str:
+    largest = format_count(one.max_micro_batch_size) if one.max_micro_batch_size else "none"
+    return f"{largest}; {format_bytes(one.peak_bytes)}"

@@ -34,7 +34,7 @@ from advisor.predict.footprint import Footprint, find_general
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.replay import AllocatorSettings
-from advisor.predict.roofline import bound_throughput
+from advisor.predict.roofline import bound_throughput, cost_step
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts, Precision
 
@@ -143,8 +143,13 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
     beyond it. The largest size is the largest whose device used fits usable less headroom; its ends
     are the same for the ends of device used, so the intervals agree with each other.
     """
-    footprint = Footprint(case.traces, _choose_settings(gpu, case.asked))
-    headroom = _choose_headroom(gpu, case.asked)
+    settings = AllocatorSettings(
+        expandable_segments=case.asked.expandable_segments,
+        extra_bytes=_WORKSPACES * gpu.workspace_bytes,
+    )
+    footprint, headroom = Footprint(case.traces, settings), case.asked.headroom_bytes
+    if headroom is None:
+        headroom = 0 if gpu.memory_source == "stated" else GPU_HEADROOM_BYTES
     room, (least, most) = gpu.usable_bytes - headroom, CONTEXT_BYTES
     capacity = room - (least + most) // 2
     spaces = int((room - most) / _MOST), capacity, int((room - least) / _LEAST)
@@ -152,6 +157,7 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
         _to_multiple(footprint.predict_largest(capacity_bytes=space, at_most=case.ceiling), case)
         for space in spaces
     )
+    last = case.ceiling - case.ceiling % case.batch_multiple
     prediction = Prediction(
         gpu=gpu.name,
         memory_bytes=gpu.memory_bytes,
@@ -160,13 +166,13 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
         headroom_bytes=headroom,
         capacity_bytes=max(0, capacity),
         max_micro_batch_size=Estimate(point, min(low, point), max(point, high), CONFIDENCE),
-        limited_by=_find_limit(point, case),
+        limited_by="memory" if point < last else case.ceiling_by,
+        what_would_change=_compare_changes(
+            gpu, case, settings, case.asked.micro_batch_size or point, max(0, capacity)
+        ),
     )
     size = case.asked.micro_batch_size or point
-    if size:
-        prediction = _add_figures(prediction, footprint, gpu, case, size)
-    savings = _compare_changes(prediction, gpu, case)
-    return msgspec.structs.replace(prediction, what_would_change=savings)
+    return _add_figures(prediction, footprint, gpu, case, size) if size else prediction
 
 
 def _add_figures(
@@ -195,69 +201,45 @@ def _add_figures(
         breakdown=compose_peak(
             peak,
             reserved_bytes=reserved,
-            workspace_bytes=_choose_settings(gpu, case.asked).extra_bytes,
+            workspace_bytes=footprint.settings.extra_bytes,
             context_bytes=middle,
         ),
-        bound=bound_throughput(trace, size, gpu=gpu, precision=case.precision),
+        bound=bound_throughput(cost_step(trace), size, gpu=gpu, precision=case.precision),
         at_peak=peak,
     )
 
 
-def _compare_changes(prediction: Prediction, gpu: Gpu, case: Case) -> MemorySavings | None:
+def _compare_changes(
+    gpu: Gpu, case: Case, settings: AllocatorSettings, size: int, capacity_bytes: int
+) -> MemorySavings | None:
     """Return what each what-if of the case would change on a card; None without what-ifs.
 
-    The peaks are at the size of the prediction, or at the smallest that runs where none fits.
+    The peaks are at the size, or at the smallest that runs where none fits.
     """
-    base = find_general(case.traces)
+    base, size = find_general(case.traces), size or case.smallest
     if base is None or not case.what_ifs:
         return None
-    size, capacity = prediction.micro_batch_size or case.smallest, prediction.capacity_bytes
 
     def measure(trace: MemoryTrace) -> tuple[int, int]:
-        footprint = Footprint((trace,), _choose_settings(gpu, case.asked))
-        largest = footprint.predict_largest(capacity_bytes=capacity, at_most=case.ceiling)
-        peaks = footprint.predict_peaks(size, capacity_bytes=capacity)
+        footprint = Footprint((trace,), settings)
+        largest = footprint.predict_largest(capacity_bytes=capacity_bytes, at_most=case.ceiling)
+        peaks = footprint.predict_peaks(size, capacity_bytes=capacity_bytes)
         return _to_multiple(largest, case), peaks.allocated_bytes
 
+    is_old = gpu.capability is not None and gpu.capability < _BF16_CAPABILITY
     changed = (
         (each.change, each.trace, how_to, count_more_flops(base, each.trace, size))
         for each in add_8bit_state(case.what_ifs, base)
-        if (how_to := _write_how_to(each, gpu, case)) is not None
+        if not (each.change == "bf16" and is_old)
+        if (how_to := write_how_to(each, device_type="cuda", optimizer=case.optimizer)) is not None
     )
     return compare_changes(size, measure, base, changed)
-
-
-def _write_how_to(what_if: WhatIf, gpu: Gpu, case: Case) -> str | None:
-    """Return the code that makes the change; None where it or the card cannot be had."""
-    is_old = gpu.capability is not None and gpu.capability < _BF16_CAPABILITY
-    if what_if.change == "bf16" and is_old:
-        return None
-    return write_how_to(what_if, device_type="cuda", optimizer=case.optimizer)
-
-
-def _choose_settings(gpu: Gpu, asked: CardsAsked) -> AllocatorSettings:
-    """Return the allocator of a card, its libraries' workspaces included."""
-    return AllocatorSettings(
-        expandable_segments=asked.expandable_segments,
-        extra_bytes=_WORKSPACES * gpu.workspace_bytes,
-    )
-
-
-def _choose_headroom(gpu: Gpu, asked: CardsAsked) -> int:
-    if asked.headroom_bytes is not None:
-        return asked.headroom_bytes
-    return 0 if gpu.memory_source == "stated" else GPU_HEADROOM_BYTES
 
 
 def _to_multiple(size: int, case: Case) -> int:
     """Return the largest size that may be named; 0 where it is below the smallest that runs."""
     named = size - size % case.batch_multiple
     return named if named >= case.smallest else 0
-
-
-def _find_limit(point: int, case: Case) -> LimitedBy:
-    last = case.ceiling - case.ceiling % case.batch_multiple
-    return "memory" if point < last else case.ceiling_by
 
 
 def _fits(size: int, largest: Estimate) -> bool | None:

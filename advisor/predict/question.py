@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from advisor.engine.question import Kind, Question
 from advisor.engine.run import Run
-from advisor.predict.change_traces import trace_changes
-from advisor.predict.changes import is_optimizer_decisive
+from advisor.predict.changes import is_optimizer_decisive, trace_changes
 from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, PredictedMemory, TraceTask
 from advisor.predict.footprint import find_general
 from advisor.predict.pieces import derive_pieces

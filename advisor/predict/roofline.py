@@ -18,7 +18,7 @@ _MOVES = {"activation": 2, "gradient": 1}
 
 
 def bound_throughput(
-    trace: MemoryTrace, micro_batch_size: int, *, gpu: Gpu, precision: Precision
+    cost: StepCost, micro_batch_size: int, *, gpu: Gpu, precision: Precision
 ) -> ThroughputBound | None:
     """Return the bound in samples each second at this size; None where nothing is known.
 
@@ -28,8 +28,10 @@ def bound_throughput(
 
     Source: Williams, Waterman and Patterson 2009, Roofline, CACM 52(4):65.
     """
-    flops = count_flops(trace, micro_batch_size)
-    moved_bytes = count_moved_bytes(trace, micro_batch_size)
+    flops, moved_bytes = (
+        cost.count_flops(micro_batch_size),
+        cost.count_moved_bytes(micro_batch_size),
+    )
     peaks = [gpu.peak_flops[name] for name in REACHABLE_PEAKS[precision] if name in gpu.peak_flops]
     arithmetic = micro_batch_size * max(peaks) / flops if peaks and flops else None
     bandwidth = None
@@ -47,25 +49,7 @@ def bound_throughput(
 
 
 def cost_step(trace: MemoryTrace) -> StepCost:
-    """Return what a step must compute and move at the least; the trace serves every size."""
-    fixed_bytes = count_moved_bytes(trace, 0)
-    return StepCost(
-        flops_fixed=trace.flops_fixed,
-        flops_per_sample=trace.flops_per_sample,
-        moved_fixed_bytes=fixed_bytes,
-        moved_bytes_per_sample=count_moved_bytes(trace, 1) - fixed_bytes,
-    )
-
-
-def count_flops(trace: MemoryTrace, micro_batch_size: int) -> int | None:
-    """Return the floating-point operations of the last step; None where they were not counted."""
-    if trace.flops_fixed is None or trace.flops_per_sample is None:
-        return None
-    return trace.flops_fixed + trace.flops_per_sample * micro_batch_size
-
-
-def count_moved_bytes(trace: MemoryTrace, micro_batch_size: int) -> int:
-    """Return the bytes that the last step moves at the least.
+    """Return what the last step must compute and move at the least, at each size of the trace.
 
     Each activation is written and read once, each gradient written, each parameter read. Repeated
     reads and the optimizer are left out.
@@ -75,7 +59,9 @@ def count_moved_bytes(trace: MemoryTrace, micro_batch_size: int) -> int:
     made = [trace.blocks[event] for event in trace.events[first_event:] if event >= 0]
     moved = [(_MOVES.get(block.category, 0), block) for block in made]
     moved += [(1, block) for block in trace.blocks if block.category == "parameter"]
-    return sum(
-        times * (block.fixed_bytes + block.bytes_per_sample * micro_batch_size)
-        for times, block in moved
+    return StepCost(
+        flops_fixed=trace.flops_fixed,
+        flops_per_sample=trace.flops_per_sample,
+        moved_fixed_bytes=sum(times * block.fixed_bytes for times, block in moved),
+        moved_bytes_per_sample=sum(times * block.bytes_per_sample for times, block in moved),
     )

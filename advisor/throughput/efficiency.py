@@ -114,12 +114,11 @@ def _add_shares(point: ThroughputPoint, cost: StepCost | None, peaks: _Peaks) ->
     if cost is None or step_s is None:
         return point
     flops = bandwidth = None
-    if peaks.flops_per_s and cost.flops_fixed is not None and cost.flops_per_sample is not None:
-        done = cost.flops_fixed + cost.flops_per_sample * size
+    done = cost.count_flops(size)
+    if peaks.flops_per_s and done is not None:
         flops = done / step_s / peaks.flops_per_s
     if peaks.bandwidth_bytes_per_s:
-        moved_bytes = cost.moved_fixed_bytes + cost.moved_bytes_per_sample * size
-        bandwidth = moved_bytes / step_s / peaks.bandwidth_bytes_per_s
+        bandwidth = cost.count_moved_bytes(size) / step_s / peaks.bandwidth_bytes_per_s
     return msgspec.structs.replace(point, flops_fraction=flops, bandwidth_fraction=bandwidth)
 
 

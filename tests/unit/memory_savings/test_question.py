@@ -5,7 +5,7 @@ from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
 from advisor.memory.data import Probe
 from advisor.memory_savings.question import run_memory_savings
-from advisor.predict.change_traces import trace_changes
+from advisor.predict.changes import trace_changes
 from advisor.predict.data import PREDICTED_MEMORY, TRACE, Breakdown, TraceTask
 from advisor.predict.pieces import derive_pieces
 from advisor.training.data import OptimizerFacts, WorkloadSpec
