@@ -85,7 +85,9 @@ def _open(run: Run, kind: Kind) -> None:
         batch_multiple=run.spec.limits.batch_multiple,
         without_steps=kind.traces_only,
     )
+    started = time.monotonic()
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
+    run.start_s = time.monotonic() - started
     run.keep_workload(facts)
 
 

@@ -31,6 +31,7 @@ class Run:
 
     Attributes:
         record: Everything seen so far.
+        start_s: Until a worker has the model and a batch, the least seen; 0 where not known.
         reserved_s: Part of the budget that is kept for a later stage.
     """
 
@@ -47,6 +48,7 @@ class Run:
         self.runner = runner
         self.progress = progress
         self.record = record
+        self.start_s = 0.0
         self.reserved_s = 0.0
         self._save = save
         self._held: dict[Slot[Any], Any] = {}

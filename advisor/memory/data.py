@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from advisor.engine.record import Series, Slot
+from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.predict.data import LimitedBy
 from advisor.predict.memory_trace import TRACED_STEPS
@@ -89,8 +89,6 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
 
 
 PROBES = Series("probes", Probe, "probe")
-#: Held, not saved: until a worker has the model and a batch, the least seen.
-PROCESS_START_S = Slot("process_start_s", float)
 
 
 class MemoryConclusion(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from advisor.memory.search import (
     choose_affine_size,
     read_evidence,
 )
+from advisor.memory.split import split_batch
 from advisor.memory.surroundings import judge_surroundings
 from advisor.predict.data import PREDICTED_MEMORY, LimitedBy, PredictedMemory
 from advisor.training.data import WorkloadFacts
@@ -31,12 +32,18 @@ MAX_OOMS = 2
 def choose_bounds(facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None) -> SearchBounds:
     """Return which sizes may be tried for this workload under these limits."""
     caps = [cap for cap in (facts.dataset_size, limits.max_micro_batch_size) if cap is not None]
-    multiple = limits.batch_multiple
+    multiple, base = limits.batch_multiple, facts.base_batch_size
+    smallest = ceil(facts.min_micro_batch_size / multiple) * multiple
+    split = None
+    if base is not None:
+        most = min((base, *caps))
+        split = split_batch(base, largest=most, smallest=smallest, multiple=multiple)
     return SearchBounds(
-        min_micro_batch_size=ceil(facts.min_micro_batch_size / multiple) * multiple,
+        min_micro_batch_size=smallest,
         max_micro_batch_size=min(caps, default=None),
         batch_multiple=multiple,
         capacity_bytes=capacity_bytes,
+        base_micro_batch_size=None if split is None else split[0],
     )
 
 
@@ -45,17 +52,21 @@ def choose_next_micro_batch_size(
 ) -> int | None:
     """Return the size to probe next, or None where the search is over.
 
-    It is over when the largest allowed size ran; when a size ran and one at most the resolution
-    above did not; when the smallest did not fit; after an outcome that is not about memory; after
+    The user's own batch comes first; where it does not fit, the smallest. The search is over when
+    the largest allowed size ran; when a size ran and one at most the resolution above did not; when
+    the smallest did not fit; after an outcome that is not about memory; after
     the most out-of-memory errors or the most probes. Sizes at or above one that did not fit are not
     tried: near the limit, fitting is not strictly monotone.
 
     Only probes of the memory stage count, in the order they ran.
     """
     probes = _select(history)
-    if not probes:
-        smallest = bounds.min_micro_batch_size
-        return smallest if smallest <= bounds.largest_allowed else None
+    if all(probe.outcome in TOO_BIG for probe in probes):
+        firsts = (bounds.base_micro_batch_size, bounds.min_micro_batch_size)
+        least = min(
+            (probe.micro_batch_size for probe in probes), default=bounds.largest_allowed + 1
+        )
+        return next((size for size in firsts if size is not None and size < least), None)
     guide = prediction if choose_method(probes, bounds, prediction) == "guided" else None
     # A refuted prediction has cost errors of its own.
     ooms = MAX_OOMS if prediction is None else GUIDED_LIMITS.ooms

@@ -5,7 +5,7 @@ from advisor.engine.run import Run
 from advisor.memory.data import PROBES
 from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.memory.plan import MEMORY
-from advisor.memory.stage import run_memory
+from advisor.memory.stage import run_memory, search_on
 from advisor.memory.tell import tell_memory
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
 
@@ -21,5 +21,6 @@ QUESTION = Question(
     topics=(MEMORY,),
     check=refuse_impossible_batch,
     run=_run,
+    more=search_on,
     tell=tell_memory,
 )

@@ -53,6 +53,8 @@ class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):
     batch_multiple: int = 1
     #: The enforced limit; None where it is unknown.
     capacity_bytes: int | None = None
+    #: Of the user's own batch: the first to be measured, since all advice is relative to it.
+    base_micro_batch_size: int | None = None
 
     @property
     def largest_allowed(self) -> float:
@@ -101,21 +103,24 @@ def read_evidence(
 ) -> Evidence | None:
     """Return what the memory probes say, None where they end the search."""
     fits = tuple(probe for probe in probes if probe.outcome == "fit")
-    too_big = [probe.micro_batch_size for probe in probes if probe.outcome in TOO_BIG]
-    if not fits or len(fits) + len(too_big) < len(probes):
+    failures = [probe.micro_batch_size for probe in probes if probe.outcome in TOO_BIG]
+    if not fits or len(fits) + len(failures) < len(probes):
         return None
-    if len(probes) >= limits.probes or len(too_big) >= limits.ooms:
+    # The first size was given, not sought: where it fails it ends the range, and tells no more.
+    sought = probes[1:] if probes[0].outcome in TOO_BIG else probes
+    too_big = [probe.micro_batch_size for probe in sought if probe.outcome in TOO_BIG]
+    left = limits.probes - len(sought)
+    if left <= 0 or len(too_big) >= limits.ooms:
         return None
     largest = max(fits, key=lambda probe: probe.micro_batch_size)
-    ran, failed = largest.micro_batch_size, min(too_big, default=None)
-    ceiling = bounds.largest_allowed
-    if failed is not None:
-        if bounds.is_gap_closed(ran, failed, limits.resolution_fraction):
+    ran, ceiling = largest.micro_batch_size, bounds.largest_allowed
+    if failures:
+        if bounds.is_gap_closed(ran, min(failures), limits.resolution_fraction):
             return None
-        ceiling = min(ceiling, failed - bounds.batch_multiple)
+        ceiling = min(ceiling, min(failures) - bounds.batch_multiple)
     if ran >= ceiling:
         return None
-    left = limits.probes - len(probes)
+    failed = min(too_big, default=None)
     return Evidence(fits, largest, failed, len(too_big), left, ceiling)
 
 

@@ -11,7 +11,7 @@ from advisor.engine.budget import MEMORY_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_BUDG
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
-from advisor.memory.data import PROBES, PROCESS_START_S, MemoryTask, Probe
+from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size
 from advisor.memory.search import SearchBounds
 from advisor.memory.surroundings import (
@@ -26,8 +26,8 @@ from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import cost_step
 
-#: A worker takes this long whatever it runs.
-_WORKER_S = 0.1
+#: Share of the trace's time above which a worker's start leaves too little of it.
+_TRACE_START_FRACTION = 0.5
 #: Steps that took less than this were not timed well enough to be multiplied.
 _SHORTEST_STEPS_S = 0.005
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
@@ -44,20 +44,11 @@ def run_memory(run: Run) -> None:
     bounds = choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
     _refuse_empty_range(run, bounds)
     deadline = time.monotonic() + run.left_s * MEMORY_OF_LEFT
-    history: list[Probe] = []
-    while (size := _choose_size(run, history, bounds)) is not None:
-        affordable = _choose_affordable(size, history, bounds, deadline - time.monotonic())
-        if affordable is None:
-            run.progress.note("memory: its time is spent; the largest size may be larger")
+    while (size := _choose_size(run, bounds)) is not None:
+        if not _try_size(run, size, bounds, deadline - time.monotonic()):
+            run.progress.note("memory: its time is spent; the search goes on if some is left")
             break
-        run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
-        probe = _probe(run, affordable, history)
-        run.add(PROBES, probe)
-        history.append(probe)
-        _refuse_leak(run, probe)
-        if probe.outcome == "timeout":
-            run.progress.note(f"memory: batch {affordable} took too long")
-            break
+    history = _list_probes(run)
     if not any(probe.outcome == "fit" for probe in history):
         state = explain_state_size(run.facts, run.capacity_bytes)
         disturbances = judge_surroundings(history).disturbances[:1]
@@ -69,11 +60,41 @@ def run_memory(run: Run) -> None:
         )
 
 
-def _choose_size(run: Run, history: list[Probe], bounds: SearchBounds) -> int | None:
-    """Return the size to probe next; traces the model where the smallest does not suffice."""
+def search_on(run: Run) -> bool:
+    """Try the next size where the search ended for its time; return whether it did."""
+    bounds = choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
+    prediction = run.record.get(PREDICTED_MEMORY)
+    size = choose_next_micro_batch_size(_list_probes(run), bounds, prediction)
+    return size is not None and _try_size(run, size, bounds, run.unspent_s)
+
+
+def _list_probes(run: Run) -> list[Probe]:
+    return [probe for probe in run.record.all(PROBES) if probe.stage == "memory"]
+
+
+def _try_size(run: Run, size: int, bounds: SearchBounds, left_s: float) -> bool:
+    """Probe the size, or a smaller one that the time allows; return whether there is one."""
+    history = _list_probes(run)
+    affordable = _choose_affordable(size, history, bounds, left_s - run.start_s)
+    if affordable is None:
+        return False
+    run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
+    probe = _probe(run, affordable, history)
+    run.add(PROBES, probe)
+    _refuse_leak(run, probe)
+    if probe.outcome == "timeout":
+        run.progress.note(f"memory: batch {affordable} took too long")
+    return True
+
+
+def _choose_size(run: Run, bounds: SearchBounds) -> int | None:
+    """Return the size to probe next; traces the model where the first does not suffice."""
+    history = _list_probes(run)
     size = choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
+    is_first = [probe.outcome for probe in history if probe.outcome == "fit"] == ["fit"]
     if (
-        len(history) != 1
+        not is_first
+        or history[-1].outcome != "fit"
         or size is None
         or size >= bounds.largest_allowed
         or run.facts.is_step_only
@@ -97,6 +118,8 @@ def _keep_prediction(run: Run) -> str | None:
         batch_multiple=limits.batch_multiple,
     )
     most_s = min(TRACE_OF_BUDGET * limits.budget_s, run.left_s)
+    if run.start_s > _TRACE_START_FRACTION * most_s:
+        return "a worker takes too long to start"
     try:
         (trace,) = run.runner.run(task, timeout_s=most_s)
     except AdvisorError as error:
@@ -121,14 +144,14 @@ def _keep_prediction(run: Run) -> str | None:
 def _choose_affordable(
     size: int, history: list[Probe], bounds: SearchBounds, left_s: float
 ) -> int | None:
-    """Return the size, a smaller one where its steps would outlast the stage, or None."""
+    """Return the size, a smaller one where its steps would outlast the time, or None."""
     ran = [probe for probe in history if probe.outcome == "fit"]
     if not ran:
         return size
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
     compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
-    steps_s = max(0.0, PROBE_OF_MEMORY * (left_s - compile_s) - _WORKER_S)
+    steps_s = PROBE_OF_MEMORY * max(0.0, left_s - compile_s)
     # In proportion, the steps of a larger batch are never taken to cost too little.
     most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
     if size <= most:
@@ -165,7 +188,7 @@ def _run_task(run: Run, task: MemoryTask) -> Probe:
     started = time.monotonic()
     (probe,) = run.runner.run(task, timeout_s=run.left_s)
     start_s = time.monotonic() - started - sum(probe.step_times_s)
-    run.hold(PROCESS_START_S, max(0.0, min(start_s, run.held(PROCESS_START_S) or start_s)))
+    run.start_s = max(0.0, min(start_s, run.start_s or start_s))
     return probe
 
 
@@ -182,9 +205,9 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
             unlimited = msgspec.structs.replace(task, capacity_bytes=None)
             probe = _run_task(run, unlimited)  # raises where the model is broken
             return msgspec.structs.replace(probe, outcome="oom", steps=0, message=again.message)
-    if death.code == -signal.SIGKILL and any(
-        probe.outcome == "fit" for probe in run.record.all(PROBES)
-    ):
+    ran = any(probe.outcome == "fit" for probe in run.record.all(PROBES))
+    is_smallest = task.micro_batch_size <= run.facts.min_micro_batch_size
+    if death.code == -signal.SIGKILL and (ran or not is_smallest):
         return _fail(task, "oom", death.message)
     raise death
 

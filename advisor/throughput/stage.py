@@ -18,7 +18,7 @@ from advisor.engine.budget import (
 )
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.memory.data import PROBES, PROCESS_START_S
+from advisor.memory.data import PROBES
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
 from advisor.throughput.conclude import THROUGHPUT
@@ -168,7 +168,7 @@ def _choose_plan(
     was not timed is named in a warning.
     """
     kind, fallback = run.environment.device.kind, None
-    start_s = max(_START_S[kind], run.held(PROCESS_START_S) or 0.0)
+    start_s = max(_START_S[kind], run.start_s)
     while sizes:
         compiling_s = _SESSION_COMPILES_FRACTION * compile_s * len(sizes)
         plan = choose_session_plan(

@@ -12,7 +12,9 @@ from tests.unit.doubles import Notes
 
 def ask(*names, target, **limits):
     """The conclusions of such a run; what ends it early is raised."""
-    questions = [each if each.name in names else replace(each, run=None) for each in RUN.questions]
+    questions = [
+        each if each.name in names else replace(each, run=None, more=None) for each in RUN.questions
+    ]
     workload = WorkloadSpec(target=str(target), device="cpu")
     spec = Spec(workload=workload, limits=Limits(**{"budget_s": 30.0, **limits}))
     kind = replace(RUN, questions=tuple(questions))

@@ -102,7 +102,7 @@ BF16 = Variant(precision="bf16")
 def test_a_variant_goes_through_the_stages_of_a_run_and_is_put_beside_it():
     run, tasks = run_with(BF16)
     first, second = compare(run.record)
-    assert second.max_micro_batch_size == LARGEST
+    assert 0.99 * LARGEST <= second.max_micro_batch_size <= LARGEST  # to the search's resolution
     assert second.speed_ratio.point == pytest.approx(2.0, rel=0.05)
     assert second.missing_because is second.loss_missing_because is None
     assert first.loss.difference is None
