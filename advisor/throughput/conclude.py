@@ -31,11 +31,12 @@ from advisor.throughput.efficiency import (
     estimate_energy_per_sample,
     find_cheapest_size,
 )
-from advisor.throughput.law import StepLaw
+from advisor.throughput.law import StepLaw as SmoothLaw
 from advisor.throughput.law_fits import fit_coefficients, fit_smooth_law
-from advisor.throughput.paired_sizes import pair_sizes
+from advisor.throughput.paired_sizes import PairedSizes, compute_level_errors, pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
 from advisor.throughput.session_groups import measure_session_levels
+from advisor.throughput.step_law import StepLaw, fit_step_law
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
@@ -43,6 +44,8 @@ HOST_BOUND_FRACTION = 0.9
 #: wait for the device and issuing look slow as well; but then steps take far longer than the host
 #: needs where nothing holds it up.
 HOST_BOUND_STRETCH = 1.5
+#: Relative error of a size that one session timed, which shows none itself.
+_LONE_SESSION_ERROR = 0.02
 
 _BySize = Mapping[int, Sequence[Probe]]
 
@@ -84,9 +87,7 @@ def conclude_throughput(
         for size, mine in by_size.items()
     )
     step_s = {
-        session: {
-            p.micro_batch_size: median(p.step_times_s) for p in usable if p.session == session
-        }
+        session: {p.micro_batch_size: min(p.step_times_s) for p in usable if p.session == session}
         for session in dict.fromkeys(probe.session for probe in usable)
     }
     paired = pair_sizes(step_s)
@@ -95,6 +96,7 @@ def conclude_throughput(
     else:
         known = {p.micro_batch_size: p.step_s.point for p in points if p.step_s.point is not None}
         law = fit_smooth_law([*known], [*known.values()])
+    optimizer_step_s = _estimate_optimizer_step_s(by_size)
     saturation = find_saturation(
         paired,
         largest_micro_batch_size=largest_micro_batch_size,
@@ -107,7 +109,9 @@ def conclude_throughput(
         half_saturation_batch_size=_estimate_half_saturation(law, step_s),
         fixed_s=None if law is None else law.fixed_s,
         per_sample_s=None if law is None else law.per_sample_s,
-        optimizer_step_s=_estimate_optimizer_step_s(by_size),
+        optimizer_step_s=None if optimizer_step_s is None else optimizer_step_s[0],
+        optimizer_step_error_s=None if optimizer_step_s is None else optimizer_step_s[1],
+        step_law=_fit_law(paired, step_s),
         saturation=saturation,
         fall=measure_fall(paired, saturation),
         session_spread_fraction=_measure_session_spread(by_size),
@@ -123,6 +127,21 @@ def conclude_throughput(
             environment=environment,
         ),
     )
+
+
+def _fit_law(
+    paired: PairedSizes | None, step_s: Mapping[int, Mapping[int, float]]
+) -> StepLaw | None:
+    """Return the law of the paired sizes; of the fastest blocks where no sessions can be paired."""
+    if paired is not None and len(paired.sizes) > 1:
+        errors = compute_level_errors(paired).tolist()
+        return fit_step_law(paired.sizes, paired.step_s, errors)
+    fastest = {
+        size: min(times[size] for times in step_s.values() if size in times)
+        for size in sorted({size for times in step_s.values() for size in times})
+    }
+    errors = [_LONE_SESSION_ERROR] * len(fastest)
+    return fit_step_law([*fastest], [*fastest.values()], errors)
 
 
 def _measure_half_width(points: Sequence[ThroughputPoint], size: int | None) -> float | None:
@@ -151,7 +170,7 @@ def _make_point(
 
 
 def _estimate_half_saturation(
-    law: StepLaw | None, step_s: Mapping[int, Mapping[int, float]]
+    law: SmoothLaw | None, step_s: Mapping[int, Mapping[int, float]]
 ) -> Estimate:
     """Return a/β with an interval from the spread of a and β over sessions fitted apart.
 
@@ -173,22 +192,26 @@ def _estimate_half_saturation(
     return Estimate(ratio.point, low, ratio.high, CONFIDENCE)
 
 
-def _estimate_optimizer_step_s(by_size: _BySize) -> float | None:
-    """Return the seconds of a step beyond forward and backward, None where those were not timed.
+def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
+    """Return the seconds of a step beyond forward and backward, and their standard error.
 
-    They do not depend on the size, so the small sizes, where they stand out, weigh most: each
-    difference weighs as its noise, which is proportional to the step time, allows.
+    None where those were not timed. They do not depend on the size, so the small sizes, where they
+    stand out, weigh most: each difference weighs as its noise, proportional to the step time,
+    allows.
     """
     differences, weights = [], []
     for probes in by_size.values():
         timed = [probe for probe in probes if probe.micro_step_times_s]
-        steps_s = [median(probe.step_times_s) for probe in timed]
-        micro_s = [median(probe.micro_step_times_s) for probe in timed]
+        beyond_s = [min(probe.step_times_s) - min(probe.micro_step_times_s) for probe in timed]
         if timed:
-            beyond_s = [step - micro for step, micro in zip(steps_s, micro_s, strict=True)]
             differences.append(median(beyond_s))
-            weights.append(median(steps_s) ** -2.0)
-    return max(float(np.average(differences, weights=weights)), 0.0) if weights else None
+            weights.append(median([min(probe.step_times_s) for probe in timed]) ** -2.0)
+    if not weights:
+        return None
+    mean = float(np.average(differences, weights=weights))
+    squared = float(np.average(np.square(np.subtract(differences, mean)), weights=weights))
+    error = math.sqrt(squared / max(len(differences) - 1, 1))
+    return max(mean, 0.0), error if len(differences) > 1 else max(mean, 0.0)
 
 
 def _is_host_bound(by_size: _BySize) -> bool:

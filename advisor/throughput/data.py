@@ -9,6 +9,7 @@ from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.memory.data import Probe
 from advisor.statistics import Estimate
+from advisor.throughput.step_law import StepLaw
 
 SaturationStatus = Literal[
     "saturated", "memory_limited", "host_bound", "retrograde", "inconclusive"
@@ -117,6 +118,8 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         half_saturation_batch_size: fixed_s / per_sample_s, where throughput is half its limit.
         optimizer_step_s: Of one optimizer step beyond forward and backward.
+        step_law: Of all sizes, paired within sessions; what advice goes by.
+        optimizer_step_error_s: Standard error of `optimizer_step_s`.
         session_spread_fraction: Half the range of sessions over their median, worst size.
         decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
             the largest size timed where there is none.
@@ -132,6 +135,8 @@ class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
     per_sample_s: float | None
     optimizer_step_s: float | None
     saturation: Saturation
+    step_law: StepLaw | None = None
+    optimizer_step_error_s: float | None = None
     session_spread_fraction: float | None
     decisive_micro_batch_size: int | None = None
     half_width_fraction: float | None = None

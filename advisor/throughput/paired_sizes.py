@@ -1,8 +1,9 @@
 """Throughput of every size, compared within sessions.
 
-Legend: x_sk is the log throughput of size k in session s (the median over its blocks), modelled as
-x_sk = μ_k + u_s + e_sk. What makes a whole session fast or slow (clocks, memory layout, neighbours)
-is u_s and cancels when two sizes are compared; only e_sk, pooled over all sizes, is noise.
+Legend: x_sk is the log throughput of size k in session s (its fastest block: what comes and goes
+only slows blocks down), modelled as x_sk = μ_k + u_s + e_sk. What makes a whole session fast or
+slow (clocks, memory layout, neighbours) is u_s and cancels when two sizes are compared; only e_sk,
+pooled over all sizes, is noise.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from advisor.throughput.law import Floats
+
+#: Times the scatter beyond which a residual counts as no more than that: a size that was disturbed
+#: in one session must move no level by much.
+_OUTLIER_SCATTERS = 3.0
+#: Least scatter, in log throughput: rounding.
+_LEAST_SCATTER = 1e-9
+#: Median of the absolute residual of one standard deviation.
+_NORMAL_MEDIAN = 0.6745
+#: Weight of a residual that is slow, beside one that is fast.
+_SLOW_WEIGHT = 0.6
+_STARTING_ROUNDS, _ROUNDS = 40, 10
 
 
 class PairedSizes(NamedTuple):
@@ -45,7 +57,8 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
     Args:
         step_s: Seconds of a step, by session and micro-batch size.
 
-    Source: two-way additive analysis of variance (Fisher 1925), by least squares.
+    Source: two-way additive analysis of variance (Fisher 1925), fitted by reweighted
+    least squares (Beaton and Tukey 1974).
     """
     sizes = sorted({size for times in step_s.values() for size in times})
     count, last = len(sizes), len(step_s) - 1
@@ -64,10 +77,8 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
     degrees = len(rows) - design.shape[1]
     if degrees < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    solution = np.linalg.lstsq(design, np.array(levels), rcond=None)[0]
-    residuals = np.array(levels) - design @ solution
-    inverse = np.linalg.inv(design.T @ design)
-    covariance = float(residuals @ residuals) / degrees * inverse[:count, :count]
+    solution, variance = _fit_robustly(design, np.array(levels), degrees)
+    covariance = variance * np.linalg.inv(design.T @ design)[:count, :count]
     variances = np.diag(covariance)
     squared = variances[:, None] + variances[None, :] - 2.0 * covariance
     return PairedSizes(
@@ -78,9 +89,36 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
     )
 
 
+def _fit_robustly(design: Floats, levels: Floats, degrees: int) -> tuple[Floats, float]:
+    """Return the coefficients, and the variance of the residuals that outliers do not enlarge.
+
+    First by quantiles, slow residuals weighing less: where a session is slow from its middle on,
+    its effect is that of its undisturbed half. Then by least squares without what is far from that.
+    """
+    weights = np.ones(len(levels))
+    for count in range(_STARTING_ROUNDS + _ROUNDS):
+        root = np.sqrt(weights)
+        solution = np.linalg.lstsq(design * root[:, None], levels * root, rcond=None)[0]
+        residuals = levels - design @ solution
+        size = np.abs(residuals)
+        # As many residuals as there are coefficients may vanish whatever the noise.
+        scatter = float(np.median(np.sort(size)[-degrees:])) / _NORMAL_MEDIAN
+        limit = _OUTLIER_SCATTERS * max(scatter, _LEAST_SCATTER)
+        if count < _STARTING_ROUNDS:
+            weights = np.where(residuals < 0.0, _SLOW_WEIGHT, 1.0) / np.maximum(size, 1e-3 * limit)
+        else:
+            weights = np.square(np.minimum(limit / np.maximum(size, limit), 1.0))
+    inside = float(np.mean(size <= limit))
+    return np.asarray(solution, np.float64), float(
+        np.square(np.minimum(size, limit)).sum()
+    ) / degrees / inside**2
+
+
 def compute_level_errors(paired: PairedSizes) -> Floats:
-    """Return the standard error of each level, at least three of them (docs/method.md)."""
+    """Return the standard error of each level, at least two of them (docs/method.md)."""
     count = len(paired.sizes)
+    if count == 2:
+        return np.full(2, paired.difference_errors[0, 1] / np.sqrt(2.0))
     sums = np.square(paired.difference_errors).sum(axis=1)
     variances = (sums - sums.sum() / (2.0 * (count - 1))) / (count - 2)
     errors: Floats = np.sqrt(np.maximum(variances, 0.0))

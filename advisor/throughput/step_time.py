@@ -1,5 +1,6 @@
-"""The seconds of an optimizer step: as timed, on a line between sizes, and beyond them."""
+"""The seconds of an optimizer step at any micro-batch and accumulation, by one monotone law."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -8,23 +9,23 @@ import numpy as np
 from advisor.memory.data import Probe
 from advisor.statistics import median
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
+from advisor.throughput.step_law import Floats, StepLaw, tabulate
 
 
 class StepTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the seconds of a step, by batch size.
+    """What is known of the seconds of a step.
 
     Attributes:
-        step_s: Of whole optimizer steps.
-        micro_step_s: Of forward and backward alone, where that was timed.
-        optimizer_step_s: That a step takes beyond them.
-        line: Fixed seconds and those of each sample, for sizes beyond the timed ones; None takes
-            larger ones in proportion to the largest, and smaller ones like the smallest.
+        step_s: Of whole optimizer steps at each timed size, by the law where there is one.
+        law: For all sizes; None joins the timed ones.
+        optimizer_step_s: That a step takes beyond forward and backward, whatever the size.
+        optimizer_step_error_s: Its standard error.
     """
 
     step_s: Mapping[int, float]
-    micro_step_s: Mapping[int, float] = {}
+    law: StepLaw | None = None
     optimizer_step_s: float = 0.0
-    line: tuple[float, float] | None = None
+    optimizer_step_error_s: float = 0.0
 
 
 def read_probes(probes: Iterable[Probe]) -> StepTimes:
@@ -44,15 +45,15 @@ def read_throughput(
     if throughput is None:
         return StepTimes(step_s={})
     points = throughput.points if points is None else points
-    line = None
-    if throughput.fixed_s is not None and throughput.per_sample_s is not None:
-        line = (throughput.fixed_s, throughput.per_sample_s)
-    micro_step_s = {p.micro_batch_size: p.micro_step_s for p in points if p.micro_step_s}
+    law = throughput.step_law
+    step_s = {p.micro_batch_size: p.step_s.point for p in points if p.step_s.point is not None}
+    if law is not None:
+        step_s = dict(zip(step_s, law.evaluate([*step_s]).tolist(), strict=True))
     return StepTimes(
-        step_s={p.micro_batch_size: p.step_s.point for p in points if p.step_s.point is not None},
-        micro_step_s=micro_step_s,
-        optimizer_step_s=(throughput.optimizer_step_s or 0.0) if micro_step_s else 0.0,
-        line=line,
+        step_s=step_s,
+        law=law,
+        optimizer_step_s=throughput.optimizer_step_s or 0.0,
+        optimizer_step_error_s=throughput.optimizer_step_error_s or 0.0,
     )
 
 
@@ -70,19 +71,37 @@ def estimate_step_s(
         may_extrapolate: Whether a size beyond the timed ones has an answer as well.
     """
     known = times.step_s
-    if not known or not (may_extrapolate or _holds(known, batch_size)):
+    if not known or not (may_extrapolate or min(known) <= batch_size <= max(known)):
         return None
-    step_s = _interpolate(known, batch_size)
-    edge = max(known) if batch_size > max(known) else min(known)
-    if not _holds(known, batch_size):
-        step_s *= _compare(times.line, batch_size, edge)
-    if accumulation == 1:
-        return step_s
-    optimizer_s = min(times.optimizer_step_s, step_s)
-    micro_s = step_s - optimizer_s
-    if _holds(times.micro_step_s, batch_size):
-        micro_s = _interpolate(times.micro_step_s, batch_size)
-    return accumulation * micro_s + optimizer_s
+    step_s = float(_get_law(times).evaluate(batch_size))
+    return accumulation * step_s - (accumulation - 1) * min(times.optimizer_step_s, step_s)
+
+
+def compare_step_s(
+    times: StepTimes, pair: tuple[float, int], other: tuple[float, int]
+) -> tuple[float, float] | None:
+    """Return log t(pair) − log t(other) and its standard error; None where nothing was timed.
+
+    What both have in common cancels. The error holds that of the law's coefficients, by the delta
+    method, and by how much the law misses the timed sizes beyond their noise.
+
+    Args:
+        times: What is known.
+        pair: Micro-batch and accumulation.
+        other: The same of what it is compared with.
+    """
+    seconds, other_s = estimate_step_s(times, *pair), estimate_step_s(times, *other)
+    if seconds is None or other_s is None:
+        return None
+    if pair == other:
+        return 0.0, 0.0
+    law = _get_law(times)
+    slopes = _differentiate(law, pair, seconds) - _differentiate(law, other, other_s)
+    optimizer = -(pair[1] - 1) / seconds + (other[1] - 1) / other_s
+    variance = float(slopes @ np.asarray(law.covariance) @ slopes)
+    variance += (optimizer * times.optimizer_step_error_s) ** 2
+    variance += 2.0 * law.misfit_fraction**2 * (pair[0] != other[0])
+    return math.log(seconds / other_s), math.sqrt(max(variance, 0.0))
 
 
 def estimate_compile_s(probes: Sequence[Probe]) -> float:
@@ -98,18 +117,12 @@ def estimate_compile_s(probes: Sequence[Probe]) -> float:
     return median(first) if first else 0.0
 
 
-def _holds(known: Mapping[int, float], batch_size: float) -> bool:
-    return bool(known) and min(known) <= batch_size <= max(known)
+def _get_law(times: StepTimes) -> StepLaw:
+    sizes = sorted(times.step_s)
+    return times.law or tabulate(sizes, [times.step_s[size] for size in sizes])
 
 
-def _interpolate(known: Mapping[int, float], batch_size: float) -> float:
-    sizes = sorted(known)
-    return float(np.interp(batch_size, sizes, [known[size] for size in sizes]))
-
-
-def _compare(line: tuple[float, float] | None, batch_size: float, edge: int) -> float:
-    """Return the time of a size beyond the timed ones over that of the nearest of them."""
-    if line is None:
-        return max(1.0, batch_size / edge)
-    fixed_s, per_sample_s = line
-    return (fixed_s + per_sample_s * batch_size) / (fixed_s + per_sample_s * edge)
+def _differentiate(law: StepLaw, pair: tuple[float, int], seconds: float) -> Floats:
+    """Return the gradient of log t in the law's coefficients."""
+    gradient: Floats = pair[1] * law.expand(pair[0]) / seconds
+    return gradient

@@ -11,7 +11,6 @@ from advisor.throughput.law import StepLaw, evaluate_step_law, predict_law_satur
 from advisor.throughput.law_fits import fit_smooth_law
 from advisor.throughput.paired_sizes import compute_level_errors, pair_sizes
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
-from advisor.throughput.step_time import StepTimes, estimate_step_s
 from tests.unit.throughput.curves import DOUBLINGS, affine, measure, probe
 
 
@@ -74,33 +73,6 @@ class TestStepTime:
         speed = size / evaluate_step_law(law, size)
         assert size < peak
         assert speed == pytest.approx(0.95 * peak / evaluate_step_law(law, peak))
-
-    def test_a_step_is_as_timed_between_sizes_on_a_line_and_beyond_them_by_the_law(self):
-        times = StepTimes(step_s={8: 10.0, 2: 4.0, 4: 6.0}, line=(2.0, 1.0))
-        assert estimate_step_s(times, 4) == 6.0
-        assert estimate_step_s(times, 6) == pytest.approx(8.0)
-        assert estimate_step_s(times, 1) == pytest.approx(3.0)
-        assert estimate_step_s(times, 16) == pytest.approx(18.0)
-        assert estimate_step_s(times, 16, may_extrapolate=False) is None
-        assert estimate_step_s(times, 8, may_extrapolate=False) == 10.0
-
-    def test_a_step_has_no_jump_at_the_ends_of_the_timed_sizes(self):
-        known = {2: 4.1, 4: 5.9, 8: 10.3, 16: 17.6}
-        for line in (None, (2.2, 0.97)):
-            times = StepTimes(step_s=known, line=line)
-            assert estimate_step_s(times, 16.001) == pytest.approx(17.6, rel=1e-3)
-            assert estimate_step_s(times, 1.999) == pytest.approx(4.1, rel=1e-3)
-
-    def test_without_a_law_a_larger_step_takes_time_in_proportion(self):
-        assert estimate_step_s(StepTimes(step_s={4: 1.0}), 8) == 2.0
-        assert estimate_step_s(StepTimes(step_s={4: 1.0}), 2) == 1.0
-        assert estimate_step_s(StepTimes(step_s={}), 8) is None
-
-    def test_an_accumulated_step_makes_its_passes_and_one_optimizer_step(self):
-        times = StepTimes(step_s={2: 4.0, 4: 6.0}, micro_step_s={2: 3.0}, optimizer_step_s=1.5)
-        assert estimate_step_s(times, 2, 5) == pytest.approx(5 * 3.0 + 1.5)
-        assert estimate_step_s(times, 4, 5) == pytest.approx(5 * 4.5 + 1.5)
-        assert estimate_step_s(StepTimes(step_s={2: 4.0}), 2, 5) == pytest.approx(20.0)
 
 
 class TestPairedSizes:

@@ -225,7 +225,7 @@ def test_every_result_is_saved_as_it_comes():
 def test_a_step_is_the_fastest_of_those_that_ran():
     times = read_probes([probe(8, (0.5, 0.1, 0.2)), probe(32, (0.9, 0.3)), probe(64, ())])
     assert times.step_s == {8: 0.1, 32: 0.3}
-    assert estimate_step_s(times, 4) == 0.1
+    assert estimate_step_s(times, 4) == pytest.approx(0.1)
     assert estimate_step_s(times, 20) == pytest.approx(0.2)
     assert estimate_step_s(times, 64) == pytest.approx(0.6)
     assert estimate_step_s(read_probes([]), 64) is None

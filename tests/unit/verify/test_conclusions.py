@@ -267,10 +267,7 @@ def test_a_step_is_timed_between_the_sizes_of_the_run_and_put_together_where_it_
     assert estimate(throughput, 16, 1) is None
     assert estimate(throughput, 1024, 1) is None
     assert estimate(None, 64, 1) is None
-    whole = msgspec.structs.replace(
-        throughput,
-        points=tuple(msgspec.structs.replace(p, micro_step_s=None) for p in throughput.points),
-    )
+    whole = msgspec.structs.replace(throughput, optimizer_step_s=None)
     assert estimate(whole, 64, 3) == pytest.approx(3 * 0.0164)
 
 

@@ -1,0 +1,239 @@
+"""One law of step time, never decreasing in the batch, with the covariance of what was fitted.
+
+t(b) = x(b)·θ,  θ ≥ 0,  where x(b) is
+affine   1, b
+bent     1, min(b, k), max(b − k, 0)   a floor (the host, a device not yet full), a cliff of
+                                       caches, or threads that join: a slope of its own each side
+curved   1, b, b²
+stairs   1, b, ⌈b/w⌉                   a tile of w samples that has begun costs a whole one
+table    a line between timed sizes; beyond them like the smallest, or in proportion
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from advisor.statistics import student_t_quantile
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["affine", "bent", "curved", "stairs", "table"]
+
+#: Ratio of two neighbouring tiles, or bends, that are tried.
+_TILE_RATIO, _BEND_RATIO = 1.01, 1.1
+#: By how much the squared misfit over the squared error must be less than the affine law's for
+#: another kind to be likelier: about 1 % of affine cases (chi squared with the coefficients more),
+#: and a dozen of different tiles or bends that may be lucky.
+_HANDICAPS: dict[Kind, float] = {"affine": 0.0, "curved": 7.0, "bent": 9.0, "stairs": 11.0}
+#: The same for treads that slope, against level ones.
+_SLOPE_HANDICAP = 7.0
+#: Relative error that no time is held to be better than: a law is never that true.
+_LEAST_ERROR = 0.0025
+#: Root mean square of the relative misfit beyond noise from which on no law stands.
+_MOST_MISFIT = 0.02
+#: Of the test that a misfit is more than noise (chi squared, errors taken for known).
+_MISFIT_CONFIDENCE = 0.99
+#: Added to products of columns of length 1, so that equal or empty ones can be solved for.
+_RIDGE = 1e-12
+
+
+class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
+    """The fitted law.
+
+    Attributes:
+        parameter: The bend or the tile, in samples.
+        knots: Timed sizes of a table.
+        coefficients: In seconds.
+        covariance: Of the coefficients.
+        misfit_fraction: Root mean square by which the timed sizes miss it beyond their noise.
+    """
+
+    kind: Kind
+    coefficients: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    parameter: float = 0.0
+    knots: tuple[float, ...] = ()
+    misfit_fraction: float = 0.0
+
+    def expand(self, sizes: npt.ArrayLike) -> Floats:
+        """Return x(b) of each size, a row each."""
+        return _expand(self.kind, self.parameter, np.asarray(sizes, np.float64), self.knots)
+
+    def evaluate(self, sizes: npt.ArrayLike) -> Floats:
+        """Return the seconds of a step at each size."""
+        seconds: Floats = self.expand(sizes) @ np.asarray(self.coefficients)
+        return seconds
+
+
+class _Fit(NamedTuple):
+    kind: Kind
+    parameter: float
+    coefficients: Floats
+    squared: float
+
+    @property
+    def deviance(self) -> float:
+        """Squared misfit over the squared error, and the kind's handicap."""
+        slopes = self.kind == "stairs" and self.coefficients[1] > 0.0
+        return self.squared + _HANDICAPS[self.kind] + _SLOPE_HANDICAP * slopes
+
+
+def fit_step_law(
+    sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float]
+) -> StepLaw | None:
+    """Return the likeliest law, a table where none stands; None without a size.
+
+    A law stands where the sizes miss it by no more than their errors explain, or than 2 %.
+
+    Args:
+        sizes: Ascending.
+        step_s: Seconds of a step at each.
+        errors: Relative standard error of each, independent of the others.
+    """
+    if not sizes:
+        return None
+    where, times = np.asarray(sizes, np.float64), np.asarray(step_s, np.float64)
+    known = np.hypot(np.asarray(errors, np.float64), _LEAST_ERROR)
+    fits = [fit for fit in _fit_all(where, times, known) if _count(fit) < len(sizes)]
+    if not fits:
+        return tabulate(sizes, step_s, errors)
+    best = min(fits, key=lambda fit: fit.deviance)
+    spare = len(sizes) - _count(best)
+    squared_misfits = np.square(
+        _expand(best.kind, best.parameter, where) @ best.coefficients / times - 1.0
+    )
+    excess = float(np.mean(squared_misfits - np.square(known) * spare / len(sizes)))
+    misfit = math.sqrt(max(excess, 0.0))
+    if misfit > _MOST_MISFIT and best.squared > _chi_squared(spare):
+        return tabulate(sizes, step_s, errors)
+    scale = max(1.0, best.squared / spare)
+    return StepLaw(
+        kind=best.kind,
+        parameter=best.parameter,
+        coefficients=tuple(best.coefficients.tolist()),
+        covariance=_covary(best, where, times, known, scale),
+        misfit_fraction=misfit,
+    )
+
+
+def tabulate(
+    sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float] | None = None
+) -> StepLaw:
+    """Return the table of times, made to never decrease.
+
+    Source: isotonic least squares by pooling adjacent violators, Ayer et al. 1955.
+    """
+    known = np.asarray([0.0] * len(sizes) if errors is None else errors, np.float64)
+    weights = 1.0 / np.square(np.hypot(known, _LEAST_ERROR))
+    pools: list[list[float]] = []
+    for level, weight in zip(np.log(step_s), weights, strict=True):
+        pools.append([float(level), float(weight), 1])
+        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
+            (one, first, many), (two, second, more) = pools[-2:]
+            mean = (one * first + two * second) / (first + second)
+            pools[-2:] = [[mean, first + second, many + more]]
+    levels = np.exp([level for level, _, count in pools for _ in range(int(count))])
+    return StepLaw(
+        kind="table",
+        knots=tuple(map(float, sizes)),
+        coefficients=tuple(levels.tolist()),
+        covariance=tuple(map(tuple, np.diag(np.square(known * levels)).tolist())),
+    )
+
+
+def _expand(kind: Kind, parameter: float, sizes: Floats, knots: Sequence[float] = ()) -> Floats:
+    if kind == "table":
+        last = knots[-1]
+        inside = np.clip(sizes, knots[0], last)
+        hats = np.stack([np.interp(inside, knots, row) for row in np.eye(len(knots))], axis=-1)
+        return hats * np.maximum(sizes / last, 1.0)[..., None]
+    one = np.ones_like(sizes)
+    if kind == "bent":
+        parts = (one, np.minimum(sizes, parameter), np.maximum(sizes - parameter, 0.0))
+    elif kind == "stairs":
+        parts = (one, sizes, np.ceil(sizes / parameter - 1e-9))
+    else:
+        parts = (one, sizes, np.square(sizes) if kind == "curved" else 0.0 * one)
+    return np.stack(parts, axis=-1)
+
+
+def _fit_all(sizes: Floats, times: Floats, errors: Floats) -> list[_Fit]:
+    """Return the best law of every kind, bend and tile; only those that use what is their own."""
+    first, last = float(sizes[0]), float(sizes[-1])
+    tried: list[tuple[Kind, float]] = [("affine", 0.0), ("curved", 0.0)]
+    tried += [
+        ("bent", bend) for bend in _space(first * _BEND_RATIO, last / _BEND_RATIO, _BEND_RATIO)
+    ]
+    tried += [
+        ("stairs", tile) for tile in np.unique(np.round(_space(2.0, last - 1.0, _TILE_RATIO)))
+    ]
+    columns = np.stack([_expand(kind, parameter, sizes) for kind, parameter in tried])
+    coefficients, squared = _fit_columns(columns / times[:, None], errors)
+    return [
+        _Fit(kind, float(parameter), fitted, float(misfit))
+        for (kind, parameter), fitted, misfit in zip(tried, coefficients, squared, strict=True)
+        if kind == "affine" or fitted[2] > 0.0
+    ]
+
+
+def _space(first: float, last: float, ratio: float) -> Floats:
+    if last < first:
+        return np.zeros(0)
+    return np.geomspace(first, last, 2 + int(math.log(last / first) / math.log(ratio)))
+
+
+def _fit_columns(columns: Floats, errors: Floats) -> tuple[Floats, Floats]:
+    """Return the best non-negative coefficients of each set of columns, and its squared misfit.
+
+    Every subset of the columns is solved without constraint; the best of those without a negative
+    coefficient solves the constrained problem.
+    """
+    design, aim = columns / errors[:, None], 1.0 / errors
+    lengths = np.maximum(np.linalg.norm(design, axis=1), 1e-300)
+    design = design / lengths[:, None, :]
+    products, sums = np.swapaxes(design, 1, 2) @ design, aim @ design
+    best, residual = np.zeros_like(lengths), np.full(len(columns), math.inf)
+    width = columns.shape[2]
+    for count in range(1, 1 + width):
+        for subset in itertools.combinations(range(width), count):
+            chosen = products[:, subset][:, :, subset] + _RIDGE * np.eye(count)
+            solution = np.linalg.solve(chosen, sums[:, subset, None])[..., 0]
+            fitted = (design[:, :, subset] @ solution[..., None])[..., 0]
+            left = np.square(aim - fitted).sum(axis=-1)
+            better = (solution >= 0.0).all(axis=-1) & (left < residual - 1e-9)
+            residual[better] = left[better]
+            best[better] = 0.0
+            best[np.ix_(better, subset)] = solution[better]
+    return best / lengths, residual
+
+
+def _count(fit: _Fit) -> int:
+    """Return how many figures the law took from the data."""
+    return int(np.count_nonzero(fit.coefficients)) + (fit.parameter > 0.0)
+
+
+def _covary(
+    fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: float
+) -> tuple[tuple[float, ...], ...]:
+    """Return the covariance of the coefficients above zero; the others count as known."""
+    used = fit.coefficients > 0.0
+    design = _expand(fit.kind, fit.parameter, sizes)[:, used] / (times * errors)[:, None]
+    lengths = np.linalg.norm(design, axis=0)
+    inverse = np.linalg.pinv((design / lengths).T @ (design / lengths), hermitian=True)
+    whole = np.zeros((len(used), len(used)))
+    whole[np.ix_(used, used)] = scale * inverse / np.outer(lengths, lengths)
+    return tuple(map(tuple, whole.tolist()))
+
+
+def _chi_squared(degrees: int) -> float:
+    """Return what a squared misfit exceeds in 1 % of cases.
+
+    Source: Wilson and Hilferty 1931.
+    """
+    normal = student_t_quantile(_MISFIT_CONFIDENCE, 1e9)
+    part = 2.0 / (9.0 * degrees)
+    return degrees * (1.0 - part + normal * math.sqrt(part)) ** 3
