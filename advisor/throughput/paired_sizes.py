@@ -15,7 +15,7 @@ from advisor.throughput.law import Floats
 
 #: Times the scatter beyond which a residual counts as no more than that: a size that was disturbed
 #: in one session must move no level by much.
-_OUTLIER_SCATTERS = 3.0
+_OUTLIER_SCATTERS = 2.5
 #: Least scatter, in log throughput: rounding.
 _LEAST_SCATTER = 1e-9
 #: Median of the absolute residual of one standard deviation.
