@@ -28,19 +28,16 @@ def judge_batches(
 
     Source: Merrill et al. 2025, arXiv:2505.23971, for branches and their tolerance.
     """
-    standings = {group.global_batch_size: Standing(standing="diverged") for group in groups}
+    standings = {group.global_batch_size: Standing() for group in groups}
     compared = compare_batches(groups, dict.fromkeys(standings, samples))
     if compared is None:
-        return standings, CriticalBatch(
-            status="inconclusive", reason="every batch diverged, or none was trained"
-        )
+        reason = "every batch diverged, or none was trained"
+        return standings, CriticalBatch(status="inconclusive", reason=reason)
     standings |= compared.standings
-    if compared.start - compared.lowest <= compared.margin:
-        reason = "no batch lowered the loss: the branches are too short, or the state is trained"
-        return standings, CriticalBatch(
-            status="inconclusive", reason=reason, margin=compared.margin
-        )
-    return standings, _conclude(standings, compared)
+    if compared.start - compared.lowest > compared.margin:
+        return standings, _conclude(standings, compared)
+    reason = "no batch lowered the loss: the branches are too short, or the state is trained"
+    return standings, CriticalBatch(status="inconclusive", reason=reason, margin=compared.margin)
 
 
 def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalBatch:

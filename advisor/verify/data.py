@@ -47,11 +47,19 @@ class VerificationBranch(TrialBranch, frozen=True, kw_only=True):
     sharpness_failure: str | None = None
 
 
-class VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All branches that were trained from one state, and what fixes that state."""
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What fixes the state that branches start from, but for the pair and the steps."""
 
     #: Of the model file; of its name where the model is in a module.
     model_sha256: str
+    #: Whose weights the branches start from; None where that is the end of the trunk.
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+
+
+class VerificationRecord(Origin, frozen=True, kw_only=True):
+    """All branches that were trained from one state, and what fixes that state."""
+
     #: Of the weights and of the trunk's data.
     seed: int
     device: str
@@ -63,9 +71,6 @@ class VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_batch_size: int
     recommended_batch_size: int
     branches: tuple[VerificationBranch, ...] = ()
-    #: Whose weights the branches start from; None where that is the end of the trunk.
-    checkpoint: str | None = None
-    checkpoint_sha256: str | None = None
     #: Most steps at rate 0 that fill the optimizer's state at a checkpoint's weights.
     state_steps: int = 0
 

@@ -1,12 +1,7 @@
 """Which batch is furthest after equal training time: the test of a recommendation."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-import msgspec
-
-from advisor.rate.curves import find_samples_to
-from advisor.statistics import Estimate, estimate_mean
 from advisor.verify.data import BatchStanding, Verdict, VerdictStatus
 from advisor.verify.groups import BatchBranches, Comparison, compare_batches
 
@@ -17,21 +12,13 @@ _VERDICTS: dict[BatchStanding, tuple[VerdictStatus, str]] = {
 }
 
 
-class AtEqualTime(NamedTuple):
-    """One batch after equal time."""
-
-    loss: Estimate | None
-    #: Until the lowest loss that any batch has then; None where a branch does not reach it.
-    time_to_target_s: Estimate | None
-
-
 def judge_recommendation(
     groups: Sequence[BatchBranches],
     step_s: Mapping[int, float],
     *,
     recommended: int,
     samples: int,
-) -> tuple[dict[int, AtEqualTime], Verdict]:
+) -> tuple[Comparison | None, Verdict]:
     """Return every batch after equal time, and whether the recommended one is as far as the best.
 
     All branches consume as many samples, so that of the fastest batch ends first: the losses are
@@ -43,24 +30,31 @@ def judge_recommendation(
         recommended: The batch to judge.
         samples: That every branch consumed.
     """
-    usable = {
-        group.global_batch_size: group
+    usable = [
+        group.global_batch_size
         for group in groups
         if not group.diverged and group.global_batch_size in step_s
-    }
+    ]
     if recommended not in usable:
-        return {}, _explain_absence(groups, recommended)
+        return None, _explain_absence(groups, recommended)
     time_s = min(samples / size * step_s[size] for size in usable)
     compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in usable})
     assert compared is not None
-    at_time = {
-        size: AtEqualTime(
-            compared.standings[size].loss,
-            _estimate_time(group, compared.lowest, step_s[size] / size),
-        )
-        for size, group in usable.items()
-    }
-    return at_time, msgspec.structs.replace(_decide(compared, recommended), equal_time_s=time_s)
+    best, own = compared.best.global_batch_size, compared.standings[recommended]
+    assert own.loss is not None
+    status, reason = _VERDICTS[own.standing]
+    reason = f"{reason.format(best=best)}: loss {own.loss.point:.3g} against "
+    reason += f"{compared.lowest:.3g} at batch {best}"
+    if best == recommended:
+        reason = "after equal time no batch has a lower loss"
+    return compared, Verdict(
+        status=status,
+        reason=reason,
+        equal_time_s=time_s,
+        target_loss=compared.lowest,
+        margin=compared.margin,
+        best_batch_size=best,
+    )
 
 
 def _explain_absence(groups: Sequence[BatchBranches], recommended: int) -> Verdict:
@@ -73,26 +67,3 @@ def _explain_absence(groups: Sequence[BatchBranches], recommended: int) -> Verdi
     else:
         reason = "the run did not time the recommended batch"
     return Verdict(status="inconclusive", reason=reason)
-
-
-def _estimate_time(group: BatchBranches, target: float, sample_s: float) -> Estimate | None:
-    found = [find_samples_to(branch.evaluations, target) for branch in group.branches]
-    reached = [samples * sample_s for samples in found if samples is not None]
-    return estimate_mean(reached) if len(reached) == len(found) else None
-
-
-def _decide(compared: Comparison, recommended: int) -> Verdict:
-    best, own = compared.best.global_batch_size, compared.standings[recommended]
-    assert own.loss is not None
-    status, reason = _VERDICTS[own.standing]
-    reason = f"{reason.format(best=best)}: loss {own.loss.point:.3g} against "
-    reason += f"{compared.lowest:.3g} at batch {best}"
-    if best == recommended:
-        reason = "after equal time no batch has a lower loss"
-    return Verdict(
-        status=status,
-        reason=reason,
-        target_loss=compared.lowest,
-        margin=compared.margin,
-        best_batch_size=best,
-    )

@@ -22,11 +22,6 @@ def read_gap(branch: VerificationBranch) -> float | None:
     return statistics.fmean(each.held_out_loss - each.train_loss for each in tail)
 
 
-def read_sharpness(branch: VerificationBranch) -> float | None:
-    """Return the largest eigenvalue of the Hessian at the end."""
-    return branch.sharpness
-
-
 def estimate_over_seeds(group: BatchBranches, read: Read) -> Estimate | None:
     """Return the mean over the seeds that have it; None where a branch diverged."""
     values = [value for branch in group.branches if (value := read(branch)) is not None]

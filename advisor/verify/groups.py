@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,16 +41,16 @@ class BatchBranches(msgspec.Struct, frozen=True, kw_only=True):
         return sum(has_diverged(branch) for branch in self.branches)
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class Standing(NamedTuple):
     """One batch beside the best; a batch that diverged has no loss."""
 
-    standing: BatchStanding
+    standing: BatchStanding = "diverged"
     loss: Estimate | None = None
     #: Loss over the best batch's, paired by seed; None where no seed is shared.
     excess: Estimate | None = None
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class Comparison(NamedTuple):
     """The batches that did not diverge, beside the one of the lowest mean loss."""
 
     best: BatchBranches
@@ -131,12 +132,8 @@ def compare_batches(
         excess: Estimate | None = Estimate(0.0, 0.0, 0.0)
         if size != best:
             excess = estimate_mean(behind) if behind else None
-        standings[size] = Standing(
-            standing=_judge(excess, margin), loss=estimate_mean(ends[size]), excess=excess
-        )
-    return Comparison(
-        best=usable[best], start=start, lowest=lowest, margin=margin, standings=standings
-    )
+        standings[size] = Standing(_judge(excess, margin), estimate_mean(ends[size]), excess)
+    return Comparison(usable[best], start, lowest, margin, standings)
 
 
 def _judge(excess: Estimate | None, margin: float) -> BatchStanding:

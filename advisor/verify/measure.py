@@ -65,7 +65,7 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
     trainer = _BranchTrainer(workload, training, task)
     too_large: set[int] = set()
     for branch in task.branches:
-        size = branch.micro_batch_size * branch.gradient_accumulation_steps
+        size = branch.global_batch_size
         if time.perf_counter() - started > task.budget_s:
             return
         if size in too_large:
@@ -88,8 +88,7 @@ def _train_trunk(
     if fills_state:
         set_rate(0.0)
     stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
-    size = trunk.micro_batch_size * trunk.gradient_accumulation_steps
-    for _ in range(trunk.samples // size):
+    for _ in range(trunk.samples // trunk.global_batch_size):
         take_step(workload, training, trunk, stream)
         if fills_state and not _has_state(training):
             break  # it keeps none, as plain SGD

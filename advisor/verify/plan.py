@@ -1,9 +1,10 @@
 """All that branches from one state show: critical batch, verdict, gap and sharpness."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.rate.curves import read_loss
+from advisor.rate.curves import find_samples_to, read_loss
 from advisor.statistics import estimate_mean
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
@@ -16,17 +17,17 @@ from advisor.verify.data import (
     VerificationRecord,
     VerifiedBatch,
 )
-from advisor.verify.equal_time import AtEqualTime, judge_recommendation
+from advisor.verify.equal_time import judge_recommendation
 from advisor.verify.generalisation import (
     describe_gap_growth,
     estimate_over_seeds,
     estimate_slope,
     read_gap,
-    read_sharpness,
 )
 from advisor.verify.groups import (
     CURVE_POINTS,
     BatchBranches,
+    Comparison,
     Standing,
     find_common_samples,
     group_branches,
@@ -51,14 +52,9 @@ def conclude_verification(
         groups, step_s, recommended=recommended, samples=samples
     )
     gap_slope = estimate_slope(groups, read_gap)
-    sharpness_slope = estimate_slope(groups, read_sharpness)
-    failures = {
-        branch.sharpness_failure
-        for group in groups
-        if not group.diverged
-        for branch in group.branches
-        if branch.sharpness_failure is not None
-    }
+    sharpness_slope = estimate_slope(groups, attrgetter("sharpness"))
+    converged = [one for group in groups if not group.diverged for one in group.branches]
+    failures = {one.sharpness_failure for one in converged if one.sharpness_failure is not None}
     return VerificationConclusion(
         recommended_batch_size=recommended,
         samples=samples,
@@ -67,9 +63,10 @@ def conclude_verification(
         critical_batch=critical,
         verdict=verdict,
         batches=tuple(
-            _describe(group, standings[size], samples, step_s.get(size), at_time.get(size))
+            _describe(
+                group, standings[group.global_batch_size], at_time, samples=samples, step_s=step_s
+            )
             for group in groups
-            for size in [group.global_batch_size]
         ),
         gap_per_doubling=gap_slope,
         sharpness_per_doubling=sharpness_slope,
@@ -94,13 +91,20 @@ def _time_steps(
 def _describe(
     group: BatchBranches,
     standing: Standing,
+    at_time: Comparison | None,
+    *,
     samples: int,
-    step_s: float | None,
-    at_time: AtEqualTime | None,
+    step_s: Mapping[int, float],
 ) -> VerifiedBatch:
-    first, diverged = group.first, group.diverged
+    first, diverged, size = group.first, group.diverged, group.global_batch_size
+    own_s, then, to_target_s = step_s.get(size), Standing(), None
+    if at_time is not None and own_s is not None and size in at_time.standings:
+        then = at_time.standings[size]
+        found = [find_samples_to(each.evaluations, at_time.lowest) for each in group.branches]
+        reached_s = [samples / size * own_s for samples in found if samples is not None]
+        to_target_s = estimate_mean(reached_s) if len(reached_s) == len(found) else None
     return VerifiedBatch(
-        global_batch_size=first.global_batch_size,
+        global_batch_size=size,
         micro_batch_size=first.micro_batch_size,
         gradient_accumulation_steps=first.gradient_accumulation_steps,
         learning_rate=first.learning_rate,
@@ -109,12 +113,12 @@ def _describe(
         standing=standing.standing,
         end_loss=standing.loss,
         excess=standing.excess,
-        step_s=step_s,
-        loss_at_equal_time=None if at_time is None else at_time.loss,
-        time_to_target_s=None if at_time is None else at_time.time_to_target_s,
+        step_s=own_s,
+        loss_at_equal_time=then.loss,
+        time_to_target_s=to_target_s,
         generalisation_gap=estimate_over_seeds(group, read_gap),
-        sharpness=estimate_over_seeds(group, read_sharpness),
-        curve=() if diverged else _draw(group, samples, step_s),
+        sharpness=estimate_over_seeds(group, attrgetter("sharpness")),
+        curve=() if diverged else _draw(group, samples, own_s),
     )
 
 
@@ -133,22 +137,19 @@ def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[Cur
 def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str, ...]:
     branches = [branch for group in groups for branch in group.branches]
     starts = [branch.evaluations[0].loss for branch in branches if branch.evaluations]
-    warnings = []
+    warnings = [] if gap_growth is None else [gap_growth]
     if starts and max(starts) - min(starts) > _SAME_START * max(map(abs, starts)):
-        warnings.append(
+        warnings.insert(
+            0,
             "The branches do not start from the same loss, so they are not comparable. Run verify "
-            "again with --restart."
+            "again with --restart.",
         )
-    warnings += [] if gap_growth is None else [gap_growth]
-    failures = {branch.held_out_failure for branch in branches if branch.held_out_failure}
-    return (
-        *warnings,
-        *(
-            f"The held-out loss could not be taken in eval mode ({failure}). Make the model return "
-            "the same output in both modes."
-            for failure in sorted(failures)
-        ),
-    )
+    warnings += [
+        f"The held-out loss could not be taken in eval mode ({failure}). Make the model return the "
+        "same output in both modes."
+        for failure in sorted({each.held_out_failure for each in branches} - {None}, key=str)
+    ]
+    return tuple(warnings)
 
 
 def _conclude(conclusions: Conclusions) -> VerificationConclusion | None:

@@ -78,35 +78,32 @@ def _train(
 ) -> bool:
     """Train the pending branches in one worker, from one state; return whether all were."""
     pending = plan.list_pending()
-    if not pending:
-        return True
-    left_s, done = max(left_s, 0.0), 0
+    waiting, left_s = list(pending), max(left_s, 0.0)
 
     def show() -> None:
-        if done < len(pending):
-            task = pending[done]
-            size = task.micro_batch_size * task.gradient_accumulation_steps
-            text = f"branch {done + 1} of {len(pending)}: batch {size}, seed {task.seeds[0]}"
+        if waiting:
+            number, size = len(pending) - len(waiting) + 1, waiting[0].global_batch_size
+            text = f"branch {number} of {len(pending)}: batch {size}, seed {waiting[0].seeds[0]}"
             progress.stage(text, left_s=left_s)
 
     def take(branch: VerificationBranch) -> None:
-        nonlocal done
-        done += 1
+        del waiting[0]
         keep(branch)
         show()
 
     show()
     try:
-        task = plan.make_task(pending, left_s)
-        runner.run(task, timeout_s=left_s + _GRACE_S, on_result=take)
+        if pending:
+            task = plan.make_task(pending, left_s)
+            runner.run(task, timeout_s=left_s + _GRACE_S, on_result=take)
     except WorkerTimeoutError:
         progress.note("a branch took longer than the time left")
-    if done < len(pending):
+    if waiting:
         progress.note(
-            f"{len(pending) - done} of {len(pending)} branches were not trained in the time and "
-            "memory there are; the same command goes on with them"
+            f"{len(waiting)} of {len(pending)} branches were not trained in the time and memory "
+            "there are; the same command goes on with them"
         )
-    return done == len(pending)
+    return not waiting
 
 
 def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadFacts]:
@@ -138,7 +135,7 @@ def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
     """Raise UsageError where the model file is not the one that the run measured."""
     compared = {
         "parameters": (stored.parameter_count, found.parameter_count),
-        "the optimizer": (_name_optimizer(stored), _name_optimizer(found)),
+        "the optimizer": tuple(map(_name_optimizer, (stored, found))),
         "the samples of the dataset": (stored.dataset_size, found.dataset_size),
     }
     for what, (before, now) in compared.items():

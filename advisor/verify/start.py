@@ -11,7 +11,7 @@ from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.noise.data import NOISE_BATCHES
 from advisor.training.data import Target
-from advisor.verify.data import VerificationRecord, VerifySpec
+from advisor.verify.data import Origin, VerificationRecord, VerifySpec
 
 #: Steps before the branches where the run followed no trajectory; else half of the trajectory's,
 #: its middle, since the noise scale behind the advice is its average.
@@ -19,14 +19,6 @@ _TRUNK_STEPS = 100
 #: Most steps at rate 0 that fill the optimizer's state at a checkpoint's weights: a mean of as many
 #: squares is known to about sqrt(2/100) = 14 %, so Adam's step to 7 %.
 _STATE_STEPS = 100
-
-
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What fixes the state, but for the pair and the steps; fields as in `VerificationRecord`."""
-
-    model_sha256: str
-    checkpoint: str | None = None
-    checkpoint_sha256: str | None = None
 
 
 def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Progress) -> Origin:

@@ -28,13 +28,14 @@ from advisor.verify.branches import (
 from advisor.verify.data import (
     VERIFICATION,
     CriticalBatchStatus,
+    Origin,
     VerificationBranch,
     VerificationRecord,
     VerificationTask,
     VerifySpec,
 )
 from advisor.verify.plan import conclude_verification
-from advisor.verify.start import Origin, count_steps, resume
+from advisor.verify.start import count_steps, resume
 
 #: Optimizer steps of the recommended batch that a branch aims at.
 _STEPS = 100
@@ -85,9 +86,7 @@ class Plan:
         step_s = _OVERHEAD * self._estimate_s([trunk])
         trunk_steps, state_steps = count_steps(conclusions.record, origin, step_s, spec.budget_s)
         fresh = VerificationRecord(
-            model_sha256=origin.model_sha256,
-            checkpoint=origin.checkpoint,
-            checkpoint_sha256=origin.checkpoint_sha256,
+            **msgspec.structs.asdict(origin),
             state_steps=state_steps,
             seed=workload.seed,
             device=workload.device,
@@ -175,9 +174,8 @@ class Plan:
     def _afford_samples(self, pairs: Sequence[TrialTask]) -> int:
         """Return the samples of each branch that the budget allows, at most those aimed at."""
         sample_s = sum(self._estimate_s([pair]) / pair.samples for pair in pairs)
-        left_s = VERIFY_OF_BUDGET * self._spec.budget_s - _OVERHEAD * self._estimate_s(
-            [self._trunk]
-        )
+        trunk_s = _OVERHEAD * self._estimate_s([self._trunk])
+        left_s = VERIFY_OF_BUDGET * self._spec.budget_s - trunk_s
         most = _STEPS * self._advice.global_batch_size
         if sample_s > 0.0:
             most = min(most, int(left_s / (_OVERHEAD * self._seeds * sample_s)))
@@ -224,18 +222,17 @@ class Plan:
         return _OVERHEAD * self._estimate_s(self.list_pending()) <= left_s
 
     def _add_seeds(self) -> bool:
-        if self._spec.seeds is not None or self._seeds >= _MOST_SEEDS:
-            return False
-        self._seeds = min(_MOST_SEEDS, self._seeds + _MORE_SEEDS)
-        return True
+        before = self._seeds
+        if self._spec.seeds is None:
+            self._seeds = max(before, min(_MOST_SEEDS, before + _MORE_SEEDS))
+        return self._seeds > before
 
     def _add_batch(self, status: CriticalBatchStatus) -> bool:
         facts, centre = self._facts, self._advice.global_batch_size
         sizes = [pair.samples for pair in self._pairs]
         size = choose_extension(status, sizes, smallest=facts.min_micro_batch_size, centre=centre)
-        if size is None or self._spec.batches or self.verification.samples < _LEAST_STEPS * size:
-            return False
-        if facts.dataset_size is not None and size > facts.dataset_size:
+        most = min(facts.dataset_size or math.inf, self.verification.samples / _LEAST_STEPS)
+        if size is None or self._spec.batches or size > most:
             return False
         pair = self._make_pair(size)
         if pair is not None:

@@ -9,8 +9,8 @@ from advisor.engine.spec import Limits
 from advisor.errors import UsageError
 from advisor.noise.data import GradientMoments, NoiseBatches
 from advisor.training.data import parse_target
-from advisor.verify.data import VerifySpec
-from advisor.verify.start import Origin, count_steps, find_origin, resume
+from advisor.verify.data import Origin, VerifySpec
+from advisor.verify.start import count_steps, find_origin, resume
 from tests.unit.verify.advised_digits import EXAMPLE, build_run
 from tests.unit.verify.verified_branches import make_all, make_record
 

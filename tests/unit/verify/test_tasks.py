@@ -7,8 +7,7 @@ from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
 from advisor.errors import InconclusiveError, UsageError
 from advisor.training.data import WorkloadSpec
-from advisor.verify.data import VERIFICATION, VerifySpec
-from advisor.verify.start import Origin
+from advisor.verify.data import VERIFICATION, Origin, VerifySpec
 from advisor.verify.tasks import Plan
 from tests.unit.doubles import Notes
 from tests.unit.verify.advised_digits import EXAMPLE, build_run
