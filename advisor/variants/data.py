@@ -1,13 +1,16 @@
 """Other precisions, compiled or not, beside the run's own: what was seen, and what follows."""
 
+from typing import Any
+
 import msgspec
 
 from advisor.device.data import Telemetry
-from advisor.engine.record import Series
-from advisor.memory.data import Probe
-from advisor.predict.data import PredictedMemory, StepCost
+from advisor.engine.record import Key, Series
+from advisor.memory.data import PROBES, Probe
+from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, PredictedMemory, StepCost
 from advisor.rate.data import TrialBranch
 from advisor.statistics import Estimate
+from advisor.throughput.data import TELEMETRY
 from advisor.training.data import Precision
 
 
@@ -78,3 +81,10 @@ class VariantConclusion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 VARIANTS = Series("variants", VariantRecord)
+#: What a variant has of a run: its fields of the same names.
+STAGES: tuple[Key, ...] = (PROBES, TELEMETRY, PREDICTED_MEMORY, STEP_COST)
+
+
+def copy_stages(source: msgspec.Struct) -> dict[str, Any]:
+    """Return what the stages of a variant left, by key: from its own record, or from a run's."""
+    return {key.name: getattr(source, key.name) for key in STAGES}

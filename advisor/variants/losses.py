@@ -1,5 +1,7 @@
 """The loss of every variant after the same steps: same starts, same samples, same rate."""
 
+from typing import Any
+
 import msgspec
 
 from advisor.advice.plan import ADVICE
@@ -36,23 +38,22 @@ def run_losses(run: Run) -> None:
     }
     obstacle = _find_obstacle(run)
     task = None if obstacle is not None else _make_task(run, fitting)
+    late = f"no time was left for {_LEAST_STEPS} steps; raise --budget"
     for index, variant in enumerate(run.record.all(VARIANTS)):
         losses: tuple[TrialBranch, ...] = ()
-        reason = obstacle
-        if reason is None and index not in fitting:
-            reason = "no size of it ran"
-        elif reason is None and (task is None or run.is_spent):
-            reason = f"no time was left for {_LEAST_STEPS} steps; raise --budget"
+        reason = obstacle or (None if index in fitting else "no size of it ran")
+        if reason is None and (task is None or run.is_spent):
+            reason = late
         elif reason is None and task is not None:
             losses, reason = _train(run, variant, task)
-        changed = msgspec.structs.replace(variant, losses=losses, loss_missing_because=reason)
-        keep(run, index, changed)
+        keep(run, index, variant, losses=losses, loss_missing_because=reason)
 
 
-def keep(run: Run, index: int, variant: VariantRecord) -> None:
-    """Put a variant in its place in the record."""
-    variants = run.record.all(VARIANTS)
-    run.replace(VARIANTS, (*variants[:index], variant, *variants[index + 1 :]))
+def keep(run: Run, index: int, variant: VariantRecord, **changes: Any) -> None:
+    """Put a variant in its place in the record, with changes."""
+    variants = list(run.record.all(VARIANTS))
+    variants[index] = msgspec.structs.replace(variant, **changes)
+    run.replace(VARIANTS, tuple(variants))
 
 
 def _find_obstacle(run: Run) -> str | None:

@@ -15,14 +15,13 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.record import Record
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
-from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
 from advisor.rate.data import TrialBranch
 from advisor.statistics import Estimate, compare_rates, estimate_mean, median
 from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.conclude import THROUGHPUT
-from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputPoint
+from advisor.throughput.data import TELEMETRY, ThroughputPoint
 from advisor.training.data import Variant, WorkloadFacts
-from advisor.variants.data import VARIANTS, LossAtEnd, VariantConclusion, VariantRecord
+from advisor.variants.data import VARIANTS, LossAtEnd, VariantConclusion, VariantRecord, copy_stages
 
 
 class _Measured(NamedTuple):
@@ -30,21 +29,18 @@ class _Measured(NamedTuple):
 
     record: VariantRecord
     own: Conclusions
-
-    @property
-    def throughput(self) -> ThroughputConclusion | None:
-        """Its curve."""
-        return self.own.of(THROUGHPUT)
+    points: tuple[ThroughputPoint, ...]
 
 
 def conclude_variants(conclusions: Conclusions) -> tuple[VariantConclusion, ...]:
     """Return the variants side by side, the run's own first; none where none was asked for."""
     record, advice = conclusions.record, conclusions.of(ADVICE)
     size = None if advice is None else advice.micro_batch_size
-    measured = [
-        _Measured(variant, Conclusions(_as_run(record, variant)) if index else conclusions)
-        for index, variant in enumerate(record.all(VARIANTS))
-    ]
+    measured = []
+    for index, variant in enumerate(record.all(VARIANTS)):
+        own = Conclusions(_as_run(record, variant)) if index else conclusions
+        throughput = own.of(THROUGHPUT)
+        measured.append(_Measured(variant, own, throughput.points if throughput else ()))
     return tuple(_conclude(each, measured[0], size) for each in measured)
 
 
@@ -53,13 +49,7 @@ def _as_run(record: Record, variant: VariantRecord) -> Record:
     command = msgspec.structs.replace(
         record.command, precision=variant.precision, compile=variant.compile
     )
-    return (
-        msgspec.structs.replace(record, command=command)
-        .replacing(PROBES, variant.probes)
-        .replacing(TELEMETRY, variant.telemetry)
-        .setting(PREDICTED_MEMORY, variant.predicted_memory)
-        .setting(STEP_COST, variant.step_cost)
-    )
+    return msgspec.structs.replace(record, command=command, **copy_stages(variant))
 
 
 VARIANTS_TOPIC = Topic("variants", tuple[VariantConclusion, ...], conclude_variants)
@@ -85,11 +75,10 @@ def find_unavailable(
 
 
 def _conclude(variant: _Measured, first: _Measured, size: int | None) -> VariantConclusion:
-    record, memory, throughput = variant.record, variant.own.of(MEMORY), variant.throughput
-    reference = None if variant is first else first
+    record, memory, throughput = variant.record, variant.own.of(MEMORY), variant.own.of(THROUGHPUT)
     at_size, best = _find_point(variant, size), _find_best(variant)
-    graphs = None
-    if record.compile and throughput is not None and throughput.points:
+    graphs, is_first = None, variant is first
+    if record.compile and variant.points:
         graphs = count_graphs(variant.own.record.all(PROBES))
     return VariantConclusion(
         precision=record.precision,
@@ -99,36 +88,34 @@ def _conclude(variant: _Measured, first: _Measured, size: int | None) -> Variant
         saturation_batch_size=None if throughput is None else throughput.saturation.batch_size,
         micro_batch_size=size,
         samples_per_s=None if at_size is None else at_size.samples_per_s,
-        speed_ratio=_compare_speed(variant, at_size, reference, _find_point(first, size)),
+        speed_ratio=_compare_speed(variant, at_size, first, _find_point(first, size)),
         best_micro_batch_size=None if best is None else best.micro_batch_size,
         best_samples_per_s=None if best is None else best.samples_per_s,
-        best_speed_ratio=_compare_speed(variant, best, reference, _find_best(first)),
-        machine_speed_ratio=None if reference is None else _compare_machine(variant, reference),
+        best_speed_ratio=_compare_speed(variant, best, first, _find_best(first)),
+        machine_speed_ratio=None if is_first else _compare_machine(variant, first),
         graphs=graphs,
-        loss=_conclude_loss(record.losses, () if reference is None else reference.record.losses),
+        loss=_conclude_loss(record.losses, () if is_first else first.record.losses),
         missing_because=record.missing_because,
         loss_missing_because=record.loss_missing_because,
     )
 
 
 def _find_point(variant: _Measured, size: int | None) -> ThroughputPoint | None:
-    points = () if variant.throughput is None else variant.throughput.points
-    return next((point for point in points if point.micro_batch_size == size), None)
+    return next((point for point in variant.points if point.micro_batch_size == size), None)
 
 
 def _find_best(variant: _Measured) -> ThroughputPoint | None:
     """Return the fastest point, the smallest of equals."""
-    points = () if variant.throughput is None else variant.throughput.points
-    return max(points, key=lambda point: point.samples_per_s.point or 0.0, default=None)
+    return max(variant.points, key=lambda point: point.samples_per_s.point or 0.0, default=None)
 
 
 def _compare_speed(
     variant: _Measured,
     point: ThroughputPoint | None,
-    first: _Measured | None,
+    first: _Measured,
     reference: ThroughputPoint | None,
 ) -> Estimate | None:
-    if first is None or point is None or reference is None:
+    if variant is first or point is None or reference is None:
         return None
     return compare_rates(
         _list_session_rates(variant, point.micro_batch_size),

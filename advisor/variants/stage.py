@@ -8,26 +8,31 @@ import msgspec
 from advisor.advice.plan import ADVICE
 from advisor.engine.budget import LOSSES_OF_VARIANTS, VARIANT_OF_BUDGET, VARIANTS_OF_BUDGET
 from advisor.engine.progress import Progress
-from advisor.engine.record import Record, open_record
+from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory
-from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
-from advisor.throughput.data import TELEMETRY
 from advisor.throughput.stage import run_throughput
-from advisor.training.data import Variant, WorkloadFacts, name_variant
-from advisor.variants.data import VARIANTS, VariantRecord
+from advisor.training.data import Variant, name_variant
+from advisor.variants.data import VARIANTS, VariantRecord, copy_stages
 from advisor.variants.losses import keep, run_losses
 from advisor.variants.plan import find_unavailable
 
 
 def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
     """Return what the record has of them from the start; nothing of the run's own alone."""
-    first, *further = variants
-    others = (_start(each, "the run ended before it") for each in further)
-    return (_start(first), *others) if further else ()
+    if len(variants) < 2:
+        return ()
+    return tuple(
+        VariantRecord(
+            precision=each.precision,
+            compile=each.compile,
+            missing_because="the run ended before it" if index else None,
+        )
+        for index, each in enumerate(variants)
+    )
 
 
 def reserve_time(run: Run) -> None:
@@ -48,20 +53,15 @@ def run_variants(run: Run) -> None:
     obstacles = _list_obstacles(run)
     waiting = obstacles.count(None)
     for index, reason in enumerate(obstacles, start=1):
-        variant = _start(run.record.all(VARIANTS)[index], reason)
+        variant = run.record.all(VARIANTS)[index]
         if reason is None and not run.is_spent and run.left_s > kept_s:
+            variant = msgspec.structs.replace(variant, missing_because=None)
             _measure(run, index, variant, budget_s=(run.left_s - kept_s) / waiting)
             waiting -= 1
         else:
             late = "no time was left for it; raise --budget"
-            keep(run, index, _start(variant, reason or late))
+            keep(run, index, variant, missing_because=reason or late)
     run_losses(run)
-
-
-def _start(variant: Variant | VariantRecord, reason: str | None = None) -> VariantRecord:
-    return VariantRecord(
-        precision=variant.precision, compile=variant.compile, missing_because=reason
-    )
 
 
 def _list_obstacles(run: Run) -> list[str | None]:
@@ -86,11 +86,14 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
         ),
         runner=run.runner,
         progress=progress,
-        save=lambda seen: keep(run, index, _copy_stages(variant, seen)),
+        save=lambda seen: keep(run, index, variant, **copy_stages(seen)),
     )
     try:
         part.keep_environment(run.environment)
-        part.keep_workload(_aim_at_advice(run))
+        # Every sweep times its base, which here is the advised size.
+        advice = run.of(ADVICE)
+        size = run.facts.base_batch_size if advice is None else advice.micro_batch_size
+        part.keep_workload(msgspec.structs.replace(run.facts, base_batch_size=size))
         run_memory(part)
         run_throughput(part)
     except WorkerTimeoutError as error:
@@ -99,32 +102,8 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
         reason = error.message
     if reason is None and not any(probe.stage == "throughput" for probe in part.record.all(PROBES)):
         reason = progress.last_note or "no size was timed"
-    keep(
-        run,
-        index,
-        msgspec.structs.replace(
-            _copy_stages(variant, part.record),
-            missing_because=reason,
-            elapsed_s=time.monotonic() - started,
-        ),
-    )
-
-
-def _aim_at_advice(run: Run) -> WorkloadFacts:
-    """Return the workload with the advised micro-batch as its base: every sweep times its base."""
-    advice = run.of(ADVICE)
-    size = run.facts.base_batch_size if advice is None else advice.micro_batch_size
-    return msgspec.structs.replace(run.facts, base_batch_size=size)
-
-
-def _copy_stages(variant: VariantRecord, seen: Record) -> VariantRecord:
-    return msgspec.structs.replace(
-        variant,
-        probes=seen.all(PROBES),
-        telemetry=seen.all(TELEMETRY),
-        predicted_memory=seen.get(PREDICTED_MEMORY),
-        step_cost=seen.get(STEP_COST),
-    )
+    elapsed_s, seen = time.monotonic() - started, copy_stages(part.record)
+    keep(run, index, variant, missing_because=reason, elapsed_s=elapsed_s, **seen)
 
 
 class _Labelled:
