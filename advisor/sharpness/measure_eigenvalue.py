@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -90,12 +91,8 @@ def find_largest_eigenvalue(
 
 def _solve(diagonal: list[float], beside: list[float]) -> tuple[float, float, float]:
     """Return θ, the last component of its eigenvector in size, and the largest |eigenvalue|."""
-    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    if len(diagonal) > 1:
-        off = torch.tensor(beside, dtype=torch.float64)
-        matrix += torch.diag(off, 1) + torch.diag(off, -1)
-    values, vectors = torch.linalg.eigh(matrix)
-    return float(values[-1]), abs(float(vectors[-1, -1])), float(values.abs().max())
+    values, vectors = eigh_tridiagonal(diagonal, beside)
+    return float(values[-1]), abs(float(vectors[-1, -1])), float(abs(values).max())
 
 
 def _has_settled(largest: list[float], residual: float, magnitude: float) -> bool:

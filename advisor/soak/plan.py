@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.conclusions import Topic
 from advisor.memory.search import TOO_BIG
 from advisor.soak.data import SOAKS, Soak, SoakConclusion
 from advisor.statistics import Estimate
@@ -46,8 +46,7 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
     """
     if not soaks:
         return None
-    last = soaks[-1]
-    growth = fit_growth(last.held_bytes)
+    last, growth = soaks[-1], fit_growth(soaks[-1].held_bytes)
     is_tested = len(last.held_bytes) >= LEAST_STEPS
     holds = True if last.outcome == "fit" and is_tested else None
     training, evaluation = last.training_peak_bytes, last.evaluation_peak_bytes
@@ -119,8 +118,4 @@ def _count_steps_until_full(soak: Soak, growth_bytes_per_step: float | None) -> 
     return soak.steps + int(left / growth_bytes_per_step)
 
 
-def _conclude(conclusions: Conclusions) -> SoakConclusion | None:
-    return conclude_soak(conclusions.record.all(SOAKS))
-
-
-SOAK = Topic("soak", SoakConclusion, _conclude)
+SOAK = Topic("soak", SoakConclusion, lambda found: conclude_soak(found.record.all(SOAKS)))

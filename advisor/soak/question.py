@@ -1,14 +1,94 @@
-"""Does the advised size hold over a longer run?"""
+"""The soak: the advised micro-batch trains for longer than a probe before it is printed."""
 
+import signal
+import time
 from collections.abc import Callable
 
+from advisor.engine.budget import SOAK_OF_BUDGET
 from advisor.engine.question import Question
 from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.rate.data import Advised
-from advisor.soak.data import SOAKS
+from advisor.soak.data import SOAKS, Soak, SoakTask
 from advisor.soak.plan import SOAK
-from advisor.soak.stage import run_soak
 from advisor.soak.tell import tell_soak
+
+#: Optimizer steps of a soak where time allows: four times what a leak is told from noise with.
+_STEPS = 60
+#: Fewer steps are hardly more than the probes ran.
+_LEAST_STEPS = 6
+#: Evaluation passes between them.
+_EVALUATIONS = 3
+#: Smaller micro-batches that are tried where the advised one runs out of memory.
+_MOST_STEPS_DOWN = 3
+#: Time of a step here over a timed one: the heap that makes peaks exact is slower.
+_OVERHEAD = 2.0
+
+
+def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
+    """Soak the advised micro-batch, and smaller ones of the same global batch where it fails.
+
+    Args:
+        run: In progress; the advice that follows from its record then follows what was soaked.
+        find_advised: What is advised by the record as it is; a size that failed no longer is.
+    """
+    deadline = time.monotonic() + SOAK_OF_BUDGET * run.spec.limits.budget_s
+    for _ in range(1 + _MOST_STEPS_DOWN):
+        advised = find_advised()
+        if advised is None:
+            return
+        way = advised.ways[advised.global_batch_size]
+        size = way.micro_batch_size
+        if any(soak.micro_batch_size == size for soak in run.record.all(SOAKS)):
+            return
+        if run.is_spent:
+            run.progress.note("soak: no time left to train the advised batch for longer")
+            return
+        budget_s = min(run.left_s, deadline - time.monotonic())
+        steps = min(_STEPS, int(budget_s / (_OVERHEAD * way.step_s)))
+        if steps < _LEAST_STEPS:
+            run.progress.note(
+                f"soak: {_LEAST_STEPS} steps of batch {advised.global_batch_size} take longer than "
+                "the time for it"
+            )
+            return
+        run.progress.stage(f"soak: micro-batch {size}", left_s=run.left_s)
+        task = SoakTask(
+            workload=run.spec.workload,
+            micro_batch_size=size,
+            gradient_accumulation_steps=way.gradient_accumulation_steps,
+            capacity_bytes=run.capacity_bytes,
+            largest_samples=run.facts.largest_samples,
+            steps=steps,
+            evaluations=_EVALUATIONS,
+            reserve=run.spec.limits.reserve,
+            budget_s=budget_s,
+        )
+        try:
+            run.add(SOAKS, _run_task(run, task))
+        except WorkerTimeoutError:
+            run.progress.note("soak: it took longer than the time left")
+            return
+
+
+def _run_task(run: Run, task: SoakTask) -> Soak:
+    """Return the soak, out of memory where the kernel or a failed allocation ended the worker.
+
+    The same step ran in the sessions that timed it, so that a crash here is taken for the limit's.
+    """
+    try:
+        (soak,) = run.runner.run(task, timeout_s=run.left_s)
+    except WorkerDeathError as death:
+        if death.code not in {-signal.SIGKILL, -signal.SIGSEGV}:
+            raise
+        return Soak(
+            micro_batch_size=task.micro_batch_size,
+            gradient_accumulation_steps=task.gradient_accumulation_steps,
+            outcome="oom",
+            capacity_bytes=task.capacity_bytes,
+            message=death.message,
+        )
+    return soak
 
 
 def make_question(find_advised: Callable[[Run], Advised | None]) -> Question:

@@ -7,7 +7,7 @@ from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.soak.data import Soak
-from advisor.soak.stage import run_soak
+from advisor.soak.question import run_soak
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
 from tests.unit.doubles import FakeRunner, Notes
