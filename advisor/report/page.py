@@ -12,6 +12,7 @@ from advisor.report.charts import HEIGHT, WIDTH, draw_chart
 from advisor.report.console import collect
 from advisor.report.sources import list_sources
 from advisor.report.tables import draw_tables
+from advisor.units import format_number
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Columns of the tables, which are the terminal's.
@@ -28,7 +29,6 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
     told = collect(kind, conclusions)
     console = Console(file=io.StringIO(), record=True, width=_TABLE_WIDTH, color_system=None)
     console.print(Group(*draw_tables((*told.tables, *told.details))))
-    charts = (draw_chart(chart) for chart in told.charts)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -36,9 +36,10 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["figure"] = format_number
     return environment.get_template("page.html.j2").render(
         headline=kind.headline(conclusions),
-        charts=[chart for chart in charts if chart is not None],
+        drawings=[drawn for chart in told.charts if (drawn := draw_chart(chart)) is not None],
         tables=console.export_text().strip("\n"),
         rows=told.rows,
         passages=told.passages,

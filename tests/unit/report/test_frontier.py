@@ -141,8 +141,8 @@ def test_a_rate_that_was_not_tried_is_not_said_to_be():
 def test_one_gpu_has_a_chart_of_steps_and_samples_with_the_noise_scale_at_two_and_two():
     _, derived = plan(Scenario())
     chart = draw_chart(chart_frontier(derived.frontier))
-    assert chart.title == "Steps against samples"
-    assert [mark.title for mark in chart.lines[1].marks] == ["2.00: 2.00"]
+    assert chart.chart.title == "Steps against samples"
+    assert [(one.x, one.y) for one in chart.lines[1].data] == [(2.0, 2.0)]
 
 
 def test_the_page_draws_time_against_cost_for_each_number_of_gpus():

@@ -40,7 +40,7 @@ def test_the_file_needs_nothing_beside_it(tmp_path):
 
 
 def test_the_time_that_follows_from_the_speed_is_drawn_before_the_noise():
-    titles = [chart.title for chart in render_charts(build_derived())]
+    titles = [drawn.chart.title for drawn in render_charts(build_derived())]
     places = [*map(titles.index, ("Throughput", "Predicted time to train"))]
     assert places == sorted(places)
     assert places[-1] < titles.index("Noise scale along training")
@@ -94,14 +94,17 @@ def test_the_sharpness_has_a_chart_where_it_was_measured_and_positive():
     )
     sharpness = SharpnessConclusion(status="measured", points=points)
     charts = render_charts(without(build_derived(), sharpness=sharpness))
-    chart = next(chart for chart in charts if chart.title == "Sharpness along training")
-    assert [mark.title for mark in chart.lines[0].marks] == ["0: 0.500", "30.0: 4.00"]
+    drawn = next(each for each in charts if each.chart.title == "Sharpness along training")
+    assert [(one.x, one.y) for one in drawn.lines[0].data] == [(0, 0.5), (30, 4.0)]
+    text = render_html(build_record(), without(build_derived(), sharpness=sharpness))
+    assert "<title>0: 0.500</title>" in text
+    assert "<title>30.0: 4.00</title>" in text
 
 
 def test_a_size_outside_the_measured_range_is_not_marked():
     advice = msgspec.structs.replace(build_recommendation(), micro_batch_size=5_000)
     charts = render_charts(without(build_derived(), recommendation=advice))
-    assert {chart.title: chart.marked_x is None for chart in charts}["Throughput"]
+    assert {drawn.chart.title: drawn.marked_x is None for drawn in charts}["Throughput"]
 
 
 @given(
@@ -111,10 +114,9 @@ def test_a_size_outside_the_measured_range_is_not_marked():
 def test_every_point_and_label_lies_on_the_canvas(pairs, log_y):
     data = tuple(Datum(x=x, y=y, low=y / 2, high=None) for x, y in pairs)
     lines = (Line("", data),)
-    chart = draw_chart(Chart(title="", x_label="", y_label="", lines=lines, log_y=log_y))
-    xs = [mark.x for mark in chart.lines[0].marks] + [tick.at for tick in chart.x_ticks]
-    ys = [mark.y for mark in chart.lines[0].marks] + [tick.at for tick in chart.y_ticks]
-    assert all(0 <= x <= WIDTH for x in xs)
-    assert all(0 <= y <= HEIGHT for y in ys)
-    assert 1 <= len(chart.x_ticks) <= 9
-    assert 1 <= len(chart.y_ticks) <= 9
+    drawn = draw_chart(Chart(title="", x_label="", y_label="", lines=lines, log_y=log_y))
+    ends = [end for one in data for end in (one.y, one.low)]
+    assert all(0 <= drawn.x.place(x) <= WIDTH for x in [*(x for x, _ in pairs), *drawn.x.ticks])
+    assert all(0 <= drawn.y.place(y) <= HEIGHT for y in [*ends, *drawn.y.ticks])
+    assert 1 <= len(drawn.x.ticks) <= 9
+    assert 1 <= len(drawn.y.ticks) <= 9

@@ -167,7 +167,7 @@ def test_losses_are_drawn_over_samples_and_time():
     found = conclude(make_all(), make_throughput())
     samples, time = map(draw_chart, tell(found).charts)
     assert [line.label for line in samples.lines] == ["32", "64", "128, recommended", "256", "512"]
-    assert all(line.marks for line in time.lines)
+    assert all(line.data for line in time.lines)
     samples, time = map(draw_chart, tell(conclude(make_all())).charts)
     assert samples is not None
     assert time is None
