@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.memory.data import Probe
 from advisor.memory.plan import choose_next_micro_batch_size
 from advisor.memory.search import SearchBounds
-from advisor.predict.data import AffinePiece, PredictedMemory
+from advisor.predict.data import PredictedMemory
+from advisor.predict.law import AffinePiece
 
 MIB, GIB = 1 << 20, 1 << 30
 CAPACITIES_BYTES = (8 * GIB, 24 * GIB, 80 * GIB)

@@ -11,12 +11,10 @@ measured = offset + factor · predicted in each phase, through the largest size 
 from collections.abc import Sequence
 from math import ceil, comb, inf
 
-import msgspec
-
 from advisor.memory.data import Probe
-from advisor.memory.law import Line, MemoryLaw
 from advisor.memory.search import TOO_BIG, Evidence, SearchBounds, SearchLimits
 from advisor.predict.data import PredictedMemory
+from advisor.predict.law import MemoryLaw
 
 #: Most searches end with 4 or 5 probes; half a per cent is one sample below a size of 400. An error
 #: costs a process that is thrown away anyway, an answer that is too small costs all of training.
@@ -71,7 +69,7 @@ def choose_guided_size(
 def is_refuted(probes: Sequence[Probe], prediction: PredictedMemory) -> bool:
     """Return whether no correction of the prediction can explain the memory probes."""
     phases = _pair(probes, prediction)
-    if not any(line.bytes_per_sample > 0 for law, _ in phases for line in law.lines):
+    if not any(line.bytes_per_sample > 0 for law, _ in phases for line in law.pieces):
         return any(probe.outcome == "fit" for probe in probes)
     law, points = max(phases, key=lambda phase: phase[1][-1][1])
     (smallest, first), (largest, last) = points[0], points[-1]
@@ -151,10 +149,7 @@ def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:
         if second is not None:
             optimizer.append((probe.micro_batch_size, second + shift))
     return [
-        (
-            MemoryLaw(tuple(Line(*msgspec.structs.astuple(piece)) for piece in pieces)),
-            sorted(points),
-        )
+        (MemoryLaw(pieces), sorted(points))
         for pieces, points in (
             (prediction.forward_backward, forward_backward),
             (prediction.optimizer, optimizer),
@@ -176,4 +171,4 @@ def _correct(law: MemoryLaw, points: Sequence[tuple[int, int]], capacity: float)
     distance = predicted - law.predict_bytes(earlier_size)
     if distance > 0.0:
         factor = max(1 / MOST_FACTOR, min(MOST_FACTOR, (measured - earlier) / distance))
-    return MemoryLaw(law.lines, measured - factor * predicted, factor)
+    return MemoryLaw(law.pieces, measured - factor * predicted, factor)

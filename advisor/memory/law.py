@@ -1,55 +1,18 @@
-"""The memory law of a training step, fitted to probes.
-
-Every point of a step holds memory that is affine in the micro-batch size, so that the peak is the
-highest of some lines. Near the largest size one of them binds in each phase.
-"""
+"""The memory law fitted to probes: near the largest size one affine piece binds each phase."""
 
 from collections.abc import Sequence
 from itertools import groupby
-from math import inf
 from operator import itemgetter
 from statistics import fmean, linear_regression
-from typing import NamedTuple
 
 from advisor.memory.data import Probe
+from advisor.predict.law import AffinePiece, MemoryLaw
 
 #: Sizes above this share of the largest one measured belong to the line that binds there.
 _WINDOW_FRACTION = 0.5
 #: Least distance between the sizes behind a slope, as a share of the largest: from closer sizes,
 #: page granularity (64 KiB to 1 MiB) would pass for a slope.
 _SPAN_FRACTION = 0.25
-
-
-class Line(NamedTuple):
-    """Memory that is affine in the micro-batch size."""
-
-    fixed_bytes: float
-    bytes_per_sample: float
-
-
-class MemoryLaw(NamedTuple):
-    """Peak memory beyond the idle process: offset + factor · the highest of at least one line."""
-
-    lines: tuple[Line, ...]
-    offset_bytes: float = 0.0
-    factor: float = 1.0
-
-    def predict_bytes(self, micro_batch_size: float) -> float:
-        """Return the peak at a size."""
-        fixed_bytes, slope = self.find_binding(micro_batch_size)
-        return self.offset_bytes + self.factor * (fixed_bytes + slope * micro_batch_size)
-
-    def predict_largest(self, capacity_bytes: float) -> float:
-        """Return the largest size within the capacity, not rounded; infinity where any is."""
-        room = (capacity_bytes - self.offset_bytes) / self.factor
-        if any(slope <= 0 and fixed_bytes > room for fixed_bytes, slope in self.lines):
-            return 0.0
-        sizes = ((room - fixed_bytes) / slope for fixed_bytes, slope in self.lines if slope > 0)
-        return max(0.0, min(sizes, default=inf))
-
-    def find_binding(self, micro_batch_size: float) -> Line:
-        """Return the line that sets the peak at a size."""
-        return max(self.lines, key=lambda line: line[0] + line[1] * micro_batch_size)
 
 
 def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLaw | None:
@@ -82,7 +45,9 @@ def find_peak_bytes(probe: Probe) -> int | None:
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
-def _fit_phase(measured: Sequence[tuple[int, int | None]], noise_bytes: float) -> Line | None:
+def _fit_phase(
+    measured: Sequence[tuple[int, int | None]], noise_bytes: float
+) -> AffinePiece | None:
     known = sorted((size, peak) for size, peak in measured if peak is not None)
     # Of several probes at one size the worst counts; sorting put it last.
     points = [(size, float(list(group)[-1][1])) for size, group in groupby(known, itemgetter(0))]
@@ -94,7 +59,7 @@ def _fit_phase(measured: Sequence[tuple[int, int | None]], noise_bytes: float) -
     largest = sizes[-1]
     at_largest = fmean(peaks) + slope * (largest - fmean(sizes))
     slope += 2.0 * noise_bytes / (largest - sizes[0])
-    return Line(at_largest - slope * largest, slope)
+    return AffinePiece(at_largest - slope * largest, slope)
 
 
 def _choose_window(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import msgspec
 
 from advisor.memory.data import Probe
-from advisor.memory.law import MemoryLaw, find_peak_bytes, fit_memory
+from advisor.memory.law import find_peak_bytes, fit_memory
+from advisor.predict.law import MemoryLaw
 
 #: Widest gap between a size that ran and one that did not, as a share of the first, that leaves no
 #: size of interest between them: the answer is then within 1 % of the largest that fits.

@@ -25,8 +25,8 @@ def fit_capacity(
     see takes or leaves some of the limit. With the same correction for a training with a change,
     its answer is compared like with like.
     """
-    least = int(memory.predict_bytes(largest)) + memory.unusable_bytes
-    most = int(memory.predict_bytes(next_size)) + memory.unusable_bytes - 1
+    least = int(memory.law.predict_bytes(largest)) + memory.unusable_bytes
+    most = int(memory.law.predict_bytes(next_size)) + memory.unusable_bytes - 1
     return max(least, min(most, capacity_bytes))
 
 
@@ -43,7 +43,7 @@ def compare_pieces(
 
     def measure(pieces: PredictedMemory) -> tuple[int, int]:
         largest = min(pieces.predict_largest(capacity_bytes - pieces.unusable_bytes), at_most)
-        return largest - largest % batch_multiple, int(pieces.predict_bytes(micro_batch_size))
+        return largest - largest % batch_multiple, int(pieces.law.predict_bytes(micro_batch_size))
 
     changed = ((one.change, one.memory, one.how_to, one.more_flops_fraction) for one in what_ifs)
     return compare_changes(micro_batch_size, measure, memory, changed)

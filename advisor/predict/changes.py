@@ -14,8 +14,8 @@ from advisor.predict.data import (
     PredictedMemory,
     TraceTask,
     WhatIf,
-    evaluate_pieces,
 )
+from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
 from advisor.predict.roofline import cost_step
 
@@ -186,6 +186,7 @@ def count_more_flops(base: MemoryTrace, changed: MemoryTrace, size: int) -> floa
 def is_optimizer_decisive(memory: PredictedMemory, sizes: Iterable[int]) -> bool:
     """Return whether the optimizer step has the peak, and a leaner one helps, at any size."""
     return any(
-        evaluate_pieces(memory.optimizer, size) > evaluate_pieces(memory.forward_backward, size)
+        MemoryLaw(memory.optimizer).predict_bytes(size)
+        > MemoryLaw(memory.forward_backward).predict_bytes(size)
         for size in sizes
     )

@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
+from advisor.predict.law import AffinePiece, MemoryLaw
 from advisor.predict.memory_trace import Category, Change, MemoryTrace, Operators, Phase
 from advisor.statistics import Estimate
 
@@ -48,21 +49,6 @@ class TraceTask(WorkloadTask[MemoryTrace], frozen=True, kw_only=True):
     foreach: bool | None = None
 
 
-class AffinePiece(msgspec.Struct, frozen=True, array_like=True):
-    """One affine piece of a peak: fixed_bytes + bytes_per_sample · B."""
-
-    fixed_bytes: int
-    bytes_per_sample: int
-
-
-def evaluate_pieces(pieces: tuple[AffinePiece, ...], micro_batch_size: float) -> float:
-    """Return the largest of the pieces at a size, in bytes; 0 without pieces."""
-    return max(
-        (piece.fixed_bytes + piece.bytes_per_sample * micro_batch_size for piece in pieces),
-        default=0,
-    )
-
-
 class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
     """The peaks of a training step by its trace, for every batch size; unrounded.
 
@@ -78,23 +64,14 @@ class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
     unusable_bytes: int = 0
     notes: tuple[str, ...] = ()
 
-    def predict_bytes(self, micro_batch_size: float) -> float:
-        """Return the peak at a size of at least 1, in bytes."""
-        return evaluate_pieces(self.forward_backward + self.optimizer, micro_batch_size)
+    @property
+    def law(self) -> MemoryLaw:
+        """The peak of the whole step."""
+        return MemoryLaw(self.forward_backward + self.optimizer)
 
     def predict_largest(self, capacity_bytes: int) -> int:
-        """Return the largest size whose peak is within the capacity; 0 where there is none.
-
-        Falling pieces are left out: they matter where the bound is low, if at all.
-        """
-        bound = MOST_SAMPLES
-        for piece in self.forward_backward + self.optimizer:
-            room = capacity_bytes - piece.fixed_bytes
-            if piece.bytes_per_sample > 0:
-                bound = min(bound, room // piece.bytes_per_sample)
-            elif piece.bytes_per_sample == 0 and room < 0:
-                return 0
-        return max(0, bound)
+        """Return the largest size whose peak is within the capacity; 0 where there is none."""
+        return int(min(MOST_SAMPLES, self.law.predict_largest(capacity_bytes)))
 
 
 class StepCost(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,7 +125,7 @@ def predict_unusable_bytes(
     largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
     if not largest:
         return 0
-    next_bytes = int(derive_pieces(trace).predict_bytes(largest + 1))
+    next_bytes = int(derive_pieces(trace).law.predict_bytes(largest + 1))
     return max(0, capacity_bytes - settings.extra_bytes + 1 - next_bytes)
 
 

@@ -8,7 +8,8 @@ convexity its line is nowhere above the true level. So the largest of all lines 
 
 import numpy as np
 
-from advisor.predict.data import AffinePiece, PredictedMemory
+from advisor.predict.data import PredictedMemory
+from advisor.predict.law import AffinePiece
 from advisor.predict.memory_trace import MemoryTrace, Phase
 from advisor.predict.replay import Integers, accumulate, find_spans, read_lines
 

@@ -18,7 +18,8 @@ from advisor.memory.plan import (
     conclude_memory,
 )
 from advisor.memory.search import SearchBounds
-from advisor.predict.data import AffinePiece, PredictedMemory
+from advisor.predict.data import PredictedMemory
+from advisor.predict.law import AffinePiece
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MACHINES = 300

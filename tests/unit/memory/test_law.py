@@ -5,11 +5,13 @@ from math import floor, inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from advisor.memory.data import MemoryConclusion, Outcome, Probe
-from advisor.memory.law import Line, MemoryLaw, fit_memory
+from advisor.memory.law import fit_memory
 from advisor.memory.plan import conclude_memory
 from advisor.memory.search import SearchBounds
+from advisor.predict.law import AffinePiece, MemoryLaw
 
 MIB = 1 << 20
 
@@ -39,9 +41,9 @@ def measure(size: int, pieces: list[tuple[int, int]], optimizer: tuple[int, int]
 def test_two_sizes_of_an_affine_machine_give_its_law() -> None:
     law = fit_memory([measure(b, [(100, 7)], (150, 1)) for b in (2, 10)])
     assert law is not None
-    forward_backward, optimizer = law.lines
-    assert forward_backward == pytest.approx((100, 7))
-    assert optimizer == pytest.approx((150, 1))
+    forward_backward, optimizer = law.pieces
+    assert astuple(forward_backward) == pytest.approx((100, 7))
+    assert astuple(optimizer) == pytest.approx((150, 1))
 
 
 def test_law_changes_phase_where_the_lines_cross() -> None:
@@ -64,14 +66,14 @@ def test_neighbouring_sizes_do_not_turn_noise_into_a_slope() -> None:
     peaks = {1000: 300 * MIB, 2000: 400 * MIB, 2010: 400 * MIB}  # the last pair says: slope zero
     law = fit_memory([probe(b, forward_backward=p, optimizer=0) for b, p in peaks.items()])
     assert law is not None
-    assert law.lines[0].bytes_per_sample == pytest.approx(0.1 * MIB, rel=0.01)
+    assert law.pieces[0].bytes_per_sample == pytest.approx(0.1 * MIB, rel=0.01)
 
 
 def test_noise_raises_the_slope_and_keeps_the_largest_size() -> None:
     probes = [measure(b, [(100, 7)], (150, 1)) for b in (2, 12)]
     steep = fit_memory(probes, noise_bytes=5)
     assert steep is not None
-    forward_backward = steep.lines[0]
+    forward_backward = steep.pieces[0]
     assert forward_backward.bytes_per_sample == pytest.approx(8)
     assert MemoryLaw((forward_backward,)).predict_bytes(12) == pytest.approx(184)
 
@@ -100,18 +102,18 @@ def test_only_memory_probes_that_ran_count() -> None:
 def test_a_phase_without_a_measurement_is_left_out() -> None:
     law = fit_memory([probe(1, forward_backward=10), probe(2, forward_backward=20)])
     assert law is not None
-    assert len(law.lines) == 1
+    assert len(law.pieces) == 1
     assert law.predict_largest(50) == pytest.approx(5)
 
 
 def test_no_size_is_too_big_for_a_flat_law() -> None:
-    flat = MemoryLaw((Line(10.0, 0.0),))
+    flat = MemoryLaw((AffinePiece(10.0, 0.0),))
     assert flat.predict_largest(10) == inf
     assert flat.predict_largest(9) == 0
 
 
 def test_nothing_fits_below_the_fixed_bytes() -> None:
-    law = MemoryLaw((Line(10.0, 1.0),))
+    law = MemoryLaw((AffinePiece(10.0, 1.0),))
     assert law.predict_largest(5) == 0
 
 
@@ -134,7 +136,7 @@ def test_largest_size_is_the_last_within_the_capacity(
 
 
 def test_a_corrected_law_is_an_affine_function_of_its_lines() -> None:
-    law = MemoryLaw((Line(10.0, 1.0), Line(0.0, 3.0)), offset_bytes=4.0, factor=2.0)
+    law = MemoryLaw((AffinePiece(10.0, 1.0), AffinePiece(0.0, 3.0)), offset_bytes=4.0, factor=2.0)
     assert law.predict_bytes(2) == 4 + 2 * 12
     assert law.predict_bytes(6) == 4 + 2 * 18
     assert law.predict_largest(4 + 2 * 18) == 6

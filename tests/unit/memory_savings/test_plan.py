@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.memory_savings.plan import compare_pieces, fit_capacity
-from advisor.predict.data import MOST_SAMPLES, AffinePiece, PredictedMemory, PredictedWhatIf
+from advisor.predict.data import MOST_SAMPLES, PredictedMemory, PredictedWhatIf
+from advisor.predict.law import AffinePiece
 from advisor.predict.pieces import derive_pieces
 from tests.unit.predict.sample_trace import MIB, build_trace
 

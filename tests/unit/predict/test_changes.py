@@ -9,7 +9,8 @@ from advisor.predict.changes import (
     count_more_flops,
     is_optimizer_decisive,
 )
-from advisor.predict.data import MOST_SAMPLES, AffinePiece, PredictedMemory
+from advisor.predict.data import MOST_SAMPLES, PredictedMemory
+from advisor.predict.law import AffinePiece
 from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
 from tests.unit.predict.sample_trace import MIB, build_trace
@@ -107,7 +108,7 @@ def test_what_is_small_or_no_state_keeps_its_size(block, expected):
 def test_8_bits_never_take_more_memory(size):
     trace = build_trace(parameter_bytes=MIB)
     before, after = (
-        derive_pieces(each).predict_bytes(size) for each in (trace, with_8bit_state(trace))
+        derive_pieces(each).law.predict_bytes(size) for each in (trace, with_8bit_state(trace))
     )
     assert after < before
 
@@ -127,9 +128,9 @@ memories = st.builds(
 def test_the_largest_size_fits_and_the_next_one_does_not(memory, capacity):
     largest = memory.predict_largest(capacity)
     if largest:
-        assert memory.predict_bytes(largest) <= capacity
+        assert memory.law.predict_bytes(largest) <= capacity
     if largest < MOST_SAMPLES:
-        assert memory.predict_bytes(largest + 1) > capacity
+        assert memory.law.predict_bytes(largest + 1) > capacity
 
 
 def test_the_optimizer_decides_only_where_its_peak_is_the_higher_one():

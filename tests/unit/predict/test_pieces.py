@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.predict.data import AffinePiece, evaluate_pieces
+from advisor.predict.law import AffinePiece, MemoryLaw
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces, find_upper_envelope
 from tests.unit.predict.sample_trace import add_up_phases
@@ -49,7 +49,7 @@ ANY = st.tuples(st.integers(-3000, 3000), st.integers(-60, 60))
 
 def evaluate_phases(prediction, size) -> tuple[int, int]:
     phases = prediction.forward_backward, prediction.optimizer
-    return tuple(evaluate_pieces(pieces, size) for pieces in phases)
+    return tuple(MemoryLaw(pieces).predict_bytes(size) for pieces in phases)
 
 
 def check_at_every_size(trace: MemoryTrace) -> None:
@@ -57,7 +57,7 @@ def check_at_every_size(trace: MemoryTrace) -> None:
     for size in (*range(1, 201), 5000, 10**6):
         phases = evaluate_phases(prediction, size)
         assert phases == add_up_phases(trace, size)
-        assert prediction.predict_bytes(size) == max(phases)
+        assert prediction.law.predict_bytes(size) == max(phases)
     for pieces in (prediction.forward_backward, prediction.optimizer):
         slopes = [piece.bytes_per_sample for piece in pieces]
         assert slopes == sorted(set(slopes))

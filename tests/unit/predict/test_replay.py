@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from advisor.predict.allocator import MIB
-from advisor.predict.data import MOST_SAMPLES, evaluate_pieces
+from advisor.predict.data import MOST_SAMPLES
 from advisor.predict.footprint import predict_largest, predict_unusable_bytes
+from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.replay import AllocatorSettings, replay_allocator, size_blocks
@@ -63,13 +64,14 @@ def make_wide_trace(fixed_mib: int, per_sample_bytes: int, count: int = 8) -> Me
 
 def predict_phases(trace: MemoryTrace, size: int) -> tuple[float, float]:
     found = derive_pieces(trace)
-    return evaluate_pieces(found.forward_backward, size), evaluate_pieces(found.optimizer, size)
+    phases = found.forward_backward, found.optimizer
+    return tuple(MemoryLaw(pieces).predict_bytes(size) for pieces in phases)
 
 
 def test_the_peaks_of_the_phases_are_those_of_the_sums():
     assert predict_phases(make_trace(), 1) == (210, 450)
     assert predict_phases(make_trace(), 100) == (1200, 450)
-    assert derive_pieces(make_trace()).predict_bytes(100) == 1200
+    assert derive_pieces(make_trace()).law.predict_bytes(100) == 1200
 
 
 def test_a_phase_counts_what_is_held_as_it_begins():
@@ -96,8 +98,8 @@ def test_a_line_below_zero_is_an_empty_block():
         events=(0, 1, -1),
         phases=(PhaseMark("forward", 1, 0),),
     )
-    assert derive_pieces(trace).predict_bytes(3) == 7
-    assert derive_pieces(trace).predict_bytes(6) == 27
+    assert derive_pieces(trace).law.predict_bytes(3) == 7
+    assert derive_pieces(trace).law.predict_bytes(6) == 27
     peaks = replay_allocator(trace, 3, settings=NATIVE, capacity_bytes=None)
     assert peaks.allocated_bytes == 512
 
@@ -115,7 +117,7 @@ def test_a_trace_of_one_size_is_refused_at_another():
 
 def test_an_empty_trace_holds_nothing():
     trace = make_trace(blocks=(), events=(), phases=())
-    assert derive_pieces(trace).predict_bytes(1) == 0
+    assert derive_pieces(trace).law.predict_bytes(1) == 0
     assert replay_allocator(trace, 1, settings=NATIVE, capacity_bytes=0).fits
 
 
