@@ -1,7 +1,5 @@
 """What a change to the code would save under the limit of a run; by traces, not run."""
 
-from collections.abc import Iterable
-
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.plan import MEMORY
 from advisor.predict.changes import compare_changes
@@ -12,7 +10,6 @@ from advisor.predict.data import (
     WHAT_IFS,
     MemorySavings,
     PredictedMemory,
-    PredictedWhatIf,
 )
 
 
@@ -30,49 +27,33 @@ def fit_capacity(
     return max(least, min(most, capacity_bytes))
 
 
-def compare_pieces(
-    memory: PredictedMemory,
-    what_ifs: Iterable[PredictedWhatIf],
-    *,
-    micro_batch_size: int,
-    capacity_bytes: int,
-    at_most: int,
-    batch_multiple: int,
-) -> MemorySavings:
-    """Return what each what-if would change under a limit, at a size that the peaks are for."""
-
-    def measure(pieces: PredictedMemory) -> tuple[int, int]:
-        largest = min(pieces.predict_largest(capacity_bytes - pieces.unusable_bytes), at_most)
-        return largest - largest % batch_multiple, int(pieces.law.predict_bytes(micro_batch_size))
-
-    changed = ((one.change, one.memory, one.how_to, one.more_flops_fraction) for one in what_ifs)
-    return compare_changes(micro_batch_size, measure, memory, changed)
-
-
-def _conclude(conclusions: Conclusions) -> MemorySavings | None:
+def compare_pieces(conclusions: Conclusions) -> MemorySavings | None:
     """Return what the changes would bring at the size whose peak the record broke down."""
     record, memory = conclusions.record, conclusions.of(MEMORY)
     prediction, peak, facts = record.get(PREDICTED_MEMORY), record.get(PEAK), record.workload
     if memory is None or prediction is None or peak is None or facts is None:
         return None
-    largest, capacity_bytes = memory.max_micro_batch_size, memory.capacity_bytes
-    if largest is None or capacity_bytes is None:
+    if memory.max_micro_batch_size is None or memory.capacity_bytes is None:
         return None
-    limits = record.command.limits
+    limits, size = record.command.limits, peak.micro_batch_size
     caps = (facts.dataset_size, limits.max_micro_batch_size, MOST_SAMPLES)
-    return compare_pieces(
+    at_most, multiple = min(cap for cap in caps if cap is not None), limits.batch_multiple
+    capacity_bytes = fit_capacity(
         prediction,
-        record.all(WHAT_IFS),
-        micro_batch_size=peak.micro_batch_size,
-        capacity_bytes=fit_capacity(
-            prediction,
-            capacity_bytes=capacity_bytes,
-            largest=largest,
-            next_size=memory.smallest_failed or largest + limits.batch_multiple,
-        ),
-        at_most=min(cap for cap in caps if cap is not None),
-        batch_multiple=limits.batch_multiple,
+        capacity_bytes=memory.capacity_bytes,
+        largest=memory.max_micro_batch_size,
+        next_size=memory.smallest_failed or memory.max_micro_batch_size + multiple,
     )
 
+    def measure(pieces: PredictedMemory) -> tuple[int, int]:
+        largest = min(pieces.predict_largest(capacity_bytes - pieces.unusable_bytes), at_most)
+        return largest - largest % multiple, int(pieces.law.predict_bytes(size))
 
-MEMORY_SAVINGS = Topic("what_would_change", MemorySavings, _conclude)
+    changed = (
+        (one.change, one.memory, one.how_to, one.more_flops_fraction)
+        for one in record.all(WHAT_IFS)
+    )
+    return compare_changes(size, measure, prediction, changed)
+
+
+MEMORY_SAVINGS = Topic("what_would_change", MemorySavings, compare_pieces)

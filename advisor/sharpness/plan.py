@@ -13,7 +13,6 @@ from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.plan import explain_absence
-from advisor.rate.data import LearningRate
 from advisor.sharpness.data import SHARPNESS, Sharpness, SharpnessConclusion, SharpnessPoint
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 
@@ -77,28 +76,27 @@ def find_largest_stable_rate(limit: Limit, eigenvalue: float) -> float | None:
     return limit.numerator / steepness if steepness > 0.0 else None
 
 
-def conclude_sharpness(
-    facts: WorkloadFacts,
-    seen: Sequence[Sharpness],
-    *,
-    rate: LearningRate | None,
-    global_batch_size: int | None,
-    is_asked: bool = True,
-) -> SharpnessConclusion | None:
+def conclude_sharpness(conclusions: Conclusions) -> SharpnessConclusion | None:
     """Return the sharpness along training and the hint; None where it was not asked for.
 
     The advised rate, or else what the rule proposes, is compared; where the loss is a sum, its
     Hessian grows with the advised batch.
     """
-    if not seen:
-        reason = explain_absence(facts) or _NOT_REACHED
-        return SharpnessConclusion(status="not_measured", reason=reason) if is_asked else None
+    record, advice = conclusions.record, conclusions.of(ADVICE)
+    facts, seen = record.workload, record.all(SHARPNESS)
+    if facts is None or not (seen or record.command.limits.sharpness):
+        return None
     reason = "; ".join(dict.fromkeys(each.reason for each in seen if each.reason))
     if all(each.largest_eigenvalue is None for each in seen):
+        reason = reason if seen else explain_absence(facts) or _NOT_REACHED
         return SharpnessConclusion(status="not_measured", reason=reason)
     limit = None if facts.optimizer is None else find_limit(facts.optimizer)
-    base: _Rate = (None if rate is None else rate.base_value, facts.base_batch_size)
-    advised: _Rate = (None if rate is None else rate.value or rate.proposed, global_batch_size)
+    base: _Rate = None, facts.base_batch_size
+    advised: _Rate = None, None
+    if advice is not None:
+        rate = advice.learning_rate
+        base = rate.base_value, facts.base_batch_size
+        advised = rate.value or rate.proposed, advice.global_batch_size
     is_sum = facts.loss_reduction == "sum"
     points = tuple(_conclude_point(each, limit, base, advised, is_sum=is_sum) for each in seen)
     return SharpnessConclusion(
@@ -199,17 +197,4 @@ def find_room(facts: WorkloadFacts, memory: MemoryConclusion | None) -> int | No
     return max(0, int(free_bytes / (_ACTIVATIONS * memory.bytes_per_sample)))
 
 
-def _conclude(conclusions: Conclusions) -> SharpnessConclusion | None:
-    record, advice = conclusions.record, conclusions.of(ADVICE)
-    if record.workload is None:
-        return None
-    return conclude_sharpness(
-        record.workload,
-        record.all(SHARPNESS),
-        rate=None if advice is None else advice.learning_rate,
-        global_batch_size=None if advice is None else advice.global_batch_size,
-        is_asked=record.command.limits.sharpness,
-    )
-
-
-SHARPNESS_TOPIC = Topic("sharpness", SharpnessConclusion, _conclude)
+SHARPNESS_TOPIC = Topic("sharpness", SharpnessConclusion, conclude_sharpness)

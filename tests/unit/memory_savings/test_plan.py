@@ -1,16 +1,24 @@
+from types import SimpleNamespace
+
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from advisor.memory_savings.plan import compare_pieces, fit_capacity
-from advisor.predict.data import MOST_SAMPLES, PredictedMemory, PredictedWhatIf
+from advisor.predict.breakdown import break_down
+from advisor.predict.data import PredictedMemory, PredictedWhatIf
 from advisor.predict.law import AffinePiece
 from advisor.predict.pieces import derive_pieces
+from tests.given import Derived, GivenConclusions
 from tests.unit.predict.sample_trace import MIB, build_trace
+from tests.unit.samples import FACTS, make_record
 
 GIB = 2**30
 
 
-def compare_compactly(**changed):
+def compare_compactly(largest, **limits):
+    """Compare at batch 8 in a GiB, of which a run found the largest size."""
     what_ifs = (
         PredictedWhatIf(
             change="checkpointing",
@@ -19,22 +27,32 @@ def compare_compactly(**changed):
             how_to="line",
         ),
     )
-    options = {"capacity_bytes": GIB, "at_most": MOST_SAMPLES, "batch_multiple": 1} | changed
-    memory = derive_pieces(build_trace())
-    return compare_pieces(memory, what_ifs, micro_batch_size=8, **options)
+    record = msgspec.structs.replace(
+        make_record(replace(FACTS, dataset_size=None), **limits),
+        what_ifs=what_ifs,
+        predicted_memory=derive_pieces(build_trace()),
+        peak=break_down(build_trace(), 8),
+    )
+    memory = SimpleNamespace(
+        max_micro_batch_size=largest, capacity_bytes=GIB, smallest_failed=largest + 1
+    )
+    return compare_pieces(GivenConclusions(record, Derived(memory=memory)))
+
+
+LARGEST = (GIB - 256 * MIB) // (8 * MIB + 4096)
 
 
 def test_pieces_are_compared_like_traces():
-    found = compare_compactly()
+    found = compare_compactly(LARGEST)
     (saving,) = found.savings
-    assert found.max_micro_batch_size == (GIB - 256 * MIB) // (8 * MIB + 4096)
+    assert found.max_micro_batch_size == LARGEST
     assert saving.max_micro_batch_size == (GIB - 256 * MIB) // (4 * MIB + 4096)
     assert saving.how_to == "line"
     assert saving.note.startswith("30 % more")
 
 
 def test_caps_and_multiples_hold_for_the_savings_too():
-    found = compare_compactly(at_most=110, batch_multiple=8)
+    found = compare_compactly(LARGEST, max_micro_batch_size=110, batch_multiple=8)
     assert found.max_micro_batch_size == 88
     assert found.savings[0].max_micro_batch_size == 104
 

@@ -1,5 +1,7 @@
 """The largest stable rate: quadratics on both sides of it, and the hint that it gives."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 import torch
@@ -8,6 +10,8 @@ from advisor.rate.data import LearningRate
 from advisor.sharpness.data import Sharpness
 from advisor.sharpness.plan import conclude_sharpness, find_largest_stable_rate, find_limit
 from advisor.training.data import OptimizerFacts, WorkloadFacts
+from tests.given import Derived, GivenConclusions
+from tests.unit.samples import make_record
 
 EIGENVALUES = (7.0, 3.0, 0.5)
 STEPS = 4000
@@ -158,8 +162,11 @@ def sharpness(step, value, own=None, **fields):
     )
 
 
-def conclude(facts, *seen, rate=rate(), size=128, **asked):
-    return conclude_sharpness(facts, seen, rate=rate, global_batch_size=size, **asked)
+def conclude(facts, *seen, rate=rate(), size=128, is_asked=True):
+    record = make_record(facts, sharpness=is_asked)
+    record = msgspec.structs.replace(record, sharpness=seen)
+    advice = None if rate is None else SimpleNamespace(learning_rate=rate, global_batch_size=size)
+    return conclude_sharpness(GivenConclusions(record, Derived(recommendation=advice)))
 
 
 def test_both_rates_are_set_beside_the_limit_at_each_point():
