@@ -29,7 +29,7 @@ def format_number(value: float) -> str:
 
 
 def format_figure(value: float, digits: int = SIGNIFICANT_DIGITS) -> str:
-    """Return three significant digits for a sentence, nothing apart: `0.0123`, `12300`."""
+    """Return three significant digits for a sentence or a rate: `0.0123`, `12300`, `0.1`."""
     rounded = float(f"{value:.{digits}g}")
     return f"{rounded:.0f}" if abs(rounded) >= 1e5 else f"{rounded:g}"
 
@@ -45,12 +45,6 @@ def format_percent(fraction: float, *, decimals: int | None = None) -> str:
 def format_ratio(value: float) -> str:
     """Return how many times something is something else: `1.25 ×`."""
     return f"{value:.2f} ×"
-
-
-def format_rate(value: float) -> str:
-    """Return a learning rate with three significant digits and no trailing zeros."""
-    text = format_number(value)
-    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
 def format_count(value: int) -> str:

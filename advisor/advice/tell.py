@@ -23,9 +23,9 @@ from advisor.units import (
     NOT_MEASURED,
     count_of,
     format_count,
+    format_figure,
     format_percent,
     format_range,
-    format_rate,
     format_ratio,
 )
 
@@ -49,7 +49,9 @@ def head_run(conclusions: Conclusions) -> Headline:
         factors.append(advice.data_parallel_size)
     product = " × ".join(format_count(factor) for factor in factors)
     rate = advice.learning_rate.value
-    advised = "learning rate not advised" if rate is None else f"learning rate {format_rate(rate)}"
+    advised = (
+        "learning rate not advised" if rate is None else f"learning rate {format_figure(rate)}"
+    )
     remarks = [f"Limited by {_LIMITS[advice.limiting_factor]}."]
     if not record.complete:
         advised += " (from an incomplete run)"
@@ -205,6 +207,6 @@ def _describe_item(item: ScheduleItem) -> str:
     batch = f"batch {format_count(item.global_batch_size)}"
     if item.gradient_accumulation_steps > 1:
         batch += f" ({item.micro_batch_size} × {item.gradient_accumulation_steps})"
-    rate = "" if item.learning_rate is None else f", rate {format_rate(item.learning_rate)}"
+    rate = "" if item.learning_rate is None else f", rate {format_figure(item.learning_rate)}"
     samples = count_of(item.from_samples, "sample")
     return f"from step {format_count(item.from_step)} ({samples}): {batch}{rate}"

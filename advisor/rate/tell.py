@@ -17,7 +17,7 @@ from advisor.rate.data import (
 )
 from advisor.rate.range_test import conclude_lr_range, smooth_curve
 from advisor.telling import Chart, Datum, Headline, Line, Row, Told
-from advisor.units import count_of, format_count, format_number, format_rate
+from advisor.units import count_of, format_count, format_figure, format_number
 
 #: Points of a curve in the chart: more than the eye tells apart make the page large.
 _MOST_POINTS = 120
@@ -27,20 +27,20 @@ _SHOWN_BEYOND = 4.0
 
 def describe_learning_rate(rate: LearningRate) -> str:
     """Return the rate, the rule that proposed it, and what capped it."""
-    parts = [f"not advised: {rate.reason}" if rate.value is None else format_rate(rate.value)]
+    parts = [f"not advised: {rate.reason}" if rate.value is None else format_figure(rate.value)]
     if rate.rule:
         parts.append(f"rule: {rate.rule}")
     if rate.proposed is not None:
         is_ranged = rate.rule.startswith("range test")
         subject = "it suggests" if is_ranged else "the rule proposes"
-        parts.append(f"{subject} {format_rate(rate.proposed)}")
+        parts.append(f"{subject} {format_figure(rate.proposed)}")
         if rate.low is not None and rate.high is not None:
-            span = f"{format_rate(rate.low)} to {format_rate(rate.high)}"
+            span = f"{format_figure(rate.low)} to {format_figure(rate.high)}"
             parts[-1] += f" (good rates: {span})" if is_ranged else f" ({span} over the noise)"
     if rate.base_value is not None:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
-        parts.append(f"base {format_rate(rate.base_value)}{at}")
+        parts.append(f"base {format_figure(rate.base_value)}{at}")
     if rate.raised_by or rate.capped_by:
         parts.append(f"{'raised' if rate.raised_by else 'lowered'} by the trial")
     if rate.value is not None and rate.reason:
@@ -54,7 +54,7 @@ def describe_changes(changes: OptimizerChanges) -> str:
     if changes.beta2 is not None:
         parts.append(f"beta2 {format_beta(changes.beta2)}")
     if changes.weight_decay is not None:
-        parts.append(f"weight decay {format_rate(changes.weight_decay)}")
+        parts.append(f"weight decay {format_figure(changes.weight_decay)}")
     if changes.warmup_steps is not None:
         steps = count_of(changes.warmup_steps, "step")
         parts.append(f"a warm-up, if you use one, over at least {steps} (the trial had none)")
@@ -79,7 +79,7 @@ def _describe_trial(branches: Sequence[TrialBranch]) -> str:
     losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]
     diverged = sum(branch.diverged for branch in branches)
     size, rate = branches[0].global_batch_size, branches[0].learning_rate
-    head = f"batch {format_count(size)} at {format_rate(rate)}, {count_of(len(branches), 'seed')}"
+    head = f"batch {format_count(size)} at {format_figure(rate)}, {count_of(len(branches), 'seed')}"
     parts = []
     if losses:
         ends = dict.fromkeys(map(format_number, (min(losses), max(losses))))
@@ -96,7 +96,7 @@ def describe_range(curves: Sequence[LrRangeCurve]) -> list[str]:
         return []
     own = [each for each in curves if each.global_batch_size == conclusion.global_batch_size]
     steps = count_of(own[-1].steps, "step")
-    first, last = format_rate(own[-1].rates[0]), format_rate(max(c.rates[-1] for c in own))
+    first, last = format_figure(own[-1].rates[0]), format_figure(max(c.rates[-1] for c in own))
     head = f"{count_of(len(own), 'seed')}, {steps} from {first} up, at most to {last}"
     return [head, *(_describe_seed(each) for each in conclusion.seeds)]
 
@@ -106,12 +106,12 @@ def _describe_seed(seed: LrRangeSeed) -> str:
     if seed.lowest_at is None or seed.learns_from is None or seed.steepest_at is None:
         return f"seed {seed.seed}: the loss stays at {format_number(seed.first_loss)}"
     parts = [
-        f"seed {seed.seed}: learns from {format_rate(seed.learns_from)}",
-        f"fastest at {format_rate(seed.steepest_at)}",
-        f"lowest loss {format_number(seed.lowest_loss)} at {format_rate(seed.lowest_at)}",
+        f"seed {seed.seed}: learns from {format_figure(seed.learns_from)}",
+        f"fastest at {format_figure(seed.steepest_at)}",
+        f"lowest loss {format_number(seed.lowest_loss)} at {format_figure(seed.lowest_at)}",
     ]
     if seed.diverges_at is not None:
-        parts.append(f"clearly rising from {format_rate(seed.diverges_at)}")
+        parts.append(f"clearly rising from {format_figure(seed.diverges_at)}")
     return ", ".join(parts)
 
 
@@ -125,7 +125,7 @@ def head_lr_range(conclusions: Conclusions) -> Headline:
             answer=f"No learning rate: {why.rstrip('.')}", missing=f"no learning rate: {reason}"
         )
     size = record.all(LR_RANGES)[-1].global_batch_size
-    pair = f"learning rate {format_rate(rate.value)} with batch {format_count(size)}"
+    pair = f"learning rate {format_figure(rate.value)} with batch {format_count(size)}"
     incomplete = "" if record.complete else " (from an incomplete run)"
     return Headline(answer=f"Train at {pair}{incomplete}")
 
@@ -139,7 +139,7 @@ def tell_lr_range(conclusions: Conclusions) -> Told:
     if rate is not None:
         moved = "raised" if rate.raised_by else "lowered" if rate.capped_by else None
         change = "" if moved is None else f"; {moved} by the trial"
-        value = "not advised" if rate.value is None else format_rate(rate.value)
+        value = "not advised" if rate.value is None else format_figure(rate.value)
         rows.append(Row("Learning rate", f"{value}: {rate.reason}{change}"))
     return Told(rows=tuple(rows), charts=(_draw_curves(conclusions),))
 
@@ -150,14 +150,14 @@ def _list_conclusion(conclusion: LrRangeConclusion | None) -> Iterator[Row]:
     if conclusion.low is None or conclusion.suggested is None:
         yield Row("Good rates", f"inconclusive: {conclusion.reason}")
         return
-    span = f"from {format_rate(conclusion.low)} up"
+    span = f"from {format_figure(conclusion.low)} up"
     if conclusion.high is not None:
-        span = f"{format_rate(conclusion.low)} to {format_rate(conclusion.high)}"
+        span = f"{format_figure(conclusion.low)} to {format_figure(conclusion.high)}"
     yield Row("Good rates", f"{span}: {conclusion.reason}")
-    suggested = f"{format_rate(conclusion.suggested)}, where the loss is as low as it gets"
+    suggested = f"{format_figure(conclusion.suggested)}, where the loss is as low as it gets"
     yield Row("Suggested", suggested)
     if conclusion.one_cycle_maximum is not None and conclusion.one_cycle_base is not None:
-        top, base = map(format_rate, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
+        top, base = map(format_figure, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
         text = f"maximum {top}, start {base} (1/25 of it); passed by, not stayed at"
         yield Row("One cycle", text)
 

@@ -5,6 +5,7 @@ differ by their parameters alone.
 """
 
 import time
+import timeit
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,16 +113,15 @@ class SharpnessMeter:
         `patience` times as long.
         """
         deadline = time.perf_counter() + patience * share_s
-        reason, plain, own = self._obstacle, _NONE, _NONE
-        if reason is None:
-            try:
-                reason = self._prepare(share_s)
-                if reason is None:
-                    plain, own = self._find_eigenvalues(deadline)
-                    reason = _name_shortage(plain, own)
-            except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
-                reason = self._obstacle = _name_obstacle(error)
-                self._batches = []
+        plain = own = _NONE
+        try:
+            reason = self._obstacle or self._prepare(share_s)
+            if reason is None:
+                plain, own = self._find_eigenvalues(deadline)
+                reason = _name_shortage(plain, own)
+        except Exception as error:  # noqa: BLE001 - whatever the model does twice is its own
+            reason = self._obstacle = _name_obstacle(error)
+            self._batches = []
         return Sharpness(
             at_step=step,
             samples=self._size * len(self._batches),
@@ -155,13 +155,10 @@ class SharpnessMeter:
 
     def _time_product(self) -> float:
         """Return the seconds of a product over one micro-batch, the better of two."""
-        hessian, times = self._build(self._take(1)), []
+        hessian = self._build(self._take(1))
         vector = hessian.make_start(_SEED)
-        for _ in range(2):
-            began = time.perf_counter()
-            float(hessian.multiply(vector).sum())  # waits for the device
-            times.append(time.perf_counter() - began)
-        return min(times)
+        times = timeit.repeat(lambda: float(hessian.multiply(vector).sum()), repeat=2, number=1)
+        return min(times)  # the sum waits for the device
 
     def _find_eigenvalues(self, deadline: float) -> tuple[LargestEigenvalue, LargestEigenvalue]:
         """Return the largest eigenvalue of H, and of P^½ H P^½ where that is asked and is a P."""

@@ -4,7 +4,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from advisor.sharpness.plan import SHARPNESS_TOPIC
 from advisor.telling import Chart, Datum, Line, Row, Told
-from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_rate
+from advisor.units import NOT_MEASURED, count_of, format_count, format_figure, format_number
 
 #: The largest eigenvalue is convex in the matrix, so over few samples it is on average above that
 #: of the whole data (`benchmarks/sharpness.py` shows by how much on digits).
@@ -77,7 +77,7 @@ def _describe_limit(sharpness: SharpnessConclusion) -> list[str]:
     rates = [p.largest_stable_rate for p in sharpness.points if p.largest_stable_rate is not None]
     parts = []
     if rates:
-        ends = dict.fromkeys(format_rate(rate) for rate in (min(rates), max(rates)))
+        ends = dict.fromkeys(format_figure(rate) for rate in (min(rates), max(rates)))
         limit = f"full-batch training is stable below a rate of {' to '.join(ends)}"
         parts.append(f"{limit} ({sharpness.formula})")
     if any(point.is_lower_bound for point in sharpness.points):

@@ -9,8 +9,8 @@ from advisor.units import (
     count_of,
     format_count,
     format_duration,
+    format_figure,
     format_number,
-    format_rate,
     format_spread,
 )
 from advisor.verify.data import CriticalBatch, VerificationConclusion, VerifiedBatch
@@ -54,7 +54,7 @@ def _tabulate(found: VerificationConclusion) -> Table:
     """Return a row for each batch; a column that no row could fill is left out."""
     columns: list[_Cell] = [
         ("batch", lambda each: format_count(each.global_batch_size)),
-        ("rate", lambda each: format_rate(each.learning_rate)),
+        ("rate", lambda each: format_figure(each.learning_rate)),
         ("loss at the end", _write_end),
     ]
     legend = ["> recommended", "- above the margin of the best, ? not told"]

@@ -7,11 +7,11 @@ from advisor.units import (
     count_of,
     format_bytes,
     format_duration,
+    format_figure,
     format_interval,
     format_number,
     format_percent,
     format_range,
-    format_rate,
     format_spread,
 )
 
@@ -44,7 +44,7 @@ def test_rounding_stays_within_half_a_percent(value):
     ("value", "text"), [(0.1, "0.1"), (3e-4, "0.0003"), (2.0, "2"), (2e-5, "2e-05"), (100, "100")]
 )
 def test_rates_lose_their_trailing_zeros(value, text):
-    assert format_rate(value) == text
+    assert format_figure(value) == text
 
 
 @pytest.mark.parametrize(
