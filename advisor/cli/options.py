@@ -61,6 +61,16 @@ Budget = Annotated[
         help="Wall clock for the whole command, such as 90s, 2m or 1h.",
     ),
 ]
+PlannedBudget = Annotated[
+    float | None,
+    _option(
+        "--budget",
+        metavar="TIME",
+        parser=parse_duration,
+        show_default="what the model needs",
+        help="Wall clock that the whole command may take, such as 90s, 2m or 1h.",
+    ),
+]
 Seed = Annotated[int, _option("--seed", min=0, max=2**32 - 1, help="Seeds every random generator.")]
 Settings = Annotated[
     list[str] | None,

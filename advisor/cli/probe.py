@@ -16,7 +16,7 @@ def probe(
     headroom: options.Headroom = None,
     precision: options.Precisions = "fp32",
     compile_model: options.Compile = "off",
-    budget: options.Budget = options.DEFAULT_BUDGET_S,
+    budget: options.PlannedBudget = None,
     seed: options.Seed = 0,
     settings: options.Settings = None,
     base_batch_size: options.BaseBatchSize = None,

@@ -41,6 +41,9 @@ class SilentProgress:
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Show nothing."""
 
+    def plan(self, text: str) -> None:
+        """Show nothing."""
+
     def note(self, text: str) -> None:
         """Show nothing."""
 
@@ -80,6 +83,11 @@ class PlainProgress:
             self._stage = name
             self._ends_s = None if left_s is None else self._clock() + left_s
         self.say_stage_if_due()
+
+    def plan(self, text: str) -> None:
+        """Say the plan at once."""
+        with self._lock:
+            self._say(f"plan: {text}")
 
     def note(self, text: str) -> None:
         """Say `text` at once."""
@@ -135,6 +143,10 @@ class LiveDisplay:
         """Show the stage and the most time that the run may still take."""
         left = "" if left_s is None else f"at most {format_duration(left_s)} left"
         self._live.update(self._task, description=name, left=left, note="")
+
+    def plan(self, text: str) -> None:
+        """Print the plan above the line."""
+        self._live.console.print(f"plan: {text}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Show one line of news beside the stage."""

@@ -1,47 +1,144 @@
-"""How a command's time is shared out: the part of it that each stage may take, and why.
+"""How a command's time is shared out: what each stage needs of it, and what it gets.
 
-`_OF_BUDGET` is a part of the whole command's time; `_OF_LEFT` of what is left when the stage
-begins, so that what one stage saves goes to those after it; any other of that stage's own time.
+A part `_OF_LEFT` is one of what is left when the stage begins, so that what one stage saves goes to
+those after it; any other is one of that stage's own time.
 """
 
-#: Some ten probes of a step or three; what the search saves, sessions use better.
-MEMORY_OF_LEFT = 0.3
-#: One probe of the search: what its steps will take is only estimated.
-PROBE_OF_MEMORY = 1 / 3
-#: Without the trace the search needs a few probes more.
-TRACE_OF_BUDGET = 0.1
+from collections.abc import Collection
+from typing import NamedTuple
 
-#: All sessions: at least three, since without them no figure has an interval.
-THROUGHPUT_OF_LEFT = 0.45
+import msgspec
+
+from advisor.engine.record import Slot
+
+
+class Need(NamedTuple):
+    """What a stage takes of any model."""
+
+    #: Starts of a worker, each with the import of the model file and its data.
+    starts: float
+    #: Steps of the user's own batch, or what takes as long.
+    steps: float
+    #: Seconds besides, however fast the model is.
+    other_s: float
+    #: However slow it is.
+    most_s: float
+
+
+#: By stage, in the order in which they run.
+NEEDS = {
+    "memory": Need(5, 120, 1.0, 300.0),  # some five sizes, three steps each, up to the limit
+    "throughput": Need(4, 300, 8.0, 480.0),  # three sessions: without them nothing has an interval
+    "noise": Need(1, 800, 1.0, 300.0),
+    "sharpness": Need(1, 800, 1.0, 300.0),  # where it is asked for
+    "loader": Need(1, 50, 1.5, 60.0),
+    "trial": Need(6, 3000, 9.0, 600.0),  # it decides what is advised
+    "soak": Need(1, 120, 0.5, 60.0),
+    "memory savings": Need(4, 0, 1.0, 60.0),
+}
+#: Left out, in this order, of a budget that holds less than this share of what is needed: the
+#: advice stands without them.
+_OPTIONAL, _SHORT_FRACTION = ("memory savings", "soak"), 2 / 3
+#: What no stage is worth beginning without.
+_LEAST = Need(1, 10, 0.5, 60.0)
+#: What a command without a budget may take until there is a plan, and then.
+UNPLANNED_S, LONGEST_S = 300.0, 1800.0
+
+
+class StageTime(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stage needs, and what it gets; 0 where it is left out."""
+
+    stage: str
+    needed_s: float
+    planned_s: float
+
+
+class TimePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command takes of this model, and what it may take."""
+
+    #: Until a worker has the model and a batch; of a step of the user's own batch.
+    start_s: float
+    step_s: float
+    #: For all, with what had passed when the plan was made.
+    needed_s: float
+    budget_s: float
+    stages: tuple[StageTime, ...]
+
+
+TIME_PLAN = Slot("time_plan", TimePlan)
+
+
+class Needs(NamedTuple):
+    """What stages need of one model, in seconds."""
+
+    stages: dict[str, float]
+    #: What no stage is worth beginning without.
+    least_s: float
+
+    def share_out(self, left_s: float, *, first: str | None = None) -> dict[str, float]:
+        """Return the seconds of each stage from the first on, those left out not among them.
+
+        Where time is short each gets the least, and of the rest in proportion to what it needs.
+        """
+        order = list(NEEDS)[0 if first is None else list(NEEDS).index(first) :]
+        kept = {stage: need_s for stage, need_s in self.stages.items() if stage in order}
+        for stage in _OPTIONAL:
+            if left_s < _SHORT_FRACTION * sum(kept.values()):
+                kept.pop(stage, None)
+        least = {stage: min(need_s, self.least_s) for stage, need_s in kept.items()}
+        need_s, least_s = sum(kept.values()), sum(least.values())
+        if left_s >= need_s:
+            return {stage: each * left_s / need_s for stage, each in kept.items()}
+        if left_s <= least_s:
+            return {stage: each * left_s / least_s for stage, each in least.items()}
+        part = (left_s - least_s) / (need_s - least_s)
+        return {stage: each + part * (kept[stage] - each) for stage, each in least.items()}
+
+
+def estimate_needs(start_s: float, step_s: float, *, without: Collection[str] = ()) -> Needs:
+    """Return what the stages need where a worker's start and a step take so long."""
+
+    def count(need: Need) -> float:
+        return min(need.most_s, need.starts * start_s + need.steps * step_s + need.other_s)
+
+    stages = {stage: count(need) for stage, need in NEEDS.items() if stage not in without}
+    return Needs(stages, count(_LEAST))
+
+
+def describe_plan(plan: TimePlan) -> str:
+    """Return the length of the command and of its stages, and what a short budget leaves out."""
+    shown = [each for each in plan.stages if each.planned_s > 0.0]
+    text = ", ".join(f"{each.stage} {_round(each.planned_s)}" for each in shown)
+    left_out = [each.stage for each in plan.stages if each.planned_s == 0.0]
+    head = f"about {_round(plan.budget_s)}"
+    if plan.budget_s < plan.needed_s:
+        head = (
+            f"{_round(plan.budget_s)}, short of the {_round(plan.needed_s)} that this model takes"
+        )
+    return f"{head}: {text}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+
+
+def _round(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100.0 else f"{seconds / 60.0:.2g} min"
+
+
+#: One probe of the memory search: what its steps will take is only estimated.
+PROBE_OF_MEMORY = 1 / 3
+#: The trace that guides the search: without it that needs a few probes more.
+TRACE_OF_MEMORY = 1 / 3
+#: Compiling for the sessions: the rest times what was compiled.
+COMPILING_OF_THROUGHPUT = 0.5
 #: Until when sessions beyond the planned ones may end: they sharpen the figures and settle where
 #: the curve ends, which rarely changes the advice.
-EXTRA_SESSIONS_OF_LEFT = 0.25
-#: Compiling: the rest times what was compiled.
-COMPILING_OF_THROUGHPUT = 0.5
-
-#: The noise scale decides the batch.
-NOISE_OF_LEFT = 0.5
+EXTRA_OF_THROUGHPUT = 0.55
 #: Training steps between the points; the rest measures.
 TRAINING_OF_NOISE = 0.4
-#: A hint that changes no rate, and was asked for.
-SHARPNESS_OF_LEFT = 0.25
-
-#: What the loader's timing plans with: the lesser of the two.
-LOADER_OF_BUDGET, LOADER_OF_LEFT = 0.1, 0.25
-#: When it is given up.
+#: When the loader's timing is given up.
 LOADER_END_OF_LEFT = 0.5
-
-#: The rest is for the soak; evaluations and a worker's start come on top of what is planned.
-TRIAL_OF_LEFT = 0.85
 #: Evaluations among the trial's steps.
 EVALUATION_OF_TRIAL = 0.2
-#: The range test; its trial takes about as long.
-RANGE_OF_LEFT = 0.45
-
-#: All soaks together.
-SOAK_OF_BUDGET = 0.1
-#: The traces with one change each: the answer itself does not need them.
-SAVINGS_OF_BUDGET = 0.1
+#: The range test; its trial takes about as long, and the rest is for what comes on top of both.
+RANGE_OF_LEFT, TRIAL_OF_LEFT = 0.45, 0.85
 
 #: Each further variant is promised this, all together at most that: the recommendation, which is
 #: for the first, keeps at least the rest.

@@ -48,7 +48,7 @@ def execute(
     with Runner(parse_target(spec.workload.target)) as runner:
         run = Run(spec, record=record, runner=runner, progress=progress, save=save)
         with run.completing():
-            run.progress.stage("starting", left_s=run.left_s)
+            run.progress.stage("starting", left_s=spec.limits.budget_s)
             for question in kind.questions:
                 if question.read is not None:
                     question.read(run)
@@ -57,7 +57,7 @@ def execute(
                 if question.check is not None:
                     question.check(run)
             for question in kind.questions:
-                if question.run is not None:
+                if question.run is not None and run.has_time_for(question.name):
                     question.run(run)
             _use_time_left(run, kind)
         return run.record
@@ -79,7 +79,7 @@ def _open(run: Run, kind: Kind) -> None:
         EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
     )
     run.keep_environment(environment)
-    run.progress.stage("model file", left_s=run.left_s)
+    run.progress.stage("model file", left_s=run.spec.limits.budget_s and run.left_s)
     task = InspectTask(
         workload=run.spec.workload,
         batch_multiple=run.spec.limits.batch_multiple,

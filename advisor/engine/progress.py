@@ -9,5 +9,8 @@ class Progress(Protocol):
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Begin a stage; `left_s` is the most that the whole run may still take."""
 
+    def plan(self, text: str) -> None:
+        """Tell how long the run will take, in one line that stays."""
+
     def note(self, text: str) -> None:
         """Tell one thing that happened, in one line."""

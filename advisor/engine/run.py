@@ -8,6 +8,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from advisor.device.data import Environment
+from advisor.engine.budget import (
+    LONGEST_S,
+    TIME_PLAN,
+    UNPLANNED_S,
+    StageTime,
+    TimePlan,
+    estimate_needs,
+)
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record, Series, Slot
@@ -32,7 +40,9 @@ class Run:
     Attributes:
         record: Everything seen so far.
         start_s: Until a worker has the model and a batch, the least seen; 0 where not known.
-        reserved_s: Part of the budget that is kept for a later stage.
+        budget_s: What the whole command may take; without a limit, as long as the plan says.
+        reserved_fraction: Part of it that is kept for a later stage.
+        needs: What each stage needs, by the plan.
     """
 
     def __init__(
@@ -49,7 +59,10 @@ class Run:
         self.progress = progress
         self.record = record
         self.start_s = 0.0
-        self.reserved_s = 0.0
+        given_s = spec.limits.budget_s
+        self.budget_s = UNPLANNED_S if given_s is None else given_s
+        self.reserved_fraction = 0.0
+        self.needs = estimate_needs(0.0, 0.0)
         self._save = save
         self._held: dict[Slot[Any], Any] = {}
         self._started = time.monotonic()
@@ -112,8 +125,51 @@ class Run:
     @property
     def unspent_s(self) -> float:
         """Seconds left of the budget, negative once it is overdrawn: what may still be planned."""
-        elapsed_s = time.monotonic() - self._started
-        return self.spec.limits.budget_s - self.reserved_s - elapsed_s
+        return self.budget_s * (1.0 - self.reserved_fraction) - self._elapsed_s
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def share_s(self, stage: str) -> float:
+        """Return what a stage may plan with of the time left, beside those after it.
+
+        0 where it is left out.
+        """
+        return self._share_out(stage).get(stage, 0.0)
+
+    def has_time_for(self, stage: str) -> bool:
+        """Return whether a stage is not left out for want of time."""
+        return stage not in self.needs.stages or stage in self._share_out(stage)
+
+    def _share_out(self, first: str) -> dict[str, float]:
+        return self.needs.share_out(max(0.0, self.unspent_s), first=first)
+
+    def plan(self, step_s: float) -> TimePlan:
+        """Plan the time of all stages by that of a step of the user's own batch; keep the plan."""
+        limits, unasked = self.spec.limits, set() if self.spec.limits.sharpness else {"sharpness"}
+        if limits.no_loader:
+            unasked.add("loader")
+        if not self.facts.has_dataset:
+            unasked |= {"noise", "loader", "trial"}
+        self.needs = estimate_needs(self.start_s, step_s, without=unasked)
+        open_s = sum(self.needs.stages.values())
+        needed_s = (self._elapsed_s + open_s) / (1.0 - self.reserved_fraction)
+        if limits.budget_s is None:
+            self.budget_s = min(LONGEST_S, needed_s)
+        shares_s = self.needs.share_out(max(0.0, min(open_s, self.unspent_s)))
+        plan = TimePlan(
+            start_s=self.start_s,
+            step_s=step_s,
+            needed_s=needed_s,
+            budget_s=min(self.budget_s, needed_s),
+            stages=tuple(
+                StageTime(stage=stage, needed_s=need_s, planned_s=shares_s.get(stage, 0.0))
+                for stage, need_s in self.needs.stages.items()
+            ),
+        )
+        self.set(TIME_PLAN, plan)
+        return plan
 
     @property
     def environment(self) -> Environment:
@@ -154,8 +210,7 @@ class Run:
         self._change(msgspec.structs.replace(self.record, **changes))
 
     def _change(self, record: Record) -> None:
-        elapsed_s = time.monotonic() - self._started
-        self.record = msgspec.structs.replace(record, elapsed_s=elapsed_s)
+        self.record = msgspec.structs.replace(record, elapsed_s=self._elapsed_s)
         self._conclusions = None
         self._save(self.record)
 

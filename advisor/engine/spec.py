@@ -10,8 +10,8 @@ from advisor.training.data import WorkloadSpec
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a command may use, and what it is to keep to."""
 
-    #: Wall clock for the whole command.
-    budget_s: float = 120.0
+    #: Wall clock for the whole command; None: what the model needs.
+    budget_s: float | None = None
     #: Memory that training may take, and what stays free below it; None: the device's defaults.
     memory_limit_bytes: int | None = None
     headroom_bytes: int | None = None

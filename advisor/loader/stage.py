@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from advisor.engine.budget import LOADER_END_OF_LEFT, LOADER_OF_BUDGET, LOADER_OF_LEFT
+from advisor.engine.budget import LOADER_END_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import UsageError
@@ -34,7 +34,7 @@ def run_loader(run: Run, find_size: Callable[[], int | None]) -> None:
     task = LoaderTask(
         workload=run.spec.workload,
         micro_batch_size=size,
-        budget_s=min(LOADER_OF_BUDGET * run.spec.limits.budget_s, LOADER_OF_LEFT * run.left_s),
+        budget_s=run.share_s("loader"),
     )
     try:
         run.runner.run(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from advisor.engine.budget import MEMORY_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_BUDGET
+from advisor.engine.budget import PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
@@ -34,38 +34,46 @@ _SHORTEST_STEPS_S = 0.005
 _LEAST_GROWTH = 1.5
 
 
-def run_memory(run: Run) -> None:
-    """Find the largest micro-batch under the limit.
+def measure_base(run: Run) -> float:
+    """Probe the user's own batch, or the smallest where it does not fit.
+
+    Returns:
+        Seconds of a step of the user's own batch; without one, of the smallest.
 
     Raises:
         DeviceError: Not even the smallest batch fits.
         WorkloadError: The model failed for another reason than memory.
     """
-    bounds = choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
+    bounds = _choose_bounds(run)
     _refuse_empty_range(run, bounds)
-    deadline = time.monotonic() + run.left_s * MEMORY_OF_LEFT
-    while (size := _choose_size(run, bounds)) is not None:
+    while not (fits := [probe for probe in _list_probes(run) if probe.outcome == "fit"]):
+        size = choose_next_micro_batch_size(_list_probes(run), bounds)
+        if size is None:
+            raise _refuse_all(run, bounds)
+        _try_size(run, size, bounds, run.left_s)
+    base = run.facts.base_batch_size or fits[0].micro_batch_size
+    return min(fits[0].step_times_s) * base / fits[0].micro_batch_size
+
+
+def run_memory(run: Run) -> None:
+    """Find the largest micro-batch under the limit, from the user's own batch on."""
+    measure_base(run)
+    bounds, deadline = _choose_bounds(run), time.monotonic() + run.share_s("memory")
+    while (size := _choose_size(run, bounds, deadline)) is not None:
         if not _try_size(run, size, bounds, deadline - time.monotonic()):
             run.progress.note("memory: its time is spent; the search goes on if some is left")
             break
-    history = _list_probes(run)
-    if not any(probe.outcome == "fit" for probe in history):
-        state = explain_state_size(run.facts, run.capacity_bytes)
-        disturbances = judge_surroundings(history).disturbances[:1]
-        why = f": {state}" if state is not None else "".join(f". {each}" for each in disturbances)
-        raise DeviceError(
-            f"{run.facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
-            f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}{why}",
-            next_step="Raise --memory-limit, or make the model or its samples smaller.",
-        )
 
 
 def search_on(run: Run) -> bool:
     """Try the next size where the search ended for its time; return whether it did."""
-    bounds = choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
-    prediction = run.record.get(PREDICTED_MEMORY)
+    bounds, prediction = _choose_bounds(run), run.record.get(PREDICTED_MEMORY)
     size = choose_next_micro_batch_size(_list_probes(run), bounds, prediction)
     return size is not None and _try_size(run, size, bounds, run.unspent_s)
+
+
+def _choose_bounds(run: Run) -> SearchBounds:
+    return choose_bounds(run.facts, run.spec.limits, run.capacity_bytes)
 
 
 def _list_probes(run: Run) -> list[Probe]:
@@ -87,7 +95,7 @@ def _try_size(run: Run, size: int, bounds: SearchBounds, left_s: float) -> bool:
     return True
 
 
-def _choose_size(run: Run, bounds: SearchBounds) -> int | None:
+def _choose_size(run: Run, bounds: SearchBounds, deadline: float) -> int | None:
     """Return the size to probe next; traces the model where the first does not suffice."""
     history = _list_probes(run)
     size = choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
@@ -101,14 +109,16 @@ def _choose_size(run: Run, bounds: SearchBounds) -> int | None:
     ):
         return size
     run.progress.stage("memory: trace", left_s=run.left_s)
-    why = _keep_prediction(run)
+    why = _keep_prediction(run, TRACE_OF_MEMORY * (deadline - time.monotonic()))
     if why is not None:
         run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
     return choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
 
 
-def _keep_prediction(run: Run) -> str | None:
+def _keep_prediction(run: Run, most_s: float) -> str | None:
     """Keep the peaks that a trace predicts, or return why there are none."""
+    if run.start_s > _TRACE_START_FRACTION * most_s:
+        return "a worker takes too long to start"
     is_cuda, limits = run.environment.device.kind == "cuda", run.spec.limits
     task = TraceTask(
         workload=run.spec.workload,
@@ -117,9 +127,6 @@ def _keep_prediction(run: Run) -> str | None:
         min_micro_batch_size=run.facts.min_micro_batch_size,
         batch_multiple=limits.batch_multiple,
     )
-    most_s = min(TRACE_OF_BUDGET * limits.budget_s, run.left_s)
-    if run.start_s > _TRACE_START_FRACTION * most_s:
-        return "a worker takes too long to start"
     try:
         (trace,) = run.runner.run(task, timeout_s=most_s)
     except AdvisorError as error:
@@ -173,7 +180,7 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
     except WorkerDeathError as death:
         probe = _judge_death(run, task, death)
     except WorkerTimeoutError as error:
-        if not history:
+        if not any(probe.outcome == "fit" for probe in history):
             raise
         probe = _fail(task, "timeout", error.message)
     except WorkloadError as error:
@@ -250,6 +257,17 @@ def _refuse_empty_range(run: Run, bounds: SearchBounds) -> None:
         f"{run.facts.file}: the dataset has {largest} samples, fewer than the smallest batch of "
         f"{smallest}",
         next_step="Give it more data, or a smaller --batch-multiple.",
+    )
+
+
+def _refuse_all(run: Run, bounds: SearchBounds) -> DeviceError:
+    state = explain_state_size(run.facts, run.capacity_bytes)
+    disturbances = judge_surroundings(_list_probes(run)).disturbances[:1]
+    why = f": {state}" if state is not None else "".join(f". {each}" for each in disturbances)
+    return DeviceError(
+        f"{run.facts.file}: not even a batch of {bounds.min_micro_batch_size} fits in "
+        f"{run.capacity_bytes / 2**20:.0f} MiB on {run.environment.device.name}{why}",
+        next_step="Raise --memory-limit, or make the model or its samples smaller.",
     )
 
 

@@ -5,7 +5,6 @@ import time
 import msgspec
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.budget import SAVINGS_OF_BUDGET
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Question
 from advisor.engine.run import Run
@@ -30,7 +29,7 @@ def run_memory_savings(run: Run) -> None:
     if base is None or memory is None or advice is None or advice.limiting_factor != "memory":
         return
     size = advice.micro_batch_size
-    deadline = time.monotonic() + SAVINGS_OF_BUDGET * run.spec.limits.budget_s
+    deadline = time.monotonic() + run.share_s("memory savings")
     task = TraceTask(
         workload=run.spec.workload,
         operators=base.operators,

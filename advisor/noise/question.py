@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from advisor.engine.budget import NOISE_OF_LEFT, TRAINING_OF_NOISE
+from advisor.engine.budget import TRAINING_OF_NOISE
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
@@ -88,7 +88,7 @@ def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None
     """
     if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
         return
-    path = plan_trajectory(run, run.left_s * NOISE_OF_LEFT)
+    path = plan_trajectory(run, run.share_s("noise"))
     task = NoiseTask(
         workload=run.spec.workload,
         trajectory=path,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from advisor.engine.budget import TRIAL_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.noise.plan import NOISE
@@ -43,7 +42,7 @@ class _Trial:
     """The pairs of one run: what was planned, what was trained, and the time for it."""
 
     def __init__(self, run: Run, advice: Advised, advise: Callable[[], Advised | None]) -> None:
-        time_s, noise = TRIAL_OF_LEFT * run.left_s, run.of(NOISE)
+        time_s, noise = run.share_s("trial"), run.of(NOISE)
         self._deadline = time.monotonic() + time_s
         self._run, self._advise = run, advise
         self._noise = None if noise is None else noise.decisive

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from advisor.engine.budget import SHARPNESS_OF_LEFT
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.memory.plan import MEMORY
@@ -18,7 +17,7 @@ def run_sharpness(run: Run) -> None:
     facts, limits = run.facts, run.spec.limits
     if not limits.sharpness or explain_absence(facts) is not None or run.is_spent:
         return
-    path = plan_trajectory(run, run.left_s * SHARPNESS_OF_LEFT)
+    path = plan_trajectory(run, run.share_s("sharpness"))
     size = choose_micro_batch_size(
         facts, run.of(MEMORY), path.micro_batch_size, batch_multiple=limits.batch_multiple
     )

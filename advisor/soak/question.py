@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Callable
 
-from advisor.engine.budget import SOAK_OF_BUDGET
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
@@ -32,7 +31,7 @@ def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
         run: In progress; the advice that follows from its record then follows what was soaked.
         find_advised: What is advised by the record as it is; a size that failed no longer is.
     """
-    deadline = time.monotonic() + SOAK_OF_BUDGET * run.spec.limits.budget_s
+    deadline = time.monotonic() + run.share_s("soak")
     for _ in range(1 + _MOST_STEPS_DOWN):
         advised = find_advised()
         if advised is None:

@@ -11,11 +11,7 @@ import time
 
 import msgspec
 
-from advisor.engine.budget import (
-    COMPILING_OF_THROUGHPUT,
-    EXTRA_SESSIONS_OF_LEFT,
-    THROUGHPUT_OF_LEFT,
-)
+from advisor.engine.budget import COMPILING_OF_THROUGHPUT, EXTRA_OF_THROUGHPUT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.memory.data import PROBES
@@ -82,17 +78,17 @@ def run_throughput(run: Run) -> None:
 def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
     """Run the planned sessions and what more of them promise; return what ended them early."""
     sizes = plan.sizes
-    started, left_s = time.monotonic(), run.left_s
+    started, share_s = time.monotonic(), run.share_s("throughput")
     for session in itertools.count():
         spent_s = time.monotonic() - started
         each_s = spent_s / max(1, session)
-        affordable = int((left_s * EXTRA_SESSIONS_OF_LEFT - spent_s) / each_s) if session else 0
+        affordable = int((EXTRA_OF_THROUGHPUT * share_s - spent_s) / each_s) if session else 0
         found = run.of(THROUGHPUT)
         if session >= plan.sessions and not (
             found and wants_session(found, sessions=session, affordable=affordable)
         ):
             return None
-        stage_left_s = left_s * THROUGHPUT_OF_LEFT - spent_s
+        stage_left_s = share_s - spent_s
         # On a loaded machine a session may take many times what was planned with; a figure without
         # an interval is then worth less than the stages that follow.
         if session and stage_left_s < each_s / 2.0:
@@ -176,7 +172,7 @@ def _choose_plan(
             read_probes(run.record.all(PROBES)),
             block_s=BLOCK_S[kind],
             session_start_s=start_s * (len(sizes) if are_apart else 1) + compiling_s,
-            budget_s=run.left_s * THROUGHPUT_OF_LEFT,
+            budget_s=run.share_s("throughput"),
             must_keep=kept,
         )
         if plan is not None and plan.sessions >= WANTED_SESSIONS:
@@ -190,5 +186,5 @@ def _count_affordable_sizes(run: Run, compile_s: float) -> int:
     """Return how many sizes compile within half of the stage's time, at least the ends."""
     if compile_s <= 0.0:
         return MOST_SWEEP_SIZES
-    affordable = int(COMPILING_OF_THROUGHPUT * THROUGHPUT_OF_LEFT * run.left_s / compile_s)
+    affordable = int(COMPILING_OF_THROUGHPUT * run.share_s("throughput") / compile_s)
     return max(_LEAST_SIZES, min(MOST_SWEEP_SIZES, affordable))

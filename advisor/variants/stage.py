@@ -37,8 +37,8 @@ def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
 
 def reserve_time(run: Run) -> None:
     """Set time aside for the variants that can run."""
-    share = min(VARIANTS_OF_BUDGET, VARIANT_OF_BUDGET * _list_obstacles(run).count(None))
-    run.reserved_s = run.spec.limits.budget_s * share
+    promised = VARIANT_OF_BUDGET * _list_obstacles(run).count(None)
+    run.reserved_fraction = min(VARIANTS_OF_BUDGET, promised)
 
 
 def run_variants(run: Run) -> None:
@@ -48,7 +48,7 @@ def run_variants(run: Run) -> None:
     """
     if not run.record.all(VARIANTS):
         return
-    run.reserved_s = 0.0
+    run.reserved_fraction = 0.0
     kept_s = LOSSES_OF_VARIANTS * run.left_s if run.facts.has_dataset else 0.0
     obstacles = _list_obstacles(run)
     waiting = obstacles.count(None)
@@ -88,6 +88,9 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
         progress=progress,
         save=lambda seen: keep(run, index, variant, **copy_stages(seen)),
     )
+    part.start_s = run.start_s
+    stages = {stage: run.needs.stages[stage] for stage in ("memory", "throughput")}
+    part.needs = run.needs._replace(stages=stages)
     try:
         part.keep_environment(run.environment)
         # Every sweep times its base, which here is the advised size.
@@ -121,6 +124,10 @@ class _Labelled:
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Begin a stage."""
         self._progress.stage(f"{self._label}: {name}", left_s=left_s)
+
+    def plan(self, text: str) -> None:
+        """Tell the plan."""
+        self._progress.plan(f"{self._label}: {text}")
 
     def note(self, text: str) -> None:
         """Tell one thing that happened, and keep it."""

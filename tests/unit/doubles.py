@@ -51,6 +51,9 @@ class Notes:
     def stage(self, name, *, left_s):
         pass
 
+    def plan(self, text):
+        pass
+
     def note(self, text):
         self.notes.append(text)
 

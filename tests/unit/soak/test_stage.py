@@ -51,7 +51,7 @@ def test_the_advised_size_is_soaked_once_where_it_holds():
     assert task.micro_batch_size == advice.micro_batch_size
     assert (task.steps, task.evaluations, task.reserve) == (60, 3, True)
     assert task.capacity_bytes == 1000
-    assert task.budget_s <= 100.0
+    assert task.budget_s <= 1000.0 / 3.0  # the traces of savings are promised the rest
     assert len(run.record.soaks) == 1
 
 

@@ -206,10 +206,10 @@ def test_time_is_set_aside_only_for_what_can_run():
         ask(run, variants)
         return run
 
-    assert reserve().reserved_s == 0.0
-    assert reserve(BF16).reserved_s == pytest.approx(20.0)
-    assert reserve(BF16, Variant(precision="tf32")).reserved_s == pytest.approx(20.0)
-    assert reserve(*[BF16] * 9).reserved_s == pytest.approx(50.0)
+    assert reserve().reserved_fraction == 0.0
+    assert reserve(BF16).reserved_fraction == pytest.approx(0.2)
+    assert reserve(BF16, Variant(precision="tf32")).reserved_fraction == pytest.approx(0.2)
+    assert reserve(*[BF16] * 9).reserved_fraction == pytest.approx(0.5)
     assert reserve(BF16).left_s <= 80.0
     assert "ended before" in reserve(BF16).record.variants[1].missing_because
 
