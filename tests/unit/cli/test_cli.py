@@ -163,7 +163,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "max_micro_batch_size": 512,
         "batch_multiple": 8,
         "global_batch_size": 96,
-        "budget_s": None,
+        "budget_s": 120.0,
         "noise_steps": 40,
         "reserve": True,
         "checkpoints": ("a.pt", "b.pt"),
