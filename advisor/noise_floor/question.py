@@ -9,8 +9,7 @@ from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.plan import NOISE_FLOOR, PARTS
 from advisor.noise_floor.tell import head_noise_floor, tell_noise_floor
 from advisor.throughput.data import TELEMETRY, ThroughputTask
-from advisor.throughput.stage import BLOCK_S
-from advisor.training.data import WorkloadFacts
+from advisor.throughput.stage import BLOCK_S, run_session
 
 #: Sessions: fewer tell no spread, more tell nothing new.
 _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
@@ -29,14 +28,25 @@ def run_noise_floor(run: Run) -> None:
     Raises:
         InconclusiveError: The budget ended before four sessions were timed.
     """
-    size = run.record.get(MICRO_BATCH_SIZE) or _choose_size(run.facts)
+    size, facts = run.record.get(MICRO_BATCH_SIZE), run.facts
+    if size is None:
+        size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
+        size = min(size, facts.dataset_size or size)
     run.set(MICRO_BATCH_SIZE, size)
     for session in range(_MOST_SESSIONS):
         if run.is_spent:
             break
         run.progress.stage(f"session {session + 1} of {_MOST_SESSIONS}", left_s=run.left_s)
+        task = ThroughputTask(
+            workload=run.spec.workload,
+            micro_batch_sizes=(size,),
+            session=session,
+            block_s=BLOCK_S[run.environment.device.kind],
+            rounds=_ROUNDS,
+            budget_s=run.left_s,
+        )
         try:
-            _run_session(run, size, session)
+            run_session(run, (task,))
         except WorkerTimeoutError:
             if not run.record.all(PROBES):
                 raise
@@ -48,27 +58,6 @@ def run_noise_floor(run: Run) -> None:
             f"fewer than {_LEAST_SESSIONS} sessions were timed",
             next_step="Raise --budget, or give a smaller --micro-batch-size.",
         )
-
-
-def _run_session(run: Run, size: int, session: int) -> None:
-    task = ThroughputTask(
-        workload=run.spec.workload,
-        micro_batch_sizes=(size,),
-        session=session,
-        block_s=BLOCK_S[run.environment.device.kind],
-        rounds=_ROUNDS,
-        budget_s=run.left_s,
-    )
-    with run.runner.watched(run.environment.device, session=session) as read_telemetry:
-        probes = run.runner.run(task, timeout_s=run.left_s)
-        telemetry = read_telemetry()
-    run.add(TELEMETRY, telemetry)
-    run.add(PROBES, *probes)
-
-
-def _choose_size(facts: WorkloadFacts) -> int:
-    size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
-    return size if facts.dataset_size is None else min(size, facts.dataset_size)
 
 
 QUESTION = Question(

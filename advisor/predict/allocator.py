@@ -105,7 +105,9 @@ class CachingAllocator:
 
     def _expand(self, pool: Pool, size: int) -> Block | None:
         """Return a block of at least `size` bytes at the lowest address that has room for it."""
-        block = next(start for start in map(_first_of_run, pool.unmapped) if _has_room(start, size))
+        holes = (hole for _, hole in pool.unmapped)
+        starts = (each.before if each.before and each.before.is_free else each for each in holes)
+        block = next(start for start in starts if _has_room(start, size))
         while not block.is_mapped or block.size < size:
             hole = block if not block.is_mapped else block.after
             missing = size if hole is block else size - block.size
@@ -169,12 +171,6 @@ def choose_segment_bytes(size_bytes: int) -> int:
     if size_bytes < MEDIUM_REQUEST_BYTES:
         return LARGE_SEGMENT_BYTES
     return round_up(size_bytes, SEGMENT_GRANULE_BYTES)
-
-
-def _first_of_run(listed: tuple[int, Block]) -> Block:
-    """Return the free block before a hole, or the hole."""
-    hole = listed[1]
-    return hole.before if hole.before is not None and hole.before.is_free else hole
 
 
 def _has_room(start: Block, size: int) -> bool:

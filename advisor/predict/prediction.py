@@ -14,7 +14,7 @@ import functools
 import msgspec
 
 from advisor.device.catalogue import CONTEXT_BYTES, Gpu, describe_stated_gpu, find_gpu
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.conclusions import Topic
 from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
@@ -123,11 +123,9 @@ def predict_cards(case: Case) -> tuple[Prediction, ...]:
     return tuple(predict_on(gpu, case) for gpu in list_cards(case.asked))
 
 
-def _conclude(conclusions: Conclusions) -> tuple[Prediction, ...]:
-    return predict_cards(read_case(conclusions.record))
-
-
-PREDICTIONS = Topic("predictions", tuple[Prediction, ...], _conclude)
+PREDICTIONS = Topic(
+    "predictions", tuple[Prediction, ...], lambda found: predict_cards(read_case(found.record))
+)
 
 
 def predict_on(gpu: Gpu, case: Case) -> Prediction:

@@ -106,7 +106,7 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
             budget_s=max(stage_left_s, each_s) / max(1, plan.sessions - session),
         )
         try:
-            _run_session(run, split_by_size(task) if is_apart else (task,))
+            run_session(run, split_by_size(task) if is_apart else (task,))
         except WorkerTimeoutError:
             return "a session took longer than the time left"
         found = run.of(THROUGHPUT)
@@ -128,7 +128,7 @@ def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
     )
 
 
-def _run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
+def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
     """Run one session and keep its probes, and what the counters showed meanwhile."""
     with run.runner.watched(run.environment.device, session=tasks[0].session) as read_telemetry:
         for task in tasks:

@@ -10,7 +10,7 @@ from advisor.statistics import Estimate
 from advisor.telling import Column, Row, Table, Told
 from advisor.training.data import name_variant
 from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_spread
-from advisor.variants.data import LossAtEnd, VariantConclusion
+from advisor.variants.data import VariantConclusion
 from advisor.variants.plan import VARIANTS_TOPIC, count_graphs
 
 #: Variants side by side: what 80 columns hold beside the labels.
@@ -92,7 +92,7 @@ def _list_rows(first: VariantConclusion) -> list[_Row]:
         ("fastest batch timed", lambda one: _count(one.best_micro_batch_size)),
         ("  samples/s there", lambda one: _write_speed(one.best_samples_per_s)),
         (over, lambda one: beside(one, one.best_speed_ratio)),
-        ("loss at the end", lambda one: _write_loss(one.loss)),
+        ("loss at the end", lambda one: format_spread(None if one.loss is None else one.loss.loss)),
         (f"  minus {_name(first)}", subtract),
     ]
 
@@ -149,7 +149,3 @@ def _write_speed(speed: Estimate | None) -> str:
 
 def _count(size: int | None) -> str:
     return "-" if size is None else format_count(size)
-
-
-def _write_loss(loss: LossAtEnd | None) -> str:
-    return NOT_MEASURED if loss is None else format_spread(loss.loss)

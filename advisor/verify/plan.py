@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
-from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.conclusions import Topic
 from advisor.rate.curves import find_samples_to, read_loss
 from advisor.statistics import estimate_mean
 from advisor.throughput.conclude import THROUGHPUT
@@ -152,8 +152,8 @@ def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str,
     return tuple(warnings)
 
 
-def _conclude(conclusions: Conclusions) -> VerificationConclusion | None:
-    return conclude_verification(conclusions.record.get(VERIFICATION), conclusions.of(THROUGHPUT))
-
-
-VERIFICATION_TOPIC = Topic("verification", VerificationConclusion, _conclude)
+VERIFICATION_TOPIC = Topic(
+    "verification",
+    VerificationConclusion,
+    lambda found: conclude_verification(found.record.get(VERIFICATION), found.of(THROUGHPUT)),
+)

@@ -6,6 +6,7 @@
 What an operator allocates inside and frees before it returns is not seen.
 """
 
+import re
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,8 @@ _is_non_overlapping_and_dense = next(
 _ASK_DEVICE = torch.ops.prim.device.default
 _ADD = torch.ops.aten.add.Tensor
 _LIFT = torch.ops.aten.lift_fresh.default
+#: Files whose frames lie between an operator and who called it.
+_DISPATCH = rf"^{re.escape(__file__)}$|torch/_dynamo|torch/_compile\.py$"
 #: Where a scalar made from a Python number is the optimizer's.
 _HOST_PHASES = ("setup", "optimizer")
 
@@ -212,13 +215,9 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _is_engine_calling() -> bool:
     """Return whether the operator was called by autograd itself and by no Python function."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
-    while frame is not None and _is_of_dispatch(frame.f_code.co_filename):
+    while frame is not None and re.search(_DISPATCH, frame.f_code.co_filename):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_name == "_engine_run_backward"
-
-
-def _is_of_dispatch(path: str) -> bool:
-    return path == __file__ or "torch/_dynamo" in path or path.endswith("torch/_compile.py")
 
 
 def _is_dense(value: Any) -> bool:

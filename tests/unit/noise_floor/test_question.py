@@ -44,7 +44,7 @@ class FakeRunner:
         if len(self.tasks) == self.sessions:
             raise self.error
         self.tasks.append(task)
-        return (session(task.session, 0.1),)
+        on_result(session(task.session, 0.1))
 
     @contextlib.contextmanager
     def watched(self, device, *, session):
