@@ -15,7 +15,7 @@ from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.engine.run import Run
 from advisor.errors import InconclusiveError, UsageError
-from advisor.loader.question import make_question as make_loader
+from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY as LARGEST
 from advisor.memory.question import QUESTION as MEMORY
@@ -46,11 +46,6 @@ def _run_noise(run: Run) -> None:
     )
 
 
-def _find_advised_micro_batch(run: Run) -> int | None:
-    advice = run.of(ADVISED)
-    return None if advice is None else advice.micro_batch_size
-
-
 def _tell_throughput(conclusions: Conclusions) -> Told:
     """Tell the curve; only the advice knows which size of it is to be marked."""
     advice = conclusions.of(ADVISED)
@@ -67,7 +62,6 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
 
 _THROUGHPUT = replace(THROUGHPUT, tell=_tell_throughput)
 _NOISE = replace(NOISE, run=_run_noise)
-_LOADER = make_loader(_find_advised_micro_batch)
 _SOAK = make_soak(lambda run: list_ways(run.of(ADVISED)))
 
 RUN = Kind(
@@ -79,7 +73,7 @@ RUN = Kind(
         _THROUGHPUT,
         _NOISE,
         SHARPNESS,
-        _LOADER,  # the batch is known by now
+        LOADER,  # what a step takes in the user's loop decides
         SPEED,
         ADVICE,  # takes nearly all the time left
         _SOAK,
@@ -94,7 +88,7 @@ RUN = Kind(
         BATCHES,
         _NOISE,
         SHARPNESS,
-        _LOADER,
+        LOADER,
         SPEED,
         VARIANTS,
         _SOAK,

@@ -148,7 +148,8 @@ class ReplayRunner:
 
     def _loader(self, task: LoaderTask) -> Results:
         size = task.micro_batch_size
-        timings = [t for t in self._record.loader_timings if t.micro_batch_size == size]
+        sizes = (size, *task.other_sizes)
+        timings = [t for t in self._record.loader_timings if t.micro_batch_size in sizes]
         return self._all(f"the loader at batch {size}", timings)
 
     def _of_stage(self, stage: str) -> list[Probe]:

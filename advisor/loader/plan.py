@@ -9,7 +9,10 @@ model trains, so that training is as fast as the slower of the two:
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.spec import Limits
 from advisor.loader.data import (
     LOADER_TIMINGS,
     LoaderConclusion,
@@ -17,7 +20,9 @@ from advisor.loader.data import (
     LoaderStatus,
     LoaderTiming,
 )
+from advisor.loader.law import combine, fit_law, interpolate
 from advisor.statistics import Estimate, compare_rates, estimate_median_over_sessions, median
+from advisor.training.data import WorkloadFacts
 
 #: Share of the training speed below which a loss to loading is not worth a change, and which a gain
 #: must exceed; the tolerance of the saturation batch.
@@ -30,6 +35,17 @@ _LEAST_SHARE_FRACTION = 0.25
 #: Numbers of workers that are timed: the loader's own, two that should suffice, and that of the
 #: processors.
 _MOST_COUNTS = 4
+#: The base batch where there is none.
+_USUAL_BATCH = 32
+#: Times the base batch that a second size is to be, best first.
+_FACTORS = (8, 4, 2)
+_NO_LOADER = LoaderConclusion(
+    micro_batch_size=1,
+    status="none",
+    own_workers=0,
+    training_samples_per_s=Estimate(None, None, None),
+    points=(),
+)
 
 
 def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
@@ -47,6 +63,8 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
     if not timings:
         return None
     own = timings[0]
+    law = fit_law([timing for timing in timings if timing.is_own])
+    timings = [each for each in timings if each.micro_batch_size == own.micro_batch_size]
     measured = [t for t in timings if t.alone_samples_per_s and t.together_samples_per_s]
     points = tuple(_summarise(timing) for timing in measured)
     training = _list_training(timings)
@@ -73,6 +91,7 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
         cores=own.cores,
         is_iterable=own.is_iterable,
         message=next((timing.message for timing in timings if timing.message), None),
+        **law._asdict(),
     )
 
 
@@ -83,6 +102,7 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
     as the rate of those asks for. Where more of them load no faster, the processors' number is the
     last one.
     """
+    timings = [each for each in timings if each.micro_batch_size == timings[0].micro_batch_size]
     conclusion = conclude_loader(timings)
     if conclusion is None or conclusion.status != "limits" or timings[-1].message is not None:
         return None
@@ -207,8 +227,71 @@ def _estimate(rates: Sequence[float]) -> Estimate:
     return estimate_median_over_sessions([(rate,) for rate in rates])
 
 
+def list_sizes(
+    facts: WorkloadFacts, largest: int | None, *, batch_multiple: int
+) -> tuple[int, ...]:
+    """Return the micro-batch at which workers are judged, then other sizes, best first.
+
+    The first is the base batch, or the largest that ran. Nothing runs with `largest` None.
+    """
+    if largest is None:
+        return ()
+    largest = min(largest, facts.dataset_size or largest) // batch_multiple * batch_multiple
+    if largest == 0:
+        return ()
+    base = min(facts.base_batch_size or _USUAL_BATCH, largest)
+    base = max(batch_multiple, base // batch_multiple * batch_multiple)
+    sizes = [base * factor for factor in _FACTORS] + [largest]
+    larger = [size for size in sizes if _FACTORS[-1] * base <= size <= largest]
+    least = max(facts.min_micro_batch_size, batch_multiple)
+    parts = (base // factor // batch_multiple * batch_multiple for factor in _FACTORS)
+    return tuple(dict.fromkeys((base, *larger, *(size for size in parts if least <= size < base))))
+
+
+def estimate_loop_step_s(
+    step_s: float,
+    global_batch_size: int,
+    micro_batch_size: int,
+    loader: LoaderConclusion | None,
+) -> float:
+    """Return the seconds of an optimizer step in the user's loop, which loads its micro-batches.
+
+    Args:
+        step_s: Of the step on batches that are on the device already.
+        global_batch_size: Samples of the step.
+        micro_batch_size: Samples of each batch that the loader gives.
+        loader: None costs nothing.
+    """
+    if loader is None:
+        return step_s
+    batches = math.ceil(global_batch_size / micro_batch_size)
+    load_s = batches * loader.fixed_s + global_batch_size * loader.per_sample_s
+    hidden = 0.0
+    if loader.law_sizes:
+        hidden = interpolate(micro_batch_size, loader.law_sizes, loader.hidden_fractions)
+    epoch_s = global_batch_size * loader.epoch_per_sample_s
+    return combine(step_s, load_s, hidden) + epoch_s
+
+
+def add_epoch(
+    loader: LoaderConclusion | None,
+    timings: Sequence[LoaderTiming],
+    facts: WorkloadFacts | None,
+    limits: Limits,
+) -> LoaderConclusion | None:
+    """Return the conclusion with what each pass over the dataset costs; None where nothing does."""
+    if limits.no_loader or (loader is None and limits.epoch_overhead_s):
+        loader, timings = _NO_LOADER, ()
+    if loader is None or facts is None or not facts.dataset_size:
+        return loader
+    restarts_s = [timing.restart_s for timing in timings if timing.is_own] or [0.0]
+    epoch_s = (median(restarts_s) + limits.epoch_overhead_s) / facts.dataset_size
+    return msgspec.structs.replace(loader, epoch_per_sample_s=epoch_s)
+
+
 def _conclude(conclusions: Conclusions) -> LoaderConclusion | None:
-    return conclude_loader(conclusions.record.all(LOADER_TIMINGS))
+    record, timings = conclusions.record, conclusions.record.all(LOADER_TIMINGS)
+    return add_epoch(conclude_loader(timings), timings, record.workload, record.command.limits)
 
 
 LOADER = Topic("loader", LoaderConclusion, _conclude)

@@ -1,12 +1,12 @@
 """The loader stage: does training wait for its data, and how many workers would end that?"""
 
-from collections.abc import Callable
-
 from advisor.engine.budget import LOADER_END_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import UsageError
 from advisor.loader.data import LOADER_TIMINGS, LoaderTask
+from advisor.loader.plan import list_sizes
+from advisor.memory.plan import MEMORY
 
 
 def check_epoch(run: Run) -> None:
@@ -18,15 +18,17 @@ def check_epoch(run: Run) -> None:
         )
 
 
-def run_loader(run: Run, find_size: Callable[[], int | None]) -> None:
-    """Time the user's loader at the advised micro-batch, where there is real data to load.
+def run_loader(run: Run) -> None:
+    """Time the user's loader at the base batch and another, where there is real data to load.
 
-    It comes before the trial, which takes nearly all of the time left and settles the rate, not the
-    batch. `find_size` returns the advised micro-batch.
+    It comes before the advice, since what a step takes in the user's loop decides.
     """
     if not run.facts.has_dataset or run.spec.limits.no_loader:
         return
-    size = find_size()
+    memory = run.of(MEMORY)
+    multiple = run.spec.limits.batch_multiple
+    largest = None if memory is None else memory.max_micro_batch_size
+    size, *others = list_sizes(run.facts, largest, batch_multiple=multiple) or (None,)
     if size is None or run.is_spent:
         run.progress.note("loader: no time left to measure it")
         return
@@ -34,6 +36,7 @@ def run_loader(run: Run, find_size: Callable[[], int | None]) -> None:
     task = LoaderTask(
         workload=run.spec.workload,
         micro_batch_size=size,
+        other_sizes=tuple(others),
         budget_s=run.share_s("loader"),
     )
     try:

@@ -1,7 +1,6 @@
 import msgspec
 import pytest
 
-from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
@@ -24,16 +23,17 @@ def run_with(timings=(), error=None, *, facts=FACTS, probes=None, budget_s=1000.
     run.record = make_record(facts, probes=make_probes() if probes is None else probes)
     command = msgspec.structs.replace(run.record.command, limits=limits)
     run.record = msgspec.structs.replace(run.record, command=command)
-    run_loader(run, lambda: getattr(run.of(ADVICE), "micro_batch_size", None))
+    run_loader(run)
     return run, runner, notes.notes
 
 
-def test_the_loader_is_timed_at_the_advised_micro_batch_in_a_small_part_of_the_time():
+def test_the_loader_is_timed_at_the_base_batch_in_a_small_part_of_the_time():
     timings = time_workers(load_s=0.25, step_s=0.1)
     run, runner, notes = run_with(timings)
     (task,) = runner.tasks
     assert isinstance(task, LoaderTask)
-    assert task.micro_batch_size == derive(run.record).recommendation.micro_batch_size
+    assert task.micro_batch_size == FACTS.base_batch_size
+    assert task.other_sizes[0] == 8 * FACTS.base_batch_size
     assert task.budget_s <= 150.0
     assert runner.timeouts_s[0] <= 500.0
     assert run.record.loader_timings == tuple(timings)
