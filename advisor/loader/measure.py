@@ -100,15 +100,12 @@ class _Bench:
         self.train(size, repeat(batch), _Units(untimed=_WARMUP_STEPS, device=self.device))
         units = self.train(size, repeat(batch), _Units(device=self.device))
         self._sample_s = (self._load_s + units.batch_s()) / size
-        cost_s = max(self._load_s, self.window_s)
-        rounds = int(task.budget_s / (2 * _EXPECTED_COUNTS * cost_s)) - 1
-        self.windows = min(_MOST_WINDOWS, max(_LEAST_WINDOWS, rounds))
         self._budget_s = task.budget_s
         self.deadline_s = time.perf_counter() + task.budget_s
-        self.hang_s = max(_HANG_S, _HANG_BATCHES * cost_s)
+        self.hang_s = max(_HANG_S, _HANG_BATCHES * self._load_s)
         self.most_workers = _limit_workers(batch, self.cores)
-        others = [other for other in task.other_sizes if self._is_affordable(other)]
-        self._sizes = (size, *others[:1])
+        most = self._budget_s / (4 * _EXPECTED_COUNTS * _LEAST_WINDOWS * self._sample_s)
+        self._sizes = (size, *[other for other in task.other_sizes if other <= most][:1])
 
     def time_workers(self, workers: int, *, is_own: bool) -> Iterator[LoaderTiming]:
         """Yield the figures with this number of workers, or why there are none."""
@@ -123,17 +120,22 @@ class _Bench:
 
     def _time(self, lanes: "list[_Lane]") -> str | None:
         """Time these sizes, and return what kept them from it."""
-        if 2 * (1 + self.windows) * self._load_s >= self._budget_s:
+        if 2 * (1 + _LEAST_WINDOWS) * self._load_s >= self._budget_s:
             return f"one batch takes {self._load_s:.3g} s, too long for the time there is"
-        half = (1 + self.windows) // 2 if lanes[0].workers else 0
+        half = _MOST_WINDOWS // 2 if lanes[0].workers else 0
+        ends_s = time.perf_counter() + self._budget_s / _EXPECTED_COUNTS
         try:
             for lane in lanes:
                 lane.time_training(half)
                 lane.start()
-            for _ in range(self.windows):
+            windows = 0
+            while windows < _LEAST_WINDOWS or (
+                windows < _MOST_WINDOWS and time.perf_counter() < ends_s
+            ):
                 for lane in lanes:
                     lane.time_training(0 if half else 1)
                     lane.time_loading()
+                windows += 1
         except Exception as error:  # noqa: BLE001 - of the loader or its workers, told as it is
             return describe(error)[:MESSAGE_LENGTH]
         finally:
@@ -156,10 +158,6 @@ class _Bench:
     def is_short(self, samples: int) -> bool:
         """Return whether so many samples are trained on in a few windows."""
         return self._sample_s * samples < _SHORT_PASS_WINDOWS * self.window_s
-
-    def _is_affordable(self, size: int) -> bool:
-        round_s = max(3.0 * self.window_s, 2.0 * self._sample_s * size)
-        return (2 + self.windows) * round_s < self._budget_s / _EXPECTED_COUNTS
 
 
 class _Lane:

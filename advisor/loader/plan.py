@@ -32,13 +32,13 @@ _LEAST_SCALING_FRACTION = 0.5
 #: Share of the training process's own rate below which a background worker is no help: it waits for
 #: a processor, or its batches wait to be handed over.
 _LEAST_SHARE_FRACTION = 0.25
-#: Numbers of workers that are timed: the loader's own, two that should suffice, and that of the
-#: processors.
+#: Numbers of workers that are timed: its own, two that should suffice, and that of the processors.
 _MOST_COUNTS = 4
 #: The base batch where there is none.
 _USUAL_BATCH = 32
 #: Times the base batch that a second size is to be, best first.
 _FACTORS = (8, 4, 2)
+_KEPT = {"keeps_up": True, "limits": False}
 _NO_LOADER = LoaderConclusion(
     micro_batch_size=1,
     status="none",
@@ -74,7 +74,7 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
     does_scale = _judge_scaling(measured)
     needed = None
     if status == "limits" and most and per_worker and training:
-        needed = _count_needed(points, per_worker, median(training))
+        needed = math.ceil(median(training) / per_worker)
         if does_scale is False and needed > most.workers:
             needed = None
     return LoaderConclusion(
@@ -85,8 +85,8 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
         points=points,
         samples_per_s_per_worker=per_worker,
         workers_needed=needed,
-        is_verified=_verify(points, needed),
-        advised_workers=_choose_workers(measured, points, status, needed),
+        is_verified=_KEPT.get(next((p.status for p in points if p.workers == needed), "none")),
+        advised_workers=_choose_workers(measured, points, status),
         does_scale=does_scale,
         cores=own.cores,
         is_iterable=own.is_iterable,
@@ -112,9 +112,7 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
     if not any(point.workers for point in conclusion.points):
         wanted = math.ceil(median(_list_training(timings)) / _rate(timings[0]))
     elif wanted is None:
-        wanted = _fall_back_to_cores(timings)
-    if wanted is None:
-        return None
+        wanted = min(timings[0].cores or 1, max(timing.workers for timing in timings))
     wanted = max(1, min(wanted, most_workers))
     return wanted if conclusion.find_point(wanted) is None else None
 
@@ -150,25 +148,6 @@ def _judge(loss: Estimate, waiting_fractions: Sequence[float]) -> LoaderStatus:
     return "limits" if is_lost and min(waiting_fractions) > LEAST_LOSS_FRACTION else "inconclusive"
 
 
-def _count_needed(
-    points: Sequence[LoaderPoint], per_worker_per_s: float, training_per_s: float
-) -> int:
-    """Return the workers by the rule, or the number beside it that was seen to keep up.
-
-    The rule rounds up, so that noise moves it by one near a whole number; a measurement decides.
-    """
-    needed = math.ceil(training_per_s / per_worker_per_s)
-    kept = [each.workers for each in points if each.workers and each.status == "keeps_up"]
-    return min((workers for workers in kept if abs(workers - needed) <= 1), default=needed)
-
-
-def _fall_back_to_cores(timings: Sequence[LoaderTiming]) -> int | None:
-    """Return the number of processors where fewer workers than were timed may load as fast."""
-    cores, most = timings[0].cores, max(timings, key=lambda timing: timing.workers)
-    is_of_use = timings[0].workers > 0 or _rate(most) > _rate(timings[0])
-    return cores if cores is not None and cores < most.workers and is_of_use else None
-
-
 def _judge_scaling(measured: Sequence[LoaderTiming]) -> bool | None:
     """Return whether more workers load faster, None where too few numbers were timed.
 
@@ -185,30 +164,18 @@ def _judge_scaling(measured: Sequence[LoaderTiming]) -> bool | None:
     return gain >= _LEAST_SCALING_FRACTION * (more.workers / fewer.workers - 1.0)
 
 
-def _verify(points: Sequence[LoaderPoint], needed: int | None) -> bool | None:
-    point = next((each for each in points if each.workers == needed), None)
-    if point is None or point.status == "inconclusive":
-        return None
-    return point.status == "keeps_up"
-
-
 def _choose_workers(
-    measured: Sequence[LoaderTiming],
-    points: Sequence[LoaderPoint],
-    status: LoaderStatus,
-    needed: int | None,
+    measured: Sequence[LoaderTiming], points: Sequence[LoaderPoint], status: LoaderStatus
 ) -> int | None:
-    """Return a measured number of workers that is clearly faster, the sufficient one if it is."""
-    if status == "keeps_up":
-        return points[0].workers or None
-    if status == "inconclusive":
-        return None
-    rates = [median(timing.together_samples_per_s) for timing in measured]
-    least = (1.0 - LEAST_LOSS_FRACTION) * max(rates)
-    near = [timing for timing, rate in zip(measured, rates, strict=True) if rate >= least]
-    if _verify(points, needed):
-        near = [timing for timing in measured if timing.workers == needed]
-    chosen = min(near, key=lambda timing: timing.workers)
+    """Return the smallest number that is about as fast as the fastest, if clearly above its own."""
+    if status != "limits":
+        return points[0].workers or None if status == "keeps_up" else None
+    fastest = max(median(timing.together_samples_per_s) for timing in measured)
+    near = (1.0 - LEAST_LOSS_FRACTION) * fastest
+    chosen = min(
+        (timing for timing in measured if median(timing.together_samples_per_s) >= near),
+        key=lambda timing: timing.workers,
+    )
     gain = compare_rates(chosen.together_samples_per_s, measured[0].together_samples_per_s)
     is_worth_it = gain.low is not None and gain.low > 1.0 + LEAST_LOSS_FRACTION
     return chosen.workers if is_worth_it else None
