@@ -1,0 +1,346 @@
+"""Does the advice win in the user's own loop? Probed by default options, then trained for real.
+
+Run: python benchmarks/advice_in_the_loop.py [--design NAME] [--within MINUTES] [CELL ...]
+
+A cell is a task, a loop, a schedule and a base rate, as in `digits_sgd/loader/cosine/quarter`:
+tensors in memory, a DataLoader without workers, a slow dataset behind two workers, an evaluation
+after each epoch (once told to the tool, once `untold`); a constant rate, or warm-up and cosine; the
+rate that is best at the base batch, or a quarter of it. `--design balanced` has each task in each
+loop, the other two in turns; `full` has all; `repeats` probes four cells five times, among them
+`examples/digits.py` as it is.
+
+In each cell `bsadvisor probe` is asked as a user would. Then the base pair trains for as long as
+the user does, and the advised pair until it has the same loss (with a cosine: over the length whose
+end has it), from six fresh seeds. That gives steps; the seconds of a step come from blocks of real
+steps of both, in turns, in that loop. Where the tool advises to stay, the ratio is 1. The best pair
+of a tuned grid (loop_grid.py; `--grids` computes it) is timed in the same blocks.
+
+Results are merged into one file, so that a run can be ended and resumed; `--table` prints it.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loop_grid import count_steps, search_grid
+from loop_table import print_table, print_verdict
+from loop_trainings import (
+    ROOT,
+    Pair,
+    draw_interval,
+    find_length,
+    load,
+    read_length,
+    train_curve,
+    train_to_end,
+)
+from loops import LOOPS, Evaluation, take_low, time_loop
+from results import HERE, describe_commit, write_results
+from training_tasks import list_tasks
+
+NAME = "advice_in_the_loop"
+SEEDS = (300, 301, 302, 303, 304, 305)
+#: Base pairs' steps after which the advised pair counts as never getting there, at equal samples.
+GIVE_UP_RATIO = 4.0
+SAME_RATE_FRACTION = 1e-3
+SETTINGS = (
+    ("constant", "tuned"),
+    ("cosine", "quarter"),
+    ("constant", "quarter"),
+    ("cosine", "tuned"),
+)
+REPEATS = 5
+REPEATED = (
+    "digits/loader/constant/own",
+    "digits/memory/constant/own",
+    "char_lm/loader/constant/tuned",
+    "tabular/evaluation/cosine/quarter",
+)
+MODEL_FILE = """
+import sys
+
+sys.path.insert(0, {benchmarks!r})
+from loop_trainings import load
+
+task = load({task!r})
+BASE_BATCH_SIZE, make_model = task.BASE_BATCH_SIZE, task.make_model
+
+
+def make_optimizer(model):
+    optimizer = task.make_optimizer(model)
+    for group in optimizer.param_groups:
+        group["lr"] = {rate!r}
+    return optimizer
+"""
+DATASET = """
+make_dataset = task.make_dataset
+"""
+SLOW_LOADER = """
+from loops import make_batches
+from pytorch_lightning import LightningDataModule
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self):
+        dataset = task.make_dataset()
+        return make_batches("slow", dataset, BASE_BATCH_SIZE, len(dataset))
+"""
+SCHEDULER = """
+from loops import make_scheduler
+"""
+
+
+class Cell(NamedTuple):
+    """One case; several repeats of one differ in the number alone."""
+
+    task: str
+    loop: str
+    schedule: str
+    base: str
+    is_told: bool = True
+    repeat: int = 0
+
+    def __str__(self) -> str:
+        loop = self.loop if self.is_told else f"{self.loop} untold"
+        number = f"#{self.repeat}" if self.repeat else ""
+        return f"{self.task}/{loop}/{self.schedule}/{self.base}{number}"
+
+    @property
+    def grid(self) -> str:
+        """Return the key of the tuned grid."""
+        return f"{self.task}/{self.schedule}/{self.base}"
+
+
+def list_cells(design: str) -> list[Cell]:
+    """Return the cells of a design, those that the tool is not told of last."""
+    tasks = list_tasks()
+    if design == "repeats":
+        return [
+            Cell(*name.split("/"), repeat=number + 1)  # type: ignore[arg-type]
+            for number in range(REPEATS)
+            for name in REPEATED
+        ]
+    if design == "full":
+        found = [Cell(*a, *b) for a in itertools.product(tasks, LOOPS) for b in SETTINGS]
+    else:
+        found = [
+            Cell(task, loop, *SETTINGS[(i + j) % len(SETTINGS)])
+            for j, loop in enumerate(LOOPS)
+            for i, task in enumerate(tasks)
+        ]
+    return found + [each._replace(is_told=False) for each in found if each.loop == "evaluation"]
+
+
+def ask_the_tool(cell: Cell, base: Pair) -> dict[str, Any]:
+    """Return what `bsadvisor probe` advises, and what it promises."""
+    options = []
+    if cell.loop == "memory":
+        options = ["--no-loader"]
+    if cell.loop == "evaluation" and cell.is_told:
+        evaluation = Evaluation(load(cell.task))
+        seconds = take_low([evaluation.run() for _ in range(5)])
+        options = ["--epoch-overhead", f"{seconds:.6f}"]
+    text = MODEL_FILE.format(benchmarks=str(HERE), task=cell.task, rate=base["rate"])
+    text += SLOW_LOADER if cell.loop == "slow" else DATASET
+    if cell.schedule == "cosine":
+        text += SCHEDULER
+        options += ["--train-steps", str(count_steps(cell.task, cell.schedule))]
+    with tempfile.TemporaryDirectory() as folder:
+        model, answer = Path(folder, "model.py"), Path(folder, "run.json")
+        model.write_text(text)
+        command = [sys.executable, "-m", "advisor.cli", "probe", str(model), "--quiet"]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--json", str(answer), *options],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode not in {0, 3} or not answer.exists():
+            raise RuntimeError(f"{cell}: exit {done.returncode}\n{done.stderr[-2000:]}")
+        advice = json.loads(answer.read_text())["derived"]["recommendation"]
+    told = {"options": options, "probe_s": time.perf_counter() - started}
+    return {**told, **read_advice(advice, base)}
+
+
+def read_advice(advice: dict[str, Any] | None, base: Pair) -> dict[str, Any]:
+    """Return the pair that a user takes from it, and the promised ratio.
+
+    Without advice he stays; where a batch is printed without a rate he keeps his rate.
+    """
+    if advice is None:
+        return {"pair": base, "micro": [base["batch"], 1], "promise": None}
+    rate, changes = advice["learning_rate"]["value"], advice["optimizer_changes"]
+    ratio = advice["expected"]["time_ratio"]
+    return {
+        "pair": {
+            "batch": advice["global_batch_size"],
+            "rate": base["rate"] if rate is None else rate,
+            "beta2": None if rate is None else changes["beta2"],
+            "weight_decay": None if rate is None else changes["weight_decay"],
+        },
+        "micro": [advice["micro_batch_size"], advice["gradient_accumulation_steps"]],
+        "has_rate": rate is not None,
+        "promise": ratio if isinstance(ratio, dict) or ratio is None else {"point": ratio},
+        "is_measured": advice["expected"].get("is_measured"),
+    }
+
+
+def is_stay(pair: Pair, base: Pair) -> bool:
+    """Return whether the pair is the user's own."""
+    return bool(
+        pair["batch"] == base["batch"]
+        and abs(pair["rate"] / base["rate"] - 1.0) <= SAME_RATE_FRACTION
+        and pair.get("beta2") is None
+        and pair.get("weight_decay") is None
+    )
+
+
+def compare_steps(
+    cell: Cell, base: Pair, pair: Pair, guess_ratio: float
+) -> tuple[float, float, float]:
+    """Return the advised pair's steps to the base pair's loss over its steps, with its interval."""
+    steps = count_steps(cell.task, cell.schedule)
+    most = GIVE_UP_RATIO * steps * max(1.0, base["batch"] / pair["batch"])
+    if cell.schedule == "constant":
+        own = train_curve(cell.task, base, SEEDS, 1.1 * steps)
+        level = own.level_at(steps)
+        other = train_curve(cell.task, pair, SEEDS, most, level)
+
+        def compare(columns: Sequence[int] | None = None) -> float:
+            level = own.level_at(steps, columns)
+            return other.steps_to(level, columns) / own.steps_to(level, columns)
+
+    else:
+        end = train_to_end(cell.task, base, SEEDS, steps)
+        train = functools.partial(train_to_end, cell.task, pair, SEEDS)
+        ends = find_length(train, float(end.mean()), guess_ratio * steps, most)
+
+        def compare(columns: Sequence[int] | None = None) -> float:
+            level = end.mean() if columns is None else end[list(columns)].mean()
+            return read_length(ends, float(level), columns) / steps
+
+    return compare(), *draw_interval(len(SEEDS), compare)
+
+
+def judge(cell: Cell, grid: dict[str, Any]) -> dict[str, Any]:
+    """Return what the tool advised in a cell and what it is worth."""
+    base: Pair = {"batch": grid["base_batch"], "rate": grid["base_rate"]}
+    told = ask_the_tool(cell, base)
+    own, micro = (base["batch"], 1), tuple(told["micro"])
+    sizes = [(int(size), 1) for size in grid["batches"]]
+    step_s, pause_s = time_loop(
+        load(cell.task), cell.loop, sorted({own, micro, *sizes}),
+        is_scheduled=cell.schedule == "cosine",
+    )  # fmt: skip
+    over_base = step_s[micro] / step_s[own]
+    ratio, low, high, steps_ratio = 1.0, 1.0, 1.0, 1.0
+    if not is_stay(told["pair"], base):
+        promise = told["promise"]["point"] if told["promise"] else base["batch"] / micro[0]
+        found = compare_steps(cell, base, told["pair"], promise / over_base)
+        steps_ratio = found[0]
+        ratio, low, high = (each * over_base for each in found)
+    best, best_size = min(
+        (grid["batches"][str(size)]["steps"] / grid["steps"] * step_s[size, 1] / step_s[own], size)
+        for size, _ in sizes
+    )
+    return {
+        "commit": describe_commit(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base": base,
+        **told,
+        "is_stay": is_stay(told["pair"], base),
+        "step_s": {f"{size} x {passes}": value for (size, passes), value in step_s.items()},
+        "evaluation_s": pause_s,
+        "steps_ratio": _finite(steps_ratio),
+        "ratio": {"point": _finite(ratio), "low": _finite(low), "high": _finite(high)},
+        "best": {"batch": best_size, **grid["batches"][str(best_size)], "ratio": best},
+        "regret": _finite(ratio / best),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def read_results() -> dict[str, Any]:
+    """Return the grids and cells that are there already."""
+    path = HERE / "results" / f"{NAME}.json"
+    found: dict[str, Any] = {"grids": {}, "cells": {}}
+    return json.loads(path.read_text())["results"] if path.exists() else found
+
+
+def keep(results: dict[str, Any], kind: str, key: str, found: dict[str, Any]) -> None:
+    """Add a result to the file, where another run may have added some meanwhile."""
+    there = read_results()
+    for each in there:
+        results[each].update(there[each])
+    results[kind][key] = found
+    write_results(NAME, results)
+
+
+def run_grids(results: dict[str, Any], cells: Iterable[Cell], ends_at: float) -> None:
+    """Add the grids that the cells need, two at a time."""
+    wanted = {cell.grid: cell for cell in cells if cell.grid not in results["grids"]}
+    with ProcessPoolExecutor(2) as pool:
+        waiting, running = list(wanted.items()), {}
+        while waiting or running:
+            while waiting and len(running) < 2 and time.monotonic() < ends_at:
+                key, cell = waiting.pop(0)
+                running[pool.submit(search_grid, cell.task, cell.schedule, cell.base)] = key
+            if not running:
+                return
+            done = next(as_completed(running))
+            key = running.pop(done)
+            keep(results, "grids", key, done.result())
+            print(key, results["grids"][key], flush=True)
+
+
+def main() -> None:
+    """Run what is asked for and not there yet, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("cells", nargs="*", default=["*"], help="patterns of cells")
+    parser.add_argument("--design", choices=("balanced", "full", "repeats"), default="balanced")
+    parser.add_argument("--grids", action="store_true", help="only the tuned grids")
+    parser.add_argument("--again", action="store_true", help="also cells that have a result")
+    parser.add_argument("--within", type=float, default=math.inf, help="minutes to start cells in")
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    arguments = parser.parse_args()
+    ends_at = time.monotonic() + 60.0 * arguments.within
+    results = read_results()
+    cells = [
+        cell
+        for cell in list_cells(arguments.design)
+        if any(fnmatch(str(cell), pattern) for pattern in arguments.cells)
+    ]
+    if not arguments.table:
+        run_grids(results, cells, ends_at)
+    if not arguments.table and not arguments.grids:
+        for cell in cells:
+            if str(cell) in results["cells"] and not arguments.again:
+                continue
+            if time.monotonic() > ends_at or cell.grid not in results["grids"]:
+                break
+            found = judge(cell, results["grids"][cell.grid])
+            keep(results, "cells", str(cell), found)
+            print(
+                cell, found["pair"], found["promise"], found["ratio"], found["regret"], flush=True
+            )
+    print_table(results["cells"])
+    print_verdict(results["cells"])
+
+
+if __name__ == "__main__":
+    main()
