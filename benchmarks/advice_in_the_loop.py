@@ -192,7 +192,7 @@ def read_advice(advice: dict[str, Any] | None, base: Pair) -> dict[str, Any]:
             "weight_decay": None if rate is None else changes["weight_decay"],
         },
         "micro": [advice["micro_batch_size"], advice["gradient_accumulation_steps"]],
-        "has_rate": rate is not None,
+        "rate_reason": advice["learning_rate"]["reason"],
         "promise": ratio if isinstance(ratio, dict) or ratio is None else {"point": ratio},
         "is_measured": advice["expected"].get("is_measured"),
     }
