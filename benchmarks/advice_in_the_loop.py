@@ -308,6 +308,24 @@ def run_grids(results: dict[str, Any], cells: Iterable[Cell], ends_at: float) ->
             print(key, results["grids"][key], flush=True)
 
 
+def run_cells(
+    results: dict[str, Any], cells: Iterable[Cell], ends_at: float, *, again: bool
+) -> None:
+    """Judge the cells that have no result, one after the other."""
+    for cell in cells:
+        if str(cell) in results["cells"] and not again:
+            continue
+        if time.monotonic() > ends_at or cell.grid not in results["grids"]:
+            return
+        try:
+            found = judge(cell, results["grids"][cell.grid])
+        except RuntimeError as error:  # left for the next run
+            print(error, file=sys.stderr, flush=True)
+            continue
+        keep(results, "cells", str(cell), found)
+        print(cell, found["pair"], found["promise"], found["ratio"], found["regret"], flush=True)
+
+
 def main() -> None:
     """Run what is asked for and not there yet, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -328,16 +346,7 @@ def main() -> None:
     if not arguments.table:
         run_grids(results, cells, ends_at)
     if not arguments.table and not arguments.grids:
-        for cell in cells:
-            if str(cell) in results["cells"] and not arguments.again:
-                continue
-            if time.monotonic() > ends_at or cell.grid not in results["grids"]:
-                break
-            found = judge(cell, results["grids"][cell.grid])
-            keep(results, "cells", str(cell), found)
-            print(
-                cell, found["pair"], found["promise"], found["ratio"], found["regret"], flush=True
-            )
+        run_cells(results, cells, ends_at, again=arguments.again)
     print_table(results["cells"])
     print_verdict(results["cells"])
 

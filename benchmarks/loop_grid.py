@@ -33,10 +33,13 @@ LADDER, NEAR = range(-4, 5), range(-2, 3)
 MOST_MOVES = 4
 #: Lengths of a schedule that are tried at once, over a guess.
 LENGTHS = (0.7, 1.0, 1.4)
-#: Batches of the grid over the base batch. A direction ends where steps no longer fall with the
-#: batch, or rise as fast as it falls: no loop makes a batch further out the best.
-UPWARDS, DOWNWARDS = (2, 4, 8, 16), (2, 4)
-LEAST_GAIN_UPWARDS, MOST_RISE_DOWNWARDS = 0.97, 1.9
+#: Batches of the grid over the base batch, and from one to the next: what the best rate and the
+#: steps are multiplied with for a first guess, and the ratio of steps that ends the direction.
+#: Where steps no longer fall, or rise as the batch falls, no loop makes one further out the best.
+DIRECTIONS = (
+    ((2, 4, 8, 16), RATE_STEP, 0.65, 0.97),
+    ((0.5, 0.25), 1.0 / RATE_STEP, 1.6, 1.9),
+)
 
 
 def count_steps(name: str, schedule: str) -> int:
@@ -86,24 +89,25 @@ def search_grid(name: str, schedule: str, base: str) -> dict[str, Any]:
     own, most = pair["batch"], len(load(name).make_dataset())
     steps = float(count_steps(name, schedule))
     find = functools.partial(find_best, name, schedule, level)
-    start = {"rate": pair["rate"] * (4.0 if base == "quarter" else 1.0), "steps": steps}
-    best = find(own, start, 0.5 if base == "quarter" else 0.8)
-    own_pair = {"rate": pair["rate"], "steps": steps}
-    found = {own: own_pair if best is None or best["steps"] > steps else best}
-    for factor in UPWARDS:
-        size, near = own * factor, found[own * factor // 2]
-        best = (
-            find(size, {**near, "rate": near["rate"] * RATE_STEP}, 0.65) if size <= most else None
-        )
-        if best is None or best["steps"] > LEAST_GAIN_UPWARDS * near["steps"]:
-            break
-        found[size] = best
-    for divisor in DOWNWARDS:
-        size, near = own // divisor, found[own // divisor * 2]
-        best = find(size, {**near, "rate": near["rate"] / RATE_STEP}, 1.6)
-        if best is None or best["steps"] > MOST_RISE_DOWNWARDS * near["steps"]:
-            break
-        found[size] = best
+    found = {own: {"rate": pair["rate"], "steps": steps}}  # the best there is, where it is tuned
+    if base != "tuned":
+        scale, guess = (4.0, 0.5) if base == "quarter" else (1.0, 0.8)
+        best = find(own, {"rate": scale * pair["rate"], "steps": steps}, guess)
+        if best is not None and best["steps"] < steps:
+            found[own] = best
+    for factors, rate_factor, guess, most_ratio in DIRECTIONS:
+        near = found[own]
+        for size in (round(own * factor) for factor in factors):
+            if size > most:
+                break
+            start = {"rate": near["rate"] * rate_factor, "steps": near["steps"]}
+            best = find(size, start, guess)
+            if best is None:
+                break
+            found[size] = best
+            if best["steps"] > most_ratio * near["steps"]:
+                break
+            near = best
     return {
         "base_batch": own,
         "base_rate": pair["rate"],
