@@ -11,7 +11,7 @@ loop, the other two in turns; `full` has all; `repeats` probes four cells five t
 
 In each cell `bsadvisor probe` is asked as a user would. Then the base pair trains for as long as
 the user does, and the advised pair until it has the same loss (with a cosine: over the length whose
-end has it), from six fresh seeds. That gives steps; the seconds of a step come from blocks of real
+end has it), from twelve fresh seeds. That gives steps; the seconds of a step come from blocks of real
 steps of both, in turns, in that loop. Where the tool advises to stay, the ratio is 1. The best pair
 of a tuned grid (loop_grid.py; `--grids` computes it) is timed in the same blocks.
 
@@ -20,25 +20,22 @@ Results are merged into one file, so that a run can be ended and resumed; `--tab
 
 import argparse
 import functools
-import itertools
 import json
 import math
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from loop_cells import Cell, list_cells
 from loop_grid import count_steps, search_grid
+from loop_probe import ask_the_tool, is_stay
 from loop_table import print_table, print_verdict
 from loop_trainings import (
-    ROOT,
+    BEYOND,
     Pair,
     draw_interval,
     find_length,
@@ -47,165 +44,13 @@ from loop_trainings import (
     train_curve,
     train_to_end,
 )
-from loops import LOOPS, Evaluation, take_low, time_loop
+from loops import time_loop
 from results import HERE, describe_commit, write_results
-from training_tasks import list_tasks
 
 NAME = "advice_in_the_loop"
-SEEDS = (300, 301, 302, 303, 304, 305)
+SEEDS = range(300, 312)
 #: Base pairs' steps after which the advised pair counts as never getting there, at equal samples.
 GIVE_UP_RATIO = 4.0
-SAME_RATE_FRACTION = 1e-3
-SETTINGS = (
-    ("constant", "tuned"),
-    ("cosine", "quarter"),
-    ("constant", "quarter"),
-    ("cosine", "tuned"),
-)
-REPEATS = 5
-REPEATED = (
-    "digits/loader/constant/own",
-    "digits/memory/constant/own",
-    "char_lm/loader/constant/tuned",
-    "tabular/evaluation/cosine/quarter",
-)
-MODEL_FILE = """
-import sys
-
-sys.path.insert(0, {benchmarks!r})
-from loop_trainings import load
-
-task = load({task!r})
-BASE_BATCH_SIZE, make_model = task.BASE_BATCH_SIZE, task.make_model
-
-
-def make_optimizer(model):
-    optimizer = task.make_optimizer(model)
-    for group in optimizer.param_groups:
-        group["lr"] = {rate!r}
-    return optimizer
-"""
-DATASET = """
-make_dataset = task.make_dataset
-"""
-SLOW_LOADER = """
-from loops import make_batches
-from pytorch_lightning import LightningDataModule
-
-
-class Data(LightningDataModule):
-    def train_dataloader(self):
-        dataset = task.make_dataset()
-        return make_batches("slow", dataset, BASE_BATCH_SIZE, len(dataset))
-"""
-SCHEDULER = """
-from loops import make_scheduler
-"""
-
-
-class Cell(NamedTuple):
-    """One case; several repeats of one differ in the number alone."""
-
-    task: str
-    loop: str
-    schedule: str
-    base: str
-    is_told: bool = True
-    repeat: int = 0
-
-    def __str__(self) -> str:
-        loop = self.loop if self.is_told else f"{self.loop} untold"
-        number = f"#{self.repeat}" if self.repeat else ""
-        return f"{self.task}/{loop}/{self.schedule}/{self.base}{number}"
-
-    @property
-    def grid(self) -> str:
-        """Return the key of the tuned grid."""
-        return f"{self.task}/{self.schedule}/{self.base}"
-
-
-def list_cells(design: str) -> list[Cell]:
-    """Return the cells of a design, those that the tool is not told of last."""
-    tasks = list_tasks()
-    if design == "repeats":
-        return [
-            Cell(*name.split("/"), repeat=number + 1)  # type: ignore[arg-type]
-            for number in range(REPEATS)
-            for name in REPEATED
-        ]
-    if design == "full":
-        found = [Cell(*a, *b) for a in itertools.product(tasks, LOOPS) for b in SETTINGS]
-    else:
-        found = [
-            Cell(task, loop, *SETTINGS[(i + j) % len(SETTINGS)])
-            for j, loop in enumerate(LOOPS)
-            for i, task in enumerate(tasks)
-        ]
-    return found + [each._replace(is_told=False) for each in found if each.loop == "evaluation"]
-
-
-def ask_the_tool(cell: Cell, base: Pair) -> dict[str, Any]:
-    """Return what `bsadvisor probe` advises, and what it promises."""
-    options = []
-    if cell.loop == "memory":
-        options = ["--no-loader"]
-    if cell.loop == "evaluation" and cell.is_told:
-        evaluation = Evaluation(load(cell.task))
-        seconds = take_low([evaluation.run() for _ in range(5)])
-        options = ["--epoch-overhead", f"{seconds:.6f}"]
-    text = MODEL_FILE.format(benchmarks=str(HERE), task=cell.task, rate=base["rate"])
-    text += SLOW_LOADER if cell.loop == "slow" else DATASET
-    if cell.schedule == "cosine":
-        text += SCHEDULER
-        options += ["--train-steps", str(count_steps(cell.task, cell.schedule))]
-    with tempfile.TemporaryDirectory() as folder:
-        model, answer = Path(folder, "model.py"), Path(folder, "run.json")
-        model.write_text(text)
-        command = [sys.executable, "-m", "advisor.cli", "probe", str(model), "--quiet"]
-        started = time.perf_counter()
-        done = subprocess.run(
-            [*command, "--json", str(answer), *options],
-            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode not in {0, 3} or not answer.exists():
-            raise RuntimeError(f"{cell}: exit {done.returncode}\n{done.stderr[-2000:]}")
-        advice = json.loads(answer.read_text())["derived"]["recommendation"]
-    told = {"options": options, "probe_s": time.perf_counter() - started}
-    return {**told, **read_advice(advice, base)}
-
-
-def read_advice(advice: dict[str, Any] | None, base: Pair) -> dict[str, Any]:
-    """Return the pair that a user takes from it, and the promised ratio.
-
-    Without advice he stays; where a batch is printed without a rate he keeps his rate.
-    """
-    if advice is None:
-        return {"pair": base, "micro": [base["batch"], 1], "promise": None}
-    rate, changes = advice["learning_rate"]["value"], advice["optimizer_changes"]
-    ratio = advice["expected"]["time_ratio"]
-    return {
-        "pair": {
-            "batch": advice["global_batch_size"],
-            "rate": base["rate"] if rate is None else rate,
-            "beta2": None if rate is None else changes["beta2"],
-            "weight_decay": None if rate is None else changes["weight_decay"],
-        },
-        "micro": [advice["micro_batch_size"], advice["gradient_accumulation_steps"]],
-        "rate_reason": advice["learning_rate"]["reason"],
-        "promise": ratio if isinstance(ratio, dict) or ratio is None else {"point": ratio},
-        "is_measured": advice["expected"].get("is_measured"),
-    }
-
-
-def is_stay(pair: Pair, base: Pair) -> bool:
-    """Return whether the pair is the user's own."""
-    return bool(
-        pair["batch"] == base["batch"]
-        and abs(pair["rate"] / base["rate"] - 1.0) <= SAME_RATE_FRACTION
-        and pair.get("beta2") is None
-        and pair.get("weight_decay") is None
-    )
 
 
 def compare_steps(
@@ -215,7 +60,7 @@ def compare_steps(
     steps = count_steps(cell.task, cell.schedule)
     most = GIVE_UP_RATIO * steps * max(1.0, base["batch"] / pair["batch"])
     if cell.schedule == "constant":
-        own = train_curve(cell.task, base, SEEDS, 1.1 * steps)
+        own = train_curve(cell.task, base, SEEDS, BEYOND * steps)
         level = own.level_at(steps)
         other = train_curve(cell.task, pair, SEEDS, most, level)
 

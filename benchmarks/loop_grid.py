@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from loop_stack import train_curves, train_ends
-from loop_trainings import Pair, load, read_length
+from loop_trainings import BEYOND, Pair, load, read_length
 
 #: None that the tool's own trial uses, and none of those that judge its advice.
 SEEDS = (200, 201, 202)
@@ -51,7 +51,7 @@ def find_ends(name: str, schedule: str, rates: list[float]) -> list[float]:
     """Return the log loss after the base pair's steps, for each rate at its batch."""
     size, steps = load(name).BASE_BATCH_SIZE, count_steps(name, schedule)
     if schedule == "constant":
-        curves = train_curves(name, size, rates, SEEDS, 1.1 * steps)
+        curves = train_curves(name, size, rates, SEEDS, BEYOND * steps)
         return [curve.level_at(steps) for curve in curves]
     return [float(end) for end in train_ends(name, size, rates, SEEDS, [steps]).mean((1, 2))]
 

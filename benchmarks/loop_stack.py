@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from loop_trainings import END_SAMPLES, LOOK_SAMPLES, SMOOTHED_LOOKS, Curve, load, load_data
+from loop_trainings import BEYOND, END_SAMPLES, LOOK_SAMPLES, SMOOTHED_LOOKS, Curve, load, load_data
 from loop_trainings import LOOK_FRACTION as FRACTION
 from loops import scale_rate
 from torch import nn
@@ -138,7 +138,7 @@ def train_curves(
     shape = (len(rates), len(seeds))
     stack = Stack(name, size, [r for r in rates for _ in seeds], list(seeds) * len(rates))
     steps, logs, reached = [0], [stack.look(LOOK_SAMPLES).reshape(shape)], np.inf
-    while steps[-1] < most_steps and steps[-1] <= 1.15 * reached:
+    while steps[-1] < most_steps and steps[-1] <= BEYOND * reached:
         count = max(1, round(FRACTION * steps[-1]))
         for _ in range(count):
             stack.step()

@@ -17,7 +17,9 @@ from training_tasks import TASKS, compute_loss, load_task
 
 ROOT = TASKS.parent.parent
 #: Steps between two looks at the loss over the steps so far; looks that are averaged at each.
-LOOK_FRACTION, SMOOTHED_LOOKS = 0.05, 5
+LOOK_FRACTION, SMOOTHED_LOOKS = 0.05, 7
+#: How far a curve goes on beyond the step that counts, so that looks on both sides are averaged.
+BEYOND = 1.2
 #: Samples on which the loss is looked at along a curve, and at an end.
 LOOK_SAMPLES, END_SAMPLES = 512, 2048
 #: Factor between two lengths of a schedule that are tried.
@@ -132,7 +134,7 @@ def train_curve(
             break
         if reached is None and np.mean(logs[-SMOOTHED_LOOKS:]) <= level:
             reached = done
-        if reached is not None and done > 1.15 * reached:
+        if reached is not None and done > BEYOND * reached:
             break
     return Curve(np.array(steps), np.array(logs))
 
