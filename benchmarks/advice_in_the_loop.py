@@ -11,7 +11,7 @@ loop, the other two in turns; `full` has all; `repeats` probes four cells five t
 
 In each cell `bsadvisor probe` is asked as a user would. Then the base pair trains for as long as
 the user does, and the advised pair until it has the same loss (with a cosine: over the length whose
-end has it), from twelve fresh seeds. That gives steps; the seconds of a step come from blocks of real
+end has it), from fresh seeds. That gives steps; the seconds of a step come from blocks of real
 steps of both, in turns, in that loop. Where the tool advises to stay, the ratio is 1. The best pair
 of a tuned grid (loop_grid.py; `--grids` computes it) is timed in the same blocks.
 
