@@ -175,7 +175,7 @@ def measure_log(setting: Setting, gradients: Floats) -> NoisePoint:
                 micro_batch_sqnorm=weighted / len(drawn), mean_sqnorm=float(mean @ mean),
             )
         )  # fmt: skip
-    (point,) = estimate_log_points(entries, most_windows=1, confidence=CONFIDENCE)
+    (point,) = estimate_log_points(entries, most_windows=1)
     return point
 
 
@@ -208,7 +208,7 @@ def estimate_point(setting: Setting, drawn: Floats, samples: int) -> NoisePoint:
         if setting.enough is None
         else measure_until_enough(setting, drawn, setting.enough)
     )
-    return estimate_noise_point(batches, dataset_size=setting.dataset_size, confidence=CONFIDENCE)
+    return estimate_noise_point(batches, dataset_size=setting.dataset_size)
 
 
 def contains(estimate: Estimate | None, truth: float) -> bool:

@@ -2,13 +2,14 @@
 
 Run: python benchmarks/noise_stopping.py
 
-Each seed follows a trajectory of six points at which φ is known in closed form, measured with
-n = 5 φ samples as the worker does, and ends it by the tool's own rule (`explain_enough`). The truth
+Each seed follows a trajectory of six spans in which φ is known in closed form, measured with
+n = 5 φ samples, and ends it by the tool's own rule (`explain_enough`). The truth
 is the average over the progress of the whole trajectory, ended early or not. `time` is what batch
 sqrt(φ·B_h) of the estimated φ costs against that of the true one: (2 + k + 1/k)/4.
 """
 
 import argparse
+import itertools
 import math
 import sys
 
@@ -21,16 +22,19 @@ from rich.table import Table
 from advisor.noise.course import explain_enough
 from advisor.noise.data import NoiseBatches, NoiseConclusion
 from advisor.noise.plan import conclude_noise
+from advisor.noise.stations import MOST_ITERATES, plan_edges
 from advisor.training.data import WorkloadFacts
 
-GROUPS, STEPS, BATCH_SIZE = 16, (0, 80, 160, 240, 320, 400), 32
+GROUPS, BATCH_SIZE = 16, 32
+EDGES = plan_edges(400, MOST_ITERATES)
+SPANS = tuple(itertools.pairwise(EDGES))
 #: Samples of a point over its noise scale.
 SAMPLES_PER_NOISE_SCALE = 5.0
 FACTS = WorkloadFacts(
     file="", model_name="", how_model="", how_loss="", how_optimizer="", how_batch="",
     has_dataset=True,
 )  # fmt: skip
-#: Name, dimension, decay of the spectrum, and φ at the six points.
+#: Name, dimension, decay of the spectrum, and φ in the six spans.
 COURSES = (
     ("flat", 30, 1.0, (200.0,) * 6),
     ("flat, many parameters", 200, 1.0, (200.0,) * 6),
@@ -43,13 +47,14 @@ COURSES = (
 )
 
 
-def measure(setting: Setting, step: int, seed: int) -> NoiseBatches:
-    """Return what a worker would report at one point: one mean for each group."""
+def measure(setting: Setting, span: tuple[int, int], seed: int) -> NoiseBatches:
+    """Return what a worker would report in one span: one mean for each group."""
     size = max(1, round(SAMPLES_PER_NOISE_SCALE * setting.noise_scale / GROUPS))
     drawn = draw_gradients(setting, make_world(setting), size * GROUPS, seed)
     sizes, groups = [size] * GROUPS, range(GROUPS)
     return NoiseBatches(
-        at_step=step,
+        at_step=span[0],
+        stands_for=span,
         loss=0.0,
         micro_batch_sizes=tuple(sizes),
         groups=tuple(groups),
@@ -60,8 +65,9 @@ def measure(setting: Setting, step: int, seed: int) -> NoiseBatches:
 
 def average(scales: tuple[float, ...]) -> float:
     """Return the true average over progress of the whole trajectory."""
-    progress = 1.0 / (1.0 + np.array(scales) / BATCH_SIZE)
-    return float(np.trapezoid(scales * progress, STEPS) / np.trapezoid(progress, STEPS))
+    shares = np.array(scales) / (np.array(scales) + BATCH_SIZE)
+    share = float(np.average(shares, weights=np.diff(EDGES)))
+    return BATCH_SIZE * share / (1.0 - share)
 
 
 def run_course(name: str, dimension: int, decay: float, scales: tuple[float, ...], seeds: int) -> (
@@ -77,10 +83,10 @@ def run_course(name: str, dimension: int, decay: float, scales: tuple[float, ...
     for seed in range(seeds):
         batches: list[NoiseBatches] = []
         early: NoiseConclusion | None = None
-        for place, (setting, step) in enumerate(zip(settings, STEPS, strict=True)):
-            batches.append(measure(setting, step, 1000 * seed + place))
+        for place, (setting, span) in enumerate(zip(settings, SPANS, strict=True)):
+            batches.append(measure(setting, span, 1000 * seed + place))
             conclusion = conclude_noise(FACTS, batches)
-            if early is None and place < len(STEPS) - 1 and explain_enough(conclusion):
+            if early is None and place < len(SPANS) - 1 and explain_enough(conclusion):
                 early = conclusion
         whole.append(conclusion)
         ended.append(early or conclusion)
@@ -88,11 +94,11 @@ def run_course(name: str, dimension: int, decay: float, scales: tuple[float, ...
         "name": name,
         "seeds": seeds,
         "noise_scale": truth,
-        "ended_early_fraction": sum(len(c.points) < len(STEPS) for c in ended) / seeds,
-        "points_saved_fraction": 1.0 - sum(len(c.points) for c in ended) / (seeds * len(STEPS)),
+        "ended_early_fraction": sum(len(c.points) < len(SPANS) for c in ended) / seeds,
+        "points_saved_fraction": 1.0 - sum(len(c.points) for c in ended) / (seeds * len(SPANS)),
         "whole": summarise(whole, truth),
         "ended": summarise(ended, truth),
-        "ended_alone": summarise([c for c in ended if len(c.points) < len(STEPS)], truth),
+        "ended_alone": summarise([c for c in ended if len(c.points) < len(SPANS)], truth),
     }
 
 

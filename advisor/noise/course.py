@@ -1,104 +1,66 @@
-"""The course of the noise scale along a run: average, trend, and when more says nothing new.
+"""The course of the noise scale along a run: its trend, where that leads, when more says nothing.
 
-Legend: φ is the noise scale; s counts the steps that an endless batch would need, and the run's
-value is ∫φ ds / ∫ds: the least number of samples over the least number of steps with which the
-run's progress can be bought (McCandlish et al. 2018, arXiv:1812.06162, appendix D). A run at a
-finite batch B0 takes 1 + φ/B0 steps of its own for each of those, so its late steps count less.
+Legend: φ is the noise scale, p = φ/(φ + B0) the share of noise in a step of B0 samples.
 """
 
 import math
+import operator
 from collections.abc import Sequence
 
-from advisor.noise.data import NoiseConclusion, NoiseTrend, TrendDirection
-from advisor.statistics import Estimate, exponentiate, median, two_sided_t
+from advisor.noise.data import NoiseConclusion, NoisePoint, NoiseTrend, TrendDirection
+from advisor.noise.share import average_shares, to_noise_scale, to_share
+from advisor.statistics import Estimate, exponentiate, two_sided_t
 
-#: Share of the run (fraction of its steps) below which a point without an upper end may be left out
-#: of the average: otherwise one noisy point at a run's very edge would leave the run without one.
-NEGLIGIBLE_WEIGHT_FRACTION = 0.01
 #: A noise scale known within this factor fixes the batch within 25 %, as the batch of least time
 #: goes with its root.
 SETTLED_FACTOR = 1.6
-#: Fewest points before a trajectory may end: two thirds of it, so that the run is still followed.
-LEAST_SETTLED_POINTS = 4
+#: Fewest points before a trajectory may end: half of its steps, so that the run is still followed.
+LEAST_SETTLED_POINTS = 5
+#: Last points by which φ is followed beyond the run, and the fewest: early ones are another phase.
+_LATE_POINTS, _LEAST_LATE_POINTS = 4, 3
+#: Pieces of equal ratio into which the steps beyond the run are cut.
+_PIECES = 64
 #: Degrees of freedom of a point's interval: those of the jackknife over 16 groups, less one.
 _POINT_DEGREES = 15
 
 #: Steps taken before, and φ there; ascending, all of one confidence.
 Course = Sequence[tuple[int, Estimate]]
-_Weighted = Sequence[tuple[float, Estimate]]
 
 
-def average_over_progress(course: Course, *, batch_size: int) -> Estimate | None:
+def average_over_progress(
+    points: Sequence[NoisePoint], *, batch_size: float, adapted: bool
+) -> Estimate | None:
     """Return the average of φ over a run's progress; None where no lower end is known.
 
-    The trapezoid rule over steps, each point weighed by 1/(1 + φ/B0) with its own φ: its lower end
-    without an upper one, that of the other points without either. Each point drew its own samples,
-    so their intervals combine by MOVER; how φ runs between them is not part of it. Without an upper
-    end of a point that weighs, the average has none, and a lower end that adds the errors up.
-
-    Source: McCandlish et al. 2018, eq. D.1 to D.4; Zou and Donner 2008, Statistics in Medicine
-    27:1693 (MOVER).
+    That of the share of noise over steps: each point counts by the steps it stands for, or else by
+    the trapezoid rule. Each point drew its own samples; how φ runs between points that stand for no
+    steps is not part of the interval.
     """
-    parts = [_known_part(item) for _, item in course]
-    known = [value for value in parts if value is not None]
-    typical = median(known) if known else 0.0
-    paces = [1.0 / (1.0 + (typical if part is None else part) / batch_size) for part in parts]
-    spans = _span([step for step, _ in course])
-    weighted = _drop_negligible(
-        [(span * pace, item) for span, pace, (_, item) in zip(spans, paces, course, strict=True)]
-    )
-    confidence = course[0][1].confidence
-    point, low = (_sum(weighted, end) for end in ("point", "low"))
-    if all(item.low is None for _, item in weighted):
+    known = [p for p in points if not adapted or p.preconditioned_noise_scale is not None]
+    shares = [p.preconditioned_noise_share if adapted else p.noise_share for p in known]
+    if all(share is None for share in shares):
         return None
-    if any(item.high is None for _, item in weighted):
-        has_point = all(item.point is not None for _, item in weighted)
-        return Estimate(point if has_point else None, low, None, confidence)
-    below, above = (
-        math.hypot(
-            *(w * ((getattr(item, end) or 0.0) - (item.point or 0.0)) for w, item in weighted)
-        )
-        for end in ("low", "high")
-    )
-    return Estimate(point, point - below, point + above, confidence)
+    weights = [point.span_steps or 0 for point in known]
+    if not all(weights):
+        weights = _span([point.at_step for point in known])
+    average = to_noise_scale(average_shares(shares, weights), batch_size)
+    return None if average.low is None else average
 
 
-def _sum(weighted: _Weighted, field: str) -> float:
-    """Return the weighted sum of one field, an unknown value counting as zero."""
-    return math.fsum(weight * (getattr(item, field) or 0.0) for weight, item in weighted)
-
-
-def _known_part(estimate: Estimate) -> float | None:
-    value = estimate.low if estimate.high is None else estimate.point
-    return None if value is None else max(value, 0.0)
-
-
-def _span(steps: Sequence[int]) -> list[float]:
+def _span(steps: Sequence[int]) -> list[int]:
     """Return the trapezoid weight of each step; equal weights where none passes."""
     if steps[0] == steps[-1]:
-        return [1.0] * len(steps)
+        return [1] * len(steps)
     padded = [steps[0], *steps, steps[-1]]
-    return [float(after - before) for before, after in zip(padded[:-2], padded[2:], strict=True)]
-
-
-def _drop_negligible(weighted: _Weighted) -> _Weighted:
-    """Return shares of 1, without points that have no upper end and hardly weigh."""
-    total = math.fsum(weight for weight, _ in weighted)
-    kept = [
-        (weight, item)
-        for weight, item in weighted
-        if item.high is not None or weight >= NEGLIGIBLE_WEIGHT_FRACTION * total
-    ]
-    kept = kept or list(weighted)
-    total = math.fsum(weight for weight, _ in kept)
-    return [(weight / total, item) for weight, item in kept]
+    return [after - before for before, after in zip(padded[:-2], padded[2:], strict=True)]
 
 
 def fit_trend(course: Course) -> NoiseTrend | None:
     """Return how φ went; None with fewer than two points whose ends are both known and positive.
 
-    A line through log φ by weighted least squares, each point with the standard error that its
-    interval stands for; the slope's is multiplied by the Birge ratio where the points scatter more.
+    A line through log φ over log steps by weighted least squares, each point with the standard
+    error that its interval stands for; the slope's is multiplied by the Birge ratio where the
+    points scatter more.
 
     Source: Birge 1932, Phys. Rev. 40:207, for the ratio.
     """
@@ -115,9 +77,10 @@ def fit_trend(course: Course) -> NoiseTrend | None:
     confidence = known[0][3].confidence
     quantile = two_sided_t(confidence, _POINT_DEGREES)
     first, last = known[0][0], known[-1][0]
+    run = math.log1p(last) - math.log1p(first)
     slope, error = _fit_line(
         [
-            ((step - first) / (last - first), log, (quantile / half) ** 2)
+            ((math.log1p(step) - math.log1p(first)) / run, log, (quantile / half) ** 2)
             for step, log, half, _ in known
         ]
     )
@@ -147,6 +110,43 @@ def _name_direction(factor: Estimate) -> TrendDirection:
     if high < 1.0:
         return "fell"
     return "flat" if low >= 1.0 / SETTLED_FACTOR and high <= SETTLED_FACTOR else "unclear"
+
+
+def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
+    """Return φ averaged over a run of so many steps, if it went on as its late points did.
+
+    By a power law through those, from the last of them, each end of the interval by both its ends;
+    None where they are too few or show no clear trend. A run no longer than the measured one has
+    that one's average.
+    """
+    late, average, batch_size = noise.course[-_LATE_POINTS:], noise.decisive, noise.batch_size
+    trend = fit_trend(late)
+    if trend is None or trend.direction == "unclear" or len(late) < _LEAST_LATE_POINTS:
+        return None
+    measured = max(sum(point.span_steps or 0 for point in noise.points), trend.to_step + 1)
+    if average is None or batch_size is None or steps <= measured:
+        return average
+    run = math.log1p(trend.to_step) - math.log1p(trend.from_step)
+    pieces = [(k + 0.5) / _PIECES * math.log(steps / measured) for k in range(_PIECES)]
+
+    def extend(average: float | None, last: float | None, factor: float | None) -> float | None:
+        """Return φ of the mean share of the measured steps and of those along the law."""
+        if average is None or last is None or factor is None or last <= 0.0:
+            return None
+        power = math.log(factor) / run
+        start = last * ((measured + 1) / (trend.to_step + 1)) ** power
+        shares = [to_share(start * math.exp(power * piece), batch_size) for piece in pieces]
+        weights = [math.exp(piece) for piece in pieces]
+        later = math.fsum(map(operator.mul, weights, shares)) / math.fsum(weights)
+        known = to_share(average, batch_size)
+        share = (measured * known + (steps - measured) * later) / steps
+        return batch_size * share / (1.0 - share)
+
+    point, low, high = (
+        extend(getattr(average, end), getattr(late[-1][1], end), getattr(trend.factor, end))
+        for end in ("point", "low", "high")
+    )
+    return Estimate(point, low, high, average.confidence)
 
 
 def explain_enough(noise: NoiseConclusion, settling_noise_scale: float | None = None) -> str | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.noise.share import Share
 from advisor.statistics import Estimate
 from advisor.training.data import StepSource, TokenCount
 
@@ -29,6 +30,8 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
     gradient_accumulation_steps: int = 1
     #: Optimizer steps taken before each point, ascending.
     points: tuple[int, ...] = ()
+    #: Ends of the spans of steps for which the points stand, 0 first; none: each stands alone.
+    edges: tuple[int, ...] = ()
     #: Files of saved weights.
     checkpoints: tuple[str, ...] = ()
     budget_s: float
@@ -75,6 +78,8 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     weights: tuple[float, ...] = ()
     step_source: StepSource = "steps"
     from_checkpoint: str | None = None
+    #: Steps [from, to) of the trajectory for which all that have them stand together.
+    stands_for: tuple[int, int] | None = None
     #: Why the trajectory ended here, before its plan.
     ended_because: str | None = None
 
@@ -124,6 +129,11 @@ class NoisePoint(msgspec.Struct, frozen=True, kw_only=True):
     gradient_sqnorm: float
     #: tr Σ.
     gradient_cov_trace: float
+    #: The share of noise in a step of training, φ/(φ + B0), and in the optimizer's metric.
+    noise_share: Share | None = None
+    preconditioned_noise_share: Share | None = None
+    #: Steps of the run that it stands for; None where the trapezoid rule says.
+    span_steps: int | None = None
 
 
 class NoiseTrend(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +162,8 @@ class NoiseConclusion(msgspec.Struct, frozen=True, kw_only=True):
     at_step: int | None = None
     #: Samples of each gradient behind the estimate.
     micro_batch_size: int | None = None
+    #: Samples of a step, whose share of noise was averaged.
+    batch_size: int | None = None
     points: tuple[NoisePoint, ...] = ()
     #: In the metric that the advice follows; None with fewer than two points of known ends.
     trend: NoiseTrend | None = None

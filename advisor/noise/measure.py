@@ -1,13 +1,15 @@
 """Gradient moments along a real training run: the raw material of the noise scale.
 
-    train ... | point: group 0: m m m, group 1: m m m, ... at frozen parameters | train ... | point
+    train ... | iterate: group 0: m m m, group 1: m m m, ... at frozen parameters | train ...
 
 Gradients of fresh micro-batches m are taken in train mode, never clipped.
 """
 
+import bisect
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.entry import Emit
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.measure_moments import GroupSums, choose_dtype, trained_parameters
-from advisor.noise.point import estimate_noise_point
+from advisor.noise.point import estimate_noise_point, get_batch_size
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
@@ -26,9 +28,14 @@ from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
-#: A point sees this many times the noise scale of its pilot round: the interval is then about a
-#: factor of 2 wide (docs/method.md).
-_ENOUGH_NOISE_SCALES = 5.0
+#: A trajectory sees this many times the noise scale, and each iterate at least once and at most
+#: five times: beyond, an interval is about a factor of 2 wide (docs/method.md).
+_ENOUGH_NOISE_SCALES = 30.0
+_LEAST_OF_ITERATE, _MOST_OF_ITERATE = 1.0, 5.0
+#: Samples of an iterate over those of a training step, so that the latter's noise is surely seen.
+_LEAST_STEPS = 2.0
+#: Iterates before that say how many samples the next one takes: none of them is its own.
+_RECENT = 8
 #: Fewer groups do not carry a jackknife.
 _LEAST_GROUPS = 8
 #: Share of the host's free memory that the groups' sums may take.
@@ -36,7 +43,7 @@ _HOST_FRACTION = 0.25
 
 
 def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
-    """Emit one NoiseBatches for each point of the trajectory, or each checkpoint, in the budget.
+    """Emit one NoiseBatches for each iterate of the trajectory, or each checkpoint, in the budget.
 
     The trajectory ends early when the time is up, when memory runs out, or when training diverges.
 
@@ -45,9 +52,10 @@ def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     """
     keep_freed_memory()
     workload = Workload(task.workload)
+    meter = MomentMeter(workload, task, seed=task.workload.seed)
     try:
         for place in visit(workload, task.trajectory):
-            batches = _measure(workload, task, place)
+            batches = meter.measure(place)
             if batches is None:
                 return
             emit(batches)
@@ -60,7 +68,6 @@ class Place(NamedTuple):
     """A training at frozen parameters, and its equal share of the time left."""
 
     training: Training
-    number: int  # step of the trajectory, or place of the checkpoint
     at_step: int
     share_s: float
     #: Other fields of `NoiseBatches`.
@@ -76,7 +83,9 @@ def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
     training = workload.make_training()
     stream = IndexStream(workload.batches.sampling_size, seed=workload.spec.seed)
     batches = (workload.take(stream.next(path.micro_batch_size)) for _ in itertools.count())
-    labels = {"training_batch_size": path.micro_batch_size * path.gradient_accumulation_steps}
+    labels: dict[str, Any] = {
+        "training_batch_size": path.micro_batch_size * path.gradient_accumulation_steps
+    }
     clock = _Clock(deadline)
     for number, point in enumerate(path.points):
         if point > clock.steps:
@@ -91,9 +100,12 @@ def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
             )
         if point > clock.steps:
             return
-        # One share more than points are left: that of the training between them.
-        share_s = (deadline - time.perf_counter()) / (len(path.points) - number + 1)
-        yield Place(training, point, point, share_s, labels)
+        share_s = clock.find_left_s(path.points[-1]) / (len(path.points) - number)
+        if path.edges:
+            end = bisect.bisect_right(path.edges, point)
+            labels["stands_for"] = (path.edges[end - 1], path.edges[end])
+        yield Place(training, point, share_s, dict(labels))
+        clock.resume()
 
 
 def _load_each(workload: Workload, paths: Sequence[str], deadline: float) -> Iterator[Place]:
@@ -105,15 +117,20 @@ def _load_each(workload: Workload, paths: Sequence[str], deadline: float) -> Ite
         saved = load_checkpoint(path, training)
         at_step = number if saved.number is None else saved.number
         labels = {"step_source": saved.source, "from_checkpoint": path}
-        yield Place(training, number, at_step, left_s / (len(paths) - number), labels)
+        yield Place(training, at_step, left_s / (len(paths) - number), labels)
 
 
 class _Clock:
-    """Counts steps, and ends them when the time is up."""
+    """Counts steps and their seconds, and ends them when the time is up."""
 
     def __init__(self, deadline: float) -> None:
         self.steps = 0
-        self._deadline = deadline
+        self._deadline, self._trained_s = deadline, 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin to count seconds as training's."""
+        self._since = time.perf_counter()
 
     def before_step(self, step: Step) -> None:
         """See nothing."""
@@ -121,26 +138,82 @@ class _Clock:
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """Count the step; return whether there is time for another."""
         self.steps += 1
-        return time.perf_counter() <= self._deadline
+        now = time.perf_counter()
+        self._trained_s += now - self._since
+        self._since = now
+        return now <= self._deadline
+
+    def find_left_s(self, last: int) -> float:
+        """Return the seconds left beside the training up to the last point."""
+        training_s = (last - self.steps) * self._trained_s / max(1, self.steps)
+        return max(0.0, self._deadline - time.perf_counter() - training_s)
 
 
-def _measure(workload: Workload, task: NoiseTask, place: Place) -> NoiseBatches | None:
-    """Return the moments at the present parameters, which are left as they are."""
-    deadline = time.perf_counter() + place.share_s
-    size, b, most = workload.batches.sampling_size, task.micro_batch_size, task.max_micro_batches
-    if size is not None:
-        most = min(most, size // b)  # beyond one pass nothing new is learnt
-    training, is_sum = place.training, task.trajectory.loss_is_sum
-    groups = min(task.groups, most, _afford_groups(training, task.host_memory_bytes))
-    if groups < _LEAST_GROUPS:
-        return None
+class MomentMeter:
+    """Measures gradient moments at frozen parameters; what is trained stays as it is.
 
-    def collect(rounds: int, seed: int) -> NoiseBatches | None:
-        # An order of its own: within one pass over the data no sample comes twice.
-        stream = IndexStream(size, seed=(task.workload.seed * 1_000_003 + place.number) * 2 + seed)
-        batches = (workload.take(stream.next(b)) for _ in itertools.count())
+    Args:
+        workload: Where samples come from.
+        task: What is asked.
+        seed: Orders the samples.
+    """
+
+    def __init__(self, workload: Workload, task: NoiseTask, *, seed: int) -> None:
+        self._workload, self._task = workload, task
+        self._seed = (seed * 1_000_003 + 1) * 2
+        self._size = workload.batches.sampling_size
+        self._stream = IndexStream(self._size, seed=self._seed)
+        self._used = 0
+        path = task.trajectory
+        count = len(path.points) or len(path.checkpoints)
+        self._enough = min(max(_ENOUGH_NOISE_SCALES / count, _LEAST_OF_ITERATE), _MOST_OF_ITERATE)
+        self._training: Training | None = None
+        self._recent: deque[NoiseBatches] = deque(maxlen=_RECENT)
+
+    def measure(self, place: Place) -> NoiseBatches | None:
+        """Return the moments at the present parameters; None where there is no room for them.
+
+        Those before decide how many samples are taken. Stopping by the same data that make the
+        estimate would favour the moments at which it happens to be small: simulated, the median is
+        then 5 to 12 % low (docs/method.md). So the first one has a pilot round that is thrown away.
+        """
+        deadline = time.perf_counter() + place.share_s
+        task, training = self._task, place.training
+        b, most = task.micro_batch_size, task.max_micro_batches
+        if self._size is not None:
+            most = min(most, self._size // b)  # beyond one pass nothing new is learnt
+        groups = min(task.groups, most, _afford_groups(training, task.host_memory_bytes))
+        if groups < _LEAST_GROUPS:
+            return None
+        with preserve_buffers(training.model):  # running statistics are part of the frozen state
+            if training is not self._training:
+                training.settle_gradient_scale(self._workload.take(range(b)))
+                self._training = training
+                self._recent.clear()
+                pilot = self._collect(place, groups, 1, deadline)
+                if pilot is None:
+                    return None
+                self._recent.append(pilot)
+                if time.perf_counter() > deadline:
+                    return pilot
+            rounds = min(self._choose_rounds(groups), most // groups)
+            found = self._collect(place, groups, rounds, deadline)
+        if found is not None:
+            self._recent.append(found)
+        return found
+
+    def _collect(
+        self, place: Place, groups: int, rounds: int, deadline: float
+    ) -> NoiseBatches | None:
+        """Return the moments of fresh samples: within one pass over the data none comes twice."""
+        task = self._task
+        b, wanted = task.micro_batch_size, groups * rounds * task.micro_batch_size
+        if self._size is not None and self._used + wanted > self._size:
+            self._seed += 1
+            self._stream, self._used = IndexStream(self._size, seed=self._seed), 0
+        self._used += wanted
         sums = GroupSums(
-            training,
+            place.training,
             groups,
             b,
             rounds=rounds,
@@ -148,15 +221,20 @@ def _measure(workload: Workload, task: NoiseTask, place: Place) -> NoiseBatches 
             least_groups=_LEAST_GROUPS,
             deadline_s=deadline,
         )
-        train(training, batches, [sums], micro_batch_size=b, is_frozen=True)
+        batches = (self._workload.take(self._stream.next(b)) for _ in itertools.count())
+        train(place.training, batches, [sums], micro_batch_size=b, is_frozen=True)
+        is_sum = task.trajectory.loss_is_sum
         return sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
 
-    with preserve_buffers(training.model):  # running statistics are part of the frozen state
-        training.settle_gradient_scale(workload.take(range(b)))
-        pilot = collect(1, seed=0)
-        if pilot is None or time.perf_counter() > deadline:
-            return pilot
-        return collect(_choose_rounds(pilot, most // groups), seed=1)
+    def _choose_rounds(self, groups: int) -> int:
+        """Return the rounds worth measuring, by the iterates before."""
+        of_round = groups * self._task.micro_batch_size
+        point = estimate_noise_point(*self._recent)
+        scale = (point.preconditioned_noise_scale or point.noise_scale).point
+        if scale is None:
+            scale = 2.0 * sum(self._recent[-1].micro_batch_sizes) / self._enough
+        least = _LEAST_STEPS * get_batch_size(self._recent[-1])
+        return max(1, math.ceil(max(least, self._enough * scale) / of_round))
 
 
 def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:
@@ -165,16 +243,3 @@ def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:
     gradient_bytes = choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)
     room_bytes = min(available_memory_bytes(), host_memory_bytes or math.inf)
     return int(_HOST_FRACTION * room_bytes / max(1, gradient_bytes))
-
-
-def _choose_rounds(pilot: NoiseBatches, most: int) -> int:
-    """Return the rounds worth measuring by a first round, which is then thrown away.
-
-    Stopping by the same data that make the estimate would favour the moments at which it happens to
-    be small: simulated, the median is then 5 to 12 % low (docs/method.md).
-    """
-    point = estimate_noise_point(pilot)
-    if point.gradient_sqnorm <= 0:
-        return most
-    noise_scale = point.gradient_cov_trace / point.gradient_sqnorm
-    return max(1, min(most, math.ceil(_ENOUGH_NOISE_SCALES * noise_scale / point.samples)))

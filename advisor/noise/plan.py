@@ -1,5 +1,6 @@
 """The noise scale of a training run, or the reason why there is none."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -18,7 +19,12 @@ from advisor.noise.data import (
     NoiseStatus,
     choose_metric,
 )
-from advisor.noise.point import LEAST_STEPS, estimate_log_points, estimate_noise_point
+from advisor.noise.point import (
+    LEAST_STEPS,
+    estimate_log_points,
+    estimate_noise_point,
+    get_batch_size,
+)
 from advisor.noise.reason import describe_points
 from advisor.statistics import median
 from advisor.training.data import WorkloadFacts
@@ -33,8 +39,8 @@ def conclude_noise(
 ) -> NoiseConclusion:
     """Return the noise scale of the run, or the reason why there is none.
 
-    The points are averaged over the progress they stand for, in the Euclidean metric and, over the
-    points that have it, in the optimizer's metric. A `log` of a real run stands alone.
+    Iterates of one span are one point; points are averaged over the progress they stand for, in the
+    Euclidean metric and, where they have it, in the optimizer's. A `log` stands alone.
     """
     usable = () if log else _order(batch for batch in batches if _is_usable(batch))
     points = _estimate_points(facts, usable, log)
@@ -46,12 +52,10 @@ def conclude_noise(
     if reason is not None:
         return NoiseConclusion(status="not_estimated", reason=reason)
     micro_batch_size, batch_size = _get_sizes(usable, log)
-    course = choose_metric(points, adapted=False)
-    plain = average_over_progress(course, batch_size=batch_size)
-    own_course = choose_metric(points, adapted=True)
-    own = average_over_progress(own_course, batch_size=batch_size) if own_course else None
+    plain = average_over_progress(points, batch_size=batch_size, adapted=False)
+    own = average_over_progress(points, batch_size=batch_size, adapted=True)
     decisive = own or plain
-    course = own_course if own else course
+    course = choose_metric(points, adapted=own is not None)
     trend = fit_trend(course)
     status: NoiseStatus = "not_estimated" if decisive is None else "estimated"
     if decisive is not None and decisive.high is None:
@@ -67,6 +71,7 @@ def conclude_noise(
         gradient_cov_trace=points[-1].gradient_cov_trace,
         at_step=points[-1].at_step,
         micro_batch_size=micro_batch_size,
+        batch_size=batch_size,
         points=points,
         trend=trend,
         sample_unit=sample_unit,
@@ -101,7 +106,17 @@ def _estimate_points(
 ) -> tuple[NoisePoint, ...]:
     if log:
         return estimate_log_points(log, dataset_size=facts.dataset_size)
-    return tuple(estimate_noise_point(point, dataset_size=facts.dataset_size) for point in usable)
+    keys = [each.stands_for or (place,) for place, each in enumerate(usable)]
+    return tuple(
+        estimate_noise_point(
+            *(each for _, each in iterates),
+            batch_size=get_batch_size(usable[-1]),
+            dataset_size=facts.dataset_size,
+        )
+        for _, iterates in itertools.groupby(
+            zip(keys, usable, strict=True), key=lambda pair: pair[0]
+        )
+    )
 
 
 def _get_sizes(usable: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> tuple[int, int]:
@@ -110,8 +125,7 @@ def _get_sizes(usable: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> 
         size = max(1, round(median([entry.samples for entry in log])))
         return size, size
     last = usable[-1]
-    size = last.micro_batch_size or max(last.micro_batch_sizes)
-    return size, last.training_batch_size or size
+    return last.micro_batch_size or max(last.micro_batch_sizes), get_batch_size(last)
 
 
 def _count_tokens(usable: Sequence[NoiseBatches]) -> float | None:

@@ -6,15 +6,14 @@ samples. S estimates tr Σ, G2 estimates |G|², φ = tr Σ / |G|² is the noise 
 """
 
 import itertools
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from advisor.noise.data import GradientMoments, NoiseBatches, NoiseLogEntry, NoisePoint
-from advisor.statistics import Estimate, fieller_ratio, jackknife_covariance, median
-
-Floats = npt.NDArray[np.float64]
+from advisor.noise.share import Floats, Share, estimate_share, pool_shares, to_noise_scale
+from advisor.statistics import median
 
 #: Most windows of a log, and most blocks of steps that a window's jackknife leaves out in turn: the
 #: points and groups of the tool's own trajectory.
@@ -24,13 +23,16 @@ LEAST_STEPS = 8
 
 
 def estimate_noise_point(
-    batches: NoiseBatches, *, dataset_size: int | None = None, confidence: float = 0.95
+    *iterates: NoiseBatches,
+    batch_size: float | None = None,
+    dataset_size: int | None = None,
 ) -> NoisePoint:
-    """Return the noise scale at one point of training, with its interval.
+    """Return the noise scale at one point of training, with its interval, over all its iterates.
 
     S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for any mix of micro-batch
-    sizes. The interval is Fieller's, over a jackknife that leaves out one group at a time. The m_k
-    must be means over independent samples; under BatchNorm φ holds at their one size.
+    sizes. The share of noise in a step of `batch_size` samples is averaged, with a jackknife that
+    leaves out one group at a time. The m_k must be means over independent samples; under BatchNorm
+    φ holds at their one size.
 
     With `dataset_size` N, φ is that of the training set itself, which is what many epochs follow:
     G2 = |ḡ|² − S·(1/n − 1/N). The micro-batches must then be drawn without replacement.
@@ -40,27 +42,39 @@ def estimate_noise_point(
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes.
     """
-    if len(batches.micro_batch_sizes) < 2:
+    if any(len(each.micro_batch_sizes) < 2 for each in iterates):
         raise ValueError("the noise scale needs at least two micro-batches")
+    batch_size = batch_size or get_batch_size(iterates[-1])
+    span = iterates[0].stands_for
+    steps = None if span is None else span[1] - span[0]
 
-    def estimate(moments: GradientMoments) -> Estimate:
-        pairs = _estimate_pairs(_sum_subsets(batches, moments), dataset_size)
-        (trace, sqnorm), kept = pairs[0].tolist(), pairs[1:]
-        if len(kept) < 2:  # no group can be left out
-            return Estimate(trace / sqnorm if sqnorm > 0.0 else None, None, None, confidence)
-        return fieller_ratio(trace, sqnorm, jackknife_covariance(kept), len(kept) - 1, confidence)
+    def estimate(iterates: Iterable[tuple[NoiseBatches, GradientMoments]]) -> Share | None:
+        pairs = (_estimate_pairs(_sum_subsets(*each), dataset_size) for each in iterates)
+        return pool_shares([estimate_share(each, batch_size) for each in pairs], steps=steps)
 
-    trace, sqnorm = _estimate_pairs(_sum_subsets(batches, batches.plain), None)[0].tolist()
-    own = batches.preconditioned
+    whole = [_estimate_pairs(_sum_subsets(each, each.plain), None)[0] for each in iterates]
+    trace, sqnorm = np.mean(whole, axis=0).tolist()
+    plain = estimate((each, each.plain) for each in iterates)
+    adapted = [(each, each.preconditioned) for each in iterates if each.preconditioned is not None]
+    own = estimate(adapted) if adapted else None
     return NoisePoint(
-        at_step=batches.at_step,
-        loss=batches.loss,
-        samples=sum(batches.micro_batch_sizes),
-        noise_scale=estimate(batches.plain),
-        preconditioned_noise_scale=None if own is None else estimate(own),
+        at_step=round(median([each.at_step for each in iterates])),
+        loss=statistics.fmean(each.loss for each in iterates),
+        samples=sum(sum(each.micro_batch_sizes) for each in iterates),
+        noise_scale=to_noise_scale(plain, batch_size),
+        preconditioned_noise_scale=to_noise_scale(own, batch_size) if adapted else None,
         gradient_sqnorm=sqnorm,
         gradient_cov_trace=trace,
+        noise_share=plain,
+        preconditioned_noise_share=own,
+        span_steps=steps,
     )
+
+
+def get_batch_size(batches: NoiseBatches) -> int:
+    """Return the samples of a step of training; of a gradient where nothing was trained."""
+    known = batches.training_batch_size or batches.micro_batch_size
+    return known or max(batches.micro_batch_sizes)
 
 
 def _estimate_pairs(subsets: Floats, dataset_size: int | None) -> Floats:
@@ -120,27 +134,27 @@ def estimate_log_points(
     *,
     dataset_size: int | None = None,
     most_windows: int = _WINDOWS,
-    confidence: float = 0.95,
 ) -> tuple[NoisePoint, ...]:
     """Return the noise scale in each window of a log, by step; none with fewer than 8 steps.
 
     The mean of the steps' ratios would be biased, so the ratio is that of sums over a window, with
-    Fieller's interval over a jackknife of blocks of steps, which must have drawn fresh samples. A φ
+    an interval by a jackknife of blocks of steps, which must have drawn fresh samples. A φ
     that changes within a window makes it wider.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for the pair of one step.
     """
     ordered = sorted(entries, key=lambda entry: entry.at_step)
+    batch_size = median([entry.samples for entry in entries]) if entries else 1.0
     windows = min(most_windows, len(ordered) // LEAST_STEPS)
     edges = [round(len(ordered) * k / windows) for k in range(windows + 1)] if windows else []
     return tuple(
-        _estimate_window(ordered[start:end], dataset_size, confidence)
+        _estimate_window(ordered[start:end], batch_size, dataset_size)
         for start, end in itertools.pairwise(edges)
     )
 
 
 def _estimate_window(
-    entries: Sequence[NoiseLogEntry], dataset_size: int | None, confidence: float
+    entries: Sequence[NoiseLogEntry], batch_size: float, dataset_size: int | None
 ) -> NoisePoint:
     columns = [(e.samples, e.micro_batches, e.micro_batch_sqnorm, e.mean_sqnorm) for e in entries]
     samples, micro_batches, parts, means = np.asarray(columns, dtype=np.float64).T
@@ -151,18 +165,18 @@ def _estimate_window(
     counts = np.bincount(blocks, weights=samples)
     kept = (weighted.sum(axis=0) - taken) / (samples.sum() - counts)[:, None]
     pairs = np.concatenate([weighted.sum(axis=0, keepdims=True) / samples.sum(), kept])
-    whole_trace, whole_sqnorm = pairs[0].tolist()
+    trace, sqnorm = pairs[0].tolist()
     if dataset_size is not None:  # the training set's own gradient: G2 + S/N
         pairs[:, 1] += pairs[:, 0] / dataset_size
-    trace, sqnorm = pairs[0].tolist()
-    covariance = jackknife_covariance(pairs[1:])
+    share = pool_shares([estimate_share(pairs, batch_size)])
     losses = [entry.loss for entry in entries if entry.loss is not None]
     return NoisePoint(
         at_step=round(median([entry.at_step for entry in entries])),
-        loss=sum(losses) / len(losses) if losses else None,
+        loss=statistics.fmean(losses) if losses else None,
         samples=round(float(samples.sum())),
-        noise_scale=fieller_ratio(trace, sqnorm, covariance, len(counts) - 1, confidence),
+        noise_scale=to_noise_scale(share, batch_size),
         preconditioned_noise_scale=None,
-        gradient_sqnorm=whole_sqnorm,
-        gradient_cov_trace=whole_trace,
+        gradient_sqnorm=sqnorm,
+        gradient_cov_trace=trace,
+        noise_share=share,
     )

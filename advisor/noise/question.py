@@ -19,17 +19,16 @@ from advisor.noise.course import explain_enough
 from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import NOISE, conclude_noise, explain_absence
+from advisor.noise.stations import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
 from advisor.noise.tell import tell_noise
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_step_s, read_probes
 
 #: Most steps of the trajectory where the user names none: beyond, the trial's own length is passed.
 _MOST_STEPS = 400
-#: Points along the trajectory.
-_POINTS = 6
 #: Jackknife groups, see docs/method.md.
 _GROUPS = 16
-#: Most micro-batches at one point; its pilot round mostly asks for fewer.
+#: Most micro-batches of one iterate; those before it mostly ask for fewer.
 _MOST_MICRO_BATCHES = 4096
 #: Micro-batch of the gradients where neither a base batch nor a half-saturation batch is known.
 _FALLBACK_SIZE = 32
@@ -99,21 +98,23 @@ def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None
         host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
     )
     settling = None if path.checkpoints else find_settling()
+    ends = {max(p for p in path.points if p < edge) for edge in path.edges[1:-1]}
+
+    iterates: list[NoiseBatches] = []
 
     def keep(batches: NoiseBatches) -> None:
-        """Keep a point of the trajectory; once further ones would change nothing, end it."""
-        enough = None
-        if path.points and batches.at_step < path.points[-1]:
-            noise = conclude_noise(run.facts, (*run.record.all(NOISE_BATCHES), batches))
-            enough = explain_enough(noise, settling)
-        if enough is None:
-            run.add(NOISE_BATCHES, batches)
+        """Keep an iterate; once a point is whole and further ones would change nothing, end it."""
+        iterates.append(batches)
+        if batches.at_step not in ends:
             return
-        why = f"ended early, since {enough}"
-        run.add(NOISE_BATCHES, msgspec.structs.replace(batches, ended_because=why))
-        raise _SettledError
+        enough = explain_enough(conclude_noise(run.facts, iterates), settling)
+        if enough is not None:
+            why = f"ended early, since {enough}"
+            iterates[-1] = msgspec.structs.replace(batches, ended_because=why)
+            raise _SettledError
 
     follow(run, "noise", task, path, keep)
+    run.add(NOISE_BATCHES, *iterates)
     if not run.record.all(NOISE_BATCHES):
         run.progress.note("noise: no point could be measured in the memory and time there are")
 
@@ -133,13 +134,14 @@ def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[
         run.progress.note(f"{name}: {death.message}")
 
 
-def plan_trajectory(run: Run, budget_s: float) -> Trajectory:
+def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> Trajectory:
     """Return the training at the user's own batch, or at the gradients' where that cannot be made.
 
-    Its points are evenly spread, from the first step to the last.
+    It is as long as the user trains, where that is known and the time allows. Iterates are drawn
+    within spans of it, or so many `points` evenly spread from the first step to the last.
     """
     facts, limits, memory = run.facts, run.spec.limits, run.of(MEMORY)
-    split = None
+    split, gradients = None, _choose_micro_batch_size(run)
     if facts.base_batch_size is not None:
         largest = None if memory is None else memory.max_micro_batch_size
         split = split_batch(
@@ -148,18 +150,24 @@ def plan_trajectory(run: Run, budget_s: float) -> Trajectory:
             smallest=facts.min_micro_batch_size,
             may_split=can_split(facts),
         )
-    size, accumulation = split or (_choose_micro_batch_size(run), 1)
+    size, accumulation = split or (gradients, 1)
+    times, unknown_s = read_probes(run.record.all(PROBES)), budget_s / _MOST_STEPS
+    step_s = estimate_step_s(times, size, accumulation) or unknown_s
     steps = limits.noise_steps
     if steps is None:
-        step_s = estimate_step_s(read_probes(run.record.all(PROBES)), size, accumulation)
-        affordable = int(budget_s * TRAINING_OF_NOISE / (step_s or budget_s / _MOST_STEPS))
-        steps = max(_POINTS - 1, min(_MOST_STEPS, affordable))
-    count = min(_POINTS, steps + 1)
-    points = sorted({round(steps * k / max(1, count - 1)) for k in range(count)})
+        affordable = int(budget_s * TRAINING_OF_NOISE / step_s)
+        steps = max(STATIONS - 1, min(limits.train_steps or _MOST_STEPS, affordable))
+    iterate_s = _GROUPS * (estimate_step_s(times, gradients) or unknown_s)
+    iterates = min(MOST_ITERATES, int((budget_s - steps * step_s) / iterate_s))
+    edges = plan_edges(max(1, steps), iterates)
+    places = draw_iterates(edges, iterates, seed=run.spec.workload.seed)
+    if points is not None:
+        edges, places = (), tuple(sorted({round(steps * k / (points - 1)) for k in range(points)}))
     return Trajectory(
         micro_batch_size=size,
         gradient_accumulation_steps=accumulation,
-        points=() if limits.checkpoints else tuple(points),
+        points=() if limits.checkpoints else places,
+        edges=() if limits.checkpoints else edges,
         checkpoints=limits.checkpoints,
         budget_s=budget_s,
         loss_is_sum=facts.loss_reduction == "sum",

@@ -61,12 +61,19 @@ def _describe_place(batches: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry
         return f"measured at {count}, up to {unit} {last}"
     if len(batches) == 1:
         return f"measured at step {last}"
+    spans = {each.stands_for for each in batches if each.stands_for is not None}
+    if spans:
+        end = max(end for _, end in spans)
+        parts = f" in {len(spans)} spans" if len(spans) > 1 else ""
+        return f"measured at {len(batches)} iterates{parts} of {end} steps"
     return f"measured at {len(batches)} points along {last} steps"
 
 
-def _describe_course(course: _Course, unit: str, trend: NoiseTrend | None) -> str:
+def _describe_course(course: _Course, unit: str, trend: NoiseTrend | None) -> str | None:
     """Return how the noise scale went; rose and fell only where the trend is clear."""
     bounded = [scale for _, scale in course if scale.low is not None]
+    if not bounded:
+        return None
     first, last = bounded[0], bounded[-1]
     if first is last:
         return f"it is {_render(first)} {unit}"

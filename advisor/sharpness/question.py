@@ -11,13 +11,16 @@ from advisor.sharpness.data import SHARPNESS, SharpnessTask
 from advisor.sharpness.plan import SHARPNESS_TOPIC, choose_micro_batch_size
 from advisor.sharpness.tell import tell_sharpness
 
+#: Along the trajectory.
+_POINTS = 6
+
 
 def run_sharpness(run: Run) -> None:
     """Measure the sharpness where it was asked for and real data allows it."""
     facts, limits = run.facts, run.spec.limits
     if not limits.sharpness or explain_absence(facts) is not None or run.is_spent:
         return
-    path = plan_trajectory(run, run.share_s("sharpness"))
+    path = plan_trajectory(run, run.share_s("sharpness"), points=_POINTS)
     size = choose_micro_batch_size(
         facts, run.of(MEMORY), path.micro_batch_size, batch_multiple=limits.batch_multiple
     )

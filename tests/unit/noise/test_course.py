@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,11 +13,13 @@ from advisor.noise.course import (
     explain_enough,
     fit_trend,
     is_known_within,
+    predict_noise_scale,
 )
 from advisor.noise.data import NoiseConclusion, NoisePoint
-from advisor.statistics import Estimate
+from advisor.noise.share import Share, pool_shares, to_noise_scale, to_share
+from advisor.statistics import Estimate, two_sided_t
 
-STEPS = [0, 80, 160, 240, 320, 400]
+STEPS = [0, 1, 3, 7, 15, 31]
 
 
 def known(point, factor=1.5):
@@ -31,13 +34,13 @@ def trend_of(steps, points):
     return fit_trend(list(zip(steps, points, strict=True)))
 
 
-def test_an_exponential_rise_is_found_with_its_factor():
-    scales = [100.0 * 8.0 ** (step / 400) for step in STEPS]
+def test_a_power_law_is_found_with_its_factor():
+    scales = [100.0 * 8.0 ** (k / 5) for k in range(6)]
     trend = trend_of(STEPS, along(scales))
     assert trend.direction == "rose"
     assert trend.factor.point == pytest.approx(8.0)
     assert trend.factor.low < 8.0 < trend.factor.high
-    assert (trend.from_step, trend.to_step) == (0, 400)
+    assert (trend.from_step, trend.to_step) == (0, 31)
 
 
 def test_a_fall_is_a_fall():
@@ -121,20 +124,20 @@ def settled(points, average, *, steps=STEPS, settling=None):
 
 
 def test_a_steady_and_known_noise_scale_ends_the_trajectory():
-    assert "steady" in settled(along([50, 55, 48, 52], 2.0), known(51.0, 1.4))
+    assert "steady" in settled(along([50, 55, 48, 52, 50], 2.0), known(51.0, 1.4))
 
 
 @pytest.mark.parametrize(
     ("points", "average"),
     [
-        (along([50, 55, 48]), known(51.0, 1.4)),  # too few points
-        (along([20, 40, 80, 160], 1.3), known(60.0, 1.2)),  # rises
-        (along([160, 80, 40, 20], 1.3), known(60.0, 1.2)),  # falls
-        (along([50, 60, 75, 90], 3.0), known(65.0, 1.4)),  # its likeliest change is large
-        (along([50, 55, 48, 52], 3.0), known(51.0, 1.9)),  # not known well enough
-        (along([50, 55, 48, 52]), Estimate(51.0, 40.0, None)),
-        (along([50, 55, 48, 52]), None),
-        ([Estimate(None, 50.0, None)] * 4, known(51.0, 1.2)),  # no trend
+        (along([50, 55, 48, 52]), known(51.0, 1.4)),  # too few points
+        (along([20, 40, 80, 160, 200], 1.3), known(60.0, 1.2)),  # rises
+        (along([160, 80, 40, 20, 15], 1.3), known(60.0, 1.2)),  # falls
+        (along([50, 60, 75, 90, 110], 3.0), known(65.0, 1.4)),  # its likeliest change is large
+        (along([50, 55, 48, 52, 50], 3.0), known(51.0, 1.9)),  # not known well enough
+        (along([50, 55, 48, 52, 50]), Estimate(51.0, 40.0, None)),
+        (along([50, 55, 48, 52, 50]), None),
+        ([Estimate(None, 50.0, None)] * 5, known(51.0, 1.2)),  # no trend
     ],
 )
 def test_otherwise_it_goes_on(points, average):
@@ -142,7 +145,7 @@ def test_otherwise_it_goes_on(points, average):
 
 
 def test_a_noise_scale_beyond_which_the_batch_stays_ends_it_even_as_it_rises():
-    rising = along([200, 400, 800, 1600])
+    rising = along([200, 400, 800, 1600, 3200])
     assert "the advised batch" in settled(rising, known(700.0), settling=100.0)
     assert settled(rising, known(700.0), settling=150.0) is None  # one point may be below
     assert settled(list(reversed(rising)), known(700.0), settling=100.0) is None  # it falls
@@ -166,101 +169,156 @@ def test_known_within_a_factor_is_about_both_ends(estimate, expected):
 
 # The average
 
-#: So large a batch that each step makes the progress of an endless one: the plain step-average.
-ENDLESS = 10**30
 
-
-def average_steps(steps, estimates):
-    return average_over_progress(list(zip(steps, estimates, strict=True)), batch_size=ENDLESS)
-
-
-def around(point, below=1.0, above=1.0):
-    return Estimate(point, point - below, point + above)
-
-
-def test_the_average_is_the_trapezoid_rule():
-    steps = [0, 10, 40]
-    estimate = average_steps(steps, [around(1.0), around(3.0), around(5.0)])
-    assert estimate.point == pytest.approx((10 * 2.0 + 30 * 4.0) / 40)
-
-
-def test_one_point_is_its_own_average():
-    assert average_steps([7], [around(12.0, 2.0, 5.0)]) == around(12.0, 2.0, 5.0)
-
-
-def test_points_at_one_step_weigh_the_same():
-    estimate = average_steps([5, 5], [around(1.0), around(3.0)])
-    assert estimate.point == 2.0
-
-
-def test_errors_of_independent_points_add_as_squares():
-    estimate = average_steps([0, 1], [around(10.0, 3.0, 6.0), around(10.0, 4.0, 8.0)])
-    assert estimate.point - estimate.low == pytest.approx(2.5)
-    assert estimate.high - estimate.point == pytest.approx(5.0)
-
-
-def test_a_point_without_an_upper_end_leaves_a_lower_bound_that_adds_errors_up():
-    open_ended = Estimate(None, 20.0, None)
-    estimate = average_steps([0, 1], [around(10.0), open_ended])
-    assert estimate == Estimate(None, (9.0 + 20.0) / 2.0, None)
-
-
-def test_a_lower_bound_keeps_its_point_where_every_point_has_one():
-    estimate = average_steps([0, 1], [around(10.0), Estimate(90.0, 20.0, None)])
-    assert estimate == Estimate(50.0, 14.5, None)
-
-
-def test_a_point_without_any_bound_counts_as_zero_from_below():
-    estimate = average_steps([0, 1], [around(10.0), Estimate(None, None, None)])
-    assert estimate == Estimate(None, 4.5, None)
-
-
-def test_without_any_lower_end_there_is_no_average():
-    assert average_steps([0, 1], [Estimate(3.0, None, None)] * 2) is None
-
-
-def test_an_open_point_that_hardly_weighs_is_left_out():
-    steps = [0, 1, 1000]
-    estimates = [Estimate(None, 5.0, None), around(10.0), around(20.0)]
-    estimate = average_steps(steps, estimates)
-    assert estimate.high is not None
-    assert estimate.point == pytest.approx((10.0 * 500 + 20.0 * 499.5) / 999.5)
-
-
-def test_a_closed_point_counts_however_little_it_weighs():
-    estimate = average_steps([0, 1, 1000], [around(1e6), around(10.0), around(20.0)])
-    assert estimate.point > 500.0
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(1, 50), st.floats(1.0, 1e4), st.floats(0.0, 0.9), st.floats(0.0, 9.0)
-        ),
-        min_size=1,
-        max_size=8,
+def at(step, share, *, span=None):
+    return NoisePoint(
+        at_step=step,
+        loss=None,
+        samples=1000,
+        noise_scale=to_noise_scale(share, 10.0),
+        preconditioned_noise_scale=None,
+        gradient_sqnorm=1.0,
+        gradient_cov_trace=1.0,
+        noise_share=share,
+        span_steps=span,
     )
-)
-def test_the_interval_holds_the_point_and_stays_within_the_average_of_ends(rows):
-    steps = [sum(row[0] for row in rows[: index + 1]) for index in range(len(rows))]
-    estimates = [around(point, point * below, point * above) for _, point, below, above in rows]
-    estimate = average_steps(steps, estimates)
-    lows = average_steps(steps, [around(item.low, 0.0, 0.0) for item in estimates])
-    highs = average_steps(steps, [around(item.high, 0.0, 0.0) for item in estimates])
-    slack = 1e-9 * math.fabs(estimate.point) + 1e-9
-    assert lows.point - slack <= estimate.low <= estimate.point + slack
-    assert estimate.point - slack <= estimate.high <= highs.point + slack * 10
+
+
+def average(*points, batch_size=10.0):
+    return average_over_progress(points, batch_size=batch_size, adapted=False)
+
+
+def around(share, half=0.1):
+    return Share(share, (half / two_sided_t(0.95, 1e6)) ** 2, 1e6)
+
+
+def share_of(noise_scale):
+    return to_share(noise_scale, 10.0)
 
 
 def test_steps_count_by_the_progress_they_make():
     # At batch 10, steps at φ = 10 make 1/2 and steps at φ = 90 make 1/10 of an endless batch's.
-    estimate = average_over_progress([(0, around(10.0)), (1, around(90.0))], batch_size=10)
+    estimate = average(at(0, around(0.5)), at(1, around(0.9)))
     assert estimate.point == pytest.approx((10.0 / 2 + 90.0 / 10) / (1 / 2 + 1 / 10))
 
 
-@given(st.floats(1.0, 1e4), st.integers(1, 10_000))
-def test_a_constant_noise_scale_is_its_own_average_at_any_batch(value, batch_size):
-    estimate = average_over_progress(
-        [(step, around(value)) for step in (0, 3, 9)], batch_size=batch_size
+def test_points_count_by_the_trapezoid_rule_or_by_the_steps_they_stand_for():
+    shares = [around(0.2), around(0.4), around(0.6)]
+    found = average(*(at(step, each) for step, each in zip((0, 10, 40), shares, strict=True)))
+    assert share_of(found.point) == pytest.approx((10 * 0.3 + 30 * 0.5) / 40)
+    found = average(*(at(3, each, span=n) for n, each in zip((1, 2, 5), shares, strict=True)))
+    assert share_of(found.point) == pytest.approx((1 * 0.2 + 2 * 0.4 + 5 * 0.6) / 8)
+
+
+def test_points_at_one_step_weigh_the_same():
+    assert average(at(5, around(0.4)), at(5, around(0.6))).point == pytest.approx(10.0)
+
+
+def test_one_point_is_its_own_average():
+    point = at(7, around(0.5))
+    for end in ("point", "low", "high"):
+        assert getattr(average(point), end) == pytest.approx(getattr(point.noise_scale, end))
+
+
+def test_errors_of_independent_points_add_as_squares():
+    estimate = average(at(0, around(0.5, 0.06)), at(1, around(0.5, 0.08)))
+    assert share_of(estimate.low) == pytest.approx(0.5 - 0.05, rel=1e-3)
+
+
+def test_a_point_without_an_upper_end_leaves_the_average_one():
+    half = at(1, around(0.95, 0.06))
+    assert half.noise_scale.high is None
+    estimate = average(at(0, around(0.5)), half)
+    assert share_of(estimate.high) == pytest.approx(0.725 + math.hypot(0.05, 0.03), rel=1e-3)
+    assert average(half).high is None
+
+
+def test_a_lost_gradient_leaves_nothing_but_a_lower_end():
+    lost = at(1, around(1.02, 0.05))
+    assert (lost.noise_scale.point, lost.noise_scale.high) == (None, None)
+    assert average(lost).low == pytest.approx(10 * 0.97 / 0.03, rel=1e-3)
+    assert average(at(1, around(1.2, 0.05))) is None
+
+
+def test_an_unknown_share_is_about_anything_between_0_and_1():
+    estimate = average(at(0, around(0.5, 0.001)), at(1, None))
+    assert share_of(estimate.low) == pytest.approx(0.26, abs=0.01)
+    assert share_of(estimate.point) == pytest.approx(0.75)
+    assert estimate.high is None
+    assert average(at(0, None), at(1, None)) is None
+
+
+@given(st.floats(0.01, 0.99), st.floats(1.0, 1e4), st.lists(st.integers(1, 50), min_size=1))
+def test_a_constant_noise_scale_is_its_own_average_at_any_batch(share, batch_size, spans):
+    points = [at(k, around(share, 0.0), span=span) for k, span in enumerate(spans)]
+    estimate = average(*points, batch_size=batch_size)
+    assert estimate.point == pytest.approx(batch_size * share / (1 - share), rel=1e-6)
+
+
+# Iterates of one span
+
+
+@pytest.mark.parametrize(("wander", "error"), [(0.1, 0.02), (0.02, 0.05), (0.1, 0.1), (0.0, 0.05)])
+@pytest.mark.parametrize("drawn", [2, 4, 20])
+def test_the_mean_share_of_a_span_is_held_in_95_percent(wander, error, drawn):
+    generator, held = np.random.default_rng(1), 0
+    for _ in range(600):
+        truths = 0.6 + wander * generator.standard_normal(40)
+        seen = truths + error * generator.standard_normal(40)
+        spreads = error**2 * generator.chisquare(15, 40) / 15
+        shares = [Share(p, v, 15) for p, v in zip(seen[:drawn], spreads, strict=False)]
+        scale = to_noise_scale(pool_shares(shares, steps=40), 10.0)
+        low, high = share_of(scale.low), 1.0 if scale.high is None else share_of(scale.high)
+        held += low <= truths.mean() <= high
+    assert 0.92 <= held / 600 <= (0.995 if drawn == 20 else 1.0)
+
+
+def test_where_every_step_was_seen_only_the_samples_err():
+    shares = [Share(0.5 + 0.2 * (-1) ** k, 0.01**2, 15) for k in range(8)]
+    assert pool_shares(shares, steps=8).variance == pytest.approx(0.01**2 / 8)
+    assert pool_shares(shares, steps=80).variance > 0.05**2
+    assert pool_shares(shares).variance == pytest.approx(0.01**2 / 8)
+
+
+# Beyond the run
+
+
+def follow(scales, half=1.05, batch_size=32):
+    spans = [1, 1, 2, 4, 8, 16]
+    return NoiseConclusion(
+        status="estimated",
+        reason="",
+        noise_scale=Estimate(50.0, 45.0, 55.0),
+        batch_size=batch_size,
+        points=tuple(
+            msgspec.structs.replace(at(step, around(0.5), span=span), noise_scale=known(phi, half))
+            for step, span, phi in zip(STEPS, spans, scales, strict=True)
+        ),
     )
-    assert estimate.point == pytest.approx(value)
+
+
+def test_a_constant_noise_scale_stays():
+    noise = follow([50.0] * 6)
+    found = predict_noise_scale(noise, 32_000)
+    assert found.low < 50.0 < found.high
+    assert found.point == pytest.approx(50.0, rel=0.01)
+    assert predict_noise_scale(noise, 20) == noise.noise_scale
+
+
+@pytest.mark.parametrize("times", [10, 100])
+def test_a_power_law_goes_on(times):
+    scales = [5.0, 3.0] + [10.0 * 2.0 ** (0.5 * k) for k in range(4)]
+    noise, steps = follow(scales), 32 * times
+    at_last = scales[-1] / math.sqrt(32)
+    shares = [1 / (1 + 32 / (at_last * math.sqrt(step + 1))) for step in range(32, steps)]
+    share = (32 * 50 / 82 + sum(shares)) / steps
+    found = predict_noise_scale(noise, steps)
+    assert found.point == pytest.approx(32 * share / (1 - share), rel=0.02)
+    assert found.low < found.point < found.high
+    assert found.point > noise.noise_scale.point
+
+
+def test_without_a_clear_trend_nothing_is_predicted():
+    assert predict_noise_scale(follow([50, 50, 20, 90, 15, 110]), 3200) is None
+    few = follow([50.0] * 6)
+    assert predict_noise_scale(msgspec.structs.replace(few, points=few.points[:2]), 3200) is None

@@ -8,6 +8,7 @@ from advisor.engine.worker.entry import seed_everything
 from advisor.noise import measure as gradients
 from advisor.noise.data import NoiseTask, Trajectory
 from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.workload import Workload
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 
@@ -16,7 +17,9 @@ def follow(host_memory_bytes=None, **split):
     found = []
     task = NoiseTask(
         workload=WorkloadSpec(target=str(DIGITS), device="cpu"),
-        trajectory=Trajectory(points=(0, 6), budget_s=1000.0, **{"micro_batch_size": 8, **split}),
+        trajectory=Trajectory(
+            **{"points": (0, 6), "budget_s": 1000.0, "micro_batch_size": 8, **split}
+        ),
         micro_batch_size=8,
         groups=8,
         max_micro_batches=8,
@@ -25,6 +28,31 @@ def follow(host_memory_bytes=None, **split):
     seed_everything(0)
     gradients.run(task, found.append)
     return found
+
+
+@pytest.mark.slow
+def test_iterates_tell_the_span_they_stand_for():
+    found = follow(points=(0, 2, 3, 6), edges=(0, 3, 8))
+    assert [each.stands_for for each in found] == [(0, 3), (0, 3), (3, 8), (3, 8)]
+    assert [each.at_step for each in found] == [0, 2, 3, 6]
+
+
+@pytest.mark.slow
+def test_an_iterate_after_one_without_time_goes_on(monkeypatch):
+    monkeypatch.setattr(gradients._Clock, "find_left_s", lambda *_: 0.0)
+    found = follow(points=(0, 1, 2))
+    assert [each.at_step for each in found] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_no_sample_comes_twice_before_a_pass_is_through(monkeypatch):
+    seen, take = [], Workload.take
+    monkeypatch.setattr(Workload, "take", lambda *a: seen.append(list(a[1])) or take(*a))
+    follow(points=(0, 1), micro_batch_size=32)
+    measured = [index for batch in seen if len(batch) == 8 for index in batch][8:]
+    # A pilot of one round of 8 groups of 8, then two iterates of as many samples.
+    assert len(measured) == 3 * 64
+    assert len(set(measured)) == 3 * 64
 
 
 @pytest.mark.slow

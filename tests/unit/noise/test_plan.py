@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from advisor.noise.plan import conclude_noise
 from advisor.noise.point import estimate_noise_point
-from advisor.statistics import fieller_ratio, jackknife_covariance
+from advisor.statistics import jackknife_covariance, two_sided_t
 from tests.unit.noise.drawn import FACTS, along, draw_gradients, split
 
 RAGGED = [32, 32, 32, 7, 1, 16]
@@ -40,10 +40,13 @@ def test_the_sufficient_statistics_give_the_leave_one_group_out_values():
         pair = estimate_noise_point(rest)
         rows.append((pair.gradient_cov_trace, pair.gradient_sqnorm))
     whole = estimate_noise_point(batches)
-    expected = fieller_ratio(
-        whole.gradient_cov_trace, whole.gradient_sqnorm, jackknife_covariance(rows), 5
-    )
-    assert ends(whole.noise_scale) == pytest.approx(ends(expected))
+    shares = np.array([[trace / (trace + 32 * sqnorm)] for trace, sqnorm in rows])
+    share = whole.gradient_cov_trace / (whole.gradient_cov_trace + 32 * whole.gradient_sqnorm)
+    error = math.sqrt(jackknife_covariance(shares)[0, 0])
+    assert whole.noise_share.value == pytest.approx(share)
+    assert whole.noise_share.variance == pytest.approx(error**2)
+    high = share + two_sided_t(0.95, 5) * error
+    assert whole.noise_scale.high == pytest.approx(32 * high / (1 - high))
 
 
 def test_ragged_sizes_need_the_weights_that_the_equal_size_formula_lacks():
@@ -126,11 +129,11 @@ def test_a_gradient_lost_in_noise_gives_a_lower_bound_and_its_negative_square_no
     assert point.noise_scale.low is None or point.noise_scale.low > 0.0
 
 
-def test_two_micro_batches_give_a_point_without_an_interval():
+def test_two_micro_batches_give_moments_without_an_interval():
     gradients, _ = draw_gradients(4000, noise_scale=30.0)
-    estimate = estimate_noise_point(split(gradients, [2000, 2000])).noise_scale
-    assert estimate.point is not None
-    assert (estimate.low, estimate.high) == (None, None)
+    point = estimate_noise_point(split(gradients, [2000, 2000]))
+    assert point.gradient_cov_trace > 0.0
+    assert ends(point.noise_scale) == (None, None, None)
 
 
 def test_one_group_gives_no_interval():
@@ -285,8 +288,10 @@ def test_too_little_data_gives_a_lower_bound():
 def test_a_point_that_bounds_nothing_only_widens_the_answer():
     batches = [*along([60.0]), split(draw_gradients(32, seed=9)[0], [16] * 2, at_step=50)]
     conclusion = conclude_noise(FACTS, batches)
+    alone = conclusion.points[0].noise_scale
+    assert conclusion.noise_scale.low < alone.low
+    assert conclusion.noise_scale.high is None
     assert conclusion.status == "lower_bound"
-    assert conclusion.noise_scale.low == pytest.approx(conclusion.points[0].noise_scale.low / 2)
     assert "it is " in conclusion.reason
 
 
@@ -308,3 +313,34 @@ def test_the_size_of_the_training_set_is_taken_into_account():
     batches = along([60.0])
     finite = conclude_noise(msgspec.structs.replace(FACTS, dataset_size=2000), batches)
     assert finite.noise_scale.point < conclude_noise(FACTS, batches).noise_scale.point
+
+
+def cut(scale, *, size=800, batch=16, **stands):
+    gradients, _ = draw_gradients(size, noise_scale=scale, seed=stands.get("seed", 3))
+    batches = split(gradients, [16] * (size // 16), at_step=stands.get("at_step", 0))
+    return msgspec.structs.replace(
+        batches, training_batch_size=batch, stands_for=stands.get("stands_for")
+    )
+
+
+def test_iterates_of_a_span_are_one_point_and_count_by_its_steps():
+    batches = [
+        cut(60.0, at_step=0, stands_for=(0, 10), seed=1),
+        cut(60.0, at_step=6, stands_for=(0, 10), seed=2),
+        cut(60.0, at_step=12, stands_for=(10, 40), seed=3),
+    ]
+    conclusion = conclude_noise(FACTS, batches)
+    assert [point.span_steps for point in conclusion.points] == [10, 30]
+    assert [point.at_step for point in conclusion.points] == [3, 12]
+    assert conclusion.points[0].samples == 1600
+    first, last = (point.noise_share.value for point in conclusion.points)
+    share = (10 * first + 30 * last) / 40
+    assert conclusion.noise_scale.point == pytest.approx(16 * share / (1 - share))
+    assert conclusion.batch_size == 16
+    assert conclusion.reason.startswith("measured at 3 iterates in 2 spans of 40 steps")
+
+
+def test_a_span_averages_shares_not_ratios_of_sums():
+    pair = [cut(20.0, stands_for=(0, 2), seed=1), cut(500.0, stands_for=(0, 2), seed=2)]
+    alone = [estimate_noise_point(each).noise_share.value for each in pair]
+    assert estimate_noise_point(*pair).noise_share.value == pytest.approx(np.mean(alone))

@@ -1,5 +1,8 @@
 """Where the noise comes from, and when its trajectory ends."""
 
+import bisect
+import itertools
+
 import msgspec
 import pytest
 
@@ -12,6 +15,7 @@ from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
 from advisor.noise.question import check_sample_unit, read_sources, run_noise
+from advisor.noise.stations import MOST_ITERATES, draw_iterates, plan_edges
 from advisor.questions import RUN
 from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
@@ -29,25 +33,38 @@ def measure(batches, **limits):
     return run, runner, notes.notes
 
 
+def stream(scales, *, samples):
+    """Return what a worker sends along 400 steps: of each φ the last four iterates of a span."""
+    edges, sent = plan_edges(400, MOST_ITERATES), []
+    points = draw_iterates(edges, MOST_ITERATES, seed=0)
+    chosen = [[p for p in points if p < edge][-4:] for edge in edges[1:]]
+    for step in itertools.chain(*chosen):
+        place = bisect.bisect_right(edges, step)
+        (each,) = along([scales[place - 1]], samples=samples, steps=[step])
+        sent.append(msgspec.structs.replace(each, stands_for=tuple(edges[place - 1 : place + 1])))
+    return sent
+
+
 def test_a_steady_noise_scale_ends_the_trajectory_and_the_reason_is_kept():
-    batches = along([300.0] * 6, samples=6400, steps=STEPS)
+    batches = stream([300.0] * 6, samples=6400)
     run, runner, notes = measure(batches, noise_steps=400)
-    assert runner.sent == 4
-    assert len(run.record.noise_batches) == 4
+    assert runner.sent < len(batches)
+    assert run.record.noise_batches[-1].stands_for == (100, 200)
+    assert len(derive(run.record).noise.points) == 5
     assert "ended early" in derive(run.record).noise.reason
     assert notes == ["noise: the trajectory ends early, further points change nothing"]
 
 
 def test_a_noise_scale_that_rises_is_followed_to_the_end():
-    batches = along([40.0, 60.0, 90.0, 140.0, 200.0, 300.0], samples=3200, steps=STEPS)
+    batches = stream([40.0, 60.0, 90.0, 140.0, 200.0, 300.0], samples=800)
     run, runner, notes = measure(batches, noise_steps=400)
-    assert runner.sent == 6
+    assert runner.sent == len(batches)
     assert run.record.noise_batches == tuple(batches)
     assert notes == []
 
 
 def test_the_last_point_ends_nothing_early():
-    batches = along([300.0] * 4, samples=6400, steps=[0, 100, 200, 400])
+    batches = along([300.0] * 6, samples=6400, steps=STEPS)
     run, _, notes = measure(batches, noise_steps=400)
     assert run.record.noise_batches == tuple(batches)
     assert notes == []
@@ -190,7 +207,7 @@ def derive_with(record, noise_scale):
 
 
 def test_a_batch_that_is_given_does_not_settle_and_so_does_not_end_the_run():
-    batches = along([5e5, 7e5, 1e6, 1.4e6, 2e6, 3e6], samples=640_000, steps=STEPS)
+    batches = stream([1e5, 1.3e5, 1.6e5, 2e5, 2.5e5, 3e5], samples=320_000)
     derived = derive(make_record(FACTS, probes=make_probes()))
     sent = []
     for given in (None, 64):
@@ -198,7 +215,7 @@ def test_a_batch_that_is_given_does_not_settle_and_so_does_not_end_the_run():
         run, runner, _ = make_run(batches, noise_steps=400, global_batch_size=given)
         run_noise(run, lambda scale=scale: scale)
         sent.append(runner.sent)
-    assert sent[0] < sent[1] == 6
+    assert sent[0] < sent[1] == len(batches)
 
 
 def test_without_timed_sizes_nothing_settles():

@@ -202,6 +202,7 @@ def test_the_unit_of_the_weights_does_not_matter():
     halved = NoiseBatches(
         at_step=0,
         loss=0.0,
+        micro_batch_size=found.micro_batch_size,
         micro_batch_sizes=found.micro_batch_sizes,
         groups=found.groups,
         weights=tuple(weight / 2 for weight in found.weights),

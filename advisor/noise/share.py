@@ -1,0 +1,110 @@
+"""The share of noise in a step, by which the noise scale is averaged.
+
+Legend: a step of B0 samples has the mean square gradient |G|² + S/B0 with S = tr Σ, of which the
+share p = S/(S + B0·|G|²) = φ/(φ + B0) is noise. The run's noise scale is that of its mean share
+over steps, φ = B0·p̄/(1 − p̄): with the progress ds = dt/(1 + φ/B0) that is ∫φ ds/∫ds, the least
+samples over the least steps with which the run's progress can be bought.
+
+Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for ∫φ ds/∫ds; the share: derived.
+"""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from advisor.statistics import Estimate, jackknife_covariance, two_sided_t
+
+Floats = npt.NDArray[np.float64]
+
+
+class Share(msgspec.Struct, frozen=True):
+    """p, and how well it is known."""
+
+    #: Above 1 where the samples leave |G|² negative.
+    value: float
+    variance: float
+    #: Of freedom, of the variance.
+    degrees: float
+
+
+_CONFIDENCE = 0.95
+#: Degrees of freedom of what is as good as normal.
+_ENDLESS = 1e6
+#: All that is known of p where the samples say nothing: about anything between 0 and 1.
+_UNKNOWN = Share(1.0, 0.25, _ENDLESS)
+
+
+def estimate_share(pairs: Floats, batch_size: float) -> Share | None:
+    """Return p at one iterate; None where too few samples tell it.
+
+    `pairs` are rows of (S, |G|²): of all samples, then without each jackknife group in turn.
+    """
+    totals = pairs[:, 0] + batch_size * pairs[:, 1]
+    if len(pairs) < 3 or np.min(totals) <= 0.0:
+        return None
+    shares = pairs[:, 0] / totals
+    variance = jackknife_covariance(shares[1:, None])[0, 0]
+    return Share(float(shares[0]), float(variance), len(shares) - 2.0)
+
+
+def pool_shares(shares: Sequence[Share | None], *, steps: int | None = None) -> Share | None:
+    """Return the mean share over `steps` of which these iterates are a part; None: of these alone.
+
+    Its variance is that of the samples, and of having drawn these iterates: half the mean square of
+    successive differences, which has both and slow changes hardly enter; never less than that of
+    the samples. Iterates without a share do not count.
+
+    Source: von Neumann 1941, Ann. Math. Stat. 12:367, for the differences.
+    """
+    known = [share for share in shares if share is not None]
+    if not known:
+        return None
+    count = len(known)
+    whole = average_shares(known, [1.0] * count)
+    drawn = 0.0 if steps is None or count < 2 else max(0.0, 1.0 - count / steps)
+    if drawn == 0.0:
+        return whole
+    scatter = float(np.square(np.diff([share.value for share in known])).mean()) / (2.0 * count)
+    variance = drawn * scatter + (1.0 - drawn) * whole.variance
+    return Share(whole.value, max(variance, whole.variance), count - 1.0)
+
+
+def average_shares(shares: Sequence[Share | None], weights: Sequence[float]) -> Share:
+    """Return the weighted mean of independent shares."""
+    known = [share or _UNKNOWN for share in shares]
+    total = math.fsum(weights)
+    parts = [weight / total for weight in weights]
+    mean = math.fsum(part * share.value for part, share in zip(parts, known, strict=True))
+    return _add_up(
+        mean, [(part**2 * s.variance, s.degrees) for part, s in zip(parts, known, strict=True)]
+    )
+
+
+def _add_up(value: float, variances: Sequence[tuple[float, float]]) -> Share:
+    """Return the share whose variance is the sum of these, each with its degrees of freedom.
+
+    Source: Satterthwaite 1946, Biometrics Bulletin 2:110; Welch 1947.
+    """
+    total = math.fsum(variance for variance, _ in variances)
+    square = math.fsum(variance**2 / degrees for variance, degrees in variances)
+    return Share(value, total, total**2 / square if square > 0.0 else _ENDLESS)
+
+
+def to_noise_scale(share: Share | None, batch_size: float) -> Estimate:
+    """Return φ = B0·p/(1 − p), in samples; what reaches a share of 1 has no end."""
+    if share is None:
+        return Estimate(None, None, None)
+    half_width = two_sided_t(_CONFIDENCE, share.degrees) * math.sqrt(share.variance)
+    point, low, high = (
+        None if end >= 1.0 else batch_size * end / (1.0 - end)
+        for end in (share.value, share.value - half_width, share.value + half_width)
+    )
+    return Estimate(point, low, high, _CONFIDENCE)
+
+
+def to_share(noise_scale: float, batch_size: float) -> float:
+    """Return p = φ/(φ + B0)."""
+    return noise_scale / (noise_scale + batch_size)
