@@ -19,7 +19,7 @@ from advisor.engine.budget import (
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record, Series, Slot
-from advisor.engine.runner import TaskRunner
+from advisor.engine.runner import TaskRunner, WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, UsageError
 from advisor.training.data import WorkloadFacts
@@ -107,6 +107,16 @@ class Run:
             self.stop("interrupted")
             raise
         self._keep(complete=True)
+
+    @contextmanager
+    def noting_ends(self, stage: str) -> Iterator[None]:
+        """Note what ends a stage's worker, the time or the system: what it saw before stands."""
+        try:
+            yield
+        except WorkerTimeoutError:
+            self.progress.note(f"{stage}: it took longer than the time left")
+        except WorkerDeathError as death:  # as by the system, short of memory
+            self.progress.note(f"{stage}: {death.message}")
 
     def stop(self, why: str) -> None:
         """Mark the record incomplete, and say why."""

@@ -2,7 +2,6 @@
 
 from advisor.engine.budget import LOADER_END_OF_LEFT
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import UsageError
 from advisor.loader.data import LOADER_TIMINGS, LoaderTask
 from advisor.loader.plan import list_sizes
@@ -39,13 +38,9 @@ def run_loader(run: Run) -> None:
         other_sizes=tuple(others),
         budget_s=run.share_s("loader"),
     )
-    try:
+    with run.noting_ends("loader"):
         run.runner.run(
             task,
             timeout_s=LOADER_END_OF_LEFT * run.left_s,
             on_result=lambda timing: run.add(LOADER_TIMINGS, timing),
         )
-    except WorkerTimeoutError:
-        run.progress.note("loader: it took longer than the time left")
-    except WorkerDeathError as death:
-        run.progress.note(f"loader: {death.message}")

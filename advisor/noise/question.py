@@ -9,7 +9,6 @@ import msgspec
 from advisor.engine.budget import TRAINING_OF_NOISE
 from advisor.engine.question import Question
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.task import Task
 from advisor.errors import UsageError
 from advisor.memory.data import PROBES
@@ -125,13 +124,10 @@ def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[
     place = place or f"at {len(path.checkpoints)} checkpoints"
     run.progress.stage(f"{name} {place}", left_s=run.left_s)
     try:
-        run.runner.run(task, timeout_s=run.left_s, on_result=keep)
+        with run.noting_ends(name):
+            run.runner.run(task, timeout_s=run.left_s, on_result=keep)
     except _SettledError:
         run.progress.note(f"{name}: the trajectory ends early, further points change nothing")
-    except WorkerTimeoutError:
-        run.progress.note(f"{name}: it took longer than the time left")
-    except WorkerDeathError as death:  # as by the system, short of memory
-        run.progress.note(f"{name}: {death.message}")
 
 
 def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> Trajectory:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.noise.plan import NOISE
 from advisor.rate.data import TRIALS, Advised, TrialTask
 from advisor.rate.rules import plan_pair
@@ -30,12 +29,8 @@ def run_trial(run: Run, advise: Callable[[], Advised | None]) -> None:
     rate = advice.learning_rate
     if rate.proposed is None or rate.base_value is None or rate.base_batch_size is None:
         return  # without a base batch the range test's stage has tried its own rate
-    try:
+    with run.noting_ends("trial"):
         _Trial(run, advice, advise).train_pairs()
-    except WorkerTimeoutError:
-        run.progress.note("trial: it took longer than the time left")
-    except WorkerDeathError as death:  # what was tried before still stands
-        run.progress.note(f"trial: {death.message}")
 
 
 class _Trial:
