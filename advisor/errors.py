@@ -1,5 +1,6 @@
 """Every way a command can end badly, each with its exit code and the reader's next step."""
 
+import contextlib
 from typing import ClassVar
 
 
@@ -51,6 +52,19 @@ class InternalError(AdvisorError):
     """A fault of this program."""
 
     exit_code = 70
+
+
+def note_place(error: BaseException, what: str, next_step: str | None = None) -> None:
+    """Have an error that came out of the user's code say where; the innermost place stands."""
+    if not isinstance(error, AdvisorError) and place_of(error) is None:
+        with contextlib.suppress(Exception):  # an exception that takes no attribute
+            error.bsadvisor_place = (what, next_step)  # type: ignore[attr-defined]
+
+
+def place_of(error: BaseException) -> tuple[str, str | None] | None:
+    """Return what of the user's code the error came out of, and the next step; None if unknown."""
+    place: tuple[str, str | None] | None = getattr(error, "bsadvisor_place", None)
+    return place
 
 
 def shorten(error: BaseException, most: int = 160) -> str:

@@ -167,11 +167,17 @@ class Runner:
         return self._target.text if self._target else "the worker"
 
     def _timeout_error(self, crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
-        where = find_location(crash_path)
+        where = find_location(crash_path) or ""
+        next_step = "Look for an endless loop or a lock there, or give more time with --budget."
+        if where.endswith("in <module>"):
+            next_step = (
+                "It was still being imported: put what trains or waits there under "
+                'if __name__ == "__main__":, or give more time with --budget.'
+            )
         return WorkerTimeoutError(
             f"{self._file()} did not finish within {timeout_s:.0f} s"
             + (f"; it stood at {where}" if where else ""),
-            next_step="Look for an endless loop or a lock there, or give more time with --budget.",
+            next_step=next_step,
         )
 
     def _death_error(self, crash_path: Path, code: int | None) -> WorkerDeathError:

@@ -144,6 +144,8 @@ def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | Non
         return "make_step keeps the gradients to itself: only memory and throughput are measured"
     if not facts.has_dataset and not has_log:
         return "make_batch gives synthetic data, which says nothing of the noise: add make_dataset"
+    if facts.has_zero_gradient and not has_log:
+        return "every gradient is exactly 0 at the start: there is nothing to measure or to learn"
     if facts.loss_reduction == "coupled":
         return "the loss couples the samples of a batch, so no sample has a gradient of its own"
     if facts.has_synchronised_statistics:

@@ -49,9 +49,10 @@ def needs_range(facts: WorkloadFacts) -> bool:
     The rate of the AdamW that stands in was tuned for no batch at all.
     """
     optimizer = facts.optimizer
-    if optimizer is None or not optimizer.learning_rate:
+    if optimizer is None or optimizer.learning_rate is None:
         return False
-    return optimizer.is_default or facts.base_batch_size is None
+    has_rate = optimizer.learning_rate > 0.0 and not optimizer.is_default
+    return not has_rate or facts.base_batch_size is None
 
 
 def settle_rate(
@@ -137,6 +138,8 @@ def _explain_range(optimizer: OptimizerFacts) -> str:
     """Return why there is no base rate to scale, without a full stop."""
     if optimizer.is_default:
         return f"the model file has no make_optimizer, so {optimizer.name} has no base rate"
+    if not optimizer.learning_rate:
+        return f"the rate of {optimizer.name} is 0, as at the start of a warm-up"
     return (
         "the batch that the base rate was tuned for is not known (set BASE_BATCH_SIZE in the model "
         "file, or give --base-batch-size), so a range test takes the rule's place"

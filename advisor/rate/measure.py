@@ -191,12 +191,12 @@ def apply_settings(training: Training, task: TrialTask) -> None:
 
 
 def make_rate_setter(training: Training) -> Callable[[float], None]:
-    """Return what sets the rate of the first parameter group; others keep their ratio to it.
+    """Return what sets the rate of the first parameter group that trains; others keep their ratio.
 
-    A first group at rate 0 gives no ratio to keep: all groups then get the same rate.
+    Where all are at rate 0 there is no ratio to keep: all groups then get the same rate.
     """
     groups = training.optimizer.param_groups
-    first = groups[0]["lr"]
+    first = next((group["lr"] for group in groups if group["lr"]), None)
     ratios = [group["lr"] / first if first else 1.0 for group in groups]
 
     def set_rate(rate: float) -> None:

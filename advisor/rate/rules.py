@@ -42,9 +42,13 @@ NOT_RUN = "no rate is printed that has not been run"
 
 
 def name_family(optimizer: OptimizerFacts) -> Family | None:
-    """Return how the optimizer's rate follows the batch; None where no rule is known."""
-    families = (each for each, names in _OPTIMIZERS.items() if optimizer.name in names.split())
-    return next(families, None)
+    """Return how the optimizer's rate follows the batch; None where no rule is known.
+
+    A subclass follows the rule of its nearest ancestor that has one.
+    """
+    known = {name: family for family, names in _OPTIMIZERS.items() for name in names.split()}
+    names = optimizer.class_names or (optimizer.name,)
+    return next((known[name] for name in names if name in known), None)
 
 
 def scale_rate(
@@ -112,6 +116,15 @@ def propose_learning_rate(
         base_batch_size=base_batch_size,
         reason=_explain_absence(optimizer, family, base_batch_size),
     )
+    if base_rate and base_batch_size == global_batch_size:
+        return msgspec.structs.replace(
+            rate,
+            rule="the base batch keeps its rate",
+            proposed=base_rate,
+            low=base_rate,
+            high=base_rate,
+            reason=f"it was not tried, and {NOT_RUN}",
+        )
     if rate.reason or family is None or base_rate is None or base_batch_size is None:
         return rate
     working = get_working_noise_scale(noise)
@@ -141,8 +154,13 @@ def _explain_absence(
     """Return why no rate can be proposed; empty where one can."""
     if optimizer is None:
         return "make_step keeps its optimizer to itself"
-    if not optimizer.learning_rate:
+    if optimizer.learning_rate is None:
         return f"{optimizer.name} has no learning rate to scale"
+    if not optimizer.learning_rate:
+        return (
+            f"the rate of {optimizer.name} is 0, as at the start of a warm-up: nothing is trained; "
+            "have make_optimizer give the rate that the warm-up ends at"
+        )
     if base_batch_size is None:
         return (
             "the batch that the base rate was tuned for is not known: set BASE_BATCH_SIZE in the "
@@ -184,7 +202,8 @@ def propose_optimizer_changes(
     low, high = min(BETA2_RANGE[0], optimizer.beta2), max(BETA2_RANGE[1], optimizer.beta2)
     beta2 = min(max(float(optimizer.beta2**ratio), low), high)
     decay = None
-    if optimizer.weight_decay and learning_rate.base_value and optimizer.name in _DECOUPLED_DECAY:
+    is_decoupled = bool(_DECOUPLED_DECAY & {optimizer.name, *optimizer.class_names})
+    if optimizer.weight_decay and learning_rate.base_value and is_decoupled:
         decay = optimizer.weight_decay * ratio * learning_rate.base_value / proposed
     return OptimizerChanges(
         beta2=None if beta2 == optimizer.beta2 else beta2,

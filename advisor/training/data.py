@@ -86,8 +86,16 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 
 
+class ParameterGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """What one parameter group of the user's optimizer has of its own."""
+
+    parameter_count: int
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+
+
 class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The user's optimizer, read from its first parameter group; None: it has no such setting."""
+    """The user's optimizer, read from its first group that trains; None: it has no such setting."""
 
     name: str
     learning_rate: float | None = None
@@ -101,6 +109,9 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     is_default: bool = False
     dampening: float | None = None
     is_nesterov: bool = False
+    groups: tuple[ParameterGroup, ...] = ()
+    #: Its class and those that it derives from, nearest first.
+    class_names: tuple[str, ...] = ()
 
 
 class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +151,8 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_synchronised_statistics: bool = False
     loss_reduction: LossReduction = "unknown"
     first_loss: float | None = None
+    #: Every gradient of the first batches is exactly 0: no noise, and nothing is learned.
+    has_zero_gradient: bool = False
     #: None where the loss averages over samples, or where no count explains it.
     token_count: TokenCount | None = None
     #: Mean number of target tokens.

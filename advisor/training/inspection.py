@@ -1,29 +1,34 @@
 """Load the model file, run one small training step, and report what was found."""
 
 import math
-from typing import Any
 
 import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from advisor.errors import DeviceError, WorkloadError, shorten
-from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
+from advisor.training.data import LossReduction, WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import (
     classify_loss,
     find_token_count,
     measure_tokens_per_sample,
 )
 from advisor.training.model_file.batches import tensors_of
-from advisor.training.model_file.data import DatasetBatches, find_largest_samples
+from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.loader import find_own_sampling
+from advisor.training.model_file.scan import scan_samples
 from advisor.training.model_file.workload import Workload
+from advisor.training.optimizer_facts import describe_optimizer
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.schedule import try_schedule
 from advisor.training.training import Training
 
 #: The size of the first step: BatchNorm cannot run at 1.
 _FIRST_SIZE = 2
+#: Between two batches of which the larger holds more, though its collate function leaves some out.
+_GROWTH = 8
+#: Samples in which a gradient other than 0 is looked for.
+_WITH_GRADIENT = 32
 
 
 def inspect_workload(
@@ -83,7 +88,7 @@ def _inspect_training(
     notes: list[str] = []
     if without_steps:
         return _describe(workload, training, multiple, notes)
-    loss = _first_step(workload, training, first)
+    loss, has_zero_gradient = _first_step(workload, training, first)
     smallest = _find_smallest(workload, training, first, multiple, notes)
     facts = _describe(workload, training, smallest, notes)
     reduction = _find_reduction(workload, multiple, notes)
@@ -91,6 +96,7 @@ def _inspect_training(
         facts,
         loss_reduction=reduction,
         first_loss=loss,
+        has_zero_gradient=has_zero_gradient,
         token_count=find_token_count(workload, multiple) if reduction == "weighted" else None,
         tokens_per_sample=measure_tokens_per_sample(workload),
         notes=tuple(notes),
@@ -102,7 +108,7 @@ def _describe(
 ) -> WorkloadFacts:
     """Return all that needs no step; the notes gain what else is to be known."""
     parameters = list(training.model.parameters())
-    largest = _find_largest(workload, notes)
+    largest = _look_at_samples(workload, notes)
     own_sampling = find_own_sampling(workload)
     if own_sampling is not None:
         notes.append(
@@ -125,7 +131,11 @@ def _describe(
         has_dataset=workload.dataset is not None,
         variable_length=bool(largest),
         largest_samples=largest,
-        optimizer=_optimizer_facts(workload, training),
+        optimizer=describe_optimizer(
+            training.optimizer,
+            needs_closure=training.needs_closure,
+            is_default=not workload.has_own_optimizer(training.model),
+        ),
         has_scheduler=try_schedule(
             lambda total_steps: workload.make_scheduler(training, total_steps), training.optimizer
         ),
@@ -138,16 +148,33 @@ def _describe(
     )
 
 
-def _first_step(workload: Workload, training: Training, size: int) -> float:
-    """Return the loss of the first step at `size`, which must be finite."""
-    result = training.step(workload.take(range(size)))
+def _first_step(workload: Workload, training: Training, size: int) -> tuple[float, bool]:
+    """Return the loss of the first step at `size`, which must be finite, and whether no gradient.
+
+    A gradient of 0 is looked for in more samples: a hinge loss may be 0 for two of them.
+    """
+    batch = workload.take(range(size))
+    is_zero = False
+    if training.needs_closure:
+        result = training.step(batch)
+    else:
+        result = training.backward(batch)
+        if not _has_gradient(training):
+            training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
+            is_zero = not _has_gradient(training)
+        training.update()
     loss = math.nan if result is None else float(result.detach())
     if not math.isfinite(loss):
         raise WorkloadError(
             f"{workload.target.text}: the loss is {loss} at the first step (batch of {size})",
             next_step="Look for a division by zero, log(0) or unscaled inputs before the loss.",
         )
-    return loss
+    return loss, is_zero
+
+
+def _has_gradient(training: Training) -> bool:
+    gradients = [each.grad for each in training.model.parameters() if each.grad is not None]
+    return any(float(gradient.norm()) != 0.0 for gradient in gradients)
 
 
 def _find_smallest(
@@ -182,7 +209,7 @@ def _find_reduction(workload: Workload, multiple: int, notes: list[str]) -> Loss
 
 def _check_batch_grows(workload: Workload, multiple: int) -> None:
     """Raise WorkloadError where a larger batch holds no more than a smaller one."""
-    sizes = (multiple, 2 * multiple)
+    sizes = (multiple, _GROWTH * multiple)
     if (workload.batches.size or sizes[1]) < sizes[1]:
         return
     small, large = (
@@ -197,40 +224,27 @@ def _check_batch_grows(workload: Workload, multiple: int) -> None:
         )
 
 
-def _find_largest(workload: Workload, notes: list[str]) -> tuple[int, ...]:
-    """Return the largest samples, and note where not all samples were looked at."""
+def _look_at_samples(workload: Workload, notes: list[str]) -> tuple[int, ...]:
+    """Return the largest samples, and note what else is to be known of them."""
     batches = workload.batches
     if not isinstance(batches, DatasetBatches):
         return ()
-    largest, looked_at = find_largest_samples(batches)
-    if looked_at != batches.size:
+    scan = scan_samples(batches)
+    if scan.not_finite is not None:
+        notes.append(
+            f"sample {scan.not_finite} of the dataset holds a NaN or an infinity: a loss that "
+            "it makes NaN ends the training; leave the sample out, or fill it in"
+        )
+    if scan.left_out:
+        share = scan.left_out / scan.looked_at
+        notes.append(
+            f"collate_fn leaves {share:.0%} of the samples out: batches hold fewer than they draw"
+        )
+    if scan.looked_at != batches.size:
         total = "a stream" if batches.size is None else f"{batches.size}"
-        notes.append(f"{looked_at} samples of {total} were looked at for the largest ones")
-    return largest
+        notes.append(f"{scan.looked_at} samples of {total} were looked at for the largest ones")
+    return scan.largest
 
 
 def _mixes_samples(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and (module.training or not module.track_running_stats)
-
-
-def _optimizer_facts(workload: Workload, training: Training) -> OptimizerFacts:
-    group = training.optimizer.param_groups[0]
-    betas: tuple[Any, ...] = tuple(group.get("betas") or ())
-    beta1, beta2, *_ = (*betas, None, None)
-
-    def number(value: Any) -> float | None:
-        return None if value is None else float(value)
-
-    return OptimizerFacts(
-        name=type(training.optimizer).__name__,
-        learning_rate=number(group.get("lr")),
-        momentum=number(group.get("momentum")),
-        beta1=number(beta1),
-        beta2=number(beta2),
-        epsilon=number(group.get("eps")),
-        weight_decay=number(group.get("weight_decay")),
-        needs_closure=training.needs_closure,
-        is_default=not workload.has_own_optimizer(training.model),
-        dampening=number(group.get("dampening")),
-        is_nesterov=bool(group.get("nesterov", False)),
-    )

@@ -181,6 +181,7 @@ class _Samples:
         if len(self._trainings) > 1:
             batch = map_tensors(batch, lambda each: each.float() if each.dtype in _16_BIT else each)
         torch.manual_seed(seed)
+        training.forget()
         with register_module_forward_hook(self._note_precision):
             return training.evaluate(batch)
 

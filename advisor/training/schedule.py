@@ -64,11 +64,13 @@ def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer
     Raises:
         WorkloadError: A rate is no finite positive number, or none follows the optimizer's.
     """
+    if not any(group.get("lr") for group in optimizer.param_groups):
+        return False  # nothing that could follow one
     kept = [copy.deepcopy(_settings_of(group)) for group in optimizer.param_groups]
     peaks: list[float] = []
     for factor in (1.0, 2.0):
         for group in optimizer.param_groups:
-            group["lr"] = factor * group["lr"]
+            group["lr"] = factor * (group["lr"] or 0.0)
         scheduler = make(_TRIED_STEPS)
         peaks.append(0.0 if scheduler is None else _find_peak(scheduler))
         for group, settings in zip(optimizer.param_groups, kept, strict=True):
@@ -88,13 +90,14 @@ def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer
 
 
 def _find_peak(scheduler: LRScheduler) -> float:
-    """Return the highest rate of the first group along the schedule."""
-    rates = [float(scheduler.optimizer.param_groups[0]["lr"])]
+    """Return the highest rate of any group along the schedule."""
+    groups = scheduler.optimizer.param_groups
+    rates = [max(float(group["lr"]) for group in groups)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no optimizer steps in between, as torch expects
         for _ in range(_TRIED_STEPS):
             scheduler.step()
-            rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+            rates.append(max(float(group["lr"]) for group in groups))
     bad = next((n for n, rate in enumerate(rates) if not 0.0 <= rate < math.inf), None)
     if bad is not None or not max(rates) > 0.0:
         seen = f"{rates[bad]:.3g} at step {bad}" if bad is not None else "0 all along"

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import Precision
 from advisor.training.model_file.batches import hand_out
-from advisor.training.model_file.buffers import restore_buffers
+from advisor.training.model_file.buffers import CarriedState, restore_buffers
+from advisor.training.model_file.foreign import parameters_of
 from advisor.training.model_file.loss import LossFunction, check_loss
+from advisor.training.out_of_memory import is_out_of_memory
 
 #: By how much other batches' gradients may exceed one batch's without overflow in fp16.
 _SCALE_MARGIN = 8.0
@@ -47,31 +49,44 @@ class Training:
         if compile_model:
             compile_in_place(model)
         self._loss_function = loss_function
+        self._born = CarriedState(model)
         self._clip_grad_norm = clip_grad_norm
         self._autocast_type = _AUTOCAST_TYPES.get(precision)
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
-        self.needs_closure = type(optimizer).__name__ == "LBFGS"
+        self.needs_closure = _needs_closure(optimizer)
         if self.needs_closure and self._scaler:
             raise UsageError(
-                "--precision fp16 scales the loss, which LBFGS does not allow",
+                f"--precision fp16 scales the loss: {type(optimizer).__name__} does not allow that",
                 next_step="Use --precision bf16 or fp32.",
             )
 
     def loss(self, batch: Any) -> Tensor:
         """Return the loss of the batch under the chosen precision, checked to be trainable."""
         with self._autocast():
-            return check_loss(self._loss_function(self.model, hand_out(batch)))
+            return check_loss(self._run_loss(batch))
 
     def evaluate(self, batch: Any) -> float:
         """Return the loss of the batch as a number, in whatever mode the model is."""
         try:
             with torch.no_grad(), self._autocast():
-                return float(self._loss_function(self.model, hand_out(batch)))
+                return float(self._run_loss(batch))
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise
             with self._autocast():  # a loss with a gradient inside, as in a gradient penalty
-                return float(self._loss_function(self.model, hand_out(batch)).detach())
+                return float(self._run_loss(batch).detach())
+
+    def forget(self) -> bool:
+        """Drop the state that the model carries from batch to batch; return whether there was."""
+        return self._born.restore()
+
+    def _run_loss(self, batch: Any) -> Any:
+        try:
+            return self._loss_function(self.model, hand_out(batch))
+        except Exception as error:  # a carried state fits one batch size; a loop has one alone
+            if is_out_of_memory(error) or not self.forget():
+                raise
+        return self._loss_function(self.model, hand_out(batch))
 
     def backward(self, batch: Any, *, divisor: float = 1.0) -> Tensor:
         """Add the gradient of loss/divisor to `.grad` and return the loss."""
@@ -176,6 +191,13 @@ class Training:
         if self._autocast_type is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast_type)
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether it evaluates the loss itself: LBFGS, and whatever cannot step without."""
+    closure = (parameters_of(optimizer.step) or {}).get("closure")
+    is_required = closure is not None and closure.default is closure.empty
+    return is_required or isinstance(optimizer, LBFGS)
 
 
 def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:

@@ -58,7 +58,7 @@ SEEN_AT_ONCE = (
 )
 #: What ends the worker, or comes later.
 SEEN_BY_PROBES = (
-    Case(file="hang_at_import.py", fragments=("did not finish", "<module>"), budget="6s"),
+    Case(file="hang_at_import.py", fragments=("did not finish", "__main__"), budget="6s"),
     Case(
         file="hang.py",
         fragments=("did not finish", "hang.py:", "in forward", "--budget"),

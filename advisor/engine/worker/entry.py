@@ -15,7 +15,7 @@ import msgspec
 from advisor.engine.crash import PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
-from advisor.errors import AdvisorError
+from advisor.errors import AdvisorError, place_of
 
 T = TypeVar("T")
 Emit = Callable[[T], None]
@@ -79,14 +79,18 @@ def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )
-    if _user_frames(error.__traceback__) is None or not isinstance(task, WorkloadTask):
+    place = place_of(error)
+    is_users = place is not None or _user_frames(error.__traceback__) is not None
+    if not is_users or not isinstance(task, WorkloadTask):
         text = "".join(_format(error))
         return Failure(kind="internal", message=describe(error), traceback=text)
-    where = location_of(error) or task.workload.target
+    where, (what, next_step) = location_of(error), place or ("", None)
+    said = f"{where or task.workload.target}: {describe(error)}"
     return Failure(
         kind="user",
-        message=f"{where}: {describe(error)}",
-        next_step="Correct the model file; the traceback above starts at its first line.",
+        message=f"{said}, in {what}" if what else said,
+        next_step=next_step
+        or "Correct the model file; the traceback above starts at its first line.",
         traceback=_user_traceback(error),
     )
 
@@ -123,9 +127,17 @@ def location_of(error: BaseException) -> str | None:
 
 
 def _user_traceback(error: BaseException | None) -> str | None:
-    if error is None:
+    """Return the traceback from the user's first line on, without frames of this program."""
+    frames = None if error is None else _user_frames(error.__traceback__)
+    if error is None or (frames is None and not isinstance(error, SyntaxError)):
         return None
-    return "".join(_format(error.with_traceback(_user_frames(error.__traceback__))))
+    told = traceback.TracebackException.from_exception(error.with_traceback(frames))
+    each: traceback.TracebackException | None = told
+    while each is not None:
+        kept = [frame for frame in each.stack if not frame.filename.startswith(PACKAGE)]
+        each.stack = traceback.StackSummary.from_list(kept)
+        each = each.__cause__ or each.__context__
+    return "".join(told.format())
 
 
 def _format(error: BaseException) -> Iterable[str]:

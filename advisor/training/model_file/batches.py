@@ -33,11 +33,13 @@ def parts_of(value: object) -> Parts | None:
         return dict(value.items())
     if isinstance(value, list | tuple):
         return dict(enumerate(value))
-    names = [*getattr(value, "__dict__", ())]
+    parts: Parts = dict(getattr(value, "__dict__", ()))
     for class_ in type(value).__mro__:
         slots = class_.__dict__.get("__slots__", ())
-        names += [slots] if isinstance(slots, str) else slots
-    return {name: getattr(value, name) for name in names if hasattr(value, name)} or None
+        for name in [slots] if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                parts[name] = getattr(value, name)
+    return parts or None
 
 
 def rebuild(value: Any, parts: Parts) -> Any:
@@ -65,8 +67,9 @@ def _copy_with(value: Any, parts: Parts) -> Any:
     elif isinstance(value, list):
         made[:] = parts.values()
     else:
+        before = parts_of(value) or {}
         for name, each in parts.items():
-            if each is not getattr(value, name):
+            if each is not before[name]:
                 object.__setattr__(made, name, each)
     return made
 

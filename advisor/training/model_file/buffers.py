@@ -1,7 +1,10 @@
 """Running statistics and other buffers of a model, put back after a look that must not count."""
 
+import copy
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +12,13 @@ from torch import Tensor, nn
 
 @contextmanager
 def preserve_buffers(model: nn.Module) -> Iterator[None]:
-    """Put every buffer back as it was at the beginning of the block."""
+    """Put every buffer, and what is carried in attributes, back as it was before the block."""
+    carried = CarriedState(model)
     before = {name: value.clone() for name, value in model.named_buffers()}
     try:
         yield
     finally:
+        carried.restore()
         restore_buffers(model, before)
 
 
@@ -25,5 +30,65 @@ def restore_buffers(model: nn.Module, before: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in model.named_buffers():
             old = before.get(name)
-            if old is not None and old.shape == value.shape:
+            if old is None or old.shape != value.shape:
+                continue
+            try:
                 value.copy_(old)
+            except RuntimeError:  # an expanded view, or made in inference mode
+                owner, _, own_name = name.rpartition(".")
+                model.get_submodule(owner)._buffers[own_name] = old.to(value.device)  # noqa: SLF001
+
+
+class CarriedState:
+    """What a model keeps in plain attributes, as it is now.
+
+    Some models carry a hidden state, detached, from batch to batch: it fits one batch size.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._before = [(module, _own_attributes(module)) for module in model.modules()]
+
+    def restore(self) -> bool:
+        """Put the attributes that hold tensors back; return whether one had changed."""
+        has_changed = False
+        for module, known in self._before:
+            for name, value in _own_attributes(module).items():
+                before = known.get(name)
+                if _is_same(value, before) or not (_holds_tensor(value) or _holds_tensor(before)):
+                    continue
+                has_changed = True
+                if name in known:
+                    is_container = isinstance(before, list | dict)
+                    vars(module)[name] = copy.copy(before) if is_container else before
+                else:
+                    del vars(module)[name]
+        return has_changed
+
+
+#: Attributes of every module, which are no state of the user's.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _own_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of the user's, containers of them copied."""
+    return {
+        name: copy.copy(value) if isinstance(value, list | dict) else value
+        for name, value in vars(module).items()
+        if name not in _OF_EVERY_MODULE
+    }
+
+
+def _is_same(value: object, before: object) -> bool:
+    if isinstance(value, list) and isinstance(before, list):
+        return len(value) == len(before) and all(map(operator.is_, value, before))
+    if isinstance(value, dict) and isinstance(before, dict):
+        return value.keys() == before.keys() and all(value[k] is before[k] for k in value)
+    return value is before
+
+
+def _holds_tensor(value: object) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_tensor(each) for each in value)
+    return isinstance(value, Tensor)

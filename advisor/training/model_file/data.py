@@ -2,25 +2,29 @@
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from advisor.errors import WorkloadError
-from advisor.training.model_file.batches import count_fields, hand_out
+from advisor.errors import WorkloadError, note_place
+from advisor.training.model_file.batches import hand_out, tensors_of
+from advisor.training.model_file.foreign import running
+from advisor.training.model_file.order import random_indices, shuffle_endlessly
+from advisor.training.out_of_memory import is_out_of_memory
 
-#: Samples looked at to learn whether lengths vary.
+#: Samples looked at to learn how they differ.
 SCAN_SAMPLES = 4096
-#: Seconds that this look may take; a dataset may be slow to read.
-SCAN_LIMIT_S = 3.0
-#: Largest samples kept by index for the worst-case batch.
-LARGEST_SAMPLES = 1024
+#: Samples read on after those of a batch that the collate function left empty.
+_READ_ON = 32
 #: Samples of an iterable dataset that are shuffled; all of them are kept in memory once asked for.
 ITERABLE_SAMPLES = 4096
+
+
+_ADD_COLLATE = (
+    "Add collate_fn(samples) to the model file: it returns the batch of a list of samples."
+)
 
 
 class SyntheticBatches:
@@ -52,7 +56,8 @@ class DatasetBatches:
     def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
         self._collate = collate or default_collate
-        if not len(dataset):
+        self._length = _find_length(dataset)
+        if not self._length:
             raise WorkloadError(
                 "the dataset is empty: make_dataset returned a dataset of length 0",
                 next_step="Return the training data, or write make_batch(batch_size) instead.",
@@ -61,7 +66,7 @@ class DatasetBatches:
     @property
     def size(self) -> int | None:
         """Samples of the dataset."""
-        return len(self._dataset)
+        return self._length
 
     @property
     def sampling_size(self) -> int | None:
@@ -70,28 +75,67 @@ class DatasetBatches:
 
     def read(self, indices: Sequence[int]) -> list[Any]:
         """Return the samples, not collated."""
-        if hasattr(self._dataset, "__getitems__"):
-            return list(self._dataset.__getitems__(list(indices)))
-        return [self._dataset[index] for index in indices]
+        read_all = getattr(type(self._dataset), "__getitems__", None)
+        if read_all is None:
+            return [self._read_one(index) for index in indices]
+        try:
+            return list(read_all(self._dataset, list(indices)))
+        except Exception:
+            for index in indices:  # which one it is
+                self._read_one(index)
+            raise
+
+    def _read_one(self, index: int) -> Any:
+        try:
+            return self._dataset[index]
+        except Exception as error:
+            note_place(error, f"sample {index} of the {type(self._dataset).__name__}")
+            raise
 
     def collate(self, samples: list[Any]) -> Any:
         """Return the batch of these samples, which may be collated again."""
-        return self._collate([hand_out(sample) for sample in samples])
+        with running(f"collating {len(samples)} samples", _ADD_COLLATE):
+            return self._collate([hand_out(sample) for sample in samples])
 
     def scan_order(self) -> Iterator[int]:
         """Yield at most `SCAN_SAMPLES` indices, each once; any first part is spread evenly."""
-        size = len(self._dataset)
+        size = self._length
         stride = _find_even_stride(size)
         for step in range(min(size, SCAN_SAMPLES)):
             yield step * stride % size
 
     def take(self, indices: Sequence[int]) -> Any:
-        """Return the collated batch of these samples."""
-        return self.collate(self.read(indices))
+        """Return the collated batch of these samples, read on where that leaves it empty."""
+        samples = self.read(indices)
+        try:
+            batch = self.collate(samples)
+            if not _is_empty(batch):
+                return batch
+        except Exception as error:
+            batch = None if is_out_of_memory(error) else self._read_on(samples, indices[-1])
+            if batch is None:
+                raise
+            return batch
+        return self._read_on(samples, indices[-1]) or batch
+
+    def _read_on(self, samples: list[Any], last: int) -> Any:
+        """Return the first batch of these samples and following ones that holds anything.
+
+        A collate function may leave samples out, and small batches are then empty at times.
+        """
+        for index in range(last + 1, last + 1 + _READ_ON):
+            samples = [*samples, *self.read([index % self._length])]
+            try:
+                batch = self.collate(samples)
+            except Exception:  # noqa: BLE001, S112 - the error of the batch asked for is told
+                continue
+            if not _is_empty(batch):
+                return batch
+        return None
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch; the dataset is used again from its start where it is too small."""
-        return self.take(random_indices(len(self._dataset), batch_size, generator))
+        return self.take(random_indices(self._length, batch_size, generator))
 
 
 class IterableBatches(DatasetBatches):
@@ -105,16 +149,14 @@ class IterableBatches(DatasetBatches):
         kept.grow(1)
         super().__init__(kept, collate)
         try:
-            self._stated_size: int | None = len(dataset)
-        except TypeError:
+            self._stated_size: int | None = len(dataset) or None
+        except Exception:  # noqa: BLE001 - a stream need not know how long it is
             self._stated_size = None
 
     @property
     def size(self) -> int | None:
-        """The length the dataset states; without one it is unknown until the stream has ended."""
-        if self._stated_size is not None:
-            return self._stated_size
-        return len(self._dataset) if self._dataset.ended else None
+        """The length the dataset states until the stream has ended; without one it is unknown."""
+        return len(self._dataset) if self._dataset.ended else self._stated_size
 
     @property
     def sampling_size(self) -> int | None:
@@ -138,7 +180,12 @@ class IterableBatches(DatasetBatches):
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return what was read in random order, reading on only where that is too little."""
         self._dataset.grow(batch_size)
-        return super().draw(batch_size, generator)
+        return self.take(random_indices(len(self._dataset), batch_size, generator))
+
+    def _read_on(self, samples: list[Any], last: int) -> Any:
+        self._dataset.grow(last + 1 + _READ_ON)
+        self._length = len(self._dataset)
+        return super()._read_on(samples, last)
 
 
 #: A source of batches on the CPU.
@@ -156,7 +203,8 @@ class _KeptSamples:
     def grow(self, size: int) -> None:
         missing = size - len(self._kept)
         if missing > 0 and not self.ended:
-            new = list(itertools.islice(self._iterator, missing))
+            with running(f"sample {len(self._kept)} or later of the stream of make_dataset"):
+                new = list(itertools.islice(self._iterator, missing))
             self._kept += new
             self.ended = len(new) < missing
 
@@ -167,18 +215,25 @@ class _KeptSamples:
         return self._kept[index]
 
 
-def random_indices(size: int, count: int, generator: torch.Generator) -> list[int]:
-    """Return `count` indices below `size` in random order; each is used once before any twice."""
-    indices: list[int] = []
-    while len(indices) < count:
-        order: Tensor = torch.randperm(size, generator=generator)
-        indices += order[: count - len(indices)].tolist()
-    return indices
-
-
 def is_map_style(dataset: Any) -> bool:
     """Return whether samples are read by index; every torch dataset has the method for it."""
-    return hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+    is_stream = isinstance(dataset, IterableDataset) or (
+        hasattr(dataset, "__iter__") and not hasattr(dataset, "__len__")
+    )
+    return hasattr(dataset, "__getitem__") and not is_stream
+
+
+class Remade(IterableDataset[Any]):
+    """A stream of one pass, such as a generator: made anew for each pass after the first."""
+
+    def __init__(self, first: Iterator[Any], make: Callable[[], Any]) -> None:
+        self._first: Iterator[Any] | None = first
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the stream from its beginning."""
+        first, self._first = self._first, None
+        return iter(self._make()) if first is None else first
 
 
 class IndexStream:
@@ -190,22 +245,12 @@ class IndexStream:
     """
 
     def __init__(self, size: int | None, *, seed: int) -> None:
-        self._size = size
-        self._generator = torch.Generator().manual_seed(seed)
-        self._order: list[int] = []
-        self._position = 0
+        generator = torch.Generator().manual_seed(seed)
+        self._source = itertools.count() if size is None else shuffle_endlessly(size, generator)
 
     def next(self, count: int) -> list[int]:
         """Return the next `count` indices."""
-        if self._size is None:
-            self._position += count
-            return list(range(self._position - count, self._position))
-        while len(self._order) - self._position < count:
-            epoch = random_indices(self._size, self._size, self._generator)
-            self._order = self._order[self._position :] + epoch
-            self._position = 0
-        self._position += count
-        return self._order[self._position - count : self._position]
+        return list(itertools.islice(self._source, count))
 
 
 def batches_from_dataset(
@@ -216,54 +261,42 @@ def batches_from_dataset(
     Raises:
         WorkloadError: The dataset is empty, or neither map-style nor iterable.
     """
-    if not is_map_style(dataset):
-        if not hasattr(dataset, "__iter__"):
-            raise WorkloadError(
-                f"make_dataset returned a {type(dataset).__name__}, not a dataset",
-                next_step="Return an object with __getitem__ and __len__, or an iterable.",
-            )
-        return IterableBatches(dataset, collate)
-    return DatasetBatches(dataset, collate)
+    if isinstance(dataset, dict) or (isinstance(dataset, tuple) and _are_datasets(dataset)):
+        kept = ", ".join(map(str, dataset)) if isinstance(dataset, dict) else len(dataset)
+        raise WorkloadError(
+            f"make_dataset returned a {type(dataset).__name__} ({kept}), not a dataset",
+            next_step="Return the one dataset to train on from it.",
+        )
+    if is_map_style(dataset):
+        return DatasetBatches(dataset, collate)
+    if not hasattr(dataset, "__iter__"):
+        raise WorkloadError(
+            f"make_dataset returned a {type(dataset).__name__}, not a dataset",
+            next_step="Return an object with __getitem__ and __len__, or an iterable.",
+        )
+    return IterableBatches(dataset, collate)
 
 
-def find_largest_samples(
-    batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S
-) -> tuple[tuple[int, ...], int]:
-    """Return the largest samples, and how many could be looked at in `limit_s` seconds.
-
-    The indices are those of the largest first; none where all are equally large.
-    """
-    started = time.perf_counter()
-    counts: dict[int, dict[Any, int]] = {}
-    for index in batches.scan_order():
-        counts[index] = _count_collated(batches, batches.read([index]))
-        if time.perf_counter() - started > limit_s:
-            break
-    totals = {index: sum(fields.values()) for index, fields in counts.items()}
-    if all(fields == counts[index] for fields in counts.values()):
-        return (), len(counts)
-    fields = {field for each in counts.values() for field in each}
-    # Fields are padded apart: the largest sample, then the one with the most of each field.
-    first = {
-        min(counts, key=lambda index: (-counts[index].get(field, 0), -totals[index], index))
-        for field in fields
-    }
-    biggest = min(totals, key=lambda index: (-totals[index], index))
-    order = sorted(
-        counts, key=lambda index: (index != biggest, index not in first, -totals[index], index)
-    )
-    return tuple(order[:LARGEST_SAMPLES]), len(counts)
+def _are_datasets(parts: Sequence[Any]) -> bool:
+    return bool(parts) and all(isinstance(part, Dataset | dict) for part in parts)
 
 
-def _count_collated(batches: DatasetBatches, samples: list[Any]) -> dict[Any, int]:
-    """Return what each field of a batch of one sample holds; of the sample where none can be made.
-
-    What a collate function leaves out, cuts or computes is seen in its batch alone.
-    """
+def _find_length(dataset: Any) -> int:
     try:
-        return count_fields(batches.collate(samples))
-    except Exception:  # noqa: BLE001 - one that needs several samples, or drops broken ones
-        return count_fields(samples[0])
+        return len(dataset)
+    except Exception as error:
+        raise WorkloadError(
+            f"the length of the {type(dataset).__name__} of make_dataset is not known "
+            f"({type(error).__name__}: {error})",
+            next_step="Give it __len__, which returns how many samples it has, or __iter__ to have "
+            "it read as a stream.",
+        ) from error
+
+
+def _is_empty(batch: Any) -> bool:
+    """Return whether all samples were left out."""
+    tensors = list(tensors_of(batch))
+    return batch is None or (bool(tensors) and not any(tensor.numel() for tensor in tensors))
 
 
 def _find_even_stride(size: int) -> int:

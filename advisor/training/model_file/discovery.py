@@ -1,9 +1,12 @@
 """Which names of the user's module are the model, the data, the loss and the optimizer."""
 
-import copy
+import contextlib
 import inspect
 import math
+import sys
+import sysconfig
 from collections.abc import Callable
+from numbers import Integral
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +14,8 @@ import msgspec
 from torch import nn
 
 from advisor.errors import UsageError, WorkloadError
+from advisor.training.model_file.copying import copy_model
+from advisor.training.model_file.foreign import parameters_of
 from advisor.training.model_file.lightning import is_data_module_type, is_lightning_type
 
 MODEL_FACTORY_NAMES = ("make_model", "create_model", "build_model", "get_model")
@@ -74,7 +79,7 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
     functions = {field: _callable(module, name) for field, name in _FUNCTIONS.items()}
     step = _callable(module, "make_step")
     has_data = bool(functions["dataset"] or functions["batch"])
-    has_model = any(hasattr(module, name) for name in MODEL_FACTORY_NAMES)
+    has_model = _find_factory(module) is not None
     if wanted is not None and not hasattr(module, wanted):
         raise UsageError(
             f"{_file_of(module)} has no name {wanted!r}",
@@ -101,14 +106,17 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
 def _find_model(module: ModuleType, wanted: str | None) -> tuple[Callable[..., Any], str]:
     if wanted is not None:
         return _factory_of(module, wanted), f"{wanted} of the model file"
-    for name in MODEL_FACTORY_NAMES:
-        if hasattr(module, name):
-            return _factory_of(module, name), f"{name} of the model file"
+    name = _find_factory(module)
+    if name is not None:
+        return _factory_of(module, name), f"{name} of the model file"
     candidates = _model_candidates(module)
     if len(candidates) == 1:
         name = candidates[0]
         return _factory_of(module, name), f"{name}, the only model in the file"
     found = f"found {len(candidates)}: {', '.join(candidates)}" if candidates else "found none"
+    needy = [name for name, value in _own_classes(module).items() if not _takes_no_arguments(value)]
+    if needy and not candidates:
+        found += f", as {', '.join(needy)} cannot be made without arguments"
     raise WorkloadError(
         f"{_file_of(module)} has no make_model, and a unique nn.Module in its place was not there "
         f"({found})",
@@ -116,28 +124,73 @@ def _find_model(module: ModuleType, wanted: str | None) -> tuple[Callable[..., A
     )
 
 
+def _find_factory(module: ModuleType) -> str | None:
+    """Return the factory by its name; a library's function of such a name is not the user's."""
+    make_model, *others = MODEL_FACTORY_NAMES
+    own = (name for name in others if not _is_installed(getattr(module, name, None)))
+    return next((name for name in (make_model, *own) if hasattr(module, name)), None)
+
+
+def _is_installed(value: object) -> bool:
+    """Return whether an installed package defines it."""
+    home = sys.modules.get(getattr(value, "__module__", None) or "")
+    path = getattr(home, "__file__", None) or ""
+    return any(path.startswith(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib"))
+
+
 def _model_candidates(module: ModuleType) -> list[str]:
-    """Return the instances, else the complete LightningModules, else the classes, by name."""
+    """Return the instances, else the complete LightningModules, else the classes, by name.
+
+    A loss without parameters is no model, and neither is a part of another.
+    """
     values = {name: getattr(module, name) for name in _public_names(module)}
-    instances = [name for name, value in values.items() if isinstance(value, nn.Module)]
+    instances = _keep_whole(
+        {name: value for name, value in values.items() if isinstance(value, nn.Module)}, id
+    )
     if instances:
         return instances
-    classes = [
-        name
-        for name, value in values.items()
-        if inspect.isclass(value)
+    own = _own_classes(module)
+    classes = {name: class_ for name, class_ in own.items() if _takes_no_arguments(class_)}
+    lightning = {name: class_ for name, class_ in classes.items() if is_lightning_type(class_)}
+    classes = lightning or classes
+    if len(classes) < 2:
+        return list(classes)
+    made: dict[str, nn.Module] = {}
+    for name, class_ in classes.items():
+        with contextlib.suppress(Exception):  # one that cannot be made is no candidate
+            made[name] = class_()
+    return _keep_whole(made, type) or list(classes)
+
+
+def _keep_whole(
+    candidates: dict[str, nn.Module], identify: Callable[[nn.Module], object]
+) -> list[str]:
+    """Return the names of those with parameters that are no part of another, each once."""
+    trained: dict[object, str] = {}
+    for name, model in candidates.items():
+        if next(model.parameters(), None) is not None:
+            trained.setdefault(identify(model), name)
+    parts = {
+        identify(part) for name in trained.values() for part in [*candidates[name].modules()][1:]
+    }
+    return [name for identity, name in trained.items() if identity not in parts]
+
+
+def _own_classes(module: ModuleType) -> dict[str, type[nn.Module]]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and inspect.isclass(value)
         and issubclass(value, nn.Module)
         and value.__module__ == module.__name__
-        and _takes_no_arguments(value)
-    ]
-    lightning = [name for name in classes if is_lightning_type(values[name])]
-    return lightning or classes
+    }
 
 
 def _factory_of(module: ModuleType, name: str) -> Callable[..., Any]:
     value = getattr(module, name)
     if isinstance(value, nn.Module):
-        return lambda: copy.deepcopy(value)  # each run starts from the model as the file left it
+        return lambda: copy_model(value, name)  # each run starts from the model as the file left it
     if not callable(value):
         raise WorkloadError(
             f"{_file_of(module)}: {name} is a {type(value).__name__}, not a function or model",
@@ -160,11 +213,11 @@ def _unique_factory(
 
 
 def _takes_no_arguments(class_: type) -> bool:
-    parameters = list(inspect.signature(class_).parameters.values())
-    return all(
+    parameters = parameters_of(class_)
+    return parameters is not None and all(
         parameter.default is not parameter.empty
         or parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-        for parameter in parameters
+        for parameter in parameters.values()
     )
 
 
@@ -182,12 +235,12 @@ def _base_batch_size(module: ModuleType) -> int | None:
     value = getattr(module, "BASE_BATCH_SIZE", None)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise WorkloadError(
             f"{_file_of(module)}: BASE_BATCH_SIZE is {value!r}, not a positive whole number",
             next_step="Set it to the global batch size for which the learning rate was tuned.",
         )
-    return value
+    return int(value)
 
 
 def _clip_grad_norm(module: ModuleType) -> float | None:

@@ -3,15 +3,24 @@
 Lightning is never imported here: its classes are known by name in the method resolution order.
 """
 
+import functools
+import inspect
 from typing import Any
 
-import msgspec
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from advisor.errors import WorkloadError
+from advisor.errors import WorkloadError, note_place
+from advisor.training.model_file.foreign import call_with_known, parameters_of, running
+from advisor.training.model_file.own_loader import OwnLoader, open_loader
+from advisor.training.optimizer_facts import find_given_rate
+
+_WITHOUT_TRAINER = (
+    "Write make_optimizer(model) in the model file, and loss_fn(model, batch) or make_dataset() "
+    "where they ask for the Trainer, so that it is not needed."
+)
 
 
 def is_lightning_type(type_: type) -> bool:
@@ -28,40 +37,56 @@ def _ignore(*_: object, **__: object) -> None:
     """Stand in for `self.log`, which needs a Trainer."""
 
 
-class Loader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a DataLoader holds: the dataset, how samples become a batch, and its batch size.
-
-    Attributes:
-        source: The loader itself.
-    """
-
-    dataset: Any
-    collate: Any
-    batch_size: int | None
-    source: Any = None
-
-
 def prepare(model: nn.Module) -> nn.Module:
-    """Return the module made ready to run without a Trainer: logging goes nowhere.
+    """Return the module made ready to run without a Trainer: set up, and logging goes nowhere.
 
     Raises:
         WorkloadError: It optimises manually, so that no single loss and step can be told apart.
     """
+    name = type(model).__name__
     if not getattr(model, "automatic_optimization", True):
         raise WorkloadError(
-            f"{type(model).__name__} uses manual optimization",
+            f"{name} uses manual optimization",
             next_step="Write make_step(batch_size, device) in the model file instead.",
         )
-    for name in ("log", "log_dict"):
-        if hasattr(model, name):
-            object.__setattr__(model, name, _ignore)
+    object.__setattr__(model, "_trainer", Trainer(model))
+    for method in ("log", "log_dict"):
+        object.__setattr__(model, method, _ignore)
+    run_hooks(model, ("configure_model", ()))
     return model
 
 
-def training_loss(model: nn.Module, batch: object) -> object:
+def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
+    """Run what Lightning runs before it asks for data: prepare_data and setup, then `more`."""
+    for name, arguments in (("prepare_data", ()), ("setup", ("fit",)), *more):
+        hook = getattr(source, name, None)
+        if callable(hook):
+            with running(f"{type(source).__name__}.{name}"):
+                call_with_known(hook, *arguments)
+
+
+def training_loss(model: nn.Module, batch: Any) -> object:
     """Return what `training_step` returns, the loss taken out of a dict."""
-    output = model.training_step(batch, 0)  # type: ignore[operator]
+    for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
+        hook = getattr(model, name, None)
+        batch = hook(batch, 0) if hook is not None else batch
+    output = _call_step(model, batch)
     return output["loss"] if isinstance(output, dict) and "loss" in output else output
+
+
+def _call_step(model: Any, batch: object) -> object:
+    return model.training_step(batch, *_step_arguments(type(model)))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _step_arguments(type_: Any) -> tuple[int, ...]:
+    """Return what `training_step` takes beside the batch: an index, and that of a loader."""
+    parameters = parameters_of(type_.training_step) or {}
+    kinds = [each.kind for each in parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return (0,)
+    named = sum(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+    return (0,) * max(0, named - len(("self", "batch")))
 
 
 def configured_optimizer(model: nn.Module) -> Optimizer | None:
@@ -70,9 +95,7 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
     Raises:
         WorkloadError: It returns several.
     """
-    optimizer, _ = _read(model, _Trainer(_ANY_STEPS))
-    for group in optimizer.param_groups if isinstance(optimizer, Optimizer) else ():
-        group["lr"] = _rate_before(group)
+    optimizer, _ = _read(model, Trainer(model))
     return optimizer
 
 
@@ -83,7 +106,7 @@ def follow_scheduler(
 
     None where it has none, steps it with epochs, or fixes its length without asking the Trainer.
     """
-    trainer = _Trainer(total_steps)
+    trainer = Trainer(model, total_steps)
     _, found = _read(model, trainer)
     if not isinstance(found, dict) or found.get("interval") != "step" or not trainer.was_asked:
         return None
@@ -94,19 +117,36 @@ def follow_scheduler(
 _ANY_STEPS = 1000
 
 
-class _Trainer:
-    """Stands in for the Trainer that a schedule asks for its length."""
+class Trainer:
+    """Stands in for Lightning's Trainer: one process that trains the model for so many steps."""
 
-    def __init__(self, total_steps: int) -> None:
-        self._total_steps = total_steps
+    max_epochs = num_devices = world_size = num_nodes = accumulate_grad_batches = 1
+    current_epoch = global_step = global_rank = local_rank = 0
+    is_global_zero = training = True
+    sanity_checking = validating = testing = predicting = fast_dev_run = barebones = False
+    logger = datamodule = train_dataloader = None
+    loggers: tuple[object, ...] = ()
+    callbacks: tuple[object, ...] = ()
+
+    def __init__(self, model: nn.Module, total_steps: int = _ANY_STEPS) -> None:
+        self.model = self.lightning_module = model
         self.was_asked = False
+        self._total_steps = total_steps
 
     @property
     def estimated_stepping_batches(self) -> int:
+        """The steps of the whole training, which a schedule asks for."""
         self.was_asked = True
         return self._total_steps
 
-    max_steps = estimated_stepping_batches
+    max_steps = num_training_batches = estimated_stepping_batches
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        error = AttributeError(f"self.trainer.{name} is asked for, and no Trainer runs here")
+        note_place(error, "the LightningModule", _WITHOUT_TRAINER)
+        raise error
 
 
 class _Follower(LRScheduler):
@@ -125,22 +165,18 @@ class _Follower(LRScheduler):
     def get_lr(self) -> list[float | torch.Tensor]:
         groups = self._own.optimizer.param_groups
         return [
-            rate * group["lr"] / _rate_before(group)
+            rate * group["lr"] / find_given_rate(group)
             for rate, group in zip(self.base_lrs, groups, strict=True)
         ]
 
 
-def _rate_before(group: dict[str, Any]) -> Any:
-    """Return the rate that the user gave, before a scheduler changed it."""
-    return group.get("max_lr", group.get("initial_lr", group["lr"]))
-
-
-def _read(model: nn.Module, trainer: _Trainer) -> tuple[Optimizer | None, Any]:
+def _read(model: nn.Module, trainer: Trainer) -> tuple[Optimizer | None, Any]:
     """Return the one optimizer that is configured, and the configuration of its scheduler."""
     attached = getattr(model, "_trainer", None)
     object.__setattr__(model, "_trainer", trainer)
     try:
-        found: Any = model.configure_optimizers()  # type: ignore[operator]
+        with running(f"configure_optimizers of {type(model).__name__}", _WITHOUT_TRAINER):
+            found: Any = model.configure_optimizers()  # type: ignore[operator]
     finally:
         object.__setattr__(model, "_trainer", attached)
     scheduler = None
@@ -159,29 +195,24 @@ def _read(model: nn.Module, trainer: _Trainer) -> tuple[Optimizer | None, Any]:
     return found, scheduler
 
 
-def find_loader(source: Any, *, held_out: bool = False) -> Loader | None:
+def find_loader(source: Any, *, held_out: bool = False) -> OwnLoader | None:
     """Return the training loader of a LightningModule or LightningDataModule, None without one.
 
     `held_out` takes the validation loader, of which there may be several: none is taken then.
     """
     method = "val_dataloader" if held_out else "train_dataloader"
-    if held_out and not hasattr(source, method):
+    if not hasattr(source, method):
         return None
-    for name, arguments in (("prepare_data", ()), ("setup", ("fit",))):
-        hook = getattr(source, name, None)  # a LightningModule may prepare its own data
-        if callable(hook):
-            hook(*arguments)
+    if is_data_module_type(type(source)):
+        run_hooks(source)
+    what = f"{method} of {type(source).__name__}"
     try:
-        loader = getattr(source, method)()
+        with running(what):
+            loader = getattr(source, method)()
     except Exception as error:
         if type(error).__name__ == "MisconfigurationException":  # Lightning's word for "not there"
             return None
         raise
     if loader is None or (held_out and not hasattr(loader, "dataset")):
         return None
-    return Loader(
-        dataset=loader.dataset,
-        collate=loader.collate_fn,
-        batch_size=getattr(loader, "batch_size", None),
-        source=loader,
-    )
+    return open_loader(loader, what)

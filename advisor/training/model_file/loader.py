@@ -13,6 +13,7 @@ from torch.utils.data import (
 )
 
 from advisor.training.model_file.data import is_map_style
+from advisor.training.model_file.order import MOST_PERMUTED, Shuffled
 from advisor.training.model_file.workload import Workload
 
 #: Forked workers have the dataset and the user's functions as they are; others would have to find
@@ -63,7 +64,7 @@ def make_loader(
     }
     dataset = workload.dataset
     if is_map_style(dataset):
-        options |= _choose_order(own)
+        options |= _choose_order(own, dataset)
     elif not isinstance(dataset, IterableDataset):
         dataset = _Stream(dataset)
     if own is not None:
@@ -80,13 +81,14 @@ def make_loader(
     return DataLoader(dataset, **options)
 
 
-def _choose_order(own: Any) -> dict[str, Any]:
+def _choose_order(own: Any, dataset: Any) -> dict[str, Any]:
     """Return shuffling, or the own loader's sampler where it is another than torch's two."""
     sampler = getattr(own, "sampler", None)
     if isinstance(sampler, SequentialSampler):
         return {"shuffle": False}
     if sampler is None or isinstance(sampler, RandomSampler) or own.batch_size is None:
-        return {"shuffle": True}
+        size = len(dataset)
+        return {"shuffle": True} if size <= MOST_PERMUTED else {"sampler": Shuffled(size)}
     return {"sampler": sampler}
 
 

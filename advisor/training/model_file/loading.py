@@ -13,6 +13,7 @@ from typing import Any
 
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.data import Target
+from advisor.training.model_file.foreign import name_of, parameters_of, running
 
 _MODULE_NAME = "bsadvisor_model_file"
 
@@ -26,9 +27,12 @@ def load_module(target: Target) -> ModuleType:
     try:
         if target.path is None:
             sys.path.insert(0, str(Path.cwd()))
+            sys.argv = [str(target.module)]
             return importlib.import_module(str(target.module))
         path = Path(target.path).resolve()
-        sys.path.insert(0, str(path.parent))
+        # The file's folder, as python FILE has it, then the working directory, as python -m has it.
+        sys.path[:0] = [str(path.parent), str(Path.cwd())]
+        sys.argv = [target.path]
         specification = importlib.util.spec_from_file_location(_MODULE_NAME, path)
         assert specification is not None
         assert specification.loader is not None
@@ -59,20 +63,49 @@ class Settings:
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Return `function(*arguments, **settings)` with the settings it has parameters for."""
-        return self.bind(function, positional=len(arguments))(*arguments)
+        bound = self.bind(function, positional=len(arguments))
+        with running(name_of(function)):
+            return bound(*arguments)
 
     def bind(self, function: Callable[..., Any], *, positional: int) -> Callable[..., Any]:
-        """Return the function with its settings filled in, for `positional` further arguments."""
-        try:
-            parameters = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # builtins without a signature take no settings
+        """Return the function with its settings filled in, for `positional` further arguments.
+
+        Raises:
+            WorkloadError: It takes fewer arguments, or needs one that no setting gives.
+        """
+        parameters = parameters_of(function)
+        if parameters is None:
             return function
         extra = [
             parameter
             for parameter in list(parameters.values())[positional:]
             if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
         ]
+        missing = [
+            parameter.name
+            for parameter in extra
+            if parameter.default is parameter.empty and parameter.name not in self._values
+        ]
+        if missing:
+            raise WorkloadError(
+                f"{name_of(function)} needs {', '.join(missing)}, which nothing gives",
+                next_step="Give it a default in the file, or a value with "
+                + " ".join(f"--set {name}=..." for name in missing),
+            )
         self._offered |= {parameter.name for parameter in extra}
+        room = [
+            each
+            for each in parameters.values()
+            if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}
+        ]
+        takes_more = any(each.kind == each.VAR_POSITIONAL for each in parameters.values())
+        if len(room) < positional and not takes_more:
+            raise WorkloadError(
+                f"{name_of(function)} takes {len(room)} arguments, and is given {positional}",
+                next_step="The functions of a model file: make_optimizer(model), "
+                "loss_fn(model, batch), make_batch(batch_size), collate_fn(samples), "
+                "make_scheduler(optimizer, total_steps), make_step(batch_size, device).",
+            )
         chosen = {
             parameter.name: _convert(self._values[parameter.name], parameter)
             for parameter in extra

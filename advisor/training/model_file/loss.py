@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from advisor.errors import WorkloadError
 from advisor.training.model_file import lightning
+from advisor.training.model_file.foreign import running
 
 LossFunction = Callable[[nn.Module, Any], Any]
 
@@ -23,13 +24,20 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     how: str
 
 
-def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Loss:
+def find_loss(
+    model: nn.Module,
+    batch: Any,
+    loss_fn: LossFunction | None,
+    *,
+    take_more: Callable[[], Any] | None = None,
+) -> Loss:
     """Return the loss of the model file, else the one inferred from the batch and an output.
 
     Args:
         model: In train mode, on the device of the batch.
         batch: Any batch; looked at only where the loss must be inferred.
         loss_fn: The user's, or None.
+        take_more: Returns a larger batch, where two samples may look alike by chance.
 
     Raises:
         WorkloadError: No rule applies.
@@ -39,12 +47,18 @@ def find_loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Los
     if lightning.is_lightning_type(type(model)):
         return Loss(function=lightning.training_loss, how="training_step of the LightningModule")
     if isinstance(batch, Mapping):
-        return _from_output(model(**batch), _call_with_keywords, "model(**batch)")
+        with running("model(**batch), tried as the file has no loss_fn", _NAME_LOSS):
+            output = model(**batch)
+        return _from_output(output, _call_with_keywords, "model(**batch)")
     inputs, targets = _split(batch)
-    output = model(inputs)
+    with running("model(inputs), tried as the file has no loss_fn", _NAME_LOSS):
+        output = model(inputs)
     if isinstance(output, Tensor) and isinstance(targets, Tensor):
         if not targets.is_floating_point() and not targets.is_complex() and output.dim() >= 2:
             _check_has_classes(output, targets)
+            if targets.shape == output.shape and take_more is not None:
+                targets = _split(take_more())[1]
+            _check_fits_classes(output, targets)
             return Loss(
                 function=_cross_entropy,
                 how="inferred: integer targets, so cross-entropy of model(inputs)",
@@ -124,13 +138,14 @@ def _take_loss(output: Any) -> Any:
 def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     inputs, targets = batch
     output = model(inputs)
-    if targets.dim() == output.dim():  # one-hot classes are not integer labels
-        targets = targets.reshape(output.shape)
-        return functional.cross_entropy(output, targets.to(output.dtype))
-    if _has_classes_last(output, targets):
-        output = output.flatten(0, -2)
-        targets = targets.flatten()
-    return functional.cross_entropy(output, targets.to(torch.int64))
+    with running("the inferred cross-entropy of model(inputs)", _NAME_LOSS):
+        if targets.shape == output.shape:  # one-hot classes are not integer labels
+            return functional.cross_entropy(output, targets.to(output.dtype))
+        if targets.dim() == output.dim():  # labels in a column, masks with a channel
+            targets = targets.squeeze(1)
+        if _has_classes_last(output, targets):
+            output, targets = output.flatten(0, -2), targets.flatten()
+        return functional.cross_entropy(output, targets.to(torch.int64))
 
 
 def _check_has_classes(output: Tensor, targets: Tensor) -> None:
@@ -146,6 +161,26 @@ def _check_has_classes(output: Tensor, targets: Tensor) -> None:
                 "        logits = model(inputs).squeeze(1)\n"
                 "        return nn.functional.binary_cross_entropy_with_logits(\n"
                 "            logits, targets.float())"
+            ),
+        )
+
+
+def _check_fits_classes(output: Tensor, targets: Tensor) -> None:
+    """Raise WorkloadError where integer targets are neither labels nor one-hot rows."""
+    if targets.shape[1:] == output.shape[1:]:
+        fits = bool(((targets == 0) | (targets == 1)).all() & (targets.sum(1) == 1).all())
+        what = "rows of independent labels, not of one class each"
+    else:
+        labels = targets.squeeze(1) if targets.dim() == output.dim() else targets
+        fits = labels.shape in {output.shape[:1] + output.shape[2:], output.shape[:-1]}
+        what = f"of shape {tuple(targets.shape)}"
+    if not fits:
+        raise WorkloadError(
+            f"the loss cannot be inferred: model(inputs) has shape {tuple(output.shape)} and the "
+            f"integer targets are {what}",
+            next_step=(
+                f"{_NAME_LOSS}\nFor independent labels, binary_cross_entropy_with_logits of "
+                "targets.float() is usual."
             ),
         )
 

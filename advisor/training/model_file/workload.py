@@ -1,6 +1,6 @@
 """The user's model file, understood: makes models, batches and training runs on a device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +13,23 @@ from advisor.training.data import Precision, WorkloadSpec, parse_target
 from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.data import Batches, SyntheticBatches, batches_from_dataset
+from advisor.training.model_file.data import (
+    Batches,
+    Remade,
+    SyntheticBatches,
+    batches_from_dataset,
+)
 from advisor.training.model_file.discovery import discover
+from advisor.training.model_file.foreign import running
 from advisor.training.model_file.loading import Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
+from advisor.training.model_file.own_loader import OwnLoader, is_loader, open_loader
+from advisor.training.optimizer_facts import restart_rates
 from advisor.training.schedule import check_scheduler
 from advisor.training.training import Training, UserStep
+
+#: Samples of whose targets it is seen whether they are labels.
+_LOOKED_AT = 64
 
 
 class Workload:
@@ -68,7 +79,10 @@ class Workload:
         """Return the source of held-out batches; None where the file has no held-out data."""
         _ = self.batches  # opening them finds the collate function
         if self.names.val_dataset is not None:
-            return batches_from_dataset(self.settings.call(self.names.val_dataset), self.collate)
+            made = self._make_dataset(self.names.val_dataset)
+            if is_loader(made):
+                made = open_loader(made, "make_val_dataset").dataset
+            return batches_from_dataset(made, self.collate)
         loader = self._find_loader(held_out=True)
         if loader is None:
             return None
@@ -89,7 +103,19 @@ class Workload:
             )
         if lightning.is_lightning_type(type(model)):
             model = lightning.prepare(model)
-        return model.to(self.device).train()
+        with running(f"moving {type(model).__name__} to {self.device}"):
+            moved: object = model.to(
+                self.device
+            )  # the user's own `to` and `train` may return nothing
+            model = moved if isinstance(moved, nn.Module) else model
+            model.train()
+        if next(model.parameters(), None) is None:
+            raise WorkloadError(
+                f"{self.names.how_model} has no parameters: {type(model).__name__} is no model to "
+                "train",
+                next_step="Name the model with FILE:NAME, or add make_model() to the file.",
+            )
+        return model
 
     def make_training(self, *, precision: Precision | None = None) -> Training:
         """Return a fresh model and optimizer, ready to step.
@@ -136,8 +162,10 @@ class Workload:
         if not isinstance(optimizer, Optimizer):
             raise WorkloadError(
                 f"{self.how_optimizer(model)} returned a {type(optimizer).__name__}",
-                next_step="Return a torch.optim.Optimizer.",
+                next_step="Return one torch.optim.Optimizer from make_optimizer(model); a "
+                "scheduler is for make_scheduler(optimizer, total_steps).",
             )
+        restart_rates(optimizer)
         return optimizer
 
     def make_scheduler(self, training: Training, total_steps: int) -> LRScheduler | None:
@@ -180,10 +208,15 @@ class Workload:
             if loss_fn is not None:
                 loss_fn = self.settings.bind(loss_fn, positional=2)
             elif not lightning.is_lightning_type(type(model)):
-                batch = self.take(range(min(2, self.batches.size or 2)))
+                batch = self._take_first(2)
             with torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_buffers(model):
-                self._loss = find_loss(model, batch, loss_fn)
+                self._loss = find_loss(
+                    model, batch, loss_fn, take_more=lambda: self._take_first(_LOOKED_AT)
+                )
         return self._loss
+
+    def _take_first(self, count: int) -> Any:
+        return self.take(range(min(count, self.batches.size or count)))
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch on the device; None with `make_step`."""
@@ -213,14 +246,19 @@ class Workload:
 
     def _open_batches(self) -> Batches:
         names, settings = self.names, self.settings
-        collate = names.collate and settings.bind(names.collate, positional=1)
+        collate = names.collate
+        if collate is not None:
+            collate = settings.bind(collate, positional=1)
         self.collate = collate
         if names.val_dataset is not None:
             settings.bind(names.val_dataset, positional=0)  # its settings count as used
         if names.dataset is not None:
             self.how_batch = "make_dataset of the model file"
-            self.dataset = settings.call(names.dataset)
-            return batches_from_dataset(self.dataset, collate)
+            made = self._make_dataset(names.dataset)
+            if is_loader(made):
+                return self._take_apart(open_loader(made, "make_dataset"))
+            self.dataset = made
+            return batches_from_dataset(made, collate)
         if names.batch is not None:
             make_batch = names.batch
             self.how_batch = "make_batch of the model file: synthetic"
@@ -236,20 +274,32 @@ class Workload:
                     "    def make_batch(batch_size): return inputs, targets  # synthetic"
                 ),
             )
-        self.dataset, self.own_loader = loader.dataset, loader.source
-        self.collate = collate or loader.collate
         self.how_batch = "train_dataloader's dataset"
+        return self._take_apart(loader)
+
+    def _make_dataset(self, make: Callable[..., Any]) -> Any:
+        """Return what the user's function makes; a stream of one pass is made anew for the next."""
+        made = self.settings.call(make)
+        is_one_pass = isinstance(made, Iterator)
+        return Remade(made, lambda: self.settings.call(make)) if is_one_pass else made
+
+    def _take_apart(self, loader: OwnLoader) -> Batches:
+        """Return the source of the loader's samples; its batch is the base where none is given."""
+        self.dataset, self.own_loader = loader.dataset, loader.source
+        self.collate = self.collate or loader.collate
         if self.base_batch_size is None and loader.batch_size:
             self.base_batch_size = loader.batch_size
             self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
         return batches_from_dataset(loader.dataset, self.collate)
 
-    def _find_loader(self, *, held_out: bool = False) -> lightning.Loader | None:
+    def _find_loader(self, *, held_out: bool = False) -> OwnLoader | None:
         source = self.names.data_module or self.names.model
         assert source is not None
         made = self.settings.call(source)
-        if self.names.data_module is None and not lightning.is_lightning_type(type(made)):
-            return None
+        if self.names.data_module is None:
+            if not lightning.is_lightning_type(type(made)):
+                return None
+            lightning.prepare(made)
         return lightning.find_loader(made, held_out=held_out)
 
 

@@ -1,6 +1,7 @@
 """Batches of any structure are moved, counted, handed out and split without a change to them."""
 
 import dataclasses
+import sys
 from collections import OrderedDict, UserDict, defaultdict
 from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import default_collate
 
+from advisor.training.data import WorkloadSpec
+from advisor.training.inspection import inspect_workload
 from advisor.training.model_file.batches import (
     UnsplittableError,
     count_fields,
@@ -118,6 +121,36 @@ def test_any_structure_is_handed_out_moved_and_counted(batch):
     seen = []
     map_tensors(batch, lambda tensor: seen.append(tensor) or tensor)
     assert [id(tensor) for tensor in seen] == [id(tensor) for tensor in tensors]
+
+
+FILE = """
+import torch
+from structure_under_test import SAMPLE
+
+def make_model():
+    return torch.nn.Linear(3, 1)
+
+def make_dataset():
+    return [SAMPLE] * 16
+
+def collate_fn(samples):
+    return list(samples)
+
+def loss_fn(model, batch):
+    return model(torch.ones(len(batch), 3)).square().mean()
+"""
+
+
+@settings(max_examples=40, deadline=None)
+@given(structures)
+def test_samples_of_any_structure_are_inspected(tmp_path_factory, structure):
+    path = tmp_path_factory.getbasetemp() / "any_structure.py"
+    path.write_text(FILE)
+    sys.modules["structure_under_test"] = SimpleNamespace(SAMPLE=structure)
+    spec = WorkloadSpec(target=str(path), device="cpu")
+    facts = inspect_workload(spec, batch_multiple=1, without_steps=False)
+    assert facts.loss_reduction == "mean"
+    assert facts.dataset_size == 16
 
 
 @pytest.mark.parametrize("kind", [dict, UserDict, OrderedDict, Loose])

@@ -10,8 +10,8 @@ from advisor.training.model_file.data import (
     SCAN_SAMPLES,
     IndexStream,
     batches_from_dataset,
-    find_largest_samples,
 )
+from advisor.training.model_file.scan import scan_samples
 
 
 class Stream(IterableDataset):
@@ -86,23 +86,25 @@ def test_the_largest_samples_are_found_in_a_dataset_and_in_a_stream():
     lengths = [3, 9, 1, 9, 5]
     samples = [torch.zeros(length) for length in lengths]
     for dataset in (samples, iter(samples)):
-        largest = find_largest_samples(batches_from_dataset(dataset, None))
-        assert largest == ((1, 3, 4, 0, 2), 5)
+        scan = scan_samples(batches_from_dataset(dataset, None))
+        assert (scan.largest, scan.looked_at) == ((1, 3, 4, 0, 2), 5)
 
 
 def test_samples_of_one_size_have_no_largest():
-    largest = find_largest_samples(batches_from_dataset([torch.zeros(2)] * 6, None))
-    assert largest == ((), 6)
+    scan = scan_samples(batches_from_dataset([torch.zeros(2)] * 6, None))
+    assert (scan.largest, scan.looked_at) == ((), 6)
 
 
 def test_the_look_for_the_largest_ends_at_its_time_limit():
-    largest = find_largest_samples(batches_from_dataset([torch.zeros(2)] * 6, None), limit_s=0.0)
-    assert largest[1] == 1
+    scan = scan_samples(batches_from_dataset([torch.zeros(2)] * 6, None), limit_s=0.0)
+    assert scan.looked_at == 1
 
 
 def test_an_endless_stream_is_looked_at_over_its_window_alone():
     stream = Stream()
-    assert find_largest_samples(batches_from_dataset(stream, None))[1] == ITERABLE_SAMPLES
+    assert (
+        scan_samples(batches_from_dataset(stream, None), limit_s=60.0).looked_at == ITERABLE_SAMPLES
+    )
     assert stream.read == ITERABLE_SAMPLES
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.data import WorkloadSpec, parse_target
 from advisor.training.model_file.discovery import discover
-from advisor.training.model_file.lightning import find_loader
+from advisor.training.model_file.lightning import find_loader, prepare
 from advisor.training.model_file.loss import find_loss
 from advisor.training.model_file.workload import Workload
 
@@ -65,7 +65,7 @@ class OwnData(LightningModule):
 
 
 def test_a_lightning_module_prepares_its_own_data():
-    loader = find_loader(OwnData())
+    loader = find_loader(prepare(OwnData()))
     assert loader is not None
     assert (loader.dataset[0][1], loader.batch_size) == ("fit", 4)
 

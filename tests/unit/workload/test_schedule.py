@@ -13,6 +13,7 @@ from advisor.training.inspection import inspect_workload
 from advisor.training.loop import train
 from advisor.training.model_file.lightning import configured_optimizer, follow_scheduler
 from advisor.training.model_file.workload import Workload
+from advisor.training.optimizer_facts import restart_rates
 from advisor.training.schedule import ScheduleObserver
 
 _FILE = """
@@ -199,6 +200,7 @@ class Warmed(LightningModule):
 def test_the_schedule_of_a_lightning_module_is_stretched_and_scaled():
     model = Warmed("step")
     optimizer = configured_optimizer(model)
+    restart_rates(optimizer)
     assert optimizer.param_groups[0]["lr"] == 0.4
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     follower = follow_scheduler(model, optimizer, 10)

@@ -1,0 +1,47 @@
+"""The thin layer between the tool and user code: what fails there says where, and what to do."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from advisor.errors import note_place
+
+
+@contextmanager
+def running(what: str, next_step: str | None = None) -> Iterator[None]:
+    """Have an exception that comes out of user code say what was run, and what may help."""
+    try:
+        yield
+    except Exception as error:
+        note_place(error, what, next_step)
+        raise
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """Return the parameters of a function; None where it has no signature to look at."""
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # builtins, and objects that say nothing of themselves
+        return None
+
+
+def call_with_known(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Return the function called with as many of the arguments as its signature has room for."""
+    parameters = parameters_of(function)
+    if parameters is None:
+        return function(*arguments)
+    kinds = [each.kind for each in parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        arguments = arguments[: sum(kind in places for kind in kinds)]
+    taken = {
+        name: value for name, value in named.items() if name in [*parameters][len(arguments) :]
+    }
+    return function(*arguments, **taken)
+
+
+def name_of(function: Any) -> str:
+    """Return what the user calls a function, a class or an object."""
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__name__

@@ -1,0 +1,53 @@
+"""Random orders of a dataset of any length, each sample once before any twice."""
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+#: Larger datasets are not permuted: an order is drawn as far as it is used.
+MOST_PERMUTED = 1 << 20
+_DRAWN_AT_ONCE = 4096
+
+
+def shuffle(size: int, generator: torch.Generator) -> Iterator[int]:
+    """Yield every index below `size` once, in random order."""
+    if size <= MOST_PERMUTED:
+        order: Tensor = torch.randperm(size, generator=generator)
+        for start in range(0, size, _DRAWN_AT_ONCE):
+            yield from order[start : start + _DRAWN_AT_ONCE].tolist()
+        return
+    seen: set[int] = set()
+    while len(seen) < size:
+        for index in torch.randint(size, (_DRAWN_AT_ONCE,), generator=generator).tolist():
+            if index not in seen:
+                seen.add(index)
+                yield index
+
+
+def shuffle_endlessly(size: int, generator: torch.Generator) -> Iterator[int]:
+    """Yield epoch after epoch."""
+    while True:
+        yield from shuffle(size, generator)
+
+
+class Shuffled(Sampler[int]):
+    """A sampler that shuffles as torch's does, a dataset of any length."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield each index once, in an order of torch's global seed."""
+        seed = int(torch.empty((), dtype=torch.int64).random_().item())
+        return shuffle(self._size, torch.Generator().manual_seed(seed))
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def random_indices(size: int, count: int, generator: torch.Generator) -> list[int]:
+    """Return `count` indices below `size` in random order; each is used once before any twice."""
+    return list(itertools.islice(shuffle_endlessly(size, generator), count))

@@ -1,0 +1,75 @@
+"""A DataLoader of the user's, taken apart: its dataset, its batches and its batch size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from torch.utils.data import DataLoader
+
+from advisor.errors import WorkloadError
+
+_NEXT_STEP = (
+    "Write make_dataset() in the model file: it returns the dataset of single samples that the "
+    "training draws from, and collate_fn(samples) makes batches of them."
+)
+
+
+class OwnLoader(msgspec.Struct, frozen=True, kw_only=True):
+    """What a loader holds.
+
+    Attributes:
+        collate: Makes a batch of samples.
+        batch_size: None where its batches have no one size.
+        source: The loader itself.
+    """
+
+    dataset: Any
+    collate: Callable[[list[Any]], Any]
+    batch_size: int | None
+    source: Any
+
+
+def is_loader(value: object) -> bool:
+    """Return whether a dataset is none, but a torch DataLoader or made like one."""
+    return isinstance(value, DataLoader) or all(
+        hasattr(type(value), name) or name in getattr(value, "__dict__", {})
+        for name in ("dataset", "collate_fn", "__iter__")
+    )
+
+
+def open_loader(loader: Any, what: str) -> OwnLoader:
+    """Return what the loader holds.
+
+    Args:
+        loader: Of the user's.
+        what: What returned it, for messages.
+
+    Raises:
+        WorkloadError: It is none, several, or makes its batches out of no samples.
+    """
+    if not is_loader(loader):
+        several = (
+            f"{len(loader)} loaders" if isinstance(loader, dict | list | tuple) else "no loader"
+        )
+        inner = getattr(loader, "iterables", None)  # Lightning's CombinedLoader
+        said = several if inner is None else "several loaders"
+        raise WorkloadError(
+            f"{what} returned {said} in a {type(loader).__name__}, and one DataLoader is needed",
+            next_step=_NEXT_STEP,
+        )
+    batch_size = getattr(loader, "batch_size", None)
+    sampler = getattr(loader, "batch_sampler", None)
+    if batch_size is None and sampler is None:
+        raise WorkloadError(
+            f"{what} returned a DataLoader with batch_size=None: its dataset gives whole batches",
+            next_step=_NEXT_STEP,
+        )
+    if batch_size is None:
+        batch_size = getattr(sampler, "batch_size", None)
+    is_size = isinstance(batch_size, int) and batch_size > 0
+    return OwnLoader(
+        dataset=loader.dataset,
+        collate=loader.collate_fn,
+        batch_size=batch_size if is_size else None,
+        source=loader,
+    )

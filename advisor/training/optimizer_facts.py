@@ -1,0 +1,62 @@
+"""What an optimizer says of itself: settings of any type, in any number of parameter groups."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from advisor.training.data import OptimizerFacts, ParameterGroup
+
+
+def describe_optimizer(
+    optimizer: Optimizer, *, needs_closure: bool, is_default: bool
+) -> OptimizerFacts:
+    """Return the settings that are numbers; one of another type counts as none."""
+    groups = optimizer.param_groups
+    group = next((each for each in groups if to_number(each.get("lr"))), groups[0])
+    found = group.get("betas")
+    betas = tuple(found) if isinstance(found, list | tuple) else ()
+    beta1, beta2, *_ = (*betas, None, None)
+    classes = type(optimizer).__mro__
+    return OptimizerFacts(
+        name=type(optimizer).__name__,
+        learning_rate=to_number(group.get("lr")),
+        momentum=to_number(group.get("momentum")),
+        beta1=to_number(beta1),
+        beta2=to_number(beta2),
+        epsilon=to_number(group.get("eps")),
+        weight_decay=to_number(group.get("weight_decay")),
+        needs_closure=needs_closure,
+        is_default=is_default,
+        dampening=to_number(group.get("dampening")),
+        is_nesterov=group.get("nesterov") is True,
+        groups=tuple(
+            ParameterGroup(
+                parameter_count=sum(p.numel() for p in each["params"]),
+                learning_rate=to_number(each.get("lr")),
+                weight_decay=to_number(each.get("weight_decay")),
+            )
+            for each in groups
+        ),
+        class_names=tuple(each.__name__ for each in classes[: classes.index(Optimizer)]),
+    )
+
+
+def restart_rates(optimizer: Optimizer) -> None:
+    """Give each group the rate that the user gave it, before a scheduler's warm-up changed it."""
+    for group in optimizer.param_groups:
+        if "initial_lr" in group or "max_lr" in group:
+            group["lr"] = find_given_rate(group)
+
+
+def find_given_rate(group: dict[str, Any]) -> Any:
+    """Return the rate that the user gave, before a scheduler changed it."""
+    return group.get("max_lr", group.get("initial_lr", group.get("lr")))
+
+
+def to_number(value: object) -> float | None:
+    """Return the value where it is one real number, in a tensor or not; None otherwise."""
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 and not value.is_complex() else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else None  # type: ignore[arg-type]

@@ -1,0 +1,150 @@
+"""Files that lean on what a loop happens to allow are understood, or refused with a way on.
+
+Each is after a report on real training code; the file says which kind.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advisor.engine.opening import InspectTask
+from advisor.engine.runner import Runner
+from advisor.errors import AdvisorError
+from advisor.noise.plan import explain_absence
+from advisor.rate.conclude import needs_range
+from advisor.rate.rules import name_family, propose_learning_rate
+from advisor.training.data import WorkloadFacts, WorkloadSpec
+from tests.integration.probe_command import ROOT
+
+_FOLDER = Path("tests/workloads/foreign")
+_PATIENCE_S = 120.0
+
+#: By file: what must be found.
+UNDERSTOOD: dict[str, dict[str, Any]] = {
+    "loss_instance": {"model_name": "Whole", "loss_reduction": "mean"},
+    "instance_and_part": {"how_model": "network, the only model in the file"},
+    "silent_methods": {"model_name": "Silent", "loss_reduction": "mean"},
+    "greedy_loss": {"loss_reduction": "mean"},
+    "label_column": {"loss_reduction": "mean"},
+    "mask_channel": {"loss_reduction": "mean"},
+    "one_hot": {"loss_reduction": "mean"},
+    "loader_for_dataset": {"base_batch_size": 24, "dataset_size": 256},
+    "batch_sampler": {"base_batch_size": 12, "dataset_size": 256},
+    "samples_of_a_class": {"variable_length": True, "loss_reduction": "mean"},
+    "expanded_buffer": {"loss_reduction": "mean"},
+    "pair_for_epsilon": {"loss_reduction": "mean"},
+    "no_rate": {"loss_reduction": "mean"},
+    "needs_closure": {"loss_reduction": "mean"},
+    "warm_up_inside": {"loss_reduction": "mean"},
+    "rate_zero": {"loss_reduction": "mean"},
+    "two_rates": {"loss_reduction": "mean"},
+    "zero_gradient": {"has_zero_gradient": True},
+    "hidden_state": {"loss_reduction": "mean", "min_micro_batch_size": 1, "notes": ()},
+    "generator": {"loss_reduction": "mean", "dataset_size": 256},
+    "lying_length": {"loss_reduction": "mean", "dataset_size": 256},
+    "left_out": {"loss_reduction": "mean", "variable_length": False},
+    "missing_cell": {"loss_reduction": "mean", "variable_length": False},
+    "huge_length": {"loss_reduction": "mean", "dataset_size": 10**12},
+    "reads_arguments": {"base_batch_size": 16},
+    "scripted": {"trainable_parameter_count": 51, "loss_reduction": "mean"},
+    "used_instance": {"model_name": "Remembering", "loss_reduction": "mean"},
+    "library_factory": {"model_name": "Student"},
+    "lightning_hooks": {"base_batch_size": 20, "dataset_size": 256, "parameter_count": 197},
+    "project": {"model_name": "Network"},
+}
+#: By file: what the message and its next step must name.
+REFUSED = {
+    "many_labels": ("independent labels", "loss_fn"),
+    "factory_with_argument": ("create_model needs name", "--set name="),
+    "lightning_two_loaders": ("2 loaders", "train_dataloader", "make_dataset"),
+    "lightning_trainer": ("trainer.strategy", "make_optimizer"),
+    "mapping_for_inputs": ("image", "def loss_fn"),
+    "no_length": ("Rows", "__len__"),
+    "corrupt_sample": ("sample 77 ", "truncated"),
+    "splits": ("train, test", "Return the one dataset"),
+    "optimizer_and_scheduler": ("tuple", "make_scheduler"),
+    "uncopyable": ("network", "cannot be copied", "def make_model"),
+    "whole_batches": ("batch_size=None", "make_dataset"),
+    "only_a_loss": ("Focal", "no parameters", "make_model"),
+    "loss_of_one": ("loss_fn", "loss_fn(model, batch)"),
+}
+
+
+def inspect(name: str, runner: Runner) -> WorkloadFacts:
+    if name.startswith("lightning") and not importlib.util.find_spec("lightning"):
+        pytest.skip("lightning is not installed")
+    spec = WorkloadSpec(target=str(_FOLDER / f"{name}.py"), device="cpu")
+    (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
+    return facts
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_the_file_is_understood(name: str, runner: Runner) -> None:
+    facts = inspect(name, runner)
+    found = {field: getattr(facts, field) for field in UNDERSTOOD[name]}
+    assert found == UNDERSTOOD[name]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_file_is_refused_with_a_way_on(name: str, runner: Runner) -> None:
+    with pytest.raises(AdvisorError) as failure:
+        inspect(name, runner)
+    error = failure.value
+    assert error.exit_code == 5, error.message
+    assert error.next_step
+    for fragment in REFUSED[name]:
+        assert fragment in f"{error.message}\n{error.next_step}"
+    assert "advisor/training" not in (error.traceback or "")
+
+
+def test_settings_of_any_type_are_read(runner: Runner) -> None:
+    pair = inspect("pair_for_epsilon", runner).optimizer
+    assert pair is not None
+    assert (pair.learning_rate, pair.epsilon) == (pytest.approx(0.01), None)
+    none = inspect("no_rate", runner)
+    assert none.optimizer is not None
+    assert (none.optimizer.learning_rate, none.optimizer.beta1) == (None, None)
+    assert not needs_range(none)
+    careful = inspect("needs_closure", runner).optimizer
+    assert careful is not None
+    assert careful.needs_closure
+
+
+def test_a_rate_of_zero_is_searched_and_a_warm_up_is_passed(runner: Runner) -> None:
+    zero, warm = inspect("rate_zero", runner), inspect("warm_up_inside", runner)
+    assert needs_range(zero)
+    assert "is 0" in propose_learning_rate(zero, 32, None).reason
+    assert warm.optimizer is not None
+    assert warm.optimizer.learning_rate == 0.2
+    assert not needs_range(warm)
+
+
+def test_every_parameter_group_is_told_and_a_subclass_follows_its_ancestors_rule(
+    runner: Runner,
+) -> None:
+    facts = inspect("two_rates", runner)
+    optimizer = facts.optimizer
+    assert optimizer is not None
+    assert [group.learning_rate for group in optimizer.groups] == [0.0, 0.02, 0.1]
+    assert [group.weight_decay for group in optimizer.groups] == [0.0, 1e-4, 0.0]
+    assert sum(group.parameter_count for group in optimizer.groups) == facts.parameter_count
+    assert optimizer.learning_rate == 0.02
+    assert optimizer.class_names == ("Clipped", "SGD")
+    assert name_family(optimizer) == "gradient"
+
+
+def test_no_gradient_is_nothing_to_measure(runner: Runner) -> None:
+    assert "gradient is exactly 0" in (explain_absence(inspect("zero_gradient", runner)) or "")
+
+
+def test_what_is_wrong_with_samples_is_noted(runner: Runner) -> None:
+    assert "sample 77 " in inspect("missing_cell", runner).notes[0]
+    assert "25% of the samples" in inspect("left_out", runner).notes[0]
+    assert inspect("samples_of_a_class", runner).largest_samples[0] >= 380
+
+
+def test_every_file_has_a_case() -> None:
+    files = {path.stem for path in (ROOT / _FOLDER).glob("*.py")}
+    assert files == {*UNDERSTOOD, *REFUSED, "rows"}

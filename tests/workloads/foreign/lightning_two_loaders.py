@@ -1,0 +1,22 @@
+"""Labelled and unlabelled data side by side."""
+
+import lightning
+import torch
+from rows import Network, make_rows
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = Network()
+
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.network(batch["one"][0]), batch["one"][1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        return {"one": DataLoader(make_rows()), "other": DataLoader(make_rows())}

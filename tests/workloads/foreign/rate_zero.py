@@ -1,0 +1,11 @@
+"""The rate is 0."""
+
+import torch
+from rows import Network as make_model  # noqa: F401
+from rows import make_rows as make_dataset  # noqa: F401
+
+BASE_BATCH_SIZE = 16
+
+
+def make_optimizer(model):
+    return torch.optim.SGD(model.parameters(), lr=0.0)
