@@ -45,24 +45,18 @@ _LEAST = Need(1, 10, 0.5, 60.0)
 UNPLANNED_S, LONGEST_S = 300.0, 1800.0
 
 
-class StageTime(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stage needs, and what it gets; 0 where it is left out."""
-
-    stage: str
-    needed_s: float
-    planned_s: float
-
-
 class TimePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a command takes of this model, and what it may take."""
 
     #: Until a worker has the model and a batch; of a step of the user's own batch.
     start_s: float
     step_s: float
-    #: For all, with what had passed when the plan was made.
+    #: By stage: what it needs, and what it gets where it is not left out.
+    needs_s: dict[str, float]
+    shares_s: dict[str, float]
+    #: With what had passed when the plan was made.
     needed_s: float
     budget_s: float
-    stages: tuple[StageTime, ...]
 
 
 TIME_PLAN = Slot("time_plan", TimePlan)
@@ -107,15 +101,11 @@ def estimate_needs(start_s: float, step_s: float, *, without: Collection[str] = 
 
 def describe_plan(plan: TimePlan) -> str:
     """Return the length of the command and of its stages, and what a short budget leaves out."""
-    shown = [each for each in plan.stages if each.planned_s > 0.0]
-    text = ", ".join(f"{each.stage} {_round(each.planned_s)}" for each in shown)
-    left_out = [each.stage for each in plan.stages if each.planned_s == 0.0]
-    head = f"about {_round(plan.budget_s)}"
-    if plan.budget_s < plan.needed_s:
-        head = (
-            f"{_round(plan.budget_s)}, short of the {_round(plan.needed_s)} that this model takes"
-        )
-    return f"{head}: {text}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+    short = f", short of the {_round(plan.needed_s)} that this model takes"
+    head = f"about {_round(plan.budget_s)}" + short * (plan.budget_s < plan.needed_s)
+    stages = ", ".join(f"{stage} {_round(share_s)}" for stage, share_s in plan.shares_s.items())
+    left_out = [stage for stage in plan.needs_s if stage not in plan.shares_s]
+    return f"{head}: {stages}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
 
 
 def _round(seconds: float) -> str:

@@ -8,14 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from advisor.device.data import Environment
-from advisor.engine.budget import (
-    LONGEST_S,
-    TIME_PLAN,
-    UNPLANNED_S,
-    StageTime,
-    TimePlan,
-    estimate_needs,
-)
+from advisor.engine.budget import LONGEST_S, TIME_PLAN, UNPLANNED_S, TimePlan, estimate_needs
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record, Series, Slot
@@ -157,26 +150,28 @@ class Run:
 
     def plan(self, step_s: float) -> TimePlan:
         """Plan the time of all stages by that of a step of the user's own batch; keep the plan."""
-        limits, unasked = self.spec.limits, set() if self.spec.limits.sharpness else {"sharpness"}
-        if limits.no_loader:
-            unasked.add("loader")
-        if not self.facts.has_dataset:
-            unasked |= {"noise", "loader", "trial"}
-        self.needs = estimate_needs(self.start_s, step_s, without=unasked)
+        limits, has_data = self.spec.limits, self.facts.has_dataset
+        asked = {
+            "sharpness": limits.sharpness and has_data,
+            "loader": has_data and not limits.no_loader,
+            **dict.fromkeys(("noise", "trial"), has_data),
+        }
+        self.needs = estimate_needs(
+            self.start_s,
+            step_s,
+            without={stage for stage, is_asked in asked.items() if not is_asked},
+        )
         open_s = sum(self.needs.stages.values())
         needed_s = (self._elapsed_s + open_s) / (1.0 - self.reserved_fraction)
         if limits.budget_s is None:
             self.budget_s = min(LONGEST_S, needed_s)
-        shares_s = self.needs.share_out(max(0.0, min(open_s, self.unspent_s)))
         plan = TimePlan(
             start_s=self.start_s,
             step_s=step_s,
+            needs_s=self.needs.stages,
+            shares_s=self.needs.share_out(max(0.0, min(open_s, self.unspent_s))),
             needed_s=needed_s,
             budget_s=min(self.budget_s, needed_s),
-            stages=tuple(
-                StageTime(stage=stage, needed_s=need_s, planned_s=shares_s.get(stage, 0.0))
-                for stage, need_s in self.needs.stages.items()
-            ),
         )
         self.set(TIME_PLAN, plan)
         return plan

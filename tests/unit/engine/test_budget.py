@@ -99,7 +99,7 @@ def test_without_a_budget_the_command_takes_what_the_model_needs(plan):
     run, made = plan()
     assert run.budget_s == made.budget_s == made.needed_s == pytest.approx(10.0 + total(run.needs))
     assert run.unspent_s == pytest.approx(total(run.needs))
-    assert sum(each.planned_s for each in made.stages) == pytest.approx(run.unspent_s)
+    assert sum(made.shares_s.values()) == pytest.approx(run.unspent_s)
     text = describe_plan(made)
     assert text.startswith("about 4.6 min: memory 12 s, throughput 27 s, noise 42 s, ")
     assert "left out" not in text
@@ -109,9 +109,9 @@ def test_without_a_budget_the_command_takes_what_the_model_needs(plan):
 def test_a_budget_is_a_ceiling_and_the_plan_says_what_it_costs(plan):
     run, made = plan(60.0, start_s=3.0)
     assert run.budget_s == made.budget_s == 60.0
-    assert sum(each.planned_s for each in made.stages) == pytest.approx(50.0)
+    assert sum(made.shares_s.values()) == pytest.approx(50.0)
     assert describe_plan(made).startswith(
-        "60 s, short of the 5.3 min that this model takes: memory"
+        "about 60 s, short of the 5.3 min that this model takes: memory"
     )
     assert describe_plan(made).endswith("; left out: soak, memory savings")
     assert run.has_time_for("soak")  # where the others leave time for it
@@ -132,7 +132,7 @@ def test_what_is_reserved_for_variants_comes_on_top(plan):
 
 def test_the_share_of_a_stage_is_of_what_is_left_beside_those_after_it(plan):
     run, made = plan()
-    planned = {each.stage: each.planned_s for each in made.stages}
+    planned = made.shares_s
     assert run.share_s("memory") == pytest.approx(planned["memory"])
     assert run.share_s("trial") > 1.4 * planned["trial"]  # nothing was spent before it
     assert run.share_s("memory savings") == pytest.approx(run.unspent_s)
