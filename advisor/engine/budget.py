@@ -30,7 +30,7 @@ NEEDS = {
     "memory": Need(5, 120, 1.0, 300.0),  # some five sizes, three steps each, up to the limit
     "throughput": Need(4, 300, 8.0, 480.0),  # three sessions: without them nothing has an interval
     "noise": Need(1, 800, 1.0, 300.0),
-    "sharpness": Need(1, 800, 1.0, 300.0),  # where it is asked for
+    "sharpness": Need(1, 3000, 3.0, 300.0),  # where it is asked for
     "loader": Need(1, 50, 1.5, 60.0),
     "trial": Need(6, 3000, 9.0, 600.0),  # it decides what is advised
     "soak": Need(1, 120, 0.5, 60.0),
@@ -112,8 +112,8 @@ def _round(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100.0 else f"{seconds / 60.0:.2g} min"
 
 
-#: One probe of the memory search: what its steps will take is only estimated.
-PROBE_OF_MEMORY = 1 / 3
+#: One probe of the memory search; and of the time that all stages left.
+PROBE_OF_MEMORY, PROBE_OF_LEFT = 1 / 3, 0.8
 #: The trace that guides the search: without it that needs a few probes more.
 TRACE_OF_MEMORY = 1 / 3
 #: Compiling for the sessions: the rest times what was compiled.

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from advisor.engine.budget import PROBE_OF_MEMORY, TRACE_OF_MEMORY
+from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
@@ -60,7 +60,8 @@ def run_memory(run: Run) -> None:
     measure_base(run)
     bounds, deadline = _choose_bounds(run), time.monotonic() + run.share_s("memory")
     while (size := _choose_size(run, bounds, deadline)) is not None:
-        if not _try_size(run, size, bounds, deadline - time.monotonic()):
+        left_s = deadline - time.monotonic() - run.start_s
+        if not _try_size(run, size, bounds, PROBE_OF_MEMORY * left_s):
             run.progress.note("memory: its time is spent; the search goes on if some is left")
             break
 
@@ -69,7 +70,8 @@ def search_on(run: Run) -> bool:
     """Try the next size where the search ended for its time; return whether it did."""
     bounds, prediction = _choose_bounds(run), run.record.get(PREDICTED_MEMORY)
     size = choose_next_micro_batch_size(_list_probes(run), bounds, prediction)
-    return size is not None and _try_size(run, size, bounds, run.unspent_s)
+    left_s = PROBE_OF_LEFT * run.unspent_s - run.start_s
+    return size is not None and _try_size(run, size, bounds, left_s)
 
 
 def _choose_bounds(run: Run) -> SearchBounds:
@@ -80,10 +82,10 @@ def _list_probes(run: Run) -> list[Probe]:
     return [probe for probe in run.record.all(PROBES) if probe.stage == "memory"]
 
 
-def _try_size(run: Run, size: int, bounds: SearchBounds, left_s: float) -> bool:
-    """Probe the size, or a smaller one that the time allows; return whether there is one."""
+def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool:
+    """Probe the size, or a smaller one whose steps take less; return whether there is one."""
     history = _list_probes(run)
-    affordable = _choose_affordable(size, history, bounds, left_s - run.start_s)
+    affordable = _choose_affordable(size, history, bounds, steps_s)
     if affordable is None:
         return False
     run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
@@ -149,7 +151,7 @@ def _keep_prediction(run: Run, most_s: float) -> str | None:
 
 
 def _choose_affordable(
-    size: int, history: list[Probe], bounds: SearchBounds, left_s: float
+    size: int, history: list[Probe], bounds: SearchBounds, steps_s: float
 ) -> int | None:
     """Return the size, a smaller one where its steps would outlast the time, or None."""
     ran = [probe for probe in history if probe.outcome == "fit"]
@@ -158,9 +160,10 @@ def _choose_affordable(
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
     probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
     compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
-    steps_s = PROBE_OF_MEMORY * max(0.0, left_s - compile_s)
     # In proportion, the steps of a larger batch are never taken to cost too little.
-    most = largest.micro_batch_size * steps_s / max(probe_s, _SHORTEST_STEPS_S)
+    most = (
+        largest.micro_batch_size * max(0.0, steps_s - compile_s) / max(probe_s, _SHORTEST_STEPS_S)
+    )
     if size <= most:
         return size
     smaller = int(most) // bounds.batch_multiple * bounds.batch_multiple
