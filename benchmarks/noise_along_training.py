@@ -11,7 +11,6 @@ few as a slow one can pay for, and six evenly spaced single ones as earlier vers
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -111,8 +110,8 @@ def list_gradients(training: Training, data: list[object]) -> Iterator[Tensor]:
         yield torch.cat([gradient.flatten(1) for gradient in gradients.values()], 1)
 
 
-def measure(task: Task, iterates: int | None, seed: int) -> tuple[NoiseConclusion, float]:
-    """Return what the tool concludes with this seed's iterates and samples, and the seconds."""
+def measure(task: Task, iterates: int | None, seed: int) -> NoiseConclusion:
+    """Return what the tool concludes with this seed's iterates and samples."""
     workload = make_workload(task)
     edges = () if iterates is None else plan_edges(task.steps, iterates)
     points = tuple(round((task.steps - 1) * k / 5) for k in range(6))
@@ -123,10 +122,10 @@ def measure(task: Task, iterates: int | None, seed: int) -> tuple[NoiseConclusio
         workload=workload.spec, trajectory=path, micro_batch_size=path.micro_batch_size,
         groups=GROUPS, max_micro_batches=4096,
     )  # fmt: skip
-    meter, started = MomentMeter(workload, noise, seed=seed), time.perf_counter()
+    meter = MomentMeter(workload, noise, seed=seed)
     batches = [meter.measure(place) for place in visit(workload, path)]
     facts = msgspec.structs.replace(FACTS, dataset_size=workload.batches.sampling_size)
-    return conclude_noise(facts, batches), time.perf_counter() - started
+    return conclude_noise(facts, batches)
 
 
 FACTS = WorkloadFacts(
@@ -147,7 +146,7 @@ def judge(task: Task, seeds: int) -> Iterator[dict[str, object]]:
                 continue
             share = statistics.fmean(shares)
             truth = batch_size * share / (1.0 - share)
-            estimates = [getattr(noise, name) for noise, _ in found]
+            estimates = [getattr(noise, name) for noise in found]
             logs = [math.log(e.point / truth) for e in estimates]
             held = [e.low <= truth and (e.high is None or truth <= e.high) for e in estimates]
             yield {
@@ -162,7 +161,6 @@ def judge(task: Task, seeds: int) -> Iterator[dict[str, object]]:
                 "median_high_over_low": statistics.median(
                     e.high / e.low for e in estimates if e.high is not None
                 ),
-                "seconds": statistics.median(seconds for _, seconds in found),
             }
 
 
@@ -174,7 +172,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = Table("task", "metric", "iterates", "exact φ", "rms log error", "mean", "coverage",
-                  "high/low", "s")  # fmt: skip
+                  "high/low")  # fmt: skip
     rows = []
     for task in TASKS:
         if arguments.task not in task.file:
@@ -184,7 +182,7 @@ def main() -> None:
             table.add_row(
                 str(row["task"]), str(row["metric"]), str(row["iterates"] or "6, even"),
                 *(f"{row[key]:.3g}" for key in ("exact", "rms_log_error", "mean_log_error",
-                  "coverage_fraction", "median_high_over_low", "seconds")),
+                  "coverage_fraction", "median_high_over_low")),
             )  # fmt: skip
             print(rows[-1], flush=True)
     Console().print(table)
