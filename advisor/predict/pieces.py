@@ -6,6 +6,7 @@ sizes fall into ranges between the zeros of those lines; within a range the sum 
 convexity its line is nowhere above the true level. So the largest of all lines is exact.
 """
 
+import msgspec
 import numpy as np
 
 from advisor.predict.data import PredictedMemory
@@ -57,13 +58,8 @@ def find_upper_envelope(lines: list[AffinePiece]) -> tuple[AffinePiece, ...]:
 
 def _is_covered(flatter: AffinePiece, line: AffinePiece, steeper: AffinePiece) -> bool:
     """Return whether a line is nowhere above both of the lines around it in slope."""
-    left = (flatter.fixed_bytes - line.fixed_bytes) * (
-        steeper.bytes_per_sample - line.bytes_per_sample
-    )
-    right = (line.fixed_bytes - steeper.fixed_bytes) * (
-        line.bytes_per_sample - flatter.bytes_per_sample
-    )
-    return left >= right
+    (a, s), (b, t), (c, u) = map(msgspec.structs.astuple, (flatter, line, steeper))
+    return bool((a - b) * (u - t) >= (b - c) * (t - s))
 
 
 def _keep_highest(
