@@ -10,29 +10,32 @@ from advisor.memory.data import Outcome
 from advisor.statistics import Estimate
 
 
-class Soak(msgspec.Struct, frozen=True, kw_only=True):
-    """A longer training run at one size: whether what fitted for three steps still fits.
-
-    Peaks are beyond the idle process; None where the device counts none, or nothing of it ran.
-    """
+class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What ran of a longer training at one size; None where the device counts none, or none ran."""
 
     micro_batch_size: int
-    gradient_accumulation_steps: int = 1
-    outcome: Outcome
     #: Optimizer steps that ran.
     steps: int = 0
     #: Evaluation passes that ran.
     evaluations: int = 0
-    #: Taken after each step, beyond the idle process.
-    held_bytes: tuple[int, ...] = ()
-    step_times_s: tuple[float, ...] = ()
+    #: Beyond the idle process, as the next two.
     training_peak_bytes: int | None = None
     evaluation_peak_bytes: int | None = None
     #: While the training state was copied.
     reserve_peak_bytes: int | None = None
-    capacity_bytes: int | None = None
     #: What a failure said, in one line.
     message: str | None = None
+
+
+class Soak(SoakFigures, frozen=True, kw_only=True):
+    """A longer training run at one size: whether what fitted for three steps still fits."""
+
+    gradient_accumulation_steps: int = 1
+    outcome: Outcome
+    #: Taken after each step, beyond the idle process.
+    held_bytes: tuple[int, ...] = ()
+    step_times_s: tuple[float, ...] = ()
+    capacity_bytes: int | None = None
 
 
 class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
@@ -55,17 +58,11 @@ class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
     budget_s: float
 
 
-class SoakConclusion(msgspec.Struct, frozen=True, kw_only=True):
+class SoakConclusion(SoakFigures, frozen=True, kw_only=True):
     """Whether the size that was soaked last still fits after more than a few steps."""
 
-    micro_batch_size: int
     #: False where memory ran out or leaks; None where the soak was too short to tell.
     holds: bool | None
-    steps: int
-    evaluations: int
-    training_peak_bytes: int | None
-    evaluation_peak_bytes: int | None
-    reserve_peak_bytes: int | None
     #: Whether enough steps ran to tell a leak from noise.
     is_growth_tested: bool
     #: None where memory does not rise, or it was not tested.
@@ -76,7 +73,6 @@ class SoakConclusion(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_needs_more: bool
     #: Micro-batches that ran out of memory by their size, in the order they ran.
     failed: tuple[int, ...] = ()
-    message: str | None = None
 
 
 SOAKS = Series("soaks", Soak)

@@ -13,7 +13,7 @@ import numpy as np
 
 from advisor.engine.conclusions import Topic
 from advisor.memory.search import TOO_BIG
-from advisor.soak.data import SOAKS, Soak, SoakConclusion
+from advisor.soak.data import SOAKS, Soak, SoakConclusion, SoakFigures
 from advisor.statistics import Estimate
 
 #: Share by which evaluation must exceed training to count as more: page granularity is less.
@@ -51,13 +51,8 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
     holds = True if last.outcome == "fit" and is_tested else None
     training, evaluation = last.training_peak_bytes, last.evaluation_peak_bytes
     return SoakConclusion(
-        micro_batch_size=last.micro_batch_size,
+        **{name: getattr(last, name) for name in SoakFigures.__struct_fields__},
         holds=False if last.outcome in TOO_BIG or growth is not None else holds,
-        steps=last.steps,
-        evaluations=last.evaluations,
-        training_peak_bytes=training,
-        evaluation_peak_bytes=evaluation,
-        reserve_peak_bytes=last.reserve_peak_bytes,
         is_growth_tested=is_tested,
         growth_bytes_per_step=growth,
         steps_until_full=None if growth is None else _count_steps_until_full(last, growth.point),
@@ -65,7 +60,6 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
         and evaluation is not None
         and evaluation > (1.0 + _LEAST_EXCESS_FRACTION) * training,
         failed=find_failed_sizes(soaks),
-        message=last.message,
     )
 
 
