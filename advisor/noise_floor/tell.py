@@ -4,7 +4,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Command
 from advisor.noise_floor.plan import NOISE_FLOOR
 from advisor.telling import Headline, Row, Told
-from advisor.training.data import name_variant
+from advisor.training.data import Variant
 from advisor.units import count_of, format_count, format_number
 
 
@@ -53,7 +53,7 @@ def list_configuration(command: Command) -> list[Row]:
     """Return a row of what was asked for beside the defaults, none where nothing was."""
     parts = []
     if command.precision != "fp32" or command.compile:
-        parts.append(name_variant(command.precision, compiled=command.compile))
+        parts.append(Variant(precision=command.precision, compile=command.compile).name)
     if command.seed:
         parts.append(f"seed {command.seed}")
     parts += [f"{name}={value}" for name, value in command.settings.items()]

@@ -51,10 +51,10 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     compile: bool = False
 
-
-def name_variant(precision: str, *, compiled: bool) -> str:
-    """Return what a variant is called: `bf16`, `bf16 compiled`."""
-    return f"{precision} compiled" if compiled else precision
+    @property
+    def name(self) -> str:
+        """As in `bf16` or `bf16 compiled`."""
+        return f"{self.precision} compiled" if self.compile else self.precision
 
 
 class TokenCount(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,12 @@ from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, PredictedMemory, S
 from advisor.rate.data import TrialBranch
 from advisor.statistics import Estimate
 from advisor.throughput.data import TELEMETRY
-from advisor.training.data import Precision
+from advisor.training.data import Variant
 
 
-class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
+class VariantRecord(Variant, frozen=True, kw_only=True):
     """One variant as it was measured; the run's own comes first, and has its loss runs alone."""
 
-    precision: Precision
-    compile: bool = False
     #: Of its memory and its throughput stage.
     probes: tuple[Probe, ...] = ()
     telemetry: tuple[Telemetry, ...] = ()
@@ -49,11 +47,9 @@ class LossAtEnd(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
 
 
-class VariantConclusion(msgspec.Struct, frozen=True, kw_only=True):
+class VariantConclusion(Variant, frozen=True, kw_only=True):
     """One variant beside the first, which is the one that the recommendation is for."""
 
-    precision: Precision
-    compile: bool
     max_micro_batch_size: int | None = None
     #: Whether the next larger size was seen not to fit, or memory is not what ends it.
     verified: bool = False

@@ -10,7 +10,6 @@ from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES, Probe
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.throughput.step_time import estimate_compile_s, estimate_step_s, read_probes
-from advisor.training.data import name_variant
 from advisor.variants.data import VARIANTS, VariantRecord
 from advisor.variants.plan import VARIANTS_TOPIC
 
@@ -108,8 +107,7 @@ def _train(
     run: Run, variant: VariantRecord, task: TrialTask
 ) -> tuple[tuple[TrialBranch, ...], str | None]:
     """Return the branches, and why there are none or not all."""
-    name = name_variant(variant.precision, compiled=variant.compile)
-    run.progress.stage(f"{name}: loss at batch {task.micro_batch_size}", left_s=run.left_s)
+    run.progress.stage(f"{variant.name}: loss at batch {task.micro_batch_size}", left_s=run.left_s)
     workload = msgspec.structs.replace(
         task.workload, precision=variant.precision, compile=variant.compile
     )

@@ -56,7 +56,7 @@ VARIANTS_TOPIC = Topic("variants", tuple[VariantConclusion, ...], conclude_varia
 
 
 def find_unavailable(
-    variant: Variant | VariantRecord, environment: Environment, facts: WorkloadFacts
+    variant: Variant, environment: Environment, facts: WorkloadFacts
 ) -> str | None:
     """Return why the variant would be another one under its name; None where it is what it says.
 

@@ -15,7 +15,7 @@ from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory
 from advisor.throughput.stage import run_throughput
-from advisor.training.data import Variant, name_variant
+from advisor.training.data import Variant
 from advisor.variants.data import VARIANTS, VariantRecord, copy_stages
 from advisor.variants.losses import keep, run_losses
 from advisor.variants.plan import find_unavailable
@@ -27,8 +27,7 @@ def list_variants(variants: Sequence[Variant]) -> tuple[VariantRecord, ...]:
         return ()
     return tuple(
         VariantRecord(
-            precision=each.precision,
-            compile=each.compile,
+            **msgspec.structs.asdict(each),
             missing_because="the run ended before it" if index else None,
         )
         for index, each in enumerate(variants)
@@ -78,7 +77,7 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
         workload=msgspec.structs.replace(run.spec.workload, **changes),
         limits=msgspec.structs.replace(run.spec.limits, budget_s=budget_s),
     )
-    progress = _Labelled(run.progress, name_variant(variant.precision, compiled=variant.compile))
+    progress = _Labelled(run.progress, variant.name)
     part = Run(
         spec,
         record=open_record(

@@ -8,7 +8,6 @@ from advisor.engine.record import Record
 from advisor.memory.data import PROBES
 from advisor.statistics import Estimate
 from advisor.telling import Column, Row, Table, Told
-from advisor.training.data import name_variant
 from advisor.units import NOT_MEASURED, count_of, format_count, format_number, format_spread
 from advisor.variants.data import VariantConclusion
 from advisor.variants.plan import VARIANTS_TOPIC, count_graphs
@@ -61,13 +60,13 @@ def describe_compilation(record: Record) -> str | None:
 
 def _tabulate(shown: Sequence[VariantConclusion]) -> Table:
     columns = [Column("Side by side", "left", folds=True, width=_LABEL_WIDTH)]
-    columns += [Column(_name(one), folds=True, width=_WIDTH) for one in shown]
+    columns += [Column(one.name, folds=True, width=_WIDTH) for one in shown]
     rows = tuple((label, *map(write, shown)) for label, write in _list_rows(shown[0]))
     return Table(columns=tuple(columns), rows=rows)
 
 
 def _list_rows(first: VariantConclusion) -> list[_Row]:
-    over = f"  over {_name(first)}"
+    over = f"  over {first.name}"
 
     def beside(one: VariantConclusion, ratio: Estimate | None) -> str:
         return "" if one is first else format_spread(ratio)
@@ -93,13 +92,13 @@ def _list_rows(first: VariantConclusion) -> list[_Row]:
         ("  samples/s there", lambda one: _write_speed(one.best_samples_per_s)),
         (over, lambda one: beside(one, one.best_speed_ratio)),
         ("loss at the end", lambda one: format_spread(None if one.loss is None else one.loss.loss)),
-        (f"  minus {_name(first)}", subtract),
+        (f"  minus {first.name}", subtract),
     ]
 
 
 def _write_legend(variants: Sequence[VariantConclusion]) -> str:
     first = variants[0]
-    parts = [f"the advice is for {_name(first)}", "± 95 % interval, over sessions for speed"]
+    parts = [f"the advice is for {first.name}", "± 95 % interval, over sessions for speed"]
     loss = next((one.loss for one in variants if one.loss is not None), None)
     if loss is not None:
         parts.append(
@@ -110,7 +109,7 @@ def _write_legend(variants: Sequence[VariantConclusion]) -> str:
 
 
 def _list_notes(variant: VariantConclusion, first: VariantConclusion) -> list[str]:
-    name, notes = _name(variant), []
+    name, notes = variant.name, []
     if variant.missing_because is not None:
         notes.append(f"{name}: {NOT_MEASURED}: {variant.missing_because}")
     elif variant.loss_missing_because is not None:
@@ -122,15 +121,11 @@ def _list_notes(variant: VariantConclusion, first: VariantConclusion) -> list[st
         change = "faster" if drift > 1.0 else "slower"
         notes.append(
             f"{name}: the machine itself was {100 * abs(drift - 1.0):.0f} % {change} than beside "
-            f"{_name(first)}, by a fixed matrix product; the ratio holds both"
+            f"{first.name}, by a fixed matrix product; the ratio holds both"
         )
     if variant.loss is not None and variant.loss.diverged:
         notes.append(f"{name}: {variant.loss.diverged} of {variant.loss.seeds} seeds diverged")
     return notes
-
-
-def _name(variant: VariantConclusion) -> str:
-    return name_variant(variant.precision, compiled=variant.compile)
 
 
 def _write_largest(variant: VariantConclusion) -> str:
