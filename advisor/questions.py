@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from advisor.advice.decide import find_settling_noise_scale
 from advisor.advice.plan import ADVICE as ADVISED
 from advisor.advice.plan import list_ways
 from advisor.advice.question import BATCHES, PLANS
@@ -13,37 +12,24 @@ from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
-from advisor.engine.run import Run
 from advisor.errors import InconclusiveError, UsageError
 from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
-from advisor.memory.plan import MEMORY as LARGEST
 from advisor.memory.question import QUESTION as MEMORY
 from advisor.memory_savings.question import QUESTION as MEMORY_SAVINGS
 from advisor.noise.data import NOISE_BATCHES
 from advisor.noise.question import QUESTION as NOISE
-from advisor.noise.question import run_noise
 from advisor.noise_floor.question import KIND as SELF_COMPARISON
 from advisor.predict.question import KIND as PREDICTION
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import make_question as make_soak
 from advisor.telling import Told
-from advisor.throughput.conclude import THROUGHPUT as CURVE
 from advisor.throughput.question import QUESTION as THROUGHPUT
 from advisor.throughput.question import SPEED
 from advisor.throughput.tell import tell_throughput
 from advisor.variants.question import QUESTION as VARIANTS
 from advisor.verify.question import QUESTION as VERIFICATION
-
-
-def _run_noise(run: Run) -> None:
-    """Measure the noise; only the advice knows from which noise scale on it stays the same."""
-    given = run.spec.limits.global_batch_size
-    run_noise(
-        run,
-        lambda: find_settling_noise_scale(run.facts, run.of(LARGEST), run.of(CURVE), given),
-    )
 
 
 def _tell_throughput(conclusions: Conclusions) -> Told:
@@ -61,7 +47,6 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
 
 
 _THROUGHPUT = replace(THROUGHPUT, tell=_tell_throughput)
-_NOISE = replace(NOISE, run=_run_noise)
 _SOAK = make_soak(lambda run: list_ways(run.of(ADVISED)))
 
 RUN = Kind(
@@ -71,7 +56,7 @@ RUN = Kind(
     questions=(
         MEMORY,
         _THROUGHPUT,
-        _NOISE,
+        NOISE,
         SHARPNESS,
         LOADER,  # what a step takes in the user's loop decides
         SPEED,
@@ -86,7 +71,7 @@ RUN = Kind(
         MEMORY,
         _THROUGHPUT,
         BATCHES,
-        _NOISE,
+        NOISE,
         SHARPNESS,
         LOADER,
         SPEED,

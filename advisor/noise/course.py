@@ -1,4 +1,4 @@
-"""The course of the noise scale along a run: its trend, where that leads, when more says nothing.
+"""The course of the noise scale along a run: its average, its trend, and where that leads.
 
 Legend: φ is the noise scale, p = φ/(φ + B0) the share of noise in a step of B0 samples.
 """
@@ -11,11 +11,9 @@ from advisor.noise.data import NoiseConclusion, NoisePoint, NoiseTrend, TrendDir
 from advisor.noise.share import average_shares, to_noise_scale, to_share
 from advisor.statistics import Estimate, exponentiate, two_sided_t
 
-#: A noise scale known within this factor fixes the batch within 25 %, as the batch of least time
-#: goes with its root.
-SETTLED_FACTOR = 1.6
-#: Fewest points before a trajectory may end: half of its steps, so that the run is still followed.
-LEAST_SETTLED_POINTS = 5
+#: A change of the noise scale within this factor moves the batch by 25 % at most, as the batch of
+#: least time goes with its root.
+_FLAT_FACTOR = 1.6
 #: Last points by which φ is followed beyond the run, and the fewest: early ones are another phase.
 _LATE_POINTS, _LEAST_LATE_POINTS = 4, 3
 #: Pieces of equal ratio into which the steps beyond the run are cut.
@@ -109,7 +107,7 @@ def _name_direction(factor: Estimate) -> TrendDirection:
         return "rose"
     if high < 1.0:
         return "fell"
-    return "flat" if low >= 1.0 / SETTLED_FACTOR and high <= SETTLED_FACTOR else "unclear"
+    return "flat" if low >= 1.0 / _FLAT_FACTOR and high <= _FLAT_FACTOR else "unclear"
 
 
 def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
@@ -147,39 +145,3 @@ def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
         for end in ("point", "low", "high")
     )
     return Estimate(point, low, high, average.confidence)
-
-
-def explain_enough(noise: NoiseConclusion, settling_noise_scale: float | None = None) -> str | None:
-    """Return why further points would not change the advice; None where they may.
-
-    Either the average is known well enough, or every point is surely above `settling_noise_scale`,
-    from which on the advised batch stays the same. Never while the noise scale is seen to rise or
-    fall, save for a rise in the second case (simulated in benchmarks/noise_stopping.py).
-    """
-    trend, average, course = noise.trend, noise.decisive, noise.course
-    if len(course) < LEAST_SETTLED_POINTS or average is None or trend is None:
-        return None
-    if settling_noise_scale is not None and trend.direction != "fell":
-        lows = [item.low for _, item in course]
-        if all(low is not None and low >= settling_noise_scale for low in lows):
-            return (
-                f"it is surely above {settling_noise_scale:.3g}, from where on the advised batch "
-                "is the same"
-            )
-    change = trend.factor.point
-    is_steady = (
-        trend.direction in {"flat", "unclear"}
-        and change is not None
-        and 1.0 / SETTLED_FACTOR <= change <= SETTLED_FACTOR
-    )
-    if is_steady and is_known_within(average, SETTLED_FACTOR):
-        return f"it is steady and its average known within a factor of {SETTLED_FACTOR:g}"
-    return None
-
-
-def is_known_within(estimate: Estimate, factor: float) -> bool:
-    """Return whether both ends are within the factor of the point."""
-    point, low, high = estimate.point, estimate.low, estimate.high
-    if point is None or low is None or high is None or low <= 0.0:
-        return False
-    return high <= factor * point and point <= factor * low

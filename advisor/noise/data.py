@@ -80,7 +80,7 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     from_checkpoint: str | None = None
     #: Steps [from, to) of the trajectory for which all that have them stand together.
     stands_for: tuple[int, int] | None = None
-    #: Why the trajectory ended here, before its plan.
+    #: Why the trajectory ended here, before its plan: of earlier versions alone.
     ended_because: str | None = None
 
 

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from advisor.engine.budget import TRAINING_OF_NOISE
 from advisor.engine.question import Question
 from advisor.engine.run import Run
@@ -14,10 +12,9 @@ from advisor.errors import UsageError
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
-from advisor.noise.course import explain_enough
 from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.log import read_noise_log
-from advisor.noise.plan import NOISE, conclude_noise, explain_absence
+from advisor.noise.plan import NOISE, explain_absence
 from advisor.noise.stations import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
 from advisor.noise.tell import tell_noise
 from advisor.throughput.conclude import THROUGHPUT
@@ -33,10 +30,6 @@ _MOST_MICRO_BATCHES = 4096
 _FALLBACK_SIZE = 32
 
 T = TypeVar("T")
-
-
-class _SettledError(Exception):
-    """Further points would not change the advice."""
 
 
 def read_sources(run: Run) -> None:
@@ -79,11 +72,8 @@ def check_sample_unit(run: Run) -> None:
         )
 
 
-def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None) -> None:
-    """Measure the noise scale where real data allows it; otherwise the record says why not.
-
-    `find_settling` returns the noise scale from which on the advised batch is the same.
-    """
+def run_noise(run: Run) -> None:
+    """Measure the noise scale where real data allows it; otherwise the record says why not."""
     if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
         return
     path = plan_trajectory(run, run.share_s("noise"))
@@ -96,25 +86,12 @@ def run_noise(run: Run, find_settling: Callable[[], float | None] = lambda: None
         token_count=run.facts.token_count,
         host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
     )
-    settling = None if path.checkpoints else find_settling()
-    ends = {max(p for p in path.points if p < edge) for edge in path.edges[1:-1]}
-
     iterates: list[NoiseBatches] = []
-
-    def keep(batches: NoiseBatches) -> None:
-        """Keep an iterate; once a point is whole and further ones would change nothing, end it."""
-        iterates.append(batches)
-        if batches.at_step not in ends:
-            return
-        enough = explain_enough(conclude_noise(run.facts, iterates), settling)
-        if enough is not None:
-            why = f"ended early, since {enough}"
-            iterates[-1] = msgspec.structs.replace(batches, ended_because=why)
-            raise _SettledError
-
-    follow(run, "noise", task, path, keep)
-    run.add(NOISE_BATCHES, *iterates)
-    if not run.record.all(NOISE_BATCHES):
+    try:
+        follow(run, "noise", task, path, iterates.append)
+    finally:  # after an interrupt as well; one by one they would be saved too often
+        run.add(NOISE_BATCHES, *iterates)
+    if not iterates:
         run.progress.note("noise: no point could be measured in the memory and time there are")
 
 
@@ -123,11 +100,8 @@ def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[
     place = f"along {max(path.points)} training steps" if path.points else ""
     place = place or f"at {len(path.checkpoints)} checkpoints"
     run.progress.stage(f"{name} {place}", left_s=run.left_s)
-    try:
-        with run.noting_ends(name):
-            run.runner.run(task, timeout_s=run.left_s, on_result=keep)
-    except _SettledError:
-        run.progress.note(f"{name}: the trajectory ends early, further points change nothing")
+    with run.noting_ends(name):
+        run.runner.run(task, timeout_s=run.left_s, on_result=keep)
 
 
 def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> Trajectory:

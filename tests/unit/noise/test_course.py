@@ -1,4 +1,4 @@
-"""The average of the noise scale, its trend, and when a trajectory may end."""
+"""The average of the noise scale, its trend, and where that leads."""
 
 import math
 
@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from advisor.noise.course import (
     average_over_progress,
-    explain_enough,
     fit_trend,
-    is_known_within,
     predict_noise_scale,
 )
 from advisor.noise.data import NoiseConclusion, NoisePoint
@@ -99,72 +97,6 @@ def test_the_unit_of_the_noise_scale_does_not_matter(points, scale):
     one = trend_of(STEPS[: len(points)], along(points))
     other = trend_of(STEPS[: len(points)], along([point * scale for point in points]))
     assert other.factor.point == pytest.approx(one.factor.point, rel=1e-6)
-
-
-def settled(points, average, *, steps=STEPS, settling=None):
-    noise = NoiseConclusion(
-        status="estimated",
-        reason="",
-        noise_scale=average,
-        points=tuple(
-            NoisePoint(
-                at_step=step,
-                loss=None,
-                samples=1000,
-                noise_scale=scale,
-                preconditioned_noise_scale=None,
-                gradient_sqnorm=1.0,
-                gradient_cov_trace=1.0,
-            )
-            for step, scale in zip(steps, points, strict=False)
-        ),
-        trend=trend_of(steps[: len(points)], points),
-    )
-    return explain_enough(noise, settling)
-
-
-def test_a_steady_and_known_noise_scale_ends_the_trajectory():
-    assert "steady" in settled(along([50, 55, 48, 52, 50], 2.0), known(51.0, 1.4))
-
-
-@pytest.mark.parametrize(
-    ("points", "average"),
-    [
-        (along([50, 55, 48, 52]), known(51.0, 1.4)),  # too few points
-        (along([20, 40, 80, 160, 200], 1.3), known(60.0, 1.2)),  # rises
-        (along([160, 80, 40, 20, 15], 1.3), known(60.0, 1.2)),  # falls
-        (along([50, 60, 75, 90, 110], 3.0), known(65.0, 1.4)),  # its likeliest change is large
-        (along([50, 55, 48, 52, 50], 3.0), known(51.0, 1.9)),  # not known well enough
-        (along([50, 55, 48, 52, 50]), Estimate(51.0, 40.0, None)),
-        (along([50, 55, 48, 52, 50]), None),
-        ([Estimate(None, 50.0, None)] * 5, known(51.0, 1.2)),  # no trend
-    ],
-)
-def test_otherwise_it_goes_on(points, average):
-    assert settled(points, average) is None
-
-
-def test_a_noise_scale_beyond_which_the_batch_stays_ends_it_even_as_it_rises():
-    rising = along([200, 400, 800, 1600, 3200])
-    assert "the advised batch" in settled(rising, known(700.0), settling=100.0)
-    assert settled(rising, known(700.0), settling=150.0) is None  # one point may be below
-    assert settled(list(reversed(rising)), known(700.0), settling=100.0) is None  # it falls
-
-
-@pytest.mark.parametrize(
-    ("estimate", "expected"),
-    [
-        (Estimate(10.0, 8.0, 13.0), True),
-        (Estimate(10.0, 5.0, 13.0), False),
-        (Estimate(10.0, 8.0, 17.0), False),
-        (Estimate(10.0, -1.0, 13.0), False),
-        (Estimate(10.0, 8.0, None), False),
-        (Estimate(None, 8.0, None), False),
-        (Estimate(10.0, None, 13.0), False),
-    ],
-)
-def test_known_within_a_factor_is_about_both_ends(estimate, expected):
-    assert is_known_within(estimate, 1.6) is expected
 
 
 # The average

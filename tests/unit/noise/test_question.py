@@ -1,12 +1,8 @@
-"""Where the noise comes from, and when its trajectory ends."""
-
-import bisect
-import itertools
+"""Where the noise comes from, and what stands of it whatever ends the stage."""
 
 import msgspec
 import pytest
 
-from advisor.advice.decide import decide, find_settling_noise_scale
 from advisor.engine.command import execute
 from advisor.engine.runner import WorkerDeathError
 from advisor.engine.spec import Limits, Spec
@@ -15,14 +11,12 @@ from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
 from advisor.noise.question import check_sample_unit, read_sources, run_noise
-from advisor.noise.stations import MOST_ITERATES, draw_iterates, plan_edges
 from advisor.questions import RUN
-from advisor.statistics import Estimate
 from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.doubles import Notes
 from tests.unit.noise.drawn import along
 from tests.unit.noise.streamed import keep_record, make_run
-from tests.unit.samples import FACTS, derive, make_memory, make_probes, make_record
+from tests.unit.samples import FACTS, derive, make_probes
 
 STEPS = [0, 80, 160, 240, 320, 400]
 
@@ -31,43 +25,6 @@ def measure(batches, **limits):
     run, runner, notes = make_run(batches, **limits)
     run_noise(run)
     return run, runner, notes.notes
-
-
-def stream(scales, *, samples):
-    """Return what a worker sends along 400 steps: of each φ the last four iterates of a span."""
-    edges, sent = plan_edges(400, MOST_ITERATES), []
-    points = draw_iterates(edges, MOST_ITERATES, seed=0)
-    chosen = [[p for p in points if p < edge][-4:] for edge in edges[1:]]
-    for step in itertools.chain(*chosen):
-        place = bisect.bisect_right(edges, step)
-        (each,) = along([scales[place - 1]], samples=samples, steps=[step])
-        sent.append(msgspec.structs.replace(each, stands_for=tuple(edges[place - 1 : place + 1])))
-    return sent
-
-
-def test_a_steady_noise_scale_ends_the_trajectory_and_the_reason_is_kept():
-    batches = stream([300.0] * 6, samples=6400)
-    run, runner, notes = measure(batches, noise_steps=400)
-    assert runner.sent < len(batches)
-    assert run.record.noise_batches[-1].stands_for == (100, 200)
-    assert len(derive(run.record).noise.points) == 5
-    assert "ended early" in derive(run.record).noise.reason
-    assert notes == ["noise: the trajectory ends early, further points change nothing"]
-
-
-def test_a_noise_scale_that_rises_is_followed_to_the_end():
-    batches = stream([40.0, 60.0, 90.0, 140.0, 200.0, 300.0], samples=800)
-    run, runner, notes = measure(batches, noise_steps=400)
-    assert runner.sent == len(batches)
-    assert run.record.noise_batches == tuple(batches)
-    assert notes == []
-
-
-def test_the_last_point_ends_nothing_early():
-    batches = along([300.0] * 6, samples=6400, steps=STEPS)
-    run, _, notes = measure(batches, noise_steps=400)
-    assert run.record.noise_batches == tuple(batches)
-    assert notes == []
 
 
 @pytest.mark.parametrize(
@@ -114,19 +71,34 @@ def test_a_base_batch_that_cannot_be_made_is_told_with_the_noise():
     assert "trained at batch" not in conclude_noise(own, batches).reason
 
 
-def test_a_worker_that_dies_on_the_way_leaves_what_was_measured():
+def end_with(error):
+    """Return a run whose stage ends with the error after three iterates, its notes and these."""
     batches = along([40.0, 60.0, 90.0], samples=3200, steps=STEPS[:3])
     run, runner, notes = make_run(batches, noise_steps=400)
-    send = runner.run
+    runner.error = error
+    return run, notes.notes, tuple(batches)
 
-    def die(task, **arguments):
-        send(task, **arguments)
-        raise WorkerDeathError("the worker was killed by signal 9", code=-9, next_step="")
 
-    runner.run = die
+def test_a_worker_that_dies_on_the_way_leaves_what_was_measured():
+    death = WorkerDeathError("the worker was killed by signal 9", code=-9, next_step="")
+    run, notes, batches = end_with(death)
     run_noise(run)
-    assert run.record.noise_batches == tuple(batches)
-    assert notes.notes == ["noise: the worker was killed by signal 9"]
+    assert run.record.noise_batches == batches
+    assert notes == ["noise: the worker was killed by signal 9"]
+
+
+def test_an_interrupt_on_the_way_leaves_what_was_measured():
+    run, _, batches = end_with(KeyboardInterrupt())
+    saved = []
+    run._save = saved.append
+    with pytest.raises(KeyboardInterrupt):
+        run_noise(run)
+    assert run.record.noise_batches == saved[-1].noise_batches == batches
+
+
+def test_a_stage_that_measures_nothing_says_so():
+    _, _, notes = measure([], noise_steps=400)
+    assert notes == ["noise: no point could be measured in the memory and time there are"]
 
 
 def test_all_checkpoints_are_measured(tmp_path):
@@ -187,41 +159,6 @@ def test_tokens_are_refused_where_there_are_none():
     facts = msgspec.structs.replace(FACTS, tokens_per_sample=7.0)
     check_sample_unit(make_run(sample_unit="token", facts=facts)[0])
     check_sample_unit(make_run()[0])
-
-
-def test_from_the_settling_noise_scale_on_the_batch_is_the_same():
-    record = make_record(FACTS, probes=make_probes())
-    derived = derive(record)
-    scale = find_settling_noise_scale(FACTS, derived.memory, derived.throughput)
-    assert scale is not None
-    batches = {derive_with(record, noise_scale) for noise_scale in (scale, 4 * scale, 1000 * scale)}
-    assert len(batches) == 1
-    assert derive_with(record, scale / 4) not in batches
-
-
-def derive_with(record, noise_scale):
-    derived = derive(record)
-    known = Estimate(noise_scale, noise_scale, noise_scale)
-    decision = decide(FACTS, derived.memory, derived.throughput, known)
-    return decision.chosen.global_batch_size
-
-
-def test_a_batch_that_is_given_does_not_settle_and_so_does_not_end_the_run():
-    batches = stream([1e5, 1.3e5, 1.6e5, 2e5, 2.5e5, 3e5], samples=320_000)
-    derived = derive(make_record(FACTS, probes=make_probes()))
-    sent = []
-    for given in (None, 64):
-        scale = find_settling_noise_scale(FACTS, derived.memory, derived.throughput, given)
-        run, runner, _ = make_run(batches, noise_steps=400, global_batch_size=given)
-        run_noise(run, lambda scale=scale: scale)
-        sent.append(runner.sent)
-    assert sent[0] < sent[1] == len(batches)
-
-
-def test_without_timed_sizes_nothing_settles():
-    throughput = derive(make_record(FACTS, probes=make_probes())).throughput
-    none = msgspec.structs.replace(throughput, points=())
-    assert find_settling_noise_scale(FACTS, make_memory(), none) is None
 
 
 def test_the_trend_is_in_the_conclusion():
