@@ -148,13 +148,17 @@ class Run:
     def _share_out(self, first: str) -> dict[str, float]:
         return self.needs.share_out(max(0.0, self.unspent_s), first=first)
 
-    def plan(self, step_s: float) -> TimePlan:
-        """Plan the time of all stages by that of a step of the user's own batch; keep the plan."""
+    def plan(self, step_s: float, *done: str) -> TimePlan:
+        """Plan the time of the stages that are not done, by that of a step of the user's own batch.
+
+        The plan is kept.
+        """
         limits, has_data = self.spec.limits, self.facts.has_dataset
         asked = {
             "sharpness": limits.sharpness and has_data,
             "loader": has_data and not limits.no_loader,
             **dict.fromkeys(("noise", "trial"), has_data),
+            **dict.fromkeys(done, False),
         }
         self.needs = estimate_needs(
             self.start_s,

@@ -10,10 +10,17 @@ from advisor.memory.stage import measure_base, run_memory, search_on
 from advisor.memory.tell import tell_memory
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
 
+#: A plan that the search made shorter than this share of the first is told again.
+_SHORTER_FRACTION = 0.7
+
 
 def _run(run: Run) -> None:
-    run.progress.plan(describe_plan(run.plan(measure_base(run))))
+    plan = run.plan(measure_base(run))
+    run.progress.plan(describe_plan(plan))
     run_memory(run)
+    again = run.plan(measure_base(run), "memory")
+    if again.needed_s < _SHORTER_FRACTION * plan.needed_s:
+        run.progress.plan(describe_plan(again))
     refuse_oversized_batch(run)
 
 

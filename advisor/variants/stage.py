@@ -6,7 +6,14 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.budget import LOSSES_OF_VARIANTS, VARIANT_OF_BUDGET, VARIANTS_OF_BUDGET
+from advisor.engine.budget import (
+    LOSSES_OF_VARIANTS,
+    NEEDS,
+    TIME_PLAN,
+    VARIANT_OF_BUDGET,
+    VARIANTS_OF_BUDGET,
+    estimate_needs,
+)
 from advisor.engine.progress import Progress
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
@@ -88,8 +95,12 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
         save=lambda seen: keep(run, index, variant, **copy_stages(seen)),
     )
     part.start_s = run.start_s
-    stages = {stage: run.needs.stages[stage] for stage in ("memory", "throughput")}
-    part.needs = run.needs._replace(stages=stages)
+    plan = run.record.get(TIME_PLAN)
+    part.needs = estimate_needs(
+        run.start_s,
+        0.0 if plan is None else plan.step_s,
+        without=NEEDS.keys() - {"memory", "throughput"},
+    )
     try:
         part.keep_environment(run.environment)
         # Every sweep times its base, which here is the advised size.

@@ -11,7 +11,7 @@ from advisor.errors import DeviceError, WorkloadError
 from advisor.memory import stage
 from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import MEMORY
-from advisor.memory.stage import run_memory, search_on
+from advisor.memory.stage import measure_base, run_memory, search_on
 from advisor.predict.data import TraceTask
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
@@ -139,3 +139,14 @@ def test_the_search_goes_on_where_it_ended_until_it_is_done_or_the_time_is_up(se
         assert found.verified or run.unspent_s < 2.0 * machine.start_s + 1.0
         assert run.unspent_s > -1.0
         assert not search_on(run) or not found.verified
+
+
+def test_a_step_of_the_base_batch_takes_no_longer_than_one_of_a_larger_batch(search):
+    machine = Machine(fixed_bytes=MIB, sample_bytes=MIB, sample_s=1e-3)
+    run = search(machine, base=64)
+    assert measure_base(run) == pytest.approx(0.064)
+    first, *others = run.record.all(PROBES)
+    slow = msgspec.structs.replace(first, step_times_s=(9.0, 8.0, 7.0))
+    run.replace(PROBES, (slow, *others))
+    larger = min(min(probe.step_times_s) for probe in others if probe.outcome == "fit")
+    assert measure_base(run) == larger < 7.0
