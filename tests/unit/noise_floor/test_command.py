@@ -70,7 +70,8 @@ def test_every_option_reaches_the_session(session):
 
 def test_without_options_the_defaults_are_timed(session):
     assert run("--aa", "m.py", "--no-compile").exit_code == 0
-    assert session.spec == Spec(workload=WorkloadSpec(target="m.py"))
+    limits = Limits(budget_s=120.0)
+    assert session.spec == Spec(workload=WorkloadSpec(target="m.py"), limits=limits)
     assert session.asked == {MICRO_BATCH_SIZE: None}
 
 
