@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from advisor.advice.plan import ADVICE as ADVISED
-from advisor.advice.plan import list_ways
+from advisor.advice.plan import find_advised_way
 from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.tell import head_run
@@ -47,7 +47,7 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
 
 
 _THROUGHPUT = replace(THROUGHPUT, tell=_tell_throughput)
-_SOAK = make_soak(lambda run: list_ways(run.of(ADVISED)))
+_SOAK = make_soak(lambda run: find_advised_way(run.conclusions))
 
 RUN = Kind(
     name="run",

@@ -23,11 +23,9 @@ from rich.table import Table
 
 from advisor.rate import measure as lr_range
 from advisor.rate import measure as training
+from advisor.rate.alone import Verdict, choose_best_rate, choose_next_rate, judge_alone
 from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.range_test import conclude_lr_range
-from advisor.rate.search import choose_next_rate
-from advisor.rate.trial import choose_best_rate, rank_rate
-from advisor.rate.verdict import TrialVerdict, judge_alone
 from advisor.training.data import WorkloadSpec
 
 #: Task, optimizer, batch.
@@ -96,13 +94,11 @@ def confirm(
     suggested = conclusion.suggested
     if suggested is None:
         return None, 0
-    verdicts: dict[float, TrialVerdict] = {}
-    tried: dict[float, tuple[float, float] | None] = {}
-    while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
+    tried: dict[float, Verdict] = {}
+    while (rate := choose_next_rate(suggested, tried)) is not None:
         branches = train(workload, batch_size, rate, TRIAL_SEEDS, 100)
-        verdict = verdicts[rate] = judge_alone(branches, fall=conclusion.fall)
-        tried[rate] = rank_rate(verdict, None) if verdict.passed else None
-    return choose_best_rate(verdicts), len(tried)
+        tried[rate] = judge_alone(branches, fall=conclusion.fall)
+    return choose_best_rate(tried), len(tried)
 
 
 def end_loss(branch: TrialBranch) -> float:

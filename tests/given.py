@@ -14,6 +14,7 @@ from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion
 from advisor.predict.data import MemorySavings
 from advisor.questions import RUN
+from advisor.race.data import Race
 from advisor.sharpness.data import SharpnessConclusion
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
@@ -37,6 +38,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     loader: LoaderConclusion | None = None
     soak: SoakConclusion | None = None
     sharpness: SharpnessConclusion | None = None
+    race: Race | None = None
     recommendation: Recommendation | None = None
     what_would_change: MemorySavings | None = None
     variants: tuple[VariantConclusion, ...] = ()

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from advisor.advice.candidates import make_candidate
 from advisor.advice.data import Recommendation
+from advisor.race.data import PairResult, Race
+from advisor.race.plan import rank_by_regret
 from advisor.rate.data import Candidate
 from advisor.telling import Column, Table
 from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
@@ -20,7 +21,7 @@ from advisor.units import (
 
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
 MAX_ROWS = 14
-#: Predicted time to train, over the best, up to which accumulation is shown at all.
+#: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
 MOST_RELATIVE_TIME = 2.0
 RECOMMENDED, BASE = ">", "b"
 #: What was not measured, where a table with energy has no place for words.
@@ -28,16 +29,21 @@ DASH = "-"
 
 
 class Row(NamedTuple):
-    """One batch; its point is there where it is one micro-batch that was timed."""
+    """One batch; its point is there where it is one micro-batch that was timed.
+
+    Its trial is that of the best rate, where it was trained.
+    """
 
     mark: str
     candidate: Candidate
     point: ThroughputPoint | None
+    trial: PairResult | None = None
 
 
 def choose_rows(
     advice: Recommendation | None,
     throughput: ThroughputConclusion | None,
+    race: Race | None,
     base_batch_size: int | None,
 ) -> tuple[Row, ...]:
     """Return the rows by batch size: at most `MAX_ROWS`, the marked and measured ones first."""
@@ -51,22 +57,31 @@ def choose_rows(
             == (advice.micro_batch_size, advice.gradient_accumulation_steps)
         )
         mark = RECOMMENDED * is_advised + BASE * (each.global_batch_size == base_batch_size)
-        return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None)
+        pairs = () if race is None else race.pairs
+        own = [pair for pair in pairs if pair.global_batch_size == each.global_batch_size]
+        trial = next(iter(rank_by_regret(own)), None)
+        return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None, trial)
 
     rows = [make(each) for each in ([] if advice is None else advice.candidates)]
     rows = [row for row in rows if row.mark or row.point is not None or _is_worth(row.candidate)]
     covered = {row.candidate.micro_batch_size for row in rows if row.point is not None}
     rows += [
-        make(make_candidate(size, 1, point.step_s.point or 0.0))
+        make(_make_candidate(size, point.step_s.point or 0.0))
         for size, point in measured.items()
         if size not in covered
     ]
-    ranked = sorted(rows, key=lambda row: (not row.mark, row.point is None))
+    ranked = sorted(rows, key=lambda row: (not row.mark, row.trial is None, row.point is None))
     return tuple(
         sorted(
             ranked[:MAX_ROWS],
             key=lambda row: (row.candidate.global_batch_size, row.candidate.micro_batch_size),
         )
+    )
+
+
+def _make_candidate(size: int, step_s: float) -> Candidate:
+    return Candidate(
+        global_batch_size=size, micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s
     )
 
 
@@ -82,8 +97,8 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
     columns.append((f"{sample_unit}s/s", [_write_speed(row) or missing for row in rows]))
     if has_energy:
         columns.append((f"J/{sample_unit}", [_write_energy(row) for row in rows]))
-    if any(row.candidate.relative_time is not None for row in rows):
-        columns.append(("time to train", [_write_time(row.candidate) for row in rows]))
+    if any(row.trial or row.candidate.relative_time is not None for row in rows):
+        columns.append(("time to train", [_write_time(row) for row in rows]))
     marks = [row.mark for row in rows]
     return Table(
         columns=(Column(justify="left"), *(Column(header) for header, _ in columns)),
@@ -103,8 +118,8 @@ def _list_legend(rows: Sequence[Row], *, has_energy: bool) -> list[str]:
         f"{DASH} not measured": has_energy and any(_get_energy_j(row) is None for row in rows),
         "~ predicted, not measured": any(_is_predicted(row) for row in rows),
         **{f"± {format_percent(each, decimals=0)} interval": True for each in sorted(confidences)},
-        "time to train: predicted, over the best": any(
-            row.candidate.relative_time is not None for row in rows
+        "time to train: in your loop, over your own pair's": any(
+            row.trial or row.candidate.relative_time is not None for row in rows
         ),
     }
     return [text for text, is_used in in_use.items() if is_used]
@@ -116,7 +131,7 @@ def _is_worth(candidate: Candidate) -> bool:
 
 
 def _is_predicted(row: Row) -> bool:
-    if row.point is None:
+    if row.point is None or (row.trial is None and row.candidate.relative_time is not None):
         return row.candidate.step_s > 0.0
     return row.point.peak_bytes is None and row.point.predicted_peak_bytes is not None
 
@@ -152,6 +167,12 @@ def _write_energy(row: Row) -> str:
     return DASH if energy_j is None else format_number(energy_j)
 
 
-def _write_time(candidate: Candidate) -> str:
-    time = candidate.relative_time
-    return "not predicted" if time is None else format_ratio(time)
+def _write_time(row: Row) -> str:
+    """Return the time over the base pair's: as trained, else `~` by the law."""
+    if BASE in row.mark:
+        return format_ratio(1.0)
+    ratio = None if row.trial is None else row.trial.time_ratio
+    if ratio is not None and ratio.point is not None:
+        return format_ratio(ratio.point)
+    time = row.candidate.relative_time
+    return NOT_MEASURED if time is None else f"~ {format_ratio(time)}"

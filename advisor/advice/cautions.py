@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 from enum import Enum
 
-from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH
 from advisor.advice.decide import Decision
+from advisor.advice.frontier import LEAST_STEPS_PER_EPOCH
 from advisor.loader.data import LoaderConclusion
 from advisor.memory.data import MemoryConclusion
-from advisor.noise.data import NoiseConclusion, get_working_noise_scale
-from advisor.rate.conclude import SettledRate
-from advisor.rate.rules import name_family
 from advisor.soak.data import SoakConclusion
-from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_figure, format_percent, render_bytes
@@ -49,10 +45,6 @@ class Caution(Enum):
         "The sessions do not tell where larger batches stop being faster. Raise --budget and leave "
         "the machine idle meanwhile."
     )
-    INTERPOLATED = (
-        "Micro-batch {size} was not timed itself: its step time lies on a straight line between "
-        "its neighbours'. Give --global-batch-size {batch} to time it."
-    )
     UNVERIFIED_MEMORY = (
         "Micro-batch {size} ran, but it is not verified as the largest that does. Raise --budget "
         "for a longer search."
@@ -61,10 +53,6 @@ class Caution(Enum):
     BEYOND_FASTEST = (
         "Micro-batch {size} lies beyond the fastest, {peak}: throughput falls from there, by "
         "{slower} at {last}. Stay at or below {peak}."
-    )
-    NO_NOISE_SCALE = (
-        "Without a noise scale nothing tells how many more samples a larger batch needs. "
-        "{instruction}."
     )
     SHORT_EPOCHS = (
         "An epoch of {samples} samples has only {steps} at batch {batch}. Count schedule and "
@@ -78,26 +66,16 @@ class Caution(Enum):
         "The batch that the learning rate was tuned for is not known. Set BASE_BATCH_SIZE in the "
         "model file, or give --base-batch-size."
     )
-    NOISE_BOUND = (
-        "Of the noise scale only a lower bound is known, so the rate may be too low. Raise "
-        "--budget or --noise-steps for a closer one."
-    )
-    ABOVE_NOISE_SCALE = (
-        "The batch is above the noise scale of {scale} samples, where a larger rate no longer "
-        "follows from a larger batch. Compare the loss with a lower rate before a long run."
-    )
     FAR_FROM_BASE = (
         "The batch is {ratio} times the one that the rate was tuned for, further than the rules "
         "were tested. Tune the rate again around the advised one."
     )
-    REFUTED_RATE = "The trial: {refutation}. {instruction}."
-    SHORT_TRIAL = (
-        "The trial ended before it could show whether a rate trains. Raise --budget so that every "
-        "pair runs from all starts."
+    BASE_FAILS = (
+        "Your own pair does not train: {reason}. Check the base rate and the base batch size first."
     )
-    LOW_BASE_RATE = (
-        "At equal samples the advised pair ended clearly below the base pair, so the base rate is "
-        "probably too low. Raise the base rate in the model file and run the probe again."
+    NO_TRIAL = (
+        "No other pair was trained, so nothing is known of what would be faster: {reason}. "
+        "{instruction}."
     )
 
     def say(self, **figures: object) -> str:
@@ -110,22 +88,18 @@ def write_cautions(
     decision: Decision,
     memory: MemoryConclusion,
     throughput: ThroughputConclusion,
-    noise: NoiseConclusion | None,
-    rate: SettledRate,
     soak: SoakConclusion | None = None,
     loader: LoaderConclusion | None = None,
 ) -> tuple[str, ...]:
     """Return the warnings, each a sentence on a fact and one that says what to do."""
-    decisive = None if noise is None else noise.decisive
     return (
         *memory.disturbances,
-        *_warn_of_soak(soak, decision.chosen.micro_batch_size),
+        *_warn_of_soak(soak, decision.way.micro_batch_size),
         *_warn_of_loader(loader),
         *_warn_of_measurements(decision, memory, throughput),
-        *_warn_of_noise(facts, noise),
         *_warn_of_dataset(facts, decision),
-        *warn_of_rule(facts, decision.chosen.global_batch_size, decisive),
-        *_warn_of_trial(rate),
+        *_warn_of_rule(facts, decision.way.global_batch_size),
+        *_warn_of_race(facts, decision),
     )
 
 
@@ -206,17 +180,15 @@ def _choose_workers(loader: LoaderConclusion) -> str:
 def _warn_of_measurements(
     decision: Decision, memory: MemoryConclusion, throughput: ThroughputConclusion
 ) -> Iterator[str]:
-    chosen, saturation, fall = decision.chosen, throughput.saturation, throughput.fall
-    size = chosen.micro_batch_size
+    saturation, fall = throughput.saturation, throughput.fall
+    size = decision.way.micro_batch_size
     # A curve that still rises where the sizes end is known well enough.
     if saturation.status == "inconclusive" and saturation.needed_batch_size is None:
         yield Caution.UNKNOWN_SATURATION.say()
-    if size not in {point.micro_batch_size for point in throughput.points}:
-        yield Caution.INTERPOLATED.say(size=size, batch=chosen.global_batch_size)
     if not memory.verified:
         yield Caution.UNVERIFIED_MEMORY.say(size=memory.max_micro_batch_size)
-    if not decision.is_timed_to_the_end and decision.unrestricted is None:
-        largest = max(each.micro_batch_size for each in decision.candidates)
+    if not decision.is_timed_to_the_end and decision.basis != "given":
+        largest = max(point.micro_batch_size for point in throughput.points)
         yield Caution.UNTIMED_END.say(size=largest)
     # Only a given batch may need a micro-batch beyond the fastest one.
     if (
@@ -232,34 +204,15 @@ def _warn_of_measurements(
         )
 
 
-def _warn_of_noise(facts: WorkloadFacts, noise: NoiseConclusion | None) -> Iterator[str]:
-    if noise is not None and noise.status != "not_estimated":
-        return
-    instruction = "Raise --budget so that it can be measured"
-    if not facts.has_dataset and not facts.is_step_only:
-        instruction = "Add make_dataset to the model file"
-    elif (
-        facts.is_step_only or facts.loss_reduction == "coupled" or facts.has_synchronised_statistics
-    ):
-        instruction = "Compare the loss at equal samples before you keep a larger batch"
-    yield Caution.NO_NOISE_SCALE.say(instruction=instruction)
-
-
 def _warn_of_dataset(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
-    size, batch = facts.dataset_size, decision.chosen.global_batch_size
+    size, batch = facts.dataset_size, decision.way.global_batch_size
     if size is not None and batch * LEAST_STEPS_PER_EPOCH > size:
         steps = count_of(-(-size // batch), "step")
         yield Caution.SHORT_EPOCHS.say(samples=size, steps=steps, batch=batch)
 
 
-def warn_of_rule(
-    facts: WorkloadFacts, global_batch_size: int, noise_scale: Estimate | None
-) -> Iterator[str]:
-    """Yield what weakens the rule of the rate for this optimizer, batch and noise scale.
-
-    Source: McCandlish et al. 2018, arXiv:1812.06162, and Malladi et al. 2022, arXiv:2205.10287, for
-    the rules' range.
-    """
+def _warn_of_rule(facts: WorkloadFacts, global_batch_size: int) -> Iterator[str]:
+    """Yield what is missing to start from, and a batch far from where the rate was tuned."""
     optimizer, base = facts.optimizer, facts.base_batch_size
     if optimizer is None:
         return
@@ -267,26 +220,19 @@ def warn_of_rule(
         yield Caution.DEFAULT_OPTIMIZER.say()
     if base is None:
         yield Caution.NO_BASE_BATCH.say()
-    if base is None or base == global_batch_size or name_family(optimizer) is None:
-        return
-    working, ratio = get_working_noise_scale(noise_scale), global_batch_size / base
-    if working is not None and noise_scale is not None and noise_scale.high is None:
-        yield Caution.NOISE_BOUND.say()
-    if working is not None and global_batch_size > working:
-        yield Caution.ABOVE_NOISE_SCALE.say(scale=format_figure(working))
-    if not 1.0 / MOST_TRUSTED_RATIO <= ratio <= MOST_TRUSTED_RATIO:
-        yield Caution.FAR_FROM_BASE.say(ratio=format_figure(ratio))
+    elif not 1.0 / MOST_TRUSTED_RATIO <= global_batch_size / base <= MOST_TRUSTED_RATIO:
+        yield Caution.FAR_FROM_BASE.say(ratio=format_figure(global_batch_size / base))
 
 
-def _warn_of_trial(rate: SettledRate) -> Iterator[str]:
-    if rate.refutation is not None:
-        instruction = "Stay at the base batch, or tune the rate by hand"
-        if rate.is_ranged:
-            instruction = "Tune the rate by hand, from well below the rates tried"
-        if rate.base_failed:
-            instruction = "Check the base rate and the base batch size first"
-        yield Caution.REFUTED_RATE.say(refutation=rate.refutation, instruction=instruction)
-    elif rate.is_too_short:
-        yield Caution.SHORT_TRIAL.say()
-    elif rate.beats_base:
-        yield Caution.LOW_BASE_RATE.say()
+def _warn_of_race(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
+    race = decision.race
+    if race.does_base_train is False:
+        yield Caution.BASE_FAILS.say(reason=race.reason)
+    elif race.does_base_train is None or not race.pairs:
+        instruction = "Raise --budget so that pairs can be trained"
+        if not facts.has_dataset and not facts.is_step_only:
+            instruction = "Add make_dataset to the model file"
+        elif facts.is_step_only:
+            instruction = "Compare the loss at equal time before you change the batch"
+        reason = race.reason or "the time did not suffice"
+        yield Caution.NO_TRIAL.say(reason=reason, instruction=instruction)

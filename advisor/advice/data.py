@@ -7,8 +7,12 @@ import msgspec
 from advisor.device.data import Interconnect
 from advisor.engine.record import Slot
 from advisor.rate.data import Candidate, LearningRate, OptimizerChanges
+from advisor.statistics import Estimate
 
 LimitingFactor = Literal["memory", "throughput", "noise", "dataset", "user"]
+#: Why this pair: it is surely faster than the user's own; the user's own, since nothing was surely
+#: faster, or since nothing was trained; the batch that the user gave; what the range test found.
+Basis = Literal["winner", "stay", "untried", "given", "ranged"]
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,23 +57,24 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """Training time and cost relative to the base batch size; below 1 is better."""
+    """Time and cost of training over the base pair's, in the user's loop; below 1 is better."""
 
-    #: Predicted from noise scale and step time.
-    time_ratio: float | None = None
-    cost_ratio: float | None = None
-    #: As tried: the time to the loss that the base pair ended on, over the base pair's own.
-    trial_time_ratio: float | None = None
+    #: As trained, or by the law where it was not; on one device the cost is the time.
+    time_ratio: Estimate | None = None
+    cost_ratio: Estimate | None = None
+    #: Whether it comes from training in this run.
+    is_measured: bool = False
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     """The one answer, with its reasons."""
 
+    basis: Basis = "stay"
     micro_batch_size: int
     gradient_accumulation_steps: int
     data_parallel_size: int
     global_batch_size: int
-    #: Global batches within 5 % of the optimum, over the noise interval's ends as well.
+    #: Global batches that trained within 5 % of the advised one's time.
     interval: Interval
     learning_rate: LearningRate
     optimizer_changes: OptimizerChanges

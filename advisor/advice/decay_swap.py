@@ -12,10 +12,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH, interpolate_step_s
 from advisor.advice.data import Moment, Scenario, Schedule
-from advisor.advice.frontier import count_samples
-from advisor.advice.schedule import LEAST_GAIN_FRACTION, Pair, scale_to, write_items
+from advisor.advice.frontier import LEAST_STEPS_PER_EPOCH, count_samples
+from advisor.advice.schedule import (
+    LEAST_GAIN_FRACTION,
+    Pair,
+    interpolate_step_s,
+    scale_to,
+    write_items,
+)
 from advisor.rate.data import Candidate
 from advisor.rate.rules import Family, name_family
 from advisor.training.data import WorkloadFacts

@@ -6,7 +6,6 @@ One GPU is measured; several are on paper, between bounds (docs/method.md, secti
 import math
 from collections.abc import Iterator, Sequence
 
-from advisor.advice.candidates import LEAST_STEPS_PER_EPOCH
 from advisor.advice.data import Bounds, Frontier, FrontierPoint, Scenario
 from advisor.device.data import Interconnect
 from advisor.noise.data import predict_relative_samples
@@ -14,6 +13,9 @@ from advisor.rate.data import Candidate
 from advisor.training.data import WorkloadFacts
 from advisor.units import format_figure
 
+#: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
+#: warm-ups are then counted in very few steps.
+LEAST_STEPS_PER_EPOCH = 20
 #: Ratio of a batch to the noise scale, up or down, beyond which it does not stand for it.
 NEAR_NOISE_RATIO = math.sqrt(2.0)
 _SECONDS_PER_HOUR = 3600.0

@@ -1,5 +1,7 @@
 """The conclusions of a run -> its one recommendation, and what follows beyond one batch."""
 
+import msgspec
+
 from advisor.advice.cautions import write_cautions
 from advisor.advice.data import (
     SCENARIO,
@@ -16,101 +18,142 @@ from advisor.advice.frontier import conclude_frontier
 from advisor.advice.reasons import write_reasons
 from advisor.advice.schedule import Pair, conclude_schedule
 from advisor.advice.snippet import write_snippet
-from advisor.advice.tradeoff import predict_relative_time, tabulate_tradeoff
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import LOADER
 from advisor.memory.plan import MEMORY
-from advisor.noise.data import NOISE_BATCHES, get_working_noise_scale
+from advisor.noise.data import NOISE_BATCHES, NoiseConclusion, get_working_noise_scale
 from advisor.noise.plan import NOISE
-from advisor.rate.conclude import needs_range, settle_ranged_rate, settle_rate
-from advisor.rate.data import LR_RANGES, TRIALS, Advised
-from advisor.rate.trial import TRIED
-from advisor.soak.data import SOAKS
-from advisor.soak.plan import SOAK, find_failed_sizes
+from advisor.race.law import LAW_DEVIATION, predict_log_ratio, tabulate
+from advisor.race.plan import RACE, anchor
+from advisor.race.ways import WAYS, find_way
+from advisor.rate.conclude import needs_range, settle_ranged_rate
+from advisor.rate.data import (
+    LR_RANGES,
+    TRIALS,
+    Candidate,
+    LearningRate,
+    OptimizerChanges,
+)
+from advisor.rate.rules import plan_pair
+from advisor.soak.plan import SOAK
+from advisor.statistics import Estimate, exponentiate
 from advisor.throughput.conclude import THROUGHPUT
+from advisor.training.data import WorkloadFacts
+
+#: Two-sided normal quantile of 95 % confidence.
+_QUANTILE = 1.959964
 
 
 def _conclude(conclusions: Conclusions) -> Recommendation | None:
-    """Return the recommendation, or None where no size was timed.
-
-    Its learning rate has a value only once the record's trials hold that batch and rate, and they
-    pass; until then it is a proposal for the trial to run.
-    """
+    """Return the recommendation; None where the user's own batch was not measured."""
     record, facts = conclusions.record, conclusions.record.workload
     memory, throughput = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
-    tried = conclusions.of(TRIED)
-    if facts is None or memory is None or throughput is None or tried is None:
+    race, ways = conclusions.of(RACE), conclusions.of(WAYS) or ()
+    if facts is None or memory is None or throughput is None or race is None:
         return None
-    noise, loader, limits = conclusions.of(NOISE), conclusions.of(LOADER), record.command.limits
-    scale, working = (None, None) if noise is None else (noise.decisive, noise.working)
-    decision = decide(
-        facts,
-        memory,
-        throughput,
-        scale,
-        tried_s=tried.times_s,
-        global_batch_size=limits.global_batch_size,
-        failed_micro_batch_size=min(find_failed_sizes(record.all(SOAKS)), default=None),
-        batch_multiple=limits.batch_multiple,
-    )
+    noise, loader = conclusions.of(NOISE), conclusions.of(LOADER)
+    given = record.command.limits.global_batch_size
+    decision = decide(facts, memory, ways, race, global_batch_size=given)
     if decision is None:
         return None
-    chosen, size = decision.chosen, decision.chosen.global_batch_size
-    if needs_range(facts):
-        rate = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), size)
-    else:
-        rate = settle_rate(facts, size, scale, tried)
-    trial_ratio = None if rate.learning_rate.value is None else tried.compare_time(size)
-    expected = _predict_gain(decision, facts.base_batch_size, working, trial_ratio)
+    way, size = decision.way, decision.way.global_batch_size
+    rate, changes = _settle_rate(conclusions, facts, decision, noise)
+    base = find_way(
+        ways, facts.base_batch_size if race.base is None else race.base.global_batch_size
+    )
+    working = None if noise is None else noise.working
+    is_change = decision.basis not in {"stay", "untried"} or way.gradient_accumulation_steps > 1
     return Recommendation(
-        micro_batch_size=chosen.micro_batch_size,
-        gradient_accumulation_steps=chosen.gradient_accumulation_steps,
+        basis=decision.basis,
+        micro_batch_size=way.micro_batch_size,
+        gradient_accumulation_steps=way.gradient_accumulation_steps,
         data_parallel_size=1,
         global_batch_size=size,
         interval=decision.interval,
-        learning_rate=rate.learning_rate,
-        optimizer_changes=rate.changes,
+        learning_rate=rate,
+        optimizer_changes=changes,
         limiting_factor=decision.limiting_factor,
-        expected=expected,
-        reasons=tuple(write_reasons(facts, decision, memory, throughput, noise, expected, tried)),
-        warnings=write_cautions(
-            facts, decision, memory, throughput, noise, rate, conclusions.of(SOAK), loader
-        ),
-        candidates=tabulate_tradeoff(decision.candidates, working),
+        expected=_expect(decision, base, working, facts),
+        reasons=tuple(write_reasons(facts, decision, memory, throughput, noise, ways)),
+        warnings=write_cautions(facts, decision, memory, throughput, conclusions.of(SOAK), loader),
+        candidates=tabulate(ways, base, working, facts.dataset_size),
         snippet=write_snippet(
-            chosen,
+            way,
             facts,
-            rate.learning_rate.value,
-            rate.changes,
+            rate.value,
+            changes,
             workers=None if loader is None else loader.advised_workers,
-        ),
+        )
+        if is_change
+        else "",
     )
 
 
-def list_ways(advice: Recommendation | None) -> Advised | None:
-    """Return the advice as the trial needs it."""
-    if advice is None:
-        return None
-    return Advised(
-        global_batch_size=advice.global_batch_size,
-        learning_rate=advice.learning_rate,
-        ways={each.global_batch_size: each for each in advice.candidates},
-    )
-
-
-def _predict_gain(
+def _settle_rate(
+    conclusions: Conclusions,
+    facts: WorkloadFacts,
     decision: Decision,
-    base_batch_size: int | None,
-    noise_scale: float | None,
-    trial_ratio: float | None,
+    noise: NoiseConclusion | None,
+) -> tuple[LearningRate, OptimizerChanges]:
+    """Return the advised rate beside the rule's, and the settings that it was trained with."""
+    record, race, size = conclusions.record, decision.race, decision.way.global_batch_size
+    value, result = decision.learning_rate, decision.result
+    scale = None if noise is None else noise.decisive
+    if race.base is None or not race.base.is_own:
+        batch = size if race.base is None else race.base.global_batch_size
+        rate = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), batch)
+        if race.base is not None:
+            anchored = anchor(facts, race.base)
+            rule = plan_pair(anchored, size, scale)[0]
+            rate = msgspec.structs.replace(rate, value=value, proposed=rule.proposed)
+        elif value is not None or not (needs_range(facts) and facts.has_dataset):
+            rate = plan_pair(facts, size, scale)[0]
+            rate = msgspec.structs.replace(rate, value=value, reason=race.reason)
+    else:
+        rate = plan_pair(facts, size, scale)[0]
+        reason = race.reason or rate.reason
+        if result is not None:
+            reason = f"trained from {result.starts + result.fresh_starts} starts beside your pair"
+        elif value is not None and race.does_base_train:
+            reason = "your own, from which nothing else was surely faster"
+        proposed = rate.proposed
+        moved = value is not None and proposed is not None and abs(value / proposed - 1.0) > 0.01
+        rate = msgspec.structs.replace(
+            rate,
+            value=value,
+            reason=reason,
+            capped_by="trial" if moved and (value or 0.0) < (proposed or 0.0) else None,
+            raised_by="trial" if moved and (value or 0.0) > (proposed or 0.0) else None,
+        )
+    if result is None:
+        return rate, OptimizerChanges()
+    warmup = plan_pair(facts, size, scale, value)[1].warmup_steps
+    changes = OptimizerChanges(
+        beta2=result.beta2, weight_decay=result.weight_decay, warmup_steps=warmup
+    )
+    return rate, changes
+
+
+def _expect(
+    decision: Decision, base: Candidate | None, noise_scale: float | None, facts: WorkloadFacts
 ) -> Expected:
-    """Return time and cost over those of the base batch, in proportion on one device."""
-    bases = [each for each in decision.candidates if each.global_batch_size == base_batch_size]
-    ratio = None
-    if bases and noise_scale is not None:
-        own, base = (predict_relative_time(e, noise_scale) for e in (decision.chosen, bases[0]))
-        ratio = own / base
-    return Expected(time_ratio=ratio, cost_ratio=ratio, trial_time_ratio=trial_ratio)
+    """Return what was measured of the advised pair, or the law's word where it was not trained."""
+    if decision.result is not None and decision.result.time_ratio is not None:
+        ratio = decision.result.time_ratio
+        return Expected(time_ratio=ratio, cost_ratio=ratio, is_measured=True)
+    if base is None or noise_scale is None or decision.way == base:
+        return Expected()
+    log = predict_log_ratio(decision.way, base, noise_scale, dataset_size=facts.dataset_size)
+    half = _QUANTILE * LAW_DEVIATION
+    ratio = exponentiate(Estimate(log, log - half, log + half))
+    return Expected(time_ratio=ratio, cost_ratio=ratio)
+
+
+def find_advised_way(conclusions: Conclusions) -> Candidate | None:
+    """Return how the advised batch is made; None where none is advised."""
+    advice = conclusions.of(ADVICE)
+    size = None if advice is None else advice.global_batch_size
+    return find_way(conclusions.of(WAYS), size)
 
 
 def _conclude_frontier(conclusions: Conclusions) -> Frontier | None:

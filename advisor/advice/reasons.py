@@ -1,18 +1,18 @@
-"""Why this batch, in plain sentences with figures, the binding reason first."""
+"""Why this pair, in plain sentences with figures, the binding reason first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from advisor.advice.data import Expected
 from advisor.advice.decide import Decision
-from advisor.advice.tradeoff import predict_relative_time
 from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
+from advisor.race.data import Race
+from advisor.race.law import choose_by_law
+from advisor.race.plan import rank_by_regret
+from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
-from advisor.rate.trial import Tried
-from advisor.statistics import Estimate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
-from advisor.units import format_figure, format_percent
+from advisor.units import count_of, format_figure, format_percent
 
 _GENERALISATION = (
     "All of this is about training loss, not about how the model generalises: at equal training "
@@ -27,45 +27,58 @@ def write_reasons(
     memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     noise: NoiseConclusion | None,
-    expected: Expected,
-    tried: Tried,
+    ways: Sequence[Candidate],
 ) -> Iterator[str]:
-    """Yield the sentences, the one on what limits the batch first, the caution last."""
-    chosen, scale = decision.chosen, None if noise is None else noise.decisive
-    size, base = chosen.global_batch_size, facts.base_batch_size
-    working = None if noise is None else noise.working
-    is_moved = size != decision.planned.global_batch_size
-    if is_moved:
-        yield _explain_move(decision, tried)
-    elif decision.unrestricted is not None:
-        yield _explain_given(chosen, decision.unrestricted, working)
-    else:
-        yield _explain_limit(facts, decision, memory, throughput, working)
-    if scale is None or working is None or decision.optimum is None:
-        why = "" if noise is None else f" ({noise.reason})"
-        yield f"The noise scale is not known{why}, so speed alone decides."
-    else:
-        best = decision.optimum.global_batch_size
-        yield (
-            f"The noise scale is {_describe_noise(scale, working)}, which puts the least time to "
-            f"train at batch {best}."
-        )
-        yield _explain_interval(decision, base)
-    if chosen.gradient_accumulation_steps > 1 or decision.is_split:
-        yield _explain_accumulation(decision)
-    if expected.time_ratio is not None and size != base:
-        yield (
-            f"Training is predicted to take {format_figure(expected.time_ratio)} times as long as "
-            f"with the base batch of {base}."
-        )
-    if expected.trial_time_ratio is not None and not is_moved and size != tried.base_batch_size:
-        others = sorted({*tried.batches} - {size, tried.base_batch_size})
-        slower = f"; batches {', '.join(map(str, others))} were no faster" if others else ""
-        yield (
-            f"In the trial batch {size} got to the loss that your own pair ends on in "
-            f"{format_figure(expected.trial_time_ratio)} of its time{slower}."
-        )
+    """Yield the sentences, the one on what training showed first, the caution last."""
+    yield _explain_choice(decision)
+    if decision.basis != "given":
+        yield _explain_limit(facts, decision, memory, throughput, noise)
+    yield from _explain_law(facts, noise, ways)
+    if decision.way.gradient_accumulation_steps > 1:
+        yield _explain_accumulation(decision.way)
+    yield from _explain_length(decision.race)
     yield _GENERALISATION
+
+
+def _explain_choice(decision: Decision) -> str:
+    race, result = decision.race, decision.result
+    size = decision.way.global_batch_size
+    given = f"Batch {size} was given. " if decision.basis == "given" else ""
+    if race.base is None or race.does_base_train is None:
+        return (
+            f"{given}No pair of batch and rate was trained, so nothing else than batch {size} can "
+            f"be advised: {race.reason}."
+        )
+    base = name_pair(race.base.global_batch_size, race.base.learning_rate)
+    if not race.does_base_train:
+        return f"{given}Your own pair, {base}, does not train: {race.reason}."
+    if result is not None:
+        starts = result.fresh_starts or result.starts
+        origin = "that had no part in picking it" if result.fresh_starts else "that picked it"
+        return (
+            f"{given}{name_pair(size, result.learning_rate).capitalize()} {describe_gain(result)} "
+            f"of {'your own pair' if race.base.is_own else 'the pair it started from'}, "
+            f"{base}, to the same loss, from {count_of(starts, 'start')} {origin}."
+        )
+    if decision.basis == "ranged":
+        return f"No base pair is known, so a range test found {base}; {_describe_others(race)}."
+    if not given:
+        return f"Stay with your own pair, {base}: {_describe_others(race)}."
+    if size == race.base.global_batch_size:
+        return f"{given}It is your own, {base}: {_describe_others(race)}."
+    return f"{given}No rate was tried at it."
+
+
+def _describe_others(race: Race) -> str:
+    """Return how near the best of the others came."""
+    if not race.pairs:
+        return "the time did not suffice to train another"
+    best = next(iter(rank_by_regret(race.pairs)), None)
+    tried = count_of(len(race.pairs), "other pair")
+    if best is None:
+        return f"of {tried} tried none trained"
+    name = name_pair(best.global_batch_size, best.learning_rate)
+    return f"of {tried} trained none was surely faster; the best, {name}, {describe_gain(best)}"
 
 
 def _explain_limit(
@@ -73,123 +86,89 @@ def _explain_limit(
     decision: Decision,
     memory: MemoryConclusion,
     throughput: ThroughputConclusion,
-    noise_scale: float | None,
+    noise: NoiseConclusion | None,
 ) -> str:
     """Return what keeps the batch from being larger, and by how much."""
-    size, unit = decision.chosen.global_batch_size, facts.sample_unit
-    match decision.limiting_factor:
-        case "noise":
-            assert noise_scale is not None
-            return _explain_noise_limit(decision, noise_scale)
-        case "throughput":
+    way, larger, unit = decision.way, decision.next_larger, facts.sample_unit
+    size = way.global_batch_size
+    if larger is not None:
+        faster = format_percent(way.sample_s / larger.sample_s - 1.0)
+        if decision.limiting_factor == "throughput":
             return (
-                f"Beyond {size} {unit}s a step speed no longer pays: larger batches are at most "
-                f"5 % faster per {unit}."
+                f"Beyond {size} {unit}s a step speed no longer pays: batch "
+                f"{larger.global_batch_size} is {faster} faster per {unit} in your loop."
             )
-        case "memory":
-            needed = throughput.saturation.needed_batch_size
-            if needed is None:
-                return f"Memory ends the batch at {size}, where larger ones would still be faster."
-            return (
-                f"Memory ends the batch at {size}; by the fitted law larger ones would be faster "
-                f"up to about {format_figure(needed)}."
-            )
-        case "dataset":
-            return f"The dataset ends the batch at {size}: it has {facts.dataset_size} samples."
-        case "user":
-            if decision.is_timed_to_the_end and memory.limited_by == "cap":
-                return (
-                    f"The largest batch allowed, {size}, ends the search; larger ones may be "
-                    "faster."
-                )
-            return f"The time budget ends the search at {size}; larger batches may be faster."
-
-
-def _explain_noise_limit(decision: Decision, noise_scale: float) -> str:
-    """Return what the fastest batch would gain in speed and lose in samples."""
-    chosen, fastest = decision.chosen, decision.fastest
-    needed, own = (
-        predict_relative_samples(each.global_batch_size, noise_scale) for each in (fastest, chosen)
-    )
-    return (
-        f"Beyond {chosen.global_batch_size} samples a step the noise no longer pays: batch "
-        f"{fastest.global_batch_size} is {format_percent(chosen.sample_s / fastest.sample_s - 1.0)}"
-        f" faster per sample, but needs {format_percent(needed / own - 1.0)} more samples."
-    )
-
-
-def _explain_move(decision: Decision, tried: Tried) -> str:
-    """Return why the trial's batch stands in place of the one that noise and speed lead to."""
-    chosen, planned = decision.chosen.global_batch_size, decision.planned.global_batch_size
-    ratio = tried.compare_time(chosen)
-    if chosen == tried.base_batch_size:
-        outcome = "no other pair that was tried got to the loss of your own pair as fast"
-    else:
-        share = "" if ratio is None else f" in {format_figure(ratio)} of its time"
-        outcome = f"it got to the loss that your own pair ends on{share}"
-    ratio = tried.compare_time(planned)
-    other = "did not get there" if ratio is None else f"took {format_figure(ratio)} of it"
-    if tried.times_s.get(planned) is None:
-        other = "failed at every rate tried"
-    return (
-        f"In the trial batch {chosen} trained fastest: {outcome}; batch {planned}, to which noise "
-        f"and speed lead, {other}."
-    )
-
-
-def _explain_given(chosen: Candidate, other: Candidate, noise_scale: float | None) -> str:
-    """Return that the batch was given, and what it costs over the one that would be chosen."""
-    size, better = chosen.global_batch_size, other.global_batch_size
-    who = "speed alone would choose" if noise_scale is None else "noise and speed would choose"
-    if size == better:
-        return f"Batch {size} was given; {who} it as well."
-    sentence = f"Batch {size} was given; {who} {better}."
-    if noise_scale is None:
-        return sentence
-    ratio = predict_relative_time(chosen, noise_scale) / predict_relative_time(other, noise_scale)
-    return (
-        f"{sentence} Training is predicted to take {format_figure(ratio)} times as long as there."
-    )
-
-
-def _describe_noise(scale: Estimate, working: float) -> str:
-    if scale.high is None:
-        return f"at least {format_figure(working)} samples, its upper end unknown"
-    low, high = format_figure(max(scale.low or 0.0, 0.0)), format_figure(scale.high)
-    return f"{format_figure(working)} samples ({low} to {high})"
-
-
-def _explain_interval(decision: Decision, base: int | None) -> str:
-    """Return why the small end is advised, and whether the base batch is as good."""
-    chosen = (decision.unrestricted or decision.chosen).global_batch_size
-    low, high = decision.interval.low, decision.interval.high
-    if low == high == chosen:
-        return f"No other batch that was timed comes within 5 % of the time of batch {chosen}."
-    span = f"from {low} up" if high is None else f"from {low} to {high}"
-    sentence = (
-        f"Batches {span} come within 5 % of the least time somewhere in the noise interval; "
-        f"{chosen} is the smallest that does so at the noise scale, which needs the least memory."
-    )
-    is_near = base is not None and (low or 0) <= base and (high is None or base <= high)
-    if is_near and base != chosen:
-        return f"{sentence} Your base batch of {base} may well be as good."
-    return sentence
-
-
-def _explain_accumulation(decision: Decision) -> str:
-    """Return why the batch is made of several micro-batches."""
-    chosen = decision.chosen
-    parts = f"{chosen.gradient_accumulation_steps} micro-batches of {chosen.micro_batch_size}"
-    if decision.is_split:
+        return _weigh_larger(way, larger, faster, None if noise is None else noise.working)
+    if decision.limiting_factor == "throughput":
+        return f"Up to {size}, the largest, speed hardly rises any more: smaller ones are as fast."
+    if decision.limiting_factor == "memory":
+        needed_size = throughput.saturation.needed_batch_size
+        if needed_size is None:
+            return f"Memory ends the batch at {size}, where larger ones would still be faster."
         return (
-            f"Batch {chosen.global_batch_size} is made of {parts}, since larger ones ran out of "
-            "memory when they were trained for longer."
+            f"Memory ends the batch at {size}; by the fitted law larger ones would be faster "
+            f"up to about {format_figure(needed_size)}."
         )
-    if decision.unrestricted is not None:
-        return f"It is made of {parts}, the largest size timed that divides it."
-    single = [each for each in decision.candidates if each.gradient_accumulation_steps == 1]
-    saved = 1.0 - chosen.sample_s / min(each.sample_s for each in single)
-    return (
-        f"Accumulating {parts} shares one optimizer step among them, which saves "
-        f"{format_percent(saved)} of the time of a sample."
+    if decision.limiting_factor == "dataset":
+        return f"The dataset ends the batch at {size}: it has {facts.dataset_size} samples."
+    if decision.is_timed_to_the_end and memory.limited_by == "cap":
+        return f"The largest batch allowed, {size}, ends the search; larger ones may be faster."
+    return f"The time ends the search at {size}; larger batches may be faster."
+
+
+def _weigh_larger(way: Candidate, larger: Candidate, faster: str, noise_scale: float | None) -> str:
+    """Return what the next larger batch gains in speed and costs in samples."""
+    text = f"Batch {larger.global_batch_size} is {faster} faster per sample in your loop"
+    if noise_scale is None:
+        return f"{text}; how many more samples it needs is not known."
+    needed, own = (
+        predict_relative_samples(each.global_batch_size, noise_scale) for each in (larger, way)
     )
+    more = format_percent(needed / own - 1.0)
+    if needed * larger.sample_s > own * way.sample_s:
+        return f"{text}, but by the noise needs {more} more of them."
+    return (
+        f"{text} and by the noise needs only {more} more of them, but this run did not show that "
+        "it trains faster."
+    )
+
+
+def _explain_law(
+    facts: WorkloadFacts, noise: NoiseConclusion | None, ways: Sequence[Candidate]
+) -> Iterator[str]:
+    """Yield where noise and speed alone put the least time."""
+    scale, working = (None, None) if noise is None else (noise.decisive, noise.working)
+    near = choose_by_law(ways, working, facts.dataset_size)
+    if scale is None or working is None or not near:
+        why = "" if noise is None else f": {noise.reason}"
+        yield f"The noise scale is not known{why}."
+        return
+    span = "at least" if scale.high is None else ""
+    figures = f"{span} {format_figure(working)} samples".strip()
+    if scale.high is not None:
+        low = max(scale.low or 0.0, 0.0)
+        figures += f" ({format_figure(low)} to {format_figure(scale.high)})"
+    sizes = dict.fromkeys(str(each.global_batch_size) for each in (near[0], near[-1]))
+    yield (
+        f"The noise scale is {figures}: by it and the speed of steps in your loop alone, which is "
+        f"right within a factor of 2, batch {' to '.join(sizes)} would train fastest."
+    )
+
+
+def _explain_accumulation(way: Candidate) -> str:
+    count = way.gradient_accumulation_steps
+    return (
+        f"Batch {way.global_batch_size} is made of {count} micro-batches of "
+        f"{way.micro_batch_size}, which fit."
+    )
+
+
+def _explain_length(race: Race) -> Iterator[str]:
+    """Yield the length of training that the figures hold for, and how the law moves beyond it."""
+    if race.base is None or not race.base_steps or not race.does_base_train:
+        return
+    text = (
+        f"The times hold for trainings as long as those of the run, {race.base_steps} steps of "
+        f"batch {race.base.global_batch_size}"
+    )
+    yield f"{text}; --train-steps says how long you train."

@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import numpy as np
 
-from advisor.advice.candidates import find_split, interpolate_step_s
 from advisor.advice.data import Schedule, ScheduleItem
+from advisor.memory.split import split_batch
 from advisor.noise.data import NoiseConclusion, get_working_noise_scale
 from advisor.rate.data import Candidate
 from advisor.rate.rules import name_family, scale_rate
@@ -102,6 +103,23 @@ def _list_noise_scales(noise: NoiseConclusion | None) -> list[tuple[int, Estimat
     course = [] if noise is None else noise.course
     known = {step: scale for step, scale in course if get_working_noise_scale(scale) is not None}
     return sorted(known.items(), key=lambda pair: pair[0])
+
+
+def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float:
+    """Return the seconds of a step between the candidates; beyond them, those of the nearest."""
+    sizes = [each.global_batch_size for each in candidates]
+    return float(np.interp(global_batch_size, sizes, [each.step_s for each in candidates]))
+
+
+def find_split(candidates: Sequence[Candidate], global_batch_size: int) -> tuple[int, int]:
+    """Return micro-batch and accumulation that make up the batch: the candidate's own, or few."""
+    for each in candidates:
+        if each.global_batch_size == global_batch_size:
+            return each.micro_batch_size, each.gradient_accumulation_steps
+    largest = max(each.micro_batch_size for each in candidates)
+    split = split_batch(global_batch_size, largest=largest)
+    assert split is not None  # micro-batches of one sample make any batch
+    return split
 
 
 def cut_phases(points: Sequence[tuple[int, Estimate]], *, batch_size: int) -> tuple[Phase, ...]:

@@ -1,5 +1,6 @@
 """The answer in one line, what to set with it, what to expect, and why."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from advisor.advice.batch_table import choose_rows, draw_up_batches
@@ -7,18 +8,14 @@ from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation, Schedu
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.record import Record
 from advisor.memory.plan import MEMORY
-from advisor.noise.plan import NOISE
-from advisor.rate.data import LR_RANGES, TRIALS
-from advisor.rate.tell import (
-    describe_changes,
-    describe_learning_rate,
-    describe_range,
-    describe_trials,
-)
+from advisor.race.plan import RACE
+from advisor.race.tell import describe_race, name_pair
+from advisor.rate.data import LR_RANGES
+from advisor.rate.tell import describe_changes, describe_learning_rate, describe_range
 from advisor.telling import Chart, Datum, Headline, Line, Passage, Row, Told
 from advisor.throughput.conclude import THROUGHPUT
+from advisor.throughput.tell import describe_saturation
 from advisor.units import (
     NOT_MEASURED,
     count_of,
@@ -26,7 +23,6 @@ from advisor.units import (
     format_figure,
     format_percent,
     format_range,
-    format_ratio,
 )
 
 _LIMITS: dict[LimitingFactor, str] = {
@@ -41,33 +37,75 @@ _LIMITS: dict[LimitingFactor, str] = {
 def head_run(conclusions: Conclusions) -> Headline:
     """Return the answer, or what keeps the run from having one."""
     record, advice = conclusions.record, conclusions.of(ADVICE)
-    if advice is None:
-        why = _why_none(conclusions)
-        return Headline(answer=f"No batch size recommended: {why}", missing="")
+    if advice is None or advice.basis == "untried":
+        return _head_untrained(conclusions, advice)
     factors = [advice.micro_batch_size, advice.gradient_accumulation_steps]
     if advice.data_parallel_size > 1:
         factors.append(advice.data_parallel_size)
     product = " × ".join(format_count(factor) for factor in factors)
-    rate = advice.learning_rate.value
+    rate, batch = advice.learning_rate.value, f"batch {format_count(advice.global_batch_size)}"
     advised = (
         "learning rate not advised" if rate is None else f"learning rate {format_figure(rate)}"
     )
-    remarks = [f"Limited by {_LIMITS[advice.limiting_factor]}."]
+    verb = "Stay" if advice.basis == "stay" else "Train"
+    answer = f"{verb} with {batch} (micro-batch {product}), {advised}"
+    if advice.basis == "stay":
+        remarks = ["Nothing that was tried was surely faster." if rate else "It does not train."]
+    else:
+        limit = f"Limited by {_LIMITS[advice.limiting_factor]}."
+        remarks = [_describe_gain(conclusions, advice), limit]
     if not record.complete:
-        advised += " (from an incomplete run)"
+        answer += " (from an incomplete run)"
         remarks.append(f"The run is incomplete: {record.why_missing}.")
+    return Headline(answer=answer, remarks=tuple(each for each in remarks if each))
+
+
+def _head_untrained(conclusions: Conclusions, advice: Recommendation | None) -> Headline:
+    """Return what memory and speed say, as such: no pair was trained."""
+    memory, found = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
+    largest = None if memory is None else memory.max_micro_batch_size
+    if largest is None or found is None or not found.points:
+        why = _why_none(conclusions)
+        return Headline(answer=f"No batch size recommended: {why}", missing="")
+    fits = f"Micro-batches of up to {format_count(largest)} were seen to fit."
+    speed = describe_saturation(found.saturation)
+    why = _why_none(conclusions)
+    answer = f"No advice on training: {why}"
+    if advice is not None:
+        answer = f"Stay with batch {format_count(advice.global_batch_size)}: {why}"
     return Headline(
-        answer=f"Train with batch {format_count(advice.global_batch_size)} (micro-batch {product}),"
-        f" {advised}",
-        remarks=tuple(remarks),
+        answer=answer,
+        remarks=(fits, f"{speed[:1].upper()}{speed[1:]}."),
+        missing=None if _is_inherent(conclusions) else "",
     )
+
+
+def _is_inherent(conclusions: Conclusions) -> bool:
+    """Return whether no longer run of this model file would have told more."""
+    facts = conclusions.record.workload
+    if facts is None or not conclusions.record.complete:
+        return False
+    return facts.is_step_only or not facts.has_dataset
+
+
+def _describe_gain(conclusions: Conclusions, advice: Recommendation) -> str:
+    """Return the time over the base pair's, measured or by the law; empty where not known."""
+    ratio, race = advice.expected.time_ratio, conclusions.of(RACE)
+    if ratio is None or ratio.point is None or race is None or race.base is None:
+        return ""
+    base = name_pair(race.base.global_batch_size, race.base.learning_rate)
+    whose = "your own pair" if race.base.is_own else "the pair it started from"
+    origin = "measured" if advice.expected.is_measured else "predicted, not tried"
+    span = f"{format_figure(ratio.low or 0.0)} to {format_figure(ratio.high or math.inf)}"
+    times = f"{format_figure(ratio.point)} ({span}) times as long"
+    return f"Training takes {times} as with {whose}, {base}: {origin}."
 
 
 def tell_batches(conclusions: Conclusions) -> Told:
     """Tell the table of batches, and the predicted time to train at each."""
     facts, advice = conclusions.record.workload, conclusions.of(ADVICE)
     base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
-    rows = choose_rows(advice, conclusions.of(THROUGHPUT), base)
+    rows = choose_rows(advice, conclusions.of(THROUGHPUT), conclusions.of(RACE), base)
     return Told(
         tables=(draw_up_batches(rows, sample_unit=unit),) if rows else (),
         charts=() if advice is None else (chart_time(advice),),
@@ -76,7 +114,7 @@ def tell_batches(conclusions: Conclusions) -> Told:
 
 def tell_advice(conclusions: Conclusions) -> Told:
     """Tell what to set, what to expect, the reasons and the warnings."""
-    record, advice = conclusions.record, conclusions.of(ADVICE)
+    advice = conclusions.of(ADVICE)
     if advice is None:  # no warning tells what disturbed the memory search
         memory = conclusions.of(MEMORY)
         disturbances = () if memory is None else memory.disturbances
@@ -86,10 +124,8 @@ def tell_advice(conclusions: Conclusions) -> Told:
         Passage(title="Warnings", items=advice.warnings),
         Passage(title="To paste", code=advice.snippet),
     )
-    noise = conclusions.of(NOISE)
-    goal = "speed" if noise is None or noise.status == "not_estimated" else "time to train"
     return Told(
-        rows=tuple(_list_settings(record, advice, goal)),
+        rows=tuple(_list_settings(conclusions, advice)),
         passages=tuple(passage for passage in passages if passage.items or passage.code),
     )
 
@@ -113,6 +149,7 @@ def tell_plans(conclusions: Conclusions) -> Told:
 def _why_none(conclusions: Conclusions) -> str:
     record, memory = conclusions.record, conclusions.of(MEMORY)
     throughput, given = conclusions.of(THROUGHPUT), record.command.limits.global_batch_size
+    race = conclusions.of(RACE)
     if not record.complete:
         return f"the run is incomplete: {record.why_missing}"
     if memory is None or memory.max_micro_batch_size is None:
@@ -121,41 +158,26 @@ def _why_none(conclusions: Conclusions) -> str:
         return "throughput was not measured"
     if given is not None:
         return f"batch {format_count(given)} was given, and no micro-batch timed makes it up"
-    return "the measurements do not support one"
+    if race is None or race.reason:
+        return "no pair was trained" if race is None else race.reason
+    return "your own batch was not measured, and nothing is advised in its place"
 
 
-def _list_settings(record: Record, advice: Recommendation, goal: str) -> Iterator[Row]:
+def _list_settings(conclusions: Conclusions, advice: Recommendation) -> Iterator[Row]:
     """Yield the rate, the other settings and what to expect of them."""
+    record = conclusions.record
     yield Row("Learning rate", describe_learning_rate(advice.learning_rate))
     yield from (Row("Range test", line) for line in describe_range(record.all(LR_RANGES)))
-    yield from (Row("Trial", line) for line in describe_trials(record.all(TRIALS)))
+    yield from (Row("Trial", line) for line in describe_race(conclusions.of(RACE)))
     changes = describe_changes(advice.optimizer_changes)
     if changes:
         yield Row("Also set", changes)
     near = format_range(advice.interval.low, advice.interval.high)
-    if near != NOT_MEASURED:
-        yield Row("Near-best", f"batch {near}: predicted within 5 % of the best {goal}")
-    base = None if record.workload is None else record.workload.base_batch_size
-    expected = describe_expected(advice, base)
-    if expected:
-        yield Row("Expected", expected)
-
-
-def describe_expected(advice: Recommendation, base_batch_size: int | None) -> str:
-    """Return time and cost beside the base batch, predicted and tried; empty where not known."""
-    expected, base = advice.expected, "the base batch"
-    if base_batch_size is not None:
-        base = f"base batch {format_count(base_batch_size)}"
-    parts = []
-    if expected.time_ratio is not None:
-        parts.append(f"{format_ratio(expected.time_ratio)} the time to train")
-    if expected.cost_ratio is not None:
-        parts.append(f"{format_ratio(expected.cost_ratio)} the cost")
-    told = [f"{' and '.join(parts)} of {base}, predicted"] if parts else []
-    tried = expected.trial_time_ratio
-    if tried is not None and base_batch_size != advice.global_batch_size:
-        told.append(f"in the trial {format_ratio(tried)} the time to the loss that {base} ends on")
-    return "; ".join(told)
+    if near != NOT_MEASURED and advice.interval.low != advice.interval.high:
+        yield Row("Near-best", f"batch {near}: trained within 5 % of the advised one's time")
+    gain = _describe_gain(conclusions, advice)
+    if gain:
+        yield Row("Expected", gain.rstrip("."))
 
 
 def chart_time(advice: Recommendation) -> Chart:
@@ -168,7 +190,7 @@ def chart_time(advice: Recommendation) -> Chart:
     return Chart(
         title="Predicted time to train",
         x_label="global batch, samples",
-        y_label="over the best",
+        y_label="over your own pair",
         lines=(Line("predicted", time),),
         marked=advice.global_batch_size,
     )

@@ -63,9 +63,14 @@ class Run:
 
     def of(self, topic: Topic[T]) -> T | None:
         """Return what follows from the record as it is now."""
+        return self.conclusions.of(topic)
+
+    @property
+    def conclusions(self) -> Conclusions:
+        """All that follows from the record as it is now."""
         if self._conclusions is None:
             self._conclusions = Conclusions(self.record)
-        return self._conclusions.of(topic)
+        return self._conclusions
 
     def add(self, series: Series[T], *items: T) -> None:
         """Append measurements, and save."""

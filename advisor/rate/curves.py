@@ -28,12 +28,6 @@ def read_loss(branch: TrialBranch, samples: float) -> float:
     return evaluations[0].loss if samples <= evaluations[0].samples else evaluations[-1].loss
 
 
-def interpolate_loss(branch: TrialBranch, samples: float) -> float:
-    """Return the loss after so many samples; from the end's on, that of the end."""
-    end = branch.end
-    return end.loss if samples >= end.samples else read_loss(branch, samples)
-
-
 def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:
     """Return the mean over starts, each point that of an evaluation and both beside it.
 

@@ -1,7 +1,6 @@
 """What is asked of learning rates, what was seen of them, and what follows: the types."""
 
 import statistics
-from collections.abc import Mapping
 from typing import ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -12,7 +11,7 @@ from advisor.engine.task import WorkloadTask
 T = TypeVar("T")
 
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
-TRIAL_EVALUATIONS = 20
+TRIAL_EVALUATIONS = 24
 #: Those at the end of a branch whose mean is its result: one alone may be a lucky dip.
 TAIL_EVALUATIONS = 3
 
@@ -50,8 +49,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     global_batch_size: int
     micro_batch_size: int
     gradient_accumulation_steps: int
+    #: In the user's loop.
     step_s: float
-    #: Predicted time to train over the best candidate's, and samples over the smallest batch's.
+    #: By the law: time to train over the base batch's, and samples over the smallest batch's.
     relative_time: float | None = None
     relative_samples: float | None = None
 
@@ -59,15 +59,6 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     def sample_s(self) -> float:
         """Seconds for each sample."""
         return self.step_s / self.global_batch_size
-
-
-class Advised(msgspec.Struct, frozen=True, kw_only=True):
-    """What is advised by all that is known so far, for rates to be tried at it."""
-
-    global_batch_size: int
-    learning_rate: LearningRate
-    #: By global batch, of all that may be tried.
-    ways: Mapping[int, Candidate]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +83,9 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     diverged: bool
     beta2: float | None = None
     weight_decay: float | None = None
+    #: Samples after which the rate falls, 0 where the user's own schedule was followed; None where
+    #: it never did.
+    decays_from: int | None = None
 
     @property
     def first_loss(self) -> float:
@@ -142,6 +136,11 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     weight_decay: float | None = None
     #: That each branch consumes.
     samples: int
+    #: Of further, shorter branches from each start.
+    shorter_samples: tuple[int, ...] = ()
+    #: Last share of them over which the rate falls to 0; above 0, the user's own schedule comes
+    #: before it, compressed to the branch.
+    decay_fraction: float = 0.0
     #: How many times the loss is evaluated along a branch, evenly spaced in samples.
     evaluations: int = TRIAL_EVALUATIONS
     #: On which it is evaluated, at most.

@@ -33,6 +33,7 @@ from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.schedule import ScheduleObserver
 from advisor.training.training import Training
 
 #: Samples on which a loss is evaluated where nothing asks for fewer.
@@ -44,7 +45,7 @@ _PILOT_STEPS = 4
 
 
 def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
-    """Emit one TrialBranch for each seed."""
+    """Emit one TrialBranch for each seed and length."""
     keep_freed_memory()
     workload = Workload(task.workload)
     started = time.perf_counter()
@@ -52,8 +53,10 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
         if time.perf_counter() - started > task.budget_s:
             return
         try:
-            seed_everything(seed)
-            emit(follow_branch(workload, workload.make_training(), task, seed))
+            for samples in (task.samples, *task.shorter_samples):
+                seed_everything(seed)
+                branch = msgspec.structs.replace(task, samples=samples)
+                emit(follow_branch(workload, workload.make_training(), branch, seed))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -82,7 +85,9 @@ def follow_branch(
         last=steps,
         watch=watch,
     )
-    train_on(workload, training, task, IndexStream(size_of_data, seed=seed), [curve], steps)
+    schedule, decays_from = _follow_schedule(workload, training, task, steps)
+    observers = [*schedule, curve]  # the last evaluation sees the end
+    train_on(workload, training, task, IndexStream(size_of_data, seed=seed), observers, steps)
     finite = [each for each in curve.evaluations if math.isfinite(each.loss)]
     return TrialBranch(
         micro_batch_size=task.micro_batch_size,
@@ -95,7 +100,41 @@ def follow_branch(
         diverged=len(finite) < len(curve.evaluations),
         beta2=task.beta2,
         weight_decay=task.weight_decay,
+        decays_from=decays_from,
     )
+
+
+def _follow_schedule(
+    workload: Workload, training: Training, task: TrialTask, steps: int
+) -> tuple[list[Observer], int | None]:
+    """Return what moves the rate along a branch, and the samples from which on it falls."""
+    if not task.decay_fraction:
+        return [], None
+    scheduler = workload.make_scheduler(training, steps)
+    if scheduler is not None:
+        return [ScheduleObserver(scheduler)], 0
+    constant = steps - max(1, round(task.decay_fraction * steps))
+    falling = _FallingRate(make_rate_setter(training), task.learning_rate, constant, steps)
+    return [falling], constant * task.global_batch_size
+
+
+class _FallingRate:
+    """Lets the rate fall to 0 on a line after so many steps at its full height."""
+
+    def __init__(
+        self, set_rate: Callable[[float], None], rate: float, constant: int, steps: int
+    ) -> None:
+        self._set_rate, self._rate = set_rate, rate
+        self._constant, self._steps = constant, steps
+
+    def before_step(self, step: Step) -> None:
+        """Set the step's rate: the last one still moves."""
+        left = self._steps + 1 - max(step.number, self._constant)
+        self._set_rate(self._rate * min(1.0, left / (self._steps + 1 - self._constant)))
+
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
+        """Go on."""
+        return True
 
 
 class _LossCurve:

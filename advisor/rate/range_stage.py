@@ -3,34 +3,32 @@
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.errors import DeviceError
-from advisor.rate.conclude import needs_range
+from advisor.errors import AdvisorError
+from advisor.rate.alone import LEAST_SEEDS, Verdict, choose_next_rate, judge_alone
+from advisor.rate.conclude import FIRST_TRIAL_SEED, needs_range
 from advisor.rate.data import (
     LR_RANGES,
     RANGE,
     TRIALS,
-    Advised,
+    Candidate,
     LrRangeConclusion,
     LrRangeTask,
     RangePlan,
     TrialBranch,
+    TrialTask,
 )
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_test import conclude_lr_range
-from advisor.rate.search import choose_next_rate
-from advisor.rate.trial import rank_rate
-from advisor.rate.trial_tasks import LEAST_STEPS, SEEDS, STEPS, make_task
-from advisor.rate.verdict import judge_alone
 
 #: Fewest steps of a curve: over seven decades each is then a factor of 1.3.
 _LEAST_CURVE_STEPS = 60
-#: The first start of the trial: the range test has none of them.
-_FIRST_TRIAL_SEED = 1000
+#: Optimizer steps of a trial's branch, and the least worth judging.
+_STEPS, _LEAST_STEPS = 100, 20
+#: Samples of one evaluation pass.
+_EVALUATION_BATCH = 64
 #: Rates that are expected to be tried, for the division of the time.
 _EXPECTED_RATES = 4
 #: Time of a trial step over a step of the range test: evaluations come on top.
@@ -44,20 +42,21 @@ def run_lr_range(run: Run) -> None:
     _search_rate(run, plan)
 
 
-def run_ranged_rate(run: Run, advise: Callable[[], Advised | None]) -> None:
-    """Find a rate at the advised batch where the run has no base rate that a rule could scale."""
+def run_ranged_rate(run: Run, find_way: Callable[[], Candidate | None]) -> None:
+    """Find a rate at a batch where the run has no base rate that a rule could scale."""
     if not (needs_range(run.facts) and run.facts.has_dataset) or run.is_spent:
         return
-    advice = advise()
-    if advice is None:
+    way = find_way()
+    if way is None:
         return
-    size = advice.global_batch_size
-    asked = RangePlan(global_batch_size=size, micro_batch_size=advice.ways[size].micro_batch_size)
+    asked = RangePlan(
+        global_batch_size=way.global_batch_size, micro_batch_size=way.micro_batch_size
+    )
     try:
         _search_rate(run, resolve_plan(asked, run.facts))
     except WorkerTimeoutError:
         run.progress.note("range test: it took longer than the time left")
-    except DeviceError as error:
+    except AdvisorError as error:
         run.progress.note(f"range test: {error.message}")
 
 
@@ -78,7 +77,7 @@ def _search_rate(run: Run, plan: RangePlan) -> None:
         return
     ran = sum(len(curve.rates) for curve in curves)
     steps = _choose_trial_steps((time.monotonic() - started) / ran, run.left_s)
-    if steps < LEAST_STEPS:
+    if steps < _LEAST_STEPS:
         run.progress.note("trial: no time left to try the suggested rate")
         return
     _try_rates(run, task, conclusion, conclusion.suggested, steps)
@@ -106,16 +105,16 @@ def _make_range_task(run: Run, plan: RangePlan) -> LrRangeTask:
 
 
 def _choose_trial_steps(step_s: float, left_s: float) -> int:
-    each_s = _OVERHEAD * len(SEEDS) * _EXPECTED_RATES * step_s
-    return min(STEPS, int(TRIAL_OF_LEFT * left_s / each_s)) if each_s > 0 else STEPS
+    each_s = _OVERHEAD * LEAST_SEEDS * _EXPECTED_RATES * step_s
+    return min(_STEPS, int(TRIAL_OF_LEFT * left_s / each_s)) if each_s > 0 else _STEPS
 
 
 def _try_rates(
     run: Run, task: LrRangeTask, conclusion: LrRangeConclusion, suggested: float, steps: int
 ) -> None:
-    tried: dict[float, tuple[float, float] | None] = {}
+    tried: dict[float, Verdict] = {}
     started = time.monotonic()
-    while (rate := choose_next_rate(suggested, suggested, tried)) is not None:
+    while (rate := choose_next_rate(suggested, tried)) is not None:
         spent_s = time.monotonic() - started
         if tried and spent_s / len(tried) > run.left_s:
             run.progress.note("trial: no time left to try another rate")
@@ -123,20 +122,22 @@ def _try_rates(
         verdict = judge_alone(_train(run, task, rate, steps), fall=conclusion.fall)
         if verdict.is_too_short:
             return
-        tried[rate] = rank_rate(verdict, None) if verdict.passed else None
+        tried[rate] = verdict
 
 
 def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:
-    trial = make_task(
-        run,
-        task.micro_batch_size,
-        task.gradient_accumulation_steps,
-        rate,
-        steps=steps,
-        largest=task.micro_batch_size,
+    first, smallest = task.seeds[0] + FIRST_TRIAL_SEED, run.facts.min_micro_batch_size
+    trial = TrialTask(
+        workload=run.spec.workload,
+        micro_batch_size=task.micro_batch_size,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        learning_rate=rate,
+        samples=steps * task.global_batch_size,
+        seeds=tuple(first + seed for seed in range(LEAST_SEEDS)),
+        evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, task.micro_batch_size)),
+        loss_is_sum=task.loss_is_sum,
+        budget_s=run.left_s,
     )
-    first = task.seeds[0] + _FIRST_TRIAL_SEED
-    trial = msgspec.structs.replace(trial, seeds=tuple(first + seed for seed in SEEDS))
     run.progress.stage(
         f"trial: batch {trial.global_batch_size}, rate {rate:.3g}", left_s=run.left_s
     )

@@ -35,9 +35,11 @@ _RULES_WITHOUT_NOISE: dict[Family, str] = {
 
 #: Optimizers whose weight decay acts on the weights, apart from the gradient.
 _DECOUPLED_DECAY = frozenset({"AdamW", "AdamW8bit", "PagedAdamW"})
-#: Adam's second beta is not moved out of this range: below, its average spans fewer than 10 steps
-#: and the square root under it becomes noise; above, it outlasts a short training run.
-BETA2_RANGE = (0.9, 0.9999)
+#: Adam's second beta is not moved below: its average spans fewer than 10 steps there, and the
+#: square root under it becomes noise.
+LEAST_BETA2 = 0.9
+#: Share by which the weight decay must move to be worth a setting.
+_LEAST_CHANGE_FRACTION = 0.05
 NOT_RUN = "no rate is printed that has not been run"
 
 
@@ -92,11 +94,12 @@ def scale_rate_with_surge(
 
 
 def plan_pair(
-    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None
+    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None, rate: float | None = None
 ) -> tuple[LearningRate, OptimizerChanges]:
-    """Return the rule's rate for a batch and the other settings that go with it."""
+    """Return the rule's rate for a batch, and the other settings that go with it or with `rate`."""
     proposed = propose_learning_rate(facts, global_batch_size, noise)
-    return proposed, propose_optimizer_changes(facts.optimizer, proposed, global_batch_size)
+    chosen = proposed if rate is None else msgspec.structs.replace(proposed, proposed=rate)
+    return proposed, propose_optimizer_changes(facts.optimizer, chosen, global_batch_size)
 
 
 def propose_learning_rate(
@@ -108,13 +111,14 @@ def propose_learning_rate(
     gradient then grows with the batch; Adam and its kin do not see the scale.
     """
     optimizer, base_batch_size = facts.optimizer, facts.base_batch_size
-    family = None if optimizer is None else name_family(optimizer)
+    known = None if optimizer is None else name_family(optimizer)
+    family: Family = known or "heuristic"
     base_rate = None if optimizer is None else optimizer.learning_rate
     rate = LearningRate(
-        rule="" if family is None else _RULES[family],
+        rule="" if optimizer is None else _RULES[family],
         base_value=base_rate,
         base_batch_size=base_batch_size,
-        reason=_explain_absence(optimizer, family, base_batch_size),
+        reason=_explain_absence(optimizer, base_batch_size),
     )
     if base_rate and base_batch_size == global_batch_size:
         return msgspec.structs.replace(
@@ -125,7 +129,7 @@ def propose_learning_rate(
             high=base_rate,
             reason=f"it was not tried, and {NOT_RUN}",
         )
-    if rate.reason or family is None or base_rate is None or base_batch_size is None:
+    if rate.reason or base_rate is None or base_batch_size is None:
         return rate
     working = get_working_noise_scale(noise)
     is_summed = facts.loss_reduction == "sum" and family == "gradient"
@@ -148,9 +152,7 @@ def propose_learning_rate(
     )
 
 
-def _explain_absence(
-    optimizer: OptimizerFacts | None, family: Family | None, base_batch_size: int | None
-) -> str:
+def _explain_absence(optimizer: OptimizerFacts | None, base_batch_size: int | None) -> str:
     """Return why no rate can be proposed; empty where one can."""
     if optimizer is None:
         return "make_step keeps its optimizer to itself"
@@ -166,8 +168,6 @@ def _explain_absence(
             "the batch that the base rate was tuned for is not known: set BASE_BATCH_SIZE in the "
             "model file, or give --base-batch-size"
         )
-    if family is None:
-        return f"no rule is known for how the rate of {optimizer.name} follows the batch"
     return ""
 
 
@@ -184,30 +184,32 @@ def propose_optimizer_changes(
 ) -> OptimizerChanges:
     """Return the settings that keep their meaning in samples at the advised batch.
 
-    Adam's second beta becomes β2^κ, which averages over as many samples as before. AdamW's weight
-    decay becomes λκη0/η', which forgets over as many samples. A warm-up at a larger batch takes at
-    least 2/(1−β2) steps, until Adam's second moment holds more than noise. Without a proposed rate
-    nothing changes.
+    Adam's second beta becomes β2^κ, which averages over as many samples as before. The weight decay
+    of AdamW and SGD becomes λκη0/η', which forgets over as many samples. A warm-up at a larger
+    batch takes at least 2/(1−β2) steps, until Adam's second moment holds more than noise. Without a
+    proposed rate nothing changes.
 
     Source: Malladi et al. 2022, arXiv:2205.10287 (β2); Wang and Aitchison 2024, arXiv:2405.13698
     (λ); Ma and Yarats 2021, arXiv:1910.04209 (warm-up).
     """
     base, proposed = learning_rate.base_batch_size, learning_rate.proposed
-    if optimizer is None or base is None or not proposed or global_batch_size == base:
+    if optimizer is None or base is None or not proposed:
         return OptimizerChanges()
-    if name_family(optimizer) != "adam" or optimizer.beta2 is None:
-        return OptimizerChanges()
-    ratio = global_batch_size / base
-    # A β2 that is outside of the range already stays where it is.
-    low, high = min(BETA2_RANGE[0], optimizer.beta2), max(BETA2_RANGE[1], optimizer.beta2)
-    beta2 = min(max(float(optimizer.beta2**ratio), low), high)
+    family, ratio, beta2 = name_family(optimizer), global_batch_size / base, None
+    if family == "adam" and optimizer.beta2 is not None:
+        # A β2 that is below the range already stays where it is.
+        beta2 = max(float(optimizer.beta2**ratio), min(LEAST_BETA2, optimizer.beta2))
     decay = None
-    is_decoupled = bool(_DECOUPLED_DECAY & {optimizer.name, *optimizer.class_names})
-    if optimizer.weight_decay and learning_rate.base_value and is_decoupled:
-        decay = optimizer.weight_decay * ratio * learning_rate.base_value / proposed
+    if optimizer.weight_decay and learning_rate.base_value and family in {"adam", "gradient"}:
+        factor = ratio * learning_rate.base_value / proposed
+        is_forgetting = family == "gradient" or bool(
+            _DECOUPLED_DECAY & {optimizer.name, *optimizer.class_names}
+        )
+        if is_forgetting and abs(factor - 1.0) > _LEAST_CHANGE_FRACTION:
+            decay = optimizer.weight_decay * factor
     return OptimizerChanges(
         beta2=None if beta2 == optimizer.beta2 else beta2,
         weight_decay=decay,
         # The hair keeps 2/(1−0.9) = 20.000000000000004 from becoming 21.
-        warmup_steps=math.ceil(2.0 / (1.0 - beta2) - 1e-6) if ratio > 1.0 else None,
+        warmup_steps=math.ceil(2.0 / (1.0 - beta2) - 1e-6) if beta2 and ratio > 1.0 else None,
     )

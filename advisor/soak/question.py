@@ -7,7 +7,7 @@ from collections.abc import Callable
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.rate.data import Advised
+from advisor.rate.data import Candidate
 from advisor.soak.data import SOAKS, Soak, SoakTask
 from advisor.soak.plan import SOAK
 from advisor.soak.tell import tell_soak
@@ -24,7 +24,7 @@ _MOST_STEPS_DOWN = 3
 _OVERHEAD = 2.0
 
 
-def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
+def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
     """Soak the advised micro-batch, and smaller ones of the same global batch where it fails.
 
     Args:
@@ -33,10 +33,9 @@ def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
     """
     deadline = time.monotonic() + run.share_s("soak")
     for _ in range(1 + _MOST_STEPS_DOWN):
-        advised = find_advised()
-        if advised is None:
+        way = find_advised()
+        if way is None:
             return
-        way = advised.ways[advised.global_batch_size]
         size = way.micro_batch_size
         if any(soak.micro_batch_size == size for soak in run.record.all(SOAKS)):
             return
@@ -47,7 +46,7 @@ def run_soak(run: Run, find_advised: Callable[[], Advised | None]) -> None:
         steps = min(_STEPS, int(budget_s / (_OVERHEAD * way.step_s)))
         if steps < _LEAST_STEPS:
             run.progress.note(
-                f"soak: {_LEAST_STEPS} steps of batch {advised.global_batch_size} take longer than "
+                f"soak: {_LEAST_STEPS} steps of batch {way.global_batch_size} take longer than "
                 "the time for it"
             )
             return
@@ -90,7 +89,7 @@ def _run_task(run: Run, task: SoakTask) -> Soak:
     return soak
 
 
-def make_question(find_advised: Callable[[Run], Advised | None]) -> Question:
+def make_question(find_advised: Callable[[Run], Candidate | None]) -> Question:
     """Return the question; the advice stands above it."""
     return Question(
         name="soak",

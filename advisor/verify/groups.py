@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 
 from advisor.rate.curves import has_diverged, read_loss
-from advisor.rate.verdict import TOLERANCE_FRACTION
 from advisor.statistics import Estimate, estimate_mean
 from advisor.verify.data import BatchStanding, VerificationBranch
 
@@ -16,8 +15,8 @@ from advisor.verify.data import BatchStanding, VerificationBranch
 CURVE_POINTS = 20
 #: Readings at the end whose mean is a branch's result: one alone may be a lucky dip.
 END_READINGS = 3
-#: Share of the loss that counts as equal.
-LOSS_FRACTION = 0.01
+#: Share of the loss that counts as equal, and of its fall.
+LOSS_FRACTION, TOLERANCE_FRACTION = 0.01, 0.05
 
 
 class BatchBranches(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +96,7 @@ def measure_margin(start: float, lowest: float) -> float:
     It is 1 % of the loss, or 5 % of its fall where that is more: near a loss of zero 1 % of it is
     far below the noise of training.
 
-    Source: Merrill et al. 2025, arXiv:2505.23971, for the share of the loss; that of the fall is
-    the trial's.
+    Source: Merrill et al. 2025, arXiv:2505.23971, for the share of the loss.
     """
     return max(LOSS_FRACTION * abs(lowest), TOLERANCE_FRACTION * (start - lowest))
 

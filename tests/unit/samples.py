@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-from advisor.advice.candidates import make_candidate
 from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
 from advisor.engine.conclusions import Conclusions
@@ -11,7 +10,7 @@ from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion
 from advisor.questions import RUN
-from advisor.rate.data import Evaluation, TrialBranch
+from advisor.rate.data import Candidate, Evaluation, TrialBranch
 from advisor.soak.data import Soak
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
@@ -52,6 +51,7 @@ UNKNOWN_NOISE = NoiseConclusion(status="not_estimated", reason="there is no make
 
 
 def make_record(facts=FACTS, trials=(), probes=(), **limits):
+    """A run whose batches are in memory: steps take what they take by themselves."""
     return RUN.record_type(
         tool_version="0",
         created_at="2026-01-01T00:00:00+00:00",
@@ -61,7 +61,7 @@ def make_record(facts=FACTS, trials=(), probes=(), **limits):
             seed=0,
             precision="fp32",
             compile=False,
-            limits=Limits(**limits),
+            limits=Limits(**{"no_loader": True, **limits}),
             memory_limit_bytes=1000,
         ),
         workload=facts,
@@ -144,7 +144,18 @@ def recommend(record=None, memory=None, throughput=None, noise=NOISE):
     )
 
 
-def make_branches(size, rate, losses=(2.0, 1.0, 0.6, 0.5, 0.5), seeds=3, **fields):
+def follow_law(pace, evaluations=60):
+    """Losses by hundreds of samples; after `pace` times fewer they are as low."""
+    return tuple(2.0 / (1.0 + 0.05 * pace * n) for n in range(evaluations + 1))
+
+
+#: The base pair's losses; those of one that needs half as many samples, of one that needs twice as
+#: many, and of one that does not train.
+OWN, FAST, SLOW = (follow_law(pace) for pace in (1.0, 2.0, 0.5))
+FLAT = (2.0,) * 61
+
+
+def make_branches(size, rate, losses=OWN, seeds=3, first_seed=0, **fields):
     return [
         TrialBranch(
             micro_batch_size=size,
@@ -152,14 +163,14 @@ def make_branches(size, rate, losses=(2.0, 1.0, 0.6, 0.5, 0.5), seeds=3, **field
             global_batch_size=size,
             learning_rate=rate,
             seed=seed,
-            samples=4000,
+            samples=100 * (len(losses) - 1),
             evaluations=tuple(
-                Evaluation(samples=1000 * index, loss=loss) for index, loss in enumerate(losses)
+                Evaluation(samples=100 * index, loss=loss) for index, loss in enumerate(losses)
             ),
             diverged=False,
             **fields,
         )
-        for seed in range(seeds)
+        for seed in range(first_seed, first_seed + seeds)
     ]
 
 
@@ -188,6 +199,18 @@ def make_probes(sizes=(16, 32, 64, 128, 256, 512, 1024), sessions=3):
         for size in sizes
     ]
     return [*memory, *timed]
+
+
+def make_pairs(others, base=(32, 1.0), **fields):
+    """The base pair and others, each from the starts that pick and from fresh ones.
+
+    Its losses, or what else its branches have, stand beside each of the others.
+    """
+    trials = make_branches(*base, seeds=6)
+    for pair, changes in others.items():
+        own = changes if isinstance(changes, dict) else {"losses": changes}
+        trials += make_branches(*pair, seeds=6, **own)
+    return trials
 
 
 MIB = 2**20
@@ -220,6 +243,15 @@ def make_facts(**changes):
         "base_batch_size": 32,
     }
     return WorkloadFacts(**(known | changes))
+
+
+def make_candidate(micro_batch_size, count, step_s):
+    return Candidate(
+        global_batch_size=micro_batch_size * count,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=count,
+        step_s=step_s,
+    )
 
 
 def affine(sizes, fixed_s=FIXED_S, per_sample_s=PER_SAMPLE_S):

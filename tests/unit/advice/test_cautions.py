@@ -1,7 +1,22 @@
-from advisor.advice.cautions import Caution, warn_of_rule
-from advisor.statistics import Estimate
+import msgspec
+import pytest
+
+from advisor.advice.cautions import Caution
+from advisor.advice.plan import ADVICE
+from advisor.rate.range_test import conclude_lr_range
 from advisor.training.data import OptimizerFacts
-from tests.unit.samples import SGD, make_facts
+from tests.unit.rate.range_samples import make_curves
+from tests.unit.samples import (
+    FACTS,
+    NOISE,
+    SGD,
+    conclude,
+    make_branches,
+    make_memory,
+    make_record,
+    make_throughput,
+    recommend,
+)
 
 
 def test_each_warning_ends_in_what_to_do():
@@ -12,19 +27,34 @@ def test_each_warning_ends_in_what_to_do():
         assert instruction[0].isupper() or instruction == "{instruction}."
 
 
-def warn(optimizer, base, size, noise):
-    return [*warn_of_rule(make_facts(optimizer=optimizer, base_batch_size=base), size, noise)]
+@pytest.mark.parametrize(
+    ("optimizer", "base", "size", "words"),
+    [
+        (SGD, 32, 128, None),
+        (SGD, 32, 256, None),
+        (SGD, 32, 512, "16 times"),
+        (SGD, 512, 32, "0.0625 times"),
+        (None, 32, 512, None),
+    ],
+)
+def test_a_batch_far_from_where_the_rate_was_tuned_is_warned_of(optimizer, base, size, words):
+    facts = msgspec.structs.replace(FACTS, optimizer=optimizer, base_batch_size=base)
+    warnings = recommend(make_record(facts, global_batch_size=size)).warnings
+    far = [each for each in warnings if "further than the rules were tested" in each]
+    assert len(far) == (words is not None)
+    assert all(words in each for each in far)
 
 
-def test_warnings_name_what_weakens_the_rule():
-    noise = Estimate(1_000.0, 500.0, 2_000.0)
-    assert warn(SGD, 32, 128, noise) == []
-    assert warn(None, 32, 128, noise) == []
-    assert warn(SGD, 2_000, 2_000, noise) == []
-    assert "above the noise scale of 1000" in warn(SGD, 400, 1_200, noise)[0]
-    assert "lower bound" in warn(SGD, 32, 128, Estimate(None, 500.0, None))[0]
-    assert "16 times" in warn(SGD, 32, 512, noise)[0]
-    assert "0.0625 times" in warn(SGD, 512, 32, noise)[0]
-    assert "not known" in warn(SGD, None, 32, noise)[0]
+def test_a_pair_that_stands_in_says_what_is_missing():
+    curves = make_curves(128)
+    trials = make_branches(128, conclude_lr_range(curves).suggested, first_seed=1000)
+
+    def warn(**changes):
+        facts = msgspec.structs.replace(FACTS, base_batch_size=None, **changes)
+        record = msgspec.structs.replace(make_record(facts, trials), lr_ranges=curves)
+        parts = {"memory": make_memory(), "throughput": make_throughput(), "noise": NOISE}
+        return conclude(record, **parts).of(ADVICE).warnings
+
+    assert any("not known. Set BASE_BATCH_SIZE" in each for each in warn())
     default = OptimizerFacts(name="AdamW", learning_rate=1e-3, is_default=True)
-    assert "stood in" in warn(default, 32, 32, noise)[0]
+    assert any("stood in. Add make_optimizer" in each for each in warn(optimizer=default))

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.advice.candidates import make_candidate
 from advisor.advice.data import Bounds, Scenario
 from advisor.advice.frontier import (
     conclude_frontier,
@@ -15,7 +14,7 @@ from advisor.advice.frontier import (
 from advisor.device.data import Interconnect
 from advisor.device.interconnects import find_interconnect, list_interconnects
 from advisor.errors import UsageError
-from tests.unit.samples import FIXED_S, PER_SAMPLE_S, affine, make_facts
+from tests.unit.samples import FIXED_S, PER_SAMPLE_S, affine, make_candidate, make_facts
 
 LINK = Interconnect(name="link", bytes_per_s=1e9, source="made up")
 

@@ -13,13 +13,18 @@ from advisor.throughput.data import ThroughputFall
 from tests.given import GivenConclusions
 from tests.unit.samples import (
     FACTS,
+    FAST,
+    FIXED_S,
+    FLAT,
     LIMITED,
     NOISE,
+    PER_SAMPLE_S,
+    SLOW,
     UNKNOWN_NOISE,
     derive,
-    make_branches,
     make_memory,
     make_noise,
+    make_pairs,
     make_probes,
     make_record,
     make_soak,
@@ -36,34 +41,59 @@ def recommend(size, *, facts=FACTS, memory=None, throughput=None, noise=NOISE, s
 
 def test_a_given_batch_that_was_timed_is_one_micro_batch_and_the_free_choice_is_told():
     advice = recommend(512)
+    assert advice.basis == "given"
     assert (advice.micro_batch_size, advice.gradient_accumulation_steps) == (512, 1)
     assert advice.limiting_factor == "user"
-    assert advice.reasons[0] == (
-        "Batch 512 was given; noise and speed would choose 128. Training is predicted to take "
-        "1.42 times as long as there."
-    )
-    assert "128 is the smallest that does so" in advice.reasons[2]
-    assert (advice.interval.low, advice.interval.high) == (128, 256)
+    assert advice.reasons[0].startswith("Batch 512 was given. ")
+    assert "batch 128 would train fastest" in advice.reasons[1]
     assert "batch_size=512" in advice.snippet
 
 
-def test_the_rate_is_proposed_for_the_given_batch():
+def test_the_rate_is_proposed_for_the_given_batch_and_printed_once_it_was_run():
     rate = recommend(512).learning_rate
     assert rate.proposed == pytest.approx(16 * 432 / 912)
-    branches = make_branches(32, 1.0) + make_branches(512, rate.proposed)
-    assert recommend(512, trials=branches).learning_rate.value == rate.proposed
+    assert rate.value is None
+    trials = make_pairs({(512, rate.proposed): FAST})
+    assert recommend(512, trials=trials).learning_rate.value == rate.proposed
 
 
-def test_a_given_batch_that_would_be_chosen_anyway_is_told():
-    advice = recommend(128)
-    assert advice.reasons[0] == "Batch 128 was given; noise and speed would choose it as well."
-    assert advice.limiting_factor == "user"
+def test_the_time_of_a_given_batch_is_the_laws_until_it_was_trained():
+    time = {b: (1 + 400 / b) * (FIXED_S + PER_SAMPLE_S * b) for b in (32, 512)}
+    expected = recommend(512).expected
+    assert not expected.is_measured
+    # The law counts samples that were not seen yet, of 50,000.
+    assert expected.time_ratio.point == pytest.approx(time[512] / time[32], rel=0.01)
+    assert expected.time_ratio.high / expected.time_ratio.low == pytest.approx(
+        2 ** (4 * 0.98), 0.01
+    )
+    measured = recommend(512, trials=make_pairs({(512, 8.0): SLOW})).expected
+    own, other = ((FIXED_S + PER_SAMPLE_S * size) / size for size in (512, 32))
+    assert measured.is_measured
+    assert measured.time_ratio.point == pytest.approx(2 * own / other, rel=0.01)
 
 
-def test_without_noise_speed_alone_is_named():
+@pytest.mark.parametrize("losses", [FAST, SLOW])
+def test_a_given_batch_stands_whether_it_is_faster_or_slower(losses):
+    advice = recommend(128, trials=make_pairs({(128, 2.0): losses, (64, 2.0): FAST}))
+    assert (advice.global_batch_size, advice.learning_rate.value) == (128, 2.0)
+    assert advice.reasons[0].startswith("Batch 128 was given. Batch 128 at 2 took ")
+
+
+def test_the_best_of_a_given_batchs_rates_is_taken():
+    trials = make_pairs({(128, 1.0): SLOW, (128, 2.0): FAST, (128, 4.0): FLAT})
+    assert recommend(128, trials=trials).learning_rate.value == 2.0
+
+
+def test_the_own_batch_as_given_keeps_its_rate_unless_another_is_faster():
+    (own, other) = (recommend(32, trials=make_pairs({(32, 2.0): each})) for each in (SLOW, FAST))
+    assert (own.learning_rate.value, other.learning_rate.value) == (1.0, 2.0)
+    assert own.basis == other.basis == "given"
+
+
+def test_without_noise_a_given_batch_has_no_expected_time():
     advice = recommend(64, noise=UNKNOWN_NOISE)
-    assert advice.reasons[0] == "Batch 64 was given; speed alone would choose 512."
     assert advice.global_batch_size == 64
+    assert advice.expected.time_ratio is None
 
 
 @pytest.mark.parametrize("noise", [NOISE, UNKNOWN_NOISE])
@@ -73,7 +103,7 @@ def test_a_given_batch_that_does_not_fit_is_split_evenly_into_the_largest_that_d
     assert (advice.micro_batch_size, advice.gradient_accumulation_steps) == (48, 2)
     (row,) = [each for each in advice.candidates if each.global_batch_size == 96]
     assert row.step_s == pytest.approx(2 * (0.004 + 48 * 0.0001) + 0.05)
-    assert any("2 micro-batches of 48, the largest size timed" in each for each in advice.reasons)
+    assert "Batch 96 is made of 2 micro-batches of 48, which fit." in advice.reasons
     ast.parse(advice.snippet)
 
 
@@ -103,11 +133,11 @@ def test_a_given_batch_that_cannot_be_made_has_no_recommendation(size, changes):
 
 
 def test_a_report_without_a_recommendation_names_the_given_batch():
-    record = make_record(probes=make_probes(), global_batch_size=97)
+    record = make_record(probes=make_probes(), global_batch_size=2003)
     derived = derive(record)
     assert derived.recommendation is None
     assert head_run(GivenConclusions(record, derived)).answer == (
-        "No batch size recommended: batch 97 was given, and no micro-batch timed makes it up"
+        "No advice on training: batch 2,003 was given, and no micro-batch timed makes it up"
     )
     stored = make_record(probes=make_probes(), global_batch_size=64)
     assert derive(stored).recommendation.global_batch_size == 64

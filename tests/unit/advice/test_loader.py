@@ -5,15 +5,26 @@ import msgspec
 from advisor.loader.tell import describe_loader
 from tests.given import Derived
 from tests.unit.loader.timings import make_timing, run
-from tests.unit.samples import NOISE, derive, make_memory, make_record, make_throughput, propose
+from tests.unit.samples import (
+    FAST,
+    NOISE,
+    derive,
+    make_memory,
+    make_pairs,
+    make_record,
+    make_throughput,
+    propose,
+)
 
 
-def record_with(timings):
-    return msgspec.structs.replace(make_record(), loader_timings=tuple(timings))
+def record_with(timings, *, no_loader=False):
+    trials = make_pairs({(16, 0.7): FAST})
+    record = make_record(trials=trials, no_loader=no_loader)
+    return msgspec.structs.replace(record, loader_timings=tuple(timings))
 
 
-def recommend(timings):
-    return propose(record_with(timings), make_memory(), make_throughput(), NOISE)
+def recommend(timings, **limits):
+    return propose(record_with(timings, **limits), make_memory(), make_throughput(), NOISE)
 
 
 def derive_loader(timings):
@@ -33,7 +44,9 @@ def test_a_run_without_the_stage_says_nothing_of_the_loader():
 
 def test_a_loader_that_keeps_up_changes_nothing():
     timings = run(load_s=0.001, step_s=0.1)
-    assert recommend(timings) == recommend([])
+    advice, in_memory = recommend(timings), recommend([], no_loader=True)
+    assert (advice.global_batch_size, advice.snippet) == (16, in_memory.snippet)
+    assert (advice.warnings, advice.learning_rate) == (in_memory.warnings, in_memory.learning_rate)
     assert describe_loader(derive_loader(timings)).startswith("keeps up with training; ")
 
 

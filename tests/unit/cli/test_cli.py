@@ -223,7 +223,7 @@ def test_an_interrupt_prints_and_keeps_what_was_measured(session, empty_folder):
     session.derived = without(build_derived(), recommendation=None)
     result = run("probe", "model.py", "--json", path)
     assert result.exit_code == 130
-    assert result.stdout.startswith("No batch size recommended")
+    assert result.stdout.startswith("No advice on training: the run is incomplete")
     assert not read_saved(path).complete
 
 

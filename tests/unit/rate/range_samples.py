@@ -7,6 +7,7 @@ import numpy as np
 
 from advisor.engine.record import open_record
 from advisor.engine.spec import Spec
+from advisor.rate.conclude import FIRST_TRIAL_SEED
 from advisor.rate.data import LrRangeCurve, LrRangeTask, RangePlan
 from advisor.rate.question import KIND
 from advisor.rate.range_test import LossGuard, conclude_lr_range
@@ -90,7 +91,8 @@ def build_lr_range(*, losses=None, curves=None, **fields):
     trials = ()
     if conclusion is not None and conclusion.suggested is not None:
         shape = {"losses": losses} if losses else {}
-        trials = tuple(make_branches(32, conclusion.suggested, **shape))
+        own = {"first_seed": FIRST_TRIAL_SEED, **shape}
+        trials = tuple(make_branches(32, conclusion.suggested, **own))
     return msgspec.structs.replace(record, trials=trials, **fields)
 
 
@@ -116,7 +118,9 @@ class RangeRunner:
             self.best = self.best or rate
             end = 0.5 + 0.1 * abs(math.log2(rate / self.best))
             losses = (2.0, 1.0, end, end, end) if rate <= self.largest else BAD
-            results = make_branches(size, rate, losses=losses, seeds=self.seeds)
+            results = make_branches(
+                size, rate, losses=losses, seeds=self.seeds, first_seed=task.seeds[0]
+            )
         for result in results:
             on_result(result)
         return tuple(results)

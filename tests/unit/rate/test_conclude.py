@@ -2,19 +2,36 @@ import msgspec
 import pytest
 
 from advisor.engine.conclusions import Conclusions
-from advisor.rate.conclude import LEARNING_RATE, LR_RANGE, needs_range, settle_ranged_rate
+from advisor.rate.conclude import (
+    FIRST_TRIAL_SEED,
+    LEARNING_RATE,
+    LR_RANGE,
+    needs_range,
+    settle_ranged_rate,
+)
 from advisor.rate.data import OptimizerChanges
 from advisor.rate.range_test import conclude_lr_range
 from tests.unit.rate.range_samples import BAD, DEFAULT, UNTUNED, make_curves, make_range_record
-from tests.unit.samples import ADAMW, FACTS, make_branches, make_record, recommend
+from tests.unit.samples import ADAMW, FACTS, FAST, make_branches, make_pairs, make_record, recommend
+
+SIZE = 128
 
 
-def advised_batch(facts):
-    return recommend(make_record(facts)).global_batch_size
+def try_rates(*pairs):
+    """Branches of the trials that confirm a range test's rate: of each rate, and how it went."""
+    return [
+        branch
+        for rate, settings in pairs
+        for branch in make_branches(SIZE, rate, first_seed=FIRST_TRIAL_SEED, **settings)
+    ]
 
 
-def advise(facts, curves=(), trials=()):
-    record = msgspec.structs.replace(make_record(facts, trials=trials), lr_ranges=tuple(curves))
+def settle(facts, curves=(), trials=()):
+    return settle_ranged_rate(facts, curves, trials, SIZE)
+
+
+def advise(facts, curves, trials):
+    record = msgspec.structs.replace(make_record(facts, trials), lr_ranges=tuple(curves))
     return recommend(record)
 
 
@@ -40,90 +57,100 @@ def test_a_range_is_needed_where_no_rate_can_be_scaled(facts, needed):
 
 @pytest.mark.parametrize("facts", [UNTUNED, DEFAULT])
 def test_the_suggested_rate_is_advised_once_it_has_been_run(facts):
-    size = advised_batch(facts)
-    curves = make_curves(size)
+    curves = make_curves(SIZE)
     suggested = conclude_lr_range(curves).suggested
-    advice = advise(facts, curves, make_branches(size, suggested))
+    advice = advise(facts, curves, try_rates((suggested, {})))
     rate = advice.learning_rate
+    assert (advice.basis, advice.global_batch_size) == ("ranged", SIZE)
     assert rate.value == rate.proposed == suggested
-    assert rate.rule.startswith(f"range test at batch {size}")
+    assert rate.rule.startswith(f"range test at batch {SIZE}")
     assert rate.base_value == facts.optimizer.learning_rate
     assert rate.base_batch_size is None
     assert rate.low < rate.value <= rate.high
     assert rate.capped_by is None
     assert advice.optimizer_changes == OptimizerChanges()
-    assert f"lr={suggested:.4g}" in advice.snippet
+    own = facts.optimizer.learning_rate
+    setting = f"= {suggested:.4g}" if facts is DEFAULT else f"*= {suggested / own:.4g}"
+    assert f'group["lr"] {setting}' in advice.snippet
     source = "no make_optimizer" if facts is DEFAULT else "BASE_BATCH_SIZE"
     assert source in rate.reason
 
 
+def test_other_pairs_race_against_the_one_that_the_range_test_found():
+    curves = make_curves(SIZE)
+    suggested = conclude_lr_range(curves).suggested
+    found = (SIZE, suggested)
+    trials = try_rates((suggested, {})) + make_pairs({(256, 1.4 * suggested): FAST}, found)
+    advice = advise(UNTUNED, curves, trials)
+    assert (advice.basis, advice.global_batch_size) == ("winner", 256)
+    assert advice.learning_rate.value == 1.4 * suggested
+    assert advice.expected.is_measured
+    assert f"the pair it started from, batch {SIZE} at " in advice.reasons[0]
+
+
 def test_no_rate_is_advised_before_it_has_been_run():
-    size = advised_batch(UNTUNED)
-    rate = advise(UNTUNED, make_curves(size)).learning_rate
+    rate = settle(UNTUNED, make_curves(SIZE))
     assert rate.value is None
     assert rate.proposed is not None
     assert "no rate is printed that has not been run" in rate.reason
+    assert advise(UNTUNED, make_curves(SIZE), ()) is None
+
+
+def test_trials_of_a_race_do_not_confirm_a_range_test():
+    curves = make_curves(SIZE)
+    suggested = conclude_lr_range(curves).suggested
+    assert settle(UNTUNED, curves, make_branches(SIZE, suggested)).value is None
 
 
 def test_without_a_range_test_the_reason_says_why():
-    rate = advise(UNTUNED).learning_rate
+    rate = settle(UNTUNED)
     assert rate.value is rate.proposed is None
-    assert "not tried before the run ended" in rate.reason
-    without = msgspec.structs.replace(UNTUNED, has_dataset=False)
-    assert "no make_dataset" in advise(without).learning_rate.reason
+    assert "no curve was run before the end" in rate.reason
 
 
 def test_curves_at_another_batch_are_no_evidence():
-    rate = advise(UNTUNED, make_curves(advised_batch(UNTUNED) * 2)).learning_rate
-    assert rate.proposed is None
+    assert settle(UNTUNED, make_curves(2 * SIZE)).proposed is None
 
 
 def test_an_inconclusive_range_test_gives_its_reason():
-    rate = advise(UNTUNED, make_curves(advised_batch(UNTUNED), fall=0.0, noise=0.1)).learning_rate
+    rate = settle(UNTUNED, make_curves(SIZE, fall=0.0, noise=0.1))
     assert rate.value is rate.proposed is None
     assert "never fell beyond its noise" in rate.reason
 
 
 def test_a_rate_that_fails_gives_way_to_a_lower_one_that_trains():
-    size = advised_batch(UNTUNED)
-    curves = make_curves(size)
+    curves = make_curves(SIZE)
     suggested = conclude_lr_range(curves).suggested
     lower = suggested / 2**0.5
-    trials = [*make_branches(size, suggested, losses=BAD), *make_branches(size, lower)]
-    rate = advise(UNTUNED, curves, trials).learning_rate
+    rate = settle(UNTUNED, curves, try_rates((suggested, {"losses": BAD}), (lower, {})))
     assert rate.value == lower
     assert rate.capped_by == "trial"
     assert "diverged" in rate.reason
 
 
-def test_rates_that_all_fail_leave_none_and_a_warning():
-    size = advised_batch(UNTUNED)
-    curves = make_curves(size)
+def test_rates_that_all_fail_leave_none():
+    curves = make_curves(SIZE)
     suggested = conclude_lr_range(curves).suggested
-    advice = advise(UNTUNED, curves, make_branches(size, suggested, losses=BAD))
-    assert advice.learning_rate.value is None
-    assert any("Tune the rate by hand" in warning for warning in advice.warnings)
+    trials = try_rates((suggested, {"losses": BAD}))
+    rate = settle(UNTUNED, curves, trials)
+    assert rate.value is None
+    assert "none of the rates tried" in rate.reason
+    assert advise(UNTUNED, curves, trials) is None
 
 
 def test_a_trial_cut_short_confirms_nothing_and_says_so():
-    size = advised_batch(UNTUNED)
-    curves = make_curves(size)
+    curves = make_curves(SIZE)
     suggested = conclude_lr_range(curves).suggested
-    advice = advise(UNTUNED, curves, make_branches(size, suggested, seeds=2))
-    assert advice.learning_rate.value is None
-    assert "cut short" in advice.learning_rate.reason
-    assert any("Raise --budget" in warning for warning in advice.warnings)
+    rate = settle(UNTUNED, curves, try_rates((suggested, {"seeds": 2})))
+    assert rate.value is None
+    assert "cut short" in rate.reason
 
 
 def test_a_lower_rate_cut_short_does_not_hide_what_failed_above_it():
-    size = advised_batch(UNTUNED)
-    curves = make_curves(size)
+    curves = make_curves(SIZE)
     suggested = conclude_lr_range(curves).suggested
-    trials = [
-        *make_branches(size, suggested, losses=BAD),
-        *make_branches(size, suggested / 2**0.5, seeds=1),
-    ]
-    rate = advise(UNTUNED, curves, trials).learning_rate
+    trials = try_rates((suggested, {"losses": BAD}), (suggested / 2**0.5, {"seeds": 1}))
+    rate = settle(UNTUNED, curves, trials)
     assert rate.value is None
     assert "diverged from 3 of 3" in rate.reason
 
@@ -131,8 +158,8 @@ def test_a_lower_rate_cut_short_does_not_hide_what_failed_above_it():
 def test_a_range_test_that_was_asked_for_needs_no_excuse():
     curves = make_curves(32)
     suggested = conclude_lr_range(curves).suggested
-    record = make_range_record(lr_ranges=curves, trials=tuple(make_branches(32, suggested)))
-    conclusions = Conclusions(record)
+    trials = tuple(make_branches(32, suggested, first_seed=FIRST_TRIAL_SEED))
+    conclusions = Conclusions(make_range_record(lr_ranges=curves, trials=trials))
     rate = conclusions.of(LEARNING_RATE)
     assert rate.value == conclusions.of(LR_RANGE).suggested == suggested
     assert rate.reason.startswith("trained from 3 fresh starts")
@@ -146,7 +173,5 @@ def test_a_record_that_ended_early_has_no_conclusion():
 
 
 def test_settling_never_returns_a_rate_that_was_not_run():
-    curves = make_curves(32)
-    trials = make_branches(32, 0.123)
-    settled = settle_ranged_rate(FACTS, curves, trials, 32, is_asked=True)
-    assert settled.learning_rate.value in {None, 0.123}
+    trials = make_branches(32, 0.123, first_seed=FIRST_TRIAL_SEED)
+    assert settle_ranged_rate(FACTS, make_curves(32), trials, 32, is_asked=True).value == 0.123

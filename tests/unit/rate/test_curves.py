@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from advisor.rate.curves import average_curves, find_samples_to, interpolate_loss
+from advisor.rate.curves import average_curves, find_samples_to
 from advisor.rate.data import Evaluation, TrialBranch
 
 
@@ -45,10 +45,3 @@ def test_a_loss_is_reached_between_evaluations_the_first_time():
     assert find_samples_to(curve, 0.4) is None
     assert find_samples_to(curve, 3.0) == 0.0
     assert find_samples_to((), 1.0) is None
-
-
-def test_a_loss_is_read_between_evaluations_and_beyond_the_end_it_stays():
-    falling = branch((2.0, 1.0, 0.5, 0.5, 0.5))
-    assert interpolate_loss(falling, 150) == 0.75
-    assert interpolate_loss(falling, 1e6) == 0.5
-    assert interpolate_loss(falling, 0) == 2.0

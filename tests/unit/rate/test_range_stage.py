@@ -3,10 +3,11 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from advisor.advice.plan import ADVICE, list_ways
 from advisor.engine.runner import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError
+from advisor.race.ways import WAYS, find_way
+from advisor.rate.conclude import settle_ranged_rate
 from advisor.rate.data import RangePlan
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_stage import run_ranged_rate
@@ -15,7 +16,7 @@ from advisor.training.data import WorkloadSpec
 from tests.given import open_run
 from tests.unit.doubles import Notes
 from tests.unit.rate.range_samples import DEFAULT, UNTUNED, RangeRunner
-from tests.unit.samples import ADAMW, FACTS, derive, make_probes, make_record
+from tests.unit.samples import ADAMW, FACTS, make_probes, make_record
 
 
 def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
@@ -23,15 +24,20 @@ def run_with(facts=UNTUNED, *, budget_s=1000.0, **behaviour):
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
     run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
     run.record = make_record(facts, probes=make_probes())
-    run_ranged_rate(run, lambda: list_ways(run.of(ADVICE)))
+    run_ranged_rate(run, lambda: find_way(run.of(WAYS), 32))
     return run, runner, notes.notes
+
+
+def settle(run):
+    record = run.record
+    return settle_ranged_rate(record.workload, record.lr_ranges, record.trials, 32)
 
 
 @pytest.mark.parametrize("facts", [UNTUNED, DEFAULT])
 def test_a_run_without_a_base_rate_gets_one_that_was_run(facts):
     run, runner, notes = run_with(facts)
     range_task, trial = runner.tasks[:2]
-    rate = derive(run.record).recommendation.learning_rate
+    rate = settle(run)
     assert range_task.low_rate == pytest.approx(facts.optimizer.learning_rate * 1e-4)
     assert range_task.high_rate == pytest.approx(facts.optimizer.learning_rate * 1e3)
     assert trial.learning_rate == rate.value == conclude_lr_range(run.record.lr_ranges).suggested
@@ -52,14 +58,14 @@ def test_rates_are_lowered_by_the_root_of_two_until_one_trains():
     assert rates[0] / min(rates) >= 2.0
     assert all(one / two == pytest.approx(2**0.5) for one, two in pairwise(rates))
     trained = [rate for rate in rates if rate <= 0.05]
-    rate = derive(run.record).recommendation.learning_rate
+    rate = settle(run)
     assert rate.value in trained
     assert rate.capped_by == "trial"
 
 
 def test_a_higher_rate_that_trains_better_is_advised():
     run, runner, _ = run_with(best=0.4)
-    rate = derive(run.record).recommendation.learning_rate
+    rate = settle(run)
     assert rate.value > runner.tasks[1].learning_rate
     assert rate.value == pytest.approx(0.4, rel=0.2)
     assert rate.raised_by == "trial"
@@ -69,7 +75,7 @@ def test_a_curve_that_never_falls_starts_no_trial():
     run, runner, notes = run_with(fall=0.0, noise=0.1)
     assert len(runner.tasks) == 1
     assert "never fell" in notes[0]
-    assert derive(run.record).recommendation.learning_rate.value is None
+    assert settle(run).value is None
 
 
 def test_a_run_without_curves_says_that_time_was_short():
@@ -81,7 +87,7 @@ def test_a_run_without_curves_says_that_time_was_short():
 def test_a_trial_cut_short_is_not_repeated():
     run, runner, _ = run_with(seeds=1)
     assert len(runner.tasks) == 2
-    assert derive(run.record).recommendation.learning_rate.value is None
+    assert settle(run).value is None
 
 
 @pytest.mark.parametrize(

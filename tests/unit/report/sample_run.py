@@ -9,6 +9,7 @@ from advisor.engine.spec import Limits
 from advisor.memory.data import MemoryConclusion, Probe
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.questions import RUN
+from advisor.race.data import BasePair, PairResult, Race
 from advisor.rate.data import Candidate, Evaluation, LearningRate, OptimizerChanges, TrialBranch
 from advisor.statistics import Estimate
 from advisor.throughput.data import Saturation, ThroughputConclusion, ThroughputPoint
@@ -16,6 +17,7 @@ from advisor.training.data import OptimizerFacts, WorkloadFacts
 from tests.given import Derived
 
 MIB, GIB = 2**20, 2**30
+GAIN = Estimate(0.4567, 0.417, 0.5)
 
 
 def build_environment() -> Environment:
@@ -79,11 +81,8 @@ def build_record(*, complete: bool = True) -> Record:
         ),
         trials=(
             _branch(size=32, rate=1.0, seed=0, loss=0.412),
-            _branch(size=32, rate=1.0, seed=1, loss=0.434),
             _branch(size=192, rate=2.0, seed=0, loss=None),
-            _branch(size=192, rate=2.0, seed=1, loss=0.9),
             _branch(size=192, rate=2**0.5, seed=0, loss=0.401),
-            _branch(size=192, rate=2**0.5, seed=1, loss=0.42),
         ),
         stopped_because=None if complete else "Ctrl-C",
         elapsed_s=98.7,
@@ -131,12 +130,45 @@ def build_derived() -> Derived:
                 _noise_point(200, 1_190.0, 700.0, None),
             ),
         ),
+        race=build_race(),
         recommendation=build_recommendation(),
+    )
+
+
+def build_race() -> Race:
+    winner = PairResult(
+        global_batch_size=192,
+        micro_batch_size=192,
+        gradient_accumulation_steps=1,
+        learning_rate=2**0.5,
+        standing="confirmed",
+        time_ratio=GAIN,
+        log_ratio=-0.784,
+        error=0.05,
+        degrees_of_freedom=6.0,
+        starts=3,
+        fresh_starts=3,
+    )
+    level = {"time_ratio": Estimate(1.02, 0.9, 1.16), "log_ratio": 0.02}
+    slower = {"global_batch_size": 640, "standing": "behind", "fresh_starts": 0, **level}
+    failed = {"learning_rate": 2.0, "standing": "failed", "starts": 0, "fresh_starts": 0}
+    failed |= {"reason": "training diverged in 1 of 1 runs", "time_ratio": None, "log_ratio": None}
+    return Race(
+        base=BasePair(global_batch_size=32, learning_rate=1.0),
+        does_base_train=True,
+        base_steps=400,
+        pairs=(
+            winner,
+            msgspec.structs.replace(winner, **failed),
+            msgspec.structs.replace(winner, **slower),
+        ),
+        winner=winner,
     )
 
 
 def build_recommendation() -> Recommendation:
     return Recommendation(
+        basis="winner",
         micro_batch_size=192,
         gradient_accumulation_steps=1,
         data_parallel_size=1,
@@ -151,24 +183,24 @@ def build_recommendation() -> Recommendation:
             low=1.7,
             high=2.6,
             capped_by="trial",
-            reason="at 2 one of 2 seeds diverged",
+            reason="trained from 6 starts beside your pair",
         ),
         optimizer_changes=OptimizerChanges(beta2=0.994, weight_decay=0.0123456, warmup_steps=40),
         limiting_factor="noise",
-        expected=Expected(time_ratio=0.4567, cost_ratio=0.4567),
+        expected=Expected(time_ratio=GAIN, cost_ratio=GAIN, is_measured=True),
         reasons=(
-            "At batch 192 the time saved by faster steps equals the time lost to extra samples.",
+            "Batch 192 at 1.41 took 0.46 × (0.42 to 0.5) the time of your own pair, batch 32 at 1.",
             "Memory would allow 640.",
         ),
         warnings=("All of this is about training loss; check validation loss as well.",),
         candidates=(
-            _candidate(32, 1, 0.008, 2.1896),
-            _candidate(128, 1, 0.0145, 1.021),
-            _candidate(192, 1, 0.01945, 1.0),
-            _candidate(640, 1, 0.05697, 1.7),
+            _candidate(32, 1, 0.008, 1.0),
+            _candidate(128, 1, 0.0145, 0.466),
+            _candidate(192, 1, 0.01945, 0.4567),
+            _candidate(640, 1, 0.05697, 0.776),
             _candidate(640, 2, 0.1136, None),
         ),
-        snippet="BATCH_SIZE = 192\nLEARNING_RATE = 1.4142135623730951\n",
+        snippet='for group in optimizer.param_groups:\n    group["lr"] *= 1.414\n',
     )
 
 

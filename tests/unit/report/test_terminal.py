@@ -5,9 +5,8 @@ import pytest
 from rich.console import Console, Group
 
 from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batches
-from advisor.advice.candidates import make_candidate
 from advisor.advice.data import Expected, Interval
-from advisor.advice.tell import describe_expected, head_run
+from advisor.advice.tell import head_run, tell_advice
 from advisor.device.data import Counter, Telemetry
 from advisor.device.tell import tell_machine
 from advisor.memory.data import Probe
@@ -35,6 +34,7 @@ from tests.unit.report.sample_run import (
     build_record,
     without,
 )
+from tests.unit.samples import make_candidate
 
 replace = msgspec.structs.replace
 
@@ -169,7 +169,8 @@ def test_the_headline_says_what_is_unknown():
     [
         ({"memory": None}, "no size was seen to fit"),
         ({"throughput": None}, "throughput was not measured"),
-        ({}, "the measurements do not support one"),
+        ({"race": None}, "no pair was trained"),
+        ({}, "your own batch was not measured, and nothing is advised in its place"),
     ],
 )
 def test_the_headline_says_why_there_is_no_answer(changes, reason):
@@ -270,7 +271,9 @@ def test_decay_rates_keep_their_distance_from_one(beta, text):
 def test_settings_and_gains_that_are_unknown_are_left_out():
     assert describe_changes(OptimizerChanges()) == ""
     advice = replace(build_recommendation(), expected=Expected())
-    assert describe_expected(advice, 32) == ""
+    derived = without(build_derived(), recommendation=advice)
+    rows = tell_advice(GivenConclusions(build_record(), derived)).rows
+    assert "Expected" not in [row.label for row in rows]
     advice = replace(advice, interval=Interval(low=None, high=None))
     derived = without(build_derived(), recommendation=advice)
     assert "Near-best" not in text_of(write_report, build_record(), derived)
@@ -283,7 +286,7 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
     )
     advice = build_recommendation()
     advice = replace(advice, candidates=advice.candidates + many)
-    rows = choose_rows(advice, build_derived().throughput, 32)
+    rows = choose_rows(advice, build_derived().throughput, build_derived().race, 32)
     sizes = [row.candidate.global_batch_size for row in rows]
     assert len(rows) == MAX_ROWS
     assert sizes == sorted(sizes)
@@ -293,7 +296,8 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
 
 def test_the_energy_has_a_column_only_where_it_is_known():
     assert "J/sample" not in text_of(write_report, build_record(), build_derived())
-    rows = choose_rows(build_recommendation(), counted(build_derived()).throughput, 32)
+    derived = counted(build_derived())
+    rows = choose_rows(derived.recommendation, derived.throughput, derived.race, 32)
     table = draw_up_batches(rows, sample_unit="sample")
     column = [each.header for each in table.columns].index("J/sample")
     known = {cells[1]: cells[column] for cells in table.rows}
@@ -320,7 +324,7 @@ def test_the_widest_table_with_energy_keeps_to_80_columns_and_to_its_figures():
     assert max(map(len, text.splitlines())) <= 80
     for figure in ("131,072", "32768 × 4", "~ 1.23 GiB", "1,230,000 ± 12,000", "0.000123"):
         assert figure in text
-    assert "not predicted" in text
+    assert "not measured" in text
 
 
 @pytest.mark.parametrize(

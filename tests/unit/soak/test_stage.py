@@ -3,7 +3,7 @@ import signal
 import msgspec
 import pytest
 
-from advisor.advice.plan import ADVICE, list_ways
+from advisor.advice.plan import ADVICE, find_advised_way
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.soak.data import Soak
@@ -34,13 +34,12 @@ def run_with(make, *, probes=None, budget_s=1000.0, **limits):
     limits = Limits(budget_s=budget_s, **limits)
     spec = Spec(workload=WorkloadSpec(target="model.py"), limits=limits)
     run = open_run(spec, runner=runner, progress=notes, save=lambda record: None)
-    record = make_record(
-        msgspec.structs.replace(FACTS, has_dataset=False), probes=probes or make_probes()
-    )
+    facts = msgspec.structs.replace(FACTS, has_dataset=False, base_batch_size=512)
+    record = make_record(facts, probes=probes or make_probes())
     run.record = msgspec.structs.replace(
         record, command=msgspec.structs.replace(record.command, limits=limits)
     )
-    run_soak(run, lambda: list_ways(run.of(ADVICE)))
+    run_soak(run, lambda: find_advised_way(run.conclusions))
     return run, runner.tasks, notes.notes
 
 
@@ -103,7 +102,7 @@ def test_a_soak_that_outlasts_the_run_is_left_out_with_a_note():
 
 
 def test_a_step_too_slow_for_the_time_left_is_not_soaked():
-    run, tasks, notes = run_with(answer(), budget_s=0.5)
+    run, tasks, notes = run_with(answer(), budget_s=1.0)
     assert (tasks, run.record.soaks) == ([], ())
     assert "take longer than the time for it" in notes[0]
 

@@ -7,9 +7,10 @@ from advisor.memory.data import Probe
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.variants.data import VariantRecord
 from advisor.variants.plan import VARIANTS_TOPIC
-from tests.unit.samples import make_record
+from tests.unit.samples import FACTS, make_record
 
 SIZES = (16, 64, 256)
+KNOWN = msgspec.structs.replace(FACTS, base_batch_size=256)
 
 
 def make_probes(speed=1.0, sizes=SIZES, sessions=3, canary_s=0.01, **fields):
@@ -62,7 +63,9 @@ def make_losses(ends, size=32):
 
 def make_run(*others, losses=()):
     first = VariantRecord(precision="fp32", losses=losses)
-    return msgspec.structs.replace(make_record(probes=make_probes()), variants=(first, *others))
+    return msgspec.structs.replace(
+        make_record(KNOWN, probes=make_probes()), variants=(first, *others)
+    )
 
 
 def compare(record):

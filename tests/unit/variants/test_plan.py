@@ -10,7 +10,14 @@ from advisor.training.data import Variant
 from advisor.variants.data import VariantRecord
 from advisor.variants.plan import find_unavailable
 from tests.unit.samples import FACTS, make_record
-from tests.unit.variants.measured_variants import SIZES, compare, make_losses, make_probes, make_run
+from tests.unit.variants.measured_variants import (
+    KNOWN,
+    SIZES,
+    compare,
+    make_losses,
+    make_probes,
+    make_run,
+)
 
 
 def test_a_variant_is_compared_with_the_first_at_the_advised_batch_and_at_its_fastest():
@@ -28,7 +35,7 @@ def test_a_variant_is_compared_with_the_first_at_the_advised_batch_and_at_its_fa
 
 
 def test_the_advice_is_that_of_the_first_alone():
-    alone = make_record(probes=make_probes())
+    alone = make_record(KNOWN, probes=make_probes())
     beside = make_run(VariantRecord(precision="bf16", probes=make_probes(9.0, (16, 64))))
     assert Conclusions(beside).of(ADVICE) == Conclusions(alone).of(ADVICE)
     assert compare(alone) == ()

@@ -18,8 +18,8 @@ from advisor.variants.data import VARIANTS
 from advisor.variants.stage import list_variants, reserve_time, run_variants
 from tests.given import open_run
 from tests.unit.doubles import Notes
-from tests.unit.samples import ENVIRONMENT, FACTS, make_record
-from tests.unit.variants.measured_variants import compare, make_losses, make_probes
+from tests.unit.samples import ENVIRONMENT, make_record
+from tests.unit.variants.measured_variants import KNOWN, compare, make_losses, make_probes
 
 GIB = 2**30
 SAMPLE_BYTES = 8 << 20
@@ -80,7 +80,7 @@ def ask(run, variants):
     reserve_time(run)
 
 
-def run_with(*variants, failing=None, facts=FACTS, budget_s=1000.0, saved=None):
+def run_with(*variants, failing=None, facts=KNOWN, budget_s=1000.0, saved=None):
     runner, notes = FakeRunner(failing or {}), Notes()
     spec = Spec(
         workload=WorkloadSpec(target="model.py", device="cpu"),
@@ -115,7 +115,7 @@ def test_a_variant_goes_through_the_stages_of_a_run_and_is_put_beside_it():
 def test_the_run_itself_is_left_as_it_was():
     run, _ = run_with(BF16)
     assert run.record.probes == make_probes()
-    assert run.record.workload == FACTS
+    assert run.record.workload == KNOWN
     assert run.record.command.precision == "fp32"
 
 
@@ -137,8 +137,8 @@ def test_the_loss_runs_differ_in_the_variant_alone():
     assert ways == [("fp32", False), ("bf16", False), ("fp32", True)]
     task, *others = trials
     assert all(msgspec.structs.replace(each, workload=task.workload) == task for each in others)
-    assert task.micro_batch_size == FACTS.base_batch_size
-    assert task.learning_rate == FACTS.optimizer.learning_rate
+    assert task.micro_batch_size == KNOWN.base_batch_size
+    assert task.learning_rate == KNOWN.optimizer.learning_rate
     assert len(task.seeds) >= 3
 
 
@@ -175,14 +175,14 @@ def test_a_loss_run_that_fails_leaves_the_speed():
     ],
 )
 def test_where_no_loss_can_be_measured_every_variant_says_why(changes, words):
-    facts = msgspec.structs.replace(FACTS, **changes)
+    facts = msgspec.structs.replace(KNOWN, **changes)
     run, tasks = run_with(BF16, facts=facts)
     assert not any(isinstance(task, TrialTask) for task in tasks)
     assert all(words in each.loss_missing_because for each in run.record.variants)
 
 
 def test_make_step_has_no_variants_but_says_so():
-    facts = msgspec.structs.replace(FACTS, is_step_only=True, optimizer=None, has_dataset=False)
+    facts = msgspec.structs.replace(KNOWN, is_step_only=True, optimizer=None, has_dataset=False)
     run, tasks = run_with(BF16, facts=facts)
     assert tasks == []
     assert "make_step" in run.record.variants[1].missing_because
@@ -202,7 +202,7 @@ def test_time_is_set_aside_only_for_what_can_run():
         )
         run = open_run(spec, runner=None, progress=Notes(), save=lambda record: None)
         run.keep_environment(ENVIRONMENT)
-        run.keep_workload(FACTS)
+        run.keep_workload(KNOWN)
         ask(run, variants)
         return run
 

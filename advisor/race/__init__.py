@@ -1,0 +1,1 @@
+"""Which pair of batch and rate trains fastest in the user's own loop?"""

@@ -1,0 +1,211 @@
+r"""Two pairs' loss curves -> how many samples one takes over the other, with its error.
+
+    loss |\ base            level: the lowest loss that both reached; nothing is extrapolated
+         | \  \ other
+    level|--x---x------      ratio: samples of the other at the level over those of the base
+         +------------ samples
+
+Curves are compared while the rate is constant, as it is in the user's loop where no schedule is
+known, and by where branches of several lengths end once it has fallen: that ratio stands beside the
+first, and alone where the user's own schedule was followed.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from advisor.rate.data import TrialBranch
+from advisor.statistics import two_sided_t
+
+#: Evaluations whose mean is a point of the running curve: one alone may be a lucky dip.
+_SMOOTHED = 3
+#: Shares of the way to the level at whose losses the ratio is read: their mean has less noise.
+_READ_AT = (0.8, 0.85, 0.9, 0.95, 1.0)
+#: Degrees of freedom that the spread over starts of all pairs lends to each: three starts alone say
+#: little of their own spread.
+_LENT_DEGREES = 4.0
+#: Least standard deviation of a log ratio over starts: curves are read between evaluations.
+_LEAST_DEVIATION = 0.02
+
+#: The same where all pairs were trained from one start: those that lost at once.
+_GUESSED_DEVIATION = 0.3
+
+Curve = Sequence[tuple[float, float]]
+_Reader = Callable[[Sequence[TrialBranch]], Curve]
+
+
+class Comparison(NamedTuple):
+    """Log of the ratio of samples, its standard error, and the degrees of freedom of that."""
+
+    log_ratio: float
+    error: float
+    degrees: float
+    starts: int
+    #: The same by where branches end, beside one at a constant rate.
+    end_log_ratio: float | None = None
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval of 95 %, on the log scale."""
+        return two_sided_t(0.95, self.degrees) * self.error
+
+
+def compare_all(
+    base: Sequence[TrialBranch],
+    others: Mapping[int, Sequence[TrialBranch]],
+    *,
+    picking: Collection[int] = (),
+) -> dict[int, Comparison]:
+    """Return each of the others beside the base pair; those not comparable are left out.
+
+    Of those in `picking` one end is enough: where it lies below the base pair's, it is read on the
+    line through that one's last two. It ranks them; the ratio that is printed is none of these.
+
+    The branches of one start see the same samples, so ratios are taken start by start. Their spread
+    is pooled over the pairs as in an empirical Bayes test.
+
+    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, for the pooled variance.
+    """
+    found: dict[int, Comparison] = {}
+    for read in (read_running, read_ends):
+        ratios = {
+            key: _list_ratios(base, other, read, extends=key in picking)
+            for key, other in others.items()
+        }
+        ratios = {key: values for key, values in ratios.items() if values}
+        for key, values in ratios.items():
+            one = _summarise(values, [each for other, each in ratios.items() if other != key])
+            if key in found:
+                one = found[key]._replace(end_log_ratio=one.log_ratio)
+            found[key] = one
+    return found
+
+
+def _list_ratios(
+    base: Sequence[TrialBranch], other: Sequence[TrialBranch], read: _Reader, *, extends: bool
+) -> list[float]:
+    starts = {branch.seed for branch in base} & {branch.seed for branch in other}
+    pairs = (
+        [read([branch for branch in side if branch.seed == seed]) for side in (other, base)]
+        for seed in sorted(starts)
+    )
+    compare = compare_on_line if extends and read is read_ends else compare_curves
+    ratios = (compare(own, reference) for own, reference in pairs)
+    return [ratio for ratio in ratios if ratio is not None]
+
+
+def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
+    """Return samples and smoothed loss while the rate was constant, of the longest such branch."""
+    curves = []
+    for branch in branches:
+        end = branch.samples if branch.decays_from is None else branch.decays_from
+        points = [(float(e.samples), e.loss) for e in branch.evaluations if e.samples <= end]
+        half = _SMOOTHED // 2
+        curves.append(
+            [
+                (
+                    samples,
+                    statistics.fmean(loss for _, loss in points[max(0, n - half) : n + half + 1]),
+                )
+                if half <= n < len(points) - half
+                else (samples, loss)
+                for n, (samples, loss) in enumerate(points[: len(points) - half])
+            ]
+        )
+    longest = max(curves, key=len, default=[])
+    return longest if len(longest) > _SMOOTHED else []
+
+
+def read_ends(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
+    """Return samples and last loss of the branches whose rate had fallen, by length."""
+    return sorted(
+        (float(branch.evaluations[-1].samples), branch.evaluations[-1].loss)
+        for branch in branches
+        if branch.decays_from is not None and branch.evaluations
+    )
+
+
+def compare_curves(own: Curve, base: Curve) -> float | None:
+    """Return the log of own samples over the base's at the lowest loss that both reached.
+
+    None where the curves share no loss: then more has to be trained.
+    """
+    if not own or not base:
+        return None
+    level = max(min(loss for _, loss in own), min(loss for _, loss in base))
+    end, own_end = find_samples(base, level), find_samples(own, level)
+    if not end or not own_end:
+        return None
+    if base[0][1] < level and own_end < end:
+        return None  # the base pair got there sooner than its shortest branch: by how much is open
+    logs = []
+    for share in _READ_AT if base[0][0] == 0.0 else (1.0,):
+        # A curve goes up and down a little; a level is what was reached by then.
+        wanted = max(level, min(loss for samples, loss in _cut(base, share * end)))
+        one, two = find_samples(own, wanted), find_samples(base, wanted)
+        if one and two:
+            logs.append(math.log(one / two))
+    return statistics.fmean(logs) if logs else None
+
+
+def compare_on_line(own: Curve, base: Curve) -> float | None:
+    """Return the log of own samples over those at which the base pair would be as low.
+
+    Its ends are joined by lines over the logarithm of the samples, the last of them extended.
+    """
+    falling = [base[0]] if base else []
+    falling += [after for before, after in pairwise(base) if after[1] < before[1]]
+    if not own or len(falling) < 2:
+        return compare_curves(own, base)
+    samples, loss = own[-1]
+    lines = pairwise(falling)
+    first, second = next((line for line in lines if line[1][1] <= loss), falling[-2:])
+    if loss > falling[0][1]:
+        return compare_curves(own, base)
+    share = (first[1] - loss) / (first[1] - second[1])
+    return math.log(samples / first[0]) - share * math.log(second[0] / first[0])
+
+
+def _cut(curve: Curve, samples: float) -> list[tuple[float, float]]:
+    """Return the curve up to so many samples, its last point on the line between two."""
+    kept = [point for point in curve if point[0] <= samples]
+    after = next((point for point in curve if point[0] > samples), None)
+    if after is not None:
+        n, loss = kept[-1] if kept else curve[0]
+        share = (samples - n) / (after[0] - n) if after[0] > n else 0.0
+        kept.append((samples, loss + share * (after[1] - loss)))
+    return kept
+
+
+def find_samples(curve: Curve, loss: float) -> float | None:
+    """Return the samples at which a curve is first at or below a loss; None where never.
+
+    Between two points on a line over the logarithm of the samples, but for the start.
+    """
+    before: tuple[float, float] | None = None
+    for samples, level in curve:
+        if level <= loss:
+            if before is None or before[1] <= level:
+                return samples
+            share = (before[1] - loss) / (before[1] - level)
+            if before[0] > 0.0:
+                return float(before[0] * (samples / before[0]) ** share)
+            return before[0] + share * (samples - before[0])
+        before = (samples, level)
+    return None
+
+
+def _summarise(values: Sequence[float], others: Sequence[Sequence[float]]) -> Comparison:
+    """Return the mean over starts, with the error that all pairs' spread makes likely."""
+    own, lent = float(len(values) - 1), sum(len(each) - 1 for each in others)
+    squares = own * statistics.variance(values) if own else 0.0
+    degrees = min(_LENT_DEGREES, float(lent))
+    if lent:
+        pooled = sum((len(v) - 1) * statistics.variance(v) for v in others if len(v) > 1) / lent
+        squares, own = squares + degrees * pooled, own + degrees
+    variance = max(squares / own if own else _GUESSED_DEVIATION**2, _LEAST_DEVIATION**2)
+    return Comparison(
+        statistics.fmean(values), math.sqrt(variance / len(values)), max(own, 1), len(values)
+    )

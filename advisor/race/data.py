@@ -1,0 +1,75 @@
+"""What a race of pairs is run with, and what it shows: the types."""
+
+from typing import Literal
+
+import msgspec
+
+from advisor.statistics import Estimate
+
+#: Rates closer than this, relatively, are the same: they were stored and read again.
+SAME_RATE = 1e-9
+#: Of a pair: beaten or level; perhaps ahead; surely ahead, from fresh starts; did not train; not
+#: trained for long enough to be compared.
+Standing = Literal["behind", "ahead", "confirmed", "failed", "too_short"]
+
+
+class BasePair(msgspec.Struct, frozen=True, kw_only=True):
+    """The pair that all others are measured by."""
+
+    global_batch_size: int
+    learning_rate: float
+    #: Whether it is the user's own; else it stands in, as the range test found it.
+    is_own: bool = True
+
+
+class PairResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What training showed of one pair beside the base pair."""
+
+    global_batch_size: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    standing: Standing
+    #: R: the time to the lowest loss that both pairs reached, over the base pair's, in the user's
+    #: loop. From fresh starts where those were run; None where it diverged or nothing was shared.
+    time_ratio: Estimate | None = None
+    #: The same where the rate falls in the end, beside one at a constant rate.
+    end_time_ratio: float | None = None
+    #: Log of R, with the standard error and the degrees of freedom that its interval is made of.
+    log_ratio: float | None = None
+    error: float | None = None
+    degrees_of_freedom: float | None = None
+    #: Starts that both pairs were trained from, and those of them that chose nothing.
+    starts: int = 0
+    fresh_starts: int = 0
+    #: With which it was trained, in place of the optimizer's own.
+    beta2: float | None = None
+    weight_decay: float | None = None
+    #: What befell it, without a full stop.
+    reason: str = ""
+
+
+class Race(msgspec.Struct, frozen=True, kw_only=True):
+    """All pairs that were trained, and the one that won."""
+
+    #: None where no pair can be compared with: no rate is known, or none was found.
+    base: BasePair | None = None
+    #: Whether the base pair trains; None where it was not run.
+    does_base_train: bool | None = None
+    #: Why there is no race, or what befell the base pair; without a full stop.
+    reason: str = ""
+    #: Steps of the base pair's longest branch: the window that the ratios hold for.
+    base_steps: int = 0
+    pairs: tuple[PairResult, ...] = ()
+    #: That is surely faster than the base pair; None where none is.
+    winner: PairResult | None = None
+
+    def find(self, global_batch_size: int, learning_rate: float) -> PairResult | None:
+        """Return what was seen of a pair; None where it was not trained."""
+        same = (
+            each
+            for each in self.pairs
+            if each.global_batch_size == global_batch_size
+            and abs(each.learning_rate / learning_rate - 1.0) < SAME_RATE
+        )
+        return next(same, None)

@@ -1,0 +1,267 @@
+"""The trials of a run -> who is surely faster than the base pair, and by how much."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.noise.data import NEAR_OPTIMUM_FRACTION
+from advisor.noise.plan import NOISE
+from advisor.race.compare import Comparison, compare_all
+from advisor.race.data import SAME_RATE, BasePair, PairResult, Race
+from advisor.race.law import LAW_DEVIATION, predict_log_ratio
+from advisor.race.loop_time import LOOP_TIMES
+from advisor.race.ways import WAYS, find_way
+from advisor.rate.conclude import needs_range, settle_ranged_rate
+from advisor.rate.curves import has_diverged
+from advisor.rate.data import LR_RANGES, TRIALS, Candidate, TrialBranch
+from advisor.rate.rules import propose_learning_rate
+from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
+from advisor.training.data import WorkloadFacts
+
+#: Ratio that a pair must be below to be worth a change, and how sure that must be.
+LEAST_GAIN_RATIO = 0.95
+SURE = 0.9
+#: Starts from which pairs are picked; the pick is judged by others, since the luckiest of many is
+#: never as good as it looks.
+STARTS = (0, 1, 2)
+#: Those: from the first on, up to where the range test has its own.
+FRESH = range(3, 1000)
+#: Fewest of them that confirm.
+LEAST_FRESH = 3
+#: Joint draws of all pairs' times, for the regret of choosing one.
+_DRAWS = 4000
+
+PairKey = tuple[int, float]
+
+
+def _conclude(conclusions: Conclusions) -> Race | None:
+    """Return the race; None where the model file is not known."""
+    record, facts = conclusions.record, conclusions.record.workload
+    if facts is None:
+        return None
+    base = _find_base(conclusions)
+    if base is None:
+        return Race(reason=_explain_none(conclusions))
+    groups = group_pairs(record.all(TRIALS))
+    key = next((k for k in groups if _is_pair(k, base.global_batch_size, base.learning_rate)), None)
+    if key is None:
+        return Race(base=base, reason="your own pair was not trained before the run ended")
+    own = groups.pop(key)
+    steps = max(branch.samples for branch in own) // base.global_batch_size
+    reason = judge_base(own)
+    if reason:
+        return Race(base=base, does_base_train=False, reason=reason, base_steps=steps)
+    pairs = _judge_pairs(conclusions, base, own, groups)
+    confirmed = [pair for pair in pairs if pair.standing == "confirmed"]
+    return Race(
+        base=base,
+        does_base_train=True,
+        base_steps=steps,
+        pairs=pairs,
+        winner=next(iter(rank_by_regret(confirmed)), None),
+    )
+
+
+def _find_base(conclusions: Conclusions) -> BasePair | None:
+    """Return the user's own pair; where its rate or batch is not known, that of the range test."""
+    record, facts = conclusions.record, conclusions.record.workload
+    if facts is None or facts.optimizer is None or not facts.has_dataset:
+        return None
+    if not needs_range(facts):
+        size, rate = facts.base_batch_size, facts.optimizer.learning_rate
+        return BasePair(global_batch_size=size, learning_rate=rate) if size and rate else None
+    curves = record.all(LR_RANGES)
+    if not curves:
+        return None
+    size = curves[-1].global_batch_size
+    settled = settle_ranged_rate(facts, curves, record.all(TRIALS), size)
+    if settled.value is None:
+        return None
+    return BasePair(global_batch_size=size, learning_rate=settled.value, is_own=False)
+
+
+def anchor(facts: WorkloadFacts, base: BasePair) -> WorkloadFacts:
+    """Return the facts with the pair that rules scale from, where that is not the user's own."""
+    assert facts.optimizer is not None
+    optimizer = msgspec.structs.replace(facts.optimizer, learning_rate=base.learning_rate)
+    return msgspec.structs.replace(
+        facts, optimizer=optimizer, base_batch_size=base.global_batch_size
+    )
+
+
+def _explain_none(conclusions: Conclusions) -> str:
+    facts = conclusions.record.workload
+    if facts is None or facts.is_step_only:
+        return "make_step leaves nothing to try a rate with"
+    if not facts.has_dataset:
+        return "there is no make_dataset to train on"
+    if facts.optimizer is None or facts.optimizer.learning_rate is None:
+        return "the optimizer has no learning rate"
+    return "no rate is known that trains"
+
+
+def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch]]:
+    """Return the branches of each pair of batch and rate."""
+    groups: dict[PairKey, list[TrialBranch]] = {}
+    for branch in trials:
+        size, rate = branch.global_batch_size, branch.learning_rate
+        near = (key for key in groups if _is_pair(key, size, rate))
+        groups.setdefault(next(near, (size, rate)), []).append(branch)
+    return groups
+
+
+def _is_pair(key: PairKey, global_batch_size: int, learning_rate: float) -> bool:
+    return key[0] == global_batch_size and math.isclose(key[1], learning_rate, rel_tol=SAME_RATE)
+
+
+def judge_base(branches: Sequence[TrialBranch]) -> str:
+    """Return why the base pair cannot be compared with; empty where it trains from every start."""
+    failure = _find_failure(branches)
+    return f"at the base rate itself {failure}" if failure else ""
+
+
+def _find_failure(branches: Sequence[TrialBranch]) -> str:
+    """Return how training went wrong, empty where it did not."""
+    diverged = sum(map(has_diverged, branches))
+    stalled = sum(branch.fall <= 0.0 for branch in branches)
+    what, count = (
+        ("training diverged", diverged) if diverged else ("the loss did not fall", stalled)
+    )
+    return f"{what} in {count} of {len(branches)} runs" if count else ""
+
+
+def _judge_pairs(
+    conclusions: Conclusions,
+    base: BasePair,
+    own: Sequence[TrialBranch],
+    groups: Mapping[PairKey, Sequence[TrialBranch]],
+) -> tuple[PairResult, ...]:
+    """Return what each other pair showed, by batch and rate."""
+    ordered = sorted(groups.items())
+    seen: dict[int, list[TrialBranch]] = {}
+    for index, (_, branches) in enumerate(ordered):
+        # Those from which pairs are picked have even keys, the fresh ones odd.
+        seen[2 * index] = [branch for branch in branches if branch.seed not in FRESH]
+        seen[2 * index + 1] = [branch for branch in branches if branch.seed in FRESH]
+    found = compare_all(own, seen, picking=range(0, 2 * len(ordered), 2))
+    return tuple(
+        _judge(conclusions, base, key, branches, found.get(2 * index), found.get(2 * index + 1))
+        for index, (key, branches) in enumerate(ordered)
+    )
+
+
+def _judge(
+    conclusions: Conclusions,
+    base: BasePair,
+    key: PairKey,
+    branches: Sequence[TrialBranch],
+    picked: Comparison | None,
+    fresh: Comparison | None,
+) -> PairResult:
+    first, (size, rate) = branches[0], key
+    result = PairResult(
+        global_batch_size=size,
+        micro_batch_size=first.micro_batch_size,
+        gradient_accumulation_steps=first.gradient_accumulation_steps,
+        learning_rate=rate,
+        standing="too_short",
+        beta2=first.beta2,
+        weight_decay=first.weight_decay,
+    )
+    failure = _find_failure(branches)
+    if failure:
+        return msgspec.structs.replace(result, standing="failed", reason=failure)
+    ways, times = conclusions.of(WAYS), conclusions.of(LOOP_TIMES)
+    way, other = find_way(ways, size), find_way(ways, base.global_batch_size)
+    is_fresh = fresh is not None and fresh.starts >= LEAST_FRESH
+    seen = fresh if is_fresh else picked
+    if seen is None or way is None or other is None or times is None:
+        reason = "it was not trained for long enough to be compared"
+        if way is None:
+            reason = "it cannot be made of micro-batches that fit"
+        return msgspec.structs.replace(result, reason=reason)
+    splits = [(w.micro_batch_size, w.gradient_accumulation_steps) for w in (way, other)]
+    level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
+    error = math.hypot(seen.error, times.estimate_error(*splits))
+    prior = _predict(conclusions, base, way, other, rate)
+    if prior is not None:  # combined by precision
+        weight = error**2 / (error**2 + LAW_DEVIATION**2)
+        level, error = level + weight * (prior - level), error * math.sqrt(1.0 - weight)
+    end = None if seen.end_log_ratio is None else level + seen.end_log_ratio - seen.log_ratio
+    if end is not None and end > 0.0:
+        reason = f"where the rate falls in the end it took {math.exp(end):.2f} × the time"
+        result = msgspec.structs.replace(result, reason=reason)
+    half = two_sided_t(0.95, seen.degrees) * error
+    is_sure = level + student_t_quantile(SURE, seen.degrees) * error <= math.log(LEAST_GAIN_RATIO)
+    is_open = level - error < math.log(LEAST_GAIN_RATIO) and not result.reason
+    return msgspec.structs.replace(
+        result,
+        standing="confirmed"
+        if is_fresh and is_sure and is_open
+        else "ahead"
+        if is_open
+        else "behind",
+        end_time_ratio=None if end is None else math.exp(end),
+        time_ratio=exponentiate(Estimate(level, level - half, level + half)),
+        log_ratio=level,
+        error=error,
+        degrees_of_freedom=seen.degrees,
+        starts=0 if picked is None else picked.starts,
+        fresh_starts=0 if fresh is None else fresh.starts,
+    )
+
+
+def _predict(
+    conclusions: Conclusions, pair: BasePair, way: Candidate, base: Candidate, rate: float
+) -> float | None:
+    """Return the law's log ratio; None without a noise scale."""
+    noise, facts = conclusions.of(NOISE), conclusions.record.workload
+    if noise is None or noise.working is None or facts is None:
+        return None
+    own = anchor(facts, pair)
+    proposed = propose_learning_rate(own, way.global_batch_size, noise.decisive).proposed
+    return predict_log_ratio(
+        way,
+        base,
+        noise.working,
+        dataset_size=facts.dataset_size,
+        rate_over_rule=rate / proposed if proposed else 1.0,
+    )
+
+
+def rank_by_regret(pairs: Sequence[PairResult]) -> list[PairResult]:
+    """Return the pairs to choose in turn: the smallest whose expected regret is about the least.
+
+    ρ = E[T/min T − 1] over joint draws of all pairs' times, the base pair's among them; of those
+    within 5 % of the least ρ the smallest batch comes first, and the lowest rate; then the others.
+    """
+    known = [pair for pair in pairs if pair.log_ratio is not None]
+    if not known:
+        return []
+    generator = np.random.default_rng(0)
+    draws = np.stack(
+        [
+            (pair.log_ratio or 0.0)
+            + (pair.error or 0.0) * generator.standard_t(pair.degrees_of_freedom or 1.0, _DRAWS)
+            for pair in known
+        ]
+    )
+    times = np.exp(np.clip(draws, -5.0, 5.0))  # a start or two leave tails that decide nothing
+    least = np.minimum(times.min(axis=0), 1.0)
+    regrets = (times / least).mean(axis=1) - 1.0
+    most = regrets.min() + NEAR_OPTIMUM_FRACTION
+    order = sorted(
+        range(len(known)),
+        key=lambda n: (
+            0.0 if regrets[n] <= most else regrets[n],
+            known[n].global_batch_size,
+            known[n].learning_rate,
+        ),
+    )
+    return [known[n] for n in order]
+
+
+RACE = Topic("race", Race, _conclude)

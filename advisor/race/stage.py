@@ -1,0 +1,366 @@
+"""The race: the user's own pair is trained, then what may be faster, and what is from new starts.
+
+Pairs are picked from a few starts and judged from others. A pair takes about the base pair's time:
+one that needs longer has lost. Each piece of work is a task of its own, so that the race goes on
+wherever the run has time left.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from advisor.engine.budget import EVALUATION_OF_TRIAL, TRIAL_OF_LEFT
+from advisor.engine.record import Slot
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.noise.plan import NOISE
+from advisor.race.compare import compare_all
+from advisor.race.data import BasePair, PairResult, Race
+from advisor.race.law import choose_by_law, predict_log_ratio
+from advisor.race.plan import (
+    FRESH,
+    LEAST_FRESH,
+    RACE,
+    STARTS,
+    anchor,
+    group_pairs,
+    rank_by_regret,
+)
+from advisor.race.search import RATE_STEP, Place, choose_next
+from advisor.race.ways import WAYS, find_way
+from advisor.rate.curves import has_diverged
+from advisor.rate.data import TRIAL_EVALUATIONS, TRIALS, Candidate, TrialBranch, TrialTask
+from advisor.rate.range_stage import run_ranged_rate
+from advisor.rate.rules import plan_pair
+
+#: Optimizer steps of the base pair where the user names no length, and the least worth judging.
+STEPS, LEAST_STEPS = 400, 30
+#: Passes over the dataset in these steps at most: beyond, few trainings of this length go.
+_MOST_EPOCHS = 50.0
+#: Steps that are wanted even where they leave time for a few pairs only.
+_WANTED_STEPS = 100
+#: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
+#: eight pairs, and the winner from new starts; and the least that show anything.
+_BRANCHES, _LEAST_BRANCHES = 34, 16
+#: Time of a trial step over a timed one, before one was trained: data come on top.
+_OVERHEAD = 1.3
+#: Lengths of the base pair's branches, as shares of the longest: where each ends is a point of the
+#: curve that other pairs' ends are compared with. From new starts the pick's time is known.
+_LENGTHS, _FRESH_LENGTHS = (1.0, math.sqrt(0.5), 0.5), (1.0, math.sqrt(0.5))
+#: Those of the pick from new starts, around where it should be as low as the base pair.
+_PICK_LENGTHS = (1.15, 0.8)
+#: Time of a pick's branch over that of the base pair's longest, from new starts.
+_LEAST_FRESH_RATIO, _MOST_TIME_RATIO = 0.2, 1.0
+#: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
+_DECAY_FRACTION = 0.3
+#: Fewest steps of any branch: fewer show no curve.
+_LEAST_BRANCH_STEPS = 8
+#: Starts after which a pick stays undecided.
+_MOST_FRESH = 24
+#: Log of the ratio from which on one start alone refuses a pair.
+_BEATEN = math.log(1.3)
+#: Counted for a pair that could not be compared: slower by far.
+_BEHIND = math.log(2.0)
+#: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
+#: of the time allows, within this range.
+_EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
+#: Time of a forward pass over that of a step.
+_FORWARD_FRACTION = 1.0 / 3.0
+
+
+class _BeatenError(Exception):
+    """The first start shows that the pair has lost."""
+
+
+def run_race(run: Run) -> None:
+    """Train pairs for the race's share of the time; the recommendation says why where none can be.
+
+    Without a base rate that a rule could scale, a range test comes first.
+    """
+    run_ranged_rate(run, lambda: _find_reference(run))
+    deadline = time.monotonic() + TRIAL_OF_LEFT * run.left_s
+    while not run.is_spent and continue_race(run, most_s=deadline - time.monotonic()):
+        pass
+
+
+def continue_race(run: Run, *, most_s: float | None = None) -> bool:
+    """Train one pair more, within the time; return whether there was one to train."""
+    racer = run.held(_RACER)
+    if racer is None:
+        racer = _open(run)
+        if racer is None:
+            return False
+        run.hold(_RACER, racer)
+    try:
+        return racer.advance(run.left_s if most_s is None else most_s)
+    except WorkerTimeoutError:
+        run.progress.note("trial: it took longer than the time left")
+    except WorkerDeathError as death:  # what was trained before still stands
+        run.progress.note(f"trial: {death.message}")
+    racer.is_over = True
+    return False
+
+
+def _find_reference(run: Run) -> Candidate | None:
+    """Return the batch at which a rate is looked for where the user has none: the law's, or 32."""
+    ways, noise, facts = run.of(WAYS), run.of(NOISE), run.facts
+    if not ways:
+        return None
+    own = find_way(ways, run.spec.limits.global_batch_size) or find_way(ways, facts.base_batch_size)
+    near = choose_by_law(ways, None if noise is None else noise.working, facts.dataset_size)
+    usual = min(ways, key=lambda way: abs(math.log(way.global_batch_size / 32)))
+    return own or next(iter(near), usual)
+
+
+def _open(run: Run) -> "_Racer | None":
+    """Return the race, None where there is nothing to train or no time for it."""
+    race, ways = run.of(RACE), run.of(WAYS)
+    if race is None or race.base is None or not ways:
+        return None
+    base = find_way(ways, race.base.global_batch_size)
+    if base is None:
+        size = race.base.global_batch_size
+        run.progress.note(f"trial: batch {size} does not fit and cannot be split")
+        return None
+    racer = _Racer(run, race.base, base, ways)
+    if racer.base_steps < min(LEAST_STEPS, racer.wanted_steps):
+        needed_s = LEAST_STEPS * _LEAST_BRANCHES * _OVERHEAD * base.step_s
+        run.progress.note(
+            f"trial: no time left for {LEAST_STEPS} steps of each pair, about {needed_s:.0f} s"
+        )
+        return None
+    return racer
+
+
+class _Racer:
+    """The pairs of one run: what was trained, what comes next, and how long it takes.
+
+    Attributes:
+        wanted_steps: Of the base pair, and what the time allows.
+        is_over: Nothing more is to be trained.
+    """
+
+    def __init__(
+        self, run: Run, pair: BasePair, base: Candidate, ways: Sequence[Candidate]
+    ) -> None:
+        self._run, self._pair, self._base, self._ways = run, pair, base, ways
+        noise, limits = run.of(NOISE), run.spec.limits
+        self._noise = None if noise is None else noise.decisive
+        self._scale = None if noise is None else noise.working
+        self._facts = anchor(run.facts, pair)
+        self._given = limits.global_batch_size
+        size = run.facts.dataset_size
+        most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
+        asked = limits.train_steps or limits.noise_steps
+        self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
+        time_s = TRIAL_OF_LEFT * run.left_s
+        self.base_steps = self._choose_base_steps(time_s)
+        self._evaluation_samples = self._choose_evaluation_samples(time_s)
+        self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
+        self._sample_s: dict[int, float] = {}  # as trained, evaluations included, by batch
+        self._is_searched = False
+        self.is_over = False
+
+    def advance(self, most_s: float) -> bool:
+        """Train what comes next; return whether anything did, or could be afforded."""
+        run = self._run
+        if self.is_over:
+            return False
+        if not run.record.all(TRIALS) or not self._sample_s:
+            self._train_base(STARTS, _LENGTHS)
+            return True
+        race = run.of(RACE)
+        if race is None or not race.does_base_train:
+            return False
+        if not self._is_searched:
+            place = self._choose_next(race)
+            reserve_s = self._predict_fresh_s()
+            if place is not None and self._predict_pair_s(place) + reserve_s <= most_s:
+                self._try_place(place)
+                return True
+            self._is_searched = place is None
+        return self._confirm(race, most_s)
+
+    def _choose_next(self, race: Race) -> Place | None:
+        seen: dict[Place, float | None] = {}
+        for place, rate in self._places.items():
+            result = race.find(place.size, rate)
+            is_base = (place.size, rate) == (self._pair.global_batch_size, self._pair.learning_rate)
+            seen[place] = 0.0 if is_base else _rank(result)
+        ways = self._ways
+        if self._given is not None:
+            ways = [way for way in ways if way.global_batch_size == self._given]
+        return choose_next(ways, seen, self._predict, self._find_planned())
+
+    def _find_planned(self) -> int:
+        if self._given is not None:
+            return self._given
+        near = choose_by_law(self._ways, self._scale, self._facts.dataset_size)
+        return next(iter(near), self._base).global_batch_size
+
+    def _predict(self, way: Candidate) -> float:
+        size = self._facts.dataset_size
+        return predict_log_ratio(way, self._base, self._scale, dataset_size=size)
+
+    def _find_rate(self, place: Place) -> float:
+        proposed = plan_pair(self._facts, place.size, self._noise)[0].proposed
+        assert proposed is not None
+        return float(proposed * RATE_STEP**place.step)
+
+    def _try_place(self, place: Place) -> None:
+        """Train one pair from the starts that pick."""
+        rate = self._find_rate(place)
+        self._places[place] = rate
+        task = self._make_task(place.size, rate, (1.0,), STARTS)
+        own = self._list_base()
+
+        def keep(branch: TrialBranch) -> None:
+            self._run.add(TRIALS, branch)
+            found = compare_all(own, {0: [branch]}, picking=(0,)).get(0)
+            way = find_way(self._ways, place.size)
+            assert way is not None
+            slower = math.log(way.sample_s / self._base.sample_s)
+            if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
+                raise _BeatenError
+
+        self._train(task, keep)
+
+    def _confirm(self, race: Race, most_s: float) -> bool:
+        """Train the best pick and the base pair from new starts; return whether it was open."""
+        ahead = [pair for pair in race.pairs if pair.standing == "ahead"]
+        if self._given is not None:
+            ahead = [pair for pair in ahead if pair.global_batch_size == self._given]
+        open_ones = [pair for pair in ahead if pair.fresh_starts < _MOST_FRESH]
+        if race.winner is not None or not open_ones:
+            return False
+        pick = rank_by_regret(open_ones)[0]
+        seeds = tuple(FRESH[pick.fresh_starts + n] for n in range(LEAST_FRESH))
+        needed_s = self._predict_fresh_s(pick)
+        if needed_s > most_s:
+            self._run.progress.note(
+                f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
+                f"about {needed_s:.0f} s"
+            )
+            return False
+        trained = {branch.seed for branch in self._list_base()}
+        if not trained.issuperset(seeds):
+            self._train_base(seeds, _FRESH_LENGTHS)
+        time_ratio = math.exp(pick.log_ratio or 0.0)
+        ratios = [
+            min(max(length * time_ratio, _LEAST_FRESH_RATIO), _MOST_TIME_RATIO)
+            for length in _PICK_LENGTHS
+        ]
+        task = self._make_task(pick.global_batch_size, pick.learning_rate, ratios, seeds)
+        self._train(
+            msgspec.structs.replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
+            lambda branch: self._run.add(TRIALS, branch),
+        )
+        return True
+
+    def _list_base(self) -> list[TrialBranch]:
+        groups = group_pairs(self._run.record.all(TRIALS))
+        return groups.get((self._pair.global_batch_size, self._pair.learning_rate), [])
+
+    def _train_base(self, seeds: tuple[int, ...], lengths: Sequence[float]) -> None:
+        steps = [length * self.base_steps for length in lengths]
+        task = self._make(self._base, self._pair.learning_rate, steps, seeds)
+        self._train(task, lambda branch: self._run.add(TRIALS, branch))
+
+    def _make_task(
+        self, size: int, rate: float, ratios: Sequence[float], seeds: tuple[int, ...]
+    ) -> TrialTask:
+        """Return a pair with the settings that go with it, for shares of the base pair's time."""
+        way = find_way(self._ways, size)
+        assert way is not None
+        whole = self.base_steps * self._base.step_s / way.step_s
+        changes = plan_pair(self._facts, size, self._noise, rate)[1]
+        return msgspec.structs.replace(
+            self._make(way, rate, [ratio * whole for ratio in ratios], seeds),
+            beta2=changes.beta2,
+            weight_decay=changes.weight_decay,
+        )
+
+    def _make(
+        self, way: Candidate, rate: float, steps: Sequence[float], seeds: tuple[int, ...]
+    ) -> TrialTask:
+        """Return branches of so many steps, the longest first."""
+        longest, *shorter = (
+            max(_LEAST_BRANCH_STEPS, round(each)) * way.global_batch_size for each in steps
+        )
+        run = self._run
+        smallest, largest = run.facts.min_micro_batch_size, self._ways[-1].micro_batch_size
+        return TrialTask(
+            workload=run.spec.workload,
+            micro_batch_size=way.micro_batch_size,
+            gradient_accumulation_steps=way.gradient_accumulation_steps,
+            learning_rate=rate,
+            samples=longest,
+            shorter_samples=tuple(shorter),
+            seeds=seeds,
+            decay_fraction=_DECAY_FRACTION,
+            evaluation_samples=self._evaluation_samples,
+            evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
+            loss_is_sum=run.facts.loss_reduction == "sum",
+            budget_s=run.left_s,
+        )
+
+    def _train(self, task: TrialTask, keep: Callable[[TrialBranch], None]) -> None:
+        run, size, left_s = self._run, task.global_batch_size, self._run.left_s
+        run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
+        started, before = time.monotonic(), len(run.record.all(TRIALS))
+        with contextlib.suppress(_BeatenError):
+            run.runner.run(task, timeout_s=left_s, on_result=keep)
+        ran = len(run.record.all(TRIALS)) - before
+        if ran:
+            samples = sum(each.samples for each in run.record.all(TRIALS)[before:])
+            self._sample_s[size] = (time.monotonic() - started) / samples
+        else:
+            self.is_over = True  # it does not fit, or the time is up
+
+    def _predict_pair_s(self, place: Place) -> float:
+        return len(STARTS) * self._predict_s(place.size)
+
+    def _predict_fresh_s(self, pick: PairResult | None = None) -> float:
+        """Return the time of a confirmation, of any pair where none is picked yet."""
+        own_s = sum(_FRESH_LENGTHS) * self._predict_s(self._pair.global_batch_size)
+        if pick is None:
+            return LEAST_FRESH * 2.0 * own_s
+        time_ratio = min(math.exp(pick.log_ratio or 0.0), _MOST_TIME_RATIO)
+        pick_s = sum(_PICK_LENGTHS) * time_ratio * self._predict_s(pick.global_batch_size)
+        return LEAST_FRESH * (own_s + pick_s)
+
+    def _predict_s(self, size: int) -> float:
+        """Return the seconds of a branch as long as the base pair's, by the nearest trained."""
+        way = find_way(self._ways, size)
+        assert way is not None
+        near = min(self._sample_s, key=lambda other: abs(math.log(other / size)))
+        samples = self.base_steps * self._base.step_s / way.step_s * size
+        return samples * self._sample_s[near]
+
+    def _choose_base_steps(self, time_s: float) -> int:
+        """Return the steps of the base pair's longest branch that the time allows."""
+        each_s = _OVERHEAD * self._base.step_s
+        many, few = (int(time_s / (count * each_s)) for count in (_BRANCHES, _LEAST_BRANCHES))
+        return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
+
+    def _choose_evaluation_samples(self, time_s: float) -> int:
+        """Return the samples of each evaluation, the same for all branches."""
+        pass_s = _FORWARD_FRACTION * self._base.sample_s
+        passes = _BRANCHES * TRIAL_EVALUATIONS
+        least, most = _EVALUATION_SAMPLES
+        return min(max(int(EVALUATION_OF_TRIAL * time_s / (passes * pass_s)), least), most)
+
+
+def _rank(result: PairResult | None) -> float | None:
+    """Return what orders a pair, with either end of its branches; None where it failed."""
+    if result is None or result.standing == "failed":
+        return None
+    if result.log_ratio is None:
+        return _BEHIND
+    return max(result.log_ratio, math.log(result.end_time_ratio or math.exp(result.log_ratio)))
+
+
+_RACER = Slot("racer", _Racer)

@@ -1,0 +1,40 @@
+"""Pairs and what training showed of them, in words."""
+
+from collections.abc import Iterator
+
+from advisor.race.data import PairResult, Race
+from advisor.units import count_of, format_count, format_figure, format_ratio
+
+
+def name_pair(global_batch_size: int, learning_rate: float) -> str:
+    """Return a pair in words."""
+    return f"batch {format_count(global_batch_size)} at {format_figure(learning_rate)}"
+
+
+def describe_gain(result: PairResult) -> str:
+    """Return a pair's time over the base pair's, with its interval, or what befell it."""
+    ratio = result.time_ratio
+    if ratio is None or ratio.point is None:
+        return result.reason
+    text = f"took {format_ratio(ratio.point)}"
+    if ratio.low is not None and ratio.high is not None:
+        text += f" ({format_figure(ratio.low)} to {format_figure(ratio.high)})"
+    text += " the time"
+    if result.end_time_ratio is not None:
+        text += f"; {format_figure(result.end_time_ratio)} where the rate falls in the end"
+    return text
+
+
+def describe_race(race: Race | None) -> Iterator[str]:
+    """Yield one line for each pair that was trained, the base pair first."""
+    if race is None or race.base is None or race.does_base_train is None:
+        return
+    base = name_pair(race.base.global_batch_size, race.base.learning_rate)
+    what = "all others are compared with it" if race.does_base_train else race.reason
+    yield f"{base}, {count_of(race.base_steps, 'step')}: {what}"
+    for pair in race.pairs:
+        count = pair.starts + pair.fresh_starts
+        starts = f", {count_of(count, 'start')}" if count else ""
+        fresh = f", {pair.fresh_starts} of them fresh" if pair.fresh_starts else ""
+        name = name_pair(pair.global_batch_size, pair.learning_rate)
+        yield f"{name}{starts}{fresh}: {describe_gain(pair)}"

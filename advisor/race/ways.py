@@ -1,0 +1,105 @@
+"""The global batches to choose from, each with the seconds of a step in the user's loop."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.memory.plan import MEMORY
+from advisor.memory.split import can_split, split_batch
+from advisor.race.loop_time import LOOP_TIMES, LoopTimes
+from advisor.rate.data import LR_RANGES, TRIALS, Candidate
+from advisor.soak.data import SOAKS
+from advisor.soak.plan import find_failed_sizes
+from advisor.throughput.conclude import THROUGHPUT
+
+#: Time of a sample, over that of endless accumulation, above which accumulation is considered:
+#: with less to gain, a batch that needs none is always within 5 % of the optimum.
+LEAST_ACCUMULATION_GAIN_FRACTION = 0.05
+#: Accumulations considered: each a step of 1.5 or less, which misses the optimum by 1 % of time;
+#: beyond 32 the optimizer step that they save is a small part of the step.
+ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: Ratio of two batches from which on one between them is worth considering: a batch off by a factor
+#: of sqrt 2 costs 3 % of time at most.
+LEAST_GAP_RATIO = math.sqrt(2.0)
+
+
+def _conclude(conclusions: Conclusions) -> tuple[Candidate, ...]:
+    """Return the batches by size; empty where no size was timed that fits.
+
+    Micro-batches are those that were timed and the doublings between them. Accumulation comes on
+    top where it can pay at all; for the user's own batch, a given one and those that were trained,
+    where they do not fit; and where a soak ran out of memory.
+    """
+    record, times = conclusions.record, conclusions.of(LOOP_TIMES)
+    memory, throughput = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
+    facts, limits = record.workload, record.command.limits
+    if facts is None or times is None or throughput is None:
+        return ()
+    most = math.inf if memory is None else memory.max_micro_batch_size or math.inf
+    timed = sorted(p.micro_batch_size for p in throughput.points if p.micro_batch_size <= most)
+    if not timed:
+        return ()
+    failed = min(find_failed_sizes(record.all(SOAKS)), default=None)
+    largest = timed[-1] if failed is None else min(timed[-1], failed - 1)
+    may_split, dataset_size = can_split(facts), facts.dataset_size
+    wanted = {*timed, *_fill_gaps(timed)}
+    wanted |= {branch.global_batch_size for branch in record.all(TRIALS)}
+    wanted |= {curve.global_batch_size for curve in record.all(LR_RANGES)}
+    wanted |= {size for size in (facts.base_batch_size, limits.global_batch_size) if size}
+    if may_split:
+        wanted |= {*_accumulate(times, timed)}
+    splits = {
+        size: split_batch(
+            size,
+            largest=largest,
+            smallest=facts.min_micro_batch_size,
+            multiple=limits.batch_multiple,
+            may_split=may_split,
+        )
+        for size in wanted
+        if dataset_size is None or size <= dataset_size
+    }
+    made = (_make(times, *split) for split in splits.values() if split is not None)
+    return tuple(
+        sorted((way for way in made if way is not None), key=lambda way: way.global_batch_size)
+    )
+
+
+def _make(times: LoopTimes, micro_batch_size: int, count: int) -> Candidate | None:
+    step_s = times.estimate_s(micro_batch_size, count)
+    if step_s is None:
+        return None
+    return Candidate(
+        global_batch_size=micro_batch_size * count,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=count,
+        step_s=step_s,
+    )
+
+
+def _fill_gaps(sizes: Sequence[int]) -> Iterable[int]:
+    """Yield the doublings between neighbours, none near the larger one."""
+    for one, other in pairwise(sizes):
+        size = 2 * one
+        while size * LEAST_GAP_RATIO <= other:
+            yield size
+            size *= 2
+
+
+def _accumulate(times: LoopTimes, sizes: Sequence[int]) -> Iterable[int]:
+    """Yield multiples of the largest size, none where they cannot gain enough."""
+    largest = sizes[-1]
+    one, endless = (times.estimate_s(largest, count) for count in (1, ACCUMULATIONS[-1]))
+    if one is None or endless is None:
+        return
+    if one > (1.0 + LEAST_ACCUMULATION_GAIN_FRACTION) * endless / ACCUMULATIONS[-1]:
+        yield from (count * largest for count in ACCUMULATIONS)
+
+
+WAYS = Topic("ways", tuple[Candidate, ...], _conclude)
+
+
+def find_way(ways: Iterable[Candidate] | None, global_batch_size: int | None) -> Candidate | None:
+    """Return the way to make a batch; None where there is none."""
+    return next((way for way in ways or () if way.global_batch_size == global_batch_size), None)
