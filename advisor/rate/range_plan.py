@@ -9,6 +9,8 @@ from advisor.training.data import WorkloadFacts
 
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
+#: The rate around which a range lies where the optimizer's own is 0.
+_USUAL_RATE = 0.01
 #: The range around the optimizer's own rate: seven decades, since that rate may be anything.
 LOW_FACTOR, HIGH_FACTOR = 1e-4, 1e3
 #: The range must span this much at least: below, noise decides where the loss is lowest.
@@ -95,13 +97,9 @@ def _choose_batch(asked: RangePlan, facts: WorkloadFacts) -> int:
 
 def _choose_rates(asked: RangePlan, own_rate: float) -> tuple[float, float]:
     """Return the ends of the range, those not asked for around the optimizer's own rate."""
-    if own_rate <= 0.0 and (asked.low_rate is None or asked.high_rate is None):
-        raise UsageError(
-            "the optimizer's own rate is 0, which a range cannot be built around",
-            next_step="Give --from and --to.",
-        )
-    low = own_rate * LOW_FACTOR if asked.low_rate is None else asked.low_rate
-    high = own_rate * HIGH_FACTOR if asked.high_rate is None else asked.high_rate
+    middle = own_rate or _USUAL_RATE
+    low = middle * LOW_FACTOR if asked.low_rate is None else asked.low_rate
+    high = middle * HIGH_FACTOR if asked.high_rate is None else asked.high_rate
     if high < low * _LEAST_SPAN:
         raise UsageError(
             f"the range from {low:.3g} to {high:.3g} is too narrow",
