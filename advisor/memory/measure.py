@@ -8,6 +8,7 @@ idle | model, batch | step 1 ........... | step 2 ........... | step 3
 import gc
 import itertools
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -138,13 +139,9 @@ def catch_out_of_memory() -> Iterator[list[str]]:
 
 def hold_output(stepper: Training | UserStep) -> None:
     """Hold the model's last output until the next, as a variable of a user's loop does."""
-    kept: list[Any] = [None]
-
-    def keep(_model: object, _inputs: object, output: object) -> None:
-        kept[0] = output
-
+    kept: deque[Any] = deque(maxlen=1)
     if isinstance(stepper, Training):
-        stepper.model.register_forward_hook(keep)
+        stepper.watch_output(kept.append)
 
 
 def find_largest(*peaks: int | None) -> int | None:

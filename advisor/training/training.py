@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.compilation import compile_in_place
@@ -75,6 +76,12 @@ class Training:
                 raise
             with self._autocast():  # a loss with a gradient inside, as in a gradient penalty
                 return float(self._run_loss(batch).detach())
+
+    def watch_output(self, watch: Callable[[Any], None]) -> RemovableHandle | None:
+        """Have each output of the model told; None for a scripted one, which takes no hooks."""
+        if isinstance(self.model, torch.jit.ScriptModule):
+            return None
+        return self.model.register_forward_hook(lambda _model, _inputs, output: watch(output))
 
     def forget(self) -> bool:
         """Drop the state that the model carries from batch to batch; return whether there was."""

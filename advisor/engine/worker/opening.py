@@ -5,8 +5,8 @@ from advisor.device.measure import see_environment
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.worker.entry import Emit
 from advisor.training.data import WorkloadFacts
+from advisor.training.devices import resolve_device
 from advisor.training.inspection import inspect_workload
-from advisor.training.model_file.workload import resolve_device
 
 
 def report_environment(task: EnvironmentTask, emit: Emit[Environment]) -> None:

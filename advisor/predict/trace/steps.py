@@ -124,7 +124,7 @@ def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
     model, optimizer = training.model, training.optimizer
     kept: dict[str, Any] = {}
     tracker.hold(tensors_of(batch), "input")
-    handle = model.register_forward_hook(lambda _model, _inputs, out: kept.update(output=out))
+    handle = training.watch_output(lambda output: kept.update(output=output))
     with _quiet_collector() as collect:
         for step in range(1, TRACED_STEPS + 1):
             tracker.mark("forward", step)
@@ -140,7 +140,8 @@ def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
             training.update()
             _hold_state(optimizer, tracker)
             collect()
-    handle.remove()
+    if handle is not None:
+        handle.remove()
 
 
 def _run_whole_steps(stepper: Training | UserStep, batch: Any, tracker: StorageTracker) -> None:

@@ -8,8 +8,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from advisor.errors import DeviceError, WorkloadError
+from advisor.errors import WorkloadError
 from advisor.training.data import Precision, WorkloadSpec, parse_target
+from advisor.training.devices import resolve_device
 from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
@@ -301,37 +302,3 @@ class Workload:
                 return None
             lightning.prepare(made)
         return lightning.find_loader(made, held_out=held_out)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device asked for; `auto` is CUDA where there is one, else MPS, else the CPU.
-
-    Raises:
-        DeviceError: There is no such device.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(
-            f"{name!r} is not a device", next_step="Use auto, cpu, mps, cuda or cuda:<index>."
-        ) from error
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if (device.index or 0) >= count:
-            raise DeviceError(
-                f"there is no {name}: torch sees {count} CUDA devices",
-                next_step="Run `bsadvisor doctor` to see what torch sees, or use --device cpu.",
-            )
-        return torch.device("cuda", device.index or 0)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("there is no mps device here", next_step="Use --device cpu.")
-    if device.type not in {"cpu", "mps"}:
-        raise DeviceError(
-            f"{name!r} is not a device bsadvisor knows",
-            next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
-        )
-    return device

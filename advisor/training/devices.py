@@ -1,0 +1,39 @@
+"""The device that a name stands for."""
+
+import torch
+
+from advisor.errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device asked for; `auto` is CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        DeviceError: There is no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(
+            f"{name!r} is not a device", next_step="Use auto, cpu, mps, cuda or cuda:<index>."
+        ) from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"there is no {name}: torch sees {count} CUDA devices",
+                next_step="Run `bsadvisor doctor` to see what torch sees, or use --device cpu.",
+            )
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("there is no mps device here", next_step="Use --device cpu.")
+    if device.type not in {"cpu", "mps"}:
+        raise DeviceError(
+            f"{name!r} is not a device bsadvisor knows",
+            next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
+        )
+    return device
