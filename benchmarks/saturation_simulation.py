@@ -10,9 +10,10 @@ Noise: a session multiplies all its times by exp(s·u), each size in it by exp(s
 e standard normal and s the noise of the cell (0.3, 1 or 3 %). One figure stands for all blocks of a
 size in a session.
 
-Truth: the smallest batch whose throughput is within 5 % of every larger one. The largest size
-probed is 1 to 8 times the truth, evenly on the log scale. Then the range is doubled: at the same
-noise (the figures of sizes that both ranges share are the same), and measured afresh.
+Truth: the smallest batch whose throughput is within 5 % of every larger one up to the largest size
+probed, by trying them all. That size is 1/4 to 8 times the one from which on a doubling gains less
+than 5 %, evenly on the log scale: in two of five cases the curve still rises to its end. Then the
+range is doubled, at the same noise (the figures of sizes that both ranges share are the same).
 
 A grid step is a doubling. Kneedle (Satopää et al. 2011) sees the throughputs of the same sessions.
 """
@@ -36,16 +37,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.memory.data import Probe
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.data import ThroughputConclusion
-from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
-from advisor.throughput.sessions import wants_session
-from advisor.throughput.sizes import REFINING_SESSIONS, choose_refinement, choose_sweep
+from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION, is_settled
+from advisor.throughput.sizes import choose_next, choose_sweep
 from benchmarks.kneedle import find_knee
 
 NOISES = (0.003, 0.01, 0.03)
 LEAST_SESSIONS, MOST_SESSIONS = 3, 6
-#: The largest size probed, over the truth, in doublings.
-REACH_DOUBLINGS = (0.0, 3.0)
+#: The largest size probed, over the least with a flat end, in doublings.
+REACH_DOUBLINGS = (-2.0, 3.0)
+#: Ranges that are looked at.
+LEAST_LARGEST, MOST_LARGEST = 8, 2**13
 Floats = npt.NDArray[np.float64]
+#: A law of step time, and the seconds that the host needs to issue a step, if that is looked at.
+Drawn = tuple[Callable[[Floats], Floats], float | None]
 
 
 class Case(NamedTuple):
@@ -54,16 +58,21 @@ class Case(NamedTuple):
     Attributes:
         step_s: Seconds of a step at each of an array of sizes.
         host_s: Seconds that the host needs to issue a step; None where it is not looked at.
-        limit_per_s: Throughput that ever larger batches approach; 0 where it falls instead.
-        truth: The true saturation batch.
         largest: The largest size probed.
     """
 
     step_s: Callable[[Floats], Floats]
     host_s: float | None
-    limit_per_s: float
-    truth: int
     largest: int
+
+    def find_truth(self, largest: int) -> int:
+        """Return the true saturation batch of that range."""
+        return find_truth(self.step_s, largest)
+
+    def measure_last_gain(self, largest: int) -> float:
+        """Return what the last doubling of that range truly gains."""
+        half_s, whole_s = self.step_s(np.array([math.ceil(largest / 2), largest])).tolist()
+        return largest / math.ceil(largest / 2) * half_s / whole_s - 1.0
 
 
 class Measured(NamedTuple):
@@ -78,63 +87,54 @@ class Measured(NamedTuple):
         return self.conclusion.saturation.batch_size
 
 
-def draw_affine(rng: np.random.Generator) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_affine(rng: np.random.Generator) -> Drawn:
     """Return t = a + b with a of 0.5 to 50 samples."""
     fixed = 10.0 ** rng.uniform(-0.3, 1.7)
-    return lambda sizes: fixed + sizes, 1.0, None
+    return lambda sizes: fixed + sizes, None
 
 
-def draw_stairs(rng: np.random.Generator) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_stairs(rng: np.random.Generator) -> Drawn:
     """Return t = a + w·ceil(b/w): each started tile of 4 to 128 samples costs as a whole one."""
     tile = round(2.0 ** rng.uniform(2.0, 7.0))
     fixed = 10.0 ** rng.uniform(-0.3, 1.3)
-    return lambda sizes: fixed + tile * np.ceil(sizes / tile), 1.0, None
+    return lambda sizes: fixed + tile * np.ceil(sizes / tile), None
 
 
-def draw_retrograde(
-    rng: np.random.Generator,
-) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_retrograde(rng: np.random.Generator) -> Drawn:
     """Return t = a + b + c·b², whose throughput falls beyond 2 to 20 times a."""
     fixed = 10.0 ** rng.uniform(0.0, 1.7)
     peak = fixed * 10.0 ** rng.uniform(0.3, 1.3)
-    return lambda sizes: fixed + sizes + fixed * np.square(sizes / peak), 0.0, None
+    return lambda sizes: fixed + sizes + fixed * np.square(sizes / peak), None
 
 
-def draw_host_plateau(
-    rng: np.random.Generator,
-) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_host_plateau(rng: np.random.Generator) -> Drawn:
     """Return t = max(h, a + b): the host needs h until the device takes longer."""
     host = 10.0 ** rng.uniform(0.7, 2.7)
     fixed = host * rng.uniform(0.0, 0.5)
-    return lambda sizes: np.maximum(host, fixed + sizes), 1.0, host
+    return lambda sizes: np.maximum(host, fixed + sizes), host
 
 
-def draw_two_tiles(
-    rng: np.random.Generator,
-) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_two_tiles(rng: np.random.Generator) -> Drawn:
     """Return t = a + (w·ceil(b/w) + v·ceil(b/v))/2: two tile sizes at once."""
     one, two = (round(2.0 ** rng.uniform(2.0, 7.0)) for _ in range(2))
     fixed = 10.0 ** rng.uniform(-0.3, 1.3)
     return (
         lambda sizes: fixed + (one * np.ceil(sizes / one) + two * np.ceil(sizes / two)) / 2.0,
-        1.0,
         None,
     )
 
 
-def draw_root(rng: np.random.Generator) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_root(rng: np.random.Generator) -> Drawn:
     """Return t = a + b + d·sqrt(b), whose limit no range shows."""
     fixed, root = 10.0 ** rng.uniform(-0.3, 1.3), rng.uniform(0.5, 4.0)
-    return lambda sizes: fixed + sizes + root * np.sqrt(sizes), 1.0, None
+    return lambda sizes: fixed + sizes + root * np.sqrt(sizes), None
 
 
-def draw_soft_floor(
-    rng: np.random.Generator,
-) -> tuple[Callable[[Floats], Floats], float, float | None]:
+def draw_soft_floor(rng: np.random.Generator) -> Drawn:
     """Return t = (h⁴ + (a + b)⁴)^¼: a floor that ends softly."""
     floor = 10.0 ** rng.uniform(0.7, 2.7)
     fixed = floor * rng.uniform(0.0, 0.5)
-    return lambda sizes: (floor**4 + (fixed + sizes) ** 4) ** 0.25, 1.0, None
+    return lambda sizes: (floor**4 + (fixed + sizes) ** 4) ** 0.25, None
 
 
 LAWS = {
@@ -146,23 +146,32 @@ LAWS = {
 #: Laws of no kind that the analysis fits.
 OUTSIDE = {"two tiles": draw_two_tiles, "root": draw_root, "soft floor": draw_soft_floor}
 OUTSIDE_CASES = 120
+#: Gain of a doubling that the tolerance allows.
+TOLERATED = 1.0 / (1.0 - SATURATION_TOLERANCE_FRACTION) - 1.0
 
 
 def draw_case(name: str, seed: int) -> Case:
     """Return one case of a law."""
     kinds = [*sorted(LAWS), *OUTSIDE]
     rng = np.random.default_rng((kinds.index(name), seed))
-    step_s, limit_per_s, host_s = {**LAWS, **OUTSIDE}[name](rng)
-    truth = find_truth(step_s, limit_per_s)
-    largest = math.ceil(truth * 2.0 ** rng.uniform(*REACH_DOUBLINGS))
-    return Case(step_s, host_s, limit_per_s, truth, largest)
+    step_s, host_s = {**LAWS, **OUTSIDE}[name](rng)
+    largest = math.ceil(find_flat_end(step_s) * 2.0 ** rng.uniform(*REACH_DOUBLINGS))
+    return Case(step_s, host_s, max(largest, LEAST_LARGEST))
 
 
-def find_truth(step_s: Callable[[Floats], Floats], limit_per_s: float) -> int:
+def find_flat_end(step_s: Callable[[Floats], Floats]) -> int:
+    """Return the least size from which on no doubling gains more than the tolerance."""
+    sizes = np.arange(1.0, MOST_LARGEST)
+    gains = 2.0 * step_s(sizes) / step_s(2.0 * sizes)
+    rising = np.flatnonzero((1.0 - SATURATION_TOLERANCE_FRACTION) * gains > 1.0)
+    return 2 * int(sizes[rising[-1]] if rising.size else 1)
+
+
+def find_truth(step_s: Callable[[Floats], Floats], largest: int) -> int:
     """Return the smallest size within the tolerance of every larger one, by trying them all."""
-    sizes = np.arange(1.0, 2.0**14)
+    sizes = np.arange(1.0, largest + 1.0)
     speeds = sizes / step_s(sizes)
-    best_beyond = np.maximum(np.maximum.accumulate(speeds[::-1])[::-1], limit_per_s)
+    best_beyond = np.maximum.accumulate(speeds[::-1])[::-1]
     within = speeds >= (1.0 - SATURATION_TOLERANCE_FRACTION) * best_beyond
     return int(sizes[np.argmax(within)])
 
@@ -171,24 +180,15 @@ def run_stage(case: Case, largest: int, noise: float, seed: int) -> Measured:
     """Return what the throughput stage concludes, by the tool's own choices and analysis."""
     sizes = choose_sweep(min_micro_batch_size=1, max_micro_batch_size=largest)
     probes: list[Probe] = []
-    conclusion: ThroughputConclusion | None = None
     for session in range(MOST_SESSIONS):
-        if conclusion is not None and session >= LEAST_SESSIONS:
-            affordable = MOST_SESSIONS - session
-            if not wants_session(conclusion, sessions=session, affordable=affordable):
-                break
         probes += time_session(case, sizes, noise, session, seed)
-        if REFINING_SESSIONS <= session < LEAST_SESSIONS - 1:
-            continue
-        conclusion = conclude_throughput(
-            probes, largest_micro_batch_size=largest, memory_limited=True, peak_bytes={}
+        found = conclude_throughput(
+            probes, largest_micro_batch_size=largest, range_end="dataset", peak_bytes={}
         )
-        if session < REFINING_SESSIONS:
-            sizes = tuple(
-                sorted({*sizes, *choose_refinement(conclusion.points, conclusion.saturation)})
-            )
-    assert conclusion is not None
-    return Measured(conclusion, len({probe.session for probe in probes}))
+        if session + 1 >= LEAST_SESSIONS and is_settled(found.saturation):
+            break
+        sizes = choose_next(found, session=session, kept=())
+    return Measured(found, session + 1)
 
 
 def time_session(
@@ -215,10 +215,13 @@ def find_knee_of(measured: Measured) -> int | None:
     return find_knee([point.micro_batch_size for point in points], speeds)
 
 
-def holds_truth(measured: Measured, truth: int) -> bool:
-    """Return whether the interval holds the truth; one without an upper end holds all above."""
-    low, high = measured.conclusion.saturation.low, measured.conclusion.saturation.high
-    return low is not None and low <= truth and (high is None or truth <= high)
+def holds_truth(measured: Measured, case: Case, largest: int) -> bool:
+    """Return whether the interval holds the truth, or that of the last gain where it rises."""
+    found, truth = measured.conclusion.saturation, case.find_truth(largest)
+    if found.batch_size is None:
+        gain, truly = found.last_gain, case.measure_last_gain(largest)
+        return gain is not None and gain.low is not None and gain.low <= truly <= (gain.high or 9.9)
+    return found.low is not None and found.low <= truth <= (found.high or largest)
 
 
 def count_steps(first: int, second: int) -> float:
@@ -240,49 +243,41 @@ def share_near(pairs: Sequence[tuple[int | None, int | None]]) -> float | None:
 def simulate_cell(name: str, noise: float, cases: int) -> dict[str, Any]:
     """Return the figures of one law at one noise."""
     drawn = [draw_case(name, seed) for seed in range(cases)]
-    narrow, wide, afresh = (
-        [
-            run_stage(case, case.largest * factor, noise, seed + shift)
-            for seed, case in enumerate(drawn)
-        ]
-        for factor, shift in ((1, 0), (2, 0), (2, cases))
+    narrow, wide = (
+        [run_stage(case, case.largest * factor, noise, seed) for seed, case in enumerate(drawn)]
+        for factor in (1, 2)
     )
-    truths = [case.truth for case in drawn]
-    held = [holds_truth(measured, truth) for measured, truth in zip(narrow, truths, strict=True)]
-    intervals = [measured.conclusion.saturation for measured in narrow]
-    bounded = [each.batch_size is not None and each.high is not None for each in intervals]
+    held, wide_held = (
+        [
+            holds_truth(each, case, factor * case.largest)
+            for each, case in zip(runs, drawn, strict=True)
+        ]
+        for factor, runs in ((1, narrow), (2, wide))
+    )
+    found = [measured.conclusion.saturation for measured in narrow]
+    truths = [case.find_truth(case.largest) for case in drawn]
     answers, wide_answers = ([each.answer for each in runs] for runs in (narrow, wide))
     knees, wide_knees = ([find_knee_of(each) for each in runs] for runs in (narrow, wide))
-    widths = [
-        count_steps(each.high, each.low)
-        for each in intervals
-        if each.high is not None and each.low is not None
-    ]
+    widths = [count_steps(each.high, each.low) for each in found if each.high and each.low]
     return {
         "law": name,
         "noise_fraction": noise,
         "cases": cases,
-        "covered_fraction": share(held),
-        "answered_fraction": share([answer is not None for answer in answers]),
-        "bounded_fraction": share(bounded),
-        "covered_where_bounded_fraction": share(
-            [hit for hit, is_bounded in zip(held, bounded, strict=True) if is_bounded]
+        "covered_fraction": share([*held, *wide_held]),
+        "answered_fraction": share([each.status != "inconclusive" for each in found]),
+        "rising_fraction": share([each.status == "rising" for each in found]),
+        "right_status_fraction": share(
+            [
+                (each.status == "rising") == (case.measure_last_gain(case.largest) > TOLERATED)
+                for each, case in zip(found, drawn, strict=True)
+            ]
         ),
-        "covered_in_doubled_range_fraction": share(
-            [holds_truth(measured, truth) for measured, truth in zip(wide, truths, strict=True)]
-        ),
+        "bounded_fraction": share([each.high is not None for each in found if each.batch_size]),
         "median_width_grid_steps": float(np.median(widths)) if widths else None,
         "near_truth_fraction": share_near(list(zip(answers, truths, strict=True))),
-        "both_answered_fraction": share(
-            [None not in pair for pair in zip(answers, wide_answers, strict=True)]
-        ),
         "still_fraction": share_near(list(zip(answers, wide_answers, strict=True))),
-        "still_afresh_fraction": share_near(
-            list(zip(answers, [each.answer for each in afresh], strict=True))
-        ),
         "mean_sessions": float(np.mean([measured.sessions for measured in narrow])),
-        "statuses": dict(Counter(each.status for each in intervals)),
-        "kneedle_found_fraction": share([knee is not None for knee in knees]),
+        "statuses": dict(Counter(each.status for each in found)),
         "kneedle_near_truth_fraction": share_near(list(zip(knees, truths, strict=True))),
         "kneedle_still_fraction": share_near(list(zip(knees, wide_knees, strict=True))),
     }
@@ -291,12 +286,12 @@ def simulate_cell(name: str, noise: float, cases: int) -> dict[str, Any]:
 COLUMNS = {
     "covered": "covered_fraction",
     "answered": "answered_fraction",
+    "rising": "rising_fraction",
+    "status right": "right_status_fraction",
     "bounded": "bounded_fraction",
-    "covered where bounded": "covered_where_bounded_fraction",
     "width (doublings)": "median_width_grid_steps",
     "within a step of the truth": "near_truth_fraction",
     "still when the range doubles": "still_fraction",
-    "still, measured afresh": "still_afresh_fraction",
     "sessions": "mean_sessions",
     "Kneedle within a step": "kneedle_near_truth_fraction",
     "Kneedle still": "kneedle_still_fraction",

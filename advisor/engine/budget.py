@@ -118,9 +118,6 @@ PROBE_OF_MEMORY, PROBE_OF_LEFT = 1 / 3, 0.8
 TRACE_OF_MEMORY = 1 / 3
 #: Compiling for the sessions: the rest times what was compiled.
 COMPILING_OF_THROUGHPUT = 0.5
-#: Until when sessions beyond the planned ones may end: they sharpen the figures and settle where
-#: the curve ends, which rarely changes the advice.
-EXTRA_OF_THROUGHPUT = 0.55
 #: Training steps between the points; the rest measures.
 TRAINING_OF_NOISE = 0.4
 #: When the loader's timing is given up.

@@ -30,6 +30,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     step_times_s: tuple[float, ...] = ()
     #: The same by the device's own events, GPUs only.
     device_step_times_s: tuple[float, ...] = ()
+    #: Of each timed block, what a tenth of its steps stayed below, CPUs only.
+    low_step_times_s: tuple[float, ...] = ()
     #: What the host took to issue a step, same entries, GPUs only.
     enqueue_times_s: tuple[float, ...] = ()
     #: Forward and backward alone, one entry for each timed block.

@@ -23,6 +23,7 @@ INVALIDATING_CAUSES = ("thermal", "brake")
 HELD_DOWN_FRACTION = 0.02
 _SERIES = (
     "step_times_s",
+    "low_step_times_s",
     "block_spans_s",
     "block_steps",
     "device_step_times_s",

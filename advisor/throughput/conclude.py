@@ -15,7 +15,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.law import fit_memory
 from advisor.memory.plan import MEMORY
-from advisor.predict.data import STEP_COST
+from advisor.predict.data import STEP_COST, LimitedBy
 from advisor.statistics import (
     Estimate,
     estimate_median_over_sessions,
@@ -31,12 +31,10 @@ from advisor.throughput.efficiency import (
     estimate_energy_per_sample,
     find_cheapest_size,
 )
-from advisor.throughput.law import StepLaw as SmoothLaw
-from advisor.throughput.law_fits import fit_coefficients, fit_smooth_law
-from advisor.throughput.paired_sizes import PairedSizes, compute_level_errors, pair_sizes
+from advisor.throughput.paired_sizes import PairedSizes, pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
 from advisor.throughput.session_groups import measure_session_levels
-from advisor.throughput.step_law import StepLaw, fit_step_law
+from advisor.throughput.step_law import StepLaw, fit_laws, fit_step_law
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
@@ -44,8 +42,8 @@ HOST_BOUND_FRACTION = 0.9
 #: wait for the device and issuing look slow as well; but then steps take far longer than the host
 #: needs where nothing holds it up.
 HOST_BOUND_STRETCH = 1.5
-#: Relative error of a size that one session timed, which shows none itself.
-_LONE_SESSION_ERROR = 0.02
+#: Share of the largest feasible size at which the largest timed one stands for it.
+_WHOLE_FRACTION = 0.9
 
 _BySize = Mapping[int, Sequence[Probe]]
 
@@ -54,7 +52,7 @@ def conclude_throughput(
     probes: Sequence[Probe],
     *,
     largest_micro_batch_size: int | None,
-    memory_limited: bool,
+    range_end: LimitedBy,
     peak_bytes: Mapping[int, int],
     telemetry: Sequence[Telemetry] = (),
     environment: Environment | None = None,
@@ -64,7 +62,7 @@ def conclude_throughput(
     Args:
         probes: Of any stage; the throughput probes that ran to their end count.
         largest_micro_batch_size: Sizes above it do not count; None means no such limit.
-        memory_limited: Whether memory is what makes that size the largest.
+        range_end: What makes that size the largest.
         peak_bytes: Measured, by micro-batch size.
         telemetry: Counters over the sessions, where there are any.
         environment: Which knows the card's limits and memory.
@@ -91,29 +89,27 @@ def conclude_throughput(
         for session in dict.fromkeys(probe.session for probe in usable)
     }
     paired = pair_sizes(step_s)
-    if paired is not None:
-        law = fit_smooth_law(paired.sizes, paired.step_s)
-    else:
-        known = {p.micro_batch_size: p.step_s.point for p in points if p.step_s.point is not None}
-        law = fit_smooth_law([*known], [*known.values()])
+    fitted = (paired.sizes, paired.step_s, paired.errors)
+    line = next(iter(fit_laws(*fitted, kinds=("affine",))), None)
     optimizer_step_s = _estimate_optimizer_step_s(by_size)
+    is_whole = max(by_size, default=0) >= _WHOLE_FRACTION * (largest_micro_batch_size or 0)
     saturation = find_saturation(
         paired,
-        largest_micro_batch_size=largest_micro_batch_size,
-        memory_limited=memory_limited,
+        fit_laws(*fitted),
+        range_end=range_end if is_whole else "budget",
         host_bound=_is_host_bound(by_size),
     )
     decisive = saturation.batch_size or max(by_size, default=None)
     return ThroughputConclusion(
         points=points,
-        half_saturation_batch_size=_estimate_half_saturation(law, step_s),
-        fixed_s=None if law is None else law.fixed_s,
-        per_sample_s=None if law is None else law.per_sample_s,
+        half_saturation_batch_size=_estimate_half_saturation(line, paired),
+        fixed_s=None if line is None else line.coefficients[0],
+        per_sample_s=None if line is None else line.coefficients[1],
         optimizer_step_s=None if optimizer_step_s is None else optimizer_step_s[0],
         optimizer_step_error_s=None if optimizer_step_s is None else optimizer_step_s[1],
-        step_law=_fit_law(paired, step_s),
+        step_law=fit_step_law(*fitted),
         saturation=saturation,
-        fall=measure_fall(paired, saturation),
+        fall=measure_fall(paired) if saturation.status == "retrograde" else None,
         session_spread_fraction=_measure_session_spread(by_size),
         decisive_micro_batch_size=decisive,
         half_width_fraction=_measure_half_width(points, decisive),
@@ -127,21 +123,6 @@ def conclude_throughput(
             environment=environment,
         ),
     )
-
-
-def _fit_law(
-    paired: PairedSizes | None, step_s: Mapping[int, Mapping[int, float]]
-) -> StepLaw | None:
-    """Return the law of the paired sizes; of the fastest blocks where no sessions can be paired."""
-    if paired is not None and len(paired.sizes) > 1:
-        errors = compute_level_errors(paired).tolist()
-        return fit_step_law(paired.sizes, paired.step_s, errors)
-    fastest = {
-        size: min(times[size] for times in step_s.values() if size in times)
-        for size in sorted({size for times in step_s.values() for size in times})
-    }
-    errors = [_LONE_SESSION_ERROR] * len(fastest)
-    return fit_step_law([*fastest], [*fastest.values()], errors)
 
 
 def _measure_half_width(points: Sequence[ThroughputPoint], size: int | None) -> float | None:
@@ -169,25 +150,19 @@ def _make_point(
     )
 
 
-def _estimate_half_saturation(
-    law: SmoothLaw | None, step_s: Mapping[int, Mapping[int, float]]
-) -> Estimate:
-    """Return a/β with an interval from the spread of a and β over sessions fitted apart.
+def _estimate_half_saturation(line: StepLaw | None, paired: PairedSizes) -> Estimate:
+    """Return a/β of the line.
 
     Source: Fieller 1954.
     """
-    if law is None:
+    if line is None or line.coefficients[1] <= 0.0:
         return Estimate(None, None, None, CONFIDENCE)
-    columns = 3 if law.curvature > 0.0 else 2
-    fits = [
-        fit_coefficients([*times], [*times.values()], columns=columns)[:2]
-        for times in step_s.values()
-        if len(times) > columns
-    ]
-    if len(fits) < 2:
-        return Estimate(law.fixed_s / law.per_sample_s, None, None, CONFIDENCE)
-    covariance = np.cov(np.stack(fits), rowvar=False) / len(fits)
-    ratio = fieller_ratio(law.fixed_s, law.per_sample_s, covariance, len(fits) - 1, CONFIDENCE)
+    fixed_s, per_sample_s, _ = line.coefficients
+    if paired.degrees_of_freedom < 1:
+        return Estimate(fixed_s / per_sample_s, None, None, CONFIDENCE)
+    covariance = np.asarray(line.covariance)[:2, :2]
+    degrees = paired.degrees_of_freedom
+    ratio = fieller_ratio(fixed_s, per_sample_s, covariance, degrees, CONFIDENCE)
     low = None if ratio.low is None else max(ratio.low, 0.0)
     return Estimate(ratio.point, low, ratio.high, CONFIDENCE)
 
@@ -245,7 +220,7 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     throughput = conclude_throughput(
         probes,
         largest_micro_batch_size=memory.max_micro_batch_size,
-        memory_limited=memory.limited_by == "memory",
+        range_end=memory.limited_by,
         peak_bytes=_find_peaks(probes),
         telemetry=record.all(TELEMETRY),
         environment=record.environment,

@@ -8,11 +8,12 @@ from advisor.device.data import Telemetry
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
 from advisor.memory.data import Probe
+from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
 from advisor.throughput.step_law import StepLaw
 
 SaturationStatus = Literal[
-    "saturated", "memory_limited", "host_bound", "retrograde", "inconclusive"
+    "saturated", "rising", "memory_limited", "host_bound", "retrograde", "inconclusive"
 ]
 SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "neither"]
 
@@ -61,13 +62,16 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saturation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where larger batches stop being faster, and why the curve ends.
+    """Where larger batches stop being faster, or by how much they still are.
 
     Attributes:
         batch_size: The smallest timed size whose throughput is within the tolerance of every larger
-            one; None where the data do not tell.
-        high: Upper end of its interval; None where nothing bounds it.
-        needed_batch_size: Where the law puts saturation, if memory ends before it.
+            one that can run; None where the curve rises to its end or the data do not tell.
+        high: Upper end of its interval; None where the curve may rise to its end.
+        needed_batch_size: Where the range would have to end for the law's last doubling to gain no
+            more than the tolerance; None where that is far beyond the timed sizes.
+        last_gain: What doubling the batch to the largest one gains in throughput, as a share.
+        range_end: What ends the range.
     """
 
     batch_size: int | None
@@ -75,6 +79,8 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     high: int | None
     status: SaturationStatus
     needed_batch_size: int | None = None
+    last_gain: Estimate | None = None
+    range_end: LimitedBy | None = None
 
 
 class ThroughputFall(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ itself, as in a loop of that one size, and never within a window or a block that
 """
 
 import itertools
+import math
 import random
 import sys
 import time
@@ -48,6 +49,8 @@ _WARMUP_FRACTION = 0.25
 _SETTLING_STEPS = 2
 #: Length of a block of forward and backward alone as a share of a full block.
 _MICRO_FRACTION = 0.5
+#: Of the steps of a block: low, since what disturbs only slows, but no single lucky one.
+_LOW_QUANTILE = 0.1
 #: Most of the session's time that the device may take to settle.
 _SETTLE_SHARE = 0.1
 
@@ -57,6 +60,8 @@ class Block(NamedTuple):
 
     Attributes:
         span_s: When it began and ended, by the monotonic clock.
+        low_step_s: What a tenth of the steps stayed below, CPUs only: a neighbour slows many steps
+            and never speeds one up.
         enqueue_s: That the host took to issue a step; GPUs only.
         device_step_s: Seconds of a step by the device's own events; CUDA only, as the peak.
         use: Page faults, kernel time and processor time, all threads together; zero on GPUs and
@@ -66,6 +71,7 @@ class Block(NamedTuple):
     steps: int
     step_s: float
     span_s: tuple[float, float]
+    low_step_s: float | None = None
     enqueue_s: float | None = None
     device_step_s: float | None = None
     peak_bytes: int | None = None
@@ -84,6 +90,7 @@ class BlockTimer:
     def __init__(self, device: torch.device, count: int) -> None:
         self._device, self._count, self._left = device, count, count
         self._edges: list[Any] = []
+        self._ends_s: list[float] = []
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             self._edges = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
@@ -98,6 +105,8 @@ class BlockTimer:
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """Count the step; after the last one, wait for the device and read the clock."""
         self._left -= 1
+        if self._device.type == "cpu":
+            self._ends_s.append(time.perf_counter())
         if self._left:
             return True
         issued_s = time.perf_counter()
@@ -112,7 +121,11 @@ class BlockTimer:
             enqueue_s = (issued_s - self._start_s) / self._count
             self.block = self.block._replace(enqueue_s=enqueue_s)
         else:
-            self.block = self.block._replace(use=tuple(np.subtract(use, self._use).tolist()))
+            steps_s = np.diff([self._start_s, *self._ends_s])
+            self.block = self.block._replace(
+                low_step_s=float(np.quantile(steps_s, _LOW_QUANTILE)),
+                use=tuple(np.subtract(use, self._use).tolist()),
+            )
         if self._edges:
             self._edges[1].record()
             synchronise(self._device)
@@ -168,14 +181,15 @@ class _Bench(NamedTuple):
         return run_compiled(run_block)
 
     def warm_up(self, window_s: float) -> tuple[float, bool]:
-        """Return the last window's seconds of a step, and whether two successive ones agreed."""
-        steps, previous_s = 1, 0.0
+        """Return the fastest window's seconds of a step, and whether two successive ones agreed."""
+        steps, previous_s, least_s = 1, 0.0, math.inf
         for _ in range(_MOST_WARMUP_WINDOWS):
-            step_s = self.time_block(steps).step_s
+            block = self.time_block(steps)
+            step_s, least_s = block.step_s, min(block.low_step_s or block.step_s, least_s)
             if previous_s and abs(step_s - previous_s) <= _STEADY_FRACTION * previous_s:
-                return step_s, True
+                return least_s, True
             previous_s, steps = step_s, max(1, round(window_s / step_s))
-        return previous_s, False
+        return least_s, False
 
 
 def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
@@ -261,6 +275,7 @@ def _make_probe(
         is_steady=timed.is_steady,
         recompiles=timed.graphs if task.workload.compile or timed.graphs else None,
         device_step_times_s=tuple(b.device_step_s for b in blocks if b.device_step_s is not None),
+        low_step_times_s=tuple(b.low_step_s for b in blocks if b.low_step_s is not None),
         enqueue_times_s=tuple(block.enqueue_s for block in blocks if block.enqueue_s is not None),
         peak_allocated_bytes=blocks[-1].peak_bytes if blocks else None,
         micro_step_times_s=tuple(timed.micro_step_times_s),

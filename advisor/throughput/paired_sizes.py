@@ -1,9 +1,9 @@
-"""Throughput of every size, compared within sessions.
+"""Seconds of a step at every size, compared within sessions.
 
-Legend: x_sk is the log throughput of size k in session s (its fastest block: what comes and goes
-only slows blocks down), modelled as x_sk = μ_k + u_s + e_sk. What makes a whole session fast or
-slow (clocks, memory layout, neighbours) is u_s and cancels when two sizes are compared; only e_sk,
-pooled over all sizes, is noise.
+Legend: x_sk is the log of the seconds at size k in session s (its fastest block: what comes and
+goes only slows blocks down), modelled as x_sk = μ_k + u_s + e_sk. What makes a whole session fast
+or slow (clocks, memory layout, neighbours) is u_s and cancels when two sizes are compared; only
+e_sk, pooled over all sizes, is noise.
 """
 
 from collections.abc import Mapping
@@ -11,43 +11,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advisor.throughput.law import Floats
+from advisor.throughput.step_law import Floats
 
-#: Times the scatter beyond which a residual counts as no more than that: a size that was disturbed
-#: in one session must move no level by much.
+#: Times the scatter beyond which a residual counts for less: a size that was disturbed in one
+#: session must move no level by much.
 _OUTLIER_SCATTERS = 2.5
-#: Least scatter, in log throughput: rounding.
+#: Least scatter, in log seconds: rounding.
 _LEAST_SCATTER = 1e-9
 #: Median of the absolute residual of one standard deviation.
 _NORMAL_MEDIAN = 0.6745
 #: Weight of a residual that is slow, beside one that is fast.
 _SLOW_WEIGHT = 0.6
 _STARTING_ROUNDS, _ROUNDS = 40, 10
+#: Relative error of sizes that no two sessions compare: it shows nowhere.
+_UNSHOWN_ERROR = 0.02
 
 
 class PairedSizes(NamedTuple):
     """K sizes on one scale, session effects taken out.
 
     Attributes:
-        log_throughput: K levels μ_k, in log samples/s of an average session.
-        difference_errors: K×K standard errors of μ_i − μ_j.
-        degrees_of_freedom: Of the pooled noise; at least 1.
+        step_s: K levels exp(μ_k), in seconds of an average session.
+        errors: Relative standard errors of the levels, independent of each other.
+        degrees_of_freedom: Of the pooled noise; 0 where no two sessions show any.
     """
 
     sizes: tuple[int, ...]
-    log_throughput: Floats
-    difference_errors: Floats
+    step_s: tuple[float, ...]
+    errors: tuple[float, ...]
     degrees_of_freedom: int
 
-    @property
-    def step_s(self) -> list[float]:
-        """Seconds of a step at each size in an average session."""
-        seconds: list[float] = (np.asarray(self.sizes) / np.exp(self.log_throughput)).tolist()
-        return seconds
 
-
-def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
-    """Return all sizes on one scale, or None where no noise can be told from the sessions.
+def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
+    """Return all sizes on one scale; where no sessions can be compared, the fastest of each.
 
     Sessions may have timed different sizes, as long as they share enough of them to be compared.
     The noise e_sk is assumed independent and about equal at all sizes; its degrees of freedom are
@@ -70,21 +66,18 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes | None:
             # A session is a deviation; all of them sum to zero.
             row[count:] = -1.0 if session == last else np.arange(last) == session
             rows.append(row)
-            levels.append(np.log(size / seconds))
-    if not rows:
-        return None
-    design = np.stack(rows)
+            levels.append(np.log(seconds))
+    design = np.stack(rows) if rows else np.zeros((0, 0))
     degrees = len(rows) - design.shape[1]
-    if degrees < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
-        return None
+    if degrees < 1 or count < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
+        fastest = (min(each[size] for each in step_s.values() if size in each) for size in sizes)
+        return PairedSizes(tuple(sizes), tuple(fastest), (_UNSHOWN_ERROR,) * count, 0)
     solution, variance = _fit_robustly(design, np.array(levels), degrees)
-    covariance = variance * np.linalg.inv(design.T @ design)[:count, :count]
-    variances = np.diag(covariance)
-    squared = variances[:, None] + variances[None, :] - 2.0 * covariance
+    covariance: Floats = np.asarray(np.linalg.inv(design.T @ design)[:count, :count], np.float64)
     return PairedSizes(
         sizes=tuple(sizes),
-        log_throughput=solution[:count],
-        difference_errors=np.sqrt(np.maximum(squared, 0.0)),
+        step_s=tuple(np.exp(solution[:count]).tolist()),
+        errors=tuple(_separate_errors(variance * covariance).tolist()),
         degrees_of_freedom=degrees,
     )
 
@@ -105,21 +98,22 @@ def _fit_robustly(design: Floats, levels: Floats, degrees: int) -> tuple[Floats,
         scatter = float(np.median(np.sort(size)[-degrees:])) / _NORMAL_MEDIAN
         limit = _OUTLIER_SCATTERS * max(scatter, _LEAST_SCATTER)
         if count < _STARTING_ROUNDS:
-            weights = np.where(residuals < 0.0, _SLOW_WEIGHT, 1.0) / np.maximum(size, 1e-3 * limit)
+            weights = np.where(residuals > 0.0, _SLOW_WEIGHT, 1.0) / np.maximum(size, 1e-3 * limit)
         else:
             weights = np.square(np.minimum(limit / np.maximum(size, limit), 1.0))
     inside = float(np.mean(size <= limit))
-    return np.asarray(solution, np.float64), float(
-        np.square(np.minimum(size, limit)).sum()
-    ) / degrees / inside**2
+    squared = float(np.square(np.minimum(size, limit)).sum())
+    return np.asarray(solution, np.float64), squared / degrees / inside**2
 
 
-def compute_level_errors(paired: PairedSizes) -> Floats:
-    """Return the standard error of each level, at least two of them (docs/method.md)."""
-    count = len(paired.sizes)
+def _separate_errors(covariance: Floats) -> Floats:
+    """Return the error of each level without what all have in common (docs/method.md)."""
+    variances = np.diag(covariance)
+    squared = variances[:, None] + variances[None, :] - 2.0 * covariance
+    count = len(variances)
     if count == 2:
-        return np.full(2, paired.difference_errors[0, 1] / np.sqrt(2.0))
-    sums = np.square(paired.difference_errors).sum(axis=1)
-    variances = (sums - sums.sum() / (2.0 * (count - 1))) / (count - 2)
-    errors: Floats = np.sqrt(np.maximum(variances, 0.0))
+        return np.full(2, np.sqrt(squared[0, 1] / 2.0))
+    sums = squared.sum(axis=1)
+    own = (sums - sums.sum() / (2.0 * (count - 1))) / (count - 2)
+    errors: Floats = np.sqrt(np.maximum(own, 0.0))
     return errors

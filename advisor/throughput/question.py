@@ -3,7 +3,7 @@
 from advisor.engine.question import Question
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import TELEMETRY
-from advisor.throughput.stage import run_throughput
+from advisor.throughput.stage import run_throughput, time_once_more
 from advisor.throughput.tell import tell_speed, tell_throughput
 
 QUESTION = Question(
@@ -11,6 +11,7 @@ QUESTION = Question(
     keys=(TELEMETRY,),
     topics=(THROUGHPUT,),
     run=run_throughput,
+    more=time_once_more,
     tell=tell_throughput,
 )
 #: What the sessions say beside the curve; nothing runs for it.

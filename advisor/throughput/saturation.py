@@ -1,234 +1,263 @@
-"""Where larger micro-batches stop being faster.
+"""From which micro-batch on larger ones that can run are hardly faster, or that none is yet.
 
 The saturation batch is the smallest size whose throughput is within the tolerance of every larger
-batch: those timed and, beyond the largest of them, those that the law predicts.
+one, up to the largest that can run. Where the last doubling still gains more than the tolerance
+there is none: the curve rises to its end. What lies beyond that end does not enter.
 
-           throughput
-      limit |. . . . . . . . . . . . . . . . . . . . . .   the law's, beyond the timed sizes
-            |                      o          o
-    95 %    |- - - - - - - - o - - - - - - - - - - - - -
-            |         o
-            |    o
+       throughput
+            |                  . - o - - . o       o: timed sizes; the band: what may lie between
+    95 %    |- - - - - - - . o ' - - - - - - - -
+            |      .  o  '
             +----+----+------+-----+----------+------------ micro-batch size
-                    low ]  [ high                          the interval: grid and noise together
+                    low ]  [ high
 
-Low end: no timed larger size is surely faster by more than the tolerance. High end: surely none is,
-and no law that the sizes allow saturates later; open where that is beyond what can run. On stairs
-the laws alone bound it, if they hold for all sizes: between two timed sizes lie some that are
-faster than both. Where throughput falls after a peak that no law explains, only the timed sizes do.
+Low: no smaller size is within the tolerance anywhere in the band. High: from there on surely none
+that is larger gains more. The band is as wide as the law's coefficients are unsure and as the timed
+sizes miss it; where they do by more than noise, it lies between them, since time never decreases.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
+from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate, two_sided_t
 from advisor.throughput.data import Saturation, SaturationStatus, ThroughputFall
-from advisor.throughput.law import (
-    StepLaw,
-    bound_saturation,
-    compute_best_per_s,
-    evaluate_step_law,
-    predict_law_saturation,
-)
-from advisor.throughput.law_fits import fit_step_laws
-from advisor.throughput.paired_sizes import PairedSizes, compute_level_errors
+from advisor.throughput.paired_sizes import PairedSizes
+from advisor.throughput.step_law import Floats, StepLaw, tabulate
 
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
 #: that is within 5 % of the limit gains 2.6 %, for about twice the memory.
 SATURATION_TOLERANCE_FRACTION = 0.05
-#: Half-width of the interval of a throughput ratio above which nothing is concluded: twice the
-#: tolerance, where sizes that differ by the tolerance cannot be told apart.
+#: Half-width of the last doubling's gain from which on sessions contradict each other: sizes that
+#: differ by the tolerance can then not be told apart.
 TOO_NOISY_FRACTION = 2.0 * SATURATION_TOLERANCE_FRACTION
+#: Half-width at which another session would change no answer: a fifth of the tolerance.
+_SETTLED_FRACTION = SATURATION_TOLERANCE_FRACTION / 5.0
+#: Ratio of the interval's ends at which it is narrow enough.
+_SETTLED_RATIO = 4.0
 #: Fewest sizes that show a curve.
 LEAST_SIZES = 3
 #: Confidence of the interval, both sides together.
 CONFIDENCE = 0.95
-
-#: Least error of a level, in log throughput, that is enlarged where no law explains the sizes.
-_LEAST_ERROR = 1e-4
+#: Sizes at which the curve is looked at, about.
+_GRID_SIZES = 160
+#: Within this ratio of a size its neighbours' misfit counts as its own.
+_NEIGHBOUR_RATIO = 4.0
+#: Misfits (root mean square) that the difference of two sizes stays within in 95 % of cases, where
+#: each lies anywhere on a tread: of two uniform deviations.
+_MISFIT_QUANTILE = 1.9
+#: Share of the noise's variance that a misfit may have unseen.
+_UNSEEN_SHARE = 0.5
+#: Least misfit: a law is never that true.
+_LEAST_MISFIT = 0.0025
+#: Times the largest size up to which the law is asked where saturation would be.
+_MOST_BEYOND = 8.0
 #: The tolerance as a difference of log throughputs, a hair wider so that rounding decides nothing.
 _TOLERANCE = -math.log1p(-SATURATION_TOLERANCE_FRACTION) + 1e-9
 
 
-def find_saturation(
-    paired: PairedSizes | None,
-    *,
-    largest_micro_batch_size: int | None,
-    memory_limited: bool,
-    host_bound: bool,
-) -> Saturation:
-    """Return the saturation batch with its interval, and why the curve ends where it does.
+class _Curve(NamedTuple):
+    """Log throughput at ascending sizes, and the half-widths of all differences."""
 
-    Nothing is concluded from fewer than three sizes or two sessions, or where the noise is so large
-    that a difference of the tolerance would not show.
+    sizes: Floats
+    levels: Floats
+    margins: Floats
+
+    def gain_most(self, sign: float = 0.0) -> Floats:
+        """Return the most that a larger size gains on each, at that end of its interval."""
+        gains = self.levels[None, :] - self.levels[:, None] + sign * self.margins
+        gains[np.tril_indices(len(gains))] = -math.inf
+        most: Floats = gains.max(axis=1)
+        return most
+
+    def find_low(self) -> int:
+        """Return the least size on which it may be that none gains more than the tolerance."""
+        first = self.find_first(sign=-1.0)
+        return 1 + int(self.sizes[first - 1]) if first else int(self.sizes[0])
+
+    def find_first(self, sign: float = 0.0) -> int:
+        """Return the index of the first size on which none gains more than the tolerance."""
+        return int(np.argmax(self.gain_most(sign) <= _TOLERANCE))
+
+
+def find_saturation(
+    paired: PairedSizes, laws: Sequence[StepLaw], *, range_end: LimitedBy, host_bound: bool
+) -> Saturation:
+    """Return the saturation batch with its interval, or by how much the last doubling gains.
+
+    Nothing is concluded from fewer than three sizes or two sessions, or where these contradict each
+    other so much that it is open whether the last doubling gains more than the tolerance.
 
     Args:
-        paired: All sizes on one scale; None where no two sessions can be compared.
-        largest_micro_batch_size: The largest size that is feasible, timed or not; None where the
-            largest one timed is taken for it.
-        memory_limited: Whether memory, not a cap or the dataset, makes that size the largest.
+        paired: All sizes on one scale.
+        laws: That may be true of them, the likeliest first.
+        range_end: Why no larger size was timed.
         host_bound: Whether the host still limits the largest size.
     """
-    if paired is None or len(paired.sizes) < LEAST_SIZES:
-        return Saturation(batch_size=None, low=None, high=None, status="inconclusive")
-    peak = _find_peak(paired)
-    start, laws = _fit_laws(paired, peak)
-    is_stairs = any(law.kind == "stairs" and law.tile * 3 <= paired.sizes[-1] for law in laws)
-    is_retrograde = not is_stairs and peak < len(paired.sizes) - 1
-    choice = _find_choice(paired, laws, start, peak) if laws or is_retrograde else None
-    low, high, choice = _bound(paired, laws, start, choice)
-    if high is not None and high > (largest_micro_batch_size or paired.sizes[-1]):
-        high = None
-    size, needed = None if choice is None else paired.sizes[choice], None
-    status: SaturationStatus = "inconclusive"
-    if _is_too_noisy(paired):
-        size = None
-    elif host_bound and not is_retrograde:
-        size, high, status = None, None, "host_bound"
-    elif size is not None:
-        status = "retrograde" if is_retrograde else "saturated"
-    else:
-        high = None
-        if laws:
-            least = predict_law_saturation(laws[0], SATURATION_TOLERANCE_FRACTION)
-            needed = math.ceil(least - 1e-9)
-        is_out_of_reach = needed is None or needed > (largest_micro_batch_size or 0)
-        if memory_limited and is_out_of_reach:
-            status = "memory_limited"
-    return Saturation(batch_size=size, low=low, high=high, status=status, needed_batch_size=needed)
+    found = Saturation(
+        batch_size=None, low=None, high=None, status="inconclusive", range_end=range_end
+    )
+    if not laws or len(paired.sizes) < LEAST_SIZES or paired.degrees_of_freedom < 1:
+        return found
+    gain = _measure_last_gain(paired, laws)
+    found = msgspec.structs.replace(found, last_gain=_to_share(gain))
+    point, least, most = gain.point or 0.0, gain.low or 0.0, gain.high or 0.0
+    if most - least > 2.0 * TOO_NOISY_FRACTION and least <= _TOLERANCE < most:
+        return found
+    curves = [_draw_curve(paired, law) for law in laws]
+    found = msgspec.structs.replace(found, low=min(curve.find_low() for curve in curves))
+    falls = laws[0].kind != "stairs" and measure_fall(paired) is not None
+    if host_bound and not falls:
+        return msgspec.structs.replace(found, status="host_bound")
+    if point > _TOLERANCE:
+        status: SaturationStatus = "memory_limited" if range_end == "memory" else "rising"
+        needed = _predict_needed(laws[0], paired.sizes[-1])
+        return msgspec.structs.replace(found, status=status, needed_batch_size=needed)
+    size = _choose_size(paired, laws[0], curves[0])
+    high = max(size, *(round(curve.sizes[curve.find_first(sign=1.0)]) for curve in curves))
+    return msgspec.structs.replace(
+        found,
+        batch_size=size,
+        high=None if most > _TOLERANCE else high,
+        status="retrograde" if falls else "saturated",
+    )
 
 
-def measure_fall(paired: PairedSizes | None, saturation: Saturation) -> ThroughputFall | None:
+def is_settled(saturation: Saturation) -> bool:
+    """Return whether another session would change nothing of it."""
+    gain = saturation.last_gain
+    if saturation.status == "inconclusive" or gain is None or gain.low is None or gain.high is None:
+        return False
+    is_sure = not gain.low <= SATURATION_TOLERANCE_FRACTION < gain.high
+    if saturation.batch_size is None:
+        return is_sure or gain.high - gain.low <= 2.0 * _SETTLED_FRACTION
+    if saturation.high is None or saturation.low is None:
+        return gain.high - gain.low <= 2.0 * _SETTLED_FRACTION
+    return saturation.high <= _SETTLED_RATIO * saturation.low
+
+
+def predict_saturation(law: StepLaw, timed: Sequence[int]) -> int:
+    """Return the smallest size that the law puts within the tolerance of every larger one."""
+    sizes = _space_sizes(timed)
+    return int(sizes[_span(law, sizes, 0.0).find_first()])
+
+
+def measure_fall(paired: PairedSizes) -> ThroughputFall | None:
     """Return how much slower the largest size is than the fastest, where throughput falls.
 
-    The interval holds for each size that could have been the fastest together, so picking the
-    fastest one does not make it too narrow.
+    It does where that is more than the tolerance and more than noise. The interval holds for each
+    size that could have been the fastest together, so picking the fastest one does not make it too
+    narrow. A dip that recovers is a stair, no fall.
     """
-    if paired is None or saturation.status != "retrograde":
+    if paired.degrees_of_freedom < 1:
         return None
-    last, peak = len(paired.sizes) - 1, _find_peak(paired)
-    fall, margin = _measure_fall(paired, peak)
+    levels = np.log(np.asarray(paired.sizes) / np.asarray(paired.step_s))
+    peak, others = int(np.argmax(levels)), max(len(levels) - 1, 1)
+    quantile = two_sided_t(1.0 - (1.0 - CONFIDENCE) / others, paired.degrees_of_freedom)
+    fall = float(levels[peak] - levels[-1])
+    margin = quantile * math.hypot(paired.errors[peak], paired.errors[-1])
+    if fall <= max(_TOLERANCE, margin):
+        return None
     point, low, high = (-math.expm1(-value) for value in (fall, fall - margin, fall + margin))
     return ThroughputFall(
         peak_micro_batch_size=paired.sizes[peak],
-        micro_batch_size=paired.sizes[last],
+        micro_batch_size=paired.sizes[-1],
         slower_fraction=Estimate(point, low, high, CONFIDENCE),
     )
 
 
-def _fit_laws(paired: PairedSizes, peak: int) -> tuple[int, tuple[StepLaw, ...]]:
-    """Return the laws of the largest sizes, and the index of the size where these begin.
-
-    They are as many as any law explains: small sizes may follow a law of their own. Where no law
-    explains even the last three, their errors are taken for larger until one does. Where throughput
-    falls after a peak laws without the peak say nothing of what is before it: there may be none.
-    """
-    errors = np.maximum(compute_level_errors(paired), _LEAST_ERROR)
-    last = len(paired.sizes) - LEAST_SIZES
-    attempts = [(start, 1.0) for start in range(min(last, peak) + 1)]
-    if peak == len(paired.sizes) - 1:
-        attempts += [(last, 2.0**k) for k in range(1, 7)]
-    for start, factor in attempts:
-        laws = fit_step_laws(
-            paired.sizes[start:],
-            paired.step_s[start:],
-            errors=factor * errors[start:],
-            degrees_of_freedom=paired.degrees_of_freedom,
-        )
-        if laws:
-            return start, laws
-    return len(paired.sizes), ()
-
-
-def _find_choice(paired: PairedSizes, laws: Sequence[StepLaw], start: int, peak: int) -> int | None:
-    """Return the index of the smallest size within the tolerance of the best, None without.
-
-    Where a law holds for all sizes its own levels are compared: noise that moves one size alone
-    moves no answer. Else the measured ones are, and the best is no less than any mean of the
-    largest sizes up to the peak: the luckiest size alone does not set it.
-    """
-    levels = paired.log_throughput
-    limit = math.log(compute_best_per_s(laws[0])) if laws else -math.inf
-    if start == 0:
-        sizes = np.asarray(paired.sizes, dtype=np.float64)
-        levels = np.log(sizes / evaluate_step_law(laws[0], sizes))
-    means = np.cumsum(levels[peak::-1]) / np.arange(1, peak + 2)
-    within = np.flatnonzero(levels >= max(limit, float(means.max())) - _TOLERANCE)
-    return int(within[0]) if within.size else None
-
-
-def _bound(
-    paired: PairedSizes, laws: Sequence[StepLaw], start: int, choice: int | None
-) -> tuple[int, int | None, int | None]:
-    """Return the interval's ends and the choice, moved into it (see above)."""
-    first_open = _find_first_open(paired)
-    low = paired.sizes[0] if first_open == 0 else paired.sizes[first_open - 1] + 1
-    high = None
-    if laws:
-        quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
-        least, most = bound_saturation(laws, SATURATION_TOLERANCE_FRACTION, quantile)
-        low, high = max(1, min(low, math.ceil(least - 1e-9))), math.ceil(most - 1e-9)
-    if choice is None:
-        return low, high, None
-    high = max(high or 1, paired.sizes[choice])
-    if start or laws[0].kind != "stairs":
-        choice = max(choice, first_open)
-        high = max(high, paired.sizes[_find_first_sure(paired)])
-        high = next((size for size in paired.sizes if size >= high), high)
-    return low, high, choice
-
-
-def _find_peak(paired: PairedSizes) -> int:
-    """Return the index of the fastest size if throughput clearly falls after it, else the last.
-
-    Clearly: the largest size is slower by more than the tolerance, and slower at all with
-    confidence, corrected for having looked at every size. A dip that recovers is a stair, no fall.
-    """
-    peak = int(np.argmax(paired.log_throughput))
-    fall, margin = _measure_fall(paired, peak)
-    return peak if fall > max(_TOLERANCE, margin) else len(paired.sizes) - 1
-
-
-def _measure_fall(paired: PairedSizes, peak: int) -> tuple[float, float]:
-    """Return the log throughput lost from the peak to the largest size, and its half-width."""
-    others = max(len(paired.sizes) - 1, 1)
-    quantile = two_sided_t(1.0 - (1.0 - CONFIDENCE) / others, paired.degrees_of_freedom)
-    fall = float(paired.log_throughput[peak] - paired.log_throughput[-1])
-    return fall, quantile * float(paired.difference_errors[peak, -1])
-
-
-def _find_first_open(paired: PairedSizes) -> int:
-    """Return the index of the smallest size that no timed larger one surely beats.
-
-    Sizes are tried from the smallest up, so an error needs a false alarm at the answer itself;
-    the quantile is corrected for the number of larger sizes it is compared with.
-    """
-    last = len(paired.sizes) - 1
-    open_ones = (
-        index
-        for index in range(last)
-        if _gain_most(paired, index, sign=-1.0, comparisons=last - index) <= _TOLERANCE
+def _to_share(logs: Estimate) -> Estimate:
+    """Return the change that a difference of logs is, as a share."""
+    point, low, high = (
+        math.expm1(min(end or 0.0, 1.0)) for end in (logs.point, logs.low, logs.high)
     )
-    return next(open_ones, last)
+    return Estimate(point, low, high, logs.confidence)
 
 
-def _find_first_sure(paired: PairedSizes) -> int:
-    """Return the index of the smallest size that surely no timed larger one beats."""
-    last = len(paired.sizes) - 1
-    return next((i for i in range(last) if _gain_most(paired, i, sign=1.0) <= _TOLERANCE), last)
+def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate:
+    """Return what doubling to the largest size gains in log throughput.
 
-
-def _gain_most(paired: PairedSizes, index: int, *, sign: float, comparisons: int = 1) -> float:
-    """Return the most that a larger size gains in log throughput, at that end of its interval."""
-    confidence = 1.0 - (1.0 - CONFIDENCE) / comparisons
-    quantile = two_sided_t(confidence, paired.degrees_of_freedom)
-    gains = paired.log_throughput[index + 1 :] - paired.log_throughput[index]
-    return float(np.max(gains + sign * quantile * paired.difference_errors[index, index + 1 :]))
-
-
-def _is_too_noisy(paired: PairedSizes) -> bool:
+    By every law that may be true where the first stands, else by the times alone.
+    """
+    asked = laws if laws[0].stands else [tabulate(paired.sizes, paired.step_s, paired.errors)]
+    largest = paired.sizes[-1]
+    pair = [max(math.ceil(largest / 2.0), paired.sizes[0]), largest]
     quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
-    typical = float(np.median(paired.difference_errors[np.triu_indices(len(paired.sizes), 1)]))
-    return quantile * typical > TOO_NOISY_FRACTION
+    gains = []
+    for law in asked:
+        curve = _span(law, np.asarray(pair, np.float64), quantile)
+        if law.kind != "table":
+            curve = _widen(curve, paired, law)
+        gains.append((float(curve.levels[1] - curve.levels[0]), float(curve.margins[0, 1])))
+    return Estimate(
+        gains[0][0],
+        min(gain - margin for gain, margin in gains),
+        max(gain + margin for gain, margin in gains),
+        CONFIDENCE,
+    )
+
+
+def _choose_size(paired: PairedSizes, law: StepLaw, curve: _Curve) -> int:
+    """Return the smallest timed size within the tolerance: by the law, or by times that have none.
+
+    The law's own levels are compared, so that noise which moves one size moves no answer.
+    """
+    gains = curve.gain_most()[np.searchsorted(curve.sizes, paired.sizes)]
+    if not law.stands:
+        table = tabulate(paired.sizes, paired.step_s, paired.errors)
+        gains = _span(table, np.asarray(paired.sizes, np.float64), 0.0).gain_most()
+    return paired.sizes[int(np.argmax(gains <= _TOLERANCE))]
+
+
+def _draw_curve(paired: PairedSizes, law: StepLaw) -> _Curve:
+    """Return the band of the curve on a grid of sizes."""
+    sizes = _space_sizes(paired.sizes)
+    curve = _span(law, sizes, two_sided_t(CONFIDENCE, paired.degrees_of_freedom))
+    return _widen(curve, paired, law)
+
+
+def _widen(curve: _Curve, paired: PairedSizes, law: StepLaw) -> _Curve:
+    """Return the curve with margins for how far the timed sizes miss the law."""
+    squared = _measure_squared_misfit(paired, law, curve.sizes)
+    misfit = _MISFIT_QUANTILE * np.sqrt(squared[:, None] + squared[None, :])
+    return curve._replace(margins=np.hypot(curve.margins, misfit))
+
+
+def _span(law: StepLaw, sizes: Floats, quantile: float) -> _Curve:
+    """Return the law's curve, the half-widths so many standard errors of its coefficients."""
+    seconds = law.evaluate(sizes)
+    slopes = law.expand(sizes) / seconds[:, None]
+    products = slopes @ np.asarray(law.covariance) @ slopes.T
+    own = np.diag(products)
+    noise = np.sqrt(np.maximum(own[:, None] + own[None, :] - 2.0 * products, 0.0))
+    return _Curve(sizes, np.log(sizes / seconds), quantile * noise)
+
+
+def _space_sizes(timed: Sequence[int]) -> Floats:
+    """Return sizes at about equal ratios, the timed ones and half of the largest among them."""
+    spaced = np.round(np.geomspace(timed[0], timed[-1], _GRID_SIZES))
+    half = max(math.ceil(timed[-1] / 2.0), timed[0])
+    return np.unique(np.concatenate([spaced, np.asarray([half, *timed], np.float64)]))
+
+
+def _measure_squared_misfit(paired: PairedSizes, law: StepLaw, sizes: Floats) -> Floats:
+    """Return the mean square by which timed sizes near each size may miss the law beyond noise."""
+    timed = np.asarray(paired.sizes, np.float64)
+    missed = np.square(np.log(np.asarray(paired.step_s) / law.evaluate(timed)))
+    excess = missed - (1.0 - _UNSEEN_SHARE) * np.square(paired.errors)
+    apart = np.abs(np.log(sizes[:, None] / timed[None, :])) / math.log(_NEIGHBOUR_RATIO)
+    weights = np.maximum(1.0 - apart, 1e-9)
+    squared: Floats = (weights * excess).sum(axis=1) / weights.sum(axis=1)
+    return np.maximum(squared, _LEAST_MISFIT**2)
+
+
+def _predict_needed(law: StepLaw, largest: int) -> int | None:
+    """Return the least range end at which the law's last doubling gains no more, if near."""
+    ends = np.geomspace(largest, _MOST_BEYOND * largest, _GRID_SIZES)
+    gains = np.log(2.0 * law.evaluate(ends / 2.0) / law.evaluate(ends))
+    flat = np.flatnonzero(gains <= _TOLERANCE)
+    return math.ceil(ends[flat[0]]) if flat.size else None

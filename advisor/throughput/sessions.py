@@ -1,34 +1,21 @@
-"""How many sessions and rounds the time allows, and whether another session is worth its time."""
+"""How many sessions and rounds the time allows."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from advisor.statistics import two_sided_t
-from advisor.throughput.data import ThroughputConclusion
-from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION
 from advisor.throughput.sizes import thin
 from advisor.throughput.step_time import StepTimes, estimate_step_s
 
 #: Sessions (processes) wanted: below three an interval is several times wider.
 WANTED_SESSIONS = 3
-#: Most timed blocks of one size in a session; more only repeat what the session's median knows.
-_MOST_ROUNDS = 5
+#: Most timed blocks of one size in a session: another session tells more than another block.
+_MOST_ROUNDS = 2
 #: Steps at each size before a block, so that caches re-fill; one where a step outlasts a block.
 _SETTLING_STEPS = 2
 #: A block of forward and backward alone follows each block, half as long.
 _BLOCKS_PER_ROUND = 1.5
 #: Warm-up windows of a quarter block that a size usually takes in its first round.
 _WARMUP_BLOCKS = 0.75
-#: Half-width of the decisive throughput's interval, as a share of it, at which it is known well
-#: enough: a tenth of the differences that decide between two batches.
-WANTED_HALF_WIDTH_FRACTION = 0.01
-#: The same at which sizes can be told apart that differ by the tolerance of the saturation batch.
-TELLING_HALF_WIDTH_FRACTION = SATURATION_TOLERANCE_FRACTION / 2.0
-#: Sessions that settle where the curve ends, or never will on a machine this restless.
-_MOST_UNSETTLED_SESSIONS = 6
-#: No interval needs more.
-_MOST_SESSIONS = 1000
 
 
 class SessionPlan(NamedTuple):
@@ -98,40 +85,3 @@ def leave_out_largest(sizes: Sequence[int], *, kept: Sequence[int]) -> tuple[int
     ranks = {size: len(kept) - index for index, size in enumerate(kept)}
     left_out = min(sizes[1:] or sizes, key=lambda size: (ranks.get(size, 0), -size))
     return tuple(size for size in sizes if size != left_out)
-
-
-def wants_session(throughput: ThroughputConclusion, *, sessions: int, affordable: int) -> bool:
-    """Return whether one more session promises anything.
-
-    It does while it is open where the curve ends, or the sessions differ so much that sizes cannot
-    be told apart which differ by the tolerance, up to six sessions; and while the decisive
-    throughput is not known to 1 %, if the sessions that the time allows can be expected to get it
-    there.
-    """
-    if affordable < 1:
-        return False
-    saturation = throughput.saturation
-    is_known = saturation.status != "inconclusive" or saturation.needed_batch_size is not None
-    width = throughput.half_width_fraction
-    width = math.inf if width is None else width
-    can_tell = is_known and width <= TELLING_HALF_WIDTH_FRACTION
-    if sessions < _MOST_UNSETTLED_SESSIONS and not can_tell:
-        return True
-    if width <= WANTED_HALF_WIDTH_FRACTION:
-        return False
-    needed = predict_sessions_needed(throughput.half_width_fraction, sessions)
-    return needed is not None and needed <= sessions + affordable
-
-
-def predict_sessions_needed(half_width_fraction: float | None, sessions: int) -> int | None:
-    """Return how many sessions in all bring the half-width to 1 %; None where that is unknown.
-
-    The sessions' spread is taken to stay as it is: the half-width is t·spread/√n.
-    """
-    if half_width_fraction is None or sessions < 2:
-        return None
-    spread = half_width_fraction * math.sqrt(sessions) / two_sided_t(0.95, sessions - 1)
-    for count in range(sessions, _MOST_SESSIONS):
-        if two_sided_t(0.95, count - 1) * spread / math.sqrt(count) <= WANTED_HALF_WIDTH_FRACTION:
-            return count
-    return None

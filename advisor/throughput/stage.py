@@ -1,43 +1,41 @@
-"""The throughput stage: at least three sessions, each times every size in fresh processes.
+"""The throughput stage: three sessions in fresh processes, and more while the answer is open.
 
 On a GPU one process times all sizes of a session, interleaved. On a CPU each size has a process of
 its own, in random order: what larger sizes freed stays in the C heap, so that a small size would
 find memory which a loop of that size alone must fetch from the kernel.
 """
 
-import itertools
 import random
 import time
 
 import msgspec
 
-from advisor.engine.budget import COMPILING_OF_THROUGHPUT, EXTRA_OF_THROUGHPUT
+from advisor.engine.budget import COMPILING_OF_THROUGHPUT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
-from advisor.memory.data import PROBES
+from advisor.memory.data import PROBES, Probe
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
 from advisor.throughput.conclude import THROUGHPUT
-from advisor.throughput.data import TELEMETRY, ThroughputTask
+from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputTask
+from advisor.throughput.saturation import is_settled
 from advisor.throughput.sessions import (
     WANTED_SESSIONS,
     SessionPlan,
     choose_session_plan,
     leave_out_largest,
-    wants_session,
 )
-from advisor.throughput.sizes import (
-    MOST_SWEEP_SIZES,
-    REFINING_SESSIONS,
-    choose_refinement,
-    choose_sweep,
-)
+from advisor.throughput.sizes import MOST_SWEEP_SIZES, choose_next, choose_sweep
 from advisor.throughput.step_time import estimate_compile_s, read_probes
 
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
 #: Fewest sizes worth a session.
 _LEAST_SIZES = 3
+#: Sessions that settle where the curve ends, or never will on a machine this restless.
+_MOST_SESSIONS = 8
+#: Times the last session's blocks that must be left for another one: its processes start as well.
+_SPARE = 2.0
 #: Share of a first compilation that one session takes for a size on average: the later ones find
 #: the kernels in torch's cache on disk and take about a tenth.
 _SESSION_COMPILES_FRACTION = 0.4
@@ -46,9 +44,9 @@ BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
 
 
 def run_throughput(run: Run) -> None:
-    """Time every size in several sessions, more of them while they promise to settle the answer.
+    """Time every size once, then those near the answer, in three sessions or until it is settled.
 
-    Sizes near the answer join after each of the first sessions.
+    Three at least, since with less an interval is several times wider.
     """
     memory, facts = run.of(MEMORY), run.facts
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
@@ -56,16 +54,15 @@ def run_throughput(run: Run) -> None:
     compile_s = 0.0
     if run.spec.workload.compile:
         compile_s = estimate_compile_s(run.record.all(PROBES))
-    given = find_given_micro_batch(run)
+    kept = _list_kept(run)
     sizes = choose_sweep(
         min_micro_batch_size=facts.min_micro_batch_size,
         max_micro_batch_size=memory.max_micro_batch_size,
         batch_multiple=run.spec.limits.batch_multiple,
         base_batch_size=facts.base_batch_size,
-        given_micro_batch_size=given,
+        given_micro_batch_size=find_given_micro_batch(run),
         most_sizes=_count_affordable_sizes(run, compile_s),
     )
-    kept = tuple(size for size in (given, facts.base_batch_size) if size is not None)
     plan, is_apart = _choose_layout(run, sizes, kept, compile_s)
     if plan is None:
         run.progress.note("throughput: the budget is too short to time even one size")
@@ -75,46 +72,81 @@ def run_throughput(run: Run) -> None:
         run.progress.note(f"throughput: {why}")
 
 
+def time_once_more(run: Run) -> bool:
+    """Time the sizes near the answer once more while it is not settled; return whether it did."""
+    found, timed = run.of(THROUGHPUT), _list_timed(run)
+    if found is None or not timed or is_settled(found.saturation):
+        return False
+    last = max(probe.session for probe in timed)
+    sizes = _choose_next(run, found, last)
+    spent = [span for probe in timed if probe.session == last for span in probe.block_spans_s]
+    each_s = max(end for _, end in spent) - min(began for began, _ in spent) if spent else 0.0
+    if last + 1 >= _MOST_SESSIONS or _SPARE * each_s > run.left_s or run.is_spent:
+        return False
+    mine = [probe for probe in timed if probe.session == last]
+    is_apart = len({probe.canary_times_s for probe in mine}) == len(mine) > 1
+    plan = SessionPlan(sizes, 1, max(len(probe.step_times_s) for probe in mine))
+    run.progress.stage(f"throughput: session {last + 2}", left_s=run.left_s)
+    try:
+        _time_session(run, plan, last + 1, budget_s=run.left_s / _SPARE, is_apart=is_apart)
+    except WorkerTimeoutError:
+        return False
+    return True
+
+
+def _list_timed(run: Run) -> list[Probe]:
+    probes = run.record.all(PROBES)
+    return [probe for probe in probes if probe.stage == "throughput" and probe.outcome == "fit"]
+
+
+def _list_kept(run: Run) -> tuple[int, ...]:
+    """Return the sizes that every session times: the given one, and the user's own."""
+    own = (find_given_micro_batch(run), run.facts.base_batch_size)
+    return tuple(size for size in own if size is not None)
+
+
+def _choose_next(run: Run, found: ThroughputConclusion, session: int) -> tuple[int, ...]:
+    multiple = run.spec.limits.batch_multiple
+    return choose_next(found, session=session, kept=_list_kept(run), batch_multiple=multiple)
+
+
 def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
-    """Run the planned sessions and what more of them promise; return what ended them early."""
-    sizes = plan.sizes
+    """Run the planned sessions; return what ended them early."""
     started, share_s = time.monotonic(), run.share_s("throughput")
-    for session in itertools.count():
+    for session in range(plan.sessions):
         spent_s = time.monotonic() - started
         each_s = spent_s / max(1, session)
-        affordable = int((EXTRA_OF_THROUGHPUT * share_s - spent_s) / each_s) if session else 0
-        found = run.of(THROUGHPUT)
-        if session >= plan.sessions and not (
-            found and wants_session(found, sessions=session, affordable=affordable)
-        ):
-            return None
         stage_left_s = share_s - spent_s
         # On a loaded machine a session may take many times what was planned with; a figure without
         # an interval is then worth less than the stages that follow.
         if session and stage_left_s < each_s / 2.0:
             return "its share of the time ended before all sessions ran"
         run.progress.stage(
-            f"throughput: session {session + 1} of {max(plan.sessions, session + 1)}",
-            left_s=run.left_s,
+            f"throughput: session {session + 1} of {plan.sessions}", left_s=run.left_s
         )
-        task = ThroughputTask(
-            workload=run.spec.workload,
-            micro_batch_sizes=sizes,
-            session=session,
-            block_s=BLOCK_S[run.environment.device.kind],
-            rounds=plan.rounds,
-            budget_s=max(stage_left_s, each_s) / max(1, plan.sessions - session),
-        )
+        budget_s = max(stage_left_s, each_s) / max(1, plan.sessions - session)
         try:
-            run_session(run, split_by_size(task) if is_apart else (task,))
+            _time_session(run, plan, session, budget_s=budget_s, is_apart=is_apart)
         except WorkerTimeoutError:
             return "a session took longer than the time left"
         found = run.of(THROUGHPUT)
-        if session < REFINING_SESSIONS and found is not None:
-            multiple = run.spec.limits.batch_multiple
-            finer = choose_refinement(found.points, found.saturation, batch_multiple=multiple)
-            sizes = tuple(sorted({*sizes, *finer}))
+        if found is not None and found.points:
+            plan = plan._replace(sizes=_choose_next(run, found, session))
     return None
+
+
+def _time_session(
+    run: Run, plan: SessionPlan, session: int, *, budget_s: float, is_apart: bool
+) -> None:
+    task = ThroughputTask(
+        workload=run.spec.workload,
+        micro_batch_sizes=plan.sizes,
+        session=session,
+        block_s=BLOCK_S[run.environment.device.kind],
+        rounds=plan.rounds,
+        budget_s=budget_s,
+    )
+    run_session(run, split_by_size(task) if is_apart else (task,))
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:

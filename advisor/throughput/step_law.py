@@ -31,6 +31,9 @@ _TILE_RATIO, _BEND_RATIO = 1.01, 1.1
 _HANDICAPS: dict[Kind, float] = {"affine": 0.0, "curved": 7.0, "bent": 9.0, "stairs": 11.0}
 #: The same for treads that slope, against level ones.
 _SLOPE_HANDICAP = 7.0
+#: Deviance beyond the likeliest law's up to which another one may be the true one: 1.4 % by chi
+#: squared with one degree of freedom.
+_LIKELY_DEVIANCE = 6.0
 #: Relative error that no time is held to be better than: a law is never that true.
 _LEAST_ERROR = 0.0025
 #: Root mean square of the relative misfit beyond noise from which on no law stands.
@@ -50,6 +53,7 @@ class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
         coefficients: In seconds.
         covariance: Of the coefficients.
         misfit_fraction: Root mean square by which the timed sizes miss it beyond their noise.
+        stands: Whether that is no more than noise, or harmless.
     """
 
     kind: Kind
@@ -58,6 +62,7 @@ class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
     parameter: float = 0.0
     knots: tuple[float, ...] = ()
     misfit_fraction: float = 0.0
+    stands: bool = True
 
     def expand(self, sizes: npt.ArrayLike) -> Floats:
         """Return x(b) of each size, a row each."""
@@ -88,35 +93,64 @@ def fit_step_law(
     """Return the likeliest law, a table where none stands; None without a size.
 
     A law stands where the sizes miss it by no more than their errors explain, or than 2 %.
+    """
+    laws = fit_laws(sizes, step_s, errors)
+    if not sizes or (laws and laws[0].stands):
+        return laws[0] if laws else None
+    return tabulate(sizes, step_s, errors)
+
+
+def fit_laws(
+    sizes: Sequence[int],
+    step_s: Sequence[float],
+    errors: Sequence[float],
+    *,
+    kinds: Sequence[Kind] = ("affine", "bent", "curved", "stairs"),
+) -> tuple[StepLaw, ...]:
+    """Return the likeliest law, whether it stands or not, and those that are about as likely.
+
+    Of each kind these are the best, and the ones with the least and the largest bend or tile.
+    Empty without more sizes than a law takes.
 
     Args:
         sizes: Ascending.
         step_s: Seconds of a step at each.
         errors: Relative standard error of each, independent of the others.
+        kinds: That are tried.
     """
-    if not sizes:
-        return None
     where, times = np.asarray(sizes, np.float64), np.asarray(step_s, np.float64)
     known = np.hypot(np.asarray(errors, np.float64), _LEAST_ERROR)
-    fits = [fit for fit in _fit_all(where, times, known) if _count(fit) < len(sizes)]
+    fits = _fit_all(where, times, known, kinds) if len(sizes) > 1 else []
+    fits = [fit for fit in fits if _count(fit) <= max(len(sizes) - 1, 2)]
     if not fits:
-        return tabulate(sizes, step_s, errors)
+        return ()
     best = min(fits, key=lambda fit: fit.deviance)
-    spare = len(sizes) - _count(best)
-    squared_misfits = np.square(
-        _expand(best.kind, best.parameter, where) @ best.coefficients / times - 1.0
-    )
-    excess = float(np.mean(squared_misfits - np.square(known) * spare / len(sizes)))
-    misfit = math.sqrt(max(excess, 0.0))
-    if misfit > _MOST_MISFIT and best.squared > _chi_squared(spare):
-        return tabulate(sizes, step_s, errors)
+    spare = max(len(sizes) - _count(best), 1)
     scale = max(1.0, best.squared / spare)
+    likely = [fit for fit in fits if fit.squared <= best.squared + _LIKELY_DEVIANCE * scale]
+    chosen = [best]
+    for kind in kinds:
+        mine = [fit for fit in likely if fit.kind == kind]
+        if mine:
+            chosen += [min(mine, key=lambda fit: fit.deviance), mine[0], mine[-1]]
+    return tuple(
+        _complete(fit, where, times, known, scale)
+        for fit in {(fit.kind, fit.parameter): fit for fit in chosen}.values()
+    )
+
+
+def _complete(fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: float) -> StepLaw:
+    """Return the law with its errors, which are larger by the scale than those of the sizes."""
+    spare = max(len(sizes) - _count(fit), 1)
+    missed = _expand(fit.kind, fit.parameter, sizes) @ fit.coefficients / times - 1.0
+    excess = float(np.mean(np.square(missed) - np.square(errors) * spare / len(sizes)))
     return StepLaw(
-        kind=best.kind,
-        parameter=best.parameter,
-        coefficients=tuple(best.coefficients.tolist()),
-        covariance=_covary(best, where, times, known, scale),
-        misfit_fraction=misfit,
+        kind=fit.kind,
+        parameter=fit.parameter,
+        coefficients=tuple(fit.coefficients.tolist()),
+        covariance=_covary(fit, sizes, times, errors, scale),
+        misfit_fraction=math.sqrt(max(excess, 0.0)),
+        stands=excess <= _MOST_MISFIT**2 or fit.squared <= _chi_squared(spare),
     )
 
 
@@ -161,20 +195,20 @@ def _expand(kind: Kind, parameter: float, sizes: Floats, knots: Sequence[float] 
     return np.stack(parts, axis=-1)
 
 
-def _fit_all(sizes: Floats, times: Floats, errors: Floats) -> list[_Fit]:
+def _fit_all(sizes: Floats, times: Floats, errors: Floats, kinds: Sequence[Kind]) -> list[_Fit]:
     """Return the best law of every kind, bend and tile; only those that use what is their own."""
     first, last = float(sizes[0]), float(sizes[-1])
-    tried: list[tuple[Kind, float]] = [("affine", 0.0), ("curved", 0.0)]
-    tried += [
-        ("bent", bend) for bend in _space(first * _BEND_RATIO, last / _BEND_RATIO, _BEND_RATIO)
-    ]
-    tried += [
-        ("stairs", tile) for tile in np.unique(np.round(_space(2.0, last - 1.0, _TILE_RATIO)))
-    ]
+    parameters: dict[Kind, Floats] = {
+        "affine": np.zeros(1),
+        "curved": np.zeros(1),
+        "bent": _space(first * _BEND_RATIO, last / _BEND_RATIO, _BEND_RATIO),
+        "stairs": np.unique(np.round(_space(2.0, last - 1.0, _TILE_RATIO))),
+    }
+    tried = [(kind, float(each)) for kind in kinds for each in parameters[kind]]
     columns = np.stack([_expand(kind, parameter, sizes) for kind, parameter in tried])
     coefficients, squared = _fit_columns(columns / times[:, None], errors)
     return [
-        _Fit(kind, float(parameter), fitted, float(misfit))
+        _Fit(kind, parameter, fitted, float(misfit))
         for (kind, parameter), fitted, misfit in zip(tried, coefficients, squared, strict=True)
         if kind == "affine" or fitted[2] > 0.0
     ]

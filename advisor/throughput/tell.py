@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from advisor.device.tell import describe_missing_counters
 from advisor.engine.conclusions import Conclusions
+from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
 from advisor.telling import Chart, Datum, Line, Row, Told
 from advisor.throughput.conclude import THROUGHPUT
@@ -25,12 +26,19 @@ from advisor.units import (
     format_range,
 )
 
-_SATURATION: dict[SaturationStatus, str] = {
+_STATUSES: dict[SaturationStatus, str] = {
     "saturated": "",
+    "rising": "larger batches are still faster at the largest",
     "memory_limited": "not reached: memory ends first",
     "host_bound": "the host, not the device, limits throughput",
     "retrograde": "the largest batches are slower than smaller ones",
-    "inconclusive": "inconclusive: the measured sizes do not tell where it lies",
+    "inconclusive": "inconclusive",
+}
+_RANGE_ENDS: dict[LimitedBy, str] = {
+    "memory": "memory",
+    "dataset": "the dataset",
+    "cap": "the limit that was given",
+    "budget": "the time",
 }
 _PEAKS = {
     "data sheet": "of the data sheet's peak (MFU)",
@@ -119,15 +127,40 @@ def describe_throughput(throughput: ThroughputConclusion) -> str:
 
 
 def describe_saturation(saturation: Saturation) -> str:
-    """Return where the throughput curve flattens, with its interval, or why it is unknown."""
+    """Return where the throughput curve flattens, with its interval, or how much it still rises."""
     size, needed = saturation.batch_size, saturation.needed_batch_size
     near = format_range(saturation.low, saturation.high)
     level = ""
     if size is not None:
         interval = "" if near == NOT_MEASURED else f" ({near})"
         level = f"from batch {format_count(size)}{interval} on, larger ones are at most 5 % faster"
-    need = "" if needed is None else f"the fitted law puts it at about {format_count(needed)}"
-    return "; ".join(part for part in (_SATURATION[saturation.status], level, need) if part)
+    need = "" if needed is None else f"the fitted law puts its end at about {format_count(needed)}"
+    parts = (_STATUSES[saturation.status], level, _describe_gain(saturation), need)
+    return "; ".join(part for part in parts if part)
+
+
+def _describe_gain(saturation: Saturation) -> str:
+    """Return what the last doubling gains, where that is the answer or keeps it open."""
+    gain = saturation.last_gain
+    if saturation.batch_size is not None:
+        return ""
+    if gain is None or gain.point is None:
+        return (
+            "fewer than three sizes or two sessions were timed: raise --budget"
+            if (saturation.status == "inconclusive")
+            else ""
+        )
+    percent = Estimate(*(100 * (end or 0.0) for end in (gain.point, gain.low, gain.high)))
+    end = (
+        "" if saturation.range_end is None else f", where {_RANGE_ENDS[saturation.range_end]} ends"
+    )
+    text = f"the last doubling{end} gains {format_interval(percent)} % more throughput"
+    if saturation.status == "inconclusive":
+        text += (
+            ": sessions contradict each other by more than the 5 % that decide; leave the machine "
+            "idle meanwhile, or raise --budget for more of them"
+        )
+    return text
 
 
 def describe_fall(fall: ThroughputFall) -> str:
