@@ -252,7 +252,7 @@ def _conclude(sessions: Sequence[Session]) -> ThroughputConclusion:
     return conclude_throughput(
         [session.probe for session in sessions],
         largest_micro_batch_size=None,
-        memory_limited=False,
+        range_end="cap",
         peak_bytes={},
         telemetry=[session.telemetry for session in sessions],
     )

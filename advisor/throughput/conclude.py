@@ -34,7 +34,7 @@ from advisor.throughput.efficiency import (
 from advisor.throughput.paired_sizes import PairedSizes, pair_sizes
 from advisor.throughput.saturation import CONFIDENCE, find_saturation, measure_fall
 from advisor.throughput.session_groups import measure_session_levels
-from advisor.throughput.step_law import StepLaw, fit_laws, fit_step_law
+from advisor.throughput.step_law import StepLaw, choose_law, fit_laws
 
 #: Share of a step's wall time from which on issuing it counts as all of it.
 HOST_BOUND_FRACTION = 0.9
@@ -90,12 +90,13 @@ def conclude_throughput(
     }
     paired = pair_sizes(step_s)
     fitted = (paired.sizes, paired.step_s, paired.errors)
+    laws = fit_laws(*fitted)
     line = next(iter(fit_laws(*fitted, kinds=("affine",))), None)
     optimizer_step_s = _estimate_optimizer_step_s(by_size)
     is_whole = max(by_size, default=0) >= _WHOLE_FRACTION * (largest_micro_batch_size or 0)
     saturation = find_saturation(
         paired,
-        fit_laws(*fitted),
+        laws,
         range_end=range_end if is_whole else "budget",
         host_bound=_is_host_bound(by_size),
     )
@@ -107,7 +108,7 @@ def conclude_throughput(
         per_sample_s=None if line is None else line.coefficients[1],
         optimizer_step_s=None if optimizer_step_s is None else optimizer_step_s[0],
         optimizer_step_error_s=None if optimizer_step_s is None else optimizer_step_s[1],
-        step_law=fit_step_law(*fitted),
+        step_law=choose_law(laws, *fitted),
         saturation=saturation,
         fall=measure_fall(paired) if saturation.status == "retrograde" else None,
         session_spread_fraction=_measure_session_spread(by_size),

@@ -24,7 +24,7 @@ _NORMAL_MEDIAN = 0.6745
 _SLOW_WEIGHT = 0.6
 _STARTING_ROUNDS, _ROUNDS = 40, 10
 #: Relative error of sizes that no two sessions compare: it shows nowhere.
-_UNSHOWN_ERROR = 0.02
+_UNSHOWN_ERROR = 0.005
 
 
 class PairedSizes(NamedTuple):
@@ -90,8 +90,8 @@ def _fit_robustly(design: Floats, levels: Floats, degrees: int) -> tuple[Floats,
     """
     weights = np.ones(len(levels))
     for count in range(_STARTING_ROUNDS + _ROUNDS):
-        root = np.sqrt(weights)
-        solution = np.linalg.lstsq(design * root[:, None], levels * root, rcond=None)[0]
+        weighed = design * weights[:, None]
+        solution = np.linalg.solve(weighed.T @ design, weighed.T @ levels)
         residuals = levels - design @ solution
         size = np.abs(residuals)
         # As many residuals as there are coefficients may vanish whatever the noise.

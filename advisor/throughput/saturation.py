@@ -44,14 +44,12 @@ LEAST_SIZES = 3
 #: Confidence of the interval, both sides together.
 CONFIDENCE = 0.95
 #: Sizes at which the curve is looked at, about.
-_GRID_SIZES = 160
+_GRID_SIZES = 120
 #: Within this ratio of a size its neighbours' misfit counts as its own.
 _NEIGHBOUR_RATIO = 4.0
 #: Misfits (root mean square) that the difference of two sizes stays within in 95 % of cases, where
 #: each lies anywhere on a tread: of two uniform deviations.
-_MISFIT_QUANTILE = 1.9
-#: Share of the noise's variance that a misfit may have unseen.
-_UNSEEN_SHARE = 0.5
+_MISFIT_QUANTILE = 1.6
 #: Least misfit: a law is never that true.
 _LEAST_MISFIT = 0.0025
 #: Times the largest size up to which the law is asked where saturation would be.
@@ -108,8 +106,15 @@ def find_saturation(
     point, least, most = gain.point or 0.0, gain.low or 0.0, gain.high or 0.0
     if most - least > 2.0 * TOO_NOISY_FRACTION and least <= _TOLERANCE < most:
         return found
-    curves = [_draw_curve(paired, law) for law in laws]
-    found = msgspec.structs.replace(found, low=min(curve.find_low() for curve in curves))
+    timed = np.asarray(paired.sizes, np.float64)
+    if laws[0].stands:
+        levels, curves = _span(laws[0], timed, 0.0), [_draw_curve(paired, law) for law in laws]
+        low = min(curve.find_low() for curve in curves)
+    else:
+        levels = _span_table(paired, timed)
+        low, curves = _find_low_between(paired), [levels]
+    size = paired.sizes[levels.find_first()]
+    found = msgspec.structs.replace(found, low=min(low, size))
     falls = laws[0].kind != "stairs" and measure_fall(paired) is not None
     if host_bound and not falls:
         return msgspec.structs.replace(found, status="host_bound")
@@ -117,8 +122,7 @@ def find_saturation(
         status: SaturationStatus = "memory_limited" if range_end == "memory" else "rising"
         needed = _predict_needed(laws[0], paired.sizes[-1])
         return msgspec.structs.replace(found, status=status, needed_batch_size=needed)
-    size = _choose_size(paired, laws[0], curves[0])
-    high = max(size, *(round(curve.sizes[curve.find_first(sign=1.0)]) for curve in curves))
+    high = max(size, *(int(curve.sizes[curve.find_first(sign=1.0)]) for curve in curves))
     return msgspec.structs.replace(
         found,
         batch_size=size,
@@ -183,16 +187,15 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
 
     By every law that may be true where the first stands, else by the times alone.
     """
-    asked = laws if laws[0].stands else [tabulate(paired.sizes, paired.step_s, paired.errors)]
-    largest = paired.sizes[-1]
-    pair = [max(math.ceil(largest / 2.0), paired.sizes[0]), largest]
-    quantile = two_sided_t(CONFIDENCE, paired.degrees_of_freedom)
+    ends = np.asarray([max(math.ceil(paired.sizes[-1] / 2.0), paired.sizes[0]), paired.sizes[-1]])
+    curves = [_span_table(paired, ends)]
+    if laws[0].stands:
+        curves = [_draw_curve(paired, law) for law in laws]
     gains = []
-    for law in asked:
-        curve = _span(law, np.asarray(pair, np.float64), quantile)
-        if law.kind != "table":
-            curve = _widen(curve, paired, law)
-        gains.append((float(curve.levels[1] - curve.levels[0]), float(curve.margins[0, 1])))
+    for curve in curves:
+        half = int(np.searchsorted(curve.sizes, ends[0]))
+        gain = float(curve.levels[-1] - curve.levels[half])
+        gains.append((gain, float(curve.margins[half, -1])))
     return Estimate(
         gains[0][0],
         min(gain - margin for gain, margin in gains),
@@ -201,30 +204,36 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
     )
 
 
-def _choose_size(paired: PairedSizes, law: StepLaw, curve: _Curve) -> int:
-    """Return the smallest timed size within the tolerance: by the law, or by times that have none.
-
-    The law's own levels are compared, so that noise which moves one size moves no answer.
-    """
-    gains = curve.gain_most()[np.searchsorted(curve.sizes, paired.sizes)]
-    if not law.stands:
-        table = tabulate(paired.sizes, paired.step_s, paired.errors)
-        gains = _span(table, np.asarray(paired.sizes, np.float64), 0.0).gain_most()
-    return paired.sizes[int(np.argmax(gains <= _TOLERANCE))]
-
-
 def _draw_curve(paired: PairedSizes, law: StepLaw) -> _Curve:
-    """Return the band of the curve on a grid of sizes."""
+    """Return the band of the curve on a grid of sizes about a law."""
     sizes = _space_sizes(paired.sizes)
+    if law.kind == "stairs":
+        ends = np.floor(np.ceil(sizes / law.parameter) * law.parameter)
+        sizes = np.unique(np.concatenate([sizes, ends[ends < sizes[-1]]]))
     curve = _span(law, sizes, two_sided_t(CONFIDENCE, paired.degrees_of_freedom))
-    return _widen(curve, paired, law)
-
-
-def _widen(curve: _Curve, paired: PairedSizes, law: StepLaw) -> _Curve:
-    """Return the curve with margins for how far the timed sizes miss the law."""
-    squared = _measure_squared_misfit(paired, law, curve.sizes)
+    squared = _measure_squared_misfit(paired, law, sizes)
     misfit = _MISFIT_QUANTILE * np.sqrt(squared[:, None] + squared[None, :])
     return curve._replace(margins=np.hypot(curve.margins, misfit))
+
+
+def _find_low_between(paired: PairedSizes) -> int:
+    """Return the least size that may be within the tolerance where no law stands.
+
+    Between two timed sizes a step takes no less than at the smaller one; that is all there is.
+    """
+    margins = two_sided_t(CONFIDENCE, paired.degrees_of_freedom) * np.asarray(paired.errors)
+    table = np.log(tabulate(paired.sizes, paired.step_s, paired.errors).coefficients)
+    timed = np.asarray(paired.sizes, np.float64)
+    best = np.maximum.accumulate((np.log(timed) - table - margins)[::-1])[::-1]
+    # From here on a size that takes no longer than the timed one is within the tolerance.
+    least = np.maximum(np.exp(best - _TOLERANCE + table - margins), timed)
+    possible = np.append(least[:-1] < timed[1:], True)
+    return math.ceil(float(least[int(np.argmax(possible))]) - 1e-9)
+
+
+def _span_table(paired: PairedSizes, sizes: Floats) -> _Curve:
+    table = tabulate(paired.sizes, paired.step_s, paired.errors)
+    return _span(table, sizes, two_sided_t(CONFIDENCE, paired.degrees_of_freedom))
 
 
 def _span(law: StepLaw, sizes: Floats, quantile: float) -> _Curve:
@@ -245,13 +254,12 @@ def _space_sizes(timed: Sequence[int]) -> Floats:
 
 
 def _measure_squared_misfit(paired: PairedSizes, law: StepLaw, sizes: Floats) -> Floats:
-    """Return the mean square by which timed sizes near each size may miss the law beyond noise."""
+    """Return the mean square by which timed sizes near each size miss the law, with their noise."""
     timed = np.asarray(paired.sizes, np.float64)
     missed = np.square(np.log(np.asarray(paired.step_s) / law.evaluate(timed)))
-    excess = missed - (1.0 - _UNSEEN_SHARE) * np.square(paired.errors)
     apart = np.abs(np.log(sizes[:, None] / timed[None, :])) / math.log(_NEIGHBOUR_RATIO)
     weights = np.maximum(1.0 - apart, 1e-9)
-    squared: Floats = (weights * excess).sum(axis=1) / weights.sum(axis=1)
+    squared: Floats = (weights * missed).sum(axis=1) / weights.sum(axis=1)
     return np.maximum(squared, _LEAST_MISFIT**2)
 
 

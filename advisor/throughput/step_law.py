@@ -34,6 +34,8 @@ _SLOPE_HANDICAP = 7.0
 #: Deviance beyond the likeliest law's up to which another one may be the true one: 1.4 % by chi
 #: squared with one degree of freedom.
 _LIKELY_DEVIANCE = 6.0
+#: Of laws as near as this the middle one is taken: sizes do not tell their tiles apart.
+_EQUAL_DEVIANCE = 0.1
 #: Relative error that no time is held to be better than: a law is never that true.
 _LEAST_ERROR = 0.0025
 #: Root mean square of the relative misfit beyond noise from which on no law stands.
@@ -53,7 +55,7 @@ class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
         coefficients: In seconds.
         covariance: Of the coefficients.
         misfit_fraction: Root mean square by which the timed sizes miss it beyond their noise.
-        stands: Whether that is no more than noise, or harmless.
+        stands: Whether that is no more than noise.
     """
 
     kind: Kind
@@ -90,14 +92,17 @@ class _Fit(NamedTuple):
 def fit_step_law(
     sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float]
 ) -> StepLaw | None:
-    """Return the likeliest law, a table where none stands; None without a size.
+    """Return the likeliest law; a table where the sizes miss it by more than noise and 2 %."""
+    return choose_law(fit_laws(sizes, step_s, errors), sizes, step_s, errors)
 
-    A law stands where the sizes miss it by no more than their errors explain, or than 2 %.
-    """
-    laws = fit_laws(sizes, step_s, errors)
-    if not sizes or (laws and laws[0].stands):
-        return laws[0] if laws else None
-    return tabulate(sizes, step_s, errors)
+
+def choose_law(
+    laws: Sequence[StepLaw], sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float]
+) -> StepLaw | None:
+    """Return the first of the laws if it stands or is near, else a table; None without a size."""
+    if laws and (laws[0].stands or laws[0].misfit_fraction <= _MOST_MISFIT):
+        return laws[0]
+    return tabulate(sizes, step_s, errors) if sizes else None
 
 
 def fit_laws(
@@ -124,7 +129,9 @@ def fit_laws(
     fits = [fit for fit in fits if _count(fit) <= max(len(sizes) - 1, 2)]
     if not fits:
         return ()
-    best = min(fits, key=lambda fit: fit.deviance)
+    least = min(fit.deviance for fit in fits)
+    equal = [fit for fit in fits if fit.deviance <= least + _EQUAL_DEVIANCE]
+    best = equal[len(equal) // 2]
     spare = max(len(sizes) - _count(best), 1)
     scale = max(1.0, best.squared / spare)
     likely = [fit for fit in fits if fit.squared <= best.squared + _LIKELY_DEVIANCE * scale]
@@ -150,7 +157,7 @@ def _complete(fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: fl
         coefficients=tuple(fit.coefficients.tolist()),
         covariance=_covary(fit, sizes, times, errors, scale),
         misfit_fraction=math.sqrt(max(excess, 0.0)),
-        stands=excess <= _MOST_MISFIT**2 or fit.squared <= _chi_squared(spare),
+        stands=fit.squared <= _chi_squared(spare),
     )
 
 

@@ -205,7 +205,7 @@ def test_memory_says_when_the_largest_size_is_not_verified():
             Saturation(
                 batch_size=None, low=64, high=None, status="memory_limited", needed_batch_size=1200
             ),
-            "not reached: memory ends first; the fitted law puts it at about 1,200",
+            "not reached: memory ends first; the fitted law puts its end at about 1,200",
         ),
         (
             Saturation(batch_size=None, low=None, high=None, status="host_bound"),
@@ -220,7 +220,7 @@ def test_memory_says_when_the_largest_size_is_not_verified():
         ),
         (
             Saturation(batch_size=None, low=None, high=None, status="inconclusive"),
-            "inconclusive: the measured sizes do not tell where it lies",
+            "inconclusive; fewer than three sizes or two sessions were timed: raise --budget",
         ),
     ],
 )

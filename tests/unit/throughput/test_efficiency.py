@@ -30,7 +30,7 @@ def conclude(*, law=affine(0.0, 1.0), machine=None, cost=COST, precision="fp32",
     probes = measure(law, SIZES, enqueue=fields.pop("enqueue", None))
     probes = [msgspec.structs.replace(probe, **fields) for probe in probes]
     curve = conclude_throughput(
-        probes, largest_micro_batch_size=None, memory_limited=False, peak_bytes={}
+        probes, largest_micro_batch_size=None, range_end="dataset", peak_bytes={}
     )
     return add_efficiency(curve, probes, cost=cost, environment=machine, precision=precision)
 

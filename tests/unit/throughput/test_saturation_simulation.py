@@ -7,8 +7,10 @@ from benchmarks.kneedle import find_knee
 from benchmarks.saturation_simulation import (
     LAWS,
     NOISES,
+    OUTSIDE,
     count_steps,
     draw_case,
+    find_flat_end,
     find_truth,
     holds_truth,
     run_stage,
@@ -16,9 +18,9 @@ from benchmarks.saturation_simulation import (
 
 pytestmark = pytest.mark.slow
 
-CASES = 18
+CASES = 12
 #: The claims: shares of all cases.
-COVERED, STILL = 0.93, 0.95
+COVERED, STILL = 0.93, 0.9
 #: A test fails by chance once in this many times; the seeds are fixed all the same.
 CHANCE = 1e-3
 
@@ -28,32 +30,29 @@ def least(share, count):
     return int(binom.ppf(CHANCE, count, share))
 
 
-def simulate(law, noise):
-    """How many intervals hold the truth, how many ranges get an answer, and how far these move."""
-    held, answers, moves = 0, 0, []
+@pytest.mark.parametrize("law", [*LAWS, *OUTSIDE])
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_interval_holds_the_truth_and_a_doubled_range_moves_no_answer(law, noise):
+    held, answered, moves = 0, 0, []
     for seed in range(CASES):
         case = draw_case(law, seed)
         narrow = run_stage(case, case.largest, noise, seed)
         wide = run_stage(case, 2 * case.largest, noise, seed)
-        held += holds_truth(narrow, case.truth)
-        answers += wide.answer is not None
+        held += holds_truth(narrow, case, case.largest) + holds_truth(wide, case, 2 * case.largest)
+        answered += narrow.conclusion.saturation.status != "inconclusive"
         if narrow.answer and wide.answer:
             moves.append(count_steps(narrow.answer, wide.answer))
-    return held, answers, moves
-
-
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("noise", NOISES)
-def test_the_interval_holds_the_truth_and_a_doubled_range_moves_no_answer(law, noise):
-    held, answers, moves = simulate(law, noise)
-    assert held >= least(COVERED, CASES)
-    assert sum(steps < 1.0 for steps in moves) >= least(STILL, len(moves))
+    assert held >= least(COVERED, 2 * CASES)
+    if law in LAWS:
+        assert sum(steps < 1.0 for steps in moves) >= least(STILL, len(moves))
     # An interval that says nothing would hold every truth.
-    assert answers >= 0.7 * CASES
+    assert answered >= least(0.9, CASES)
 
 
 def test_the_truth_is_that_of_the_closed_form():
-    assert find_truth(lambda sizes: 5.0 + sizes, 1.0) == 95
+    # Within 5 % of the speed at 2,000, the limit but for 0.25 %: 5/(5 + b) = 1 − 0.95·(1 − 0.0025).
+    assert find_truth(lambda sizes: 5.0 + sizes, 2000) == 91
+    assert find_flat_end(lambda sizes: 5.0 + sizes) == 94
 
 
 def test_kneedle_finds_the_knee_of_its_authors_and_moves_with_the_range():

@@ -3,7 +3,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.throughput.conclude import conclude_throughput
@@ -29,7 +29,7 @@ LAWS = {
 
 def read(probes):
     found = conclude_throughput(
-        probes, largest_micro_batch_size=None, memory_limited=False, peak_bytes={}
+        probes, largest_micro_batch_size=None, range_end="dataset", peak_bytes={}
     )
     return read_throughput(found)
 
@@ -44,6 +44,7 @@ def test_every_law_is_met_at_the_timed_sizes_and_never_decreases(name):
     assert curve == sorted(curve)
 
 
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), noise=st.floats(0.0, 0.5))
 def test_no_noise_makes_a_step_faster_at_a_larger_batch(seed, noise):
     rng = np.random.default_rng(seed)
@@ -56,7 +57,7 @@ def test_no_noise_makes_a_step_faster_at_a_larger_batch(seed, noise):
 
 @pytest.mark.parametrize("name", ["affine", "floor", "curved", "stairs"])
 def test_the_errors_of_ratios_hold_the_truth(name):
-    law, held, count = LAWS[name], 0, 40
+    law, held, count = LAWS[name], 0, 20
     for seed in range(count):
         times = read(measure(law, noise=0.02, common=0.1, seed=seed))
         ratio, error = compare_step_s(times, (32, 1), (256, 1))
