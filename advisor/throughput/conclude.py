@@ -85,7 +85,11 @@ def conclude_throughput(
         for size, mine in by_size.items()
     )
     step_s = {
-        session: {p.micro_batch_size: min(p.step_times_s) for p in usable if p.session == session}
+        session: {
+            p.micro_batch_size: min(p.low_step_times_s or p.step_times_s)
+            for p in usable
+            if p.session == session
+        }
         for session in dict.fromkeys(probe.session for probe in usable)
     }
     paired = pair_sizes(step_s)

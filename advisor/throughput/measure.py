@@ -49,6 +49,8 @@ _WARMUP_FRACTION = 0.25
 _SETTLING_STEPS = 2
 #: Length of a block of forward and backward alone as a share of a full block.
 _MICRO_FRACTION = 0.5
+#: Least length of a block by its fastest steps, as a share of the wanted one, and attempts at it.
+_LEAST_BLOCK, _MOST_ATTEMPTS = 0.5, 4
 #: Of the steps of a block: low, since what disturbs only slows, but no single lucky one.
 _LOW_QUANTILE = 0.1
 #: Most of the session's time that the device may take to settle.
@@ -246,9 +248,13 @@ def _time_size(bench: _Bench, timed: dict[int, _Timed], block_s: float) -> None:
     else:
         for _ in range(_SETTLING_STEPS if figures.step_s < block_s else 1):
             stepper.step(bench.batch)
-    block = bench.time_block(max(1, round(block_s / figures.step_s)))
+    for _ in range(_MOST_ATTEMPTS):  # steps that were disturbed made too short a block
+        steps = max(1, round(block_s / figures.step_s))
+        block = bench.time_block(steps)
+        figures.step_s = min(figures.step_s, block.low_step_s or block.step_s)
+        if steps * figures.step_s >= _LEAST_BLOCK * block_s:
+            break
     figures.blocks.append(block)
-    figures.step_s = min(figures.step_s, block.step_s)  # a disturbed one must not shorten the next
     if isinstance(stepper, Training) and not stepper.needs_closure:
         passes = max(1, round(block.steps * _MICRO_FRACTION))
         stepper.backward(bench.batch)  # the gradients' buffers are there, as in accumulation
