@@ -1,0 +1,69 @@
+"""Every optimizer tells its settings, of whatever type they are."""
+
+import pytest
+import torch
+from torch import nn
+
+from advisor.rate.rules import name_family, propose_learning_rate
+from advisor.training.data import WorkloadFacts
+from advisor.training.model_file.foreign import call_with_known
+from advisor.training.optimizer_facts import describe_optimizer, restart_rates, to_number
+
+CLASSES = [
+    value
+    for value in vars(torch.optim).values()
+    if isinstance(value, type)
+    and issubclass(value, torch.optim.Optimizer)
+    and value is not torch.optim.Optimizer
+]
+
+
+@pytest.mark.parametrize("class_", CLASSES, ids=lambda class_: class_.__name__)
+def test_every_optimizer_of_torch_is_described_and_keeps_its_rate_at_the_base_batch(class_):
+    weight = nn.Parameter(torch.ones(2, 2))
+    made = class_([weight])
+    facts = describe_optimizer(made, needs_closure=False, is_default=False)
+    assert facts.name == class_.__name__
+    assert facts.learning_rate == pytest.approx(to_number(made.param_groups[0]["lr"]))
+    assert [group.parameter_count for group in facts.groups] == [4]
+    workload = WorkloadFacts(
+        file="f", model_name="", how_model="", how_loss="", how_optimizer="", how_batch="",
+        optimizer=facts, base_batch_size=32,
+    )  # fmt: skip
+    assert propose_learning_rate(workload, 32, None).proposed == facts.learning_rate
+    assert propose_learning_rate(workload, 64, None).proposed >= facts.learning_rate
+    derived = type("Derived", (class_,), {})([weight])
+    own = describe_optimizer(derived, needs_closure=False, is_default=False)
+    assert name_family(own) == name_family(facts)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (0.1, 0.1),
+        (2, 2.0),
+        (torch.tensor(0.5), 0.5),
+        (torch.ones(2), None),
+        (torch.tensor(1j), None),
+        ((1e-30, 1e-3), None),
+        ("auto", None),
+        (None, None),
+        (True, None),
+    ],
+)
+def test_a_setting_that_is_one_real_number_counts(value, number):
+    assert to_number(value) == number
+
+
+def test_a_schedule_made_beside_the_optimizer_does_not_change_its_rates():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.3)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.6, total_steps=10)
+    restart_rates(optimizer)
+    assert optimizer.param_groups[0]["lr"] == 0.6
+
+
+def test_a_function_is_given_what_it_has_room_for():
+    assert call_with_known(lambda: 1, "fit") == 1
+    assert call_with_known(lambda stage: stage, "fit", 2) == "fit"
+    assert call_with_known(lambda *all_: all_, "fit", 2) == ("fit", 2)
+    assert call_with_known(lambda stage, *, size=0: (stage, size), "fit", size=3) == ("fit", 3)
