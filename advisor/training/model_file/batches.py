@@ -18,6 +18,8 @@ _OPAQUE = (Tensor, str, bytes, type, FunctionType, MethodType, ModuleType, nn.Mo
 #: Containers within containers looked into; what lies deeper, or in a circle, is no batch.
 _DEPTH = 8
 
+_PLAIN = frozenset((dict, list, tuple))
+
 Parts = dict[Any, Any]
 
 
@@ -105,6 +107,11 @@ def map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:
 
 def hand_out(batch: Any, depth: int = _DEPTH) -> Any:
     """Return the batch in new containers with the same tensors: user code may pop, add, replace."""
+    kind = type(batch)
+    if kind in _PLAIN:  # in every step that is timed
+        held = batch.values() if kind is dict else batch
+        if all(type(each) is Tensor for each in held):
+            return kind(batch)
     parts = parts_of(batch) if depth else None
     if parts is None:
         return batch
