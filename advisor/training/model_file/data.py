@@ -12,6 +12,7 @@ from advisor.errors import WorkloadError, note_place
 from advisor.training.model_file.batches import hand_out, tensors_of
 from advisor.training.model_file.foreign import running
 from advisor.training.model_file.order import random_indices, shuffle_endlessly
+from advisor.training.model_file.streams import KeptSamples
 from advisor.training.out_of_memory import is_out_of_memory
 
 #: Samples looked at to learn how they differ.
@@ -145,7 +146,7 @@ class IterableBatches(DatasetBatches):
     """
 
     def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
-        kept = _KeptSamples(iter(dataset))
+        kept = KeptSamples(iter(dataset))
         kept.grow(1)
         super().__init__(kept, collate)
         try:
@@ -192,48 +193,12 @@ class IterableBatches(DatasetBatches):
 Batches = SyntheticBatches | DatasetBatches
 
 
-class _KeptSamples:
-    """A list that grows from an iterator."""
-
-    def __init__(self, samples: Iterator[Any]) -> None:
-        self._iterator = samples
-        self._kept: list[Any] = []
-        self.ended = False
-
-    def grow(self, size: int) -> None:
-        missing = size - len(self._kept)
-        if missing > 0 and not self.ended:
-            with running(f"sample {len(self._kept)} or later of the stream of make_dataset"):
-                new = list(itertools.islice(self._iterator, missing))
-            self._kept += new
-            self.ended = len(new) < missing
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __getitem__(self, index: int) -> object:
-        return self._kept[index]
-
-
 def is_map_style(dataset: Any) -> bool:
     """Return whether samples are read by index; every torch dataset has the method for it."""
     is_stream = isinstance(dataset, IterableDataset) or (
         hasattr(dataset, "__iter__") and not hasattr(dataset, "__len__")
     )
     return hasattr(dataset, "__getitem__") and not is_stream
-
-
-class Remade(IterableDataset[Any]):
-    """A stream of one pass, such as a generator: made anew for each pass after the first."""
-
-    def __init__(self, first: Iterator[Any], make: Callable[[], Any]) -> None:
-        self._first: Iterator[Any] | None = first
-        self._make = make
-
-    def __iter__(self) -> Iterator[Any]:
-        """Return the stream from its beginning."""
-        first, self._first = self._first, None
-        return iter(self._make()) if first is None else first
 
 
 class IndexStream:

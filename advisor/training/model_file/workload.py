@@ -14,17 +14,13 @@ from advisor.training.devices import resolve_device
 from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.data import (
-    Batches,
-    Remade,
-    SyntheticBatches,
-    batches_from_dataset,
-)
+from advisor.training.model_file.data import Batches, SyntheticBatches, batches_from_dataset
 from advisor.training.model_file.discovery import discover
 from advisor.training.model_file.foreign import running
 from advisor.training.model_file.loading import Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
 from advisor.training.model_file.own_loader import OwnLoader, is_loader, open_loader
+from advisor.training.model_file.streams import Remade
 from advisor.training.optimizer_facts import restart_rates
 from advisor.training.schedule import check_scheduler
 from advisor.training.training import Training, UserStep
@@ -81,9 +77,8 @@ class Workload:
         _ = self.batches  # opening them finds the collate function
         if self.names.val_dataset is not None:
             made = self._make_dataset(self.names.val_dataset)
-            if is_loader(made):
-                made = open_loader(made, "make_val_dataset").dataset
-            return batches_from_dataset(made, self.collate)
+            own = open_loader(made, "make_val_dataset").dataset if is_loader(made) else made
+            return batches_from_dataset(own, self.collate)
         loader = self._find_loader(held_out=True)
         if loader is None:
             return None
