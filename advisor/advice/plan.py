@@ -62,7 +62,12 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         ways, facts.base_batch_size if race.base is None else race.base.global_batch_size
     )
     working = None if noise is None else noise.working
-    is_change = decision.basis not in {"stay", "untried"} or way.gradient_accumulation_steps > 1
+    workers = None if loader is None else loader.advised_workers
+    is_change = (
+        decision.basis not in {"stay", "untried"}
+        or way.gradient_accumulation_steps > 1
+        or (loader is not None and workers not in {None, loader.own_workers})
+    )
     return Recommendation(
         basis=decision.basis,
         micro_batch_size=way.micro_batch_size,
@@ -82,7 +87,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
             facts,
             rate.value,
             changes,
-            workers=None if loader is None else loader.advised_workers,
+            workers=workers,
         )
         if is_change
         else "",

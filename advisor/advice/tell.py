@@ -9,6 +9,7 @@ from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
 from advisor.engine.conclusions import Conclusions
 from advisor.memory.plan import MEMORY
+from advisor.race.data import Race
 from advisor.race.plan import RACE
 from advisor.race.tell import describe_race, name_pair
 from advisor.rate.data import LR_RANGES
@@ -50,7 +51,7 @@ def head_run(conclusions: Conclusions) -> Headline:
     verb = "Stay" if advice.basis == "stay" else "Train"
     answer = f"{verb} with {batch} (micro-batch {product}), {advised}"
     if advice.basis == "stay":
-        remarks = ["Nothing that was tried was surely faster." if rate else "It does not train."]
+        remarks = [_explain_stay(conclusions.of(RACE))]
     else:
         limit = f"Limited by {_LIMITS[advice.limiting_factor]}."
         remarks = [_describe_gain(conclusions, advice), limit]
@@ -58,6 +59,12 @@ def head_run(conclusions: Conclusions) -> Headline:
         answer += " (from an incomplete run)"
         remarks.append(f"The run is incomplete: {record.why_missing}.")
     return Headline(answer=answer, remarks=tuple(each for each in remarks if each))
+
+
+def _explain_stay(race: Race | None) -> str:
+    if race is None or not race.does_base_train:
+        return "It does not train."
+    return "Nothing that was tried was surely faster." if race.pairs else "No other was trained."
 
 
 def _head_untrained(conclusions: Conclusions, advice: Recommendation | None) -> Headline:

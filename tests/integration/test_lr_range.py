@@ -65,13 +65,15 @@ def test_a_probe_without_make_optimizer_prints_a_rate_that_it_ran(tmp_path):
     document = json.loads(path.read_text())
     rate = document["derived"]["recommendation"]["learning_rate"]
     size = document["derived"]["recommendation"]["global_batch_size"]
-    assert rate["rule"].startswith(f"range test at batch {size}")
+    assert rate["rule"].startswith(
+        f"range test at batch {document['lr_ranges'][0]['global_batch_size']}"
+    )
     assert rate["base_value"] == 1e-3
     assert rate["base_batch_size"] is None
     assert 1e-3 < rate["value"] < 0.2
     run = [trial for trial in document["trials"] if trial["learning_rate"] == rate["value"]]
     assert {trial["global_batch_size"] for trial in run} == {size}
-    assert len(run) == 3
+    assert len({trial["seed"] for trial in run}) >= 3
     assert all(math.isfinite(trial["evaluations"][-1]["loss"]) for trial in run)
 
 

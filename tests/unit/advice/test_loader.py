@@ -83,6 +83,16 @@ def test_workers_that_were_not_run_are_only_to_be_tried():
     assert "not measured on 8 processors" in describe_loader(derive_loader(timings))
 
 
+def test_a_pair_that_stays_still_gets_its_workers():
+    record = msgspec.structs.replace(record_with(run(load_s=0.25, step_s=0.1)), trials=())
+    advice = propose(record, make_memory(), make_throughput(), NOISE)
+    assert advice.basis == "untried"
+    assert "num_workers=3" in advice.snippet
+    assert "group" not in advice.snippet
+    record = msgspec.structs.replace(record_with(run(4, load_s=0.1, step_s=0.1)), trials=())
+    assert propose(record, make_memory(), make_throughput(), NOISE).snippet == ""
+
+
 def test_hundreds_of_workers_are_no_advice():
     timings = run(load_s=50.0, step_s=0.1)
     assert derive_loader(timings).workers_needed == 500

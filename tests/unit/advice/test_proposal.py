@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from advisor.advice.tell import head_run
 from advisor.engine.record import Command
 from advisor.engine.spec import Limits
 from advisor.race.plan import RACE
@@ -54,6 +55,11 @@ LENGTH = (
 
 def recommend_from(others, base=(32, 1.0), facts=FACTS, **parts):
     return recommend(make_record(facts, make_pairs(others, base)), **parts)
+
+
+def conclude_from(trials):
+    parts = {"memory": make_memory(), "throughput": make_throughput(), "noise": NOISE}
+    return conclude(make_record(trials=trials), **parts)
 
 
 def test_the_reasons_of_a_small_record_read_like_this():
@@ -132,6 +138,9 @@ def test_a_base_pair_alone_asks_for_time():
     advice = recommend(make_record(trials=make_branches(32, 1.0)))
     assert advice.basis == "stay"
     assert advice.reasons[0].endswith("the time did not suffice to train another.")
+    headline = head_run(conclude_from(make_branches(32, 1.0)))
+    assert headline.answer.startswith("Stay with batch 32")
+    assert headline.remarks == ("No other was trained.",)
     (warning,) = advice.warnings
     assert "Raise --budget" in warning
 
@@ -162,8 +171,7 @@ def test_one_start_that_diverged_refuses_a_pair():
     trials[-1] = msgspec.structs.replace(trials[-1], diverged=True)
     record = make_record(trials=trials)
     assert recommend(record).basis == "stay"
-    race = conclude(record, throughput=make_throughput(), memory=make_memory(), noise=NOISE)
-    (pair,) = race.of(RACE).pairs
+    (pair,) = conclude_from(trials).of(RACE).pairs
     assert (pair.standing, pair.reason) == ("failed", "training diverged in 1 of 6 runs")
 
 

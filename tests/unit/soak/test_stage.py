@@ -102,7 +102,11 @@ def test_a_soak_that_outlasts_the_run_is_left_out_with_a_note():
 
 
 def test_a_step_too_slow_for_the_time_left_is_not_soaked():
-    run, tasks, notes = run_with(answer(), budget_s=1.0)
+    slow = [
+        msgspec.structs.replace(probe, step_times_s=tuple(1000 * s for s in probe.step_times_s))
+        for probe in make_probes()
+    ]
+    run, tasks, notes = run_with(answer(), probes=slow, budget_s=60.0)
     assert (tasks, run.record.soaks) == ([], ())
     assert "take longer than the time for it" in notes[0]
 

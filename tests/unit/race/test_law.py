@@ -1,0 +1,81 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.race.law import (
+    choose_by_law,
+    count_relative_steps,
+    predict_log_ratio,
+    tabulate,
+)
+from tests.unit.samples import FIXED_S, PER_SAMPLE_S, affine
+
+SIZES = tuple(2**power for power in range(14))
+WAYS = affine(SIZES)
+BASE = WAYS[5]
+
+scales = st.floats(1e-3, 1e7)
+ways = st.sampled_from(WAYS)
+
+
+@given(ways, ways, scales)
+def test_the_law_is_the_closed_form(way, base, noise_scale):
+    def take(one):
+        return (1.0 + noise_scale / one.global_batch_size) * one.step_s
+
+    found = predict_log_ratio(way, base, noise_scale)
+    assert found == pytest.approx(math.log(take(way) / take(base)), abs=1e-9)
+    assert found == pytest.approx(-predict_log_ratio(base, way, noise_scale), abs=1e-9)
+
+
+@given(ways, scales | st.none())
+def test_a_pair_takes_the_time_of_itself(way, noise_scale):
+    assert predict_log_ratio(way, way, noise_scale) == pytest.approx(0.0)
+
+
+@given(scales, st.floats(0.0, 8.0))
+def test_a_rate_off_the_rule_costs_steps_and_nothing_has_no_answer(noise_scale, rate):
+    found = predict_log_ratio(WAYS[7], BASE, noise_scale, rate_over_rule=rate)
+    best = predict_log_ratio(WAYS[7], BASE, noise_scale)
+    assert best - 1e-12 <= found <= best + math.log(4.0) + 1e-12
+    if 0.2 <= rate <= 1.8:
+        assert found - best == pytest.approx(-math.log(rate * (2.0 - rate)))
+
+
+def test_without_a_noise_scale_a_batch_saves_the_root_of_its_steps():
+    way = WAYS[7]
+    expected = math.log(0.5 * way.step_s / BASE.step_s)
+    assert predict_log_ratio(way, BASE, None) == pytest.approx(expected)
+
+
+def test_the_whole_dataset_has_no_noise_left():
+    assert count_relative_steps(1000, 500.0, 1000) == 1.0
+    assert count_relative_steps(2000, 500.0, 1000) == 1.0
+    assert count_relative_steps(500, 500.0, 1000) == 1.5
+    assert count_relative_steps(500, 500.0) == 2.0
+
+
+@given(st.floats(1.0, 1e4))
+def test_the_law_chooses_the_closed_form_and_what_is_as_good(noise_scale):
+    best = math.sqrt(noise_scale * FIXED_S / PER_SAMPLE_S)
+    near = choose_by_law(WAYS, noise_scale)
+    times = {w.global_batch_size: (1 + noise_scale / w.global_batch_size) * w.step_s for w in WAYS}
+    least = min(times.values())
+    assert {w.global_batch_size for w in near} == {
+        size for size, time in times.items() if time <= 1.05 * least
+    }
+    assert any(0.5 <= w.global_batch_size / best <= 2.0 for w in near)
+
+
+def test_nothing_is_chosen_without_a_noise_scale_or_a_batch():
+    assert choose_by_law(WAYS, None) == choose_by_law((), 100.0) == ()
+
+
+def test_the_table_stands_over_the_base_pair():
+    table = tabulate(WAYS, BASE, 200.0)
+    assert table[5].relative_time == pytest.approx(1.0)
+    assert table[0].relative_samples == pytest.approx(1.0)
+    assert table[9].relative_samples == pytest.approx((1 + 512 / 200) / (1 + 1 / 200))
+    assert tabulate(WAYS, BASE, None) == tabulate(WAYS, None, 200.0) == WAYS
