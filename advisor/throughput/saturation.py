@@ -134,7 +134,9 @@ def find_saturation(
 def is_settled(saturation: Saturation) -> bool:
     """Return whether another session would change nothing of it."""
     gain = saturation.last_gain
-    if saturation.status == "inconclusive" or gain is None or gain.low is None or gain.high is None:
+    if saturation.status == "inconclusive" or saturation.range_end == "budget":
+        return False
+    if gain is None or gain.low is None or gain.high is None:
         return False
     is_sure = not gain.low <= SATURATION_TOLERANCE_FRACTION < gain.high
     if saturation.batch_size is None:

@@ -78,10 +78,10 @@ def choose_session_plan(
 
 
 def leave_out_largest(sizes: Sequence[int], *, kept: Sequence[int]) -> tuple[int, ...]:
-    """Return the sizes without the largest, the kept ones going last but for the smallest.
+    """Return the sizes without the largest; the smallest goes next to last, then the kept ones.
 
     Of the kept ones the first goes last.
     """
-    ranks = {size: len(kept) - index for index, size in enumerate(kept)}
-    left_out = min(sizes[1:] or sizes, key=lambda size: (ranks.get(size, 0), -size))
+    ranks = {sizes[0]: 1, **{size: 1 + len(kept) - index for index, size in enumerate(kept)}}
+    left_out = min(sizes, key=lambda size: (ranks.get(size, 0), -size))
     return tuple(size for size in sizes if size != left_out)

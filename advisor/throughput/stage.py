@@ -20,7 +20,6 @@ from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputTask
 from advisor.throughput.saturation import is_settled
 from advisor.throughput.sessions import (
-    WANTED_SESSIONS,
     SessionPlan,
     choose_session_plan,
     leave_out_largest,
@@ -32,10 +31,12 @@ from advisor.throughput.step_time import estimate_compile_s, read_probes
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
 #: Fewest sizes worth a session.
 _LEAST_SIZES = 3
+#: Sessions of all sizes that the time must hold: one alone shows no noise.
+_LEAST_SESSIONS = 2
 #: Sessions that settle where the curve ends, or never will on a machine this restless.
 _MOST_SESSIONS = 8
-#: Times the last session's blocks that must be left for another one: its processes start as well.
-_SPARE = 2.0
+#: Of the first sweep's largest sizes, those that a later session times again or at last.
+_LEFT_OUT = 3
 #: Share of a first compilation that one session takes for a size on average: the later ones find
 #: the kernels in torch's cache on disk and take about a tenth.
 _SESSION_COMPILES_FRACTION = 0.4
@@ -48,22 +49,11 @@ def run_throughput(run: Run) -> None:
 
     Three at least, since with less an interval is several times wider.
     """
-    memory, facts = run.of(MEMORY), run.facts
+    memory = run.of(MEMORY)
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
-    compile_s = 0.0
-    if run.spec.workload.compile:
-        compile_s = estimate_compile_s(run.record.all(PROBES))
-    kept = _list_kept(run)
-    sizes = choose_sweep(
-        min_micro_batch_size=facts.min_micro_batch_size,
-        max_micro_batch_size=memory.max_micro_batch_size,
-        batch_multiple=run.spec.limits.batch_multiple,
-        base_batch_size=facts.base_batch_size,
-        given_micro_batch_size=find_given_micro_batch(run),
-        most_sizes=_count_affordable_sizes(run, compile_s),
-    )
-    plan, is_apart = _choose_layout(run, sizes, kept, compile_s)
+    compile_s = _estimate_compile_s(run)
+    plan, is_apart = _choose_layout(run, _choose_sizes(run, compile_s), _list_kept(run), compile_s)
     if plan is None:
         run.progress.note("throughput: the budget is too short to time even one size")
         return
@@ -73,25 +63,47 @@ def run_throughput(run: Run) -> None:
 
 
 def time_once_more(run: Run) -> bool:
-    """Time the sizes near the answer once more while it is not settled; return whether it did."""
+    """Time the sizes near the answer, and those left out, once more while it is not settled.
+
+    Returns whether it did.
+    """
     found, timed = run.of(THROUGHPUT), _list_timed(run)
     if found is None or not timed or is_settled(found.saturation):
         return False
     last = max(probe.session for probe in timed)
-    sizes = _choose_next(run, found, last)
-    spent = [span for probe in timed if probe.session == last for span in probe.block_spans_s]
-    each_s = max(end for _, end in spent) - min(began for began, _ in spent) if spent else 0.0
-    if last + 1 >= _MOST_SESSIONS or _SPARE * each_s > run.left_s or run.is_spent:
-        return False
     mine = [probe for probe in timed if probe.session == last]
-    is_apart = len({probe.canary_times_s for probe in mine}) == len(mine) > 1
-    plan = SessionPlan(sizes, 1, max(len(probe.step_times_s) for probe in mine))
+    is_apart = len({probe.canary_times_s for probe in mine}) == len(mine)
+    kept, compile_s = _list_kept(run), _estimate_compile_s(run)
+    sizes = {*_choose_next(run, found, last), *_choose_sizes(run, compile_s)[-_LEFT_OUT:]}
+    plan = _choose_plan(
+        run, tuple(sorted(sizes)), kept, compile_s, are_apart=is_apart, budget_s=run.left_s
+    )
+    if last + 1 >= _MOST_SESSIONS or plan is None or not set(plan.sizes) - set(kept):
+        return False
     run.progress.stage(f"throughput: session {last + 2}", left_s=run.left_s)
     try:
-        _time_session(run, plan, last + 1, budget_s=run.left_s / _SPARE, is_apart=is_apart)
+        _time_session(run, plan, last + 1, budget_s=run.left_s / 2.0, is_apart=is_apart)
     except WorkerTimeoutError:
         return False
     return True
+
+
+def _choose_sizes(run: Run, compile_s: float) -> tuple[int, ...]:
+    memory, facts = run.of(MEMORY), run.facts
+    assert memory is not None
+    assert memory.max_micro_batch_size is not None
+    return choose_sweep(
+        min_micro_batch_size=facts.min_micro_batch_size,
+        max_micro_batch_size=memory.max_micro_batch_size,
+        batch_multiple=run.spec.limits.batch_multiple,
+        base_batch_size=facts.base_batch_size,
+        given_micro_batch_size=find_given_micro_batch(run),
+        most_sizes=_count_affordable_sizes(run, compile_s),
+    )
+
+
+def _estimate_compile_s(run: Run) -> float:
+    return estimate_compile_s(run.record.all(PROBES)) if run.spec.workload.compile else 0.0
 
 
 def _list_timed(run: Run) -> list[Probe]:
@@ -179,21 +191,28 @@ def _choose_layout(
     It has none where that leaves no time for as many sizes in three sessions, or where the model is
     compiled, which starts anew in every process.
     """
-    together = _choose_plan(run, sizes, kept, compile_s, are_apart=False)
+    share_s = run.share_s("throughput")
+    together = _choose_plan(run, sizes, kept, compile_s, are_apart=False, budget_s=share_s)
     if together and run.environment.device.kind == "cpu" and not run.spec.workload.compile:
-        apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True)
-        if apart and apart.sessions >= WANTED_SESSIONS and len(apart.sizes) >= len(together.sizes):
+        apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True, budget_s=share_s)
+        if apart and apart.sessions >= _LEAST_SESSIONS and len(apart.sizes) >= len(together.sizes):
             return apart, True
     return together, False
 
 
 def _choose_plan(
-    run: Run, sizes: tuple[int, ...], kept: tuple[int, ...], compile_s: float, *, are_apart: bool
+    run: Run,
+    sizes: tuple[int, ...],
+    kept: tuple[int, ...],
+    compile_s: float,
+    *,
+    are_apart: bool,
+    budget_s: float,
 ) -> SessionPlan | None:
     """Return the plan, the largest sizes left out where their steps leave no time for sessions.
 
-    Sessions come before sizes: without several of them no figure has an interval, while a size that
-    was not timed is named in a warning.
+    Two sessions come before sizes: without them no figure has an interval. Those after the first
+    time fewer sizes, and what was left out is timed once other stages have left time.
     """
     kind, fallback = run.environment.device.kind, None
     start_s = max(_START_S[kind], run.start_s)
@@ -204,10 +223,10 @@ def _choose_plan(
             read_probes(run.record.all(PROBES)),
             block_s=BLOCK_S[kind],
             session_start_s=start_s * (len(sizes) if are_apart else 1) + compiling_s,
-            budget_s=run.share_s("throughput"),
+            budget_s=budget_s,
             must_keep=kept,
         )
-        if plan is not None and plan.sessions >= WANTED_SESSIONS:
+        if plan is not None and plan.sessions >= _LEAST_SESSIONS:
             return plan
         fallback = fallback or plan
         sizes = leave_out_largest(sizes, kept=kept)
