@@ -4,7 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from advisor.advice.decide import Decision
 from advisor.memory.data import MemoryConclusion
-from advisor.noise.data import NoiseConclusion, predict_relative_samples
+from advisor.noise.course import predict_noise_scale
+from advisor.noise.data import (
+    NoiseConclusion,
+    get_working_noise_scale,
+    predict_relative_samples,
+)
 from advisor.race.data import Race
 from advisor.race.law import choose_by_law
 from advisor.race.plan import rank_by_regret
@@ -14,6 +19,8 @@ from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_figure, format_percent
 
+#: Lengths of training, over that of the run, for which the law is asked again.
+_LENGTHS = (10, 100)
 _GENERALISATION = (
     "All of this is about training loss, not about how the model generalises: at equal training "
     "loss small batches often do better (Keskar et al. 2016), while short 1-cycle schedules at "
@@ -36,7 +43,7 @@ def write_reasons(
     yield from _explain_law(facts, noise, ways)
     if decision.way.gradient_accumulation_steps > 1:
         yield _explain_accumulation(decision.way)
-    yield from _explain_length(decision.race)
+    yield from _explain_length(facts, decision.race, noise, ways)
     yield _GENERALISATION
 
 
@@ -163,7 +170,9 @@ def _explain_accumulation(way: Candidate) -> str:
     )
 
 
-def _explain_length(race: Race) -> Iterator[str]:
+def _explain_length(
+    facts: WorkloadFacts, race: Race, noise: NoiseConclusion | None, ways: Sequence[Candidate]
+) -> Iterator[str]:
     """Yield the length of training that the figures hold for, and how the law moves beyond it."""
     if race.base is None or not race.base_steps or not race.does_base_train:
         return
@@ -171,4 +180,12 @@ def _explain_length(race: Race) -> Iterator[str]:
         f"The times hold for trainings as long as those of the run, {race.base_steps} steps of "
         f"batch {race.base.global_batch_size}"
     )
-    yield f"{text}; --train-steps says how long you train."
+    moves = []
+    for factor in _LENGTHS:
+        scale = None if noise is None else predict_noise_scale(noise, factor * race.base_steps)
+        near = choose_by_law(ways, get_working_noise_scale(scale), facts.dataset_size)
+        if near:
+            moves.append(f"{near[0].global_batch_size} for {factor} times as long")
+    if moves:
+        text += f"; by the trend of the noise the law would name batch {' and '.join(moves)}"
+    yield f"{text}. --train-steps says how long you train."

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from advisor.engine.budget import EVALUATION_OF_TRIAL, TRIAL_OF_LEFT
+from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.noise.plan import NOISE
 from advisor.race.compare import compare_all
 from advisor.race.data import BasePair, PairResult, Race
@@ -67,6 +66,8 @@ _BEHIND = math.log(2.0)
 #: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
 #: of the time allows, within this range.
 _EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
+#: Share of the time left that a race begun late may plan with.
+_LEAST_OF_LEFT = 0.5
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
 
@@ -81,7 +82,7 @@ def run_race(run: Run) -> None:
     Without a base rate that a rule could scale, a range test comes first.
     """
     run_ranged_rate(run, lambda: _find_reference(run))
-    deadline = time.monotonic() + TRIAL_OF_LEFT * run.left_s
+    deadline = time.monotonic() + run.share_s("trial")
     while not run.is_spent and continue_race(run, most_s=deadline - time.monotonic()):
         pass
 
@@ -94,12 +95,8 @@ def continue_race(run: Run, *, most_s: float | None = None) -> bool:
         if racer is None:
             return False
         run.hold(_RACER, racer)
-    try:
-        return racer.advance(run.left_s if most_s is None else most_s)
-    except WorkerTimeoutError:
-        run.progress.note("trial: it took longer than the time left")
-    except WorkerDeathError as death:  # what was trained before still stands
-        run.progress.note(f"trial: {death.message}")
+    with run.noting_ends("trial"):
+        return racer.advance(run.unspent_s if most_s is None else most_s)
     racer.is_over = True
     return False
 
@@ -156,7 +153,7 @@ class _Racer:
         most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
         asked = limits.train_steps or limits.noise_steps
         self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
-        time_s = TRIAL_OF_LEFT * run.left_s
+        time_s = max(run.share_s("trial"), _LEAST_OF_LEFT * run.unspent_s)
         self.base_steps = self._choose_base_steps(time_s)
         self._evaluation_samples = self._choose_evaluation_samples(time_s)
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}

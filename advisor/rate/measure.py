@@ -28,6 +28,7 @@ from advisor.rate.data import (
 from advisor.rate.range_test import LossGuard
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
+from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
@@ -40,6 +41,8 @@ from advisor.training.training import Training
 _EVALUATION_SAMPLES = 512
 #: The evaluation samples are drawn with this seed, for every branch of every run.
 _EVALUATION_SEED = 20_061
+#: Batches of evaluations that a worker keeps, in all.
+_KEPT_BYTES = 64 << 20
 #: Steps that are timed and thrown away to tell how many the time allows; the first does not count.
 _PILOT_STEPS = 4
 
@@ -48,6 +51,7 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
     """Emit one TrialBranch for each seed and length."""
     keep_freed_memory()
     workload = Workload(task.workload)
+    take = keep_batches(workload)
     started = time.perf_counter()
     for seed in task.seeds:
         if time.perf_counter() - started > task.budget_s:
@@ -56,7 +60,8 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
             for samples in (task.samples, *task.shorter_samples):
                 seed_everything(seed)
                 branch = msgspec.structs.replace(task, samples=samples)
-                emit(follow_branch(workload, workload.make_training(), branch, seed))
+                training = workload.make_training()
+                emit(follow_branch(workload, training, branch, seed, take=take))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -70,17 +75,19 @@ def follow_branch(
     seed: int,
     *,
     watch: Callable[[int], None] | None = None,
+    take: Callable[[list[int]], Any] | None = None,
 ) -> TrialBranch:
     """Return one branch, trained from the state that `training` is in, and left in its last.
 
-    The task's own seeds are not read; `watch` is told the samples consumed at each evaluation.
+    The task's own seeds are not read; `watch` is told the samples consumed at each evaluation,
+    whose batches come from `take`.
     """
     apply_settings(training, task)
     size, size_of_data = task.global_batch_size, workload.batches.sampling_size
     steps = max(1, task.samples // size)
     chosen = choose_evaluation_samples(size_of_data, task.evaluation_samples)
     curve = _LossCurve(
-        lambda: evaluate(workload, training, chosen, task.evaluation_batch_size),
+        lambda: evaluate(workload, training, chosen, task.evaluation_batch_size, take),
         every=max(1, steps // task.evaluations),
         last=steps,
         watch=watch,
@@ -168,6 +175,29 @@ class _LossCurve:
 def choose_evaluation_samples(size: int | None, most: int = _EVALUATION_SAMPLES) -> list[int]:
     """Return the samples on which losses are evaluated: the same for a dataset of this size."""
     return IndexStream(size, seed=_EVALUATION_SEED).next(min(most, size or most))
+
+
+def keep_batches(workload: Workload) -> Callable[[list[int]], Any]:
+    """Return what takes the batch of some samples, and makes small ones once alone.
+
+    A loss is evaluated some thousand times on the same samples; user code gets copies of them.
+    """
+    kept: dict[tuple[int, ...], Any] = {}
+    left_bytes = _KEPT_BYTES
+
+    def take(indices: list[int]) -> Any:
+        nonlocal left_bytes
+        key = tuple(indices)
+        if key not in kept:
+            batch = workload.take(indices)
+            size = sum(tensor.nbytes for tensor in tensors_of(batch))
+            if size > left_bytes:
+                return batch
+            left_bytes -= size
+            kept[key] = batch
+        return map_tensors(kept[key], torch.Tensor.clone)
+
+    return take
 
 
 def evaluate(

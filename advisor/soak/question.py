@@ -69,6 +69,14 @@ def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
             return
 
 
+def soak_again(run: Run, find_advised: Callable[[], Candidate | None]) -> bool:
+    """Soak what is advised now, where that changed after the soak; return whether it did."""
+    before = len(run.record.all(SOAKS))
+    if before:
+        run_soak(run, find_advised)
+    return len(run.record.all(SOAKS)) > before
+
+
 def _run_task(run: Run, task: SoakTask) -> Soak:
     """Return the soak, out of memory where the kernel or a failed allocation ended the worker.
 
@@ -96,5 +104,6 @@ def make_question(find_advised: Callable[[Run], Candidate | None]) -> Question:
         keys=(SOAKS,),
         topics=(SOAK,),
         run=lambda run: run_soak(run, lambda: find_advised(run)),
+        more=lambda run: soak_again(run, lambda: find_advised(run)),
         tell=tell_soak,
     )
