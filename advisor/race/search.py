@@ -2,7 +2,8 @@
 
     batch    B/2    B    2B   ...  the batch that the law names comes first
     rate      η/√2  η   √2η  2η    around the rule's rate; a double step up while it pays, and
-                                   down at a batch that is far slower there than the law has it
+                                   down at a batch that is far slower there than the law has it;
+                                   at last half a step to either side
 
 A larger batch saves steps at most in proportion, a smaller one none. So none larger is tried where
 samples are no faster, and none smaller where a step takes as long.
@@ -15,7 +16,8 @@ from typing import NamedTuple
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.rate.data import Candidate
 
-#: Each rate over the next lower one: fine enough that the best rate is missed by 19 % at most.
+#: Each rate over the next lower one. Near the edge of stability a whole step is too coarse: the
+#: last ones are half as long, and miss the best rate by 9 % at most.
 RATE_STEP = math.sqrt(2.0)
 #: Steps from the rule's rate: a factor of 8 down, of 16 up.
 LOWEST, HIGHEST = -6, 8
@@ -38,7 +40,7 @@ class Place(NamedTuple):
     """A batch, and its rate in steps from the rule's."""
 
     size: int
-    step: int
+    step: float
 
 
 def choose_next(
@@ -65,7 +67,7 @@ def choose_next(
     best = min(here, key=lambda place: (here[place], place))
     for place in _list_neighbours(best, sizes, seen, predict, planned):
         edge = min((p.step for p in seen if p.size == place.size and seen[p] is None), default=99)
-        if place not in seen and LOWEST <= place.step <= min(HIGHEST, edge - 1):
+        if place not in seen and LOWEST <= place.step < min(HIGHEST + 1.0, edge):
             return place
     return None
 
@@ -98,8 +100,8 @@ def _list_neighbours(
     else:
         yield from rates
         yield from batches
-    yield Place(best.size, best.step + 1)
-    yield Place(best.size, best.step - 1)
+    for step in (1.0, -1.0, 0.5, -0.5):
+        yield Place(best.size, best.step + step)
 
 
 def _enter(
