@@ -39,13 +39,13 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
-    """Squared norms and products of the mean gradients m_k of micro-batches, in one metric.
+    """Squared norms and products of the sums of gradients, in one metric.
 
     With s_j the sum of b_k·m_k over the micro-batches of jackknife group j and s the sum of s_j.
     """
 
-    #: |m_k|² for each micro-batch.
-    sqnorms: tuple[float, ...]
+    #: |m_k|² for each mean gradient; none where each is that of a group, s_j/b_j.
+    sqnorms: tuple[float, ...] = ()
     #: |s_j|² for each group.
     group_sqnorms: tuple[float, ...]
     #: <s_j, s> for each group.
@@ -63,8 +63,8 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
     #: b_k, samples behind each mean gradient; micro-batches of a group that add up are one.
     micro_batch_sizes: tuple[int, ...]
-    #: Jackknife group of each mean gradient, from 0.
-    groups: tuple[int, ...]
+    #: Jackknife group of each mean gradient, from 0; none where each is that of a group.
+    groups: tuple[int, ...] = ()
     plain: GradientMoments
     #: In the metric 1/(sqrt(v̂)+ε) of an Adam-like optimizer; None where there is no v̂ yet.
     preconditioned: GradientMoments | None = None
@@ -80,8 +80,6 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     from_checkpoint: str | None = None
     #: Steps [from, to) of the trajectory for which all that have them stand together.
     stands_for: tuple[int, int] | None = None
-    #: Why the trajectory ended here, before its plan: of earlier versions alone.
-    ended_because: str | None = None
 
 
 class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ Gradients of fresh micro-batches m are taken in train mode, never clipped.
 import bisect
 import itertools
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.entry import Emit
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.measure_moments import GroupSums, choose_dtype, trained_parameters
-from advisor.noise.point import estimate_noise_point, get_batch_size
+from advisor.noise.point import estimate_working_share, get_batch_size
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
@@ -167,8 +168,12 @@ class MomentMeter:
         path = task.trajectory
         count = len(path.points) or len(path.checkpoints)
         self._enough = min(max(_ENOUGH_NOISE_SCALES / count, _LEAST_OF_ITERATE), _MOST_OF_ITERATE)
+        passes = math.inf if self._size is None else self._size // task.micro_batch_size
+        self._most = min(task.max_micro_batches, passes)  # beyond one pass nothing new is learnt
         self._training: Training | None = None
-        self._recent: deque[NoiseBatches] = deque(maxlen=_RECENT)
+        self._last: NoiseBatches
+        self._groups = 0
+        self._shares: deque[float] = deque(maxlen=_RECENT)
 
     def measure(self, place: Place) -> NoiseBatches | None:
         """Return the moments at the present parameters; None where there is no room for them.
@@ -178,43 +183,34 @@ class MomentMeter:
         then 5 to 12 % low (docs/method.md). So the first one has a pilot round that is thrown away.
         """
         deadline = time.perf_counter() + place.share_s
-        task, training = self._task, place.training
-        b, most = task.micro_batch_size, task.max_micro_batches
-        if self._size is not None:
-            most = min(most, self._size // b)  # beyond one pass nothing new is learnt
-        groups = min(task.groups, most, _afford_groups(training, task.host_memory_bytes))
-        if groups < _LEAST_GROUPS:
+        training, task = place.training, self._task
+        is_new = training is not self._training
+        if is_new:
+            self._training = training
+            room = _afford_groups(training, task.host_memory_bytes)
+            self._groups = int(min(task.groups, self._most, room))
+            self._shares.clear()
+        if self._groups < _LEAST_GROUPS:
             return None
         with preserve_buffers(training.model):  # running statistics are part of the frozen state
-            if training is not self._training:
-                training.settle_gradient_scale(self._workload.take(range(b)))
-                self._training = training
-                self._recent.clear()
-                pilot = self._collect(place, groups, 1, deadline)
-                if pilot is None:
-                    return None
-                self._recent.append(pilot)
-                if time.perf_counter() > deadline:
+            if is_new:
+                training.settle_gradient_scale(self._workload.take(range(task.micro_batch_size)))
+                pilot = self._collect(place, 1, deadline)
+                if pilot is None or time.perf_counter() > deadline:
                     return pilot
-            rounds = min(self._choose_rounds(groups), most // groups)
-            found = self._collect(place, groups, rounds, deadline)
-        if found is not None:
-            self._recent.append(found)
-        return found
+            return self._collect(place, self._choose_rounds(), deadline)
 
-    def _collect(
-        self, place: Place, groups: int, rounds: int, deadline: float
-    ) -> NoiseBatches | None:
+    def _collect(self, place: Place, rounds: int, deadline: float) -> NoiseBatches | None:
         """Return the moments of fresh samples: within one pass over the data none comes twice."""
-        task = self._task
-        b, wanted = task.micro_batch_size, groups * rounds * task.micro_batch_size
+        task, b = self._task, self._task.micro_batch_size
+        wanted = self._groups * rounds * b
         if self._size is not None and self._used + wanted > self._size:
             self._seed += 1
             self._stream, self._used = IndexStream(self._size, seed=self._seed), 0
         self._used += wanted
         sums = GroupSums(
             place.training,
-            groups,
+            self._groups,
             b,
             rounds=rounds,
             token_count=task.token_count,
@@ -224,17 +220,24 @@ class MomentMeter:
         batches = (self._workload.take(self._stream.next(b)) for _ in itertools.count())
         train(place.training, batches, [sums], micro_batch_size=b, is_frozen=True)
         is_sum = task.trajectory.loss_is_sum
-        return sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
+        found = sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
+        if found is not None:
+            self._last = found
+            share = estimate_working_share(found)
+            self._shares += [] if share is None else [share.value]
+        return found
 
-    def _choose_rounds(self, groups: int) -> int:
+    def _choose_rounds(self) -> int:
         """Return the rounds worth measuring, by the iterates before."""
-        of_round = groups * self._task.micro_batch_size
-        point = estimate_noise_point(*self._recent)
-        scale = (point.preconditioned_noise_scale or point.noise_scale).point
-        if scale is None:
-            scale = 2.0 * sum(self._recent[-1].micro_batch_sizes) / self._enough
-        least = _LEAST_STEPS * get_batch_size(self._recent[-1])
-        return max(1, math.ceil(max(least, self._enough * scale) / of_round))
+        batch_size = get_batch_size(self._last)
+        share = statistics.fmean(self._shares) if self._shares else 1.0
+        enough = 2.0 * sum(self._last.micro_batch_sizes)
+        if share < 1.0:
+            enough = self._enough * batch_size * share / (1.0 - share)
+        rounds = math.ceil(
+            max(_LEAST_STEPS * batch_size, enough) / (self._groups * self._task.micro_batch_size)
+        )
+        return max(1, min(rounds, int(self._most // self._groups)))
 
 
 def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:

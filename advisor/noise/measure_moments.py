@@ -124,7 +124,6 @@ class GroupSums:
         factor = (1.0 / self._training.gradient_scale() / divisor) ** 2
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
         tokens = [self._weights[group] for group in finite] if by_tokens else []
-        weights = tokens or sizes
         sums = self._store if len(finite) == len(self._counts) else self._store[finite]
         root = find_metric(self._parameters, self._training.optimizer)
         return NoiseBatches(
@@ -133,9 +132,8 @@ class GroupSums:
             micro_batch_size=self._micro_batch_size,
             loss=math.fsum(losses) / len(losses) / divisor,
             micro_batch_sizes=tuple(sizes),
-            groups=tuple(range(len(finite))),
-            plain=_compute_moments(sums, weights, factor, None),
-            preconditioned=None if root is None else _compute_moments(sums, weights, factor, root),
+            plain=_compute_moments(sums, factor, None),
+            preconditioned=None if root is None else _compute_moments(sums, factor, root),
             weights=tuple(tokens),
             dropped=len(filled) - len(finite),
         )
@@ -158,9 +156,7 @@ class GroupSums:
         return [p.view_as(parameter) for p, parameter in zip(parts, self._parameters, strict=True)]
 
 
-def _compute_moments(
-    sums: Tensor, weights: Sequence[float], factor: float, root: Tensor | None
-) -> GradientMoments:
+def _compute_moments(sums: Tensor, factor: float, root: Tensor | None) -> GradientMoments:
     """Return the moments of the rows of `sums`, times `factor`, in the metric root², in float64."""
     norms = torch.zeros(len(sums), dtype=torch.float64)
     dots, total_sqnorm = torch.zeros_like(norms), 0.0
@@ -173,9 +169,7 @@ def _compute_moments(
         norms += chunk.square().sum(dim=1)
         dots += chunk @ total
         total_sqnorm += float(total @ total)
-    square_weights = torch.tensor(weights, dtype=torch.float64) ** 2
     return GradientMoments(
-        sqnorms=tuple((factor * norms / square_weights).tolist()),
         group_sqnorms=tuple((factor * norms).tolist()),
         group_dots=tuple((factor * dots).tolist()),
         total_sqnorm=factor * total_sqnorm,

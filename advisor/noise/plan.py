@@ -80,13 +80,10 @@ def conclude_noise(
 
 
 def _is_usable(batches: NoiseBatches) -> bool:
-    metrics = [batches.plain, *([batches.preconditioned] if batches.preconditioned else [])]
-    sums = [
-        value
-        for moments in metrics
-        for value in (*moments.sqnorms, *moments.group_dots, moments.total_sqnorm)
-    ]
-    return len(batches.micro_batch_sizes) >= 2 and all(map(math.isfinite, sums))
+    metrics = [each for each in (batches.plain, batches.preconditioned) if each is not None]
+    return len(batches.micro_batch_sizes) >= 2 and all(
+        math.isfinite(each.total_sqnorm + sum(each.group_sqnorms)) for each in metrics
+    )
 
 
 def _order(batches: Iterable[NoiseBatches]) -> tuple[NoiseBatches, ...]:

@@ -7,7 +7,7 @@ samples. S estimates tr Σ, G2 estimates |G|², φ = tr Σ / |G|² is the noise 
 
 import itertools
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,32 +42,54 @@ def estimate_noise_point(
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes.
     """
-    if any(len(each.micro_batch_sizes) < 2 for each in iterates):
-        raise ValueError("the noise scale needs at least two micro-batches")
-    batch_size = batch_size or get_batch_size(iterates[-1])
-    span = iterates[0].stands_for
-    steps = None if span is None else span[1] - span[0]
-
-    def estimate(iterates: Iterable[tuple[NoiseBatches, GradientMoments]]) -> Share | None:
-        pairs = (_estimate_pairs(_sum_subsets(*each), dataset_size) for each in iterates)
-        return pool_shares([estimate_share(each, batch_size) for each in pairs], steps=steps)
-
-    whole = [_estimate_pairs(_sum_subsets(each, each.plain), None)[0] for each in iterates]
-    trace, sqnorm = np.mean(whole, axis=0).tolist()
-    plain = estimate((each, each.plain) for each in iterates)
     adapted = [(each, each.preconditioned) for each in iterates if each.preconditioned is not None]
-    own = estimate(adapted) if adapted else None
-    return NoisePoint(
-        at_step=round(median([each.at_step for each in iterates])),
-        loss=statistics.fmean(each.loss for each in iterates),
+    span = iterates[0].stands_for
+    return _make_point(
+        [_list_rows(each, each.plain) for each in iterates],
+        [_list_rows(*pair) for pair in adapted],
+        at_steps=[each.at_step for each in iterates],
+        losses=[each.loss for each in iterates],
         samples=sum(sum(each.micro_batch_sizes) for each in iterates),
-        noise_scale=to_noise_scale(plain, batch_size),
-        preconditioned_noise_scale=to_noise_scale(own, batch_size) if adapted else None,
+        batch_size=batch_size or get_batch_size(iterates[-1]),
+        dataset_size=dataset_size,
+        span_steps=None if span is None else span[1] - span[0],
+    )
+
+
+def estimate_working_share(batches: NoiseBatches) -> Share | None:
+    """Return the share of noise at one iterate, in the optimizer's metric where it is known."""
+    rows = _list_rows(batches, batches.preconditioned or batches.plain)
+    return estimate_share(rows, get_batch_size(batches))
+
+
+def _make_point(
+    plain: Sequence[Floats],
+    own: Sequence[Floats],
+    *,
+    at_steps: Sequence[int],
+    losses: Sequence[float],
+    samples: int,
+    batch_size: float,
+    dataset_size: int | None,
+    span_steps: int | None = None,
+) -> NoisePoint:
+    """Return the point of iterates with these rows of (S, G2, 1/n)."""
+    trace, sqnorm, _ = np.mean([rows[0] for rows in plain], axis=0).tolist()
+    share, own_share = (
+        pool_shares([estimate_share(rows, batch_size, dataset_size) for rows in each], span_steps)
+        for each in (plain, own)
+    )
+    return NoisePoint(
+        at_step=round(median(at_steps)),
+        loss=statistics.fmean(losses) if losses else None,
+        samples=samples,
+        noise_scale=to_noise_scale(share, batch_size),
+        preconditioned_noise_scale=to_noise_scale(own_share, batch_size) if own else None,
         gradient_sqnorm=sqnorm,
         gradient_cov_trace=trace,
-        noise_share=plain,
-        preconditioned_noise_share=own,
-        span_steps=steps,
+        noise_share=share,
+        preconditioned_noise_share=own_share,
+        span_steps=span_steps,
     )
 
 
@@ -77,56 +99,33 @@ def get_batch_size(batches: NoiseBatches) -> int:
     return known or max(batches.micro_batch_sizes)
 
 
-def _estimate_pairs(subsets: Floats, dataset_size: int | None) -> Floats:
-    """Return one row (S, G2) for each column Σ b_k|m_k|², |Σ b_k·m_k|², n, K."""
-    weighted_sqnorms, sum_sqnorms, samples, micro_batches = subsets
-    mean_sqnorms = sum_sqnorms / np.square(samples)
-    traces = (weighted_sqnorms - samples * mean_sqnorms) / (micro_batches - 1.0)
-    sampling = 1.0 / samples
-    if dataset_size is not None:
-        # From n = N on, ḡ is the training set's gradient: it has no sampling noise to take off.
-        sampling = np.maximum(sampling - 1.0 / dataset_size, 0.0)
-    return np.stack([traces, mean_sqnorms - traces * sampling], axis=1)
-
-
-def _sum_subsets(batches: NoiseBatches, moments: GradientMoments) -> Floats:
-    """Return the sums over all micro-batches, and without each group in turn, one in a column.
+def _list_rows(batches: NoiseBatches, moments: GradientMoments) -> Floats:
+    """Return S, G2 and 1/n of all micro-batches, then without each group in turn.
 
     If any group leaves fewer than two, the jackknife is impossible and only the first is given.
+
+    Where the loss averages over tokens, a micro-batch weighs by its tokens, and a sample is as many
+    tokens as samples have on average: then φ in tokens is φ in samples times that number.
     """
-    sizes, unit = _weigh(batches)
-    weighted = sizes * np.asarray(moments.sqnorms, dtype=np.float64)
-    groups, slots = np.asarray(batches.groups), len(moments.group_sqnorms)
-    counts = np.bincount(groups, minlength=slots)
+    sizes = np.asarray(batches.weights or batches.micro_batch_sizes, dtype=np.float64)
+    if len(sizes) < 2:
+        raise ValueError("the noise scale needs at least two micro-batches")
+    unit = sum(batches.micro_batch_sizes) / sizes.sum()
+    sizes = unit * sizes
+    sums, dots = unit**2 * np.array([moments.group_sqnorms, moments.group_dots])
+    weighted = sizes * moments.sqnorms if moments.sqnorms else sums / sizes
+    groups = batches.groups or range(len(sums))
+    columns = (weighted, sizes, np.ones_like(sizes))
+    parts, samples, counts = (np.bincount(groups, each, len(sums)) for each in columns)
     # |s − s_j|² = |s|² − 2<s_j, s> + |s_j|²
-    sqnorms_taken = 2.0 * np.asarray(moments.group_dots) - np.asarray(moments.group_sqnorms)
-    taken = np.stack(
-        [
-            np.bincount(groups, weights=weighted, minlength=slots),
-            unit**2 * sqnorms_taken,
-            np.bincount(groups, weights=sizes, minlength=slots),
-            counts,
-        ]
-    )[:, counts > 0]
+    taken = np.stack([parts, 2.0 * dots - sums, samples, counts])[:, counts > 0]
     whole = np.array(
         [[weighted.sum()], [unit**2 * moments.total_sqnorm], [sizes.sum()], [sizes.size]]
     )
-    remaining = whole - taken
-    return whole if np.min(remaining[3]) < 2 else np.concatenate([whole, remaining], axis=1)
-
-
-def _weigh(batches: NoiseBatches) -> tuple[Floats, float]:
-    """Return the weight of each mean gradient in samples, and the samples of one unit of weight.
-
-    Where the loss averages over tokens, a micro-batch counts by its tokens, and a sample is as many
-    tokens as samples have on average: then φ in tokens is φ in samples times that number.
-    """
-    sizes = np.asarray(batches.micro_batch_sizes, dtype=np.float64)
-    if not batches.weights:
-        return sizes, 1.0
-    weights = np.asarray(batches.weights, dtype=np.float64)
-    unit = float(sizes.sum() / weights.sum())
-    return weights * unit, unit
+    subsets = np.concatenate([whole, whole - taken], axis=1)
+    weighted, sqnorms, samples, counts = whole if np.min(subsets[3]) < 2 else subsets
+    traces = (weighted - sqnorms / samples) / (counts - 1.0)
+    return np.stack([traces, sqnorms / samples**2 - traces / samples, 1.0 / samples], axis=1)
 
 
 def estimate_log_points(
@@ -159,24 +158,16 @@ def _estimate_window(
     columns = [(e.samples, e.micro_batches, e.micro_batch_sqnorm, e.mean_sqnorm) for e in entries]
     samples, micro_batches, parts, means = np.asarray(columns, dtype=np.float64).T
     traces = samples * (parts - means) / (micro_batches - 1.0)
-    weighted = samples[:, None] * np.stack([traces, means - traces / samples], axis=1)
+    rows = np.stack([traces, means - traces / samples, 1.0 / samples], axis=1)
     blocks = np.arange(len(entries)) * min(_BLOCKS, len(entries)) // len(entries)
-    taken = np.stack([np.bincount(blocks, weights=column) for column in weighted.T], axis=1)
-    counts = np.bincount(blocks, weights=samples)
-    kept = (weighted.sum(axis=0) - taken) / (samples.sum() - counts)[:, None]
-    pairs = np.concatenate([weighted.sum(axis=0, keepdims=True) / samples.sum(), kept])
-    trace, sqnorm = pairs[0].tolist()
-    if dataset_size is not None:  # the training set's own gradient: G2 + S/N
-        pairs[:, 1] += pairs[:, 0] / dataset_size
-    share = pool_shares([estimate_share(pairs, batch_size)])
-    losses = [entry.loss for entry in entries if entry.loss is not None]
-    return NoisePoint(
-        at_step=round(median([entry.at_step for entry in entries])),
-        loss=statistics.fmean(losses) if losses else None,
+    kept = [np.full(len(entries), fill_value=True), *(blocks != k for k in range(blocks[-1] + 1))]
+    averages = np.stack([np.average(rows[each], axis=0, weights=samples[each]) for each in kept])
+    return _make_point(
+        [averages],
+        [],
+        at_steps=[entry.at_step for entry in entries],
+        losses=[entry.loss for entry in entries if entry.loss is not None],
         samples=round(float(samples.sum())),
-        noise_scale=to_noise_scale(share, batch_size),
-        preconditioned_noise_scale=None,
-        gradient_sqnorm=sqnorm,
-        gradient_cov_trace=trace,
-        noise_share=share,
+        batch_size=batch_size,
+        dataset_size=dataset_size,
     )

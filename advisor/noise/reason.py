@@ -38,7 +38,6 @@ def describe_points(
         None if adapted else _describe_metric(facts, batches, log),
         _describe_weights(facts, batches),
         _describe_training(facts, batches),
-        next((b.ended_because for b in reversed(batches) if b.ended_because), None),
     ]
     if decisive.high is None:
         parts.append("the gradient is too small against its noise for an upper end")

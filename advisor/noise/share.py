@@ -37,20 +37,26 @@ _ENDLESS = 1e6
 _UNKNOWN = Share(1.0, 0.25, _ENDLESS)
 
 
-def estimate_share(pairs: Floats, batch_size: float) -> Share | None:
+def estimate_share(
+    rows: Floats, batch_size: float, dataset_size: int | None = None
+) -> Share | None:
     """Return p at one iterate; None where too few samples tell it.
 
-    `pairs` are rows of (S, |G|²): of all samples, then without each jackknife group in turn.
+    `rows` are (S, G2, 1/n) of all n samples, then without each jackknife group in turn. Of a
+    training set of N the gradient is the mean that it has itself: its G2 is G2 + S·min(1/n, 1/N).
     """
-    totals = pairs[:, 0] + batch_size * pairs[:, 1]
-    if len(pairs) < 3 or np.min(totals) <= 0.0:
+    traces, sqnorms, sampling = rows.T
+    if dataset_size is not None:
+        sqnorms = sqnorms + traces * np.minimum(sampling, 1.0 / dataset_size)
+    totals = traces + batch_size * sqnorms
+    if len(rows) < 3 or np.min(totals) <= 0.0:
         return None
-    shares = pairs[:, 0] / totals
+    shares = traces / totals
     variance = jackknife_covariance(shares[1:, None])[0, 0]
     return Share(float(shares[0]), float(variance), len(shares) - 2.0)
 
 
-def pool_shares(shares: Sequence[Share | None], *, steps: int | None = None) -> Share | None:
+def pool_shares(shares: Sequence[Share | None], steps: int | None = None) -> Share | None:
     """Return the mean share over `steps` of which these iterates are a part; None: of these alone.
 
     Its variance is that of the samples, and of having drawn these iterates: half the mean square of

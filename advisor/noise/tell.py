@@ -1,11 +1,11 @@
 """The noise scale in words and as a chart."""
 
 from advisor.engine.conclusions import Conclusions
-from advisor.noise.data import NoiseConclusion, NoisePoint, choose_metric
+from advisor.noise.data import NoiseConclusion, choose_metric
 from advisor.noise.plan import NOISE
 from advisor.statistics import Estimate
 from advisor.telling import Chart, Datum, Line, Row, Told
-from advisor.units import NOT_MEASURED, format_count, format_interval, format_number
+from advisor.units import NOT_MEASURED, format_interval, format_number
 
 
 def tell_noise(conclusions: Conclusions) -> Told:
@@ -64,17 +64,4 @@ def describe_noise(noise: NoiseConclusion) -> str:
         )
         figure = format_interval(Estimate(point, low, high))
         parts.append(f"{figure} tokens, at {format_number(tokens)} in a sample")
-    if len(noise.points) > 1:
-        ends = " to ".join(
-            _describe_end(noise, point) for point in noise.points[:: len(noise.points) - 1]
-        )
-        parts.append(f"averaged over {len(noise.points)} points, from {ends}")
     return "; ".join([*parts, *([noise.reason] if noise.reason else [])])
-
-
-def _describe_end(noise: NoiseConclusion, point: NoisePoint) -> str:
-    scale = point.noise_scale
-    if noise.preconditioned_noise_scale is not None:
-        scale = point.preconditioned_noise_scale or scale
-    figure = format_interval(scale) if scale.point is None else format_number(scale.point)
-    return f"{figure} at step {format_count(point.at_step)}"

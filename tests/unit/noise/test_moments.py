@@ -151,5 +151,5 @@ def test_a_gradient_that_is_not_finite_is_dropped_and_counted():
     train(training, micros, [sums], micro_batch_size=MICRO, is_frozen=True)
     found = sums.finish(0, per_sample_sum=False)
     assert found.dropped == 1
-    assert len(found.plain.sqnorms) == 2
+    assert len(found.plain.group_sqnorms) == 2
     assert found.plain.total_sqnorm < float("inf")

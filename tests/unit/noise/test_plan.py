@@ -6,12 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from advisor.noise.data import NoiseBatches
 from advisor.noise.plan import conclude_noise
 from advisor.noise.point import estimate_noise_point
-from advisor.statistics import jackknife_covariance, two_sided_t
+from advisor.noise.share import Share
+from advisor.statistics import Estimate, jackknife_covariance, two_sided_t
 from tests.unit.noise.drawn import FACTS, along, draw_gradients, split
 
 RAGGED = [32, 32, 32, 7, 1, 16]
+
+
+def assert_near(old, new):
+    if isinstance(old, Estimate | Share):
+        old, new = msgspec.structs.astuple(old), msgspec.structs.astuple(new)
+    assert new == pytest.approx(old)
 
 
 def ends(estimate):
@@ -165,6 +173,22 @@ def test_a_group_without_micro_batches_changes_nothing():
         ),
     )
     assert estimate_noise_point(wider) == estimate_noise_point(batches)
+
+
+def test_a_file_of_before_reads_as_one_of_today():
+    gradients, _ = draw_gradients(256)
+    before = split(gradients, [16] * 16)
+    assert len(before.plain.sqnorms) == len(before.groups) == 16
+    written = msgspec.to_builtins(before) | {"ended_because": "ended early"}
+    read = msgspec.convert(written, NoiseBatches)
+    plain = msgspec.structs.replace(before.plain, sqnorms=())
+    today = msgspec.structs.replace(before, groups=(), plain=plain)
+    for old, new in zip(
+        msgspec.structs.astuple(estimate_noise_point(read)),
+        msgspec.structs.astuple(estimate_noise_point(today)),
+        strict=True,
+    ):
+        assert_near(old, new)
 
 
 def test_the_preconditioned_noise_scale_is_that_of_the_scaled_gradients():

@@ -233,12 +233,6 @@ def test_the_weights_are_said_to_be_tokens():
     assert "count alike" in conclude_noise(facts, along([60.0])).reason
 
 
-def test_why_the_trajectory_ended_is_said():
-    batches = along([60.0, 62.0])
-    batches[1] = msgspec.structs.replace(batches[1], ended_because="ended early, since it is late")
-    assert "ended early, since it is late" in conclude_noise(FACTS, batches).reason
-
-
 def test_logs_are_no_more_biased_than_their_pairs():
     entries = [entry for seed in range(40) for entry in log_of([30.0] * 8, first_seed=8 * seed)]
     _, sqnorm = draw_gradients(8, noise_scale=30.0)
