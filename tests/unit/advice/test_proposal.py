@@ -48,7 +48,7 @@ LAW = (
     "which is right within a factor of 2, batch 128 would train fastest."
 )
 LENGTH = (
-    "The times hold for trainings as long as those of the run, 187 steps of batch 32; "
+    "The times hold for trainings as long as those of the run, 187 steps of batch 32. "
     "--train-steps says how long you train."
 )
 

@@ -121,7 +121,7 @@ def test_a_budget_is_a_ceiling_and_the_plan_says_what_it_costs(plan):
     assert run.has_time_for("a question of its own")
     run, made = plan(3600.0)
     assert run.budget_s == 3600.0
-    assert made.budget_s == made.needed_s < 300.0
+    assert made.budget_s == made.needed_s < 420.0
 
 
 def test_what_is_reserved_for_variants_comes_on_top(plan):
