@@ -53,6 +53,9 @@ _LENGTHS, _FRESH_LENGTHS = (1.0, math.sqrt(0.5), 0.5), (1.0, math.sqrt(0.5))
 _PICK_LENGTHS = (1.15, 0.8)
 #: Time of a pick's branch over that of the base pair's longest, from new starts.
 _LEAST_FRESH_RATIO, _MOST_TIME_RATIO = 0.2, 1.0
+#: Time of another pair's branch over that of the best pair so far, and over the base pair's at the
+#: least: one that needs longer has lost.
+_SHARE_OF_BEST, _LEAST_SHARE = 2.5, 0.4
 #: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
 _DECAY_FRACTION = 0.3
 #: Fewest steps of any branch: fewer show no curve.
@@ -157,7 +160,7 @@ class _Racer:
         self.base_steps = self._choose_base_steps(time_s)
         self._evaluation_samples = self._choose_evaluation_samples(time_s)
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
-        self._sample_s: dict[int, float] = {}  # as trained, evaluations included, by batch
+        self._branch_s: dict[int, float] = {}  # as trained, evaluations included, by batch
         self._is_searched = False
         self.is_over = False
 
@@ -166,7 +169,7 @@ class _Racer:
         run = self._run
         if self.is_over:
             return False
-        if not run.record.all(TRIALS) or not self._sample_s:
+        if not run.record.all(TRIALS) or not self._branch_s:
             self._train_base(STARTS, _LENGTHS)
             return True
         race = run.of(RACE)
@@ -175,8 +178,8 @@ class _Racer:
         if not self._is_searched:
             place = self._choose_next(race)
             reserve_s = self._predict_fresh_s()
-            if place is not None and self._predict_pair_s(place) + reserve_s <= most_s:
-                self._try_place(place)
+            if place is not None and self._predict_pair_s(place, race) + reserve_s <= most_s:
+                self._try_place(place, race)
                 return True
             self._is_searched = place is None
         return self._confirm(race, most_s)
@@ -207,11 +210,11 @@ class _Racer:
         assert proposed is not None
         return float(proposed * RATE_STEP**place.step)
 
-    def _try_place(self, place: Place) -> None:
+    def _try_place(self, place: Place, race: Race) -> None:
         """Train one pair from the starts that pick."""
         rate = self._find_rate(place)
         self._places[place] = rate
-        task = self._make_task(place.size, rate, (1.0,), STARTS)
+        task = self._make_task(place.size, rate, (self._choose_share(race),), STARTS)
         own = self._list_base()
 
         def keep(branch: TrialBranch) -> None:
@@ -272,7 +275,7 @@ class _Racer:
         """Return a pair with the settings that go with it, for shares of the base pair's time."""
         way = find_way(self._ways, size)
         assert way is not None
-        whole = self.base_steps * self._base.step_s / way.step_s
+        whole = self._count_whole_steps(size)
         changes = plan_pair(self._facts, size, self._noise, rate)[1]
         return msgspec.structs.replace(
             self._make(way, rate, [ratio * whole for ratio in ratios], seeds),
@@ -313,12 +316,19 @@ class _Racer:
         ran = len(run.record.all(TRIALS)) - before
         if ran:
             samples = sum(each.samples for each in run.record.all(TRIALS)[before:])
-            self._sample_s[size] = (time.monotonic() - started) / samples
+            share = samples / (self._count_whole_steps(size) * size)
+            self._branch_s[size] = (time.monotonic() - started) / share
         else:
             self.is_over = True  # it does not fit, or the time is up
 
-    def _predict_pair_s(self, place: Place) -> float:
-        return len(STARTS) * self._predict_s(place.size)
+    def _choose_share(self, race: Race) -> float:
+        """Return the time of a pair's branch over the base pair's: well beyond the best so far."""
+        known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
+        best = math.exp(min([0.0, *known]))
+        return min(1.0, max(_LEAST_SHARE, _SHARE_OF_BEST * best))
+
+    def _predict_pair_s(self, place: Place, race: Race) -> float:
+        return len(STARTS) * self._choose_share(race) * self._predict_s(place.size)
 
     def _predict_fresh_s(self, pick: PairResult | None = None) -> float:
         """Return the time of a confirmation, of any pair where none is picked yet."""
@@ -331,11 +341,14 @@ class _Racer:
 
     def _predict_s(self, size: int) -> float:
         """Return the seconds of a branch as long as the base pair's, by the nearest trained."""
+        near = min(self._branch_s, key=lambda other: abs(math.log(other / size)))
+        return self._branch_s[near]
+
+    def _count_whole_steps(self, size: int) -> float:
+        """Return the steps of a batch that take the time of the base pair's longest branch."""
         way = find_way(self._ways, size)
         assert way is not None
-        near = min(self._sample_s, key=lambda other: abs(math.log(other / size)))
-        samples = self.base_steps * self._base.step_s / way.step_s * size
-        return samples * self._sample_s[near]
+        return self.base_steps * self._base.step_s / way.step_s
 
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the base pair's longest branch that the time allows."""
