@@ -98,6 +98,8 @@ class DatasetBatches:
         with running(f"collating {len(samples)} samples", _ADD_COLLATE):
             if self._collate is default_collate:  # changes no sample, and a loop takes many
                 return self._collate(samples)
+            if self._collate is default_collate:  # leaves the samples as they are
+                return default_collate(samples)
             return self._collate([hand_out(sample) for sample in samples])
 
     def scan_order(self) -> Iterator[int]:
