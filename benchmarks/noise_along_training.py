@@ -52,7 +52,10 @@ TASKS = (
 )
 #: Iterates; None is six evenly spaced ones, each alone.
 PLANS = (64, 12, None)
-GROUPS, CHUNK = 16, 128
+#: Jackknife groups, and parts of the batch that are the gradients' micro-batches: of iterates in
+#: spans, and of single ones.
+OF_SPAN, OF_SINGLE = (8, 2), (16, 1)
+CHUNK = 128
 
 
 def make_workload(task: Task) -> Workload:
@@ -118,9 +121,10 @@ def measure(task: Task, iterates: int | None, seed: int) -> NoiseConclusion:
     if iterates is not None:
         points = draw_iterates(edges, iterates, seed=seed)
     path = make_path(workload, points, edges)
+    groups, parts = OF_SINGLE if iterates is None else OF_SPAN
     noise = NoiseTask(
-        workload=workload.spec, trajectory=path, micro_batch_size=path.micro_batch_size,
-        groups=GROUPS, max_micro_batches=4096,
+        workload=workload.spec, trajectory=path, micro_batch_size=path.micro_batch_size // parts,
+        groups=groups, max_micro_batches=4096,
     )  # fmt: skip
     meter = MomentMeter(workload, noise, seed=seed)
     batches = [meter.measure(place) for place in visit(workload, path)]
@@ -167,7 +171,7 @@ def judge(task: Task, seeds: int) -> Iterator[dict[str, object]]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seeds", type=int, default=24, help="measurements of each trajectory")
+    parser.add_argument("--seeds", type=int, default=12, help="measurements of each trajectory")
     parser.add_argument("--task", default="", help="only tasks with this in their name")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -22,11 +22,14 @@ from advisor.throughput.step_time import estimate_step_s, read_probes
 
 #: Most steps of the trajectory where the user names none: beyond, the trial's own length is passed.
 _MOST_STEPS = 400
-#: Jackknife groups, see docs/method.md.
-_GROUPS = 16
+#: Jackknife groups of an iterate: the fewest that carry one, since more iterates tell more of the
+#: average than more groups of each; and of a checkpoint, which stands alone.
+_GROUPS, _GROUPS_OF_CHECKPOINT = 8, 16
+#: Samples of a gradient over those of a training step: smaller ones afford more iterates.
+_GRADIENT_FRACTION = 0.5
 #: Most micro-batches of one iterate; those before it mostly ask for fewer.
 _MOST_MICRO_BATCHES = 4096
-#: Micro-batch of the gradients where neither a base batch nor a half-saturation batch is known.
+#: Batch of the training where neither a base batch nor a half-saturation batch is known.
 _FALLBACK_SIZE = 32
 
 T = TypeVar("T")
@@ -81,7 +84,7 @@ def run_noise(run: Run) -> None:
         workload=run.spec.workload,
         trajectory=path,
         micro_batch_size=_choose_micro_batch_size(run),
-        groups=_GROUPS,
+        groups=_count_groups(run),
         max_micro_batches=_MOST_MICRO_BATCHES,
         token_count=run.facts.token_count,
         host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
@@ -105,13 +108,13 @@ def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[
 
 
 def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> Trajectory:
-    """Return the training at the user's own batch, or at the gradients' where that cannot be made.
+    """Return the training at the user's own batch, or at one that fits where that cannot be made.
 
     It is as long as the user trains, where that is known and the time allows. Iterates are drawn
     within spans of it, or so many `points` evenly spread from the first step to the last.
     """
     facts, limits, memory = run.facts, run.spec.limits, run.of(MEMORY)
-    split, gradients = None, _choose_micro_batch_size(run)
+    split = None
     if facts.base_batch_size is not None:
         largest = None if memory is None else memory.max_micro_batch_size
         split = split_batch(
@@ -120,14 +123,15 @@ def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> 
             smallest=facts.min_micro_batch_size,
             may_split=can_split(facts),
         )
-    size, accumulation = split or (gradients, 1)
+    size, accumulation = split or (_choose_batch_size(run), 1)
     times, unknown_s = read_probes(run.record.all(PROBES)), budget_s / _MOST_STEPS
     step_s = estimate_step_s(times, size, accumulation) or unknown_s
     steps = limits.noise_steps
     if steps is None:
         affordable = int(budget_s * TRAINING_OF_NOISE / step_s)
         steps = max(STATIONS - 1, min(limits.train_steps or _MOST_STEPS, affordable))
-    iterate_s = _GROUPS * (estimate_step_s(times, gradients) or unknown_s)
+    gradient_s = estimate_step_s(times, _choose_micro_batch_size(run)) or unknown_s
+    iterate_s = _count_groups(run) * gradient_s
     iterates = min(MOST_ITERATES, int((budget_s - steps * step_s) / iterate_s))
     edges = plan_edges(max(1, steps), iterates)
     places = draw_iterates(edges, iterates, seed=run.spec.workload.seed)
@@ -144,22 +148,33 @@ def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> 
     )
 
 
-def _choose_micro_batch_size(run: Run) -> int:
-    """Return the samples of each gradient: the base batch, else near half saturation.
-
-    Capped by memory, and so that one pass over the data fills every group; not the latter under
-    BatchNorm, whose noise is that of the batch size it is measured at.
-    """
-    facts, multiple = run.facts, run.spec.limits.batch_multiple
-    size, memory, throughput = facts.base_batch_size, run.of(MEMORY), run.of(THROUGHPUT)
+def _choose_batch_size(run: Run) -> int:
+    """Return the base batch, else near half saturation, as far as it fits."""
+    facts, throughput, memory = run.facts, run.of(THROUGHPUT), run.of(MEMORY)
+    size = facts.base_batch_size
     if size is None and throughput is not None:
         size = round(throughput.half_saturation_batch_size.point or 0)
     size = max(size or _FALLBACK_SIZE, facts.min_micro_batch_size)
-    if memory is not None and memory.max_micro_batch_size is not None:
-        size = min(size, memory.max_micro_batch_size)
-    if facts.dataset_size is not None and not facts.has_batch_statistics:
-        size = min(size, max(facts.min_micro_batch_size, facts.dataset_size // (2 * _GROUPS)))
+    largest = None if memory is None else memory.max_micro_batch_size
+    return size if largest is None else min(size, largest)
+
+
+def _choose_micro_batch_size(run: Run) -> int:
+    """Return the samples of each gradient: a part of the batch, so that one pass fills all groups.
+
+    Under BatchNorm all of it, since the noise there is that of the batch size it is measured at.
+    """
+    facts, multiple, size = run.facts, run.spec.limits.batch_multiple, _choose_batch_size(run)
+    if not facts.has_batch_statistics:
+        size = round(_GRADIENT_FRACTION * size)
+        if facts.dataset_size is not None:
+            size = min(size, facts.dataset_size // (2 * _count_groups(run)))
+        size = max(size, facts.min_micro_batch_size)
     return max(size // multiple, 1) * multiple
+
+
+def _count_groups(run: Run) -> int:
+    return _GROUPS_OF_CHECKPOINT if run.spec.limits.checkpoints else _GROUPS
 
 
 QUESTION = Question(

@@ -30,10 +30,10 @@ def measure(batches, **limits):
 @pytest.mark.parametrize(
     ("base", "largest", "gradients", "training"),
     [
-        (32, 4096, 32, (32, 1)),
-        (512, 4096, 56, (512, 1)),  # 1797 samples fill 32 micro-batches of 56
-        (512, 100, 56, (64, 8)),
-        (509, 100, 56, (1, 509)),
+        (32, 4096, 16, (32, 1)),
+        (512, 4096, 112, (512, 1)),  # 1797 samples fill 16 micro-batches of 112
+        (512, 100, 50, (64, 8)),
+        (509, 100, 50, (1, 509)),
     ],
 )
 def test_training_goes_at_the_base_batch_whatever_the_gradients_micro_batch(
@@ -58,6 +58,14 @@ def test_training_goes_at_the_base_batch_whatever_the_gradients_micro_batch(
     assert task.micro_batch_size == gradients
     path = task.trajectory
     assert (path.micro_batch_size, path.gradient_accumulation_steps) == training
+
+
+def test_batch_statistics_keep_the_whole_batch():
+    facts = msgspec.structs.replace(FACTS, base_batch_size=512, has_batch_statistics=True)
+    run, runner, _ = make_run(facts=facts, noise_steps=10)
+    run_noise(run)
+    (task,) = runner.tasks
+    assert task.micro_batch_size == task.trajectory.micro_batch_size == 512
 
 
 def test_a_base_batch_that_cannot_be_made_is_told_with_the_noise():
@@ -107,6 +115,7 @@ def test_all_checkpoints_are_measured(tmp_path):
     assert len(run.record.noise_batches) == 6
     assert runner.tasks[0].trajectory.checkpoints == ("a.pt", "b.pt")
     assert runner.tasks[0].trajectory.points == ()
+    assert runner.tasks[0].groups == 16
 
 
 def test_the_worker_is_told_how_to_count_tokens():
