@@ -55,16 +55,12 @@ def conclude_noise(
     plain = average_over_progress(points, batch_size=batch_size, adapted=False)
     own = average_over_progress(points, batch_size=batch_size, adapted=True)
     decisive = own or plain
-    course = choose_metric(points, adapted=own is not None)
-    trend = fit_trend(course)
-    status: NoiseStatus = "not_estimated" if decisive is None else "estimated"
-    if decisive is not None and decisive.high is None:
-        status = "lower_bound"
-    return NoiseConclusion(
+    status: NoiseStatus = "estimated"
+    if decisive is None or decisive.high is None:
+        status = "not_estimated" if decisive is None else "lower_bound"
+    noise = NoiseConclusion(
         status=status,
-        reason=describe_points(
-            facts, course, decisive, trend, adapted=own is not None, batches=usable, log=log
-        ),
+        reason="",
         noise_scale=plain,
         preconditioned_noise_scale=own,
         gradient_sqnorm=points[-1].gradient_sqnorm,
@@ -73,10 +69,11 @@ def conclude_noise(
         micro_batch_size=micro_batch_size,
         batch_size=batch_size,
         points=points,
-        trend=trend,
+        trend=fit_trend(choose_metric(points, adapted=own is not None)),
         sample_unit=sample_unit,
         tokens_per_sample=_count_tokens(usable) or facts.tokens_per_sample,
     )
+    return msgspec.structs.replace(noise, reason=describe_points(facts, noise, usable, log))
 
 
 def _is_usable(batches: NoiseBatches) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advisor.noise.data import NoiseBatches, NoiseLogEntry, NoiseTrend
+from advisor.noise.data import NoiseBatches, NoiseConclusion, NoiseLogEntry
 from advisor.statistics import Estimate
 from advisor.training.data import WorkloadFacts
 
@@ -11,31 +11,22 @@ _WITH_METRIC = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad
 #: Optimizers whose own metric is the plain one.
 _PLAIN = frozenset({"SGD"})
 
-_Course = Sequence[tuple[int, Estimate]]
-
 
 def describe_points(
     facts: WorkloadFacts,
-    course: _Course,
-    decisive: Estimate | None,
-    trend: NoiseTrend | None,
-    *,
-    adapted: bool,
-    batches: Sequence[NoiseBatches] = (),
-    log: Sequence[NoiseLogEntry] = (),
+    noise: NoiseConclusion,
+    batches: Sequence[NoiseBatches],
+    log: Sequence[NoiseLogEntry],
 ) -> str:
-    """Return where the noise scale was measured, how it went, and what it holds for.
-
-    The course, its average (`decisive`) and its trend are in the metric that the advice follows,
-    the optimizer's where `adapted`. They rest on `batches`, or on the `log` of a real run.
-    """
-    place = _describe_place(batches, log)
+    """Return where the noise scale was measured, how it went, and what it holds for."""
+    place, decisive = _describe_place(batches, log), noise.decisive
     if decisive is None:
         return f"{place}, but with too few samples to bound it from below"
+    is_adapted = noise.preconditioned_noise_scale is not None
     parts = [
         place,
-        _describe_course(course, f"{facts.sample_unit}s", trend),
-        None if adapted else _describe_metric(facts, batches, log),
+        _describe_course(noise, f"{facts.sample_unit}s"),
+        None if is_adapted else _describe_metric(facts, batches, log),
         _describe_weights(facts, batches),
         _describe_training(facts, batches),
     ]
@@ -68,9 +59,9 @@ def _describe_place(batches: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry
     return f"measured at {len(batches)} points along {last} steps"
 
 
-def _describe_course(course: _Course, unit: str, trend: NoiseTrend | None) -> str | None:
+def _describe_course(noise: NoiseConclusion, unit: str) -> str | None:
     """Return how the noise scale went; rose and fell only where the trend is clear."""
-    bounded = [scale for _, scale in course if scale.low is not None]
+    bounded, trend = [scale for _, scale in noise.course if scale.low is not None], noise.trend
     if not bounded:
         return None
     first, last = bounded[0], bounded[-1]
