@@ -121,21 +121,23 @@ class ReplayRunner:
     def _trial(self, task: TrialTask) -> Results:
         asked = msgspec.structs.asdict(task)
         names = (
-            "micro_batch_size", "gradient_accumulation_steps", "learning_rate", "samples", "beta2",
+            "micro_batch_size", "gradient_accumulation_steps", "learning_rate", "beta2",
             "weight_decay",
         )  # fmt: skip
         found = {
-            branch.seed: branch
+            (branch.seed, branch.samples): branch
             for branch in self._record.trials
             if all(getattr(branch, name) == asked[name] for name in names)
         }
-        missing = [seed for seed in task.seeds if seed not in found]
+        lengths = (task.samples, *task.shorter_samples)
+        wanted = [(seed, samples) for seed in task.seeds for samples in lengths]
+        missing = {seed: None for seed, samples in wanted if (seed, samples) not in found}
         if missing:
             raise NotRecordedError(
                 f"the recording has no trial of batch {task.micro_batch_size} at rate "
                 f"{task.learning_rate:g} with seed {', '.join(map(str, missing))}"
             )
-        return tuple(found[seed] for seed in task.seeds)
+        return tuple(found[each] for each in wanted)
 
     def _soak(self, task: SoakTask) -> Results:
         asked = (task.micro_batch_size, task.gradient_accumulation_steps)

@@ -250,13 +250,15 @@ def train_on(
 
 
 def apply_settings(training: Training, task: TrialTask) -> None:
-    """Set the task's rate and other settings."""
+    """Set the task's rate and other settings; groups keep the ratios of rates and of decays."""
     make_rate_setter(training)(task.learning_rate)
-    for group in training.optimizer.param_groups:
+    groups = training.optimizer.param_groups
+    decay = next((group for group in groups if group["lr"]), groups[0]).get("weight_decay")
+    for group in groups:
         if task.beta2 is not None and "betas" in group:
             group["betas"] = (group["betas"][0], task.beta2)
-        if task.weight_decay is not None and group.get("weight_decay"):
-            group["weight_decay"] = task.weight_decay
+        if task.weight_decay is not None and decay and group.get("weight_decay"):
+            group["weight_decay"] *= task.weight_decay / decay
 
 
 def make_rate_setter(training: Training) -> Callable[[float], None]:

@@ -12,6 +12,7 @@ from advisor.race.plan import RACE
 from advisor.rate.data import OptimizerChanges
 from advisor.training.data import OptimizerFacts
 from advisor.units import format_figure, format_percent
+from tests.unit.advice.test_schedule import make_noise as make_course
 from tests.unit.samples import (
     ADAMW,
     FACTS,
@@ -293,6 +294,23 @@ def test_a_larger_batch_that_the_law_favours_is_said_to_be_unproven():
         "by the noise needs only 7.4 % more of them, but this run did not show that it trains "
         "faster."
     )
+
+
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [
+        (
+            [20.0, 40.0, 80.0, 160.0, 320.0, 640.0],
+            "batch 256 for 10 times as long and 512 for 100",
+        ),
+        ([400.0] * 6, "batch 128 for 10 times as long and 128 for 100"),
+        ([20.0, 30.0, 10.0, 40.0, 20.0, 30.0], "batch 32. --train-steps"),  # no clear trend
+    ],
+)
+def test_a_longer_training_is_told_by_the_trend_of_the_noise(scales, words):
+    noise = msgspec.structs.replace(make_course(scales), batch_size=32)
+    reasons = recommend_from({(128, 2.0): FAST}, noise=noise).reasons
+    assert words in next(each for each in reasons if each.startswith("The times hold"))
 
 
 def test_an_open_noise_scale_is_a_bound():

@@ -132,24 +132,28 @@ def test_noise_soak_and_loader_are_given_once():
             ask(recorded, task, runner=runner)
 
 
-def test_a_trial_is_found_by_batch_rate_and_seed():
-    branches = tuple(
-        TrialBranch(
+def test_a_trial_is_found_by_batch_rate_seed_and_length():
+    branches = {
+        (seed, samples): TrialBranch(
             micro_batch_size=8, gradient_accumulation_steps=1, global_batch_size=8,
-            learning_rate=0.1, seed=seed, samples=64, evaluations=(), diverged=False,
+            learning_rate=0.1, seed=seed, samples=samples, evaluations=(), diverged=False,
         )
-        for seed in (0, 1, 2)
-    )  # fmt: skip
-    recorded = record(trials=branches)
+        for seed in (0, 1, 2) for samples in (64, 32)
+    }  # fmt: skip
+    recorded = record(trials=tuple(branches.values()))
     task = TrialTask(
         workload=WORKLOAD, micro_batch_size=8, gradient_accumulation_steps=1, learning_rate=0.1,
         samples=64, evaluations=2, seeds=(2, 0),
     )  # fmt: skip
-    assert ask(recorded, task) == (branches[2], branches[0])
+    assert ask(recorded, task) == (branches[2, 64], branches[0, 64])
+    both = msgspec.structs.replace(task, shorter_samples=(32,))
+    assert ask(recorded, both) == tuple(branches[seed, n] for seed in (2, 0) for n in (64, 32))
     with pytest.raises(NotRecordedError, match=r"rate 0\.2"):
         ask(recorded, msgspec.structs.replace(task, learning_rate=0.2))
     with pytest.raises(NotRecordedError, match="seed 7"):
         ask(recorded, msgspec.structs.replace(task, seeds=(0, 7)))
+    with pytest.raises(NotRecordedError, match="seed 2"):
+        ask(recorded, msgspec.structs.replace(task, samples=128))
 
 
 def test_a_trace_is_in_no_recording():
