@@ -150,6 +150,24 @@ def compare_curves(own: Curve, base: Curve) -> float | None:
     return statistics.fmean(logs) if logs else None
 
 
+def is_only_bound(own: Sequence[TrialBranch], base: Sequence[TrialBranch]) -> bool:
+    """Return whether a start's shortest branch ends below all of the base pair's.
+
+    It was as low sooner: by how much only a shorter one tells. Where a curve at a constant rate is
+    there it tells.
+    """
+    if read_running(own):
+        return False
+    starts = {branch.seed for branch in base} & {branch.seed for branch in own}
+    ends = (
+        [read_ends([branch for branch in side if branch.seed == seed]) for side in (own, base)]
+        for seed in starts
+    )
+    return any(
+        mine and mine[0][1] < min(loss for _, loss in other) for mine, other in ends if other
+    )
+
+
 def compare_on_line(own: Curve, base: Curve) -> float | None:
     """Return the log of own samples over those at which the base pair would be as low.
 

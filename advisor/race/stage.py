@@ -16,7 +16,7 @@ from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
-from advisor.race.compare import compare_all
+from advisor.race.compare import compare_all, is_only_bound
 from advisor.race.data import BasePair, PairResult, Race
 from advisor.race.law import choose_by_law, predict_log_ratio
 from advisor.race.plan import (
@@ -52,10 +52,10 @@ _LENGTHS, _FRESH_LENGTHS = (1.0, math.sqrt(0.5), 0.5), (1.0, math.sqrt(0.5))
 #: Those of the pick from new starts, around where it should be as low as the base pair.
 _PICK_LENGTHS = (1.15, 0.8)
 #: Time of a pick's branch over that of the base pair's longest, from new starts.
-_LEAST_FRESH_RATIO, _MOST_TIME_RATIO = 0.2, 1.0
-#: Time of another pair's branch over that of the best pair so far, and over the base pair's at the
-#: least: one that needs longer has lost.
-_SHARE_OF_BEST, _LEAST_SHARE = 2.5, 0.4
+_LEAST_FRESH_RATIO, _MOST_TIME_RATIO = 0.03, 1.0
+#: Time of another pair's branch over that of the best so far, the law's word among them, and over
+#: the base pair's at the least: one that needs longer has lost.
+_SHARE_OF_BEST, _LEAST_SHARE = 2.5, 0.25
 #: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
 _DECAY_FRACTION = 0.3
 #: Fewest steps of any branch: fewer show no curve.
@@ -214,8 +214,7 @@ class _Racer:
         """Train one pair from the starts that pick."""
         rate = self._find_rate(place)
         self._places[place] = rate
-        task = self._make_task(place.size, rate, (self._choose_share(race),), STARTS)
-        own = self._list_base()
+        share, own = self._choose_share(place, race), self._list_base()
 
         def keep(branch: TrialBranch) -> None:
             self._run.add(TRIALS, branch)
@@ -226,7 +225,11 @@ class _Racer:
             if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
                 raise _BeatenError
 
-        self._train(task, keep)
+        self._train(self._make_task(place.size, rate, (share,), STARTS), keep)
+        race = self._run.of(RACE) or race
+        result = race.find(place.size, rate)
+        if result is not None and result.standing == "too_short" and share < 1.0:
+            self._train(self._make_task(place.size, rate, (1.0,), STARTS), keep)
 
     def _confirm(self, race: Race, most_s: float) -> bool:
         """Train the best pick and the base pair from new starts; return whether it was open."""
@@ -253,12 +256,27 @@ class _Racer:
             min(max(length * time_ratio, _LEAST_FRESH_RATIO), _MOST_TIME_RATIO)
             for length in _PICK_LENGTHS
         ]
+        self._train_pick(pick, ratios, seeds)
+        ratio = ratios[-1]
+        while self._is_only_bound(pick, seeds) and ratio > _LEAST_FRESH_RATIO and not self.is_over:
+            ratio /= 2.0
+            self._train_pick(pick, [ratio], seeds)
+        return True
+
+    def _train_pick(
+        self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]
+    ) -> None:
         task = self._make_task(pick.global_batch_size, pick.learning_rate, ratios, seeds)
         self._train(
             msgspec.structs.replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
             lambda branch: self._run.add(TRIALS, branch),
         )
-        return True
+
+    def _is_only_bound(self, pick: PairResult, seeds: tuple[int, ...]) -> bool:
+        groups = group_pairs(self._run.record.all(TRIALS))
+        own = groups.get((pick.global_batch_size, pick.learning_rate), [])
+        fresh = [[each for each in side if each.seed in seeds] for side in (own, self._list_base())]
+        return is_only_bound(*fresh)
 
     def _list_base(self) -> list[TrialBranch]:
         groups = group_pairs(self._run.record.all(TRIALS))
@@ -321,14 +339,16 @@ class _Racer:
         else:
             self.is_over = True  # it does not fit, or the time is up
 
-    def _choose_share(self, race: Race) -> float:
-        """Return the time of a pair's branch over the base pair's: well beyond the best so far."""
+    def _choose_share(self, place: Place, race: Race) -> float:
+        """Return the time of a pair's branch over the base pair's: well beyond what it may take."""
+        way = find_way(self._ways, place.size)
+        assert way is not None
         known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
-        best = math.exp(min([0.0, *known]))
+        best = math.exp(min([0.0, self._predict(way), *known]))
         return min(1.0, max(_LEAST_SHARE, _SHARE_OF_BEST * best))
 
     def _predict_pair_s(self, place: Place, race: Race) -> float:
-        return len(STARTS) * self._choose_share(race) * self._predict_s(place.size)
+        return len(STARTS) * self._choose_share(place, race) * self._predict_s(place.size)
 
     def _predict_fresh_s(self, pick: PairResult | None = None) -> float:
         """Return the time of a confirmation, of any pair where none is picked yet."""
