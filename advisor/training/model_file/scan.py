@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import torch
 
 from advisor.training.model_file.batches import count_fields, tensors_of
 from advisor.training.model_file.data import DatasetBatches
@@ -63,7 +64,8 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
 
 def _is_finite(batch: Any) -> bool:
     tensors: Iterable[Any] = tensors_of(batch)
-    return all(bool(each.isfinite().all()) for each in tensors if each.is_floating_point())
+    dense = (each for each in tensors if each.layout is torch.strided)
+    return all(bool(each.isfinite().all()) for each in dense if each.is_floating_point())
 
 
 def _order_by_size(counts: dict[int, dict[Any, int]]) -> tuple[int, ...]:
