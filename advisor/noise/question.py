@@ -25,7 +25,7 @@ _MOST_STEPS = 400
 #: Jackknife groups of an iterate: the fewest that carry one, since more iterates tell more of the
 #: average than more groups of each; and of a checkpoint, which stands alone.
 _GROUPS, _GROUPS_OF_CHECKPOINT = 8, 16
-#: Samples of a gradient over those of a training step: smaller ones afford more iterates.
+#: Samples of an iterate's gradients over those of a training step: small ones afford more iterates.
 _GRADIENT_FRACTION = 0.5
 #: Most micro-batches of one iterate; those before it mostly ask for fewer.
 _MOST_MICRO_BATCHES = 4096
@@ -160,13 +160,13 @@ def _choose_batch_size(run: Run) -> int:
 
 
 def _choose_micro_batch_size(run: Run) -> int:
-    """Return the samples of each gradient: a part of the batch, so that one pass fills all groups.
+    """Return the samples of each gradient: so many that one pass over the data fills all groups.
 
-    Under BatchNorm all of it, since the noise there is that of the batch size it is measured at.
+    Under BatchNorm those of the batch, as the noise is that of the batch size it is measured at.
     """
     facts, multiple, size = run.facts, run.spec.limits.batch_multiple, _choose_batch_size(run)
     if not facts.has_batch_statistics:
-        size = round(_GRADIENT_FRACTION * size)
+        size = size if run.spec.limits.checkpoints else round(_GRADIENT_FRACTION * size)
         if facts.dataset_size is not None:
             size = min(size, facts.dataset_size // (2 * _count_groups(run)))
         size = max(size, facts.min_micro_batch_size)

@@ -58,7 +58,7 @@ def workload():
 
 def test_the_noise_is_measured_at_each_checkpoint(tmp_path, workload):
     checkpoints = save_checkpoints(tmp_path, workload.make_training().model)
-    noise = ask("noise", target=MODEL, checkpoints=checkpoints).of(NOISE)
+    noise = ask("noise", target=MODEL, checkpoints=checkpoints, budget_s=120.0).of(NOISE)
     assert [point.at_step for point in noise.points] == [100, 500]
     assert noise.reason.startswith("measured at 2 checkpoints, up to step 500")
     assert noise.points[0].noise_scale.point is not None

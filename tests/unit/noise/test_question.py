@@ -115,7 +115,7 @@ def test_all_checkpoints_are_measured(tmp_path):
     assert len(run.record.noise_batches) == 6
     assert runner.tasks[0].trajectory.checkpoints == ("a.pt", "b.pt")
     assert runner.tasks[0].trajectory.points == ()
-    assert runner.tasks[0].groups == 16
+    assert (runner.tasks[0].groups, runner.tasks[0].micro_batch_size) == (16, 32)
 
 
 def test_the_worker_is_told_how_to_count_tokens():
