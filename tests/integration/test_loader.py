@@ -39,7 +39,7 @@ def test_a_worker_that_dies_is_told(time_loader):
 
 def test_the_command_names_the_loader_and_leaves_no_process(count_right_workers, tmp_path):
     options = ("--set=sample_s=0.005", "--set=step_s=0.015", "--max-batch=8", "--noise-steps=4")
-    document = run_command("loader/slow", *options, budget="16s", directory=tmp_path)
+    document = run_command("loader/slow", *options, budget="60s", directory=tmp_path)
     loader, advice = document["derived"]["loader"], document["derived"]["recommendation"]
     assert loader["status"] == "limits"
     timings = msgspec.convert(document["loader_timings"], list[LoaderTiming])
@@ -50,7 +50,7 @@ def test_the_command_names_the_loader_and_leaves_no_process(count_right_workers,
 
 
 def test_without_real_data_the_command_says_nothing_of_a_loader(tmp_path):
-    document = run_command("good/make_step", "--max-batch=8", budget="6s", directory=tmp_path)
+    document = run_command("good/make_step", "--max-batch=8", budget="40s", directory=tmp_path)
     assert document["derived"]["loader"] is None
     assert document["loader_timings"] == []
 
