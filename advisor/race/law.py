@@ -5,6 +5,7 @@ rule's rate. Steps to a loss go as (1 + φ·(1/B − 1/N)) / (x·(2 − x)).
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +16,8 @@ from advisor.rate.data import Candidate
 #: Standard deviation of the log of what training takes over what the law says: measured noise
 #: scales were off by factors of 0.34 to 5, ratios of times by less.
 LAW_DEVIATION = math.log(2.0)
+#: Rates of users over their best ones: from tuned to a quarter.
+_OWN_SHARES = (1.0, 0.71, 0.5, 0.35, 0.25)
 #: x·(2 − x) is taken for no less: from x = 2 on the law has no answer, while training often has.
 _LEAST_PACE = 0.25
 
@@ -41,8 +44,20 @@ def predict_log_ratio(
             for each in (way, base)
         )
         steps = own / other
-    pace = max(rate_over_rule * (2.0 - rate_over_rule), _LEAST_PACE)
-    return math.log(steps * way.step_s / base.step_s / pace)
+    return math.log(steps * way.step_s / base.step_s) - _predict_log_pace(rate_over_rule)
+
+
+def _predict_log_pace(rate_over_rule: float) -> float:
+    """Return the log of the progress of a step over that at the rule's rate.
+
+    How far the user's own rate is below its best is not known, so it is the mean over that.
+    """
+
+    def progress(share: float) -> float:
+        return max(share * (2.0 - share), _LEAST_PACE)
+
+    logs = (math.log(progress(rate_over_rule * own) / progress(own)) for own in _OWN_SHARES)
+    return statistics.fmean(logs)
 
 
 def count_relative_steps(

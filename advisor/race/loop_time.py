@@ -39,7 +39,7 @@ class LoopTimes(NamedTuple):
         if compared is None or one == other:
             return 0.0
         unknown = _UNKNOWN_LOADING if self.loader is None and self.has_loader else 0.0
-        known = 0.0 if self.loader is None else math.sqrt(2.0) * self.loader.log_error
+        known = 0.0 if self.loader is None else self.loader.log_error
         return math.hypot(compared[1], unknown, known)
 
 

@@ -195,7 +195,8 @@ def _judge(
         reason = f"where the rate falls in the end it took {math.exp(end):.2f} × the time"
         result = msgspec.structs.replace(result, reason=reason)
     half = two_sided_t(0.95, seen.degrees) * error
-    is_sure = level + student_t_quantile(SURE, seen.degrees) * error <= math.log(LEAST_GAIN_RATIO)
+    most = level + student_t_quantile(SURE, seen.degrees) * error
+    is_sure = most <= math.log(LEAST_GAIN_RATIO) and level + half < 0.0
     is_open = level - error < math.log(LEAST_GAIN_RATIO) and not result.reason
     return msgspec.structs.replace(
         result,
