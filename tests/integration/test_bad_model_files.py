@@ -74,20 +74,20 @@ SEEN_BY_PROBES = (
         fragments=("128 MiB",),
         exit_code=6,
         options=("--memory-limit", "128MiB", "--headroom", "0"),
-        budget="20s",
+        budget="60s",
     ),
     Case(
         file="failure_at_odd_sizes.py",
         fragments=("7", "--batch-multiple"),
         has_traceback=True,
         options=("--max-batch", "7"),
-        budget="15s",
+        budget="60s",
     ),
     Case(
         file="failure_at_step_five.py",
         fragments=("LookupError", "step five"),
         has_traceback=True,
-        budget="15s",
+        budget="60s",
     ),
 )
 
