@@ -120,7 +120,9 @@ TRACE_OF_MEMORY = 1 / 3
 COMPILING_OF_THROUGHPUT = 0.5
 #: Training steps between the points; the rest measures.
 TRAINING_OF_NOISE = 0.4
-#: When the loader's timing is given up.
+#: At least this for the loader's timing: its steps take as long as loading does, which no plan
+#: knows; and when it is given up.
+LOADER_OF_LEFT = 0.2
 LOADER_END_OF_LEFT = 0.5
 #: Evaluations among the trial's steps.
 EVALUATION_OF_TRIAL = 0.2

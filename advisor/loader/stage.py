@@ -1,6 +1,6 @@
 """The loader stage: does training wait for its data, and how many workers would end that?"""
 
-from advisor.engine.budget import LOADER_END_OF_LEFT
+from advisor.engine.budget import LOADER_END_OF_LEFT, LOADER_OF_LEFT
 from advisor.engine.run import Run
 from advisor.errors import UsageError
 from advisor.loader.data import LOADER_TIMINGS, LoaderTask
@@ -36,7 +36,7 @@ def run_loader(run: Run) -> None:
         workload=run.spec.workload,
         micro_batch_size=size,
         other_sizes=tuple(others),
-        budget_s=run.share_s("loader"),
+        budget_s=max(run.share_s("loader"), LOADER_OF_LEFT * run.unspent_s),
     )
     with run.noting_ends("loader"):
         run.runner.run(
