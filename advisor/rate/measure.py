@@ -240,7 +240,7 @@ def train_on(
     """Train at the task's batch on the stream's next samples."""
     train(
         training,
-        (workload.take(stream.next(task.micro_batch_size)) for _ in itertools.count()),
+        (workload.gather(stream.next(task.micro_batch_size)) for _ in itertools.count()),
         observers,
         micro_batch_size=task.micro_batch_size,
         accumulation=task.gradient_accumulation_steps,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from advisor.errors import WorkloadError, note_place
 from advisor.training.model_file.batches import hand_out, tensors_of
@@ -111,9 +111,6 @@ class DatasetBatches:
 
     def take(self, indices: Sequence[int]) -> Any:
         """Return the collated batch of these samples, read on where that leaves it empty."""
-        if type(self._dataset) is TensorDataset and self._collate is default_collate:
-            rows = torch.as_tensor(list(indices))  # what collating the samples would stack
-            return [tensor[rows] for tensor in self._dataset.tensors]
         samples = self.read(indices)
         try:
             batch = self.collate(samples)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import TensorDataset
 
 from advisor.errors import WorkloadError
 from advisor.training.data import Precision, WorkloadSpec, parse_target
@@ -223,6 +224,16 @@ class Workload:
     def take(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples on the device; None with `make_step`."""
         return None if self.is_step_only else self.to_device(self.batches.take(indices))
+
+    def gather(self, indices: Sequence[int]) -> Any:
+        """Return the batch of these samples as `take` does, at once where they are rows of tensors.
+
+        Not where memory is measured: indexing has its own use of threads and heap.
+        """
+        if self.is_step_only or type(self.dataset) is not TensorDataset or self.collate is not None:
+            return self.take(indices)
+        rows = torch.as_tensor(list(indices))  # what collating the samples would stack
+        return self.to_device([tensor[rows] for tensor in self.dataset.tensors])
 
     def take_worst(self, size: int, largest_samples: Sequence[int]) -> Any:
         """Return the batch that takes the most memory, on the device; None with `make_step`.
