@@ -122,7 +122,7 @@ COMPILING_OF_THROUGHPUT = 0.5
 TRAINING_OF_NOISE = 0.4
 #: At least this for the loader's timing: its steps take as long as loading does, which no plan
 #: knows; and when it is given up.
-LOADER_OF_LEFT = 0.2
+LOADER_OF_LEFT = 0.14
 LOADER_END_OF_LEFT = 0.5
 #: Evaluations among the trial's steps.
 EVALUATION_OF_TRIAL = 0.2

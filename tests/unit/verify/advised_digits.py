@@ -33,7 +33,7 @@ def build_run(**facts):
             seed=0,
             precision="fp32",
             compile=False,
-            limits=Limits(max_micro_batch_size=128),
+            limits=Limits(max_micro_batch_size=128, no_loader=True),
             memory_limit_bytes=2**30,
         ),
         workload=WorkloadFacts(
