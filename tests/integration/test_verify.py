@@ -178,7 +178,7 @@ def test_a_rate_from_a_range_test_is_verified_from_its_own_pair(tmp_path):
     [
         ({"parameter_count": 9611}, "another model"),
         ({"has_dataset": False}, "no training data"),
-        ({"base_batch_size": None}, "no learning rate"),
+        ({"base_batch_size": None}, "no recommendation to verify"),
     ],
 )
 def test_a_run_that_does_not_go_with_the_file_is_a_usage_error(tmp_path, changes, said):
