@@ -17,7 +17,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from advisor.rate.data import TrialBranch
-from advisor.statistics import two_sided_t
 
 #: Evaluations whose mean is a point of the running curve: one alone may be a lucky dip.
 _SMOOTHED = 3
@@ -45,11 +44,6 @@ class Comparison(NamedTuple):
     starts: int
     #: The same by where branches end, beside one at a constant rate.
     end_log_ratio: float | None = None
-
-    @property
-    def half_width(self) -> float:
-        """Of the interval of 95 %, on the log scale."""
-        return two_sided_t(0.95, self.degrees) * self.error
 
 
 def compare_all(

@@ -1,16 +1,24 @@
 """What a race of pairs is run with, and what it shows: the types."""
 
+import math
 from typing import Literal
 
 import msgspec
 
 from advisor.statistics import Estimate
 
+#: Global batch and rate.
+PairKey = tuple[int, float]
 #: Rates closer than this, relatively, are the same: they were stored and read again.
 SAME_RATE = 1e-9
 #: Of a pair: beaten or level; perhaps ahead; surely ahead, from fresh starts; did not train; not
 #: trained for long enough to be compared.
 Standing = Literal["behind", "ahead", "confirmed", "failed", "too_short"]
+
+
+def is_same(pair: PairKey, other: PairKey) -> bool:
+    """Return whether two pairs of batch and rate are one."""
+    return pair[0] == other[0] and math.isclose(pair[1], other[1], rel_tol=SAME_RATE)
 
 
 class BasePair(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +74,6 @@ class Race(msgspec.Struct, frozen=True, kw_only=True):
 
     def find(self, global_batch_size: int, learning_rate: float) -> PairResult | None:
         """Return what was seen of a pair; None where it was not trained."""
-        same = (
-            each
-            for each in self.pairs
-            if each.global_batch_size == global_batch_size
-            and abs(each.learning_rate / learning_rate - 1.0) < SAME_RATE
-        )
+        asked = (global_batch_size, learning_rate)
+        same = (p for p in self.pairs if is_same((p.global_batch_size, p.learning_rate), asked))
         return next(same, None)

@@ -10,7 +10,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.noise.plan import NOISE
 from advisor.race.compare import Comparison, compare_all
-from advisor.race.data import SAME_RATE, BasePair, PairResult, Race
+from advisor.race.data import BasePair, PairKey, PairResult, Race, is_same
 from advisor.race.law import LAW_DEVIATION, predict_log_ratio
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.ways import WAYS, find_way
@@ -34,8 +34,6 @@ LEAST_FRESH = 3
 #: Joint draws of all pairs' times, for the regret of choosing one.
 _DRAWS = 4000
 
-PairKey = tuple[int, float]
-
 
 def _conclude(conclusions: Conclusions) -> Race | None:
     """Return the race; None where the model file is not known."""
@@ -46,7 +44,8 @@ def _conclude(conclusions: Conclusions) -> Race | None:
     if base is None:
         return Race(reason=_explain_none(conclusions))
     groups = group_pairs(record.all(TRIALS))
-    key = next((k for k in groups if _is_pair(k, base.global_batch_size, base.learning_rate)), None)
+    asked = (base.global_batch_size, base.learning_rate)
+    key = next((key for key in groups if is_same(key, asked)), None)
     if key is None:
         return Race(base=base, reason="your own pair was not trained before the run ended")
     own = groups.pop(key)
@@ -107,14 +106,10 @@ def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch
     """Return the branches of each pair of batch and rate."""
     groups: dict[PairKey, list[TrialBranch]] = {}
     for branch in trials:
-        size, rate = branch.global_batch_size, branch.learning_rate
-        near = (key for key in groups if _is_pair(key, size, rate))
-        groups.setdefault(next(near, (size, rate)), []).append(branch)
+        pair = (branch.global_batch_size, branch.learning_rate)
+        near = (key for key in groups if is_same(key, pair))
+        groups.setdefault(next(near, pair), []).append(branch)
     return groups
-
-
-def _is_pair(key: PairKey, global_batch_size: int, learning_rate: float) -> bool:
-    return key[0] == global_batch_size and math.isclose(key[1], learning_rate, rel_tol=SAME_RATE)
 
 
 def judge_base(branches: Sequence[TrialBranch]) -> str:

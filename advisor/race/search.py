@@ -66,8 +66,7 @@ def choose_next(
         return Place(planned, step) if step >= LOWEST else None
     best = min(here, key=lambda place: (here[place], place))
     for place in _list_neighbours(best, sizes, seen, predict, planned):
-        edge = min((p.step for p in seen if p.size == place.size and seen[p] is None), default=99)
-        if place not in seen and LOWEST <= place.step < min(HIGHEST + 1.0, edge):
+        if place not in seen and LOWEST <= place.step < _find_edge(seen, place.size):
             return place
     return None
 
@@ -104,6 +103,12 @@ def _list_neighbours(
         yield Place(best.size, best.step + step)
 
 
+def _find_edge(seen: Mapping[Place, float | None], size: int) -> float:
+    """Return the step from which on no rate of a batch is tried: one failed, or they end."""
+    failed = (place.step for place, ratio in seen.items() if place.size == size and ratio is None)
+    return min(failed, default=HIGHEST + 1.0)
+
+
 def _enter(
     size: int, best: Place, seen: Mapping[Place, float | None], expected: float
 ) -> Place | None:
@@ -122,7 +127,7 @@ def _enter(
     if own is None or (own.step == lowest and known[own] > _BAD):
         return Place(size, lowest - 2)
     near = (Place(size, own.step + 1), Place(size, own.step - 1))
-    edge = min((place.step for place in tried if tried[place] is None), default=HIGHEST + 1)
+    edge = _find_edge(seen, size)
     return next((place for place in near if place not in seen and place.step < edge), None)
 
 

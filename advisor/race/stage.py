@@ -169,7 +169,7 @@ class _Racer:
         run = self._run
         if self.is_over:
             return False
-        if not run.record.all(TRIALS) or not self._branch_s:
+        if not self._branch_s:
             self._train_base(STARTS, _LENGTHS)
             return True
         race = run.of(RACE)

@@ -17,6 +17,7 @@ from advisor.race.compare import (
     read_running,
 )
 from advisor.rate.data import Evaluation, TrialBranch
+from advisor.statistics import two_sided_t
 
 #: Samples of the base pair's longest branch.
 SAMPLES = 4800
@@ -220,7 +221,9 @@ def test_the_interval_holds_the_true_ratio_in_19_of_20_cases(others):
             paces = [math.exp(draw.gauss(0.0, 0.1)) for _ in range(3)]
             pairs[key] = make_pair(1.3, paces, lengths=(1.0,))
         found = compare_all(base, pairs)[0]
-        held.append(abs(found.log_ratio + math.log(1.3)) <= found.half_width)
+        held.append(
+            abs(found.log_ratio + math.log(1.3)) <= two_sided_t(0.95, found.degrees) * found.error
+        )
     assert 0.9 <= sum(held) / len(held) <= 0.995
 
 
