@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
+from advisor.race.branches import LEAST_STEPS, Branches
 from advisor.race.compare import compare_all, is_only_bound
 from advisor.race.data import BasePair, PairResult, Race
 from advisor.race.law import choose_by_law, predict_log_ratio
@@ -24,28 +24,16 @@ from advisor.race.plan import (
     LEAST_FRESH,
     RACE,
     STARTS,
-    anchor,
     group_pairs,
     rank_by_regret,
 )
 from advisor.race.search import RATE_STEP, Place, choose_next
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.curves import has_diverged
-from advisor.rate.data import TRIAL_EVALUATIONS, TRIALS, Candidate, TrialBranch, TrialTask
+from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.rules import plan_pair
 
-#: Optimizer steps of the base pair where the user names no length, and the least worth judging.
-STEPS, LEAST_STEPS = 400, 30
-#: Passes over the dataset in these steps at most: beyond, few trainings of this length go.
-_MOST_EPOCHS = 50.0
-#: Steps that are wanted even where they leave time for a few pairs only.
-_WANTED_STEPS = 100
-#: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
-#: eight pairs, and the winner from new starts; and the least that show anything.
-_BRANCHES, _LEAST_BRANCHES = 34, 16
-#: Time of a trial step over a timed one, before one was trained: data come on top.
-_OVERHEAD = 1.3
 #: Lengths of the base pair's branches, as shares of the longest: where each ends is a point of the
 #: curve that other pairs' ends are compared with. From new starts the pick's time is known.
 _LENGTHS, _FRESH_LENGTHS = (1.0, math.sqrt(0.5), 0.5), (1.0, math.sqrt(0.5))
@@ -56,23 +44,14 @@ _LEAST_FRESH_RATIO, _MOST_TIME_RATIO = 0.03, 1.0
 #: Time of another pair's branch over that of the best so far, the law's word among them, and over
 #: the base pair's at the least: one that needs longer has lost.
 _SHARE_OF_BEST, _LEAST_SHARE = 2.5, 0.25
-#: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
-_DECAY_FRACTION = 0.3
-#: Fewest steps of any branch: fewer show no curve.
-_LEAST_BRANCH_STEPS = 8
 #: Starts after which a pick stays undecided.
 _MOST_FRESH = 24
 #: Log of the ratio from which on one start alone refuses a pair.
 _BEATEN = math.log(1.3)
 #: Counted for a pair that could not be compared: slower by far.
 _BEHIND = math.log(2.0)
-#: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
-#: of the time allows, within this range.
-_EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
 #: Share of the time left that a race begun late may plan with.
 _LEAST_OF_LEFT = 0.5
-#: Time of a forward pass over that of a step.
-_FORWARD_FRACTION = 1.0 / 3.0
 
 
 class _BeatenError(Exception):
@@ -120,16 +99,15 @@ def _open(run: Run) -> "_Racer | None":
     race, ways = run.of(RACE), run.of(WAYS)
     if race is None or race.base is None or not ways:
         return None
-    base = find_way(ways, race.base.global_batch_size)
-    if base is None:
-        size = race.base.global_batch_size
+    size = race.base.global_batch_size
+    if find_way(ways, size) is None:
         run.progress.note(f"trial: batch {size} does not fit and cannot be split")
         return None
-    racer = _Racer(run, race.base, base, ways)
-    if racer.base_steps < min(LEAST_STEPS, racer.wanted_steps):
-        needed_s = LEAST_STEPS * _LEAST_BRANCHES * _OVERHEAD * base.step_s
+    racer = _Racer(run, race.base, ways)
+    if racer.branches.are_too_short:
         run.progress.note(
-            f"trial: no time left for {LEAST_STEPS} steps of each pair, about {needed_s:.0f} s"
+            f"trial: no time left for {LEAST_STEPS} steps of each pair, "
+            f"about {racer.branches.least_s:.0f} s"
         )
         return None
     return racer
@@ -139,26 +117,19 @@ class _Racer:
     """The pairs of one run: what was trained, what comes next, and how long it takes.
 
     Attributes:
-        wanted_steps: Of the base pair, and what the time allows.
+        branches: What is trained.
         is_over: Nothing more is to be trained.
     """
 
-    def __init__(
-        self, run: Run, pair: BasePair, base: Candidate, ways: Sequence[Candidate]
-    ) -> None:
-        self._run, self._pair, self._base, self._ways = run, pair, base, ways
-        noise, limits = run.of(NOISE), run.spec.limits
+    def __init__(self, run: Run, pair: BasePair, ways: Sequence[Candidate]) -> None:
+        self._run, self._pair, self._ways = run, pair, ways
+        noise = run.of(NOISE)
         self._noise = None if noise is None else noise.decisive
         self._scale = None if noise is None else noise.working
-        self._facts = anchor(run.facts, pair)
-        self._given = limits.global_batch_size
-        size = run.facts.dataset_size
-        most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
-        asked = limits.train_steps or limits.noise_steps
-        self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
+        self._given = run.spec.limits.global_batch_size
         time_s = max(run.share_s("trial"), _LEAST_OF_LEFT * run.unspent_s)
-        self.base_steps = self._choose_base_steps(time_s)
-        self._evaluation_samples = self._choose_evaluation_samples(time_s)
+        self.branches = Branches(run, pair, ways, self._noise, time_s)
+        self._base = self.branches.base
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
         self._branch_s: dict[int, float] = {}  # as trained, evaluations included, by batch
         self._is_searched = False
@@ -198,15 +169,15 @@ class _Racer:
     def _find_planned(self) -> int:
         if self._given is not None:
             return self._given
-        near = choose_by_law(self._ways, self._scale, self._facts.dataset_size)
+        near = choose_by_law(self._ways, self._scale, self._run.facts.dataset_size)
         return next(iter(near), self._base).global_batch_size
 
     def _predict(self, way: Candidate) -> float:
-        size = self._facts.dataset_size
+        size = self._run.facts.dataset_size
         return predict_log_ratio(way, self._base, self._scale, dataset_size=size)
 
     def _find_rate(self, place: Place) -> float:
-        proposed = plan_pair(self._facts, place.size, self._noise)[0].proposed
+        proposed = plan_pair(self.branches.facts, place.size, self._noise)[0].proposed
         assert proposed is not None
         return float(proposed * RATE_STEP**place.step)
 
@@ -219,17 +190,16 @@ class _Racer:
         def keep(branch: TrialBranch) -> None:
             self._run.add(TRIALS, branch)
             found = compare_all(own, {0: [branch]}, picking=(0,)).get(0)
-            way = find_way(self._ways, place.size)
-            assert way is not None
+            way = self.branches.find_way(place.size)
             slower = math.log(way.sample_s / self._base.sample_s)
             if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
                 raise _BeatenError
 
-        self._train(self._make_task(place.size, rate, (share,), STARTS), keep)
+        self._train(self.branches.make_pair(place.size, rate, (share,), STARTS), keep)
         race = self._run.of(RACE) or race
         result = race.find(place.size, rate)
         if result is not None and result.standing == "too_short" and share < 1.0:
-            self._train(self._make_task(place.size, rate, (1.0,), STARTS), keep)
+            self._train(self.branches.make_pair(place.size, rate, (1.0,), STARTS), keep)
 
     def _confirm(self, race: Race, most_s: float) -> bool:
         """Train the best pick and the base pair from new starts; return whether it was open."""
@@ -266,7 +236,7 @@ class _Racer:
     def _train_pick(
         self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]
     ) -> None:
-        task = self._make_task(pick.global_batch_size, pick.learning_rate, ratios, seeds)
+        task = self.branches.make_pair(pick.global_batch_size, pick.learning_rate, ratios, seeds)
         self._train(
             msgspec.structs.replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
             lambda branch: self._run.add(TRIALS, branch),
@@ -283,47 +253,9 @@ class _Racer:
         return groups.get((self._pair.global_batch_size, self._pair.learning_rate), [])
 
     def _train_base(self, seeds: tuple[int, ...], lengths: Sequence[float]) -> None:
-        steps = [length * self.base_steps for length in lengths]
-        task = self._make(self._base, self._pair.learning_rate, steps, seeds)
+        steps = [length * self.branches.base_steps for length in lengths]
+        task = self.branches.make(self._base, self._pair.learning_rate, steps, seeds)
         self._train(task, lambda branch: self._run.add(TRIALS, branch))
-
-    def _make_task(
-        self, size: int, rate: float, ratios: Sequence[float], seeds: tuple[int, ...]
-    ) -> TrialTask:
-        """Return a pair with the settings that go with it, for shares of the base pair's time."""
-        way = find_way(self._ways, size)
-        assert way is not None
-        whole = self._count_whole_steps(size)
-        changes = plan_pair(self._facts, size, self._noise, rate)[1]
-        return msgspec.structs.replace(
-            self._make(way, rate, [ratio * whole for ratio in ratios], seeds),
-            beta2=changes.beta2,
-            weight_decay=changes.weight_decay,
-        )
-
-    def _make(
-        self, way: Candidate, rate: float, steps: Sequence[float], seeds: tuple[int, ...]
-    ) -> TrialTask:
-        """Return branches of so many steps, the longest first."""
-        longest, *shorter = (
-            max(_LEAST_BRANCH_STEPS, round(each)) * way.global_batch_size for each in steps
-        )
-        run = self._run
-        smallest, largest = run.facts.min_micro_batch_size, self._ways[-1].micro_batch_size
-        return TrialTask(
-            workload=run.spec.workload,
-            micro_batch_size=way.micro_batch_size,
-            gradient_accumulation_steps=way.gradient_accumulation_steps,
-            learning_rate=rate,
-            samples=longest,
-            shorter_samples=tuple(shorter),
-            seeds=seeds,
-            decay_fraction=_DECAY_FRACTION,
-            evaluation_samples=self._evaluation_samples,
-            evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
-            loss_is_sum=run.facts.loss_reduction == "sum",
-            budget_s=run.left_s,
-        )
 
     def _train(self, task: TrialTask, keep: Callable[[TrialBranch], None]) -> None:
         run, size, left_s = self._run, task.global_batch_size, self._run.left_s
@@ -334,15 +266,14 @@ class _Racer:
         ran = len(run.record.all(TRIALS)) - before
         if ran:
             samples = sum(each.samples for each in run.record.all(TRIALS)[before:])
-            share = samples / (self._count_whole_steps(size) * size)
+            share = samples / (self.branches.count_whole_steps(size) * size)
             self._branch_s[size] = (time.monotonic() - started) / share
         else:
             self.is_over = True  # it does not fit, or the time is up
 
     def _choose_share(self, place: Place, race: Race) -> float:
         """Return the time of a pair's branch over the base pair's: well beyond what it may take."""
-        way = find_way(self._ways, place.size)
-        assert way is not None
+        way = self.branches.find_way(place.size)
         known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
         best = math.exp(min([0.0, self._predict(way), *known]))
         return min(1.0, max(_LEAST_SHARE, _SHARE_OF_BEST * best))
@@ -363,25 +294,6 @@ class _Racer:
         """Return the seconds of a branch as long as the base pair's, by the nearest trained."""
         near = min(self._branch_s, key=lambda other: abs(math.log(other / size)))
         return self._branch_s[near]
-
-    def _count_whole_steps(self, size: int) -> float:
-        """Return the steps of a batch that take the time of the base pair's longest branch."""
-        way = find_way(self._ways, size)
-        assert way is not None
-        return self.base_steps * self._base.step_s / way.step_s
-
-    def _choose_base_steps(self, time_s: float) -> int:
-        """Return the steps of the base pair's longest branch that the time allows."""
-        each_s = _OVERHEAD * self._base.step_s
-        many, few = (int(time_s / (count * each_s)) for count in (_BRANCHES, _LEAST_BRANCHES))
-        return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
-
-    def _choose_evaluation_samples(self, time_s: float) -> int:
-        """Return the samples of each evaluation, the same for all branches."""
-        pass_s = _FORWARD_FRACTION * self._base.sample_s
-        passes = _BRANCHES * TRIAL_EVALUATIONS
-        least, most = _EVALUATION_SAMPLES
-        return min(max(int(EVALUATION_OF_TRIAL * time_s / (passes * pass_s)), least), most)
 
 
 def _rank(result: PairResult | None) -> float | None:

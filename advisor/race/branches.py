@@ -1,0 +1,131 @@
+"""The branches of a race: their batch, rate and length; they differ in nothing else."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.engine.budget import EVALUATION_OF_TRIAL
+from advisor.engine.run import Run
+from advisor.race.data import BasePair
+from advisor.race.plan import anchor
+from advisor.race.ways import find_way
+from advisor.rate.data import TRIAL_EVALUATIONS, Candidate, TrialTask
+from advisor.rate.rules import plan_pair
+from advisor.statistics import Estimate
+
+#: Optimizer steps of the base pair where the user names no length, and the least worth judging.
+STEPS, LEAST_STEPS = 400, 30
+#: Passes over the dataset in these steps at most: beyond, few trainings of this length go.
+_MOST_EPOCHS = 50.0
+#: Steps that are wanted even where they leave time for a few pairs only.
+_WANTED_STEPS = 100
+#: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
+#: eight pairs, and the winner from new starts; and the least that show anything.
+_BRANCHES, _LEAST_BRANCHES = 34, 16
+#: Time of a trial step over a timed one, before one was trained: data come on top.
+_OVERHEAD = 1.3
+#: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
+_DECAY_FRACTION = 0.3
+#: Fewest steps of any branch: fewer show no curve.
+_LEAST_BRANCH_STEPS = 8
+#: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
+#: of the time allows, within this range.
+_EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
+#: Time of a forward pass over that of a step.
+_FORWARD_FRACTION = 1.0 / 3.0
+
+
+class Branches:
+    """Makes the tasks of one race, which may take `time_s`.
+
+    Attributes:
+        facts: With the base pair as the one that rules scale from.
+        wanted_steps: Of the base pair's longest branch, and what the time allows.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        pair: BasePair,
+        ways: Sequence[Candidate],
+        noise: Estimate | None,
+        time_s: float,
+    ) -> None:
+        self._run, self._ways, self._noise = run, ways, noise
+        self.base = self.find_way(pair.global_batch_size)
+        self.facts = anchor(run.facts, pair)
+        limits, size = run.spec.limits, run.facts.dataset_size
+        most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
+        asked = limits.train_steps or limits.noise_steps
+        self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
+        self.base_steps = self._choose_base_steps(time_s)
+        self._evaluation_samples = self._choose_evaluation_samples(time_s)
+
+    @property
+    def are_too_short(self) -> bool:
+        """Whether the time leaves fewer steps than are worth judging."""
+        return self.base_steps < min(LEAST_STEPS, self.wanted_steps)
+
+    @property
+    def least_s(self) -> float:
+        """Seconds of the shortest race."""
+        return LEAST_STEPS * _LEAST_BRANCHES * _OVERHEAD * self.base.step_s
+
+    def find_way(self, global_batch_size: int) -> Candidate:
+        """Return the way to make a batch of those that may be tried."""
+        way = find_way(self._ways, global_batch_size)
+        assert way is not None
+        return way
+
+    def make_pair(
+        self, size: int, rate: float, ratios: Sequence[float], seeds: tuple[int, ...]
+    ) -> TrialTask:
+        """Return a pair with the settings that go with it, for shares of the base pair's time."""
+        way, whole = self.find_way(size), self.count_whole_steps(size)
+        changes = plan_pair(self.facts, size, self._noise, rate)[1]
+        return msgspec.structs.replace(
+            self.make(way, rate, [ratio * whole for ratio in ratios], seeds),
+            beta2=changes.beta2,
+            weight_decay=changes.weight_decay,
+        )
+
+    def make(
+        self, way: Candidate, rate: float, steps: Sequence[float], seeds: tuple[int, ...]
+    ) -> TrialTask:
+        """Return branches of so many steps, the longest first."""
+        longest, *shorter = (
+            max(_LEAST_BRANCH_STEPS, round(each)) * way.global_batch_size for each in steps
+        )
+        run = self._run
+        smallest, largest = run.facts.min_micro_batch_size, self._ways[-1].micro_batch_size
+        return TrialTask(
+            workload=run.spec.workload,
+            micro_batch_size=way.micro_batch_size,
+            gradient_accumulation_steps=way.gradient_accumulation_steps,
+            learning_rate=rate,
+            samples=longest,
+            shorter_samples=tuple(shorter),
+            seeds=seeds,
+            decay_fraction=_DECAY_FRACTION,
+            evaluation_samples=self._evaluation_samples,
+            evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
+            loss_is_sum=run.facts.loss_reduction == "sum",
+            budget_s=run.left_s,
+        )
+
+    def count_whole_steps(self, size: int) -> float:
+        """Return the steps of a batch that take the time of the base pair's longest branch."""
+        return self.base_steps * self.base.step_s / self.find_way(size).step_s
+
+    def _choose_base_steps(self, time_s: float) -> int:
+        """Return the steps of the base pair's longest branch that the time allows."""
+        each_s = _OVERHEAD * self.base.step_s
+        many, few = (int(time_s / (count * each_s)) for count in (_BRANCHES, _LEAST_BRANCHES))
+        return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
+
+    def _choose_evaluation_samples(self, time_s: float) -> int:
+        """Return the samples of each evaluation, the same for all branches."""
+        pass_s = _FORWARD_FRACTION * self.base.sample_s
+        passes = _BRANCHES * TRIAL_EVALUATIONS
+        least, most = _EVALUATION_SAMPLES
+        return min(max(int(EVALUATION_OF_TRIAL * time_s / (passes * pass_s)), least), most)
