@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+#: Two-sided normal quantile of 95 % confidence.
+NORMAL_QUANTILE = 1.959964
 #: Beyond it exp overflows.
 _MOST_LOG = 700.0
 

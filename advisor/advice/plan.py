@@ -36,12 +36,9 @@ from advisor.rate.data import (
 )
 from advisor.rate.rules import plan_pair
 from advisor.soak.plan import SOAK
-from advisor.statistics import Estimate, exponentiate
+from advisor.statistics import NORMAL_QUANTILE, Estimate, exponentiate
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.training.data import WorkloadFacts
-
-#: Two-sided normal quantile of 95 % confidence.
-_QUANTILE = 1.959964
 
 
 def _conclude(conclusions: Conclusions) -> Recommendation | None:
@@ -149,7 +146,7 @@ def _expect(
     if base is None or noise_scale is None or decision.way == base:
         return Expected()
     log = predict_log_ratio(decision.way, base, noise_scale, dataset_size=facts.dataset_size)
-    half = _QUANTILE * LAW_DEVIATION
+    half = NORMAL_QUANTILE * LAW_DEVIATION
     ratio = exponentiate(Estimate(log, log - half, log + half))
     return Expected(time_ratio=ratio, cost_ratio=ratio)
 

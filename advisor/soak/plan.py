@@ -14,7 +14,7 @@ import numpy as np
 from advisor.engine.conclusions import Topic
 from advisor.memory.search import TOO_BIG
 from advisor.soak.data import SOAKS, Soak, SoakConclusion, SoakFigures
-from advisor.statistics import Estimate
+from advisor.statistics import NORMAL_QUANTILE, Estimate
 
 #: Share by which evaluation must exceed training to count as more: page granularity is less.
 _LEAST_EXCESS_FRACTION = 0.01
@@ -31,8 +31,6 @@ LEAST_STEPS = SETTLING_STEPS + STRETCHES * LEAST_STRETCH_STEPS
 LEAST_RISE_BYTES = 1 << 18
 #: Share of the mean rise that every stretch must have: less is noise after a jump, or dying out.
 LASTING_FRACTION = 1 / 3
-#: Two-sided normal quantile of 95 % confidence.
-_QUANTILE = 1.959964
 
 
 def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
@@ -96,7 +94,7 @@ def fit_growth(held_bytes: Sequence[int]) -> Estimate | None:
     later, earlier = np.triu_indices(count, k=1)[::-1]
     slopes = np.sort((values[later] - values[earlier]) / (later - earlier))
     # Half the width, in ranks, of the interval for Kendall's score under no trend.
-    spread = _QUANTILE * math.sqrt(count * (count - 1) * (2 * count + 5) / 18.0)
+    spread = NORMAL_QUANTILE * math.sqrt(count * (count - 1) * (2 * count + 5) / 18.0)
     low = slopes[max(0, math.floor((len(slopes) - spread) / 2.0))]
     high = slopes[min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2.0))]
     return Estimate(float(np.median(slopes)), float(low), float(high)) if low > 0.0 else None

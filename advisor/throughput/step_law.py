@@ -89,13 +89,6 @@ class _Fit(NamedTuple):
         return self.squared + _HANDICAPS[self.kind] + _SLOPE_HANDICAP * slopes
 
 
-def fit_step_law(
-    sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float]
-) -> StepLaw | None:
-    """Return the likeliest law; a table where the sizes miss it by more than noise and 2 %."""
-    return choose_law(fit_laws(sizes, step_s, errors), sizes, step_s, errors)
-
-
 def choose_law(
     laws: Sequence[StepLaw], sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float]
 ) -> StepLaw | None:

@@ -96,8 +96,6 @@ class DatasetBatches:
     def collate(self, samples: list[Any]) -> Any:
         """Return the batch of these samples, which may be collated again."""
         with running(f"collating {len(samples)} samples", _ADD_COLLATE):
-            if self._collate is default_collate:  # changes no sample, and a loop takes many
-                return self._collate(samples)
             if self._collate is default_collate:  # leaves the samples as they are
                 return default_collate(samples)
             return self._collate([hand_out(sample) for sample in samples])

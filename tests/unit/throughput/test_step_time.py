@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.throughput.conclude import conclude_throughput
-from advisor.throughput.step_law import fit_step_law, tabulate
+from advisor.throughput.step_law import choose_law, fit_laws, tabulate
 from advisor.throughput.step_time import (
     StepTimes,
     compare_step_s,
@@ -49,7 +49,8 @@ def test_every_law_is_met_at_the_timed_sizes_and_never_decreases(name):
 def test_no_noise_makes_a_step_faster_at_a_larger_batch(seed, noise):
     rng = np.random.default_rng(seed)
     step_s = np.exp(noise * rng.standard_normal(6)) * (1e-3 + 1e-5 * np.array(DOUBLINGS[4:]))
-    law = fit_step_law(DOUBLINGS[4:], step_s.tolist(), [0.01] * 6)
+    timed = (DOUBLINGS[4:], step_s.tolist(), [0.01] * 6)
+    law = choose_law(fit_laws(*timed), *timed)
     curve = law.evaluate(np.arange(1, 2000))
     assert (np.diff(curve) >= -1e-12).all()
     assert (curve > 0.0).all()
