@@ -9,6 +9,7 @@ from advisor import __version__
 from advisor.cli import doctor, init, lr_range, predict, probe, report, schema, verify
 from advisor.cli.failures import reporting_failures
 from advisor.cli.variants import CommandWithVariants
+from advisor.errors import UsageError
 
 #: Plain help text: rich's panels would double the time that the help takes.
 app = typer.Typer(
@@ -50,7 +51,11 @@ def bsadvisor(
     """Which batch size, and with it which learning rate, to train with on this GPU."""
     from advisor.cli.configuration import read_defaults
 
-    context.default_map = read_defaults(Path.cwd(), _parameters(context))
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the working directory is gone", next_step="Go to another one.") from error
+    context.default_map = read_defaults(folder, _parameters(context))
 
 
 def _parameters(context: typer.Context) -> dict[str, dict[str, str]]:

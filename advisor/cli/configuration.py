@@ -1,5 +1,6 @@
 """`[tool.bsadvisor]` of the nearest pyproject.toml, as defaults below flags and environment."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def read_defaults(
 
 def _nearest_project_file(start: Path) -> Path | None:
     candidates = (folder / "pyproject.toml" for folder in (start, *start.parents))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113 - where it may not look, too
 
 
 def _table(path: Path) -> dict[str, Any]:

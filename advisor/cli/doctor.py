@@ -42,18 +42,16 @@ def doctor(
 def _examine(device: str, json_path: Path | None) -> None:
     import msgspec
 
-    from advisor.cli.drive import is_stdout, refuse_unwritable, write_stdout
+    from advisor.cli.drive import is_stdout, refuse_unwritable, write_result
     from advisor.engine.command import examine
 
-    if not is_stdout(json_path):
-        refuse_unwritable(json_path)
+    refuse_unwritable(json_path)
     environment = examine(device)
-    document = msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n"
-    if is_stdout(json_path):
-        write_stdout(document)
-        return
     if json_path is not None:
-        json_path.write_bytes(document)
+        document = msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n"
+        write_result(json_path, document)
+    if is_stdout(json_path):
+        return
 
     from rich.console import Console
 

@@ -1,6 +1,7 @@
 """One driver for every command: run, save after each result, print once, exit by what was found."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from advisor.telling import Headline, Told
 
 
+_STDOUT = 1
+
+
 class Output:
     """Where results go.
 
     Args:
-        json_path: The file that every save replaces; `-` waits for the end and prints to stdout.
-        html_path: The file that the end of the command writes.
+        json_path: The file that every save replaces; what each write would add to, such as a pipe,
+            waits for the end. `-`, or what leads to stdout, prints it in place of the report.
+        html_path: The file that the end of the command writes, by the same rules.
         quiet: Print the headline alone, and no progress.
 
     Raises:
@@ -34,20 +39,35 @@ class Output:
     def __init__(
         self, *, json_path: Path | None = None, html_path: Path | None = None, quiet: bool = False
     ) -> None:
+        from advisor.engine.files import is_stream
+
         self.quiet = quiet
-        self._to_stdout = is_stdout(json_path)
-        self._json_path = None if self._to_stdout else json_path
+        self._json_path = json_path
         self._html_path = html_path
-        for path in (self._json_path, html_path):
+        if is_stdout(json_path) and is_stdout(html_path):
+            raise UsageError(
+                "--json and --html both go to stdout", next_step="Name a file for one of them."
+            )
+        for path in (json_path, html_path):
             refuse_unwritable(path)
+        self._waits = json_path is not None and (is_stdout(json_path) or is_stream(json_path))
+        self._has_saved = False
 
-    def save(self, kind: "Kind", conclusions: "Conclusions") -> None:
-        """Replace the JSON file, where there is one."""
-        from advisor.engine.document import write_document
+    def save(self, kind: "Kind", conclusions: "Conclusions", *, is_last: bool = False) -> None:
+        """Replace the JSON file, where there is one.
 
-        if self._json_path is not None:
-            with writing(self._json_path):
-                write_document(self._json_path, kind, conclusions)
+        A run whose first save went well goes on where a later one fails: the last decides.
+        """
+        from advisor.engine.document import encode_document
+
+        if self._json_path is None or (self._waits and not is_last):
+            return
+        try:
+            write_result(self._json_path, encode_document(kind, conclusions))
+        except UsageError:  # as on a disk that is full for a while
+            if is_last or not self._has_saved:
+                raise
+        self._has_saved = True
 
     def write(
         self,
@@ -56,25 +76,22 @@ class Output:
         *,
         part: "tuple[Headline, Told] | None" = None,
     ) -> None:
-        """Print the report, or the one part of it, or the JSON document, and write the page."""
-        if self._html_path is not None:
-            from advisor.report.page import write_page
-
-            with writing(self._html_path):
-                write_page(self._html_path, kind, conclusions)
-        if self._to_stdout:
-            from advisor.engine.document import encode_document
-
-            write_stdout(encode_document(kind, conclusions))
-        else:
+        """Print the report, or the one part of it, or what goes to stdout, and write the files."""
+        if not is_stdout(self._json_path) and not is_stdout(self._html_path):
             from rich.console import Console
 
             from advisor.report.console import write_part, write_report
 
-            if part is not None:
-                write_part(Console(), *part, headline_only=self.quiet)
-            else:
-                write_report(Console(), kind, conclusions, headline_only=self.quiet)
+            with writing("to stdout"):
+                if part is not None:
+                    write_part(Console(), *part, headline_only=self.quiet)
+                else:
+                    write_report(Console(), kind, conclusions, headline_only=self.quiet)
+        if self._html_path is not None:
+            from advisor.report.page import render_page
+
+            write_result(self._html_path, render_page(kind, conclusions).encode())
+        self.save(kind, conclusions, is_last=True)
 
 
 def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) -> None:
@@ -118,8 +135,10 @@ def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Return whether the user wrote `-` for the file."""
-    return path is not None and str(path) == "-"
+    """Return whether the user wrote `-` for the file, or what leads to stdout."""
+    from advisor.engine.files import is_same_file
+
+    return path is not None and (str(path) == "-" or is_same_file(path, _STDOUT))
 
 
 def write_stdout(document: bytes) -> None:
@@ -129,24 +148,45 @@ def write_stdout(document: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def write_result(path: Path, content: bytes) -> None:
+    """Have the file, or stdout, hold the content.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    from advisor.engine.files import write_file
+
+    with writing(str(path)):
+        if is_stdout(path):
+            write_stdout(content)
+        else:
+            write_file(path, content)
+
+
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write `path` into a usage error."""
+def writing(where: str) -> Iterator[None]:
+    """Turn a failure to write into a usage error, but for a reader of stdout who has gone."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UsageError(
-            f"cannot write {path}: {error.strerror}", next_step="Name another file."
+            f"cannot write {where}: {error.strerror}", next_step="Name another file."
         ) from error
 
 
 def refuse_unwritable(path: Path | None) -> None:
     """Fail before the run rather than after it where the file cannot be written."""
-    if path is None:
+    if path is None or is_stdout(path):
         return
     if path.is_dir():
         raise UsageError(f"{path} is a folder", next_step="Name a file in it.")
-    if not path.parent.is_dir():
+    folder = Path(os.path.realpath(path)).parent
+    if not path.exists() and not folder.is_dir():
         raise UsageError(
-            f"the folder {path.parent} does not exist", next_step="Create it, or name another file."
+            f"the folder {folder} does not exist", next_step="Create it, or name another file."
         )
+    place = path if path.exists() else folder
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"{place} must not be written to", next_step="Name another file.")

@@ -1,11 +1,13 @@
 """`bsadvisor init`: a model file to start from."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from advisor.cli import options
+from advisor.cli.drive import is_stdout, refuse_unwritable, write_result
 from advisor.cli.failures import reporting_failures
 from advisor.errors import UsageError
 
@@ -26,15 +28,8 @@ def init(
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Write a commented model file that runs as it is."""
-    try:
-        with path.open("wb" if force else "xb") as stream:
-            stream.write(TEMPLATE.read_bytes())
-    except FileExistsError as error:
-        raise UsageError(
-            f"{path} is already there", next_step="Name another file, or add --force."
-        ) from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", next_step="Name another file."
-        ) from error
-    typer.echo(f"Wrote {path}. Next: bsadvisor probe {path}")
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path} is already there", next_step="Name another file, or add --force.")
+    refuse_unwritable(path)
+    write_result(path, TEMPLATE.read_bytes())
+    typer.echo(f"Wrote {path}. Next: bsadvisor probe {path}", err=is_stdout(path))

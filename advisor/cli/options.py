@@ -102,7 +102,9 @@ JsonToFile = Annotated[
 HtmlFile = Annotated[
     Path | None,
     _option(
-        "--html", metavar="FILE", help="Also write the report as one self-contained HTML file."
+        "--html",
+        metavar="FILE",
+        help="Also write the report as one self-contained HTML file; - is stdout.",
     ),
 ]
 Quiet = Annotated[

@@ -40,12 +40,18 @@ def verify(
     from advisor.cli.drive import Output, refuse_unwritable
     from advisor.cli.progress_display import open_progress
     from advisor.engine.conclusions import Conclusions
+    from advisor.engine.files import is_stream
     from advisor.questions import RUN, read_run
     from advisor.verify.data import VerifySpec
     from advisor.verify.stage import run_verify
     from advisor.verify.tell import head_verification, tell_verification
 
     refuse_unwritable(run)
+    if is_stream(run):
+        raise UsageError(
+            f"{run} is no file that branches can be added to",
+            next_step="Name the file that probe wrote with --json.",
+        )
     output = Output(json_path=json_path, quiet=quiet)
     record = read_run(run)
     spec = VerifySpec(
@@ -67,7 +73,7 @@ def verify(
     def write() -> bool:
         """Print the result; return whether verdict or critical batch are told."""
         headline = head_verification(latest[0])
-        output.save(RUN, latest[0])
+        file.save(RUN, latest[0], is_last=True)
         output.write(RUN, latest[0], part=(headline, tell_verification(latest[0])))
         return headline.missing is None
 

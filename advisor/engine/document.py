@@ -1,6 +1,5 @@
 """Records <-> versioned JSON: one codec for every kind, published schemas."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,6 @@ def encode_document(kind: Kind, conclusions: Conclusions) -> bytes:
     derived = {topic.name: conclusions.of(topic) for topic in kind.topics}
     content = msgspec.json.encode({**fields, **(derived if kind.is_flat else {"derived": derived})})
     return (msgspec.json.format(content, indent=2) if kind.is_indented else content) + b"\n"
-
-
-def write_document(path: Path, kind: Kind, conclusions: Conclusions) -> None:
-    """Replace `path` with the document in one step, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(encode_document(kind, conclusions))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Record]:

@@ -19,11 +19,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 _TABLE_WIDTH = 100
 
 
-def write_page(path: Path, kind: Kind, conclusions: Conclusions) -> None:
-    """Write the report to `path`."""
-    path.write_text(render_page(kind, conclusions), encoding="utf-8")
-
-
 def render_page(kind: Kind, conclusions: Conclusions) -> str:
     """Return the report as one HTML document with its charts drawn in it."""
     told = collect(kind, conclusions)
@@ -35,6 +30,7 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["figure"] = format_number
     return environment.get_template("page.html.j2").render(

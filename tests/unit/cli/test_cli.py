@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from advisor.cli import app, options
 from advisor.cli.failures import write_failure
-from advisor.engine.document import read_record, write_document
+from advisor.engine.document import encode_document, read_record
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.questions import KINDS, RUN
 from advisor.training.data import Precision
@@ -358,7 +358,7 @@ def test_report_prints_what_probe_printed(session, empty_folder):
 
 def test_report_draws_one_html_file(session, empty_folder):
     given = GivenConclusions(build_record(), build_derived())
-    write_document(empty_folder / "run.json", RUN, given)
+    (empty_folder / "run.json").write_bytes(encode_document(RUN, given))
     result = run("report", "run.json", "--html", "run.html", "--quiet")
     assert result.exit_code == 0
     assert "<svg" in (empty_folder / "run.html").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from advisor.advice.data import Moment, Scenario
 from advisor.cli import app
 from advisor.cli.scenario import build_scenario
-from advisor.engine.document import write_document
+from advisor.engine.document import encode_document
 from advisor.questions import RUN, read_run
 from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_record
@@ -16,7 +16,7 @@ from tests.unit.report.sample_run import build_derived, build_record
 def saved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "run.json"
-    write_document(path, RUN, GivenConclusions(build_record(), build_derived()))
+    path.write_bytes(encode_document(RUN, GivenConclusions(build_record(), build_derived())))
     return path
 
 
@@ -103,9 +103,6 @@ def test_a_saved_scenario_is_read_again(saved):
     record = build_record()
     assert read_run(saved).scenario is None
     scenario = build_scenario(gpus="1,4", interconnect="nvlink", epochs=3.0, milestones="1e")
-    write_document(
-        saved,
-        RUN,
-        GivenConclusions(msgspec.structs.replace(record, scenario=scenario), build_derived()),
-    )
+    given = GivenConclusions(msgspec.structs.replace(record, scenario=scenario), build_derived())
+    saved.write_bytes(encode_document(RUN, given))
     assert read_run(saved).scenario == scenario

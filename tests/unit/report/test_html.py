@@ -8,7 +8,7 @@ from advisor.predict.data import Breakdown, ModuleShare, PhaseLevel
 from advisor.questions import RUN
 from advisor.report.charts import HEIGHT, WIDTH, draw_chart
 from advisor.report.console import collect
-from advisor.report.page import render_page, write_page
+from advisor.report.page import render_page
 from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from advisor.telling import Chart, Datum, Line
 from tests.given import Derived, GivenConclusions
@@ -31,7 +31,7 @@ def render_charts(derived):
 
 def test_the_file_needs_nothing_beside_it(tmp_path):
     path = tmp_path / "run.html"
-    write_page(path, RUN, GivenConclusions(build_record(), build_derived()))
+    path.write_text(render_page(RUN, GivenConclusions(build_record(), build_derived())))
     text = path.read_text(encoding="utf-8")
     assert "http" not in text
     assert "<script" not in text

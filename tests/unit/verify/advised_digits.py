@@ -7,7 +7,7 @@ import msgspec
 from advisor.advice.plan import ADVICE
 from advisor.device.data import DeviceFacts, Environment
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.document import write_document
+from advisor.engine.document import encode_document
 from advisor.engine.record import Command
 from advisor.engine.spec import Limits
 from advisor.memory.data import Probe
@@ -88,7 +88,7 @@ def build_ranged_run():
 def write_run(path, record=None, **facts):
     """Write the run to `path` and return its recommendation."""
     conclusions = Conclusions(record or build_run(**facts))
-    write_document(path, RUN, conclusions)
+    path.write_bytes(encode_document(RUN, conclusions))
     return conclusions.of(ADVICE)
 
 
