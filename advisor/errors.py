@@ -69,4 +69,9 @@ def place_of(error: BaseException) -> tuple[str, str | None] | None:
 
 def shorten(error: BaseException, most: int = 160) -> str:
     """Return the error's text in one line of at most so many characters, else its type's name."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    return clean(" ".join(str(error).split()))[:most] or type(error).__name__
+
+
+def clean(text: str) -> str:
+    """Return the text as it can be sent and printed: without lone surrogates."""
+    return text.encode(errors="replace").decode()

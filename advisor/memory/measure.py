@@ -9,7 +9,7 @@ import gc
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,8 +36,9 @@ OVER_LIMIT = "the measured peak is above the limit"
 _LEAK_FRACTION = 0.005
 #: Growth below this is the page granularity of the heap.
 _LEAK_BYTES = 1 << 18
-#: Further steps that confirm or clear a suspected leak.
-_LEAK_STEPS = 6
+#: Further steps that clear a suspected leak; where each of them adds as much, steps go on until one
+#: does not, as where a cache is full, up to so many and for so long.
+_LEAK_STEPS, _MOST_LEAK_STEPS, _LEAK_S = 6, 256, 4.0
 
 
 class PeakObserver:
@@ -165,21 +166,18 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
     observer = PeakObserver(gauge, device)
     observer.begin()
     train(stepper, batches, (observer,), micro_batch_size=size, most_steps=task.steps)
-    peak, held = observer.peak_bytes, observer.held_bytes
+    growth = _find_growth(
+        observer,
+        lambda steps: train(stepper, batches, (observer,), micro_batch_size=size, most_steps=steps),
+    )
+    peak = observer.peak_bytes
     figures = msgspec.structs.replace(
         probe,
         steps=task.steps,
-        step_times_s=tuple(observer.times_s),
+        step_times_s=tuple(observer.times_s[: task.steps]),
         forward_backward_peak_bytes=observer.forward_backward_bytes,
         optimizer_peak_bytes=observer.optimizer_bytes,
     )
-    # The steps after the first are compared, which creates the optimizer's state.
-    growth = None
-    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * (max(held) if peak is None else peak)))
-    if len(held) > 2 and held[-1] - held[-2] >= least:
-        train(stepper, batches, (observer,), micro_batch_size=size, most_steps=_LEAK_STEPS)
-        rises = sorted(later - earlier for earlier, later in itertools.pairwise(held[1:]))
-        growth = rises[len(rises) // 2] if rises[0] >= least // 2 else None
     over = is_over(gauge, task.capacity_bytes, peak)
     is_cuda = device.type == "cuda"
     free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
@@ -197,3 +195,26 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
         if is_cuda
         else None,
     )
+
+
+def _find_growth(observer: PeakObserver, run_steps: Callable[[int], None]) -> int | None:
+    """Return by how much each step leaves more memory taken; None where that ends.
+
+    The steps after the first are compared, which creates the optimizer's state.
+    """
+    held, peak = observer.held_bytes, observer.peak_bytes
+    least = max(_LEAK_BYTES, int(_LEAK_FRACTION * (max(held) if peak is None else peak)))
+    if len(held) < 3 or held[-1] - held[-2] < least:
+        return None
+    before, ends_s = len(held), time.perf_counter() + _LEAK_S
+    with catch_out_of_memory():  # as what the steps leave taken may fill the memory
+        while len(held) - before < _MOST_LEAK_STEPS and time.perf_counter() < ends_s:
+            run_steps(_LEAK_STEPS)
+            if min(_list_rises(held)) < least // 2:
+                return None
+    rises = sorted(_list_rises(held))
+    return rises[len(rises) // 2]
+
+
+def _list_rises(held: Sequence[int]) -> list[int]:
+    return [later - earlier for earlier, later in itertools.pairwise(held[1:])]

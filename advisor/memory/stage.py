@@ -281,7 +281,8 @@ def _refuse_leak(run: Run, probe: Probe) -> None:
         return
     raise WorkloadError(
         f"{run.facts.file}: memory grows by {probe.growth_bytes_per_step / 2**20:.1f} MiB with "
-        f"each step at batch {probe.micro_batch_size}, so no size fits for long",
+        f"each step at batch {probe.micro_batch_size}, and no end of it was seen, so no size fits "
+        "for long",
         next_step="Look for tensors kept from step to step, such as losses or outputs appended to "
         "a list: append loss.item() or .detach() them.",
     )

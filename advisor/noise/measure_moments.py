@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 from advisor.noise.data import GradientMoments, NoiseBatches
 from advisor.training.data import TokenCount
 from advisor.training.loss_reduction import count_tokens
+from advisor.training.model_file.foreign import parameters_in
 from advisor.training.observer import Step
+from advisor.training.optimizer_facts import to_number
 from advisor.training.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
@@ -58,7 +60,7 @@ class GroupSums:
         deadline_s: float = math.inf,
     ) -> None:
         self._training = training
-        self._all_parameters = list(training.model.parameters())
+        self._all_parameters = list(parameters_in(training.model))
         self._parameters = trained_parameters(training)
         self._micro_batch_size = micro_batch_size
         self._rounds, self._token_count = rounds, token_count
@@ -199,13 +201,27 @@ def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
     if name is None or _NOT_THE_METRIC in state:
         return None
     group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    if not isinstance(state[name], Tensor) or state[name].shape != parameter.shape:
+        return None
     moment = _to_host(state[name])
     if _SECOND_MOMENTS[name]:
-        moment = moment / (1 - group["betas"][1] ** float(state["step"]))
+        correction = _find_correction(group, state)
+        if correction is None:
+            return None
+        moment = moment / correction
     if "grad_avg" in state:  # RMSprop that divides by the standard deviation
         moment = moment - _to_host(state["grad_avg"]).square()
-    root = (moment.clamp(min=0.0).sqrt() + group.get("eps", 0.0)).rsqrt()
+    root = (moment.clamp(min=0.0).sqrt() + (to_number(group.get("eps")) or 0.0)).rsqrt()
     return torch.where(moment > 0.0, root, 0.0)
+
+
+def _find_correction(group: dict[str, Any], state: dict[str, Any]) -> float | None:
+    """Return 1 - beta2^steps; None where the second moment is not kept as Adam keeps it."""
+    betas, steps = group.get("betas"), to_number(state.get("step"))
+    if not isinstance(betas, list | tuple) or len(betas) != 2 or not steps:
+        return None
+    beta2 = to_number(betas[1])
+    return None if beta2 is None or not 0.0 <= beta2 < 1.0 else 1.0 - beta2**steps
 
 
 def _to_host(moment: Tensor) -> Tensor:
@@ -215,7 +231,7 @@ def _to_host(moment: Tensor) -> Tensor:
 def trained_parameters(training: Training) -> list[nn.Parameter]:
     """Return the parameters that the optimizer moves, tied ones once."""
     moved = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
-    return [p for p in training.model.parameters() if p.requires_grad and id(p) in moved]
+    return [p for p in parameters_in(training.model) if p.requires_grad and id(p) in moved]
 
 
 def choose_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:

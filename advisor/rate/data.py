@@ -1,5 +1,6 @@
 """What is asked of learning rates, what was seen of them, and what follows: the types."""
 
+import math
 import statistics
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -89,13 +90,15 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_loss(self) -> float:
-        """Loss before training."""
-        return self.evaluations[0].loss
+        """Loss before training; NaN where it was not finite."""
+        return self.evaluations[0].loss if self.evaluations else math.nan
 
     @property
     def end(self) -> Evaluation:
         """Mean of the last evaluations, the first one of all left out."""
         tail = self.evaluations[1:][-TAIL_EVALUATIONS:] or self.evaluations
+        if not tail:
+            return Evaluation(samples=0, loss=math.nan)
         return Evaluation(
             samples=round(statistics.fmean(each.samples for each in tail)),
             loss=statistics.fmean(each.loss for each in tail),

@@ -31,6 +31,7 @@ from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
@@ -379,4 +380,4 @@ class _RisingRate:
 
 
 def _is_finite(training: Training) -> bool:
-    return all(bool(torch.isfinite(p).all()) for p in training.model.parameters())
+    return all(bool(torch.isfinite(p).all()) for p in parameters_in(training.model))

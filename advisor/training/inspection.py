@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from advisor.errors import DeviceError, WorkloadError, shorten
-from advisor.training.data import LossReduction, WorkloadFacts, WorkloadSpec
+from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import (
     classify_loss,
     find_token_count,
@@ -15,6 +15,7 @@ from advisor.training.loss_reduction import (
 )
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import DatasetBatches
+from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.loader import find_own_sampling
 from advisor.training.model_file.scan import scan_samples
 from advisor.training.model_file.workload import Workload
@@ -85,12 +86,17 @@ def _inspect_training(
     _check_batch_grows(workload, multiple)
     first = min(first, workload.batches.size or first)
     training = workload.make_training()
+    optimizer = describe_optimizer(  # before a step, which may change its rate
+        training.optimizer,
+        needs_closure=training.needs_closure,
+        is_default=not workload.has_own_optimizer(training.model),
+    )
     notes: list[str] = []
     if without_steps:
-        return _describe(workload, training, multiple, notes)
+        return _describe(workload, training, optimizer, multiple, notes)
     loss, has_zero_gradient = _first_step(workload, training, first)
     smallest = _find_smallest(workload, training, first, multiple, notes)
-    facts = _describe(workload, training, smallest, notes)
+    facts = _describe(workload, training, optimizer, smallest, notes)
     reduction = _find_reduction(workload, multiple, notes)
     return msgspec.structs.replace(
         facts,
@@ -104,10 +110,14 @@ def _inspect_training(
 
 
 def _describe(
-    workload: Workload, training: Training, smallest: int, notes: list[str]
+    workload: Workload,
+    training: Training,
+    optimizer: OptimizerFacts,
+    smallest: int,
+    notes: list[str],
 ) -> WorkloadFacts:
     """Return all that needs no step; the notes gain what else is to be known."""
-    parameters = list(training.model.parameters())
+    parameters = list(parameters_in(training.model))
     largest = _look_at_samples(workload, notes)
     own_sampling = find_own_sampling(workload)
     if own_sampling is not None:
@@ -131,11 +141,7 @@ def _describe(
         has_dataset=workload.dataset is not None,
         variable_length=bool(largest),
         largest_samples=largest,
-        optimizer=describe_optimizer(
-            training.optimizer,
-            needs_closure=training.needs_closure,
-            is_default=not workload.has_own_optimizer(training.model),
-        ),
+        optimizer=optimizer,
         has_scheduler=try_schedule(
             lambda total_steps: workload.make_scheduler(training, total_steps), training.optimizer
         ),
@@ -173,7 +179,7 @@ def _first_step(workload: Workload, training: Training, size: int) -> tuple[floa
 
 
 def _has_gradient(training: Training) -> bool:
-    gradients = [each.grad for each in training.model.parameters() if each.grad is not None]
+    gradients = [each.grad for each in parameters_in(training.model) if each.grad is not None]
     return any(float(gradient.norm()) != 0.0 for gradient in gradients)
 
 

@@ -22,6 +22,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from advisor.training.data import LossReduction, TokenCount
 from advisor.training.model_file.batches import map_tensors, pick_rows, tensors_of
 from advisor.training.model_file.data import DatasetBatches
+from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
@@ -157,7 +158,7 @@ class _Samples:
         self._gives = [self._cut_from_one_batch(count), self._collate]
         training = _make_evaluated(workload)
         self._trainings = [training]
-        if any(each.dtype in _16_BIT for each in training.model.parameters()):
+        if any(each.dtype in _16_BIT for each in parameters_in(training.model)):
             self._trainings.insert(0, _make_evaluated(workload))
             self._trainings[0].model.float()
 

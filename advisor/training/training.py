@@ -10,17 +10,27 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from advisor.errors import UsageError, WorkloadError
+from advisor.errors import UsageError, WorkloadError, note_place
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import Precision
 from advisor.training.model_file.batches import hand_out
 from advisor.training.model_file.buffers import CarriedState, restore_buffers
-from advisor.training.model_file.foreign import parameters_of
+from advisor.training.model_file.foreign import parameters_in, parameters_of, running
 from advisor.training.model_file.loss import LossFunction, check_loss
 from advisor.training.out_of_memory import is_out_of_memory
 
 #: By how much other batches' gradients may exceed one batch's without overflow in fp16.
 _SCALE_MARGIN = 8.0
+_BACKWARD_ONCE = (
+    "Leave backward() and the optimizer's step out of loss_fn, and detach what the model or "
+    "loss_fn keeps from one batch to the next."
+)
+_STEP_WITHOUT_ARGUMENTS = "It is called without arguments, and runs one training step."
+_STEP_OF_OWN = (
+    "The optimizer is stepped by optimizer.step() after one backward pass, or by "
+    "optimizer.step(closure) where its closure has no default; write make_step(batch_size, device) "
+    "where it needs another loop."
+)
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -114,38 +124,47 @@ class Training:
                     f"the backward pass failed: {error}",
                     next_step="The loss must depend on parameters that require a gradient.",
                 ) from error
+            if "backward through the graph a second time" in str(error):
+                note_place(error, "the backward pass", _BACKWARD_ONCE)
             raise
 
     def update(self) -> None:
         """Clip the gradients that `backward` left as the user does, step on them, clear them."""
         self._clip()
-        if self._scaler:
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
-        else:
-            self.optimizer.step()
+        try:
+            if self._scaler:
+                self._scaler.step(self.optimizer)
+                self._scaler.update()
+            else:
+                self.optimizer.step()
+        except Exception as error:
+            note_place(error, f"the step of {type(self.optimizer).__name__}", _STEP_OF_OWN)
+            raise
         self.optimizer.zero_grad()
 
     def step(self, batch: Any) -> Tensor | None:
-        """Run one full training step and return the loss, where the optimizer gives it back."""
+        """Run one full training step and return the loss; None where none was evaluated."""
         if self.needs_closure:
-            return self.optimizer.step(lambda: self._closure(batch))  # type: ignore[arg-type,return-value]
+            losses: list[Tensor] = []  # what the optimizer returns may be anything
+            with running(f"the step of {type(self.optimizer).__name__}", _STEP_OF_OWN):
+                self.optimizer.step(lambda: self._closure(batch, losses))  # type: ignore[arg-type,return-value]
+            return losses[0] if losses else None
         loss = self.backward(batch)
         self.update()
         return loss
 
-    def _closure(self, batch: Any) -> Tensor:
+    def _closure(self, batch: Any, losses: list[Tensor]) -> Tensor:
         self.optimizer.zero_grad()
-        loss = self.backward(batch)
+        losses.append(self.backward(batch))
         self._clip()
-        return loss
+        return losses[-1]
 
     def _clip(self) -> None:
         if self._clip_grad_norm is None:
             return
         if self._scaler:
             self._scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_grad_norm)
+        nn.utils.clip_grad_norm_(parameters_in(self.model), self._clip_grad_norm)
 
     def copy_state(self) -> "TrainingState":
         """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""
@@ -178,7 +197,7 @@ class Training:
             self.backward(batch)
             finite = all(
                 bool(p.grad.isfinite().all())
-                for p in self.model.parameters()
+                for p in parameters_in(self.model)
                 if p.grad is not None and not p.grad.is_sparse
             )
             self.model.zero_grad()
@@ -237,4 +256,5 @@ class UserStep:
 
     def step(self, batch: Any) -> None:  # noqa: ARG002
         """Run the user's step; the batch is the user's own."""
-        self._step()
+        with running("the step that make_step returned", _STEP_WITHOUT_ARGUMENTS):
+            self._step()

@@ -2,6 +2,7 @@
 
 import faulthandler
 import importlib
+import os
 import random
 import signal
 import sys
@@ -15,8 +16,10 @@ import msgspec
 from advisor.engine.crash import PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
-from advisor.errors import AdvisorError, place_of
+from advisor.errors import AdvisorError, clean, place_of
 
+#: Characters of a failure's text that are told; some hold whole tensors.
+_TEXT_LENGTH = 10_000
 T = TypeVar("T")
 Emit = Callable[[T], None]
 
@@ -26,7 +29,11 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
     order = msgspec.json.decode(orders.readline(), type=Order)
     task = order.decode_task()
 
+    own_pid = os.getpid()
+
     def send(message: Message) -> None:
+        if os.getpid() != own_pid:  # a child that the user's code forked, and that went on here
+            os._exit(0)
         messages.write(msgspec.json.encode(message) + b"\n")
         messages.flush()
 
@@ -38,9 +45,17 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
             _run_task(task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body)))))
             send(Done())
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
+            if os.getpid() != own_pid:
+                os._exit(_exit_status_of(error))
             send(_failure_from(error, task))
         finally:
             faulthandler.disable()
+
+
+def _exit_status_of(error: BaseException) -> int:
+    """Return the status with which a process of Python ends by this error."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def _run_task(task: Task[Any], emit: Emit[Any]) -> None:
@@ -83,7 +98,7 @@ def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
     is_users = place is not None or _user_frames(error.__traceback__) is not None
     if not is_users or not isinstance(task, WorkloadTask):
         text = "".join(_format(error))
-        return Failure(kind="internal", message=describe(error), traceback=text)
+        return Failure(kind="internal", message=describe(error), traceback=clean(text))
     where, (what, next_step) = location_of(error), place or ("", None)
     said = f"{where or task.workload.target}: {describe(error)}"
     return Failure(
@@ -106,7 +121,7 @@ def _name_file(message: str, task: Task[Any]) -> str:
 def describe(error: BaseException) -> str:
     """Return the exception's type and text in one line, even where its `__str__` fails."""
     try:
-        text = " ".join(str(error).split())
+        text = clean(" ".join(str(error).split()))[:_TEXT_LENGTH]
     except Exception:  # noqa: BLE001 - a broken __str__ is the user's
         text = "(its message could not be printed)"
     if isinstance(error, SystemExit):
@@ -137,7 +152,7 @@ def _user_traceback(error: BaseException | None) -> str | None:
         kept = [frame for frame in each.stack if not frame.filename.startswith(PACKAGE)]
         each.stack = traceback.StackSummary.from_list(kept)
         each = each.__cause__ or each.__context__
-    return "".join(told.format())
+    return clean("".join(told.format()))
 
 
 def _format(error: BaseException) -> Iterable[str]:

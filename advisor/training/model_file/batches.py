@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advisor.training.model_file.foreign import attribute_of
+
 #: Objects that are no containers of samples, whatever their attributes hold.
 _OPAQUE = (Tensor, str, bytes, type, FunctionType, MethodType, ModuleType, nn.Module)
 #: Containers within containers looked into; what lies deeper, or in a circle, is no batch.
@@ -35,12 +37,13 @@ def parts_of(value: object) -> Parts | None:
         return dict(value.items())
     if isinstance(value, list | tuple):
         return dict(enumerate(value))
-    parts: Parts = dict(getattr(value, "__dict__", ()))
+    parts: Parts = dict(attribute_of(value, "__dict__") or ())
     for class_ in type(value).__mro__:
         slots = class_.__dict__.get("__slots__", ())
         for name in [slots] if isinstance(slots, str) else slots:
-            if hasattr(value, name):
-                parts[name] = getattr(value, name)
+            part = attribute_of(value, name)
+            if part is not None:
+                parts[name] = part
     return parts or None
 
 
@@ -165,7 +168,7 @@ def _count_leaf(leaf: Any) -> int:
         return leaf.numel()
     if isinstance(leaf, str | bytes):
         return len(leaf)
-    size = getattr(leaf, "size", 1)  # a numpy array's number of elements, an image's sides
+    size = attribute_of(leaf, "size")  # a numpy array's number of elements, an image's sides
     if isinstance(size, tuple) and all(isinstance(side, int) for side in size):
         return math.prod(size)
     return size if isinstance(size, int) else 1

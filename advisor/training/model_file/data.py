@@ -3,12 +3,13 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from advisor.errors import WorkloadError, note_place
+from advisor.errors import WorkloadError, note_place, shorten
 from advisor.training.model_file.batches import hand_out, tensors_of
 from advisor.training.model_file.foreign import running
 from advisor.training.model_file.order import random_indices, shuffle_endlessly
@@ -90,7 +91,8 @@ class DatasetBatches:
         try:
             return self._dataset[index]
         except Exception as error:
-            note_place(error, f"sample {index} of the {type(self._dataset).__name__}")
+            what = f"sample {index} of the {self._length} of the {type(self._dataset).__name__}"
+            note_place(error, what)
             raise
 
     def collate(self, samples: list[Any]) -> Any:
@@ -115,11 +117,15 @@ class DatasetBatches:
             if not _is_empty(batch):
                 return batch
         except Exception as error:
-            batch = None if is_out_of_memory(error) else self._read_on(samples, indices[-1])
-            if batch is None:
+            if is_out_of_memory(error):
                 raise
-            return batch
-        return self._read_on(samples, indices[-1]) or batch
+            fuller = self._read_on(samples, indices[-1])
+            if fuller is None:
+                self._name_broken(samples, indices, error)
+                raise
+            return fuller
+        fuller = self._read_on(samples, indices[-1])
+        return batch if fuller is None else fuller
 
     def _read_on(self, samples: list[Any], last: int) -> Any:
         """Return the first batch of these samples and following ones that holds anything.
@@ -135,6 +141,37 @@ class DatasetBatches:
             if not _is_empty(batch):
                 return batch
         return None
+
+    def _name_broken(
+        self, samples: list[Any], indices: Sequence[int], error: BaseException
+    ) -> None:
+        """Raise WorkloadError with the sample that does not collate, though others do."""
+        fails = [not self.collates([sample]) for sample in samples]
+        if any(fails) and not all(fails):
+            self.refuse_sample(indices[fails.index(True)], error)
+
+    def collates(self, samples: list[Any]) -> bool:
+        """Return whether these samples make a batch."""
+        try:
+            self.collate(samples)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def refuse_sample(self, index: int, error: BaseException) -> None:
+        """Raise WorkloadError: no batch can hold this sample."""
+        raise WorkloadError(
+            f"sample {index} of the {type(self._dataset).__name__} cannot be collated "
+            f"({type(error).__name__}: {shorten(error)})",
+            next_step="Mend the sample or leave it out: of the dataset, or in collate_fn(samples).",
+        ) from error
+
+    @property
+    def collates_by_default(self) -> bool:
+        """Whether torch's own function makes the batches, which leaves no sample out."""
+        return self._collate is default_collate
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch; the dataset is used again from its start where it is too small."""
@@ -228,11 +265,18 @@ def batches_from_dataset(
     Raises:
         WorkloadError: The dataset is empty, or neither map-style nor iterable.
     """
-    if isinstance(dataset, dict) or (isinstance(dataset, tuple) and _are_datasets(dataset)):
+    if isinstance(dataset, dict) or (isinstance(dataset, list | tuple) and _are_sets(dataset)):
         kept = ", ".join(map(str, dataset)) if isinstance(dataset, dict) else len(dataset)
         raise WorkloadError(
             f"make_dataset returned a {type(dataset).__name__} ({kept}), not a dataset",
             next_step="Return the one dataset to train on from it.",
+        )
+    if isinstance(dataset, str | bytes | PurePath) or _are_columns(dataset):
+        kept = repr(dataset) if isinstance(dataset, str | PurePath) else "columns of samples"
+        raise WorkloadError(
+            f"make_dataset returned a {type(dataset).__name__} ({kept}), not a dataset",
+            next_step="Return a dataset of samples, as torch.utils.data.TensorDataset(inputs, "
+            "targets) makes it of tensors.",
         )
     if is_map_style(dataset):
         return DatasetBatches(dataset, collate)
@@ -244,8 +288,17 @@ def batches_from_dataset(
     return IterableBatches(dataset, collate)
 
 
-def _are_datasets(parts: Sequence[Any]) -> bool:
-    return bool(parts) and all(isinstance(part, Dataset | dict) for part in parts)
+def _are_sets(parts: Sequence[Any]) -> bool:
+    kinds = (Dataset, DataLoader) if isinstance(parts, list) else (Dataset, DataLoader, dict)
+    return bool(parts) and all(isinstance(part, kinds) for part in parts)
+
+
+def _are_columns(dataset: Any) -> bool:
+    """Return whether it is (inputs, targets) of all samples in place of pairs of each."""
+    if not isinstance(dataset, tuple) or not all(hasattr(part, "shape") for part in dataset):
+        return False
+    lengths = {len(part) for part in dataset if part.shape}
+    return len(dataset) > 1 and len(lengths) == 1 and len(dataset) not in lengths
 
 
 def _find_length(dataset: Any) -> int:

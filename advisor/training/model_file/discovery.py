@@ -1,12 +1,11 @@
 """Which names of the user's module are the model, the data, the loss and the optimizer."""
 
 import contextlib
-import inspect
 import math
 import sys
 import sysconfig
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 
 from advisor.errors import UsageError, WorkloadError
 from advisor.training.model_file.copying import copy_model
-from advisor.training.model_file.foreign import parameters_of
+from advisor.training.model_file.foreign import is_a, parameters_in, parameters_of
 from advisor.training.model_file.lightning import is_data_module_type, is_lightning_type
 
 MODEL_FACTORY_NAMES = ("make_model", "create_model", "build_model", "get_model")
@@ -145,7 +144,7 @@ def _model_candidates(module: ModuleType) -> list[str]:
     """
     values = {name: getattr(module, name) for name in _public_names(module)}
     instances = _keep_whole(
-        {name: value for name, value in values.items() if isinstance(value, nn.Module)}, id
+        {name: value for name, value in values.items() if is_a(value, nn.Module)}, id
     )
     if instances:
         return instances
@@ -168,8 +167,9 @@ def _keep_whole(
     """Return the names of those with parameters that are no part of another, each once."""
     trained: dict[object, str] = {}
     for name, model in candidates.items():
-        if next(model.parameters(), None) is not None:
-            trained.setdefault(identify(model), name)
+        with contextlib.suppress(Exception):  # one that was never initialised
+            if next(parameters_in(model), None) is not None:
+                trained.setdefault(identify(model), name)
     parts = {
         identify(part) for name in trained.values() for part in [*candidates[name].modules()][1:]
     }
@@ -181,7 +181,7 @@ def _own_classes(module: ModuleType) -> dict[str, type[nn.Module]]:
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and inspect.isclass(value)
+        and is_a(value, type)
         and issubclass(value, nn.Module)
         and value.__module__ == module.__name__
     }
@@ -205,7 +205,7 @@ def _unique_factory(
     found: list[Callable[..., Any]] = []
     for name in _public_names(module):
         value = getattr(module, name)
-        if inspect.isclass(value) and value.__module__ == module.__name__ and accepts(value):
+        if is_a(value, type) and value.__module__ == module.__name__ and accepts(value):
             found.append(value)
         elif accepts(type(value)):
             found.append(lambda value=value: value)
@@ -247,7 +247,8 @@ def _clip_grad_norm(module: ModuleType) -> float | None:
     value = getattr(module, "CLIP_GRAD_NORM", None)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 < float(value) < math.inf:
         raise WorkloadError(
             f"{_file_of(module)}: CLIP_GRAD_NORM is {value!r}, not a positive number",
             next_step="Set it to the norm to which your loop clips gradients, or leave it out.",

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from advisor.errors import note_place
 
 
@@ -43,5 +45,26 @@ def call_with_known(function: Callable[..., Any], *arguments: Any, **named: Any)
 
 def name_of(function: Any) -> str:
     """Return what the user calls a function, a class or an object."""
-    name = getattr(function, "__qualname__", None)
+    name = getattr(getattr(function, "func", function), "__qualname__", None)  # of a partial
     return name if isinstance(name, str) else type(function).__name__
+
+
+def attribute_of(value: object, name: str) -> Any:
+    """Return an attribute that the value may lack, or refuse to give; None then."""
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - properties and __getattr__ may raise what they like
+        return None
+
+
+def is_a(value: object, kind: type | tuple[type, ...]) -> bool:
+    """Return whether the value is of the kind; proxies may refuse to say which class they are."""
+    try:
+        return isinstance(value, kind)
+    except Exception:  # noqa: BLE001 - as a proxy outside of its context
+        return False
+
+
+def parameters_in(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters; a `parameters` of the user's own may return groups of them."""
+    return nn.Module.parameters(model)

@@ -3,8 +3,10 @@
 Lightning is never imported here: its classes are known by name in the method resolution order.
 """
 
+import contextlib
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,15 +14,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from advisor.errors import WorkloadError, note_place
-from advisor.training.model_file.foreign import call_with_known, parameters_of, running
+from advisor.errors import WorkloadError
+from advisor.training.model_file.foreign import (
+    call_with_known,
+    parameters_in,
+    parameters_of,
+    running,
+)
+from advisor.training.model_file.lightning_trainer import SILENT, WITHOUT_TRAINER, Trainer
 from advisor.training.model_file.own_loader import OwnLoader, open_loader
 from advisor.training.optimizer_facts import find_given_rate
 
-_WITHOUT_TRAINER = (
-    "Write make_optimizer(model) in the model file, and loss_fn(model, batch) or make_dataset() "
-    "where they ask for the Trainer, so that it is not needed."
-)
+#: The packages whose own hooks need not run.
+_LIGHTNING = ("lightning", "pytorch_lightning")
 
 
 def is_lightning_type(type_: type) -> bool:
@@ -33,15 +39,16 @@ def is_data_module_type(type_: type) -> bool:
     return any(base.__name__ == "LightningDataModule" for base in type_.__mro__[1:])
 
 
-def _ignore(*_: object, **__: object) -> None:
-    """Stand in for `self.log`, which needs a Trainer."""
-
-
-def prepare(model: nn.Module) -> nn.Module:
+def prepare(model: nn.Module, find_data_module: Callable[[], Any] = lambda: None) -> nn.Module:
     """Return the module made ready to run without a Trainer: set up, and logging goes nowhere.
 
+    Args:
+        model: Of the user's class.
+        find_data_module: Returns the file's LightningDataModule, where it is asked for.
+
     Raises:
-        WorkloadError: It optimises manually, so that no single loss and step can be told apart.
+        WorkloadError: It optimises manually, so that no single loss and step can be told apart, or
+            takes its batches itself.
     """
     name = type(model).__name__
     if not getattr(model, "automatic_optimization", True):
@@ -49,11 +56,30 @@ def prepare(model: nn.Module) -> nn.Module:
             f"{name} uses manual optimization",
             next_step="Write make_step(batch_size, device) in the model file instead.",
         )
-    object.__setattr__(model, "_trainer", Trainer(model))
-    for method in ("log", "log_dict"):
-        object.__setattr__(model, method, _ignore)
+    if "dataloader_iter" in (parameters_of(_of_class(model, "training_step")) or {}):
+        raise WorkloadError(
+            f"training_step of {name} takes batches from dataloader_iter itself",
+            next_step="Write loss_fn(model, batch) in the model file, or make_step(batch_size, "
+            "device).",
+        )
+    object.__setattr__(model, "_trainer", Trainer(model, find_data_module))
+    for method in ("log", "log_dict", "optimizers", "lr_schedulers"):
+        object.__setattr__(model, method, SILENT)
+    object.__setattr__(model, "all_gather", _gather_from_one)
     run_hooks(model, ("configure_model", ()))
     return model
+
+
+def _gather_from_one(data: Any, *_: object, **__: object) -> Any:
+    """Stand in for `self.all_gather` of one process."""
+    return data
+
+
+def start(model: nn.Module) -> None:
+    """Run the hooks that Lightning runs before the first batch; what of them can run without it."""
+    for name in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
+        with contextlib.suppress(Exception):  # most of them log, or look at the Trainer
+            getattr(model, name)()
 
 
 def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
@@ -67,26 +93,52 @@ def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
 
 def training_loss(model: nn.Module, batch: Any) -> object:
     """Return what `training_step` returns, the loss taken out of a dict."""
-    for name in ("on_before_batch_transfer", "on_after_batch_transfer"):
-        hook = getattr(model, name, None)
-        batch = hook(batch, 0) if hook is not None else batch
-    output = _call_step(model, batch)
+    trainer: Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
+    source = trainer.datamodule
+    device = next(parameters_in(model)).device
+    for name, arguments in (
+        ("on_before_batch_transfer", (0,)),
+        ("transfer_batch_to_device", (device, 0)),
+        ("on_after_batch_transfer", (0,)),
+    ):
+        hooks = (_own_hook(each, name) for each in (source, model))
+        hook = next((hook for hook in hooks if hook is not None), None)
+        batch = hook(batch, *arguments) if hook is not None else batch
+    index = trainer.next_batch_index()
+    before = _own_hook(model, "on_train_batch_start")
+    if before is not None:
+        with contextlib.suppress(Exception):  # as `start`
+            before(batch, index)
+    with running(f"training_step of {type(model).__name__}", WITHOUT_TRAINER):
+        output = _call_step(model, batch, index)
     return output["loss"] if isinstance(output, dict) and "loss" in output else output
 
 
-def _call_step(model: Any, batch: object) -> object:
-    return model.training_step(batch, *_step_arguments(type(model)))  # type: ignore[arg-type]
+def _own_hook(source: object, name: str) -> Callable[..., Any] | None:
+    """Return the hook where the user's class has one, and not Lightning's, which only moves."""
+    defined = _of_class(source, name)
+    home = getattr(defined, "__module__", None) or ""
+    is_own = callable(defined) and home.partition(".")[0] not in _LIGHTNING
+    return getattr(source, name) if is_own else None
+
+
+def _of_class(source: object, name: str) -> Any:
+    return getattr(type(source), name, None)
+
+
+def _call_step(model: Any, batch: object, index: int) -> object:
+    return model.training_step(batch, *(index, 0)[: _count_step_arguments(type(model))])  # type: ignore[arg-type]
 
 
 @functools.cache
-def _step_arguments(type_: Any) -> tuple[int, ...]:
-    """Return what `training_step` takes beside the batch: an index, and that of a loader."""
+def _count_step_arguments(type_: Any) -> int:
+    """Return how much `training_step` takes beside the batch: an index, and that of a loader."""
     parameters = parameters_of(type_.training_step) or {}
     kinds = [each.kind for each in parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return (0,)
+        return 1
     named = sum(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
-    return (0,) * max(0, named - len(("self", "batch")))
+    return max(0, named - len(("self", "batch")))
 
 
 def configured_optimizer(model: nn.Module) -> Optimizer | None:
@@ -95,7 +147,7 @@ def configured_optimizer(model: nn.Module) -> Optimizer | None:
     Raises:
         WorkloadError: It returns several.
     """
-    optimizer, _ = _read(model, Trainer(model))
+    optimizer, _ = _read(model, _trainer_of(model))
     return optimizer
 
 
@@ -106,47 +158,12 @@ def follow_scheduler(
 
     None where it has none, steps it with epochs, or fixes its length without asking the Trainer.
     """
-    trainer = Trainer(model, total_steps)
+    trainer = _trainer_of(model).spanning(total_steps)
     _, found = _read(model, trainer)
     if not isinstance(found, dict) or found.get("interval") != "step" or not trainer.was_asked:
         return None
-    return _Follower(optimizer, found["scheduler"])
-
-
-#: Steps of a schedule that nobody follows.
-_ANY_STEPS = 1000
-
-
-class Trainer:
-    """Stands in for Lightning's Trainer: one process that trains the model for so many steps."""
-
-    max_epochs = num_devices = world_size = num_nodes = accumulate_grad_batches = 1
-    current_epoch = global_step = global_rank = local_rank = 0
-    is_global_zero = training = True
-    sanity_checking = validating = testing = predicting = fast_dev_run = barebones = False
-    logger = datamodule = train_dataloader = None
-    loggers: tuple[object, ...] = ()
-    callbacks: tuple[object, ...] = ()
-
-    def __init__(self, model: nn.Module, total_steps: int = _ANY_STEPS) -> None:
-        self.model = self.lightning_module = model
-        self.was_asked = False
-        self._total_steps = total_steps
-
-    @property
-    def estimated_stepping_batches(self) -> int:
-        """The steps of the whole training, which a schedule asks for."""
-        self.was_asked = True
-        return self._total_steps
-
-    max_steps = num_training_batches = estimated_stepping_batches
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        error = AttributeError(f"self.trainer.{name} is asked for, and no Trainer runs here")
-        note_place(error, "the LightningModule", _WITHOUT_TRAINER)
-        raise error
+    own = found.get("scheduler")
+    return _Follower(optimizer, own) if isinstance(own, LRScheduler) else None
 
 
 class _Follower(LRScheduler):
@@ -170,12 +187,17 @@ class _Follower(LRScheduler):
         ]
 
 
+def _trainer_of(model: nn.Module) -> Trainer:
+    attached = getattr(model, "_trainer", None)
+    return attached if isinstance(attached, Trainer) else Trainer(model)
+
+
 def _read(model: nn.Module, trainer: Trainer) -> tuple[Optimizer | None, Any]:
     """Return the one optimizer that is configured, and the configuration of its scheduler."""
     attached = getattr(model, "_trainer", None)
     object.__setattr__(model, "_trainer", trainer)
     try:
-        with running(f"configure_optimizers of {type(model).__name__}", _WITHOUT_TRAINER):
+        with running(f"configure_optimizers of {type(model).__name__}", WITHOUT_TRAINER):
             found: Any = model.configure_optimizers()  # type: ignore[operator]
     finally:
         object.__setattr__(model, "_trainer", attached)
@@ -191,7 +213,7 @@ def _read(model: nn.Module, trainer: Trainer) -> tuple[Optimizer | None, Any]:
             )
         found = found[0]
     if isinstance(found, dict):
-        found, scheduler = found["optimizer"], found.get("lr_scheduler", scheduler)
+        found, scheduler = found.get("optimizer"), found.get("lr_scheduler", scheduler)
     return found, scheduler
 
 
@@ -203,8 +225,6 @@ def find_loader(source: Any, *, held_out: bool = False) -> OwnLoader | None:
     method = "val_dataloader" if held_out else "train_dataloader"
     if not hasattr(source, method):
         return None
-    if is_data_module_type(type(source)):
-        run_hooks(source)
     what = f"{method} of {type(source).__name__}"
     try:
         with running(what):

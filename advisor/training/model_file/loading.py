@@ -11,10 +11,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from advisor.errors import UsageError, WorkloadError
+from advisor.errors import UsageError, WorkloadError, note_place
 from advisor.training.data import Target
 from advisor.training.model_file.foreign import name_of, parameters_of, running
 
+_AS_A_MODULE = (
+    "A file of a package is named as a module, from the folder above the package: bsadvisor probe "
+    "package.module."
+)
+_WITHOUT_ARGUMENTS = (
+    "sys.argv holds the file's name alone: give the arguments defaults, and put what ends the "
+    'script under if __name__ == "__main__":.'
+)
 _MODULE_NAME = "bsadvisor_model_file"
 
 
@@ -40,8 +48,9 @@ def load_module(target: Target) -> ModuleType:
         sys.modules[_MODULE_NAME] = module  # dataclasses and pickling look the module up there
         specification.loader.exec_module(module)
     except SyntaxError as error:
+        place = f"{error.filename}:{error.lineno}" if error.filename else target.text
         raise WorkloadError(
-            f"{error.filename}:{error.lineno}: {error.msg}",
+            f"{place}: {error.msg}",
             next_step="Correct the syntax; python must be able to import the file.",
         ) from error
     except ModuleNotFoundError as error:
@@ -50,6 +59,13 @@ def load_module(target: Target) -> ModuleType:
             f"{target.text} imports {what}",
             next_step=f"Install it in this environment ({sys.executable} -m pip install ...).",
         ) from error
+    except ImportError as error:
+        if "relative import" in str(error):
+            note_place(error, "the import of the file", _AS_A_MODULE)
+        raise
+    except SystemExit as error:
+        note_place(error, "the import of the file", _WITHOUT_ARGUMENTS)
+        raise
     return module
 
 

@@ -10,11 +10,18 @@ from torch.nn import functional
 
 from advisor.errors import WorkloadError
 from advisor.training.model_file import lightning
-from advisor.training.model_file.foreign import running
+from advisor.training.model_file.foreign import attribute_of, running
 
 LossFunction = Callable[[nn.Module, Any], Any]
 
 _NAME_LOSS = "Add a loss to the model file:\n    def loss_fn(model, batch):\n        ..."
+
+_CALL_OF_LOSS = (
+    "loss_fn is handed the model and a batch, as collate_fn made it: for example\n"
+    "    def loss_fn(model, batch):\n"
+    "        inputs, targets = batch\n"
+    "        return nn.functional.cross_entropy(model(inputs), targets)"
+)
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +50,7 @@ def find_loss(
         WorkloadError: No rule applies.
     """
     if loss_fn is not None:
-        return Loss(function=loss_fn, how="loss_fn of the model file")
+        return Loss(function=_placed(loss_fn), how="loss_fn of the model file")
     if lightning.is_lightning_type(type(model)):
         return Loss(function=lightning.training_loss, how="training_step of the LightningModule")
     if isinstance(batch, Mapping):
@@ -69,6 +76,16 @@ def find_loss(
                 how="inferred: float targets of the output's shape, so mean squared error",
             )
     return _from_output(output, _call_with_inputs, "model(inputs)")
+
+
+def _placed(loss_fn: LossFunction) -> LossFunction:
+    """Return the function, whose failures say how it was called."""
+
+    def call(model: nn.Module, batch: Any) -> Any:
+        with running("loss_fn(model, batch)", _CALL_OF_LOSS):
+            return loss_fn(model, batch)
+
+    return call
 
 
 def check_loss(loss: object) -> Tensor:
@@ -107,7 +124,7 @@ def _split(batch: Any) -> tuple[Any, Any]:
 
 
 def _from_output(output: object, function: LossFunction, call: str) -> Loss:
-    if isinstance(getattr(output, "loss", None), Tensor):
+    if isinstance(attribute_of(output, "loss"), Tensor):
         return Loss(function=function, how=f"inferred: the .loss of {call}")
     if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
         return Loss(function=function, how=f"inferred: the 'loss' entry of {call}")

@@ -1,12 +1,14 @@
 """A DataLoader of the user's, taken apart: its dataset, its batches and its batch size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from torch.utils.data import DataLoader
 
 from advisor.errors import WorkloadError
+from advisor.training.model_file.batches import tensors_of
 
 _NEXT_STEP = (
     "Write make_dataset() in the model file: it returns the dataset of single samples that the "
@@ -73,3 +75,34 @@ def open_loader(loader: Any, what: str) -> OwnLoader:
         batch_size=batch_size if is_size else None,
         source=loader,
     )
+
+
+@contextmanager
+def noting_loaders() -> Iterator[list[Any]]:
+    """Note each DataLoader that is iterated in the block."""
+    read: list[Any] = []
+    plain = DataLoader.__iter__
+
+    def note(loader: Any) -> Any:
+        read.append(loader)
+        return plain(loader)
+
+    DataLoader.__iter__ = note  # type: ignore[method-assign]
+    try:
+        yield read
+    finally:
+        DataLoader.__iter__ = plain  # type: ignore[method-assign]
+
+
+def refuse_batches(sample: Any, read: Sequence[Any]) -> None:
+    """Raise WorkloadError where the sample of a dataset is a batch of a loader that it reads."""
+    sides = {tuple(tensor.shape[:1]) for tensor in tensors_of(sample)}
+    sizes = {getattr(loader, "batch_size", None) for loader in read} - {None, 1}
+    found = [size for size in sizes if sides == {(size,)}]
+    if found:
+        raise WorkloadError(
+            f"make_dataset gives batches of {found[0]} in place of samples, as the DataLoader does "
+            "that it reads",
+            next_step="Return the DataLoader itself: its dataset, sampler, collate_fn and batch "
+            "size are taken.",
+        )

@@ -1,11 +1,11 @@
 """A look through the samples of a dataset: which are the largest, and which are broken."""
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from advisor.training.model_file.batches import count_fields, tensors_of
 from advisor.training.model_file.data import DatasetBatches
@@ -24,6 +24,9 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
         largest: Indices, largest first; none where all are equally large.
         left_out: Samples of which the collate function makes no batch, though it does of others.
         not_finite: The first sample with a NaN or an infinity in it; None where there is none.
+
+    Raises:
+        WorkloadError: torch's own collate function makes no batch of a sample.
     """
 
     looked_at: int
@@ -47,7 +50,9 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
         try:
             batch = batches.collate(samples)
             collated[index] = count_fields(batch)
-        except Exception:  # noqa: BLE001 - one that is left out, or a function of several samples
+        except Exception as error:  # noqa: BLE001 - one left out, or a function of several samples
+            if batches.collates_by_default and collated:
+                batches.refuse_sample(index, error)
             batch = samples[0]
             plain[index] = count_fields(batch)
         if not _is_finite(batch):
@@ -63,9 +68,17 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
 
 
 def _is_finite(batch: Any) -> bool:
-    tensors: Iterable[Any] = tensors_of(batch)
-    dense = (each for each in tensors if each.layout is torch.strided)
-    return all(bool(each.isfinite().all()) for each in dense if each.is_floating_point())
+    return all(map(_holds_numbers, tensors_of(batch)))
+
+
+def _holds_numbers(tensor: Tensor) -> bool:
+    """Return whether all are finite, or that cannot be told of such a tensor."""
+    if tensor.layout is not torch.strided or not tensor.is_floating_point():
+        return True
+    try:
+        return bool(tensor.isfinite().all())
+    except Exception:  # noqa: BLE001 - nested ones, types of 8 bits, subclasses that refuse
+        return True
 
 
 def _order_by_size(counts: dict[int, dict[Any, int]]) -> tuple[int, ...]:

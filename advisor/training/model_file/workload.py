@@ -17,10 +17,16 @@ from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches, SyntheticBatches, batches_from_dataset
 from advisor.training.model_file.discovery import discover
-from advisor.training.model_file.foreign import running
+from advisor.training.model_file.foreign import parameters_in, running
 from advisor.training.model_file.loading import Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
-from advisor.training.model_file.own_loader import OwnLoader, is_loader, open_loader
+from advisor.training.model_file.own_loader import (
+    OwnLoader,
+    is_loader,
+    noting_loaders,
+    open_loader,
+    refuse_batches,
+)
 from advisor.training.model_file.streams import Remade
 from advisor.training.optimizer_facts import restart_rates
 from advisor.training.schedule import check_scheduler
@@ -61,6 +67,7 @@ class Workload:
         self.how_batch = "make_step of the model file"
         self._loss: Loss | None = None
         self._source: Batches | None = None
+        self._data_module: Any = None
 
     @property
     def batches(self) -> Batches:
@@ -99,19 +106,22 @@ class Workload:
                 next_step="Return the model from it.",
             )
         if lightning.is_lightning_type(type(model)):
-            model = lightning.prepare(model)
+            model = lightning.prepare(model, self._find_data_module)
         with running(f"moving {type(model).__name__} to {self.device}"):
-            moved: object = model.to(
-                self.device
-            )  # the user's own `to` and `train` may return nothing
+            # The user's own `to` and `train` may return nothing.
+            moved: object = model.to(self.device)
             model = moved if isinstance(moved, nn.Module) else model
-            model.train()
-        if next(model.parameters(), None) is None:
+        with running(f"{type(model).__name__}.train"):
+            model.train(True)  # the mode may have no default in the user's own
+        if next(parameters_in(model), None) is None:
             raise WorkloadError(
                 f"{self.names.how_model} has no parameters: {type(model).__name__} is no model to "
                 "train",
-                next_step="Name the model with FILE:NAME, or add make_model() to the file.",
+                next_step="Name the model with FILE:NAME, or add make_model() to the file; run it "
+                "once on a batch there where its layers are made at the first call.",
             )
+        if lightning.is_lightning_type(type(model)):
+            lightning.start(model)
         return model
 
     def make_training(self, *, precision: Precision | None = None) -> Training:
@@ -155,12 +165,20 @@ class Workload:
         elif lightning.is_lightning_type(type(model)):
             optimizer = lightning.configured_optimizer(model)
         else:
-            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+            optimizer = torch.optim.AdamW([p for p in parameters_in(model) if p.requires_grad])
         if not isinstance(optimizer, Optimizer):
             raise WorkloadError(
                 f"{self.how_optimizer(model)} returned a {type(optimizer).__name__}",
                 next_step="Return one torch.optim.Optimizer from make_optimizer(model); a "
                 "scheduler is for make_scheduler(optimizer, total_steps).",
+            )
+        own = set(map(id, parameters_in(model)))
+        if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            raise WorkloadError(
+                f"{self.how_optimizer(model)} returned a {type(optimizer).__name__} over none of "
+                "the parameters of the model it was given: the model would not be trained",
+                next_step="Make it of the model that make_optimizer(model) is handed, as "
+                "torch.optim.SGD(model.parameters(), lr=0.1).",
             )
         restart_rates(optimizer)
         return optimizer
@@ -261,11 +279,14 @@ class Workload:
             settings.bind(names.val_dataset, positional=0)  # its settings count as used
         if names.dataset is not None:
             self.how_batch = "make_dataset of the model file"
-            made = self._make_dataset(names.dataset)
-            if is_loader(made):
-                return self._take_apart(open_loader(made, "make_dataset"))
+            with noting_loaders() as read:
+                made = self._make_dataset(names.dataset)
+                if is_loader(made):
+                    return self._take_apart(open_loader(made, "make_dataset"))
+                source = batches_from_dataset(made, collate)
+                refuse_batches(source.read([0])[0], read)
             self.dataset = made
-            return batches_from_dataset(made, collate)
+            return source
         if names.batch is not None:
             make_batch = names.batch
             self.how_batch = "make_batch of the model file: synthetic"
@@ -299,12 +320,19 @@ class Workload:
             self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
         return batches_from_dataset(loader.dataset, self.collate)
 
+    def _find_data_module(self) -> Any:
+        """Return the file's LightningDataModule, made and set up once; None without one."""
+        if self._data_module is None and self.names.data_module is not None:
+            self._data_module = self.settings.call(self.names.data_module)
+            lightning.run_hooks(self._data_module)
+        return self._data_module
+
     def _find_loader(self, *, held_out: bool = False) -> OwnLoader | None:
-        source = self.names.data_module or self.names.model
-        assert source is not None
-        made = self.settings.call(source)
-        if self.names.data_module is None:
-            if not lightning.is_lightning_type(type(made)):
+        source = self._find_data_module()
+        if source is None:
+            assert self.names.model is not None
+            source = self.settings.call(self.names.model)
+            if not lightning.is_lightning_type(type(source)):
                 return None
-            lightning.prepare(made)
-        return lightning.find_loader(made, held_out=held_out)
+            lightning.prepare(source)
+        return lightning.find_loader(source, held_out=held_out)

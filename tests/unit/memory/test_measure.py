@@ -1,5 +1,7 @@
 """Peaks where the device counts none: MPS is not here, so its gauge stands in on the CPU."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -77,9 +79,16 @@ def test_a_size_without_a_peak_fits_where_it_ran(run):
 
 
 def test_a_leak_shows_without_a_peak(run, monkeypatch):
-    held = iter(range(100 * MIB, 200 * MIB, 2 * MIB))
-    monkeypatch.setattr(PeaklessGauge, "held", held)
+    monkeypatch.setattr(PeaklessGauge, "held", itertools.count(100 * MIB, 2 * MIB))
     assert run(memory, MemoryTask).growth_bytes_per_step == 2 * MIB
+
+
+@pytest.mark.parametrize("entries", [2, 9, 30, 100])
+def test_a_cache_that_fills_up_is_no_leak(run, monkeypatch, entries):
+    full = itertools.chain(range(entries), itertools.repeat(entries))
+    monkeypatch.setattr(PeaklessGauge, "held", (100 * MIB + 2 * MIB * each for each in full))
+    probe = run(memory, MemoryTask)
+    assert (probe.growth_bytes_per_step, probe.steps, len(probe.step_times_s)) == (None, 3, 3)
 
 
 def test_a_soak_without_peaks_holds_where_it_ran(run):
