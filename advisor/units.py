@@ -75,13 +75,18 @@ def format_duration(seconds: float) -> str:
 
 
 def format_spread(estimate: Estimate | None) -> str:
-    """Return `12,300 ± 150`, the wider side of the interval; without one, the point alone."""
+    """Return `12,300 ± 150`, the wider side of the interval; without one, the point alone.
+
+    An interval of a positive figure that ends beyond twice the figure counts as none.
+    """
     if estimate is None or estimate.point is None:
         return _format_open(estimate)
     point = format_number(estimate.point)
     if estimate.low is None or estimate.high is None:
         return f"{point} (no interval)"
     half_width = max(estimate.high - estimate.point, estimate.point - estimate.low)
+    if estimate.low >= 0.0 and half_width > estimate.point:
+        return f"{point} (no interval)"
     # No more decimals than the point shows: they would promise what the point does not hold.
     decimals = len(point.partition(".")[2])
     return f"{point} ± {_format_half_width(half_width, decimals)}"

@@ -1,6 +1,5 @@
 """The client of the process that forks workers (Linux)."""
 
-import ast
 import contextlib
 import os
 import queue
@@ -9,7 +8,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -40,7 +38,7 @@ class Forkserver:
                     str(theirs.fileno()),
                     *preload,
                 ],
-                stdin=subprocess.DEVNULL,
+                stdin=_find_terminal(),
                 stdout=2,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # the terminal's Ctrl-C is the parent's to handle
@@ -114,24 +112,14 @@ class Forkserver:
         return event[name]
 
 
-def imported_modules(path: Path) -> tuple[str, ...]:
-    """Return the modules that the file imports at its top level, read without running it.
-
-    There are none where it is broken.
-    """
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return ()
-    names: list[str] = []
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.append(node.module)
-    return tuple(dict.fromkeys(names))
-
-
 def _interrupt(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
+
+
+def _find_terminal() -> int | None:
+    """Return what the user's code reads from: the terminal, as without this program, or nothing."""
+    try:
+        return None if os.isatty(0) else subprocess.DEVNULL
+    except OSError:  # closed
+        return subprocess.DEVNULL

@@ -17,7 +17,8 @@ from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
 from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event
 from advisor.engine.crash import describe_exit, find_location
-from advisor.engine.forkserver import Forkserver, imported_modules
+from advisor.engine.forkserver import Forkserver
+from advisor.engine.imports import imported_modules
 from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task
 from advisor.engine.wire import Failure, Message, Result, encode_order, error_from

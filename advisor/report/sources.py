@@ -6,7 +6,7 @@ from advisor.engine.question import Kind
 from advisor.engine.record import Record, Series
 from advisor.telling import Row
 from advisor.training.data import WorkloadFacts
-from advisor.units import count_of, format_bytes, format_duration
+from advisor.units import count_of, format_bytes, format_duration, format_figure
 
 
 def list_sources(kind: Kind, record: Record) -> list[Row]:
@@ -35,6 +35,11 @@ def _list_workload(workload: WorkloadFacts) -> list[Row]:
 
 def _describe_optimizer(workload: WorkloadFacts) -> Iterator[str]:
     yield workload.how_optimizer
+    groups = () if workload.optimizer is None else workload.optimizer.groups
+    rates = [group.learning_rate for group in groups]
+    if len(set(rates)) > 1:
+        told = ", ".join("none" if rate is None else format_figure(rate) for rate in rates)
+        yield f"{len(rates)} parameter groups at the rates {told}, which keep their ratios"
     if workload.has_scheduler:
         yield "with your schedule"
     if workload.clip_grad_norm is not None:

@@ -5,7 +5,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,8 @@ _WITHOUT_ARGUMENTS = (
     "sys.argv holds the file's name alone: give the arguments defaults, and put what ends the "
     'script under if __name__ == "__main__":.'
 )
+#: Packages that cannot be loaded twice.
+_IN_USE = {__name__.partition(".")[0], "torch", "numpy"}
 _MODULE_NAME = "bsadvisor_model_file"
 
 
@@ -41,6 +44,7 @@ def load_module(target: Target) -> ModuleType:
         # The file's folder, as python FILE has it, then the working directory, as python -m has it.
         sys.path[:0] = [str(path.parent), str(Path.cwd())]
         sys.argv = [target.path]
+        _forget_shadowed(sys.path[:2])
         specification = importlib.util.spec_from_file_location(_MODULE_NAME, path)
         assert specification is not None
         assert specification.loader is not None
@@ -67,6 +71,24 @@ def load_module(target: Target) -> ModuleType:
         note_place(error, "the import of the file", _WITHOUT_ARGUMENTS)
         raise
     return module
+
+
+def _forget_shadowed(folders: Sequence[str]) -> None:
+    """Have the user's own modules found where a package of that name was loaded by others.
+
+    A project may well have folders that are called `datasets` or `models`.
+    """
+    installed = tuple(sysconfig.get_path(key) for key in ("purelib", "platlib"))
+    for name in {each.partition(".")[0] for each in sys.modules} - _IN_USE:
+        file = getattr(sys.modules.get(name), "__file__", None) or ""
+        own = [Path(folder, *parts) for folder in folders for parts in _module_files(name)]
+        if file.startswith(installed) and any(path.is_file() for path in own):
+            for module in [each for each in sys.modules if each.partition(".")[0] == name]:
+                del sys.modules[module]
+
+
+def _module_files(name: str) -> tuple[tuple[str, ...], ...]:
+    return (f"{name}.py",), (name, "__init__.py")
 
 
 class Settings:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from advisor.errors import WorkloadError
 from advisor.training.model_file.batches import tensors_of
+from advisor.units import count_of
 
 _NEXT_STEP = (
     "Write make_dataset() in the model file: it returns the dataset of single samples that the "
@@ -51,7 +52,9 @@ def open_loader(loader: Any, what: str) -> OwnLoader:
     """
     if not is_loader(loader):
         several = (
-            f"{len(loader)} loaders" if isinstance(loader, dict | list | tuple) else "no loader"
+            count_of(len(loader), "loader")
+            if isinstance(loader, dict | list | tuple)
+            else "no loader"
         )
         inner = getattr(loader, "iterables", None)  # Lightning's CombinedLoader
         said = several if inner is None else "several loaders"

@@ -86,6 +86,8 @@ def test_times_take_the_largest_unit_that_fits(seconds, text):
         (Estimate(4_000.0, 3_999.9, 4_000.1), "4,000 ± 0.1"),
         (Estimate(5.0, 5.0, 5.0), "5.00 ± 0.00"),
         (Estimate(5.0, None, None), "5.00 (no interval)"),
+        (Estimate(99_500.0, 6_400.0, 64_600_000.0), "99,500 (no interval)"),
+        (Estimate(113.0, 0.0, 1e14), "113 (no interval)"),
         (Estimate(None, 3.0, None), "≥ 3.00"),
         (Estimate(None, None, None), "not measured"),
         (None, "not measured"),

@@ -1,0 +1,69 @@
+"""Which packages a model file imports, itself or through files of the user's: read, never run."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+#: Files of the user's that are read.
+_MOST_FILES = 64
+
+
+class _Import(NamedTuple):
+    """`from module import names`, below `folder` where it is relative."""
+
+    module: str
+    names: tuple[str, ...]
+    folder: Path | None
+
+
+def imported_modules(path: Path) -> tuple[str, ...]:
+    """Return the modules that are not the user's own, those of the file itself first.
+
+    Imports at the top level count, in the file and in the user's own modules that it imports from
+    its folder or the working directory. A broken file has none.
+    """
+    roots = (path.resolve().parent, Path.cwd())
+    left, seen, found = [path], set[Path](), dict[str, None]()
+    while left and len(seen) < _MOST_FILES:
+        file = left.pop(0)
+        if file in seen:
+            continue
+        seen.add(file)
+        for each in _read_imports(file):
+            own = _find_own(each, roots)
+            left += own
+            if not own and each.folder is None:
+                found[each.module] = None
+    return tuple(found)
+
+
+def _read_imports(path: Path) -> Iterator[_Import]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (_Import(alias.name, (), None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            folder = path.resolve().parents[node.level - 1] if node.level else None
+            yield _Import(node.module or "", names, folder)
+
+
+def _find_own(each: _Import, roots: Sequence[Path]) -> list[Path]:
+    """Return the user's files that the import runs; none where the module is not the user's."""
+    parts = each.module.split(".") if each.module else []
+    for root in roots if each.folder is None else (each.folder,):
+        places = [root.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+        places += [root.joinpath(*parts, name) for name in each.names]
+        files = [
+            file
+            for place in places
+            for file in (place.with_suffix(".py"), place / "__init__.py")
+            if file.is_file()
+        ]
+        if files:
+            return files
+    return []
