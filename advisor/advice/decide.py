@@ -27,7 +27,12 @@ _NEXT_RATIO = 1.4
 #: Speed no longer rises where a batch this much smaller is about as fast.
 _FLAT_RATIO = 4
 
-_FACTORS: dict[LimitedBy, LimitingFactor] = {"memory": "memory", "dataset": "dataset"}
+_FACTORS: dict[LimitedBy, LimitingFactor] = {
+    "memory": "memory",
+    "dataset": "dataset",
+    "cap": "user",
+    "budget": "time",
+}
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +87,7 @@ def decide(
     elif next_larger is None and _is_flat(ways, way):
         limit = "throughput"
     elif next_larger is None:
-        limit = _FACTORS.get(memory.limited_by, "user") if is_timed_to_the_end else "user"
+        limit = _FACTORS[memory.limited_by] if is_timed_to_the_end else "time"
     elif next_larger.sample_s >= (1.0 - NEAR_OPTIMUM_FRACTION) * way.sample_s:
         limit = "throughput"
     return Decision(

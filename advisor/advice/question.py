@@ -11,12 +11,13 @@ from advisor.rate.data import LR_RANGES, TRIALS
 #: Told alone: the table stands above all others, the chart beside that of the throughput.
 BATCHES = Question(name="batches", tell=tell_batches)
 QUESTION = Question(
-    name="advice",
+    name="trial",
     keys=(TRIALS, LR_RANGES),
     topics=(RACE, ADVICE),
     run=run_race,
     more=continue_race,
     tell=tell_advice,
+    fails_alone=True,
 )
 PLANS = Question(
     name="plans", keys=(SCENARIO,), topics=(FRONTIER, SCHEDULE, SCHEDULES), tell=tell_plans

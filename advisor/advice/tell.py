@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from advisor.advice.batch_table import choose_rows, draw_up_batches
 from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation, Schedule, ScheduleItem
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
 from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Failure
 from advisor.memory.plan import MEMORY
 from advisor.race.data import Race
 from advisor.race.plan import RACE
@@ -32,11 +34,22 @@ _LIMITS: dict[LimitingFactor, str] = {
     "noise": "gradient noise: larger batches would save too few steps to pay for themselves",
     "dataset": "the dataset: it is too small for larger batches",
     "user": "a limit that you set",
+    "time": "the time of the run: larger batches were not timed",
 }
 
 
 def head_run(conclusions: Conclusions) -> Headline:
-    """Return the answer, or what keeps the run from having one."""
+    """Return the answer, or what keeps the run from having one, and what was cut short."""
+    headline, failures = _head_answer(conclusions), conclusions.record.failures
+    return replace(headline, remarks=(*headline.remarks, *map(_describe_failure, failures)))
+
+
+def _describe_failure(failure: Failure) -> str:
+    end = f"{failure.stage.capitalize()} was cut short: {failure.message.rstrip('.')}."
+    return f"{end} {failure.next_step}" if failure.next_step else end
+
+
+def _head_answer(conclusions: Conclusions) -> Headline:
     record, advice = conclusions.record, conclusions.of(ADVICE)
     if advice is None or advice.basis == "untried":
         return _head_untrained(conclusions, advice)

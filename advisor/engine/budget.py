@@ -124,6 +124,8 @@ TRAINING_OF_NOISE = 0.4
 #: knows; and when it is given up.
 LOADER_OF_LEFT = 0.14
 LOADER_END_OF_LEFT = 0.5
+#: When the noise or the sharpness is given up: those after it have the rest.
+NOISE_END_OF_LEFT = 0.5
 #: Evaluations among the trial's steps.
 EVALUATION_OF_TRIAL = 0.2
 #: The range test; its trial takes about as long, and the rest is for what comes on top of both.

@@ -1,7 +1,8 @@
 """One command from its start to its record: the machine, the model file, then every question."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.engine.spec import Spec
+from advisor.errors import DeviceError, InternalError, WorkloadError
 from advisor.training.data import parse_target
 
 #: What one command alone is asked, by its key.
@@ -58,19 +60,33 @@ def execute(
                     question.check(run)
             for question in kind.questions:
                 if question.run is not None and run.has_time_for(question.name):
-                    question.run(run)
+                    with _limiting_failure(run, question.name, is_alone=question.fails_alone):
+                        question.run(run)
             _use_time_left(run, kind)
         return run.record
 
 
 def _use_time_left(run: Run, kind: Kind) -> None:
     """Go round the questions until one round did nothing, or the time is up."""
-    asked = [question.more for question in kind.questions if question.more is not None]
     did = True
     while did:
         did = False
-        for more in asked:
-            did |= not run.is_spent and more(run)
+        failed = {failure.stage for failure in run.record.failures}
+        for question in kind.questions:
+            if question.more is not None and question.name not in failed and not run.is_spent:
+                with _limiting_failure(run, question.name, is_alone=True):
+                    did |= question.more(run)
+
+
+@contextmanager
+def _limiting_failure(run: Run, stage: str, *, is_alone: bool) -> Iterator[None]:
+    """Have a failure end the stage alone, where what the others tell stands without it."""
+    try:
+        yield
+    except (WorkloadError, DeviceError, InternalError) as error:
+        if not is_alone:
+            raise
+        run.keep_failure(stage, error)
 
 
 def _open(run: Run, kind: Kind) -> None:

@@ -20,6 +20,7 @@ class Question:
     Attributes:
         read: Reads the files that the user gave, before any worker starts.
         check: Refuses what cannot be run, once the model file is known and before anything else.
+        fails_alone: Whether what the others tell stands where it fails.
         more: Called in turn with the others' after every `run`, while time is left: does one piece
             of work more where the question is open and can afford it, and returns whether it did.
     """
@@ -32,6 +33,7 @@ class Question:
     run: Callable[[Run], None] | None = None
     more: Callable[[Run], bool] | None = None
     tell: Callable[[Conclusions], Told] | None = None
+    fails_alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,19 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     headroom_bytes: int = 0
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What ended a stage while the others went on.
+
+    Attributes:
+        stage: Its name.
+        next_step: What the reader can do; None where nothing helps.
+    """
+
+    stage: str
+    message: str
+    next_step: str | None = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What every record holds; each kind adds a field for each of its keys (`Kind.record_type`)."""
 
@@ -76,6 +89,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     command: Command
     workload: WorkloadFacts | None = None  # None before the model file was understood
     environment: Environment | None = None
+    failures: tuple[Failure, ...] = ()
 
     @property
     def why_missing(self) -> str:

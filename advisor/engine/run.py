@@ -11,18 +11,19 @@ from advisor.device.data import Environment
 from advisor.engine.budget import LONGEST_S, TIME_PLAN, UNPLANNED_S, TimePlan, estimate_needs
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
-from advisor.engine.record import Record, Series, Slot
+from advisor.engine.record import Failure, Record, Series, Slot
 from advisor.engine.runner import TaskRunner, WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Spec
-from advisor.errors import AdvisorError, DeviceError, UsageError
+from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError
 from advisor.training.data import WorkloadFacts
 
 #: Share of the available CPU memory that training may take: the rest keeps the machine usable.
 _CPU_FRACTION = 0.8
 #: Kept free on a GPU: the driver's own growth and a neighbour's small allocations.
 _GPU_HEADROOM_BYTES = 512 << 20
-#: No stage gets less: a budget that is spent still lets what runs end in order.
-_LEAST_S = 5.0
+#: No stage gets less, or this share of the budget: one that is spent still lets what runs end in
+#: order.
+_LEAST_S, _LATE_FRACTION = 5.0, 0.07
 
 T = TypeVar("T")
 
@@ -108,13 +109,18 @@ class Run:
 
     @contextmanager
     def noting_ends(self, stage: str) -> Iterator[None]:
-        """Note what ends a stage's worker, the time or the system: what it saw before stands."""
+        """Keep what ends a stage's worker, the time or the system: what it saw before stands."""
         try:
             yield
-        except WorkerTimeoutError:
-            self.progress.note(f"{stage}: it took longer than the time left")
-        except WorkerDeathError as death:  # as by the system, short of memory
-            self.progress.note(f"{stage}: {death.message}")
+        except (WorkerTimeoutError, WorkerDeathError) as end:
+            self.keep_failure(stage, end)
+
+    def keep_failure(self, stage: str, error: AdvisorError) -> None:
+        """Keep what ended a stage, and tell it."""
+        fault = "a fault in bsadvisor itself: " if isinstance(error, InternalError) else ""
+        failure = Failure(stage=stage, message=fault + error.message, next_step=error.next_step)
+        self.progress.note(f"{stage}: {failure.message}")
+        self._keep(failures=(*self.record.failures, failure))
 
     def stop(self, why: str) -> None:
         """Mark the record incomplete, and say why."""
@@ -123,7 +129,7 @@ class Run:
     @property
     def left_s(self) -> float:
         """Seconds left of the budget, never less than a stage needs to end in order."""
-        return max(_LEAST_S, self.unspent_s)
+        return max(min(_LEAST_S, _LATE_FRACTION * self.budget_s), self.unspent_s)
 
     @property
     def is_spent(self) -> bool:

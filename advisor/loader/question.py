@@ -13,4 +13,5 @@ QUESTION = Question(
     check=check_epoch,
     run=run_loader,
     tell=tell_loader,
+    fails_alone=True,
 )

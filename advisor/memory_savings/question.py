@@ -76,4 +76,5 @@ QUESTION = Question(
     topics=(MEMORY_SAVINGS,),
     run=run_memory_savings,
     tell=tell_memory_savings,
+    fails_alone=True,
 )

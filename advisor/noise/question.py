@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from advisor.engine.budget import TRAINING_OF_NOISE
+from advisor.engine.budget import NOISE_END_OF_LEFT, TRAINING_OF_NOISE
 from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.engine.task import Task
@@ -103,8 +103,9 @@ def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[
     place = f"along {max(path.points)} training steps" if path.points else ""
     place = place or f"at {len(path.checkpoints)} checkpoints"
     run.progress.stage(f"{name} {place}", left_s=run.left_s)
+    timeout_s = max(NOISE_END_OF_LEFT * run.left_s, path.budget_s + run.start_s)
     with run.noting_ends(name):
-        run.runner.run(task, timeout_s=run.left_s, on_result=keep)
+        run.runner.run(task, timeout_s=min(run.left_s, timeout_s), on_result=keep)
 
 
 def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> Trajectory:
@@ -185,4 +186,5 @@ QUESTION = Question(
     check=check_sample_unit,
     run=run_noise,
     tell=tell_noise,
+    fails_alone=True,
 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from advisor.noise.data import NoiseBatches, NoiseConclusion, NoiseLogEntry
 from advisor.statistics import Estimate
 from advisor.training.data import WorkloadFacts
+from advisor.units import format_number
 
 #: Optimizers whose metric is their running second moment, from the first step on.
 _WITH_METRIC = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "SparseAdam"})
@@ -60,27 +61,44 @@ def _describe_place(batches: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry
 
 
 def _describe_course(noise: NoiseConclusion, unit: str) -> str | None:
-    """Return how the noise scale went; rose and fell only where the trend is clear."""
-    bounded, trend = [scale for _, scale in noise.course if scale.low is not None], noise.trend
-    if not bounded:
+    """Return how the noise scale went; rose and fell only where the trend is clear.
+
+    Single iterates scatter by more than a trend: where the first and the last contradict it, or
+    have no more than a lower end, they are not told.
+    """
+    trend, course = noise.trend, [scale for _, scale in noise.course if _is_known(scale)]
+    if not course:
         return None
-    first, last = bounded[0], bounded[-1]
+    first, last = course[0], course[-1]
     if first is last:
         return f"it is {_render(first)} {unit}"
     span = f"from {_render(first)} to {_render(last)} {unit}"
-    if trend is not None and trend.direction in {"rose", "fell"}:
-        point, low, high = (
-            "unknown" if end is None else f"{end:.2g}"
-            for end in (trend.factor.point, trend.factor.low, trend.factor.high)
-        )
-        return f"it {trend.direction} {span}, by its trend {point}-fold ({low} to {high})"
-    return f"it went {span}, a change within its intervals"
+    if trend is None or trend.direction not in {"rose", "fell"}:
+        return f"it went {span}, a change within its intervals"
+    point, low, high = (
+        "unknown" if end is None else f"{end:.2g}"
+        for end in (trend.factor.point, trend.factor.low, trend.factor.high)
+    )
+    is_told = _has_point(first) and _has_point(last)
+    is_told &= ((last.point or 0.0) > (first.point or 0.0)) == (trend.direction == "rose")
+    way = f" {span}," if is_told else ""
+    return f"it {trend.direction}{way} by its trend {point}-fold ({low} to {high})"
 
 
-def _render(estimate: Estimate) -> str:
-    if estimate.point is not None and estimate.high is not None:
-        return f"{estimate.point:.3g}"
-    return f"at least {estimate.low:.3g}"
+def _has_point(scale: Estimate) -> bool:
+    return scale.point is not None and scale.high is not None
+
+
+def _is_known(scale: Estimate) -> bool:
+    """Return whether there is a figure, or a lower end above 0, that can be told."""
+    told = scale.point if _has_point(scale) else scale.low
+    return told is not None and told > 0.0
+
+
+def _render(scale: Estimate) -> str:
+    if _has_point(scale):
+        return format_number(scale.point or 0.0)
+    return f"at least {format_number(scale.low or 0.0)}"
 
 
 def _describe_metric(

@@ -34,7 +34,7 @@ def describe_learning_rate(rate: LearningRate) -> str:
         is_ranged = rate.rule.startswith("range test")
         subject = "it suggests" if is_ranged else "the rule proposes"
         parts.append(f"{subject} {format_figure(rate.proposed)}")
-        if rate.low is not None and rate.high is not None:
+        if rate.low is not None and rate.high is not None and rate.low != rate.high:
             span = f"{format_figure(rate.low)} to {format_figure(rate.high)}"
             parts[-1] += f" (good rates: {span})" if is_ranged else f" ({span} over the noise)"
     if rate.base_value is not None:

@@ -36,4 +36,5 @@ QUESTION = Question(
     topics=(SHARPNESS_TOPIC,),
     run=run_sharpness,
     tell=tell_sharpness,
+    fails_alone=True,
 )

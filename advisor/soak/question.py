@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from advisor.engine.question import Question
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.runner import WorkerDeathError
 from advisor.rate.data import Candidate
 from advisor.soak.data import SOAKS, Soak, SoakTask
 from advisor.soak.plan import SOAK
@@ -62,11 +62,7 @@ def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
             reserve=run.spec.limits.reserve,
             budget_s=budget_s,
         )
-        try:
-            run.add(SOAKS, _run_task(run, task))
-        except WorkerTimeoutError:
-            run.progress.note("soak: it took longer than the time left")
-            return
+        run.add(SOAKS, _run_task(run, task))
 
 
 def soak_again(run: Run, find_advised: Callable[[], Candidate | None]) -> bool:
@@ -106,4 +102,5 @@ def make_question(find_advised: Callable[[Run], Candidate | None]) -> Question:
         run=lambda run: run_soak(run, lambda: find_advised(run)),
         more=lambda run: soak_again(run, lambda: find_advised(run)),
         tell=tell_soak,
+        fails_alone=True,
     )

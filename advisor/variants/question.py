@@ -13,4 +13,5 @@ QUESTION = Question(
     check=reserve_time,
     run=run_variants,
     tell=tell_variants,
+    fails_alone=True,
 )

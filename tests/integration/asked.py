@@ -10,12 +10,12 @@ from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
 
 
-def ask(*names, target, **limits):
+def ask(*names, target, settings=None, **limits):
     """The conclusions of such a run; what ends it early is raised."""
     questions = [
         each if each.name in names else replace(each, run=None, more=None) for each in RUN.questions
     ]
-    workload = WorkloadSpec(target=str(target), device="cpu")
+    workload = WorkloadSpec(target=str(target), device="cpu", settings=settings or {})
     spec = Spec(workload=workload, limits=Limits(**{"budget_s": 30.0, **limits}))
     kind = replace(RUN, questions=tuple(questions))
     return Conclusions(execute(kind, spec, argv=(), progress=Notes(), save=lambda record: None))

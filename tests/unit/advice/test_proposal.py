@@ -260,8 +260,8 @@ def test_without_a_batch_of_ones_own_nothing_is_advised_before_a_rate_was_found(
         ("memory", 1024, "memory", "Memory ends the batch at 1024"),
         ("dataset", 1024, "dataset", "The dataset ends the batch at 1024"),
         ("cap", 1024, "user", "The largest batch allowed, 1024, ends the search"),
-        ("budget", 1024, "user", "The time ends the search at 1024"),
-        ("memory", 2000, "user", "The time ends the search at 1024"),
+        ("budget", 1024, "time", "The time ends the search at 1024"),
+        ("memory", 2000, "time", "The time ends the search at 1024"),
     ],
 )
 def test_the_largest_batch_says_what_ends_the_search(limited_by, largest, factor, words):

@@ -10,7 +10,7 @@ from advisor.engine import command, run
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.question import Question
 from advisor.engine.spec import Limits, Spec
-from advisor.errors import WorkloadError
+from advisor.errors import InternalError, WorkloadError
 from advisor.questions import RUN
 from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
@@ -49,7 +49,7 @@ def ask(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "Runner", lambda target: Opening())
     (tmp_path / "model.py").touch()
 
-    def ask(pieces, budget_s, error=None):
+    def ask(pieces, budget_s, error=None, others=()):
         calls, saved = [], []
         left = {name: count for name, (count, _) in pieces.items()}
 
@@ -72,8 +72,12 @@ def ask(monkeypatch, tmp_path):
             workload=WorkloadSpec(target=str(tmp_path / "model.py")),
             limits=Limits(budget_s=budget_s),
         )
-        kind = replace(RUN, questions=(*made, closed))
-        ends = nullcontext() if error is None else pytest.raises(type(error))
+        kind = replace(RUN, questions=(*made, *others, closed))
+        ends = (
+            pytest.raises(KeyboardInterrupt)
+            if isinstance(error, KeyboardInterrupt)
+            else nullcontext()
+        )
         with ends:
             command.execute(kind, spec, argv=(), progress=Notes(), save=saved.append)
         return calls, left, saved[-1]
@@ -110,9 +114,35 @@ def test_all_the_time_is_used_where_questions_stay_open(ask):
         assert all(piece_s > budget_s - spent_s for piece_s in still_open)
 
 
-@pytest.mark.parametrize("error", [WorkloadError("it broke"), KeyboardInterrupt()])
-def test_what_ends_a_further_piece_ends_the_command_as_ever(ask, error):
-    calls, _, record = ask({"a": (2, 1.0), "b": (9, 1.0)}, 100.0, error)
+def test_an_interrupt_during_a_further_piece_ends_the_command(ask):
+    calls, _, record = ask({"a": (2, 1.0), "b": (9, 1.0)}, 100.0, KeyboardInterrupt())
     assert calls[3:] == ["a", "b", "a"]
     assert not record.complete
-    assert record.stopped_because in {"it broke", "interrupted"}
+    assert record.stopped_because == "interrupted"
+
+
+def test_a_failure_of_a_further_piece_ends_its_question_alone(ask):
+    calls, _, record = ask({"a": (2, 1.0), "b": (4, 1.0)}, 100.0, WorkloadError("it broke"))
+    assert calls[3:] == ["a", "b", "a", "b", "b", "b"]
+    assert record.complete
+    assert [(end.stage, end.message) for end in record.failures] == [
+        ("a", "it broke"),
+        ("b", "it broke"),
+    ]
+
+
+@pytest.mark.parametrize("error", [WorkloadError("it broke"), InternalError("ours")])
+def test_a_question_that_fails_at_first_ends_the_command_unless_it_fails_alone(ask, error):
+    def fail(run):
+        raise error
+
+    broken = Question(name="broken", run=fail, more=fail)
+    with pytest.raises(type(error)):
+        ask({"a": (2, 1.0)}, 100.0, others=(broken,))
+    calls, _, record = ask({"a": (2, 1.0)}, 100.0, others=(replace(broken, fails_alone=True),))
+    assert calls == ["a first", "closed first", "a", "a"]
+    assert record.complete
+    (end,) = record.failures
+    assert end.stage == "broken"
+    assert end.message.endswith(error.message)
+    assert end.message.startswith("a fault in bsadvisor") == isinstance(error, InternalError)

@@ -95,10 +95,9 @@ def test_any_other_death_is_the_models():
         run_with(lambda task: death)
 
 
-def test_a_soak_that_outlasts_the_run_is_left_out_with_a_note():
-    run, _, notes = run_with(lambda task: WorkerTimeoutError("slow", next_step="Wait."))
-    assert run.record.soaks == ()
-    assert "longer than the time left" in notes[0]
+def test_a_soak_that_outlasts_the_run_ends_the_stage():
+    with pytest.raises(WorkerTimeoutError):
+        run_with(lambda task: WorkerTimeoutError("slow", next_step="Wait."))
 
 
 def test_a_step_too_slow_for_the_time_left_is_not_soaked():
