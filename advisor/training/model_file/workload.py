@@ -20,6 +20,7 @@ from advisor.training.model_file.discovery import discover
 from advisor.training.model_file.foreign import parameters_in, running
 from advisor.training.model_file.loading import Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
+from advisor.training.model_file.maker import Maker
 from advisor.training.model_file.own_loader import (
     OwnLoader,
     is_loader,
@@ -53,6 +54,7 @@ class Workload:
         self.settings = Settings(spec.settings)
         module = load_module(self.target)
         self.names = discover(module, self.target.name)
+        self._maker = Maker(self.target, self.names, self.settings)
         self.device = resolve_device(spec.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # the user's own .cuda() calls must agree
@@ -84,7 +86,7 @@ class Workload:
         """Return the source of held-out batches; None where the file has no held-out data."""
         _ = self.batches  # opening them finds the collate function
         if self.names.val_dataset is not None:
-            made = self._make_dataset(self.names.val_dataset)
+            made = self._make_dataset("val_dataset")
             own = open_loader(made, "make_val_dataset").dataset if is_loader(made) else made
             return batches_from_dataset(own, self.collate)
         loader = self._find_loader(held_out=True)
@@ -99,7 +101,7 @@ class Workload:
             WorkloadError: The factory returns something else than an nn.Module.
         """
         assert self.names.model is not None
-        model = self.settings.call(self.names.model)
+        model = self._maker.make("model")
         if not isinstance(model, nn.Module):
             raise WorkloadError(
                 f"{self.names.how_model} returned a {type(model).__name__}, not an nn.Module",
@@ -161,7 +163,7 @@ class Workload:
             WorkloadError: The function returns something else than an Optimizer.
         """
         if self.names.optimizer is not None:
-            optimizer = self.settings.call(self.names.optimizer, model)
+            optimizer = self._maker.make("optimizer", model)
         elif lightning.is_lightning_type(type(model)):
             optimizer = lightning.configured_optimizer(model)
         else:
@@ -280,7 +282,7 @@ class Workload:
         if names.dataset is not None:
             self.how_batch = "make_dataset of the model file"
             with noting_loaders() as read:
-                made = self._make_dataset(names.dataset)
+                made = self._make_dataset("dataset")
                 if is_loader(made):
                     return self._take_apart(open_loader(made, "make_dataset"))
                 source = batches_from_dataset(made, collate)
@@ -305,11 +307,10 @@ class Workload:
         self.how_batch = "train_dataloader's dataset"
         return self._take_apart(loader)
 
-    def _make_dataset(self, make: Callable[..., Any]) -> Any:
+    def _make_dataset(self, field: str) -> Any:
         """Return what the user's function makes; a stream of one pass is made anew for the next."""
-        made = self.settings.call(make)
-        is_one_pass = isinstance(made, Iterator)
-        return Remade(made, lambda: self.settings.call(make)) if is_one_pass else made
+        made = self._maker.make(field)
+        return Remade(made, lambda: self._maker.make(field)) if isinstance(made, Iterator) else made
 
     def _take_apart(self, loader: OwnLoader) -> Batches:
         """Return the source of the loader's samples; its batch is the base where none is given."""
