@@ -49,11 +49,8 @@ def write_failure(error: AdvisorError) -> None:
     if error.traceback:
         typer.echo(error.traceback.rstrip("\n") + "\n", err=True)
     typer.echo(f"bsadvisor: {_sentence(error.message)}", err=True)
-    next_step = error.next_step
-    if error.traceback and next_step is None:
-        next_step = "Correct the model file; the traceback above starts at its first line."
-    if next_step:
-        typer.echo(_sentence(next_step), err=True)
+    if error.next_step:
+        typer.echo(_sentence(error.next_step), err=True)
 
 
 def write_fault(error: Exception, *, verbose: bool) -> None:

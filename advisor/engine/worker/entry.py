@@ -104,7 +104,7 @@ def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
     return Failure(
         kind="user",
         message=f"{said}, in {what}" if what else said,
-        next_step=next_step,
+        next_step=next_step or "Correct the model file there.",
         traceback=_user_traceback(error),
     )
 
