@@ -21,6 +21,7 @@ from advisor.engine.task import WorkloadTask
 from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.measure_limit import MemoryGauge
+from advisor.training.broken_sample import naming_broken_sample
 from advisor.training.compilation import load_compiler
 from advisor.training.device_clock import synchronise
 from advisor.training.loop import train
@@ -99,7 +100,10 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
         capacity_bytes=task.capacity_bytes,
         available_bytes=available_bytes,
     )
-    with catch_out_of_memory() as failure:
+    with (
+        catch_out_of_memory() as failure,
+        naming_broken_sample(workload, task.micro_batch_size, task.largest_samples),
+    ):
         probe = _run_steps(workload, gauge, task, probe)
     if failure:
         gc.collect()

@@ -243,7 +243,7 @@ def _add_sizes(error: WorkloadError, size: int, history: list[Probe]) -> Workloa
     return WorkloadError(
         f"{error.message} (at batch size {size}; {', '.join(ran)} ran)",
         next_step="Make the model accept every batch size, or give the multiple that it needs with "
-        "--batch-multiple.",
+        "--batch-multiple, or the largest that it takes with --max-batch.",
         traceback=error.traceback,
     )
 

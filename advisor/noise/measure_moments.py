@@ -65,7 +65,8 @@ class GroupSums:
         self._micro_batch_size = micro_batch_size
         self._rounds, self._token_count = rounds, token_count
         self._least_groups, self._deadline_s = least_groups, deadline_s
-        self._sizes = [parameter.numel() for parameter in self._parameters]
+        self._shapes = [as_real(parameter).shape for parameter in self._parameters]
+        self._sizes = [shape.numel() for shape in self._shapes]
         self._store = torch.zeros(groups, sum(self._sizes), dtype=choose_dtype(self._parameters))
         self._is_apart = training.device.type != "cpu"
         self._counts = [0] * groups
@@ -82,7 +83,7 @@ class GroupSums:
         if weight != 0.0:
             self._losses += [float(loss) for loss in step.losses]
             pairs = [
-                (total, parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad)
+                (total, as_real(parameter.grad))
                 for total, parameter in zip(self._running, self._parameters, strict=True)
                 if parameter.grad is not None
             ]
@@ -155,7 +156,7 @@ class GroupSums:
     def _split(self, row: Tensor) -> list[Tensor]:
         """Return views of the row in the shapes of the parameters."""
         parts = torch.split(row, self._sizes)
-        return [p.view_as(parameter) for p, parameter in zip(parts, self._parameters, strict=True)]
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 
 def _compute_moments(sums: Tensor, factor: float, root: Tensor | None) -> GradientMoments:
@@ -188,7 +189,9 @@ def find_metric(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> Ten
         return None
     return torch.cat(
         [
-            torch.zeros(parameter.numel(), dtype=torch.float64) if root is None else root.flatten()
+            torch.zeros(as_real(parameter).numel(), dtype=torch.float64)
+            if root is None
+            else root.flatten()
             for parameter, root in zip(parameters, roots, strict=True)
         ]
     )
@@ -225,7 +228,13 @@ def _find_correction(group: dict[str, Any], state: dict[str, Any]) -> float | No
 
 
 def _to_host(moment: Tensor) -> Tensor:
-    return (moment.to_dense() if moment.is_sparse else moment).detach().cpu().double()
+    return as_real(moment).cpu().double()
+
+
+def as_real(values: Tensor) -> Tensor:
+    """Return the values without a graph: dense, and complex ones as two real numbers each."""
+    dense = values.detach().to_dense() if values.layout is not torch.strided else values.detach()
+    return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 
 
 def trained_parameters(training: Training) -> list[nn.Parameter]:

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from advisor.errors import UsageError, WorkloadError, note_place
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import Precision
+from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import hand_out
 from advisor.training.model_file.buffers import CarriedState, restore_buffers
 from advisor.training.model_file.foreign import parameters_in, parameters_of, running
@@ -95,6 +96,7 @@ class Training:
 
     def forget(self) -> bool:
         """Drop the state that the model carries from batch to batch; return whether there was."""
+        lightning.restart(self.model)
         return self._born.restore()
 
     def _run_loss(self, batch: Any) -> Any:

@@ -12,11 +12,12 @@ import pytest
 from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
 from advisor.errors import AdvisorError
+from advisor.memory.data import MemoryTask
 from advisor.noise.plan import explain_absence
 from advisor.rate.conclude import needs_range
 from advisor.rate.rules import name_family, propose_learning_rate
 from advisor.training.data import WorkloadFacts, WorkloadSpec
-from tests.integration.probe_command import ROOT
+from tests.integration.probe_command import ROOT, run_probe
 
 _FOLDER = Path("tests/workloads/foreign")
 _PATIENCE_S = 120.0
@@ -53,6 +54,39 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     "library_factory": {"model_name": "Student"},
     "lightning_hooks": {"base_batch_size": 20, "dataset_size": 256, "parameter_count": 197},
     "project": {"model_name": "Network"},
+    "lazy_layers": {"model_name": "Sequential", "parameter_count": 227},
+    "half_written_object": {"loss_reduction": "mean"},
+    "batch_of_none": {"loss_reduction": "weighted"},
+    "packed": {"variable_length": True, "loss_reduction": "mean"},
+    "named_tuples": {"loss_reduction": "mean", "dataset_size": 256},
+    "length_in_batches": {"dataset_size": 256, "loss_reduction": "mean"},
+    "computed_weight": {"model_name": "Normed", "parameter_count": 27},
+    "weight_norm": {"loss_reduction": "mean", "trainable_parameter_count": 211},
+    "sparse_adam": {"loss_reduction": "mean"},
+    "sparse_and_dense": {"loss_reduction": "mean"},
+    "lightning_data_module": {"base_batch_size": 40, "dataset_size": 256},
+    "lightning_closure": {"loss_reduction": "mean", "base_batch_size": 16},
+    "lightning_started": {"base_batch_size": 20, "loss_reduction": "mean"},
+    "lightning_logger": {"base_batch_size": 20, "loss_reduction": "mean"},
+    "taken_apart": {"dataset_size": 256, "loss_reduction": "mean"},
+    "eight_bits": {"loss_reduction": "mean", "notes": ()},
+    "nested": {"variable_length": True, "loss_reduction": "mean"},
+    "guarded_slot": {"loss_reduction": "mean"},
+    "checked_dataclass": {"loss_reduction": "mean"},
+    "own_parameters": {"parameter_count": 195, "trainable_parameter_count": 195},
+    "half_made_instance": {"model_name": "Whole"},
+    "proxies": {"loss_reduction": "mean"},
+    "strict_methods": {"model_name": "Strict", "loss_reduction": "mean"},
+    "closure_returns_a_number": {"loss_reduction": "mean"},
+    "wrapped_optimizer": {"loss_reduction": "mean"},
+    "factored_moments": {"loss_reduction": "mean"},
+    "moves_its_rate": {"loss_reduction": "mean"},
+    "numbers_of_numpy": {"base_batch_size": 16, "clip_grad_norm": 1.5},
+    "complex_parameters": {"parameter_count": 15, "loss_reduction": "mean"},
+    "children": {"loss_reduction": "mean"},
+    "strict_surroundings": {"parameter_bytes": 8 * 195, "loss_reduction": "mean"},
+    "own_surroundings": {"loss_reduction": "mean"},
+    "label_out_of_range": {"loss_reduction": "mean"},
 }
 #: By file: what the message and its next step must name.
 REFUSED = {
@@ -69,6 +103,29 @@ REFUSED = {
     "whole_batches": ("batch_size=None", "make_dataset"),
     "only_a_loss": ("Focal", "no parameters", "make_model"),
     "loss_of_one": ("loss_fn", "loss_fn(model, batch)"),
+    "distribution": ("Categorical", "loss_fn"),
+    "mapping_in_one_piece": ("model(**batch)", "def loss_fn"),
+    "sample_of_none": ("sample 60 ", "NoneType", "leave it out"),
+    "cycled_loader": ("batches of 16", "DataLoader itself"),
+    "wrapped_loader": ("batches of 16", "DataLoader itself"),
+    "two_loaders": ("tuple (2)", "Return the one dataset"),
+    "columns": ("columns of samples", "TensorDataset"),
+    "path": ("'data/train.csv'", "TensorDataset"),
+    "split_in_a_list": ("list (2)", "Return the one dataset"),
+    "longer_than_it_is": ("of the 1000 of the Rows", "out of bounds"),
+    "output_that_refuses": ("a Output", "def loss_fn"),
+    "grows_layers": ("no parameters", "once on a batch"),
+    "closure_asserted": ("the step of TwoSteps", "make_step"),
+    "another_models_parameters": ("none of the parameters", "make_optimizer(model)"),
+    "step_with_argument": ("the step that make_step returned", "without arguments"),
+    "backward_in_loss": ("second time", "out of loss_fn"),
+    "criterion_as_loss": ("in loss_fn(model, batch)", "inputs, targets = batch"),
+    "message_beyond_text": ("ValueError: broken pixel", "in loss_fn"),
+    "package_member": ("relative import", "package.module"),
+    "needs_arguments": ("sys.exit(2)", "defaults"),
+    "no_gradients": ("no gradient", "no_grad"),
+    "own_clock": ("time.perf_counter", "Leave the clocks"),
+    "lightning_iterates": ("dataloader_iter", "loss_fn"),
 }
 
 
@@ -143,6 +200,60 @@ def test_what_is_wrong_with_samples_is_noted(runner: Runner) -> None:
     assert "sample 77 " in inspect("missing_cell", runner).notes[0]
     assert "25% of the samples" in inspect("left_out", runner).notes[0]
     assert inspect("samples_of_a_class", runner).largest_samples[0] >= 380
+
+
+def test_a_rate_that_moves_is_told_as_it_was_given(runner: Runner) -> None:
+    optimizer = inspect("moves_its_rate", runner).optimizer
+    assert optimizer is not None
+    assert optimizer.learning_rate == 0.1
+
+
+def test_a_project_may_have_a_module_that_is_called_as_an_installed_one(
+    runner: Runner, tmp_path: Path
+) -> None:
+    package = tmp_path / "sympy"  # which torch loads
+    package.mkdir()
+    (package / "__init__.py").write_text("from sympy.nets import Network\n")
+    (package / "nets.py").write_text("from torch import nn\nclass Network(nn.Linear): ...\n")
+    (tmp_path / "model.py").write_text(
+        "import torch\nfrom sympy import Network\n"
+        "def make_model(): return Network(3, 2)\n"
+        "def make_batch(size): return torch.ones(size, 3), torch.ones(size, 2)\n"
+    )
+    spec = WorkloadSpec(target=str(tmp_path / "model.py"), device="cpu")
+    (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
+    assert facts.model_name == "Network"
+
+
+def test_a_sample_that_does_not_run_is_named(runner: Runner) -> None:
+    spec = WorkloadSpec(target=str(_FOLDER / "label_out_of_range.py"), device="cpu")
+    task = MemoryTask(workload=spec, micro_batch_size=256, capacity_bytes=None, largest_samples=())
+    with pytest.raises(AdvisorError, match="sample 200 of the dataset") as failure:
+        runner.run(task, timeout_s=_PATIENCE_S)
+    assert failure.value.exit_code == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "complex_parameters",
+        "sparse_and_dense",
+        "factored_moments",
+        "closure_returns_a_number",
+        "wrapped_optimizer",
+        "children",
+        "missing_cell",
+        "nested",
+    ],
+)
+def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
+    options = ("--budget", "12s", "--memory-limit", "1GiB", "--base-batch-size", "16")
+    outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
+    assert outcome.exit_code in {0, 3}, outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert "Memory" in outcome.stdout
+    assert outcome.survivors == ()
 
 
 def test_every_file_has_a_case() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 @contextmanager
 def preserve_buffers(model: nn.Module) -> Iterator[None]:
     """Put every buffer, and what is carried in attributes, back as it was before the block."""
     carried = CarriedState(model)
-    before = {name: value.clone() for name, value in model.named_buffers()}
+    before = {name: value.clone() for name, value in model.named_buffers() if not is_lazy(value)}
     try:
         yield
     finally:

@@ -82,6 +82,13 @@ def start(model: nn.Module) -> None:
             getattr(model, name)()
 
 
+def restart(model: nn.Module) -> None:
+    """Have the next batch be the first again, if the model is a LightningModule."""
+    trainer = getattr(model, "_trainer", None)
+    if isinstance(trainer, Trainer):
+        trainer.restart()
+
+
 def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
     """Run what Lightning runs before it asks for data: prepare_data and setup, then `more`."""
     for name, arguments in (("prepare_data", ()), ("setup", ("fit",)), *more):

@@ -86,6 +86,10 @@ class Trainer:
 
     max_steps = num_training_batches = estimated_stepping_batches
 
+    def restart(self) -> None:
+        """Have the next batch be the first again."""
+        self._has_begun = False
+
     def next_batch_index(self) -> int:
         """Return 0 for the first batch, then 1: what is done every so many batches is rare.
 

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ _WITHOUT_ARGUMENTS = (
 )
 #: Packages that cannot be loaded twice.
 _IN_USE = {__name__.partition(".")[0], "torch", "numpy"}
+_CLOCKS = (time.perf_counter, time.monotonic)
 _MODULE_NAME = "bsadvisor_model_file"
 
 
@@ -70,7 +72,17 @@ def load_module(target: Target) -> ModuleType:
     except SystemExit as error:
         note_place(error, "the import of the file", _WITHOUT_ARGUMENTS)
         raise
+    _check_clock()
     return module
+
+
+def _check_clock() -> None:
+    """Raise WorkloadError where the file replaced the clock, by which all is timed."""
+    if (time.perf_counter, time.monotonic) != _CLOCKS:
+        raise WorkloadError(
+            "the file replaces time.perf_counter or time.monotonic, by which steps are timed",
+            next_step="Leave the clocks as they are where the file is imported.",
+        )
 
 
 def _forget_shadowed(folders: Sequence[str]) -> None:

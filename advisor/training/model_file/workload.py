@@ -262,10 +262,12 @@ class Workload:
             size: Samples of the batch; they are used again where there are fewer.
             largest_samples: Dataset indices, largest first; empty where all have one size.
         """
-        if self.is_step_only:
-            return None
+        return None if self.is_step_only else self.take(self.list_worst(size, largest_samples))
+
+    def list_worst(self, size: int, largest_samples: Sequence[int]) -> list[int]:
+        """Return the indices of the batch that `take_worst` takes."""
         order = largest_samples or range(min(size, self.batches.size or size))
-        return self.take([order[i % len(order)] for i in range(size)])
+        return [order[i % len(order)] for i in range(size)]
 
     def to_device(self, batch: Any) -> Any:
         """Return the batch on the workload's device."""
