@@ -1,5 +1,6 @@
 """The table of batch sizes: memory, speed and predicted time to train, side by side."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ MAX_ROWS = 14
 #: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
 MOST_RELATIVE_TIME = 2.0
 RECOMMENDED, BASE = ">", "b"
+#: Part of the speed by which the user's loop differs from steps on batches that are there already,
+#: from which on it has a column of its own.
+LOOP_FRACTION = 0.1
 #: What was not measured, where a table with energy has no place for words.
 DASH = "-"
 
@@ -94,7 +98,11 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
         columns.append(("as", [_write_split(row.candidate) for row in rows]))
     if any(row.point is not None and row.point.peak_bytes is not None for row in rows):
         columns.append(("memory", [_write_memory(row) or missing for row in rows]))
-    columns.append((f"{sample_unit}s/s", [_write_speed(row) or missing for row in rows]))
+    has_loop = any(map(_is_apart_in_loop, rows))
+    write_speed = _write_measured_speed if has_loop else _write_speed
+    columns.append((f"{sample_unit}s/s", [write_speed(row) or missing for row in rows]))
+    if has_loop and not has_energy:  # nor is there room for it
+        columns.append(("in your loop", [_write_loop_speed(row) or missing for row in rows]))
     if has_energy:
         columns.append((f"J/{sample_unit}", [_write_energy(row) for row in rows]))
     if any(row.trial or row.candidate.relative_time is not None for row in rows):
@@ -105,7 +113,7 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
         rows=tuple(zip(marks, *(cells for _, cells in columns), strict=True)),
         legend="; ".join(_list_legend(rows, has_energy=has_energy)),
         bold_rows=frozenset(n for n, mark in enumerate(marks) if RECOMMENDED in mark),
-        is_narrow=has_energy,
+        is_narrow=has_energy or has_loop,
     )
 
 
@@ -115,6 +123,7 @@ def _list_legend(rows: Sequence[Row], *, has_energy: bool) -> list[str]:
     in_use = {
         "> recommended": any(RECOMMENDED in row.mark for row in rows),
         "b your base batch": any(BASE in row.mark for row in rows),
+        "samples/s: without loading": any(map(_is_apart_in_loop, rows)),
         f"{DASH} not measured": has_energy and any(_get_energy_j(row) is None for row in rows),
         "~ predicted, not measured": any(_is_predicted(row) for row in rows),
         **{f"± {format_percent(each, decimals=0)} interval": True for each in sorted(confidences)},
@@ -155,11 +164,30 @@ def _write_memory(row: Row) -> str:
     return "" if predicted is None else f"~ {format_bytes(predicted)}"
 
 
+def _write_measured_speed(row: Row) -> str:
+    return "" if row.point is None else format_spread(row.point.samples_per_s)
+
+
+def _write_loop_speed(row: Row) -> str:
+    """Return the speed with loading, which only the loader's own sizes were timed with."""
+    speed = _get_loop_speed(row)
+    return "" if speed is None else f"~ {format_number(speed)}"
+
+
 def _write_speed(row: Row) -> str:
-    if row.point is not None:
-        return format_spread(row.point.samples_per_s)
+    return _write_measured_speed(row) or _write_loop_speed(row)
+
+
+def _get_loop_speed(row: Row) -> float | None:
     step_s = row.candidate.step_s
-    return f"~ {format_number(row.candidate.global_batch_size / step_s)}" if step_s else ""
+    return row.candidate.global_batch_size / step_s if step_s else None
+
+
+def _is_apart_in_loop(row: Row) -> bool:
+    """Return whether the step that decides takes another time than the one in the table."""
+    own = None if row.point is None else row.point.samples_per_s.point
+    speed = _get_loop_speed(row)
+    return bool(own and speed) and abs(math.log(speed / own)) > math.log1p(LOOP_FRACTION)
 
 
 def _write_energy(row: Row) -> str:

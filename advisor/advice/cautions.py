@@ -10,7 +10,14 @@ from advisor.memory.data import MemoryConclusion
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
-from advisor.units import count_of, format_figure, format_percent, render_bytes
+from advisor.units import (
+    count_of,
+    format_count,
+    format_figure,
+    format_number,
+    format_percent,
+    render_bytes,
+)
 
 #: Ratio of the batches, up or down, beyond which a rule is far outside of what it was tested on.
 MOST_TRUSTED_RATIO = 8.0
@@ -80,7 +87,8 @@ class Caution(Enum):
 
     def say(self, **figures: object) -> str:
         """Return the sentences with these figures in them."""
-        return self.value.format(**figures)
+        told = {key: format_count(x) if isinstance(x, int) else x for key, x in figures.items()}
+        return self.value.format(**told)
 
 
 def write_cautions(
@@ -107,7 +115,7 @@ def _warn_of_soak(soak: SoakConclusion | None, micro_batch_size: int) -> Iterato
     if soak is None:
         return
     if soak.failed:
-        *others, last = (str(size) for size in soak.failed)
+        *others, last = map(format_count, soak.failed)
         sizes = f"Micro-batches {', '.join(others)} and {last}" if others else f"Micro-batch {last}"
         is_soaked = micro_batch_size == soak.micro_batch_size
         caution = Caution.FAILED_SOAK if is_soaked else Caution.NOT_SOAKED
@@ -142,8 +150,8 @@ def _warn_of_loader(loader: LoaderConclusion | None) -> Iterator[str]:
         )
     yield Caution.SLOW_LOADER.say(
         workers=count_of(own.workers, "worker"),
-        together=format_figure(together),
-        alone=format_figure(alone),
+        together=format_number(together),
+        alone=format_number(alone),
         instruction=instruction,
     )
 
@@ -156,7 +164,7 @@ def _choose_workers(loader: LoaderConclusion) -> str:
     if point is not None and point.together_samples_per_s.point is not None:
         parts.append(
             f"Set num_workers={advised} and persistent_workers=True in the DataLoader, which ran "
-            f"at {format_figure(point.together_samples_per_s.point)} samples/s"
+            f"at {format_number(point.together_samples_per_s.point)} samples/s"
         )
     if needed is not None and needed <= _MOST_ADVISED_WORKERS and not loader.find_point(needed):
         untried = f"num_workers={needed}, which suffices if every worker loads as fast as those "

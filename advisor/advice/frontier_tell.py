@@ -20,7 +20,7 @@ def describe_frontier(frontier: Frontier) -> str:
     if fastest is None or balanced is None or cheapest is None:
         return f"{NOT_MEASURED}: {frontier.reason}"
     if fastest == cheapest:
-        choice = f"{_name_batch(fastest)} is the fastest and the cheapest"
+        choice = f"by noise and speed alone {_name_batch(fastest)} is the fastest and the cheapest"
         if frontier.points[-1].gpus == 1:
             choice += ", since on one device the cost is the time"
     else:

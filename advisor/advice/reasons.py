@@ -17,7 +17,7 @@ from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
-from advisor.units import count_of, format_figure, format_percent
+from advisor.units import count_of, format_count, format_number, format_percent
 
 #: Lengths of training, over that of the run, for which the law is asked again.
 _LENGTHS = (10, 100)
@@ -50,10 +50,11 @@ def write_reasons(
 def _explain_choice(decision: Decision) -> str:
     race, result = decision.race, decision.result
     size = decision.way.global_batch_size
-    given = f"Batch {size} was given. " if decision.basis == "given" else ""
+    own = format_count(size)
+    given = f"Batch {own} was given. " if decision.basis == "given" else ""
     if race.base is None or race.does_base_train is None:
         return (
-            f"{given}No pair of batch and rate was trained, so nothing else than batch {size} can "
+            f"{given}No pair of batch and rate was trained, so nothing else than batch {own} can "
             f"be advised: {race.reason}."
         )
     base = name_pair(race.base.global_batch_size, race.base.learning_rate)
@@ -97,13 +98,14 @@ def _explain_limit(
 ) -> str:
     """Return what keeps the batch from being larger, and by how much."""
     way, larger, unit = decision.way, decision.next_larger, facts.sample_unit
-    size = way.global_batch_size
+    size = format_count(way.global_batch_size)
     if larger is not None:
         faster = format_percent(way.sample_s / larger.sample_s - 1.0)
         if decision.limiting_factor == "throughput":
+            batch = f"batch {format_count(larger.global_batch_size)}"
             return (
-                f"Beyond {size} {unit}s a step speed no longer pays: batch "
-                f"{larger.global_batch_size} is {faster} faster per {unit} in your loop."
+                f"Beyond {size} {unit}s a step speed no longer pays: {batch} is {faster} faster "
+                f"per {unit} in your loop."
             )
         return _weigh_larger(way, larger, faster, None if noise is None else noise.working)
     if decision.limiting_factor == "throughput":
@@ -114,10 +116,11 @@ def _explain_limit(
             return f"Memory ends the batch at {size}, where larger ones would still be faster."
         return (
             f"Memory ends the batch at {size}; by the fitted law larger ones would be faster "
-            f"up to about {format_figure(needed_size)}."
+            f"up to about {format_number(needed_size)}."
         )
     if decision.limiting_factor == "dataset":
-        return f"The dataset ends the batch at {size}: it has {facts.dataset_size} samples."
+        samples = count_of(facts.dataset_size or 0, "sample")
+        return f"The dataset ends the batch at {size}: it has {samples}."
     if decision.is_timed_to_the_end and memory.limited_by == "cap":
         return f"The largest batch allowed, {size}, ends the search; larger ones may be faster."
     return f"The time ends the search at {size}; larger batches may be faster."
@@ -125,7 +128,8 @@ def _explain_limit(
 
 def _weigh_larger(way: Candidate, larger: Candidate, faster: str, noise_scale: float | None) -> str:
     """Return what the next larger batch gains in speed and costs in samples."""
-    text = f"Batch {larger.global_batch_size} is {faster} faster per sample in your loop"
+    size = format_count(larger.global_batch_size)
+    text = f"Batch {size} is {faster} faster per sample in your loop"
     if noise_scale is None:
         return f"{text}; how many more samples it needs is not known."
     needed, own = (
@@ -150,12 +154,14 @@ def _explain_law(
         why = "" if noise is None else f": {noise.reason}"
         yield f"The noise scale is not known{why}."
         return
-    span = "at least" if scale.high is None else ""
-    figures = f"{span} {format_figure(working)} samples".strip()
-    if scale.high is not None:
-        low = max(scale.low or 0.0, 0.0)
-        figures += f" ({format_figure(low)} to {format_figure(scale.high)})"
-    sizes = dict.fromkeys(str(each.global_batch_size) for each in (near[0], near[-1]))
+    if scale.high is None:
+        low = format_number(scale.low or 0.0)
+        figures = f"at least {low} samples"
+        figures += "" if scale.low == working else f", and taken for {format_number(working)}"
+    else:
+        low, high = format_number(max(scale.low or 0.0, 0.0)), format_number(scale.high)
+        figures = f"{format_number(working)} samples ({low} to {high})"
+    sizes = dict.fromkeys(format_count(each.global_batch_size) for each in (near[0], near[-1]))
     yield (
         f"The noise scale is {figures}: by it and the speed of steps in your loop alone, which is "
         f"right within a factor of 2, batch {' to '.join(sizes)} would train fastest."
@@ -165,8 +171,8 @@ def _explain_law(
 def _explain_accumulation(way: Candidate) -> str:
     count = way.gradient_accumulation_steps
     return (
-        f"Batch {way.global_batch_size} is made of {count} micro-batches of "
-        f"{way.micro_batch_size}, which fit."
+        f"Batch {format_count(way.global_batch_size)} is made of {count} micro-batches of "
+        f"{format_count(way.micro_batch_size)}, which fit."
     )
 
 
@@ -177,15 +183,18 @@ def _explain_length(
     if race.base is None or not race.base_steps or not race.does_base_train:
         return
     text = (
-        f"The times hold for trainings as long as those of the run, {race.base_steps} steps of "
-        f"batch {race.base.global_batch_size}"
+        "The times hold for trainings as long as those of the run, "
+        f"{count_of(race.base_steps, 'step')} of batch {format_count(race.base.global_batch_size)}"
     )
-    moves = []
+    moves: dict[int, list[str]] = {}
     for factor in _LENGTHS:
         scale = None if noise is None else predict_noise_scale(noise, factor * race.base_steps)
         near = choose_by_law(ways, get_working_noise_scale(scale), facts.dataset_size)
         if near:
-            moves.append(f"{near[0].global_batch_size} for {factor} times as long")
+            moves.setdefault(near[0].global_batch_size, []).append(f"{factor} times")
     if moves:
-        text += f"; by the trend of the noise the law would name batch {' and '.join(moves)}"
+        named = [
+            f"{format_count(size)} for {' and '.join(each)} as long" for size, each in moves.items()
+        ]
+        text += f"; by the trend of the noise the law would name batch {' and '.join(named)}"
     yield f"{text}. --train-steps says how long you train."

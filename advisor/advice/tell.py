@@ -8,6 +8,7 @@ from advisor.advice.batch_table import choose_rows, draw_up_batches
 from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation, Schedule, ScheduleItem
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
+from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Failure
 from advisor.memory.plan import MEMORY
@@ -23,6 +24,7 @@ from advisor.units import (
     NOT_MEASURED,
     count_of,
     format_count,
+    format_duration,
     format_figure,
     format_percent,
     format_range,
@@ -85,8 +87,11 @@ def _head_untrained(conclusions: Conclusions, advice: Recommendation | None) -> 
     memory, found = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
     largest = None if memory is None else memory.max_micro_batch_size
     if largest is None or found is None or not found.points:
-        why = _why_none(conclusions)
-        return Headline(answer=f"No batch size recommended: {why}", missing="")
+        why, plan = _why_none(conclusions), conclusions.record.get(TIME_PLAN)
+        more: tuple[str, ...] = ()
+        if plan is not None and plan.budget_s < plan.needed_s:
+            more = (f"Raise --budget: this model takes about {format_duration(plan.needed_s)}.",)
+        return Headline(answer=f"No batch size recommended: {why}", remarks=more, missing="")
     fits = f"Micro-batches of up to {format_count(largest)} were seen to fit."
     speed = describe_saturation(found.saturation)
     why = _why_none(conclusions)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advisor.noise.data import NoiseBatches, NoiseConclusion, NoiseLogEntry
 from advisor.statistics import Estimate
 from advisor.training.data import WorkloadFacts
-from advisor.units import format_number
+from advisor.units import format_figure, format_number
 
 #: Optimizers whose metric is their running second moment, from the first step on.
 _WITH_METRIC = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "SparseAdam"})
@@ -76,7 +76,7 @@ def _describe_course(noise: NoiseConclusion, unit: str) -> str | None:
     if trend is None or trend.direction not in {"rose", "fell"}:
         return f"it went {span}, a change within its intervals"
     point, low, high = (
-        "unknown" if end is None else f"{end:.2g}"
+        "unknown" if end is None else format_figure(end, 2)
         for end in (trend.factor.point, trend.factor.low, trend.factor.high)
     )
     is_told = _has_point(first) and _has_point(last)

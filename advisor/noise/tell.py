@@ -47,21 +47,30 @@ def describe_noise(noise: NoiseConclusion) -> str:
     decisive = noise.decisive
     if decisive is None:
         return f"not estimated: {noise.reason or 'no reason was recorded'}"
+    if noise.working is None:
+        return f"not known: {noise.reason}"
     confidence = f"{100 * decisive.confidence:.0f} %"
-    figure = f"{format_interval(decisive)} samples"
+    figure = f"{_format(decisive)} samples"
     if decisive.high is None:
         parts = [f"{figure} ({confidence})", "its upper end is unknown"]
     else:
         parts = [f"{figure}, {confidence} interval"]
     if noise.preconditioned_noise_scale is not None:
         parts[-1] += ", in the optimizer's own metric"
-        parts.append(f"plain gradients: {format_interval(noise.noise_scale)}")
+        parts.append(f"plain gradients: {_format(noise.noise_scale)}")
     tokens = noise.tokens_per_sample
     if noise.sample_unit == "token" and tokens is not None:
         point, low, high = (
             None if end is None else tokens * end
             for end in (decisive.point, decisive.low, decisive.high)
         )
-        figure = format_interval(Estimate(point, low, high))
+        figure = _format(Estimate(point, low, high))
         parts.append(f"{figure} tokens, at {format_number(tokens)} in a sample")
     return "; ".join([*parts, *([noise.reason] if noise.reason else [])])
+
+
+def _format(scale: Estimate | None) -> str:
+    """Return the interval, which no noise scale has below 0."""
+    if scale is None or scale.low is None:
+        return format_interval(scale)
+    return format_interval(Estimate(scale.point, max(scale.low, 0.0), scale.high))

@@ -175,6 +175,6 @@ def test_a_micro_batch_beyond_the_peak_of_throughput_is_a_warning_with_the_figur
     (warning,) = [w for w in recommend(512, throughput=falling).warnings if "fastest" in w]
     assert warning == (
         "Micro-batch 512 lies beyond the fastest, 256: throughput falls from there, by 20 % at "
-        "1024. Stay at or below 256."
+        "1,024. Stay at or below 256."
     )
     assert not any("fastest" in each for each in recommend(256, throughput=falling).warnings)

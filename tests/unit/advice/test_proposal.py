@@ -257,11 +257,11 @@ def test_without_a_batch_of_ones_own_nothing_is_advised_before_a_rate_was_found(
 @pytest.mark.parametrize(
     ("limited_by", "largest", "factor", "words"),
     [
-        ("memory", 1024, "memory", "Memory ends the batch at 1024"),
-        ("dataset", 1024, "dataset", "The dataset ends the batch at 1024"),
-        ("cap", 1024, "user", "The largest batch allowed, 1024, ends the search"),
-        ("budget", 1024, "time", "The time ends the search at 1024"),
-        ("memory", 2000, "time", "The time ends the search at 1024"),
+        ("memory", 1024, "memory", "Memory ends the batch at 1,024"),
+        ("dataset", 1024, "dataset", "The dataset ends the batch at 1,024"),
+        ("cap", 1024, "user", "The largest batch allowed, 1,024, ends the search"),
+        ("budget", 1024, "time", "The time ends the search at 1,024"),
+        ("memory", 2000, "time", "The time ends the search at 1,024"),
     ],
 )
 def test_the_largest_batch_says_what_ends_the_search(limited_by, largest, factor, words):
@@ -276,7 +276,7 @@ def test_what_needs_more_memory_says_how_much():
     throughput = make_throughput(saturation=LIMITED)
     advice = recommend_from({(1024, 8.0): FAST}, throughput=throughput)
     assert advice.reasons[1] == (
-        "Memory ends the batch at 1024; by the fitted law larger ones would be faster up to about "
+        "Memory ends the batch at 1,024; by the fitted law larger ones would be faster up to about "
         "760."
     )
 
@@ -285,7 +285,7 @@ def test_where_speed_ends_before_memory_speed_is_the_limit():
     throughput = make_throughput((16, 32, 64, 128, 256, 4096, 8192))
     advice = recommend_from({(4096, 8.0): FAST}, memory=make_memory(8192), throughput=throughput)
     assert advice.limiting_factor == "throughput"
-    assert advice.reasons[1].startswith("Beyond 4096 samples a step speed no longer pays")
+    assert advice.reasons[1].startswith("Beyond 4,096 samples a step speed no longer pays")
 
 
 def test_a_larger_batch_that_the_law_favours_is_said_to_be_unproven():
@@ -301,9 +301,9 @@ def test_a_larger_batch_that_the_law_favours_is_said_to_be_unproven():
     [
         (
             [20.0, 40.0, 80.0, 160.0, 320.0, 640.0],
-            "batch 256 for 10 times as long and 512 for 100",
+            "batch 256 for 10 times as long and 512 for 100 times as long",
         ),
-        ([400.0] * 6, "batch 128 for 10 times as long and 128 for 100"),
+        ([400.0] * 6, "batch 128 for 10 times and 100 times as long"),
         ([20.0, 30.0, 10.0, 40.0, 20.0, 30.0], "batch 32. --train-steps"),  # no clear trend
     ],
 )
@@ -315,7 +315,7 @@ def test_a_longer_training_is_told_by_the_trend_of_the_noise(scales, words):
 
 def test_an_open_noise_scale_is_a_bound():
     advice = recommend(noise=make_noise(None, 1e6, None))
-    assert any("The noise scale is at least 1000000 samples: by it" in r for r in advice.reasons)
+    assert any("The noise scale is at least 1,000,000 samples: by it" in r for r in advice.reasons)
 
 
 def test_accumulation_comes_with_its_reason_and_its_loop():
@@ -346,7 +346,9 @@ def test_a_base_batch_that_fits_in_no_way_has_nothing_in_its_place(changes):
 def test_a_batch_that_is_large_for_its_dataset_is_warned_of():
     facts = msgspec.structs.replace(FACTS, dataset_size=1_797)
     advice = recommend_from({(128, 2.0): FAST}, facts=facts)
-    assert advice.warnings[0].startswith("An epoch of 1797 samples has only 15 steps at batch 128.")
+    assert advice.warnings[0].startswith(
+        "An epoch of 1,797 samples has only 15 steps at batch 128."
+    )
 
 
 @given(

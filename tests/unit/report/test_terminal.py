@@ -9,6 +9,7 @@ from advisor.advice.data import Expected, Interval
 from advisor.advice.tell import head_run, tell_advice
 from advisor.device.data import Counter, Telemetry
 from advisor.device.tell import tell_machine
+from advisor.engine.budget import TimePlan
 from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
@@ -63,7 +64,18 @@ def counted(derived):
     )
     saturation = Saturation(batch_size=192, low=128, high=320, status="retrograde")
     changes = {"cheapest_micro_batch_size": 192, "fall": fall, "saturation": saturation}
-    return without(derived, throughput=replace(curve, points=points, **changes))
+    advice = derived.recommendation
+    slower = [
+        replace(each, step_s=each.global_batch_size / 8_657.0)
+        if each.micro_batch_size == 640
+        else each
+        for each in advice.candidates
+    ]
+    return without(
+        derived,
+        throughput=replace(curve, points=points, **changes),
+        recommendation=replace(advice, candidates=tuple(slower)),
+    )
 
 
 LACKING = (
@@ -337,3 +349,14 @@ def test_the_run_is_told_by_what_its_command_counts(kind, text):
         tool_version="0.1.0", created_at="then", complete=True, elapsed_s=1.0, command=base.command
     )
     assert list_sources(kind, record)[-1].text == f"{text}; then; bsadvisor 0.1.0"
+
+
+def test_a_run_too_short_for_an_answer_says_how_long_it_takes():
+    plan = TimePlan(
+        start_s=2.0, step_s=10.0, needs_s={}, shares_s={}, needed_s=2160.0, budget_s=60.0
+    )
+    short = replace(build_record(), time_plan=plan)
+    text = text_of(write_report, short, bare(build_derived()))
+    assert "Raise --budget: this model takes about 36 min 0 s." in text
+    enough = replace(build_record(), time_plan=replace(plan, budget_s=2160.0))
+    assert "Raise --budget: this model" not in text_of(write_report, enough, bare(build_derived()))
