@@ -187,7 +187,9 @@ def _is_apart_in_loop(row: Row) -> bool:
     """Return whether the step that decides takes another time than the one in the table."""
     own = None if row.point is None else row.point.samples_per_s.point
     speed = _get_loop_speed(row)
-    return bool(own and speed) and abs(math.log(speed / own)) > math.log1p(LOOP_FRACTION)
+    if not own or not speed:
+        return False
+    return abs(math.log(speed / own)) > math.log1p(LOOP_FRACTION)
 
 
 def _write_energy(row: Row) -> str:
