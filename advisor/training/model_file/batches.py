@@ -189,7 +189,14 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
         UnsplittableError: A part grows with the batch but not by one for each sample.
     """
     if isinstance(batch, Tensor) and batch.dim() and not batch.is_nested:
-        return _pick_of_tensor(batch, single, double, rows, count)
+        index = torch.tensor(rows, device=batch.device)
+        for axis in _find_axes(batch, single, double, count):
+            batch = batch.index_select(axis, index)
+        return batch
+    if _is_array(batch):
+        for axis in _find_axes(batch, single, double, count):
+            batch = batch.take(rows, axis)
+        return batch
     parts, ones, twos = parts_of(batch), parts_of(single), parts_of(double)
     if parts is None or ones is None or twos is None:
         return _pick_of_leaf(batch, single, double, rows, count)
@@ -202,17 +209,24 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
     return rebuild(batch, picked)
 
 
-def _pick_of_tensor(
-    batch: Tensor, single: object, double: object, rows: Sequence[int], count: int
-) -> Tensor:
-    if not isinstance(single, Tensor) or not isinstance(double, Tensor):
+def _is_array(value: object) -> bool:
+    """Return whether it is an array of numpy, which no file need have."""
+    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
+
+
+def _find_axes(batch: Any, single: Any, double: Any, count: int) -> list[int]:
+    """Return the axes of a tensor or an array along which it has its samples."""
+    if not (isinstance(single, type(batch)) and isinstance(double, type(batch))):
         raise UnsplittableError
+    if not len(batch.shape) == len(single.shape) == len(double.shape):
+        raise UnsplittableError
+    axes = []
     for axis, sides in enumerate(zip(batch.shape, single.shape, double.shape, strict=True)):
         if sides == (count, count, 2 * count):
-            batch = batch.index_select(axis, torch.tensor(rows, device=batch.device))
+            axes.append(axis)
         elif sides[1] != sides[2]:  # rows of all samples one after another, as in a graph
             raise UnsplittableError
-    return batch
+    return axes
 
 
 def _pick_of_leaf(
@@ -221,8 +235,16 @@ def _pick_of_leaf(
     """Return a leaf that is the same in every batch, or counts the samples of its own."""
     if isinstance(leaf, Tensor) and leaf.dim():
         raise UnsplittableError
-    if single == double:
+    if _is_same(single, double):
         return leaf
-    if leaf != count or (single, double) != (count, 2 * count):
+    if not (_is_same(leaf, count) and _is_same(single, count) and _is_same(double, 2 * count)):
         raise UnsplittableError
     return leaf * 0 + len(rows)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two leaves are equal, as far as they can be compared."""
+    try:
+        return one is other or bool(one == other) or bool(one != one and other != other)  # noqa: PLR0124 - NaN
+    except Exception:  # noqa: BLE001 - objects of the user's may refuse, or have no one answer
+        return False
