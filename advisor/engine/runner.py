@@ -27,6 +27,8 @@ from advisor.training.data import Target
 
 #: Time a worker gets to write down where it stands before it is killed.
 _STAND_S = 0.3
+#: A task that was given less ends for want of time, not for what it does.
+_HASTY_S = 5.0
 #: Seconds for a first task: importing torch on a cold disk is not the user's time to budget.
 COLD_START_S = 300.0
 
@@ -170,6 +172,8 @@ class Runner:
     def _timeout_error(self, crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
         where = find_location(crash_path) or ""
         next_step = "Look for an endless loop or a lock there, or give more time with --budget."
+        if timeout_s < _HASTY_S:
+            next_step = "No more time was left for it: give more with --budget."
         if where.endswith("in <module>"):
             next_step = (
                 "It was still being imported: put what trains or waits there under "

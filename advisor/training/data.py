@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from advisor.errors import UsageError
+from advisor.errors import UsageError, clean
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 #: What a step counts: optimizer steps, epochs, or the place of a checkpoint among those given.
@@ -27,6 +27,10 @@ def parse_target(text: str) -> Target:
     Raises:
         UsageError: There is no such file, or the text is neither a file nor a module.
     """
+    if clean(text) != text:
+        raise UsageError(
+            f"the name {clean(text)} is no text in UTF-8", next_step="Rename the file or folder."
+        )
     head, separator, tail = text.rpartition(":")
     location, name = (head, tail) if separator and tail.isidentifier() else (text, None)
     if Path(location).is_file():

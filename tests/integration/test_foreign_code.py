@@ -86,6 +86,7 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     "complex_parameters": {"parameter_count": 15, "loss_reduction": "mean"},
     "children": {"loss_reduction": "mean"},
     "strict_surroundings": {"parameter_bytes": 8 * 195, "loss_reduction": "mean"},
+    "samples_with_a_graph": {"loss_reduction": "mean"},
     "own_surroundings": {"loss_reduction": "mean"},
     "label_out_of_range": {"loss_reduction": "mean"},
 }
@@ -232,6 +233,14 @@ def test_a_sample_that_does_not_run_is_named(runner: Runner) -> None:
     with pytest.raises(AdvisorError, match="sample 200 of the dataset") as failure:
         runner.run(task, timeout_s=_PATIENCE_S)
     assert failure.value.exit_code == 5
+
+
+@pytest.mark.parametrize("name", ["samples_with_a_graph", "lazy_layers", "own_parameters"])
+def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
+    spec = WorkloadSpec(target=str(_FOLDER / f"{name}.py"), device="cpu")
+    task = MemoryTask(workload=spec, micro_batch_size=16, capacity_bytes=None, largest_samples=())
+    (probe,) = runner.run(task, timeout_s=_PATIENCE_S)
+    assert (probe.outcome, probe.steps) == ("fit", 3)
 
 
 @pytest.mark.slow

@@ -139,10 +139,15 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return the batch on `device`; an object with its own `to` moves itself, wherever it lies."""
+    """Return the batch on `device`; an object with its own `to` moves itself, wherever it lies.
+
+    Tensors leave the graph behind by which the dataset computed them: batches are used again.
+    """
 
     def move(leaf: Any) -> Any:
         moved = leaf.to(device) if _moves_itself(leaf) else leaf
+        if isinstance(moved, Tensor) and moved.grad_fn is not None:
+            return moved.detach().requires_grad_()
         return leaf if moved is None else moved  # where it moved in place
 
     return map_leaves(batch, move, is_leaf=_moves_itself)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import TensorDataset
@@ -133,6 +134,7 @@ class Workload:
             precision: Instead of the one asked for.
         """
         model = self.make_model()
+        self._fill_in(model)
         return Training(
             model=model,
             optimizer=self.make_optimizer(model),
@@ -142,6 +144,14 @@ class Workload:
             compile_model=self.spec.compile,
             clip_grad_norm=self.names.clip_grad_norm,
         )
+
+    def _fill_in(self, model: nn.Module) -> None:
+        """Run a lazy model once, which gives its parameters their sizes."""
+        if not any(map(is_lazy, (*parameters_in(model), *model.buffers()))):
+            return
+        loss = self.loss(model).function
+        with torch.no_grad():
+            loss(model, self._take_first(2))
 
     def make_stepper(self, batch_size: int) -> Training | UserStep:
         """Return what is stepped at this size: the user's own step, or a fresh training."""
