@@ -39,6 +39,9 @@ NEEDS = {
 #: Left out, in this order, of a budget that holds less than this share of what is needed: the
 #: advice stands without them.
 _OPTIONAL, _SHORT_FRACTION = ("memory savings", "soak"), 2 / 3
+#: Left out after these, in this order, of one that holds not even the least of each: what gets less
+#: tells nothing, and without the speed at the user's own batch there is no answer at all.
+_DISPENSABLE = ("sharpness", "trial", "loader", "noise", "memory")
 #: What no stage is worth beginning without.
 _LEAST = Need(1, 10, 0.5, 60.0)
 #: What a command without a budget may take until there is a plan, and then.
@@ -80,6 +83,10 @@ class Needs(NamedTuple):
             if left_s < _SHORT_FRACTION * sum(kept.values()):
                 kept.pop(stage, None)
         least = {stage: min(need_s, self.least_s) for stage, need_s in kept.items()}
+        for stage in _DISPENSABLE:
+            if left_s < sum(least.values()) and len(kept) > 1:
+                kept.pop(stage, None)
+                least.pop(stage, None)
         need_s, least_s = sum(kept.values()), sum(least.values())
         if left_s >= need_s:
             return {stage: each * left_s / need_s for stage, each in kept.items()}

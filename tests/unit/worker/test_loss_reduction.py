@@ -161,8 +161,10 @@ def loss_fn(model, batch):
         (PADDED + PAIRED, "coupled"),
     ],
 )
-def test_the_class_of_a_loss_is_seen_in_any_batch(tmp_path, source, expected):
+@pytest.mark.parametrize("base", [None, 1])
+def test_the_class_of_a_loss_is_seen_in_any_batch(tmp_path, source, expected, base):
     batch_first = "batch_first=False" not in source
     path = tmp_path / "model_file.py"
     path.write_text(textwrap.dedent(FILE).format(batch_first=batch_first) + source)
-    assert classify_loss(Workload(WorkloadSpec(target=str(path), device="cpu"))) == expected
+    spec = WorkloadSpec(target=str(path), device="cpu", base_batch_size=base)
+    assert classify_loss(Workload(spec)) == expected
