@@ -27,10 +27,8 @@ from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
-#: Samples of each lot, and the fewest where the user's own batch is no larger, whose model is slow.
-_LOT, _LEAST_LOT = 4, 2
-#: Pairs of lots that must agree on a count of tokens.
-_PAIRS = 3
+#: Least samples of each lot, and how many pairs of lots must agree on a count of tokens.
+_LOT, _PAIRS = 4, 3
 #: Two losses that differ by less than this share are equal in float32 arithmetic, and where the
 #: model itself computes in 16 bits.
 _EQUAL_FRACTION, _EQUAL_FRACTION_16_BIT = 1e-5, 1e-2
@@ -140,9 +138,7 @@ def measure_tokens_per_sample(workload: Workload) -> float | None:
 
 def _size_lot(workload: Workload, batch_multiple: int, count: int) -> int | None:
     """Return the samples of a lot; None where the dataset has not so many lots."""
-    wanted = max(_LEAST_LOT, min(_LOT, workload.base_batch_size or _LOT))
-    size = workload.batches.size
-    lot = math.ceil(wanted / batch_multiple) * batch_multiple
+    lot, size = math.ceil(_LOT / batch_multiple) * batch_multiple, workload.batches.size
     return None if size is not None and size < count * lot else lot
 
 

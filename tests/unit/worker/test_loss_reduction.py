@@ -161,10 +161,8 @@ def loss_fn(model, batch):
         (PADDED + PAIRED, "coupled"),
     ],
 )
-@pytest.mark.parametrize("base", [None, 1])
-def test_the_class_of_a_loss_is_seen_in_any_batch(tmp_path, source, expected, base):
+def test_the_class_of_a_loss_is_seen_in_any_batch(tmp_path, source, expected):
     batch_first = "batch_first=False" not in source
     path = tmp_path / "model_file.py"
     path.write_text(textwrap.dedent(FILE).format(batch_first=batch_first) + source)
-    spec = WorkloadSpec(target=str(path), device="cpu", base_batch_size=base)
-    assert classify_loss(Workload(spec)) == expected
+    assert classify_loss(Workload(WorkloadSpec(target=str(path), device="cpu"))) == expected
