@@ -1,11 +1,12 @@
-"""Seconds of a step in the user's loop: the law of the loader against loops written by hand.
+"""Seconds of a step in the user's loop: what the tool says against loops written by hand.
 
 Run: python benchmarks/loop_time.py [--repeats 5]
 
-    tool: loader at 32 and 256 | by hand: step alone, whole epochs, at four sizes | tool | ...
+    tool: the loop at 32, 128, 512 and 8 | by hand: whole epochs, at four sizes | tool | ...
 
-Each is a process of its own. The step alone that goes into the law is the loop's own, timed between
-its epochs: the law is judged, not the throughput. An epoch lasts until its loader is at its end.
+Each is a process of its own. Ratios to the step at 32 are compared, as they decide; sizes between
+those that the tool times go by the steps alone, as the loop by hand times them between its epochs.
+An epoch lasts until its loader is at its end.
 """
 
 import argparse
@@ -25,12 +26,13 @@ from results import write_results
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-SIZES = (16, 64, 256, 1024)
-BASE, OTHER = 32, 256
+#: By hand; and those that the tool times.
+SIZES = (16, 32, 64, 256, 512)
+BASE, OTHERS = 32, (128, 512, 8)
 #: Timed at each size in one process, and how often.
 LEAST_S, TIMES, MOST_STEPS = 0.2, 2, 60
 
-DIGITS, WAITING = HERE.parent / "examples" / "digits.py", HERE / "tasks" / "waiting_loader.py"
+DIGITS, WAITING = HERE.parent / "examples" / "digits.py", HERE / "models" / "waiting_loader.py"
 CASES: dict[str, tuple[Path, dict[str, float]]] = {
     "tensors, 0 workers": (DIGITS, {}),
     "waiting samples, 0 workers": (WAITING, {"workers": 0}),
@@ -63,21 +65,13 @@ def time_by_hand(path: Path, settings: dict[str, Any]) -> dict[int, dict[str, fl
         loader = DataLoader(dataset, size, shuffle=True, drop_last=True, **options)
         for batch in loader:
             step(*batch)
-        alone, steps, starts, ends = [], [], [], []
+        alone, epochs = [], []
         for _ in range(TIMES):
-            alone += time_steps(step, repeat(batch, MOST_STEPS))
+            alone.append(time_steps(step, repeat(batch, MOST_STEPS)) / MOST_STEPS)
             began = time.perf_counter()
             while time.perf_counter() - began < LEAST_S:
-                epoch = time_steps(step, loader)
-                starts.append(epoch[0])
-                steps += epoch[1:]
-                ends.append(sum(epoch))
-        within = statistics.median(steps or starts)
-        found[size] = {
-            "step_s": statistics.median(alone),
-            "loop_s": (statistics.median(starts) + (len(loader) - 1) * within) / len(loader),
-            "epoch_s": statistics.median(ends) / len(loader),
-        }
+                epochs.append(time_steps(step, loader) / len(loader))
+        found[size] = {"step_s": statistics.median(alone), "loop_s": statistics.median(epochs)}
     return found
 
 
@@ -89,54 +83,55 @@ def read_data(user: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]
     return user.Waiting(data.wait_s), data.options
 
 
-def time_steps(step: Callable[..., None], batches: Iterable[Any]) -> list[float]:
-    """Return the seconds of each step, its wait for data included."""
-    seconds, start = [], time.perf_counter()
+def time_steps(step: Callable[..., None], batches: Iterable[Any]) -> float:
+    """Return the seconds of these steps, waits and the end of the batches included."""
+    start = time.perf_counter()
     for batch in batches:
         step(*batch)
-        now = time.perf_counter()
-        seconds.append(now - start)
-        start = now
-    return seconds
+    return time.perf_counter() - start
 
 
 def compare(name: str, repeats: int) -> dict[str, Any]:
-    """Return law over loop for each size, by pairs of processes."""
+    """Return the tool's ratio of steps over that by hand for each size, by pairs of processes."""
     from advisor.engine.runner import Runner
-    from advisor.engine.spec import Limits
-    from advisor.loader.data import LoaderTask
-    from advisor.loader.plan import add_epoch, conclude_loader, estimate_loop_step_s
-    from advisor.training.data import WorkloadFacts, WorkloadSpec
+    from advisor.loader.data import LoopTask
+    from advisor.loader.loop import conclude_loop
+    from advisor.race.loop_time import LoopTimes
+    from advisor.throughput.step_time import StepTimes
+    from advisor.training.data import WorkloadSpec
 
     path, settings = CASES[name]
     texts = {key: str(value) for key, value in settings.items()}
     workload = WorkloadSpec(target=str(path), device="cpu", settings=texts)
-    task = LoaderTask(workload=workload, micro_batch_size=BASE, other_sizes=(OTHER,), budget_s=12.0)
-    nothing = dict.fromkeys(("file", "model_name", "how_model", "how_loss", "how_optimizer"), "")
-    facts = WorkloadFacts(**nothing, how_batch="", dataset_size=1797)
-    ratios: dict[int, list[float]] = {size: [] for size in SIZES}
-    shares, took_s, laws = {}, [], []
+    task = LoopTask(workload=workload, micro_batch_sizes=(BASE, *OTHERS), budget_s=12.0)
+    ratios: dict[int, list[float]] = {size: [] for size in SIZES if size != BASE}
+    shares, took_s = {}, []
     for _ in range(repeats):
         with Runner(None) as runner:
             start = time.perf_counter()
             timings = runner.run(task, timeout_s=100)
             took_s.append(time.perf_counter() - start)
-        loader = add_epoch(conclude_loader(timings), timings, facts, Limits())
-        assert loader is not None
         command = [sys.executable, __file__, "--loop", name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        for size, seen in json.loads(done.stdout.splitlines()[-1]).items():
-            law_s = estimate_loop_step_s(seen["step_s"], int(size), int(size), loader)
-            ratios[int(size)].append(law_s / seen["loop_s"])
-            shares[int(size)] = 1.0 - seen["step_s"] / seen["loop_s"]
-        fields = ("fixed_s", "per_sample_s", "hidden_fractions", "epoch_per_sample_s", "log_error")
-        laws.append({field: getattr(loader, field) for field in fields})
+        seen = {int(size): each for size, each in json.loads(done.stdout.splitlines()[-1]).items()}
+        times = LoopTimes(
+            steps=StepTimes(step_s={size: each["step_s"] for size, each in seen.items()}),
+            loop=conclude_loop(timings),
+            is_loaded=True,
+            epoch_per_sample_s=0.0,
+            dataset_size=1797,
+        )
+        base_s = times.estimate_s(BASE)
+        assert base_s is not None
+        for size, each in ratios.items():
+            told = (times.estimate_s(size) or 0.0) / base_s
+            each.append(told * seen[BASE]["loop_s"] / seen[size]["loop_s"])
+            shares[size] = 1.0 - seen[size]["step_s"] / seen[size]["loop_s"]
     return {
-        "law_over_loop": ratios,
+        "tool_over_loop": ratios,
         "median": {size: statistics.median(each) for size, each in ratios.items()},
         "loading_share_of_loop": shares,
         "tool_s": statistics.median(took_s),
-        "laws": laws,
     }
 
 
@@ -158,7 +153,6 @@ def main() -> None:
             middle = results[name]["median"]
             ratios = "  ".join(f"{size}: {ratio:.3f}" for size, ratio in middle.items())
             print(f"{name:28} {ratios}  tool {results[name]['tool_s']:.1f} s", flush=True)
-            print("    ", results[name]["laws"][-1], flush=True)
     if options.only is None:
         print(write_results("loop_time", results))
 

@@ -20,8 +20,8 @@ SLOW_WORKERS = 2
 #: What a sample of the slow dataset is unpacked to, in bytes: some tens of microseconds.
 PACKED_BYTES = 30_000
 WARMUP_FRACTION = 0.05
-#: Samples of a timed block; a shorter epoch is timed whole.
-BLOCK_SAMPLES = 2048
+#: Samples and steps of a timed block at least: a few steps alone find everything cold.
+BLOCK_SAMPLES, BLOCK_STEPS = 2048, 40
 #: Interleaved rounds, the first of which is warm-up, and which quantile of the rest counts.
 ROUNDS, LOW_QUANTILE = 8, 0.25
 
@@ -89,10 +89,10 @@ class TimedLoop:
     def __init__(self, task: ModuleType, loop: str, micro: Micro, *, is_scheduled: bool) -> None:
         size, self._passes = micro
         dataset = task.make_dataset()
-        whole = len(dataset)
-        samples = min(whole, max(BLOCK_SAMPLES, 4 * size * self._passes))
+        whole, least = len(dataset), max(BLOCK_SAMPLES, BLOCK_STEPS * size * self._passes)
+        samples = min(whole, least)
         self._epoch_steps = whole // size / self._passes
-        self._block_steps = samples // size / self._passes
+        self._epochs = math.ceil(least / samples)
         self._batches = make_batches(loop, dataset, size, samples)
         self._model = task.make_model()
         self._optimizer = task.make_optimizer(self._model)
@@ -104,19 +104,21 @@ class TimedLoop:
 
     def run_block(self) -> float:
         """Return the seconds of a step in a whole epoch, from a block of it."""
-        start, first = self._clock(), None
-        for passes, (inputs, targets) in enumerate(self._batches, start=1):
-            if first is None:
-                first = self._clock()
-            (compute_loss(self._model, inputs, targets) / self._passes).backward()
-            if passes % self._passes == 0:
-                self._optimizer.step()
-                self._optimizer.zero_grad()
-                if self._scheduler is not None:
-                    self._scheduler.step()
-        assert first is not None
-        steady = (self._clock() - first) / self._block_steps
-        return steady + (first - start) / self._epoch_steps
+        start, begun_s, passes = self._clock(), 0.0, 0
+        for _ in range(self._epochs):
+            began, is_first = self._clock(), True
+            for inputs, targets in self._batches:
+                if is_first:
+                    begun_s, is_first = begun_s + self._clock() - began, False
+                passes += 1
+                (compute_loss(self._model, inputs, targets) / self._passes).backward()
+                if passes % self._passes == 0:
+                    self._optimizer.step()
+                    self._optimizer.zero_grad()
+                    if self._scheduler is not None:
+                        self._scheduler.step()
+        steady = (self._clock() - start - begun_s) / (passes / self._passes)
+        return steady + begun_s / self._epochs / self._epoch_steps
 
 
 class Evaluation:

@@ -47,7 +47,7 @@ class Task(NamedTuple):
 
 TASKS = (
     Task("../examples/digits.py", 400),
-    Task("tasks/convnet_adamw.py", 400),
+    Task("models/convnet_adamw.py", 400),
     Task("tasks/tabular.py", 400),
 )
 #: Iterates; None is six evenly spaced ones, each alone.

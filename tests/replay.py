@@ -15,7 +15,7 @@ from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.record import Record
 from advisor.engine.task import Task
 from advisor.errors import UsageError
-from advisor.loader.data import LoaderTask
+from advisor.loader.data import LoaderTask, LoopTask
 from advisor.memory.data import MemoryTask, Probe
 from advisor.noise.data import NoiseTask
 from advisor.rate.data import LrRangeTask, TrialTask
@@ -55,6 +55,7 @@ class ReplayRunner:
             TrialTask: self._trial,
             SoakTask: self._soak,
             LoaderTask: self._loader,
+            LoopTask: self._loop,
             LrRangeTask: lambda _: self._all("range test", record.lr_ranges),
         }
 
@@ -150,9 +151,13 @@ class ReplayRunner:
 
     def _loader(self, task: LoaderTask) -> Results:
         size = task.micro_batch_size
-        sizes = (size, *task.other_sizes)
-        timings = [t for t in self._record.loader_timings if t.micro_batch_size in sizes]
+        timings = [t for t in self._record.loader_timings if t.micro_batch_size == size]
         return self._all(f"the loader at batch {size}", timings)
+
+    def _loop(self, task: LoopTask) -> Results:
+        sizes = set(task.micro_batch_sizes)
+        found = [t for t in self._record.loop_timings if sizes <= set(t.micro_batch_sizes)]
+        return self._next(f"the loop at batches {sorted(sizes)}", found)
 
     def _of_stage(self, stage: str) -> list[Probe]:
         return [probe for probe in self._record.probes if probe.stage == stage]

@@ -31,8 +31,8 @@ NEEDS = {
     "throughput": Need(4, 300, 8.0, 480.0),  # three sessions: without them nothing has an interval
     "noise": Need(1, 800, 1.0, 300.0),
     "sharpness": Need(1, 3000, 3.0, 300.0),  # where it is asked for
-    "loader": Need(1, 50, 1.5, 60.0),
-    "trial": Need(14, 4500, 10.0, 900.0),  # it decides what is advised
+    "loader": Need(2, 400, 3.5, 60.0),
+    "trial": Need(20, 6000, 8.0, 900.0),  # it decides what is advised
     "soak": Need(1, 120, 0.5, 60.0),
     "memory savings": Need(4, 0, 1.0, 60.0),
 }

@@ -167,7 +167,7 @@ class Run:
         limits, has_data = self.spec.limits, self.facts.has_dataset
         asked = {
             "sharpness": limits.sharpness and has_data,
-            "loader": has_data and not limits.no_loader,
+            "loader": has_data,
             **dict.fromkeys(("noise", "trial"), has_data),
             **dict.fromkeys(done, False),
         }

@@ -1,4 +1,4 @@
-"""What is asked of loader, what was seen of it, and what follows: the types."""
+"""What is asked of the loader and of the loop that it feeds, and what was seen: the types."""
 
 from typing import ClassVar, Literal
 
@@ -42,7 +42,7 @@ class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-LoaderStatus = Literal["keeps_up", "limits", "inconclusive", "none"]
+LoaderStatus = Literal["keeps_up", "limits", "inconclusive"]
 
 
 class LoaderPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +65,9 @@ class LoaderPoint(msgspec.Struct, frozen=True, kw_only=True):
 class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
     """What the loader means for the training speed.
 
-    The seconds by which it lengthens a step: `plan.estimate_loop_step_s`.
-
     Attributes:
         micro_batch_size: At which the workers were judged.
-        status: Of the loader as it is; "none" where batches are in memory.
+        status: Of the loader as it is.
         training_samples_per_s: Training alone, on a batch that is there already.
         points: In the order they ran.
         samples_per_s_per_worker: Rate of the largest number of background workers over that number.
@@ -79,11 +77,6 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
             the windows do not tell.
         advised_workers: A measured number to use; None where none was seen to be worth it.
         does_scale: Whether more workers load faster; None with fewer than two numbers.
-        law_sizes: Micro-batches that were timed for the law; with one, loading is proportional.
-        fixed_s: Of loading a micro-batch and moving it to the device, beside `per_sample_s`.
-        hidden_fractions: Of the lesser of loading and step, what runs beside the other, at each.
-        epoch_per_sample_s: What a pass costs beside its batches, over its samples.
-        log_error: Standard error of the log of the step that the law gives for the loop timed.
     """
 
     micro_batch_size: int
@@ -99,12 +92,6 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
     cores: int | None = None
     is_iterable: bool = False
     message: str | None = None
-    law_sizes: tuple[int, ...] = ()
-    fixed_s: float = 0.0
-    per_sample_s: float = 0.0
-    hidden_fractions: tuple[float, ...] = ()
-    epoch_per_sample_s: float = 0.0
-    log_error: float = 0.0
 
     def find_point(self, workers: int | None) -> LoaderPoint | None:
         """Return the point with this number of workers, None where it was not measured."""
@@ -114,15 +101,49 @@ class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
 class LoaderTask(WorkloadTask[LoaderTiming], frozen=True, kw_only=True):
     """Time the user's loader alone, training alone, and both together.
 
-    The worker starts with the loader as it is, also at the first of `other_sizes` that the time
-    allows, and adds numbers of workers while training waits, none of them after `budget_s`.
+    The worker starts with the loader as it is, and adds numbers of workers while training waits,
+    none of them after `budget_s`.
     """
 
     runs: ClassVar[str] = "advisor.loader.measure:run"
 
     micro_batch_size: int
-    other_sizes: tuple[int, ...] = ()
+    budget_s: float
+
+
+class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps of the user's loop at several sizes, in turns in one process.
+
+    Attributes:
+        workers: Of the user's own loader; 0 loads in the training process, between the steps.
+        is_in_memory: Batches were cut from tensors in place of loaded.
+        micro_batch_sizes: Those timed.
+        step_s: For each, of a step and of getting its batch, in every round.
+        pass_s: For each, what a pass over the dataset costs beside its batches.
+        fetch_s: What a batch of the first size costs a training that loads for itself alone.
+        message: Why there are fewer sizes or rounds than were asked for.
+    """
+
+    workers: int
+    is_in_memory: bool
+    micro_batch_sizes: tuple[int, ...] = ()
+    step_s: tuple[tuple[float, ...], ...] = ()
+    pass_s: tuple[float, ...] = ()
+    fetch_s: float = 0.0
+    message: str | None = None
+
+
+class LoopTask(WorkloadTask[LoopTiming], frozen=True, kw_only=True):
+    """Time steps of the user's loop with the loader as it is, at as many sizes as time allows."""
+
+    runs: ClassVar[str] = "advisor.loader.measure_loop:run"
+
+    #: Those that matter most first.
+    micro_batch_sizes: tuple[int, ...]
+    #: Cut batches from the dataset's tensors; where it has none they cost nothing.
+    is_in_memory: bool = False
     budget_s: float
 
 
 LOADER_TIMINGS = Series("loader_timings", LoaderTiming)
+LOOP_TIMINGS = Series("loop_timings", LoopTiming)

@@ -9,10 +9,7 @@ model trains, so that training is as fast as the slower of the two:
 import math
 from collections.abc import Sequence
 
-import msgspec
-
-from advisor.engine.conclusions import Conclusions, Topic
-from advisor.engine.spec import Limits
+from advisor.engine.conclusions import Topic
 from advisor.loader.data import (
     LOADER_TIMINGS,
     LoaderConclusion,
@@ -20,7 +17,6 @@ from advisor.loader.data import (
     LoaderStatus,
     LoaderTiming,
 )
-from advisor.loader.law import combine, fit_law, interpolate
 from advisor.statistics import Estimate, compare_rates, estimate_median_over_sessions, median
 from advisor.training.data import WorkloadFacts
 
@@ -36,16 +32,11 @@ _LEAST_SHARE_FRACTION = 0.25
 _MOST_COUNTS = 4
 #: The base batch where there is none.
 _USUAL_BATCH = 32
-#: Times the base batch that a second size is to be, best first.
-_FACTORS = (8, 4, 2)
+#: Sizes at which the loop is timed, as parts of the base batch, those that matter most first.
+_LOOP_FACTORS = (1.0, 4.0, 16.0, 0.25)
+#: Nearer ones say the same.
+_LEAST_RATIO = 1.5
 _KEPT = {"keeps_up": True, "limits": False}
-_NO_LOADER = LoaderConclusion(
-    micro_batch_size=1,
-    status="none",
-    own_workers=0,
-    training_samples_per_s=Estimate(None, None, None),
-    points=(),
-)
 
 
 def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
@@ -63,7 +54,6 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
     if not timings:
         return None
     own = timings[0]
-    law = fit_law([timing for timing in timings if timing.is_own])
     timings = [each for each in timings if each.micro_batch_size == own.micro_batch_size]
     measured = [t for t in timings if t.alone_samples_per_s and t.together_samples_per_s]
     points = tuple(_summarise(timing) for timing in measured)
@@ -85,13 +75,12 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
         points=points,
         samples_per_s_per_worker=per_worker,
         workers_needed=needed,
-        is_verified=_KEPT.get(next((p.status for p in points if p.workers == needed), "none")),
+        is_verified=next((_KEPT.get(p.status) for p in points if p.workers == needed), None),
         advised_workers=_choose_workers(measured, points, status),
         does_scale=does_scale,
         cores=own.cores,
         is_iterable=own.is_iterable,
         message=next((timing.message for timing in timings if timing.message), None),
-        **law._asdict(),
     )
 
 
@@ -194,71 +183,32 @@ def _estimate(rates: Sequence[float]) -> Estimate:
     return estimate_median_over_sessions([(rate,) for rate in rates])
 
 
-def list_sizes(
+def choose_micro_batch(
     facts: WorkloadFacts, largest: int | None, *, batch_multiple: int
-) -> tuple[int, ...]:
-    """Return the micro-batch at which workers are judged, then other sizes, best first.
-
-    The first is the base batch, or the largest that ran. Nothing runs with `largest` None.
-    """
+) -> int | None:
+    """Return the base batch, or the largest part of it that ran; None where `largest` is None."""
     if largest is None:
-        return ()
+        return None
     largest = min(largest, facts.dataset_size or largest) // batch_multiple * batch_multiple
     if largest == 0:
-        return ()
+        return None
     base = min(facts.base_batch_size or _USUAL_BATCH, largest)
-    base = max(batch_multiple, base // batch_multiple * batch_multiple)
-    sizes = [base * factor for factor in _FACTORS] + [largest]
-    larger = [size for size in sizes if _FACTORS[-1] * base <= size <= largest]
-    least = max(facts.min_micro_batch_size, batch_multiple)
-    parts = (base // factor // batch_multiple * batch_multiple for factor in _FACTORS)
-    return tuple(dict.fromkeys((base, *larger, *(size for size in parts if least <= size < base))))
+    return max(batch_multiple, base // batch_multiple * batch_multiple)
 
 
-def estimate_loop_step_s(
-    step_s: float,
-    global_batch_size: int,
-    micro_batch_size: int,
-    loader: LoaderConclusion | None,
-) -> float:
-    """Return the seconds of an optimizer step in the user's loop, which loads its micro-batches.
-
-    Args:
-        step_s: Of the step on batches that are on the device already.
-        global_batch_size: Samples of the step.
-        micro_batch_size: Samples of each batch that the loader gives.
-        loader: None costs nothing.
-    """
-    if loader is None:
-        return step_s
-    batches = math.ceil(global_batch_size / micro_batch_size)
-    load_s = batches * loader.fixed_s + global_batch_size * loader.per_sample_s
-    hidden = 0.0
-    if loader.law_sizes:
-        hidden = interpolate(micro_batch_size, loader.law_sizes, loader.hidden_fractions)
-    epoch_s = global_batch_size * loader.epoch_per_sample_s
-    return combine(step_s, load_s, hidden) + epoch_s
+def choose_loop_sizes(base: int, timed: Sequence[int], *, batch_multiple: int) -> tuple[int, ...]:
+    """Return the micro-batches at which the loop is timed: the base first, in the range timed."""
+    chosen: list[int] = []
+    for factor in _LOOP_FACTORS:
+        size = min(max(round(base * factor), min(timed)), max(timed))
+        size = max(batch_multiple, size // batch_multiple * batch_multiple)
+        if all(max(size, other) >= _LEAST_RATIO * min(size, other) for other in chosen):
+            chosen.append(size)
+    return tuple(chosen)
 
 
-def add_epoch(
-    loader: LoaderConclusion | None,
-    timings: Sequence[LoaderTiming],
-    facts: WorkloadFacts | None,
-    limits: Limits,
-) -> LoaderConclusion | None:
-    """Return the conclusion with what each pass over the dataset costs; None where nothing does."""
-    if limits.no_loader or (loader is None and limits.epoch_overhead_s):
-        loader, timings = _NO_LOADER, ()
-    if loader is None or facts is None or not facts.dataset_size:
-        return loader
-    restarts_s = [timing.restart_s for timing in timings if timing.is_own] or [0.0]
-    epoch_s = (median(restarts_s) + limits.epoch_overhead_s) / facts.dataset_size
-    return msgspec.structs.replace(loader, epoch_per_sample_s=epoch_s)
-
-
-def _conclude(conclusions: Conclusions) -> LoaderConclusion | None:
-    record, timings = conclusions.record, conclusions.record.all(LOADER_TIMINGS)
-    return add_epoch(conclude_loader(timings), timings, record.workload, record.command.limits)
-
-
-LOADER = Topic("loader", LoaderConclusion, _conclude)
+LOADER = Topic(
+    "loader",
+    LoaderConclusion,
+    lambda conclusions: conclude_loader(conclusions.record.all(LOADER_TIMINGS)),
+)

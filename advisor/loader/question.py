@@ -1,14 +1,14 @@
 """Does training wait for its data?"""
 
 from advisor.engine.question import Question
-from advisor.loader.data import LOADER_TIMINGS
+from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS
 from advisor.loader.plan import LOADER
 from advisor.loader.stage import check_epoch, run_loader
 from advisor.loader.tell import tell_loader
 
 QUESTION = Question(
     name="loader",
-    keys=(LOADER_TIMINGS,),
+    keys=(LOOP_TIMINGS, LOADER_TIMINGS),
     topics=(LOADER,),
     check=check_epoch,
     run=run_loader,

@@ -1,11 +1,19 @@
-"""The loader stage: does training wait for its data, and how many workers would end that?"""
+"""The loader stage: what a step takes in the user's loop, and whether it waits for its data."""
 
-from advisor.engine.budget import LOADER_END_OF_LEFT, LOADER_OF_LEFT
+from collections.abc import Sequence
+
+from advisor.engine.budget import LOADER_END_OF_LEFT, LOADER_OF_LEFT, TIME_PLAN, describe_plan
 from advisor.engine.run import Run
 from advisor.errors import UsageError
-from advisor.loader.data import LOADER_TIMINGS, LoaderTask
-from advisor.loader.plan import list_sizes
+from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS, LoaderTask, LoopTask
+from advisor.loader.plan import choose_loop_sizes, choose_micro_batch
 from advisor.memory.plan import MEMORY
+from advisor.throughput.conclude import THROUGHPUT
+
+#: Seconds of a batch over those of a step from which on the plan is made again.
+_LONG_FETCH_FRACTION = 0.5
+#: Stages that are done, or whose time loading does not change.
+_DONE = ("memory", "throughput", "noise", "sharpness")
 
 
 def check_epoch(run: Run) -> None:
@@ -18,25 +26,27 @@ def check_epoch(run: Run) -> None:
 
 
 def run_loader(run: Run) -> None:
-    """Time the user's loader at the base batch and another, where there is real data to load.
+    """Time the user's loop at several batches, then the loader at the base batch.
 
     It comes before the advice, since what a step takes in the user's loop decides.
     """
-    if not run.facts.has_dataset or run.spec.limits.no_loader:
+    if not run.facts.has_dataset:
         return
-    memory = run.of(MEMORY)
-    multiple = run.spec.limits.batch_multiple
+    memory, multiple = run.of(MEMORY), run.spec.limits.batch_multiple
     largest = None if memory is None else memory.max_micro_batch_size
-    size, *others = list_sizes(run.facts, largest, batch_multiple=multiple) or (None,)
+    size = choose_micro_batch(run.facts, largest, batch_multiple=multiple)
     if size is None or run.is_spent:
         run.progress.note("loader: no time left to measure it")
         return
+    throughput = run.of(THROUGHPUT)
+    timed = [point.micro_batch_size for point in throughput.points] if throughput else []
+    time_loop(run, choose_loop_sizes(size, timed or [size], batch_multiple=multiple))
+    _plan_again(run)
+    if run.spec.limits.no_loader or run.is_spent:
+        return
     run.progress.stage(f"loader: micro-batch {size}", left_s=run.left_s)
     task = LoaderTask(
-        workload=run.spec.workload,
-        micro_batch_size=size,
-        other_sizes=tuple(others),
-        budget_s=max(run.share_s("loader"), LOADER_OF_LEFT * run.unspent_s),
+        workload=run.spec.workload, micro_batch_size=size, budget_s=_choose_budget_s(run) / 2.0
     )
     with run.noting_ends("loader"):
         run.runner.run(
@@ -44,3 +54,36 @@ def run_loader(run: Run) -> None:
             timeout_s=LOADER_END_OF_LEFT * run.left_s,
             on_result=lambda timing: run.add(LOADER_TIMINGS, timing),
         )
+
+
+def _plan_again(run: Run) -> None:
+    """Plan the rest with what fetching a batch costs, where that is much beside a step."""
+    plan, timings = run.record.get(TIME_PLAN), run.record.all(LOOP_TIMINGS)
+    if plan is None or not timings:
+        return
+    fetch_s = timings[-1].fetch_s
+    if fetch_s > _LONG_FETCH_FRACTION * plan.step_s:
+        again = run.plan(plan.step_s + fetch_s, *_DONE)
+        run.progress.plan(describe_plan(again))
+
+
+def time_loop(run: Run, micro_batch_sizes: Sequence[int]) -> None:
+    """Time steps of the user's loop at these sizes, beside each other."""
+    sizes = ", ".join(map(str, micro_batch_sizes))
+    run.progress.stage(f"your loop: micro-batches {sizes}", left_s=run.left_s)
+    task = LoopTask(
+        workload=run.spec.workload,
+        micro_batch_sizes=tuple(micro_batch_sizes),
+        is_in_memory=run.spec.limits.no_loader,
+        budget_s=_choose_budget_s(run),
+    )
+    with run.noting_ends("loader"):
+        run.runner.run(
+            task,
+            timeout_s=LOADER_END_OF_LEFT * run.left_s,
+            on_result=lambda timing: run.add(LOOP_TIMINGS, timing),
+        )
+
+
+def _choose_budget_s(run: Run) -> float:
+    return max(run.share_s("loader"), LOADER_OF_LEFT * run.unspent_s)

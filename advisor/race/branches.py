@@ -1,5 +1,6 @@
 """The branches of a race: their batch, rate and length; they differ in nothing else."""
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.run import Run
 from advisor.race.data import BasePair
+from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import anchor
 from advisor.race.ways import find_way
 from advisor.rate.data import TRIAL_EVALUATIONS, Candidate, TrialTask
@@ -22,7 +24,7 @@ _WANTED_STEPS = 100
 #: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
 #: eight pairs, and the winner from new starts; and the least that show anything.
 _BRANCHES, _LEAST_BRANCHES = 34, 16
-#: Time of a trial step over a timed one, before one was trained: data come on top.
+#: Time of a trial step over a timed one with its data, before one was trained.
 _OVERHEAD = 1.3
 #: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
 _DECAY_FRACTION = 0.3
@@ -40,7 +42,7 @@ class Branches:
 
     Attributes:
         facts: With the base pair as the one that rules scale from.
-        wanted_steps: Of the base pair's longest branch, and what the time allows.
+        wanted_steps: Of the base pair's longest branch; and `base_steps`, what the time allows.
     """
 
     def __init__(
@@ -52,12 +54,19 @@ class Branches:
         time_s: float,
     ) -> None:
         self._run, self._ways, self._noise = run, ways, noise
-        self.base = self.find_way(pair.global_batch_size)
+        self.base = base = self.find_way(pair.global_batch_size)
+        times = run.of(LOOP_TIMES)
+        assert times is not None
+        self._trial_step_s = _OVERHEAD * times.estimate_alone_s(
+            base.micro_batch_size, base.gradient_accumulation_steps
+        )
         self.facts = anchor(run.facts, pair)
         limits, size = run.spec.limits, run.facts.dataset_size
         most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
         asked = limits.train_steps or limits.noise_steps
         self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
+        if not run.facts.has_scheduler:  # the rate falls beyond what is compared
+            self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - _DECAY_FRACTION))
         self.base_steps = self._choose_base_steps(time_s)
         self._evaluation_samples = self._choose_evaluation_samples(time_s)
 
@@ -69,7 +78,7 @@ class Branches:
     @property
     def least_s(self) -> float:
         """Seconds of the shortest race."""
-        return LEAST_STEPS * _LEAST_BRANCHES * _OVERHEAD * self.base.step_s
+        return LEAST_STEPS * _LEAST_BRANCHES * self._trial_step_s
 
     def find_way(self, global_batch_size: int) -> Candidate:
         """Return the way to make a batch of those that may be tried."""
@@ -119,8 +128,9 @@ class Branches:
 
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the base pair's longest branch that the time allows."""
-        each_s = _OVERHEAD * self.base.step_s
-        many, few = (int(time_s / (count * each_s)) for count in (_BRANCHES, _LEAST_BRANCHES))
+        many, few = (
+            int(time_s / (count * self._trial_step_s)) for count in (_BRANCHES, _LEAST_BRANCHES)
+        )
         return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
 
     def _choose_evaluation_samples(self, time_s: float) -> int:

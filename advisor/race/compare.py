@@ -16,12 +16,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+from scipy.optimize import isotonic_regression
+
 from advisor.rate.data import TrialBranch
 
-#: Evaluations whose mean is a point of the running curve: one alone may be a lucky dip.
-_SMOOTHED = 3
+#: Fewest evaluations of a running curve.
+_LEAST_POINTS = 4
 #: Shares of the way to the level at whose losses the ratio is read: their mean has less noise.
-_READ_AT = (0.8, 0.85, 0.9, 0.95, 1.0)
+_READ_AT = (0.9, 0.95, 1.0)
 #: Degrees of freedom that the spread over starts of all pairs lends to each: three starts alone say
 #: little of their own spread.
 _LENT_DEGREES = 4.0
@@ -54,8 +57,8 @@ def compare_all(
 ) -> dict[int, Comparison]:
     """Return each of the others beside the base pair; those not comparable are left out.
 
-    Of those in `picking` one end is enough: where it lies below the base pair's, it is read on the
-    line through that one's last two. It ranks them; the ratio that is printed is none of these.
+    Those in `picking` may all end below the base pair: then the highest of their ends is read on
+    the line through that one's last two. It ranks them; the ratio that is printed is none of these.
 
     The branches of one start see the same samples, so ratios are taken start by start. Their spread
     is pooled over the pairs as in an empirical Bayes test.
@@ -85,31 +88,30 @@ def _list_ratios(
         [read([branch for branch in side if branch.seed == seed]) for side in (other, base)]
         for seed in sorted(starts)
     )
-    compare = compare_on_line if extends and read is read_ends else compare_curves
+    compare = compare_picks if extends and read is read_ends else compare_curves
     ratios = (compare(own, reference) for own, reference in pairs)
     return [ratio for ratio in ratios if ratio is not None]
 
 
 def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
-    """Return samples and smoothed loss while the rate was constant, of the longest such branch."""
-    curves = []
+    """Return samples and level of the loss while the rate was constant; empty of too few points.
+
+    The branches of a start go one way until their rates fall, so their evaluations make one curve;
+    isotonic regression of the logs makes it one that falls, neither dips nor spikes in it.
+    """
+    found: dict[float, list[float]] = {}
     for branch in branches:
         end = branch.samples if branch.decays_from is None else branch.decays_from
-        points = [(float(e.samples), e.loss) for e in branch.evaluations if e.samples <= end]
-        half = _SMOOTHED // 2
-        curves.append(
-            [
-                (
-                    samples,
-                    statistics.fmean(loss for _, loss in points[max(0, n - half) : n + half + 1]),
-                )
-                if half <= n < len(points) - half
-                else (samples, loss)
-                for n, (samples, loss) in enumerate(points[: len(points) - half])
-            ]
-        )
-    longest = max(curves, key=len, default=[])
-    return longest if len(longest) > _SMOOTHED else []
+        for each in branch.evaluations:
+            if each.samples <= end:
+                found.setdefault(float(each.samples), []).append(each.loss)
+    if len(found) < _LEAST_POINTS:
+        return []
+    samples = sorted(found)
+    losses = np.array([statistics.fmean(found[each]) for each in samples])
+    is_log = bool(np.all(losses > 0.0))
+    levels = isotonic_regression(np.log(losses) if is_log else losses, increasing=False).x
+    return list(zip(samples, (np.exp(levels) if is_log else levels).tolist(), strict=True))
 
 
 def read_ends(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
@@ -137,7 +139,7 @@ def compare_curves(own: Curve, base: Curve) -> float | None:
     logs = []
     for share in _READ_AT if base[0][0] == 0.0 else (1.0,):
         # A curve goes up and down a little; a level is what was reached by then.
-        wanted = max(level, min(loss for samples, loss in _cut(base, share * end)))
+        wanted = max(level, _find_lowest(base, share * end))
         one, two = find_samples(own, wanted), find_samples(base, wanted)
         if one and two:
             logs.append(math.log(one / two))
@@ -162,33 +164,33 @@ def is_only_bound(own: Sequence[TrialBranch], base: Sequence[TrialBranch]) -> bo
     )
 
 
-def compare_on_line(own: Curve, base: Curve) -> float | None:
-    """Return the log of own samples over those at which the base pair would be as low.
+def compare_picks(own: Curve, base: Curve) -> float | None:
+    """Return `compare_curves`, or where all own ends are lower, when the base pair would be there.
 
     Its ends are joined by lines over the logarithm of the samples, the last of them extended.
     """
     falling = [base[0]] if base else []
     falling += [after for before, after in pairwise(base) if after[1] < before[1]]
-    if not own or len(falling) < 2:
+    if not own or len(falling) < 2 or own[0][1] >= falling[-1][1]:
         return compare_curves(own, base)
-    samples, loss = own[-1]
-    lines = pairwise(falling)
-    first, second = next((line for line in lines if line[1][1] <= loss), falling[-2:])
-    if loss > falling[0][1]:
-        return compare_curves(own, base)
-    share = (first[1] - loss) / (first[1] - second[1])
-    return math.log(samples / first[0]) - share * math.log(second[0] / first[0])
+    (first, first_loss), (second, second_loss) = falling[-2:]
+    samples, loss = own[0]
+    share = (first_loss - loss) / (first_loss - second_loss)
+    return math.log(samples / first) - share * math.log(second / first)
 
 
-def _cut(curve: Curve, samples: float) -> list[tuple[float, float]]:
-    """Return the curve up to so many samples, its last point on the line between two."""
-    kept = [point for point in curve if point[0] <= samples]
-    after = next((point for point in curve if point[0] > samples), None)
-    if after is not None:
-        n, loss = kept[-1] if kept else curve[0]
-        share = (samples - n) / (after[0] - n) if after[0] > n else 0.0
-        kept.append((samples, loss + share * (after[1] - loss)))
-    return kept
+def _find_lowest(curve: Curve, samples: float) -> float:
+    """Return the lowest loss by then, on the lines of `find_samples`."""
+    lowest = curve[0][1]
+    for (before, loss), (after, next_loss) in pairwise(curve):
+        if after <= samples:
+            lowest = min(lowest, next_loss)
+        elif before < samples:
+            share = (samples - before) / (after - before)
+            if before > 0.0:
+                share = math.log(samples / before) / math.log(after / before)
+            lowest = min(lowest, loss + share * (next_loss - loss))
+    return lowest
 
 
 def find_samples(curve: Curve, loss: float) -> float | None:

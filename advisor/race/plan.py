@@ -49,7 +49,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
     if key is None:
         return Race(base=base, reason="your own pair was not trained before the run ended")
     own = groups.pop(key)
-    steps = max(branch.samples for branch in own) // base.global_batch_size
+    steps = max(branch.decays_from or branch.samples for branch in own) // base.global_batch_size
     reason = judge_base(own)
     if reason:
         return Race(base=base, does_base_train=False, reason=reason, base_steps=steps)

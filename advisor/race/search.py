@@ -119,6 +119,8 @@ def _enter(
     tried = {place: ratio for place, ratio in seen.items() if place.size == size}
     if not tried:
         return Place(size, best.step)
+    if max(place.step for place in tried) < best.step:  # left before the best rate went up
+        return Place(size, best.step)
     known = {place: ratio for place, ratio in tried.items() if ratio is not None}
     own = min(known, key=lambda place: (known[place], place), default=None)
     if own is not None and known[own] <= expected + _FAR_SLOWER:

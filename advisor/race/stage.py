@@ -14,11 +14,13 @@ import msgspec
 
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
+from advisor.loader.stage import time_loop
 from advisor.noise.plan import NOISE
 from advisor.race.branches import LEAST_STEPS, Branches
 from advisor.race.compare import compare_all, is_only_bound
-from advisor.race.data import BasePair, PairResult, Race
+from advisor.race.data import BasePair, PairKey, PairResult, Race
 from advisor.race.law import choose_by_law, predict_log_ratio
+from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import (
     FRESH,
     LEAST_FRESH,
@@ -39,13 +41,20 @@ from advisor.rate.rules import plan_pair
 _LENGTHS, _FRESH_LENGTHS = (1.0, math.sqrt(0.5), 0.5), (1.0, math.sqrt(0.5))
 #: Those of the pick from new starts, around where it should be as low as the base pair.
 _PICK_LENGTHS = (1.15, 0.8)
-#: Time of a pick's branch over that of the base pair's longest, from new starts.
-_LEAST_FRESH_RATIO, _MOST_TIME_RATIO = 0.03, 1.0
-#: Time of another pair's branch over that of the best so far, the law's word among them, and over
-#: the base pair's at the least: one that needs longer has lost.
-_SHARE_OF_BEST, _LEAST_SHARE = 2.5, 0.25
+#: Time of another pair's branch over that of the base pair's longest.
+_LEAST_RATIO, _MOST_TIME_RATIO = 0.03, 1.0
+#: And over the time of the best so far, the law's word among them: one that needs longer has lost.
+_SHARE_OF_BEST = 2.5
+#: Where a pair is there this many times sooner, it is trained again for this part of its time more:
+#: a curve has as many points however long it is.
+_EARLY, _NEAR = 3.0, 1.4
+#: Time of all lengths that a pair is trained for over that of the first.
+_LENGTHS_OF_A_PAIR = 1.5
 #: Starts after which a pick stays undecided.
 _MOST_FRESH = 24
+#: Log of the time by which a pick must look faster than a winner to be judged as well; and the
+#: error of the log from which on a winner's ratio is known well.
+_WORTH_A_CHANGE, _KNOWN_WELL = math.log(0.9), 0.08
 #: Log of the ratio from which on one start alone refuses a pair.
 _BEATEN = math.log(1.3)
 #: Counted for a pair that could not be compared: slower by far.
@@ -185,7 +194,9 @@ class _Racer:
         """Train one pair from the starts that pick."""
         rate = self._find_rate(place)
         self._places[place] = rate
-        share, own = self._choose_share(place, race), self._list_base()
+        own = self._list_base()
+        share: float | None = self._choose_share(place, race)
+        pair = (place.size, rate)
 
         def keep(branch: TrialBranch) -> None:
             self._run.add(TRIALS, branch)
@@ -195,21 +206,33 @@ class _Racer:
             if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
                 raise _BeatenError
 
-        self._train(self.branches.make_pair(place.size, rate, (share,), STARTS), keep)
-        race = self._run.of(RACE) or race
-        result = race.find(place.size, rate)
-        if result is not None and result.standing == "too_short" and share < 1.0:
-            self._train(self.branches.make_pair(place.size, rate, (1.0,), STARTS), keep)
+        known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
+        lost = _SHARE_OF_BEST * math.exp(min(known)) if known else math.inf
+        while share is not None and not self.is_over:
+            self._train(self.branches.make_pair(*pair, (share,), STARTS), keep)
+            share = self._choose_nearer(pair, share, lost)
+
+    def _choose_nearer(self, pair: PairKey, share: float, lost: float) -> float | None:
+        """Return a length that ends nearer to the base pair's loss; None where this one will do."""
+        race = self._run.of(RACE)
+        result = None if race is None else race.find(*pair)
+        if self._is_only_bound(pair, STARTS):
+            nearer = share / _SHARE_OF_BEST
+        elif result is not None and result.standing == "too_short":
+            nearer = min(1.0, lost, share * _SHARE_OF_BEST)
+            return nearer if nearer > share else None
+        elif result is not None and result.log_ratio is not None:
+            nearer = _NEAR * math.exp(result.log_ratio)
+        else:
+            return None
+        nearer = max(_LEAST_RATIO, nearer)
+        return nearer if nearer * _EARLY < share * _NEAR else None
 
     def _confirm(self, race: Race, most_s: float) -> bool:
-        """Train the best pick and the base pair from new starts; return whether it was open."""
-        ahead = [pair for pair in race.pairs if pair.standing == "ahead"]
-        if self._given is not None:
-            ahead = [pair for pair in ahead if pair.global_batch_size == self._given]
-        open_ones = [pair for pair in ahead if pair.fresh_starts < _MOST_FRESH]
-        if race.winner is not None or not open_ones:
+        """Train a pick and the base pair from new starts; return whether one was open."""
+        pick = self._choose_open(race)
+        if pick is None:
             return False
-        pick = rank_by_regret(open_ones)[0]
         seeds = tuple(FRESH[pick.fresh_starts + n] for n in range(LEAST_FRESH))
         needed_s = self._predict_fresh_s(pick)
         if needed_s > most_s:
@@ -218,20 +241,47 @@ class _Racer:
                 f"about {needed_s:.0f} s"
             )
             return False
+        self._time_loop(pick)
         trained = {branch.seed for branch in self._list_base()}
         if not trained.issuperset(seeds):
             self._train_base(seeds, _FRESH_LENGTHS)
         time_ratio = math.exp(pick.log_ratio or 0.0)
         ratios = [
-            min(max(length * time_ratio, _LEAST_FRESH_RATIO), _MOST_TIME_RATIO)
+            min(max(length * time_ratio, _LEAST_RATIO), _MOST_TIME_RATIO)
             for length in _PICK_LENGTHS
         ]
         self._train_pick(pick, ratios, seeds)
         ratio = ratios[-1]
-        while self._is_only_bound(pick, seeds) and ratio > _LEAST_FRESH_RATIO and not self.is_over:
+        pair = (pick.global_batch_size, pick.learning_rate)
+        while self._is_only_bound(pair, seeds) and ratio > _LEAST_RATIO and not self.is_over:
             ratio /= 2.0
             self._train_pick(pick, [ratio], seeds)
         return True
+
+    def _choose_open(self, race: Race) -> PairResult | None:
+        """Return the best pick; beside a winner what looks faster still, then the winner itself.
+
+        None once the winner's time is known well, or no pick is open.
+        """
+        ahead = [pair for pair in race.pairs if pair.standing == "ahead"]
+        winner = race.winner
+        if winner is not None:
+            most = (winner.log_ratio or 0.0) + _WORTH_A_CHANGE
+            ahead = [pair for pair in ahead if (pair.log_ratio or 0.0) < most]
+            if not ahead and (winner.error or 0.0) > _KNOWN_WELL:
+                ahead = [winner]
+        if self._given is not None:
+            ahead = [pair for pair in ahead if pair.global_batch_size == self._given]
+        open_ones = [pair for pair in ahead if pair.fresh_starts < _MOST_FRESH]
+        return next(iter(rank_by_regret(open_ones)), None)
+
+    def _time_loop(self, pick: PairResult) -> None:
+        """Time the pick's step in the user's loop beside the base pair's, where it was not yet."""
+        times, own = self._run.of(LOOP_TIMES), self._base
+        base = (own.micro_batch_size, own.gradient_accumulation_steps)
+        split = (pick.micro_batch_size, pick.gradient_accumulation_steps)
+        if times is not None and split != base and not times.is_timed(split, base):
+            time_loop(self._run, (base[0], split[0]))
 
     def _train_pick(
         self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]
@@ -242,9 +292,8 @@ class _Racer:
             lambda branch: self._run.add(TRIALS, branch),
         )
 
-    def _is_only_bound(self, pick: PairResult, seeds: tuple[int, ...]) -> bool:
-        groups = group_pairs(self._run.record.all(TRIALS))
-        own = groups.get((pick.global_batch_size, pick.learning_rate), [])
+    def _is_only_bound(self, pair: PairKey, seeds: tuple[int, ...]) -> bool:
+        own = group_pairs(self._run.record.all(TRIALS)).get(pair, [])
         fresh = [[each for each in side if each.seed in seeds] for side in (own, self._list_base())]
         return is_only_bound(*fresh)
 
@@ -276,10 +325,11 @@ class _Racer:
         way = self.branches.find_way(place.size)
         known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
         best = math.exp(min([0.0, self._predict(way), *known]))
-        return min(1.0, max(_LEAST_SHARE, _SHARE_OF_BEST * best))
+        return min(1.0, max(_LEAST_RATIO, _SHARE_OF_BEST * best))
 
     def _predict_pair_s(self, place: Place, race: Race) -> float:
-        return len(STARTS) * self._choose_share(place, race) * self._predict_s(place.size)
+        share = _LENGTHS_OF_A_PAIR * self._choose_share(place, race)
+        return len(STARTS) * share * self._predict_s(place.size)
 
     def _predict_fresh_s(self, pick: PairResult | None = None) -> float:
         """Return the time of a confirmation, of any pair where none is picked yet."""

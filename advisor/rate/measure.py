@@ -52,6 +52,8 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
     """Emit one TrialBranch for each seed and length."""
     keep_freed_memory()
     workload = Workload(task.workload)
+    if workload.rows is None:
+        workload.batches.keep_samples()
     take = keep_batches(workload)
     started = time.perf_counter()
     for seed in task.seeds:

@@ -12,6 +12,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from advisor.errors import WorkloadError, note_place, shorten
 from advisor.training.model_file.batches import hand_out, tensors_of
 from advisor.training.model_file.foreign import running
+from advisor.training.model_file.kept import (
+    COMPARED_SAMPLES,
+    SampleCache,
+    measure_constant_bytes,
+)
 from advisor.training.model_file.order import random_indices, shuffle_endlessly
 from advisor.training.model_file.streams import KeptSamples
 from advisor.training.out_of_memory import is_out_of_memory
@@ -43,6 +48,9 @@ class SyntheticBatches:
     def __init__(self, make_batch: Callable[[int], Any]) -> None:
         self._make_batch = make_batch
 
+    def keep_samples(self) -> None:
+        """There are none to keep."""
+
     def take(self, indices: Sequence[int]) -> Any:
         """Return a synthetic batch as large as `indices`."""
         return self._make_batch(len(indices))
@@ -58,6 +66,7 @@ class DatasetBatches:
     def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
         self._collate = collate or default_collate
+        self._cache: SampleCache | None = None
         self._length = _find_length(dataset)
         if not self._length:
             raise WorkloadError(
@@ -75,8 +84,18 @@ class DatasetBatches:
         """All of them."""
         return self.size
 
+    def keep_samples(self) -> None:
+        """Read each sample once from here on, where those looked at come out the same twice."""
+        indices = list(itertools.islice(self.scan_order(), COMPARED_SAMPLES))
+        sample_bytes = measure_constant_bytes(self.read, indices)
+        if sample_bytes is not None:
+            self._cache = SampleCache(self._read_anew, sample_bytes)
+
     def read(self, indices: Sequence[int]) -> list[Any]:
         """Return the samples, not collated."""
+        return self._cache.read(indices) if self._cache else self._read_anew(indices)
+
+    def _read_anew(self, indices: Sequence[int]) -> list[Any]:
         read_all = getattr(type(self._dataset), "__getitems__", None)
         if read_all is None:
             return [self._read_one(index) for index in indices]

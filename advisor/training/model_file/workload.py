@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -255,15 +255,22 @@ class Workload:
         """Return the batch of these samples on the device; None with `make_step`."""
         return None if self.is_step_only else self.to_device(self.batches.take(indices))
 
+    @property
+    def rows(self) -> tuple[Tensor, ...] | None:
+        """What collating samples would stack; None where the dataset is not rows of tensors."""
+        if self.is_step_only or type(self.dataset) is not TensorDataset or self.collate is not None:
+            return None
+        return self.dataset.tensors
+
     def gather(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples as `take` does, at once where they are rows of tensors.
 
         Not where memory is measured: indexing has its own use of threads and heap.
         """
-        if self.is_step_only or type(self.dataset) is not TensorDataset or self.collate is not None:
+        if self.rows is None:
             return self.take(indices)
-        rows = torch.as_tensor(list(indices))  # what collating the samples would stack
-        return self.to_device([tensor[rows] for tensor in self.dataset.tensors])
+        chosen = torch.as_tensor(list(indices))
+        return self.to_device([tensor[chosen] for tensor in self.rows])
 
     def take_worst(self, size: int, largest_samples: Sequence[int]) -> Any:
         """Return the batch that takes the most memory, on the device; None with `make_step`.

@@ -4,10 +4,12 @@ import msgspec
 
 from advisor.loader.tell import describe_loader
 from tests.given import Derived
-from tests.unit.loader.timings import make_timing, run
+from tests.unit.loader.timings import make_loop_timing, make_timing, run
 from tests.unit.samples import (
     FAST,
+    FIXED_S,
     NOISE,
+    PER_SAMPLE_S,
     derive,
     make_memory,
     make_pairs,
@@ -20,7 +22,12 @@ from tests.unit.samples import (
 def record_with(timings, *, no_loader=False):
     trials = make_pairs({(16, 0.7): FAST})
     record = make_record(trials=trials, no_loader=no_loader)
-    return msgspec.structs.replace(record, loader_timings=tuple(timings))
+    rounds = [(FIXED_S + size * PER_SAMPLE_S,) * 2 for size in (16, 32)]
+    return msgspec.structs.replace(
+        record,
+        loader_timings=tuple(timings),
+        loop_timings=(make_loop_timing((16, 32), rounds),),
+    )
 
 
 def recommend(timings, **limits):

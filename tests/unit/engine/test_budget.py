@@ -112,7 +112,7 @@ def test_without_a_budget_the_command_takes_what_the_model_needs(plan):
     assert run.unspent_s == pytest.approx(total(run.needs))
     assert sum(made.shares_s.values()) == pytest.approx(run.unspent_s)
     text = describe_plan(made)
-    assert text.startswith("about 6 min: memory 12 s, throughput 27 s, noise 42 s, ")
+    assert text.startswith("about 7.6 min: memory 12 s, throughput 27 s, noise 42 s, ")
     assert "left out" not in text
     assert plan(start_s=60.0, step_s=60.0)[0].budget_s == LONGEST_S
 
@@ -122,7 +122,7 @@ def test_a_budget_is_a_ceiling_and_the_plan_says_what_it_costs(plan):
     assert run.budget_s == made.budget_s == 60.0
     assert sum(made.shares_s.values()) == pytest.approx(50.0)
     assert describe_plan(made).startswith(
-        "about 60 s, short of the 7 min that this model takes: memory"
+        "about 60 s, short of the 8.8 min that this model takes: memory"
     )
     assert describe_plan(made).endswith("; left out: soak, memory savings")
     assert run.has_time_for("soak")  # where the others leave time for it
@@ -132,7 +132,7 @@ def test_a_budget_is_a_ceiling_and_the_plan_says_what_it_costs(plan):
     assert run.has_time_for("a question of its own")
     run, made = plan(3600.0)
     assert run.budget_s == 3600.0
-    assert made.budget_s == made.needed_s < 420.0
+    assert made.budget_s == made.needed_s < 480.0
 
 
 def test_what_is_reserved_for_variants_comes_on_top(plan):
@@ -145,7 +145,7 @@ def test_the_share_of_a_stage_is_of_what_is_left_beside_those_after_it(plan):
     run, made = plan()
     planned = made.shares_s
     assert run.share_s("memory") == pytest.approx(planned["memory"])
-    assert run.share_s("trial") > 1.25 * planned["trial"]  # nothing was spent before it
+    assert run.share_s("trial") > 1.2 * planned["trial"]  # nothing was spent before it
     assert run.share_s("memory savings") == pytest.approx(run.unspent_s)
     assert not {"noise", "loader", "trial"} & plan(has_dataset=False)[0].needs.stages.keys()
 

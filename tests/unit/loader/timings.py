@@ -3,7 +3,7 @@
 import math
 import random
 
-from advisor.loader.data import LoaderTiming
+from advisor.loader.data import LoaderTiming, LoopTiming
 from advisor.loader.plan import choose_next_workers
 
 SIZE = 16
@@ -43,6 +43,18 @@ def make_timing(
         batch_s=batch_s,
         steps=windows,
         cores=cores,
+    )
+
+
+def make_loop_timing(sizes, rounds, *, pass_s=0.0, fetch_s=0.0, workers=0, is_in_memory=False):
+    """Return a session of the loop: for each size the seconds of a step by round."""
+    return LoopTiming(
+        workers=workers,
+        is_in_memory=is_in_memory,
+        micro_batch_sizes=tuple(sizes),
+        step_s=tuple(map(tuple, rounds)),
+        pass_s=(pass_s,) * len(sizes),
+        fetch_s=fetch_s,
     )
 
 

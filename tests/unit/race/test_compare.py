@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from itertools import accumulate
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from advisor.race.compare import (
     compare_all,
     compare_curves,
-    compare_on_line,
+    compare_picks,
     find_samples,
     read_ends,
     read_running,
@@ -115,12 +116,18 @@ def test_a_pair_behind_the_base_pairs_shortest_branch_is_behind_by_that_at_least
 
 def test_the_ends_of_branches_are_read_on_lines_over_the_logarithm_of_the_samples():
     base = [(100.0, 1.0), (200.0, 0.5)]
-    assert compare_on_line([(100.0, 0.75)], base) == pytest.approx(-0.5 * math.log(2.0))
-    assert compare_on_line([(100.0, 0.25)], base) == pytest.approx(-1.5 * math.log(2.0))
-    assert compare_on_line([(400.0, 0.5)], base) == pytest.approx(math.log(2.0))
+    assert compare_picks([(100.0, 0.75)], base) == pytest.approx(-0.5 * math.log(2.0))
+    assert compare_picks([(400.0, 0.5)], base) == pytest.approx(math.log(2.0))
+    # Below all of the base pair's ends the line through its last two goes on.
+    assert compare_picks([(100.0, 0.25)], base) == pytest.approx(-1.5 * math.log(2.0))
+    assert compare_picks([(100.0, 0.25), (150.0, 0.1)], base) == pytest.approx(-1.5 * math.log(2.0))
+    # Where ends lie on both sides of its last one, nothing is extended.
+    ends = [(50.0, 0.6), (100.0, 0.4)]
+    assert compare_picks(ends, base) == compare_curves(ends, base)
+    assert compare_picks(ends, base) == pytest.approx(math.log(100.0 * HALF / 200.0))
     # Above the base pair's shortest end there is no line, and none through a single one.
-    assert compare_on_line([(50.0, 1.5)], base) == compare_curves([(50.0, 1.5)], base) is None
-    assert compare_on_line([(100.0, 0.5)], base[:1]) == pytest.approx(0.0)
+    assert compare_picks([(50.0, 1.5)], base) == compare_curves([(50.0, 1.5)], base) is None
+    assert compare_picks([(100.0, 0.5)], base[:1]) == pytest.approx(0.0)
 
 
 def test_a_loss_is_reached_the_first_time_and_between_evaluations():
@@ -135,11 +142,32 @@ def test_a_loss_is_reached_the_first_time_and_between_evaluations():
 
 def test_a_running_curve_ends_where_the_rate_begins_to_fall():
     whole, cut = (read_running([make_branch(decays=decays)]) for decays in (False, True))
-    assert whole[0] == cut[0] == (0.0, 2.0)
+    assert whole[0] == cut[0] == pytest.approx((0.0, 2.0))
     assert max(samples for samples, _ in cut) <= 0.7 * SAMPLES
     assert len(cut) < len(whole)
-    shorter = make_branch(samples=2400, decays=True)
-    assert read_running([shorter, make_branch(decays=True)]) == cut  # of the longest
+
+
+def test_branches_of_a_start_make_one_running_curve_that_falls():
+    draw = random.Random(0)
+
+    def noise():
+        return math.exp(draw.gauss(0.0, 0.2))
+
+    branches = [
+        make_branch(samples=n, every=every, decays=True, noise=noise)
+        for n, every in ((4800, 200), (2400, 100))
+    ]
+    curve = read_running(branches)
+    assert [samples for samples, _ in curve] == [
+        *range(0, 1700, 100), *range(1800, 3400, 200)
+    ]  # fmt: skip
+    levels = [level for _, level in curve]
+    assert levels == sorted(levels, reverse=True)
+    errors = [math.log(level / loss_after(samples)) for samples, level in curve]
+    assert statistics.fmean(errors) == pytest.approx(0.0, abs=0.1)
+
+
+def test_of_a_few_evaluations_there_is_no_curve():
     assert read_running([make_branch(samples=400)]) == []
     assert read_running([]) == []
 

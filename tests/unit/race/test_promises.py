@@ -12,7 +12,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.noise.data import NoiseConclusion
 from advisor.race.plan import FRESH, RACE
 from advisor.statistics import Estimate
-from tests.unit.loader.timings import make_timing
+from tests.unit.loader.timings import make_loop_timing
 from tests.unit.race.law_training import LawTraining, race_pairs
 from tests.unit.samples import FIXED_S, PER_SAMPLE_S, conclude, make_noise, make_pairs, make_record
 
@@ -45,12 +45,15 @@ def change_times(record, factor):
 def add_loading(record, per_sample_s, *, workers=0):
     limits = replace(record.command.limits, no_loader=False)
     record = replace(record, command=replace(record.command, limits=limits))
-    step_s = FIXED_S + 16 * PER_SAMPLE_S
-    load_s = 16 * per_sample_s * max(workers, 1)
-    timing = make_timing(workers, load_s=load_s, step_s=step_s, is_own=True)
-    return replace(record, loader_timings=(timing,))
+    rounds = []
+    for size in LOOP_SIZES:
+        step_s, load_s = FIXED_S + size * PER_SAMPLE_S, size * per_sample_s
+        loop_s = max(step_s, load_s) if workers else step_s + load_s
+        rounds.append((loop_s, 1.01 * loop_s, loop_s))
+    return replace(record, loop_timings=(make_loop_timing(LOOP_SIZES, rounds, workers=workers),))
 
 
+LOOP_SIZES = (8, 32, 128, 512)
 LOADS = [PER_SAMPLE_S * 2.0**power for power in range(-6, 6, 2)]
 
 

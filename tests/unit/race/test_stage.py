@@ -43,7 +43,7 @@ def judge(law, run):
     """The true time of the advised pair over the base pair's, and over that of the best of all."""
     advice = run.of(ADVICE)
     own = law.time_ratio(advice.global_batch_size, advice.learning_rate.value)
-    return own, own / min(law.time_ratio(size, law.find_best_rate(size)) for size in SIZES)
+    return own, own / law.best_time_ratio(*SIZES)
 
 
 @pytest.mark.slow
@@ -60,9 +60,8 @@ def test_what_is_advised_is_never_slower_and_near_the_best_of_all():
             printed.append(winner.time_ratio.point / own)
     assert statistics.median(regrets) <= 1.10
     assert max(regrets) <= 1.25
-    # Losses near the end are nearer to the floor than those that the law's own ratio is of.
-    assert 0.85 <= statistics.median(printed) <= 1.15
-    assert max(printed) <= 1.4
+    assert 0.95 <= statistics.median(printed) <= 1.05
+    assert max(printed) <= 1.15
 
 
 @pytest.fixture(scope="module", params=range(3))
@@ -119,7 +118,7 @@ def test_what_was_printed_is_what_fresh_starts_showed(raced):
 
 def test_a_pair_that_has_lost_is_not_trained_from_the_other_starts():
     run, _ = race_pairs(LawTraining(noise_scale=50.0))
-    beaten = [pair for pair in run.of(RACE).pairs if pair.starts == 1]
+    beaten = [pair for pair in run.of(RACE).pairs if 0 < pair.starts < len(STARTS)]
     assert beaten
     assert all(pair.standing in {"behind", "failed"} for pair in beaten)
 
@@ -169,7 +168,7 @@ def test_a_given_batch_is_raced_at_its_rates_alone(given):
     advice = run.of(ADVICE)
     assert (advice.basis, advice.global_batch_size) == ("given", given)
     own = law.time_ratio(given, advice.learning_rate.value)
-    assert own <= 1.15 * law.time_ratio(given, law.find_best_rate(given))
+    assert own <= 1.15 * law.best_time_ratio(given)
 
 
 class FailingTraining(LawTraining):

@@ -2,12 +2,14 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from advisor.memory.data import MemoryConclusion
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.ways import WAYS, find_way
 from advisor.training.data import OptimizerFacts
-from tests.unit.loader.timings import make_timing
+from tests.unit.loader.timings import make_loop_timing
 from tests.unit.samples import (
     FACTS,
     FIXED_S,
@@ -144,27 +146,70 @@ def test_without_a_measurement_there_is_no_way():
 
 def loop_times(*timings, **limits):
     record = make_record(no_loader=False, **limits)
-    record = msgspec.structs.replace(record, loader_timings=timings)
+    record = msgspec.structs.replace(record, loop_timings=timings)
     return conclude(record, throughput=make_throughput()).of(LOOP_TIMES)
 
 
-def load(load_s, workers=0):
-    """A loader that takes so long for 16 samples, beside steps of the time they have there."""
-    step_s = FIXED_S + 16 * PER_SAMPLE_S
-    return make_timing(workers, load_s=load_s, step_s=step_s, is_own=True)
+def bare_s(size):
+    return FIXED_S + size * PER_SAMPLE_S
 
 
-def test_without_workers_loading_is_added_to_a_step():
-    times = loop_times(load(0.016))
-    step_s = FIXED_S + 64 * PER_SAMPLE_S
-    assert times.estimate_s(64) == pytest.approx(step_s + 0.064, rel=0.01)
-    assert times.estimate_s(64, 2) == pytest.approx(2 * (step_s + 0.064), rel=0.01)
+def time_sizes(sizes, loop_s, *, factor=1.0, **more):
+    """A session on a machine slower by a factor than that which timed the steps alone."""
+    rounds = [[factor * loop_s(size) * jitter for jitter in (1.0, 1.01, 0.99)] for size in sizes]
+    return make_loop_timing(sizes, rounds, **more)
 
 
-def test_with_workers_the_slower_of_loading_and_step_counts():
-    slow, fast = loop_times(load(0.4, workers=4)), loop_times(load(0.001, workers=4))
-    assert slow.estimate_s(64) == pytest.approx(0.4, rel=0.05)
-    assert fast.estimate_s(64) == pytest.approx(FIXED_S + 64 * PER_SAMPLE_S, rel=0.05)
+def test_a_step_takes_what_it_took_in_the_loop_and_between_sizes_what_lies_between():
+    def loop_s(size):
+        return bare_s(size) + 0.001 * size + 0.002
+
+    times = loop_times(time_sizes((16, 64, 256), loop_s))
+    for size in (16, 64, 256):
+        assert times.estimate_s(size) == pytest.approx(loop_s(size))
+    assert times.estimate_s(32) == pytest.approx(loop_s(32), rel=0.05)
+    assert times.estimate_s(128) == pytest.approx(loop_s(128), rel=0.05)
+    # Outside the sizes timed what comes on top goes with the samples.
+    assert times.estimate_s(512) == pytest.approx(loop_s(512), rel=0.02)
+    # Each micro-batch of an accumulated step is loaded; the optimizer steps once.
+    assert times.estimate_s(64, 2) == pytest.approx(2 * loop_s(64), rel=0.01)
+
+
+@given(
+    factors=st.lists(st.floats(0.5, 3.0), min_size=2, max_size=3),
+    others=st.lists(st.sampled_from([16, 64, 128, 256]), min_size=2, max_size=3, unique=True),
+)
+def test_ratios_are_those_of_the_sessions_however_slow_each_machine_was(factors, others):
+    def loop_s(size):
+        return bare_s(size) + 0.004 * size
+
+    sessions = [time_sizes((32, size), loop_s, factor=f) for size, f in zip(others, factors)]
+    times = loop_times(*sessions)
+    for size, _ in zip(others, factors):
+        ratio = times.estimate_s(size) / times.estimate_s(32)
+        assert ratio == pytest.approx(loop_s(size) / loop_s(32), rel=1e-6)
+        assert times.estimate_error((size, 1), (32, 1)) < 0.03
+
+
+def test_the_error_is_that_of_paired_rounds_and_more_where_a_size_was_not_timed():
+    rounds = [[0.01, 0.02, 0.03, 0.02], [0.02, 0.04, 0.06, 0.04]]  # a neighbour slows both alike
+    paired = loop_times(make_loop_timing((32, 64), rounds))
+    assert paired.is_timed((32, 1), (64, 1))
+    assert not paired.is_timed((32, 1), (128, 1))
+    assert paired.estimate_error((32, 1), (64, 1)) < 0.03
+    assert paired.estimate_error((32, 1), (128, 1)) >= 0.03
+    rounds[1] = rounds[1][1:] + rounds[1][:1]
+    assert loop_times(make_loop_timing((32, 64), rounds)).estimate_error((32, 1), (64, 1)) > 0.2
+
+
+def test_what_a_pass_costs_is_shared_by_its_samples():
+    times = loop_times(time_sizes((16, 64), bare_s, pass_s=25.0), epoch_overhead_s=25.0)
+    assert times.estimate_s(64) == pytest.approx(bare_s(64) + 64 * 50.0 / 50_000)
+
+
+def test_a_trial_fetches_its_samples_itself():
+    times = loop_times(time_sizes((16, 64), bare_s, fetch_s=0.16))
+    assert times.estimate_alone_s(64, 2) == pytest.approx(2 * bare_s(64) + 128 * 0.01, rel=0.01)
 
 
 def test_what_an_epoch_ends_with_is_spread_over_its_samples():

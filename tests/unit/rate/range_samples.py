@@ -7,6 +7,7 @@ import numpy as np
 
 from advisor.engine.record import open_record
 from advisor.engine.spec import Spec
+from advisor.loader.data import LoopTask
 from advisor.rate.conclude import FIRST_TRIAL_SEED
 from advisor.rate.data import LrRangeCurve, LrRangeTask, RangePlan
 from advisor.rate.question import KIND
@@ -104,9 +105,11 @@ class RangeRunner:
         self.tasks, self.best = [], best
 
     def run(self, task, *, timeout_s, on_result=None):
-        self.tasks.append(task)
         if self.error is not None:
             raise self.error
+        if isinstance(task, LoopTask):
+            return ()
+        self.tasks.append(task)
         size = task.micro_batch_size * task.gradient_accumulation_steps
         if isinstance(task, LrRangeTask):
             results = [

@@ -1,0 +1,118 @@
+"""Seconds of a step in the user's loop, from sessions that timed several sizes in turns.
+
+    log t(session, size) = session + size        by least squares over all rounds
+
+What a session's machine does to all sizes alike is the session's; ratios of sizes are what is
+known. Between timed sizes the time over that of the step alone is linear in the log of the size:
+loading and step both go from fixed costs to proportional ones.
+"""
+
+import math
+import statistics
+from bisect import bisect
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from advisor.engine.conclusions import Conclusions, Topic
+from advisor.loader.data import LOOP_TIMINGS, LoopTiming
+from advisor.statistics import median
+
+#: Relative error that no round shows, as of sizes that share a cache differently elsewhere.
+_LEAST_ERROR = 0.02
+
+
+class Loop(msgspec.Struct, frozen=True, kw_only=True):
+    """What was timed of the user's loop.
+
+    Attributes:
+        micro_batch_sizes: In order.
+        step_s: Of a step and of getting its batch, at each.
+        pass_s: What a pass over the dataset costs beside its batches, at each.
+        fetch_per_sample_s: What a training that loads for itself alone spends on a sample.
+        rounds: Of each session, by size, the logs of the seconds.
+    """
+
+    micro_batch_sizes: tuple[int, ...]
+    step_s: tuple[float, ...]
+    pass_s: tuple[float, ...]
+    fetch_per_sample_s: float
+    rounds: tuple[dict[int, tuple[float, ...]], ...]
+
+    def compare(self, size: int, other: int) -> float | None:
+        """Return the standard error of log t(size) − log t(other); None where not timed together.
+
+        Rounds are paired, so that what slows both down cancels.
+        """
+        if size == other:
+            return 0.0
+        differences = [
+            [one - two for one, two in zip(each[size], each[other], strict=True)]
+            for each in self.rounds
+            if size in each and other in each
+        ]
+        flat = [difference for session in differences for difference in session]
+        if len(flat) < 2:
+            return None
+        return math.hypot(statistics.stdev(flat) / math.sqrt(len(flat)), _LEAST_ERROR)
+
+
+def interpolate(size: float, sizes: Sequence[int], values: Sequence[float]) -> float:
+    """Return the value at this size, linear in its log; that of the nearest end outside."""
+    if size <= sizes[0] or size >= sizes[-1]:
+        return values[0 if size <= sizes[0] else -1]
+    right = bisect(sizes, size)
+    left = right - 1
+    share = math.log(size / sizes[left]) / math.log(sizes[right] / sizes[left])
+    return values[left] + share * (values[right] - values[left])
+
+
+def conclude_loop(timings: Sequence[LoopTiming]) -> Loop | None:
+    """Return what the sessions say together; None where no step was timed."""
+    timings = [timing for timing in timings if any(timing.step_s)]
+    sessions = [
+        {
+            size: tuple(map(math.log, step_s))
+            for size, step_s in zip(timing.micro_batch_sizes, timing.step_s, strict=True)
+            if step_s
+        }
+        for timing in timings
+    ]
+    sizes = sorted({size for session in sessions for size in session})
+    if not sizes:
+        return None
+    rows, logs, weights = [], [], []
+    for number, session in enumerate(sessions):
+        for size, each in session.items():
+            row = np.zeros(len(sizes) + len(sessions))
+            row[sizes.index(size)] = row[len(sizes) + number] = 1.0
+            rows.append(row)
+            logs.append(median(each))
+            weights.append(math.sqrt(len(each)))
+    weight = np.array(weights)
+    found = np.linalg.lstsq(np.array(rows) * weight[:, None], np.array(logs) * weight)[0]
+    levels = found[: len(sizes)] + found[len(sizes) :].mean()
+    passes: dict[int, list[float]] = {size: [] for size in sizes}
+    for timing in timings:
+        for size, seconds, pass_s in zip(
+            timing.micro_batch_sizes, timing.step_s, timing.pass_s, strict=True
+        ):
+            if seconds:
+                passes[size].append(pass_s)
+    return Loop(
+        micro_batch_sizes=tuple(sizes),
+        step_s=tuple(np.exp(levels).tolist()),
+        pass_s=tuple(median(passes[size]) for size in sizes),
+        fetch_per_sample_s=median(
+            [timing.fetch_s / timing.micro_batch_sizes[0] for timing in timings]
+        ),
+        rounds=tuple(sessions),
+    )
+
+
+def _conclude(conclusions: Conclusions) -> Loop | None:
+    return conclude_loop(conclusions.record.all(LOOP_TIMINGS))
+
+
+LOOP = Topic("loop", Loop, _conclude)

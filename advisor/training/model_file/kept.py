@@ -1,0 +1,57 @@
+"""Samples that come out the same each time they are read: kept for whoever reads them again."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advisor.training.model_file.batches import map_tensors
+
+#: Samples that are read twice to see whether they come out the same.
+COMPARED_SAMPLES = 16
+#: Bytes that are kept at most.
+_MOST_BYTES = 256 << 20
+
+
+class SampleCache:
+    """Reads samples of a map-style dataset, those it has read before from memory.
+
+    Whoever takes a sample must leave it as it is.
+    """
+
+    def __init__(self, read: Callable[[Sequence[int]], list[Any]], sample_bytes: int) -> None:
+        self._read = read
+        self._most = _MOST_BYTES // max(1, sample_bytes)
+        self._kept: dict[int, Any] = {}
+
+    def read(self, indices: Sequence[int]) -> list[Any]:
+        """Return the samples, not collated."""
+        missing = [index for index in dict.fromkeys(indices) if index not in self._kept]
+        fresh = dict(zip(missing, self._read(missing), strict=True)) if missing else {}
+        samples = [fresh[index] if index in fresh else self._kept[index] for index in indices]
+        left = self._most - len(self._kept)
+        self._kept.update(list(fresh.items())[: max(0, left)])
+        return samples
+
+
+def measure_constant_bytes(
+    read: Callable[[Sequence[int]], list[Any]], indices: Sequence[int]
+) -> int | None:
+    """Return the bytes of a sample; None where one read twice is not the same, as if augmented."""
+    sizes = [0]
+    for index in indices:
+        try:
+            one, other = (pickle.dumps(map_tensors(read([index]), _to_bytes)) for _ in range(2))
+        except Exception:  # noqa: BLE001 - what cannot be compared is not kept
+            return None
+        if one != other:
+            return None
+        sizes.append(len(one))
+    return max(sizes)
+
+
+def _to_bytes(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    """Return what a tensor holds: pickled itself, no two would be the same."""
+    return tensor.dtype, tensor.shape, tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
