@@ -15,6 +15,7 @@ from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document
 from advisor.loader.data import LoaderConclusion, LoaderPoint
+from advisor.loader.loop import conclude_loop
 from advisor.noise.course import fit_trend
 from advisor.noise.data import GradientMoments, NoiseBatches, NoiseConclusion, NoisePoint
 from advisor.noise.plan import NOISE
@@ -25,11 +26,14 @@ from advisor.report.page import render_page
 from advisor.statistics import Estimate
 from tests.given import GivenConclusions
 from tests.unit.doubles import text_of
+from tests.unit.loader.timings import make_loop_timing
 from tests.unit.report.sample_run import build_derived, build_record
 from tests.unit.samples import (
     ADAMW,
     ENVIRONMENT,
     FACTS,
+    FIXED_S,
+    PER_SAMPLE_S,
     conclude,
     make_memory,
     make_record,
@@ -97,17 +101,26 @@ def throughputs(draw):
     return replace(found, points=tuple(map(spread, found.points)))
 
 
+FIGURE = Estimate(1000.0, 900.0, 1100.0)
+LOADER = LoaderConclusion(
+    micro_batch_size=32,
+    status="limits",
+    own_workers=0,
+    training_samples_per_s=FIGURE,
+    points=(
+        LoaderPoint(
+            workers=0, status="limits", samples_per_s=FIGURE, together_samples_per_s=FIGURE,
+            loss_fraction=Estimate(0.5, 0.4, 0.6), waiting_fraction=0.5,
+        ),
+    ),
+)  # fmt: skip
+
+
 @st.composite
-def loaders(draw):
-    figure = Estimate(1000.0, 900.0, 1100.0)
-    point = LoaderPoint(
-        workers=0, status="limits", samples_per_s=figure, together_samples_per_s=figure,
-        loss_fraction=Estimate(0.5, 0.4, 0.6), waiting_fraction=0.5,
-    )  # fmt: skip
-    return LoaderConclusion(
-        micro_batch_size=32, status="limits", own_workers=0, training_samples_per_s=figure,
-        points=(point,), per_sample_s=draw(logs(1e-7, 1e-2)),
-    )  # fmt: skip
+def loops(draw):
+    sizes, per_sample_s = (8, 32, 512), draw(logs(1e-7, 1e-2))
+    rounds = [(FIXED_S + size * (PER_SAMPLE_S + per_sample_s),) * 2 for size in sizes]
+    return conclude_loop([make_loop_timing(sizes, rounds)])
 
 
 @st.composite
@@ -120,7 +133,8 @@ def runs(draw):
         memory=make_memory(draw(st.sampled_from([4096, 5000])), draw(st.sampled_from(ENDS))),
         throughput=draw(throughputs()),
         noise=draw(noises(facts)),
-        loader=draw(st.one_of(st.none(), loaders())),
+        loader=draw(st.sampled_from([None, LOADER])),
+        loop=draw(st.one_of(st.none(), loops())),
     )
 
 
