@@ -35,7 +35,7 @@ def doctor(
     from advisor.noise_floor.question import KIND
 
     spec = Spec(workload=workload, limits=Limits(budget_s=budget))
-    output = Output(json_path=json_path, quiet=quiet)
+    output = Output(json_path=json_path, quiet=quiet, reads=(aa,))
     drive(KIND, spec, output, asked=((MICRO_BATCH_SIZE, micro_batch_size),))
 
 

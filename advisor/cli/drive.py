@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,25 +31,37 @@ class Output:
             waits for the end. `-`, or what leads to stdout, prints it in place of the report.
         html_path: The file that the end of the command writes, by the same rules.
         quiet: Print the headline alone, and no progress.
+        reads: Files that the command reads, the model file as it was named: no result goes there.
 
     Raises:
         UsageError: A file cannot be written.
     """
 
     def __init__(
-        self, *, json_path: Path | None = None, html_path: Path | None = None, quiet: bool = False
+        self,
+        *,
+        json_path: Path | None = None,
+        html_path: Path | None = None,
+        quiet: bool = False,
+        reads: Iterable[str | Path | None] = (),
     ) -> None:
         from advisor.engine.files import is_stream
 
         self.quiet = quiet
         self._json_path = json_path
         self._html_path = html_path
-        if is_stdout(json_path) and is_stdout(html_path):
+        if _are_same(json_path, html_path) or (is_stdout(json_path) and is_stdout(html_path)):
             raise UsageError(
-                "--json and --html both go to stdout", next_step="Name a file for one of them."
+                f"--json and --html both go to {json_path}",
+                next_step="Name another file for one of them.",
             )
+        read = [name for each in reads if each for name in (each, str(each).rpartition(":")[0])]
         for path in (json_path, html_path):
             refuse_unwritable(path)
+            if any(_are_same(path, each) for each in read):
+                raise UsageError(
+                    f"{path} is read by this command", next_step="Name another file for the result."
+                )
         self._waits = json_path is not None and (is_stdout(json_path) or is_stream(json_path))
         self._has_saved = False
 
@@ -139,6 +151,13 @@ def is_stdout(path: Path | None) -> bool:
     from advisor.engine.files import is_same_file
 
     return path is not None and (str(path) == "-" or is_same_file(path, _STDOUT))
+
+
+def _are_same(one: str | Path | None, other: str | Path | None) -> bool:
+    """Return whether two names are those of one file, though it may not be there yet."""
+    if not one or not other:
+        return False
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def write_stdout(document: bytes) -> None:

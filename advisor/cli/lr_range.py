@@ -33,7 +33,7 @@ def lr_range(
     """
     variant = parse_variant(precision)
     workload = make_workload(model, variant, settings=settings, device=device, seed=seed)
-    output = Output(json_path=json_path, html_path=html_path, quiet=quiet)
+    output = Output(json_path=json_path, html_path=html_path, quiet=quiet, reads=(model,))
 
     from advisor.engine.spec import Limits, Spec
     from advisor.rate.data import RANGE, RangePlan

@@ -55,7 +55,7 @@ def predict(
             "predict needs a card to predict for",
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
-    output = Output(json_path=json_path, quiet=quiet)
+    output = Output(json_path=json_path, quiet=quiet, reads=(model,))
     variant = parse_variant(precision)
     workload = make_workload(model, variant, settings=settings, device="cpu", seed=seed)
 

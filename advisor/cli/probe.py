@@ -68,7 +68,8 @@ def probe(
         gamma=gamma,
         cosine=cosine,
     )
-    output = Output(json_path=json_path, html_path=html_path, quiet=quiet)
+    reads = (model, noise_log, *(checkpoints or ()))
+    output = Output(json_path=json_path, html_path=html_path, quiet=quiet, reads=reads)
 
     from advisor.advice.data import SCENARIO
     from advisor.engine.spec import Limits, Spec

@@ -58,6 +58,6 @@ def report(
         )
         record = record.setting(SCENARIO, scenario)
     conclusions = Conclusions(record)
-    Output(html_path=html_path, quiet=quiet).write(kind, conclusions)
+    Output(html_path=html_path, quiet=quiet, reads=(run,)).write(kind, conclusions)
     if kind.name == "prediction":
         refuse_no_answer(kind, conclusions)

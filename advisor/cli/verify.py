@@ -52,7 +52,7 @@ def verify(
             f"{run} is no file that branches can be added to",
             next_step="Name the file that probe wrote with --json.",
         )
-    output = Output(json_path=json_path, quiet=quiet)
+    output = Output(json_path=json_path, quiet=quiet, reads=(model, *(checkpoints or ())))
     record = read_run(run)
     spec = VerifySpec(
         target=model,

@@ -46,9 +46,29 @@ def test_what_goes_to_stdout_stands_there_alone(saved, path):
     assert Path("/dev/stdout").is_symlink()
 
 
-def test_one_result_at_most_goes_to_stdout():
+@pytest.mark.parametrize(("one", "other"), [("-", "-"), ("-", "/dev/stdout"), ("a", "./a")])
+def test_two_results_never_go_to_one_place(monkeypatch, tmp_path, one, other):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="both"):
-        Output(json_path=Path("-"), html_path=Path("-"))
+        Output(json_path=Path(one), html_path=Path(other))
+
+
+@pytest.mark.parametrize("name", ["model.py", "model.py:make_model", "link.py"])
+def test_no_result_goes_to_a_file_that_the_command_reads(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text("mine")
+    (tmp_path / "link.py").symlink_to("model.py")
+    for result in ("model.py", "link.py"):
+        for options in ({"json_path": Path(result)}, {"html_path": Path(result)}):
+            with pytest.raises(UsageError, match="is read by this command"):
+                Output(**options, reads=(None, "other", name))
+    assert (tmp_path / "model.py").read_text() == "mine"
+
+
+def test_a_run_is_never_replaced_by_its_page(saved):
+    before = saved.read_bytes()
+    assert report(saved, "--html", saved).returncode == 2
+    assert saved.read_bytes() == before
 
 
 def test_a_full_stdout_is_no_fault_of_the_program(saved):
