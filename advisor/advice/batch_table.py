@@ -1,6 +1,5 @@
 """The table of batch sizes: memory, speed and predicted time to train, side by side."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,8 +24,8 @@ MAX_ROWS = 14
 #: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
 MOST_RELATIVE_TIME = 2.0
 RECOMMENDED, BASE = ">", "b"
-#: Part of the speed by which the user's loop differs from steps on batches that are there already,
-#: from which on it has a column of its own.
+#: Part by which steps on batches that are there already are faster than in the user's loop, from
+#: which on that has a column of its own.
 LOOP_FRACTION = 0.1
 #: What was not measured, where a table with energy has no place for words.
 DASH = "-"
@@ -184,12 +183,12 @@ def _get_loop_speed(row: Row) -> float | None:
 
 
 def _is_apart_in_loop(row: Row) -> bool:
-    """Return whether the step that decides takes another time than the one in the table."""
+    """Return whether the step that decides takes longer than the one that was timed."""
     own = None if row.point is None else row.point.samples_per_s.point
     speed = _get_loop_speed(row)
     if not own or not speed:
         return False
-    return abs(math.log(speed / own)) > math.log1p(LOOP_FRACTION)
+    return speed * (1.0 + LOOP_FRACTION) < own
 
 
 def _write_energy(row: Row) -> str:

@@ -360,3 +360,24 @@ def test_a_run_too_short_for_an_answer_says_how_long_it_takes():
     assert "Raise --budget: this model takes about 36 min 0 s." in text
     enough = replace(build_record(), time_plan=replace(plan, budget_s=2160.0))
     assert "Raise --budget: this model" not in text_of(write_report, enough, bare(build_derived()))
+
+
+def test_the_loop_has_a_column_only_where_it_is_slower_than_the_steps():
+    derived = build_derived()
+
+    def draw(factor):
+        advice = derived.recommendation
+        slower = [replace(each, step_s=factor * each.step_s) for each in advice.candidates]
+        advice = replace(advice, candidates=tuple(slower))
+        rows = choose_rows(advice, derived.throughput, derived.race, 32)
+        table = draw_up_batches(rows, sample_unit="sample")
+        return [column.header for column in table.columns], {row[1]: row for row in table.rows}
+
+    headers, rows = draw(4.0)
+    speed, loop = headers.index("samples/s"), headers.index("in your loop")
+    assert (rows["192"][speed], rows["192"][loop]) == ("9,870 ± 103", "~ 2,470")
+    assert (rows["128"][speed], rows["128"][loop]) == ("not measured", "~ 2,210")
+    for factor in (1.0, 0.5):
+        headers, rows = draw(factor)
+        assert "in your loop" not in headers
+        assert rows["128"][headers.index("samples/s")].startswith("~ ")
