@@ -67,12 +67,15 @@ def execute(
 
 
 def _use_time_left(run: Run, kind: Kind) -> None:
-    """Go round the questions until one round did nothing, or the time is up."""
+    """Go round the questions until one round did nothing, or the time is up.
+
+    The last comes first: what is advised rests on all that is before it, and is open the longest.
+    """
     did = True
     while did:
         did = False
         failed = {failure.stage for failure in run.record.failures}
-        for question in kind.questions:
+        for question in reversed(kind.questions):
             if question.more is not None and question.name not in failed and not run.is_spent:
                 with _limiting_failure(run, question.name, is_alone=True):
                     did |= question.more(run)

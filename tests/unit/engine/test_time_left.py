@@ -85,15 +85,15 @@ def ask(monkeypatch, tmp_path):
     return ask
 
 
-def test_open_questions_take_turns_until_a_whole_round_did_nothing(ask):
+def test_open_questions_take_turns_from_the_last_until_a_whole_round_did_nothing(ask):
     calls, _, record = ask({"a": (1, 1.0), "b": (0, 1.0), "c": (3, 1.0)}, budget_s=100.0)
-    assert calls == ["a first", "b first", "c first", "closed first", "a", "c", "c", "c"]
+    assert calls == ["a first", "b first", "c first", "closed first", "c", "a", "c", "c"]
     assert record.complete
 
 
 def test_no_piece_begins_once_the_time_is_up_and_none_that_it_does_not_cover(ask):
     calls, _, record = ask({"a": (99, 4.0), "b": (99, 3.0)}, budget_s=12.0)
-    assert calls[3:] == ["a", "b", "a"]  # 11 s: one second is left, and covers neither
+    assert calls[3:] == ["b", "a", "b"]  # 10 s: the two left cover neither
     calls, _, _ = ask({"a": (99, 4.0)}, budget_s=8.0)
     assert calls[2:] == ["a", "a"]
     assert record.complete
@@ -116,14 +116,14 @@ def test_all_the_time_is_used_where_questions_stay_open(ask):
 
 def test_an_interrupt_during_a_further_piece_ends_the_command(ask):
     calls, _, record = ask({"a": (2, 1.0), "b": (9, 1.0)}, 100.0, KeyboardInterrupt())
-    assert calls[3:] == ["a", "b", "a"]
+    assert calls[3:] == ["b", "a", "b", "a"]
     assert not record.complete
     assert record.stopped_because == "interrupted"
 
 
 def test_a_failure_of_a_further_piece_ends_its_question_alone(ask):
     calls, _, record = ask({"a": (2, 1.0), "b": (4, 1.0)}, 100.0, WorkloadError("it broke"))
-    assert calls[3:] == ["a", "b", "a", "b", "b", "b"]
+    assert calls[3:] == ["b", "a", "b", "a", "b", "b"]
     assert record.complete
     assert [(end.stage, end.message) for end in record.failures] == [
         ("a", "it broke"),
