@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook
 
 from advisor.training.data import LossReduction, TokenCount
@@ -158,9 +159,13 @@ class _Samples:
         self._gives = [self._cut_from_one_batch(count), self._collate]
         training = _make_evaluated(workload)
         self._trainings = [training]
+        self._as_float32: Training | None = None
         if any(each.dtype in _16_BIT for each in parameters_in(training.model)):
-            self._trainings.insert(0, _make_evaluated(workload))
-            self._trainings[0].model.float()
+            self._as_float32 = _make_evaluated(workload)
+            self._as_float32.model.float()
+            self._trainings.insert(0, self._as_float32)
+        # Some models have a loss in train mode alone; batch statistics would couple the samples.
+        self._may_train = not any(isinstance(m, _BatchNorm) for m in training.model.modules())
 
     def give(self, places: Sequence[int]) -> Any:
         """Return the batch of the samples at these places."""
@@ -173,13 +178,25 @@ class _Samples:
             try:
                 return [self._loss_of(places, seed) for places in groups]
             except Exception as error:
-                if is_out_of_memory(error) or len(self._gives) == len(self._trainings) == 1:
+                if is_out_of_memory(error) or not self._try_another_way():
                     raise
-                (self._gives if len(self._gives) > 1 else self._trainings).pop(0)
+
+    def _try_another_way(self) -> bool:
+        """Go on to the next way in which losses may run; return False where there is none."""
+        if len(self._gives) > 1:
+            self._gives.pop(0)
+        elif len(self._trainings) > 1:
+            self._trainings.pop(0)
+        elif self._may_train:
+            self._may_train = False
+            self._trainings[0].model.train()
+        else:
+            return False
+        return True
 
     def _loss_of(self, places: Sequence[int], seed: int) -> float:
         training, batch = self._trainings[0], self.give(places)
-        if len(self._trainings) > 1:
+        if training is self._as_float32:
             batch = map_tensors(batch, lambda each: each.float() if each.dtype in _16_BIT else each)
         torch.manual_seed(seed)
         training.forget()

@@ -87,6 +87,8 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     "children": {"loss_reduction": "mean"},
     "strict_surroundings": {"parameter_bytes": 8 * 195, "loss_reduction": "mean"},
     "samples_with_a_graph": {"loss_reduction": "mean"},
+    "frozen_teacher": {"model_name": "Student", "loss_reduction": "mean"},
+    "loss_in_training_alone": {"loss_reduction": "mean", "notes": ()},
     "own_surroundings": {"loss_reduction": "mean"},
     "label_out_of_range": {"loss_reduction": "mean"},
 }
@@ -126,6 +128,7 @@ REFUSED = {
     "package_member": ("relative import", "package.module"),
     "needs_arguments": ("sys.exit(2)", "defaults"),
     "no_gradients": ("no gradient", "no_grad"),
+    "no_labels": ("without a loss", "usually labels"),
     "own_clock": ("time.perf_counter", "Leave the clocks"),
     "lightning_iterates": ("dataloader_iter", "loss_fn"),
 }

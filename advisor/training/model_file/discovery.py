@@ -140,25 +140,32 @@ def _is_installed(value: object) -> bool:
 def _model_candidates(module: ModuleType) -> list[str]:
     """Return the instances, else the complete LightningModules, else the classes, by name.
 
-    A loss without parameters is no model, and neither is a part of another.
+    A loss without parameters is no model, and neither is a part of another, or one that is frozen
+    where there is another.
     """
     values = {name: getattr(module, name) for name in _public_names(module)}
     instances = _keep_whole(
         {name: value for name, value in values.items() if is_a(value, nn.Module)}, id
     )
-    if instances:
-        return instances
+    trained = [name for name in instances if _is_trained(values[name])]
+    if trained:
+        return trained
     own = _own_classes(module)
     classes = {name: class_ for name, class_ in own.items() if _takes_no_arguments(class_)}
     lightning = {name: class_ for name, class_ in classes.items() if is_lightning_type(class_)}
     classes = lightning or classes
     if len(classes) < 2:
-        return list(classes)
+        return list(classes) or instances
     made: dict[str, nn.Module] = {}
     for name, class_ in classes.items():
         with contextlib.suppress(Exception):  # one that cannot be made is no candidate
             made[name] = class_()
     return _keep_whole(made, type) or list(classes)
+
+
+def _is_trained(model: nn.Module) -> bool:
+    """Return whether not all of it is frozen, as a teacher is."""
+    return any(parameter.requires_grad for parameter in parameters_in(model))
 
 
 def _keep_whole(

@@ -103,6 +103,11 @@ def check_loss(loss: object) -> Tensor:
             f"the loss has shape {tuple(loss.shape)}, not one number",
             next_step="Return the mean over the batch, for example loss.mean(), from loss_fn.",
         )
+    if loss.is_complex():
+        raise WorkloadError(
+            "the loss is a complex number",
+            next_step="Return a real one from loss_fn, for example loss.abs() or loss.real.",
+        )
     if not loss.requires_grad:
         raise WorkloadError(
             "the loss has no gradient: nothing that requires_grad led to it",
@@ -130,6 +135,12 @@ def _from_output(output: object, function: LossFunction, call: str) -> Loss:
         return Loss(function=function, how=f"inferred: the 'loss' entry of {call}")
     if isinstance(output, Tensor) and output.numel() == 1:
         return Loss(function=function, how=f"inferred: {call} is a scalar, taken as the loss")
+    if isinstance(output, Mapping) and "loss" not in output and "logits" in output:
+        raise WorkloadError(
+            f"the loss cannot be inferred: {call} gave a {type(output).__name__} without a loss",
+            next_step="Put what the model computes its loss of into the batch, usually labels; or "
+            f"{_NAME_LOSS[0].lower()}{_NAME_LOSS[1:]}",
+        )
     shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
     raise WorkloadError(
         f"the loss cannot be inferred: {call} gave a {type(output).__name__}{shape}, and the "

@@ -19,6 +19,7 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(3, 2)
+        {layers}
 
     def forward(self, inputs):
         SIZES.append(len(inputs))
@@ -51,9 +52,11 @@ class Stratified:
         return 2
 
 
-def inspect(tmp_path, *, forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, multiple=1) -> WorkloadFacts:
+def inspect(
+    tmp_path, *, forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, multiple=1, layers=""
+) -> WorkloadFacts:
     path = tmp_path / "model_file.py"
-    path.write_text(_FILE.format(forward=forward, loss=loss))
+    path.write_text(_FILE.format(forward=forward, loss=loss, layers=layers))
     found = []
     spec = WorkloadSpec(target=str(path), device="cpu")
     report_workload(InspectTask(workload=spec, batch_multiple=multiple), found.append)
@@ -92,9 +95,16 @@ def test_a_plain_loss_is_a_mean_without_a_note(tmp_path):
     assert (facts.loss_reduction, facts.min_micro_batch_size, facts.notes) == ("mean", 1, ())
 
 
-def test_a_model_with_another_output_in_eval_mode_leaves_the_reduction_unknown(tmp_path):
+@pytest.mark.parametrize(
+    ("layers", "reduction", "notes"),
+    [("", "mean", 0), ("self.norm = nn.BatchNorm1d(2)", "unknown", 1)],
+)
+def test_a_loss_in_train_mode_alone_is_classified_where_samples_do_not_mix(
+    tmp_path, layers, reduction, notes
+):
     facts = inspect(
         tmp_path,
+        layers=layers,
         forward="y = self.layer(inputs); return (y, y) if self.training else y",
         loss=(
             "main, other = model(inputs)\n"
@@ -102,8 +112,8 @@ def test_a_model_with_another_output_in_eval_mode_leaves_the_reduction_unknown(t
             "    return nn.functional.cross_entropy(main + other, targets)"
         ),
     )
-    assert facts.loss_reduction == "unknown"
-    assert "takes it for a mean" in facts.notes[-1]
+    assert facts.loss_reduction == reduction
+    assert sum("takes it for a mean" in note for note in facts.notes) == notes
 
 
 def test_a_loss_that_differentiates_on_its_own_is_classified(tmp_path):
