@@ -223,8 +223,8 @@ NoLoader = Annotated[
     bool,
     _option(
         "--no-loader",
-        help="Your batches are in memory already: loading costs no time, and no DataLoader is "
-        "timed.",
+        help="Your data is in memory already: batches are cut from its tensors, and no DataLoader "
+        "is timed.",
     ),
 ]
 EpochOverhead = Annotated[

@@ -1,0 +1,108 @@
+"""Whether a pick is faster: it and the base pair, trained from new starts that chose nothing."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from advisor.loader.stage import time_loop
+from advisor.race.data import PairResult, Race
+from advisor.race.loop_time import LOOP_TIMES
+from advisor.race.picks import LEAST_RATIO
+from advisor.race.plan import FRESH, LEAST_FRESH, rank_by_regret
+from advisor.race.trainer import Trainer
+
+#: Lengths of the base pair's branches, as shares of the longest: the pick's time is known.
+_BASE_LENGTHS = (1.0, math.sqrt(0.5))
+#: Those of the pick, around where it should be as low as the base pair.
+_PICK_LENGTHS = (1.15, 0.8)
+#: Time of a pick's branch over that of the base pair's longest, at most.
+_MOST_TIME_RATIO = 1.0
+#: Starts after which a pick stays undecided.
+_MOST_FRESH = 24
+#: Log of the time by which a pick must look faster than a winner to be judged as well; and the
+#: error of the log from which on a winner's ratio is known well.
+_WORTH_A_CHANGE, _KNOWN_WELL = math.log(0.9), 0.08
+
+
+class Confirmation:
+    """The judging of picks, three starts at a time."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer, self._branches = trainer, trainer.branches
+        self._given = trainer.run.spec.limits.global_batch_size
+
+    def judge_next(self, race: Race, most_s: float) -> bool:
+        """Train a pick and the base pair from new starts; return whether one was open."""
+        pick = self._choose_open(race)
+        if pick is None:
+            return False
+        seeds = tuple(FRESH[pick.fresh_starts + n] for n in range(LEAST_FRESH))
+        needed_s = self.predict_s(pick)
+        if needed_s > most_s:
+            self._trainer.run.progress.note(
+                f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
+                f"about {needed_s:.0f} s"
+            )
+            return False
+        self._time_loop(pick)
+        trained = {branch.seed for branch in self._trainer.list_base()}
+        if not trained.issuperset(seeds):
+            self._trainer.train_base(seeds, _BASE_LENGTHS)
+        time_ratio = math.exp(pick.log_ratio or 0.0)
+        ratios = [
+            min(max(length * time_ratio, LEAST_RATIO), _MOST_TIME_RATIO) for length in _PICK_LENGTHS
+        ]
+        self._train_pick(pick, ratios, seeds)
+        ratio = ratios[-1]
+        pair = (pick.global_batch_size, pick.learning_rate)
+        while (
+            self._trainer.is_only_bound(pair, seeds)
+            and ratio > LEAST_RATIO
+            and not self._trainer.is_over
+        ):
+            ratio /= 2.0
+            self._train_pick(pick, [ratio], seeds)
+        return True
+
+    def _choose_open(self, race: Race) -> PairResult | None:
+        """Return the best pick; beside a winner what looks faster still, then the winner itself.
+
+        None once the winner's time is known well, or no pick is open.
+        """
+        ahead = [pair for pair in race.pairs if pair.standing == "ahead"]
+        winner = race.winner
+        if winner is not None:
+            most = (winner.log_ratio or 0.0) + _WORTH_A_CHANGE
+            ahead = [pair for pair in ahead if (pair.log_ratio or 0.0) < most]
+            if not ahead and (winner.error or 0.0) > _KNOWN_WELL:
+                ahead = [winner]
+        if self._given is not None:
+            ahead = [pair for pair in ahead if pair.global_batch_size == self._given]
+        open_ones = [pair for pair in ahead if pair.fresh_starts < _MOST_FRESH]
+        return next(iter(rank_by_regret(open_ones)), None)
+
+    def _time_loop(self, pick: PairResult) -> None:
+        """Time the pick's step in the user's loop beside the base pair's, where it was not yet."""
+        times, own = self._trainer.run.of(LOOP_TIMES), self._branches.base
+        base = (own.micro_batch_size, own.gradient_accumulation_steps)
+        split = (pick.micro_batch_size, pick.gradient_accumulation_steps)
+        if times is not None and split != base and not times.is_timed(split, base):
+            time_loop(self._trainer.run, (base[0], split[0]))
+
+    def _train_pick(
+        self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]
+    ) -> None:
+        task = self._branches.make_pair(pick.global_batch_size, pick.learning_rate, ratios, seeds)
+        self._trainer.train(
+            msgspec.structs.replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
+        )
+
+    def predict_s(self, pick: PairResult | None = None) -> float:
+        """Return the time of a confirmation, of any pair where none is picked yet."""
+        own_s = sum(_BASE_LENGTHS) * self._trainer.predict_s(self._trainer.pair.global_batch_size)
+        if pick is None:
+            return LEAST_FRESH * 2.0 * own_s
+        time_ratio = min(math.exp(pick.log_ratio or 0.0), _MOST_TIME_RATIO)
+        pick_s = sum(_PICK_LENGTHS) * time_ratio * self._trainer.predict_s(pick.global_batch_size)
+        return LEAST_FRESH * (own_s + pick_s)

@@ -1,0 +1,129 @@
+"""Which pairs may be faster: trained from a few starts, place after place, for as long as it takes.
+
+A pair is trained for somewhat more than the time of the best so far: one that needs longer has
+lost, and one that is as low far sooner is trained again for less.
+"""
+
+import math
+
+from advisor.noise.plan import NOISE
+from advisor.race.compare import compare_all
+from advisor.race.data import PairKey, PairResult, Race
+from advisor.race.law import choose_by_law, predict_log_ratio
+from advisor.race.plan import RACE, STARTS
+from advisor.race.search import RATE_STEP, Place, choose_next
+from advisor.race.trainer import BeatenError, Trainer
+from advisor.rate.curves import has_diverged
+from advisor.rate.data import Candidate, TrialBranch
+from advisor.rate.rules import plan_pair
+
+#: Time of a pair's branch over the base pair's, at the least.
+LEAST_RATIO = 0.03
+#: And over the time of the best so far, the law's word among them: one that needs longer has lost.
+_SHARE_OF_BEST = 2.5
+#: Where a pair is there this many times sooner, it is trained again for this part of its time more:
+#: a curve has as many points however long it is.
+_EARLY, _NEAR = 3.0, 1.4
+#: Time of all lengths that a pair is trained for over that of the first.
+_LENGTHS_OF_A_PAIR = 1.5
+#: Log of the ratio from which on one start alone refuses a pair.
+_BEATEN = math.log(1.3)
+#: Counted for a pair that could not be compared: slower by far.
+_BEHIND = math.log(2.0)
+
+
+class Picks:
+    """The places in batch and rate that were tried, and those to come."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer, self._branches = trainer, trainer.branches
+        noise = trainer.run.of(NOISE)
+        self._scale = None if noise is None else noise.working
+        self._given = trainer.run.spec.limits.global_batch_size
+        pair = trainer.pair
+        self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
+
+    def choose_next(self, race: Race) -> Place | None:
+        """Return the place to try next; None where no neighbour of the best can win."""
+        pair, seen = self._trainer.pair, dict[Place, float | None]()
+        own = (pair.global_batch_size, pair.learning_rate)
+        for place, rate in self._places.items():
+            result = race.find(place.size, rate)
+            seen[place] = 0.0 if (place.size, rate) == own else _rank(result)
+        ways = self._trainer.ways
+        if self._given is not None:
+            ways = [way for way in ways if way.global_batch_size == self._given]
+        return choose_next(ways, seen, self._predict, self._find_planned())
+
+    def _find_planned(self) -> int:
+        if self._given is not None:
+            return self._given
+        near = choose_by_law(self._trainer.ways, self._scale, self._trainer.run.facts.dataset_size)
+        return next(iter(near), self._branches.base).global_batch_size
+
+    def _predict(self, way: Candidate) -> float:
+        size = self._trainer.run.facts.dataset_size
+        return predict_log_ratio(way, self._branches.base, self._scale, dataset_size=size)
+
+    def _find_rate(self, place: Place) -> float:
+        proposed = plan_pair(self._branches.facts, place.size, self._trainer.noise)[0].proposed
+        assert proposed is not None
+        return float(proposed * RATE_STEP**place.step)
+
+    def try_place(self, place: Place, race: Race) -> None:
+        """Train one pair from the starts that pick."""
+        rate = self._find_rate(place)
+        self._places[place] = rate
+        own = self._trainer.list_base()
+        share: float | None = self._choose_share(place, race)
+        pair = (place.size, rate)
+
+        def watch(branch: TrialBranch) -> None:
+            found = compare_all(own, {0: [branch]}, picking=(0,)).get(0)
+            way = self._branches.find_way(place.size)
+            slower = math.log(way.sample_s / self._branches.base.sample_s)
+            if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
+                raise BeatenError
+
+        known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
+        lost = _SHARE_OF_BEST * math.exp(min(known)) if known else math.inf
+        while share is not None and not self._trainer.is_over:
+            self._trainer.train(self._branches.make_pair(*pair, (share,), STARTS), watch)
+            share = self._choose_nearer(pair, share, lost)
+
+    def _choose_nearer(self, pair: PairKey, share: float, lost: float) -> float | None:
+        """Return a length that ends nearer to the base pair's loss; None where this one will do."""
+        race = self._trainer.run.of(RACE)
+        result = None if race is None else race.find(*pair)
+        if self._trainer.is_only_bound(pair, STARTS):
+            nearer = share / _SHARE_OF_BEST
+        elif result is not None and result.standing == "too_short":
+            nearer = min(1.0, lost, share * _SHARE_OF_BEST)
+            return nearer if nearer > share else None
+        elif result is not None and result.log_ratio is not None:
+            nearer = _NEAR * math.exp(result.log_ratio)
+        else:
+            return None
+        nearer = max(LEAST_RATIO, nearer)
+        return nearer if nearer * _EARLY < share * _NEAR else None
+
+    def _choose_share(self, place: Place, race: Race) -> float:
+        """Return the time of a pair's branch over the base pair's: well beyond what it may take."""
+        way = self._branches.find_way(place.size)
+        known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
+        best = math.exp(min([0.0, self._predict(way), *known]))
+        return min(1.0, max(LEAST_RATIO, _SHARE_OF_BEST * best))
+
+    def predict_s(self, place: Place, race: Race) -> float:
+        """Return the seconds that trying a place takes."""
+        share = _LENGTHS_OF_A_PAIR * self._choose_share(place, race)
+        return len(STARTS) * share * self._trainer.predict_s(place.size)
+
+
+def _rank(result: PairResult | None) -> float | None:
+    """Return what orders a pair, with either end of its branches; None where it failed."""
+    if result is None or result.standing == "failed":
+        return None
+    if result.log_ratio is None:
+        return _BEHIND
+    return max(result.log_ratio, math.log(result.end_time_ratio or math.exp(result.log_ratio)))

@@ -1,0 +1,91 @@
+"""Trains the branches of one race: its base pair and others, with the time that each takes."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from advisor.engine.run import Run
+from advisor.noise.plan import NOISE
+from advisor.race.branches import Branches
+from advisor.race.compare import is_only_bound
+from advisor.race.data import BasePair, PairKey
+from advisor.race.plan import group_pairs
+from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
+
+#: Share of the time left that a race begun late may plan with.
+_LEAST_OF_LEFT = 0.5
+
+
+class BeatenError(Exception):
+    """The first start shows that the pair has lost."""
+
+
+class Trainer:
+    """The branches of one run's race.
+
+    Attributes:
+        run: Keeps what was trained.
+        pair: The base pair.
+        ways: The batches that may be tried.
+        noise: The noise scale that rules for rates take.
+        branches: Makes the tasks.
+        is_over: Nothing more is to be trained.
+    """
+
+    def __init__(self, run: Run, pair: BasePair, ways: Sequence[Candidate]) -> None:
+        self.run, self.pair, self.ways = run, pair, ways
+        noise = run.of(NOISE)
+        self.noise = None if noise is None else noise.decisive
+        time_s = max(run.share_s("trial"), _LEAST_OF_LEFT * run.unspent_s)
+        self.branches = Branches(run, pair, ways, self.noise, time_s)
+        self._branch_s: dict[int, float] = {}  # as trained, evaluations included, by batch
+        self.is_over = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was trained."""
+        return bool(self._branch_s)
+
+    def list_base(self) -> list[TrialBranch]:
+        """Return the branches of the base pair."""
+        return self._list_pair((self.pair.global_batch_size, self.pair.learning_rate))
+
+    def _list_pair(self, pair: PairKey) -> list[TrialBranch]:
+        return group_pairs(self.run.record.all(TRIALS)).get(pair, [])
+
+    def is_only_bound(self, pair: PairKey, seeds: Sequence[int]) -> bool:
+        """Return whether a pair's ends from these starts say only that it was as low sooner."""
+        sides = (self._list_pair(pair), self.list_base())
+        return is_only_bound(*([each for each in side if each.seed in seeds] for side in sides))
+
+    def train_base(self, seeds: tuple[int, ...], lengths: Sequence[float]) -> None:
+        """Train the base pair for these shares of its longest branch."""
+        steps = [length * self.branches.base_steps for length in lengths]
+        self.train(self.branches.make(self.branches.base, self.pair.learning_rate, steps, seeds))
+
+    def train(self, task: TrialTask, watch: Callable[[TrialBranch], None] | None = None) -> None:
+        """Train and keep branches; `watch` may end that by a BeatenError."""
+        run, size, left_s = self.run, task.global_batch_size, self.run.left_s
+
+        def keep(branch: TrialBranch) -> None:
+            run.add(TRIALS, branch)
+            if watch is not None:
+                watch(branch)
+
+        run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
+        started, before = time.monotonic(), len(run.record.all(TRIALS))
+        with contextlib.suppress(BeatenError):
+            run.runner.run(task, timeout_s=left_s, on_result=keep)
+        trained = run.record.all(TRIALS)[before:]
+        if trained:
+            samples = sum(each.samples for each in trained)
+            share = samples / (self.branches.count_whole_steps(size) * size)
+            self._branch_s[size] = (time.monotonic() - started) / share
+        else:
+            self.is_over = True  # it does not fit, or the time is up
+
+    def predict_s(self, size: int) -> float:
+        """Return the seconds of a branch as long as the base pair's, by the nearest trained."""
+        near = min(self._branch_s, key=lambda other: abs(math.log(other / size)))
+        return self._branch_s[near]
