@@ -172,7 +172,7 @@ class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
 class LrRangeTask(BranchTask[LrRangeCurve], frozen=True, kw_only=True):
     """Train while the learning rate rises by one factor with every step: a range test."""
 
-    runs: ClassVar[str] = "advisor.rate.measure:run_range"
+    runs: ClassVar[str] = "advisor.rate.measure_range:run"
 
     #: Of the first step and of the last, in the first parameter group; others keep their ratio.
     low_rate: float

@@ -1,0 +1,132 @@
+"""The range test: training at one batch while the rate rises from step to step.
+
+The loss of each step's own batch is kept from before the update: it answers to the rates of the
+steps before it.
+"""
+
+import math
+import time
+
+import msgspec
+import torch
+
+from advisor.engine.worker.entry import Emit, seed_everything
+from advisor.errors import DeviceError
+from advisor.rate.data import LrRangeCurve, LrRangeTask
+from advisor.rate.measure import make_rate_setter, train_on
+from advisor.rate.range_test import LossGuard
+from advisor.training.heap import keep_freed_memory
+from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.foreign import parameters_in
+from advisor.training.model_file.workload import Workload
+from advisor.training.observer import Step
+from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.training import Training
+
+#: Steps that are timed and thrown away to tell how many the time allows; the first does not count.
+_PILOT_STEPS = 4
+
+
+def run(task: LrRangeTask, emit: Emit[LrRangeCurve]) -> None:
+    """Emit one LrRangeCurve for each seed, all of as many steps as the time allows.
+
+    Nothing is emitted where it does not allow the least number of steps.
+
+    Raises:
+        DeviceError: The batch does not fit in memory.
+    """
+    keep_freed_memory()
+    workload = Workload(task.workload)
+    deadline = time.perf_counter() + task.budget_s
+    try:
+        steps = _choose_steps(workload, task)
+        for seed in task.seeds if steps >= task.least_steps else ():
+            if time.perf_counter() > deadline:
+                return
+            emit(_follow_curve(workload, task, seed, steps, deadline))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"a training step at micro-batch {task.micro_batch_size} does not fit in memory",
+            next_step="Give a smaller --global-batch-size, or split it with a smaller "
+            "--micro-batch-size; `bsadvisor probe` finds the largest that fits.",
+        ) from error
+
+
+def _choose_steps(workload: Workload, task: LrRangeTask) -> int:
+    """Return the steps of each curve: those asked for, or fewer where the time does not suffice."""
+    started = time.perf_counter()
+    seed_everything(task.seeds[0])
+    training = workload.make_training()
+    flat = msgspec.structs.replace(task, high_rate=task.low_rate)
+    pilot = _RisingRate(training, flat, _PILOT_STEPS, math.inf)
+    stream = IndexStream(workload.batches.sampling_size, seed=task.seeds[0])
+    train_on(workload, training, task, stream, [pilot], _PILOT_STEPS)
+    if len(pilot.ended_s) < 2:
+        return task.steps  # it breaks at once, as the curves will
+    step_s = (pilot.ended_s[-1] - pilot.ended_s[0]) / (len(pilot.ended_s) - 1)
+    left_s = task.budget_s - (pilot.ended_s[-1] - started)
+    return min(task.steps, int(left_s / len(task.seeds) / step_s))
+
+
+def _follow_curve(
+    workload: Workload, task: LrRangeTask, seed: int, steps: int, deadline: float
+) -> LrRangeCurve:
+    seed_everything(seed)
+    training = workload.make_training()
+    rising = _RisingRate(training, task, steps, deadline)
+    stream = IndexStream(workload.batches.sampling_size, seed=seed)
+    try:
+        train_on(workload, training, task, stream, [rising], steps)
+    except Exception as error:
+        if is_out_of_memory(error) or _is_finite(training):
+            raise
+        # The user's code refuses what has diverged already.
+        rising.losses.append(None)
+        rising.has_diverged = True
+    ended = len(rising.losses) == steps
+    return LrRangeCurve(
+        micro_batch_size=task.micro_batch_size,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        global_batch_size=task.global_batch_size,
+        steps=steps,
+        seed=seed,
+        rates=tuple(rising.find_rate(step) for step in range(len(rising.losses))),
+        losses=tuple(rising.losses),
+        stopped_by="divergence" if rising.has_diverged else "range" if ended else "budget",
+    )
+
+
+class _RisingRate:
+    """Raises the rate by one factor with each step and keeps the losses, until they diverge."""
+
+    def __init__(self, training: Training, task: LrRangeTask, steps: int, deadline: float) -> None:
+        self._low = task.low_rate
+        self._factor = (task.high_rate / task.low_rate) ** (1.0 / (steps - 1))
+        self._loss_is_sum, self._deadline = task.loss_is_sum, deadline
+        self._set_rate, self._guard = make_rate_setter(training), LossGuard()
+        self.losses: list[float | None] = []
+        self.ended_s: list[float] = []
+        self.has_diverged = False
+
+    def find_rate(self, step: int) -> float:
+        """Return the rate of a step, counted from 0."""
+        return self._low * float(self._factor**step)
+
+    def before_step(self, step: Step) -> None:
+        """Set the step's rate."""
+        self._set_rate(self.find_rate(step.number - 1))
+
+    def after_step(self, step: Step) -> bool:
+        """Keep the loss of the whole batch; return whether it and the time allow another step."""
+        loss = math.fsum(map(float, step.losses)) if step.losses else math.nan
+        loss /= 1.0 if self._loss_is_sum else float(step.micro_batches)
+        self.losses.append(loss if math.isfinite(loss) else None)
+        self.ended_s.append(time.perf_counter())
+        self.has_diverged = self._guard.is_beyond(loss)
+        return not self.has_diverged and self.ended_s[-1] <= self._deadline
+
+
+def _is_finite(training: Training) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in parameters_in(training.model))
