@@ -7,7 +7,7 @@ import torch
 
 from advisor.engine.worker.entry import seed_everything
 from advisor.errors import DeviceError
-from advisor.rate import measure as lr_range
+from advisor.rate import measure_range
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.data import IndexStream
@@ -35,7 +35,7 @@ def make_task(name="two_groups", **fields):
 
 def run(task):
     curves = []
-    lr_range.run_range(task, curves.append)
+    measure_range.run(task, curves.append)
     return curves
 
 
@@ -107,14 +107,14 @@ def test_without_the_time_for_the_least_steps_nothing_is_run():
 
 
 def test_less_time_gives_fewer_steps_over_the_same_range(monkeypatch):
-    monkeypatch.setattr(lr_range, "_choose_steps", lambda workload, task: 40)
+    monkeypatch.setattr(measure_range, "_choose_steps", lambda workload, task: 40)
     for curve in run(make_task(high_rate=1.0)):
         assert curve.steps == len(curve.rates) == 40
         assert curve.rates[-1] == pytest.approx(1.0)
 
 
 def test_a_curve_that_the_time_cuts_short_says_so(monkeypatch):
-    monkeypatch.setattr(lr_range, "_choose_steps", lambda workload, task: 10**6)
+    monkeypatch.setattr(measure_range, "_choose_steps", lambda workload, task: 10**6)
     curves = run(make_task(budget_s=0.2, low_rate=1e-9, high_rate=1e-8))
     assert curves[0].stopped_by == "budget"
     assert len(curves) < 3
@@ -151,7 +151,7 @@ def test_a_user_error_over_finite_weights_is_the_users(monkeypatch):
     def refuse(*arguments, **options):
         raise ValueError("no such key")
 
-    monkeypatch.setattr(lr_range, "_choose_steps", lambda workload, task: 40)
+    monkeypatch.setattr(measure_range, "_choose_steps", lambda workload, task: 40)
     monkeypatch.setattr(Training, "backward", refuse)
     with pytest.raises(ValueError, match="no such key"):
         run(make_task())
