@@ -118,6 +118,8 @@ def _settle_rate(
             reason = f"trained from {result.starts + result.fresh_starts} starts beside your pair"
         elif value is not None and race.does_base_train:
             reason = "your own, from which nothing else was surely faster"
+            if not race.pairs:
+                reason = "your own; no other was trained"
         proposed = rate.proposed
         moved = value is not None and proposed is not None and abs(value / proposed - 1.0) > 0.01
         rate = msgspec.structs.replace(

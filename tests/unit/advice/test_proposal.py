@@ -104,6 +104,13 @@ def test_where_nothing_is_faster_the_own_pair_stays_and_there_is_nothing_to_past
     )
 
 
+def test_where_the_own_pair_alone_was_trained_no_other_is_said_to_have_been():
+    advice = recommend_from({})
+    assert advice.basis == "stay"
+    assert advice.learning_rate.reason == "your own; no other was trained"
+    assert "the time did not suffice to train another" in advice.reasons[0]
+
+
 def test_the_expected_time_is_the_one_that_was_measured():
     expected = recommend_from({(128, 3.27): FAST}).expected
     own, other = ((FIXED_S + PER_SAMPLE_S * size) / size for size in (128, 32))
