@@ -22,13 +22,13 @@ from advisor.engine.imports import imported_modules
 from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task
 from advisor.engine.wire import Failure, Message, Result, encode_order, error_from
-from advisor.errors import InternalError, WorkloadError
+from advisor.errors import InconclusiveError, InternalError, WorkloadError
 from advisor.training.data import Target
 
 #: Time a worker gets to write down where it stands before it is killed.
 _STAND_S = 0.3
 #: A task that was given less ends for want of time, not for what it does.
-_HASTY_S = 5.0
+_HASTY_S = 2.0
 #: Seconds for a first task: importing torch on a cold disk is not the user's time to budget.
 COLD_START_S = 300.0
 
@@ -79,6 +79,12 @@ class WorkerDeathError(WorkloadError):
 
 class WorkerTimeoutError(WorkloadError):
     """The user's code did not end in time."""
+
+
+class NoTimeLeftError(WorkerTimeoutError):
+    """What was left of the budget sufficed for nothing: no fault of the user's code."""
+
+    exit_code = InconclusiveError.exit_code
 
 
 class UnforkableError(InternalError):
@@ -171,18 +177,19 @@ class Runner:
 
     def _timeout_error(self, crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
         where = find_location(crash_path) or ""
-        next_step = "Look for an endless loop or a lock there, or give more time with --budget."
+        said = f"{self._file()} did not finish within {timeout_s:.0f} s"
         if timeout_s < _HASTY_S:
-            next_step = "No more time was left for it: give more with --budget."
+            return NoTimeLeftError(
+                f"{said}, all that was left of the budget", next_step="Give more with --budget."
+            )
+        next_step = "Look for an endless loop or a lock there, or give more time with --budget."
         if where.endswith("in <module>"):
             next_step = (
                 "It was still being imported: put what trains or waits there under "
                 'if __name__ == "__main__":, or give more time with --budget.'
             )
         return WorkerTimeoutError(
-            f"{self._file()} did not finish within {timeout_s:.0f} s"
-            + (f"; it stood at {where}" if where else ""),
-            next_step=next_step,
+            f"{said}; it stood at {where}" if where else said, next_step=next_step
         )
 
     def _death_error(self, crash_path: Path, code: int | None) -> WorkerDeathError:

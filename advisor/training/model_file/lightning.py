@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from advisor.errors import WorkloadError
+from advisor.errors import WorkloadError, note_place
 from advisor.training.model_file.foreign import (
     call_with_known,
     parameters_in,
@@ -101,32 +101,36 @@ def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
 def training_loss(model: nn.Module, batch: Any) -> object:
     """Return what `training_step` returns, the loss taken out of a dict."""
     trainer: Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
-    source = trainer.datamodule
-    device = next(parameters_in(model)).device
-    for name, arguments in (
-        ("on_before_batch_transfer", (0,)),
-        ("transfer_batch_to_device", (device, 0)),
-        ("on_after_batch_transfer", (0,)),
-    ):
-        hooks = (_own_hook(each, name) for each in (source, model))
-        hook = next((hook for hook in hooks if hook is not None), None)
-        batch = hook(batch, *arguments) if hook is not None else batch
+    batch = _transfer(model, trainer.datamodule, batch)
     index = trainer.next_batch_index()
-    before = _own_hook(model, "on_train_batch_start")
-    if before is not None:
+    if _has_own(type(model), "on_train_batch_start"):  # type: ignore[arg-type]
         with contextlib.suppress(Exception):  # as `start`
-            before(batch, index)
-    with running(f"training_step of {type(model).__name__}", WITHOUT_TRAINER):
+            model.on_train_batch_start(batch, index)  # type: ignore[operator]
+    try:  # in every step that is timed
         output = _call_step(model, batch, index)
+    except Exception as error:
+        note_place(error, f"training_step of {type(model).__name__}", WITHOUT_TRAINER)
+        raise
     return output["loss"] if isinstance(output, dict) and "loss" in output else output
 
 
-def _own_hook(source: object, name: str) -> Callable[..., Any] | None:
-    """Return the hook where the user's class has one, and not Lightning's, which only moves."""
-    defined = _of_class(source, name)
+def _transfer(model: nn.Module, data_module: Any, batch: Any) -> Any:
+    """Return the batch after the hooks of its transfer, the data module's before the module's."""
+    for name in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        owners = [each for each in (data_module, model) if _has_own(type(each), name)]  # type: ignore[arg-type]
+        if owners:
+            moves = name == "transfer_batch_to_device"
+            where = (next(parameters_in(model)).device,) if moves else ()
+            batch = getattr(owners[0], name)(batch, *where, 0)
+    return batch
+
+
+@functools.cache
+def _has_own(type_: Any, name: str) -> bool:
+    """Return whether the user's class has the hook, and not Lightning's, which only moves."""
+    defined = getattr(type_, name, None)
     home = getattr(defined, "__module__", None) or ""
-    is_own = callable(defined) and home.partition(".")[0] not in _LIGHTNING
-    return getattr(source, name) if is_own else None
+    return callable(defined) and home.partition(".")[0] not in _LIGHTNING
 
 
 def _of_class(source: object, name: str) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from advisor.errors import WorkloadError
+from advisor.errors import WorkloadError, note_place
 from advisor.training.model_file import lightning
 from advisor.training.model_file.foreign import attribute_of, running
 
@@ -82,8 +82,11 @@ def _placed(loss_fn: LossFunction) -> LossFunction:
     """Return the function, whose failures say how it was called."""
 
     def call(model: nn.Module, batch: Any) -> Any:
-        with running("loss_fn(model, batch)", _CALL_OF_LOSS):
+        try:  # in every step that is timed
             return loss_fn(model, batch)
+        except Exception as error:
+            note_place(error, "loss_fn(model, batch)", _CALL_OF_LOSS)
+            raise
 
     return call
 

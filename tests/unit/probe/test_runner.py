@@ -90,3 +90,10 @@ def test_nothing_is_awaited_once_both_ends_are_known(monkeypatch):
 def test_silence_is_a_timeout():
     with pytest.raises(WorkerTimeoutError):
         run(timeout_s=0.1)
+
+
+def test_no_time_left_is_no_fault_of_the_file():
+    with pytest.raises(WorkerTimeoutError, match="left of the budget") as caught:
+        run(timeout_s=0.1)
+    assert caught.value.exit_code == 3
+    assert "--budget" in caught.value.next_step

@@ -1,3 +1,4 @@
+import os
 from types import ModuleType
 
 import pytest
@@ -46,6 +47,14 @@ def test_a_file_that_is_not_python_is_refused_as_a_model_file(tmp_path):
     with pytest.raises(UsageError, match=r"does not end in \.py") as caught:
         parse_target(str(path))
     assert "bsadvisor init" in caught.value.next_step
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.py")
+    with pytest.raises(UsageError) as caught:
+        parse_target(path)
+    assert "UTF-8" in caught.value.message
+    caught.value.message.encode()
 
 
 class LightningModule(nn.Module):
