@@ -21,8 +21,7 @@ from results import write_results
 from rich.console import Console
 from rich.table import Table
 
-from advisor.rate import measure as lr_range
-from advisor.rate import measure as training
+from advisor.rate import measure, measure_range
 from advisor.rate.alone import Verdict, choose_best_rate, choose_next_rate, judge_alone
 from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.range_test import conclude_lr_range
@@ -64,7 +63,7 @@ def run_range(workload: WorkloadSpec, batch_size: int, own_rate: float) -> list[
         seeds=SEEDS,
         budget_s=600.0,
     )
-    lr_range.run_range(task, curves.append)  # type: ignore[arg-type]
+    measure_range.run(task, curves.append)  # type: ignore[arg-type]
     return curves
 
 
@@ -83,7 +82,7 @@ def train(
         seeds=tuple(seeds),
         budget_s=600.0,
     )
-    training.run(task, branches.append)  # type: ignore[arg-type]
+    measure.run(task, branches.append)  # type: ignore[arg-type]
     return branches
 
 
