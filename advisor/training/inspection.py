@@ -168,6 +168,7 @@ def _first_step(workload: Workload, training: Training, size: int) -> tuple[floa
         if not _has_gradient(training):
             training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
             is_zero = not _has_gradient(training)
+            _check_gradients_are_left(training)
         training.update()
     loss = math.nan if result is None else float(result.detach())
     if not math.isfinite(loss):
@@ -176,6 +177,16 @@ def _first_step(workload: Workload, training: Training, size: int) -> tuple[floa
             next_step="Look for a division by zero, log(0) or unscaled inputs before the loss.",
         )
     return loss, is_zero
+
+
+def _check_gradients_are_left(training: Training) -> None:
+    """Raise WorkloadError where the backward pass leaves none, not even a gradient of 0."""
+    if all(parameter.grad is None for parameter in parameters_in(training.model)):
+        raise WorkloadError(
+            "no parameter of the model has a gradient after the backward pass",
+            next_step="The loss must depend on the model's parameters; where hooks step the "
+            "optimizer within the backward pass, write make_step(batch_size, device).",
+        )
 
 
 def _has_gradient(training: Training) -> bool:

@@ -128,6 +128,7 @@ REFUSED = {
     "package_member": ("relative import", "package.module"),
     "needs_arguments": ("sys.exit(2)", "defaults"),
     "no_gradients": ("no gradient", "no_grad"),
+    "steps_in_backward": ("no parameter of the model has a gradient", "make_step"),
     "no_labels": ("without a loss", "usually labels"),
     "own_clock": ("time.perf_counter", "Leave the clocks"),
     "lightning_iterates": ("dataloader_iter", "loss_fn"),
