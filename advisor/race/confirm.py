@@ -83,11 +83,11 @@ class Confirmation:
         return next(iter(rank_by_regret(open_ones)), None)
 
     def _time_loop(self, pick: PairResult) -> None:
-        """Time the pick's step in the user's loop beside the base pair's, where it was not yet."""
+        """Time the pick's step in the user's loop beside the base pair's, until it is known."""
         times, own = self._trainer.run.of(LOOP_TIMES), self._branches.base
         base = (own.micro_batch_size, own.gradient_accumulation_steps)
         split = (pick.micro_batch_size, pick.gradient_accumulation_steps)
-        if times is not None and split != base and not times.is_timed(split, base):
+        if times is not None and split != base and not times.is_known(split, base):
             time_loop(self._trainer.run, (base[0], split[0]))
 
     def _train_pick(

@@ -18,6 +18,9 @@ _UNKNOWN_LOADING = 0.3
 #: And of steps between, or accumulated from, micro-batches that were.
 _BETWEEN_TIMED = 0.03
 
+#: Error of a ratio from which on it is timed again.
+_KNOWN_WELL = 0.04
+
 #: Micro-batch and accumulation.
 Split = tuple[int, int]
 
@@ -89,9 +92,10 @@ class LoopTimes(NamedTuple):
             return math.hypot(bare, seen or 0.0, _BETWEEN_TIMED)
         return seen
 
-    def is_timed(self, one: Split, other: Split) -> bool:
-        """Return whether both micro-batches were timed in the loop, beside each other."""
-        return self.loop is not None and self.loop.compare(one[0], other[0]) is not None
+    def is_known(self, one: Split, other: Split) -> bool:
+        """Return whether both micro-batches were timed in the loop, often enough to be compared."""
+        seen = None if self.loop is None else self.loop.compare(one[0], other[0])
+        return seen is not None and seen <= _KNOWN_WELL
 
 
 def _conclude(conclusions: Conclusions) -> LoopTimes | None:

@@ -6,8 +6,8 @@ wherever the run has time left.
 """
 
 import math
-import time
 
+from advisor.engine.budget import TIME_PLAN, describe_plan
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
@@ -24,6 +24,10 @@ from advisor.rate.range_stage import run_ranged_rate
 #: Lengths of the base pair's branches, as shares of the longest: where each ends is a point of the
 #: curve that other pairs' ends are compared with.
 _LENGTHS = (1.0, math.sqrt(0.5), 0.5)
+#: Seconds of a trial's step over those of the plan from which on that is made again.
+_LONG_STEP_RATIO = 1.5
+#: Stages that are done by then.
+_DONE = ("memory", "throughput", "noise", "sharpness", "loader")
 
 
 def run_race(run: Run) -> None:
@@ -32,8 +36,8 @@ def run_race(run: Run) -> None:
     Without a base rate that a rule could scale, a range test comes first.
     """
     run_ranged_rate(run, lambda: _find_reference(run))
-    deadline = time.monotonic() + run.share_s("trial")
-    while not run.is_spent and continue_race(run, most_s=deadline - time.monotonic()):
+    later_s = run.unspent_s - run.share_s("trial")  # of the stages after it
+    while not run.is_spent and continue_race(run, most_s=run.unspent_s - later_s):
         pass
 
 
@@ -95,6 +99,7 @@ class _Racer:
             return False
         if not self.trainer.has_begun:
             self.trainer.train_base(STARTS, _LENGTHS)
+            self._plan_again()
             return True
         race = self.trainer.run.of(RACE)
         if race is None or not race.does_base_train:
@@ -106,6 +111,18 @@ class _Racer:
                 return True
             self._is_searched = place is None
         return self._confirmation.judge_next(race, most_s)
+
+    def _plan_again(self) -> None:
+        """Plan the rest with what a step of a trial takes, where that is much more than thought.
+
+        A budget that was given stays.
+        """
+        run, step_s = self.trainer.run, self.trainer.base_step_s
+        plan = run.record.get(TIME_PLAN)
+        if run.spec.limits.budget_s is not None or plan is None or step_s is None:
+            return
+        if step_s > _LONG_STEP_RATIO * plan.step_s:
+            run.progress.plan(describe_plan(run.plan(step_s, *_DONE)))
 
 
 _RACER = Slot("racer", _Racer)

@@ -47,6 +47,12 @@ class Trainer:
         """Whether anything was trained."""
         return bool(self._branch_s)
 
+    @property
+    def base_step_s(self) -> float | None:
+        """Return the seconds of a step of the base pair's trials, evaluations included."""
+        branch_s = self._branch_s.get(self.pair.global_batch_size)
+        return None if branch_s is None else branch_s / self.branches.base_steps
+
     def list_base(self) -> list[TrialBranch]:
         """Return the branches of the base pair."""
         return self._list_pair((self.pair.global_batch_size, self.pair.learning_rate))

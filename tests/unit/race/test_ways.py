@@ -194,12 +194,14 @@ def test_ratios_are_those_of_the_sessions_however_slow_each_machine_was(factors,
 def test_the_error_is_that_of_paired_rounds_and_more_where_a_size_was_not_timed():
     rounds = [[0.01, 0.02, 0.03, 0.02], [0.02, 0.04, 0.06, 0.04]]  # a neighbour slows both alike
     paired = loop_times(make_loop_timing((32, 64), rounds))
-    assert paired.is_timed((32, 1), (64, 1))
-    assert not paired.is_timed((32, 1), (128, 1))
+    assert paired.is_known((32, 1), (64, 1))
+    assert not paired.is_known((32, 1), (128, 1))
     assert paired.estimate_error((32, 1), (64, 1)) < 0.03
     assert paired.estimate_error((32, 1), (128, 1)) >= 0.03
     rounds[1] = rounds[1][1:] + rounds[1][:1]
-    assert loop_times(make_loop_timing((32, 64), rounds)).estimate_error((32, 1), (64, 1)) > 0.2
+    apart = loop_times(make_loop_timing((32, 64), rounds))
+    assert apart.estimate_error((32, 1), (64, 1)) > 0.2
+    assert not apart.is_known((32, 1), (64, 1))
 
 
 def test_what_a_pass_costs_is_shared_by_its_samples():
