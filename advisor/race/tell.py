@@ -6,6 +6,10 @@ from advisor.race.data import PairResult, Race
 from advisor.units import count_of, format_count, format_figure, format_ratio
 
 
+#: A pair that is slower by more hardly left its first loss, and how much slower says nothing.
+_MOST_TOLD = 10.0
+
+
 def name_pair(global_batch_size: int, learning_rate: float) -> str:
     """Return a pair in words."""
     return f"batch {format_count(global_batch_size)} at {format_figure(learning_rate)}"
@@ -16,6 +20,8 @@ def describe_gain(result: PairResult) -> str:
     ratio = result.time_ratio
     if ratio is None or ratio.point is None:
         return result.reason
+    if ratio.point > _MOST_TOLD:
+        return f"took more than {format_figure(_MOST_TOLD)} × the time"
     text = f"took {format_ratio(ratio.point)}"
     if ratio.low is not None and ratio.high is not None:
         text += f" ({format_figure(ratio.low)} to {format_figure(ratio.high)})"
