@@ -129,6 +129,7 @@ REFUSED = {
     "needs_arguments": ("sys.exit(2)", "defaults"),
     "no_gradients": ("no gradient", "no_grad"),
     "steps_in_backward": ("no parameter of the model has a gradient", "make_step"),
+    "several_optimizers": ("2 optimizers", "make_step"),
     "no_labels": ("without a loss", "usually labels"),
     "own_clock": ("time.perf_counter", "Leave the clocks"),
     "lightning_iterates": ("dataloader_iter", "loss_fn"),

@@ -1,6 +1,6 @@
 """The user's model file, understood: makes models, batches and training runs on a device."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -178,6 +178,13 @@ class Workload:
             optimizer = lightning.configured_optimizer(model)
         else:
             optimizer = torch.optim.AdamW([p for p in parameters_in(model) if p.requires_grad])
+        several = optimizer.values() if isinstance(optimizer, dict) else optimizer
+        if isinstance(several, Collection) and sum(isinstance(o, Optimizer) for o in several) > 1:
+            raise WorkloadError(
+                f"{self.how_optimizer(model)} returned {len(several)} optimizers",
+                next_step="Return one with a parameter group for each, or write "
+                "make_step(batch_size, device), which steps them as your loop does.",
+            )
         if not isinstance(optimizer, Optimizer):
             raise WorkloadError(
                 f"{self.how_optimizer(model)} returned a {type(optimizer).__name__}",
