@@ -58,13 +58,13 @@ SEEN_AT_ONCE = (
 )
 #: What ends the worker, or comes later.
 SEEN_BY_PROBES = (
-    Case(file="hang_at_import.py", fragments=("did not finish", "__main__"), budget="6s"),
+    Case(file="hang_at_import.py", fragments=("did not finish", "__main__"), budget="12s"),
     Case(
         file="hang.py",
         fragments=("did not finish", "hang.py:", "in forward", "--budget"),
-        budget="6s",
+        budget="12s",
     ),
-    Case(file="spawns_children.py", fragments=("did not finish", "make_model"), budget="6s"),
+    Case(file="spawns_children.py", fragments=("did not finish", "make_model"), budget="12s"),
     Case(file="exit_in_make_model.py", fragments=("exit status 0",)),
     Case(file="exit_in_forward.py", fragments=("exit status 0",)),
     Case(file="segfault.py", fragments=("SIGSEGV", "segfault.py:11")),

@@ -27,7 +27,7 @@ def test_every_stage_after_the_speed_may_raise():
     assert record.complete
     assert [end.stage for end in record.failures] == ["noise", "loader", "trial", "soak"]
     assert {end.message.rpartition("/")[2] for end in record.failures} == {
-        "one_fails.py:34: ValueError: the stage is broken"
+        "one_fails.py:34: ValueError: the stage is broken, in loss_fn(model, batch)"
     }
     assert found.of(MEMORY).max_micro_batch_size == 64
     assert found.of(THROUGHPUT).points
