@@ -156,7 +156,8 @@ class _Samples:
         assert isinstance(workload.batches, DatasetBatches)
         self._source = workload.batches
         self._samples = self._source.read(range(count))
-        self._gives = [self._cut_from_one_batch(count), self._collate]
+        self._every_give = [self._cut_from_one_batch(count), self._collate]
+        self._gives = [*self._every_give]
         training = _make_evaluated(workload)
         self._trainings = [training]
         self._as_float32: Training | None = None
@@ -164,8 +165,7 @@ class _Samples:
             self._as_float32 = _make_evaluated(workload)
             self._as_float32.model.float()
             self._trainings.insert(0, self._as_float32)
-        # Some models have a loss in train mode alone; batch statistics would couple the samples.
-        self._may_train = not any(isinstance(m, _BatchNorm) for m in training.model.modules())
+        self._may_train = True
 
     def give(self, places: Sequence[int]) -> Any:
         """Return the batch of the samples at these places."""
@@ -189,7 +189,8 @@ class _Samples:
             self._trainings.pop(0)
         elif self._may_train:
             self._may_train = False
-            self._trainings[0].model.train()
+            self._gives = [*self._every_give]
+            _train_but_for_statistics(self._trainings[0].model)
         else:
             return False
         return True
@@ -224,6 +225,17 @@ def _make_evaluated(workload: Workload) -> Training:
     training = workload.make_training(precision="fp32")
     training.model.eval()
     return training
+
+
+def _train_but_for_statistics(model: nn.Module) -> None:
+    """Put a model in train mode that has its loss there alone, as detectors have.
+
+    Layers whose statistics of the batch would couple its samples keep to those they have.
+    """
+    model.train(True)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.eval()
 
 
 def _classify_random(both: float, added: float) -> LossReduction:

@@ -136,9 +136,32 @@ def loss_fn(model, batch):
 """
 
 
+#: After torchvision's detectors: losses in train mode, predictions in eval mode.
+DETECTOR = """
+class Detector(Model):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, series, labels):
+        scores = self.norm(super().forward(series))
+        if not self.training:
+            return [{{"scores": each}} for each in scores]
+        return {{"class": functional.cross_entropy(scores, labels, reduction="{reduction}")}}
+
+def make_model():
+    return Detector()
+
+def loss_fn(model, batch):
+    return sum(model(*batch).values())
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
+        (PADDED + DETECTOR.format(reduction="mean"), "mean"),
+        (PADDED + DETECTOR.format(reduction="sum"), "sum"),
         (PADDED + OVER_PADDING.format(reduction="mean"), "mean"),
         (PADDED + OVER_PADDING.format(reduction="sum"), "sum"),
         (TIME_FIRST + OVER_PADDING.format(reduction="mean"), "mean"),
