@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from advisor.race.data import PairResult, Race
 from advisor.units import count_of, format_count, format_figure, format_ratio
 
-
 #: A pair that is slower by more hardly left its first loss, and how much slower says nothing.
 _MOST_TOLD = 10.0
 
