@@ -57,6 +57,8 @@ _LIMITS = {
     "neither": "neither arithmetic nor bandwidth is near its peak: small or unfused "
     "operations, a memory layout or a precision that this device is slow at",
 }
+#: A spread beyond it says nothing but that the figure is not known.
+_MOST_TOLD_FRACTION = 1.0
 
 
 def tell_throughput(conclusions: Conclusions, marked: int | None = None) -> Told:
@@ -114,15 +116,18 @@ def describe_throughput(throughput: ThroughputConclusion) -> str:
     half = throughput.half_saturation_batch_size
     if half.point is not None or half.low is not None:
         parts.append(f"half of the limit's speed at batch {format_interval(half)}")
-    if throughput.session_spread_fraction is not None:
-        spread = format_number(100 * throughput.session_spread_fraction)
-        parts.append(f"sessions agree within ± {spread} %")
+    spread = throughput.session_spread_fraction
+    if spread is not None and spread <= _MOST_TOLD_FRACTION:
+        parts.append(f"sessions agree within ± {format_number(100 * spread)} %")
+    elif spread is not None:
+        parts.append("sessions do not agree")
     size, half_width = throughput.decisive_micro_batch_size, throughput.half_width_fraction
     if size is not None and half_width is not None:
         sessions = next(p.sessions for p in throughput.points if p.micro_batch_size == size)
-        spread = f"± {format_number(100 * half_width)} %"
-        after = count_of(sessions, "session")
-        parts.append(f"at batch {format_count(size)} known to {spread} after {after}")
+        known = f"known to ± {format_number(100 * half_width)} %"
+        if half_width > _MOST_TOLD_FRACTION:
+            known = "not known well"
+        parts.append(f"at batch {format_count(size)} {known} after {count_of(sessions, 'session')}")
     return "; ".join(parts)
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from advisor.statistics import Estimate
 from advisor.throughput.data import SpeedLimit
-from advisor.throughput.tell import describe_energy, describe_speed_limit
+from advisor.throughput.tell import describe_energy, describe_speed_limit, describe_throughput
 from tests.unit.report.sample_run import build_derived
 
 
@@ -53,3 +53,26 @@ def test_the_cheapest_batch_stands_beside_the_fastest():
     assert text is not None
     assert text.startswith(f"batch {cheapest} is the cheapest")
     assert "the fastest, " in text
+
+
+@pytest.mark.parametrize(
+    ("spread", "half_width", "told"),
+    [
+        (0.012, 0.05, ("sessions agree within ± 1.2 %", "known to ± 5 %")),
+        (189.0, 347.0, ("sessions do not agree", "not known well")),
+    ],
+)
+def test_a_spread_is_told_as_far_as_it_says_anything(spread, half_width, told):
+    curve = build_derived().throughput
+    assert curve is not None
+    text = describe_throughput(
+        msgspec.structs.replace(
+            curve,
+            session_spread_fraction=spread,
+            decisive_micro_batch_size=curve.points[0].micro_batch_size,
+            half_width_fraction=half_width,
+        )
+    )
+    for words in told:
+        assert words in text
+    assert "00 %" not in text
