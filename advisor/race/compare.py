@@ -12,11 +12,10 @@ first, and alone where the user's own schedule was followed.
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 from scipy.optimize import isotonic_regression
 
 from advisor.rate.data import TrialBranch
@@ -60,10 +59,11 @@ def compare_all(
     Those in `picking` may all end below the base pair: then the highest of their ends is read on
     the line through that one's last two. It ranks them; the ratio that is printed is none of these.
 
-    The branches of one start see the same samples, so ratios are taken start by start. Their spread
-    is pooled over the pairs as in an empirical Bayes test.
+    The branches of one start see the same samples, so both sides are averaged over the same starts;
+    the error is the jackknife's, its spread pooled over the pairs as in an empirical Bayes test.
 
-    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, for the pooled variance.
+    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, for the pooled variance; Tukey 1958 for
+    the pseudo-values.
     """
     found: dict[int, Comparison] = {}
     for read in (read_running, read_ends):
@@ -83,13 +83,20 @@ def compare_all(
 def _list_ratios(
     base: Sequence[TrialBranch], other: Sequence[TrialBranch], read: _Reader, *, extends: bool
 ) -> list[float]:
-    starts = {branch.seed for branch in base} & {branch.seed for branch in other}
-    pairs = (
-        [read([branch for branch in side if branch.seed == seed]) for side in (other, base)]
-        for seed in sorted(starts)
-    )
+    """Return one log ratio for each start: their mean and spread are those of the mean curves."""
+    starts = sorted({branch.seed for branch in base} & {branch.seed for branch in other})
     compare = compare_picks if extends and read is read_ends else compare_curves
-    ratios = (compare(own, reference) for own, reference in pairs)
+
+    def compare_over(seeds: Sequence[int]) -> float | None:
+        sides = ([branch for branch in side if branch.seed in seeds] for side in (other, base))
+        return compare(*map(read, sides))
+
+    whole = compare_over(starts) if starts else None
+    without = [compare_over([each for each in starts if each != left]) for left in starts]
+    count = len(starts)
+    if whole is not None and count > 1 and None not in without:
+        return [count * whole - (count - 1) * (each or 0.0) for each in without]
+    ratios = map(compare_over, ([start] for start in starts))
     return [ratio for ratio in ratios if ratio is not None]
 
 
@@ -97,30 +104,48 @@ def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
     """Return samples and level of the loss while the rate was constant; empty of too few points.
 
     The branches of a start go one way until their rates fall, so their evaluations make one curve;
-    isotonic regression of the logs makes it one that falls, neither dips nor spikes in it.
+    isotonic regression makes the mean of the starts one that falls, neither dips nor spikes in it.
     """
-    found: dict[float, list[float]] = {}
-    for branch in branches:
-        end = branch.samples if branch.decays_from is None else branch.decays_from
-        for each in branch.evaluations:
-            if each.samples <= end:
-                found.setdefault(float(each.samples), []).append(each.loss)
-    if len(found) < _LEAST_POINTS:
+    points = [
+        (branch.seed, each.samples, each.loss)
+        for branch in branches
+        for each in branch.evaluations
+        if each.samples <= (branch.samples if branch.decays_from is None else branch.decays_from)
+    ]
+    curve = _average(points)
+    if len(curve) < _LEAST_POINTS:
         return []
-    samples = sorted(found)
-    losses = np.array([statistics.fmean(found[each]) for each in samples])
-    is_log = bool(np.all(losses > 0.0))
-    levels = isotonic_regression(np.log(losses) if is_log else losses, increasing=False).x
-    return list(zip(samples, (np.exp(levels) if is_log else levels).tolist(), strict=True))
+    levels = isotonic_regression([level for _, level in curve], increasing=False).x
+    return [(samples, level) for (samples, _), level in zip(curve, levels.tolist(), strict=True)]
 
 
 def read_ends(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
-    """Return samples and last loss of the branches whose rate had fallen, by length."""
-    return sorted(
-        (float(branch.evaluations[-1].samples), branch.evaluations[-1].loss)
-        for branch in branches
-        if branch.decays_from is not None and branch.evaluations
+    """Return samples and level of the last loss of branches whose rate had fallen, by length."""
+    return _average(
+        [
+            (branch.seed, branch.evaluations[-1].samples, branch.evaluations[-1].loss)
+            for branch in branches
+            if branch.decays_from is not None and branch.evaluations
+        ]
     )
+
+
+def _average(points: Iterable[tuple[int, int, float]]) -> list[tuple[float, float]]:
+    """Return samples and the mean over starts of the log loss, where all starts have one.
+
+    Losses that may be 0 or less are averaged as they are.
+    """
+    found: dict[int, dict[int, float]] = {}
+    for seed, samples, loss in points:
+        found.setdefault(samples, {})[seed] = loss
+    count = max(map(len, found.values()), default=0)
+    whole = {samples: each.values() for samples, each in found.items() if len(each) == count}
+    is_positive = all(loss > 0.0 for losses in whole.values() for loss in losses)
+    scale = math.log if is_positive else float
+    return [
+        (float(samples), statistics.fmean(map(scale, losses)))
+        for samples, losses in sorted(whole.items())
+    ]
 
 
 def compare_curves(own: Curve, base: Curve) -> float | None:
@@ -147,21 +172,17 @@ def compare_curves(own: Curve, base: Curve) -> float | None:
 
 
 def is_only_bound(own: Sequence[TrialBranch], base: Sequence[TrialBranch]) -> bool:
-    """Return whether a start's shortest branch ends below all of the base pair's.
+    """Return whether even the shortest branches end below all of the base pair's.
 
-    It was as low sooner: by how much only a shorter one tells. Where a curve at a constant rate is
+    They were as low sooner: by how much only shorter ones tell. Where a curve at a constant rate is
     there it tells.
     """
-    if read_running(own):
-        return False
     starts = {branch.seed for branch in base} & {branch.seed for branch in own}
-    ends = (
-        [read_ends([branch for branch in side if branch.seed == seed]) for side in (own, base)]
-        for seed in starts
-    )
-    return any(
-        mine and mine[0][1] < min(loss for _, loss in other) for mine, other in ends if other
-    )
+    mine, other = ([each for each in side if each.seed in starts] for side in (own, base))
+    if read_running(mine):
+        return False
+    ends, others = read_ends(mine), read_ends(other)
+    return bool(ends and others) and ends[0][1] < min(level for _, level in others)
 
 
 def compare_picks(own: Curve, base: Curve) -> float | None:

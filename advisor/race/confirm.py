@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
@@ -37,7 +38,9 @@ class Confirmation:
         pick = self._choose_open(race)
         if pick is None:
             return False
-        seeds = tuple(FRESH[pick.fresh_starts + n] for n in range(LEAST_FRESH))
+        pair = (pick.global_batch_size, pick.learning_rate)
+        trained = {branch.seed for branch in self._trainer.list_pair(pair)}
+        seeds = tuple(islice((seed for seed in FRESH if seed not in trained), LEAST_FRESH))
         needed_s = self.predict_s(pick)
         if needed_s > most_s:
             self._trainer.run.progress.note(
@@ -47,15 +50,15 @@ class Confirmation:
             return False
         self._time_loop(pick)
         trained = {branch.seed for branch in self._trainer.list_base()}
-        if not trained.issuperset(seeds):
-            self._trainer.train_base(seeds, _BASE_LENGTHS)
+        missing = tuple(seed for seed in seeds if seed not in trained)
+        if missing:
+            self._trainer.train_base(missing, _BASE_LENGTHS)
         time_ratio = math.exp(pick.log_ratio or 0.0)
         ratios = [
             min(max(length * time_ratio, LEAST_RATIO), _MOST_TIME_RATIO) for length in _PICK_LENGTHS
         ]
         self._train_pick(pick, ratios, seeds)
         ratio = ratios[-1]
-        pair = (pick.global_batch_size, pick.learning_rate)
         while (
             self._trainer.is_only_bound(pair, seeds)
             and ratio > LEAST_RATIO

@@ -55,14 +55,15 @@ class Trainer:
 
     def list_base(self) -> list[TrialBranch]:
         """Return the branches of the base pair."""
-        return self._list_pair((self.pair.global_batch_size, self.pair.learning_rate))
+        return self.list_pair((self.pair.global_batch_size, self.pair.learning_rate))
 
-    def _list_pair(self, pair: PairKey) -> list[TrialBranch]:
+    def list_pair(self, pair: PairKey) -> list[TrialBranch]:
+        """Return the branches of a pair."""
         return group_pairs(self.run.record.all(TRIALS)).get(pair, [])
 
     def is_only_bound(self, pair: PairKey, seeds: Sequence[int]) -> bool:
         """Return whether a pair's ends from these starts say only that it was as low sooner."""
-        sides = (self._list_pair(pair), self.list_base())
+        sides = (self.list_pair(pair), self.list_base())
         return is_only_bound(*([each for each in side if each.seed in seeds] for side in sides))
 
     def train_base(self, seeds: tuple[int, ...], lengths: Sequence[float]) -> None:

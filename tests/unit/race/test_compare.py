@@ -142,7 +142,7 @@ def test_a_loss_is_reached_the_first_time_and_between_evaluations():
 
 def test_a_running_curve_ends_where_the_rate_begins_to_fall():
     whole, cut = (read_running([make_branch(decays=decays)]) for decays in (False, True))
-    assert whole[0] == cut[0] == pytest.approx((0.0, 2.0))
+    assert whole[0] == cut[0] == pytest.approx((0.0, math.log(2.0)))
     assert max(samples for samples, _ in cut) <= 0.7 * SAMPLES
     assert len(cut) < len(whole)
 
@@ -163,7 +163,7 @@ def test_branches_of_a_start_make_one_running_curve_that_falls():
     ]  # fmt: skip
     levels = [level for _, level in curve]
     assert levels == sorted(levels, reverse=True)
-    errors = [math.log(level / loss_after(samples)) for samples, level in curve]
+    errors = [level - math.log(loss_after(samples)) for samples, level in curve]
     assert statistics.fmean(errors) == pytest.approx(0.0, abs=0.1)
 
 
@@ -178,7 +178,31 @@ def test_the_ends_are_those_of_branches_whose_rate_fell_by_length():
     ]
     ends = read_ends(branches)
     assert [samples for samples, _ in ends] == [2400, 4800]
-    assert ends[1][1] == pytest.approx(0.9 * loss_after(4800))
+    assert ends[1][1] == pytest.approx(math.log(0.9 * loss_after(4800)))
+
+
+def test_curves_of_several_starts_are_averaged_where_all_have_an_evaluation():
+    branches = [make_branch(pace, seed=seed, decays=True) for seed, pace in ((0, 0.5), (1, 2.0))]
+    branches.append(make_branch(0.5, seed=0, samples=2400, decays=True))
+    ((samples, level),) = read_ends(branches)
+    assert samples == 4800
+    ends = [0.9 * loss_after(pace * 4800) for pace in (0.5, 2.0)]
+    assert level == pytest.approx(statistics.fmean(map(math.log, ends)))
+    assert {samples for samples, _ in read_running(branches)} == set(range(0, 3400, 200))
+
+
+def test_losses_below_zero_are_averaged_as_they_are():
+    branch = make_branch()
+    lower = branch.__class__(
+        **{
+            **{name: getattr(branch, name) for name in branch.__struct_fields__},
+            "evaluations": tuple(
+                Evaluation(samples=each.samples, loss=each.loss - 1.0)
+                for each in branch.evaluations
+            ),
+        }
+    )
+    assert read_running([lower])[-1][1] == pytest.approx(loss_after(SAMPLES) - 1.0)
 
 
 def make_pair(pace, paces, *, lengths=(1.0, HALF, 0.5), **fields):
