@@ -13,7 +13,8 @@ In each cell `bsadvisor probe` is asked as a user would. Then the base pair trai
 the user does, and the advised pair until it has the same loss (with a cosine: over the length whose
 end has it), from fresh seeds. That gives steps; the seconds of a step come from blocks of real
 steps of both, in turns, in that loop. Where the tool advises to stay, the ratio is 1. The best pair
-of a tuned grid (loop_grid.py; `--grids` computes it) is timed in the same blocks.
+of a tuned grid (loop_grid.py; `--grids` computes it) is timed in the same blocks and trained from
+the same fresh seeds.
 
 Results are merged into one file, so that a run can be ended and resumed; `--table` prints it.
 """
@@ -97,10 +98,7 @@ def judge(cell: Cell, grid: dict[str, Any]) -> dict[str, Any]:
         found = compare_steps(cell, base, told["pair"], promise / over_base)
         steps_ratio = found[0]
         ratio, low, high = (each * over_base for each in found)
-    best, best_size = min(
-        (grid["batches"][str(size)]["steps"] / grid["steps"] * step_s[size, 1] / step_s[own], size)
-        for size, _ in sizes
-    )
+    best = judge_best(cell, grid, {size: step_s[size, 1] / step_s[own] for size, _ in sizes})
     return {
         "commit": describe_commit(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,9 +109,27 @@ def judge(cell: Cell, grid: dict[str, Any]) -> dict[str, Any]:
         "evaluation_s": pause_s,
         "steps_ratio": _finite(steps_ratio),
         "ratio": {"point": _finite(ratio), "low": _finite(low), "high": _finite(high)},
-        "best": {"batch": best_size, **grid["batches"][str(best_size)], "ratio": best},
-        "regret": _finite(ratio / best),
+        "best": best,
+        "regret": _finite(ratio / best["ratio"]),
     }
+
+
+def judge_best(cell: Cell, grid: dict[str, Any], over_base: dict[int, float]) -> dict[str, Any]:
+    """Return the best pair of the grid for these times of steps, and what it is worth.
+
+    It was picked as the best of many, so it is trained again from the starts that judge the advice;
+    where it is slower than the base pair, that is the best.
+    """
+    steps = {size: grid["batches"][str(size)]["steps"] / grid["steps"] for size in over_base}
+    size = min(over_base, key=lambda each: steps[each] * over_base[each])
+    found = grid["batches"][str(size)]
+    base: Pair = {"batch": grid["base_batch"], "rate": grid["base_rate"]}
+    pair: Pair = {"batch": size, "rate": found["rate"]}
+    ratio = 1.0
+    if not is_stay(pair, base):
+        ratio = compare_steps(cell, base, pair, steps[size])[0] * over_base[size]
+    return {"batch": size, **found, "picked_ratio": steps[size] * over_base[size],
+            "ratio": min(1.0, ratio)}  # fmt: skip
 
 
 def _finite(value: float) -> float | None:

@@ -94,8 +94,11 @@ def _list_ratios(
     whole = compare_over(starts) if starts else None
     without = [compare_over([each for each in starts if each != left]) for left in starts]
     count = len(starts)
-    if whole is not None and count > 1 and None not in without:
-        return [count * whole - (count - 1) * (each or 0.0) for each in without]
+    known = [each for each in without if each is not None]
+    if whole is not None and 1 < count == len(known):
+        # Not the pseudo-values' own mean: it takes off a bias that steps in the curves make up.
+        middle = statistics.fmean(known)
+        return [whole - (count - 1) * (each - middle) for each in known]
     ratios = map(compare_over, ([start] for start in starts))
     return [ratio for ratio in ratios if ratio is not None]
 
