@@ -114,7 +114,7 @@ def describe_throughput(throughput: ThroughputConclusion) -> str:
     if throughput.fall is not None:
         parts.append(describe_fall(throughput.fall))
     half = throughput.half_saturation_batch_size
-    if half.point is not None or half.low is not None:
+    if (half.point or half.low or 0.0) >= 1.0:  # nothing is smaller than a batch of one
         parts.append(f"half of the limit's speed at batch {format_interval(half)}")
     spread = throughput.session_spread_fraction
     if spread is not None and spread <= _MOST_TOLD_FRACTION:
@@ -155,11 +155,15 @@ def _describe_gain(saturation: Saturation) -> str:
             if (saturation.status == "inconclusive")
             else ""
         )
-    percent = Estimate(*(100 * (end or 0.0) for end in (gain.point, gain.low, gain.high)))
+    point, low, high = (100 * (each or 0.0) for each in (gain.point, gain.low, gain.high))
+    percent = Estimate(point, low, high)
     end = (
         "" if saturation.range_end is None else f", where {_RANGE_ENDS[saturation.range_end]} ends"
     )
     text = f"the last doubling{end} gains {format_interval(percent)} % more throughput"
+    if gain.point < 0.0:
+        loss = format_interval(Estimate(-point, -high, -low))
+        text = f"the last doubling{end} loses {loss} % of the throughput"
     if saturation.status == "inconclusive":
         text += (
             ": sessions contradict each other by more than the 5 % that decide; leave the machine "

@@ -2,8 +2,13 @@ import msgspec
 import pytest
 
 from advisor.statistics import Estimate
-from advisor.throughput.data import SpeedLimit
-from advisor.throughput.tell import describe_energy, describe_speed_limit, describe_throughput
+from advisor.throughput.data import Saturation, SpeedLimit
+from advisor.throughput.tell import (
+    describe_energy,
+    describe_saturation,
+    describe_speed_limit,
+    describe_throughput,
+)
 from tests.unit.report.sample_run import build_derived
 
 
@@ -76,3 +81,29 @@ def test_a_spread_is_told_as_far_as_it_says_anything(spread, half_width, told):
     for words in told:
         assert words in text
     assert "18,900" not in text
+
+
+def make_saturation(gain):
+    return Saturation(status="inconclusive", batch_size=None, low=None, high=None, last_gain=gain)
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (Estimate(0.107, 0.06, 0.154), "gains 10.7 (6.00 to 15.4) % more throughput"),
+        (Estimate(-0.107, -0.154, 0.02), "loses 10.7 (-2.00 to 15.4) % of the throughput"),
+    ],
+)
+def test_a_last_doubling_gains_or_loses(gain, told):
+    assert told in describe_saturation(make_saturation(gain))
+
+
+@pytest.mark.parametrize(("half", "is_told"), [(52.3, True), (0.2, False)])
+def test_half_of_the_speed_is_told_where_a_batch_can_have_it(half, is_told):
+    curve = build_derived().throughput
+    assert curve is not None
+    half_point = Estimate(half, 0.5 * half, 2.0 * half)
+    text = describe_throughput(
+        msgspec.structs.replace(curve, half_saturation_batch_size=half_point)
+    )
+    assert ("half of the limit's speed" in text) == is_told
