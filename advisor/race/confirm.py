@@ -23,7 +23,7 @@ _MOST_TIME_RATIO = 1.0
 _MOST_FRESH = 24
 #: Log of the time by which a pick must look faster than a winner to be judged as well; and the
 #: error of the log from which on a winner's ratio is known well.
-_WORTH_A_CHANGE, _KNOWN_WELL = math.log(0.9), 0.08
+_WORTH_A_CHANGE, _KNOWN_WELL = math.log(0.9), 0.09
 
 
 class Confirmation:

@@ -31,6 +31,9 @@ STARTS = (0, 1, 2)
 FRESH = range(3, 1000)
 #: Fewest of them that confirm.
 LEAST_FRESH = 3
+#: Standard error of the log of a ratio that no run sees of itself: what the benchmark of the advice
+#: in the user's loop shows beyond the spread over starts and rounds.
+_UNSEEN_ERROR = 0.05
 #: Joint draws of all pairs' times, for the regret of choosing one.
 _DRAWS = 4000
 
@@ -180,7 +183,7 @@ def _judge(
         return msgspec.structs.replace(result, reason=reason)
     splits = [(w.micro_batch_size, w.gradient_accumulation_steps) for w in (way, other)]
     level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
-    error = math.hypot(seen.error, times.estimate_error(*splits))
+    error = math.hypot(seen.error, times.estimate_error(*splits), _UNSEEN_ERROR)
     prior = _predict(conclusions, base, way, other, rate)
     if prior is not None:  # combined by precision
         weight = error**2 / (error**2 + LAW_DEVIATION**2)
