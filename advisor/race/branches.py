@@ -23,7 +23,7 @@ _MOST_EPOCHS = 50.0
 _WANTED_STEPS = 100
 #: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
 #: eight pairs, and the winner from new starts; and the least that show anything.
-_BRANCHES, _LEAST_BRANCHES = 34, 16
+BRANCHES, _LEAST_BRANCHES = 34, 16
 #: Time of a trial step over a timed one with its data, before one was trained.
 _OVERHEAD = 1.3
 #: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
@@ -129,13 +129,13 @@ class Branches:
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the base pair's longest branch that the time allows."""
         many, few = (
-            int(time_s / (count * self._trial_step_s)) for count in (_BRANCHES, _LEAST_BRANCHES)
+            int(time_s / (count * self._trial_step_s)) for count in (BRANCHES, _LEAST_BRANCHES)
         )
         return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
 
     def _choose_evaluation_samples(self, time_s: float) -> int:
         """Return the samples of each evaluation, the same for all branches."""
         pass_s = _FORWARD_FRACTION * self.base.sample_s
-        passes = _BRANCHES * TRIAL_EVALUATIONS
+        passes = BRANCHES * TRIAL_EVALUATIONS
         least, most = _EVALUATION_SAMPLES
         return min(max(int(EVALUATION_OF_TRIAL * time_s / (passes * pass_s)), least), most)

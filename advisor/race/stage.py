@@ -7,7 +7,7 @@ wherever the run has time left.
 
 import math
 
-from advisor.engine.budget import TIME_PLAN, describe_plan
+from advisor.engine.budget import NEEDS, TIME_PLAN, describe_plan
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
@@ -24,8 +24,8 @@ from advisor.rate.range_stage import run_ranged_rate
 #: Lengths of the base pair's branches, as shares of the longest: where each ends is a point of the
 #: curve that other pairs' ends are compared with.
 _LENGTHS = (1.0, math.sqrt(0.5), 0.5)
-#: Seconds of a trial's step over those of the plan from which on that is made again.
-_LONG_STEP_RATIO = 1.5
+#: Seconds of a race over those of the plan from which on that is made again.
+_LONG_RATIO = 1.2
 #: Stages that are done by then.
 _DONE = ("memory", "throughput", "noise", "sharpness", "loader")
 
@@ -113,15 +113,16 @@ class _Racer:
         return self._confirmation.judge_next(race, most_s)
 
     def _plan_again(self) -> None:
-        """Plan the rest with what a step of a trial takes, where that is much more than thought.
+        """Plan the rest with what a race of such branches takes, where that is more than thought.
 
         A budget that was given stays.
         """
-        run, step_s = self.trainer.run, self.trainer.base_step_s
+        run, race_s = self.trainer.run, self.trainer.predict_race_s()
         plan = run.record.get(TIME_PLAN)
-        if run.spec.limits.budget_s is not None or plan is None or step_s is None:
+        if run.spec.limits.budget_s is not None or plan is None:
             return
-        if step_s > _LONG_STEP_RATIO * plan.step_s:
+        if race_s > _LONG_RATIO * plan.needs_s.get("trial", race_s):
+            step_s = race_s / NEEDS["trial"].steps
             run.progress.plan(describe_plan(run.plan(step_s, *_DONE)))
 
 

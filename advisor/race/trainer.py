@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
-from advisor.race.branches import Branches
+from advisor.race.branches import BRANCHES, Branches
 from advisor.race.compare import is_only_bound
 from advisor.race.data import BasePair, PairKey
 from advisor.race.plan import group_pairs
@@ -47,12 +47,6 @@ class Trainer:
         """Whether anything was trained."""
         return bool(self._branch_s)
 
-    @property
-    def base_step_s(self) -> float | None:
-        """Return the seconds of a step of the base pair's trials, evaluations included."""
-        branch_s = self._branch_s.get(self.pair.global_batch_size)
-        return None if branch_s is None else branch_s / self.branches.base_steps
-
     def list_base(self) -> list[TrialBranch]:
         """Return the branches of the base pair."""
         return self.list_pair((self.pair.global_batch_size, self.pair.learning_rate))
@@ -91,6 +85,10 @@ class Trainer:
             self._branch_s[size] = (time.monotonic() - started) / share
         else:
             self.is_over = True  # it does not fit, or the time is up
+
+    def predict_race_s(self) -> float:
+        """Return the seconds of the branches of a whole race, 0 before one was trained."""
+        return BRANCHES * self.predict_s(self.pair.global_batch_size) if self._branch_s else 0.0
 
     def predict_s(self, size: int) -> float:
         """Return the seconds of a branch as long as the base pair's, by the nearest trained."""
