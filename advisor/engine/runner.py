@@ -180,7 +180,7 @@ class Runner:
         said = f"{self._file()} did not finish within {timeout_s:.0f} s"
         if timeout_s < _HASTY_S:
             return NoTimeLeftError(
-                f"{said}, all that was left of the budget", next_step="Give more with --budget."
+                f"{said}, all that was left of the budget", next_step="Raise --budget."
             )
         next_step = "Look for an endless loop or a lock there, or give more time with --budget."
         if where.endswith("in <module>"):
