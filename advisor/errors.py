@@ -42,6 +42,10 @@ class WorkloadError(AdvisorError):
     exit_code = 5
 
 
+class GivenFileError(WorkloadError):
+    """A file that the command line names does not go with the model file: no stage fails alone."""
+
+
 class DeviceError(AdvisorError):
     """The device does not exist, or not even the smallest batch fits on it."""
 

@@ -16,7 +16,7 @@ from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.engine.spec import Spec
-from advisor.errors import DeviceError, InternalError, WorkloadError
+from advisor.errors import DeviceError, GivenFileError, InternalError, WorkloadError
 from advisor.training.data import parse_target
 
 #: What one command alone is asked, by its key.
@@ -87,7 +87,7 @@ def _limiting_failure(run: Run, stage: str, *, is_alone: bool) -> Iterator[None]
     try:
         yield
     except (WorkloadError, DeviceError, InternalError) as error:
-        if not is_alone:
+        if not is_alone or isinstance(error, GivenFileError):
             raise
         run.keep_failure(stage, error)
 

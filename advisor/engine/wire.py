@@ -9,9 +9,16 @@ from typing import Any, Literal
 import msgspec
 
 from advisor.engine.task import Task
-from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError, WorkloadError
+from advisor.errors import (
+    AdvisorError,
+    DeviceError,
+    GivenFileError,
+    InternalError,
+    UsageError,
+    WorkloadError,
+)
 
-FailureKind = Literal["user", "usage", "device", "internal", "unforkable"]
+FailureKind = Literal["file", "user", "usage", "device", "internal", "unforkable"]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +82,7 @@ Message = Result | Failure | Done
 
 #: The exception that stands for each kind of failure in the parent, and the other way round.
 _ERRORS: dict[FailureKind, type[AdvisorError]] = {
+    "file": GivenFileError,  # before the kind that it is one of
     "user": WorkloadError,
     "usage": UsageError,
     "device": DeviceError,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from advisor.errors import UsageError, WorkloadError, shorten
+from advisor.errors import GivenFileError, UsageError, shorten
 from advisor.training.data import StepSource
 from advisor.training.training import Training
 
@@ -36,7 +36,7 @@ def load_checkpoint(path: str, training: Training) -> SavedStep:
 
     Raises:
         UsageError: There is no such file.
-        WorkloadError: It cannot be read so, or does not fit the model file.
+        GivenFileError: It cannot be read so, or does not fit the model file.
     """
     document = _read(path)
     weights = _find_weights(path, document)
@@ -54,12 +54,12 @@ def _read(path: str) -> Mapping[str, Any]:
             f"cannot read the checkpoint {path}: {error.strerror}", next_step="Give another file."
         ) from None
     except Exception as error:  # noqa: BLE001 - a damaged file raises whatever its bytes happen to ask for
-        raise WorkloadError(
+        raise GivenFileError(
             f"the checkpoint {path} cannot be read as weights: {shorten(error)}",
             next_step="Save tensors alone: torch.save(model.state_dict(), path).",
         ) from None
     if not isinstance(document, Mapping):
-        raise WorkloadError(
+        raise GivenFileError(
             f"the checkpoint {path} holds a {type(document).__name__}, not a state_dict",
             next_step="Save it with torch.save(model.state_dict(), path).",
         )
@@ -73,7 +73,7 @@ def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         _strip(str(name)): value for name, value in inner.items() if isinstance(value, torch.Tensor)
     }
     if not weights:
-        raise WorkloadError(
+        raise GivenFileError(
             f"the checkpoint {path} holds no weights: its keys are {_name(map(str, document))}",
             next_step="Save the state_dict itself, or under the key model.",
         )
@@ -81,7 +81,7 @@ def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise WorkloadError where names or shapes differ from the model's."""
+    """Raise GivenFileError where names or shapes differ from the model's."""
     expected = model.state_dict()
     wrong = [
         f"{name} is {tuple(value.shape)}, the model's {tuple(expected[name].shape)}"
@@ -98,7 +98,7 @@ def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None
         if keys
     ]
     if parts:
-        raise WorkloadError(
+        raise GivenFileError(
             f"the checkpoint {path} does not fit the model file: {'; '.join(parts)}",
             next_step="Let make_model build the model that was saved; --set gives it parameters.",
         )
@@ -113,7 +113,7 @@ def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) 
     try:
         training.optimizer.load_state_dict(dict(state))
     except (ValueError, KeyError, TypeError) as error:
-        raise WorkloadError(
+        raise GivenFileError(
             f"the optimizer's state in {path} does not fit the model file's "
             f"{type(training.optimizer).__name__}: {shorten(error)}",
             next_step="Build the same optimizer in make_optimizer, or save the weights alone.",

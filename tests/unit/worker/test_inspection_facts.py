@@ -95,13 +95,8 @@ def test_a_plain_loss_is_a_mean_without_a_note(tmp_path):
     assert (facts.loss_reduction, facts.min_micro_batch_size, facts.notes) == ("mean", 1, ())
 
 
-@pytest.mark.parametrize(
-    ("layers", "reduction", "notes"),
-    [("", "mean", 0), ("self.norm = nn.BatchNorm1d(2)", "unknown", 1)],
-)
-def test_a_loss_in_train_mode_alone_is_classified_where_samples_do_not_mix(
-    tmp_path, layers, reduction, notes
-):
+@pytest.mark.parametrize("layers", ["", "self.norm = nn.BatchNorm1d(2)"])
+def test_a_loss_in_train_mode_alone_is_classified_with_statistics_that_stand(tmp_path, layers):
     facts = inspect(
         tmp_path,
         layers=layers,
@@ -112,8 +107,8 @@ def test_a_loss_in_train_mode_alone_is_classified_where_samples_do_not_mix(
             "    return nn.functional.cross_entropy(main + other, targets)"
         ),
     )
-    assert facts.loss_reduction == reduction
-    assert sum("takes it for a mean" in note for note in facts.notes) == notes
+    assert facts.loss_reduction == "mean"
+    assert not any("takes it for a mean" in note for note in facts.notes)
 
 
 def test_a_loss_that_differentiates_on_its_own_is_classified(tmp_path):
