@@ -21,6 +21,8 @@ from advisor.rate.rules import propose_learning_rate
 from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
 from advisor.training.data import WorkloadFacts
 
+#: What befell a race whose failure is told by itself.
+CUT_SHORT = "the trial was cut short"
 #: Ratio that a pair must be below to be worth a change, and how sure that must be.
 LEAST_GAIN_RATIO = 0.95
 SURE = 0.9
@@ -50,7 +52,9 @@ def _conclude(conclusions: Conclusions) -> Race | None:
     asked = (base.global_batch_size, base.learning_rate)
     key = next((key for key in groups if is_same(key, asked)), None)
     if key is None:
-        return Race(base=base, reason="your own pair was not trained before the run ended")
+        is_cut = any(failure.stage == "trial" for failure in record.failures)
+        reason = CUT_SHORT if is_cut else "your own pair was not trained before the run ended"
+        return Race(base=base, reason=reason)
     own = groups.pop(key)
     steps = max(branch.decays_from or branch.samples for branch in own) // base.global_batch_size
     reason = judge_base(own)

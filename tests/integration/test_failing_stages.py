@@ -2,10 +2,12 @@
 
 import pytest
 
+from advisor.advice.plan import ADVICE
 from advisor.loader.data import LOADER_TIMINGS
 from advisor.memory.plan import MEMORY
 from advisor.noise.plan import NOISE
 from advisor.questions import RUN
+from advisor.race.plan import CUT_SHORT, RACE
 from advisor.throughput.conclude import THROUGHPUT
 from tests.integration.asked import ask
 
@@ -31,6 +33,8 @@ def test_every_stage_after_the_speed_may_raise():
     }
     assert found.of(MEMORY).max_micro_batch_size == 64
     assert found.of(THROUGHPUT).points
+    assert found.of(RACE).reason == CUT_SHORT
+    assert not any("Raise --budget so" in each for each in found.of(ADVICE).warnings)
     headline = RUN.headline(found)
     for stage in ("Noise", "Loader", "Trial", "Soak"):
         assert any(each.startswith(f"{stage} was cut short: ") for each in headline.remarks)
