@@ -100,14 +100,10 @@ def _explain_limit(
     way, larger, unit = decision.way, decision.next_larger, facts.sample_unit
     size = format_count(way.global_batch_size)
     if larger is not None:
-        faster = format_percent(way.sample_s / larger.sample_s - 1.0)
+        speed = _compare_speed(way, larger, unit)
         if decision.limiting_factor == "throughput":
-            batch = f"batch {format_count(larger.global_batch_size)}"
-            return (
-                f"Beyond {size} {unit}s a step speed no longer pays: {batch} is {faster} faster "
-                f"per {unit} in your loop."
-            )
-        return _weigh_larger(way, larger, faster, None if noise is None else noise.working)
+            return f"Beyond {size} {unit}s a step speed no longer pays: {speed}."
+        return _weigh_larger(way, larger, speed, None if noise is None else noise.working)
     if decision.limiting_factor == "throughput":
         return f"Up to {size}, the largest, speed hardly rises any more: smaller ones are as fast."
     if decision.limiting_factor == "memory":
@@ -126,10 +122,16 @@ def _explain_limit(
     return f"The time ends the search at {size}; larger batches may be faster."
 
 
-def _weigh_larger(way: Candidate, larger: Candidate, faster: str, noise_scale: float | None) -> str:
+def _compare_speed(way: Candidate, larger: Candidate, unit: str) -> str:
+    """Return how much faster or slower the next larger batch is, without a full stop."""
+    gain = way.sample_s / larger.sample_s - 1.0
+    what = f"{format_percent(abs(gain))} {'faster' if gain >= 0.0 else 'slower'}"
+    return f"batch {format_count(larger.global_batch_size)} is {what} per {unit} in your loop"
+
+
+def _weigh_larger(way: Candidate, larger: Candidate, speed: str, noise_scale: float | None) -> str:
     """Return what the next larger batch gains in speed and costs in samples."""
-    size = format_count(larger.global_batch_size)
-    text = f"Batch {size} is {faster} faster per sample in your loop"
+    text = f"{speed[:1].upper()}{speed[1:]}"
     if noise_scale is None:
         return f"{text}; how many more samples it needs is not known."
     needed, own = (

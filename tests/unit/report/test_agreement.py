@@ -178,14 +178,15 @@ def test_a_report_of_any_run_agrees_with_itself(run):
     marked = re.search(r"^>b? +([\d,]+) ", text, re.MULTILINE)
     assert batch == marked[1] == f"{advice.global_batch_size:,}"
 
-    faster = re.search(r"atch ([\d,]+) is (-?[\d.]+) % faster per sample in your loop", line)
+    faster = re.search(r"atch ([\d,]+) is ([\d.]+) % (faster|slower) per sample in your", line)
     (table, *_) = collect(RUN, run).tables
     headers = [column.header for column in table.columns]
     if faster and "in your loop" in headers:
         column = headers.index("in your loop")
         speeds = {row[1]: float(row[column].strip("~ ").replace(",", "")) for row in table.rows}
         gain = speeds[faster[1]] / speeds[batch] - 1.0
-        assert gain == pytest.approx(float(faster[2]) / 100, abs=0.02)
+        told = float(faster[2]) / 100 if faster[3] == "faster" else -float(faster[2]) / 100
+        assert gain == pytest.approx(told, abs=0.02)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
