@@ -17,9 +17,7 @@ class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
         is_own: Whether the user's own loader has this number (without one: DataLoader's default).
         training_samples_per_s: On a batch that is there already, its way to the device included.
         waiting_fractions: Share of each window together that training waited for a batch.
-        moving_s: That way to the device alone; none on the CPU.
         batch_s: Seconds between two batches of the loader alone; None where none came.
-        restart_s: What a pass over the dataset costs beside its batches, where no window has it.
         steps: Training steps that the loader fed.
         cores: Processors that the process may run on.
         is_iterable: Whether the dataset is a stream, which each worker reads for itself.
@@ -33,9 +31,7 @@ class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
     training_samples_per_s: tuple[float, ...] = ()
     together_samples_per_s: tuple[float, ...] = ()
     waiting_fractions: tuple[float, ...] = ()
-    moving_s: tuple[float, ...] = ()
     batch_s: float | None = None
-    restart_s: float = 0.0
     steps: int = 0
     cores: int | None = None
     is_iterable: bool = False

@@ -24,7 +24,6 @@ from advisor.loader.measure_windows import PREFETCHED, Bench, Lane, Units
 from advisor.loader.plan import choose_next_workers
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
-from advisor.training.device_clock import synchronise
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import is_map_style
 from advisor.training.model_file.loader import count_own_workers
@@ -92,17 +91,12 @@ class _LoaderLane(Lane):
         return None
 
     def _time_training(self, windows: int) -> None:
-        """Add windows of training alone, and of the way to the device."""
+        """Add windows of training alone."""
         bench = self._bench
         for _ in range(windows):
             units = Units(bench.window_s, device=bench.device)
             bench.train(self.size, repeat(bench.batch), units)
             self._add("training_samples_per_s", units)
-            if bench.device.type != "cpu":
-                started_s = time.perf_counter()
-                bench.workload.to_device(bench.batch)
-                synchronise(bench.device)
-                self._seen["moving_s"].append(time.perf_counter() - started_s)
 
     def _time_loading(self) -> None:
         """Add a window of loading alone and one of both together, each after a start untimed."""
@@ -113,7 +107,6 @@ class _LoaderLane(Lane):
         while units.count():
             next(self.feed)
         self._add("alone_samples_per_s", units)
-        self.starts_s += units.first_s
         units = self.time_together()
         self._add("together_samples_per_s", units)
         self._seen["waiting_fractions"].append(units.waiting_fraction)
@@ -123,15 +116,11 @@ class _LoaderLane(Lane):
         """Return what was seen."""
         alone = self._seen["alone_samples_per_s"]
         batch_s = self.size / median(alone) if alone else None
-        restart_s = 0.0
-        if batch_s is not None and self.starts_s:
-            restart_s = max(0.0, median(self.starts_s) - self.round * batch_s)
         timing = LoaderTiming(
             workers=self.workers,
             micro_batch_size=self.size,
             is_own=is_own,
             batch_s=batch_s,
-            restart_s=restart_s,
             steps=self._steps,
             cores=cores,
             is_iterable=not is_map_style(self._bench.workload.dataset),

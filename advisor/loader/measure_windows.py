@@ -85,7 +85,7 @@ class Lane:
         self.feed: Feed | None = None
         self.size, self.workers = size, workers
         self._bench = bench
-        self.unit = self.round = max(1, workers)
+        self.unit = self._round = max(1, workers)
         self.untimed = self.filled = 0
         self.starts_s: list[float] = []
 
@@ -106,9 +106,9 @@ class Lane:
             self.unit = per_pass
             self.skip(per_pass - 1)
         elif self.workers:
-            self.untimed = self.round
+            self.untimed = self._round
             self.filled = self.workers * (loader.prefetch_factor or PREFETCHED)
-            self.skip(self.round - 1)
+            self.skip(self._round - 1)
         if per_pass is None or self.unit == per_pass or loader.persistent_workers:
             self.starts_s = []  # no passes, or a part of every window, or begun only once
 
