@@ -48,6 +48,11 @@ _LEAST = Need(1, 10, 0.5, 60.0)
 UNPLANNED_S, LONGEST_S = 300.0, 1800.0
 
 
+def list_before(first: str | None) -> list[str]:
+    """Return the stages that run before this one; none before None."""
+    return list(NEEDS)[: 0 if first is None else list(NEEDS).index(first)]
+
+
 class TimePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a command takes of this model, and what it may take."""
 
@@ -77,8 +82,8 @@ class Needs(NamedTuple):
 
         Where time is short each gets the least, and of the rest in proportion to what it needs.
         """
-        order = list(NEEDS)[0 if first is None else list(NEEDS).index(first) :]
-        kept = {stage: need_s for stage, need_s in self.stages.items() if stage in order}
+        done = list_before(first)
+        kept = {stage: need_s for stage, need_s in self.stages.items() if stage not in done}
         for stage in _OPTIONAL:
             if left_s < _SHORT_FRACTION * sum(kept.values()):
                 kept.pop(stage, None)

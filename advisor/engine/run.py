@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from advisor.device.data import Environment
-from advisor.engine.budget import LONGEST_S, TIME_PLAN, UNPLANNED_S, TimePlan, estimate_needs
+from advisor.engine.budget import (
+    LONGEST_S,
+    TIME_PLAN,
+    UNPLANNED_S,
+    TimePlan,
+    estimate_needs,
+    list_before,
+)
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.progress import Progress
 from advisor.engine.record import Failure, Record, Series, Slot
@@ -159,8 +166,8 @@ class Run:
     def _share_out(self, first: str) -> dict[str, float]:
         return self.needs.share_out(max(0.0, self.unspent_s), first=first)
 
-    def plan(self, step_s: float, *done: str) -> TimePlan:
-        """Plan the time of the stages that are not done, by that of a step of the user's own batch.
+    def plan(self, step_s: float, *, first: str | None = None) -> TimePlan:
+        """Plan the time of the stages from the first on, by that of a step of the user's own batch.
 
         The plan is kept.
         """
@@ -169,13 +176,9 @@ class Run:
             "sharpness": limits.sharpness and has_data,
             "loader": has_data,
             **dict.fromkeys(("noise", "trial"), has_data),
-            **dict.fromkeys(done, False),
         }
-        self.needs = estimate_needs(
-            self.start_s,
-            step_s,
-            without={stage for stage, is_asked in asked.items() if not is_asked},
-        )
+        without = {stage for stage, is_asked in asked.items() if not is_asked}
+        self.needs = estimate_needs(self.start_s, step_s, without=without.union(list_before(first)))
         open_s = sum(self.needs.stages.values())
         needed_s = (self._elapsed_s + open_s) / (1.0 - self.reserved_fraction)
         if limits.budget_s is None:

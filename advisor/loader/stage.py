@@ -1,9 +1,12 @@
 """The loader stage: what a step takes in the user's loop, and whether it waits for its data."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from advisor.engine.budget import LOADER_END_OF_LEFT, LOADER_OF_LEFT, TIME_PLAN, describe_plan
+from advisor.engine.record import Series
 from advisor.engine.run import Run
+from advisor.engine.task import Task
 from advisor.errors import UsageError
 from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS, LoaderTask, LoopTask
 from advisor.loader.plan import choose_loop_sizes, choose_micro_batch
@@ -12,8 +15,8 @@ from advisor.throughput.conclude import THROUGHPUT
 
 #: Seconds of a batch over those of a step from which on the plan is made again.
 _LONG_FETCH_FRACTION = 0.5
-#: Stages that are done, or whose time loading does not change.
-_DONE = ("memory", "throughput", "noise", "sharpness")
+
+T = TypeVar("T")
 
 
 def check_epoch(run: Run) -> None:
@@ -48,12 +51,7 @@ def run_loader(run: Run) -> None:
     task = LoaderTask(
         workload=run.spec.workload, micro_batch_size=size, budget_s=_choose_budget_s(run) / 2.0
     )
-    with run.noting_ends("loader"):
-        run.runner.run(
-            task,
-            timeout_s=LOADER_END_OF_LEFT * run.left_s,
-            on_result=lambda timing: run.add(LOADER_TIMINGS, timing),
-        )
+    _time(run, task, LOADER_TIMINGS)
 
 
 def _plan_again(run: Run) -> None:
@@ -63,7 +61,7 @@ def _plan_again(run: Run) -> None:
         return
     fetch_s = timings[-1].fetch_s
     if fetch_s > _LONG_FETCH_FRACTION * plan.step_s:
-        again = run.plan(plan.step_s + fetch_s, *_DONE)
+        again = run.plan(plan.step_s + fetch_s, first="loader")
         run.progress.plan(describe_plan(again))
 
 
@@ -77,11 +75,16 @@ def time_loop(run: Run, micro_batch_sizes: Sequence[int]) -> None:
         is_in_memory=run.spec.limits.no_loader,
         budget_s=_choose_budget_s(run),
     )
+    _time(run, task, LOOP_TIMINGS)
+
+
+def _time(run: Run, task: Task[T], series: Series[T]) -> None:
+    """Keep what a worker times; what it had when it ended stands."""
     with run.noting_ends("loader"):
         run.runner.run(
             task,
             timeout_s=LOADER_END_OF_LEFT * run.left_s,
-            on_result=lambda timing: run.add(LOOP_TIMINGS, timing),
+            on_result=lambda timing: run.add(series, timing),
         )
 
 

@@ -18,7 +18,7 @@ def _run(run: Run) -> None:
     plan = run.plan(measure_base(run))
     run.progress.plan(describe_plan(plan))
     run_memory(run)
-    again = run.plan(measure_base(run), "memory")
+    again = run.plan(measure_base(run), first="throughput")
     if again.needed_s < _SHORTER_FRACTION * plan.needed_s:
         run.progress.plan(describe_plan(again))
     refuse_oversized_batch(run)

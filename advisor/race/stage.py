@@ -26,8 +26,6 @@ from advisor.rate.range_stage import run_ranged_rate
 _LENGTHS = (1.0, math.sqrt(0.5), 0.5)
 #: Seconds of a race over those of the plan from which on that is made again.
 _LONG_RATIO = 1.2
-#: Stages that are done by then.
-_DONE = ("memory", "throughput", "noise", "sharpness", "loader")
 
 
 def run_race(run: Run) -> None:
@@ -123,7 +121,7 @@ class _Racer:
             return
         if race_s > _LONG_RATIO * plan.needs_s.get("trial", race_s):
             step_s = race_s / NEEDS["trial"].steps
-            run.progress.plan(describe_plan(run.plan(step_s, *_DONE)))
+            run.progress.plan(describe_plan(run.plan(step_s, first="trial")))
 
 
 _RACER = Slot("racer", _Racer)

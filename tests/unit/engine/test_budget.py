@@ -152,7 +152,7 @@ def test_the_share_of_a_stage_is_of_what_is_left_beside_those_after_it(plan):
 
 def test_a_plan_made_again_leaves_out_what_is_done_and_follows_the_faster_step(plan):
     run, made = plan()
-    again = run.plan(0.005, "memory")
+    again = run.plan(0.005, first="throughput")
     assert again == run.record.get(TIME_PLAN)
     assert again.needs_s.keys() == made.needs_s.keys() - {"memory"}
     assert run.budget_s == again.needed_s < 0.5 * made.needed_s
