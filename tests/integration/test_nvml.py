@@ -13,7 +13,7 @@ import pytest
 from advisor.device.nvml.cards import hash_uuid
 from advisor.device.nvml.counters import GPU_COUNTERS
 
-SOURCE = Path(__file__).resolve().parents[1] / "stand_in" / "nvml.c"
+SOURCE = Path(__file__).resolve().parents[1] / "stand_in" / "cuda" / "nvml.c"
 COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
 
 pytestmark = [

@@ -2,8 +2,9 @@
  *
  * The file named by STAND_IN_NVML holds the machine, one `key=value` a line, read anew at each
  * call, so that a test may change it meanwhile. A key may end in `.N` for the card of that index;
- * without it, it holds for all. `fail.X=4` makes the calls for X return that error. Symbols that
- * an old library lacks are left out by WITHOUT_... when it is compiled.
+ * without it, it holds for all. `fail.X=4` makes the calls for X return that error. Without a file
+ * the machine has the cards of card.c, where it is linked with them. Symbols that an old library
+ * lacks are left out by WITHOUT_... when it is compiled.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -14,13 +15,14 @@
 #include <unistd.h>
 
 enum { OK = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
-enum { MOST_CARDS = 8, MOST_INSTANCES = 8, TEXT = 512 };
+enum { MOST_CARDS = 8, MOST_INSTANCES = 8, TEXT = 16384 };
 enum { UNSIGNED_INT = 1, UNSIGNED_LONG_LONG = 3 };
 
 typedef struct { int card; int instance; } Device; /* instance -1: the card itself */
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } MemoryV2;
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } Process;
+typedef struct { unsigned pid; unsigned long long used; } OldProcess;
 typedef struct { unsigned version, sensor; int celsius; } Temperature;
 typedef struct { unsigned long long reference, violation; } Violation;
 typedef struct {
@@ -29,6 +31,8 @@ typedef struct {
     unsigned type, status;
     union { unsigned narrow; unsigned long long wide; } value;
 } Field;
+
+int card_setting(int card, const char *key, char *value, size_t room) __attribute__((weak));
 
 static Device devices[MOST_CARDS][MOST_INSTANCES + 1];
 
@@ -51,6 +55,7 @@ static int find(const char *key, char *value) {
 
 static int setting(int card, const char *key, char *value) {
     char own[TEXT];
+    if (!getenv("STAND_IN_NVML")) return card_setting && card_setting(card, key, value, TEXT);
     snprintf(own, sizeof own, "%s.%d", key, card);
     return find(own, value) || find(key, value);
 }
@@ -101,18 +106,19 @@ int nvmlInitWithFlags(unsigned flags) {
             devices[card][place] = (Device){card, place - 1};
     return failure(0, "init");
 }
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int status) { (void)status; return "an error of the stand-in"; }
 
 int nvmlSystemGetDriverVersion(char *text, unsigned length) {
     char value[TEXT] = "590.48.01";
-    find("driver", value);
+    setting(0, "driver", value);
     snprintf(text, length, "%s", value);
     return OK;
 }
 int nvmlDeviceGetCount_v2(unsigned *count) {
     char value[TEXT] = "0";
-    find("cards", value);
+    setting(0, "cards", value);
     *count = (unsigned)atoi(value);
     return OK;
 }
@@ -129,6 +135,9 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Device **device) {
                 return OK;
             }
     return NOT_FOUND;
+}
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, Device **device) {
+    return nvmlDeviceGetHandleByIndex_v2((unsigned)strtoul(bus + 5, NULL, 16) - 1, device);
 }
 int nvmlDeviceGetUUID(Device *device, char *text, unsigned length) {
     char uuid[TEXT];
@@ -197,6 +206,8 @@ int nvmlDeviceGetMemoryInfo(Device *device, Memory *memory) {
     int status = figure(device, "memory", &memory->used);
     figure(device, "reserved", &reserved);
     memory->used += reserved;
+    figure(device, "total", &memory->total);
+    memory->free = memory->total - memory->used;
     return status;
 }
 #ifndef WITHOUT_NEW_MEMORY
@@ -221,6 +232,16 @@ static int list_processes(Device *device, unsigned *count, Process *processes) {
             processes[*count].used = strtoull(bytes, NULL, 10);
         }
     return *count > room ? INSUFFICIENT_SIZE : OK;
+}
+/* The first layout has no instances: torch asks by it. */
+int nvmlDeviceGetComputeRunningProcesses(Device *device, unsigned *count, OldProcess *processes) {
+    Process wide[256];
+    unsigned room = *count < 256 ? *count : 256;
+    int status = list_processes(device, &room, wide);
+    for (unsigned i = 0; !status && i < room; i++)
+        processes[i] = (OldProcess){wide[i].pid, wide[i].used};
+    *count = room;
+    return status;
 }
 int nvmlDeviceGetComputeRunningProcesses_v2(Device *device, unsigned *count, Process *processes) {
     return list_processes(device, count, processes);

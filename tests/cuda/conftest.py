@@ -1,0 +1,69 @@
+"""Pretended cards and workers on them; without the stand-in all is skipped, with the reason."""
+
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+
+from advisor.engine.runner import Runner
+from advisor.training.data import WorkloadSpec
+
+HERE = Path(__file__).parent
+MODELS = HERE / "models"
+MISSING = "no pretended cards here: tests/stand_in/cuda/README.md tells how they are built"
+
+
+def find_missing():
+    """Return why these tests cannot run, None where they can."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return MISSING
+    return None if hasattr(driver, "card_count") else MISSING
+
+
+def pytest_collection_modifyitems(items):
+    reason = find_missing()
+    for item in items:
+        if reason and HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def settings_path(tmp_path_factory):
+    """Where each process reads what its cards are, from its first call on."""
+    path = tmp_path_factory.mktemp("cards") / "settings"
+    os.environ["STAND_IN_SETTINGS"] = str(path)
+    return path
+
+
+@pytest.fixture
+def cards(settings_path, tmp_path):
+    """A function that says what the cards are from here on; a file of their processes each test."""
+
+    def choose(**settings):
+        settings = {"state": tmp_path / "processes", **settings}
+        lines = [f"STAND_IN_{name.upper()}={value}\n" for name, value in settings.items()]
+        settings_path.write_text("".join(lines))
+
+    choose()
+    return choose
+
+
+@pytest.fixture(scope="session")
+def server(settings_path):
+    """Workers, each a fork of one server."""
+    with Runner(None) as workers:
+        yield workers
+
+
+@pytest.fixture
+def run(cards, server):
+    """A function that runs a task on the cards and returns its results."""
+    return lambda task, timeout_s=60.0: server.run(task, timeout_s=timeout_s)
+
+
+def workload(name, **settings):
+    """The workload of one of the models here."""
+    return WorkloadSpec(target=str(MODELS / f"{name}.py"), device="cuda", **settings)

@@ -1,0 +1,51 @@
+"""The pretended cards themselves: what torch sees of them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def ask(cards):
+    """A function: Python code goes in, what it prints comes out."""
+
+    def run(code, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", "import torch\n" + code],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("\n")[0]
+
+    return run
+
+
+def test_a_neighbours_memory_is_not_free_and_its_end_gives_it_back(ask, cards):
+    cards(memory_bytes=8 * GIB, context_bytes=GIB)
+    code = """
+import subprocess, sys
+neighbour = "import torch; x = torch.empty(2 << 30, dtype=torch.uint8, device='cuda'); print(); input()"
+free = [torch.cuda.mem_get_info()[0] >> 30]
+child = subprocess.Popen([sys.executable, '-c', neighbour], stdin=-1, stdout=-1)
+child.stdout.readline()
+free.append(torch.cuda.mem_get_info()[0] >> 30)
+child.communicate(b'\\n')
+print(free + [torch.cuda.mem_get_info()[0] >> 30])
+"""
+    assert ask(code) == "[7, 4, 7]"
+
+
+@pytest.mark.parametrize(
+    ("visible", "bus"), [("1", 2), ("1,0", 2), ("GPU-7374616e", 1), ("7", None)]
+)
+def test_visible_devices_are_chosen_by_index_or_uuid(ask, cards, visible, bus):
+    cards(cards=2)
+    code = "print(torch.cuda.get_device_properties(0).pci_bus_id if torch.cuda.is_available() else None)"
+    assert ask(code, CUDA_VISIBLE_DEVICES=visible) == str(bus)
