@@ -31,7 +31,7 @@ def test_a_neighbours_memory_is_not_free_and_its_end_gives_it_back(ask, cards):
     cards(memory_bytes=8 * GIB, context_bytes=GIB)
     code = """
 import subprocess, sys
-neighbour = "import torch; x = torch.empty(2 << 30, dtype=torch.uint8, device='cuda'); print(); input()"
+neighbour = "import torch; x = torch.ones(1 << 29, device='cuda'); print(); input()"
 free = [torch.cuda.mem_get_info()[0] >> 30]
 child = subprocess.Popen([sys.executable, '-c', neighbour], stdin=-1, stdout=-1)
 child.stdout.readline()
@@ -47,5 +47,8 @@ print(free + [torch.cuda.mem_get_info()[0] >> 30])
 )
 def test_visible_devices_are_chosen_by_index_or_uuid(ask, cards, visible, bus):
     cards(cards=2)
-    code = "print(torch.cuda.get_device_properties(0).pci_bus_id if torch.cuda.is_available() else None)"
+    code = """
+is_there = torch.cuda.is_available()
+print(torch.cuda.get_device_properties(0).pci_bus_id if is_there else None)
+"""
     assert ask(code, CUDA_VISIBLE_DEVICES=visible) == str(bus)

@@ -83,7 +83,9 @@ def read_library(path: Path) -> tuple[set[str], dict[str, str], set[str], set[st
 
 def list_looked_up(torch: Path) -> set[str]:
     """Return the functions of the driver and of NVML that torch looks up by name."""
-    form = re.compile(r"^(?!cuFile|cuComplex)(?:cu[A-Z]|nvml[A-Z])[A-Za-z0-9]+(?:_v\d)?$", re.M)
+    form = re.compile(
+        r"^(?!cuFile|cuComplex)(?:cu[A-Z]|nvml[A-Z])[A-Za-z0-9]+(?:_v\d)?$", re.MULTILINE
+    )
     paths = (torch / "lib" / name for name in ("libc10_cuda.so", "libtorch_cuda.so"))
     return {name for path in paths for name in form.findall(run("strings", "-n", "5", path))}
 
