@@ -226,7 +226,11 @@ class Run:
         self._keep(environment=environment, command=command)
 
     def keep_workload(self, facts: WorkloadFacts) -> None:
-        """Keep what the model file was understood to be."""
+        """Keep what the model file was understood to be; later workers need not find it again."""
+        if facts.optimizer is not None:
+            closure = facts.optimizer.closure_use
+            workload = msgspec.structs.replace(self.spec.workload, closure=closure)
+            self.spec = msgspec.structs.replace(self.spec, workload=workload)
         self._keep(workload=facts)
 
     def _keep(self, **changes: object) -> None:

@@ -1,13 +1,15 @@
 """Saved weights put into a training: the model's, and the optimizer's where the file has them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from advisor.errors import GivenFileError, UsageError, shorten
+from advisor.errors import GivenFileError, UsageError, WorkloadError, shorten
 from advisor.training.data import StepSource
+from advisor.training.optimizer_facts import check_rates
 from advisor.training.training import Training
 
 #: Names under which a file may hold the model's weights, and the optimizer's state.
@@ -41,6 +43,7 @@ def load_checkpoint(path: str, training: Training) -> SavedStep:
     document = _read(path)
     weights = _find_weights(path, document)
     _check_fits(path, weights, training.model)
+    _check_finite(path, weights, training.model)
     training.model.load_state_dict(weights)
     _load_optimizer(path, document, training)
     return _find_step(document)
@@ -104,6 +107,29 @@ def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None
         )
 
 
+def _check_finite(path: str, weights: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise GivenFileError where a parameter is not finite; a buffer may be, as a mask is."""
+    trained = {name for name, _ in model.named_parameters()}
+    _refuse_broken(
+        path, [name for name, value in weights.items() if name in trained and not _is_finite(value)]
+    )
+
+
+def _refuse_broken(path: str, names: Sequence[str]) -> None:
+    if names:
+        raise GivenFileError(
+            f"the checkpoint {path} holds NaN or infinity in {_name(names)}",
+            next_step="Give one from before the training diverged.",
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
+    except RuntimeError:  # not known for every type, as for those of 8 bits
+        return True
+
+
 def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) -> None:
     state = next((document[key] for key in _OPTIMIZER_KEYS if key in document), None)
     if isinstance(state, list | tuple):  # Lightning keeps one for each optimizer
@@ -112,12 +138,24 @@ def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) 
         return
     try:
         training.optimizer.load_state_dict(dict(state))
-    except (ValueError, KeyError, TypeError) as error:
+        check_rates(training.optimizer)
+    except (ValueError, KeyError, TypeError, WorkloadError) as error:
         raise GivenFileError(
             f"the optimizer's state in {path} does not fit the model file's "
             f"{type(training.optimizer).__name__}: {shorten(error)}",
             next_step="Build the same optimizer in make_optimizer, or save the weights alone.",
         ) from None
+    kept = (each.items() for each in training.optimizer.state.values())
+    _refuse_broken(
+        path,
+        sorted(
+            {
+                f"the optimizer's {name}"
+                for name, value in chain.from_iterable(kept)
+                if not _is_finite(value)
+            }
+        ),
+    )
 
 
 def _find_step(document: Mapping[str, Any]) -> SavedStep:

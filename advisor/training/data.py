@@ -72,6 +72,11 @@ class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
     is_shifted: bool = False
 
 
+#: What evaluates the loss of a step: the loop, before it; the optimizer, by a closure; or both, as
+#: where SAM moves the weights along a gradient that is there, and then asks for another.
+ClosureUse = Literal["none", "alone", "after_backward"]
+
+
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which model to run, and how."""
 
@@ -85,6 +90,8 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     #: Overrides the model file's `BASE_BATCH_SIZE`.
     base_batch_size: int | None = None
+    #: How the optimizer was seen to be stepped; None where its signature alone tells.
+    closure: ClosureUse | None = None
 
 
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
@@ -109,6 +116,8 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     epsilon: float | None = None
     weight_decay: float | None = None
     needs_closure: bool = False
+    #: Whether a backward pass comes before its step with the closure.
+    needs_backward: bool = False
     #: Whether the model file has none, and AdamW stands in.
     is_default: bool = False
     dampening: float | None = None
@@ -116,6 +125,13 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[ParameterGroup, ...] = ()
     #: Its class and those that it derives from, nearest first.
     class_names: tuple[str, ...] = ()
+
+    @property
+    def closure_use(self) -> ClosureUse:
+        """What evaluates the loss of its steps."""
+        if not self.needs_closure:
+            return "none"
+        return "after_backward" if self.needs_backward else "alone"
 
 
 class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):

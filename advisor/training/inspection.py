@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from advisor.errors import DeviceError, WorkloadError, shorten
 from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
+from advisor.training.first_step import take_first_step
 from advisor.training.loss_reduction import (
     classify_loss,
     find_token_count,
@@ -28,8 +29,6 @@ from advisor.training.training import Training
 _FIRST_SIZE = 2
 #: Between two batches of which the larger holds more, though its collate function leaves some out.
 _GROWTH = 8
-#: Samples in which a gradient other than 0 is looked for.
-_WITH_GRADIENT = 32
 
 
 def inspect_workload(
@@ -94,7 +93,12 @@ def _inspect_training(
     notes: list[str] = []
     if without_steps:
         return _describe(workload, training, optimizer, multiple, notes)
-    loss, has_zero_gradient = _first_step(workload, training, first)
+    training, loss, has_zero_gradient = take_first_step(workload, training, first)
+    optimizer = msgspec.structs.replace(
+        optimizer,
+        needs_closure=training.needs_closure,
+        needs_backward=training.closure == "after_backward",
+    )
     smallest = _find_smallest(workload, training, first, multiple, notes)
     facts = _describe(workload, training, optimizer, smallest, notes)
     reduction = _find_reduction(workload, multiple, notes)
@@ -152,46 +156,6 @@ def _describe(
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
         notes=tuple(notes),
     )
-
-
-def _first_step(workload: Workload, training: Training, size: int) -> tuple[float, bool]:
-    """Return the loss of the first step at `size`, which must be finite, and whether no gradient.
-
-    A gradient of 0 is looked for in more samples: a hinge loss may be 0 for two of them.
-    """
-    batch = workload.take(range(size))
-    is_zero = False
-    if training.needs_closure:
-        result = training.step(batch)
-    else:
-        result = training.backward(batch)
-        if not _has_gradient(training):
-            training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
-            is_zero = not _has_gradient(training)
-            _check_gradients_are_left(training)
-        training.update()
-    loss = math.nan if result is None else float(result.detach())
-    if not math.isfinite(loss):
-        raise WorkloadError(
-            f"{workload.target.text}: the loss is {loss} at the first step (batch of {size})",
-            next_step="Look for a division by zero, log(0) or unscaled inputs before the loss.",
-        )
-    return loss, is_zero
-
-
-def _check_gradients_are_left(training: Training) -> None:
-    """Raise WorkloadError where the backward pass leaves none, not even a gradient of 0."""
-    if all(parameter.grad is None for parameter in parameters_in(training.model)):
-        raise WorkloadError(
-            "no parameter of the model has a gradient after the backward pass",
-            next_step="The loss must depend on the model's parameters; where hooks step the "
-            "optimizer within the backward pass, write make_step(batch_size, device).",
-        )
-
-
-def _has_gradient(training: Training) -> bool:
-    gradients = [each.grad for each in parameters_in(training.model) if each.grad is not None]
-    return any(float(gradient.norm()) != 0.0 for gradient in gradients)
 
 
 def _find_smallest(

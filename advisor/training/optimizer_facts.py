@@ -1,10 +1,12 @@
 """What an optimizer says of itself: settings of any type, in any number of parameter groups."""
 
+import math
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
+from advisor.errors import WorkloadError
 from advisor.training.data import OptimizerFacts, ParameterGroup
 
 
@@ -13,7 +15,7 @@ def describe_optimizer(
 ) -> OptimizerFacts:
     """Return the settings that are numbers; one of another type counts as none."""
     groups = optimizer.param_groups
-    group = next((each for each in groups if to_number(each.get("lr"))), groups[0])
+    group = next((each for each in groups if (to_number(each.get("lr")) or 0.0) > 0.0), groups[0])
     found = group.get("betas")
     betas = tuple(found) if isinstance(found, list | tuple) else ()
     beta1, beta2, *_ = (*betas, None, None)
@@ -47,6 +49,25 @@ def restart_rates(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if "initial_lr" in group or "max_lr" in group:
             group["lr"] = find_given_rate(group)
+
+
+def check_rates(optimizer: Optimizer) -> None:
+    """Raise WorkloadError where a group's rate is no number to train at, as written after the init.
+
+    One below 0 climbs; beside others that train it may be meant, as for a penalty's weight.
+    """
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    numbers = [to_number(rate) for rate in rates]
+    for index, (rate, number) in enumerate(zip(rates, numbers, strict=True)):
+        is_broken = isinstance(rate, str) or (number is not None and not math.isfinite(number))
+        climbs = number is not None and number < 0.0 and not any((n or 0.0) > 0.0 for n in numbers)
+        if is_broken or climbs:
+            raise WorkloadError(
+                f"the learning rate of parameter group {index} of {type(optimizer).__name__} is "
+                f"{rate!r}",
+                next_step="Give every group a finite rate above 0: what is written into "
+                "param_groups is not checked by torch.",
+            )
 
 
 def find_given_rate(group: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from advisor.errors import UsageError, WorkloadError, note_place
 from advisor.training.compilation import compile_in_place
-from advisor.training.data import Precision
+from advisor.training.data import ClosureUse, Precision
 from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import hand_out
 from advisor.training.model_file.buffers import CarriedState, restore_buffers
@@ -29,7 +29,7 @@ _BACKWARD_ONCE = (
 _STEP_WITHOUT_ARGUMENTS = "It is called without arguments, and runs one training step."
 _STEP_OF_OWN = (
     "The optimizer is stepped by optimizer.step() after one backward pass, or by "
-    "optimizer.step(closure) where its closure has no default; write make_step(batch_size, device) "
+    "optimizer.step(closure) where it cannot step without; write make_step(batch_size, device) "
     "where it needs another loop."
 )
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,6 +54,7 @@ class Training:
         precision: Precision,
         compile_model: bool,
         clip_grad_norm: float | None = None,
+        closure: ClosureUse | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -65,7 +66,7 @@ class Training:
         self._clip_grad_norm = clip_grad_norm
         self._autocast_type = _AUTOCAST_TYPES.get(precision)
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
-        self.needs_closure = _needs_closure(optimizer)
+        self.closure = closure or ("alone" if _needs_closure(optimizer) else "none")
         if self.needs_closure and self._scaler:
             raise UsageError(
                 f"--precision fp16 scales the loss: {type(optimizer).__name__} does not allow that",
@@ -149,6 +150,8 @@ class Training:
         if self.needs_closure:
             losses: list[Tensor] = []  # what the optimizer returns may be anything
             with running(f"the step of {type(self.optimizer).__name__}", _STEP_OF_OWN):
+                if self.closure == "after_backward":
+                    self._closure(batch, losses)
                 self.optimizer.step(lambda: self._closure(batch, losses))  # type: ignore[arg-type,return-value]
             return losses[0] if losses else None
         loss = self.backward(batch)
@@ -167,6 +170,34 @@ class Training:
         if self._scaler:
             self._scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(parameters_in(self.model), self._clip_grad_norm)
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether the optimizer evaluates the loss itself."""
+        return self.closure != "none"
+
+    @property
+    def takes_closure(self) -> bool:
+        """Whether the optimizer may evaluate the loss itself."""
+        return "closure" in (parameters_of(self.optimizer.step) or {})
+
+    def moves_before_closure(self, batch: Any) -> bool:
+        """Step after a backward pass; return whether weights had moved when the closure was called.
+
+        Such an optimizer steps along the gradient that is there, which a closure alone leaves out.
+        """
+        before, seen = self._sum_parameters(), list[list[float]]()
+
+        def closure() -> Tensor:
+            seen.append(self._sum_parameters())
+            return self._closure(batch, [])
+
+        self.backward(batch)
+        self.optimizer.step(closure)  # type: ignore[arg-type]
+        return bool(seen) and seen[0] != before
+
+    def _sum_parameters(self) -> list[float]:
+        return [float(each.detach().norm()) for each in parameters_in(self.model)]
 
     def copy_state(self) -> "TrainingState":
         """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""

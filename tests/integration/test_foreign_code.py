@@ -91,6 +91,9 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     "loss_in_training_alone": {"loss_reduction": "mean", "notes": ()},
     "own_surroundings": {"loss_reduction": "mean"},
     "label_out_of_range": {"loss_reduction": "mean"},
+    "closure_asserted": {"loss_reduction": "mean"},
+    "sharpness_aware": {"loss_reduction": "mean"},
+    "ascent_in_a_group": {"loss_reduction": "mean"},
 }
 #: By file: what the message and its next step must name.
 REFUSED = {
@@ -119,7 +122,8 @@ REFUSED = {
     "longer_than_it_is": ("of the 1000 of the Rows", "out of bounds"),
     "output_that_refuses": ("a Output", "def loss_fn"),
     "grows_layers": ("no parameters", "once on a batch"),
-    "closure_asserted": ("the step of TwoSteps", "make_step"),
+    "rate_written_below_zero": ("group 0 of SGD is -0.1", "above 0"),
+    "rate_not_a_number": ("group 0 of AdamW is nan", "above 0"),
     "another_models_parameters": ("none of the parameters", "make_optimizer(model)"),
     "step_with_argument": ("the step that make_step returned", "without arguments"),
     "backward_in_loss": ("second time", "out of loss_fn"),
@@ -174,6 +178,32 @@ def test_settings_of_any_type_are_read(runner: Runner) -> None:
     careful = inspect("needs_closure", runner).optimizer
     assert careful is not None
     assert careful.needs_closure
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("needs_closure", "alone"),
+        ("closure_asserted", "alone"),
+        ("closure_returns_a_number", "alone"),
+        ("sharpness_aware", "after_backward"),
+        ("wrapped_optimizer", "none"),
+    ],
+)
+def test_how_an_optimizer_is_stepped_is_tried(name: str, use: str, runner: Runner) -> None:
+    optimizer = inspect(name, runner).optimizer
+    assert optimizer is not None
+    assert optimizer.closure_use == use
+    spec = WorkloadSpec(target=str(_FOLDER / f"{name}.py"), device="cpu", closure=use)
+    task = MemoryTask(workload=spec, micro_batch_size=16, capacity_bytes=None, largest_samples=())
+    (probe,) = runner.run(task, timeout_s=_PATIENCE_S)
+    assert (probe.outcome, probe.steps) == ("fit", 3)
+
+
+def test_the_rate_is_that_of_a_group_that_descends(runner: Runner) -> None:
+    optimizer = inspect("ascent_in_a_group", runner).optimizer
+    assert optimizer is not None
+    assert optimizer.learning_rate == 0.1
 
 
 def test_a_rate_of_zero_is_searched_and_a_warm_up_is_passed(runner: Runner) -> None:
@@ -260,6 +290,7 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
         "children",
         "missing_cell",
         "nested",
+        "sharpness_aware",
     ],
 )
 def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:

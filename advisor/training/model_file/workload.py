@@ -30,7 +30,7 @@ from advisor.training.model_file.own_loader import (
     refuse_batches,
 )
 from advisor.training.model_file.streams import Remade
-from advisor.training.optimizer_facts import restart_rates
+from advisor.training.optimizer_facts import check_rates, restart_rates
 from advisor.training.schedule import check_scheduler
 from advisor.training.training import Training, UserStep
 
@@ -47,6 +47,7 @@ class Workload:
         dataset: None with synthetic batches.
         collate: None is torch's default.
         own_loader: Of a LightningModule or LightningDataModule.
+        closure: How the optimizer was seen to be stepped; None where its signature alone tells.
     """
 
     def __init__(self, spec: WorkloadSpec) -> None:
@@ -68,6 +69,7 @@ class Workload:
         self.collate: Callable[[list[Any]], Any] | None = None
         self.own_loader: Any = None
         self.how_batch = "make_step of the model file"
+        self.closure = spec.closure
         self._loss: Loss | None = None
         self._source: Batches | None = None
         self._data_module: Any = None
@@ -143,6 +145,7 @@ class Workload:
             precision=precision or self.spec.precision,
             compile_model=self.spec.compile,
             clip_grad_norm=self.names.clip_grad_norm,
+            closure=self.closure,
         )
 
     def _fill_in(self, model: nn.Module) -> None:
@@ -200,6 +203,7 @@ class Workload:
                 "torch.optim.SGD(model.parameters(), lr=0.1).",
             )
         restart_rates(optimizer)
+        check_rates(optimizer)
         return optimizer
 
     def make_scheduler(self, training: Training, total_steps: int) -> LRScheduler | None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.errors import UsageError, WorkloadError
+from advisor.errors import GivenFileError, UsageError, WorkloadError
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.training import Training
 
@@ -151,3 +151,30 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
 def test_a_missing_file_is_a_wrong_usage(tmp_path):
     with pytest.raises(UsageError, match="cannot read the checkpoint"):
         load_checkpoint(str(tmp_path / "none.pt"), make_training())
+
+
+def test_weights_that_are_not_finite_are_refused_and_a_buffer_may_be(tmp_path):
+    def make(scale):
+        training = make_training()
+        training.model.register_buffer("mask", torch.full((2,), -torch.inf))
+        with torch.no_grad():
+            training.model[0].bias.mul_(scale)
+        return training
+
+    good = save(tmp_path, make(1.0).model.state_dict())
+    load_checkpoint(good, make(1.0))
+    path = save(tmp_path, make(torch.nan).model.state_dict())
+    with pytest.raises(GivenFileError, match=r"NaN or infinity in 0\.bias"):
+        load_checkpoint(path, make(1.0))
+
+
+@pytest.mark.parametrize("place", ["rate", "state"])
+def test_an_optimizer_state_that_is_not_finite_is_refused(tmp_path, saved, place):
+    state = saved.optimizer.state_dict()
+    if place == "rate":
+        state["param_groups"][0]["lr"] = float("nan")
+    else:
+        state["state"][0]["exp_avg"].fill_(torch.nan)
+    path = save(tmp_path, {"model": saved.model.state_dict(), "optimizer": state})
+    with pytest.raises(GivenFileError, match=r"is nan|the optimizer's exp_avg"):
+        load_checkpoint(path, make_training())

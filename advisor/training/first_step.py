@@ -1,0 +1,96 @@
+"""The first step of a training: its loss, whether there is a gradient, and how it is stepped."""
+
+import math
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.optim import LBFGS
+
+from advisor.errors import AdvisorError, WorkloadError
+from advisor.training.model_file.foreign import parameters_in
+from advisor.training.model_file.workload import Workload
+from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.training import Training
+
+#: Samples in which a gradient other than 0 is looked for.
+_WITH_GRADIENT = 32
+
+
+class FirstStep(NamedTuple):
+    """The training that was stepped, the loss before, and whether every gradient is 0."""
+
+    training: Training
+    loss: float
+    has_zero_gradient: bool
+
+
+def take_first_step(workload: Workload, training: Training, size: int) -> FirstStep:
+    """Return the first step at `size`, by another training where a closure turns out to be needed.
+
+    Raises:
+        WorkloadError: The loss is not finite, or the backward pass leaves no gradient.
+    """
+    batch, is_zero = workload.take(range(size)), False
+    loss: Tensor | None = None
+    if not training.needs_closure:
+        loss = training.backward(batch)
+        is_zero = _is_gradient_zero(workload, training, size)
+        try:
+            training.update()
+        except Exception as error:
+            if is_out_of_memory(error) or not training.takes_closure:
+                raise
+            training = _remake_with_closure(workload, batch, error)
+    elif not isinstance(training.optimizer, LBFGS):
+        training = _remake_with_closure(workload, batch, None)
+    if training.needs_closure:
+        loss = training.step(batch)
+    first = math.nan if loss is None else float(loss.detach())
+    if not math.isfinite(first):
+        raise WorkloadError(
+            f"{workload.target.text}: the loss is {first} at the first step (batch of {size})",
+            next_step="Look for a division by zero, log(0) or unscaled inputs before the loss.",
+        )
+    return FirstStep(training, first, is_zero)
+
+
+def _remake_with_closure(workload: Workload, batch: Any, failed: Exception | None) -> Training:
+    """Return a fresh training that is stepped by a closure, after a backward pass if that counts.
+
+    Where a closure does not help either, what failed without one is raised.
+    """
+    workload.closure, is_after = "after_backward", False
+    try:
+        is_after = workload.make_training().moves_before_closure(batch)
+    except AdvisorError:
+        raise
+    except Exception:  # noqa: BLE001 - the step proper says what is wrong
+        if failed is not None:
+            raise failed from None
+    workload.closure = "after_backward" if is_after else "alone"
+    return workload.make_training()
+
+
+def _is_gradient_zero(workload: Workload, training: Training, size: int) -> bool:
+    """Return whether every gradient is 0, in more samples too: a hinge loss may be for two."""
+    if _has_gradient(training):
+        return False
+    training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
+    is_zero = not _has_gradient(training)
+    _check_gradients_are_left(training)
+    return is_zero
+
+
+def _check_gradients_are_left(training: Training) -> None:
+    """Raise WorkloadError where the backward pass leaves none, not even a gradient of 0."""
+    if all(parameter.grad is None for parameter in parameters_in(training.model)):
+        raise WorkloadError(
+            "no parameter of the model has a gradient after the backward pass",
+            next_step="The loss must depend on the model's parameters; where hooks step the "
+            "optimizer within the backward pass, write make_step(batch_size, device).",
+        )
+
+
+def _has_gradient(training: Training) -> bool:
+    gradients = [each.grad for each in parameters_in(training.model) if each.grad is not None]
+    return any(float(gradient.norm()) != 0.0 for gradient in gradients)

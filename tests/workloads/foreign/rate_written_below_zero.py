@@ -1,0 +1,11 @@
+"""A rate that torch would have refused is written into the group afterwards."""
+
+import torch
+from rows import Network as make_model  # noqa: F401
+from rows import make_rows as make_dataset  # noqa: F401
+
+
+def make_optimizer(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.param_groups[0]["lr"] = -0.1
+    return optimizer
