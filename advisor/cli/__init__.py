@@ -8,6 +8,7 @@ import typer
 from advisor import __version__
 from advisor.cli import doctor, init, lr_range, predict, probe, report, schema, verify
 from advisor.cli.failures import reporting_failures
+from advisor.cli.start import BEGAN_S, find_process_start_s
 from advisor.cli.variants import CommandWithVariants
 from advisor.errors import UsageError
 
@@ -72,5 +73,6 @@ def _key(names: list[str]) -> str:
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line, whose process this is, and exit."""
+    BEGAN_S.set(find_process_start_s())
     app(prog_name="bsadvisor")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from advisor.cli.start import BEGAN_S
 from advisor.errors import AdvisorError, InconclusiveError, UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +125,15 @@ def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) ->
 
     try:
         with open_progress(quiet=output.quiet) as progress:
-            execute(kind, spec, argv=sys.argv, progress=progress, save=save, asked=asked)
+            execute(
+                kind,
+                spec,
+                argv=sys.argv,
+                progress=progress,
+                save=save,
+                asked=asked,
+                began_s=BEGAN_S.get(),
+            )
     except (KeyboardInterrupt, AdvisorError) as error:
         if latest and kind.is_worth_telling(latest[0].record, error):
             with contextlib.suppress(AdvisorError):  # what ended the command is the one to report

@@ -31,6 +31,7 @@ def execute(
     progress: Progress,
     save: Callable[[Record], None],
     asked: Asked = (),
+    began_s: float | None = None,
 ) -> Record:
     """Return the complete record.
 
@@ -41,6 +42,7 @@ def execute(
         progress: Told what runs.
         save: Called with the record so far after each result.
         asked: What is in the record from the start.
+        began_s: When the command began, by the monotonic clock; None is now.
 
     Raises:
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
@@ -48,7 +50,7 @@ def execute(
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
     record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
     with Runner(parse_target(spec.workload.target)) as runner:
-        run = Run(spec, record=record, runner=runner, progress=progress, save=save)
+        run = Run(spec, record=record, runner=runner, progress=progress, save=save, began_s=began_s)
         with run.completing():
             run.progress.stage("starting", left_s=spec.limits.budget_s)
             for question in kind.questions:

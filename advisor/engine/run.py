@@ -30,7 +30,7 @@ _CPU_FRACTION = 0.8
 _GPU_HEADROOM_BYTES = 512 << 20
 #: No stage gets less, or this share of the budget: one that is spent still lets what runs end in
 #: order.
-_LEAST_S, _LATE_FRACTION = 5.0, 0.07
+_LEAST_S, _LATE_FRACTION = 5.0, 0.05
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ class Run:
         progress: Progress,
         record: Record,
         save: Callable[[Record], None],
+        began_s: float | None = None,
     ) -> None:
         self.spec = spec
         self.runner = runner
@@ -66,7 +67,7 @@ class Run:
         self.needs = estimate_needs(0.0, 0.0)
         self._save = save
         self._held: dict[Slot[Any], Any] = {}
-        self._started = time.monotonic()
+        self._started = time.monotonic() if began_s is None else began_s
         self._conclusions: Conclusions | None = None
 
     def of(self, topic: Topic[T]) -> T | None:

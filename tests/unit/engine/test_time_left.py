@@ -49,7 +49,7 @@ def ask(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "Runner", lambda target: Opening())
     (tmp_path / "model.py").touch()
 
-    def ask(pieces, budget_s, error=None, others=()):
+    def ask(pieces, budget_s, error=None, others=(), began_s=None):
         calls, saved = [], []
         left = {name: count for name, (count, _) in pieces.items()}
 
@@ -79,7 +79,9 @@ def ask(monkeypatch, tmp_path):
             else nullcontext()
         )
         with ends:
-            command.execute(kind, spec, argv=(), progress=Notes(), save=saved.append)
+            command.execute(
+                kind, spec, argv=(), progress=Notes(), save=saved.append, began_s=began_s
+            )
         return calls, left, saved[-1]
 
     return ask
@@ -97,6 +99,12 @@ def test_no_piece_begins_once_the_time_is_up_and_none_that_it_does_not_cover(ask
     calls, _, _ = ask({"a": (99, 4.0)}, budget_s=8.0)
     assert calls[2:] == ["a", "a"]
     assert record.complete
+
+
+def test_what_passed_before_the_command_ran_is_of_its_budget(ask):
+    calls, _, record = ask({"a": (99, 4.0)}, budget_s=12.0, began_s=995.0)
+    assert calls[2:] == ["a"]  # 5 s had passed
+    assert record.elapsed_s == 9.0
 
 
 def test_all_the_time_is_used_where_questions_stay_open(ask):
