@@ -47,7 +47,7 @@ def session(monkeypatch):
         spec, error, record, saved = None, None, build_record(), ()
         asked, derived = None, build_derived()
 
-    def execute(kind, spec, *, argv, progress, save, asked):
+    def execute(kind, spec, *, argv, progress, save, asked, began_s):
         assert kind is RUN
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("memory", left_s=10.0)
@@ -156,6 +156,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "compile": True,
         "seed": 7,
         "base_batch_size": 32,
+        "closure": None,
     }
     assert msgspec.to_builtins(limits) == {
         "memory_limit_bytes": 10 * 2**30,
