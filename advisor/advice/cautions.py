@@ -7,7 +7,7 @@ from advisor.advice.decide import Decision
 from advisor.advice.frontier import LEAST_STEPS_PER_EPOCH
 from advisor.loader.data import LoaderConclusion
 from advisor.memory.data import MemoryConclusion
-from advisor.race.plan import CUT_SHORT
+from advisor.race.plan import CUT_SHORT, UNTIMED
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
@@ -243,7 +243,7 @@ def _warn_of_race(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
             instruction = "Add make_dataset to the model file"
         elif facts.is_step_only:
             instruction = "Compare the loss at equal time before you change the batch"
-        elif race.reason == CUT_SHORT:
+        elif race.reason in {CUT_SHORT, UNTIMED}:
             instruction = "What ended it is told with the answer"
         reason = race.reason or "the time did not suffice"
         yield Caution.NO_TRIAL.say(reason=reason, instruction=instruction)

@@ -4,6 +4,7 @@ from advisor.advice.data import SCENARIO
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULE, SCHEDULES
 from advisor.advice.tell import tell_advice, tell_batches, tell_plans
 from advisor.engine.question import Question
+from advisor.race.data import UNTRAINED
 from advisor.race.plan import RACE
 from advisor.race.stage import continue_race, run_race
 from advisor.rate.data import LR_RANGES, TRIALS
@@ -12,7 +13,7 @@ from advisor.rate.data import LR_RANGES, TRIALS
 BATCHES = Question(name="batches", tell=tell_batches)
 QUESTION = Question(
     name="trial",
-    keys=(TRIALS, LR_RANGES),
+    keys=(TRIALS, LR_RANGES, UNTRAINED),
     topics=(RACE, ADVICE),
     run=run_race,
     more=continue_race,

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from advisor.engine.record import Slot
 from advisor.statistics import Estimate
 
 #: Global batch and rate.
@@ -14,6 +15,10 @@ SAME_RATE = 1e-9
 #: Of a pair: beaten or level; perhaps ahead; surely ahead, from fresh starts; did not train; not
 #: trained for long enough to be compared.
 Standing = Literal["behind", "ahead", "confirmed", "failed", "too_short"]
+
+
+#: Why the base pair was not trained where nothing failed; without a full stop.
+UNTRAINED = Slot("untrained_because", str)
 
 
 def is_same(pair: PairKey, other: PairKey) -> bool:

@@ -10,7 +10,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.noise.plan import NOISE
 from advisor.race.compare import Comparison, compare_all
-from advisor.race.data import BasePair, PairKey, PairResult, Race, is_same
+from advisor.race.data import UNTRAINED, BasePair, PairKey, PairResult, Race, is_same
 from advisor.race.law import LAW_DEVIATION, predict_log_ratio
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.ways import WAYS, find_way
@@ -21,8 +21,9 @@ from advisor.rate.rules import propose_learning_rate
 from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
 from advisor.training.data import WorkloadFacts
 
-#: What befell a race whose failure is told by itself.
+#: What befell a race, where the failure behind it is told by itself.
 CUT_SHORT = "the trial was cut short"
+UNTIMED = "the steps of your own loop were not timed"
 #: Ratio that a pair must be below to be worth a change, and how sure that must be.
 LEAST_GAIN_RATIO = 0.95
 SURE = 0.9
@@ -52,9 +53,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
     asked = (base.global_batch_size, base.learning_rate)
     key = next((key for key in groups if is_same(key, asked)), None)
     if key is None:
-        is_cut = any(failure.stage == "trial" for failure in record.failures)
-        reason = CUT_SHORT if is_cut else "your own pair was not trained before the run ended"
-        return Race(base=base, reason=reason)
+        return Race(base=base, reason=_explain_untrained(conclusions, base))
     own = groups.pop(key)
     steps = max(branch.decays_from or branch.samples for branch in own) // base.global_batch_size
     reason = judge_base(own)
@@ -107,6 +106,18 @@ def _explain_none(conclusions: Conclusions) -> str:
     if facts.optimizer is None or facts.optimizer.learning_rate is None:
         return "the optimizer has no learning rate"
     return "no rate is known that trains"
+
+
+def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:
+    """Return why nothing shows how the base pair trains."""
+    record, ways = conclusions.record, conclusions.of(WAYS)
+    if any(failure.stage == "trial" for failure in record.failures):
+        return CUT_SHORT
+    if not ways:
+        return UNTIMED
+    if find_way(ways, base.global_batch_size) is None:
+        return f"batch {base.global_batch_size} does not fit and cannot be split"
+    return record.get(UNTRAINED) or "your own pair was not trained before the run ended"
 
 
 def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch]]:

@@ -69,15 +69,14 @@ def _open(run: Run) -> "_Racer | None":
     race, ways = run.of(RACE), run.of(WAYS)
     if race is None or race.base is None or not ways:
         return None
-    size = race.base.global_batch_size
-    if find_way(ways, size) is None:
-        run.progress.note(f"trial: batch {size} does not fit and cannot be split")
+    if find_way(ways, race.base.global_batch_size) is None:
+        run.progress.note(f"trial: {race.reason}")
         return None
     trainer = Trainer(run, race.base, ways)
     if trainer.branches.are_too_short:
-        run.progress.note(
-            f"trial: no time left for {LEAST_STEPS} steps of each pair, "
-            f"about {trainer.branches.least_s:.0f} s"
+        trainer.say_untrained(
+            f"no time was left for {LEAST_STEPS} steps of each pair, which take about "
+            f"{trainer.branches.least_s:.0f} s in all"
         )
         return None
     return _Racer(trainer)

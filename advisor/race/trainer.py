@@ -9,7 +9,7 @@ from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
 from advisor.race.branches import BRANCHES, Branches
 from advisor.race.compare import is_only_bound
-from advisor.race.data import BasePair, PairKey
+from advisor.race.data import UNTRAINED, BasePair, PairKey
 from advisor.race.plan import group_pairs
 from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
 
@@ -39,6 +39,8 @@ class Trainer:
         self.noise = None if noise is None else noise.decisive
         time_s = max(run.share_s("trial"), _LEAST_OF_LEFT * run.unspent_s)
         self.branches = Branches(run, pair, ways, self.noise, time_s)
+        if self.branches.are_too_short:  # a short race tells more than what comes after it
+            self.branches = Branches(run, pair, ways, self.noise, run.unspent_s)
         self._branch_s: dict[int, float] = {}  # as trained, evaluations included, by batch
         self.is_over = False
 
@@ -84,7 +86,14 @@ class Trainer:
             share = samples / (self.branches.count_whole_steps(size) * size)
             self._branch_s[size] = (time.monotonic() - started) / share
         else:
-            self.is_over = True  # it does not fit, or the time is up
+            self.is_over = True
+            self.say_untrained(f"batch {size} ran out of memory when it was trained")
+
+    def say_untrained(self, why: str) -> None:
+        """Keep why the base pair has no branch, where it has none."""
+        if not self.list_base():
+            self.run.progress.note(f"trial: {why}")
+            self.run.set(UNTRAINED, why)
 
     def predict_race_s(self) -> float:
         """Return the seconds of the branches of a whole race, 0 before one was trained."""

@@ -9,6 +9,7 @@ import pytest
 
 from advisor.advice.plan import ADVICE
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.race.data import UNTRAINED
 from advisor.race.plan import FRESH, RACE, STARTS
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import OptimizerFacts
@@ -213,8 +214,29 @@ def test_without_time_nothing_is_trained_and_a_note_says_how_much_it_takes():
     law = LawTraining()
     run, notes = race_pairs(law, budget_s=0.5)
     assert law.tasks == []
-    assert "no time left for" in notes[0]
+    assert "no time was left for 30 steps" in notes[0]
+    assert notes[0].endswith(run.of(RACE).reason)
     assert run.of(ADVICE).basis == "untried"
+
+
+class NoMemory(LawTraining):
+    """Trains nothing: no batch fits."""
+
+    def run(self, task, *, timeout_s, on_result):
+        self.tasks.append(task)
+        return ()
+
+
+def test_why_the_own_pair_was_not_trained_is_told():
+    run, _ = race_pairs(NoMemory())
+    assert run.of(RACE).reason == "batch 32 ran out of memory when it was trained"
+    own = msgspec.structs.replace(FACTS, base_batch_size=3000, dataset_size=4000)
+    run, _ = race_pairs(LawTraining(), facts=msgspec.structs.replace(own, base_batch_size=3001))
+    assert "3001 does not fit and cannot be split" in run.of(RACE).reason
+    run, _ = race_pairs(LawTraining(), budget_s=0.5)
+    run.record = msgspec.structs.replace(run.record, probes=())
+    run.set(UNTRAINED, None)
+    assert "not timed" in run.of(RACE).reason
 
 
 class Clock:
@@ -246,6 +268,16 @@ class TimedTraining(LawTraining):
     def run(self, task, *, timeout_s, on_result):
         self.clock.now_s += 0.5
         return super().run(task, timeout_s=timeout_s, on_result=on_result)
+
+
+def test_a_race_that_needs_nearly_all_the_time_left_is_run(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    law = TimedTraining(clock, noise_scale=1500.0, best_rate=2.0)
+    least_s = 30 * 16 * 1.3 * (FIXED_S + PER_SAMPLE_S * 32)
+    run, _ = race_pairs(law, budget_s=1.5 * least_s)
+    assert run.of(RACE).does_base_train
+    assert run.of(RACE).base_steps * run.of(RACE).base.global_batch_size >= 0.7 * 30 * 32
 
 
 @pytest.mark.parametrize("budget_s", [10.0, 30.0, 60.0, 120.0, 300.0])
