@@ -1,6 +1,7 @@
 """The memory law fitted to probes: near the largest size one affine piece binds each phase."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from statistics import fmean, linear_regression
@@ -43,6 +44,27 @@ def find_peak_bytes(probe: Probe) -> int | None:
         return probe.limit_peak_bytes
     peaks = (probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes)
     return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def predict_peak_bytes(size: int, peaks: Mapping[int, int], law: MemoryLaw) -> float:
+    """Return the peak at a size that was not measured: between its neighbours, beyond them the law.
+
+    The law holds near the largest size alone. Where samples differ in size the worst batch of a
+    small size takes nearly all that a large one does, or little of it.
+
+    Args:
+        size: The size.
+        peaks: Measured, by size.
+        law: Fitted to them.
+    """
+    sizes = sorted(peaks)
+    above = bisect_left(sizes, size)
+    if above == len(sizes):
+        return law.predict_bytes(size)
+    if above == 0:
+        return min(law.predict_bytes(size), float(peaks[sizes[0]]))
+    (low, high), part = sizes[above - 1 : above + 1], peaks[sizes[above - 1]]
+    return part + (peaks[high] - part) * (size - low) / (high - low)
 
 
 def _fit_phase(

@@ -1,7 +1,7 @@
 """Which micro-batch to try next for the largest one that fits, and what the probes say of it."""
 
 from collections.abc import Sequence
-from math import ceil, floor
+from math import ceil, floor, inf
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
@@ -19,6 +19,7 @@ from advisor.memory.search import (
 from advisor.memory.split import split_batch
 from advisor.memory.surroundings import judge_surroundings
 from advisor.predict.data import PREDICTED_MEMORY, LimitedBy, PredictedMemory
+from advisor.predict.law import AffinePiece
 from advisor.training.data import WorkloadFacts
 
 #: Probes of one search: each costs a process and three steps. Without a prediction most searches
@@ -27,6 +28,9 @@ MAX_PROBES = 12
 #: Out-of-memory errors of one search without a prediction: one certifies the answer, one is for a
 #: law that was wrong.
 MAX_OOMS = 2
+
+#: Of a line's value at size zero over the least peak: beyond, it is not noise.
+_MOST_OVER_PEAK = 1.1
 
 
 def choose_bounds(facts: WorkloadFacts, limits: Limits, capacity_bytes: int | None) -> SearchBounds:
@@ -137,8 +141,7 @@ def conclude_memory(
         max_micro_batch_size=ran,
         verified=verified,
         limited_by=limited_by,
-        # A line that falls below zero is a local slope, not a fixed amount that something takes.
-        fixed_bytes=None if line is None or line.fixed_bytes < 0.0 else line.fixed_bytes,
+        fixed_bytes=_find_fixed_bytes(line, fits),
         bytes_per_sample=None if line is None else line.bytes_per_sample,
         capacity_bytes=bounds.capacity_bytes,
         headroom_bytes=headroom_bytes,
@@ -157,6 +160,16 @@ def conclude_memory(
 
 def _select(probes: Sequence[Probe]) -> list[Probe]:
     return [probe for probe in probes if probe.stage == "memory"]
+
+
+def _find_fixed_bytes(line: AffinePiece | None, fits: Sequence[Probe]) -> float | None:
+    """Return what the line has at size zero; None where nothing takes that amount.
+
+    A line that begins below zero, or above what a size took, is a local slope.
+    """
+    peaks = [peak for probe in fits if (peak := find_peak_bytes(probe)) is not None]
+    most = _MOST_OVER_PEAK * min(peaks, default=inf)
+    return line.fixed_bytes if line is not None and 0.0 <= line.fixed_bytes <= most else None
 
 
 def _find_headroom_bytes(fits: Sequence[Probe], capacity_bytes: int | None) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 from advisor.device.data import Environment, Telemetry
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
-from advisor.memory.law import fit_memory
+from advisor.memory.law import fit_memory, predict_peak_bytes
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import STEP_COST, LimitedBy
 from advisor.statistics import (
@@ -222,11 +222,12 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     timed = [probe for probe in probes if probe.stage == "throughput"]
     if memory is None or not timed:
         return None
+    peaks = _find_peaks(probes)
     throughput = conclude_throughput(
         probes,
         largest_micro_batch_size=memory.max_micro_batch_size,
         range_end=memory.limited_by,
-        peak_bytes=_find_peaks(probes),
+        peak_bytes=peaks,
         telemetry=record.all(TELEMETRY),
         environment=record.environment,
     )
@@ -242,7 +243,7 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
         return throughput
     points = [
         msgspec.structs.replace(
-            point, predicted_peak_bytes=law.predict_bytes(point.micro_batch_size)
+            point, predicted_peak_bytes=predict_peak_bytes(point.micro_batch_size, peaks, law)
         )
         if point.peak_bytes is None
         else point

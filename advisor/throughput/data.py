@@ -46,7 +46,7 @@ class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
         bandwidth_fraction: Bytes that a step must move each second over the memory's bandwidth, at
             the least.
         peak_bytes: Of training at this size, measured.
-        predicted_peak_bytes: The same by the fitted law of memory, where it was not measured.
+        predicted_peak_bytes: The same where it was not: between measured sizes, or by the law.
     """
 
     micro_batch_size: int

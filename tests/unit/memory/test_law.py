@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple
 
 from advisor.memory.data import MemoryConclusion, Outcome, Probe
-from advisor.memory.law import fit_memory
+from advisor.memory.law import fit_memory, predict_peak_bytes
 from advisor.memory.plan import conclude_memory
 from advisor.memory.search import SearchBounds
 from advisor.predict.law import AffinePiece, MemoryLaw
@@ -293,3 +293,31 @@ def test_upper_bound_is_above_the_largest_that_ran() -> None:
     conclusion = conclude(probe(5, "oom"), probe(9, forward_backward=1, optimizer=1))
     assert conclusion.smallest_failed == 5
     assert conclusion.upper_bound is None
+
+
+def test_between_measured_sizes_the_peak_lies_between_theirs():
+    """Few samples are large: the worst batch grows fast, then hardly."""
+    peaks = {size: MIB * min(3 * size, 300 + size // 100) for size in (1, 11, 280, 834, 2000)}
+    law = fit_memory([probe(size, forward_backward=peak) for size, peak in peaks.items()])
+    assert law is not None
+    before = 0.0
+    for size in range(1, 2001):
+        told = predict_peak_bytes(size, peaks, law)
+        assert told >= before
+        assert size not in peaks or told == peaks[size]
+        before = told
+    assert predict_peak_bytes(4000, peaks, law) == law.predict_bytes(4000)
+    assert predict_peak_bytes(1, {64: 8 * MIB, 128: 9 * MIB}, law) <= 8 * MIB
+
+
+@pytest.mark.parametrize(("sizes", "is_fixed"), [((1, 800, 2000), False), ((64, 800, 2000), True)])
+def test_a_line_that_begins_above_what_a_size_took_tells_no_fixed_amount(sizes, is_fixed):
+    fits = [probe(size, forward_backward=MIB * min(3 * size, 150 + size // 8)) for size in sizes]
+    found = conclude_memory(
+        fits,
+        SearchBounds(min_micro_batch_size=1, max_micro_batch_size=2000, capacity_bytes=1 << 40),
+        headroom_bytes=0,
+        dataset_size=2000,
+    )
+    assert (found.fixed_bytes is not None) == is_fixed
+    assert found.bytes_per_sample == pytest.approx(MIB / 8)
