@@ -28,9 +28,9 @@ from advisor.training.data import WorkloadFacts
 _CPU_FRACTION = 0.8
 #: Kept free on a GPU: the driver's own growth and a neighbour's small allocations.
 _GPU_HEADROOM_BYTES = 512 << 20
-#: No stage gets less, or this share of the budget: one that is spent still lets what runs end in
-#: order.
-_LEAST_S, _LATE_FRACTION = 5.0, 0.05
+#: By which a budget may be overdrawn, or by this share of it, so that what runs ends in order; and
+#: what is left once that is spent as well.
+_LATE_S, _LATE_FRACTION, _LEAST_S = 5.0, 0.05, 0.1
 
 T = TypeVar("T")
 
@@ -136,8 +136,10 @@ class Run:
 
     @property
     def left_s(self) -> float:
-        """Seconds left of the budget, never less than a stage needs to end in order."""
-        return max(min(_LEAST_S, _LATE_FRACTION * self.budget_s), self.unspent_s)
+        """Seconds left of the budget, with those in which what runs may end in order."""
+        late_s = min(_LATE_S, _LATE_FRACTION * self.budget_s)
+        last_s = self.budget_s + late_s - self._elapsed_s
+        return max(self.unspent_s, min(late_s, last_s), _LEAST_S)
 
     @property
     def is_spent(self) -> bool:

@@ -49,7 +49,7 @@ def run_loader(run: Run) -> None:
         return
     run.progress.stage(f"loader: micro-batch {size}", left_s=run.left_s)
     task = LoaderTask(
-        workload=run.spec.workload, micro_batch_size=size, budget_s=_choose_budget_s(run) / 2.0
+        workload=run.spec.workload, micro_batch_size=size, budget_s=choose_loop_s(run) / 2.0
     )
     _time(run, task, LOADER_TIMINGS)
 
@@ -73,7 +73,7 @@ def time_loop(run: Run, micro_batch_sizes: Sequence[int]) -> None:
         workload=run.spec.workload,
         micro_batch_sizes=tuple(micro_batch_sizes),
         is_in_memory=run.spec.limits.no_loader,
-        budget_s=_choose_budget_s(run),
+        budget_s=choose_loop_s(run),
     )
     _time(run, task, LOOP_TIMINGS)
 
@@ -88,5 +88,6 @@ def _time(run: Run, task: Task[T], series: Series[T]) -> None:
         )
 
 
-def _choose_budget_s(run: Run) -> float:
+def choose_loop_s(run: Run) -> float:
+    """Return the seconds in which steps of the user's loop are timed."""
     return max(run.share_s("loader"), LOADER_OF_LEFT * run.unspent_s)

@@ -6,7 +6,7 @@ from itertools import islice
 
 import msgspec
 
-from advisor.loader.stage import time_loop
+from advisor.loader.stage import choose_loop_s, time_loop
 from advisor.race.data import PairResult, Race
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.picks import LEAST_RATIO
@@ -41,7 +41,7 @@ class Confirmation:
         pair = (pick.global_batch_size, pick.learning_rate)
         trained = {branch.seed for branch in self._trainer.list_pair(pair)}
         seeds = tuple(islice((seed for seed in FRESH if seed not in trained), LEAST_FRESH))
-        needed_s = self.predict_s(pick)
+        needed_s = self.predict_s(pick) + self._predict_loop_s(pick)
         if needed_s > most_s:
             self._trainer.run.progress.note(
                 f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
@@ -87,11 +87,19 @@ class Confirmation:
 
     def _time_loop(self, pick: PairResult) -> None:
         """Time the pick's step in the user's loop beside the base pair's, until it is known."""
+        sizes = (self._branches.base.micro_batch_size, pick.micro_batch_size)
+        if not self._is_loop_known(pick):
+            time_loop(self._trainer.run, sizes)
+
+    def _predict_loop_s(self, pick: PairResult) -> float:
+        run = self._trainer.run
+        return 0.0 if self._is_loop_known(pick) else run.start_s + choose_loop_s(run)
+
+    def _is_loop_known(self, pick: PairResult) -> bool:
         times, own = self._trainer.run.of(LOOP_TIMES), self._branches.base
         base = (own.micro_batch_size, own.gradient_accumulation_steps)
         split = (pick.micro_batch_size, pick.gradient_accumulation_steps)
-        if times is not None and split != base and not times.is_known(split, base):
-            time_loop(self._trainer.run, (base[0], split[0]))
+        return times is None or split == base or times.is_known(split, base)
 
     def _train_pick(
         self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]

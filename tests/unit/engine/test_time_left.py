@@ -107,6 +107,15 @@ def test_what_passed_before_the_command_ran_is_of_its_budget(ask):
     assert record.elapsed_s == 9.0
 
 
+def test_however_many_pieces_run_late_they_overdraw_the_budget_once(ask):
+    def take_all(running):
+        for _ in range(9):
+            run.time.now_s += running.left_s
+
+    _, _, record = ask({}, 100.0, others=(Question(name="late", run=take_all),))
+    assert record.elapsed_s <= 106.0
+
+
 def test_all_the_time_is_used_where_questions_stay_open(ask):
     draw = random.Random(0)
     for _ in range(100):
