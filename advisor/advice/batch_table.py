@@ -88,8 +88,14 @@ def _make_candidate(size: int, step_s: float) -> Candidate:
     )
 
 
-def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
-    """Return the table; a column that no row could fill is left out."""
+def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = False) -> Table:
+    """Return the table; a column that no row could fill is left out.
+
+    Args:
+        rows: By batch.
+        sample_unit: A noun.
+        is_loop: Whether the user's own loop is what was timed.
+    """
     has_energy = any(_get_energy_j(row) is not None for row in rows)
     missing = DASH if has_energy else NOT_MEASURED
     columns = [("batch", [format_count(row.candidate.global_batch_size) for row in rows])]
@@ -97,7 +103,7 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
         columns.append(("as", [_write_split(row.candidate) for row in rows]))
     if any(row.point is not None and row.point.peak_bytes is not None for row in rows):
         columns.append(("memory", [_write_memory(row) or missing for row in rows]))
-    has_loop = any(map(_is_apart_in_loop, rows))
+    has_loop = not is_loop and any(map(_is_apart_in_loop, rows))
     write_speed = _write_measured_speed if has_loop else _write_speed
     columns.append((f"{sample_unit}s/s", [write_speed(row) or missing for row in rows]))
     if has_loop and not has_energy:  # nor is there room for it
@@ -110,19 +116,19 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str) -> Table:
     return Table(
         columns=(Column(justify="left"), *(Column(header) for header, _ in columns)),
         rows=tuple(zip(marks, *(cells for _, cells in columns), strict=True)),
-        legend="; ".join(_list_legend(rows, has_energy=has_energy)),
+        legend="; ".join(_list_legend(rows, has_energy=has_energy, has_loop=has_loop)),
         bold_rows=frozenset(n for n, mark in enumerate(marks) if RECOMMENDED in mark),
         is_narrow=has_energy or has_loop,
     )
 
 
-def _list_legend(rows: Sequence[Row], *, has_energy: bool) -> list[str]:
+def _list_legend(rows: Sequence[Row], *, has_energy: bool, has_loop: bool) -> list[str]:
     """Return what the marks of the table mean, the ones in use only."""
     confidences = {row.point.samples_per_s.confidence for row in rows if row.point is not None}
     in_use = {
         "> recommended": any(RECOMMENDED in row.mark for row in rows),
         "b your base batch": any(BASE in row.mark for row in rows),
-        "samples/s: without loading": any(map(_is_apart_in_loop, rows)),
+        "samples/s: without loading": has_loop,
         f"{DASH} not measured": has_energy and any(_get_energy_j(row) is None for row in rows),
         "~ predicted, not measured": any(_is_predicted(row) for row in rows),
         **{f"± {format_percent(each, decimals=0)} interval": True for each in sorted(confidences)},

@@ -239,7 +239,9 @@ def _warn_of_race(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
         yield Caution.BASE_FAILS.say(reason=race.reason)
     elif race.does_base_train is None or not race.pairs:
         instruction = "Raise --budget so that pairs can be trained"
-        if not facts.has_dataset and not facts.is_step_only:
+        if facts.script is not None and facts.script.why_untrained:
+            instruction = "Compare the loss at equal time before you change the batch"
+        elif not facts.has_dataset and not facts.is_step_only:
             instruction = "Add make_dataset to the model file"
         elif facts.is_step_only:
             instruction = "Compare the loss at equal time before you change the batch"

@@ -1,7 +1,10 @@
 """Code to paste: it multiplies what the user's own optimizer has, and rebuilds nothing."""
 
+from msgspec.structs import replace
+
 from advisor.rate.data import Candidate, OptimizerChanges
-from advisor.training.data import WorkloadFacts
+from advisor.training.data import ScriptFacts, WorkloadFacts
+from advisor.training.script.arguments import fill_batch, write_command
 from advisor.units import format_figure
 
 
@@ -13,7 +16,9 @@ def write_snippet(
     *,
     workers: int | None = None,
 ) -> str:
-    """Return Python that sets up what is advised; without a rate that was run, the batch alone."""
+    """Return what sets up the advice; without a rate that was run, the batch alone."""
+    if facts.script is not None:
+        return _write_start(way, facts, facts.script, rate, changes)
     size, steps = f"batch_size={way.micro_batch_size}", way.gradient_accumulation_steps
     lines = [f"loader = torch.utils.data.DataLoader(dataset, {size}, shuffle=True, drop_last=True)"]
     if workers:
@@ -39,6 +44,28 @@ def write_snippet(
             "        optimizer.zero_grad()",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _write_start(
+    way: Candidate,
+    facts: WorkloadFacts,
+    known: ScriptFacts,
+    rate: float | None,
+    changes: OptimizerChanges,
+) -> str:
+    """Return the script's command line, and what to set in it where that takes no argument."""
+    filling = fill_batch(known.script, way.micro_batch_size, way.gradient_accumulation_steps)
+    own = None if facts.optimizer is None else facts.optimizer.learning_rate
+    if known.takes_rate and rate is not None:
+        filling = replace(filling, learning_rate=float(format_figure(rate, 4).replace(",", "")))
+        rate = own  # nothing is left to set
+    command = write_command(facts.file, known.script, filling)
+    settings = _list_settings(facts, rate, changes)
+    if settings:
+        command += f"\n# In {facts.file}, before a scheduler is made:"
+        command += "\nfor group in optimizer.param_groups:"
+        command += "".join(f"\n    {setting}" for setting in settings)
+    return command + "\n"
 
 
 def _list_settings(

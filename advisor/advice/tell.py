@@ -130,9 +130,10 @@ def tell_batches(conclusions: Conclusions) -> Told:
     """Tell the table of batches, and the predicted time to train at each."""
     facts, advice = conclusions.record.workload, conclusions.of(ADVICE)
     base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
+    is_loop = facts is not None and facts.script is not None
     rows = choose_rows(advice, conclusions.of(THROUGHPUT), conclusions.of(RACE), base)
     return Told(
-        tables=(draw_up_batches(rows, sample_unit=unit),) if rows else (),
+        tables=(draw_up_batches(rows, sample_unit=unit, is_loop=is_loop),) if rows else (),
         charts=() if advice is None else (chart_time(advice),),
     )
 

@@ -9,7 +9,19 @@ from advisor.errors import UsageError
 
 #: Parameters that belong to one call, so a project file cannot fix them.
 PER_CALL = frozenset(
-    {"model", "run", "path", "kind", "force", "restart", "list_gpus", "help", "version"}
+    {
+        "model",
+        "arguments",
+        "module",
+        "run",
+        "path",
+        "kind",
+        "force",
+        "restart",
+        "list_gpus",
+        "help",
+        "version",
+    }
 )
 #: Parameters that may be given several times.
 REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint"})

@@ -16,7 +16,7 @@ DEFAULT_BUDGET_S = 120.0
 
 def _option(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
     """Return an option with `BSADVISOR_NAME` as its environment variable."""
-    variable = "BSADVISOR_" + names[0].lstrip("-").replace("-", "_").upper()
+    variable = "BSADVISOR_" + max(names, key=len).lstrip("-").replace("-", "_").upper()
     return typer.Option(*names, envvar=variable, help=help, **more)
 
 
@@ -25,6 +25,33 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL", help="Model file: path.py, path.py:name, or package.module:name."
+    ),
+]
+ModelOrScript = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|SCRIPT",
+        help="Model file (path.py, path.py:name, or package.module:name), or the script that you "
+        "train with.",
+    ),
+]
+ScriptArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[-- ARGS...]",
+        help="The script's own arguments, with {batch_size}, {learning_rate}, {accumulation} and "
+        "{seed} where it takes them.",
+    ),
+]
+IsModule = Annotated[
+    bool, _option("-m", "--module", help="The script is a module, as after python -m.")
+]
+BatchSizeIs = Annotated[
+    Literal["micro", "global"],
+    _option(
+        "--batch-size-is",
+        help="Whether {batch_size} is the batch of one backward pass of one process, or of an "
+        "optimizer step.",
     ),
 ]
 Device = Annotated[

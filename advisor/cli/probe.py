@@ -4,13 +4,17 @@ from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.scenario import build_scenario
+from advisor.cli.script import make_script, refuse_for_script
 from advisor.cli.variants import make_workload, parse_variants
 
 
 @reporting_failures
 def probe(
-    model: options.Model,
+    model: options.ModelOrScript,
+    arguments: options.ScriptArguments = None,
     *,
+    is_module: options.IsModule = False,
+    batch_size_is: options.BatchSizeIs = "micro",
     device: options.Device = "auto",
     memory_limit: options.MemoryLimit = None,
     headroom: options.Headroom = None,
@@ -47,9 +51,20 @@ def probe(
 ) -> None:
     """Measure, then recommend a batch size and learning rate.
 
-    Memory, throughput and gradient noise are measured on this device with your own model and data.
+    Memory, throughput and gradient noise are measured on this device with your own model and data,
+    or in your own training script, as it is: probe train.py -- --batch-size {batch_size}
     """
     variants = parse_variants(precision, compile_model)
+    script = make_script(model, arguments, is_module=is_module, batch_size_is=batch_size_is)
+    if script is not None:
+        refuse_for_script(
+            precision=precision != "fp32",
+            compile=compile_model != "off",
+            set=bool(settings),
+            checkpoint=bool(checkpoints),
+            sharpness=sharpness,
+            no_loader=no_loader,
+        )
     workload = make_workload(
         model,
         variants[0],
@@ -57,6 +72,7 @@ def probe(
         device=device,
         seed=seed,
         base_batch_size=base_batch_size,
+        script=script,
     )
     scenario = build_scenario(
         gpus=gpus,

@@ -15,7 +15,7 @@ from advisor.cli.options import PrecisionName
 from advisor.cli.quantities import parse_settings
 
 if TYPE_CHECKING:
-    from advisor.training.data import Variant, WorkloadSpec
+    from advisor.training.data import Script, Variant, WorkloadSpec
 
 _STATES = {"off": False, "false": False, "0": False, "no": False}
 _STATES |= {"on": True, "true": True, "1": True, "yes": True}
@@ -85,6 +85,7 @@ def make_workload(
     device: str,
     seed: int,
     base_batch_size: int | None = None,
+    script: "Script | None" = None,
 ) -> "WorkloadSpec":
     """Return what to train.
 
@@ -95,6 +96,7 @@ def make_workload(
 
     return WorkloadSpec(
         target=model,
+        script=script,
         settings=parse_settings(settings or []),
         device=device,
         precision=variant.precision,

@@ -36,6 +36,11 @@ NEEDS = {
     "soak": Need(1, 120, 0.5, 60.0),
     "memory savings": Need(4, 0, 1.0, 60.0),
 }
+#: Of the user's own script, where each size and each branch is a start of its own.
+_NEEDS_OF_SCRIPT = {
+    "throughput": Need(18, 300, 8.0, 480.0),
+    "trial": Need(45, 6000, 8.0, 900.0),
+}
 #: Left out, in this order, of a budget that holds less than this share of what is needed: the
 #: advice stands without them.
 _OPTIONAL, _SHORT_FRACTION = ("memory savings", "soak"), 2 / 3
@@ -101,13 +106,16 @@ class Needs(NamedTuple):
         return {stage: each + part * (kept[stage] - each) for stage, each in least.items()}
 
 
-def estimate_needs(start_s: float, step_s: float, *, without: Collection[str] = ()) -> Needs:
+def estimate_needs(
+    start_s: float, step_s: float, *, without: Collection[str] = (), is_script: bool = False
+) -> Needs:
     """Return what the stages need where a worker's start and a step take so long."""
+    needs = NEEDS | _NEEDS_OF_SCRIPT if is_script else NEEDS
 
     def count(need: Need) -> float:
         return min(need.most_s, need.starts * start_s + need.steps * step_s + need.other_s)
 
-    stages = {stage: count(need) for stage, need in NEEDS.items() if stage not in without}
+    stages = {stage: count(need) for stage, need in needs.items() if stage not in without}
     return Needs(stages, count(_LEAST))
 
 

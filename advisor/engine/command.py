@@ -15,6 +15,7 @@ from advisor.engine.question import Kind
 from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import COLD_START_S, Runner
+from advisor.engine.script import open_script
 from advisor.engine.spec import Spec
 from advisor.errors import DeviceError, GivenFileError, InternalError, WorkloadError
 from advisor.training.data import parse_target
@@ -100,6 +101,9 @@ def _open(run: Run, kind: Kind) -> None:
         EnvironmentTask(device=run.spec.workload.device), timeout_s=COLD_START_S
     )
     run.keep_environment(environment)
+    if run.spec.workload.script is not None:
+        open_script(run)
+        return
     run.progress.stage("model file", left_s=run.spec.limits.budget_s and run.left_s)
     task = InspectTask(
         workload=run.spec.workload,

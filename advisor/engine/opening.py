@@ -1,10 +1,12 @@
-"""The two tasks that open every command: what machine this is, and what the model file is."""
+"""The tasks that open every command: what machine this is, and what the user's file is."""
 
 from typing import ClassVar
 
 from advisor.device.data import Environment
 from advisor.engine.task import Task, WorkloadTask
 from advisor.training.data import WorkloadFacts
+from advisor.training.script.arguments import Filling
+from advisor.training.script.facts import ScriptSight
 
 
 class EnvironmentTask(Task[Environment], frozen=True, kw_only=True):
@@ -28,3 +30,11 @@ class InspectTask(WorkloadTask[WorkloadFacts], frozen=True, kw_only=True):
 
     batch_multiple: int = 1
     without_steps: bool = False
+
+
+class ScriptTask(WorkloadTask[ScriptSight], frozen=True, kw_only=True):
+    """Run the first steps of the user's script, and report what was seen."""
+
+    runs: ClassVar[str] = "advisor.engine.worker.opening:report_script"
+
+    filling: Filling

@@ -1,5 +1,6 @@
 """One run in progress: the record so far, the clock, and where results go."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from advisor.engine.record import Failure, Record, Series, Slot
 from advisor.engine.runner import TaskRunner, WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError
-from advisor.training.data import WorkloadFacts
+from advisor.training.data import Script, WorkloadFacts
 
 #: Share of the available CPU memory that training may take: the rest keeps the machine usable.
 _CPU_FRACTION = 0.8
@@ -175,13 +176,20 @@ class Run:
         The plan is kept.
         """
         limits, has_data = self.spec.limits, self.facts.has_dataset
+        is_file = self.spec.workload.script is None  # a script's steps load, and none is traced
         asked = {
             "sharpness": limits.sharpness and has_data,
-            "loader": has_data,
+            "loader": has_data and is_file,
+            "memory savings": is_file,
             **dict.fromkeys(("noise", "trial"), has_data),
         }
         without = {stage for stage, is_asked in asked.items() if not is_asked}
-        self.needs = estimate_needs(self.start_s, step_s, without=without.union(list_before(first)))
+        self.needs = estimate_needs(
+            self.start_s,
+            step_s,
+            without=without.union(list_before(first)),
+            is_script=not is_file,
+        )
         open_s = sum(self.needs.stages.values())
         needed_s = (self._elapsed_s + open_s) / (1.0 - self.reserved_fraction)
         if limits.budget_s is None:
@@ -229,12 +237,22 @@ class Run:
         self._keep(environment=environment, command=command)
 
     def keep_workload(self, facts: WorkloadFacts) -> None:
-        """Keep what the model file was understood to be; later workers need not find it again."""
+        """Keep what the user's file was understood to be; later workers need not find it again."""
         if facts.optimizer is not None:
             closure = facts.optimizer.closure_use
             workload = msgspec.structs.replace(self.spec.workload, closure=closure)
             self.spec = msgspec.structs.replace(self.spec, workload=workload)
         self._keep(workload=facts)
+
+    def keep_script(self, script: Script) -> None:
+        """Go on with what was learnt of the user's script: batches are multiples of its parts."""
+        limits = msgspec.structs.replace(
+            self.spec.limits,
+            batch_multiple=math.lcm(self.spec.limits.batch_multiple, script.parts),
+        )
+        workload = msgspec.structs.replace(self.spec.workload, script=script)
+        self.spec = msgspec.structs.replace(self.spec, workload=workload, limits=limits)
+        self._keep(command=msgspec.structs.replace(self.record.command, limits=limits))
 
     def _keep(self, **changes: object) -> None:
         self._change(msgspec.structs.replace(self.record, **changes))

@@ -28,6 +28,12 @@ class Task(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
-    """A task on the user's code."""
+    """A task on the user's code.
+
+    Attributes:
+        runs_script: What runs it on the user's own script, where that is not the same.
+    """
+
+    runs_script: ClassVar[str] = ""
 
     workload: WorkloadSpec

@@ -33,8 +33,8 @@ def run_loader(run: Run) -> None:
 
     It comes before the advice, since what a step takes in the user's loop decides.
     """
-    if not run.facts.has_dataset:
-        return
+    if not run.facts.has_dataset or run.facts.script is not None:
+        return  # the steps of a script were timed with their loading
     memory, multiple = run.of(MEMORY), run.spec.limits.batch_multiple
     largest = None if memory is None else memory.max_micro_batch_size
     size = choose_micro_batch(run.facts, largest, batch_multiple=multiple)

@@ -1,10 +1,14 @@
 """What the loader was seen to do, in one paragraph."""
 
+from collections.abc import Iterator
+
 from advisor.engine.conclusions import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.loader.plan import LOADER
+from advisor.memory.data import PROBES
+from advisor.statistics import median
 from advisor.telling import Row, Told
-from advisor.units import count_of, format_count, format_number, format_spread
+from advisor.units import count_of, format_count, format_number, format_percent, format_spread
 
 _STATUS: dict[LoaderStatus, str] = {
     "keeps_up": "keeps up with training",
@@ -17,8 +21,22 @@ def tell_loader(conclusions: Conclusions) -> Told:
     """Return what the loader was seen to do."""
     if conclusions.record.command.limits.no_loader:
         return Told(rows=(Row("Loader", "none: batches are in memory (--no-loader)"),))
+    waiting = [*_describe_waiting(conclusions)]
+    if waiting:
+        return Told(rows=(Row("Loader", f"your loop waits for data {', '.join(waiting)}"),))
     found = conclusions.of(LOADER)
     return Told() if found is None else Told(rows=(Row("Loader", describe_loader(found)),))
+
+
+def _describe_waiting(conclusions: Conclusions) -> Iterator[str]:
+    """Yield the share of a script's time that goes into its data, at its own batch and others."""
+    timed: dict[int, list[float]] = {}
+    for probe in conclusions.record.all(PROBES):
+        if probe.waiting_fraction is not None:
+            timed.setdefault(probe.micro_batch_size, []).append(probe.waiting_fraction)
+    for size in sorted({min(timed), max(timed)} if timed else ()):
+        share = format_percent(median(timed[size]))
+        yield f"{share} of the time at batch {format_count(size)}"
 
 
 def describe_loader(loader: LoaderConclusion) -> str:

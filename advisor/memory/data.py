@@ -72,6 +72,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     capacity_bytes: int | None = None
     #: By how much each step leaves more memory taken; None where none.
     growth_bytes_per_step: int | None = None
+    #: Share of the time that training waited for data, of a script.
+    waiting_fraction: float | None = None
     #: What a failure said, in one line.
     message: str | None = None
 
@@ -80,6 +82,7 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     """Run full training steps at one micro-batch size under an enforced limit."""
 
     runs: ClassVar[str] = "advisor.memory.measure:run"
+    runs_script: ClassVar[str] = "advisor.memory.measure_script:run"
 
     micro_batch_size: int
     #: On what training takes beyond the idle process; None enforces nothing.

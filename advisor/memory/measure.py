@@ -121,13 +121,17 @@ def prepare(
     workload = Workload(task.workload)
     if not workload.is_step_only:
         _ = workload.batches.size
-    device = workload.device
+    if task.workload.compile and workload.device.type == "cpu":
+        load_compiler()
+    return workload, *open_gauge(workload.device, capacity_bytes)
+
+
+def open_gauge(device: torch.device, capacity_bytes: int | None) -> tuple[MemoryGauge, int | None]:
+    """Return the enforced limit, and the device's free memory before, where known."""
     available_bytes = available_memory_bytes() if device.type == "cpu" else None
     if device.type == "cuda":
         available_bytes = int(torch.cuda.mem_get_info(device)[0])
-    if task.workload.compile and device.type == "cpu":
-        load_compiler()
-    return workload, MemoryGauge(device, capacity_bytes), available_bytes
+    return MemoryGauge(device, capacity_bytes), available_bytes
 
 
 @contextmanager
@@ -174,22 +178,29 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
         observer,
         lambda steps: train(stepper, batches, (observer,), micro_batch_size=size, most_steps=steps),
     )
-    peak = observer.peak_bytes
-    figures = msgspec.structs.replace(
+    probe = msgspec.structs.replace(
         probe,
         steps=task.steps,
         step_times_s=tuple(observer.times_s[: task.steps]),
-        forward_backward_peak_bytes=observer.forward_backward_bytes,
-        optimizer_peak_bytes=observer.optimizer_bytes,
+        growth_bytes_per_step=growth,
     )
-    over = is_over(gauge, task.capacity_bytes, peak)
+    return add_peaks(probe, observer, gauge, device)
+
+
+def add_peaks(
+    probe: Probe, observer: PeakObserver, gauge: MemoryGauge, device: torch.device
+) -> Probe:
+    """Return the probe with what was seen of its memory, `oom` where that is above the limit."""
+    peak = observer.peak_bytes
+    over = is_over(gauge, probe.capacity_bytes, peak)
     is_cuda = device.type == "cuda"
     free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
     return msgspec.structs.replace(
-        figures,
+        probe,
+        forward_backward_peak_bytes=observer.forward_backward_bytes,
+        optimizer_peak_bytes=observer.optimizer_bytes,
         outcome="oom" if over else "fit",
         message=OVER_LIMIT if over else None,
-        growth_bytes_per_step=growth,
         peak_allocated_bytes=peak if is_cuda else None,
         peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if is_cuda else None,
         peak_device_used_bytes=total - free if is_cuda else peak,

@@ -41,4 +41,5 @@ def can_split(facts: WorkloadFacts) -> bool:
         or optimizer.needs_closure
         or facts.is_step_only
         or facts.loss_reduction == "coupled"
+        or (facts.script is not None and "accumulation" not in facts.script.placeholders)
     )

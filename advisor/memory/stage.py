@@ -110,6 +110,7 @@ def _choose_size(run: Run, bounds: SearchBounds, deadline: float) -> int | None:
         or size is None
         or size >= bounds.largest_allowed
         or run.facts.is_step_only
+        or run.facts.script is not None
     ):
         return size
     run.progress.stage("memory: trace", left_s=run.left_s)
@@ -190,6 +191,8 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
         probe = _fail(task, "timeout", error.message)
     except WorkloadError as error:
         raise _add_sizes(error, size, history) from error
+    if probe.outcome == "error":
+        probe = _judge_early_end(run, probe, history)
     why = find_spill(probe, history, timed=can_spill(run.environment))
     if why is not None:
         probe = msgspec.structs.replace(probe, outcome="spill", message=why)
@@ -222,6 +225,25 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
     if death.code == -signal.SIGKILL and (ran or not is_smallest):
         return _fail(task, "oom", death.message)
     raise death
+
+
+def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
+    """Return out of memory for a script that ended early where smaller batches went on.
+
+    It caught what its loop raised; where the data may have ended, nothing is known of the size.
+
+    Raises:
+        WorkloadError: No batch went on.
+    """
+    if not any(each.outcome == "fit" for each in history):
+        raise WorkloadError(
+            f"{probe.message}, too few to measure", next_step="Let it run for more steps or epochs."
+        )
+    size, samples = probe.micro_batch_size, run.facts.dataset_size
+    if samples is not None and size * (probe.steps + 2) > samples:
+        return probe
+    text = f"{probe.message}, and caught what ended it"
+    return msgspec.structs.replace(probe, outcome="oom", message=text)
 
 
 def _fail(task: MemoryTask, outcome: Literal["oom", "timeout"], message: str) -> Probe:

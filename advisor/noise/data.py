@@ -86,6 +86,7 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
     """Measure gradient moments at the points of a trajectory."""
 
     runs: ClassVar[str] = "advisor.noise.measure:run"
+    runs_script: ClassVar[str] = "advisor.noise.measure_script:run"
     trajectory: Trajectory
     #: Samples of each gradient that is measured.
     micro_batch_size: int

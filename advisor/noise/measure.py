@@ -8,17 +8,15 @@ Gradients of fresh micro-batches m are taken in train mode, never clipped.
 import bisect
 import itertools
 import math
-import statistics
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.entry import Emit
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
-from advisor.noise.measure_moments import GroupSums, choose_dtype, trained_parameters
-from advisor.noise.point import estimate_working_share, get_batch_size
+from advisor.noise.measure_moments import GroupSums, Trained, choose_dtype, trained_parameters
+from advisor.noise.rounds import LEAST_GROUPS, Rounds
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
@@ -29,16 +27,6 @@ from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
-#: A trajectory sees this many times the noise scale, and each iterate at least once and at most
-#: five times: beyond, an interval is about a factor of 2 wide (docs/method.md).
-_ENOUGH_NOISE_SCALES = 30.0
-_LEAST_OF_ITERATE, _MOST_OF_ITERATE = 1.0, 5.0
-#: Samples of an iterate over those of a training step, so that the latter's noise is surely seen.
-_LEAST_STEPS = 2.0
-#: Iterates before that say how many samples the next one takes: none of them is its own.
-_RECENT = 8
-#: Fewer groups do not carry a jackknife.
-_LEAST_GROUPS = 8
 #: Share of the host's free memory that the groups' sums may take.
 _HOST_FRACTION = 0.25
 
@@ -165,15 +153,11 @@ class MomentMeter:
         self._size = workload.batches.sampling_size
         self._stream = IndexStream(self._size, seed=self._seed)
         self._used = 0
-        path = task.trajectory
-        count = len(path.points) or len(path.checkpoints)
-        self._enough = min(max(_ENOUGH_NOISE_SCALES / count, _LEAST_OF_ITERATE), _MOST_OF_ITERATE)
+        self._rounds = Rounds(task.trajectory)
         passes = math.inf if self._size is None else self._size // task.micro_batch_size
         self._most = min(task.max_micro_batches, passes)  # beyond one pass nothing new is learnt
         self._training: Training | None = None
-        self._last: NoiseBatches
         self._groups = 0
-        self._shares: deque[float] = deque(maxlen=_RECENT)
 
     def measure(self, place: Place) -> NoiseBatches | None:
         """Return the moments at the present parameters; None where there is no room for them.
@@ -187,10 +171,10 @@ class MomentMeter:
         is_new = training is not self._training
         if is_new:
             self._training = training
-            room = _afford_groups(training, task.host_memory_bytes)
+            room = afford_groups(training, task.host_memory_bytes)
             self._groups = int(min(task.groups, self._most, room))
-            self._shares.clear()
-        if self._groups < _LEAST_GROUPS:
+            self._rounds.forget()
+        if self._groups < LEAST_GROUPS:
             return None
         with preserve_buffers(training.model):  # running statistics are part of the frozen state
             if is_new:
@@ -198,7 +182,9 @@ class MomentMeter:
                 pilot = self._collect(place, 1, deadline)
                 if pilot is None or time.perf_counter() > deadline:
                     return pilot
-            return self._collect(place, self._choose_rounds(), deadline)
+            size = task.micro_batch_size
+            rounds = self._rounds.choose(self._groups, size, most=int(self._most // self._groups))
+            return self._collect(place, rounds, deadline)
 
     def _collect(self, place: Place, rounds: int, deadline: float) -> NoiseBatches | None:
         """Return the moments of fresh samples: within one pass over the data none comes twice."""
@@ -214,7 +200,7 @@ class MomentMeter:
             b,
             rounds=rounds,
             token_count=task.token_count,
-            least_groups=_LEAST_GROUPS,
+            least_groups=LEAST_GROUPS,
             deadline_s=deadline,
         )
         batches = (self._workload.take(self._stream.next(b)) for _ in itertools.count())
@@ -222,25 +208,11 @@ class MomentMeter:
         is_sum = task.trajectory.loss_is_sum
         found = sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
         if found is not None:
-            self._last = found
-            share = estimate_working_share(found)
-            self._shares += [] if share is None else [share.value]
+            self._rounds.note(found)
         return found
 
-    def _choose_rounds(self) -> int:
-        """Return the rounds worth measuring, by the iterates before."""
-        batch_size = get_batch_size(self._last)
-        share = statistics.fmean(self._shares) if self._shares else 1.0
-        enough = 2.0 * sum(self._last.micro_batch_sizes)
-        if share < 1.0:
-            enough = self._enough * batch_size * share / (1.0 - share)
-        rounds = math.ceil(
-            max(_LEAST_STEPS * batch_size, enough) / (self._groups * self._task.micro_batch_size)
-        )
-        return max(1, min(rounds, int(self._most // self._groups)))
 
-
-def _afford_groups(training: Training, host_memory_bytes: int | None) -> int:
+def afford_groups(training: Trained, host_memory_bytes: int | None) -> int:
     """Return how many gradients the host has room for, a container's limit included."""
     parameters = trained_parameters(training)
     gradient_bytes = choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,8 @@ from torch.optim import Optimizer
 from advisor.noise.data import GradientMoments, NoiseBatches
 from advisor.training.data import TokenCount
 from advisor.training.loss_reduction import count_tokens
-from advisor.training.model_file.foreign import parameters_in
 from advisor.training.observer import Step
 from advisor.training.optimizer_facts import to_number
-from advisor.training.training import Training
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
 _CHUNK_ELEMENTS = 1 << 13
@@ -29,6 +27,21 @@ _SECOND_MOMENTS = {
 }
 #: Adadelta's: its metric has the size of its past updates in it as well.
 _NOT_THE_METRIC = "acc_delta"
+
+
+class Trained(Protocol):
+    """What has gradients: a model with its optimizer."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Moves the parameters."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where both live."""
+
+    def list_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters, those that the optimizer does not move among them."""
 
 
 class GroupSums:
@@ -50,7 +63,7 @@ class GroupSums:
 
     def __init__(
         self,
-        training: Training,
+        training: Trained,
         groups: int,
         micro_batch_size: int,
         *,
@@ -60,7 +73,7 @@ class GroupSums:
         deadline_s: float = math.inf,
     ) -> None:
         self._training = training
-        self._all_parameters = list(parameters_in(training.model))
+        self._all_parameters = training.list_parameters()
         self._parameters = trained_parameters(training)
         self._micro_batch_size = micro_batch_size
         self._rounds, self._token_count = rounds, token_count
@@ -88,7 +101,8 @@ class GroupSums:
                 if parameter.grad is not None
             ]
             totals, gradients = [total for total, _ in pairs], [grad for _, grad in pairs]
-            torch._foreach_add_(totals, gradients, alpha=weight or self._micro_batch_size)
+            alpha = (weight or self._micro_batch_size) / step.gradient_scale
+            torch._foreach_add_(totals, gradients, alpha=alpha)
         for parameter in self._all_parameters:  # also those that the optimizer does not move
             parameter.grad = None
 
@@ -124,7 +138,7 @@ class GroupSums:
         losses = [loss for loss in self._losses if math.isfinite(loss)]
         if len(finite) < 2 or not losses:
             return None
-        factor = (1.0 / self._training.gradient_scale() / divisor) ** 2
+        factor = 1.0 / divisor**2
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
         tokens = [self._weights[group] for group in finite] if by_tokens else []
         sums = self._store if len(finite) == len(self._counts) else self._store[finite]
@@ -237,10 +251,10 @@ def as_real(values: Tensor) -> Tensor:
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 
 
-def trained_parameters(training: Training) -> list[nn.Parameter]:
+def trained_parameters(training: Trained) -> list[nn.Parameter]:
     """Return the parameters that the optimizer moves, tied ones once."""
     moved = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
-    return [p for p in parameters_in(training.model) if p.requires_grad and id(p) in moved]
+    return [p for p in training.list_parameters() if p.requires_grad and id(p) in moved]
 
 
 def choose_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:

@@ -136,6 +136,8 @@ def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | Non
     """
     if facts.is_step_only and not has_log:
         return "make_step keeps the gradients to itself: only memory and throughput are measured"
+    if facts.script is not None and facts.script.why_untrained and not has_log:
+        return facts.script.why_untrained
     if not facts.has_dataset and not has_log:
         return "make_batch gives synthetic data, which says nothing of the noise: add make_dataset"
     if facts.has_zero_gradient and not has_log:

@@ -166,6 +166,8 @@ def _choose_micro_batch_size(run: Run) -> int:
     Under BatchNorm those of the batch, as the noise is that of the batch size it is measured at.
     """
     facts, multiple, size = run.facts, run.spec.limits.batch_multiple, _choose_batch_size(run)
+    if facts.script is not None:  # each gradient is that of a step of its loop
+        return size
     if not facts.has_batch_statistics:
         size = size if run.spec.limits.checkpoints else round(_GRADIENT_FRACTION * size)
         if facts.dataset_size is not None:

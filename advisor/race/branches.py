@@ -1,7 +1,7 @@
 """The branches of a race: their batch, rate and length; they differ in nothing else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from advisor.race.ways import find_way
 from advisor.rate.data import TRIAL_EVALUATIONS, Candidate, TrialTask
 from advisor.rate.rules import plan_pair
 from advisor.statistics import Estimate
+from advisor.training.data import WARMUP_FRACTION
 
 #: Optimizer steps of the base pair where the user names no length, and the least worth judging.
 STEPS, LEAST_STEPS = 400, 30
@@ -37,11 +38,22 @@ _EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
 _FORWARD_FRACTION = 1.0 / 3.0
 
 
+def split_by_start(task: TrialTask) -> Iterator[TrialTask]:
+    """Yield the tasks that processes run: of a script each branch is a start of its own."""
+    if task.workload.script is None:
+        yield task
+        return
+    for seed in task.seeds:
+        for samples in (task.samples, *task.shorter_samples):
+            yield msgspec.structs.replace(task, seeds=(seed,), samples=samples, shorter_samples=())
+
+
 class Branches:
     """Makes the tasks of one race, which may take `time_s`.
 
     Attributes:
         facts: With the base pair as the one that rules scale from.
+        start_s: Of a branch that is a start of its own; 0 where a process has many.
         wanted_steps: Of the base pair's longest branch; and `base_steps`, what the time allows.
     """
 
@@ -60,12 +72,15 @@ class Branches:
         self._trial_step_s = _OVERHEAD * times.estimate_alone_s(
             base.micro_batch_size, base.gradient_accumulation_steps
         )
+        self.start_s = 0.0 if run.facts.script is None else run.start_s
         self.facts = anchor(run.facts, pair)
         limits, size = run.spec.limits, run.facts.dataset_size
         most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
         asked = limits.train_steps or limits.noise_steps
         self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
-        if not run.facts.has_scheduler:  # the rate falls beyond what is compared
+        if (
+            not run.facts.has_scheduler or run.facts.script is not None
+        ):  # the rate falls beyond what is compared
             self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - _DECAY_FRACTION))
         self.base_steps = self._choose_base_steps(time_s)
         self._evaluation_samples = self._choose_evaluation_samples(time_s)
@@ -78,7 +93,7 @@ class Branches:
     @property
     def least_s(self) -> float:
         """Seconds of the shortest race."""
-        return LEAST_STEPS * _LEAST_BRANCHES * self._trial_step_s
+        return _LEAST_BRANCHES * (self.start_s + LEAST_STEPS * self._trial_step_s)
 
     def find_way(self, global_batch_size: int) -> Candidate:
         """Return the way to make a batch of those that may be tried."""
@@ -116,6 +131,7 @@ class Branches:
             shorter_samples=tuple(shorter),
             seeds=seeds,
             decay_fraction=_DECAY_FRACTION,
+            warmup_steps=math.ceil(WARMUP_FRACTION * self.count_whole_steps(way.global_batch_size)),
             evaluation_samples=self._evaluation_samples,
             evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
             loss_is_sum=run.facts.loss_reduction == "sum",
@@ -129,7 +145,8 @@ class Branches:
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the base pair's longest branch that the time allows."""
         many, few = (
-            int(time_s / (count * self._trial_step_s)) for count in (BRANCHES, _LEAST_BRANCHES)
+            int(max(0.0, time_s / count - self.start_s) / self._trial_step_s)
+            for count in (BRANCHES, _LEAST_BRANCHES)
         )
         return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
 

@@ -111,9 +111,10 @@ class Confirmation:
 
     def predict_s(self, pick: PairResult | None = None) -> float:
         """Return the time of a confirmation, of any pair where none is picked yet."""
-        own_s = sum(_BASE_LENGTHS) * self._trainer.predict_s(self._trainer.pair.global_batch_size)
+        own_s = self._trainer.predict_s(self._trainer.pair.global_batch_size, _BASE_LENGTHS)
         if pick is None:
             return LEAST_FRESH * 2.0 * own_s
         time_ratio = min(math.exp(pick.log_ratio or 0.0), _MOST_TIME_RATIO)
-        pick_s = sum(_PICK_LENGTHS) * time_ratio * self._trainer.predict_s(pick.global_batch_size)
+        lengths = [length * time_ratio for length in _PICK_LENGTHS]
+        pick_s = self._trainer.predict_s(pick.global_batch_size, lengths)
         return LEAST_FRESH * (own_s + pick_s)

@@ -106,7 +106,7 @@ def _conclude(conclusions: Conclusions) -> LoopTimes | None:
     return LoopTimes(
         steps=read_throughput(throughput),
         loop=conclusions.of(LOOP),
-        is_loaded=facts.has_dataset and not limits.no_loader,
+        is_loaded=facts.has_dataset and facts.script is None and not limits.no_loader,
         epoch_per_sample_s=limits.epoch_overhead_s / size if size else 0.0,
         dataset_size=size,
     )

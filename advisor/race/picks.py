@@ -117,7 +117,7 @@ class Picks:
     def predict_s(self, place: Place, race: Race) -> float:
         """Return the seconds that trying a place takes."""
         share = _LENGTHS_OF_A_PAIR * self._choose_share(place, race)
-        return len(STARTS) * share * self._trainer.predict_s(place.size)
+        return len(STARTS) * self._trainer.predict_s(place.size, (share,))
 
 
 def _rank(result: PairResult | None) -> float | None:

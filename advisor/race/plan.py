@@ -101,6 +101,8 @@ def _explain_none(conclusions: Conclusions) -> str:
     facts = conclusions.record.workload
     if facts is None or facts.is_step_only:
         return "make_step leaves nothing to try a rate with"
+    if facts.script is not None and facts.script.why_untrained:
+        return facts.script.why_untrained
     if not facts.has_dataset:
         return "there is no make_dataset to train on"
     if facts.optimizer is None or facts.optimizer.learning_rate is None:
@@ -140,6 +142,9 @@ def _find_failure(branches: Sequence[TrialBranch]) -> str:
     """Return how training went wrong, empty where it did not."""
     diverged = sum(map(has_diverged, branches))
     stalled = sum(branch.fall <= 0.0 for branch in branches)
+    if any(branch.deviation for branch in branches):  # one start alone may begin with a lucky batch
+        is_stalled = math.fsum(branch.fall for branch in branches) <= 0.0
+        stalled = len(branches) if is_stalled else 0
     what, count = (
         ("training diverged", diverged) if diverged else ("the loss did not fall", stalled)
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
-from advisor.race.branches import BRANCHES, Branches
+from advisor.race.branches import BRANCHES, Branches, split_by_start
 from advisor.race.compare import is_only_bound
 from advisor.race.data import UNTRAINED, BasePair, PairKey
 from advisor.race.plan import group_pairs
@@ -41,7 +41,9 @@ class Trainer:
         self.branches = Branches(run, pair, ways, self.noise, time_s)
         if self.branches.are_too_short:  # a short race tells more than what comes after it
             self.branches = Branches(run, pair, ways, self.noise, run.unspent_s)
-        self._branch_s: dict[int, float] = {}  # as trained, evaluations included, by batch
+        # By batch, as trained: of a branch as long as the base pair's, beside its start.
+        self._branch_s: dict[int, float] = {}
+        self._start_s = self.branches.start_s
         self.is_over = False
 
     @property
@@ -79,12 +81,14 @@ class Trainer:
         run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
         started, before = time.monotonic(), len(run.record.all(TRIALS))
         with contextlib.suppress(BeatenError):
-            run.runner.run(task, timeout_s=left_s, on_result=keep)
+            for each in split_by_start(task):
+                run.runner.run(each, timeout_s=run.left_s, on_result=keep)
         trained = run.record.all(TRIALS)[before:]
         if trained:
             samples = sum(each.samples for each in trained)
             share = samples / (self.branches.count_whole_steps(size) * size)
-            self._branch_s[size] = (time.monotonic() - started) / share
+            trained_s = time.monotonic() - started - len(trained) * self._start_s
+            self._branch_s[size] = max(0.0, trained_s) / share
         else:
             self.is_over = True
             self.say_untrained(f"batch {size} ran out of memory when it was trained")
@@ -97,9 +101,11 @@ class Trainer:
 
     def predict_race_s(self) -> float:
         """Return the seconds of the branches of a whole race, 0 before one was trained."""
-        return BRANCHES * self.predict_s(self.pair.global_batch_size) if self._branch_s else 0.0
+        if not self._branch_s:
+            return 0.0
+        return BRANCHES * self.predict_s(self.pair.global_batch_size, (1.0,))
 
-    def predict_s(self, size: int) -> float:
-        """Return the seconds of a branch as long as the base pair's, by the nearest trained."""
+    def predict_s(self, size: int, lengths: Sequence[float]) -> float:
+        """Return the seconds of branches of such shares of the base pair's, by the nearest size."""
         near = min(self._branch_s, key=lambda other: abs(math.log(other / size)))
-        return self._branch_s[near]
+        return len(lengths) * self._start_s + sum(lengths) * self._branch_s[near]

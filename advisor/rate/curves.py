@@ -8,6 +8,8 @@ from advisor.rate.data import Evaluation, TrialBranch
 
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
+#: And by so many standard deviations of a step's loss.
+_DEVIATIONS = 2.0
 
 
 def has_diverged(branch: TrialBranch) -> bool:
@@ -15,7 +17,9 @@ def has_diverged(branch: TrialBranch) -> bool:
     if branch.diverged or not branch.evaluations:
         return True
     first = branch.first_loss
-    return branch.end.loss > first + DIVERGENCE_FRACTION * abs(first)
+    # What training's own batches say of the first loss is one batch's word.
+    margin = DIVERGENCE_FRACTION * abs(first) + _DEVIATIONS * branch.deviation
+    return branch.end.loss > first + margin
 
 
 def read_loss(branch: TrialBranch, samples: float) -> float:

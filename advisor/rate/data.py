@@ -87,6 +87,11 @@ class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     #: Samples after which the rate falls, 0 where the user's own schedule was followed; None where
     #: it never did.
     decays_from: int | None = None
+    #: Steps into which a script's warm-up was compressed; None where it has none.
+    warmup_steps: int | None = None
+    #: Standard deviation of a step's loss, where evaluations are means over training's own batches;
+    #: 0 where they are over samples fixed for all.
+    deviation: float = 0.0
 
     @property
     def first_loss(self) -> float:
@@ -131,6 +136,7 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     """Train short branches at one batch and rate."""
 
     runs: ClassVar[str] = "advisor.rate.measure:run"
+    runs_script: ClassVar[str] = "advisor.rate.measure_script:run"
 
     #: Of the first parameter group; others keep their ratio to it.
     learning_rate: float
@@ -144,6 +150,8 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     #: Last share of them over which the rate falls to 0; above 0, the user's own schedule comes
     #: before it, compressed to the branch.
     decay_fraction: float = 0.0
+    #: Into which a script's warm-up is compressed.
+    warmup_steps: int = 0
     #: How many times the loss is evaluated along a branch, evenly spaced in samples.
     evaluations: int = TRIAL_EVALUATIONS
     #: On which it is evaluated, at most.

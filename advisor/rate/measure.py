@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import torch
+from torch.optim import Optimizer
 
 from advisor.engine.worker.entry import Emit, seed_everything
 from advisor.rate.data import (
@@ -115,11 +116,11 @@ def _follow_schedule(
     if scheduler is not None:
         return [ScheduleObserver(scheduler)], 0
     constant = steps - max(1, round(task.decay_fraction * steps))
-    falling = _FallingRate(make_rate_setter(training), task.learning_rate, constant, steps)
+    falling = FallingRate(make_rate_setter(training), task.learning_rate, constant, steps)
     return [falling], constant * task.global_batch_size
 
 
-class _FallingRate:
+class FallingRate:
     """Lets the rate fall to 0 on a line after so many steps at its full height."""
 
     def __init__(
@@ -246,7 +247,12 @@ def train_on(
 def apply_settings(training: Training, task: TrialTask) -> None:
     """Set the task's rate and other settings; groups keep the ratios of rates and of decays."""
     make_rate_setter(training)(task.learning_rate)
-    groups = training.optimizer.param_groups
+    apply_other_settings(training.optimizer, task)
+
+
+def apply_other_settings(optimizer: Optimizer, task: TrialTask) -> None:
+    """Set what goes with the task's rate; groups keep the ratios of their decays."""
+    groups = optimizer.param_groups
     decay = next((group for group in groups if group["lr"]), groups[0]).get("weight_decay")
     for group in groups:
         if task.beta2 is not None and "betas" in group:

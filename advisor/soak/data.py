@@ -42,6 +42,7 @@ class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
     """Train for longer at one size under the enforced limit, with evaluations in between."""
 
     runs: ClassVar[str] = "advisor.soak.measure:run"
+    runs_script: ClassVar[str] = "advisor.soak.measure_script:run"
 
     micro_batch_size: int
     gradient_accumulation_steps: int

@@ -29,6 +29,7 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     """
 
     runs: ClassVar[str] = "advisor.throughput.measure:run"
+    runs_script: ClassVar[str] = "advisor.throughput.measure_script:run"
 
     micro_batch_sizes: tuple[int, ...]
     session: int

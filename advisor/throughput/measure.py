@@ -40,11 +40,11 @@ if sys.platform != "win32":
     from resource import RUSAGE_SELF, getrusage
 
 #: Two successive warm-up windows that differ by less than this count as steady.
-_STEADY_FRACTION = 0.05
+STEADY_FRACTION = 0.05
 #: Windows after which warming up ends all the same; the blocks' spread then shows the unrest.
-_MOST_WARMUP_WINDOWS = 10
+MOST_WARMUP_WINDOWS = 10
 #: Length of a warm-up window as a share of a block.
-_WARMUP_FRACTION = 0.25
+WARMUP_FRACTION = 0.25
 #: Steps that re-fill caches after a change of size; one where a step is longer than a block.
 _SETTLING_STEPS = 2
 #: Length of a block of forward and backward alone as a share of a full block.
@@ -146,7 +146,7 @@ def _read_use() -> tuple[float, float, float]:
     return use.ru_minflt, use.ru_stime, use.ru_stime + use.ru_utime
 
 
-class _Timed(msgspec.Struct):
+class Timed(msgspec.Struct):
     """What was timed at one size so far; `step_s` says how many steps make a block."""
 
     step_s: float = 0.0
@@ -185,10 +185,10 @@ class _Bench(NamedTuple):
     def warm_up(self, window_s: float) -> tuple[float, bool]:
         """Return the fastest window's seconds of a step, and whether two successive ones agreed."""
         steps, previous_s, least_s = 1, 0.0, math.inf
-        for _ in range(_MOST_WARMUP_WINDOWS):
+        for _ in range(MOST_WARMUP_WINDOWS):
             block = self.time_block(steps)
             step_s, least_s = block.step_s, min(block.low_step_s or block.step_s, least_s)
-            if previous_s and abs(step_s - previous_s) <= _STEADY_FRACTION * previous_s:
+            if previous_s and abs(step_s - previous_s) <= STEADY_FRACTION * previous_s:
                 return least_s, True
             previous_s, steps = step_s, max(1, round(window_s / step_s))
         return least_s, False
@@ -200,7 +200,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     compile_each_shape()
     order = random.Random(task.workload.seed * 7919 + task.session)  # noqa: S311 - an order, no secret
     sizes = list(task.micro_batch_sizes)
-    timed: dict[int, _Timed] = {}
+    timed: dict[int, Timed] = {}
     seed = task.workload.seed + task.session
     generator = torch.Generator().manual_seed(seed)
     training = None if workload.is_step_only else workload.make_training()
@@ -223,12 +223,12 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                 if not is_out_of_memory(error):
                     raise
                 message = describe(error)[:MESSAGE_LENGTH]
-                emit(_make_probe(task, size, timed.pop(size, _Timed()), message=message))
+                emit(make_probe(task, size, timed.pop(size, Timed()), message=message))
                 sizes.remove(size)
             release_cached_memory(device)
     canary_times_s.append(time_product(device))
     for size in sorted(sizes):
-        probe = _make_probe(task, size, timed[size])
+        probe = make_probe(task, size, timed[size])
         emit(
             msgspec.structs.replace(
                 probe,
@@ -239,12 +239,12 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
         )
 
 
-def _time_size(bench: _Bench, timed: dict[int, _Timed], block_s: float) -> None:
+def _time_size(bench: _Bench, timed: dict[int, Timed], block_s: float) -> None:
     """Add one block of full steps, and one of forward and backward alone, to what was timed."""
     graphs, figures, stepper = count_graphs(), timed.get(bench.size), bench.stepper
     if figures is None:
-        step_s, is_steady = bench.warm_up(block_s * _WARMUP_FRACTION)
-        figures = timed[bench.size] = _Timed(step_s=step_s, is_steady=is_steady)
+        step_s, is_steady = bench.warm_up(block_s * WARMUP_FRACTION)
+        figures = timed[bench.size] = Timed(step_s=step_s, is_steady=is_steady)
     else:
         for _ in range(_SETTLING_STEPS if figures.step_s < block_s else 1):
             stepper.step(bench.batch)
@@ -263,9 +263,10 @@ def _time_size(bench: _Bench, timed: dict[int, _Timed], block_s: float) -> None:
     figures.graphs += count_graphs() - graphs
 
 
-def _make_probe(
-    task: ThroughputTask, size: int, timed: _Timed, *, message: str | None = None
+def make_probe(
+    task: ThroughputTask, size: int, timed: Timed, *, message: str | None = None
 ) -> Probe:
+    """Return the probe of a size; with a message, one that ran out of memory."""
     blocks = timed.blocks
     steps = sum(block.steps for block in blocks)
     faults, kernel_s, processor_s = np.sum([(0.0, 0.0, 0.0), *(b.use for b in blocks)], axis=0)

@@ -192,6 +192,9 @@ def _choose_layout(
     compiled, which starts anew in every process.
     """
     share_s = run.share_s("throughput")
+    if run.facts.script is not None:  # one start has one size
+        plan = _choose_plan(run, sizes, kept, compile_s, are_apart=True, budget_s=share_s)
+        return plan, True
     together = _choose_plan(run, sizes, kept, compile_s, are_apart=False, budget_s=share_s)
     if together and run.environment.device.kind == "cpu" and not run.spec.workload.compile:
         apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True, budget_s=share_s)

@@ -76,12 +76,32 @@ class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
 #: where SAM moves the weights along a gradient that is there, and then asks for another.
 ClosureUse = Literal["none", "alone", "after_backward"]
 
+#: Share of a short run's steps into which a script's warm-up, meant for a longer training, goes.
+WARMUP_FRACTION = 0.1
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """How the user's own training script is started."""
+
+    #: What stands after `--`, with placeholders.
+    arguments: tuple[str, ...] = ()
+    #: Whether the target is a module, as after `python -m`.
+    is_module: bool = False
+    #: Whether `{batch_size}` is that of an optimizer step, and not of one rank's backward pass.
+    batch_is_global: bool = False
+    #: Backward passes and ranks over which the script spreads a step, where it is not told to.
+    parts: int = 1
+    #: Whether it divides each backward pass's loss by how many a step has.
+    divides_loss: bool = False
+
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which model to run, and how."""
 
     #: `path.py`, `path.py:name`, or `package.module:name`, as typed.
     target: str
+    #: Where it is a training script; None: a model file.
+    script: Script | None = None
     #: Extra keyword parameters of the user's functions, as typed after `--set`.
     settings: dict[str, str] = {}
     device: str = "auto"
@@ -134,6 +154,23 @@ class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
         return "after_backward" if self.needs_backward else "alone"
 
 
+class ScriptFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The user's training script as it ran."""
+
+    #: How it is started, with what was learnt of it.
+    script: Script
+    #: What it can be told: names of placeholders.
+    placeholders: tuple[str, ...] = ()
+    #: What its batches were counted by.
+    counted_by: str
+    #: Whether the optimizer's rate is what `{learning_rate}` says.
+    takes_rate: bool = False
+    #: Until its first optimizer step, in seconds.
+    start_s: float
+    #: Why there is neither noise nor trial; empty where there is.
+    why_untrained: str = ""
+
+
 class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The user's model file as it was understood."""
 
@@ -179,3 +216,5 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_sample: float | None = None
     #: What else the reader should know, one sentence each.
     notes: tuple[str, ...] = ()
+    #: Of a training script.
+    script: ScriptFacts | None = None

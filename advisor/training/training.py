@@ -73,6 +73,10 @@ class Training:
                 next_step="Use --precision bf16 or fp32.",
             )
 
+    def list_parameters(self) -> list[nn.Parameter]:
+        """Return the model's parameters, tied ones once."""
+        return list(parameters_in(self.model))
+
     def loss(self, batch: Any) -> Tensor:
         """Return the loss of the batch under the chosen precision, checked to be trainable."""
         with self._autocast():

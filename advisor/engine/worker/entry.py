@@ -1,5 +1,6 @@
 """One worker: read the order, run its task, stream the results, and say how it ended."""
 
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -9,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import msgspec
 
@@ -31,18 +32,21 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
 
     own_pid = os.getpid()
 
+    def write(message: Message) -> None:
+        messages.write(msgspec.json.encode(message) + b"\n")
+        messages.flush()
+
     def send(message: Message) -> None:
         if os.getpid() != own_pid:  # a child that the user's code forked, and that went on here
             os._exit(0)
-        messages.write(msgspec.json.encode(message) + b"\n")
-        messages.flush()
+        write(message)
 
     with open(order.crash_path, "ab", buffering=0) as crash_file:  # noqa: PTH123 - kept open
         faulthandler.enable(crash_file, all_threads=False)
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
-            _run_task(task, lambda body: send(Result(body=msgspec.Raw(msgspec.json.encode(body)))))
+            _run_task(task, Emitter(task, send, write))
             send(Done())
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
             if os.getpid() != own_pid:
@@ -52,20 +56,56 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
             faulthandler.disable()
 
 
+class Emitter:
+    """Sends the results of a task, and ends its process where the user's code must not go on."""
+
+    def __init__(
+        self,
+        task: Task[Any],
+        send: Callable[[Message], None],
+        write: Callable[[Message], None],
+    ) -> None:
+        self._task, self._send, self._write = task, send, write
+
+    def __call__(self, result: Any) -> None:
+        """Send a result."""
+        self._send(Result(body=msgspec.Raw(msgspec.json.encode(result))))
+
+    def leave(self) -> NoReturn:
+        """Say that the task is done, and end the process as it stands."""
+        self._end(self._send, Done())
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Say what ended the task, in a child of its process too, and end this one as it stands."""
+        self._end(self._write, _failure_from(error, self._task))
+
+    def _end(self, send: Callable[[Message], None], message: Message) -> NoReturn:
+        try:
+            send(message)
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # the user's, and may be closed
+                    stream.flush()
+        finally:
+            os._exit(0)
+
+
 def _exit_status_of(error: BaseException) -> int:
     """Return the status with which a process of Python ends by this error."""
     code = error.code if isinstance(error, SystemExit) else 1
     return code if isinstance(code, int) else int(code is not None)
 
 
-def _run_task(task: Task[Any], emit: Emit[Any]) -> None:
+def _run_task(task: Task[Any], emit: Emitter) -> None:
     import torch  # noqa: PLC0415 - a forked worker has it already
 
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise _UnforkableError
     if isinstance(task, WorkloadTask):
         seed_everything(task.workload.seed)
-    module, _, function = task.runs.partition(":")
+    runs = task.runs
+    if isinstance(task, WorkloadTask) and task.workload.script is not None:
+        runs = task.runs_script or task.runs
+    module, _, function = runs.partition(":")
     getattr(importlib.import_module(module), function)(task, emit)
 
 
@@ -104,9 +144,13 @@ def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
     return Failure(
         kind="user",
         message=f"{said}, in {what}" if what else said,
-        next_step=next_step or "Correct the model file there.",
+        next_step=next_step or f"Correct the {_name_kind(task)} there.",
         traceback=_user_traceback(error),
     )
+
+
+def _name_kind(task: WorkloadTask[Any]) -> str:
+    return "model file" if task.workload.script is None else "script"
 
 
 def _name_file(message: str, task: Task[Any]) -> str:

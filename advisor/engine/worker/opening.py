@@ -1,12 +1,13 @@
-"""What runs the two opening tasks."""
+"""What runs the opening tasks."""
 
 from advisor.device.data import Environment
 from advisor.device.measure import see_environment
-from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.worker.entry import Emit
+from advisor.engine.opening import EnvironmentTask, InspectTask, ScriptTask
+from advisor.engine.worker.entry import Emit, Emitter
 from advisor.training.data import WorkloadFacts
 from advisor.training.devices import resolve_device
 from advisor.training.inspection import inspect_workload
+from advisor.training.script.inspection import see_script
 
 
 def report_environment(task: EnvironmentTask, emit: Emit[Environment]) -> None:
@@ -21,3 +22,8 @@ def report_workload(task: InspectTask, emit: Emit[WorkloadFacts]) -> None:
             task.workload, batch_multiple=task.batch_multiple, without_steps=task.without_steps
         )
     )
+
+
+def report_script(task: ScriptTask, emit: Emitter) -> None:
+    """Emit one ScriptSight, and end the process."""
+    see_script(task.workload, task.filling, emit, emit)

@@ -150,6 +150,7 @@ def test_probe_hands_every_option_to_the_session(session):
     workload, limits = session.spec.workload, session.spec.limits
     assert msgspec.to_builtins(workload) == {
         "target": "model.py",
+        "script": None,
         "settings": {"a": "1", "b": "2"},
         "device": "cpu",
         "precision": "bf16",

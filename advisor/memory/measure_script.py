@@ -1,0 +1,87 @@
+"""Memory of the user's own script: the peaks of its steps under an enforced limit."""
+
+from collections.abc import Callable
+
+import torch
+from msgspec.structs import replace
+
+from advisor.engine.worker.entry import Emitter, describe
+from advisor.memory.data import MemoryTask, Probe
+from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
+from advisor.training.devices import resolve_device
+from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.script.running import ScriptRun
+from advisor.units import count_of
+
+#: Fewer steps do not show the optimizer's state beside a pass.
+_LEAST_STEPS = 2
+_CAUGHT = "the script ran out of memory, and caught that"
+
+
+def run(task: MemoryTask, emit: Emitter) -> None:
+    """Emit one Probe, and end the process; what the script fails of but memory is raised."""
+    device = resolve_device(task.workload.device)
+    gauge, available_bytes = open_gauge(device, task.capacity_bytes)
+    observer = PeakObserver(gauge, device)
+    script = ScriptRun(
+        task.workload,
+        emit,
+        observers=[observer],
+        samples=task.micro_batch_size,
+        most_steps=task.steps + 1,  # the first begins with the script
+        catches=True,
+    )
+    probe = Probe(
+        stage="memory",
+        session=0,
+        micro_batch_size=task.micro_batch_size,
+        outcome="oom",
+        capacity_bytes=task.capacity_bytes,
+        available_bytes=available_bytes,
+    )
+
+    def finish(failure: str | None) -> None:
+        times = tuple(observer.times_s[1:])
+        if failure is not None:
+            emit(replace(probe, message=failure))
+        elif len(times) < _LEAST_STEPS:
+            text = f"{task.workload.target} ended after {count_of(script.stream.count, 'step')}"
+            emit(replace(probe, outcome="error", steps=script.stream.count, message=text))
+        else:
+            found = replace(probe, steps=len(times), step_times_s=times)
+            emit(add_peaks(found, observer, gauge, device))
+
+    observer.begin()
+    follow_to_the_limit(script, emit, device, finish)
+
+
+def follow_to_the_limit(
+    script: ScriptRun,
+    emit: Emitter,
+    device: torch.device,
+    finish: Callable[[str | None], None],
+) -> None:
+    """Run the script, `finish` with what was said where memory ran out, and end the process.
+
+    Memory ran out as well where the script caught that; what else it caught and ended by is its
+    failure.
+    """
+
+    def end() -> None:
+        failure = script.stream.failure
+        if failure is not None and is_out_of_memory(failure):
+            finish(describe(failure)[:MESSAGE_LENGTH])
+        elif device.type == "cuda" and torch.cuda.memory_stats(device).get("num_ooms", 0):
+            finish(_CAUGHT)
+        elif failure is not None and script.has_ended:
+            emit.fail(failure)
+        else:
+            finish(None)
+
+    try:
+        script.follow(end)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        finish(describe(error)[:MESSAGE_LENGTH])
+        emit.leave()

@@ -1,0 +1,62 @@
+"""A soak of the user's own script: more of its steps than a probe runs, its evaluations among them.
+
+Nothing is evaluated or copied here: what the script does between its steps is what it does.
+"""
+
+import time
+
+from advisor.engine.worker.entry import Emitter
+from advisor.memory.measure import OVER_LIMIT, PeakObserver, is_over, open_gauge
+from advisor.memory.measure_script import follow_to_the_limit
+from advisor.soak.data import Soak, SoakTask
+from advisor.training.devices import resolve_device
+from advisor.training.observer import Step
+from advisor.training.script.running import ScriptRun
+
+
+class _UntilLate(PeakObserver):
+    """Sees the steps for as long as there is time."""
+
+    ends_s = 0.0
+
+    def after_step(self, step: Step) -> bool:
+        """Return whether there is time for another."""
+        return super().after_step(step) and time.perf_counter() <= self.ends_s
+
+
+def run(task: SoakTask, emit: Emitter) -> None:
+    """Emit one Soak, `fit` or `oom`, and end the process."""
+    device = resolve_device(task.workload.device)
+    gauge, _ = open_gauge(device, task.capacity_bytes)
+    observer = _UntilLate(gauge, device)
+    script = ScriptRun(
+        task.workload,
+        emit,
+        observers=[observer],
+        samples=task.micro_batch_size,
+        accumulation=task.gradient_accumulation_steps,
+        most_steps=task.steps,
+        catches=True,
+    )
+
+    def finish(failure: str | None) -> None:
+        if failure is None and is_over(gauge, task.capacity_bytes, observer.peak_bytes):
+            failure = OVER_LIMIT
+        emit(
+            Soak(
+                micro_batch_size=task.micro_batch_size,
+                gradient_accumulation_steps=task.gradient_accumulation_steps,
+                outcome="fit" if failure is None else "oom",
+                steps=len(observer.times_s),
+                evaluations=0,
+                held_bytes=tuple(observer.held_bytes),
+                step_times_s=tuple(observer.times_s[1:]),
+                training_peak_bytes=observer.peak_bytes,
+                capacity_bytes=task.capacity_bytes,
+                message=failure,
+            )
+        )
+
+    observer.ends_s = time.perf_counter() + task.budget_s
+    observer.begin()
+    follow_to_the_limit(script, emit, device, finish)

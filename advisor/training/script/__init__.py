@@ -1,0 +1,1 @@
+"""The user's own training script, run unchanged: another source of optimizer steps."""

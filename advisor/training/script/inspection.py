@@ -1,0 +1,105 @@
+"""The first steps of one start of the script: what it is, as far as its hooks tell."""
+
+import time
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from advisor.training.data import OptimizerFacts, WorkloadSpec
+from advisor.training.model_file.foreign import parameters_in
+from advisor.training.observer import Step
+from advisor.training.optimizer_facts import describe_optimizer, to_number
+from advisor.training.script.arguments import Filling
+from advisor.training.script.facts import ScriptSight
+from advisor.training.script.losses import read_loss
+from advisor.training.script.running import Ending, ScriptRun
+
+#: Enough for a second optimizer to take its turn, and for a schedule to move the rate.
+_STEPS = 4
+
+
+class _FirstSteps:
+    """Reads the losses of a few steps."""
+
+    def __init__(self) -> None:
+        self.losses: list[float | None] = []
+        self.passes = 1
+        self.rates: set[float | None] = set()
+        self.first_s = 0.0
+
+    def before_step(self, step: Step) -> None:
+        """Note the rate, and when the first step came."""
+        assert step.optimizer is not None
+        self.first_s = self.first_s or time.perf_counter()
+        self.rates.add(to_number(step.optimizer.param_groups[0].get("lr")))
+
+    def after_step(self, step: Step) -> bool:
+        """Read the loss."""
+        self.losses.append(read_loss(step))
+        self.passes = step.micro_batches
+        return step.number < _STEPS
+
+
+def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: Any) -> None:
+    """Emit one ScriptSight, and end the process.
+
+    Raises:
+        WorkloadError: No optimizer step was seen.
+    """
+    steps, began_s = _FirstSteps(), time.perf_counter()
+    run = ScriptRun(workload, ending, observers=[steps], filling=filling, looks=True)
+
+    def finish() -> None:
+        stream, sizes = run.stream, run.sizes
+        optimizer, model = stream.optimizer, sizes.model
+        assert optimizer is not None
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        everything = list(parameters_in(model)) if isinstance(model, nn.Module) else parameters
+        modules = list(model.modules()) if isinstance(model, nn.Module) else []
+        norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+        facts = describe_optimizer(
+            optimizer, needs_closure=stream.evaluates_itself, is_default=False
+        )
+        emit(
+            ScriptSight(
+                filling=filling,
+                loader_size=sizes.loader,
+                input_shape=sizes.shape,
+                # A pass for each optimizer, or two of one batch, is no accumulation.
+                passes=1 if stream.others or stream.is_perturbed else steps.passes,
+                dataset_size=sizes.dataset_size,
+                workers=sizes.workers,
+                model_name="" if model is None else type(model).__name__,
+                parameter_count=sum(p.numel() for p in everything),
+                trainable_parameter_count=sum(p.numel() for p in parameters if p.requires_grad),
+                parameter_bytes=sum(p.numel() * p.element_size() for p in everything),
+                has_batch_statistics=bool(norms),
+                has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in norms),
+                optimizer=_with_given_rates(facts, stream.given_rates),
+                other_steps=stream.others,
+                is_perturbed=stream.is_perturbed,
+                has_scheduler=len(steps.rates) > 1
+                or any("initial_lr" in group for group in optimizer.param_groups),
+                clip_grad_norm=stream.most_norm,
+                clips_values=stream.clips_values,
+                losses=tuple(steps.losses),
+                device=parameters[0].device.type,
+                start_s=steps.first_s - began_s,
+                steps=stream.count,
+                has_ended=run.has_ended,
+            )
+        )
+
+    run.follow(finish)
+
+
+def _with_given_rates(facts: OptimizerFacts, rates: tuple[Any, ...]) -> OptimizerFacts:
+    """Return the facts with the rates that the script gave, whatever a schedule made of them."""
+    numbers = [to_number(rate) for rate in rates]
+    groups = tuple(
+        msgspec.structs.replace(group, learning_rate=rate)
+        for group, rate in zip(facts.groups, numbers, strict=False)
+    )
+    first = next((rate for rate in numbers if rate), facts.learning_rate)
+    return msgspec.structs.replace(facts, learning_rate=first, groups=groups)

@@ -1,0 +1,186 @@
+"""Runs the user's script as `python train.py` would, until enough was seen of it."""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from advisor.errors import WorkloadError
+from advisor.training.data import Script, WorkloadSpec, parse_target
+from advisor.training.observer import Observer
+from advisor.training.script.arguments import (
+    Filling,
+    fill,
+    fill_batch,
+    list_variables,
+    write_command,
+)
+from advisor.training.script.hooks import (
+    refuse_spawning,
+    shift_seeds,
+    watch_failures,
+    watch_inputs,
+    watch_loading,
+    watch_steps,
+)
+from advisor.training.script.sizes import Sizes
+from advisor.training.script.stream import StepStream
+
+#: What keeps logging services from hearing of the starts, unless the user sets it.
+_QUIET = {
+    "WANDB_MODE": "disabled",
+    "COMET_MODE": "disabled",
+    "NEPTUNE_MODE": "debug",
+    "CLEARML_OFFLINE_MODE": "1",
+    "SWANLAB_MODE": "disabled",
+}
+
+
+class Ending(Protocol):
+    """Ends the process at once, so that nothing that the script would do in the end is done."""
+
+    def leave(self) -> NoReturn:
+        """Say that all results were sent."""
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Say what went wrong."""
+
+
+class ScriptRun:
+    """One start of the script.
+
+    Args:
+        workload: Names the script and its arguments.
+        ending: Ends the process.
+        observers: Of its steps.
+        samples: Of a backward pass, as `fill_batch` has it.
+        accumulation: Backward passes of a step.
+        filling: What this start is told, where it is more than the batch.
+        most_steps: After which the run ends.
+        looks: Whether to see the samples of a batch where no DataLoader tells.
+        catches: Whether to see failures of the forward pass that the script may catch.
+
+    Attributes:
+        stream: Its optimizer steps.
+        sizes: Samples of its batches.
+        has_ended: Whether the script ended by itself.
+    """
+
+    def __init__(
+        self,
+        workload: WorkloadSpec,
+        ending: Ending,
+        *,
+        observers: Sequence[Observer],
+        samples: int = 1,
+        accumulation: int = 1,
+        filling: Filling | None = None,
+        most_steps: int | None = None,
+        looks: bool = False,
+        catches: bool = False,
+    ) -> None:
+        assert workload.script is not None
+        self._workload, self._script = workload, workload.script
+        self._filling = filling or fill_batch(self._script, samples, accumulation)
+        self._ending = ending
+        self.stream = StepStream(observers, samples=samples * accumulation, most_steps=most_steps)
+        self.sizes = Sizes()
+        self.has_ended = False
+        self._looks, self._catches, self._own_pid = looks, catches, os.getpid()
+
+    def follow(self, finish: Callable[[], None]) -> None:
+        """Run the script; once an observer has seen enough, or the script ends, `finish` and leave.
+
+        Raises:
+            WorkloadError: The script ended without an optimizer step.
+            Exception: What the script raised.
+        """
+
+        def end() -> None:
+            finish()
+            self._ending.leave()
+
+        self._attach(end)
+        try:
+            _run(self._workload, self._script, self._filling)
+        except SystemExit as error:
+            if error.code not in {None, 0}:
+                raise self._refuse_exit(error.code) from error
+        self.has_ended = True
+        if not self.stream.count and not self._catches:
+            raise self._refuse_idle()
+        end()
+
+    def _attach(self, end: Callable[[], None]) -> None:
+        """Hang all that sees the script into torch."""
+        watch_steps(self.stream, self._guard, end)
+        watch_loading(self.stream, self.sizes)
+        refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))
+        if self._looks:
+            watch_inputs(self.sizes)
+        if self._catches:
+            watch_failures(self.stream)
+        if self._filling.seed:
+            shift_seeds(self._filling.seed)
+
+    def _guard(self, act: Callable[[], Any]) -> Any:
+        """Return what a hook does; what that raises ends the process, uncaught by the script."""
+        if os.getpid() != self._own_pid:
+            self._refuse_launcher("forks")
+        try:
+            return act()
+        except BaseException as error:  # noqa: BLE001
+            self._ending.fail(error)
+
+    def _refuse_exit(self, code: object) -> WorkloadError:
+        next_step = "Run it by hand with these arguments to see why."
+        if code == 2 and not self._filling.as_text():
+            next_step = (
+                "If it needs an argument that a placeholder stands for, give that one a value of "
+                "your own, as in {batch_size=64}."
+            )
+        command = write_command(self._workload.target, self._script, self._filling)
+        return WorkloadError(
+            f"{self._workload.target} ended by sys.exit({code}) before enough of its steps were "
+            f"seen; it was run as: {command}",
+            next_step=next_step,
+        )
+
+    def _refuse_idle(self) -> WorkloadError:
+        passes = self.stream.gathered_passes
+        seen = f"{passes} backward passes, but no" if passes else "no backward pass and no"
+        return WorkloadError(
+            f"{self._workload.target} ended, and {seen} optimizer step was seen",
+            next_step="Training has to happen in the script's own process, by a torch.optim "
+            "optimizer.",
+        )
+
+    def _refuse_launcher(self, how: str) -> NoReturn:
+        self._ending.fail(
+            WorkloadError(
+                f"{self._workload.target} trains in processes of its own, which it {how}: this "
+                "launcher is not followed",
+                next_step="Let the script read RANK and WORLD_SIZE, as under torchrun, and give "
+                "--nproc-per-node.",
+            )
+        )
+
+
+def _run(workload: WorkloadSpec, script: Script, filling: Filling) -> None:
+    target = parse_target(workload.target)
+    arguments = fill(script.arguments, filling)
+    for name in ("BATCH_SIZE", "ACCUMULATION", "LEARNING_RATE", "SEED"):
+        os.environ.pop(f"BSADVISOR_{name}", None)
+    os.environ.update(BSADVISOR="1", **list_variables(filling))
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if target.path is not None and not script.is_module:
+        sys.argv = [target.path, *arguments]
+        sys.path[0] = str(Path(target.path).resolve().parent)
+        runpy.run_path(target.path, run_name="__main__")
+        return
+    sys.argv = [target.text, *arguments]
+    sys.path[0] = str(Path.cwd())
+    runpy.run_module(target.text, run_name="__main__", alter_sys=True)

@@ -1,0 +1,257 @@
+"""The optimizer steps of the user's script, as its hooks see them, told to observers."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from advisor.training.observer import Observer, Step
+from advisor.training.optimizer_facts import find_given_rate, to_number
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What was seen since the last optimizer step."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    passes: int = 0
+    waited_s: float = 0.0
+    has_moved: bool = False
+
+
+class StepStream:
+    """Steps of one optimizer, the first that the script steps; told to observers.
+
+    Args:
+        observers: In the order in which they watch.
+        samples: Of each step.
+        most_steps: After which enough was seen.
+
+    Attributes:
+        count: Steps done.
+        step_s: Seconds of the last step that its optimizer took.
+        find_factor: Returns by what each group's rate is multiplied in a step; the script reads its
+            own.
+        others: Steps of further optimizers that were seen.
+        is_perturbed: Whether parameters moved between two backward passes of a step, as SAM's do.
+        passes: Backward passes of the last step.
+        most_norm: To which the script clips the gradient's norm.
+        clips_values: Whether it clips each element.
+        skipped: Steps that a GradScaler left out.
+        failure: The last exception that passed through a forward or backward pass.
+    """
+
+    def __init__(
+        self, observers: Sequence[Observer], *, samples: int, most_steps: int | None
+    ) -> None:
+        self.count = self.others = self.passes = self.skipped = 0
+        self.samples = samples
+        self._most_steps = most_steps
+        self.find_factor: Callable[[], float] = lambda: 1.0
+        self.optimizer: Optimizer | None = None
+        self.given_rates: tuple[Any, ...] = ()
+        self.is_perturbed = self.clips_values = self.is_frozen = False
+        self.most_norm: float | None = None
+        self.failure: BaseException | None = None
+        self.step_s = 0.0
+        self._observers = observers
+        self._gathered = _Gathered()
+        self._step: Step | None = None
+        self._stepping: Optimizer | None = None
+        self._is_backward = False
+        self._version: int | None = None
+        self._rates: list[Any] = []
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._began_s = 0.0
+
+    @property
+    def given_rate(self) -> float | None:
+        """The rate that the script gave the first group that trains, before any schedule."""
+        return next((rate for each in self.given_rates if (rate := to_number(each))), None)
+
+    @property
+    def evaluates_itself(self) -> bool:
+        """Whether the optimizer runs its closure more than once in a step, as LBFGS does."""
+        return isinstance(self.optimizer, LBFGS)
+
+    @property
+    def gathered_passes(self) -> int:
+        """Backward passes since the last step."""
+        return self._gathered.passes
+
+    def wait(self, seconds: float) -> None:
+        """Count what the script waited for a batch."""
+        self._gathered.waited_s += seconds
+
+    def run_backward(self, roots: Any, run: Callable[[], Any]) -> Any:
+        """Run a backward pass and count it; what a pass itself runs is part of it."""
+        if self._is_backward:
+            return run()
+        self._is_backward = True
+        try:
+            result = run()
+        except BaseException as error:
+            self.failure = error
+            raise
+        finally:
+            self._is_backward = False
+        self._count_pass(roots)
+        return result
+
+    def _count_pass(self, roots: Any) -> None:
+        gathered = self._gathered
+        gathered.passes += 1
+        root = roots[0] if isinstance(roots, list | tuple) and len(roots) == 1 else roots
+        if isinstance(root, Tensor) and root.numel() == 1:
+            scale = getattr(root, "bsadvisor_scale", None)
+            loss = root.detach()
+            gathered.losses.append(loss if scale is None else loss / scale)
+        if self.optimizer is not None:
+            version = next(_list_parameters(self.optimizer))._version  # noqa: SLF001
+            moved = gathered.passes > 1 and self._version not in {None, version}
+            gathered.has_moved |= moved
+            self._version = version
+
+    def see_clipping(self, most_norm: float | None) -> None:
+        """Note that the gradients are about to be clipped; frozen ones are read before."""
+        if most_norm is None:
+            self.clips_values = True
+        else:
+            self.most_norm = most_norm
+        if self.is_frozen and self.optimizer is not None:
+            self._tell_before()
+
+    def see_skipped(self, optimizer: Optimizer) -> None:
+        """Note that a GradScaler left a step out, since its gradients were not finite."""
+        if optimizer is self.optimizer or self.optimizer is None:
+            self.skipped += 1
+            self._put_gradients_back()
+            self._gathered, self._step = _Gathered(), None
+
+    def begin_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """See an optimizer about to step; return its arguments where its closure is watched."""
+        if self._stepping not in {None, optimizer}:  # itself: the script caught a step that failed
+            return None  # an optimizer that another one is made of
+        if self.optimizer is None:
+            self.optimizer = optimizer
+            self.given_rates = tuple(_find_own_rate(optimizer, g) for g in optimizer.param_groups)
+        if optimizer is not self.optimizer:
+            self.others += 1
+            return None
+        self._stepping = optimizer
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if callable(closure):
+            self._move_rates(optimizer)  # some read them before they run the closure
+            watched = self._watch(closure)
+            has_first = len(args) > 1
+            return (
+                ((args[0], watched, *args[2:]), kwargs)
+                if has_first
+                else (args, {**kwargs, "closure": watched})
+            )
+        self._tell_before()
+        self._move_rates(optimizer)
+        self._began_s = time.perf_counter()
+        return None
+
+    def _watch(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return the closure of a step, after whose first run the gradients are there."""
+
+        def watched() -> Any:
+            loss, optimizer = closure(), self.optimizer
+            assert optimizer is not None
+            if self._step is None:
+                self._tell_before()
+                self._move_rates_back(optimizer)  # an observer may have asked for others
+                self._move_rates(optimizer)
+                self._began_s = time.perf_counter()
+            return loss
+
+        return watched
+
+    def end_step(self, optimizer: Optimizer) -> bool:
+        """See an optimizer that has stepped; return False once an observer has seen enough."""
+        if optimizer is not self._stepping:
+            return True
+        self.step_s = time.perf_counter() - self._began_s
+        self._stepping = None
+        self._move_rates_back(optimizer)
+        if self._step is None:
+            self._tell_before(has_gradients=False)
+        step = self._step
+        assert step is not None
+        self._put_gradients_back()
+        self.is_perturbed |= self._gathered.has_moved
+        self.passes = max(1, self._gathered.passes)
+        self._gathered, self._step = _Gathered(), None
+        self.count += 1
+        self._version = next(_list_parameters(optimizer))._version  # noqa: SLF001
+        wants = [observer.after_step(step) for observer in self._observers]
+        return all(wants) and self.count != self._most_steps
+
+    def _tell_before(self, *, has_gradients: bool = True) -> None:
+        """Tell the observers of a step's gradients, once."""
+        if self._step is not None:
+            return
+        gathered, optimizer = self._gathered, self.optimizer
+        assert optimizer is not None
+        passes = max(1, gathered.passes)
+        scale = getattr(optimizer, "grad_scale", None)
+        self._step = Step(
+            number=self.count + 1,
+            samples=self.samples,
+            micro_batches=passes,
+            waited_s=gathered.waited_s,
+            optimizer=optimizer,
+            losses=gathered.losses,
+            gradient_scale=float(scale) if isinstance(scale, Tensor) else 1.0,
+            has_gradients=has_gradients,
+        )
+        if self.is_frozen:
+            self._kept = [(p, p.grad) for p in _list_parameters(optimizer) if p.grad is not None]
+        for observer in self._observers:
+            observer.before_step(self._step)
+        if self.is_frozen:
+            for parameter, _ in self._kept:
+                parameter.grad = None  # without gradients a step leaves everything as it is
+
+    def _put_gradients_back(self) -> None:
+        for parameter, gradient in self._kept:
+            parameter.grad = gradient
+        self._kept = []
+
+    def _move_rates(self, optimizer: Optimizer) -> None:
+        factor = self.find_factor()
+        if factor == 1.0:
+            return
+        self._rates = [group.get("lr") for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, self._rates, strict=True):
+            if isinstance(rate, Tensor):
+                group["lr"] = rate * factor
+            elif rate is not None:
+                group["lr"] = factor * rate
+
+    def _move_rates_back(self, optimizer: Optimizer) -> None:
+        for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
+            if rate is not None:
+                group["lr"] = rate
+        self._rates = []
+
+
+def _list_parameters(optimizer: Optimizer) -> Iterator[Any]:
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
+
+
+def _find_own_rate(optimizer: Optimizer, group: dict[str, Any]) -> Any:
+    """Return the rate that the script gave the group, whatever a schedule has made of it.
+
+    A schedule of torch's writes it down; one by hand, as in a warm-up, leaves the constructor's.
+    """
+    if "max_lr" in group or "initial_lr" in group:
+        return find_given_rate(group)
+    rates = [to_number(each.get("lr")) for each in optimizer.param_groups]
+    given = to_number(optimizer.defaults.get("lr"))
+    return given if given and len({*rates}) == 1 else group.get("lr")

@@ -1,0 +1,5 @@
+"""Never trains."""
+
+import os
+
+print(os.environ.get("BSADVISOR_BATCH_SIZE"))
