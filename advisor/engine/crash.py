@@ -10,6 +10,9 @@ _FRAME = re.compile(r'File "(?P<path>.+)", line (?P<line>\d+) in (?P<name>.+)')
 #: Of this program's own code.
 PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
+#: With which a worker ends that cannot say a word: the user's code closed its connection.
+MUTE_STATUS = 71
+
 
 def find_location(crash_path: Path) -> str | None:
     """Return `file:line in function` of the innermost line of the user's own code, if noted."""
@@ -28,6 +31,8 @@ def describe_exit(code: int | None) -> str:
     """Return how a process ended, in words; None stands for an end that nobody saw."""
     if code is None:
         return "ended without a word, and how is not known"
+    if code == MUTE_STATUS:
+        return "closes files that it did not open, the connection to this program among them"
     if code >= 0:
         return f"ended the process with exit status {code} (os._exit?)"
     try:

@@ -16,7 +16,7 @@ import msgspec
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
 from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event
-from advisor.engine.crash import describe_exit, find_location
+from advisor.engine.crash import MUTE_STATUS, describe_exit, find_location
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.imports import imported_modules
 from advisor.engine.spawn import Spawner
@@ -197,7 +197,9 @@ class Runner:
         return WorkerDeathError(
             f"{self._file()} {describe_exit(code)}" + (f" at {where}" if where else ""),
             code=code,
-            next_step="Run the model file's training step on its own to see why.",
+            next_step="Close only what the file opened, not a range of descriptors (os.closerange)."
+            if code == MUTE_STATUS
+            else "Run the model file's training step on its own to see why.",
         )
 
 

@@ -16,6 +16,7 @@ from advisor.errors import AdvisorError
 from advisor.memory.data import MemoryTask
 from advisor.noise.plan import explain_absence
 from advisor.rate.conclude import needs_range
+from advisor.rate.data import TrialTask
 from advisor.rate.rules import name_family, propose_learning_rate
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from tests.integration.probe_command import ROOT, run_probe
@@ -92,6 +93,8 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     "own_surroundings": {"loss_reduction": "mean"},
     "label_out_of_range": {"loss_reduction": "mean"},
     "closure_asserted": {"loss_reduction": "mean"},
+    "narrow_surroundings": {"loss_reduction": "mean"},
+    "takes_a_function": {"loss_reduction": "mean"},
     "sharpness_aware": {"loss_reduction": "mean"},
     "ascent_in_a_group": {"loss_reduction": "mean"},
 }
@@ -123,6 +126,8 @@ REFUSED = {
     "output_that_refuses": ("a Output", "def loss_fn"),
     "grows_layers": ("no parameters", "once on a batch"),
     "rate_written_below_zero": ("group 0 of SGD is -0.1", "above 0"),
+    "takes_a_builtin": ("builtins.sorted", "Leave these as they are"),
+    "closes_descriptors": ("closes files that it did not open", "os.closerange"),
     "rate_not_a_number": ("group 0 of AdamW is nan", "above 0"),
     "another_models_parameters": ("none of the parameters", "make_optimizer(model)"),
     "step_with_argument": ("the step that make_step returned", "without arguments"),
@@ -260,6 +265,22 @@ def test_a_project_may_have_a_module_that_is_called_as_an_installed_one(
     spec = WorkloadSpec(target=str(tmp_path / "model.py"), device="cpu")
     (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
     assert facts.model_name == "Network"
+
+
+def test_what_a_file_took_from_others_is_named_where_it_is_missed(runner: Runner) -> None:
+    spec = WorkloadSpec(target=str(_FOLDER / "takes_a_function.py"), device="cpu")
+    task = TrialTask(
+        workload=spec,
+        micro_batch_size=16,
+        gradient_accumulation_steps=1,
+        learning_rate=0.1,
+        samples=64,
+        seeds=(0,),
+        budget_s=10.0,
+    )
+    with pytest.raises(AdvisorError, match=r"replaces math\.log, torch\.randperm") as failure:
+        runner.run(task, timeout_s=_PATIENCE_S)
+    assert failure.value.exit_code == 5
 
 
 def test_a_sample_that_does_not_run_is_named(runner: Runner) -> None:

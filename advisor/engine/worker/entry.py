@@ -8,15 +8,16 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import msgspec
 
-from advisor.engine.crash import PACKAGE, is_library
+from advisor.engine.crash import MUTE_STATUS, PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
+from advisor.engine.worker.replaced import Originals
 from advisor.errors import AdvisorError, clean, place_of
 
 #: Characters of a failure's text that are told; some hold whole tensors.
@@ -30,9 +31,11 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
     order = msgspec.json.decode(orders.readline(), type=Order)
     task = order.decode_task()
 
-    own_pid = os.getpid()
+    own_pid, connected, originals = os.getpid(), _identify(messages), Originals()
 
     def write(message: Message) -> None:
+        if _identify(messages) != connected:  # closed by the user's code, its number used again
+            os._exit(MUTE_STATUS)
         messages.write(msgspec.json.encode(message) + b"\n")
         messages.flush()
 
@@ -46,12 +49,13 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
-            _run_task(task, Emitter(task, send, write))
+            _run_task(task, Emitter(task, send, write, originals))
             send(Done())
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
+            replaced = originals.restore()  # first: what tells of the failure needs them
             if os.getpid() != own_pid:
                 os._exit(_exit_status_of(error))
-            send(_failure_from(error, task))
+            send(_failure_from(error, task, replaced))
         finally:
             faulthandler.disable()
 
@@ -64,8 +68,10 @@ class Emitter:
         task: Task[Any],
         send: Callable[[Message], None],
         write: Callable[[Message], None],
+        originals: Originals,
     ) -> None:
         self._task, self._send, self._write = task, send, write
+        self._originals = originals
 
     def __call__(self, result: Any) -> None:
         """Send a result."""
@@ -77,7 +83,8 @@ class Emitter:
 
     def fail(self, error: BaseException) -> NoReturn:
         """Say what ended the task, in a child of its process too, and end this one as it stands."""
-        self._end(self._write, _failure_from(error, self._task))
+        replaced = self._originals.restore()
+        self._end(self._write, _failure_from(error, self._task, replaced))
 
     def _end(self, send: Callable[[Message], None], message: Message) -> NoReturn:
         try:
@@ -87,6 +94,15 @@ class Emitter:
                     stream.flush()
         finally:
             os._exit(0)
+
+
+def _identify(stream: BinaryIO) -> tuple[int, int] | None:
+    """Return which open file the stream is; None where it is none any more."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _exit_status_of(error: BaseException) -> int:
@@ -123,7 +139,7 @@ class _UnforkableError(Exception):
     """A preloaded package initialised CUDA, which does not survive a fork."""
 
 
-def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
+def _failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str]) -> Failure:
     if isinstance(error, _UnforkableError):
         return Failure(kind="unforkable", message="CUDA was initialised before the fork")
     if isinstance(error, AdvisorError):
@@ -136,10 +152,18 @@ def _failure_from(error: BaseException, task: Task[Any]) -> Failure:
         )
     place = place_of(error)
     is_users = place is not None or _user_frames(error.__traceback__) is not None
+    where = location_of(error)
+    if replaced and where is None and isinstance(task, WorkloadTask):
+        return Failure(
+            kind="user",
+            message=f"{task.workload.target} replaces {', '.join(replaced)}, which this program "
+            f"and torch need: {describe(error)}",
+            next_step="Leave these as they are, and give what the file has of its own other names.",
+        )
     if not is_users or not isinstance(task, WorkloadTask):
         text = "".join(_format(error))
         return Failure(kind="internal", message=describe(error), traceback=clean(text))
-    where, (what, next_step) = location_of(error), place or ("", None)
+    what, next_step = place or ("", None)
     said = f"{where or task.workload.target}: {describe(error)}"
     return Failure(
         kind="user",

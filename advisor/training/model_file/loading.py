@@ -37,6 +37,7 @@ def load_module(target: Target) -> ModuleType:
     Raises:
         WorkloadError: The file does not parse, or an import in it fails.
     """
+    folders, most_recursion = [*sys.path], sys.getrecursionlimit()
     try:
         if target.path is None:
             sys.path.insert(0, str(Path.cwd()))
@@ -73,6 +74,10 @@ def load_module(target: Target) -> ModuleType:
         note_place(error, "the import of the file", _WITHOUT_ARGUMENTS)
         raise
     _check_clock()
+    # What the import took away is given back: imports and recursion of torch's rest on it.
+    sys.path += [folder for folder in folders if folder not in sys.path]
+    if sys.getrecursionlimit() < most_recursion:
+        sys.setrecursionlimit(most_recursion)
     return module
 
 
