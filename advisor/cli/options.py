@@ -46,6 +46,15 @@ ScriptArguments = Annotated[
 IsModule = Annotated[
     bool, _option("-m", "--module", help="The script is a module, as after python -m.")
 ]
+ProcessesPerNode = Annotated[
+    int,
+    _option(
+        "--nproc-per-node",
+        metavar="N",
+        min=1,
+        help="Ranks of the script that train together on this machine, started as torchrun does.",
+    ),
+]
 BatchSizeIs = Annotated[
     Literal["micro", "global"],
     _option(

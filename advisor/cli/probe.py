@@ -15,6 +15,7 @@ def probe(
     *,
     is_module: options.IsModule = False,
     batch_size_is: options.BatchSizeIs = "micro",
+    nproc_per_node: options.ProcessesPerNode = 1,
     device: options.Device = "auto",
     memory_limit: options.MemoryLimit = None,
     headroom: options.Headroom = None,
@@ -55,7 +56,13 @@ def probe(
     or in your own training script, as it is: probe train.py -- --batch-size {batch_size}
     """
     variants = parse_variants(precision, compile_model)
-    script = make_script(model, arguments, is_module=is_module, batch_size_is=batch_size_is)
+    script = make_script(
+        model,
+        arguments,
+        is_module=is_module,
+        batch_size_is=batch_size_is,
+        nproc_per_node=nproc_per_node,
+    )
     if script is not None:
         refuse_for_script(
             precision=precision != "fp32",

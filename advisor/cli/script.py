@@ -26,6 +26,7 @@ def make_script(
     *,
     is_module: bool,
     batch_size_is: Literal["micro", "global"],
+    nproc_per_node: int = 1,
 ) -> "Script | None":
     """Return how the script is started; None where the target is a model file.
 
@@ -52,6 +53,8 @@ def make_script(
         arguments=tuple(arguments or ()),
         is_module=is_module,
         batch_is_global=batch_size_is == "global",
+        ranks=nproc_per_node,
+        launch=("--standalone", f"--nproc-per-node={nproc_per_node}") * (nproc_per_node > 1),
     )
 
 

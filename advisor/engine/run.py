@@ -220,9 +220,12 @@ class Run:
     @property
     def capacity_bytes(self) -> int:
         """What training may take."""
-        command = self.record.command
+        command, script = self.record.command, self.spec.workload.script
         assert command.memory_limit_bytes is not None
-        return command.memory_limit_bytes - command.headroom_bytes
+        capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
+        if script is None or self.environment.device.kind != "cpu":
+            return capacity_bytes
+        return capacity_bytes // script.ranks  # which share the machine's memory
 
     def keep_environment(self, environment: Environment) -> None:
         """Keep the environment, and with it the limits in force.

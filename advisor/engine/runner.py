@@ -252,6 +252,13 @@ class _Stream(Generic[T]):
         if self._failure is not None:
             if self._failure.kind == "unforkable":
                 raise UnforkableError(self._failure.message)
+            if self._failure.kind == "death":
+                code = self._failure.code
+                raise WorkerDeathError(
+                    f"{self._failure.message} {describe_exit(code)}",
+                    code=code,
+                    next_step="Run the script under torchrun to see why.",
+                )
             raise error_from(self._failure)
         if not self._has_last_word:
             raise death(self.code)

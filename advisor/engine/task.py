@@ -32,8 +32,11 @@ class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
 
     Attributes:
         runs_script: What runs it on the user's own script, where that is not the same.
+        merges_ranks: `module:function` of what makes one rank's results of those of all, by rank;
+            without one the first rank's stand.
     """
 
     runs_script: ClassVar[str] = ""
+    merges_ranks: ClassVar[str] = ""
 
     workload: WorkloadSpec

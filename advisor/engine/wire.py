@@ -18,7 +18,7 @@ from advisor.errors import (
     WorkloadError,
 )
 
-FailureKind = Literal["file", "user", "usage", "device", "internal", "unforkable"]
+FailureKind = Literal["file", "user", "usage", "device", "internal", "unforkable", "death"]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,16 +65,24 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     Attributes:
         traceback: The user's own traceback, from the first line of the user's code; for an internal
             failure the whole one.
+        code: Exit status of a rank that ended without a word, which `message` names.
     """
 
     kind: FailureKind
     message: str
     next_step: str | None = None
     traceback: str | None = None
+    code: int | None = None
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """The task is complete; a stream that ends without it was cut off."""
+    """The task is complete; a stream that ends without it was cut off.
+
+    Attributes:
+        is_early: Whether the user's script could not go on, as where memory ran out.
+    """
+
+    is_early: bool = False
 
 
 Message = Result | Failure | Done
@@ -88,6 +96,7 @@ _ERRORS: dict[FailureKind, type[AdvisorError]] = {
     "device": DeviceError,
     "internal": InternalError,
     "unforkable": InternalError,
+    "death": WorkloadError,
 }
 
 

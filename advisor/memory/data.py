@@ -74,6 +74,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     growth_bytes_per_step: int | None = None
     #: Share of the time that training waited for data, of a script.
     waiting_fraction: float | None = None
+    #: Of a step in which ranks exchange nothing, each rank's own.
+    rank_step_times_s: tuple[float, ...] = ()
     #: What a failure said, in one line.
     message: str | None = None
 
@@ -83,6 +85,7 @@ class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.memory.measure:run"
     runs_script: ClassVar[str] = "advisor.memory.measure_script:run"
+    merges_ranks: ClassVar[str] = "advisor.memory.ranks:merge_probes"
 
     micro_batch_size: int
     #: On what training takes beyond the idle process; None enforces nothing.

@@ -84,4 +84,4 @@ def follow_to_the_limit(
         if not is_out_of_memory(error):
             raise
         finish(describe(error)[:MESSAGE_LENGTH])
-        emit.leave()
+        emit.stop()

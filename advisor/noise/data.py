@@ -87,6 +87,7 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.noise.measure:run"
     runs_script: ClassVar[str] = "advisor.noise.measure_script:run"
+    merges_ranks: ClassVar[str] = "advisor.noise.ranks:merge_shards"
     trajectory: Trajectory
     #: Samples of each gradient that is measured.
     micro_batch_size: int

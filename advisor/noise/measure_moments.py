@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from advisor.noise.data import GradientMoments, NoiseBatches
@@ -117,6 +118,17 @@ class GroupSums:
         self._save()
         self._begin(done)
         return True
+
+    @property
+    def group(self) -> int:
+        """The one that gradients add up in."""
+        return self._group
+
+    def go_to(self, group: int) -> None:
+        """Have the gradients that come add up in a group."""
+        if group != self._group:
+            self._save()
+            self._begin(group)
 
     def finish(self, at_step: int, *, per_sample_sum: bool, **labels: Any) -> NoiseBatches | None:
         """Return the moments of what was added; None where too little of it is finite.
@@ -246,7 +258,11 @@ def _to_host(moment: Tensor) -> Tensor:
 
 
 def as_real(values: Tensor) -> Tensor:
-    """Return the values without a graph: dense, and complex ones as two real numbers each."""
+    """Return the values without a graph: dense, and complex ones as two real numbers each.
+
+    Of a tensor that ranks share, those of this rank.
+    """
+    values = values.to_local() if isinstance(values, DTensor) else values
     dense = values.detach().to_dense() if values.layout is not torch.strided else values.detach()
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 

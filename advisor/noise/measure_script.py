@@ -8,23 +8,26 @@ The gradients are read before the script clips them, and taken away before its o
 import bisect
 import math
 import time
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from advisor.engine.worker.entry import Emitter
-from advisor.noise.data import NoiseTask
+from advisor.noise.data import NoiseBatches, NoiseTask
 from advisor.noise.measure import afford_groups
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.rounds import LEAST_GROUPS, Rounds
 from advisor.training.data import WARMUP_FRACTION
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.rate import RateFactor
 from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream
+from advisor.training.script.word import Word, WordObserver
 
 
 class _Trained(NamedTuple):
@@ -42,22 +45,27 @@ class _Trained(NamedTuple):
 
 
 class FrozenVisits:
-    """Freezes the script's training at each point, and sees the gradients of some steps there."""
+    """Freezes the script's training at each point, and sees the gradients of some steps there.
 
-    stream: StepStream
+    The first visit is a pilot: what decides how much is measured is thrown away.
+    """
 
     def __init__(self, task: NoiseTask, emit: Emitter) -> None:
         self._task, self._emit = task, emit
         self._points = list(task.trajectory.points)
         self._rounds = Rounds(task.trajectory)
         self._sums: GroupSums | None = None
-        self._trained = self._passed = 0
+        self._trained = self._visit = 0
         self._ends_s = time.perf_counter() + task.trajectory.budget_s
-        self._is_pilot = True
+
+    def attach(self, stream: StepStream, words: WordObserver | None) -> None:
+        """Watch a stream, and have other ranks do the same; freeze at once where that is wanted."""
+        self._stream, self._words = stream, words
+        self._freeze()
 
     def before_step(self, step: Step) -> None:
         """Add a frozen step's gradient, or begin with one."""
-        if self.stream.is_frozen:
+        if self._stream.is_frozen:
             if self._sums is None:
                 self._begin(step)
             assert self._sums is not None
@@ -65,86 +73,137 @@ class FrozenVisits:
 
     def after_step(self, step: Step) -> bool:
         """Go on to the next step, group or point; return False after the last, or late."""
-        is_late = time.perf_counter() > self._ends_s
+        is_late, is_done = time.perf_counter() > self._ends_s, False
         if self._sums is None:
             self._trained += 1
             self._freeze()
-            return not is_late
-        if self._sums.after_step(step):
-            return True
-        is_done = self._finish()
+        elif not self._sums.after_step(step):
+            is_done = self._finish()
+        if self._words is not None:
+            visit = self._visit if self._stream.is_frozen else -1
+            group = 0 if self._sums is None else self._sums.group
+            self._words.word = Word(step.number + 1, visit, group)
         return not is_late and not is_done
 
-    def see_start(self) -> None:
-        """Freeze before the first step where that is the first point."""
-        self._freeze()
-
     def _freeze(self) -> None:
-        self.stream.is_frozen = bool(self._points) and self._trained >= self._points[0]
+        self._stream.is_frozen = bool(self._points) and self._trained >= self._points[0]
 
     def _begin(self, step: Step) -> None:
-        optimizer = step.optimizer
-        assert optimizer is not None
-        everything = (p for group in optimizer.param_groups for p in group["params"])
-        trained = _Trained(optimizer, [p for p in everything if p.requires_grad])
+        trained = _read_trained(step)
         groups = min(self._task.groups, afford_groups(trained, self._task.host_memory_bytes))
         if groups < LEAST_GROUPS:
-            self._emit.leave()
-        rounds = 1
-        if not self._is_pilot:
-            rounds = self._rounds.choose(
-                groups, step.samples, most=self._task.max_micro_batches // groups
-            )
+            self._emit.stop()
+        most = self._task.max_micro_batches // groups
         left_s = self._ends_s - time.perf_counter()
         self._sums = GroupSums(
             trained,
             groups,
             step.samples,
-            rounds=rounds,
+            rounds=self._rounds.choose(groups, step.samples, most=most) if self._visit else 1,
             least_groups=LEAST_GROUPS,
             deadline_s=time.perf_counter() + left_s / len(self._points),
         )
 
     def _finish(self) -> bool:
         """Keep an iterate; return whether it was the last."""
-        task, point = self._task, self._points[0]
-        path, sums = task.trajectory, self._sums
-        assert sums is not None
-        labels = {"training_batch_size": self.stream.samples}
-        if path.edges:
-            end = bisect.bisect_right(path.edges, point)
-            labels["stands_for"] = (path.edges[end - 1], path.edges[end])  # type: ignore[assignment]
-        found = sums.finish(point, per_sample_sum=path.loss_is_sum, **labels)
+        assert self._sums is not None
+        found = _conclude(self._sums, self._task, self._stream, self._points[0])
         self._sums = None
         if found is not None:
             self._rounds.note(found)
-        if self._is_pilot:  # what decides how much is measured is thrown away
-            self._is_pilot = False
-            return False
-        if found is not None:
-            self._emit(found)
-        self._points.pop(0)
-        self._freeze()
+        if self._visit:
+            if found is not None:
+                self._emit(found)
+            self._points.pop(0)
+            self._freeze()
+        self._visit += 1
         return not self._points
+
+
+class FollowedVisits:
+    """Does on another rank what the first one decides; sees gradients where ranks share them."""
+
+    def __init__(self, task: NoiseTask, emit: Emitter, words: WordObserver) -> None:
+        self._task, self._emit, self._words = task, emit, words
+        self._sums: GroupSums | None = None
+        self._visit, self._trained = -1, 0
+
+    def attach(self, stream: StepStream) -> None:
+        """Watch a stream; freeze at once where that is wanted."""
+        self._stream = stream
+        self._visit = 0 if 0 in self._task.trajectory.points else -1
+        stream.is_frozen = self._visit >= 0
+
+    def before_step(self, step: Step) -> None:
+        """Add a frozen step's gradient where this rank has a part of its own."""
+        if not self._stream.is_frozen:
+            return
+        trained = _read_trained(step)
+        if not any(isinstance(parameter, DTensor) for parameter in trained.parameters):
+            return
+        if self._sums is None:
+            self._sums = GroupSums(trained, self._task.groups, step.samples)
+        self._sums.before_step(step)
+
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
+        """Do as the word of the next step says."""
+        word = self._words.word
+        self._trained += not self._stream.is_frozen
+        if word.visit != self._visit:
+            if self._sums is not None and self._visit > 0:
+                found = _conclude(self._sums, self._task, self._stream, self._trained)
+                if found is not None:
+                    self._emit(found)
+            self._sums, self._visit = None, word.visit
+        elif self._sums is not None:
+            self._sums.go_to(word.group)
+        self._stream.is_frozen = word.is_frozen
+        return True
+
+
+def _read_trained(step: Step) -> _Trained:
+    optimizer = step.optimizer
+    assert optimizer is not None
+    everything = (p for group in optimizer.param_groups for p in group["params"])
+    return _Trained(optimizer, [p for p in everything if p.requires_grad])
+
+
+def _conclude(
+    sums: GroupSums, task: NoiseTask, stream: StepStream, at_step: int
+) -> NoiseBatches | None:
+    path = task.trajectory
+    labels: dict[str, Any] = {"training_batch_size": stream.samples}
+    if path.edges:
+        end = bisect.bisect_right(path.edges, at_step)
+        labels["stands_for"] = (path.edges[end - 1], path.edges[end])
+    return sums.finish(at_step, per_sample_sum=path.loss_is_sum, **labels)
 
 
 def run(task: NoiseTask, emit: Emitter) -> None:
     """Emit one NoiseBatches for each point of the trajectory, and end the process."""
-    path, visits = task.trajectory, FrozenVisits(task, emit)
+    path = task.trajectory
+    words = None if emit.words is None else WordObserver(emit.words, leads=not emit.goes_on)
+    observers: list[Observer] = []
+    if words is not None and emit.goes_on:
+        followed = FollowedVisits(task, emit, words)
+        observers, attach = [words, followed], followed.attach
+    else:
+        visits = FrozenVisits(task, emit)
+        observers = [visits] if words is None else [visits, words]
+        attach = partial(visits.attach, words=words)
     script = ScriptRun(
         task.workload,
         emit,
-        observers=[visits],
+        observers=observers,
         samples=path.micro_batch_size,
         accumulation=path.gradient_accumulation_steps,
     )
-    visits.stream = script.stream
+    attach(script.stream)
     steps = math.ceil(WARMUP_FRACTION * max(path.points, default=0))
     RateFactor(None, steps).attach(script.stream)
-    visits.see_start()
     try:
         script.follow(lambda: None)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        emit.leave()
+        emit.stop()

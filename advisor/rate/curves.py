@@ -1,8 +1,10 @@
 """Loss against samples along the branches of a trial, alone and averaged over starts."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from advisor.rate.data import Evaluation, TrialBranch
 
@@ -61,3 +63,18 @@ def find_samples_to(curve: Sequence[Evaluation], loss: float) -> float | None:
             share = (before.loss - loss) / (before.loss - after.loss)
             return before.samples + share * (after.samples - before.samples)
     return None
+
+
+def average_ranks(results: Mapping[int, Sequence[TrialBranch]]) -> list[TrialBranch]:
+    """Return the branch of all ranks: each has seen a part of the batches, and the same weights."""
+    branches = [each[0] for _, each in sorted(results.items()) if each]
+    if not branches:
+        return []
+    count = min(len(each.evaluations) for each in branches)
+    evaluations = tuple(
+        Evaluation(samples=points[0].samples, loss=statistics.fmean(p.loss for p in points))
+        for points in zip(*(each.evaluations[:count] for each in branches), strict=True)
+    )
+    deviation = statistics.fmean(each.deviation for each in branches) / len(branches) ** 0.5
+    diverged = any(each.diverged for each in branches)
+    return [replace(branches[0], evaluations=evaluations, deviation=deviation, diverged=diverged)]

@@ -137,6 +137,7 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.rate.measure:run"
     runs_script: ClassVar[str] = "advisor.rate.measure_script:run"
+    merges_ranks: ClassVar[str] = "advisor.rate.curves:average_ranks"
 
     #: Of the first parameter group; others keep their ratio to it.
     learning_rate: float

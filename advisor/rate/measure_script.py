@@ -135,4 +135,4 @@ def run(task: TrialTask, emit: Emitter) -> None:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        emit.leave()
+        emit.stop()

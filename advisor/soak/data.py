@@ -43,6 +43,7 @@ class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.soak.measure:run"
     runs_script: ClassVar[str] = "advisor.soak.measure_script:run"
+    merges_ranks: ClassVar[str] = "advisor.soak.plan:merge_ranks"
 
     micro_batch_size: int
     gradient_accumulation_steps: int

@@ -7,7 +7,7 @@ the next, all along, and not die out.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -111,3 +111,9 @@ def _count_steps_until_full(soak: Soak, growth_bytes_per_step: float | None) -> 
 
 
 SOAK = Topic("soak", SoakConclusion, lambda found: conclude_soak(found.record.all(SOAKS)))
+
+
+def merge_ranks(results: Mapping[int, Sequence[Soak]]) -> list[Soak]:
+    """Return the soak of the rank that ran out of memory, else of the one that takes most."""
+    soaks = [each[0] for _, each in sorted(results.items()) if each]
+    return [max(soaks, key=lambda soak: (soak.outcome != "fit", soak.training_peak_bytes or 0))]

@@ -30,6 +30,7 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.throughput.measure:run"
     runs_script: ClassVar[str] = "advisor.throughput.measure_script:run"
+    merges_ranks: ClassVar[str] = "advisor.throughput.sessions:merge_ranks"
 
     micro_batch_sizes: tuple[int, ...]
     session: int

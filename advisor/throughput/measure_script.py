@@ -21,13 +21,18 @@ from advisor.throughput.measure import (
 )
 from advisor.throughput.measure_calibration import count_product_flops, time_product
 from advisor.training.devices import resolve_device
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.script.apart import Apart
+from advisor.training.script.parallel import watch_exchange
 from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream
+from advisor.training.script.word import WordObserver
 
 #: The first steps create the optimizer's state, and workers fill their queues.
 _UNTIMED = 2
+#: Time of the steps without an exchange among ranks over that of a block.
+_APART_FRACTION = 0.5
 
 
 class LoopBlocks:
@@ -36,12 +41,9 @@ class LoopBlocks:
     Attributes:
         timed: What was timed.
         waited_s, counted_s: Of the blocks: for data, and in all.
-        stream: Of the script; tells what its optimizer takes.
     """
 
-    stream: StepStream
-
-    def __init__(self, device: torch.device, task: ThroughputTask) -> None:
+    def __init__(self, device: torch.device, task: ThroughputTask, apart: "Apart | None") -> None:
         self.timed = Timed()
         self.waited_s = self.counted_s = 0.0
         self._device, self._task = device, task
@@ -49,6 +51,11 @@ class LoopBlocks:
         self._windows = self._steps = 0
         self._previous_s = self._optimizer_s = self._waited_s = 0.0
         self._ends_s = 0.0
+        self._apart, self._is_apart = apart, False
+
+    def attach(self, stream: StepStream) -> None:
+        """Watch a stream."""
+        self._stream = stream
 
     def before_step(self, step: Step) -> None:
         """See nothing."""
@@ -57,11 +64,14 @@ class LoopBlocks:
         """Time the step; return False after the last block."""
         if step.number < _UNTIMED:
             return True
+        if self._is_apart:
+            assert self._apart is not None
+            return self._apart.lead()
         if self._timer is None:
             self._ends_s = time.perf_counter() + self._task.budget_s
             self._begin(1)
             return True
-        self._optimizer_s += self.stream.step_s
+        self._optimizer_s += self._stream.step_s
         self._waited_s += step.waited_s
         if self._timer.after_step(step):
             return True
@@ -70,10 +80,13 @@ class LoopBlocks:
             self._warm_up(is_late=is_late)
             return True
         self._take()
-        if len(self.timed.blocks) >= self._task.rounds or is_late:
-            return False
-        self._begin(self._steps)
-        return True
+        if len(self.timed.blocks) < self._task.rounds and not is_late:
+            self._begin(self._steps)
+            return True
+        self._is_apart = self._apart is not None
+        if self._apart is not None:
+            self._apart.begin()
+        return self._is_apart
 
     def _begin(self, steps: int) -> None:
         self._steps, self._optimizer_s, self._waited_s = steps, 0.0, 0.0
@@ -103,34 +116,39 @@ class LoopBlocks:
             self.timed.micro_step_times_s.append(block.step_s - optimizer_s)
 
 
+def _order(
+    blocks: LoopBlocks, words: WordObserver | None, apart: Apart | None, emit: Emitter
+) -> tuple[Observer | None, ...]:
+    """Return who watches: the first rank times and decides, the others follow."""
+    return (words, apart) if emit.goes_on else (blocks, words)
+
+
 def run(task: ThroughputTask, emit: Emitter) -> None:
     """Emit the Probe of the one size, and end the process."""
     (size,) = task.micro_batch_sizes
     device = resolve_device(task.workload.device)
-    before_s = time_product(device)
-    blocks = LoopBlocks(device, task)
-    script = ScriptRun(
-        task.workload,
-        emit,
-        observers=[blocks],
-        samples=size,
-    )
-    blocks.stream = script.stream
+    before_s, least_s = time_product(device), _APART_FRACTION * task.block_s
+    words = None if emit.words is None else WordObserver(emit.words, leads=not emit.goes_on)
+    apart = None if words is None else Apart(device, words, watch_exchange(), least_s)
+    blocks = LoopBlocks(device, task, apart)
+    observers = [each for each in _order(blocks, words, apart, emit) if each is not None]
+    script = ScriptRun(task.workload, emit, observers=observers, samples=size)
+    blocks.attach(script.stream)
 
     def finish() -> None:
-        if not blocks.timed.blocks:
-            return
         if script.sizes.workers:  # what they load comes in bursts: only the mean is the loop's
             blocks.timed.blocks = [b._replace(low_step_s=None) for b in blocks.timed.blocks]
         probe = make_probe(task, size, blocks.timed)
-        emit(
-            replace(
+        probe = replace(probe, rank_step_times_s=() if apart is None else apart.list_times())
+        if blocks.timed.blocks:
+            probe = replace(
                 probe,
                 waiting_fraction=blocks.waited_s / blocks.counted_s,
                 canary_times_s=(before_s, time_product(device)),
                 canary_flops=count_product_flops(device),
             )
-        )
+        if blocks.timed.blocks or emit.goes_on:
+            emit(probe)
 
     try:
         script.follow(finish)
@@ -138,4 +156,4 @@ def run(task: ThroughputTask, emit: Emitter) -> None:
         if not is_out_of_memory(error):
             raise
         emit(make_probe(task, size, Timed(), message=describe(error)[:MESSAGE_LENGTH]))
-        emit.leave()
+        emit.stop()

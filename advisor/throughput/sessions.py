@@ -1,8 +1,11 @@
 """How many sessions and rounds the time allows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from advisor.memory.data import Probe
 from advisor.throughput.sizes import thin
 from advisor.throughput.step_time import StepTimes, estimate_step_s
 
@@ -85,3 +88,11 @@ def leave_out_largest(sizes: Sequence[int], *, kept: Sequence[int]) -> tuple[int
     ranks = {sizes[0]: 1, **{size: 1 + len(kept) - index for index, size in enumerate(kept)}}
     left_out = min(sizes, key=lambda size: (ranks.get(size, 0), -size))
     return tuple(size for size in sizes if size != left_out)
+
+
+def merge_ranks(results: Mapping[int, Sequence[Probe]]) -> list[Probe]:
+    """Return the first rank's probe, with the time of a step of each rank alone."""
+    probes = [each[0] for _, each in sorted(results.items()) if each]
+    failed = next((probe for probe in probes if probe.outcome != "fit"), None)
+    alone_s = tuple(each for probe in probes for each in probe.rank_step_times_s)
+    return [failed or replace(probes[0], rank_step_times_s=alone_s)]

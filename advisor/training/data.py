@@ -91,6 +91,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     batch_is_global: bool = False
     #: Backward passes and ranks over which the script spreads a step, where it is not told to.
     parts: int = 1
+    #: Processes that train together, and torchrun's options that start them; one needs none.
+    ranks: int = 1
+    launch: tuple[str, ...] = ()
     #: Whether it divides each backward pass's loss by how many a step has.
     divides_loss: bool = False
 

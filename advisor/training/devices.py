@@ -1,5 +1,7 @@
 """The device that a name stands for."""
 
+import os
+
 import torch
 
 from advisor.errors import DeviceError
@@ -8,12 +10,14 @@ from advisor.errors import DeviceError
 def resolve_device(name: str) -> torch.device:
     """Return the device asked for; `auto` is CUDA where there is one, else MPS, else the CPU.
 
+    Of several ranks each has the card of its own number.
+
     Raises:
         DeviceError: There is no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", 0)
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

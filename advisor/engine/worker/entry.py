@@ -19,6 +19,7 @@ from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
 from advisor.engine.worker.replaced import Originals
 from advisor.errors import AdvisorError, clean, place_of
+from advisor.training.script.word import WordFile
 
 #: Characters of a failure's text that are told; some hold whole tensors.
 _TEXT_LENGTH = 10_000
@@ -50,12 +51,12 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
             _run_task(task, Emitter(task, send, write, originals))
-            send(Done())
+            send(Done())  # after a failure that was relayed it is not read any more
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
             replaced = originals.restore()  # first: what tells of the failure needs them
             if os.getpid() != own_pid:
                 os._exit(_exit_status_of(error))
-            send(_failure_from(error, task, replaced))
+            send(failure_from(error, task, replaced))
         finally:
             faulthandler.disable()
 
@@ -77,14 +78,33 @@ class Emitter:
         """Send a result."""
         self._send(Result(body=msgspec.Raw(msgspec.json.encode(result))))
 
+    #: What passes words among ranks; None where there is one alone.
+    words: WordFile | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the user's script goes on once enough was seen of it."""
+        return False
+
     def leave(self) -> NoReturn:
         """Say that the task is done, and end the process as it stands."""
         self._end(self._send, Done())
 
+    def stop(self) -> NoReturn:
+        """The same, where the script cannot go on."""
+        self.leave()
+
+    def say_done(self) -> None:
+        """Say that all was sent, where the process goes on."""
+
+    def relay(self, failure: Failure) -> None:
+        """Send what another process said of its failure."""
+        self._send(failure)
+
     def fail(self, error: BaseException) -> NoReturn:
         """Say what ended the task, in a child of its process too, and end this one as it stands."""
         replaced = self._originals.restore()
-        self._end(self._write, _failure_from(error, self._task, replaced))
+        self._end(self._write, failure_from(error, self._task, replaced))
 
     def _end(self, send: Callable[[Message], None], message: Message) -> NoReturn:
         try:
@@ -116,6 +136,17 @@ def _run_task(task: Task[Any], emit: Emitter) -> None:
 
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise _UnforkableError
+    script = task.workload.script if isinstance(task, WorkloadTask) else None
+    if isinstance(task, WorkloadTask) and script is not None and script.launch:
+        from advisor.engine.worker.ranks import run_on_ranks  # noqa: PLC0415 - several ranks alone
+
+        run_on_ranks(task, emit)
+    else:
+        run_measure(task, emit)
+
+
+def run_measure(task: Task[Any], emit: "Emitter") -> None:
+    """Import what measures for the task, and run it in this process."""
     if isinstance(task, WorkloadTask):
         seed_everything(task.workload.seed)
     runs = task.runs
@@ -139,7 +170,8 @@ class _UnforkableError(Exception):
     """A preloaded package initialised CUDA, which does not survive a fork."""
 
 
-def _failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str]) -> Failure:
+def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] = ()) -> Failure:
+    """Return what is told of an error: whose it is, where, and what to do about it."""
     if isinstance(error, _UnforkableError):
         return Failure(kind="unforkable", message="CUDA was initialised before the fork")
     if isinstance(error, AdvisorError):

@@ -9,6 +9,7 @@ from advisor.errors import WorkloadError
 from advisor.training.data import (
     LossReduction,
     OptimizerFacts,
+    Script,
     ScriptFacts,
     WorkloadFacts,
     WorkloadSpec,
@@ -76,14 +77,15 @@ def choose_other_filling(workload: WorkloadSpec, own: ScriptSight) -> Filling:
     names = list_placeholders(workload.script.arguments)
     seen = {each for each in (own.loader_size, *own.input_shape) if each}
     guess = own.filling.batch_size or own.loader_size or next(iter(own.input_shape), 0)
-    parts = own.passes if workload.script.batch_is_global else 1
+    ranks = workload.script.ranks
+    parts = own.passes * ranks if workload.script.batch_is_global else 1
     size = guess // 2 if guess >= 4 * parts else guess + parts
     size = max(parts, size // parts * parts)
     while size // parts in seen:
         size += parts
     accumulation = own.passes + 1 if "accumulation" in names else None
     if accumulation is not None and workload.script.batch_is_global:
-        size = size // parts * accumulation
+        size = size // parts * accumulation * ranks
     rate = own.optimizer.learning_rate if "learning_rate" in names else None
     return Filling(batch_size=size, accumulation=accumulation, learning_rate=rate)
 
@@ -104,7 +106,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
             f"made {other.passes} backward passes for a step",
             next_step="Leave {accumulation} out, or correct the argument.",
         )
-    micro = asked // (other.passes if script.batch_is_global else 1)
+    micro = asked // (other.passes * script.ranks if script.batch_is_global else 1)
     source = _find_source(own, other, micro)
     if source is None:
         raise WorkloadError(
@@ -118,7 +120,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     takes_rate = "learning_rate" in names and _is_near(
         own.optimizer.learning_rate, other.optimizer.learning_rate
     )
-    parts = 1 if "accumulation" in names else own.passes
+    parts = script.ranks * (1 if "accumulation" in names else own.passes)
     return WorkloadFacts(
         file=workload.target,
         model_name=own.model_name,
@@ -134,13 +136,13 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
         optimizer=own.optimizer,
         has_scheduler=own.has_scheduler,
         clip_grad_norm=own.clip_grad_norm,
-        base_batch_size=size * own.passes,
+        base_batch_size=size * own.passes * script.ranks,
         min_micro_batch_size=parts * (2 if own.has_batch_statistics else 1),
         has_batch_statistics=own.has_batch_statistics,
         has_synchronised_statistics=own.has_synchronised_statistics,
         loss_reduction=_find_reduction(own, other, size / micro),
         first_loss=next(iter(own.losses), None),
-        notes=tuple(_list_notes(own, other, names, takes_rate=takes_rate)),
+        notes=tuple(_list_notes(script, own, other, names, takes_rate=takes_rate)),
         script=ScriptFacts(
             script=replace(script, parts=parts, divides_loss=_divides_loss(own, other)),
             placeholders=tuple(name for name in NAMES if name in names),
@@ -207,9 +209,11 @@ def _find_reduction(own: ScriptSight, other: ScriptSight, ratio: float) -> LossR
 
 
 def _list_notes(
-    own: ScriptSight, other: ScriptSight, names: frozenset[str], *, takes_rate: bool
+    script: Script, own: ScriptSight, other: ScriptSight, names: frozenset[str], *, takes_rate: bool
 ) -> list[str]:
     notes = []
+    if script.ranks > 1:
+        notes.append(f"{format_count(script.ranks)} ranks train together")
     if own.passes > 1:
         notes.append(f"each optimizer step has {format_count(own.passes)} backward passes")
     if own.clip_grad_norm is not None:

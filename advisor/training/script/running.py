@@ -27,6 +27,7 @@ from advisor.training.script.hooks import (
 )
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
+from advisor.training.script.word import WordFile
 
 #: What keeps logging services from hearing of the starts, unless the user sets it.
 _QUIET = {
@@ -41,8 +42,22 @@ _QUIET = {
 class Ending(Protocol):
     """Ends the process at once, so that nothing that the script would do in the end is done."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the script goes on once enough was seen of it, as on all ranks but the first."""
+
+    @property
+    def words(self) -> WordFile | None:
+        """What passes words among ranks; None where there is one alone."""
+
+    def say_done(self) -> None:
+        """Say that all results were sent, where the process goes on."""
+
     def leave(self) -> NoReturn:
         """Say that all results were sent."""
+
+    def stop(self) -> NoReturn:
+        """The same, where the script cannot go on."""
 
     def fail(self, error: BaseException) -> NoReturn:
         """Say what went wrong."""
@@ -97,10 +112,18 @@ class ScriptRun:
             WorkloadError: The script ended without an optimizer step.
             Exception: What the script raised.
         """
+        has_finished = False
 
         def end() -> None:
-            finish()
-            self._ending.leave()
+            nonlocal has_finished
+            if not has_finished:
+                has_finished = True
+                finish()
+            if self._ending.goes_on and not self.has_ended:
+                self._ending.say_done()
+                self.stream.detach()
+            else:
+                self._ending.leave()
 
         self._attach(end)
         try:

@@ -82,6 +82,10 @@ class StepStream:
         """Backward passes since the last step."""
         return self._gathered.passes
 
+    def detach(self, keep: Sequence[Observer] = ()) -> None:
+        """Have no observer but these see the steps that come."""
+        self._observers, self._most_steps = keep, None
+
     def wait(self, seconds: float) -> None:
         """Count what the script waited for a batch."""
         self._gathered.waited_s += seconds

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from advisor.engine.opening import InspectTask
-from advisor.engine.worker.entry import _failure_from
+from advisor.engine.worker.entry import failure_from
 from advisor.training.data import WorkloadSpec
 from advisor.training.inspection import inspect_workload
 from advisor.training.model_file.batches import (
@@ -261,7 +261,7 @@ def test_a_file_with_any_samples_is_understood_or_refused_with_a_way_on(
     try:
         facts = inspect_workload(spec, batch_multiple=1, without_steps=False)
     except Exception as error:
-        failure = _failure_from(error, InspectTask(workload=spec))
+        failure = failure_from(error, InspectTask(workload=spec))
         assert failure.kind == "user", failure
         assert failure.next_step
         assert not (has_collate and has_loss and part.size > 4), failure

@@ -1,0 +1,200 @@
+"""One task on several ranks: launched as torchrun does, their results made one.
+
+    worker --(torch's elastic agent)--> rank 0, rank 1, ...     forks, which have torch already
+    rank: the script under the same observers --(a file each)--> worker: merge, emit
+
+The first rank decides when enough was seen. Whoever ends does so with an exit status that has the
+agent end the others at once: in a collective they would wait for it.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from advisor.engine.task import WorkloadTask
+from advisor.engine.wire import Done, Failure, Message, Result
+from advisor.engine.worker.entry import Emitter, describe, failure_from, run_measure
+from advisor.engine.worker.replaced import Originals
+from advisor.errors import UsageError
+from advisor.training.script.word import WordFile
+
+#: Exit status of a rank that ends them all.
+_ENDS_ALL = 77
+#: What the others get to send their results once one rank has its own, in seconds.
+_GRACE_S = 1.0
+#: A rank that the agent has asked to end has no clean-up worth waiting for.
+_SHUTDOWN_S = 2
+_PAUSE_S = 0.005
+
+
+class RankEmitter(Emitter):
+    """Writes what one rank sends into a file of its own."""
+
+    def __init__(self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int) -> None:
+        self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
+        super().__init__(task, self._write_line, self._write_line, Originals())
+        self._folder, self._rank, self._ranks = folder, rank, ranks
+        self.words = WordFile(folder / "word")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the script goes on once enough was seen: the first rank decides the end."""
+        return self._rank > 0
+
+    def leave(self) -> NoReturn:
+        """Say that all was sent; the first rank then ends all of them."""
+        self.say_done()
+        if self.goes_on:
+            while True:
+                time.sleep(_GRACE_S)
+        self._wait_for_others()
+        os._exit(_ENDS_ALL)
+
+    def stop(self) -> NoReturn:
+        """Say that all was sent, and end all ranks."""
+        self._write_line(Done(is_early=True))
+        self._wait_for_others()
+        os._exit(_ENDS_ALL)
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """Say what went wrong, and end all ranks."""
+        self._write_line(failure_from(error, self._task))
+        self._wait_for_others()
+        os._exit(_ENDS_ALL)
+
+    def say_done(self) -> None:
+        """Say that all was sent."""
+        self._write_line(Done())
+
+    def _write_line(self, message: Message) -> None:
+        self._file.write(msgspec.json.encode(message) + b"\n")
+
+    def _wait_for_others(self) -> None:
+        ends_s = time.monotonic() + _GRACE_S
+        while time.monotonic() < ends_s:
+            if all(_has_ended(_read(self._folder, rank)) for rank in range(self._ranks)):
+                return
+            time.sleep(_PAUSE_S)
+
+
+def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
+    """Emit what all ranks together saw.
+
+    Raises:
+        UsageError: The ranks did not find each other.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+
+    script = task.workload.script
+    assert script is not None
+    with tempfile.TemporaryDirectory(prefix="bsadvisor-ranks-") as name:
+        folder = Path(name)
+        codes: dict[int, int] = {}
+        try:
+            _launch(script.launch, task, folder)
+        except ChildFailedError as error:
+            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        except Exception as error:
+            raise UsageError(
+                f"the ranks could not be started: {describe(error)}",
+                next_step="Look at --nproc-per-node and the rendezvous options.",
+            ) from error
+        said = {rank: _read(folder, rank) for rank in range(script.ranks)}
+        ends = {
+            (folder / f"{rank}.jsonl").stat().st_mtime_ns: messages[-1]
+            for rank, messages in said.items()
+            if messages and _ends_all(messages[-1])
+        }
+    first = ends[min(ends)] if ends else None  # it has ended the others
+    is_done = any(isinstance(each, Done) for each in said[0])
+    killed = [(rank, code) for rank, code in sorted(codes.items()) if _is_death(code)]
+    if killed and not is_done:  # what others say is that it went
+        emit.relay(_describe_death(*killed[0], task.workload.target))
+    elif isinstance(first, Failure) and not is_done:
+        emit.relay(first)
+    elif not any(isinstance(each, Done) for messages in said.values() for each in messages):
+        rank, code = next(iter(codes.items()), (0, None))
+        emit.relay(_describe_death(rank, code, task.workload.target))
+    else:
+        for result in _merge(task, said):
+            emit(result)
+
+
+def _launch(options: tuple[str, ...], task: WorkloadTask[Any], folder: Path) -> None:
+    """Run the ranks until they have ended."""
+    from torch.distributed import run  # noqa: PLC0415 - only scripts on several ranks need it
+    from torch.distributed.launcher.api import elastic_launch  # noqa: PLC0415
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SHUTDOWN_S)
+    arguments = run.parse_args([*options, task.workload.target])  # type: ignore[no-untyped-call]
+    if arguments.standalone:
+        arguments.rdzv_backend, arguments.rdzv_endpoint = "c10d", "localhost:0"
+        arguments.rdzv_id = folder.name
+    config, _, _ = run.config_from_args(arguments)
+    config.start_method = "fork"  # torch is there already, and no CUDA context
+    config.max_restarts = 0
+    elastic_launch(config, _run_rank)(task, str(folder))
+
+
+def _run_rank(task: WorkloadTask[Any], folder: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # a collective would not hear of it
+    rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    emit = RankEmitter(task, Path(folder), rank, ranks)
+    try:
+        run_measure(task, emit)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
+        emit.fail(error)
+    emit.leave()
+
+
+def _read(folder: Path, rank: int) -> list[Message]:
+    path = folder / f"{rank}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    decode = msgspec.json.Decoder(Message).decode
+    return [decode(line) for line in lines if line.endswith(b"\n")]
+
+
+def _has_ended(messages: list[Message]) -> bool:
+    return any(isinstance(each, Done | Failure) for each in messages)
+
+
+def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[Any]:
+    """Return the results of all ranks as one rank's."""
+    kind = task.result_type()
+    results = {
+        rank: [
+            msgspec.json.decode(each.body, type=kind)
+            for each in messages
+            if isinstance(each, Result)
+        ]
+        for rank, messages in said.items()
+    }
+    if not task.merges_ranks:
+        return results[0]
+    module, _, function = task.merges_ranks.partition(":")
+    merged: list[Any] = getattr(importlib.import_module(module), function)(results)
+    return merged
+
+
+def _ends_all(message: Message) -> bool:
+    return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)
+
+
+def _is_death(code: int) -> bool:
+    """Return whether a rank was ended by a signal that the agent does not send."""
+    return code < 0 and code != -signal.SIGTERM
+
+
+def _describe_death(rank: int, code: int | None, target: str) -> Failure:
+    """Return how a rank ended without a word."""
+    return Failure(kind="death", message=f"rank {rank} of {target}", code=code)

@@ -1,0 +1,89 @@
+"""What the first rank decides for the step that comes, so that all ranks do the same in it."""
+
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from advisor.errors import WorkloadError
+from advisor.training.observer import Step
+
+_FORMAT = struct.Struct("<qqqq")
+_CHECK = struct.Struct("<I")
+#: The first rank was not heard of for so long, in seconds: it failed, or takes no more steps.
+_SILENCE_S = 600.0
+_PAUSE_S = 0.0002
+
+
+class Word(NamedTuple):
+    """Of the step with this number; frozen steps belong to a visit and a group of it.
+
+    A negative visit trains; in a step `apart` the ranks exchange no gradients.
+    """
+
+    step: int
+    visit: int = -1
+    group: int = 0
+    is_apart: bool = False
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the step leaves everything as it is."""
+        return self.visit >= 0
+
+
+class WordFile:
+    """Passes words between the ranks of one machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def say(self, word: Word) -> None:
+        """Have all ranks hear a word."""
+        body = _FORMAT.pack(*map(int, word))
+        os.pwrite(self._file, body + _CHECK.pack(zlib.crc32(body)), 0)
+
+    def hear(self, step: int) -> Word:
+        """Return the word of a step once it was said.
+
+        Raises:
+            WorkloadError: It was not.
+        """
+        ends_s = time.monotonic() + _SILENCE_S
+        while time.monotonic() < ends_s:
+            body = os.pread(self._file, _FORMAT.size + _CHECK.size, 0)
+            body, check = body[: _FORMAT.size], body[_FORMAT.size :]
+            if len(check) == _CHECK.size and zlib.crc32(body) == _CHECK.unpack(check)[0]:
+                number, visit, group, apart = _FORMAT.unpack(body)
+                if number >= step:
+                    return Word(number, visit, group, bool(apart))
+            time.sleep(_PAUSE_S)
+        raise WorkloadError("the first rank takes no more steps, while others wait for it")
+
+
+class WordObserver:
+    """Says what the first rank decides after each step, or has the other ranks hear it.
+
+    It is the last observer of the first rank, and the first of all others.
+
+    Attributes:
+        word: Of the step that comes.
+    """
+
+    def __init__(self, words: WordFile, *, leads: bool) -> None:
+        self._words, self._leads = words, leads
+        self.word = Word(1)
+
+    def before_step(self, step: Step) -> None:
+        """See nothing."""
+
+    def after_step(self, step: Step) -> bool:
+        """Say or hear the word of the next step."""
+        if self._leads:
+            self.word = self.word._replace(step=step.number + 1)
+            self._words.say(self.word)
+        else:
+            self.word = self._words.hear(step.number + 1)
+        return True

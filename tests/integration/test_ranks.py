@@ -1,0 +1,182 @@
+"""A script on several ranks of this machine, started as torchrun does (Gloo)."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from advisor.engine.opening import EnvironmentTask, ScriptTask
+from advisor.engine.runner import WorkerDeathError
+from advisor.errors import UsageError, WorkloadError
+from advisor.memory.data import MemoryTask
+from advisor.noise.data import NoiseTask, Trajectory
+from advisor.rate.data import TrialTask
+from advisor.throughput.data import ThroughputTask
+from advisor.training.data import Script, WorkloadSpec
+from advisor.training.script.arguments import Filling
+from tests.integration.conftest import WORKLOADS, list_children
+
+pytestmark = pytest.mark.slow
+
+#: An end of the ranks and all that they started, in seconds.
+_END_S = 10.0
+
+
+def make_spec(name, *arguments, ranks=2, parts=None, launch=None):
+    script = Script(
+        arguments=("--batch-size", "{batch_size}", *arguments),
+        ranks=ranks,
+        parts=parts or ranks,
+        launch=launch or ("--standalone", f"--nproc-per-node={ranks}") * (ranks > 1),
+    )
+    target = str(WORKLOADS / "scripts" / f"{name}.py")
+    return WorkloadSpec(target=target, script=script, device="cpu")
+
+
+@pytest.fixture
+def run_alone(runner):
+    """A function: runs a task, and sees that no process is left of it."""
+
+    runner.run(EnvironmentTask(device="cpu"), timeout_s=100)  # the server of the workers is there
+
+    def run(task, timeout_s=100.0):
+        before = list_children()
+        try:
+            return runner.run(task, timeout_s=timeout_s)
+        finally:
+            deadline = time.monotonic() + _END_S
+            while not list_children() <= before and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert list_children() <= before
+
+    return run
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_first_rank_tells_what_the_script_is(run_alone, ranks):
+    (sight,) = run_alone(ScriptTask(workload=make_spec("ranks", ranks=ranks), filling=Filling()))
+    assert (sight.loader_size, sight.passes, sight.dataset_size) == (16, 1, 4096)
+    assert sight.model_name == "DistributedDataParallel"
+
+
+@pytest.mark.parametrize("more", [(), ("--accumulation", "2")])
+def test_noise_from_ranks_is_that_of_one_process_on_the_same_samples(run_alone, more):
+    """Replicated or shared parameters, whole steps or accumulated ones."""
+
+    def measure(ranks, *arguments):
+        parts = ranks * (2 if more else 1)
+        task = NoiseTask(
+            workload=make_spec("ranks_in_order", *more, *arguments, ranks=ranks, parts=parts),
+            trajectory=Trajectory(micro_batch_size=64, points=(2, 12), budget_s=60.0),
+            micro_batch_size=64,
+            groups=8,
+            max_micro_batches=64,
+        )
+        return run_alone(task)
+
+    alone, replicated, shared = measure(1), measure(2), measure(2, "--fsdp")
+    assert [each.at_step for each in alone] == [2, 12]
+    for ranks in (replicated, shared):
+        for own, other in zip(alone, ranks, strict=True):
+            for metric in ("plain", "preconditioned"):
+                one, two = getattr(own, metric), getattr(other, metric)
+                assert two.total_sqnorm == pytest.approx(one.total_sqnorm, rel=2e-3)
+                assert two.group_sqnorms == pytest.approx(one.group_sqnorms, rel=2e-3)
+                assert two.group_dots == pytest.approx(one.group_dots, rel=2e-3, abs=1e-9)
+
+
+def test_the_loss_of_a_branch_is_that_of_all_ranks(run_alone):
+    def train(ranks):
+        task = TrialTask(
+            workload=make_spec("ranks_in_order", ranks=ranks),
+            micro_batch_size=64,
+            gradient_accumulation_steps=1,
+            learning_rate=0.01,
+            samples=64 * 24,
+            seeds=(0,),
+        )
+        (branch,) = run_alone(task)
+        return [each.loss for each in branch.evaluations]
+
+    assert train(2) == pytest.approx(train(1), rel=1e-4)
+
+
+def test_one_rank_out_of_memory_is_the_answer_of_all(run_alone):
+    def probe(size):
+        task = MemoryTask(
+            workload=make_spec("ranks", "--fails-on", "1"),
+            micro_batch_size=size,
+            capacity_bytes=160 << 20,
+        )
+        (found,) = run_alone(task)
+        return found
+
+    assert probe(16).outcome == "fit"
+    failed = probe(512)
+    assert failed.outcome == "oom"
+    assert failed.message.startswith("rank 1: ")
+
+
+def test_a_slow_rank_shows_in_steps_without_an_exchange(run_alone):
+    task = ThroughputTask(
+        workload=make_spec("ranks", "--slow-on", "1"),
+        micro_batch_sizes=(64,),
+        session=0,
+        block_s=0.1,
+        rounds=1,
+        budget_s=20.0,
+    )
+    (probe,) = run_alone(task)
+    first, second = probe.rank_step_times_s
+    assert second > first
+    assert probe.outcome == "fit"
+
+
+@pytest.mark.parametrize("kind", ["memory", "noise"])
+def test_a_rank_that_is_killed_ends_all_at_once(run_alone, kind):
+    spec = make_spec("ranks", "--hidden", "512")
+    task = MemoryTask(workload=spec, micro_batch_size=64, capacity_bytes=None, steps=10**6)
+    if kind == "noise":
+        path = Trajectory(micro_batch_size=64, points=(10**6,), budget_s=60.0)
+        task = NoiseTask(
+            workload=spec, trajectory=path, micro_batch_size=64, groups=8, max_micro_batches=64
+        )
+    killed_s = []
+
+    def kill():
+        time.sleep(4.0)
+        ranks = [child for child in psutil.Process().children(recursive=True) if _is_rank(child)]
+        killed_s.append(time.monotonic())
+        ranks[-1].send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(WorkerDeathError, match="was killed") as death:
+        run_alone(task)
+    killer.join()
+    assert death.value.code == -signal.SIGKILL
+    assert time.monotonic() - killed_s[0] < _END_S
+
+
+def _is_rank(process):
+    with contextlib.suppress(psutil.Error):
+        return "LOCAL_RANK" in process.environ() or process.parent().ppid() != os.getpid()
+    return False
+
+
+def test_a_rendezvous_that_is_refused_is_a_usage_error(run_alone):
+    options = ("--nnodes=2", "--nproc-per-node=1", "--node-rank=1", "--rdzv-backend=c10d")
+    options += ("--rdzv-endpoint=localhost:9", "--rdzv-conf=is_host=0,read_timeout=3")
+    spec = make_spec("ranks", launch=options)
+    with pytest.raises(UsageError, match="could not be started"):
+        run_alone(ScriptTask(workload=spec, filling=Filling()))
+
+
+def test_what_a_rank_fails_of_is_told_as_in_one_process(run_alone):
+    spec = make_spec("ranks", "--no-such-option")
+    with pytest.raises(WorkloadError, match=r"sys\.exit\(2\)"):
+        run_alone(ScriptTask(workload=spec, filling=Filling()))
