@@ -46,6 +46,10 @@ class GivenFileError(WorkloadError):
     """A file that the command line names does not go with the model file: no stage fails alone."""
 
 
+class SampleError(WorkloadError):
+    """One sample of the data fails, whatever batch it is in."""
+
+
 class DeviceError(AdvisorError):
     """The device does not exist, or not even the smallest batch fits on it."""
 

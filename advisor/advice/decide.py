@@ -31,6 +31,7 @@ _FACTORS: dict[LimitedBy, LimitingFactor] = {
     "memory": "memory",
     "dataset": "dataset",
     "cap": "user",
+    "model": "model",
     "budget": "time",
 }
 

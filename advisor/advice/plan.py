@@ -76,7 +76,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         optimizer_changes=changes,
         limiting_factor=decision.limiting_factor,
         expected=_expect(decision, base, working, facts),
-        reasons=tuple(write_reasons(facts, decision, memory, throughput, noise, ways)),
+        reasons=tuple(write_reasons(facts, decision, throughput, noise, ways)),
         warnings=write_cautions(facts, decision, memory, throughput, conclusions.of(SOAK), loader),
         candidates=tabulate(ways, base, working, facts.dataset_size),
         snippet=write_snippet(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from advisor.advice.decide import Decision
-from advisor.memory.data import MemoryConclusion
 from advisor.noise.course import predict_noise_scale
 from advisor.noise.data import (
     NoiseConclusion,
@@ -31,7 +30,6 @@ _GENERALISATION = (
 def write_reasons(
     facts: WorkloadFacts,
     decision: Decision,
-    memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     noise: NoiseConclusion | None,
     ways: Sequence[Candidate],
@@ -39,7 +37,7 @@ def write_reasons(
     """Yield the sentences, the one on what training showed first, the caution last."""
     yield _explain_choice(decision)
     if decision.basis != "given":
-        yield _explain_limit(facts, decision, memory, throughput, noise)
+        yield _explain_limit(facts, decision, throughput, noise)
     yield from _explain_law(facts, noise, ways)
     if decision.way.gradient_accumulation_steps > 1:
         yield _explain_accumulation(decision.way)
@@ -92,7 +90,6 @@ def _describe_others(race: Race) -> str:
 def _explain_limit(
     facts: WorkloadFacts,
     decision: Decision,
-    memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     noise: NoiseConclusion | None,
 ) -> str:
@@ -117,9 +114,9 @@ def _explain_limit(
     if decision.limiting_factor == "dataset":
         samples = count_of(facts.dataset_size or 0, "sample")
         return f"The dataset ends the batch at {size}: it has {samples}."
-    if decision.is_timed_to_the_end and memory.limited_by == "cap":
-        return f"The largest batch allowed, {size}, ends the search; larger ones may be faster."
-    return f"The time ends the search at {size}; larger batches may be faster."
+    what = {"model": "What the model runs", "user": "The largest batch allowed"}
+    end = what.get(decision.limiting_factor, "The time")
+    return f"{end} ends the search at {size}; larger batches may be faster."
 
 
 def _compare_speed(way: Candidate, larger: Candidate, unit: str) -> str:

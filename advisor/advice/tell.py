@@ -36,6 +36,7 @@ _LIMITS: dict[LimitingFactor, str] = {
     "noise": "gradient noise: larger batches would save too few steps to pay for themselves",
     "dataset": "the dataset: it is too small for larger batches",
     "user": "a limit that you set",
+    "model": "the model: it runs none of the larger sizes tried",
     "time": "the time of the run: larger batches were not timed",
 }
 

@@ -241,10 +241,11 @@ class Run:
 
     def keep_workload(self, facts: WorkloadFacts) -> None:
         """Keep what the user's file was understood to be; later workers need not find it again."""
-        if facts.optimizer is not None:
-            closure = facts.optimizer.closure_use
-            workload = msgspec.structs.replace(self.spec.workload, closure=closure)
-            self.spec = msgspec.structs.replace(self.spec, workload=workload)
+        closure = None if facts.optimizer is None else facts.optimizer.closure_use
+        workload = msgspec.structs.replace(
+            self.spec.workload, closure=closure, smallest_batch=facts.min_micro_batch_size
+        )
+        self.spec = msgspec.structs.replace(self.spec, workload=workload)
         self._keep(workload=facts)
 
     def keep_script(self, script: Script) -> None:

@@ -14,11 +14,14 @@ from advisor.errors import (
     DeviceError,
     GivenFileError,
     InternalError,
+    SampleError,
     UsageError,
     WorkloadError,
 )
 
-FailureKind = Literal["file", "user", "usage", "device", "internal", "unforkable", "death"]
+FailureKind = Literal[
+    "file", "sample", "user", "usage", "device", "internal", "unforkable", "death"
+]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +94,7 @@ Message = Result | Failure | Done
 #: The exception that stands for each kind of failure in the parent, and the other way round.
 _ERRORS: dict[FailureKind, type[AdvisorError]] = {
     "file": GivenFileError,  # before the kind that it is one of
+    "sample": SampleError,
     "user": WorkloadError,
     "usage": UsageError,
     "device": DeviceError,

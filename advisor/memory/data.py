@@ -9,7 +9,7 @@ from advisor.engine.task import WorkloadTask
 from advisor.predict.data import LimitedBy
 from advisor.predict.memory_trace import TRACED_STEPS
 
-Outcome = Literal["fit", "oom", "error", "timeout", "spill"]
+Outcome = Literal["fit", "oom", "refused", "error", "timeout", "spill"]
 #: What led the search: a prediction from the model's trace, or the probes alone.
 MemoryMethod = Literal["guided", "affine"]
 
@@ -120,6 +120,9 @@ class MemoryConclusion(msgspec.Struct, frozen=True, kw_only=True):
     ooms: int
     #: The smallest size seen not to fit above the largest that ran.
     upper_bound: int | None = None
+    #: Sizes that the model itself does not run, and what it said of the first.
+    refused: tuple[int, ...] = ()
+    refusal: str | None = None
     #: The largest that ran without the caching allocator having to flush, CUDA only.
     largest_without_retries: int | None = None
     #: What the largest size leaves of the limit, by its measured peak.

@@ -1,13 +1,21 @@
 """Which micro-batch to try next for the largest one that fits, and what the probes say of it."""
 
 from collections.abc import Sequence
-from math import ceil, floor, inf
+from math import ceil, floor, inf, lcm
+
+import msgspec
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
 from advisor.memory.data import PROBES, MemoryConclusion, MemoryMethod, Probe
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
 from advisor.memory.law import find_peak_bytes, fit_memory
+from advisor.memory.refusals import (
+    MOST_REFUSALS,
+    are_multiples_refused,
+    find_multiple,
+    list_refused,
+)
 from advisor.memory.search import (
     RESOLUTION_FRACTION,
     TOO_BIG,
@@ -71,6 +79,14 @@ def choose_next_micro_batch_size(
             (probe.micro_batch_size for probe in probes), default=bounds.largest_allowed + 1
         )
         return next((size for size in firsts if size is not None and size < least), None)
+    refused = list_refused(probes)
+    if refused:
+        if len(refused) >= MOST_REFUSALS:
+            return None
+        if are_multiples_refused(probes):
+            return _choose_doubling(probes, bounds)
+        bounds = narrow_bounds(bounds, probes)
+        probes = [probe for probe in probes if probe.outcome != "refused"]
     guide = prediction if choose_method(probes, bounds, prediction) == "guided" else None
     # A refuted prediction has cost errors of its own.
     ooms = MAX_OOMS if prediction is None else GUIDED_LIMITS.ooms
@@ -84,6 +100,20 @@ def choose_next_micro_batch_size(
         size = choose_guided_size(evidence, bounds, guide)
     multiple = bounds.batch_multiple
     return max(floor(min(size, evidence.ceiling) / multiple) * multiple, evidence.ran + multiple)
+
+
+def narrow_bounds(bounds: SearchBounds, probes: Sequence[Probe]) -> SearchBounds:
+    """Return the bounds with the sizes left that may run, where the model refused others."""
+    multiple = lcm(bounds.batch_multiple, find_multiple(probes))
+    return msgspec.structs.replace(bounds, batch_multiple=multiple)
+
+
+def _choose_doubling(probes: Sequence[Probe], bounds: SearchBounds) -> int | None:
+    """Return twice the largest size that ran; None where that is known not to run."""
+    size = 2 * max(probe.micro_batch_size for probe in probes if probe.outcome == "fit")
+    too_big = min((p.micro_batch_size for p in probes if p.outcome in TOO_BIG), default=inf)
+    is_open = size <= bounds.largest_allowed and size < too_big
+    return size if is_open and size not in list_refused(probes) else None
 
 
 def choose_method(
@@ -123,6 +153,8 @@ def conclude_memory(
     fits = [probe for probe in trusted if probe.outcome == "fit"]
     failed_sizes = [probe.micro_batch_size for probe in trusted if probe.outcome in TOO_BIG]
     ran = max((probe.micro_batch_size for probe in fits), default=None)
+    refused = [probe for probe in searched if probe.outcome == "refused"]
+    bounds = narrow_bounds(bounds, searched)
     failed_above = min((size for size in failed_sizes if ran is None or size > ran), default=None)
     is_closed = (
         ran is not None and failed_above is not None and bounds.is_gap_closed(ran, failed_above)
@@ -132,6 +164,8 @@ def conclude_memory(
         limited_by = "dataset" if bounds.max_micro_batch_size == dataset_size else "cap"
     elif failed_above is not None and (complete or is_closed or ran is None):
         limited_by = "memory"
+    elif complete and refused:
+        limited_by = "model"
     verified = limited_by in {"dataset", "cap"} or is_closed
     if len(trusted) < len(searched) and not verified:
         limited_by = "memory"  # the search ended at a failure, though not at one that proves it
@@ -152,6 +186,8 @@ def conclude_memory(
         largest_without_retries=max(
             (probe.micro_batch_size for probe in fits if probe.alloc_retries == 0), default=None
         ),
+        refused=tuple(probe.micro_batch_size for probe in refused),
+        refusal=next((probe.message for probe in refused), None),
         headroom_at_max_bytes=_find_headroom_bytes(fits, bounds.capacity_bytes),
         method=method,
         disturbances=disturbances,

@@ -10,9 +10,9 @@ import msgspec
 from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
-from advisor.errors import AdvisorError, DeviceError, UsageError, WorkloadError
+from advisor.errors import AdvisorError, DeviceError, SampleError, UsageError, WorkloadError
 from advisor.memory.data import PROBES, MemoryTask, Probe
-from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size
+from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size, narrow_bounds
 from advisor.memory.search import SearchBounds
 from advisor.memory.surroundings import (
     can_spill,
@@ -87,7 +87,7 @@ def _list_probes(run: Run) -> list[Probe]:
 def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool:
     """Probe the size, or a smaller one whose steps take less; return whether there is one."""
     history = _list_probes(run)
-    affordable = _choose_affordable(size, history, bounds, steps_s)
+    affordable = _choose_affordable(size, history, narrow_bounds(bounds, history), steps_s)
     if affordable is None:
         return False
     run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
@@ -96,6 +96,8 @@ def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool
     _refuse_leak(run, probe)
     if probe.outcome == "timeout":
         run.progress.note(f"memory: batch {affordable} took too long")
+    if probe.outcome == "refused":
+        run.progress.note(f"memory: batch {affordable} does not run: {probe.message}")
     return True
 
 
@@ -190,7 +192,9 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
             raise
         probe = _fail(task, "timeout", error.message)
     except WorkloadError as error:
-        raise _add_sizes(error, size, history) from error
+        if isinstance(error, SampleError) or not any(p.outcome == "fit" for p in history):
+            raise
+        probe = _fail(task, "refused", error.message)
     if probe.outcome == "error":
         probe = _judge_early_end(run, probe, history)
     why = find_spill(probe, history, timed=can_spill(run.environment))
@@ -246,7 +250,7 @@ def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
     return msgspec.structs.replace(probe, outcome="oom", message=text)
 
 
-def _fail(task: MemoryTask, outcome: Literal["oom", "timeout"], message: str) -> Probe:
+def _fail(task: MemoryTask, outcome: Literal["oom", "timeout", "refused"], message: str) -> Probe:
     return Probe(
         stage="memory",
         session=0,
@@ -254,19 +258,6 @@ def _fail(task: MemoryTask, outcome: Literal["oom", "timeout"], message: str) ->
         outcome=outcome,
         capacity_bytes=task.capacity_bytes,
         message=message,
-    )
-
-
-def _add_sizes(error: WorkloadError, size: int, history: list[Probe]) -> WorkloadError:
-    """Return the error with the sizes that ran: a model that fails at some is hard to place."""
-    ran = [str(probe.micro_batch_size) for probe in history if probe.outcome == "fit"]
-    if not ran:
-        return error
-    return WorkloadError(
-        f"{error.message} (at batch size {size}; {', '.join(ran)} ran)",
-        next_step="Make the model accept every batch size, or give the multiple that it needs with "
-        "--batch-multiple, or the largest that it takes with --max-batch.",
-        traceback=error.traceback,
     )
 
 

@@ -13,6 +13,7 @@ _ENDS: dict[LimitedBy, str] = {
     "memory": "memory ends the search",
     "dataset": "the dataset has no more samples",
     "cap": "the largest size allowed ends the search",
+    "model": "the model runs none of the larger sizes tried",
     "budget": "the time budget ended the search",
 }
 
@@ -35,6 +36,9 @@ def describe_memory(memory: MemoryConclusion) -> str:
         verified = "verified" if memory.verified else "not verified as the largest"
         largest = f"largest micro-batch {format_count(memory.max_micro_batch_size)}, {verified}"
     parts = [largest, _ENDS[memory.limited_by]]
+    if memory.refused:
+        sizes = ", ".join(map(format_count, memory.refused))
+        parts.append(f"not run by the model, whatever the memory: {sizes} ({memory.refusal})")
     if memory.smallest_failed is not None:
         parts.append(f"{format_count(memory.smallest_failed)} did not fit")
     if memory.capacity_bytes is not None:

@@ -27,6 +27,7 @@ _ENDS: dict[LimitedBy, str] = {
     "memory": "",
     "dataset": "; the dataset has no more samples",
     "cap": "; larger sizes were not looked for",
+    "model": "",
     "budget": "",
 }
 _BOUNDS = {"arithmetic": "peak arithmetic", "bandwidth": "peak memory bandwidth"}

@@ -26,6 +26,7 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
         session: Also moves the seed of the shuffle.
         rounds: Timed blocks for each size.
         budget_s: The worker starts no new round after this long, once one round is complete.
+        untried: Those that never ran: where the model's own code fails at one, it refuses the size.
     """
 
     runs: ClassVar[str] = "advisor.throughput.measure:run"
@@ -37,6 +38,7 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     block_s: float
     rounds: int
     budget_s: float
+    untried: tuple[int, ...] = ()
 
 
 class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):

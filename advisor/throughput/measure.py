@@ -220,10 +220,12 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                 bench = _Bench(stepper, workload.draw(size, generator), size, device)
                 _time_size(bench, timed, task.block_s)
             except Exception as error:
-                if not is_out_of_memory(error):
+                is_refused = size in task.untried and not is_out_of_memory(error)
+                if not (is_refused or is_out_of_memory(error)):
                     raise
                 message = describe(error)[:MESSAGE_LENGTH]
-                emit(make_probe(task, size, timed.pop(size, Timed()), message=message))
+                probe = make_probe(task, size, timed.pop(size, Timed()), message=message)
+                emit(msgspec.structs.replace(probe, outcome="refused") if is_refused else probe)
                 sizes.remove(size)
             release_cached_memory(device)
     canary_times_s.append(time_product(device))

@@ -16,6 +16,7 @@ from advisor.engine.runner import WorkerTimeoutError
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
+from advisor.memory.refusals import may_run
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputTask
 from advisor.throughput.saturation import is_settled
@@ -92,7 +93,7 @@ def _choose_sizes(run: Run, compile_s: float) -> tuple[int, ...]:
     memory, facts = run.of(MEMORY), run.facts
     assert memory is not None
     assert memory.max_micro_batch_size is not None
-    return choose_sweep(
+    sweep = choose_sweep(
         min_micro_batch_size=facts.min_micro_batch_size,
         max_micro_batch_size=memory.max_micro_batch_size,
         batch_multiple=run.spec.limits.batch_multiple,
@@ -100,6 +101,13 @@ def _choose_sizes(run: Run, compile_s: float) -> tuple[int, ...]:
         given_micro_batch_size=find_given_micro_batch(run),
         most_sizes=_count_affordable_sizes(run, compile_s),
     )
+    return _leave_out_refused(run, sweep)
+
+
+def _leave_out_refused(run: Run, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes that the model may run."""
+    probes = run.record.all(PROBES)
+    return tuple(size for size in sizes if may_run(size, probes))
 
 
 def _estimate_compile_s(run: Run) -> float:
@@ -119,7 +127,8 @@ def _list_kept(run: Run) -> tuple[int, ...]:
 
 def _choose_next(run: Run, found: ThroughputConclusion, session: int) -> tuple[int, ...]:
     multiple = run.spec.limits.batch_multiple
-    return choose_next(found, session=session, kept=_list_kept(run), batch_multiple=multiple)
+    chosen = choose_next(found, session=session, kept=_list_kept(run), batch_multiple=multiple)
+    return _leave_out_refused(run, chosen)
 
 
 def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
@@ -150,6 +159,7 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
 def _time_session(
     run: Run, plan: SessionPlan, session: int, *, budget_s: float, is_apart: bool
 ) -> None:
+    ran = {probe.micro_batch_size for probe in run.record.all(PROBES) if probe.outcome == "fit"}
     task = ThroughputTask(
         workload=run.spec.workload,
         micro_batch_sizes=plan.sizes,
@@ -157,6 +167,7 @@ def _time_session(
         block_s=BLOCK_S[run.environment.device.kind],
         rounds=plan.rounds,
         budget_s=budget_s,
+        untried=tuple(size for size in plan.sizes if size not in ran),
     )
     run_session(run, split_by_size(task) if is_apart else (task,))
 

@@ -38,6 +38,7 @@ _RANGE_ENDS: dict[LimitedBy, str] = {
     "memory": "memory",
     "dataset": "the dataset",
     "cap": "the limit that was given",
+    "model": "what the model runs",
     "budget": "the time",
 }
 _PEAKS = {

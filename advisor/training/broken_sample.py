@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from advisor.errors import AdvisorError, WorkloadError, shorten
+from advisor.errors import AdvisorError, SampleError, shorten
 from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
@@ -17,7 +17,7 @@ def naming_broken_sample(
     """Have an error in the block name the one sample of the worst batch that causes it.
 
     Raises:
-        WorkloadError: With the sample, in place of an error of the user's code.
+        SampleError: With the sample, in place of an error of the user's code.
     """
     try:
         yield
@@ -32,7 +32,7 @@ def naming_broken_sample(
         index = _find_broken(workload, indices, type(error))
         if index is None:
             raise
-        raise WorkloadError(
+        raise SampleError(
             f"sample {index} of the dataset does not run, though others do "
             f"({type(error).__name__}: {shorten(error)})",
             next_step="Mend the sample or leave it out: of the dataset, or in collate_fn(samples).",

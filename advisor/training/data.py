@@ -115,6 +115,8 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     base_batch_size: int | None = None
     #: How the optimizer was seen to be stepped; None where its signature alone tells.
     closure: ClosureUse | None = None
+    #: The smallest batch that was seen to run.
+    smallest_batch: int = 1
 
 
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]

@@ -6,7 +6,7 @@ import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advisor.errors import DeviceError, WorkloadError, shorten
+from advisor.errors import DeviceError, UsageError, WorkloadError, shorten
 from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.first_step import take_first_step
 from advisor.training.loss_reduction import (
@@ -27,6 +27,8 @@ from advisor.training.training import Training
 
 #: The size of the first step: BatchNorm cannot run at 1.
 _FIRST_SIZE = 2
+#: Where the file does not say what its batch is.
+_USUAL_SIZE = 32
 #: Between two batches of which the larger holds more, though its collate function leaves some out.
 _GROWTH = 8
 
@@ -48,11 +50,7 @@ def inspect_workload(
     multiple = batch_multiple
     first = math.ceil(_FIRST_SIZE / multiple) * multiple
     try:
-        facts = (
-            _inspect_step(workload, first, without_steps=without_steps)
-            if workload.is_step_only
-            else _inspect_training(workload, first, multiple, without_steps=without_steps)
-        )
+        facts = _inspect(workload, first, multiple, without_steps=without_steps)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -64,7 +62,31 @@ def inspect_workload(
     return facts
 
 
-def _inspect_step(workload: Workload, first: int, *, without_steps: bool) -> WorkloadFacts:
+def _inspect(
+    workload: Workload, first: int, multiple: int, *, without_steps: bool
+) -> WorkloadFacts:
+    """Return the facts by a first batch of that size; by the base batch where only that runs."""
+    inspect = _inspect_step if workload.is_step_only else _inspect_training
+    try:
+        return inspect(workload, first, multiple, without_steps=without_steps)
+    except Exception as error:
+        base = workload.base_batch_size or _USUAL_SIZE
+        if is_out_of_memory(error) or isinstance(error, UsageError | DeviceError) or base <= first:
+            raise
+        failed = error
+    workload.begin_again(base)
+    try:
+        facts = inspect(workload, base, base, without_steps=without_steps)
+    except Exception:  # noqa: BLE001 - then it is not the size
+        raise failed from None
+    note = f"a batch of {first} does not run ({shorten(failed, 120)})"
+    notes = (f"{note}, so {base} is the smallest size tried", *facts.notes)
+    return msgspec.structs.replace(facts, min_micro_batch_size=base, notes=notes)
+
+
+def _inspect_step(
+    workload: Workload, first: int, _multiple: int, *, without_steps: bool
+) -> WorkloadFacts:
     for _ in range(0 if without_steps else 2):
         workload.make_stepper(first).step(None)
     return WorkloadFacts(

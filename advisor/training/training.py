@@ -102,7 +102,8 @@ class Training:
     def forget(self) -> bool:
         """Drop the state that the model carries from batch to batch; return whether there was."""
         lightning.restart(self.model)
-        return self._born.restore()
+        has_carried, has_counted = self._born.restore(), self._born.restart_counters()
+        return has_carried or has_counted
 
     def _run_loss(self, batch: Any) -> Any:
         try:

@@ -77,13 +77,6 @@ SEEN_BY_PROBES = (
         budget="60s",
     ),
     Case(
-        file="failure_at_odd_sizes.py",
-        fragments=("7", "--batch-multiple"),
-        has_traceback=True,
-        options=("--max-batch", "7"),
-        budget="60s",
-    ),
-    Case(
         file="failure_at_step_five.py",
         fragments=("LookupError", "step five"),
         has_traceback=True,

@@ -4,6 +4,7 @@ Each is after a report on real training code; the file says which kind.
 """
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,8 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     "own_surroundings": {"loss_reduction": "mean"},
     "label_out_of_range": {"loss_reduction": "mean"},
     "closure_asserted": {"loss_reduction": "mean"},
+    "divided_queue": {"loss_reduction": "mean", "min_micro_batch_size": 1},
+    "groups_of_samples": {"loss_reduction": "mean", "min_micro_batch_size": 16},
     "narrow_surroundings": {"loss_reduction": "mean"},
     "takes_a_function": {"loss_reduction": "mean"},
     "sharpness_aware": {"loss_reduction": "mean"},
@@ -321,6 +324,22 @@ def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in outcome.stderr
     assert re.match(r"(Train|Stay) with batch \d+", outcome.stdout)
     assert outcome.survivors == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["divided_queue", "groups_of_samples"])
+def test_sizes_that_the_model_refuses_are_left_out(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    options = ("--budget", "40s", "--memory-limit", "1GiB", "--json", str(path))
+    outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
+    assert outcome.exit_code in {0, 3}, outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    document = json.loads(path.read_text())
+    memory = document["derived"]["memory"]
+    assert memory["ooms"] == 0
+    assert bool(memory["refused"]) == (name == "divided_queue")
+    assert memory["max_micro_batch_size"] >= 16
+    assert memory["limited_by"] != "memory"
 
 
 def test_every_file_has_a_case() -> None:

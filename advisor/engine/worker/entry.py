@@ -178,7 +178,9 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
         kind = kind_of(error)
         return Failure(
             kind=kind,
-            message=_name_file(error.message, task) if kind == "user" else error.message,
+            message=_name_file(error.message, task)
+            if kind in {"user", "sample"}
+            else error.message,
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )

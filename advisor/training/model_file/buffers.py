@@ -43,11 +43,14 @@ def restore_buffers(model: nn.Module, before: Mapping[str, Tensor]) -> None:
 class CarriedState:
     """What a model keeps in plain attributes, as it is now.
 
-    Some models carry a hidden state, detached, from batch to batch: it fits one batch size.
+    Some models carry a hidden state, detached, from batch to batch, or a place in a queue that
+    batches fill: it fits one batch size.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._before = [(module, _own_attributes(module)) for module in model.modules()]
+        self._counters = {name: value.clone() for name, value in _list_counters(model)}
+        self._model = model
 
     def restore(self) -> bool:
         """Put the attributes that hold tensors back; return whether one had changed."""
@@ -64,6 +67,33 @@ class CarriedState:
                 else:
                     del vars(module)[name]
         return has_changed
+
+    def restart_counters(self) -> bool:
+        """Put whole numbers back, in buffers and attributes; return whether one had changed."""
+        has_changed = False
+        for name, value in _list_counters(self._model):
+            before = self._counters.get(name)
+            if before is not None and not torch.equal(value, before):
+                value.copy_(before)
+                has_changed = True
+        for module, known in self._before:
+            for name, before in known.items():
+                if type(before) is int and vars(module).get(name) != before:
+                    vars(module)[name] = before
+                    has_changed = True
+        return has_changed
+
+
+#: Entries of a buffer of counters at most: larger ones are tables.
+_MOST_COUNTERS = 64
+
+
+def _list_counters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the small buffers of whole numbers."""
+    for name, value in model.named_buffers():
+        is_small = not is_lazy(value) and value.numel() <= _MOST_COUNTERS
+        if is_small and not (value.is_floating_point() or value.is_complex()):
+            yield name, value
 
 
 #: Attributes of every module, which are no state of the user's.

@@ -34,6 +34,8 @@ from advisor.training.optimizer_facts import check_rates, restart_rates
 from advisor.training.schedule import check_scheduler
 from advisor.training.training import Training, UserStep
 
+#: Samples of the first batch: BatchNorm cannot run on 1.
+_FIRST_SIZE = 2
 #: Samples of whose targets it is seen whether they are labels.
 _LOOKED_AT = 64
 
@@ -70,6 +72,7 @@ class Workload:
         self.own_loader: Any = None
         self.how_batch = "make_step of the model file"
         self.closure = spec.closure
+        self._first_size = max(_FIRST_SIZE, spec.smallest_batch)
         self._loss: Loss | None = None
         self._source: Batches | None = None
         self._data_module: Any = None
@@ -84,6 +87,10 @@ class Workload:
         if self._source is None:
             self._source = self._open_batches()
         return self._source
+
+    def begin_again(self, smallest_batch: int) -> None:
+        """Forget what was found of the loss and the optimizer by smaller batches than this."""
+        self._first_size, self._loss, self.closure = smallest_batch, None, self.spec.closure
 
     def open_held_out(self) -> Batches | None:
         """Return the source of held-out batches; None where the file has no held-out data."""
@@ -154,7 +161,7 @@ class Workload:
             return
         loss = self.loss(model).function
         with torch.no_grad():
-            loss(model, self._take_first(2))
+            loss(model, self._take_first(self._first_size))
 
     def make_stepper(self, batch_size: int) -> Training | UserStep:
         """Return what is stepped at this size: the user's own step, or a fresh training."""
@@ -246,7 +253,7 @@ class Workload:
             if loss_fn is not None:
                 loss_fn = self.settings.bind(loss_fn, positional=2)
             elif not lightning.is_lightning_type(type(model)):
-                batch = self._take_first(2)
+                batch = self._take_first(self._first_size)
             with torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_buffers(model):
                 self._loss = find_loss(
                     model, batch, loss_fn, take_more=lambda: self._take_first(_LOOKED_AT)

@@ -158,6 +158,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "seed": 7,
         "base_batch_size": 32,
         "closure": None,
+        "smallest_batch": 1,
     }
     assert msgspec.to_builtins(limits) == {
         "memory_limit_bytes": 10 * 2**30,
