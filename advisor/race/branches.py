@@ -25,6 +25,8 @@ _WANTED_STEPS = 100
 #: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
 #: eight pairs, and the winner from new starts; and the least that show anything.
 BRANCHES, _LEAST_BRANCHES = 34, 16
+#: Branches that a worker trains in its turn, unless it is one run of a script.
+_BRANCHES_OF_A_WORKER = 4
 #: Time of a trial step over a timed one with its data, before one was trained.
 _OVERHEAD = 1.3
 #: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
@@ -73,6 +75,7 @@ class Branches:
             base.micro_batch_size, base.gradient_accumulation_steps
         )
         self.start_s = 0.0 if run.facts.script is None else run.start_s
+        self._planned_start_s = self.start_s or run.start_s / _BRANCHES_OF_A_WORKER
         self.facts = anchor(run.facts, pair)
         limits, size = run.spec.limits, run.facts.dataset_size
         most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
@@ -92,8 +95,8 @@ class Branches:
 
     @property
     def least_s(self) -> float:
-        """Seconds of the shortest race."""
-        return _LEAST_BRANCHES * (self.start_s + LEAST_STEPS * self._trial_step_s)
+        """Seconds of the shortest race, with the starts of its workers."""
+        return _LEAST_BRANCHES * (self._planned_start_s + LEAST_STEPS * self._trial_step_s)
 
     def find_way(self, global_batch_size: int) -> Candidate:
         """Return the way to make a batch of those that may be tried."""
@@ -145,7 +148,7 @@ class Branches:
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the base pair's longest branch that the time allows."""
         many, few = (
-            int(max(0.0, time_s / count - self.start_s) / self._trial_step_s)
+            int(max(0.0, time_s / count - self._planned_start_s) / self._trial_step_s)
             for count in (BRANCHES, _LEAST_BRANCHES)
         )
         return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))

@@ -9,8 +9,10 @@ import pytest
 
 from advisor.advice.plan import ADVICE
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.race.branches import Branches
 from advisor.race.data import UNTRAINED
 from advisor.race.plan import FRESH, RACE, STARTS
+from advisor.race.ways import WAYS
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import OptimizerFacts
 from tests.unit.race.law_training import LawTraining, race_pairs
@@ -278,6 +280,18 @@ def test_a_race_that_needs_nearly_all_the_time_left_is_run(monkeypatch):
     run, _ = race_pairs(law, budget_s=1.5 * least_s)
     assert run.of(RACE).does_base_train
     assert run.of(RACE).base_steps * run.of(RACE).base.global_batch_size >= 0.7 * 30 * 32
+
+
+def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_none_is_left():
+    def plan(start_s, time_s):
+        run, _ = race_pairs(LawTraining(), budget_s=0.5)
+        run.start_s = start_s
+        return Branches(run, run.of(RACE).base, run.of(WAYS), None, time_s)
+
+    fast, slow = plan(0.0, 10.0), plan(1.0, 10.0)
+    assert 0 < slow.base_steps < fast.base_steps
+    assert plan(100.0, 10.0).are_too_short
+    assert slow.least_s == pytest.approx(fast.least_s + 4.0)
 
 
 @pytest.mark.parametrize("budget_s", [10.0, 30.0, 60.0, 120.0, 300.0])
