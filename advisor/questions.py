@@ -21,6 +21,7 @@ from advisor.noise.data import NOISE_BATCHES
 from advisor.noise.question import QUESTION as NOISE
 from advisor.noise_floor.question import KIND as SELF_COMPARISON
 from advisor.predict.question import KIND as PREDICTION
+from advisor.ranks.question import QUESTION as RANKS
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import make_question as make_soak
@@ -62,6 +63,7 @@ RUN = Kind(
         SPEED,
         ADVICE,  # takes nearly all the time left
         _SOAK,
+        RANKS,
         MEMORY_SAVINGS,
         VARIANTS,  # each has a promised share, and what the others left
         PLANS,
@@ -75,6 +77,7 @@ RUN = Kind(
         SHARPNESS,
         LOADER,
         SPEED,
+        RANKS,
         VARIANTS,
         _SOAK,
         ADVICE,

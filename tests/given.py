@@ -15,6 +15,7 @@ from advisor.noise.data import NoiseConclusion
 from advisor.predict.data import MemorySavings
 from advisor.questions import RUN
 from advisor.race.data import Race
+from advisor.ranks.data import RanksConclusion
 from advisor.sharpness.data import SharpnessConclusion
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
@@ -37,6 +38,7 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     noise: NoiseConclusion | None = None
     loader: LoaderConclusion | None = None
     soak: SoakConclusion | None = None
+    ranks: RanksConclusion | None = None
     sharpness: SharpnessConclusion | None = None
     race: Race | None = None
     recommendation: Recommendation | None = None

@@ -34,6 +34,7 @@ NEEDS = {
     "loader": Need(2, 400, 3.5, 60.0),
     "trial": Need(20, 6000, 8.0, 900.0),  # it decides what is advised
     "soak": Need(1, 120, 0.5, 60.0),
+    "ranks": Need(12, 600, 4.0, 120.0),  # where a script has several
     "memory savings": Need(4, 0, 1.0, 60.0),
 }
 #: Of the user's own script, where each size and each branch is a start of its own.
@@ -43,7 +44,7 @@ _NEEDS_OF_SCRIPT = {
 }
 #: Left out, in this order, of a budget that holds less than this share of what is needed: the
 #: advice stands without them.
-_OPTIONAL, _SHORT_FRACTION = ("memory savings", "soak"), 2 / 3
+_OPTIONAL, _SHORT_FRACTION = ("memory savings", "ranks", "soak"), 2 / 3
 #: Left out after these, in this order, of one that holds not even the least of each: what gets less
 #: tells nothing, and without the speed at the user's own batch there is no answer at all.
 _DISPENSABLE = ("sharpness", "trial", "loader", "noise", "memory")

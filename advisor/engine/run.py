@@ -180,6 +180,7 @@ class Run:
         asked = {
             "sharpness": limits.sharpness and has_data,
             "loader": has_data and is_file,
+            "ranks": self.spec.workload.ranks > 1,
             "memory savings": is_file,
             **dict.fromkeys(("noise", "trial"), has_data),
         }
@@ -220,12 +221,13 @@ class Run:
     @property
     def capacity_bytes(self) -> int:
         """What training may take."""
-        command, script = self.record.command, self.spec.workload.script
+        command = self.record.command
         assert command.memory_limit_bytes is not None
         capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
-        if script is None or self.environment.device.kind != "cpu":
+        ranks = self.spec.workload.ranks
+        if ranks == 1 or self.environment.device.kind != "cpu":
             return capacity_bytes
-        return capacity_bytes // script.ranks  # which share the machine's memory
+        return capacity_bytes // ranks  # which share the machine's memory
 
     def keep_environment(self, environment: Environment) -> None:
         """Keep the environment, and with it the limits in force.

@@ -12,6 +12,7 @@ from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.picks import LEAST_RATIO
 from advisor.race.plan import FRESH, LEAST_FRESH, rank_by_regret
 from advisor.race.trainer import Trainer
+from advisor.throughput.stage import time_sizes
 
 #: Lengths of the base pair's branches, as shares of the longest: the pick's time is known.
 _BASE_LENGTHS = (1.0, math.sqrt(0.5))
@@ -19,6 +20,8 @@ _BASE_LENGTHS = (1.0, math.sqrt(0.5))
 _PICK_LENGTHS = (1.15, 0.8)
 #: Time of a pick's branch over that of the base pair's longest, at most.
 _MOST_TIME_RATIO = 1.0
+#: Time of a script's step takes about so long beside its start, in seconds.
+_BLOCK_S = 1.0
 #: Starts after which a pick stays undecided.
 _MOST_FRESH = 24
 #: Log of the time by which a pick must look faster than a winner to be judged as well; and the
@@ -88,12 +91,21 @@ class Confirmation:
     def _time_loop(self, pick: PairResult) -> None:
         """Time the pick's step in the user's loop beside the base pair's, until it is known."""
         sizes = (self._branches.base.micro_batch_size, pick.micro_batch_size)
-        if not self._is_loop_known(pick):
-            time_loop(self._trainer.run, sizes)
+        run = self._trainer.run
+        if self._is_loop_known(pick):
+            return
+        if run.facts.script is None:
+            time_loop(run, sizes)
+        else:  # what is timed of a script is its loop
+            time_sizes(run, sizes)
 
     def _predict_loop_s(self, pick: PairResult) -> float:
         run = self._trainer.run
-        return 0.0 if self._is_loop_known(pick) else run.start_s + choose_loop_s(run)
+        if self._is_loop_known(pick):
+            return 0.0
+        if run.facts.script is None:
+            return run.start_s + choose_loop_s(run)
+        return 2.0 * (run.start_s + _BLOCK_S)
 
     def _is_loop_known(self, pick: PairResult) -> bool:
         times, own = self._trainer.run.of(LOOP_TIMES), self._branches.base

@@ -7,6 +7,7 @@ find memory which a loop of that size alone must fetch from the kernel.
 
 import random
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -87,6 +88,14 @@ def time_once_more(run: Run) -> bool:
     except WorkerTimeoutError:
         return False
     return True
+
+
+def time_sizes(run: Run, sizes: Sequence[int]) -> None:
+    """Time these sizes beside each other once more, each in a process of its own."""
+    session = 1 + max((probe.session for probe in _list_timed(run)), default=-1)
+    plan = SessionPlan(tuple(sizes), 1, 1)
+    run.progress.stage(f"throughput: session {session + 1}", left_s=run.left_s)
+    _time_session(run, plan, session, budget_s=run.left_s / 2.0, is_apart=True)
 
 
 def _choose_sizes(run: Run, compile_s: float) -> tuple[int, ...]:

@@ -118,6 +118,11 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: The smallest batch that was seen to run.
     smallest_batch: int = 1
 
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return 1 if self.script is None else self.script.ranks
+
 
 LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 

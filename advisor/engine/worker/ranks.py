@@ -133,7 +133,8 @@ def _launch(options: tuple[str, ...], task: WorkloadTask[Any], folder: Path) -> 
     from torch.distributed import run  # noqa: PLC0415 - only scripts on several ranks need it
     from torch.distributed.launcher.api import elastic_launch  # noqa: PLC0415
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # ranks are meant to be ended
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SHUTDOWN_S)
     arguments = run.parse_args([*options, task.workload.target])  # type: ignore[no-untyped-call]
     if arguments.standalone:

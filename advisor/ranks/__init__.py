@@ -1,0 +1,1 @@
+"""What do several ranks cost and gain?"""

@@ -1,0 +1,57 @@
+"""What was seen of several ranks, and what follows: the types."""
+
+import msgspec
+
+from advisor.engine.record import Series
+from advisor.memory.data import Probe
+from advisor.statistics import Estimate
+
+
+class RankProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps of so many ranks, each with the same samples."""
+
+    ranks: int
+    #: Number of the turn in which each number of ranks was timed once.
+    turn: int
+    probe: Probe
+
+
+class RankPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """So many ranks at as many samples for each.
+
+    Attributes:
+        global_batch_size: Samples of a step of all ranks.
+        efficiency: Speed over that of as many single ranks.
+        relative_time: Time to train over that of all ranks, by noise and speed; None without a
+            noise scale.
+        relative_cost: The same of the GPU time.
+    """
+
+    ranks: int
+    global_batch_size: int
+    samples_per_s: Estimate
+    efficiency: Estimate
+    relative_time: float | None = None
+    relative_cost: float | None = None
+
+
+class RanksConclusion(msgspec.Struct, frozen=True, kw_only=True):
+    """What the exchange costs, who is slow, and what each number of ranks gains.
+
+    Attributes:
+        exchange_fraction: Share of a step that the ranks' exchange adds to it; at most 0 where it
+            hides behind the backward pass.
+        straggler: The rank that is surely slower alone than the others; None where none is.
+        straggler_fraction: By how much it is slower than the middle of all.
+        points: By number of ranks; empty where one number was timed.
+    """
+
+    ranks: int
+    global_batch_size: int
+    exchange_fraction: Estimate
+    straggler: int | None = None
+    straggler_fraction: Estimate | None = None
+    points: tuple[RankPoint, ...] = ()
+
+
+RANK_PROBES = Series("rank_probes", RankProbe)

@@ -1,0 +1,71 @@
+"""What several ranks cost and gain, in words and a table."""
+
+from advisor.engine.conclusions import Conclusions
+from advisor.ranks.data import RankPoint, RanksConclusion
+from advisor.ranks.plan import RANKS
+from advisor.statistics import Estimate
+from advisor.telling import Column, Row, Table, Told
+from advisor.units import (
+    NOT_MEASURED,
+    format_count,
+    format_number,
+    format_percent,
+    format_ratio,
+    format_spread,
+)
+
+
+def tell_ranks(conclusions: Conclusions) -> Told:
+    """Tell the exchange, the straggler and how speed scales."""
+    found = conclusions.of(RANKS)
+    if found is None:
+        return Told()
+    return Told(
+        rows=(Row("Ranks", _describe(found)),),
+        details=(_draw_up(found),) if found.points else (),
+    )
+
+
+def _describe(found: RanksConclusion) -> str:
+    size, share = format_count(found.global_batch_size), found.exchange_fraction
+    head = f"{format_count(found.ranks)} ranks at batch {size}"
+    if share.high is not None and share.high <= 0.0:
+        parts = [f"{head} lose no time by their exchange"]
+    else:
+        parts = [f"{head} spend {_write_share(share)} of a step on their exchange"]
+    if found.straggler is not None and found.straggler_fraction is not None:
+        slower = _write_share(found.straggler_fraction)
+        parts.append(f"rank {found.straggler} is {slower} slower than the others on its own")
+    return "; ".join(parts)
+
+
+def _write_share(share: Estimate) -> str:
+    text = format_percent(share.point or 0.0)
+    if share.low is None or share.high is None:
+        return f"{text} (no interval)"
+    return f"{text} ({format_percent(share.low)} to {format_percent(share.high)})"
+
+
+def _draw_up(found: RanksConclusion) -> Table:
+    columns = ("ranks", "batch", "samples/s", "efficiency", "time to train", "GPU time")
+    return Table(
+        title="Ranks",
+        columns=tuple(Column(header) for header in columns),
+        rows=tuple(_write_row(point) for point in found.points),
+        legend="as many samples for each rank; efficiency: over as many single ranks; time and GPU "
+        "time: by noise and speed, over those of all ranks; ± 95 % interval",
+        is_narrow=True,
+    )
+
+
+def _write_row(point: RankPoint) -> tuple[str, ...]:
+    time, cost = point.relative_time, point.relative_cost
+    efficiency = point.efficiency.point
+    return (
+        format_count(point.ranks),
+        format_count(point.global_batch_size),
+        format_spread(point.samples_per_s),
+        NOT_MEASURED if efficiency is None else f"{format_number(100.0 * efficiency)} %",
+        NOT_MEASURED if time is None else f"~ {format_ratio(time)}",
+        NOT_MEASURED if cost is None else f"~ {format_ratio(cost)}",
+    )
