@@ -34,13 +34,13 @@ NEEDS = {
     "loader": Need(2, 400, 3.5, 60.0),
     "trial": Need(20, 6000, 8.0, 900.0),  # it decides what is advised
     "soak": Need(1, 120, 0.5, 60.0),
-    "ranks": Need(12, 600, 4.0, 120.0),  # where a script has several
     "memory savings": Need(4, 0, 1.0, 60.0),
 }
 #: Of the user's own script, where each size and each branch is a start of its own.
 _NEEDS_OF_SCRIPT = {
     "throughput": Need(18, 300, 8.0, 480.0),
     "trial": Need(45, 6000, 8.0, 900.0),
+    "ranks": Need(12, 600, 4.0, 120.0),  # where it has several; after all others
 }
 #: Left out, in this order, of a budget that holds less than this share of what is needed: the
 #: advice stands without them.
@@ -56,7 +56,8 @@ UNPLANNED_S, LONGEST_S = 300.0, 1800.0
 
 def list_before(first: str | None) -> list[str]:
     """Return the stages that run before this one; none before None."""
-    return list(NEEDS)[: 0 if first is None else list(NEEDS).index(first)]
+    stages = list(NEEDS | _NEEDS_OF_SCRIPT)
+    return stages[: 0 if first is None else stages.index(first)]
 
 
 class TimePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ import time
 
 from msgspec.structs import replace
 
-from advisor.engine.budget import NEEDS
 from advisor.engine.run import Run
 from advisor.memory.plan import MEMORY
 from advisor.ranks.data import RANK_PROBES, RankProbe
@@ -53,5 +52,5 @@ def _make_task(run: Run, script: Script, number: int, size: int, turn: int) -> T
         session=turn,
         block_s=BLOCK_S[run.environment.device.kind],
         rounds=1,
-        budget_s=run.share_s("ranks") / NEEDS["ranks"].starts,
+        budget_s=run.share_s("ranks") / (_TURNS * len(list_numbers(script.ranks))),
     )

@@ -110,7 +110,7 @@ def test_a_session_gets_the_time_left_and_never_less_than_it_needs(monkeypatch, 
     with pytest.raises(InconclusiveError, match="fewer than 4"):
         compare(monkeypatch, tmp_path, budget_s=0.0)
     spec = Spec(workload=WorkloadSpec(target="m.py"), limits=Limits(budget_s=0.0))
-    assert open_run(spec, runner=None, progress=None, save=print).left_s == 0.0
+    assert open_run(spec, runner=None, progress=None, save=print).left_s <= 0.1
 
 
 def test_a_last_session_that_takes_too_long_does_not_count(monkeypatch, tmp_path):
