@@ -10,7 +10,7 @@ import math
 import msgspec
 
 from advisor.engine.worker.entry import Emit, describe, location_of
-from advisor.errors import AdvisorError
+from advisor.errors import AdvisorError, WorkloadError
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.trace.steps import UntraceableError, measure_steps, trace_steps
@@ -20,8 +20,12 @@ from advisor.predict.trace.symbolic import (
     conclude,
     merge_traces,
 )
+from advisor.training.first_step import take_first_step
 from advisor.training.model_file.workload import Workload
+from advisor.training.out_of_memory import is_out_of_memory
 
+#: Of the step that shows how the optimizer is stepped: BatchNorm cannot run at 1.
+_SMALLEST_SIZE = 2
 #: The smallest size traced: sizes 1 and 2 are often special cases of a kernel or of a model.
 _FIRST_SIZE = 3
 #: From the first size to the second, in granules.
@@ -45,11 +49,36 @@ def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
     except Exception as error:  # noqa: BLE001 - the real run tells whether it is the user's
         why_run = _explain(error)
     if why_run:  # outside of the handler, so that the error and its tensors are gone
-        trace = _trace(workload, task, why_run)
+        trace = _measure(workload, task, why_run)
     if task.workload.compile:
         note = "torch.compile is left out of the trace"
         trace = msgspec.structs.replace(trace, notes=(*trace.notes, note))
     emit(trace)
+
+
+def _measure(workload: Workload, task: TraceTask, why_run: str) -> MemoryTrace:
+    """Return the trace of real runs; a first step tells how the optimizer is stepped.
+
+    Raises:
+        WorkloadError: The model runs that step, but not every size.
+    """
+    if workload.is_step_only:
+        return _trace(workload, task, why_run)
+    granule = task.batch_multiple
+    ran = granule * math.ceil(max(_SMALLEST_SIZE, task.min_micro_batch_size) / granule)
+    take_first_step(workload, workload.make_training(), ran)
+    try:
+        return _trace(workload, task, why_run)
+    except AdvisorError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise WorkloadError(
+            f"{describe(error)}, at a batch size of its own, as {ran} runs",
+            next_step="Give the multiple that the model needs with --batch-multiple, or one size "
+            "with --micro-batch-size.",
+        ) from error
 
 
 def _trace(workload: Workload, task: TraceTask, why_run: str | None = None) -> MemoryTrace:

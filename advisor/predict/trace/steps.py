@@ -57,7 +57,7 @@ def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
         tracker = stack.enter_context(StorageTracker(model, operators=task.operators))
         training = hold_training(workload, model, tracker, task)
         if training.needs_closure:
-            raise UntraceableError("LBFGS evaluates the loss as often as its values ask for")
+            raise UntraceableError("the optimizer evaluates the loss as often as it likes")
         if training.skip_overflow_check():
             notes += (NOTE_SCALER,)
         run_steps(training, fake_batch, tracker)
@@ -116,6 +116,7 @@ def hold_training(
         precision=workload.spec.precision,
         compile_model=False,
         clip_grad_norm=workload.names.clip_grad_norm,
+        closure=workload.closure,
     )
 
 
