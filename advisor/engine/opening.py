@@ -6,7 +6,7 @@ from advisor.device.data import Environment
 from advisor.engine.task import Task, WorkloadTask
 from advisor.training.data import WorkloadFacts
 from advisor.training.script.arguments import Filling
-from advisor.training.script.facts import ScriptSight
+from advisor.training.script.sight import ScriptSight
 
 
 class EnvironmentTask(Task[Environment], frozen=True, kw_only=True):

@@ -5,12 +5,8 @@ import time
 from advisor.engine.opening import ScriptTask
 from advisor.engine.run import Run
 from advisor.training.script.arguments import Filling
-from advisor.training.script.facts import (
-    ScriptSight,
-    choose_other_filling,
-    choose_own_filling,
-    conclude_facts,
-)
+from advisor.training.script.facts import conclude_facts
+from advisor.training.script.sight import ScriptSight, choose_other_filling, choose_own_filling
 
 
 def open_script(run: Run) -> None:

@@ -96,6 +96,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     launch: tuple[str, ...] = ()
     #: Whether it divides each backward pass's loss by how many a step has.
     divides_loss: bool = False
+    #: Of the model's first input, the one that is the batch; None where a DataLoader tells.
+    dimension: int | None = None
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,11 +12,8 @@ from advisor.noise.data import NoiseTask, Trajectory
 from advisor.rate.data import TrialTask
 from advisor.training.data import Script, WorkloadSpec
 from advisor.training.script.arguments import Filling
-from advisor.training.script.facts import (
-    choose_other_filling,
-    choose_own_filling,
-    conclude_facts,
-)
+from advisor.training.script.facts import conclude_facts
+from advisor.training.script.sight import choose_other_filling, choose_own_filling
 from tests.integration.conftest import WORKLOADS
 
 _SCRIPTS = WORKLOADS / "scripts"

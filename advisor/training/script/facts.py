@@ -1,93 +1,43 @@
 """What two starts of the script showed -> what it is: batch, optimizer, rate, accumulation."""
 
 import math
+from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from advisor.errors import WorkloadError
 from advisor.training.data import (
     LossReduction,
-    OptimizerFacts,
     Script,
     ScriptFacts,
     WorkloadFacts,
     WorkloadSpec,
 )
-from advisor.training.script.arguments import NAMES, Filling, list_placeholders, read_defaults
+from advisor.training.script.arguments import NAMES, list_placeholders
+from advisor.training.script.sight import ScriptSight
 from advisor.units import format_count
 
-#: Difference of the log of two first losses up to which a batch's size is not seen in them.
-_SAME_LOSS = 0.5
+#: Of what the batch's size makes of a sum, up to which the first losses show one or none.
+_NEAR_SHARE = 0.5
+#: Log of two batches' ratio below which neither is to be seen.
+_LEAST_RATIO = 0.6
 
 
-class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first steps of one start showed."""
+class _Source(NamedTuple):
+    """What tells the script's batch: its samples in either start, and how many a step has."""
 
-    filling: Filling
-    #: Of a backward pass, by a DataLoader; by the first tensor that the model was called with.
-    loader_size: int | None = None
-    input_shape: tuple[int, ...] = ()
-    #: Backward passes of a step.
-    passes: int = 1
-    dataset_size: int | None = None
-    workers: int | None = None
-    model_name: str = ""
-    parameter_count: int = 0
-    trainable_parameter_count: int = 0
-    parameter_bytes: int = 0
-    has_batch_statistics: bool = False
-    has_synchronised_statistics: bool = False
-    #: With the rates that the script gave, whatever a schedule made of them.
-    optimizer: OptimizerFacts
-    other_steps: int = 0
-    is_perturbed: bool = False
-    has_scheduler: bool = False
-    clip_grad_norm: float | None = None
-    clips_values: bool = False
-    #: Of each step, the mean over its backward passes; None where none was a number.
-    losses: tuple[float | None, ...] = ()
-    device: str = "cpu"
-    start_s: float = 0.0
-    steps: int = 0
-    has_ended: bool = False
+    size: int
+    other_size: int
+    parts: int
+    other_parts: int
+    #: Of the model's first input; None for the DataLoader.
+    dimension: int | None
 
-
-def choose_own_filling(workload: WorkloadSpec) -> Filling:
-    """Return what the first start is told: the values that the user gave, else nothing."""
-    assert workload.script is not None
-    given = read_defaults(workload.script.arguments)
-    size = workload.base_batch_size
-    return Filling(
-        batch_size=size if size is not None else _read_size(given.get("batch_size")),
-        accumulation=_read_size(given.get("accumulation")),
-    )
-
-
-def _read_size(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None
-
-
-def choose_other_filling(workload: WorkloadSpec, own: ScriptSight) -> Filling:
-    """Return what a second start is told, so that it tells whether the script listens.
-
-    Its batch is none of the numbers that were seen: half of the script's own, or nearly.
-    """
-    assert workload.script is not None
-    names = list_placeholders(workload.script.arguments)
-    seen = {each for each in (own.loader_size, *own.input_shape) if each}
-    guess = own.filling.batch_size or own.loader_size or next(iter(own.input_shape), 0)
-    ranks = workload.script.ranks
-    parts = own.passes * ranks if workload.script.batch_is_global else 1
-    size = guess // 2 if guess >= 4 * parts else guess + parts
-    size = max(parts, size // parts * parts)
-    while size // parts in seen:
-        size += parts
-    accumulation = own.passes + 1 if "accumulation" in names else None
-    if accumulation is not None and workload.script.batch_is_global:
-        size = size // parts * accumulation * ranks
-    rate = own.optimizer.learning_rate if "learning_rate" in names else None
-    return Filling(batch_size=size, accumulation=accumulation, learning_rate=rate)
+    @property
+    def name(self) -> str:
+        if self.dimension is None:
+            return "its DataLoader"
+        return f"dimension {self.dimension} of the model's input"
 
 
 def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight) -> WorkloadFacts:
@@ -100,14 +50,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     assert script is not None
     assert asked is not None
     names = list_placeholders(script.arguments)
-    if "accumulation" in names and other.passes != other.filling.accumulation:
-        raise WorkloadError(
-            f"{workload.target}: told to accumulate {other.filling.accumulation} micro-batches, it "
-            f"made {other.passes} backward passes for a step",
-            next_step="Leave {accumulation} out, or correct the argument.",
-        )
-    micro = asked // (other.passes * script.ranks if script.batch_is_global else 1)
-    source = _find_source(own, other, micro)
+    source = _find_source(own, other, asked, script)
     if source is None:
         raise WorkloadError(
             f"{workload.target} ignores {{batch_size}}: told {asked}, its batches were "
@@ -115,19 +58,33 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
             next_step="Put {batch_size} where the script reads its batch from; "
             "--batch-size-is global says that the argument is that of an optimizer step.",
         )
-    counted_by, size = source
+    if "accumulation" in names and source.other_parts != other.filling.accumulation:
+        raise WorkloadError(
+            f"{workload.target}: told to accumulate {other.filling.accumulation} micro-batches, it "
+            f"made {source.other_parts} for a step",
+            next_step="Leave {accumulation} out, or correct the argument.",
+        )
+    if "accumulation" not in names and source.parts != source.other_parts:
+        raise WorkloadError(
+            f"{workload.target} makes a step of {source.parts} micro-batches of {source.size}, but "
+            f"of {source.other_parts} where {{batch_size}} is {asked}: the batch of its step "
+            "does not follow",
+            next_step="Put {accumulation} where the script reads how many it makes a step of, or "
+            "{batch_size} where it reads the batch of a step.",
+        )
     why = _explain_untrained(own)
     takes_rate = "learning_rate" in names and _is_near(
         own.optimizer.learning_rate, other.optimizer.learning_rate
     )
-    parts = script.ranks * (1 if "accumulation" in names else own.passes)
+    parts = script.ranks * (1 if "accumulation" in names else source.parts)
+    divides = _divides_loss(own, other, source)
     return WorkloadFacts(
         file=workload.target,
         model_name=own.model_name,
         how_model="as the script makes it",
         how_loss="of its backward passes",
         how_optimizer="as the script makes it",
-        how_batch=f"{size} samples for each backward pass, by {counted_by}",
+        how_batch=f"{source.size} samples for each backward pass, by {source.name}",
         parameter_count=own.parameter_count,
         trainable_parameter_count=own.trainable_parameter_count,
         parameter_bytes=own.parameter_bytes,
@@ -136,17 +93,22 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
         optimizer=own.optimizer,
         has_scheduler=own.has_scheduler,
         clip_grad_norm=own.clip_grad_norm,
-        base_batch_size=size * own.passes * script.ranks,
+        base_batch_size=source.size * source.parts * script.ranks,
         min_micro_batch_size=parts * (2 if own.has_batch_statistics else 1),
         has_batch_statistics=own.has_batch_statistics,
         has_synchronised_statistics=own.has_synchronised_statistics,
-        loss_reduction=_find_reduction(own, other, size / micro),
+        loss_reduction=_find_reduction(own, other, source, divides=divides),
         first_loss=next(iter(own.losses), None),
-        notes=tuple(_list_notes(script, own, other, names, takes_rate=takes_rate)),
+        notes=tuple(_list_notes(script, own, other, source, names, takes_rate=takes_rate)),
         script=ScriptFacts(
-            script=replace(script, parts=parts, divides_loss=_divides_loss(own, other)),
+            script=replace(
+                script,
+                parts=parts,
+                divides_loss=divides,
+                dimension=source.dimension,
+            ),
             placeholders=tuple(name for name in NAMES if name in names),
-            counted_by=counted_by,
+            counted_by=source.name,
             takes_rate=takes_rate,
             start_s=min(own.start_s, other.start_s),
             why_untrained=why,
@@ -154,23 +116,56 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     )
 
 
-def _divides_loss(own: ScriptSight, other: ScriptSight) -> bool:
+def _divides_loss(own: ScriptSight, other: ScriptSight, source: _Source) -> bool:
     """Return whether the script divides the loss of a backward pass by how many a step has."""
-    first, second = (next(iter(each.losses), None) for each in (own, other))
-    if own.passes == other.passes or not first or not second or first * second < 0.0:
+    moved = _compare_losses(own, other)
+    if source.parts == source.other_parts or moved is None:
         return False
-    moved, divided = math.log(first / second), math.log(other.passes / own.passes)
+    divided = math.log(source.other_parts / source.parts)
     return abs(moved - divided) < abs(moved)
 
 
-def _find_source(own: ScriptSight, other: ScriptSight, micro: int) -> tuple[str, int] | None:
-    """Return what tells the batch, and the script's own size by it; None where nothing does."""
-    if own.loader_size is not None and other.loader_size == micro != own.loader_size:
-        return "its DataLoader", own.loader_size
-    for place, (one, two) in enumerate(zip(own.input_shape, other.input_shape, strict=False)):
-        if two == micro != one:
-            return f"dimension {place} of the model's input", one
-    return None
+def _compare_losses(own: ScriptSight, other: ScriptSight) -> float | None:
+    """Return the log of the ratio of their first losses; None where these have no such ratio."""
+    first, second = (
+        math.fsum(loss for loss in sight.losses if loss is not None) for sight in (own, other)
+    )
+    return math.log(first / second) if first * second > 0.0 else None
+
+
+def _find_source(
+    own: ScriptSight, other: ScriptSight, asked: int, script: Script
+) -> _Source | None:
+    """Return what tells the batch; None where nothing does."""
+
+    def judge(size: int, other_size: int, *counts: int, dimension: int | None) -> _Source | None:
+        parts, other_parts = (
+            _count_parts(sight, count) for sight, count in zip((own, other), counts, strict=True)
+        )
+        shares = other_parts * script.ranks if script.batch_is_global else 1
+        is_it = other_size == asked // shares != size
+        found = _Source(size, other_size, parts, other_parts, dimension)
+        return found if is_it else None
+
+    found = None
+    if own.loader_size is not None and other.loader_size is not None:
+        sizes = own.loader_size, other.loader_size
+        found = judge(*sizes, own.loads, other.loads, dimension=None)
+    shapes = enumerate(zip(own.input_shape, other.input_shape, strict=False))
+    for place, sizes in shapes if found is None else ():
+        found = found or judge(*sizes, own.calls, other.calls, dimension=place)
+    return found
+
+
+def _count_parts(sight: ScriptSight, batches: int) -> int:
+    """Return over how many micro-batches a step is spread.
+
+    Several passes of one batch, as of two losses or two optimizers, are none; nor are several
+    batches of one pass.
+    """
+    if sight.other_steps or sight.is_perturbed or sight.optimizer.needs_closure:
+        return 1
+    return max(1, min(sight.passes, batches))
 
 
 def _describe_batches(sight: ScriptSight) -> str:
@@ -182,10 +177,10 @@ def _explain_untrained(own: ScriptSight) -> str:
     """Return why neither noise nor rates can be told; empty where they can."""
     if own.other_steps:
         return "the script steps several optimizers"
-    if own.is_perturbed:
-        return "the script moves its parameters between the backward passes of a step, as SAM does"
     if own.optimizer.needs_closure:
         return f"{own.optimizer.name} evaluates the loss itself"
+    if own.is_perturbed:
+        return "the script moves its parameters between the backward passes of a step, as SAM does"
     if not any(loss is not None for loss in own.losses):
         return "the script's backward passes do not start from a loss"
     if not own.optimizer.learning_rate:
@@ -197,25 +192,35 @@ def _is_near(one: float | None, other: float | None) -> bool:
     return bool(one and other) and math.isclose(one or 0.0, other or 0.0, rel_tol=1e-6)
 
 
-def _find_reduction(own: ScriptSight, other: ScriptSight, ratio: float) -> LossReduction:
-    """Return whether the first loss goes with the batch."""
-    first, second = (next(iter(each.losses), None) for each in (own, other))
-    if not first or not second or first * second < 0.0:
+def _find_reduction(
+    own: ScriptSight, other: ScriptSight, source: _Source, *, divides: bool
+) -> LossReduction:
+    """Return whether the first losses go with the batch."""
+    moved, by_batch = _compare_losses(own, other), math.log(source.size / source.other_size)
+    if moved is None or abs(by_batch) < _LEAST_RATIO:
         return "unknown"
-    moved = math.log(first / second)
-    if abs(moved - math.log(ratio)) < _SAME_LOSS < abs(math.log(ratio)):
-        return "sum"
-    return "mean" if abs(moved) < _SAME_LOSS else "unknown"
+    if divides:
+        moved -= math.log(source.other_parts / source.parts)
+    share = moved / by_batch
+    if abs(share) < _NEAR_SHARE:
+        return "mean"
+    return "sum" if abs(share - 1.0) < _NEAR_SHARE else "unknown"
 
 
 def _list_notes(
-    script: Script, own: ScriptSight, other: ScriptSight, names: frozenset[str], *, takes_rate: bool
+    script: Script,
+    own: ScriptSight,
+    other: ScriptSight,
+    source: _Source,
+    names: frozenset[str],
+    *,
+    takes_rate: bool,
 ) -> list[str]:
     notes = []
     if script.ranks > 1:
         notes.append(f"{format_count(script.ranks)} ranks train together")
-    if own.passes > 1:
-        notes.append(f"each optimizer step has {format_count(own.passes)} backward passes")
+    if source.parts > 1:
+        notes.append(f"each optimizer step has {format_count(source.parts)} backward passes")
     if own.clip_grad_norm is not None:
         notes.append(f"gradients are clipped to norm {own.clip_grad_norm:g}")
     if own.clips_values:

@@ -4,15 +4,19 @@ What the script, or a library that was imported before, has taken by name is see
 function that is replaced is looked up at each call.
 """
 
+import functools
+import numbers
 import random
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, multiprocessing
 from torch.nn.utils import clip_grad
+from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
 from torch.utils.data import dataloader
 
@@ -21,10 +25,25 @@ from advisor.training.script.stream import StepStream
 
 #: Runs what a hook does; whatever it raises is not the script's to catch.
 Guard = Callable[[Callable[[], Any]], Any]
+#: What numpy takes, the least of the three.
+_SEEDS = 2**32
 
 
-def watch_steps(stream: StepStream, guard: Guard, on_enough: Callable[[], None]) -> None:
-    """Have the stream see every optimizer step from here on, for as long as the process lives."""
+def watch_steps(
+    stream: StepStream,
+    guard: Guard,
+    *,
+    on_pass: Callable[[], None],
+    on_enough: Callable[[], None],
+) -> None:
+    """Have the stream see every optimizer step from here on, for as long as the process lives.
+
+    Args:
+        stream: Sees them.
+        guard: Runs what each hook does.
+        on_pass: Called after each backward pass.
+        on_enough: Called once an observer has seen enough.
+    """
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> Any:
         return guard(lambda: stream.begin_step(optimizer, args, kwargs))
@@ -35,9 +54,10 @@ def watch_steps(stream: StepStream, guard: Guard, on_enough: Callable[[], None])
 
     torch_optimizer.register_optimizer_step_pre_hook(before)
     torch_optimizer.register_optimizer_step_post_hook(after)
-    _watch_backward(stream)
+    _watch_backward(stream, lambda: guard(on_pass))
     _watch_scaler(stream)
     _watch_clipping(stream, guard)
+    _hold_schedules(stream)
 
 
 def watch_loading(stream: StepStream, sizes: Sizes) -> None:
@@ -60,10 +80,11 @@ def watch_loading(stream: StepStream, sizes: Sizes) -> None:
 
 
 def watch_inputs(sizes: Sizes) -> Callable[[], None]:
-    """Have the inputs of models that train told; return what ends that."""
+    """Have the inputs of models that are called with gradients told; return what ends that."""
+    warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
 
     def see(module: Any, inputs: tuple[Any, ...]) -> None:
-        if not torch.compiler.is_compiling() and module.training and torch.is_grad_enabled():
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
             sizes.see_call(module, inputs)
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(see)
@@ -92,30 +113,60 @@ def refuse_spawning(refuse: Callable[[], Any]) -> None:
         setattr(multiprocessing, name, lambda *_args, **_kwargs: refuse())
 
 
-def shift_seeds(offset: int) -> None:
-    """Have every seed that the script sets be another one, so that it starts anew."""
+def start_anew(seed: int, offset: int) -> None:
+    """Have every seed that the script sets be another one, and the generators begin elsewhere."""
     torch.manual_seed = torch.random.manual_seed = _shift(torch.manual_seed, offset)
     random.seed = _shift(random.seed, offset)
+    torch.manual_seed(seed)
+    random.seed(seed)
     if "numpy" in sys.modules:
         numpy = sys.modules["numpy"]
         numpy.random.seed = _shift(numpy.random.seed, offset)
+        numpy.random.seed(seed)
 
 
 def _shift(original: Callable[..., Any], offset: int) -> Callable[..., Any]:
-    def seed(value: Any = None, *args: Any, **kwargs: Any) -> Any:
-        moved = value + offset if isinstance(value, int) else value
-        return original(moved, *args, **kwargs)
+    def move(value: Any) -> Any:
+        return (int(value) + offset) % _SEEDS if isinstance(value, numbers.Integral) else value
+
+    def seed(*args: Any, **kwargs: Any) -> Any:
+        moved = {name: move(value) for name, value in kwargs.items() if name in {"seed", "a"}}
+        return original(*map(move, args[:1]), *args[1:], **(kwargs | moved))
 
     return seed
 
 
-def _watch_backward(stream: StepStream) -> None:
+def _watch_backward(stream: StepStream, on_pass: Callable[[], None]) -> None:
     original = torch.autograd.backward
 
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-        return stream.run_backward(tensors, lambda: original(tensors, *args, **kwargs))
+        result, is_counted = stream.run_backward(
+            tensors, lambda: original(tensors, *args, **kwargs)
+        )
+        if is_counted:
+            on_pass()
+        return result
 
     torch.autograd.backward = backward
+
+
+def _hold_schedules(stream: StepStream) -> None:
+    """Have torch's schedules stand still in frozen steps, as if these had not been."""
+    for kind in vars(lr_scheduler).values():
+        if isinstance(kind, type) and hasattr(kind, "load_state_dict") and "step" in vars(kind):
+            _hold(kind, stream)
+
+
+def _hold(kind: Any, stream: StepStream) -> None:
+    original = kind.step
+
+    @functools.wraps(original)
+    def step(schedule: Any, *args: Any, **kwargs: Any) -> None:
+        is_made = hasattr(schedule, "_last_lr")  # it takes a step when it is made
+        if not (stream.is_frozen and stream.count and is_made):
+            original(schedule, *args, **kwargs)
+
+    kind.step = step
 
 
 def _watch_scaler(stream: StepStream) -> None:
@@ -125,6 +176,7 @@ def _watch_scaler(stream: StepStream) -> None:
 
     def scale_outputs(scaler: Any, outputs: Any) -> Any:
         scaled = scale(scaler, outputs)
+        stream.scaler = scaler if scaler.is_enabled() else None
         if isinstance(scaled, Tensor) and scaler.is_enabled():
             scaled.bsadvisor_scale = scaler._get_scale_async()  # type: ignore[attr-defined]  # noqa: SLF001
         return scaled

@@ -1,5 +1,6 @@
 """The first steps of one start of the script: what it is, as far as its hooks tell."""
 
+import statistics
 import time
 from typing import Any
 
@@ -11,20 +12,28 @@ from advisor.training.model_file.foreign import parameters_in
 from advisor.training.observer import Step
 from advisor.training.optimizer_facts import describe_optimizer, to_number
 from advisor.training.script.arguments import Filling
-from advisor.training.script.facts import ScriptSight
 from advisor.training.script.losses import read_loss
 from advisor.training.script.running import Ending, ScriptRun
+from advisor.training.script.sight import ScriptSight
+from advisor.training.script.sizes import Sizes
 
 #: Enough for a second optimizer to take its turn, and for a schedule to move the rate.
 _STEPS = 4
 
 
 class _FirstSteps:
-    """Reads the losses of a few steps."""
+    """Reads the losses of a few steps, and what they were made of.
+
+    Attributes:
+        sizes: Of the script's batches.
+    """
+
+    sizes: Sizes
 
     def __init__(self) -> None:
         self.losses: list[float | None] = []
         self.passes = 1
+        self._counts: list[tuple[int, int]] = []
         self.rates: set[float | None] = set()
         self.first_s = 0.0
 
@@ -38,7 +47,12 @@ class _FirstSteps:
         """Read the loss."""
         self.losses.append(read_loss(step))
         self.passes = step.micro_batches
+        self._counts.append(self.sizes.take_counts())
         return step.number < _STEPS
+
+    def count(self, kind: int) -> int:
+        """Return the usual number of a step's loads (0) or calls (1): some load ahead."""
+        return statistics.median_low(counts[kind] for counts in self._counts)
 
 
 def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: Any) -> None:
@@ -49,15 +63,16 @@ def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: A
     """
     steps, began_s = _FirstSteps(), time.perf_counter()
     run = ScriptRun(workload, ending, observers=[steps], filling=filling, looks=True)
+    steps.sizes = run.sizes
 
     def finish() -> None:
         stream, sizes = run.stream, run.sizes
         optimizer, model = stream.optimizer, sizes.model
         assert optimizer is not None
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        everything = list(parameters_in(model)) if isinstance(model, nn.Module) else parameters
-        modules = list(model.modules()) if isinstance(model, nn.Module) else []
-        norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+        is_model = isinstance(model, nn.Module)
+        everything = dict.fromkeys([*(parameters_in(model) if is_model else ()), *parameters])
+        modules = list(model.modules()) if is_model else []
         facts = describe_optimizer(
             optimizer, needs_closure=stream.evaluates_itself, is_default=False
         )
@@ -66,19 +81,20 @@ def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: A
                 filling=filling,
                 loader_size=sizes.loader,
                 input_shape=sizes.shape,
-                # A pass for each optimizer, or two of one batch, is no accumulation.
-                passes=1 if stream.others or stream.is_perturbed else steps.passes,
+                passes=steps.passes,
+                loads=steps.count(0),
+                calls=steps.count(1),
                 dataset_size=sizes.dataset_size,
                 workers=sizes.workers,
                 model_name="" if model is None else type(model).__name__,
                 parameter_count=sum(p.numel() for p in everything),
                 trainable_parameter_count=sum(p.numel() for p in parameters if p.requires_grad),
                 parameter_bytes=sum(p.numel() * p.element_size() for p in everything),
-                has_batch_statistics=bool(norms),
-                has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in norms),
+                has_batch_statistics=sizes.has_batch_statistics,
+                has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
                 optimizer=_with_given_rates(facts, stream.given_rates),
                 other_steps=stream.others,
-                is_perturbed=stream.is_perturbed,
+                is_perturbed=run.movement.is_perturbed,
                 has_scheduler=len(steps.rates) > 1
                 or any("initial_lr" in group for group in optimizer.param_groups),
                 clip_grad_norm=stream.most_norm,

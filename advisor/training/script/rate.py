@@ -47,7 +47,7 @@ class RateFactor:
             self.warms_up = bool(self._warmup_steps) and now < _WARM_FRACTION * given
         if not self.warms_up:
             return rate / given
-        risen = min(1.0, (stream.count + 1) / self._warmup_steps)
+        risen = min(1.0, (stream.trained + 1) / self._warmup_steps)
         return rate * risen / now if now > 0.0 else 1.0
 
     def _find_current(self) -> float:

@@ -19,12 +19,13 @@ from advisor.training.script.arguments import (
 )
 from advisor.training.script.hooks import (
     refuse_spawning,
-    shift_seeds,
+    start_anew,
     watch_failures,
     watch_inputs,
     watch_loading,
     watch_steps,
 )
+from advisor.training.script.movement import Movement
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordFile
@@ -80,6 +81,7 @@ class ScriptRun:
     Attributes:
         stream: Its optimizer steps.
         sizes: Samples of its batches.
+        movement: Of its parameters between steps, where it looks.
         has_ended: Whether the script ended by itself.
     """
 
@@ -101,7 +103,9 @@ class ScriptRun:
         self._filling = filling or fill_batch(self._script, samples, accumulation)
         self._ending = ending
         self.stream = StepStream(observers, samples=samples * accumulation, most_steps=most_steps)
-        self.sizes = Sizes()
+        self.sizes, self.movement = Sizes(), Movement()
+        self._samples = samples // self._script.parts
+        self._end_looking: Callable[[], None] | None = None
         self.has_ended = False
         self._looks, self._catches, self._own_pid = looks, catches, os.getpid()
 
@@ -138,15 +142,43 @@ class ScriptRun:
 
     def _attach(self, end: Callable[[], None]) -> None:
         """Hang all that sees the script into torch."""
-        watch_steps(self.stream, self._guard, end)
+        watch_steps(self.stream, self._guard, on_pass=self._see_pass, on_enough=end)
         watch_loading(self.stream, self.sizes)
         refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))
-        if self._looks:
-            watch_inputs(self.sizes)
+        if self._looks or self._script.dimension is not None:
+            self._end_looking = watch_inputs(self.sizes)
         if self._catches:
             watch_failures(self.stream)
         if self._filling.seed:
-            shift_seeds(self._filling.seed)
+            start_anew(self._workload.seed, self._filling.seed)
+
+    def _see_pass(self) -> None:
+        """Look at what a backward pass shows; where the script is known, at its first alone."""
+        self.sizes.end_pass()
+        if self._looks:
+            self.movement.see_pass(self.stream, self.sizes.model)
+        elif self.stream.count == 0 and self.stream.gathered_passes == 1:
+            if self._end_looking is not None:
+                self._end_looking()
+            self._refuse_fewer()
+
+    def _refuse_fewer(self) -> None:
+        """See that the script's batch has as many samples as it was told.
+
+        Raises:
+            WorkloadError: It has fewer: it is at its largest, or the data has no more.
+        """
+        script, sizes = self._script, self.sizes
+        if script.dimension is None:
+            seen = min(sizes.loader or self._samples, sizes.dataset_size or self._samples)
+        else:
+            seen = next(iter(sizes.shape[script.dimension :]), self._samples)
+        if seen < self._samples:
+            raise WorkloadError(
+                f"{self._workload.target}: told to take batches of {self._samples}, it takes "
+                f"{seen}",
+                next_step=f"Give --max-batch {seen * script.parts}, or let the script take more.",
+            )
 
     def _guard(self, act: Callable[[], Any]) -> Any:
         """Return what a hook does; what that raises ends the process, uncaught by the script."""
@@ -201,9 +233,9 @@ def _run(workload: WorkloadSpec, script: Script, filling: Filling) -> None:
         os.environ.setdefault(name, value)
     if target.path is not None and not script.is_module:
         sys.argv = [target.path, *arguments]
-        sys.path[0] = str(Path(target.path).resolve().parent)
+        sys.path.insert(0, str(Path(target.path).resolve().parent))
         runpy.run_path(target.path, run_name="__main__")
         return
     sys.argv = [target.text, *arguments]
-    sys.path[0] = str(Path.cwd())
+    sys.path.insert(0, str(Path.cwd()))
     runpy.run_module(target.text, run_name="__main__", alter_sys=True)

@@ -1,5 +1,6 @@
 """How many samples a backward pass of the script has, seen rather than believed."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ class Sizes(msgspec.Struct, kw_only=True):
         dataset_size: Samples of the loader's dataset, where it says.
         workers: Processes of the loader; None without one.
         model: The outermost module that was called.
+        has_batch_statistics: Whether a module normalises by those of the batch.
     """
 
     loader: int | None = None
@@ -23,11 +25,27 @@ class Sizes(msgspec.Struct, kw_only=True):
     dataset_size: int | None = None
     workers: int | None = None
     model: Any = None
-    is_new: bool = True
+    has_batch_statistics: bool = False
+    _has_trained: bool = False
+    _is_open: bool = True
+    _loads: Counter[int] = msgspec.field(default_factory=Counter)
+    _calls: int = 0
+
+    def end_pass(self) -> None:
+        """Have the next call be that of another backward pass."""
+        self._is_open = True
+
+    def take_counts(self) -> tuple[int, int]:
+        """Return how many batches of one loader, and calls of the model, came since the last."""
+        counts = max(self._loads.values(), default=0), self._calls
+        self._loads.clear()
+        self._calls = 0
+        return counts
 
     def see_loader(self, iterator: Any, batch: Any) -> None:
         """See a batch and the loader that it came from."""
-        self.is_new = True
+        self._is_open = True
+        self._loads[id(iterator)] += 1
         size = getattr(getattr(iterator, "_index_sampler", None), "batch_size", None)
         if not isinstance(size, int):
             first = _find_tensor(batch)
@@ -40,22 +58,42 @@ class Sizes(msgspec.Struct, kw_only=True):
             self.dataset_size = None
 
     def see_call(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """See a module that is called; the first of a step with a tensor tells its size."""
-        if not self.is_new or next(module.parameters(), None) is None:
+        """See a module that is called; the first of a pass with a tensor tells its size.
+
+        One that is in `eval` mode counts as long as none trains.
+        """
+        if next(module.parameters(), None) is None:
             return  # a transform of the data is a module as well
-        first = _find_tensor(inputs)
+        if module.training and not self._has_trained:
+            self._has_trained, self._is_open, self.model = True, True, None
+        if module.training != self._has_trained:
+            return
+        self.has_batch_statistics |= is_normalising(module)
         if self.model is None:
             self.model = module
+        self._calls += module is self.model
+        if not self._is_open:
+            return
+        first = _find_tensor(inputs)
         if first is not None and first.ndim:
-            self.shape, self.is_new = tuple(first.shape), False
+            self.shape, self._is_open = tuple(first.shape), False
+
+
+def is_normalising(module: nn.Module) -> bool:
+    """Return whether the module normalises by the statistics of its batch."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001
 
 
 def _find_tensor(values: Any) -> Tensor | None:
     """Return the first tensor in nested containers."""
     if isinstance(values, Tensor):
         return values
-    if isinstance(values, Mapping):
-        values = tuple(values.values())
-    if isinstance(values, list | tuple):
-        return next((found for each in values if (found := _find_tensor(each)) is not None), None)
+    try:
+        if isinstance(values, Mapping):
+            values = tuple(values.values())
+        if isinstance(values, list | tuple):
+            found = (_find_tensor(each) for each in values)
+            return next((each for each in found if each is not None), None)
+    except Exception:  # noqa: BLE001 - a container of the user's, or one that holds itself
+        return None
     return None

@@ -1,15 +1,17 @@
 """The optimizer steps of the user's script, as its hooks see them, told to observers."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch.amp.grad_scaler import OptState
 from torch.optim import LBFGS, Optimizer
 
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_given_rate, to_number
+from advisor.training.script.moving import MovedRates, TakenGradients
 
 
 @dataclass(slots=True)
@@ -19,7 +21,6 @@ class _Gathered:
     losses: list[Tensor] = field(default_factory=list)
     passes: int = 0
     waited_s: float = 0.0
-    has_moved: bool = False
 
 
 class StepStream:
@@ -31,29 +32,30 @@ class StepStream:
         most_steps: After which enough was seen.
 
     Attributes:
-        count: Steps done.
+        count, trained: Steps done, and those that were not frozen.
+        is_frozen: Whether steps change nothing: their gradients are seen and taken away.
         step_s: Seconds of the last step that its optimizer took.
         find_factor: Returns by what each group's rate is multiplied in a step; the script reads its
             own.
         others: Steps of further optimizers that were seen.
-        is_perturbed: Whether parameters moved between two backward passes of a step, as SAM's do.
         passes: Backward passes of the last step.
         most_norm: To which the script clips the gradient's norm.
         clips_values: Whether it clips each element.
-        skipped: Steps that a GradScaler left out.
+        scaler: The GradScaler that scaled the last loss.
         failure: The last exception that passed through a forward or backward pass.
     """
 
     def __init__(
         self, observers: Sequence[Observer], *, samples: int, most_steps: int | None
     ) -> None:
-        self.count = self.others = self.passes = self.skipped = 0
+        self.count = self.trained = self.others = self.passes = 0
         self.samples = samples
         self._most_steps = most_steps
         self.find_factor: Callable[[], float] = lambda: 1.0
         self.optimizer: Optimizer | None = None
         self.given_rates: tuple[Any, ...] = ()
-        self.is_perturbed = self.clips_values = self.is_frozen = False
+        self.clips_values = self.is_frozen = False
+        self.scaler: Any = None
         self.most_norm: float | None = None
         self.failure: BaseException | None = None
         self.step_s = 0.0
@@ -62,9 +64,8 @@ class StepStream:
         self._step: Step | None = None
         self._stepping: Optimizer | None = None
         self._is_backward = False
-        self._version: int | None = None
-        self._rates: list[Any] = []
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._rates = MovedRates()
+        self._gradients = TakenGradients()
         self._began_s = 0.0
 
     @property
@@ -90,10 +91,14 @@ class StepStream:
         """Count what the script waited for a batch."""
         self._gathered.waited_s += seconds
 
-    def run_backward(self, roots: Any, run: Callable[[], Any]) -> Any:
-        """Run a backward pass and count it; what a pass itself runs is part of it."""
+    def run_backward(self, roots: Any, run: Callable[[], Any]) -> tuple[Any, bool]:
+        """Run a backward pass and count it; what a pass itself runs is part of it.
+
+        Returns:
+            What it returns, and whether it was counted.
+        """
         if self._is_backward:
-            return run()
+            return run(), False
         self._is_backward = True
         try:
             result = run()
@@ -103,7 +108,7 @@ class StepStream:
         finally:
             self._is_backward = False
         self._count_pass(roots)
-        return result
+        return result, True
 
     def _count_pass(self, roots: Any) -> None:
         gathered = self._gathered
@@ -113,11 +118,6 @@ class StepStream:
             scale = getattr(root, "bsadvisor_scale", None)
             loss = root.detach()
             gathered.losses.append(loss if scale is None else loss / scale)
-        if self.optimizer is not None:
-            version = next(_list_parameters(self.optimizer))._version  # noqa: SLF001
-            moved = gathered.passes > 1 and self._version not in {None, version}
-            gathered.has_moved |= moved
-            self._version = version
 
     def see_clipping(self, most_norm: float | None) -> None:
         """Note that the gradients are about to be clipped; frozen ones are read before."""
@@ -125,14 +125,12 @@ class StepStream:
             self.clips_values = True
         else:
             self.most_norm = most_norm
-        if self.is_frozen and self.optimizer is not None:
-            self._tell_before()
+        if self.is_frozen and self.optimizer is not None and self.gathered_passes >= self.passes:
+            self._tell_before()  # of its last pass, where it clips after each
 
     def see_skipped(self, optimizer: Optimizer) -> None:
         """Note that a GradScaler left a step out, since its gradients were not finite."""
         if optimizer is self.optimizer or self.optimizer is None:
-            self.skipped += 1
-            self._put_gradients_back()
             self._gathered, self._step = _Gathered(), None
 
     def begin_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
@@ -148,7 +146,9 @@ class StepStream:
         self._stepping = optimizer
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if callable(closure):
-            self._move_rates(optimizer)  # some read them before they run the closure
+            self._rates.move(
+                optimizer, self.find_factor()
+            )  # some read them before they run the closure
             watched = self._watch(closure)
             has_first = len(args) > 1
             return (
@@ -157,7 +157,8 @@ class StepStream:
                 else (args, {**kwargs, "closure": watched})
             )
         self._tell_before()
-        self._move_rates(optimizer)
+        self._take_gradients()
+        self._rates.move(optimizer, self.find_factor())
         self._began_s = time.perf_counter()
         return None
 
@@ -169,9 +170,10 @@ class StepStream:
             assert optimizer is not None
             if self._step is None:
                 self._tell_before()
-                self._move_rates_back(optimizer)  # an observer may have asked for others
-                self._move_rates(optimizer)
+                self._rates.put_back(optimizer)  # an observer may have asked for others
+                self._rates.move(optimizer, self.find_factor())
                 self._began_s = time.perf_counter()
+            self._take_gradients()
             return loss
 
         return watched
@@ -182,17 +184,16 @@ class StepStream:
             return True
         self.step_s = time.perf_counter() - self._began_s
         self._stepping = None
-        self._move_rates_back(optimizer)
+        self._rates.put_back(optimizer)
         if self._step is None:
             self._tell_before(has_gradients=False)
         step = self._step
         assert step is not None
-        self._put_gradients_back()
-        self.is_perturbed |= self._gathered.has_moved
+        self._gradients.put_back()
         self.passes = max(1, self._gathered.passes)
         self._gathered, self._step = _Gathered(), None
         self.count += 1
-        self._version = next(_list_parameters(optimizer))._version  # noqa: SLF001
+        self.trained += not self.is_frozen
         wants = [observer.after_step(step) for observer in self._observers]
         return all(wants) and self.count != self._most_steps
 
@@ -203,7 +204,6 @@ class StepStream:
         gathered, optimizer = self._gathered, self.optimizer
         assert optimizer is not None
         passes = max(1, gathered.passes)
-        scale = getattr(optimizer, "grad_scale", None)
         self._step = Step(
             number=self.count + 1,
             samples=self.samples,
@@ -211,42 +211,30 @@ class StepStream:
             waited_s=gathered.waited_s,
             optimizer=optimizer,
             losses=gathered.losses,
-            gradient_scale=float(scale) if isinstance(scale, Tensor) else 1.0,
+            gradient_scale=self._find_scale(optimizer),
             has_gradients=has_gradients,
         )
-        if self.is_frozen:
-            self._kept = [(p, p.grad) for p in _list_parameters(optimizer) if p.grad is not None]
+        if self.is_frozen:  # what sees them clears them; the script may still clip or log them
+            self._gradients.keep(optimizer)
         for observer in self._observers:
             observer.before_step(self._step)
-        if self.is_frozen:
-            for parameter, _ in self._kept:
-                parameter.grad = None  # without gradients a step leaves everything as it is
+        self._gradients.put_back()
 
-    def _put_gradients_back(self) -> None:
-        for parameter, gradient in self._kept:
-            parameter.grad = gradient
-        self._kept = []
+    def _take_gradients(self) -> None:
+        """Have a frozen step find none."""
+        if self.is_frozen and self.optimizer is not None:
+            self._gradients.take(self.optimizer)
 
-    def _move_rates(self, optimizer: Optimizer) -> None:
-        factor = self.find_factor()
-        if factor == 1.0:
-            return
-        self._rates = [group.get("lr") for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, self._rates, strict=True):
-            if isinstance(rate, Tensor):
-                group["lr"] = rate * factor
-            elif rate is not None:
-                group["lr"] = factor * rate
-
-    def _move_rates_back(self, optimizer: Optimizer) -> None:
-        for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
-            if rate is not None:
-                group["lr"] = rate
-        self._rates = []
-
-
-def _list_parameters(optimizer: Optimizer) -> Iterator[Any]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])
+    def _find_scale(self, optimizer: Optimizer) -> float:
+        """Return by what the loss's scale makes the gradients larger, as they are now."""
+        scale = getattr(optimizer, "grad_scale", None)
+        if isinstance(scale, Tensor):
+            return float(scale)
+        states = getattr(self.scaler, "_per_optimizer_states", {})
+        is_scaled = self.scaler is not None and (
+            id(optimizer) not in states or states[id(optimizer)]["stage"] is OptState.READY
+        )
+        return float(self.scaler.get_scale()) if is_scaled else 1.0
 
 
 def _find_own_rate(optimizer: Optimizer, group: dict[str, Any]) -> Any:
