@@ -20,7 +20,7 @@ from advisor.engine.crash import MUTE_STATUS, describe_exit, find_location
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.imports import imported_modules
 from advisor.engine.spawn import Spawner
-from advisor.engine.task import Task
+from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Failure, Message, Result, encode_order, error_from
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
 from advisor.training.data import Target
@@ -161,29 +161,33 @@ class Runner:
         order = encode_order(task, str(crash_path))
         deadline = time.monotonic() + timeout_s
         stream = _Stream(task, on_result)
+        is_script = isinstance(task, WorkloadTask) and task.workload.script is not None
         try:
             connection = starter.start(order)
             _follow(connection, stream, deadline)
             if not stream.has_ended:
                 connection.ask_where_it_stands()
                 time.sleep(_STAND_S)
-                raise self._timeout_error(crash_path, timeout_s)
+                raise self._timeout_error(crash_path, timeout_s, is_script=is_script)
         finally:
             starter.clean_up()
-        return stream.finish(lambda code: self._death_error(crash_path, code))
+        return stream.finish(lambda code: self._death_error(crash_path, code, is_script=is_script))
 
     def _file(self) -> str:
         return self._target.text if self._target else "the worker"
 
-    def _timeout_error(self, crash_path: Path, timeout_s: float) -> WorkerTimeoutError:
+    def _timeout_error(
+        self, crash_path: Path, timeout_s: float, *, is_script: bool
+    ) -> WorkerTimeoutError:
         where = find_location(crash_path) or ""
-        said = f"{self._file()} did not finish within {timeout_s:.0f} s"
+        what = "take the optimizer steps that were waited for" if is_script else "finish"
+        said = f"{self._file()} did not {what} within {timeout_s:.0f} s"
         if timeout_s < _HASTY_S:
             return NoTimeLeftError(
                 f"{said}, all that was left of the budget", next_step="Raise --budget."
             )
         next_step = "Look for an endless loop or a lock there, or give more time with --budget."
-        if where.endswith("in <module>"):
+        if where.endswith("in <module>") and not is_script:
             next_step = (
                 "It was still being imported: put what trains or waits there under "
                 'if __name__ == "__main__":, or give more time with --budget.'
@@ -192,14 +196,21 @@ class Runner:
             f"{said}; it stood at {where}" if where else said, next_step=next_step
         )
 
-    def _death_error(self, crash_path: Path, code: int | None) -> WorkerDeathError:
+    def _death_error(
+        self, crash_path: Path, code: int | None, *, is_script: bool
+    ) -> WorkerDeathError:
         where = find_location(crash_path)
+        how = (
+            "script by hand with the same arguments"
+            if is_script
+            else "model file's training step on its own"
+        )
         return WorkerDeathError(
             f"{self._file()} {describe_exit(code)}" + (f" at {where}" if where else ""),
             code=code,
             next_step="Close only what the file opened, not a range of descriptors (os.closerange)."
             if code == MUTE_STATUS
-            else "Run the model file's training step on its own to see why.",
+            else f"Run the {how} to see why.",
         )
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from advisor.engine.opening import EnvironmentTask
+from advisor.engine.opening import EnvironmentTask, ScriptTask
 from advisor.engine.runner import Runner
 from advisor.loader.data import LoaderTask
 from advisor.loader.plan import conclude_loader
-from advisor.training.data import WorkloadSpec
+from advisor.training.data import Script, WorkloadSpec
+from advisor.training.script.facts import conclude_facts
+from advisor.training.script.sight import choose_other_filling, choose_own_filling
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
+SCRIPTS = WORKLOADS / "scripts"
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +25,29 @@ def runner():
     """Real workers, each a fork of one server."""
     with Runner(None) as workers:
         yield workers
+
+
+def make_script(name, *arguments, target=None, **more):
+    """Return one of the scripts, started with these arguments."""
+    script = Script(arguments=arguments, **more)
+    path = str(SCRIPTS / f"{name}.py")
+    return WorkloadSpec(target=target or path, script=script, device="cpu")
+
+
+@pytest.fixture
+def see(runner):
+    """A function: a script and its arguments go in, its facts come out."""
+
+    def run(name, *arguments, workers=runner, **options):
+        spec = make_script(name, *arguments, **options)
+        (own,) = workers.run(
+            ScriptTask(workload=spec, filling=choose_own_filling(spec)), timeout_s=100
+        )
+        filling = choose_other_filling(spec, own)
+        (other,) = workers.run(ScriptTask(workload=spec, filling=filling), timeout_s=100)
+        return conclude_facts(spec, own, other)
+
+    return run
 
 
 @pytest.fixture

@@ -10,35 +10,10 @@ from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory
 from advisor.rate.data import TrialTask
-from advisor.training.data import Script, WorkloadSpec
 from advisor.training.script.arguments import Filling
-from advisor.training.script.facts import conclude_facts
-from advisor.training.script.sight import choose_other_filling, choose_own_filling
-from tests.integration.conftest import WORKLOADS
+from tests.integration.conftest import make_script
 
-_SCRIPTS = WORKLOADS / "scripts"
 _ACCUMULATES = ("batch={batch_size}", "rate={learning_rate}")
-
-
-def make_spec(name, *arguments, **more):
-    script = Script(arguments=arguments, **more)
-    return WorkloadSpec(target=str(_SCRIPTS / f"{name}.py"), script=script, device="cpu")
-
-
-@pytest.fixture
-def see(runner):
-    """A function: a script goes in, its facts come out."""
-
-    def run(name, *arguments):
-        spec = make_spec(name, *arguments)
-        (own,) = runner.run(
-            ScriptTask(workload=spec, filling=choose_own_filling(spec)), timeout_s=60
-        )
-        filling = choose_other_filling(spec, own)
-        (other,) = runner.run(ScriptTask(workload=spec, filling=filling), timeout_s=60)
-        return conclude_facts(spec, own, other)
-
-    return run
 
 
 def test_a_loop_of_ones_own_is_seen_as_it_is(see):
@@ -105,7 +80,7 @@ def test_an_error_that_the_script_catches_is_out_of_memory_and_nothing_is_saved(
 
     def probe(size):
         task = MemoryTask(
-            workload=make_spec("swallows"), micro_batch_size=size, capacity_bytes=256 << 20
+            workload=make_script("swallows"), micro_batch_size=size, capacity_bytes=256 << 20
         )
         (found,) = runner.run(task, timeout_s=60)
         return found
@@ -121,7 +96,7 @@ def test_an_error_that_the_script_catches_is_out_of_memory_and_nothing_is_saved(
 def test_starts_are_the_same_from_one_seed_and_others_from_another(runner):
     def train(seed, rate=0.01):
         task = TrialTask(
-            workload=make_spec("accumulates", *_ACCUMULATES, parts=3),
+            workload=make_script("accumulates", *_ACCUMULATES, parts=3),
             micro_batch_size=36,
             gradient_accumulation_steps=1,
             learning_rate=rate,
@@ -147,7 +122,7 @@ def test_frozen_steps_leave_the_training_as_it_is(runner):
 
     def measure(points):
         task = NoiseTask(
-            workload=make_spec("accumulates", *_ACCUMULATES, parts=3),
+            workload=make_script("accumulates", *_ACCUMULATES, parts=3),
             trajectory=Trajectory(micro_batch_size=36, points=points, budget_s=60.0),
             micro_batch_size=36,
             groups=8,
@@ -163,6 +138,6 @@ def test_frozen_steps_leave_the_training_as_it_is(runner):
 
 
 def test_a_filling_is_told_by_the_environment_too(runner):
-    spec = make_spec("swallows")
+    spec = make_script("swallows")
     (sight,) = runner.run(ScriptTask(workload=spec, filling=Filling(batch_size=24)), timeout_s=60)
     assert sight.input_shape == (24, 64)

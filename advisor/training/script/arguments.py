@@ -77,12 +77,15 @@ def fill(arguments: Sequence[str], filling: Filling) -> list[str]:
 
 def _fill_one(argument: str, values: Mapping[str, str]) -> str | None:
     """Return the argument, None where a placeholder in it has no value."""
-    is_missing = False
+    is_missing, doubled = False, 0
 
     def replace(match: re.Match[str]) -> str:
-        nonlocal is_missing
+        nonlocal is_missing, doubled
         name, default = match[1], match[2]
         if name is None:
+            if match[0] == "}}" and not doubled:
+                return match[0]  # none were opened so: the end of JSON, say
+            doubled += 1 if match[0] == "{{" else -1
             return match[0][0]
         value = values.get(name, default)
         is_missing |= value is None

@@ -17,9 +17,7 @@ from advisor.training.script.arguments import NAMES, list_placeholders
 from advisor.training.script.sight import ScriptSight
 from advisor.units import format_count
 
-#: Of what the batch's size makes of a sum, up to which the first losses show one or none.
-_NEAR_SHARE = 0.5
-#: Log of two batches' ratio below which neither is to be seen.
+#: Log of two batches' ratio below which losses do not tell a sum from a mean.
 _LEAST_RATIO = 0.6
 
 
@@ -77,7 +75,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
         own.optimizer.learning_rate, other.optimizer.learning_rate
     )
     parts = script.ranks * (1 if "accumulation" in names else source.parts)
-    divides = _divides_loss(own, other, source)
+    reduction, divides = _judge_losses(own, other, source)
     return WorkloadFacts(
         file=workload.target,
         model_name=own.model_name,
@@ -97,7 +95,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
         min_micro_batch_size=parts * (2 if own.has_batch_statistics else 1),
         has_batch_statistics=own.has_batch_statistics,
         has_synchronised_statistics=own.has_synchronised_statistics,
-        loss_reduction=_find_reduction(own, other, source, divides=divides),
+        loss_reduction=reduction,
         first_loss=next(iter(own.losses), None),
         notes=tuple(_list_notes(script, own, other, source, names, takes_rate=takes_rate)),
         script=ScriptFacts(
@@ -116,21 +114,28 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     )
 
 
-def _divides_loss(own: ScriptSight, other: ScriptSight, source: _Source) -> bool:
-    """Return whether the script divides the loss of a backward pass by how many a step has."""
-    moved = _compare_losses(own, other)
-    if source.parts == source.other_parts or moved is None:
-        return False
-    divided = math.log(source.other_parts / source.parts)
-    return abs(moved - divided) < abs(moved)
+def _judge_losses(
+    own: ScriptSight, other: ScriptSight, source: _Source
+) -> tuple[LossReduction, bool]:
+    """Return whether a first loss goes with the batch, and with how many a step has.
 
-
-def _compare_losses(own: ScriptSight, other: ScriptSight) -> float | None:
-    """Return the log of the ratio of their first losses; None where these have no such ratio."""
+    The first is a sum over samples, the second was divided by the backward passes.
+    """
     first, second = (
         math.fsum(loss for loss in sight.losses if loss is not None) for sight in (own, other)
     )
-    return math.log(first / second) if first * second > 0.0 else None
+    by_batch = math.log(source.size / source.other_size)
+    by_parts = math.log(source.other_parts / source.parts)
+    if first * second <= 0.0 or abs(by_batch) < _LEAST_RATIO:
+        return "unknown", False
+    kinds = list[tuple[LossReduction, bool, float]]()
+    for divides in (False, True) if by_parts else (False,):
+        kinds += [("mean", divides, divides * by_parts)]
+        kinds += [("sum", divides, by_batch + divides * by_parts)]
+    moved = math.log(first / second)
+    reduction, divides, expected = min(kinds, key=lambda kind: abs(moved - kind[2]))
+    is_near = abs(moved - expected) < abs(by_batch) / 2.0
+    return reduction if is_near else "unknown", divides
 
 
 def _find_source(
@@ -190,21 +195,6 @@ def _explain_untrained(own: ScriptSight) -> str:
 
 def _is_near(one: float | None, other: float | None) -> bool:
     return bool(one and other) and math.isclose(one or 0.0, other or 0.0, rel_tol=1e-6)
-
-
-def _find_reduction(
-    own: ScriptSight, other: ScriptSight, source: _Source, *, divides: bool
-) -> LossReduction:
-    """Return whether the first losses go with the batch."""
-    moved, by_batch = _compare_losses(own, other), math.log(source.size / source.other_size)
-    if moved is None or abs(by_batch) < _LEAST_RATIO:
-        return "unknown"
-    if divides:
-        moved -= math.log(source.other_parts / source.parts)
-    share = moved / by_batch
-    if abs(share) < _NEAR_SHARE:
-        return "mean"
-    return "sum" if abs(share - 1.0) < _NEAR_SHARE else "unknown"
 
 
 def _list_notes(

@@ -56,7 +56,9 @@ class Movement:
 
 
 def _measure(parameter: Tensor) -> float:
-    return float(torch.linalg.vector_norm(parameter.detach().to_dense(), dtype=torch.float64))
+    local = getattr(parameter, "to_local", None)  # of a sharded one, this rank's part
+    values = parameter.detach() if local is None else local().detach()
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 
 def _is_same(one: float, other: float) -> bool:

@@ -1,20 +1,15 @@
 """Runs the user's script as `python train.py` would, until enough was seen of it."""
 
 import os
-import runpy
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from advisor.errors import WorkloadError
-from advisor.training.data import Script, WorkloadSpec, parse_target
+from advisor.training.data import WorkloadSpec
 from advisor.training.observer import Observer
 from advisor.training.script.arguments import (
     Filling,
-    fill,
     fill_batch,
-    list_variables,
     write_command,
 )
 from advisor.training.script.hooks import (
@@ -27,17 +22,9 @@ from advisor.training.script.hooks import (
 )
 from advisor.training.script.movement import Movement
 from advisor.training.script.sizes import Sizes
+from advisor.training.script.starting import start_script
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordFile
-
-#: What keeps logging services from hearing of the starts, unless the user sets it.
-_QUIET = {
-    "WANDB_MODE": "disabled",
-    "COMET_MODE": "disabled",
-    "NEPTUNE_MODE": "debug",
-    "CLEARML_OFFLINE_MODE": "1",
-    "SWANLAB_MODE": "disabled",
-}
 
 
 class Ending(Protocol):
@@ -131,7 +118,7 @@ class ScriptRun:
 
         self._attach(end)
         try:
-            _run(self._workload, self._script, self._filling)
+            start_script(self._workload, self._script, self._filling)
         except SystemExit as error:
             if error.code not in {None, 0}:
                 raise self._refuse_exit(error.code) from error
@@ -221,21 +208,3 @@ class ScriptRun:
                 "--nproc-per-node.",
             )
         )
-
-
-def _run(workload: WorkloadSpec, script: Script, filling: Filling) -> None:
-    target = parse_target(workload.target)
-    arguments = fill(script.arguments, filling)
-    for name in ("BATCH_SIZE", "ACCUMULATION", "LEARNING_RATE", "SEED"):
-        os.environ.pop(f"BSADVISOR_{name}", None)
-    os.environ.update(BSADVISOR="1", **list_variables(filling))
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if target.path is not None and not script.is_module:
-        sys.argv = [target.path, *arguments]
-        sys.path.insert(0, str(Path(target.path).resolve().parent))
-        runpy.run_path(target.path, run_name="__main__")
-        return
-    sys.argv = [target.text, *arguments]
-    sys.path.insert(0, str(Path.cwd()))
-    runpy.run_module(target.text, run_name="__main__", alter_sys=True)

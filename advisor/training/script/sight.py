@@ -75,7 +75,7 @@ def choose_other_filling(workload: WorkloadSpec, own: ScriptSight) -> Filling:
     size = max(parts, size // parts * parts)
     while size // parts in seen:
         size += parts
-    accumulation = own.passes + 1 if "accumulation" in names else None
+    accumulation = 2 * own.passes if "accumulation" in names else None
     if accumulation is not None and workload.script.batch_is_global:
         size = size // parts * accumulation * ranks
     rate = own.optimizer.learning_rate if "learning_rate" in names else None

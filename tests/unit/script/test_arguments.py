@@ -60,8 +60,8 @@ def test_text_without_placeholders_comes_out_as_it_went_in():
     for _ in range(300):
         arguments = ["".join(generator.choices(letters, k=6)) for _ in range(4)]
         assert fill(arguments, _ALL) == arguments
-        doubled = [each.replace("a", "{{").replace("b", "}}") for each in arguments]
-        wanted = [each.replace("a", "{").replace("b", "}") for each in arguments]
+        doubled = [each.replace("a", "{{b}}") for each in arguments]
+        wanted = [each.replace("a", "{b}") for each in arguments]
         assert fill(doubled, Filling()) == wanted
 
 
@@ -98,3 +98,10 @@ def test_the_command_line_can_be_pasted():
     assert write_command("train.py", script, filling) == "python train.py --bs 4 --out 'a b'"
     module = Script(arguments=("{batch_size}",), is_module=True)
     assert write_command("a.train", module, filling) == "python -m a.train 4"
+
+
+def test_braces_that_were_never_doubled_are_left_alone():
+    assert fill(['{"a": {"b": 1}}', '{"a": {"b": {batch_size}}}'], _ALL) == [
+        '{"a": {"b": 1}}',
+        '{"a": {"b": 64}}',
+    ]
