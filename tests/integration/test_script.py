@@ -57,7 +57,7 @@ def test_several_optimizers_leave_noise_and_rates_out(see):
         ("forks", "which it forks"),
         ("spawns", "which it starts by torch.multiprocessing"),
         ("fails", "fails.py:10"),
-        ("no_steps", "no backward pass and no optimizer step"),
+        ("no_steps", "no backward pass and no step of an optimizer"),
     ],
 )
 def test_what_cannot_be_measured_says_why(see, name, said):
