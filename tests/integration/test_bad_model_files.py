@@ -38,7 +38,7 @@ class Case:
     exit_code: int = 5
     has_traceback: bool = False
     options: tuple[str, ...] = ("--max-batch", "8")
-    budget: str = "8s"
+    budget: str = "20s"
 
 
 #: What one look at the file finds.

@@ -318,7 +318,7 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
     ],
 )
 def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
-    options = ("--budget", "12s", "--memory-limit", "1GiB", "--base-batch-size", "16")
+    options = ("--budget", "16s", "--memory-limit", "1GiB", "--base-batch-size", "16")
     outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
     assert outcome.exit_code in {0, 3}, outcome.stderr
     assert "Traceback" not in outcome.stderr
