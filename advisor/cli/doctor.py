@@ -4,6 +4,7 @@ from pathlib import Path
 
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.script import refuse_script
 from advisor.cli.variants import make_workload, parse_variant
 
 
@@ -26,6 +27,7 @@ def doctor(
     if aa is None:
         _examine(device, json_path)
         return
+    refuse_script(aa, "doctor --aa")
     variant = parse_variant(precision, compile_model)
     workload = make_workload(aa, variant, settings=settings, device=device, seed=seed)
 

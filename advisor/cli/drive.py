@@ -32,6 +32,7 @@ class Output:
             waits for the end. `-`, or what leads to stdout, prints it in place of the report.
         html_path: The file that the end of the command writes, by the same rules.
         quiet: Print the headline alone, and no progress.
+        verbose: Show what a script prints at each start.
         reads: Files that the command reads, the model file as it was named: no result goes there.
 
     Raises:
@@ -44,11 +45,12 @@ class Output:
         json_path: Path | None = None,
         html_path: Path | None = None,
         quiet: bool = False,
+        verbose: bool = False,
         reads: Iterable[str | Path | None] = (),
     ) -> None:
         from advisor.engine.files import is_stream
 
-        self.quiet = quiet
+        self.quiet, self.verbose = quiet, verbose
         self._json_path = json_path
         self._html_path = html_path
         if _are_same(json_path, html_path) or (is_stdout(json_path) and is_stdout(html_path)):
@@ -133,6 +135,7 @@ def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) ->
                 save=save,
                 asked=asked,
                 began_s=BEGAN_S.get(),
+                shows_output=output.verbose,
             )
     except (KeyboardInterrupt, AdvisorError) as error:
         if latest and kind.is_worth_telling(latest[0].record, error):

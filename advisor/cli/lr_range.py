@@ -3,6 +3,7 @@
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.script import refuse_script
 from advisor.cli.variants import make_workload, parse_variant
 
 
@@ -31,6 +32,7 @@ def lr_range(
     The rate rises with every step from far too low to far too high; the suggested rate is then
     trained at from fresh starts before it is printed.
     """
+    refuse_script(model, "lr-range")
     variant = parse_variant(precision)
     workload = make_workload(model, variant, settings=settings, device=device, seed=seed)
     output = Output(json_path=json_path, html_path=html_path, quiet=quiet, reads=(model,))

@@ -147,7 +147,12 @@ Quiet = Annotated[
     bool, _option("--quiet", "-q", help="No progress, and only the headline of the report.")
 ]
 Verbose = Annotated[
-    bool, _option("--verbose", "-v", help="Show this program's own traceback where it fails.")
+    bool,
+    _option(
+        "--verbose",
+        "-v",
+        help="Show this program's own traceback where it fails, and what a script prints.",
+    ),
 ]
 
 # Of probe

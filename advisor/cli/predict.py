@@ -7,6 +7,7 @@ import typer
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.script import refuse_script
 from advisor.cli.variants import make_workload, parse_variant
 from advisor.errors import UsageError
 
@@ -56,6 +57,7 @@ def predict(
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
     output = Output(json_path=json_path, quiet=quiet, reads=(model,))
+    refuse_script(model, "predict")
     variant = parse_variant(precision)
     workload = make_workload(model, variant, settings=settings, device="cpu", seed=seed)
 

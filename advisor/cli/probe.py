@@ -48,7 +48,7 @@ def probe(
     json_path: options.JsonFile = None,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,
 ) -> None:
     """Measure, then recommend a batch size and learning rate.
 
@@ -92,7 +92,9 @@ def probe(
         cosine=cosine,
     )
     reads = (model, noise_log, *(checkpoints or ()))
-    output = Output(json_path=json_path, html_path=html_path, quiet=quiet, reads=reads)
+    output = Output(
+        json_path=json_path, html_path=html_path, quiet=quiet, verbose=verbose, reads=reads
+    )
 
     from advisor.advice.data import SCENARIO
     from advisor.engine.spec import Limits, Spec

@@ -14,6 +14,7 @@ _MODEL_FILE = re.compile(
     r"\b(?:make_model|create_model|build_model|get_model|make_dataset|make_batch|make_step"
     r"|LightningModule)\b"
 )
+_HAS_MODULE = re.compile(r"^class \w+\(.*Module\b", re.MULTILINE)
 _TRAINS = re.compile(r"\.(?:backward|step|fit)\(")
 #: An option of the script's that its batch is probably given by.
 _BATCH_OPTION = re.compile(r"""["'](--[\w-]*batch[\w-]*)["']""", re.IGNORECASE)
@@ -69,6 +70,21 @@ def refuse_for_script(**asked: bool) -> None:
         raise UsageError(
             f"{' and '.join(named)}: a script trains in its own way",
             next_step="Leave the option out, or set it in the script's own arguments, after --.",
+        )
+
+
+def refuse_script(target: str, command: str) -> None:
+    """See that a command that takes model files alone was given none of a script.
+
+    Raises:
+        UsageError: It was given a script.
+    """
+    text = _read(target)
+    if _is_script(text) and not _HAS_MODULE.search(text):
+        raise UsageError(
+            f"{target} is a training script; {command} takes a model file",
+            next_step="probe measures a script as it is; `bsadvisor init` writes a model file to "
+            "start from.",
         )
 
 

@@ -8,6 +8,7 @@ import typer
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_counts
+from advisor.cli.script import refuse_script
 from advisor.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def verify(
     from advisor.verify.stage import run_verify
     from advisor.verify.tell import head_verification, tell_verification
 
+    refuse_script(model, "verify")
     refuse_unwritable(run)
     if is_stream(run):
         raise UsageError(
@@ -54,6 +56,11 @@ def verify(
         )
     output = Output(json_path=json_path, quiet=quiet, reads=(model, *(checkpoints or ())))
     record = read_run(run)
+    if record.workload is not None and record.workload.script is not None:
+        raise UsageError(
+            f"{run} is the run of a training script; verify takes one of a model file",
+            next_step="probe trains other pairs beside the script's own, in the script itself.",
+        )
     spec = VerifySpec(
         target=model,
         device=device,

@@ -33,6 +33,7 @@ def execute(
     save: Callable[[Record], None],
     asked: Asked = (),
     began_s: float | None = None,
+    shows_output: bool = False,
 ) -> Record:
     """Return the complete record.
 
@@ -44,28 +45,33 @@ def execute(
         save: Called with the record so far after each result.
         asked: What is in the record from the start.
         began_s: When the command began, by the monotonic clock; None is now.
+        shows_output: Whether to show what a script prints at each start.
 
     Raises:
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
     record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
-    with Runner(parse_target(spec.workload.target)) as runner:
+    with Runner(parse_target(spec.workload.target), shows_output=shows_output) as runner:
         run = Run(spec, record=record, runner=runner, progress=progress, save=save, began_s=began_s)
         with run.completing():
-            run.progress.stage("starting", left_s=spec.limits.budget_s)
-            for question in kind.questions:
-                if question.read is not None:
-                    question.read(run)
-            _open(run, kind)
-            for question in kind.questions:
-                if question.check is not None:
-                    question.check(run)
-            for question in kind.questions:
-                if question.run is not None and run.has_time_for(question.name):
-                    with _limiting_failure(run, question.name, is_alone=question.fails_alone):
-                        question.run(run)
-            _use_time_left(run, kind)
+            try:
+                run.progress.stage("starting", left_s=spec.limits.budget_s)
+                for question in kind.questions:
+                    if question.read is not None:
+                        question.read(run)
+                _open(run, kind)
+                for question in kind.questions:
+                    if question.check is not None:
+                        question.check(run)
+                for question in kind.questions:
+                    if question.run is not None and run.has_time_for(question.name):
+                        with _limiting_failure(run, question.name, is_alone=question.fails_alone):
+                            question.run(run)
+                _use_time_left(run, kind)
+            finally:
+                if spec.workload.script is not None:
+                    run.keep_files(runner.written_files)
         return run.record
 
 

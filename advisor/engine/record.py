@@ -90,6 +90,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     workload: WorkloadFacts | None = None  # None before the model file was understood
     environment: Environment | None = None
     failures: tuple[Failure, ...] = ()
+    #: That the user's script wrote while it was measured, and that are there still.
+    written_files: tuple[str, ...] = ()
 
     @property
     def why_missing(self) -> str:

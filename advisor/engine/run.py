@@ -260,6 +260,11 @@ class Run:
         self.spec = msgspec.structs.replace(self.spec, workload=workload, limits=limits)
         self._keep(command=msgspec.structs.replace(self.record.command, limits=limits))
 
+    def keep_files(self, names: tuple[str, ...]) -> None:
+        """Keep which files a script wrote."""
+        if names:
+            self._keep(written_files=names)
+
     def _keep(self, **changes: object) -> None:
         self._change(msgspec.structs.replace(self.record, **changes))
 

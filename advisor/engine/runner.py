@@ -22,6 +22,7 @@ from advisor.engine.imports import imported_modules
 from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Failure, Message, Result, encode_order, error_from
+from advisor.engine.witness import forget_output, list_files, read_last_lines
 from advisor.errors import InconclusiveError, InternalError, WorkloadError
 from advisor.training.data import Target
 
@@ -96,10 +97,11 @@ class Runner:
 
     Args:
         target: The user's model file; None where no task needs one.
+        shows_output: Whether to show what a script prints at each start.
     """
 
-    def __init__(self, target: Target | None) -> None:
-        self._target = target
+    def __init__(self, target: Target | None, *, shows_output: bool = False) -> None:
+        self._target, self._shows_output = target, shows_output
         self._starter: Starter | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="bsadvisor-")
 
@@ -158,7 +160,8 @@ class Runner:
     ) -> tuple[T, ...]:
         crash_path = Path(self._directory.name) / "crash.txt"
         crash_path.write_bytes(b"")
-        order = encode_order(task, str(crash_path))
+        forget_output(crash_path.parent)
+        order = encode_order(task, str(crash_path), shows_output=self._shows_output)
         deadline = time.monotonic() + timeout_s
         stream = _Stream(task, on_result)
         is_script = isinstance(task, WorkloadTask) and task.workload.script is not None
@@ -171,7 +174,19 @@ class Runner:
                 raise self._timeout_error(crash_path, timeout_s, is_script=is_script)
         finally:
             starter.clean_up()
-        return stream.finish(lambda code: self._death_error(crash_path, code, is_script=is_script))
+        try:
+            return stream.finish(
+                lambda code: self._death_error(crash_path, code, is_script=is_script)
+            )
+        except WorkloadError as error:
+            if is_script and error.traceback is None:
+                error.traceback = read_last_lines(crash_path.parent)
+            raise
+
+    @property
+    def written_files(self) -> tuple[str, ...]:
+        """Files that a script wrote in these workers, and that are there still."""
+        return list_files(Path(self._directory.name))
 
     def _file(self) -> str:
         return self._target.text if self._target else "the worker"

@@ -30,12 +30,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         crash_path: File into which the worker writes where its Python code stood when it crashed or
             was asked; outlives the worker.
+        shows_output: Whether what a script prints goes where this program's does.
     """
 
     module: str
     type_name: str
     task: msgspec.Raw
     crash_path: str
+    shows_output: bool = False
 
     def decode_task(self) -> Task[Any]:
         """Return the task; importing its type imports nothing that measures."""
@@ -44,7 +46,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return task
 
 
-def encode_order(task: Task[Any], crash_path: str) -> bytes:
+def encode_order(task: Task[Any], crash_path: str, *, shows_output: bool = False) -> bytes:
     """Return the line."""
     kind = type(task)
     order = Order(
@@ -52,6 +54,7 @@ def encode_order(task: Task[Any], crash_path: str) -> bytes:
         type_name=kind.__name__,
         task=msgspec.Raw(msgspec.json.encode(task)),
         crash_path=crash_path,
+        shows_output=shows_output,
     )
     return msgspec.json.encode(order) + b"\n"
 

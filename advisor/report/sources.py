@@ -8,17 +8,29 @@ from advisor.telling import Row
 from advisor.training.data import WorkloadFacts
 from advisor.units import count_of, format_bytes, format_duration, format_figure
 
+#: Files that are named, of those that a script wrote.
+_MOST_FILES = 5
+
 
 def list_sources(kind: Kind, record: Record) -> list[Row]:
     """Return the rows at the end of a report."""
     rows = [] if record.workload is None else _list_workload(record.workload)
     if record.environment is not None:
         device = record.environment.device
-        software = f"torch {record.environment.torch}, {record.command.precision}"
-        software += ", compiled" if record.command.compile else ""
+        software = f"torch {record.environment.torch}"
+        if record.workload is None or record.workload.script is None:
+            software += f", {record.command.precision}" + ", compiled" * record.command.compile
         machine = f"{device.name}, {format_bytes(device.memory_bytes)}; {software}"
         rows.append(Row("Software", software) if kind.traces_only else Row("Machine", machine))
+    if record.written_files:
+        rows.append(Row("Files", _describe_files(record.written_files)))
     return [*rows, Row("Run", _describe_run(kind, record))]
+
+
+def _describe_files(names: tuple[str, ...]) -> str:
+    more = len(names) - _MOST_FILES
+    rest = f" and {count_of(more, 'more file')}" if more > 0 else ""
+    return f"your script wrote {', '.join(names[:_MOST_FILES])}{rest} while it was measured"
 
 
 def _list_workload(workload: WorkloadFacts) -> list[Row]:

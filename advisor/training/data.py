@@ -43,8 +43,9 @@ def parse_target(text: str) -> Target:
     parts = location.split(".")
     if location.endswith(".py") or not all(part.isidentifier() for part in parts):
         raise UsageError(
-            f"there is no model file {location}",
-            next_step="Give the path of a model file; `bsadvisor init` writes one to start from.",
+            f"there is no file {location}",
+            next_step="Give the path of a model file, or of a training script; `bsadvisor init` "
+            "writes a model file to start from.",
         )
     return Target(text=text, path=None, module=location, name=name)
 

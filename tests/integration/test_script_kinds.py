@@ -1,11 +1,15 @@
 """Scripts of every kind as people write them, with the trainers that they use."""
 
+from pathlib import Path
+
 import pytest
 
+from advisor.engine.opening import ScriptTask
 from advisor.engine.runner import Runner
 from advisor.errors import WorkloadError
 from advisor.training.data import parse_target
-from tests.integration.conftest import SCRIPTS
+from advisor.training.script.arguments import Filling
+from tests.integration.conftest import SCRIPTS, make_script
 
 _BATCH = ("--batch-size", "{batch_size}")
 
@@ -69,6 +73,20 @@ def test_a_compiled_model_is_seen(see):
     facts = see("compiled", *_BATCH)
     assert (facts.base_batch_size, facts.parameter_count) == (8, 577)
     assert facts.script.why_untrained == ""
+
+
+def test_what_a_script_writes_is_told_and_what_it_prints_is_not(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("here.txt").write_text("there before")
+    with Runner(None) as workers:
+        task = ScriptTask(workload=make_script("writes"), filling=Filling(batch_size=8))
+        workers.run(task, timeout_s=60)
+        assert workers.written_files == tuple(
+            str(tmp_path / name) for name in ("first.pt", "log.txt", "whole.txt")
+        )
+    assert not Path("last.pt").exists()
+    assert not Path("at_exit.txt").exists()
+    assert "garbage" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, TypeVar
 
@@ -18,6 +19,7 @@ from advisor.engine.crash import MUTE_STATUS, PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
 from advisor.engine.worker.replaced import Originals
+from advisor.engine.worker.witness import keep_output, note_files
 from advisor.errors import AdvisorError, clean, place_of
 from advisor.training.script.word import WordFile
 
@@ -50,6 +52,7 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
+            _witness(task, order)
             _run_task(task, Emitter(task, send, write, originals))
             send(Done())  # after a failure that was relayed it is not read any more
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
@@ -114,6 +117,16 @@ class Emitter:
                     stream.flush()
         finally:
             os._exit(0)
+
+
+def _witness(task: Task[Any], order: Order) -> None:
+    """Keep what a script writes: its output, and which files."""
+    if not isinstance(task, WorkloadTask) or task.workload.script is None:
+        return
+    folder = Path(order.crash_path).parent
+    if not order.shows_output:
+        keep_output(folder)
+    note_files(folder)
 
 
 def _identify(stream: BinaryIO) -> tuple[int, int] | None:

@@ -121,7 +121,7 @@ class ScriptRun:
             start_script(self._workload, self._script, self._filling)
         except SystemExit as error:
             if error.code not in {None, 0}:
-                raise self._refuse_exit(error.code) from error
+                raise self._refuse_exit(error.code) from None  # its output tells more
         self.has_ended = True
         if not self.stream.count and not self._catches:
             raise self._refuse_idle("ended")
