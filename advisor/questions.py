@@ -35,8 +35,10 @@ from advisor.verify.question import QUESTION as VERIFICATION
 
 def _tell_throughput(conclusions: Conclusions) -> Told:
     """Tell the curve; only the advice knows which size of it is to be marked."""
-    advice = conclusions.of(ADVISED)
-    return tell_throughput(conclusions, None if advice is None else advice.micro_batch_size)
+    advice, facts = conclusions.of(ADVISED), conclusions.record.workload
+    if advice is None or facts is None:
+        return tell_throughput(conclusions, None)
+    return tell_throughput(conclusions, advice.micro_batch_size * facts.parts)
 
 
 def _is_worth_telling(record: Record, error: BaseException) -> bool:

@@ -55,10 +55,7 @@ def choose_rows(
 
     def make(each: Candidate) -> Row:
         is_single = each.gradient_accumulation_steps == 1
-        is_advised = advice is not None and (
-            (each.micro_batch_size, each.gradient_accumulation_steps)
-            == (advice.micro_batch_size, advice.gradient_accumulation_steps)
-        )
+        is_advised = advice is not None and each.global_batch_size == advice.global_batch_size
         mark = RECOMMENDED * is_advised + BASE * (each.global_batch_size == base_batch_size)
         pairs = () if race is None else race.pairs
         own = [pair for pair in pairs if pair.global_batch_size == each.global_batch_size]

@@ -67,9 +67,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
     )
     return Recommendation(
         basis=decision.basis,
-        micro_batch_size=way.micro_batch_size,
-        gradient_accumulation_steps=way.gradient_accumulation_steps,
-        data_parallel_size=1,
+        **_split(way, facts),
         global_batch_size=size,
         interval=decision.interval,
         learning_rate=rate,
@@ -89,6 +87,16 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         if is_change
         else "",
     )
+
+
+def _split(way: Candidate, facts: WorkloadFacts) -> dict[str, int]:
+    """Return how the batch is made; a script may spread its steps by itself."""
+    ranks = 1 if facts.script is None else facts.script.script.ranks
+    return {
+        "micro_batch_size": way.micro_batch_size // facts.parts,
+        "gradient_accumulation_steps": way.gradient_accumulation_steps * facts.parts // ranks,
+        "data_parallel_size": ranks,
+    }
 
 
 def _settle_rate(

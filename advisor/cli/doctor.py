@@ -4,12 +4,13 @@ from pathlib import Path
 
 from advisor.cli import options
 from advisor.cli.failures import reporting_failures
-from advisor.cli.script import refuse_script
+from advisor.cli.script import make_script
 from advisor.cli.variants import make_workload, parse_variant
 
 
 @reporting_failures
 def doctor(
+    arguments: options.ScriptArguments = None,
     *,
     device: options.Device = "auto",
     aa: options.Aa = None,
@@ -27,9 +28,11 @@ def doctor(
     if aa is None:
         _examine(device, json_path)
         return
-    refuse_script(aa, "doctor --aa")
     variant = parse_variant(precision, compile_model)
-    workload = make_workload(aa, variant, settings=settings, device=device, seed=seed)
+    script = make_script(aa, arguments, is_module=False, batch_size_is="micro")
+    workload = make_workload(
+        aa, variant, settings=settings, device=device, seed=seed, script=script
+    )
 
     from advisor.cli.drive import Output, drive
     from advisor.engine.spec import Limits, Spec

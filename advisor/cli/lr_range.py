@@ -3,14 +3,17 @@
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
-from advisor.cli.script import refuse_script
+from advisor.cli.script import make_script, refuse_for_script
 from advisor.cli.variants import make_workload, parse_variant
 
 
 @reporting_failures
 def lr_range(
-    model: options.Model,
+    model: options.ModelOrScript,
+    arguments: options.ScriptArguments = None,
     *,
+    is_module: options.IsModule = False,
+    batch_size_is: options.BatchSizeIs = "micro",
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     global_batch_size: options.GlobalBatchSize = None,
@@ -32,9 +35,13 @@ def lr_range(
     The rate rises with every step from far too low to far too high; the suggested rate is then
     trained at from fresh starts before it is printed.
     """
-    refuse_script(model, "lr-range")
     variant = parse_variant(precision)
-    workload = make_workload(model, variant, settings=settings, device=device, seed=seed)
+    script = make_script(model, arguments, is_module=is_module, batch_size_is=batch_size_is)
+    if script is not None:
+        refuse_for_script(precision=precision != "fp32", set=bool(settings))
+    workload = make_workload(
+        model, variant, settings=settings, device=device, seed=seed, script=script
+    )
     output = Output(json_path=json_path, html_path=html_path, quiet=quiet, reads=(model,))
 
     from advisor.engine.spec import Limits, Spec

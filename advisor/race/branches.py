@@ -1,7 +1,7 @@
 """The branches of a race: their batch, rate and length; they differ in nothing else."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -38,16 +38,6 @@ _LEAST_BRANCH_STEPS = 8
 _EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
-
-
-def split_by_start(task: TrialTask) -> Iterator[TrialTask]:
-    """Yield the tasks that processes run: of a script each branch is a start of its own."""
-    if task.workload.script is None:
-        yield task
-        return
-    for seed in task.seeds:
-        for samples in (task.samples, *task.shorter_samples):
-            yield msgspec.structs.replace(task, seeds=(seed,), samples=samples, shorter_samples=())
 
 
 class Branches:

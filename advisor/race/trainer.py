@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
-from advisor.race.branches import BRANCHES, Branches, split_by_start
+from advisor.race.branches import BRANCHES, Branches
 from advisor.race.compare import is_only_bound
 from advisor.race.data import UNTRAINED, BasePair, PairKey
 from advisor.race.plan import group_pairs
@@ -81,7 +81,7 @@ class Trainer:
         run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
         started, before = time.monotonic(), len(run.record.all(TRIALS))
         with contextlib.suppress(BeatenError):
-            for each in split_by_start(task):
+            for each in task.list_starts():
                 run.runner.run(each, timeout_s=run.left_s, on_result=keep)
         trained = run.record.all(TRIALS)[before:]
         if trained:

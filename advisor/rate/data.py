@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from typing import ClassVar, Generic, Literal, TypeVar
+from collections.abc import Iterator
+from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
 
@@ -131,6 +132,14 @@ class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):
         """Samples of one optimizer step."""
         return self.micro_batch_size * self.gradient_accumulation_steps
 
+    def list_starts(self) -> Iterator[Self]:
+        """Yield the tasks that processes run: of a script each branch is a start of its own."""
+        if self.workload.script is None:
+            yield self
+            return
+        for seed in self.seeds:
+            yield msgspec.structs.replace(self, seeds=(seed,))
+
 
 class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     """Train short branches at one batch and rate."""
@@ -160,6 +169,17 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     #: The same for all branches that are compared, since BatchNorm sees the batch.
     evaluation_batch_size: int = 64
 
+    def list_starts(self) -> Iterator[Self]:
+        """Yield the tasks that processes run."""
+        if self.workload.script is None:
+            yield self
+            return
+        for seed in self.seeds:
+            for samples in (self.samples, *self.shorter_samples):
+                yield msgspec.structs.replace(
+                    self, seeds=(seed,), samples=samples, shorter_samples=()
+                )
+
 
 class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
     """One training run in which the learning rate rose with every step."""
@@ -182,6 +202,7 @@ class LrRangeTask(BranchTask[LrRangeCurve], frozen=True, kw_only=True):
     """Train while the learning rate rises by one factor with every step: a range test."""
 
     runs: ClassVar[str] = "advisor.rate.measure_range:run"
+    runs_script: ClassVar[str] = "advisor.rate.measure_script:run_range"
 
     #: Of the first step and of the last, in the first parameter group; others keep their ratio.
     low_rate: float

@@ -6,6 +6,7 @@ steps before it.
 
 import math
 import time
+from collections.abc import Callable
 
 import msgspec
 import torch
@@ -60,7 +61,7 @@ def _choose_steps(workload: Workload, task: LrRangeTask) -> int:
     seed_everything(task.seeds[0])
     training = workload.make_training()
     flat = msgspec.structs.replace(task, high_rate=task.low_rate)
-    pilot = _RisingRate(training, flat, _PILOT_STEPS, math.inf)
+    pilot = RisingRate(make_rate_setter(training), flat, _PILOT_STEPS, math.inf)
     stream = IndexStream(workload.batches.sampling_size, seed=task.seeds[0])
     train_on(workload, training, task, stream, [pilot], _PILOT_STEPS)
     if len(pilot.ended_s) < 2:
@@ -75,7 +76,7 @@ def _follow_curve(
 ) -> LrRangeCurve:
     seed_everything(seed)
     training = workload.make_training()
-    rising = _RisingRate(training, task, steps, deadline)
+    rising = RisingRate(make_rate_setter(training), task, steps, deadline)
     stream = IndexStream(workload.batches.sampling_size, seed=seed)
     try:
         train_on(workload, training, task, stream, [rising], steps)
@@ -85,27 +86,19 @@ def _follow_curve(
         # The user's code refuses what has diverged already.
         rising.losses.append(None)
         rising.has_diverged = True
-    ended = len(rising.losses) == steps
-    return LrRangeCurve(
-        micro_batch_size=task.micro_batch_size,
-        gradient_accumulation_steps=task.gradient_accumulation_steps,
-        global_batch_size=task.global_batch_size,
-        steps=steps,
-        seed=seed,
-        rates=tuple(rising.find_rate(step) for step in range(len(rising.losses))),
-        losses=tuple(rising.losses),
-        stopped_by="divergence" if rising.has_diverged else "range" if ended else "budget",
-    )
+    return rising.make_curve(task, seed, steps)
 
 
-class _RisingRate:
+class RisingRate:
     """Raises the rate by one factor with each step and keeps the losses, until they diverge."""
 
-    def __init__(self, training: Training, task: LrRangeTask, steps: int, deadline: float) -> None:
+    def __init__(
+        self, set_rate: Callable[[float], None], task: LrRangeTask, steps: int, deadline: float
+    ) -> None:
         self._low = task.low_rate
         self._factor = (task.high_rate / task.low_rate) ** (1.0 / (steps - 1))
         self._loss_is_sum, self._deadline = task.loss_is_sum, deadline
-        self._set_rate, self._guard = make_rate_setter(training), LossGuard()
+        self._set_rate, self._guard = set_rate, LossGuard()
         self.losses: list[float | None] = []
         self.ended_s: list[float] = []
         self.has_diverged = False
@@ -113,6 +106,20 @@ class _RisingRate:
     def find_rate(self, step: int) -> float:
         """Return the rate of a step, counted from 0."""
         return self._low * float(self._factor**step)
+
+    def make_curve(self, task: LrRangeTask, seed: int, steps: int) -> LrRangeCurve:
+        """Return what was seen, of so many steps in all."""
+        ended = len(self.losses) == steps
+        return LrRangeCurve(
+            micro_batch_size=task.micro_batch_size,
+            gradient_accumulation_steps=task.gradient_accumulation_steps,
+            global_batch_size=task.global_batch_size,
+            steps=steps,
+            seed=seed,
+            rates=tuple(self.find_rate(step) for step in range(len(self.losses))),
+            losses=tuple(self.losses),
+            stopped_by="divergence" if self.has_diverged else "range" if ended else "budget",
+        )
 
     def before_step(self, step: Step) -> None:
         """Set the step's rate."""

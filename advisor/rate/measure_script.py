@@ -1,16 +1,19 @@
-"""A trial on the user's own script: one start at one batch and rate, and its own training loss.
+"""Trials on the user's own script: one start at one batch and rate, and its own training loss.
 
 The rate that the script sets, schedule included, is multiplied by one factor; in the end it falls.
 """
 
 import math
+import time
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from advisor.engine.worker.entry import Emitter
-from advisor.rate.data import Evaluation, TrialBranch, TrialTask
+from advisor.rate.data import Evaluation, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.measure import FallingRate, apply_other_settings
+from advisor.rate.measure_range import RisingRate
 from advisor.statistics import median
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
@@ -136,3 +139,24 @@ def run(task: TrialTask, emit: Emitter) -> None:
         if not is_out_of_memory(error):
             raise
         emit.stop()
+
+
+def run_range(task: LrRangeTask, emit: Emitter) -> None:
+    """Emit the LrRangeCurve of the first seed, of its own training loss, and end the process."""
+    script_spec, (seed, *_) = task.workload.script, task.seeds
+    assert script_spec is not None
+    factor = RateFactor(task.low_rate)
+    deadline = time.perf_counter() + task.budget_s
+    rising = RisingRate(factor.set_rate, task, task.steps, deadline)
+    filling = fill_batch(script_spec, task.micro_batch_size, task.gradient_accumulation_steps)
+    script = ScriptRun(
+        task.workload,
+        emit,
+        observers=[rising],
+        samples=task.micro_batch_size,
+        accumulation=task.gradient_accumulation_steps,
+        filling=replace(filling, seed=seed),
+        most_steps=task.steps,
+    )
+    factor.attach(script.stream)
+    script.follow(lambda: emit(rising.make_curve(task, seed, task.steps)))

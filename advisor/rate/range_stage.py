@@ -65,9 +65,13 @@ def _search_rate(run: Run, plan: RangePlan) -> None:
     task, left_s = _make_range_task(run, plan), run.left_s
     run.progress.stage(f"learning-rate range test: batch {plan.global_batch_size}", left_s=left_s)
     started = time.monotonic()
-    curves = run.runner.run(
-        task, timeout_s=left_s, on_result=lambda curve: run.add(LR_RANGES, curve)
-    )
+    curves = [
+        curve
+        for each in task.list_starts()
+        for curve in run.runner.run(
+            each, timeout_s=run.left_s, on_result=lambda curve: run.add(LR_RANGES, curve)
+        )
+    ]
     conclusion = conclude_lr_range(curves)
     if conclusion is None:
         run.progress.note(f"range test: no time left for {task.least_steps} steps a seed")
@@ -141,6 +145,10 @@ def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialB
     run.progress.stage(
         f"trial: batch {trial.global_batch_size}, rate {rate:.3g}", left_s=run.left_s
     )
-    return run.runner.run(
-        trial, timeout_s=run.left_s, on_result=lambda branch: run.add(TRIALS, branch)
+    return tuple(
+        branch
+        for each in trial.list_starts()
+        for branch in run.runner.run(
+            each, timeout_s=run.left_s, on_result=lambda branch: run.add(TRIALS, branch)
+        )
     )

@@ -231,3 +231,8 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     #: Of a training script.
     script: ScriptFacts | None = None
+
+    @property
+    def parts(self) -> int:
+        """Over how many backward passes and ranks a script spreads a step by itself."""
+        return 1 if self.script is None else self.script.script.parts

@@ -137,7 +137,7 @@ def _shift(original: Callable[..., Any], offset: int) -> Callable[..., Any]:
 
 
 def _watch_backward(stream: StepStream, on_pass: Callable[[], None]) -> None:
-    original, original_clear = torch.autograd.backward, torch.nn.Module.zero_grad
+    original = torch.autograd.backward
 
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         result, is_counted = stream.run_backward(
@@ -147,12 +147,7 @@ def _watch_backward(stream: StepStream, on_pass: Callable[[], None]) -> None:
             on_pass()
         return result
 
-    def clear(module: Any, *args: Any, **kwargs: Any) -> None:
-        original_clear(module, *args, **kwargs)
-        stream.see_cleared()
-
     torch.autograd.backward = backward
-    torch.nn.Module.zero_grad = clear  # type: ignore[method-assign,assignment]
 
 
 def _hold_schedules(stream: StepStream) -> None:

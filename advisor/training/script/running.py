@@ -124,13 +124,12 @@ class ScriptRun:
                 raise self._refuse_exit(error.code) from None  # its output tells more
         self.has_ended = True
         if not self.stream.count and not self._catches:
-            raise self._refuse_idle("ended")
+            raise self._refuse_idle()
         end()
 
     def _attach(self, end: Callable[[], None]) -> None:
         """Hang all that sees the script into torch."""
         watch_steps(self.stream, self._guard, on_pass=self._see_pass, on_enough=end)
-        self.stream.on_idle = lambda: self._ending.fail(self._refuse_idle("has trained"))
         watch_loading(self.stream, self.sizes)
         refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))
         if self._looks or self._script.dimension is not None:
@@ -191,11 +190,11 @@ class ScriptRun:
             next_step=next_step,
         )
 
-    def _refuse_idle(self, what: str) -> WorkloadError:
+    def _refuse_idle(self) -> WorkloadError:
         passes = self.stream.gathered_passes
         seen = f"{passes} backward passes, but no" if passes else "no backward pass and no"
         return WorkloadError(
-            f"{self._workload.target} {what}, and {seen} step of an optimizer was seen",
+            f"{self._workload.target} ended, and {seen} step of an optimizer was seen",
             next_step="Training has to happen in the script's own process, by the step of a "
             "torch.optim optimizer; parameters that are moved by hand are not seen.",
         )

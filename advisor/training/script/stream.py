@@ -13,11 +13,6 @@ from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_given_rate, to_number
 from advisor.training.script.moving import MovedRates, TakenGradients
 
-#: Backward passes without a step after which none will come: few accumulate as many.
-_IDLE_PASSES = 512
-#: And times that the model cleared the gradients of passes before.
-_IDLE_CLEARED = 32
-
 
 @dataclass(slots=True)
 class _Gathered:
@@ -48,7 +43,6 @@ class StepStream:
         clips_values: Whether it clips each element.
         scaler: The GradScaler that scaled the last loss.
         failure: The last exception that passed through a forward or backward pass.
-        on_idle: Called where the script trains, but steps no optimizer.
     """
 
     def __init__(
@@ -66,11 +60,10 @@ class StepStream:
         self.failure: BaseException | None = None
         self.step_s = 0.0
         self._observers = observers
-        self.on_idle: Callable[[], object] = lambda: None
         self._gathered = _Gathered()
         self._step: Step | None = None
         self._stepping: Optimizer | None = None
-        self._is_backward, self._cleared = False, 0
+        self._is_backward = False
         self._rates = MovedRates()
         self._gradients = TakenGradients()
         self._began_s = 0.0
@@ -120,19 +113,11 @@ class StepStream:
     def _count_pass(self, roots: Any) -> None:
         gathered = self._gathered
         gathered.passes += 1
-        if gathered.passes == _IDLE_PASSES and self.optimizer is None:
-            self.on_idle()
         root = roots[0] if isinstance(roots, list | tuple) and len(roots) == 1 else roots
         if isinstance(root, Tensor) and root.numel() == 1:
             scale = getattr(root, "bsadvisor_scale", None)
             loss = root.detach()
             gathered.losses.append(loss if scale is None else loss / scale)
-
-    def see_cleared(self) -> None:
-        """Note that a model cleared its gradients; often without a step, none will come."""
-        self._cleared += self.optimizer is None and self._gathered.passes > self._cleared
-        if self._cleared == _IDLE_CLEARED:
-            self.on_idle()
 
     def see_clipping(self, most_norm: float | None) -> None:
         """Note that the gradients are about to be clipped; frozen ones are read before."""
