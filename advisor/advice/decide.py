@@ -29,6 +29,7 @@ _FLAT_RATIO = 4
 
 _FACTORS: dict[LimitedBy, LimitingFactor] = {
     "memory": "memory",
+    "kernel": "kernel",
     "dataset": "dataset",
     "cap": "user",
     "model": "model",

@@ -104,19 +104,24 @@ def _explain_limit(
     if decision.limiting_factor == "throughput":
         return f"Up to {size}, the largest, speed hardly rises any more: smaller ones are as fast."
     if decision.limiting_factor == "memory":
-        needed_size = throughput.saturation.needed_batch_size
-        if needed_size is None:
-            return f"Memory ends the batch at {size}, where larger ones would still be faster."
-        return (
-            f"Memory ends the batch at {size}; by the fitted law larger ones would be faster "
-            f"up to about {format_number(needed_size)}."
-        )
+        return _explain_memory(size, throughput.saturation.needed_batch_size)
+    if decision.limiting_factor == "kernel":
+        return f"A kernel of the model takes no batch much larger than {size}."
     if decision.limiting_factor == "dataset":
         samples = count_of(facts.dataset_size or 0, "sample")
         return f"The dataset ends the batch at {size}: it has {samples}."
     what = {"model": "What the model runs", "user": "The largest batch allowed"}
     end = what.get(decision.limiting_factor, "The time")
     return f"{end} ends the search at {size}; larger batches may be faster."
+
+
+def _explain_memory(size: str, needed_size: float | None) -> str:
+    if needed_size is None:
+        return f"Memory ends the batch at {size}, where larger ones would still be faster."
+    return (
+        f"Memory ends the batch at {size}; by the fitted law larger ones would be faster "
+        f"up to about {format_number(needed_size)}."
+    )
 
 
 def _compare_speed(way: Candidate, larger: Candidate, unit: str) -> str:

@@ -32,6 +32,7 @@ from advisor.units import (
 
 _LIMITS: dict[LimitingFactor, str] = {
     "memory": "memory: larger batches do not fit",
+    "kernel": "a kernel that takes no larger batch",
     "throughput": "throughput: larger batches are no faster per sample",
     "noise": "gradient noise: larger batches would save too few steps to pay for themselves",
     "dataset": "the dataset: it is too small for larger batches",

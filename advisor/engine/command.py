@@ -119,7 +119,18 @@ def _open(run: Run, kind: Kind) -> None:
     started = time.monotonic()
     (facts,) = run.runner.run(task, timeout_s=run.left_s)
     run.start_s = time.monotonic() - started
+    if facts.device_uuid_hash not in {None, environment.device.uuid_hash}:
+        _see_chosen_card(run)
     run.keep_workload(facts)
+
+
+def _see_chosen_card(run: Run) -> None:
+    """Keep the environment on the card that the file chose, as by CUDA_VISIBLE_DEVICES."""
+    spec = run.spec.workload
+    task = EnvironmentTask(device=spec.device, after=spec)
+    (environment,) = run.runner.run(task, timeout_s=run.left_s)
+    run.keep_environment(environment)
+    run.progress.note(f"{spec.target} chooses its own card: {environment.device.name}")
 
 
 def examine(device: str) -> Environment:

@@ -4,17 +4,22 @@ from typing import ClassVar
 
 from advisor.device.data import Environment
 from advisor.engine.task import Task, WorkloadTask
-from advisor.training.data import WorkloadFacts
+from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.script.arguments import Filling
 from advisor.training.script.sight import ScriptSight
 
 
 class EnvironmentTask(Task[Environment], frozen=True, kw_only=True):
-    """Report the device and the software, without touching the user's file."""
+    """Report the device and the software.
+
+    Attributes:
+        after: Load this first: the file may choose what the device's name means. None loads none.
+    """
 
     runs: ClassVar[str] = "advisor.engine.worker.opening:report_environment"
 
     device: str = "auto"
+    after: WorkloadSpec | None = None
 
 
 class InspectTask(WorkloadTask[WorkloadFacts], frozen=True, kw_only=True):

@@ -149,6 +149,6 @@ class _InMemory:
             yield from repeat(self._batch)
             return
         count = len(self._rows[0])
-        for chosen in torch.split(torch.randperm(count), self.batch_size):
+        for chosen in torch.split(torch.randperm(count, device="cpu"), self.batch_size):
             if len(chosen) == self.batch_size:
                 yield [tensor[chosen] for tensor in self._rows]

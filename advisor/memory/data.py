@@ -9,7 +9,8 @@ from advisor.engine.task import WorkloadTask
 from advisor.predict.data import LimitedBy
 from advisor.predict.memory_trace import TRACED_STEPS
 
-Outcome = Literal["fit", "oom", "refused", "error", "timeout", "spill"]
+#: `kernel` where one takes no batch of the size, whatever the memory; `refused` by the model.
+Outcome = Literal["fit", "oom", "kernel", "refused", "error", "timeout", "spill"]
 #: What led the search: a prediction from the model's trace, or the probes alone.
 MemoryMethod = Literal["guided", "affine"]
 
@@ -76,6 +77,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     waiting_fraction: float | None = None
     #: Of a step in which ranks exchange nothing, each rank's own.
     rank_step_times_s: tuple[float, ...] = ()
+    #: Whether a step of two such micro-batches ran too, GPUs only.
+    accumulates: bool | None = None
     #: What a failure said, in one line.
     message: str | None = None
 
@@ -123,6 +126,8 @@ class MemoryConclusion(msgspec.Struct, frozen=True, kw_only=True):
     #: Sizes that the model itself does not run, and what it said of the first.
     refused: tuple[int, ...] = ()
     refusal: str | None = None
+    #: The largest that steps of several micro-batches are known to fit with.
+    largest_accumulating: int | None = None
     #: The largest that ran without the caching allocator having to flush, CUDA only.
     largest_without_retries: int | None = None
     #: What the largest size leaves of the limit, by its measured peak.

@@ -58,12 +58,13 @@ def refuse_oversized_batch(run: Run) -> None:
 
 def find_given_micro_batch(run: Run) -> int | None:
     """Return the largest micro-batch of which the given batch can be made; None without either."""
-    size, largest = run.spec.limits.global_batch_size, _find_largest(run)
-    if size is None or largest is None:
+    size, memory = run.spec.limits.global_batch_size, run.of(MEMORY)
+    if size is None or memory is None or memory.max_micro_batch_size is None:
         return None
     split = split_batch(
         size,
-        largest=largest,
+        largest=memory.max_micro_batch_size,
+        largest_part=memory.largest_accumulating,
         smallest=run.facts.min_micro_batch_size,
         multiple=run.spec.limits.batch_multiple,
         may_split=can_split(run.facts),

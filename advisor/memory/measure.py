@@ -1,8 +1,10 @@
 """Memory of training steps under an enforced limit: the peaks of each phase, and what stays taken.
 
-idle | model, batch | step 1 ........... | step 2 ........... | step 3
+idle | model, batch | step 1 ........... | step 2 ........... | step 3 | step of two batches
                       forward, backward | optimizer
                       peak A              peak B               (the counter is reset between)
+
+The loop is a user's: a batch arrives while the last one is held, and so is the model's output.
 """
 
 import gc
@@ -11,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,7 +27,9 @@ from advisor.memory.measure_limit import MemoryGauge
 from advisor.training.broken_sample import naming_broken_sample
 from advisor.training.compilation import load_compiler
 from advisor.training.device_clock import synchronise
+from advisor.training.device_failure import is_device_full
 from advisor.training.loop import train
+from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
@@ -41,6 +46,9 @@ _LEAK_BYTES = 1 << 18
 #: does not, as where a cache is full, up to so many and for so long.
 _LEAK_STEPS, _MOST_LEAK_STEPS, _LEAK_S = 6, 256, 4.0
 
+#: Steps in which the caching allocator takes nothing more before it is settled, and most of them.
+_STILL_STEPS, _MOST_SETTLING_STEPS = 2, 16
+
 
 class PeakObserver:
     """Sees peaks, what stays taken and seconds of each step; no peak where the device counts none.
@@ -55,6 +63,10 @@ class PeakObserver:
         self.times_s: list[float] = []
         self._gauge, self._device = gauge, device
         self._start_s = 0.0
+
+    def forget_peaks(self) -> None:
+        """Forget the peaks so far: libraries that try their algorithms do so in the first step."""
+        self.forward_backward_bytes = self.optimizer_bytes = None
 
     @property
     def peak_bytes(self) -> int | None:
@@ -91,15 +103,22 @@ class PeakObserver:
 
 def run(task: MemoryTask, emit: Emit[Probe]) -> None:
     """Emit one Probe, `fit` or `oom`; any other failure is the model's and is raised."""
-    workload, gauge, available_bytes = prepare(task, task.capacity_bytes)
     probe = Probe(
         stage="memory",
         session=0,
         micro_batch_size=task.micro_batch_size,
         outcome="fit",
         capacity_bytes=task.capacity_bytes,
-        available_bytes=available_bytes,
     )
+    try:
+        workload, gauge, available_bytes = prepare(task, task.capacity_bytes)
+    except Exception as error:
+        if not is_device_full(error):
+            raise
+        message = describe(error)[:MESSAGE_LENGTH]  # it says nothing of the size
+        emit(msgspec.structs.replace(probe, outcome="oom", available_bytes=0, message=message))
+        return
+    probe = msgspec.structs.replace(probe, available_bytes=available_bytes)
     with (
         catch_out_of_memory() as failure,
         naming_broken_sample(workload, task.micro_batch_size, task.largest_samples),
@@ -169,22 +188,30 @@ def is_over(gauge: MemoryGauge, capacity_bytes: int | None, *peaks: int | None) 
 def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: Probe) -> Probe:
     device, size = workload.device, task.micro_batch_size
     stepper = workload.make_stepper(size)
-    batches = itertools.repeat(workload.take_worst(size, task.largest_samples))
+    batch = workload.take_worst(size, task.largest_samples)
+    if isinstance(stepper, Training):  # steps that overflow are skipped, and make no state
+        stepper.settle_gradient_scale(batch)
+    batches = itertools.repeat(batch) if device.type == "cpu" else _arrive(batch)
+    del batch
     hold_output(stepper)
     observer = PeakObserver(gauge, device)
+    run_steps = partial(train, stepper, batches, (observer,), micro_batch_size=size)
     observer.begin()
-    train(stepper, batches, (observer,), micro_batch_size=size, most_steps=task.steps)
-    growth = _find_growth(
-        observer,
-        lambda steps: train(stepper, batches, (observer,), micro_batch_size=size, most_steps=steps),
-    )
+    run_steps(most_steps=1)
+    if device.type == "cuda" and task.steps > 1:
+        observer.forget_peaks()
+    run_steps(most_steps=task.steps - 1)
+    if device.type == "cuda":
+        _settle_allocator(lambda: run_steps(most_steps=1), device)
+    growth = _find_growth(observer, lambda steps: run_steps(most_steps=steps))
     probe = msgspec.structs.replace(
         probe,
         steps=task.steps,
         step_times_s=tuple(observer.times_s[: task.steps]),
         growth_bytes_per_step=growth,
     )
-    return add_peaks(probe, observer, gauge, device)
+    probe = add_peaks(probe, observer, gauge, device)
+    return msgspec.structs.replace(probe, accumulates=_accumulates(stepper, batches, size))
 
 
 def add_peaks(
@@ -210,6 +237,38 @@ def add_peaks(
         if is_cuda
         else None,
     )
+
+
+def _settle_allocator(run_step: Callable[[], None], device: torch.device) -> None:
+    """Run steps until the caching allocator takes no more: pieces of memory come step by step."""
+    still = 0
+    for _ in range(_MOST_SETTLING_STEPS):
+        before = torch.cuda.memory_reserved(device)
+        run_step()
+        still = 0 if torch.cuda.memory_reserved(device) > before else still + 1
+        if still == _STILL_STEPS:
+            return
+
+
+def _arrive(batch: Any) -> Iterator[Any]:
+    """Yield the batch, then copies of it, each made while the last one is held."""
+    while True:
+        yield batch
+        batch = map_tensors(
+            batch, lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        )
+
+
+def _accumulates(stepper: Training | UserStep, batches: Iterator[Any], size: int) -> bool | None:
+    """Return whether a step of two micro-batches fits: gradients are held meanwhile.
+
+    None where a step cannot be made of several, and on the CPU, where later stages have no limit.
+    """
+    if isinstance(stepper, UserStep) or stepper.needs_closure or stepper.device.type == "cpu":
+        return None
+    with catch_out_of_memory() as failure:
+        train(stepper, batches, (), micro_batch_size=size, accumulation=2, most_steps=1)
+    return not failure
 
 
 def _find_growth(observer: PeakObserver, run_steps: Callable[[int], None]) -> int | None:

@@ -164,6 +164,8 @@ def conclude_memory(
         limited_by = "dataset" if bounds.max_micro_batch_size == dataset_size else "cap"
     elif failed_above is not None and (complete or is_closed or ran is None):
         limited_by = "memory"
+        if any((p.micro_batch_size, p.outcome) == (failed_above, "kernel") for p in trusted):
+            limited_by = "kernel"
     elif complete and refused:
         limited_by = "model"
     verified = limited_by in {"dataset", "cap"} or is_closed
@@ -181,8 +183,12 @@ def conclude_memory(
         headroom_bytes=headroom_bytes,
         smallest_failed=min(failed_sizes, default=None),
         probes=len(searched),
-        ooms=sum(probe.outcome in TOO_BIG for probe in searched),
+        ooms=sum(probe.outcome in {"oom", "spill"} for probe in searched),
         upper_bound=failed_above,
+        largest_accumulating=max(
+            (probe.micro_batch_size for probe in fits if probe.accumulates is not False),
+            default=None,
+        ),
         largest_without_retries=max(
             (probe.micro_batch_size for probe in fits if probe.alloc_retries == 0), default=None
         ),

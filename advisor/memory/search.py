@@ -40,8 +40,8 @@ FIRST_GROWTH, GROWTH = 4, 8
 FLOOR_FRACTION = 1 / 3
 #: Error of one measured peak, in bytes: page granularity and the allocator's rounding.
 NOISE_BYTES = 1 << 20
-#: How a size ends that needs more than the limit.
-TOO_BIG = frozenset({"oom", "spill"})
+#: How a size ends that is too large: it needs more than the limit, or a kernel does not take it.
+TOO_BIG = frozenset({"oom", "spill", "kernel"})
 
 
 class SearchBounds(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ def split_batch(
     global_batch_size: int,
     *,
     largest: int,
+    largest_part: int | None = None,
     smallest: int = 1,
     multiple: int = 1,
     preferred: int | None = None,
@@ -20,6 +21,8 @@ def split_batch(
     Args:
         global_batch_size: In samples.
         largest: The largest micro-batch that fits, in samples.
+        largest_part: The largest that fits where gradients are held from one to the next; None
+            where that is any that fits.
         smallest: The smallest that the model runs at, in samples.
         multiple: Only multiples of this are feasible.
         preferred: The micro-batch to take before any but the whole batch.
@@ -27,8 +30,13 @@ def split_batch(
     """
     whole, least = global_batch_size, max(smallest, 1)
     parts = (whole // times for times in range(2, whole // least + 1) if whole % times == 0)
+    most = largest if largest_part is None else min(largest, largest_part)
     for size in (whole, *((preferred or whole, *parts) if may_split else ())):
-        if least <= size <= largest and whole % size == 0 and size % multiple == 0:
+        if (
+            least <= size <= (largest if size == whole else most)
+            and whole % size == 0
+            and size % multiple == 0
+        ):
             return size, whole // size
     return None
 

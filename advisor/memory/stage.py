@@ -12,6 +12,7 @@ from advisor.engine.run import Run
 from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, SampleError, UsageError, WorkloadError
 from advisor.memory.data import PROBES, MemoryTask, Probe
+from advisor.memory.failures import judge_failure
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size, narrow_bounds
 from advisor.memory.search import SearchBounds
 from advisor.memory.surroundings import (
@@ -194,7 +195,9 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
     except WorkloadError as error:
         if isinstance(error, SampleError) or not any(p.outcome == "fit" for p in history):
             raise
-        probe = _fail(task, "refused", error.message)
+        is_larger = any(p.outcome == "fit" and p.micro_batch_size < size for p in history)
+        outcome = judge_failure(error.message) if is_larger else None
+        probe = _fail(task, outcome or "refused", error.message)
     if probe.outcome == "error":
         probe = _judge_early_end(run, probe, history)
     why = find_spill(probe, history, timed=can_spill(run.environment))
@@ -250,7 +253,9 @@ def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
     return msgspec.structs.replace(probe, outcome="oom", message=text)
 
 
-def _fail(task: MemoryTask, outcome: Literal["oom", "timeout", "refused"], message: str) -> Probe:
+def _fail(
+    task: MemoryTask, outcome: Literal["oom", "timeout", "kernel", "refused"], message: str
+) -> Probe:
     return Probe(
         stage="memory",
         session=0,

@@ -11,6 +11,7 @@ from advisor.units import NOT_MEASURED, count_of, format_bytes, format_count
 
 _ENDS: dict[LimitedBy, str] = {
     "memory": "memory ends the search",
+    "kernel": "a kernel takes no larger batch, whatever the memory",
     "dataset": "the dataset has no more samples",
     "cap": "the largest size allowed ends the search",
     "model": "the model runs none of the larger sizes tried",
@@ -40,7 +41,8 @@ def describe_memory(memory: MemoryConclusion) -> str:
         sizes = ", ".join(map(format_count, memory.refused))
         parts.append(f"not run by the model, whatever the memory: {sizes} ({memory.refusal})")
     if memory.smallest_failed is not None:
-        parts.append(f"{format_count(memory.smallest_failed)} did not fit")
+        did_not = "did not run" if memory.limited_by == "kernel" else "did not fit"
+        parts.append(f"{format_count(memory.smallest_failed)} {did_not}")
     if memory.capacity_bytes is not None:
         headroom = format_bytes(memory.headroom_bytes)
         parts.append(f"limit {format_bytes(memory.capacity_bytes)} after {headroom} headroom")

@@ -81,7 +81,9 @@ class GroupSums:
         self._least_groups, self._deadline_s = least_groups, deadline_s
         self._shapes = [as_real(parameter).shape for parameter in self._parameters]
         self._sizes = [shape.numel() for shape in self._shapes]
-        self._store = torch.zeros(groups, sum(self._sizes), dtype=choose_dtype(self._parameters))
+        self._store = torch.zeros(
+            groups, sum(self._sizes), dtype=choose_dtype(self._parameters), device="cpu"
+        )
         self._is_apart = training.device.type != "cpu"
         self._counts = [0] * groups
         self._weights = [0.0] * groups
@@ -187,7 +189,7 @@ class GroupSums:
 
 def _compute_moments(sums: Tensor, factor: float, root: Tensor | None) -> GradientMoments:
     """Return the moments of the rows of `sums`, times `factor`, in the metric root², in float64."""
-    norms = torch.zeros(len(sums), dtype=torch.float64)
+    norms = torch.zeros(len(sums), dtype=torch.float64, device="cpu")
     dots, total_sqnorm = torch.zeros_like(norms), 0.0
     for start in range(0, sums.shape[1], _CHUNK_ELEMENTS):
         part = slice(start, start + _CHUNK_ELEMENTS)
@@ -215,7 +217,7 @@ def find_metric(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> Ten
         return None
     return torch.cat(
         [
-            torch.zeros(as_real(parameter).numel(), dtype=torch.float64)
+            torch.zeros(as_real(parameter).numel(), dtype=torch.float64, device="cpu")
             if root is None
             else root.flatten()
             for parameter, root in zip(parameters, roots, strict=True)

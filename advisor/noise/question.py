@@ -121,6 +121,7 @@ def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> 
         split = split_batch(
             facts.base_batch_size,
             largest=largest or facts.base_batch_size,
+            largest_part=None if memory is None else memory.largest_accumulating,
             smallest=facts.min_micro_batch_size,
             may_split=can_split(facts),
         )
@@ -168,6 +169,9 @@ def _choose_micro_batch_size(run: Run) -> int:
     facts, multiple, size = run.facts, run.spec.limits.batch_multiple, _choose_batch_size(run)
     if facts.script is not None:  # each gradient is that of a step of its loop
         return size
+    memory = run.of(MEMORY)
+    if memory is not None and memory.largest_accumulating is not None:
+        size = min(size, memory.largest_accumulating)  # a group's sum takes as much as gradients
     if not facts.has_batch_statistics:
         size = size if run.spec.limits.checkpoints else round(_GRADIENT_FRACTION * size)
         if facts.dataset_size is not None:

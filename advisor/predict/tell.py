@@ -25,6 +25,7 @@ _SOURCES = {
 }
 _ENDS: dict[LimitedBy, str] = {
     "memory": "",
+    "kernel": "",
     "dataset": "; the dataset has no more samples",
     "cap": "; larger sizes were not looked for",
     "model": "",

@@ -22,6 +22,8 @@ ACCUMULATIONS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 #: Ratio of two batches from which on one between them is worth considering: a batch off by a factor
 #: of sqrt 2 costs 3 % of time at most.
 LEAST_GAP_RATIO = math.sqrt(2.0)
+#: Share of what fits that a part of a batch must have: 4,309 samples come in 31 of 139 or in one.
+_LEAST_PART = 0.25
 
 
 def _conclude(conclusions: Conclusions) -> tuple[Candidate, ...]:
@@ -29,7 +31,8 @@ def _conclude(conclusions: Conclusions) -> tuple[Candidate, ...]:
 
     Micro-batches are those that were timed and the doublings between them. Accumulation comes on
     top where it can pay at all; for the user's own batch, a given one and those that were trained,
-    where they do not fit; and where a soak ran out of memory.
+    where they do not fit; and where a soak ran out of memory. A batch that only small parts divide
+    is left out but where it is the user's own: near it are others that are made of large ones.
     """
     record, times = conclusions.record, conclusions.of(LOOP_TIMES)
     memory, throughput = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
@@ -42,17 +45,20 @@ def _conclude(conclusions: Conclusions) -> tuple[Candidate, ...]:
         return ()
     failed = min(find_failed_sizes(record.all(SOAKS)), default=None)
     largest = timed[-1] if failed is None else min(timed[-1], failed - 1)
+    largest_part = None if memory is None else memory.largest_accumulating
+    repeated = [size for size in timed if size <= min(largest, largest_part or largest)]
     may_split, dataset_size = can_split(facts), facts.dataset_size
-    wanted = {*timed, *_fill_gaps(timed)}
+    own = {size for size in (facts.base_batch_size, limits.global_batch_size) if size}
+    wanted = {*timed, *_fill_gaps(timed), *own}
     wanted |= {branch.global_batch_size for branch in record.all(TRIALS)}
     wanted |= {curve.global_batch_size for curve in record.all(LR_RANGES)}
-    wanted |= {size for size in (facts.base_batch_size, limits.global_batch_size) if size}
-    if may_split:
-        wanted |= {*_accumulate(times, timed)}
+    if may_split and repeated:
+        wanted |= {*_accumulate(times, repeated)}
     splits = {
         size: split_batch(
             size,
             largest=largest,
+            largest_part=largest_part,
             smallest=facts.min_micro_batch_size,
             multiple=limits.batch_multiple,
             may_split=may_split,
@@ -60,7 +66,11 @@ def _conclude(conclusions: Conclusions) -> tuple[Candidate, ...]:
         for size in wanted
         if dataset_size is None or size <= dataset_size
     }
-    made = (_make(times, *split) for split in splits.values() if split is not None)
+    made = (
+        _make(times, *split)
+        for size, split in splits.items()
+        if split is not None and (size in own or split[0] >= _LEAST_PART * min(size, largest))
+    )
     return tuple(
         sorted((way for way in made if way is not None), key=lambda way: way.global_batch_size)
     )

@@ -129,8 +129,8 @@ class HessianProducts:
 
     def make_start(self, seed: int) -> Tensor:
         """Return a random vector, the same at every point and on every device."""
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(self.size, generator=generator).to(self.device, self.dtype)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return torch.randn(self.size, generator=generator, device="cpu").to(self.device, self.dtype)
 
     def multiply(self, vector: Tensor) -> Tensor:
         """Return the Hessian of the mean loss times the vector.

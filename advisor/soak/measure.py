@@ -163,7 +163,7 @@ def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 def _draw_batches(workload: Workload, task: SoakTask) -> Iterator[Any]:
     """Yield the worst batch, then random ones; each is held, as a loop's variable does."""
-    generator = torch.Generator().manual_seed(task.workload.seed)
+    generator = torch.Generator("cpu").manual_seed(task.workload.seed)
     batch = workload.take_worst(task.micro_batch_size, task.largest_samples)
     while True:
         yield batch

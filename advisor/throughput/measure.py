@@ -20,7 +20,7 @@ import torch
 
 from advisor.engine.worker.entry import Emit, describe
 from advisor.memory.data import Probe
-from advisor.memory.measure import MESSAGE_LENGTH
+from advisor.memory.measure import MESSAGE_LENGTH, catch_out_of_memory
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.measure_calibration import (
     count_product_flops,
@@ -202,7 +202,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     sizes = list(task.micro_batch_sizes)
     timed: dict[int, Timed] = {}
     seed = task.workload.seed + task.session
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     training = None if workload.is_step_only else workload.make_training()
     device = workload.device
     settled = settle_device(make_product(device), device, most_s=_SETTLE_SHARE * task.budget_s)
@@ -228,7 +228,8 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                 emit(msgspec.structs.replace(probe, outcome="refused") if is_refused else probe)
                 sizes.remove(size)
             release_cached_memory(device)
-    canary_times_s.append(time_product(device))
+    with catch_out_of_memory():  # a neighbour may have come meanwhile
+        canary_times_s.append(time_product(device))
     for size in sorted(sizes):
         probe = make_probe(task, size, timed[size])
         emit(
@@ -259,9 +260,11 @@ def _time_size(bench: _Bench, timed: dict[int, Timed], block_s: float) -> None:
     figures.blocks.append(block)
     if isinstance(stepper, Training) and not stepper.needs_closure:
         passes = max(1, round(block.steps * _MICRO_FRACTION))
-        stepper.backward(bench.batch)  # the gradients' buffers are there, as in accumulation
-        micro_s = bench.time_block(1, passes=passes).step_s / passes
-        figures.micro_step_times_s.append(micro_s)
+        with catch_out_of_memory():  # a size that fits may not fit beside held gradients
+            stepper.backward(bench.batch)  # the gradients' buffers are there, as in accumulation
+            micro_s = bench.time_block(1, passes=passes).step_s / passes
+            figures.micro_step_times_s.append(micro_s)
+        stepper.optimizer.zero_grad()
     figures.graphs += count_graphs() - graphs
 
 

@@ -14,6 +14,7 @@ import msgspec
 from advisor.engine.budget import COMPILING_OF_THROUGHPUT
 from advisor.engine.run import Run
 from advisor.engine.runner import WorkerTimeoutError
+from advisor.errors import DeviceError
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.given_batch import find_given_micro_batch
 from advisor.memory.plan import MEMORY
@@ -85,7 +86,7 @@ def time_once_more(run: Run) -> bool:
     run.progress.stage(f"throughput: session {last + 2}", left_s=run.left_s)
     try:
         _time_session(run, plan, last + 1, budget_s=run.left_s / 2.0, is_apart=is_apart)
-    except WorkerTimeoutError:
+    except (WorkerTimeoutError, DeviceError):
         return False
     return True
 
@@ -159,6 +160,10 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
             _time_session(run, plan, session, budget_s=budget_s, is_apart=is_apart)
         except WorkerTimeoutError:
             return "a session took longer than the time left"
+        except DeviceError as error:
+            if not _list_timed(run):
+                raise
+            return error.message
         found = run.of(THROUGHPUT)
         if found is not None and found.points:
             plan = plan._replace(sizes=_choose_next(run, found, session))

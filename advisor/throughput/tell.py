@@ -36,6 +36,7 @@ _STATUSES: dict[SaturationStatus, str] = {
 }
 _RANGE_ENDS: dict[LimitedBy, str] = {
     "memory": "memory",
+    "kernel": "a kernel that takes no larger batch",
     "dataset": "the dataset",
     "cap": "the limit that was given",
     "model": "what the model runs",

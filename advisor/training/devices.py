@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from advisor.errors import DeviceError
+from advisor.errors import DeviceError, shorten
 
 
 def resolve_device(name: str) -> torch.device:
@@ -28,8 +28,9 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
+            why = "" if count else _explain_absence()
             raise DeviceError(
-                f"there is no {name}: torch sees {count} CUDA devices",
+                f"there is no {name}: torch sees {count} CUDA devices{why}",
                 next_step="Run `bsadvisor doctor` to see what torch sees, or use --device cpu.",
             )
         return torch.device("cuda", device.index or 0)
@@ -41,3 +42,12 @@ def resolve_device(name: str) -> torch.device:
             next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
         )
     return device
+
+
+def _explain_absence() -> str:
+    """Return torch's own reason for seeing no CUDA device, in brackets; empty without one."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001 - of any kind: it says what is wrong
+        return f" ({shorten(error)})"
+    return ""

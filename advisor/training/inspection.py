@@ -6,6 +6,7 @@ import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from advisor.device.measure import hash_device_uuid
 from advisor.errors import DeviceError, UsageError, WorkloadError, shorten
 from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.first_step import take_first_step
@@ -59,7 +60,7 @@ def inspect_workload(
             next_step="Use a smaller model or a device with more memory.",
         ) from error
     workload.settings.check_all_used()
-    return facts
+    return msgspec.structs.replace(facts, device_uuid_hash=hash_device_uuid(workload.device))
 
 
 def _inspect(

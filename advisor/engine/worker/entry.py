@@ -25,6 +25,8 @@ from advisor.training.script.word import WordFile
 
 #: Characters of a failure's text that are told; some hold whole tensors.
 _TEXT_LENGTH = 10_000
+#: The same of a device's, which names every process on it.
+_DEVICE_TEXT_LENGTH = 160
 T = TypeVar("T")
 Emit = Callable[[T], None]
 
@@ -197,7 +199,13 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )
+    from advisor.training.device_failure import explain_device_failure  # noqa: PLC0415 - has torch
+
     place = place_of(error)
+    explained = explain_device_failure(error, is_users=location_of(error) is not None)
+    if explained is not None:
+        text = f"the GPU cannot be used: {explained[0]} ({describe(error)[:_DEVICE_TEXT_LENGTH]})"
+        return Failure(kind="device", message=text, next_step=explained[1])
     is_users = place is not None or _user_frames(error.__traceback__) is not None
     where = location_of(error)
     if replaced and where is None and isinstance(task, WorkloadTask):

@@ -7,11 +7,14 @@ from advisor.engine.worker.entry import Emit, Emitter
 from advisor.training.data import WorkloadFacts
 from advisor.training.devices import resolve_device
 from advisor.training.inspection import inspect_workload
+from advisor.training.model_file.workload import Workload
 from advisor.training.script.inspection import see_script
 
 
 def report_environment(task: EnvironmentTask, emit: Emit[Environment]) -> None:
     """Emit one Environment."""
+    if task.after is not None:
+        Workload(task.after)
     emit(see_environment(resolve_device(task.device)))
 
 

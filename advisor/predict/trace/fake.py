@@ -93,7 +93,7 @@ class SizeCorrections(TorchDispatchMode):  # type: ignore[no-untyped-call]
             shapes = [each.shape for each in args[:2] if isinstance(each, Tensor)]
             size = torch.broadcast_shapes(*shapes).numel()  # type: ignore[no-untyped-call]
             if size > result.numel():
-                whole = torch.empty(size, dtype=result.dtype)
+                whole = torch.empty(size, dtype=result.dtype, device="cpu")
                 return whole.as_strided(result.shape, result.stride())
         elif func is _BATCH_NORM:  # the statistics are float32 where input and parameters differ
             source, *parameters = args[:5]
@@ -101,7 +101,7 @@ class SizeCorrections(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return (result[0], *(each.to(torch.float32) for each in result[1:]))
         elif func is _RECURRENT:
             size = self._find_workspace(args)
-            return (*result[:3], torch.empty(size, dtype=result[3].dtype))
+            return (*result[:3], torch.empty(size, dtype=result[3].dtype, device="cpu"))
         elif func is _RECURRENT_BACKWARD:  # both biases have a gradient of their own
             return (*result[:4], torch.empty_like(result[4]), *result[5:])
         return result

@@ -268,7 +268,7 @@ class IndexStream:
     """
 
     def __init__(self, size: int | None, *, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         self._source = itertools.count() if size is None else shuffle_endlessly(size, generator)
 
     def next(self, count: int) -> list[int]:

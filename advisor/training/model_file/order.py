@@ -15,13 +15,15 @@ _DRAWN_AT_ONCE = 4096
 def shuffle(size: int, generator: torch.Generator) -> Iterator[int]:
     """Yield every index below `size` once, in random order."""
     if size <= MOST_PERMUTED:
-        order: Tensor = torch.randperm(size, generator=generator)
+        order: Tensor = torch.randperm(size, generator=generator, device="cpu")
         for start in range(0, size, _DRAWN_AT_ONCE):
             yield from order[start : start + _DRAWN_AT_ONCE].tolist()
         return
     seen: set[int] = set()
     while len(seen) < size:
-        for index in torch.randint(size, (_DRAWN_AT_ONCE,), generator=generator).tolist():
+        for index in torch.randint(
+            size, (_DRAWN_AT_ONCE,), generator=generator, device="cpu"
+        ).tolist():
             if index not in seen:
                 seen.add(index)
                 yield index
@@ -41,8 +43,8 @@ class Shuffled(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield each index once, in an order of torch's global seed."""
-        seed = int(torch.empty((), dtype=torch.int64).random_().item())
-        return shuffle(self._size, torch.Generator().manual_seed(seed))
+        seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
+        return shuffle(self._size, torch.Generator("cpu").manual_seed(seed))
 
     def __len__(self) -> int:
         return self._size

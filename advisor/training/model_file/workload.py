@@ -287,7 +287,7 @@ class Workload:
         """
         if self.rows is None:
             return self.take(indices)
-        chosen = torch.as_tensor(list(indices))
+        chosen = torch.as_tensor(list(indices), device="cpu")
         return self.to_device([tensor[chosen] for tensor in self.rows])
 
     def take_worst(self, size: int, largest_samples: Sequence[int]) -> Any:

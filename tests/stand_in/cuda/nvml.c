@@ -107,6 +107,7 @@ int nvmlInitWithFlags(unsigned flags) {
     return failure(0, "init");
 }
 int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+int nvmlInit(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int status) { (void)status; return "an error of the stand-in"; }
 
@@ -137,7 +138,8 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Device **device) {
     return NOT_FOUND;
 }
 int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, Device **device) {
-    return nvmlDeviceGetHandleByIndex_v2((unsigned)strtoul(bus + 5, NULL, 16) - 1, device);
+    const char *number = strchr(bus, ':'); /* domain:bus:device, the first card on bus 1 */
+    return nvmlDeviceGetHandleByIndex_v2((unsigned)strtoul(number + 1, NULL, 16) - 1, device);
 }
 int nvmlDeviceGetUUID(Device *device, char *text, unsigned length) {
     char uuid[TEXT];

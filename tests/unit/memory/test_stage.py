@@ -115,6 +115,25 @@ def test_a_model_of_which_nothing_fits_is_refused_after_two_probes(search):
     assert machine.sizes == [64, 1]
 
 
+class Picky(Machine):
+    """Has a kernel that takes no batch of 1000."""
+
+    def run(self, task, *, timeout_s, on_result=None):
+        if isinstance(task, MemoryTask) and task.micro_batch_size >= 1000:
+            self.tasks.append(task)
+            raise WorkloadError("CUDA error: invalid configuration argument")
+        return super().run(task, timeout_s=timeout_s)
+
+
+def test_a_size_that_a_kernel_refuses_ends_the_range_and_not_the_run(search):
+    run = search(Picky(fixed_bytes=100 * MIB, sample_bytes=MIB // 10), base=16)
+    memory = run.of(MEMORY)
+    assert 950 < memory.max_micro_batch_size < 1000
+    assert (memory.limited_by, memory.ooms) == ("kernel", 0)
+    with pytest.raises(WorkloadError, match="invalid configuration"):
+        search(Picky(fixed_bytes=MIB, sample_bytes=1), base=1000)
+
+
 def test_slow_starts_leave_out_the_trace_and_no_probe_outlasts_its_share(search):
     machine = Machine(fixed_bytes=40 * MIB, sample_bytes=MIB // 4, start_s=4.0)
     run = search(machine, base=64, budget_s=60.0)

@@ -97,6 +97,23 @@ def test_a_batch_that_ran_out_of_memory_in_a_soak_is_split():
     assert [way.global_batch_size for way in ways] == [16, 32, 64]
 
 
+def test_a_batch_that_failed_a_soak_is_not_made_of_crumbs():
+    soaked = {"soaks": [make_soak(122, "oom", steps=4)], "memory": make_memory(122)}
+    sizes = (16, 32, 64, 122)  # 122 = 2 · 61
+    assert splits(list_ways(throughput=make_throughput(sizes), **soaked))[122] == (61, 2)
+    soaked = {"soaks": [make_soak(127, "oom", steps=4)], "memory": make_memory(127)}
+    ways = list_ways(throughput=make_throughput((16, 32, 64, 127)), **soaked)
+    assert 127 not in splits(ways)  # a prime
+    assert max(splits(ways)) >= 64
+
+
+def test_parts_are_of_a_size_that_fits_beside_the_gradients():
+    memory = msgspec.structs.replace(make_memory(128), largest_accumulating=40)
+    ways = splits(list_ways(global_batch_size=256, memory=memory))
+    assert ways[128] == (128, 1)
+    assert ways[256] == (32, 8)
+
+
 def test_a_given_batch_is_there_where_it_can_be_made():
     assert splits(list_ways(global_batch_size=96))[96] == (96, 1)
     throughput = make_throughput((16, 32, 64))

@@ -1,0 +1,80 @@
+"""Cards that are full, taken, too old or gone: a clear sentence, and what was measured is kept."""
+
+import subprocess
+import sys
+
+import pytest
+
+from advisor.engine.opening import EnvironmentTask
+from advisor.errors import DeviceError
+from advisor.memory.data import MemoryTask
+from advisor.throughput.data import ThroughputTask
+from tests.cuda.conftest import workload
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+@pytest.fixture
+def neighbour(cards):
+    """A process that holds the card until the test ends; `cards` comes first."""
+    held = []
+
+    def start():
+        code = "import torch; torch.ones(1, device='cuda'); print(flush=True); input()"
+        held.append(subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1))
+        held[0].stdout.readline()
+
+    yield start
+    for process in held:
+        process.communicate(b"\n")
+
+
+def test_a_full_card_is_no_fault_of_ours(run, cards):
+    cards(memory_bytes=300 * MIB)
+    with pytest.raises(DeviceError, match="its memory is full") as told:
+        run(EnvironmentTask(device="cuda"))
+    assert "nvidia-smi" in told.value.next_step
+
+
+def test_a_size_that_met_a_full_card_says_nothing_of_the_size(run, cards):
+    cards(memory_bytes=300 * MIB)
+    task = MemoryTask(workload=workload("mlp"), micro_batch_size=64, capacity_bytes=GIB)
+    (probe,) = run(task)
+    assert (probe.outcome, probe.available_bytes) == ("oom", 0)
+
+
+def test_a_card_that_another_process_has_to_itself_is_told_so(run, cards, neighbour, tmp_path):
+    cards(exclusive=1)
+    neighbour()
+    with pytest.raises(DeviceError, match="compute mode is exclusive"):
+        run(EnvironmentTask(device="cuda"))
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_a_driver_that_is_too_old_is_told_so(run, cards, device):
+    cards(driver=12000)
+    with pytest.raises(DeviceError, match="driver is too old"):
+        run(EnvironmentTask(device=device))
+
+
+def test_a_card_that_is_lost_is_told_so(run, cards, tmp_path):
+    cards(lost=tmp_path / "lost")
+    (tmp_path / "lost").touch()
+    with pytest.raises(DeviceError, match="no longer answers"):
+        run(EnvironmentTask(device="cuda"))
+
+
+def test_blocks_stand_where_the_size_does_not_fit_beside_held_gradients(run, cards):
+    cards(memory_bytes=(500 + 1950) * MIB)
+    task = ThroughputTask(
+        workload=workload("mlp", settings={"width": "6000"}),
+        micro_batch_sizes=(9000,),
+        session=0,
+        block_s=0.02,
+        rounds=1,
+        budget_s=5.0,
+    )
+    (probe,) = run(task)
+    assert probe.outcome == "fit"
+    assert probe.step_times_s
+    assert probe.micro_step_times_s == ()

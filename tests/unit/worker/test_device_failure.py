@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from advisor.training.device_failure import explain_device_failure
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (FULL, "its memory is full"),
+        (RuntimeError("CUDA error: out of memory"), "its memory is full"),
+        (
+            RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+            "another process has the GPU to itself (its compute mode is exclusive)",
+        ),
+        (
+            RuntimeError("The NVIDIA driver on your system is too old (found version 12000)"),
+            "its driver is too old for this build of torch",
+        ),
+        (RuntimeError("CUDA error: unspecified launch failure"), "it no longer answers"),
+    ],
+)
+def test_what_is_wrong_with_the_card_is_told(error, what):
+    assert explain_device_failure(error, is_users=False)[0] == what
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: unspecified launch failure"),  # by the user's own kernel
+        MemoryError(),
+    ],
+)
+def test_the_users_errors_are_left_to_the_user(error):
+    assert explain_device_failure(error, is_users=True) is None
