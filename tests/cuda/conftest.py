@@ -2,12 +2,17 @@
 
 import ctypes
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from advisor.engine.command import execute
 from advisor.engine.runner import Runner
+from advisor.engine.spec import Limits, Spec
+from advisor.questions import RUN
 from advisor.training.data import WorkloadSpec
+from tests.unit.doubles import Notes
 
 HERE = Path(__file__).parent
 MODELS = HERE / "models"
@@ -67,3 +72,17 @@ def run(cards, server):
 def workload(name, **settings):
     """The workload of one of the models here."""
     return WorkloadSpec(target=str(MODELS / f"{name}.py"), device="cuda", **settings)
+
+
+def record_of(spec, *names, **limits):
+    """The record of a run that asks these questions alone; no time ends it."""
+    questions = [
+        each if each.name in names else replace(each, run=None, more=None) for each in RUN.questions
+    ]
+    return execute(
+        replace(RUN, questions=tuple(questions)),
+        Spec(workload=spec, limits=Limits(**{"budget_s": 600.0, **limits})),
+        argv=(),
+        progress=Notes(),
+        save=lambda _: None,
+    )

@@ -9,7 +9,7 @@ from advisor.engine.opening import EnvironmentTask
 from advisor.errors import DeviceError
 from advisor.memory.data import MemoryTask
 from advisor.throughput.data import ThroughputTask
-from tests.cuda.conftest import workload
+from tests.cuda.conftest import record_of, workload
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -78,3 +78,10 @@ def test_blocks_stand_where_the_size_does_not_fit_beside_held_gradients(run, car
     assert probe.outcome == "fit"
     assert probe.step_times_s
     assert probe.micro_step_times_s == ()
+
+
+def test_a_file_that_chooses_its_card_is_measured_and_told_on_that_card(cards):
+    cards(cards=2, name="Small,Large", memory_bytes=f"{2 * GIB},{8 * GIB}")
+    record = record_of(workload("chooses_card"))
+    assert record.environment.device.name == "Large"
+    assert record.command.memory_limit_bytes > 7 * GIB

@@ -1,18 +1,12 @@
 """The largest batch on a card against loops written by hand under the same limit."""
 
-from dataclasses import replace
-
 import pytest
 
-from advisor.engine.command import execute
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import MemoryTask
 from advisor.memory.plan import MEMORY
-from advisor.questions import RUN
 from tests.cuda.by_hand import LoopTask
-from tests.cuda.conftest import MODELS, workload
-from tests.unit.doubles import Notes
+from tests.cuda.conftest import MODELS, record_of, workload
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -26,17 +20,9 @@ def fits(run, name, size, capacity_bytes, **loop):
 
 
 def search(name, precision, limit_bytes):
-    """The memory stage's answer, of workers of the server."""
-    questions = [
-        each if each.name == "memory" else replace(each, run=None, more=None)
-        for each in RUN.questions
-    ]
-    spec = Spec(
-        workload=workload(name, precision=precision),
-        limits=Limits(memory_limit_bytes=limit_bytes, headroom_bytes=0, budget_s=600.0),
-    )
-    kind = replace(RUN, questions=tuple(questions))
-    record = execute(kind, spec, argv=(), progress=Notes(), save=lambda _: None)
+    """The memory stage's answer."""
+    spec = workload(name, precision=precision)
+    record = record_of(spec, "memory", memory_limit_bytes=limit_bytes, headroom_bytes=0)
     return Conclusions(record).of(MEMORY)
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import (
 )
 
 from advisor.training.model_file.data import is_map_style
-from advisor.training.model_file.order import MOST_PERMUTED, Shuffled
+from advisor.training.model_file.order import Shuffled
 from advisor.training.model_file.workload import Workload
 
 #: Forked workers have the dataset and the user's functions as they are; others would have to find
@@ -87,8 +87,7 @@ def _choose_order(own: Any, dataset: Any) -> dict[str, Any]:
     if isinstance(sampler, SequentialSampler):
         return {"shuffle": False}
     if sampler is None or isinstance(sampler, RandomSampler) or own.batch_size is None:
-        size = len(dataset)
-        return {"shuffle": True} if size <= MOST_PERMUTED else {"sampler": Shuffled(size)}
+        return {"sampler": Shuffled(len(dataset))}  # torch's draws on its default device
     return {"sampler": sampler}
 
 
