@@ -36,13 +36,6 @@ def see_environment(device: torch.device) -> Environment:
     )
 
 
-def hash_device_uuid(device: torch.device) -> str | None:
-    """Return the hash by which a record names the card, NVIDIA only."""
-    if device.type != "cuda" or torch.version.hip:
-        return None
-    return nvml.hash_uuid(str(torch.cuda.get_device_properties(device).uuid))
-
-
 def _device_facts(device: torch.device) -> DeviceFacts:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)

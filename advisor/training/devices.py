@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from advisor.device.nvml import hash_uuid
 from advisor.errors import DeviceError, shorten
 
 
@@ -42,6 +43,13 @@ def resolve_device(name: str) -> torch.device:
             next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
         )
     return device
+
+
+def hash_device_uuid(device: torch.device) -> str | None:
+    """Return the hash by which a record names the card, NVIDIA only."""
+    if device.type != "cuda" or torch.version.hip:
+        return None
+    return hash_uuid(str(torch.cuda.get_device_properties(device).uuid))
 
 
 def _explain_absence() -> str:

@@ -6,9 +6,9 @@ import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advisor.device.measure import hash_device_uuid
 from advisor.errors import DeviceError, UsageError, WorkloadError, shorten
 from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
+from advisor.training.devices import hash_device_uuid
 from advisor.training.first_step import take_first_step
 from advisor.training.loss_reduction import (
     classify_loss,

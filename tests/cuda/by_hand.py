@@ -1,6 +1,7 @@
 """Loops as users write them, and what torch's allocator counts of them."""
 
 import importlib.util
+import os
 from typing import ClassVar
 
 import msgspec
@@ -81,3 +82,17 @@ def train(user, task, device):
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
+
+
+class BusTask(Task[int], frozen=True, kw_only=True):
+    """Report on which bus the first device is; 0 without one."""
+
+    runs: ClassVar[str] = "tests.cuda.by_hand:report_bus"
+
+    visible: str
+
+
+def report_bus(task, emit):
+    os.environ["CUDA_VISIBLE_DEVICES"] = task.visible
+    is_there = torch.cuda.device_count() > 0
+    emit(torch.cuda.get_device_properties(0).pci_bus_id if is_there else 0)

@@ -26,7 +26,7 @@ def search(name, precision, limit_bytes):
     return Conclusions(record).of(MEMORY)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_largest_batch_holds_in_a_loop_with_fresh_batches_and_held_outputs(run, precision):
     memory = search("mlp", precision, GIB)
     size = memory.max_micro_batch_size
@@ -34,7 +34,7 @@ def test_the_largest_batch_holds_in_a_loop_with_fresh_batches_and_held_outputs(r
     assert fits(run, "mlp", size, memory.capacity_bytes, precision=precision, steps=16)
     assert fits(run, "mlp", size, memory.capacity_bytes, precision=precision, holds_output=False)
     # Near the limit what fits is not monotone: blocks are rounded, and their order changes.
-    assert not fits(run, "mlp", int(1.1 * size), memory.capacity_bytes, precision=precision)
+    assert not fits(run, "mlp", int(1.15 * size), memory.capacity_bytes, precision=precision)
 
 
 def test_a_size_that_fits_for_one_batch_but_not_beside_held_gradients_is_not_accumulated(run):
