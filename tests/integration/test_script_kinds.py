@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from advisor.engine.opening import ScriptTask
-from advisor.engine.runner import Runner
+from advisor.engine.runner import Runner, WorkerTimeoutError
 from advisor.errors import WorkloadError
+from advisor.memory.data import MemoryTask
 from advisor.training.data import parse_target
 from advisor.training.script.arguments import Filling
 from tests.integration.conftest import SCRIPTS, make_script
@@ -152,3 +153,41 @@ def test_evaluations_between_steps_are_none_of_them(see, arguments):
     assert facts.script.counted_by == "its DataLoader"
     assert facts.dataset_size is None
     assert facts.optimizer.is_nesterov
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("by_hand", (), "moves its parameters without an optimizer of torch.optim"),
+        ("fixed_step", (), "the batch of its steps stays as it is"),
+        ("ends", ("--by", "status"), "exit status 3"),
+        ("ends", ("--by", "fault"), "segmentation fault"),
+        ("ends", ("--by", "usage"), "sys.exit(2)"),
+    ],
+)
+def test_what_ends_or_is_no_training_is_told(see, name, arguments, said):
+    with pytest.raises(WorkloadError) as error:
+        see(name, *_BATCH, *arguments)
+    assert said in error.value.message
+    if said == "sys.exit(2)":
+        assert "the following arguments are required: --needed" in error.value.traceback
+
+
+def test_a_script_that_hangs_is_told_where_it_stands(runner):
+    task = ScriptTask(workload=make_script("ends", "--by", "waiting"), filling=Filling())
+    with pytest.raises(WorkerTimeoutError, match=r"it stood at .*ends.py:\d+ in <module>") as error:
+        runner.run(task, timeout_s=4.0)
+    assert "optimizer steps" in error.value.message
+    assert "imported" not in error.value.next_step
+    reading = ScriptTask(workload=make_script("ends", "--by", "reading"), filling=Filling())
+    with pytest.raises(WorkloadError, match="EOFError"):
+        runner.run(reading, timeout_s=60)
+
+
+def test_a_first_call_of_another_size_and_a_batch_that_is_capped_are_seen(see, runner):
+    facts = see("capped", *_BATCH)
+    assert (facts.base_batch_size, facts.script.script.dimension) == (16, 0)
+    spec = make_script("capped", *_BATCH, dimension=0)
+    task = MemoryTask(workload=spec, micro_batch_size=100, capacity_bytes=1 << 30)
+    with pytest.raises(WorkloadError, match="told to take batches of 100, it takes 64"):
+        runner.run(task, timeout_s=60)

@@ -64,9 +64,9 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
         )
     if "accumulation" not in names and source.parts != source.other_parts:
         raise WorkloadError(
-            f"{workload.target} makes a step of {source.parts} micro-batches of {source.size}, but "
-            f"of {source.other_parts} where {{batch_size}} is {asked}: the batch of its step "
-            "does not follow",
+            f"{workload.target} makes a step of {source.parts} × {source.size} samples by itself, "
+            f"and of {source.other_parts} × {source.other_size} where {{batch_size}} is {asked}: "
+            "the batch of its steps stays as it is",
             next_step="Put {accumulation} where the script reads how many it makes a step of, or "
             "{batch_size} where it reads the batch of a step.",
         )
@@ -187,7 +187,7 @@ def _explain_untrained(own: ScriptSight) -> str:
     if own.is_perturbed:
         return "the script moves its parameters between the backward passes of a step, as SAM does"
     if not any(loss is not None for loss in own.losses):
-        return "the script's backward passes do not start from a loss"
+        return "the script's backward passes start from no loss that is a number"
     if not own.optimizer.learning_rate:
         return "the optimizer has no learning rate"
     return ""

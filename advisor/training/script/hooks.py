@@ -73,7 +73,8 @@ def watch_loading(stream: StepStream, sizes: Sizes) -> None:
         batch = original(iterator)
         if torch.is_grad_enabled():
             stream.wait(time.perf_counter() - started)
-            sizes.see_loader(iterator, batch)
+            if not sizes.is_known:
+                sizes.see_loader(iterator, batch)
         return batch
 
     kind.__next__ = load

@@ -23,6 +23,8 @@ class MovedRates:
 
     def put_back(self, optimizer: Optimizer) -> None:
         """Have them be the script's own again."""
+        if not self._rates:
+            return
         for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
             if rate is not None:
                 group["lr"] = rate
@@ -30,10 +32,15 @@ class MovedRates:
 
 
 class TakenGradients:
-    """Takes gradients away: without them a step leaves everything as it is."""
+    """Takes gradients away: without them a step leaves everything as it is.
+
+    An optimizer that is not torch's own may expect a gradient of each parameter: it gets none of
+    these either.
+    """
 
     def __init__(self) -> None:
         self._kept: list[tuple[Tensor, Tensor]] = []
+        self._emptied: list[tuple[dict[str, Any], list[Tensor]]] = []
 
     def keep(self, optimizer: Optimizer) -> None:
         """Remember them."""
@@ -45,9 +52,18 @@ class TakenGradients:
         self.keep(optimizer)
         for parameter, _ in self._kept:
             parameter.grad = None
+        if not type(optimizer).__module__.startswith("torch.optim"):
+            self._emptied = [(group, group["params"]) for group in optimizer.param_groups]
+            for group, _ in self._emptied:
+                group["params"] = []
 
     def put_back(self) -> None:
         """Have them where they were, for whatever the script does with them."""
+        if not self._kept and not self._emptied:
+            return
+        for group, parameters in self._emptied:
+            group["params"] = parameters
+        self._emptied = []
         for parameter, gradient in self._kept:
             parameter.grad = gradient
         self._kept = []

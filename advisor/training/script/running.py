@@ -141,6 +141,8 @@ class ScriptRun:
 
     def _see_pass(self) -> None:
         """Look at what a backward pass shows; where the script is known, at its first alone."""
+        if self.sizes.is_known:
+            return
         self.sizes.end_pass()
         if self._looks:
             self.movement.see_pass(self.stream, self.sizes.model)
@@ -148,6 +150,7 @@ class ScriptRun:
             if self._end_looking is not None:
                 self._end_looking()
             self._refuse_fewer()
+            self.sizes.is_known = True
 
     def _refuse_fewer(self) -> None:
         """See that the script's batch has as many samples as it was told.

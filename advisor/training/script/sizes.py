@@ -17,6 +17,7 @@ class Sizes(msgspec.Struct, kw_only=True):
         dataset_size: Samples of the loader's dataset, where it says.
         workers: Processes of the loader; None without one.
         model: The outermost module that was called.
+        is_known: Whether no more batches need to be looked at.
         has_batch_statistics: Whether a module normalises by those of the batch.
     """
 
@@ -26,6 +27,7 @@ class Sizes(msgspec.Struct, kw_only=True):
     workers: int | None = None
     model: Any = None
     has_batch_statistics: bool = False
+    is_known: bool = False
     _has_trained: bool = False
     _is_open: bool = True
     _loads: Counter[int] = msgspec.field(default_factory=Counter)
@@ -71,7 +73,9 @@ class Sizes(msgspec.Struct, kw_only=True):
         self.has_batch_statistics |= is_normalising(module)
         if self.model is None:
             self.model = module
-        self._calls += module is self.model
+        if module is self.model:  # the last call before a backward pass is the one that counts
+            self._calls += 1
+            self._is_open = True
         if not self._is_open:
             return
         first = _find_tensor(inputs)

@@ -135,7 +135,10 @@ class StepStream:
 
     def begin_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """See an optimizer about to step; return its arguments where its closure is watched."""
-        if self._stepping not in {None, optimizer}:  # itself: the script caught a step that failed
+        stepping = self._stepping
+        if (
+            stepping is not None and stepping is not optimizer
+        ):  # itself: the script caught a step that failed
             return None  # an optimizer that another one is made of
         if self.optimizer is None:
             self.optimizer = optimizer
@@ -157,7 +160,8 @@ class StepStream:
                 else (args, {**kwargs, "closure": watched})
             )
         self._tell_before()
-        self._take_gradients()
+        if self.is_frozen:
+            self._gradients.take(optimizer)
         self._rates.move(optimizer, self.find_factor())
         self._began_s = time.perf_counter()
         return None
@@ -173,7 +177,8 @@ class StepStream:
                 self._rates.put_back(optimizer)  # an observer may have asked for others
                 self._rates.move(optimizer, self.find_factor())
                 self._began_s = time.perf_counter()
-            self._take_gradients()
+            if self.is_frozen:
+                self._gradients.take(optimizer)
             return loss
 
         return watched
@@ -194,8 +199,10 @@ class StepStream:
         self._gathered, self._step = _Gathered(), None
         self.count += 1
         self.trained += not self.is_frozen
-        wants = [observer.after_step(step) for observer in self._observers]
-        return all(wants) and self.count != self._most_steps
+        goes_on = self.count != self._most_steps
+        for observer in self._observers:
+            goes_on &= observer.after_step(step)
+        return goes_on
 
     def _tell_before(self, *, has_gradients: bool = True) -> None:
         """Tell the observers of a step's gradients, once."""
@@ -220,20 +227,16 @@ class StepStream:
             observer.before_step(self._step)
         self._gradients.put_back()
 
-    def _take_gradients(self) -> None:
-        """Have a frozen step find none."""
-        if self.is_frozen and self.optimizer is not None:
-            self._gradients.take(self.optimizer)
-
     def _find_scale(self, optimizer: Optimizer) -> float:
         """Return by what the loss's scale makes the gradients larger, as they are now."""
+        if self.scaler is None:
+            return 1.0
         scale = getattr(optimizer, "grad_scale", None)
         if isinstance(scale, Tensor):
             return float(scale)
         states = getattr(self.scaler, "_per_optimizer_states", {})
-        is_scaled = self.scaler is not None and (
-            id(optimizer) not in states or states[id(optimizer)]["stage"] is OptState.READY
-        )
+        state = states.get(id(optimizer))
+        is_scaled = state is None or state["stage"] is OptState.READY
         return float(self.scaler.get_scale()) if is_scaled else 1.0
 
 

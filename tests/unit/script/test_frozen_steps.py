@@ -56,6 +56,22 @@ def _train(model, optimizer, batches, *, has_closure, stream=None):
         assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+class _Unchecked(torch.optim.Optimizer):
+    """Expects a gradient of each parameter."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step(self, closure=None):
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.add_(parameter.grad.data, alpha=-group["lr"])
+                self.state[parameter]["norm"] = float(parameter.grad.norm())
+
+
 @pytest.mark.parametrize("has_closure", [False, True], ids=["plain", "closure"])
 @pytest.mark.parametrize(
     "make_optimizer",
@@ -65,8 +81,9 @@ def _train(model, optimizer, batches, *, has_closure, stream=None):
         lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
         lambda p: torch.optim.RMSprop(p, lr=0.01, centered=True, momentum=0.5),
         lambda p: torch.optim.Adagrad(p, lr=0.1, lr_decay=0.1),
+        _Unchecked,
     ],
-    ids=["SGD", "AdamW", "fused", "RMSprop", "Adagrad"],
+    ids=["SGD", "AdamW", "fused", "RMSprop", "Adagrad", "unchecked"],
 )
 def test_parameters_and_state_are_bit_for_bit_those_of_a_run_that_skipped_the_batches(
     make_optimizer, has_closure
