@@ -39,6 +39,13 @@ def make_script(
 
     text = _read(target)
     if not arguments and not is_module and _VARIABLE not in text and not _is_script(text):
+        if nproc_per_node > 1:
+            raise UsageError(
+                f"--nproc-per-node {nproc_per_node} starts ranks of a training script; the model "
+                f"file {target} trains in one process",
+                next_step="Give your training script, as in probe train.py -- --batch-size "
+                "{batch_size}; --gpus compares numbers of GPUs on paper.",
+            )
         return None
     names = list_placeholders(arguments or ())
     if "batch_size" not in names and _VARIABLE not in text:

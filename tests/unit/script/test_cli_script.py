@@ -1,0 +1,49 @@
+"""Whether a file is a script, and what is asked of it."""
+
+import pytest
+
+from advisor.cli.script import make_script
+from advisor.errors import UsageError
+
+_TRAINS = "loss.backward()\noptimizer.step()\nparser.add_argument('--bsz-batch', type=int)\n"
+
+
+def make(path, arguments=None, **more):
+    settings = {"is_module": False, "batch_size_is": "micro", **more}
+    return make_script(str(path), arguments, **settings)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(text):
+        path = tmp_path / "train.py"
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+def test_a_file_that_trains_and_has_no_name_of_a_model_file_is_a_script(write):
+    assert make(write("def make_model(): ...\n")) is None
+    assert make(write(f"def make_dataset(): ...\n{_TRAINS}")) is None
+    with pytest.raises(UsageError, match="nothing tells it which batch"):
+        make(write(_TRAINS))
+
+
+def test_the_line_to_type_has_the_scripts_own_option(write):
+    with pytest.raises(UsageError) as error:
+        make(write(_TRAINS), ["--epochs", "3"])
+    assert "-- --epochs 3 --bsz-batch {batch_size}" in error.value.next_step
+
+
+def test_constants_are_told_by_the_environment(write):
+    script = make(write(f"import os\nsize = os.environ['BSADVISOR_BATCH_SIZE']\n{_TRAINS}"))
+    assert script.arguments == ()
+
+
+def test_ranks_are_started_as_torchrun_does(write):
+    script = make(write(_TRAINS), ["{batch_size}"], nproc_per_node=4, batch_size_is="global")
+    assert (script.ranks, script.batch_is_global) == (4, True)
+    assert script.launch == ("--standalone", "--nproc-per-node=4")
+    with pytest.raises(UsageError, match="trains in one process"):
+        make(write("def make_model(): ...\n"), nproc_per_node=2)
