@@ -46,6 +46,12 @@ class GivenFileError(WorkloadError):
     """A file that the command line names does not go with the model file: no stage fails alone."""
 
 
+class LostNodeError(AdvisorError):
+    """One of several nodes is not there: the command ends, whichever stage it is in."""
+
+    exit_code = WorkloadError.exit_code
+
+
 class SampleError(WorkloadError):
     """One sample of the data fails, whatever batch it is in."""
 

@@ -15,6 +15,7 @@ from advisor.errors import AdvisorError, InconclusiveError, UsageError
 if TYPE_CHECKING:
     from advisor.engine.command import Asked
     from advisor.engine.conclusions import Conclusions
+    from advisor.engine.nodes import Leader
     from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.engine.spec import Spec
@@ -109,7 +110,14 @@ class Output:
         self.save(kind, conclusions, is_last=True)
 
 
-def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) -> None:
+def drive(
+    kind: "Kind",
+    spec: "Spec",
+    output: Output,
+    *,
+    asked: "Asked" = (),
+    leader: "Leader | None" = None,
+) -> None:
     """Run the command; whatever ends it early, print what was measured before.
 
     Raises:
@@ -136,6 +144,7 @@ def drive(kind: "Kind", spec: "Spec", output: Output, *, asked: "Asked" = ()) ->
                 asked=asked,
                 began_s=BEGAN_S.get(),
                 shows_output=output.verbose,
+                leader=leader,
             )
     except (KeyboardInterrupt, AdvisorError) as error:
         if latest and kind.is_worth_telling(latest[0].record, error):

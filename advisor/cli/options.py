@@ -55,6 +55,53 @@ ProcessesPerNode = Annotated[
         help="Ranks of the script that train together on this machine, started as torchrun does.",
     ),
 ]
+Nodes = Annotated[
+    int,
+    _option(
+        "--nnodes",
+        metavar="N",
+        min=1,
+        help="Nodes that each start this command, as with torchrun; the first measures and prints.",
+    ),
+]
+NodeRank = Annotated[
+    int | None,
+    _option(
+        "--node-rank",
+        metavar="N",
+        min=0,
+        show_default="0 where the endpoint is this machine's",
+        help="Which of the nodes this is; 0 leads.",
+    ),
+]
+RendezvousEndpoint = Annotated[
+    str | None,
+    _option(
+        "--rdzv-endpoint",
+        metavar="HOST:PORT",
+        help="Where the other nodes find the first, the same on all.",
+    ),
+]
+RendezvousBackend = Annotated[
+    str, _option("--rdzv-backend", metavar="NAME", help="c10d or static, which are the same here.")
+]
+RendezvousId = Annotated[
+    str | None,
+    _option("--rdzv-id", metavar="NAME", help="Name of the run, the same on all nodes."),
+]
+RendezvousConf = Annotated[
+    str | None,
+    _option(
+        "--rdzv-conf",
+        metavar="NAME=VALUE[,...]",
+        help="join_timeout (seconds for all nodes to come) and is_host (whether this one leads).",
+    ),
+]
+MasterAddress = Annotated[
+    str | None,
+    _option("--master-addr", metavar="HOST", help="The first node, in place of --rdzv-endpoint."),
+]
+MasterPort = Annotated[int | None, _option("--master-port", metavar="PORT", help="Its port.")]
 BatchSizeIs = Annotated[
     Literal["micro", "global"],
     _option(

@@ -1,8 +1,11 @@
 """`bsadvisor probe MODEL`: measure, then answer."""
 
+import os
+
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.nodes import find_nodes, follow_leader, leading
 from advisor.cli.scenario import build_scenario
 from advisor.cli.script import make_script, refuse_for_script
 from advisor.cli.variants import make_workload, parse_variants
@@ -16,6 +19,14 @@ def probe(
     is_module: options.IsModule = False,
     batch_size_is: options.BatchSizeIs = "micro",
     nproc_per_node: options.ProcessesPerNode = 1,
+    nnodes: options.Nodes = 1,
+    node_rank: options.NodeRank = None,
+    rdzv_endpoint: options.RendezvousEndpoint = None,
+    rdzv_backend: options.RendezvousBackend = "c10d",
+    rdzv_id: options.RendezvousId = None,
+    rdzv_conf: options.RendezvousConf = None,
+    master_addr: options.MasterAddress = None,
+    master_port: options.MasterPort = None,
     device: options.Device = "auto",
     memory_limit: options.MemoryLimit = None,
     headroom: options.Headroom = None,
@@ -56,12 +67,26 @@ def probe(
     or in your own training script, as it is: probe train.py -- --batch-size {batch_size}
     """
     variants = parse_variants(precision, compile_model)
+    nodes = find_nodes(
+        nnodes=nnodes,
+        nproc_per_node=nproc_per_node,
+        node_rank=node_rank,
+        rdzv_backend=rdzv_backend,
+        rdzv_endpoint=rdzv_endpoint,
+        rdzv_id=rdzv_id,
+        rdzv_conf=rdzv_conf,
+        master_addr=master_addr,
+        master_port=master_port,
+        variables=os.environ,
+    )
     script = make_script(
         model,
         arguments,
         is_module=is_module,
         batch_size_is=batch_size_is,
         nproc_per_node=nproc_per_node,
+        nnodes=nnodes,
+        nodes=nodes,
     )
     if script is not None:
         refuse_for_script(
@@ -72,6 +97,8 @@ def probe(
             sharpness=sharpness,
             no_loader=no_loader,
         )
+        if nodes is not None and nodes.node != 0:
+            follow_leader(nodes, model)
     workload = make_workload(
         model,
         variants[0],
@@ -122,4 +149,6 @@ def probe(
             epoch_overhead_s=epoch_overhead or 0.0,
         ),
     )
-    drive(RUN, spec, output, asked=((SCENARIO, scenario), (VARIANTS, list_variants(variants))))
+    asked = ((SCENARIO, scenario), (VARIANTS, list_variants(variants)))
+    with leading(nodes if script else None) as leader:
+        drive(RUN, spec, output, asked=asked, leader=leader)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
+    from advisor.engine.nodes import Nodes
     from advisor.training.data import Script
 
 #: What a model file has at least one of, and a script of people's own mostly none.
@@ -28,6 +29,8 @@ def make_script(
     is_module: bool,
     batch_size_is: Literal["micro", "global"],
     nproc_per_node: int = 1,
+    nnodes: int = 1,
+    nodes: "Nodes | None" = None,
 ) -> "Script | None":
     """Return how the script is started; None where the target is a model file.
 
@@ -39,9 +42,11 @@ def make_script(
 
     text = _read(target)
     if not arguments and not is_module and _VARIABLE not in text and not _is_script(text):
-        if nproc_per_node > 1:
+        asked = {"--nproc-per-node": nproc_per_node, "--nnodes": nnodes}
+        several = [f"{name} {number}" for name, number in asked.items() if number > 1]
+        if several:
             raise UsageError(
-                f"--nproc-per-node {nproc_per_node} starts ranks of a training script; the model "
+                f"{' and '.join(several)} starts ranks of a training script; the model "
                 f"file {target} trains in one process",
                 next_step="Give your training script, as in probe train.py -- --batch-size "
                 "{batch_size}; --gpus compares numbers of GPUs on paper.",
@@ -57,13 +62,14 @@ def make_script(
             next_step=f"Say where: bsadvisor probe {head}{target} -- {given}\n"
             f"A script with constants reads the environment variable {_VARIABLE}.",
         )
-    return Script(
+    script = Script(
         arguments=tuple(arguments or ()),
         is_module=is_module,
         batch_is_global=batch_size_is == "global",
         ranks=nproc_per_node,
         launch=("--standalone", f"--nproc-per-node={nproc_per_node}") * (nproc_per_node > 1),
     )
+    return script if nodes is None else nodes.spread(script)
 
 
 def refuse_for_script(**asked: bool) -> None:

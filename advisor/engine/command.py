@@ -9,6 +9,7 @@ import msgspec
 
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
+from advisor.engine.nodes import Leader
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.question import Kind
@@ -34,6 +35,7 @@ def execute(
     asked: Asked = (),
     began_s: float | None = None,
     shows_output: bool = False,
+    leader: Leader | None = None,
 ) -> Record:
     """Return the complete record.
 
@@ -46,16 +48,19 @@ def execute(
         asked: What is in the record from the start.
         began_s: When the command began, by the monotonic clock; None is now.
         shows_output: Whether to show what a script prints at each start.
+        leader: Of the other nodes that run their ranks of the user's script.
 
     Raises:
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
     record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
-    with Runner(parse_target(spec.workload.target), shows_output=shows_output) as runner:
+    target = parse_target(spec.workload.target)
+    with Runner(target, leader, shows_output=shows_output) as runner:
         run = Run(spec, record=record, runner=runner, progress=progress, save=save, began_s=began_s)
         with run.completing():
             try:
+                _gather(leader, runner, progress)
                 run.progress.stage("starting", left_s=spec.limits.budget_s)
                 for question in kind.questions:
                     if question.read is not None:
@@ -99,6 +104,13 @@ def _limiting_failure(run: Run, stage: str, *, is_alone: bool) -> Iterator[None]
         if not is_alone or isinstance(error, GivenFileError):
             raise
         run.keep_failure(stage, error)
+
+
+def _gather(leader: Leader | None, runner: Runner, progress: Progress) -> None:
+    """Have the other nodes, if any, at hand."""
+    if leader is not None:
+        progress.stage("waiting for the other nodes", left_s=leader.nodes.join_s)
+        leader.gather(runner.break_off)
 
 
 def _open(run: Run, kind: Kind) -> None:

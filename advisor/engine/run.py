@@ -224,10 +224,10 @@ class Run:
         command = self.record.command
         assert command.memory_limit_bytes is not None
         capacity_bytes = command.memory_limit_bytes - command.headroom_bytes
-        ranks = self.spec.workload.ranks
-        if ranks == 1 or self.environment.device.kind != "cpu":
+        script = self.spec.workload.script
+        if script is None or self.environment.device.kind != "cpu":
             return capacity_bytes
-        return capacity_bytes // ranks  # which share the machine's memory
+        return capacity_bytes // (script.local_ranks or script.ranks)  # on one machine's memory
 
     def keep_environment(self, environment: Environment) -> None:
         """Keep the environment, and with it the limits in force.

@@ -19,11 +19,12 @@ from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event
 from advisor.engine.crash import MUTE_STATUS, describe_exit, find_location
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.imports import imported_modules
+from advisor.engine.nodes import Leader
 from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task, WorkloadTask
-from advisor.engine.wire import Failure, Message, Result, encode_order, error_from
+from advisor.engine.wire import Failure, Message, Place, Result, error_from, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines
-from advisor.errors import InconclusiveError, InternalError, WorkloadError
+from advisor.errors import AdvisorError, InconclusiveError, InternalError, WorkloadError
 from advisor.training.data import Target
 
 #: Time a worker gets to write down where it stands before it is killed.
@@ -97,11 +98,16 @@ class Runner:
 
     Args:
         target: The user's model file; None where no task needs one.
+        leader: Has other nodes run their ranks of each task.
         shows_output: Whether to show what a script prints at each start.
     """
 
-    def __init__(self, target: Target | None, *, shows_output: bool = False) -> None:
-        self._target, self._shows_output = target, shows_output
+    def __init__(
+        self, target: Target | None, leader: Leader | None = None, *, shows_output: bool = False
+    ) -> None:
+        self._target, self._leader, self._shows_output = target, leader, shows_output
+        self._connection: Connection | None = None
+        self._broken_by: AdvisorError | None = None
         self._starter: Starter | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="bsadvisor-")
 
@@ -119,11 +125,17 @@ class Runner:
         self._directory.cleanup()
 
     def run(
-        self, task: Task[T], *, timeout_s: float, on_result: Callable[[T], None] | None = None
+        self,
+        task: Task[T],
+        *,
+        timeout_s: float,
+        on_result: Callable[[T], None] | None = None,
+        place: Place | None = None,
     ) -> tuple[T, ...]:
         """Return the results of the task, in the order they came.
 
-        The worker is killed after `timeout_s`; `on_result` gets each result as it comes.
+        The worker is killed after `timeout_s`; `on_result` gets each result as it comes; `place`
+        says which ranks of several nodes are its own.
 
         Raises:
             AdvisorError: What the worker reported; WorkerDeathError where it ended without a word,
@@ -132,17 +144,24 @@ class Runner:
         if self._starter is None:
             self._starter = self._open_starter()
         try:
-            return self._run_once(self._starter, task, timeout_s, on_result)
+            return self._run_once(self._starter, task, timeout_s, on_result, place)
         except UnforkableError:
             self._starter.close()
             self._starter = Spawner()
-            return self._run_once(self._starter, task, timeout_s, on_result)
+            return self._run_once(self._starter, task, timeout_s, on_result, place)
 
     def watched(
         self, device: DeviceFacts, *, session: int
     ) -> AbstractContextManager[Callable[[], Telemetry]]:
         """Sample the counters until the block is left; see `advisor.device.telemetry.sampled`."""
         return sampled(device, session=session, own_pid=os.getpid())
+
+    def break_off(self, error: AdvisorError) -> None:
+        """Have the task that runs fail of an error, and all that follow; from any thread."""
+        self._broken_by = error
+        if self._connection is not None:
+            for event in (None, 0):  # as if its worker had ended
+                self._connection.events.put(event)
 
     def _open_starter(self) -> Starter:
         method = os.environ.get("BSADVISOR_START_METHOD")
@@ -157,17 +176,24 @@ class Runner:
         task: Task[T],
         timeout_s: float,
         on_result: Callable[[T], None] | None,
+        place: Place | None,
     ) -> tuple[T, ...]:
         crash_path = Path(self._directory.name) / "crash.txt"
         crash_path.write_bytes(b"")
         forget_output(crash_path.parent)
-        order = encode_order(task, str(crash_path), shows_output=self._shows_output)
+        if self._leader is not None:
+            place = self._leader.order(task)
+        made = make_order(task, str(crash_path), place=place, shows_output=self._shows_output)
+        order = msgspec.json.encode(made) + b"\n"
         deadline = time.monotonic() + timeout_s
         stream = _Stream(task, on_result)
         is_script = isinstance(task, WorkloadTask) and task.workload.script is not None
         try:
-            connection = starter.start(order)
-            _follow(connection, stream, deadline)
+            self._connection = connection = starter.start(order)
+            if self._broken_by is None:
+                _follow(connection, stream, deadline)
+            if self._broken_by is not None:
+                raise self._broken_by
             if not stream.has_ended:
                 connection.ask_where_it_stands()
                 time.sleep(_STAND_S)

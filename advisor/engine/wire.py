@@ -24,10 +24,27 @@ FailureKind = Literal[
 ]
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the ranks that a worker starts stand among those of all nodes.
+
+    Attributes:
+        node: The first leads.
+        host: Of the leader, with the port at which workers and ranks of this task meet.
+        local_rank: Of its first rank, among `local_ranks` on its machine.
+    """
+
+    node: int
+    host: str
+    port: int
+    local_rank: int = 0
+    local_ranks: int = 1
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """The one line a worker reads.
 
     Attributes:
+        place: None where all ranks are this worker's.
         crash_path: File into which the worker writes where its Python code stood when it crashed or
             was asked; outlives the worker.
         shows_output: Whether what a script prints goes where this program's does.
@@ -38,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     task: msgspec.Raw
     crash_path: str
     shows_output: bool = False
+    place: Place | None = None
 
     def decode_task(self) -> Task[Any]:
         """Return the task; importing its type imports nothing that measures."""
@@ -46,17 +64,19 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return task
 
 
-def encode_order(task: Task[Any], crash_path: str, *, shows_output: bool = False) -> bytes:
-    """Return the line."""
+def make_order(
+    task: Task[Any], crash_path: str, *, place: Place | None = None, shows_output: bool = False
+) -> Order:
+    """Return the order for a task."""
     kind = type(task)
-    order = Order(
+    return Order(
         module=kind.__module__,
         type_name=kind.__name__,
         task=msgspec.Raw(msgspec.json.encode(task)),
         crash_path=crash_path,
         shows_output=shows_output,
+        place=place,
     )
-    return msgspec.json.encode(order) + b"\n"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):

@@ -95,10 +95,17 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     #: Processes that train together, and torchrun's options that start them; one needs none.
     ranks: int = 1
     launch: tuple[str, ...] = ()
+    #: Ranks of each of several nodes, and those that share a machine; 0: all are on this one.
+    per_node: int = 0
+    local_ranks: int = 0
     #: Whether it divides each backward pass's loss by how many a step has.
     divides_loss: bool = False
     #: Of the model's first input, the one that is the batch; None where a DataLoader tells.
     dimension: int | None = None
+
+    def list_ranks(self, node: int) -> range:
+        """Return the ranks of one of several nodes."""
+        return range(node * self.per_node, min((node + 1) * self.per_node, self.ranks))
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):

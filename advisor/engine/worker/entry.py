@@ -17,7 +17,7 @@ import msgspec
 
 from advisor.engine.crash import MUTE_STATUS, PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
-from advisor.engine.wire import Done, Failure, Message, Order, Result, kind_of
+from advisor.engine.wire import Done, Failure, Message, Order, Place, Result, kind_of
 from advisor.engine.worker.replaced import Originals
 from advisor.engine.worker.witness import keep_output, note_files
 from advisor.errors import AdvisorError, clean, place_of
@@ -55,7 +55,7 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
             _witness(task, order)
-            _run_task(task, Emitter(task, send, write, originals))
+            _run_task(task, order.place, Emitter(task, send, write, originals))
             send(Done())  # after a failure that was relayed it is not read any more
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
             replaced = originals.restore()  # first: what tells of the failure needs them
@@ -146,13 +146,17 @@ def _exit_status_of(error: BaseException) -> int:
     return code if isinstance(code, int) else int(code is not None)
 
 
-def _run_task(task: Task[Any], emit: Emitter) -> None:
+def _run_task(task: Task[Any], place: Place | None, emit: Emitter) -> None:
     import torch  # noqa: PLC0415 - a forked worker has it already
 
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise _UnforkableError
     script = task.workload.script if isinstance(task, WorkloadTask) else None
-    if isinstance(task, WorkloadTask) and script is not None and script.launch:
+    if isinstance(task, WorkloadTask) and place is not None:
+        from advisor.engine.worker.nodes import run_on_nodes  # noqa: PLC0415 - as below
+
+        run_on_nodes(task, place, emit)
+    elif isinstance(task, WorkloadTask) and script is not None and script.launch:
         from advisor.engine.worker.ranks import run_on_ranks  # noqa: PLC0415 - several ranks alone
 
         run_on_ranks(task, emit)

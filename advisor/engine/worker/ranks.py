@@ -38,11 +38,13 @@ _PAUSE_S = 0.005
 class RankEmitter(Emitter):
     """Writes what one rank sends into a file of its own."""
 
-    def __init__(self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int) -> None:
+    def __init__(
+        self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int, words: WordFile
+    ) -> None:
         self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
         super().__init__(task, self._write_line, self._write_line, Originals())
         self._folder, self._rank, self._ranks = folder, rank, ranks
-        self.words = WordFile(folder / "word")
+        self.words = words
 
     @property
     def goes_on(self) -> bool:
@@ -80,7 +82,7 @@ class RankEmitter(Emitter):
     def _wait_for_others(self) -> None:
         ends_s = time.monotonic() + _GRACE_S
         while time.monotonic() < ends_s:
-            if all(_has_ended(_read(self._folder, rank)) for rank in range(self._ranks)):
+            if all(has_ended(read_rank(self._folder, rank)) for rank in range(self._ranks)):
                 return
             time.sleep(_PAUSE_S)
 
@@ -107,12 +109,26 @@ def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
                 f"the ranks could not be started: {describe(error)}",
                 next_step="Look at --nproc-per-node and the rendezvous options.",
             ) from error
-        said = {rank: _read(folder, rank) for rank in range(script.ranks)}
-        ends = {
-            (folder / f"{rank}.jsonl").stat().st_mtime_ns: messages[-1]
-            for rank, messages in said.items()
-            if messages and _ends_all(messages[-1])
-        }
+        relay_ranks(task, emit, folder, codes)
+
+
+def relay_ranks(
+    task: WorkloadTask[Any], emit: Emitter, folder: Path, codes: Mapping[int, int]
+) -> None:
+    """Emit what the files of all ranks say.
+
+    Args:
+        task: What was run.
+        emit: Of the worker.
+        folder: Where the files are.
+        codes: Exit statuses of the ranks that ended by themselves.
+    """
+    said = {rank: read_rank(folder, rank) for rank in range(task.workload.ranks)}
+    ends = {
+        (folder / f"{rank}.jsonl").stat().st_mtime_ns: messages[-1]
+        for rank, messages in said.items()
+        if messages and ends_all(messages[-1])
+    }
     first = ends[min(ends)] if ends else None  # it has ended the others
     is_done = any(isinstance(each, Done) for each in said[0])
     killed = [(rank, code) for rank, code in sorted(codes.items()) if _is_death(code)]
@@ -147,10 +163,15 @@ def _launch(options: tuple[str, ...], task: WorkloadTask[Any], folder: Path) -> 
 
 
 def _run_rank(task: WorkloadTask[Any], folder: str) -> None:
+    run_rank(task, Path(folder), WordFile(Path(folder) / "word"))
+
+
+def run_rank(task: WorkloadTask[Any], folder: Path, words: WordFile) -> NoReturn:
+    """Run the script as the rank that the environment names, and end the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # a collective would not hear of it
     rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-    emit = RankEmitter(task, Path(folder), rank, ranks)
+    emit = RankEmitter(task, folder, rank, ranks, words)
     try:
         run_measure(task, emit)
     except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
@@ -158,14 +179,16 @@ def _run_rank(task: WorkloadTask[Any], folder: str) -> None:
     emit.leave()
 
 
-def _read(folder: Path, rank: int) -> list[Message]:
+def read_rank(folder: Path, rank: int) -> list[Message]:
+    """Return what a rank has said so far."""
     path = folder / f"{rank}.jsonl"
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     decode = msgspec.json.Decoder(Message).decode
     return [decode(line) for line in lines if line.endswith(b"\n")]
 
 
-def _has_ended(messages: list[Message]) -> bool:
+def has_ended(messages: list[Message]) -> bool:
+    """Return whether all was said, or why not."""
     return any(isinstance(each, Done | Failure) for each in messages)
 
 
@@ -187,7 +210,8 @@ def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[A
     return merged
 
 
-def _ends_all(message: Message) -> bool:
+def ends_all(message: Message) -> bool:
+    """Return whether a rank that says so can have no other go on."""
     return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)
 
 

@@ -43,7 +43,11 @@ class WordFile:
     def say(self, word: Word) -> None:
         """Have all ranks hear a word."""
         body = _FORMAT.pack(*map(int, word))
-        os.pwrite(self._file, body + _CHECK.pack(zlib.crc32(body)), 0)
+        self.write(body + _CHECK.pack(zlib.crc32(body)))
+
+    def write(self, said: bytes) -> None:
+        """Write down what was said, here or on another machine."""
+        os.pwrite(self._file, said, 0)
 
     def hear(self, step: int) -> Word:
         """Return the word of a step once it was said.

@@ -47,7 +47,7 @@ def session(monkeypatch):
         spec, error, record, saved = None, None, build_record(), ()
         asked, derived = None, build_derived()
 
-    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output):
+    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output, leader):
         assert kind is RUN
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("memory", left_s=10.0)

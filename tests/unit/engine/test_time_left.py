@@ -46,7 +46,7 @@ def ask(monkeypatch, tmp_path):
     """Return a function that asks questions of so many pieces of so many seconds each."""
     clock = Clock()
     monkeypatch.setattr(run, "time", clock)
-    monkeypatch.setattr(command, "Runner", lambda target, **_: Opening())
+    monkeypatch.setattr(command, "Runner", lambda *_, **__: Opening())
     (tmp_path / "model.py").touch()
 
     def ask(pieces, budget_s, error=None, others=(), began_s=None):

@@ -31,7 +31,7 @@ def session(monkeypatch):
     class Fake:
         spec, asked, error, record = None, None, None, build_comparison()
 
-    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output):
+    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output, leader):
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("session 1 of 20", left_s=10.0)
         for count in range(1 + len(Fake.record.probes)):

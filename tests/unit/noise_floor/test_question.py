@@ -52,7 +52,7 @@ class FakeRunner:
 
 def compare(monkeypatch, tmp_path, *, sessions=99, error=None, budget_s=100.0, **workload):
     runner, notes = FakeRunner(sessions, error), Notes()
-    monkeypatch.setattr(command, "Runner", lambda target, **_: runner)
+    monkeypatch.setattr(command, "Runner", lambda *_, **__: runner)
     (tmp_path / "model.py").touch()
     spec = Spec(
         workload=WorkloadSpec(target=str(tmp_path / "model.py"), **workload),

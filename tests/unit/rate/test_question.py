@@ -35,7 +35,7 @@ class Command(RangeRunner):
 
 def run_command(monkeypatch, tmp_path, **behaviour):
     runner, saved = Command(**behaviour), []
-    monkeypatch.setattr(command, "Runner", lambda target, **_: runner)
+    monkeypatch.setattr(command, "Runner", lambda *_, **__: runner)
     (tmp_path / "model.py").touch()
     workload = WorkloadSpec(target=str(tmp_path / "model.py"), seed=7)
     asked = RangePlan(global_batch_size=64, micro_batch_size=16, low_rate=1e-5, seeds=4)
@@ -71,7 +71,7 @@ def test_the_command_runs_what_was_asked_and_saves_after_each_result(monkeypatch
 )
 def test_what_ends_the_command_early_stands_in_the_record(monkeypatch, tmp_path, error, words):
     saved = []
-    monkeypatch.setattr(command, "Runner", lambda target, **_: Command(error=error))
+    monkeypatch.setattr(command, "Runner", lambda *_, **__: Command(error=error))
     (tmp_path / "model.py").touch()
     spec = Spec(workload=WorkloadSpec(target=str(tmp_path / "model.py")))
     with pytest.raises(type(error)):

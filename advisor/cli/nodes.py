@@ -1,0 +1,178 @@
+"""`--nnodes` and torchrun's other names, or an allocation that is there: which node this is."""
+
+import contextlib
+import re
+import socket
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import typer
+
+from advisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from advisor.engine.nodes import Leader, Nodes
+
+#: torchrun's own.
+_HOST, _PORT = "127.0.0.1", 29400
+#: Of a Slurm job, from its number, as others do.
+_SLURM_PORT, _SLURM_PORTS = 15_000, 10_000
+#: For all nodes to come, in seconds.
+_JOIN_S = 120.0
+_CONFIGURABLE = ("is_host", "join_timeout", "timeout")
+
+
+def find_nodes(
+    *,
+    nnodes: int,
+    nproc_per_node: int,
+    node_rank: int | None,
+    rdzv_backend: str,
+    rdzv_endpoint: str | None,
+    rdzv_id: str | None,
+    rdzv_conf: str | None,
+    master_addr: str | None,
+    master_port: int | None,
+    variables: Mapping[str, str],
+) -> "Nodes | None":
+    """Return what the options say, else the variables; None where all ranks are of this command.
+
+    Raises:
+        UsageError: They name no nodes that can be.
+    """
+    from advisor.engine.nodes import Nodes
+
+    if nnodes == 1:
+        return _find_allocated(variables) if nproc_per_node == 1 else None
+    if rdzv_backend not in {"c10d", "static"}:
+        raise UsageError(
+            f"--rdzv-backend {rdzv_backend} is not supported",
+            next_step="Take c10d or static: the first node is found at --rdzv-endpoint.",
+        )
+    if rdzv_endpoint is None and master_addr is None and node_rank is None:
+        raise UsageError(
+            f"{nnodes} nodes need to find each other",
+            next_step="Give --rdzv-endpoint HOST:PORT of the first, the same on each node.",
+        )
+    if node_rank is not None and node_rank >= nnodes:
+        raise UsageError(
+            f"there is no node {node_rank} among {nnodes}", next_step="They count from 0."
+        )
+    host, _, port = (rdzv_endpoint or f"{master_addr or _HOST}:{master_port or _PORT}").partition(
+        ":"
+    )
+    if port and not port.isdecimal():
+        raise UsageError(
+            f"--rdzv-endpoint {rdzv_endpoint} is no address", next_step="Give HOST:PORT."
+        )
+    conf = _parse_conf(rdzv_conf)
+    leads = conf.get("is_host", "1" if _is_own(host) else "0").lower() in {"1", "true", "yes"}
+    own = 0 if leads else None
+    return Nodes(
+        count=nnodes,
+        per_node=nproc_per_node,
+        node=own if node_rank is None else node_rank,
+        host=host,
+        port=int(port or _PORT),
+        name=rdzv_id or "",
+        join_s=float(conf.get("join_timeout", conf.get("timeout", _JOIN_S))),
+        local_ranks=nproc_per_node,
+    )
+
+
+def _parse_conf(text: str | None) -> dict[str, str]:
+    pairs = [each.partition("=") for each in (text or "").split(",") if each]
+    conf = {name.strip(): value.strip() for name, _, value in pairs}
+    unknown = sorted(conf.keys() - {*_CONFIGURABLE})
+    numbers = [conf[name] for name in ("join_timeout", "timeout") if name in conf]
+    if unknown or not all(number.isdecimal() for number in numbers):
+        raise UsageError(
+            f"--rdzv-conf {text} is not understood",
+            next_step=f"It takes {', '.join(_CONFIGURABLE)}, as in join_timeout=600,is_host=1.",
+        )
+    return conf
+
+
+def _is_own(host: str) -> bool:
+    """Return whether an address is this machine's: only such a one can be bound."""
+    try:
+        with socket.socket() as end:
+            end.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _find_allocated(variables: Mapping[str, str]) -> "Nodes | None":
+    """Return the process that this is of several that torchrun or Slurm has started."""
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
+        return _make_allocated(
+            variables["WORLD_SIZE"],
+            variables["RANK"],
+            (variables["LOCAL_RANK"], variables.get("LOCAL_WORLD_SIZE", "1")),
+            variables["MASTER_ADDR"],
+            int(variables["MASTER_PORT"]) + 1,
+            variables.get("TORCHELASTIC_RUN_ID", ""),
+        )
+    if {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"} <= variables.keys():
+        job = variables.get("SLURM_JOB_ID", "0")
+        listed = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+        nodes = next((variables[name] for name in listed if name in variables), _HOST)
+        own = variables.get("MASTER_PORT")
+        return _make_allocated(
+            variables.get("SLURM_STEP_NUM_TASKS", variables["SLURM_NTASKS"]),
+            variables["SLURM_PROCID"],
+            (variables["SLURM_LOCALID"], _count_tasks_per_node(variables)),
+            variables.get("MASTER_ADDR", find_first(nodes)),
+            int(own) + 1 if own else _SLURM_PORT + int(job) % _SLURM_PORTS,
+            job,
+        )
+    return None
+
+
+def _make_allocated(
+    count: str, node: str, local: tuple[str, str], host: str, port: int, name: str
+) -> "Nodes | None":
+    from advisor.engine.nodes import Nodes
+
+    if int(count) < 2:
+        return None
+    return Nodes(
+        count=int(count),
+        per_node=1,
+        node=int(node),
+        host=host,
+        port=port,
+        name=name,
+        join_s=_JOIN_S,
+        local_rank=int(local[0]),
+        local_ranks=int(local[1]),
+    )
+
+
+def _count_tasks_per_node(variables: Mapping[str, str]) -> str:
+    """Return how many tasks a machine has, the first number in such as `4(x2),3`."""
+    text = variables.get("SLURM_STEP_TASKS_PER_NODE", variables.get("SLURM_TASKS_PER_NODE", "1"))
+    return re.split(r"\D", text, maxsplit=1)[0] or "1"
+
+
+def find_first(nodelist: str) -> str:
+    """Return the first host of a list such as `gpu[007-010,12],cpu1`."""
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", nodelist).partition(",")[0]
+
+
+def leading(nodes: "Nodes | None") -> "AbstractContextManager[Leader | None]":
+    """Return a context in which the other nodes, if any, follow this one."""
+    from advisor.engine.nodes import Leader
+
+    return contextlib.nullcontext() if nodes is None else Leader(nodes)
+
+
+def follow_leader(nodes: "Nodes", target: str) -> None:
+    """Do what the leader orders, and exit with its code."""
+    from advisor.engine.following import follow
+    from advisor.training.data import parse_target
+
+    code = follow(nodes, parse_target(target), lambda line: typer.echo(line, err=True))
+    raise typer.Exit(code)

@@ -1,0 +1,75 @@
+"""A node that follows: it runs its ranks of each task that the leader orders, and keeps nothing."""
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from advisor.engine.nodes import End, Link, Nodes, Ordered, Said, Trouble, connect
+from advisor.engine.runner import Runner
+from advisor.errors import AdvisorError, LostNodeError
+from advisor.training.data import Target
+
+#: The leader ends every task; this is only a number.
+_LONGEST_S = 1e7
+#: For the leader to say its last word and end.
+_PRINTING_S = 10.0
+
+
+def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
+    """Return the leader's exit code once it has ended.
+
+    Args:
+        nodes: Where it is found.
+        target: The script.
+        tell: Gets the one line that this node has to say.
+
+    Raises:
+        LostNodeError: It cannot be reached, or has gone.
+    """
+    # What ends a task ends the store that workers meet at, of which torch would warn at length.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    link, number = connect(nodes)
+    tell(f"bsadvisor: node {number} of {nodes.count} follows {nodes.host}:{nodes.port}")
+    said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
+    gone = LostNodeError(
+        f"the leader at {nodes.host}:{nodes.port} has gone",
+        next_step="See what it printed; then start the same command on each node.",
+    )
+    try:
+        with Runner(target) as runner:
+            threading.Thread(target=_listen, args=(link, said, runner, gone), daemon=True).start()
+            while not isinstance(message := said.get(), End):
+                if message is None:
+                    raise gone
+                if isinstance(message, Ordered):
+                    _obey(runner, message, nodes, link)
+        link.hear(_PRINTING_S)  # its end: a launcher ends them all with the first of them
+    finally:
+        link.close()
+    return message.exit_code
+
+
+def _listen(
+    link: Link, said: "queue.SimpleQueue[Said | None]", runner: Runner, gone: AdvisorError
+) -> None:
+    """Pass on what the leader says; its end breaks off what still runs."""
+    while isinstance(message := link.hear(), Ordered):
+        said.put(message)
+    runner.break_off(gone)
+    said.put(message)
+
+
+def _obey(runner: Runner, ordered: Ordered, nodes: Nodes, link: Link) -> None:
+    """Run this node's ranks of a task, and say where that failed."""
+    place = ordered.order.place
+    assert place is not None
+    place = replace(place, local_rank=nodes.local_rank, local_ranks=nodes.local_ranks)
+    try:
+        runner.run(ordered.order.decode_task(), timeout_s=_LONGEST_S, place=place)
+    except LostNodeError:
+        return  # the next message tells of it
+    except AdvisorError as error:
+        link.send(Trouble(port=place.port, message=error.message))
