@@ -50,6 +50,8 @@ _OPTIONAL, _SHORT_FRACTION = ("memory savings", "ranks", "soak"), 2 / 3
 _DISPENSABLE = ("sharpness", "trial", "loader", "noise", "memory")
 #: What no stage is worth beginning without.
 _LEAST = Need(1, 10, 0.5, 60.0)
+#: Of a worker, from which on its start is told, since it makes the plan long.
+_TOLD_START_S = 5.0
 #: What a command without a budget may take until there is a plan, and then.
 UNPLANNED_S, LONGEST_S = 300.0, 1800.0
 
@@ -124,7 +126,9 @@ def estimate_needs(
 def describe_plan(plan: TimePlan) -> str:
     """Return the length of the command and of its stages, and what a short budget leaves out."""
     short = f", short of the {_round(plan.needed_s)} that this model takes"
-    head = f"about {_round(plan.budget_s)}" + short * (plan.budget_s < plan.needed_s)
+    start = f"each start takes {_round(plan.start_s)}, so "
+    head = start * (plan.start_s >= _TOLD_START_S) + f"about {_round(plan.budget_s)}"
+    head += short * (plan.budget_s < plan.needed_s)
     stages = ", ".join(f"{stage} {_round(share_s)}" for stage, share_s in plan.shares_s.items())
     left_out = [stage for stage in plan.needs_s if stage not in plan.shares_s]
     return f"{head}: {stages}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
