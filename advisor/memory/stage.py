@@ -29,6 +29,8 @@ from advisor.predict.roofline import cost_step
 
 #: Share of the trace's time above which a worker's start leaves too little of it.
 _TRACE_START_FRACTION = 0.5
+#: Where torch reads its allocator's settings, the first that is there; 2.9 knows the first.
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 #: Steps that took less than this were not timed well enough to be multiplied.
 _SHORTEST_STEPS_S = 0.005
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
@@ -143,7 +145,8 @@ def _keep_prediction(run: Run, most_s: float) -> str | None:
         return trace.reason or "its allocations differ from size to size"
     prediction = derive_pieces(trace)
     if is_cuda:
-        expands = "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
+        chosen = next((os.environ[name] for name in _ALLOCATOR if name in os.environ), "")
+        expands = "expandable_segments:True" in chosen
         unusable = predict_unusable_bytes(
             trace,
             capacity_bytes=run.capacity_bytes,

@@ -99,6 +99,9 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
     token_count: TokenCount | None = None
     #: Of the host's memory that training may take; None where the device has its own.
     host_memory_bytes: int | None = None
+    #: Of a GPU's memory that is free beside a step, for the groups' sums; they are on the host
+    #: where they do not fit there.
+    device_memory_bytes: int = 0
 
 
 class NoiseLogEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -157,7 +157,7 @@ class MomentMeter:
         passes = math.inf if self._size is None else self._size // task.micro_batch_size
         self._most = min(task.max_micro_batches, passes)  # beyond one pass nothing new is learnt
         self._training: Training | None = None
-        self._groups = 0
+        self._groups, self._is_on_device = 0, False
 
     def measure(self, place: Place) -> NoiseBatches | None:
         """Return the moments at the present parameters; None where there is no room for them.
@@ -171,8 +171,12 @@ class MomentMeter:
         is_new = training is not self._training
         if is_new:
             self._training = training
-            room = afford_groups(training, task.host_memory_bytes)
-            self._groups = int(min(task.groups, self._most, room))
+            self._groups = int(min(task.groups, self._most))
+            row_bytes = _measure_row_bytes(training)
+            # One more is the optimizer's metric, another what is made of them.
+            self._is_on_device = (self._groups + 2) * row_bytes <= task.device_memory_bytes
+            if not self._is_on_device:
+                self._groups = min(self._groups, afford_groups(training, task.host_memory_bytes))
             self._rounds.forget()
         if self._groups < LEAST_GROUPS:
             return None
@@ -202,6 +206,7 @@ class MomentMeter:
             token_count=task.token_count,
             least_groups=LEAST_GROUPS,
             deadline_s=deadline,
+            is_on_device=self._is_on_device,
         )
         batches = (self._workload.take(self._stream.next(b)) for _ in itertools.count())
         train(place.training, batches, [sums], micro_batch_size=b, is_frozen=True)
@@ -214,7 +219,10 @@ class MomentMeter:
 
 def afford_groups(training: Trained, host_memory_bytes: int | None) -> int:
     """Return how many gradients the host has room for, a container's limit included."""
-    parameters = trained_parameters(training)
-    gradient_bytes = choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)
     room_bytes = min(available_memory_bytes(), host_memory_bytes or math.inf)
-    return int(_HOST_FRACTION * room_bytes / max(1, gradient_bytes))
+    return int(_HOST_FRACTION * room_bytes / max(1, _measure_row_bytes(training)))
+
+
+def _measure_row_bytes(training: Trained) -> int:
+    parameters = trained_parameters(training)
+    return choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)

@@ -18,6 +18,9 @@ from advisor.training.optimizer_facts import to_number
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
 _CHUNK_ELEMENTS = 1 << 13
+#: On a GPU so many that a few kernels do much.
+_DEVICE_CHUNK_ELEMENTS = 1 << 20
+_HOST = torch.device("cpu")
 #: Optimizer state that holds a running second moment, and whether it needs Adam's bias correction;
 #: the first one that is there counts (AMSGrad keeps the largest beside the running one).
 _SECOND_MOMENTS = {
@@ -48,9 +51,9 @@ class Trained(Protocol):
 class GroupSums:
     """The sums of gradients of J groups of micro-batches, seen at frozen parameters.
 
-    They are the rows of one J×P matrix on the host, allocated beforehand: gradients kept one by one
-    split the heap that the activations use. On a GPU one sum is on the device, and moves to its row
-    when the next group begins.
+    They are the rows of one J×P matrix, allocated beforehand: gradients kept one by one split the
+    heap that the activations use. It is on the host, and of a GPU's sums one alone is on the
+    device, which moves to its row when the next group begins; or all are (`is_on_device`).
 
     Args:
         training: Whose gradients; its `.grad` are left cleared.
@@ -72,6 +75,7 @@ class GroupSums:
         token_count: TokenCount | None = None,
         least_groups: int = 0,
         deadline_s: float = math.inf,
+        is_on_device: bool = False,
     ) -> None:
         self._training = training
         self._all_parameters = training.list_parameters()
@@ -81,13 +85,14 @@ class GroupSums:
         self._least_groups, self._deadline_s = least_groups, deadline_s
         self._shapes = [as_real(parameter).shape for parameter in self._parameters]
         self._sizes = [shape.numel() for shape in self._shapes]
+        place = training.device if is_on_device else _HOST
         self._store = torch.zeros(
-            groups, sum(self._sizes), dtype=choose_dtype(self._parameters), device="cpu"
+            groups, sum(self._sizes), dtype=choose_dtype(self._parameters), device=place
         )
-        self._is_apart = training.device.type != "cpu"
+        self._is_apart = training.device.type != place.type
         self._counts = [0] * groups
         self._weights = [0.0] * groups
-        self._losses: list[float] = []
+        self._losses: list[Tensor] = []  # on the device: reading one would wait for it
         self._begin(0)
 
     def before_step(self, step: Step) -> None:
@@ -97,7 +102,7 @@ class GroupSums:
         self._counts[group] += 1
         self._weights[group] += weight or 0.0
         if weight != 0.0:
-            self._losses += [float(loss) for loss in step.losses]
+            self._losses += [loss.clone() for loss in step.losses]
             pairs = [
                 (total, as_real(parameter.grad))
                 for total, parameter in zip(self._running, self._parameters, strict=True)
@@ -149,14 +154,14 @@ class GroupSums:
         # A norm in float64 is finite where all it sums is, and costs one pass.
         norms = torch.linalg.vector_norm(self._store, dim=1, dtype=torch.float64)
         finite = [group for group in filled if norms[group].isfinite()]
-        losses = [loss for loss in self._losses if math.isfinite(loss)]
+        losses = [loss for loss in map(float, self._losses) if math.isfinite(loss)]
         if len(finite) < 2 or not losses:
             return None
         factor = 1.0 / divisor**2
         sizes = [self._counts[group] * self._micro_batch_size for group in finite]
         tokens = [self._weights[group] for group in finite] if by_tokens else []
         sums = self._store if len(finite) == len(self._counts) else self._store[finite]
-        root = find_metric(self._parameters, self._training.optimizer)
+        root = find_metric(self._parameters, self._training.optimizer, sums.device)
         return NoiseBatches(
             **labels,
             at_step=at_step,
@@ -189,43 +194,51 @@ class GroupSums:
 
 def _compute_moments(sums: Tensor, factor: float, root: Tensor | None) -> GradientMoments:
     """Return the moments of the rows of `sums`, times `factor`, in the metric root², in float64."""
-    norms = torch.zeros(len(sums), dtype=torch.float64, device="cpu")
-    dots, total_sqnorm = torch.zeros_like(norms), 0.0
-    for start in range(0, sums.shape[1], _CHUNK_ELEMENTS):
-        part = slice(start, start + _CHUNK_ELEMENTS)
+    norms = torch.zeros(len(sums), dtype=torch.float64, device=sums.device)
+    dots, total_sqnorm = torch.zeros_like(norms), norms.new_zeros(())
+    length = _CHUNK_ELEMENTS if sums.device.type == "cpu" else _DEVICE_CHUNK_ELEMENTS
+    for start in range(0, sums.shape[1], length):
+        part = slice(start, start + length)
         chunk = sums[:, part].double()
         if root is not None:
             chunk = chunk * root[part]
         total = chunk.sum(dim=0)
         norms += chunk.square().sum(dim=1)
         dots += chunk @ total
-        total_sqnorm += float(total @ total)
+        total_sqnorm += total @ total
     return GradientMoments(
         group_sqnorms=tuple((factor * norms).tolist()),
         group_dots=tuple((factor * dots).tolist()),
-        total_sqnorm=factor * total_sqnorm,
+        total_sqnorm=factor * float(total_sqnorm),
     )
 
 
-def find_metric(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> Tensor | None:
-    """Return sqrt(P) of all parameters in one row, on the host in float64; None before any v̂.
+def find_metric(
+    parameters: Sequence[nn.Parameter], optimizer: Optimizer, device: torch.device = _HOST
+) -> Tensor | None:
+    """Return sqrt(P) of all parameters in one row; None before any v̂.
+
+    On the host in float64; on a GPU, where it takes room beside the training, in float32.
 
     P = 1/(sqrt(v̂)+ε) is the metric in which an Adam-like optimizer steps, from its own state.
     """
-    roots = [_find_root(parameter, optimizer) for parameter in parameters]
+    dtype = torch.float64 if device.type == "cpu" else torch.float32
+    roots = [_find_root(parameter, optimizer, device) for parameter in parameters]
     if all(root is None for root in roots):
         return None
     return torch.cat(
         [
-            torch.zeros(as_real(parameter).numel(), dtype=torch.float64, device="cpu")
+            torch.zeros(as_real(parameter).numel(), dtype=dtype, device=device)
             if root is None
-            else root.flatten()
+            else root.flatten().to(dtype)
             for parameter, root in zip(parameters, roots, strict=True)
         ]
     )
 
 
-def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
+def _find_root(
+    parameter: nn.Parameter, optimizer: Optimizer, device: torch.device
+) -> Tensor | None:
     """Return sqrt(P) of one parameter, zero where v̂ is: 1/ε is no step size; None without a v̂."""
     state = optimizer.state.get(parameter, {})
     name = next((key for key in _SECOND_MOMENTS if key in state), None)
@@ -234,14 +247,14 @@ def _find_root(parameter: nn.Parameter, optimizer: Optimizer) -> Tensor | None:
     group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
     if not isinstance(state[name], Tensor) or state[name].shape != parameter.shape:
         return None
-    moment = _to_host(state[name])
+    moment = as_real(state[name]).to(device, torch.float64)
     if _SECOND_MOMENTS[name]:
         correction = _find_correction(group, state)
         if correction is None:
             return None
         moment = moment / correction
     if "grad_avg" in state:  # RMSprop that divides by the standard deviation
-        moment = moment - _to_host(state["grad_avg"]).square()
+        moment = moment - as_real(state["grad_avg"]).to(device, torch.float64).square()
     root = (moment.clamp(min=0.0).sqrt() + (to_number(group.get("eps")) or 0.0)).rsqrt()
     return torch.where(moment > 0.0, root, 0.0)
 
@@ -253,10 +266,6 @@ def _find_correction(group: dict[str, Any], state: dict[str, Any]) -> float | No
         return None
     beta2 = to_number(betas[1])
     return None if beta2 is None or not 0.0 <= beta2 < 1.0 else 1.0 - beta2**steps
-
-
-def _to_host(moment: Tensor) -> Tensor:
-    return as_real(moment).cpu().double()
 
 
 def as_real(values: Tensor) -> Tensor:

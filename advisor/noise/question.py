@@ -1,6 +1,6 @@
 """How noisy is the gradient? Its moments along a short real training run, or at saved weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.engine.task import Task
 from advisor.errors import UsageError
-from advisor.memory.data import PROBES
+from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
@@ -29,6 +29,8 @@ _GROUPS, _GROUPS_OF_CHECKPOINT = 8, 16
 _GRADIENT_FRACTION = 0.5
 #: Most micro-batches of one iterate; those before it mostly ask for fewer.
 _MOST_MICRO_BATCHES = 4096
+#: Share of the limit up to which memory beside the peak of a probe is surely free.
+_SURELY_FREE_FRACTION = 0.9
 #: Batch of the training where neither a base batch nor a half-saturation batch is known.
 _FALLBACK_SIZE = 32
 
@@ -79,15 +81,20 @@ def run_noise(run: Run) -> None:
     """Measure the noise scale where real data allows it; otherwise the record says why not."""
     if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
         return
-    path = plan_trajectory(run, run.share_s("noise"))
+    path, size = plan_trajectory(run, run.share_s("noise")), _choose_micro_batch_size(run)
     task = NoiseTask(
         workload=run.spec.workload,
         trajectory=path,
-        micro_batch_size=_choose_micro_batch_size(run),
+        micro_batch_size=size,
         groups=_count_groups(run),
         max_micro_batches=_MOST_MICRO_BATCHES,
         token_count=run.facts.token_count,
         host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
+        device_memory_bytes=find_free_bytes(
+            run.record.all(PROBES),
+            max(size, path.micro_batch_size),
+            capacity_bytes=run.capacity_bytes,
+        ),
     )
     iterates: list[NoiseBatches] = []
     try:
@@ -96,6 +103,20 @@ def run_noise(run: Run) -> None:
         run.add(NOISE_BATCHES, *iterates)
     if not iterates:
         run.progress.note("noise: no point could be measured in the memory and time there are")
+
+
+def find_free_bytes(probes: Sequence[Probe], size: int, *, capacity_bytes: int) -> int:
+    """Return what a step of the size leaves of a GPU's memory, by a probe that took no less."""
+    taken = [
+        probe.peak_reserved_bytes
+        for probe in probes
+        if (probe.stage, probe.outcome) == ("memory", "fit")
+        and probe.micro_batch_size >= size
+        and probe.peak_reserved_bytes is not None
+    ]
+    if not taken:
+        return 0
+    return max(0, int(_SURELY_FREE_FRACTION * capacity_bytes) - min(taken))
 
 
 def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[[T], None]) -> None:

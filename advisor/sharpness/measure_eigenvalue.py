@@ -196,6 +196,17 @@ def _refuse_dead_ends(gradients: list[Tensor]) -> None:
 
 
 @contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Have cuDNN off; torch's own context reads flags that a user may have set in part alone."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+@contextmanager
 def fixed_conditions(training: Training) -> Iterator[None]:
     """Let the block differentiate twice, and put random state and buffers back afterwards.
 
@@ -205,7 +216,7 @@ def fixed_conditions(training: Training) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(module, nn.RNNBase) for module in training.model.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(_without_cudnn())
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(preserve_buffers(training.model))

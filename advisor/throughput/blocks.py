@@ -21,6 +21,8 @@ from advisor.memory.data import Probe
 INVALIDATING_CAUSES = ("thermal", "brake")
 #: Share of the bracket's time held down from which on it counts; less is the counters' own grain.
 HELD_DOWN_FRACTION = 0.02
+#: Share of all blocks above which they are no exception: passively cooled cards and laptops.
+MOST_DISCARDED_FRACTION = 0.5
 _SERIES = (
     "step_times_s",
     "low_step_times_s",
@@ -42,19 +44,23 @@ class Valid(NamedTuple):
 def discard_held_blocks(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Valid:
     """Return the probes without the blocks during which heat or the brake held the clock down.
 
-    Only probes of throughput are judged; one without any block left is left out.
+    Only probes of throughput are judged; one without any block left is left out. Where most blocks
+    were held down, that is how the card runs, and all count.
     """
     by_session = {each.session: each for each in telemetry if each.slowdown_s}
-    kept, discarded = [], Counter[str]()
+    kept, discarded, judged = [], Counter[str](), 0
     for probe in probes:
         counters = by_session.get(probe.session) if probe.stage == "throughput" else None
         if counters is None or not probe.block_spans_s:
             kept.append(probe)
             continue
         causes = [_find_cause(counters, span) for span in probe.block_spans_s]
+        judged += len(causes)
         discarded.update(cause for cause in causes if cause is not None)
         if any(cause is None for cause in causes):
             kept.append(_keep_blocks(probe, [cause is None for cause in causes]))
+    if discarded.total() > MOST_DISCARDED_FRACTION * judged:
+        return Valid(tuple(probes), {})
     found = {cause: discarded[cause] for cause in INVALIDATING_CAUSES if discarded[cause]}
     return Valid(tuple(kept), found)
 

@@ -54,6 +54,7 @@ def name_disturbances(
     timed = [probe for probe in probes if probe.stage == "throughput" and probe.step_times_s]
     return (
         *_name_discarded(discarded),
+        *_name_held(timed, telemetry),
         *_name_power_limit(timed, telemetry, environment),
         *_name_clock(timed, telemetry),
         *_name_canary(timed),
@@ -81,6 +82,17 @@ def _name_discarded(discarded: Mapping[str, int]) -> Iterator[str]:
     for cause, count in discarded.items():
         blocks = "1 timed block was" if count == 1 else f"{count} timed blocks were"
         yield f"{blocks} discarded: {_HOLDERS[cause]} held the clock down"
+
+
+def _name_held(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+    """Yield what held most blocks down, so that they count all the same."""
+    for cause, holder in _HOLDERS.items():
+        held = measure_held_fraction(probes, telemetry, cause)
+        if held is not None and held > POWER_CAP_FRACTION:
+            yield (
+                f"{holder} held the clock down for {100 * held:.0f} % of the timed blocks, and so "
+                "their speed is what this card keeps up"
+            )
 
 
 def _name_power_limit(

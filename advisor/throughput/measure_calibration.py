@@ -34,9 +34,9 @@ class Reading(NamedTuple):
 def make_product(device: torch.device) -> Callable[[], object]:
     """Return what issues one product of two float32 matrices on the device."""
     width = _WIDTHS[device.type]
-    generator = torch.Generator("cpu").manual_seed(0)  # leaves the user's random numbers alone
+    generator = torch.Generator(device).manual_seed(0)  # leaves the user's random numbers alone
     left, right = (
-        torch.rand(width, width, generator=generator, dtype=torch.float32, device="cpu").to(device)
+        torch.rand(width, width, generator=generator, dtype=torch.float32, device=device)
         for _ in range(2)
     )
     return lambda: torch.mm(left, right)

@@ -1,6 +1,7 @@
 """Loops as users write them, and what torch's allocator counts of them."""
 
 import importlib.util
+import itertools
 import os
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ import msgspec
 import torch
 from torch.nn import functional
 
-from advisor.engine.task import Task
+from advisor.engine.task import Task, WorkloadTask
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,3 +97,24 @@ def report_bus(task, emit):
     os.environ["CUDA_VISIBLE_DEVICES"] = task.visible
     is_there = torch.cuda.device_count() > 0
     emit(torch.cuda.get_device_properties(0).pci_bus_id if is_there else 0)
+
+
+class RowsTask(WorkloadTask[int], frozen=True, kw_only=True):
+    """Report what the sums of eight groups of gradients take on the device, all of them there."""
+
+    runs: ClassVar[str] = "tests.cuda.by_hand:report_rows"
+
+
+def report_rows(task, emit):
+    from advisor.noise.measure_moments import GroupSums
+    from advisor.training.loop import train
+    from advisor.training.model_file.workload import Workload
+
+    workload = Workload(task.workload)
+    training = workload.make_training()
+    before = torch.cuda.memory_allocated()
+    sums = GroupSums(training, 8, 4, rounds=2, is_on_device=True)
+    emit(torch.cuda.memory_allocated() - before)
+    batches = itertools.repeat(workload.take(range(4)))
+    train(training, batches, [sums], micro_batch_size=4, is_frozen=True)
+    sums.finish(0, per_sample_sum=False)  # numbers mean nothing here

@@ -28,6 +28,8 @@ from advisor.engine.worker.entry import run_worker
 
 #: torch imports torch._dynamo at the first step of any optimizer, which takes most of a second.
 _PRELOADED = ("torch", "torch._dynamo")
+#: Packages that may open the GPU as they are imported, unseen by torch: each worker imports them.
+_OPENS_DEVICE = {"cupy", "jax", "pycuda", "tensorflow"}
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -105,7 +107,7 @@ def _preload(names: list[str]) -> None:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # the other check poisons a fork
     for name in (*_PRELOADED, *names):
         try:
-            if _is_installed(name):
+            if name.partition(".")[0] not in _OPENS_DEVICE and _is_installed(name):
                 importlib.import_module(name)
         except BaseException:  # noqa: BLE001, S112
             continue

@@ -10,7 +10,7 @@ from advisor.errors import UsageError
 from advisor.memory.data import Probe
 from advisor.noise.log import encode_noise_line
 from advisor.noise.plan import conclude_noise
-from advisor.noise.question import check_sample_unit, read_sources, run_noise
+from advisor.noise.question import check_sample_unit, find_free_bytes, read_sources, run_noise
 from advisor.questions import RUN
 from advisor.training.data import TokenCount, WorkloadSpec
 from tests.unit.doubles import Notes
@@ -173,3 +173,19 @@ def test_tokens_are_refused_where_there_are_none():
 def test_the_trend_is_in_the_conclusion():
     trend = conclude_noise(FACTS, along([40.0, 90.0, 200.0], samples=6400)).trend
     assert trend.direction == "rose"
+
+
+def test_what_is_free_beside_a_step_is_told_by_a_probe_that_took_no_less():
+    def probe(size, reserved, outcome="fit"):
+        return Probe(
+            stage="memory",
+            session=0,
+            micro_batch_size=size,
+            outcome=outcome,
+            peak_reserved_bytes=reserved,
+        )
+
+    probes = [probe(8, 100), probe(32, 300), probe(64, 700), probe(128, None, "oom")]
+    assert find_free_bytes(probes, 16, capacity_bytes=1000) == 900 - 300
+    assert find_free_bytes(probes, 64, capacity_bytes=700) == 0
+    assert find_free_bytes(probes, 100, capacity_bytes=1000) == 0

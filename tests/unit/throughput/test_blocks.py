@@ -9,6 +9,7 @@ from advisor.throughput.blocks import (
     measure_held_fraction,
     select_in_blocks,
 )
+from advisor.throughput.disturbances import name_disturbances
 from advisor.throughput.efficiency import estimate_energy_per_sample, find_cheapest_size
 from tests.unit.throughput.watched import AT_S, held, probe, telemetry
 
@@ -31,6 +32,15 @@ def test_a_probe_without_any_block_left_is_left_out():
         [telemetry(slowdown_s={"thermal": held(4.0, 5.0)})],
     )
     assert [each.micro_batch_size for each in valid.probes] == [16]
+
+
+def test_where_most_blocks_were_held_down_all_of_them_count_and_it_is_told():
+    seen = [probe((1.1, 1.9)), probe((4.1, 4.9), (7.1, 7.9), size=16)]
+    counters = [telemetry(slowdown_s={"thermal": held(1.0, 8.0)})]
+    valid = discard_held_blocks(seen, counters)
+    assert (list(valid.probes), valid.discarded) == (seen, {})
+    (told,) = name_disturbances(valid.probes, counters, discarded=valid.discarded)
+    assert told.startswith("heat held the clock down for 100 % of the timed blocks")
 
 
 def test_a_power_cap_discards_nothing_and_is_measured():
