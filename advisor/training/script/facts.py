@@ -131,11 +131,12 @@ def _judge_losses(
     kinds = list[tuple[LossReduction, bool, float]]()
     for divides in (False, True) if by_parts else (False,):
         kinds += [("mean", divides, divides * by_parts)]
-        kinds += [("sum", divides, by_batch + divides * by_parts)]
+        if not own.is_mean:
+            kinds += [("sum", divides, by_batch + divides * by_parts)]
     moved = math.log(first / second)
     reduction, divides, expected = min(kinds, key=lambda kind: abs(moved - kind[2]))
     is_near = abs(moved - expected) < abs(by_batch) / 2.0
-    return reduction if is_near else "unknown", divides
+    return reduction if is_near or own.is_mean else "unknown", divides
 
 
 def _find_source(

@@ -100,6 +100,7 @@ def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: A
                 clip_grad_norm=stream.most_norm,
                 clips_values=stream.clips_values,
                 losses=tuple(steps.losses),
+                is_mean=bool(stream.is_mean),
                 device=parameters[0].device.type,
                 start_s=steps.first_s - began_s,
                 steps=stream.count,

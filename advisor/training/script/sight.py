@@ -37,6 +37,8 @@ class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
     clips_values: bool = False
     #: Of each step, the mean over its backward passes; None where none was a number.
     losses: tuple[float | None, ...] = ()
+    #: Whether the operations behind the first one show a mean.
+    is_mean: bool = False
     device: str = "cpu"
     start_s: float = 0.0
     steps: int = 0

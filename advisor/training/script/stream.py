@@ -11,6 +11,7 @@ from torch.optim import LBFGS, Optimizer
 
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_given_rate, to_number
+from advisor.training.script.losses import is_plain_mean
 from advisor.training.script.moving import MovedRates, TakenGradients
 
 
@@ -41,6 +42,7 @@ class StepStream:
         passes: Backward passes of the last step.
         most_norm: To which the script clips the gradient's norm.
         clips_values: Whether it clips each element.
+        is_mean: Whether the first loss is plainly a mean; None before it.
         scaler: The GradScaler that scaled the last loss.
         failure: The last exception that passed through a forward or backward pass.
     """
@@ -56,6 +58,7 @@ class StepStream:
         self.given_rates: tuple[Any, ...] = ()
         self.clips_values = self.is_frozen = False
         self.scaler: Any = None
+        self.is_mean: bool | None = None
         self.most_norm: float | None = None
         self.failure: BaseException | None = None
         self.step_s = 0.0
@@ -113,6 +116,8 @@ class StepStream:
     def _count_pass(self, roots: Any) -> None:
         gathered = self._gathered
         gathered.passes += 1
+        if self.is_mean is None:
+            self.is_mean = isinstance(roots, Tensor) and is_plain_mean(roots)
         root = roots[0] if isinstance(roots, list | tuple) and len(roots) == 1 else roots
         if isinstance(root, Tensor) and root.numel() == 1:
             scale = getattr(root, "bsadvisor_scale", None)
