@@ -1,6 +1,6 @@
 """A node that follows: it runs its ranks of each task that the leader orders, and keeps nothing."""
 
-import os
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from advisor.engine.nodes import End, Link, Nodes, Ordered, Said, Trouble, connect
-from advisor.engine.runner import Runner
+from advisor.engine.opening import EnvironmentTask
+from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import AdvisorError, LostNodeError
 from advisor.training.data import Target
 
@@ -29,8 +30,6 @@ def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
     Raises:
         LostNodeError: It cannot be reached, or has gone.
     """
-    # What ends a task ends the store that workers meet at, of which torch would warn at length.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     link, number = connect(nodes)
     tell(f"bsadvisor: node {number} of {nodes.count} follows {nodes.host}:{nodes.port}")
     said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
@@ -41,6 +40,8 @@ def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
     try:
         with Runner(target) as runner:
             threading.Thread(target=_listen, args=(link, said, runner, gone), daemon=True).start()
+            with contextlib.suppress(LostNodeError):  # the server of its workers: the leader's
+                runner.run(EnvironmentTask(device="cpu"), timeout_s=COLD_START_S)  # loads, too
             while not isinstance(message := said.get(), End):
                 if message is None:
                     raise gone

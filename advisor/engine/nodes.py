@@ -123,8 +123,8 @@ class Link:
 
     def hear(self, timeout_s: float | None = None) -> Said | None:
         """Return the next message; None where the other has gone, or is none of ours."""
-        self._end.settimeout(timeout_s)
         try:
+            self._end.settimeout(timeout_s)
             line = self._lines.readline()
             message: Said = msgspec.json.decode(line, type=Said)
         except (OSError, ValueError, msgspec.MsgspecError):
@@ -135,6 +135,7 @@ class Link:
         """Have the other see the end."""
         with contextlib.suppress(OSError):  # it has gone
             self._end.shutdown(socket.SHUT_RDWR)
+        self._lines.close()  # a read in another thread has ended by now
         self._end.close()
 
 

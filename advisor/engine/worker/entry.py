@@ -55,7 +55,8 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
             faulthandler.register(signal.SIGUSR1, crash_file, all_threads=False)
         try:
             _witness(task, order)
-            _run_task(task, order.place, Emitter(task, send, write, originals))
+            emit = Emitter(task, send, write, originals, Path(order.crash_path).parent)
+            _run_task(task, order.place, emit)
             send(Done())  # after a failure that was relayed it is not read any more
         except BaseException as error:  # noqa: BLE001 - SystemExit and all others are the user's
             replaced = originals.restore()  # first: what tells of the failure needs them
@@ -67,7 +68,11 @@ def run_worker(orders: BinaryIO, messages: BinaryIO) -> None:
 
 
 class Emitter:
-    """Sends the results of a task, and ends its process where the user's code must not go on."""
+    """Sends the results of a task, and ends its process where the user's code must not go on.
+
+    Attributes:
+        folder: Outlives the worker, and goes with the command.
+    """
 
     def __init__(
         self,
@@ -75,9 +80,10 @@ class Emitter:
         send: Callable[[Message], None],
         write: Callable[[Message], None],
         originals: Originals,
+        folder: Path,
     ) -> None:
         self._task, self._send, self._write = task, send, write
-        self._originals = originals
+        self._originals, self.folder = originals, folder
 
     def __call__(self, result: Any) -> None:
         """Send a result."""

@@ -56,7 +56,7 @@ def run_on_nodes(task: WorkloadTask[Any], place: Place, emit: Emitter) -> None:
     """
     script = task.workload.script
     assert script is not None
-    with tempfile.TemporaryDirectory(prefix="bsadvisor-ranks-") as name:
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=emit.folder) as name:
         folder = Path(name)
         ranks = _Ranks(task, script, place, folder)
         try:

@@ -42,8 +42,8 @@ class RankEmitter(Emitter):
         self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int, words: WordFile
     ) -> None:
         self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
-        super().__init__(task, self._write_line, self._write_line, Originals())
-        self._folder, self._rank, self._ranks = folder, rank, ranks
+        super().__init__(task, self._write_line, self._write_line, Originals(), folder)
+        self._rank, self._ranks = rank, ranks
         self.words = words
 
     @property
@@ -82,7 +82,7 @@ class RankEmitter(Emitter):
     def _wait_for_others(self) -> None:
         ends_s = time.monotonic() + _GRACE_S
         while time.monotonic() < ends_s:
-            if all(has_ended(read_rank(self._folder, rank)) for rank in range(self._ranks)):
+            if all(has_ended(read_rank(self.folder, rank)) for rank in range(self._ranks)):
                 return
             time.sleep(_PAUSE_S)
 
@@ -97,7 +97,7 @@ def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
 
     script = task.workload.script
     assert script is not None
-    with tempfile.TemporaryDirectory(prefix="bsadvisor-ranks-") as name:
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=emit.folder) as name:
         folder = Path(name)
         codes: dict[int, int] = {}
         try:
@@ -131,7 +131,11 @@ def relay_ranks(
     }
     first = ends[min(ends)] if ends else None  # it has ended the others
     is_done = any(isinstance(each, Done) for each in said[0])
-    killed = [(rank, code) for rank, code in sorted(codes.items()) if _is_death(code)]
+    killed = [
+        (rank, code)
+        for rank, code in sorted(codes.items())
+        if _is_death(code) or (code != _ENDS_ALL and code >= 0 and not has_ended(said[rank]))
+    ]
     if killed and not is_done:  # what others say is that it went
         emit.relay(_describe_death(*killed[0], task.workload.target))
     elif isinstance(first, Failure) and not is_done:

@@ -1,6 +1,7 @@
 """Data parallel training as torchrun starts it: DDP, or FSDP2 with `--fsdp`."""
 
 import argparse
+import os
 
 import torch
 from torch import distributed, nn
@@ -17,6 +18,7 @@ if __name__ == "__main__":
     parser.add_argument("--fsdp", action="store_true")
     parser.add_argument("--fails-on", type=int, default=-1)
     parser.add_argument("--slow-on", type=int, default=-1)
+    parser.add_argument("--ends-on", type=int, default=-1)
     settings = parser.parse_args()
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
@@ -38,6 +40,8 @@ if __name__ == "__main__":
     for epoch in range(100):
         sampler.set_epoch(epoch)
         for index, (images, labels) in enumerate(loader, start=1):
+            if rank == settings.ends_on and index == 3:
+                os._exit(4)
             if rank == settings.slow_on:
                 torch.randn(400, 400) @ torch.randn(400, 400)
             if rank == settings.fails_on:
