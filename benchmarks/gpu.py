@@ -3,7 +3,9 @@
 Run: python benchmarks/gpu.py [--models NAME ...] [--parts throughput memory] [--budget SECONDS]. It
 needs one CUDA device and takes less than nine minutes. Results are written after every model, one
 file for each part: `throughput_against_loop_gpu` and `gpu`. What fails is a row with its error and
-ends nothing else; what the time does not reach is named.
+ends nothing else; what the time does not reach is named. On pretended cards (`tests/stand_in/cuda`)
+it runs from end to end as well: its memory is real, its speed is marked as not measured, and the
+results go to files of their own.
 
 Throughput: the tool's sessions against loops timed by CUDA events, and energy against power × time
 (`throughput_against_loop.py`).
@@ -30,7 +32,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from session_against_loop import read_environment
-from throughput_against_loop import GPU_MODELS, measure_on_gpu, write_gpu_results
+from throughput_against_loop import (
+    GPU_MODELS,
+    is_pretended,
+    measure_on_gpu,
+    write_gpu_results,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -171,7 +178,8 @@ def write_memory(rows: Sequence[dict[str, Any]], environment: Environment) -> No
     errors = [abs(each["error_fraction"]) for row in rows for each in row.get("sizes", [])]
     median = statistics.median(errors) if errors else None
     device = {"name": environment.device.name, "driver": environment.driver}
-    write_results("gpu", {"device": device, "median_error_fraction": median, "rows": list(rows)})
+    name = "gpu_pretended" if is_pretended() else "gpu"
+    write_results(name, {"device": device, "median_error_fraction": median, "rows": list(rows)})
 
 
 def run_parts(parts: dict[str, Callable[[], object]]) -> list[str]:
@@ -201,7 +209,10 @@ def main() -> None:
     speed_ends_s = deadline_s - (1.0 - THROUGHPUT_FRACTION) * arguments.budget * both
     parts: dict[str, Callable[[], object]] = {
         "throughput": lambda: measure_on_gpu(
-            GPU_MODELS, environment, deadline_s=speed_ends_s, keep=write_gpu_results
+            GPU_MODELS,
+            environment,
+            deadline_s=speed_ends_s,
+            keep=lambda results: None if is_pretended() else write_gpu_results(results),
         ),
         "memory": lambda: measure_memory(arguments.models, environment, deadline_s=deadline_s),
     }

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from advisor.memory.guided import GUIDED_LIMITS
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_BYTES = 2 << 30
 
@@ -40,7 +42,7 @@ def test_the_memory_limit_is_enforced_and_the_answer_verified():
     assert memory["limited_by"] == "memory"
     assert memory["verified"]
     assert memory["probes"] <= 12
-    assert memory["ooms"] <= 2
+    assert memory["ooms"] <= GUIDED_LIMITS.ooms
     fits = [each for each in document["probes"] if each["outcome"] == "fit"]
     assert all((each["peak_allocated_bytes"] or 0) <= LIMIT_BYTES for each in fits)
 
