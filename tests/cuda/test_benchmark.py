@@ -17,6 +17,7 @@ sys.argv = ["gpu.py", "--parts", "memory", "--models", "perceptron"]
 import results
 results.HERE = Path({str(tmp_path)!r})
 import gpu
+gpu.PRECISIONS = ("fp32",)
 gpu.main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """Peaks where the device counts none: MPS is not here, so its gauge stands in on the CPU."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,6 +77,35 @@ def test_a_size_without_a_peak_fits_where_it_ran(run):
     assert probe.forward_backward_peak_bytes is None
     assert probe.optimizer_peak_bytes is None
     assert probe.growth_bytes_per_step is None
+
+
+OVERFLOWING = (
+    FILE
+    + """
+
+def loss_fn(model, batch):
+    return 1e4 * torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+class Counted(torch.optim.SGD):
+    def step(self, closure=None):
+        with open(__file__ + ".steps", "a") as steps:
+            steps.write("x")
+        return super().step(closure)
+
+def make_optimizer(model):
+    return Counted(model.parameters(), lr=0.1)
+"""
+)
+
+
+def test_no_step_of_fp16_is_skipped_for_its_scale(tmp_path):
+    path = tmp_path / "overflowing.py"
+    path.write_text(OVERFLOWING)
+    spec = WorkloadSpec(target=str(path), device="cpu", precision="fp16")
+    found = []
+    memory.run(MemoryTask(workload=spec, micro_batch_size=4, capacity_bytes=None), found.append)
+    assert found[0].outcome == "fit"
+    assert len(Path(f"{path}.steps").read_text()) == found[0].steps == 3
 
 
 def test_a_leak_shows_without_a_peak(run, monkeypatch):
