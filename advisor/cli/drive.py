@@ -15,7 +15,7 @@ from advisor.errors import AdvisorError, InconclusiveError, UsageError
 if TYPE_CHECKING:
     from advisor.engine.command import Asked
     from advisor.engine.conclusions import Conclusions
-    from advisor.engine.nodes import Leader
+    from advisor.engine.leading import Leader
     from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.engine.spec import Spec

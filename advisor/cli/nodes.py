@@ -12,7 +12,8 @@ import typer
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
-    from advisor.engine.nodes import Leader, Nodes
+    from advisor.engine.leading import Leader
+    from advisor.engine.nodes import Nodes
 
 #: torchrun's own.
 _HOST, _PORT = "127.0.0.1", 29400
@@ -164,7 +165,7 @@ def find_first(nodelist: str) -> str:
 
 def leading(nodes: "Nodes | None") -> "AbstractContextManager[Leader | None]":
     """Return a context in which the other nodes, if any, follow this one."""
-    from advisor.engine.nodes import Leader
+    from advisor.engine.leading import Leader
 
     return contextlib.nullcontext() if nodes is None else Leader(nodes)
 

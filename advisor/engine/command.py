@@ -9,7 +9,7 @@ import msgspec
 
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
-from advisor.engine.nodes import Leader
+from advisor.engine.leading import Leader
 from advisor.engine.opening import EnvironmentTask, InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.question import Kind

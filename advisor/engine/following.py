@@ -2,12 +2,25 @@
 
 import contextlib
 import queue
+import socket
 import threading
+import time
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from advisor.engine.nodes import End, Link, Nodes, Ordered, Said, Trouble, connect
+from advisor.engine.nodes import (
+    GREETING_S,
+    End,
+    Hello,
+    Link,
+    Nodes,
+    Ordered,
+    Refused,
+    Said,
+    Trouble,
+    Welcome,
+)
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import AdvisorError, LostNodeError
@@ -30,7 +43,7 @@ def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
     Raises:
         LostNodeError: It cannot be reached, or has gone.
     """
-    link, number = connect(nodes)
+    link, number = _connect(nodes)
     tell(f"bsadvisor: node {number} of {nodes.count} follows {nodes.host}:{nodes.port}")
     said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
     gone = LostNodeError(
@@ -74,3 +87,35 @@ def _obey(runner: Runner, ordered: Ordered, nodes: Nodes, link: Link) -> None:
         return  # the next message tells of it
     except AdvisorError as error:
         link.send(Trouble(port=place.port, message=error.message))
+
+
+def _connect(nodes: Nodes) -> tuple[Link, int]:
+    """Return the connection to the leader once it has welcomed this node, and the node's number.
+
+    Raises:
+        LostNodeError: It is not there in time, or refuses.
+    """
+    ends_s = time.monotonic() + nodes.join_s
+    hello = Hello(name=nodes.name, count=nodes.count, per_node=nodes.per_node, node=nodes.node)
+    where = f"{nodes.host}:{nodes.port}"
+    while (left_s := ends_s - time.monotonic()) > 0.0:
+        try:
+            link = Link(socket.create_connection((nodes.host, nodes.port), timeout=GREETING_S))
+        except OSError:
+            time.sleep(0.2)
+            continue
+        link.send(hello)
+        answer = link.hear(left_s)
+        if isinstance(answer, Welcome):
+            return link, answer.node
+        link.close()
+        if isinstance(answer, Refused):
+            raise LostNodeError(
+                f"the leader at {where} refuses this node: {answer.why}",
+                next_step="Start the same command on each node, with a --node-rank of its own.",
+            )
+        time.sleep(0.2)
+    raise LostNodeError(
+        f"no leader answers at {where} within {nodes.join_s:.0f} s",
+        next_step="Start the same command on the node with that address, with --node-rank 0.",
+    )

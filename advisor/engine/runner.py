@@ -19,7 +19,7 @@ from advisor.engine.connection import DRAIN_S, REAP_S, Connection, Event
 from advisor.engine.crash import MUTE_STATUS, describe_exit, find_location
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.imports import imported_modules
-from advisor.engine.nodes import Leader
+from advisor.engine.leading import Leader
 from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Failure, Message, Place, Result, error_from, make_order

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from advisor.cli.nodes import find_nodes
-from advisor.engine.nodes import Leader
+from advisor.engine.leading import Leader
 from advisor.engine.opening import ScriptTask
 from advisor.engine.runner import Runner, WorkerDeathError
 from advisor.errors import LostNodeError, UsageError

@@ -8,13 +8,11 @@ Whoever sees a rank fail sets `stop`, and every worker ends its ranks.
 """
 
 import contextlib
-import itertools
 import os
 import signal
 import tempfile
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,14 @@ from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Message, Place
 from advisor.engine.worker.entry import Emitter, describe
 from advisor.engine.worker.ranks import ends_all, has_ended, read_rank, relay_ranks, run_rank
+from advisor.engine.worker.shared_words import SharedWords, connect, pass_words
 from advisor.errors import UsageError
 from advisor.training.data import Script
 from advisor.training.script.word import WordFile
 
-#: For the other nodes' workers to reach the store, in seconds, and to report in the end.
-_MEET_S, _REPORT_S = 30.0, 3.0
+#: For the other nodes' workers to report in the end, in seconds.
+_REPORT_S = 3.0
 _PAUSE_S = 0.02
-#: What others may be behind by, before a word is forgotten.
-_KEPT_WORDS = 10_000
 
 
 class _Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +162,7 @@ def _write(ranks: _Ranks, report: _Report) -> None:
 def _follow(ranks: _Ranks, place: Place, store: TCPStore) -> None:
     """Report to node 0 until all are to end."""
     words = WordFile(ranks.folder / "word")
-    threading.Thread(target=_pass_words, args=(place, words), daemon=True).start()
+    threading.Thread(target=pass_words, args=(place, words), daemon=True).start()
     has_told = False
     while not store.check(["stop"]):
         if ranks.have_failed():
@@ -181,53 +178,15 @@ def _follow(ranks: _Ranks, place: Place, store: TCPStore) -> None:
     ranks.report(store, f"last/{place.node}")
 
 
-class _SharedWords(WordFile):
-    """Passes the words of the first rank to all nodes."""
-
-    def __init__(self, path: Path, place: Place) -> None:
-        super().__init__(path)
-        self._place, self._said = place, 0
-        self._store: TCPStore | None = None
-
-    def write(self, said: bytes) -> None:
-        """Write down what was said, here and on the other nodes."""
-        super().write(said)
-        if self._store is None:
-            self._store = _connect(self._place)
-        self._store.set(f"word/{self._said}", said)  # type: ignore[arg-type] # bytes do
-        if self._said >= _KEPT_WORDS:
-            self._store.delete_key(f"word/{self._said - _KEPT_WORDS}")
-        self._said += 1
-
-
-def _pass_words(place: Place, words: WordFile) -> None:
-    """Write down on this node what the first rank says."""
-    with contextlib.suppress(RuntimeError):  # its end
-        store = _connect(place)
-        store.set_timeout(timedelta(days=1))
-        for number in itertools.count():
-            words.write(store.get(f"word/{number}"))
-
-
 def _open_store(place: Place) -> TCPStore:
     try:
-        return _connect(place, is_master=place.node == 0)
+        return connect(place, is_master=place.node == 0)
     except RuntimeError as error:
         raise UsageError(
             f"the ranks could not be started: {place.host}:{place.port}, where they meet, cannot "
             f"be reached: {describe(error)}",
             next_step="The nodes need free ports among each other, as torch itself does.",
         ) from error
-
-
-def _connect(place: Place, *, is_master: bool = False) -> TCPStore:
-    return TCPStore(
-        place.host,
-        place.port,
-        is_master=is_master,
-        timeout=timedelta(seconds=_MEET_S),
-        wait_for_workers=False,
-    )
 
 
 def _fork(task: WorkloadTask[Any], script: Script, place: Place, folder: Path, rank: int) -> int:
@@ -238,7 +197,7 @@ def _fork(task: WorkloadTask[Any], script: Script, place: Place, folder: Path, r
     try:
         os.environ.update(_make_environment(script, place, rank))
         path = folder / "word"
-        run_rank(task, folder, WordFile(path) if rank else _SharedWords(path, place))
+        run_rank(task, folder, WordFile(path) if rank else SharedWords(path, place))
     finally:
         os._exit(1)
 
