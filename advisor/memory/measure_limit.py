@@ -46,7 +46,8 @@ class MemoryGauge:
                 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         elif capacity_bytes is not None and device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory
-            fraction = min(1.0, capacity_bytes / total)
+            allowed = torch.cuda.get_per_process_memory_fraction(device)  # a user's own cap stands
+            fraction = min(allowed, capacity_bytes / total)
             torch.cuda.set_per_process_memory_fraction(fraction, device)
         elif capacity_bytes is not None:
             fraction = min(1.0, capacity_bytes / torch.mps.recommended_max_memory())

@@ -70,6 +70,13 @@ def test_the_first_step_does_not_count_where_libraries_try_their_algorithms(run)
     )
 
 
+def test_a_cap_of_the_users_own_stands(run):
+    task = MemoryTask(workload=workload("capped"), micro_batch_size=30000, capacity_bytes=4 * GIB)
+    (probe,) = run(task)
+    assert probe.outcome == "oom"
+    assert "1024.00 MiB allowed" in probe.message
+
+
 def test_a_kernel_that_takes_no_larger_batch_ends_the_range_not_the_run(cards):
     cards()
     memory = search("attention", "bf16", 4 * GIB)
