@@ -5,7 +5,7 @@ model, built for real ─▶ its tensors become fake ─▶ optimizer ─▶ bat
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
 from advisor.predict.trace.fake import SizeCorrections, plain_tensors, replaced_tensors
 from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
+from advisor.predict.trace.unfilled import Unfilled
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.workload import Workload
 from advisor.training.training import Training, UserStep
@@ -42,7 +43,7 @@ def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
     """
     if workload.is_step_only:
         raise UntraceableError("make_step hides the model and the optimizer")
-    batch, model, checkpointed = _prepare(workload, size, task)
+    batch, model, checkpointed = _prepare(workload, size, task, making=Unfilled())
     notes: tuple[str, ...] = ()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
@@ -87,12 +88,17 @@ def measure_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
 
 
 def _prepare(
-    workload: Workload, size: int, task: TraceTask
+    workload: Workload,
+    size: int,
+    task: TraceTask,
+    *,
+    making: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - holds nothing
 ) -> tuple[Any, nn.Module, tuple[str, ...]]:
     """Return a real batch, a real model whose loss is known, and its checkpointed blocks."""
     seed_everything(task.workload.seed)
     batch = workload.take_worst(size, task.largest_samples)
-    model = workload.make_model()
+    with making:
+        model = workload.make_model()
     workload.loss(model)  # found with real tensors, and kept by the workload
     return batch, model, checkpoint_repeated_blocks(model) if task.checkpoint_blocks else ()
 
