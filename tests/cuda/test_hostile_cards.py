@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from advisor.engine.opening import EnvironmentTask
 from advisor.errors import DeviceError
 from advisor.memory.data import MemoryTask
+from advisor.soak.data import SoakTask
 from advisor.throughput.data import ThroughputTask
 from tests.cuda.conftest import record_of, workload
 
@@ -62,6 +64,24 @@ def test_a_card_that_is_lost_is_told_so(run, cards, tmp_path):
     (tmp_path / "lost").touch()
     with pytest.raises(DeviceError, match="no longer answers"):
         run(EnvironmentTask(device="cuda"))
+
+
+def test_a_card_that_is_lost_between_two_steps_ends_the_task_by_a_sentence(server, cards, tmp_path):
+    cards(lost=tmp_path / "lost")
+    task = SoakTask(
+        workload=workload("mlp"),
+        micro_batch_size=64,
+        gradient_accumulation_steps=1,
+        capacity_bytes=GIB,
+        steps=1_000_000,
+        evaluations=0,
+        budget_s=60.0,
+    )
+    timer = threading.Timer(2.0, (tmp_path / "lost").touch)
+    timer.start()
+    with pytest.raises(DeviceError, match="no longer answers"):
+        server.run(task, timeout_s=90.0)
+    timer.join()
 
 
 def test_blocks_stand_where_the_size_does_not_fit_beside_held_gradients(run, cards):

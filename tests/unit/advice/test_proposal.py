@@ -266,6 +266,7 @@ def test_without_a_batch_of_ones_own_nothing_is_advised_before_a_rate_was_found(
     [
         ("memory", 1024, "memory", "Memory ends the batch at 1,024"),
         ("dataset", 1024, "dataset", "The dataset ends the batch at 1,024"),
+        ("kernel", 1024, "kernel", "A kernel of the model takes no batch much larger than 1,024"),
         ("cap", 1024, "user", "The largest batch allowed ends the search at 1,024"),
         ("model", 1024, "model", "What the model runs ends the search at 1,024"),
         ("budget", 1024, "time", "The time ends the search at 1,024"),
