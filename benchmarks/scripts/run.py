@@ -85,13 +85,15 @@ SCRIPTS = {
         "pytorch-lightning/examples/pytorch/basics",
         "autoencoder.py --trainer.accelerator=cpu --trainer.enable_progress_bar=false "
         "--data.batch_size={batch_size}",
-        lambda folder: make_mnist(folder / "Datasets"),
+        lambda folder: make_mnist(folder.parents[2] / "Datasets"),
     ),
     "timm": Script(
         "pytorch-image-models",
-        "train.py --dataset torch/fake_data --data-dir . --num-classes 10 --model resnet10t "
-        "--img-size 64 --device cpu --workers 0 --no-prefetcher --opt sgd --log-interval 100000 "
+        "train.py --dataset torch/mnist --data-dir data --num-classes 10 --model resnet10t "
+        "--in-chans 1 --input-img-mode L --input-size 1 28 28 --mean 0.13 --std 0.31 --no-aug "
+        "--device cpu --workers 1 --no-prefetcher --opt sgd --log-interval 100000 "
         "-b {batch_size=32} --lr {learning_rate=0.05}",
+        lambda folder: make_mnist(folder / "data"),
     ),
 }
 
@@ -126,6 +128,7 @@ def probe(python: str, script: Script, folder: Path, out: Path) -> dict[str, Any
     row |= {
         "start_s": plan.get("start_s"),
         "base": [facts["base_batch_size"], facts["optimizer"]["learning_rate"]],
+        "is_sum": facts["loss_reduction"] == "sum",
         "noise_scale": (document["derived"]["noise"] or {}).get("noise_scale"),
     }
     if advice is not None:
@@ -138,14 +141,17 @@ def probe(python: str, script: Script, folder: Path, out: Path) -> dict[str, Any
     return row
 
 
-def train(python: str, script: Script, folder: Path, command: list[str], seed: int) -> Any:
+def train(
+    python: str, script: Script, folder: Path, command: list[str], seed: int, settings: str = ""
+) -> Any:
     """Return time and loss of each step."""
+    environment = {**_environment(script, folder), "FOLLOW_SETTINGS": settings}
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         arguments = [python, str(HERE / "follow.py"), out.name, str(TRAINING_S), str(seed)]
         subprocess.run(
             [*arguments, *command],
             cwd=folder,
-            env=_environment(script, folder),
+            env=environment,
             capture_output=True,
             check=False,
         )
@@ -199,10 +205,15 @@ def main() -> None:
         if row.get("basis") in {"winner", "given"}:
             sides: list[list[Any]] = [[], []]
             own = _fill(script.command, *row["base"])
-            advised = row["paste"][0].removeprefix("python ").split()
+            advised, *lines = row["paste"]
+            lines = [line.strip() for line in lines if line.startswith("    ")]
             for seed in range(STARTS):
-                for side, command in zip(sides, (own, advised), strict=True):
-                    side.append(train(settings.python, script, folder, command, seed))
+                sides[0].append(train(settings.python, script, folder, own, seed))
+                command = advised.removeprefix("python ").split()
+                run = train(settings.python, script, folder, command, seed, "\n".join(lines))
+                if row["is_sum"]:  # as large as one of the own batch would be
+                    run[:, 1] *= row["base"][0] / row["advised"][0]
+                sides[1].append(run)
             row |= compare(*sides)
         rows[name] = row
         print(name, json.dumps(row))

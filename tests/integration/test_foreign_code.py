@@ -318,7 +318,7 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
     ],
 )
 def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
-    options = ("--budget", "16s", "--memory-limit", "1GiB", "--base-batch-size", "16")
+    options = ("--budget", "12s", "--memory-limit", "1GiB", "--base-batch-size", "16")
     outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
     assert outcome.exit_code in {0, 3}, outcome.stderr
     assert "Traceback" not in outcome.stderr
@@ -330,7 +330,7 @@ def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["divided_queue", "groups_of_samples"])
 def test_sizes_that_the_model_refuses_are_left_out(name: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    options = ("--budget", "40s", "--memory-limit", "1GiB", "--json", str(path))
+    options = ("--budget", "20s", "--memory-limit", "1GiB", "--json", str(path))
     outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
     assert outcome.exit_code in {0, 3}, outcome.stderr
     assert "Traceback" not in outcome.stderr

@@ -191,7 +191,7 @@ def test_facts_of_the_file_are_understood(case: Case, runner: Runner) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["lightning_module.py", "make_step.py", "garbage_on_stdout.py"])
 def test_the_command_measures_it_and_leaves_nothing(target: str, tmp_path: Path) -> None:
-    options = ("--budget", "40s", "--max-batch", "8", "--json", "-")
+    options = ("--budget", "20s", "--max-batch", "8", "--json", "-")
     outcome = run_probe(f"{_FOLDER}/{target}", *options, directory=tmp_path)
     assert outcome.exit_code in {0, 3}, outcome.stderr[-3000:]
     document = json.loads(outcome.stdout)  # one document, whatever the user's code prints

@@ -58,7 +58,7 @@ def test_a_probe_without_make_optimizer_prints_a_rate_that_it_ran(tmp_path):
     model.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{WITHOUT_OPTIMIZER}")
     path = tmp_path / "run.json"
     outcome = run_probe(
-        str(model), "--budget", "90s", "--max-batch", "128", "--json", str(path), directory=tmp_path
+        str(model), "--budget", "45s", "--max-batch", "64", "--json", str(path), directory=tmp_path
     )
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.survivors == ()
