@@ -34,7 +34,7 @@ def test_every_benchmark_can_be_imported():
 
 def test_every_result_has_its_benchmark():
     results = {path.stem for path in (BENCHMARKS / "results").glob("*.json")}
-    code = "".join(path.read_text(encoding="utf-8") for path in BENCHMARKS.glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in BENCHMARKS.rglob("*.py"))
     assert [name for name in sorted(results) if name not in code] == []
 
 

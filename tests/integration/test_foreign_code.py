@@ -309,11 +309,7 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
         "complex_parameters",
         "sparse_and_dense",
         "factored_moments",
-        "closure_returns_a_number",
-        "wrapped_optimizer",
         "children",
-        "missing_cell",
-        "nested",
         "sharpness_aware",
     ],
 )
@@ -327,7 +323,7 @@ def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["divided_queue", "groups_of_samples"])
+@pytest.mark.parametrize("name", ["divided_queue"])
 def test_sizes_that_the_model_refuses_are_left_out(name: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     options = ("--budget", "20s", "--memory-limit", "1GiB", "--json", str(path))
@@ -337,7 +333,7 @@ def test_sizes_that_the_model_refuses_are_left_out(name: str, tmp_path: Path) ->
     document = json.loads(path.read_text())
     memory = document["derived"]["memory"]
     assert memory["ooms"] == 0
-    assert bool(memory["refused"]) == (name == "divided_queue")
+    assert memory["refused"]
     assert memory["max_micro_batch_size"] >= 16
     assert memory["limited_by"] != "memory"
 
