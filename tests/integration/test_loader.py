@@ -39,7 +39,7 @@ def test_a_worker_that_dies_is_told(time_loader):
 
 def test_the_command_names_the_loader_and_leaves_no_process(count_right_workers, tmp_path):
     options = ("--set=sample_s=0.005", "--set=step_s=0.015", "--max-batch=8", "--noise-steps=4")
-    document = run_command("loader/slow", *options, budget="30s", directory=tmp_path)
+    document = run_command("loader/slow", *options, budget="60s", directory=tmp_path)
     loader, advice = document["derived"]["loader"], document["derived"]["recommendation"]
     assert loader["status"] == "limits"
     timings = msgspec.convert(document["loader_timings"], list[LoaderTiming])
