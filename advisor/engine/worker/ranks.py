@@ -57,24 +57,25 @@ class RankEmitter(Emitter):
         if self.goes_on:
             while True:
                 time.sleep(_GRACE_S)
-        self._wait_for_others()
-        os._exit(_ENDS_ALL)
+        self._end_all()
 
     def stop(self) -> NoReturn:
         """Say that all was sent, and end all ranks."""
         self._write_line(Done(is_early=True))
-        self._wait_for_others()
-        os._exit(_ENDS_ALL)
+        self._end_all()
 
     def fail(self, error: BaseException) -> NoReturn:
         """Say what went wrong, and end all ranks."""
         self._write_line(failure_from(error, self._task))
-        self._wait_for_others()
-        os._exit(_ENDS_ALL)
+        self._end_all()
 
     def say_done(self) -> None:
         """Say that all was sent."""
         self._write_line(Done())
+
+    def _end_all(self) -> NoReturn:
+        self._wait_for_others()
+        os._exit(_ENDS_ALL)
 
     def _write_line(self, message: Message) -> None:
         self._file.write(msgspec.json.encode(message) + b"\n")

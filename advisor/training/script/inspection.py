@@ -85,7 +85,6 @@ def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: A
                 loads=steps.count(0),
                 calls=steps.count(1),
                 dataset_size=sizes.dataset_size,
-                workers=sizes.workers,
                 model_name="" if model is None else type(model).__name__,
                 parameter_count=sum(p.numel() for p in everything),
                 trainable_parameter_count=sum(p.numel() for p in parameters if p.requires_grad),
@@ -101,10 +100,7 @@ def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: A
                 clips_values=stream.clips_values,
                 losses=tuple(steps.losses),
                 is_mean=bool(stream.is_mean),
-                device=parameters[0].device.type,
                 start_s=steps.first_s - began_s,
-                steps=stream.count,
-                has_ended=run.has_ended,
             )
         )
 

@@ -21,7 +21,6 @@ class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
     loads: int = 0
     calls: int = 0
     dataset_size: int | None = None
-    workers: int | None = None
     model_name: str = ""
     parameter_count: int = 0
     trainable_parameter_count: int = 0
@@ -39,10 +38,7 @@ class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
     losses: tuple[float | None, ...] = ()
     #: Whether the operations behind the first one show a mean.
     is_mean: bool = False
-    device: str = "cpu"
     start_s: float = 0.0
-    steps: int = 0
-    has_ended: bool = False
 
 
 def choose_own_filling(workload: WorkloadSpec) -> Filling:

@@ -86,9 +86,9 @@ class StepStream:
         """Backward passes since the last step."""
         return self._gathered.passes
 
-    def detach(self, keep: Sequence[Observer] = ()) -> None:
-        """Have no observer but these see the steps that come."""
-        self._observers, self._most_steps = keep, None
+    def detach(self) -> None:
+        """Have no observer see the steps that come."""
+        self._observers, self._most_steps = (), None
 
     def wait(self, seconds: float) -> None:
         """Count what the script waited for a batch."""
@@ -154,16 +154,12 @@ class StepStream:
         self._stepping = optimizer
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if callable(closure):
-            self._rates.move(
-                optimizer, self.find_factor()
-            )  # some read them before they run the closure
+            # Some read them before they run the closure.
+            self._rates.move(optimizer, self.find_factor())
             watched = self._watch(closure)
-            has_first = len(args) > 1
-            return (
-                ((args[0], watched, *args[2:]), kwargs)
-                if has_first
-                else (args, {**kwargs, "closure": watched})
-            )
+            if len(args) > 1:
+                return (args[0], watched, *args[2:]), kwargs
+            return args, {**kwargs, "closure": watched}
         self._tell_before()
         if self.is_frozen:
             self._gradients.take(optimizer)
