@@ -30,6 +30,18 @@ class UsageError(AdvisorError):
     exit_code = 2
 
 
+class RegressionError(AdvisorError):
+    """What was measured is worse than it was."""
+
+    exit_code = 1
+
+
+class NoBaselineError(AdvisorError):
+    """There is nothing of the same setting to compare with."""
+
+    exit_code = 4
+
+
 class InconclusiveError(AdvisorError):
     """The measurement ran but does not support an answer."""
 

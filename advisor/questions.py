@@ -13,6 +13,7 @@ from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.errors import InconclusiveError, UsageError
+from advisor.gate.question import BASELINE, CHECK
 from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
 from advisor.memory.question import QUESTION as MEMORY
@@ -92,7 +93,7 @@ RUN = Kind(
 )
 
 KINDS: dict[RecordKind, Kind] = {
-    kind.name: kind for kind in (RUN, PREDICTION, LR_RANGE, SELF_COMPARISON)
+    kind.name: kind for kind in (RUN, PREDICTION, LR_RANGE, SELF_COMPARISON, BASELINE, CHECK)
 }
 
 

@@ -17,9 +17,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from results import HERE, write_results
 
 BUDGET_S = 60.0
+#: Of real trainings, none the tool's; and the shares of their time at which losses are looked at.
+SEEDS = (101, 102, 103)
+MOMENTS = np.arange(0.1, 1.005, 0.01)
 #: Share of the budget by which a command may end late.
 LATE_FRACTION = 0.1
 
@@ -394,6 +398,49 @@ def probe(name: str, folder: Path, budget_s: float) -> dict[str, Any]:
     return {**told, **judge(record, code.base)}
 
 
+def follow(name: str, folder: Path, advised: tuple[int, float], seconds: float) -> dict[str, Any]:
+    """Return how long the advised pair takes in a plain loop to where the base pair's ends.
+
+    Both are trained for as long, in turns, from the same seeds; losses are averaged over the last
+    tenth of the time before each moment, and over the seeds.
+    """
+    code = CODES[name]
+    source = folder / code.repository.rpartition("/")[2] if code.commit else folder
+    curves: dict[tuple[int, float], list[Any]] = {code.base: [], advised: []}
+    with tempfile.TemporaryDirectory() as made:
+        model, out = Path(made, "advised.py"), Path(made, "steps.json")
+        model.write_text(code.model_file.lstrip())
+        for seed in SEEDS:
+            for pair, seen in curves.items():
+                asked = [out, seconds, seed, model, *pair]
+                command = [
+                    sys.executable,
+                    str(HERE / "scripts" / "follow_model.py"),
+                    *map(str, asked),
+                ]
+                subprocess.run(command, cwd=source, check=True, capture_output=True)
+                seen.append(np.array(json.loads(out.read_text())))
+    smooth = {pair: _smooth(seen, seconds) for pair, seen in curves.items()}
+    level = smooth[code.base][-1]
+    below = np.flatnonzero(smooth[advised] <= level)
+    return {
+        "seconds": seconds,
+        "seeds": SEEDS,
+        "loss_of_base": float(level),
+        "loss_of_advised": float(smooth[advised][-1]),
+        "real_ratio": float(MOMENTS[below[0]]) if len(below) else None,
+    }
+
+
+def _smooth(curves: list[Any], seconds: float) -> Any:
+    means = []
+    for moment in MOMENTS * seconds:
+        from_s = moment - 0.1 * seconds
+        recent = [c[(c[:, 0] > from_s) & (c[:, 0] <= moment), 1].mean() for c in curves]
+        means.append(np.mean(recent))
+    return np.array(means)
+
+
 def judge(record: dict[str, Any], base: tuple[int, float]) -> dict[str, Any]:
     """Return whether the base batch was timed, and the advised pair with its promise."""
     derived = record.get("derived") or {}
@@ -416,17 +463,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", choices=[[], *CODES], default=[])
     parser.add_argument("--budget-s", type=float, default=BUDGET_S)
+    parser.add_argument("--follow-s", type=float, default=30.0, help="of each real training")
     asked = parser.parse_args()
     told = {}
     for name in asked.names or CODES:
         print(f"== {name}")
         told[name] = probe(name, asked.folder.resolve(), asked.budget_s)
     for name, each in told.items():
+        if each["advised"] not in {None, each["base"]}:
+            folder = asked.folder.resolve()
+            each["followed"] = follow(name, folder, each["advised"], asked.follow_s)
+    for name, each in told.items():
         late = "" if each["wall_s"] <= (1 + LATE_FRACTION) * asked.budget_s else ", late"
         timed = "timed" if each["is_base_timed"] else "not timed"
         print(
             f"{name:20} exit {each['exit_code']} in {each['wall_s']:.0f} s{late}: "
-            f"base {each['base']} {timed}, advised {each['advised']}"
+            f"base {each['base']} {timed}, advised {each['advised']} {each.get('followed', '')}"
         )
     if not asked.names:
         codes = {name: (code.repository, code.commit) for name, code in CODES.items()}

@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from advisor import __version__
-from advisor.cli import doctor, init, lr_range, predict, probe, report, schema, verify
+from advisor.cli import (
+    baseline,
+    check,
+    compare,
+    doctor,
+    init,
+    lr_range,
+    noise_floor,
+    predict,
+    probe,
+    report,
+    schema,
+    verify,
+)
 from advisor.cli.failures import reporting_failures
 from advisor.cli.start import BEGAN_S, find_process_start_s
 from advisor.cli.variants import CommandWithVariants
@@ -28,7 +41,11 @@ app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("init")(init.init)
-app.command("doctor", cls=CommandWithVariants)(doctor.doctor)
+app.command("check", cls=CommandWithVariants)(check.check)
+app.command("compare")(compare.compare)
+app.add_typer(baseline.app, name="baseline")
+app.command("noise-floor", cls=CommandWithVariants)(noise_floor.noise_floor)
+app.command("doctor")(doctor.doctor)
 
 
 def _write_version(wanted: bool) -> None:

@@ -21,10 +21,13 @@ PER_CALL = frozenset(
         "list_gpus",
         "help",
         "version",
+        "against",
+        "new",
+        "add",
     }
 )
 #: Parameters that may be given several times.
-REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint"})
+REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint", "export"})
 #: Parameters whose one value may be a list with commas.
 LISTED = frozenset({"precision", "compile", "gpus", "milestones", "batches"})
 
@@ -41,8 +44,8 @@ def read_defaults(
     Raises:
         UsageError: The file is not valid TOML, or a key is not an option of any command.
     """
-    path = _nearest_project_file(start)
-    table = _table(path) if path is not None else {}
+    path, table = find_table(start)
+    table = {key: value for key, value in table.items() if key != "check"}  # see cli/policy.py
     if path is None or not table:
         return {}
     known = {key for keys in parameters.values() for key in keys} - PER_CALL
@@ -58,6 +61,16 @@ def read_defaults(
         command: {name: typed[key] for key, name in keys.items() if key in typed}
         for command, keys in parameters.items()
     }
+
+
+def find_table(start: Path) -> tuple[Path | None, dict[str, Any]]:
+    """Return the nearest pyproject.toml and its `[tool.bsadvisor]`, empty where it has none.
+
+    Raises:
+        UsageError: The file is not valid TOML, or that is no table.
+    """
+    path = _nearest_project_file(start)
+    return path, _table(path) if path is not None else {}
 
 
 def _nearest_project_file(start: Path) -> Path | None:

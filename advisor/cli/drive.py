@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from advisor.cli.start import BEGAN_S
 from advisor.errors import AdvisorError, InconclusiveError, UsageError
 
 if TYPE_CHECKING:
-    from advisor.engine.command import Asked
+    from advisor.engine.command import Asked, Held
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.leading import Leader
     from advisor.engine.question import Kind
@@ -35,6 +35,7 @@ class Output:
         quiet: Print the headline alone, and no progress.
         verbose: Show what a script prints at each start.
         reads: Files that the command reads, the model file as it was named: no result goes there.
+        also: Called with what is written in the end.
 
     Raises:
         UsageError: A file cannot be written.
@@ -48,12 +49,14 @@ class Output:
         quiet: bool = False,
         verbose: bool = False,
         reads: Iterable[str | Path | None] = (),
+        also: "Callable[[Conclusions], None] | None" = None,
     ) -> None:
         from advisor.engine.files import is_stream
 
         self.quiet, self.verbose = quiet, verbose
         self._json_path = json_path
         self._html_path = html_path
+        self._also = also
         if _are_same(json_path, html_path) or (is_stdout(json_path) and is_stdout(html_path)):
             raise UsageError(
                 f"--json and --html both go to {json_path}",
@@ -108,6 +111,13 @@ class Output:
 
             write_result(self._html_path, render_page(kind, conclusions).encode())
         self.save(kind, conclusions, is_last=True)
+        if self._also is not None:
+            self._also(conclusions)
+
+    def remark(self, text: str) -> None:
+        """Tell what is no result."""
+        if not self.quiet:
+            typer.echo(text, err=True)
 
 
 def drive(
@@ -116,9 +126,12 @@ def drive(
     output: Output,
     *,
     asked: "Asked" = (),
+    held: "Held" = (),
     leader: "Leader | None" = None,
-) -> None:
+) -> "Conclusions":
     """Run the command; whatever ends it early, print what was measured before.
+
+    Returns what follows from the record.
 
     Raises:
         AdvisorError: What ended it; InconclusiveError where it found no answer.
@@ -142,6 +155,7 @@ def drive(
                 progress=progress,
                 save=save,
                 asked=asked,
+                held=held,
                 began_s=BEGAN_S.get(),
                 shows_output=output.verbose,
                 leader=leader,
@@ -153,6 +167,7 @@ def drive(
         raise
     output.write(kind, latest[0])
     refuse_no_answer(kind, latest[0])
+    return latest[0]
 
 
 def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:

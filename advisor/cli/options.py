@@ -14,7 +14,7 @@ PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 DEFAULT_BUDGET_S = 120.0
 
 
-def _option(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
+def option(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
     """Return an option with `BSADVISOR_NAME` as its environment variable."""
     variable = "BSADVISOR_" + max(names, key=len).lstrip("-").replace("-", "_").upper()
     return typer.Option(*names, envvar=variable, help=help, **more)
@@ -44,11 +44,11 @@ ScriptArguments = Annotated[
     ),
 ]
 IsModule = Annotated[
-    bool, _option("-m", "--module", help="The script is a module, as after python -m.")
+    bool, option("-m", "--module", help="The script is a module, as after python -m.")
 ]
 ProcessesPerNode = Annotated[
     int,
-    _option(
+    option(
         "--nproc-per-node",
         metavar="N",
         min=1,
@@ -57,7 +57,7 @@ ProcessesPerNode = Annotated[
 ]
 Nodes = Annotated[
     int,
-    _option(
+    option(
         "--nnodes",
         metavar="N",
         min=1,
@@ -66,7 +66,7 @@ Nodes = Annotated[
 ]
 NodeRank = Annotated[
     int | None,
-    _option(
+    option(
         "--node-rank",
         metavar="N",
         min=0,
@@ -76,22 +76,22 @@ NodeRank = Annotated[
 ]
 RendezvousEndpoint = Annotated[
     str | None,
-    _option(
+    option(
         "--rdzv-endpoint",
         metavar="HOST:PORT",
         help="Where the other nodes find the first, the same on all.",
     ),
 ]
 RendezvousBackend = Annotated[
-    str, _option("--rdzv-backend", metavar="NAME", help="c10d or static, which are the same here.")
+    str, option("--rdzv-backend", metavar="NAME", help="c10d or static, which are the same here.")
 ]
 RendezvousId = Annotated[
     str | None,
-    _option("--rdzv-id", metavar="NAME", help="Name of the run, the same on all nodes."),
+    option("--rdzv-id", metavar="NAME", help="Name of the run, the same on all nodes."),
 ]
 RendezvousConf = Annotated[
     str | None,
-    _option(
+    option(
         "--rdzv-conf",
         metavar="NAME=VALUE[,...]",
         help="join_timeout (seconds for all nodes to come) and is_host (whether this one leads).",
@@ -99,12 +99,12 @@ RendezvousConf = Annotated[
 ]
 MasterAddress = Annotated[
     str | None,
-    _option("--master-addr", metavar="HOST", help="The first node, in place of --rdzv-endpoint."),
+    option("--master-addr", metavar="HOST", help="The first node, in place of --rdzv-endpoint."),
 ]
-MasterPort = Annotated[int | None, _option("--master-port", metavar="PORT", help="Its port.")]
+MasterPort = Annotated[int | None, option("--master-port", metavar="PORT", help="Its port.")]
 BatchSizeIs = Annotated[
     Literal["micro", "global"],
-    _option(
+    option(
         "--batch-size-is",
         help="Whether {batch_size} is the batch of one backward pass of one process, or of an "
         "optimizer step.",
@@ -112,13 +112,13 @@ BatchSizeIs = Annotated[
 ]
 Device = Annotated[
     str,
-    _option(
+    option(
         "--device", metavar="NAME", help="Device to train on: auto, cpu, mps, cuda or cuda:INDEX."
     ),
 ]
 Headroom = Annotated[
     int | None,
-    _option(
+    option(
         "--headroom",
         metavar="SIZE",
         parser=parse_size,
@@ -128,7 +128,7 @@ Headroom = Annotated[
 ]
 Precision = Annotated[
     str,
-    _option(
+    option(
         "--precision",
         metavar="fp32|tf32|bf16|fp16",
         help="Arithmetic of the training step; never changed silently.",
@@ -136,7 +136,7 @@ Precision = Annotated[
 ]
 Budget = Annotated[
     float,
-    _option(
+    option(
         "--budget",
         metavar="TIME",
         parser=parse_duration,
@@ -146,7 +146,7 @@ Budget = Annotated[
 ]
 PlannedBudget = Annotated[
     float | None,
-    _option(
+    option(
         "--budget",
         metavar="TIME",
         parser=parse_duration,
@@ -154,10 +154,10 @@ PlannedBudget = Annotated[
         help="Wall clock that the whole command may take, such as 90s, 2m or 1h.",
     ),
 ]
-Seed = Annotated[int, _option("--seed", min=0, max=2**32 - 1, help="Seeds every random generator.")]
+Seed = Annotated[int, option("--seed", min=0, max=2**32 - 1, help="Seeds every random generator.")]
 Settings = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--set",
         metavar="NAME=VALUE",
         help="Extra parameter of the model file's functions; repeat for more.",
@@ -165,14 +165,14 @@ Settings = Annotated[
 ]
 MaxBatch = Annotated[
     int | None,
-    _option("--max-batch", min=1, show_default="no cap", help="Largest micro-batch worth trying."),
+    option("--max-batch", min=1, show_default="no cap", help="Largest micro-batch worth trying."),
 ]
 BatchMultiple = Annotated[
-    int, _option("--batch-multiple", min=1, help="Try only multiples of this size.")
+    int, option("--batch-multiple", min=1, help="Try only multiples of this size.")
 ]
 JsonFile = Annotated[
     Path | None,
-    _option(
+    option(
         "--json",
         metavar="FILE",
         help="Write the JSON document to FILE after each result; - is stdout.",
@@ -180,22 +180,22 @@ JsonFile = Annotated[
 ]
 JsonToFile = Annotated[
     Path | None,
-    _option("--json", metavar="FILE", help="Write the result as JSON to FILE; - is stdout."),
+    option("--json", metavar="FILE", help="Write the result as JSON to FILE; - is stdout."),
 ]
 HtmlFile = Annotated[
     Path | None,
-    _option(
+    option(
         "--html",
         metavar="FILE",
         help="Also write the report as one self-contained HTML file; - is stdout.",
     ),
 ]
 Quiet = Annotated[
-    bool, _option("--quiet", "-q", help="No progress, and only the headline of the report.")
+    bool, option("--quiet", "-q", help="No progress, and only the headline of the report.")
 ]
 Verbose = Annotated[
     bool,
-    _option(
+    option(
         "--verbose",
         "-v",
         help="Show this program's own traceback where it fails, and what a script prints.",
@@ -205,7 +205,7 @@ Verbose = Annotated[
 # Of probe
 MemoryLimit = Annotated[
     int | None,
-    _option(
+    option(
         "--memory-limit",
         metavar="SIZE",
         parser=parse_memory_limit,
@@ -215,7 +215,7 @@ MemoryLimit = Annotated[
 ]
 Precisions = Annotated[
     str,
-    _option(
+    option(
         "--precision",
         metavar="NAME[,NAME...]",
         help="Arithmetic of the training step, never changed silently: fp32, tf32, bf16 or fp16. "
@@ -224,7 +224,7 @@ Precisions = Annotated[
 ]
 Compile = Annotated[
     str,
-    _option(
+    option(
         "--compile",
         metavar="[on|off|off,on]",
         help="Put the model through torch.compile (--no-compile does not); off,on compares both.",
@@ -232,7 +232,7 @@ Compile = Annotated[
 ]
 BaseBatchSize = Annotated[
     int | None,
-    _option(
+    option(
         "--base-batch-size",
         min=1,
         show_default="the file's BASE_BATCH_SIZE",
@@ -241,7 +241,7 @@ BaseBatchSize = Annotated[
 ]
 NoiseSteps = Annotated[
     int | None,
-    _option(
+    option(
         "--noise-steps",
         min=0,
         show_default="by budget",
@@ -250,7 +250,7 @@ NoiseSteps = Annotated[
 ]
 Checkpoints = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--checkpoint",
         metavar="FILE",
         help="Measure the noise at these saved weights, not along a training run; repeat for more.",
@@ -258,7 +258,7 @@ Checkpoints = Annotated[
 ]
 NoiseLog = Annotated[
     str | None,
-    _option(
+    option(
         "--noise-log",
         metavar="FILE",
         help="Take the noise from what a real run logged of its gradients; none is measured.",
@@ -266,14 +266,14 @@ NoiseLog = Annotated[
 ]
 SampleUnit = Annotated[
     Literal["sample", "token"],
-    _option(
+    option(
         "--sample-unit",
         help="Tell the noise scale in samples or in tokens; batches are samples all the same.",
     ),
 ]
 Sharpness = Annotated[
     bool,
-    _option(
+    option(
         "--sharpness",
         help="Also measure the sharpness of the loss along training, and set the rates beside the "
         "limit that follows.",
@@ -281,7 +281,7 @@ Sharpness = Annotated[
 ]
 GivenBatchSize = Annotated[
     int | None,
-    _option(
+    option(
         "--global-batch-size",
         metavar="N",
         min=1,
@@ -291,7 +291,7 @@ GivenBatchSize = Annotated[
 ]
 Reserve = Annotated[
     bool,
-    _option(
+    option(
         "--reserve",
         help="The advised size must leave room for a copy of the training state, as a checkpoint "
         "takes.",
@@ -299,7 +299,7 @@ Reserve = Annotated[
 ]
 TrainSteps = Annotated[
     int | None,
-    _option(
+    option(
         "--train-steps",
         metavar="N",
         min=1,
@@ -309,7 +309,7 @@ TrainSteps = Annotated[
 ]
 NoLoader = Annotated[
     bool,
-    _option(
+    option(
         "--no-loader",
         help="Your data is in memory already: batches are cut from its tensors, and no DataLoader "
         "is timed.",
@@ -317,7 +317,7 @@ NoLoader = Annotated[
 ]
 EpochOverhead = Annotated[
     float | None,
-    _option(
+    option(
         "--epoch-overhead",
         metavar="TIME",
         parser=parse_duration,
@@ -330,7 +330,7 @@ EpochOverhead = Annotated[
 # On paper: other GPUs, prices, schedules, the length of training
 GpuCounts = Annotated[
     str | None,
-    _option(
+    option(
         "--gpus",
         metavar="N[,N...]",
         show_default="1",
@@ -339,7 +339,7 @@ GpuCounts = Annotated[
 ]
 Price = Annotated[
     float | None,
-    _option(
+    option(
         "--price",
         metavar="AMOUNT",
         help="Price of a GPU for an hour; without it costs are in GPU time.",
@@ -347,7 +347,7 @@ Price = Annotated[
 ]
 InterconnectName = Annotated[
     str | None,
-    _option(
+    option(
         "--interconnect",
         metavar="NAME|GB/s",
         help="What links the GPUs, such as nvlink4, pcie4 or ethernet-100g, or its GB/s for each "
@@ -356,18 +356,18 @@ InterconnectName = Annotated[
 ]
 Samples = Annotated[
     int | None,
-    _option(
+    option(
         "--samples",
         metavar="N",
         help="Samples that your training takes at the base batch; gives hours and money.",
     ),
 ]
 Epochs = Annotated[
-    float | None, _option("--epochs", metavar="N", help="The same in passes over the dataset.")
+    float | None, option("--epochs", metavar="N", help="The same in passes over the dataset.")
 ]
 Milestones = Annotated[
     str | None,
-    _option(
+    option(
         "--milestones",
         metavar="STEP[,STEP...]",
         help="Where your schedule cuts the rate, in steps at the base batch or, as 30e,60e, in "
@@ -376,7 +376,7 @@ Milestones = Annotated[
 ]
 Gamma = Annotated[
     float | None,
-    _option(
+    option(
         "--gamma",
         show_default="0.1",
         help="With --milestones: what the rate is multiplied with at each.",
@@ -384,7 +384,7 @@ Gamma = Annotated[
 ]
 Cosine = Annotated[
     str | None,
-    _option(
+    option(
         "--cosine",
         metavar="STEPS",
         help="Where your cosine schedule ends, in steps or, as 90e, in epochs: a growing batch in "
@@ -395,7 +395,7 @@ Cosine = Annotated[
 # Of predict
 Gpus = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--gpu",
         metavar="NAME",
         help="Card to predict for, such as H100 or RTX-4090; repeat for more.",
@@ -403,7 +403,7 @@ Gpus = Annotated[
 ]
 GpuMemory = Annotated[
     list[int] | None,
-    _option(
+    option(
         "--gpu-memory",
         metavar="SIZE",
         parser=parse_memory_limit,
@@ -412,7 +412,7 @@ GpuMemory = Annotated[
 ]
 MicroBatchSize = Annotated[
     int | None,
-    _option(
+    option(
         "--micro-batch-size",
         min=1,
         show_default="the largest that fits",
@@ -421,15 +421,13 @@ MicroBatchSize = Annotated[
 ]
 ExpandableSegments = Annotated[
     bool,
-    _option(
-        "--expandable-segments", help="Predict for torch's allocator with expandable segments."
-    ),
+    option("--expandable-segments", help="Predict for torch's allocator with expandable segments."),
 ]
 
 # Of lr-range
 GlobalBatchSize = Annotated[
     int | None,
-    _option(
+    option(
         "--global-batch-size",
         metavar="N",
         min=1,
@@ -439,7 +437,7 @@ GlobalBatchSize = Annotated[
 ]
 SplitBatchSize = Annotated[
     int | None,
-    _option(
+    option(
         "--micro-batch-size",
         metavar="N",
         min=1,
@@ -449,7 +447,7 @@ SplitBatchSize = Annotated[
 ]
 LowRate = Annotated[
     float | None,
-    _option(
+    option(
         "--from",
         metavar="RATE",
         parser=parse_rate,
@@ -459,7 +457,7 @@ LowRate = Annotated[
 ]
 HighRate = Annotated[
     float | None,
-    _option(
+    option(
         "--to",
         metavar="RATE",
         parser=parse_rate,
@@ -468,16 +466,16 @@ HighRate = Annotated[
     ),
 ]
 RangeSteps = Annotated[
-    int, _option("--steps", min=20, max=10_000, help="Optimizer steps of each curve.")
+    int, option("--steps", min=20, max=10_000, help="Optimizer steps of each curve.")
 ]
 RangeSeeds = Annotated[
-    int, _option("--seeds", min=2, max=100, help="Curves, each from its own start.")
+    int, option("--seeds", min=2, max=100, help="Curves, each from its own start.")
 ]
 
 # Of verify
 VerifySeeds = Annotated[
     int | None,
-    _option(
+    option(
         "--seeds",
         min=2,
         show_default="3, more where needed",
@@ -486,7 +484,7 @@ VerifySeeds = Annotated[
 ]
 VerifySamples = Annotated[
     int | None,
-    _option(
+    option(
         "--branch-samples",
         min=1,
         show_default="by budget",
@@ -495,7 +493,7 @@ VerifySamples = Annotated[
 ]
 VerifyBatches = Annotated[
     str | None,
-    _option(
+    option(
         "--batches",
         metavar="N[,N...]",
         show_default="1/4 to 4 times the recommended one",
@@ -504,41 +502,61 @@ VerifyBatches = Annotated[
 ]
 VerifyCheckpoints = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--checkpoint",
         metavar="FILE",
         help="Start the branches from these saved weights, not from a short training.",
     ),
 ]
 Restart = Annotated[
-    bool, _option("--restart", help="Train every branch again, also those that are stored.")
+    bool, option("--restart", help="Train every branch again, also those that are stored.")
 ]
 
-# Of doctor
-Aa = Annotated[
-    str | None,
-    _option(
-        "--aa",
-        metavar="MODEL",
-        help="Time this model file against itself: how far sessions differ on this machine. "
-        "--set, --seed, --precision and --compile say how it trains.",
-    ),
-]
-AaCompile = Annotated[
-    str,
-    _option(
-        "--compile",
-        metavar="[on|off]",
-        help="With --aa: put the model through torch.compile (--no-compile does not).",
-    ),
-]
-AaBatchSize = Annotated[
+# Of check, baseline and compare
+PinnedBatchSize = Annotated[
     int | None,
-    _option(
+    option(
         "--micro-batch-size",
         metavar="N",
         min=1,
         show_default="the base batch, or 32",
-        help="With --aa: samples of each step.",
+        help="Samples of each step that is timed.",
+    ),
+]
+BaselinePath = Annotated[
+    Path | None,
+    option(
+        "--baseline",
+        metavar="PATH",
+        show_default=".bsadvisor/baselines of the project",
+        help="File or folder of the baseline.",
+    ),
+]
+CompileOne = Annotated[
+    str,
+    option("--compile", metavar="[on|off]", help="Put the model through torch.compile."),
+]
+MarkdownFile = Annotated[
+    Path | None, option("--markdown", metavar="FILE", help="Write the verdict as Markdown.")
+]
+CommentFile = Annotated[
+    Path | None,
+    option(
+        "--comment",
+        metavar="FILE",
+        help="Write a comment for a pull request, where something changed, with a marker to find "
+        "the last one by.",
+    ),
+]
+JunitFile = Annotated[
+    Path | None,
+    option("--junit", metavar="FILE", help="Write a test suite of one case a metric (JUnit XML)."),
+]
+Exports = Annotated[
+    list[str] | None,
+    option(
+        "--export",
+        metavar="FORMAT=FILE",
+        help="Write the new side's figures for github-action-benchmark or bencher.",
     ),
 ]

@@ -17,7 +17,7 @@ def report(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="A file that --json wrote: of probe, predict, lr-range or doctor --aa.",
+            help="A file that --json wrote, of any command but doctor.",
         ),
     ],
     *,

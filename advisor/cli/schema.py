@@ -11,11 +11,11 @@ from advisor.cli.failures import reporting_failures
 @reporting_failures
 def schema(
     kind: Annotated[
-        Literal["run", "prediction", "lr-range", "self-comparison"],
+        Literal["run", "prediction", "lr-range", "self-comparison", "baseline", "check"],
         typer.Argument(
             metavar="KIND",
             help="run: what probe writes; prediction: what predict writes; lr-range: its own; "
-            "self-comparison: what doctor --aa writes.",
+            "self-comparison: what noise-floor writes; baseline and check: theirs.",
         ),
     ] = "run",
     *,

@@ -23,6 +23,7 @@ from advisor.training.data import parse_target
 
 #: What one command alone is asked, by its key.
 Asked = Sequence[tuple[Slot[Any] | Series[Any], Any]]
+Held = Sequence[tuple[Slot[Any], Any]]
 
 
 def execute(
@@ -33,6 +34,7 @@ def execute(
     progress: Progress,
     save: Callable[[Record], None],
     asked: Asked = (),
+    held: Held = (),
     began_s: float | None = None,
     shows_output: bool = False,
     leader: Leader | None = None,
@@ -46,6 +48,7 @@ def execute(
         progress: Told what runs.
         save: Called with the record so far after each result.
         asked: What is in the record from the start.
+        held: What the command alone is to know, and no file.
         began_s: When the command began, by the monotonic clock; None is now.
         shows_output: Whether to show what a script prints at each start.
         leader: Of the other nodes that run their ranks of the user's script.
@@ -57,7 +60,15 @@ def execute(
     record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
     target = parse_target(spec.workload.target)
     with Runner(target, leader, shows_output=shows_output) as runner:
-        run = Run(spec, record=record, runner=runner, progress=progress, save=save, began_s=began_s)
+        run = Run(
+            spec,
+            record=record,
+            runner=runner,
+            progress=progress,
+            save=save,
+            held=held,
+            began_s=began_s,
+        )
         with run.completing():
             try:
                 _gather(leader, runner, progress)

@@ -20,9 +20,16 @@ _LIMITS = ("budget_s", "max_micro_batch_size", "batch_multiple")
 
 def bring_up_to_date(content: bytes, kind: RecordKind) -> bytes:
     """Return the document in today's layout, byte for byte where it has that."""
+    try:
+        return _bring_up_to_date(content, kind)
+    except (AttributeError, KeyError, TypeError, msgspec.MsgspecError, RecursionError):
+        return content  # in no layout at all: whoever reads it next says where
+
+
+def _bring_up_to_date(content: bytes, kind: RecordKind) -> bytes:
     document = msgspec.json.decode(content, type=dict[str, Any])
     command = document.get("command", {})
-    if "scenario" not in command and "limits" in command:
+    if kind not in _MOVED or ("scenario" not in command and "limits" in command):
         return content
     key, field = _MOVED[kind]
     document[key] = command.get(field) if field else command

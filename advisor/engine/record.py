@@ -16,7 +16,7 @@ from advisor.training.data import Precision, WorkloadFacts
 #: Raised when an older reader would misread a newer file.
 SCHEMA_VERSION = 1
 
-RecordKind = Literal["run", "prediction", "lr-range", "self-comparison"]
+RecordKind = Literal["run", "prediction", "lr-range", "self-comparison", "baseline", "check"]
 
 T = TypeVar("T")
 

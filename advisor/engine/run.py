@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -55,6 +55,7 @@ class Run:
         progress: Progress,
         record: Record,
         save: Callable[[Record], None],
+        held: Sequence[tuple[Slot[Any], Any]] = (),
         began_s: float | None = None,
     ) -> None:
         self.spec = spec
@@ -67,7 +68,7 @@ class Run:
         self.reserved_fraction = 0.0
         self.needs = estimate_needs(0.0, 0.0)
         self._save = save
-        self._held: dict[Slot[Any], Any] = {}
+        self._held: dict[Slot[Any], Any] = dict(held)
         self._started = time.monotonic() if began_s is None else began_s
         self._conclusions: Conclusions | None = None
 

@@ -35,6 +35,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     low_step_times_s: tuple[float, ...] = ()
     #: What the host took to issue a step, same entries, GPUs only.
     enqueue_times_s: tuple[float, ...] = ()
+    #: From the load of the user's file to the end of the first step.
+    first_step_s: float | None = None
     #: Forward and backward alone, one entry for each timed block.
     micro_step_times_s: tuple[float, ...] = ()
     #: When each timed block began and ended, by the machine's monotonic clock.

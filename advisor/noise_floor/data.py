@@ -19,8 +19,8 @@ class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
     spread_fraction: float | None
     #: Throughput of every second session over that of the others; the truth is 1.
     ratio: Estimate
-    #: By sessions on each side of a comparison, the relative change that it finds in four of five
-    #: cases at 95 % confidence.
+    #: By sessions of a check, the relative change that it finds in four of five cases beside a
+    #: baseline of the usual length.
     smallest_effects: dict[int, float] = {}
     #: A sentence each.
     disturbances: tuple[str, ...] = ()

@@ -7,18 +7,18 @@ from typing import Any
 import msgspec
 
 from advisor.engine.conclusions import Conclusions, Topic
+from advisor.gate.reading import make_session
+from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS, find_smallest_change
 from advisor.memory.data import PROBES
 from advisor.noise_floor.data import NoiseFloor
-from advisor.statistics import compare_rates, median, student_t_quantile, two_sided_t
+from advisor.statistics import compare_rates, median
 from advisor.throughput.blocks import discard_held_blocks
 from advisor.throughput.data import TELEMETRY
 from advisor.throughput.disturbances import name_disturbances
 from advisor.throughput.session_groups import measure_session_levels
 
-#: Sessions on each side for which the smallest effect is told.
-SIDES = (3, 5, 10, 20)
-#: Confidence of the comparison, and how often it is to find an effect that is there.
-CONFIDENCE, POWER = 0.95, 0.8
+#: Sessions of the new side, those of a baseline beside them, for which the smallest change is told.
+SIDES = LOOKS
 
 
 def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
@@ -28,15 +28,17 @@ def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
     """
     telemetry = conclusions.record.all(TELEMETRY)
     valid = discard_held_blocks(conclusions.record.all(PROBES), telemetry)
-    timed = [probe for probe in valid.probes if probe.outcome == "fit" and probe.step_times_s]
+    probes = sorted(valid.probes, key=lambda probe: probe.session)
+    sessions = {probe.session: make_session(probe, None) for probe in probes}
+    timed = [probe for probe in probes if sessions[probe.session] is not None]
+    steps_s = [median(each.step_s) for each in sessions.values() if each is not None]
     if not timed:
         return None
-    speeds = [
-        probe.micro_batch_size / median(list(probe.step_times_s))
-        for probe in sorted(timed, key=lambda probe: probe.session)
-    ]
+    speeds = [timed[0].micro_batch_size / step_s for step_s in steps_s]
     spread = statistics.stdev(map(math.log, speeds)) if len(speeds) > 1 else None
-    effects = {} if spread is None else {n: predict_smallest_effect(spread, n) for n in SIDES}
+    effects = {}
+    if spread is not None:
+        effects = {n: find_smallest_change(spread, BASELINE_SESSIONS, n) for n in SIDES}
     return NoiseFloor(
         micro_batch_size=timed[0].micro_batch_size,
         sessions=len(timed),
@@ -51,21 +53,6 @@ def conclude_noise_floor(conclusions: Conclusions) -> NoiseFloor | None:
             environment=conclusions.record.environment,
         ),
     )
-
-
-def predict_smallest_effect(spread_fraction: float, sessions: int) -> float:
-    """Return the relative change that a t-test finds in four of five cases.
-
-    Args:
-        spread_fraction: Standard deviation of sessions on the log scale.
-        sessions: On each side, at least 2.
-
-    Source: power of the two-sample t-test (Student 1908), its noncentral distribution approximated
-    by a shifted t.
-    """
-    degrees = 2 * sessions - 2
-    quantiles = two_sided_t(CONFIDENCE, degrees) + student_t_quantile(POWER, degrees)
-    return math.expm1(quantiles * spread_fraction * math.sqrt(2.0 / sessions))
 
 
 NOISE_FLOOR = Topic("noise_floor", NoiseFloor, conclude_noise_floor)

@@ -1,4 +1,4 @@
-"""`doctor --aa`: the same model timed again and again, as the one question of its own record."""
+"""`noise-floor`: the same model timed again and again, as the one question of its own record."""
 
 from advisor.engine.question import Kind, Question
 from advisor.engine.run import Run
@@ -70,7 +70,7 @@ QUESTION = Question(
 KIND = Kind(
     name="self-comparison",
     noun="model compared with itself",
-    command="doctor --aa",
+    command="noise-floor",
     questions=(QUESTION,),
     headline=head_noise_floor,
     is_worth_telling=lambda record, _: bool(record.all(PROBES)),

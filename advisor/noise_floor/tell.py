@@ -44,7 +44,7 @@ def tell_noise_floor(conclusions: Conclusions) -> Told:
             f"{format_number(100 * effect)} % with {count}"
             for count, effect in sorted(found.smallest_effects.items())
         )
-        text = f"the smallest change found in four of five cases, by sessions a side: {effects}"
+        text = f"the smallest change that a check finds in four of five cases: {effects} sessions"
         rows.append(Row("Would show", text))
     return Told(rows=(*rows, *(Row("Disturbed", each) for each in found.disturbances)))
 

@@ -150,6 +150,7 @@ class Timed(msgspec.Struct):
     """What was timed at one size so far; `step_s` says how many steps make a block."""
 
     step_s: float = 0.0
+    first_step_s: float | None = None
     is_steady: bool | None = None
     graphs: int = 0
     blocks: list[Block] = []
@@ -182,20 +183,24 @@ class _Bench(NamedTuple):
 
         return run_compiled(run_block)
 
-    def warm_up(self, window_s: float) -> tuple[float, bool]:
+    def warm_up(self, window_s: float) -> Timed:
         """Return the fastest window's seconds of a step, and whether two successive ones agreed."""
-        steps, previous_s, least_s = 1, 0.0, math.inf
+        steps, previous_s, warm = 1, 0.0, Timed(step_s=math.inf, is_steady=False)
         for _ in range(MOST_WARMUP_WINDOWS):
             block = self.time_block(steps)
-            step_s, least_s = block.step_s, min(block.low_step_s or block.step_s, least_s)
+            step_s = block.step_s
+            warm.first_step_s = warm.first_step_s or step_s
+            warm.step_s = min(block.low_step_s or step_s, warm.step_s)
             if previous_s and abs(step_s - previous_s) <= STEADY_FRACTION * previous_s:
-                return least_s, True
+                warm.is_steady = True
+                break
             previous_s, steps = step_s, max(1, round(window_s / step_s))
-        return least_s, False
+        return warm
 
 
 def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     """Emit one Probe for each size once its blocks are done."""
+    began_s = time.perf_counter()
     workload = Workload(task.workload)
     compile_each_shape()
     order = random.Random(task.workload.seed * 7919 + task.session)  # noqa: S311 - an order, no secret
@@ -204,7 +209,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     seed = task.workload.seed + task.session
     generator = torch.Generator("cpu").manual_seed(seed)
     training = None if workload.is_step_only else workload.make_training()
-    device = workload.device
+    device, loaded_s = workload.device, time.perf_counter() - began_s
     settled = settle_device(make_product(device), device, most_s=_SETTLE_SHARE * task.budget_s)
     canary_times_s = [time_product(device)]
     started = time.perf_counter()
@@ -236,6 +241,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
             msgspec.structs.replace(
                 probe,
                 is_steady=probe.is_steady and settled,
+                first_step_s=loaded_s + (timed[size].first_step_s or 0.0),
                 canary_times_s=tuple(canary_times_s),
                 canary_flops=count_product_flops(device),
             )
@@ -246,8 +252,7 @@ def _time_size(bench: _Bench, timed: dict[int, Timed], block_s: float) -> None:
     """Add one block of full steps, and one of forward and backward alone, to what was timed."""
     graphs, figures, stepper = count_graphs(), timed.get(bench.size), bench.stepper
     if figures is None:
-        step_s, is_steady = bench.warm_up(block_s * WARMUP_FRACTION)
-        figures = timed[bench.size] = Timed(step_s=step_s, is_steady=is_steady)
+        figures = timed[bench.size] = bench.warm_up(block_s * WARMUP_FRACTION)
     else:
         for _ in range(_SETTLING_STEPS if figures.step_s < block_s else 1):
             stepper.step(bench.batch)

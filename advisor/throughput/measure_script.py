@@ -29,7 +29,7 @@ from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordObserver
 
-#: The first steps create the optimizer's state, and workers fill their queues.
+#: The first step creates the optimizer's state, and workers fill their queues.
 _UNTIMED = 2
 #: Time of the steps without an exchange among ranks over that of a block.
 _APART_FRACTION = 0.5
@@ -50,7 +50,7 @@ class LoopBlocks:
         self._timer: BlockTimer | None = None
         self._windows = self._steps = 0
         self._previous_s = self._optimizer_s = self._waited_s = 0.0
-        self._ends_s = 0.0
+        self._ends_s, self._began_s = 0.0, time.perf_counter()
         self._apart, self._is_apart = apart, False
 
     def attach(self, stream: StepStream) -> None:
@@ -63,6 +63,7 @@ class LoopBlocks:
     def after_step(self, step: Step) -> bool:
         """Time the step; return False after the last block."""
         if step.number < _UNTIMED:
+            self.timed.first_step_s = time.perf_counter() - self._began_s
             return True
         if self._is_apart:
             assert self._apart is not None
@@ -143,6 +144,7 @@ def run(task: ThroughputTask, emit: Emitter) -> None:
         if blocks.timed.blocks:
             probe = replace(
                 probe,
+                first_step_s=blocks.timed.first_step_s,
                 waiting_fraction=blocks.waited_s / blocks.counted_s,
                 canary_times_s=(before_s, time_product(device)),
                 canary_flops=count_product_flops(device),

@@ -108,6 +108,20 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
         return range(node * self.per_node, min((node + 1) * self.per_node, self.ranks))
 
 
+class Checkout(msgspec.Struct, frozen=True, kw_only=True):
+    """Another checkout of the user's repository, in which the code is to run.
+
+    Attributes:
+        root: Its folder.
+        instead_of: The repository's own.
+        folder: In either: what is the working directory.
+    """
+
+    root: str
+    instead_of: str
+    folder: str = "."
+
+
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Which model to run, and how."""
 
@@ -127,6 +141,8 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     closure: ClosureUse | None = None
     #: The smallest batch that was seen to run.
     smallest_batch: int = 1
+    #: Where the code is, if not in the working directory.
+    checkout: Checkout | None = None
 
     @property
     def ranks(self) -> int:

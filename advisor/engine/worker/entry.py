@@ -21,6 +21,7 @@ from advisor.engine.wire import Done, Failure, Message, Order, Place, Result, ki
 from advisor.engine.worker.replaced import Originals
 from advisor.engine.worker.witness import keep_output, note_files
 from advisor.errors import AdvisorError, clean, place_of
+from advisor.training.checkout import enter_checkout
 from advisor.training.script.word import WordFile
 
 #: Characters of a failure's text that are told; some hold whole tensors.
@@ -173,6 +174,8 @@ def _run_task(task: Task[Any], place: Place | None, emit: Emitter) -> None:
 def run_measure(task: Task[Any], emit: "Emitter") -> None:
     """Import what measures for the task, and run it in this process."""
     if isinstance(task, WorkloadTask):
+        if task.workload.checkout is not None:
+            enter_checkout(task.workload.checkout)
         seed_everything(task.workload.seed)
     runs = task.runs
     if isinstance(task, WorkloadTask) and task.workload.script is not None:

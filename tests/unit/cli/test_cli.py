@@ -47,7 +47,7 @@ def session(monkeypatch):
         spec, error, record, saved = None, None, build_record(), ()
         asked, derived = None, build_derived()
 
-    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output, leader):
+    def execute(kind, spec, *, argv, progress, save, asked, held, began_s, shows_output, leader):
         assert kind is RUN
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("memory", left_s=10.0)
@@ -108,11 +108,12 @@ def test_every_option_has_the_environment_variable_of_its_name():
                 assert parameter.envvar == f"BSADVISOR_{name}"
 
 
-def test_every_command_and_option_is_in_the_readme():
+def test_every_command_and_option_is_in_the_docs():
     readme = ROOT / "README.md"
     if not readme.exists():
         pytest.skip("README.md is not there")
-    text = readme.read_text(encoding="utf-8")
+    pages = (readme, ROOT / "docs" / "check.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     for name, command in commands().items():
         assert f"bsadvisor {name}" in text
         for parameter in command.params:
@@ -159,6 +160,7 @@ def test_probe_hands_every_option_to_the_session(session):
         "base_batch_size": 32,
         "closure": None,
         "smallest_batch": 1,
+        "checkout": None,
     }
     assert msgspec.to_builtins(limits) == {
         "memory_limit_bytes": 10 * 2**30,

@@ -37,7 +37,7 @@ def session(monkeypatch):
         spec, error, record = None, None, build_record(gpus=("T4", "L4"))
         asked = None
 
-    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output, leader):
+    def execute(kind, spec, *, argv, progress, save, asked, held, began_s, shows_output, leader):
         assert kind is PREDICTION
         Fake.spec, ((_, Fake.asked),) = spec, asked
         save(Fake.record)

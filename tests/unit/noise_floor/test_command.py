@@ -31,7 +31,7 @@ def session(monkeypatch):
     class Fake:
         spec, asked, error, record = None, None, None, build_comparison()
 
-    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output, leader):
+    def execute(kind, spec, *, argv, progress, save, asked, held, began_s, shows_output, leader):
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("session 1 of 20", left_s=10.0)
         for count in range(1 + len(Fake.record.probes)):
@@ -47,13 +47,13 @@ def session(monkeypatch):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+    return CliRunner().invoke(app, ["noise-floor", *map(str, arguments)])
 
 
 def test_every_option_reaches_the_session(session):
     arguments = "--device cpu --precision bf16 --compile --micro-batch-size 16"
     arguments += " --budget 1m --seed 3 --set width=8 --set depth=2 -q"
-    result = run("--aa", "m.py", *arguments.split())
+    result = run("m.py", *arguments.split())
     assert result.exit_code == 0, result.output
     workload = WorkloadSpec(
         target="m.py",
@@ -69,7 +69,7 @@ def test_every_option_reaches_the_session(session):
 
 
 def test_without_options_the_defaults_are_timed(session):
-    assert run("--aa", "m.py", "--no-compile").exit_code == 0
+    assert run("m.py", "--no-compile").exit_code == 0
     limits = Limits(budget_s=120.0)
     assert session.spec == Spec(workload=WorkloadSpec(target="m.py"), limits=limits)
     assert session.asked == {MICRO_BATCH_SIZE: None}
@@ -88,14 +88,14 @@ def test_without_options_the_defaults_are_timed(session):
     ],
 )
 def test_usage_errors_exit_2_with_nothing_on_stdout(session, arguments):
-    result = run("--aa", "m.py", *arguments)
+    result = run("m.py", *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr
 
 
 def test_the_document_has_a_version_and_the_configuration(session):
-    document = json.loads(run("--aa", "m.py", "--json", "-").stdout)
+    document = json.loads(run("m.py", "--json", "-").stdout)
     assert document["schema_version"] == 1
     assert document["kind"] == "self-comparison"
     assert document["complete"] is True
@@ -106,7 +106,7 @@ def test_the_document_has_a_version_and_the_configuration(session):
 
 def test_an_interrupt_prints_and_keeps_what_was_timed(session, empty_folder):
     session.error = KeyboardInterrupt()
-    result = run("--aa", "m.py", "--json", "aa.json")
+    result = run("m.py", "--json", "aa.json")
     assert result.exit_code == 130
     assert "The model against itself (from an incomplete run)" in result.stdout
     assert "Interrupted" in result.stderr
@@ -117,7 +117,7 @@ def test_an_interrupt_prints_and_keeps_what_was_timed(session, empty_folder):
 
 def test_an_interrupt_before_the_first_session_prints_nothing(session, empty_folder):
     session.record, session.error = build_comparison(0), KeyboardInterrupt()
-    result = run("--aa", "m.py", "--json", "aa.json")
+    result = run("m.py", "--json", "aa.json")
     assert result.exit_code == 130
     assert result.stdout == ""
     assert json.loads((empty_folder / "aa.json").read_text())["derived"]["sessions"] is None
@@ -125,20 +125,20 @@ def test_an_interrupt_before_the_first_session_prints_nothing(session, empty_fol
 
 def test_too_few_sessions_are_printed_before_the_failure(session):
     session.record, session.error = build_comparison(2), InconclusiveError("fewer than 4")
-    result = run("--aa", "m.py")
+    result = run("m.py")
     assert result.exit_code == 3
     assert "2 sessions at batch 32" in result.stdout
     assert "fewer than 4" in result.stderr
 
 
 def test_quiet_leaves_the_figures_for_the_headline_has_none(session):
-    result = run("--aa", "m.py", "--quiet")
+    result = run("m.py", "--quiet")
     assert "Spread" in result.stdout
     assert result.stderr == ""
 
 
 def test_report_prints_the_saved_document_again(session, empty_folder):
-    first = run("--aa", "m.py", "--json", "aa.json")
+    first = run("m.py", "--json", "aa.json")
     again = CliRunner().invoke(app, ["report", "aa.json"])
     assert again.exit_code == 0
     assert again.stdout == first.stdout

@@ -8,6 +8,7 @@ from advisor.engine.spec import Spec
 from advisor.memory.data import Probe
 from advisor.noise_floor.question import KIND
 from advisor.training.data import WorkloadSpec
+from tests.unit.samples import ENVIRONMENT
 
 
 def session(number, step_s, **fields):
@@ -24,7 +25,13 @@ def session(number, step_s, **fields):
 def build_record(probes, **workload):
     spec = Spec(workload=WorkloadSpec(target="m.py", **workload))
     record = open_record(KIND.record_type, spec, kind=KIND.name, argv=())
-    return msgspec.structs.replace(record, complete=True, probes=tuple(probes))
+    return msgspec.structs.replace(
+        record,
+        complete=True,
+        environment=ENVIRONMENT,
+        micro_batch_size=32,
+        probes=tuple(probes),
+    )
 
 
 def build_comparison(sessions=6, *, complete=True, **workload):

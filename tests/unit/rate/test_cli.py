@@ -30,7 +30,7 @@ def session(monkeypatch):
     class Fake:
         spec, asked, error, record = None, None, None, build_lr_range()
 
-    def execute(kind, spec, *, argv, progress, save, asked, began_s, shows_output, leader):
+    def execute(kind, spec, *, argv, progress, save, asked, held, began_s, shows_output, leader):
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("learning-rate range test", left_s=10.0)
         if Fake.record is not None:

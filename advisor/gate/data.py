@@ -1,0 +1,189 @@
+"""What the gate sees of a training on one occasion, and what follows from two: the types."""
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from advisor.device.data import Environment
+from advisor.engine.record import Series, Slot
+from advisor.engine.task import WorkloadTask
+from advisor.statistics import Estimate
+from advisor.training.data import Precision
+
+#: Figures of a file that others may have written: what could not have been measured is refused.
+Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**60)]
+
+Metric = Literal["throughput", "peak_memory", "largest_batch", "operators", "first_step"]
+Level = Literal["off", "warn", "error"]
+Outcome = Literal["pass", "improved", "fail", "inconclusive", "not_measured"]
+CauseKind = Literal["code", "machine", "stack", "unknown"]
+
+
+class OperatorCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Operators that torch launched in one optimizer step."""
+
+    operators: int
+
+
+class OperatorTask(WorkloadTask[OperatorCount], frozen=True, kw_only=True):
+    """Count the operators of one optimizer step at a micro-batch size."""
+
+    runs: ClassVar[str] = "advisor.gate.measure:run"
+    runs_script: ClassVar[str] = "advisor.gate.measure_script:run"
+
+    micro_batch_size: int
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process showed.
+
+    Attributes:
+        step_s: Seconds of an optimizer step, in each timed block.
+        product_s: Of a fixed matrix product before and after them: the machine's own speed.
+        first_step_s: From the load of the user's file to the end of the first step.
+        sm_clock_mhz: Median over the blocks, GPUs only.
+        foreign_cpu_fraction: Share of the processors' time that other processes took.
+        held_fraction: By cause, share of the time that the clock was held down, GPUs only.
+    """
+
+    step_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
+    product_s: tuple[Seconds, ...] = ()
+    first_step_s: Seconds | None = None
+    sm_clock_mhz: Annotated[float, msgspec.Meta(gt=0.0, le=1e6)] | None = None
+    foreign_cpu_fraction: Fraction | None = None
+    held_fraction: dict[str, Fraction] = {}
+
+
+class Peak(msgspec.Struct, frozen=True, kw_only=True):
+    """The most memory of training steps at one micro-batch size; None where they did not fit."""
+
+    micro_batch_size: Count
+    peak_bytes: Bytes | None
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the user's repository was measured."""
+
+    commit: str
+    #: As the user named it.
+    name: str = ""
+    #: Whether tracked files differed from the commit.
+    is_changed: bool = False
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a figure depends on beside the code."""
+
+    target: str
+    micro_batch_size: Count
+    environment: Environment
+    precision: Precision = "fp32"
+    compile: bool = False
+    #: Parameters of the model file's functions, by name; of a script, its arguments.
+    settings: dict[str, str] = {}
+    arguments: tuple[str, ...] = ()
+
+
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was seen of one training at one time: what a baseline is made of."""
+
+    recorded_at: str  # ISO 8601, UTC
+    tool_version: str
+    setting: Setting
+    revision: Revision | None = None
+    sessions: tuple[Session, ...] = ()
+    peaks: tuple[Peak, ...] = ()
+    operators: Annotated[int, msgspec.Meta(ge=0, le=2**40)] | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a metric may lose.
+
+    Attributes:
+        level: `error` fails the check, `warn` says so, `off` does not look.
+        threshold: Relative change for the worse that counts.
+    """
+
+    level: Level = "error"
+    threshold: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.05
+
+
+#: What each may lose where nothing else is said. Memory and operators hardly differ from run to
+#: run; the first step is one figure a process, of imports and compilers as well.
+POLICIES: dict[Metric, Policy] = {
+    "throughput": Policy(threshold=0.05),
+    "peak_memory": Policy(threshold=0.01),
+    "largest_batch": Policy(threshold=0.01),
+    "operators": Policy(level="warn", threshold=0.01),
+    "first_step": Policy(level="warn", threshold=0.25),
+}
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """What is likely behind a change, and the figure that says so."""
+
+    kind: CauseKind
+    evidence: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of the new side against the old.
+
+    Attributes:
+        old, new: Samples/s, bytes, operators or seconds; medians over sessions.
+        change: Relative, positive for the worse; its interval holds for all looks together.
+        floor: By which this machine differs from itself: less is no change.
+        smallest_change: That the sessions so far could have shown; None where nothing is noise.
+    """
+
+    metric: Metric
+    outcome: Outcome
+    policy: Policy
+    old: float | None = None
+    new: float | None = None
+    change: Estimate | None = None
+    floor: float = 0.0
+    smallest_change: float | None = None
+    cause: Cause | None = None
+    #: Where the figure is a prediction, or is missing: why.
+    remark: str = ""
+
+
+Tier = Literal["identity", "stack"]
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which the two sides are not of the same setting."""
+
+    tier: Tier
+    name: str
+    old: str
+    new: str
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that follows from the two sides together."""
+
+    outcome: Outcome
+    verdicts: tuple[Verdict, ...]
+    differences: tuple[Difference, ...] = ()
+    #: Sessions of each side.
+    sessions: tuple[int, int] = (0, 0)
+
+
+#: What a baseline holds.
+OCCASIONS = Series("occasions", Occasion, "occasion")
+#: The old side of a comparison.
+OLD = Series("old", Occasion, "occasion")
+#: The new side; of several files in `compare` more than one.
+NEW = Series("new", Occasion, "occasion")
+POLICY: Slot[dict[Metric, Policy]] = Slot("policies", dict[Metric, Policy])
+#: Whether a changed stack is gated all the same.
+GATES_STACK: Slot[bool] = Slot("gates_stack", bool)
+#: Spread of sessions that `noise-floor` stored for this setting.
+KNOWN_SPREAD = Slot("known_spread_fraction", float)
+#: File that the old side comes from, or the revision.
+OLD_NAME = Slot("old_name", str)

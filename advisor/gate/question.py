@@ -1,0 +1,44 @@
+"""`baseline` and `check`: two kinds of record of one question."""
+
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind, Question
+from advisor.gate.data import GATES_STACK, KNOWN_SPREAD, NEW, OCCASIONS, OLD, OLD_NAME, POLICY
+from advisor.gate.plan import COMPARISON
+from advisor.gate.stage import load_baseline, record_baseline, run_check
+from advisor.gate.tell import head_baseline, head_comparison, tell_baseline, tell_comparison
+
+BASELINE = Kind(
+    name="baseline",
+    noun="baseline",
+    command="baseline record",
+    questions=(
+        Question(name="baseline", keys=(OCCASIONS,), run=record_baseline, tell=tell_baseline),
+    ),
+    headline=head_baseline,
+    is_worth_telling=lambda record, _: bool(record.all(OCCASIONS)),
+    answers_in_rows=True,
+)
+
+
+def _is_compared(conclusions: Conclusions) -> bool:
+    found = conclusions.of(COMPARISON)
+    return found is not None and bool(found.verdicts)
+
+
+CHECK = Kind(
+    name="check",
+    noun="check",
+    command="check",
+    questions=(
+        Question(
+            name="check",
+            keys=(OLD, NEW, OLD_NAME, POLICY, GATES_STACK, KNOWN_SPREAD),
+            topics=(COMPARISON,),
+            check=load_baseline,
+            run=run_check,
+            tell=tell_comparison,
+        ),
+    ),
+    headline=head_comparison,
+    is_worth_telling=lambda record, _: _is_compared(Conclusions(record)),
+)

@@ -1,0 +1,170 @@
+"""What the probes of a run and its counters say in the gate's own words."""
+
+from collections.abc import Iterable, Sequence
+
+from advisor.device.data import Telemetry
+from advisor.engine.record import Record
+from advisor.errors import UsageError
+from advisor.gate.data import NEW, OCCASIONS, Occasion, Peak, Session, Setting
+from advisor.memory.data import PROBES, Probe
+from advisor.memory.law import find_peak_bytes
+from advisor.statistics import median
+from advisor.throughput.blocks import measure_held_fraction, select_in_blocks
+from advisor.throughput.data import TELEMETRY
+from advisor.training.data import WorkloadSpec
+
+_HOLDERS = ("thermal", "brake", "power_cap")
+
+
+def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
+    """Return what a timed process showed; None where it timed nothing.
+
+    On a CPU the seconds of a step are what a tenth of a block's steps stayed below, where that is
+    known: neighbours slow steps, and none speeds one up.
+    """
+    if probe.outcome != "fit" or not probe.step_times_s:
+        return None
+    session = Session(
+        step_s=probe.low_step_times_s or probe.step_times_s,
+        product_s=probe.canary_times_s,
+        first_step_s=probe.first_step_s,
+    )
+    if telemetry is None:
+        return session
+    held = {cause: measure_held_fraction((probe,), (telemetry,), cause) for cause in _HOLDERS}
+    return Session(
+        step_s=session.step_s,
+        product_s=session.product_s,
+        first_step_s=session.first_step_s,
+        sm_clock_mhz=_find_median(probe, telemetry, telemetry.sm_clock_mhz),
+        foreign_cpu_fraction=_find_median(probe, telemetry, telemetry.foreign_cpu_fraction),
+        held_fraction={cause: share for cause, share in held.items() if share},
+    )
+
+
+def _find_median(probe: Probe, telemetry: Telemetry, values: Sequence[float]) -> float | None:
+    """Return the median of a counter during the blocks, None where it was not sampled."""
+    seen = select_in_blocks((probe,), telemetry, values) if values else []
+    return median(seen) if seen else None
+
+
+def make_peak(probe: Probe) -> Peak:
+    """Return what a probe of memory showed."""
+    fits = probe.outcome == "fit"
+    return Peak(
+        micro_batch_size=probe.micro_batch_size,
+        peak_bytes=find_peak_bytes(probe) if fits else None,
+    )
+
+
+def read_setting(workload: WorkloadSpec, record: Record, micro_batch_size: int) -> Setting:
+    """Return what the figures of a command depend on."""
+    assert record.environment is not None
+    return Setting(
+        target=workload.target,
+        micro_batch_size=micro_batch_size,
+        environment=record.environment,
+        precision=workload.precision,
+        compile=workload.compile,
+        settings=workload.settings,
+        arguments=() if workload.script is None else workload.script.arguments,
+    )
+
+
+def choose_common_size(records: Sequence[Record]) -> int:
+    """Return the batch at which files can be compared: that of a baseline, else one that all timed.
+
+    Raises:
+        UsageError: There is none.
+    """
+    timed = [_list_timed_sizes(record) for record in records]
+    common = [size for size in timed[0] if all(size in sizes for sizes in timed)]
+    if not common:
+        raise UsageError(
+            "the files have no batch in common that was timed in all",
+            next_step="Pin one with --batch-multiple or BASE_BATCH_SIZE, and measure again.",
+        )
+    return common[0]
+
+
+def read_occasions(record: Record, micro_batch_size: int) -> tuple[Occasion, ...]:
+    """Return what a file holds of one size.
+
+    Raises:
+        UsageError: It did not time the size.
+    """
+    if record.kind == "run":
+        return (_read_run(record, micro_batch_size),)
+    occasions = _list_occasions(record)
+    sizes = {each.setting.micro_batch_size for each in occasions}
+    if sizes != {micro_batch_size}:
+        raise _refuse_size(micro_batch_size)
+    return occasions
+
+
+def _list_occasions(record: Record) -> tuple[Occasion, ...]:
+    """Return what a baseline holds, or the new side of a check; none of other kinds."""
+    series = {"baseline": OCCASIONS, "check": NEW}.get(record.kind)
+    return () if series is None else record.all(series)
+
+
+def _refuse_size(micro_batch_size: int) -> UsageError:
+    return UsageError(
+        f"batch {micro_batch_size} was not timed in every file",
+        next_step="Name one that was with --micro-batch-size.",
+    )
+
+
+def _read_run(record: Record, micro_batch_size: int) -> Occasion:
+    """Return what a run of `probe` holds of one size, as an occasion.
+
+    Raises:
+        UsageError: It did not time the size.
+    """
+    probes, facts, command = record.all(PROBES), record.workload, record.command
+    counters = {each.session: each for each in record.all(TELEMETRY)}
+    timed = [
+        make_session(probe, counters.get(probe.session))
+        for probe in probes
+        if probe.stage == "throughput" and probe.micro_batch_size == micro_batch_size
+    ]
+    sessions = tuple(each for each in timed if each is not None)
+    if not sessions or facts is None or record.environment is None:
+        raise _refuse_size(micro_batch_size)
+    script = facts.script
+    return Occasion(
+        recorded_at=record.created_at,
+        tool_version=record.tool_version,
+        setting=Setting(
+            target=facts.file,
+            micro_batch_size=micro_batch_size,
+            environment=record.environment,
+            arguments=() if script is None else script.script.arguments,
+            precision=command.precision,
+            compile=command.compile,
+            settings=command.settings,
+        ),
+        sessions=sessions,
+        peaks=tuple(_list_peaks(probes)),
+    )
+
+
+def _list_timed_sizes(record: Record) -> tuple[int, ...]:
+    """Return the sizes that a file has timed, the user's own first."""
+    if record.kind != "run":
+        return tuple(each.setting.micro_batch_size for each in _list_occasions(record))
+    sizes = dict.fromkeys(
+        probe.micro_batch_size
+        for probe in record.all(PROBES)
+        if probe.stage == "throughput" and probe.outcome == "fit" and probe.step_times_s
+    )
+    own = None if record.workload is None else record.workload.base_batch_size
+    return tuple(sorted(sizes, key=lambda size: (size != own, -size)))
+
+
+def _list_peaks(probes: Sequence[Probe]) -> Iterable[Peak]:
+    for probe in probes:
+        if probe.stage == "memory" and probe.outcome in {"fit", "oom"}:
+            peak = make_peak(probe)
+            if probe.outcome == "oom" or peak.peak_bytes is not None:
+                yield peak

@@ -1,0 +1,83 @@
+"""Whether two figures may be compared at all: what they depend on beside the code, in two tiers.
+
+identity   the device, how it is partitioned and capped, the model's arguments: never compared
+stack      driver, CUDA, torch, Python, processor: said, and gated only where that is asked for
+
+Commit and date are recorded, and decide nothing.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+from advisor.device.data import Environment
+from advisor.gate.data import Difference, Occasion, Setting
+
+#: Memory is told to this many bytes: containers and drivers keep a little for themselves.
+_MEMORY_GRAIN_BYTES = 1 << 30
+
+
+def identify(setting: Setting) -> dict[str, str]:
+    """Return what must be the same, by its name."""
+    device = setting.environment.device
+    identity = {
+        "device": device.name,
+        "memory": f"{round(device.memory_bytes / _MEMORY_GRAIN_BYTES)} GiB",
+        "model": setting.target,
+        "precision": setting.precision,
+        "compile": "on" if setting.compile else "off",
+        "micro-batch": str(setting.micro_batch_size),
+        "settings": " ".join(f"{name}={value}" for name, value in sorted(setting.settings.items())),
+        "arguments": " ".join(setting.arguments),
+    }
+    limit = _find_counter(setting.environment, "power_limit")
+    if limit is not None:
+        identity["power limit"] = f"{limit:.0f} W"
+    return identity
+
+
+def list_stack(environment: Environment) -> dict[str, str]:
+    """Return what is below the code, by its name."""
+    return {
+        "driver": environment.driver or "none",
+        "CUDA": environment.cuda or "none",
+        "torch": environment.torch,
+        "Python": environment.python,
+        "processor": environment.cpu,
+        "threads": str(environment.cpu_threads),
+    }
+
+
+def list_differences(old: Sequence[Occasion], new: Sequence[Occasion]) -> tuple[Difference, ...]:
+    """Return in what any occasion of the new side differs from the first of the old."""
+    if not old:
+        return ()
+    first, found = old[0].setting, dict[tuple[str, str], Difference]()
+    for occasion in (*old[1:], *new):
+        setting = occasion.setting
+        tiers: Mapping[str, tuple[dict[str, str], dict[str, str]]] = {
+            "identity": (identify(first), identify(setting)),
+            "stack": (list_stack(first.environment), list_stack(setting.environment)),
+        }
+        for tier, (before, after) in tiers.items():
+            for name in {**before, **after}:
+                values = before.get(name, ""), after.get(name, "")
+                if values[0] != values[1]:
+                    found[tier, name] = Difference(
+                        tier="identity" if tier == "identity" else "stack",
+                        name=name,
+                        old=values[0] or "none",
+                        new=values[1] or "none",
+                    )
+    return tuple(found.values())
+
+
+def name_file(setting: Setting) -> str:
+    """Return the name of the baseline's file: the device, and a fingerprint of the identity."""
+    identity = "\n".join(f"{name}: {value}" for name, value in sorted(identify(setting).items()))
+    device = re.sub(r"[^a-z0-9]+", "-", setting.environment.device.name.lower()).strip("-")
+    return f"{device[:40] or 'device'}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+
+
+def _find_counter(environment: Environment, name: str) -> float | None:
+    return next((each.value for each in environment.counters if each.name == name), None)

@@ -1,0 +1,252 @@
+"""Sessions of one revision or two, each in a process of its own, and what is exact beside them."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from advisor import __version__
+from advisor.engine.record import Series, Slot
+from advisor.engine.run import Run
+from advisor.engine.runner import WorkerTimeoutError
+from advisor.errors import InconclusiveError, NoBaselineError
+from advisor.gate import store
+from advisor.gate.data import (
+    KNOWN_SPREAD,
+    NEW,
+    OCCASIONS,
+    OLD,
+    Occasion,
+    OperatorTask,
+    Peak,
+    Revision,
+    Session,
+)
+from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
+from advisor.gate.reading import make_peak, make_session, read_setting
+from advisor.gate.setting import list_differences
+from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS
+from advisor.memory.data import MemoryTask
+from advisor.throughput.data import ThroughputTask
+from advisor.throughput.stage import BLOCK_S
+from advisor.training.data import WorkloadSpec
+
+#: Timed blocks of a session.
+_ROUNDS = 3
+#: The second size at which memory is measured, over the pinned one.
+_LARGER = 2
+#: The batch where neither the user nor the model file names one.
+_USUAL_BATCH = 32
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two that are compared.
+
+    Attributes:
+        workload: Names the file, and the checkout that it is in.
+    """
+
+    workload: WorkloadSpec
+    revision: Revision | None = None
+
+
+#: What only the command that runs knows.
+PINNED = Slot("micro_batch_size", int)
+OLD_SIDE = Slot("old_side", Side)
+NEW_SIDE = Slot("new_side", Side)
+BASELINE = Slot("baseline", store.Asked)
+
+
+def record_baseline(run: Run) -> None:
+    """Keep an occasion of sessions, spread over the time asked for."""
+    asked = run.held(BASELINE) or store.Asked()
+    size = choose_size(run)
+    before = _find_earlier(run, asked, size) if asked.adds else ()
+    _record(run, OCCASIONS, size, before=before, sessions=asked.sessions, over_s=asked.over_s)
+
+
+def load_baseline(run: Run) -> None:
+    """Take the baseline for this device and training as the old side.
+
+    Raises:
+        NoBaselineError: There is none, and none is to be recorded.
+    """
+    if run.held(OLD_SIDE) is not None:
+        return
+    asked = run.held(BASELINE) or store.Asked()
+    setting = read_setting(run.spec.workload, run.record, choose_size(run))
+    found = store.find(asked, setting)
+    run.set(KNOWN_SPREAD, store.find_spread(asked, setting))
+    if found is not None:
+        run.replace(OLD, found)
+    elif not asked.records_missing:
+        nearest = [
+            f"{each.name} {each.old or 'none'}" for each in store.find_nearest(asked, setting)
+        ]
+        there = f"; the nearest is of {', '.join(nearest)}" if nearest else ""
+        raise NoBaselineError(
+            f"there is no baseline of {setting.target} at batch {setting.micro_batch_size} on "
+            f"{setting.environment.device.name} in {store.find_folder(asked)}{there}",
+            next_step=f"Record one: bsadvisor baseline record {setting.target}; or compare two "
+            "revisions on this machine: --against REF.",
+        )
+
+
+def run_check(run: Run) -> None:
+    """Measure the new side, and with `--against` the old one in turns, until all is decided."""
+    if not run.record.all(OLD) and run.held(OLD_SIDE) is None:
+        _record(run, NEW, choose_size(run), sessions=BASELINE_SESSIONS)
+        return
+    size = run.record.all(OLD)[0].setting.micro_batch_size if run.record.all(OLD) else None
+    size = size or choose_size(run)
+    sides = {NEW: _find_side(run, NEW_SIDE)}
+    old_side = run.held(OLD_SIDE)
+    if old_side is not None:
+        sides[OLD] = old_side
+    larger = find_largest_size(run.record.all(OLD)) if run.record.all(OLD) else None
+    for series, side in reversed(sides.items()):
+        run.progress.stage(f"memory and operators, {series.name} side", left_s=run.left_s)
+        run.replace(series, (_open_occasion(run, side, size, larger=larger),))
+    number = 0
+    for look in LOOKS:
+        for series in _order_sessions(
+            look - len(run.record.all(NEW)[0].sessions), both=len(sides) > 1
+        ):
+            side, (occasion, *_) = sides[series], run.record.all(series)
+            number += 1
+            run.progress.stage(f"session {number}, {series.name} side", left_s=run.left_s)
+            session = None if run.is_spent else _time_session(run, side.workload, size, number)
+            if session is None:
+                _require_sessions(run)
+                return
+            run.replace(series, (_add(occasion, session),))
+        found = run.of(COMPARISON)
+        if found is not None and is_decided(found):
+            return
+
+
+def choose_size(run: Run) -> int:
+    """Return the pinned batch: the user's, else the file's own, else a usual one."""
+    asked, facts = run.held(PINNED), run.facts
+    if asked is not None:
+        return asked
+    size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
+    return min(size, facts.dataset_size or size)
+
+
+def _record(
+    run: Run,
+    series: Series[Occasion],
+    size: int,
+    *,
+    sessions: int,
+    before: tuple[Occasion, ...] = (),
+    over_s: float = 0.0,
+) -> None:
+    began, side = time.monotonic(), _find_side(run, NEW_SIDE)
+    occasion = _open_occasion(run, side, size)
+    for number in range(sessions):
+        _wait_until(run, began + number * over_s / max(1, sessions - 1))
+        run.progress.stage(f"session {number + 1} of {sessions}", left_s=run.left_s)
+        session = None if run.is_spent else _time_session(run, side.workload, size, number)
+        if session is None:
+            break
+        occasion = _add(occasion, session)
+        run.replace(series, (*before, occasion))
+    if len(occasion.sessions) < 2:
+        raise InconclusiveError(
+            "fewer than two sessions were timed",
+            next_step="Raise --budget, or pin a smaller batch.",
+        )
+
+
+def _find_side(run: Run, slot: Slot[Side]) -> Side:
+    return run.held(slot) or Side(workload=run.spec.workload)
+
+
+def _order_sessions(each: int, *, both: bool) -> Sequence[Series[Occasion]]:
+    """Return whose turn it is: A B B A A B ..., so that a drift falls on both alike."""
+    if not both:
+        return (NEW,) * each
+    return [series for n in range(each) for series in ((OLD, NEW) if n % 2 == 0 else (NEW, OLD))]
+
+
+def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None) -> Occasion:
+    """Return an occasion with what is exact: memory at two sizes, and the operators of a step."""
+    peaks = []
+    for each in dict.fromkeys((size, larger or _LARGER * size)):
+        peak = _measure_peak(run, side.workload, each)
+        peaks += [] if peak is None else [peak]
+    (count,) = run.runner.run(
+        OperatorTask(workload=side.workload, micro_batch_size=size), timeout_s=run.left_s
+    ) or (None,)
+    return Occasion(
+        recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+        setting=read_setting(side.workload, run.record, size),
+        revision=side.revision,
+        peaks=tuple(peaks),
+        operators=None if count is None else count.operators,
+    )
+
+
+def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
+    task = MemoryTask(
+        workload=workload,
+        micro_batch_size=size,
+        capacity_bytes=run.capacity_bytes,
+        largest_samples=run.facts.largest_samples,
+    )
+    (probe,) = run.runner.run(task, timeout_s=run.left_s)
+    peak = make_peak(probe)
+    is_known = peak.peak_bytes is not None or probe.outcome == "oom"
+    return peak if is_known else None
+
+
+def _time_session(run: Run, workload: WorkloadSpec, size: int, number: int) -> Session | None:
+    """Return what one process showed; None where the time ended it."""
+    task = ThroughputTask(
+        workload=workload,
+        micro_batch_sizes=(size,),
+        session=number,
+        block_s=BLOCK_S[run.environment.device.kind],
+        rounds=_ROUNDS,
+        budget_s=run.left_s,
+    )
+    with run.runner.watched(run.environment.device, session=number) as read_telemetry:
+        try:
+            (probe,) = run.runner.run(task, timeout_s=run.left_s)
+        except WorkerTimeoutError:
+            if number == 0:
+                raise
+            return None
+        telemetry = read_telemetry()
+    return make_session(probe, telemetry)
+
+
+def _add(occasion: Occasion, session: Session) -> Occasion:
+    return msgspec.structs.replace(occasion, sessions=(*occasion.sessions, session))
+
+
+def _require_sessions(run: Run) -> None:
+    found = run.of(COMPARISON)
+    if found is None or min(found.sessions) < 2:
+        raise InconclusiveError(
+            "fewer than two sessions a side were timed", next_step="Raise --budget."
+        )
+
+
+def _wait_until(run: Run, at_s: float) -> None:
+    """Wait for a session's turn, and say so."""
+    while (left_s := at_s - time.monotonic()) > 0.0:
+        run.progress.stage("waiting for the next session's turn", left_s=left_s)
+        time.sleep(min(left_s, 1.0))
+
+
+def _find_earlier(run: Run, asked: store.Asked, size: int) -> tuple[Occasion, ...]:
+    """Return the occasions that the new one is added to."""
+    setting = read_setting(run.spec.workload, run.record, size)
+    found = store.find(asked, setting) or ()
+    stack = [each.name for each in list_differences(found, ()) if each.tier == "stack"]
+    return () if stack else found

@@ -1,0 +1,153 @@
+"""Baselines on disk: `.bsadvisor/baselines/<device>-<fingerprint>.json`, one a setting."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from advisor.engine.document import decode_untrusted, read_untrusted
+from advisor.engine.files import write_file
+from advisor.errors import UsageError
+from advisor.gate.data import Difference, Occasion, Setting
+from advisor.gate.setting import identify, name_file
+
+FOLDER = Path(".bsadvisor", "baselines")
+#: In it: what `noise-floor` found of the same settings.
+_SPREADS = "noise-floors"
+#: What marks the folder of a project: the baselines lie there, wherever in it the command runs.
+_MARKS = (".bsadvisor", ".git", "pyproject.toml")
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Which baseline is meant, and how one is made.
+
+    Attributes:
+        path: A file, or a folder of them; empty: the project's own.
+        sessions: Of an occasion.
+        over_s: Time over which they are spread.
+        adds: To the occasions that are there, where the stack is the same.
+        records_missing: Record one where there is none.
+    """
+
+    path: str = ""
+    sessions: int = 8
+    over_s: float = 0.0
+    adds: bool = False
+    records_missing: bool = False
+
+
+class BaselineFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a baseline's file."""
+
+    kind: Literal["baseline"]
+    occasions: Annotated[tuple[Occasion, ...], msgspec.Meta(min_length=1)]
+
+
+class _Derived(msgspec.Struct, frozen=True, kw_only=True):
+    spread_fraction: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] | None = None
+
+
+class _SpreadFile(msgspec.Struct, frozen=True, kw_only=True):
+    kind: Literal["self-comparison"]
+    derived: _Derived
+
+
+def find_spread(asked: Asked, setting: Setting) -> float | None:
+    """Return the spread of sessions that `noise-floor` found of a setting, None where it did not.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    path = choose_spread_path(asked, setting)
+    if not path.exists():
+        return None
+    what = f"{path} is none that noise-floor wrote"
+    return decode_untrusted(read_untrusted(path), _SpreadFile, what).derived.spread_fraction
+
+
+def choose_spread_path(asked: Asked, setting: Setting) -> Path:
+    """Return where the spread of a setting is kept."""
+    return find_folder(asked) / _SPREADS / name_file(setting)
+
+
+def find(asked: Asked, setting: Setting) -> tuple[Occasion, ...] | None:
+    """Return the occasions of the baseline for a setting, None where there is none.
+
+    Raises:
+        UsageError: A file that was named cannot be read, or is of another setting.
+    """
+    named = Path(asked.path)
+    if asked.path and not named.is_dir():
+        return read(named) if named.exists() or not asked.records_missing else None
+    path = find_folder(asked) / name_file(setting)
+    return read(path) if path.exists() else None
+
+
+def find_nearest(asked: Asked, setting: Setting) -> tuple[Difference, ...]:
+    """Return in what the nearest baseline that is there is another one; none where none is."""
+    nearest: tuple[Difference, ...] = ()
+    wanted = identify(setting)
+    for path in sorted(find_folder(asked).glob("*.json")):
+        try:
+            known = identify(read(path)[0].setting)
+        except UsageError:
+            continue
+        differences = tuple(
+            Difference(
+                tier="identity", name=name, old=known.get(name, ""), new=wanted.get(name, "")
+            )
+            for name in {**known, **wanted}
+            if known.get(name, "") != wanted.get(name, "")
+        )
+        if not nearest or len(differences) < len(nearest):
+            nearest = differences
+    return nearest
+
+
+def read(path: Path) -> tuple[Occasion, ...]:
+    """Return the occasions of a baseline's file.
+
+    Raises:
+        UsageError: It is missing, or is none.
+    """
+    content = read_untrusted(path)
+    found = decode_untrusted(
+        content, BaselineFile, f"{path} is no baseline that this bsadvisor can read"
+    )
+    return found.occasions
+
+
+def choose_path(asked: Asked, setting: Setting) -> Path:
+    """Return where a baseline of the setting is kept."""
+    named = Path(asked.path)
+    if asked.path and not named.is_dir() and named.suffix == ".json":
+        return named
+    return find_folder(asked) / name_file(setting)
+
+
+def save(path: Path, document: bytes) -> None:
+    """Have the file hold the document; its folders are made.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, document)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}",
+            next_step="Name another place with --baseline.",
+        ) from error
+
+
+def find_folder(asked: Asked) -> Path:
+    """Return the folder of the baselines: the one named, else that of the nearest project."""
+    if asked.path:
+        named = Path(asked.path)
+        return named.parent if named.suffix == ".json" else named
+    here = Path.cwd()
+    marked = (
+        folder for folder in (here, *here.parents) if any((folder / m).exists() for m in _MARKS)
+    )
+    return next(marked, here) / FOLDER

@@ -1,0 +1,188 @@
+"""Two revisions of the user's repository, each in a git worktree that never stays behind.
+
+A caretaker of its own session removes the worktrees when this process is done with them, whatever
+ends it: its standard input closes then.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from advisor.errors import UsageError
+from advisor.gate.data import Revision
+from advisor.training.data import Checkout
+
+#: Files by which projects name what they depend on.
+_DEPENDENCIES = (
+    *("pyproject.toml", "setup.py", "setup.cfg", "uv.lock", "poetry.lock", "pdm.lock"),
+    *("Pipfile.lock", "environment.yml", "environment.yaml", "conda-lock.yml"),
+)
+_REQUIREMENTS = "requirements"
+#: Of what git ignores, what no training reads.
+_UNUSED = ("__pycache__", ".bsadvisor", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+
+#: `git stash create` makes a commit, which needs one, and keeps none.
+_IDENTITY = ("-c", "user.name=bsadvisor", "-c", "user.email=bsadvisor@localhost")
+
+_CARETAKER = """
+import shutil, signal, subprocess, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+sys.stdin.buffer.read()
+own, place, *trees = sys.argv[1:]
+orders = [["remove", "--force", "--force", tree] for tree in trees]
+for order in orders:
+    subprocess.run(["git", "-C", own, "worktree", *order], check=False, capture_output=True)
+shutil.rmtree(place, ignore_errors=True)
+subprocess.run(["git", "-C", own, "worktree", "prune"], check=False, capture_output=True)
+"""
+
+
+class Trees:
+    """The two checkouts while they stand.
+
+    Attributes:
+        old, new: Where each is, and what it is.
+        remarks: What the reader should know of them, a sentence each.
+    """
+
+    def __init__(
+        self,
+        old: tuple[Checkout, Revision],
+        new: tuple[Checkout, Revision],
+        remarks: tuple[str, ...],
+    ) -> None:
+        self.old, self.new, self.remarks = old, new, remarks
+
+
+@contextlib.contextmanager
+def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
+    """Check out a revision, and what is worked on now, each in a folder of its own.
+
+    What git ignores is linked into both, as data and environments are; the working directory stays
+    as it is.
+
+    Args:
+        reference: Any name that git knows a commit by.
+        target: The model file or script, relative to the working directory; a module counts as it
+            is.
+
+    Raises:
+        UsageError: There is no repository, no such commit, or no such file in it.
+    """
+    own = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel", why="this is no git repository"))
+    folder = Path.cwd().relative_to(own)
+    old_commit = _git(
+        own,
+        *("rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}"),
+        why=f"git knows no commit {reference}",
+    )
+    head = _git(own, "rev-parse", "--verify", "HEAD", why="there is no commit yet")
+    changed = _git(own, "stash", "create", why="the changes cannot be read")  # it touches nothing
+    file = folder / target.rpartition(":")[0] if ".py:" in target else folder / target
+    if target.endswith(".py") or ".py:" in target:
+        _require(own, old_commit, file, reference)
+    with tempfile.TemporaryDirectory(prefix="bsadvisor-", ignore_cleanup_errors=True) as place:
+        paths = [Path(place, name) for name in ("old", "new")]
+        with _taken_care_of(own, Path(place), paths):
+            for path, commit in zip(paths, (old_commit, changed or head), strict=True):
+                _git(own, "worktree", "add", "--detach", str(path), commit, why="no worktree")
+                _link_ignored(own, path)
+            sides = [
+                Checkout(root=str(path), instead_of=str(own), folder=str(folder)) for path in paths
+            ]
+            yield Trees(
+                (sides[0], Revision(commit=old_commit, name=reference)),
+                (sides[1], Revision(commit=head, name="HEAD", is_changed=bool(changed))),
+                tuple(_remark(own, old_commit, changed or head)),
+            )
+
+
+def describe_revision() -> Revision | None:
+    """Return the commit of the working directory, None where there is none."""
+    try:
+        commit = _git(Path.cwd(), "rev-parse", "--verify", "HEAD", why="")
+        changed = _git(Path.cwd(), "status", "--porcelain", "--untracked-files=no", why="")
+    except UsageError:
+        return None
+    return Revision(commit=commit, is_changed=bool(changed))
+
+
+@contextlib.contextmanager
+def _taken_care_of(own: Path, place: Path, trees: Sequence[Path]) -> Iterator[None]:
+    command = [sys.executable, "-I", "-c", _CARETAKER, str(own), str(place), *map(str, trees)]
+    caretaker = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        assert caretaker.stdin is not None
+        caretaker.stdin.close()
+        caretaker.wait()
+
+
+def _require(own: Path, commit: str, file: Path, reference: str) -> None:
+    _git(
+        own,
+        *("cat-file", "-e", f"{commit}:{PurePosixPath(os.path.normpath(file))}"),
+        why=f"{file} is not in {reference}",
+    )
+
+
+def _link_ignored(own: Path, tree: Path) -> None:
+    """Link what git ignores, such as data, from the repository where the tree lacks it."""
+    listed = _git(
+        own,
+        *("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"),
+        why="the ignored files cannot be listed",
+    )
+    for name in filter(None, listed.split("\0")):
+        path = tree / name.rstrip("/")
+        if path.name in _UNUSED or path.name.endswith(".egg-info") or path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(own / name.rstrip("/"))
+
+
+def _remark(own: Path, old: str, new: str) -> Iterator[str]:
+    names = _git(own, "diff", "--name-only", old, new, why="the revisions cannot be compared")
+    dependencies = [
+        name
+        for name in names.splitlines()
+        if PurePosixPath(name).name in _DEPENDENCIES
+        or PurePosixPath(name).name.startswith(_REQUIREMENTS)
+    ]
+    if dependencies:
+        yield (
+            f"{', '.join(dependencies)} differs between the revisions; both ran with what is "
+            "installed here"
+        )
+    untracked = _git(own, "ls-files", "--others", "--exclude-standard", why="").splitlines()
+    python = [name for name in untracked if name.endswith(".py")]
+    if python:
+        more = f" and {len(python) - 1} more" if len(python) > 1 else ""
+        yield f"{python[0]}{more} is not known to git, and is in neither revision"
+
+
+def _git(folder: Path, *arguments: str, why: str) -> str:
+    """Return what git prints.
+
+    Raises:
+        UsageError: It fails, for the reason given.
+    """
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *_IDENTITY, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UsageError("git is not installed", next_step="Install it.") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise UsageError(f"{why}: {said[-1]}" if said else why)
+    return done.stdout.rstrip("\n")
