@@ -7,6 +7,7 @@ rules of others on the same numbers: a fixed threshold on means, pytest-benchmar
 a t-test on single steps, and nvbench-compare's rule.
 """
 
+import itertools
 import math
 import random
 import statistics
@@ -20,10 +21,10 @@ from scipy import stats
 from advisor.device.data import DeviceFacts, Environment
 from advisor.gate.data import Occasion, Session, Setting
 from advisor.gate.plan import compare, is_decided
+from advisor.gate.verdict import BASELINE_SESSIONS as OLD_SESSIONS
 from advisor.gate.verdict import LOOKS
 
 CASES = 2000
-OLD_SESSIONS = 8
 BLOCKS, STEPS = 3, 20
 #: Of single steps around their session's mean, and of the product around the machine's speed.
 STEP_SPREAD, PRODUCT_SPREAD = 0.02, 0.005
@@ -74,7 +75,7 @@ def draw_session(rng: random.Random, machine: Machine, number: int, slowdown: fl
     return [*steps, math.exp(drift + rng.gauss(0.0, PRODUCT_SPREAD))]
 
 
-def make_occasion(sessions: Sequence[Sequence[float]]) -> Occasion:
+def make_occasion(sessions: Sequence[Sequence[float]], numbers: Sequence[int]) -> Occasion:
     """Return what the tool would have kept of such sessions."""
     return Occasion(
         recorded_at="",
@@ -82,20 +83,24 @@ def make_occasion(sessions: Sequence[Sequence[float]]) -> Occasion:
         setting=SETTING,
         sessions=tuple(
             Session(
+                number=number,
                 step_s=tuple(
                     statistics.fmean(each[at * STEPS : (at + 1) * STEPS]) for at in range(BLOCKS)
                 ),
                 product_s=(each[-1],),
             )
-            for each in sessions
+            for number, each in zip(numbers, sessions, strict=False)
         ),
     )
 
 
-def check(old: list[list[float]], new: list[list[float]]) -> str:
+def check(old: list[list[float]], new: list[list[float]], *, in_turns: bool) -> str:
     """Return the outcome of the command's rule, its looks taken as it takes them."""
     for look in LOOKS:
-        found = compare((make_occasion(old),), (make_occasion(new[:look]),))
+        was = old[:look] if in_turns else old
+        numbers = number_sessions(in_turns=in_turns)
+        sides = [make_occasion(*each) for each in zip((was, new[:look]), numbers, strict=True)]
+        found = compare(sides[:1], sides[1:], in_turns=in_turns)
         if is_decided(found):
             break
     return found.outcome
@@ -136,16 +141,27 @@ def nvbench_compare(old: list[list[float]], new: list[list[float]]) -> bool:
 OTHERS = (fixed_threshold, pytest_benchmark, step_t_test, nvbench_compare)
 
 
-def simulate(machine: Machine, slowdown: float, *, cases: int = CASES) -> dict[str, Any]:
+def number_sessions(*, in_turns: bool) -> tuple[Sequence[int], Sequence[int]]:
+    """Return when the sessions of each side come: one side first, or A B B A."""
+    if not in_turns:
+        return range(OLD_SESSIONS), range(OLD_SESSIONS, OLD_SESSIONS + LOOKS[-1])
+    turns = range(2 * LOOKS[-1])
+    old = [n for n in turns if n % 4 in {0, 3}]
+    return old, [n for n in turns if n not in old]
+
+
+def simulate(
+    machine: Machine, slowdown: float, *, in_turns: bool = False, cases: int = CASES
+) -> dict[str, Any]:
     """Return the share of each outcome of ours, and of FAIL by the rules of others."""
     rng, outcomes, others = random.Random(1), Counter[str](), Counter[str]()
+    numbers = number_sessions(in_turns=in_turns)
     for _ in range(cases):
-        old = [draw_session(rng, machine, n, 0.0) for n in range(OLD_SESSIONS)]
-        numbers = range(OLD_SESSIONS, OLD_SESSIONS + LOOKS[-1])
-        new = [draw_session(rng, machine, number, slowdown) for number in numbers]
-        outcomes[check(old, new)] += 1
-        new = new[: LOOKS[0]]
-        others.update(rule.__name__ for rule in OTHERS if rule(old, new))
+        old = [draw_session(rng, machine, n, 0.0) for n in numbers[0]]
+        new = [draw_session(rng, machine, n, slowdown) for n in numbers[1]]
+        outcomes[check(old, new, in_turns=in_turns)] += 1
+        first = [side[: LOOKS[0]] for side in (old, new)]
+        others.update(rule.__name__ for rule in OTHERS if rule(*first))
     return {
         "ours": {name: count / cases for name, count in sorted(outcomes.items())},
         "others_fail": {rule.__name__: others[rule.__name__] / cases for rule in OTHERS},
@@ -155,12 +171,13 @@ def simulate(machine: Machine, slowdown: float, *, cases: int = CASES) -> dict[s
 def main() -> None:
     """Print and save every cell."""
     table = {}
-    for machine in MACHINES:
-        for slowdown in SLOWDOWNS:
-            cell = table[f"{machine.name}, slower by {slowdown:.0%}"] = simulate(machine, slowdown)
-            ours = " ".join(f"{name} {100 * share:.1f}" for name, share in cell["ours"].items())
-            fails = " ".join(f"{100 * share:.1f}" for share in cell["others_fail"].values())
-            print(f"{machine.name:26} {slowdown:5.0%}  {ours:55} others fail: {fails}", flush=True)
+    for machine, slowdown, in_turns in itertools.product(MACHINES, SLOWDOWNS, (False, True)):
+        how = "in turns" if in_turns else "baseline"
+        name = f"{machine.name}, slower by {slowdown:.0%}, {how}"
+        cell = table[name] = simulate(machine, slowdown, in_turns=in_turns)
+        ours = " ".join(f"{name} {100 * share:.1f}" for name, share in cell["ours"].items())
+        fails = " ".join(f"{100 * share:.1f}" for share in cell["others_fail"].values())
+        print(f"{name:52} {ours:50} others fail: {fails}", flush=True)
     print(write_results("gate_simulation", {"cases": CASES, "cells": table}))
 
 

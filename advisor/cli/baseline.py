@@ -32,7 +32,7 @@ def record(
     micro_batch_size: options.PinnedBatchSize = None,
     sessions: Annotated[
         int, options.option("--sessions", min=2, max=100, help="Processes that are timed.")
-    ] = 8,
+    ] = 10,
     over: Annotated[
         float | None,
         options.option(

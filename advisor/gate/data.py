@@ -41,6 +41,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What one process showed.
 
     Attributes:
+        number: Of the command's sessions, both sides' together.
         step_s: Seconds of an optimizer step, in each timed block.
         product_s: Of a fixed matrix product before and after them: the machine's own speed.
         first_step_s: From the load of the user's file to the end of the first step.
@@ -49,6 +50,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         held_fraction: By cause, share of the time that the clock was held down, GPUs only.
     """
 
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     step_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
     product_s: tuple[Seconds, ...] = ()
     first_step_s: Seconds | None = None
@@ -183,6 +185,8 @@ NEW = Series("new", Occasion, "occasion")
 POLICY: Slot[dict[Metric, Policy]] = Slot("policies", dict[Metric, Policy])
 #: Whether a changed stack is gated all the same.
 GATES_STACK: Slot[bool] = Slot("gates_stack", bool)
+#: Whether both sides were measured in turns.
+IN_TURNS: Slot[bool] = Slot("in_turns", bool)
 #: Spread of sessions that `noise-floor` stored for this setting.
 KNOWN_SPREAD = Slot("known_spread_fraction", float)
 #: File that the old side comes from, or the revision.

@@ -8,6 +8,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.gate.cause import find_peak_bytes
 from advisor.gate.data import (
     GATES_STACK,
+    IN_TURNS,
     KNOWN_SPREAD,
     NEW,
     OLD,
@@ -34,6 +35,7 @@ def compare(
     *,
     known_spread: float = 0.0,
     gates_stack: bool = False,
+    in_turns: bool = False,
 ) -> Comparison:
     """Return every verdict on the new side against the old.
 
@@ -43,6 +45,7 @@ def compare(
         policies: Of metrics that are not to have the usual one.
         known_spread: Of sessions of this training on this machine, as measured elsewhere.
         gates_stack: Whether a changed stack is gated all the same.
+        in_turns: Whether the sides' sessions took turns, as they are numbered.
     """
     all_policies: dict[Metric, Policy] = {**POLICIES, **(policies or {})}
     on = {metric: each for metric, each in all_policies.items() if each.level != "off"}
@@ -54,7 +57,15 @@ def compare(
         )
     noisy = [metric for metric in _NOISY if metric in on]
     verdicts = [
-        judge_noisy(metric, old, new, on[metric], metrics=len(noisy), known_spread=known_spread)
+        judge_noisy(
+            metric,
+            old,
+            new,
+            on[metric],
+            metrics=len(noisy),
+            known_spread=known_spread,
+            in_turns=in_turns,
+        )
         for metric in noisy
     ]
     verdicts += _judge_memory(old, new, on)
@@ -160,6 +171,7 @@ def _conclude(conclusions: Conclusions) -> Comparison | None:
         record.get(POLICY),
         known_spread=record.get(KNOWN_SPREAD) or 0.0,
         gates_stack=record.get(GATES_STACK) or False,
+        in_turns=record.get(IN_TURNS) or False,
     )
 
 

@@ -2,7 +2,16 @@
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind, Question
-from advisor.gate.data import GATES_STACK, KNOWN_SPREAD, NEW, OCCASIONS, OLD, OLD_NAME, POLICY
+from advisor.gate.data import (
+    GATES_STACK,
+    IN_TURNS,
+    KNOWN_SPREAD,
+    NEW,
+    OCCASIONS,
+    OLD,
+    OLD_NAME,
+    POLICY,
+)
 from advisor.gate.plan import COMPARISON
 from advisor.gate.stage import load_baseline, record_baseline, run_check
 from advisor.gate.tell import head_baseline, head_comparison, tell_baseline, tell_comparison
@@ -32,7 +41,7 @@ CHECK = Kind(
     questions=(
         Question(
             name="check",
-            keys=(OLD, NEW, OLD_NAME, POLICY, GATES_STACK, KNOWN_SPREAD),
+            keys=(OLD, NEW, OLD_NAME, POLICY, GATES_STACK, IN_TURNS, KNOWN_SPREAD),
             topics=(COMPARISON,),
             check=load_baseline,
             run=run_check,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from advisor.device.data import Telemetry
 from advisor.engine.record import Record
 from advisor.errors import UsageError
@@ -25,6 +27,7 @@ def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
     if probe.outcome != "fit" or not probe.step_times_s:
         return None
     session = Session(
+        number=probe.session,
         step_s=probe.low_step_times_s or probe.step_times_s,
         product_s=probe.canary_times_s,
         first_step_s=probe.first_step_s,
@@ -32,10 +35,8 @@ def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
     if telemetry is None:
         return session
     held = {cause: measure_held_fraction((probe,), (telemetry,), cause) for cause in _HOLDERS}
-    return Session(
-        step_s=session.step_s,
-        product_s=session.product_s,
-        first_step_s=session.first_step_s,
+    return msgspec.structs.replace(
+        session,
         sm_clock_mhz=_find_median(probe, telemetry, telemetry.sm_clock_mhz),
         foreign_cpu_fraction=_find_median(probe, telemetry, telemetry.foreign_cpu_fraction),
         held_fraction={cause: share for cause, share in held.items() if share},

@@ -13,6 +13,7 @@ from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import InconclusiveError, NoBaselineError
 from advisor.gate import store
 from advisor.gate.data import (
+    IN_TURNS,
     KNOWN_SPREAD,
     NEW,
     OCCASIONS,
@@ -104,6 +105,7 @@ def run_check(run: Run) -> None:
     old_side = run.held(OLD_SIDE)
     if old_side is not None:
         sides[OLD] = old_side
+        run.set(IN_TURNS, True)
     larger = find_largest_size(run.record.all(OLD)) if run.record.all(OLD) else None
     for series, side in reversed(sides.items()):
         run.progress.stage(f"memory and operators, {series.name} side", left_s=run.left_s)

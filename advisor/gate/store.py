@@ -10,6 +10,7 @@ from advisor.engine.files import write_file
 from advisor.errors import UsageError
 from advisor.gate.data import Difference, Occasion, Setting
 from advisor.gate.setting import identify, name_file
+from advisor.gate.verdict import BASELINE_SESSIONS
 
 FOLDER = Path(".bsadvisor", "baselines")
 #: In it: what `noise-floor` found of the same settings.
@@ -30,7 +31,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     path: str = ""
-    sessions: int = 8
+    sessions: int = BASELINE_SESSIONS
     over_s: float = 0.0
     adds: bool = False
     records_missing: bool = False

@@ -18,13 +18,15 @@ import msgspec
 
 from advisor.gate.cause import find_cause
 from advisor.gate.data import Metric, Occasion, Outcome, Policy, Session, Verdict
+from advisor.gate.difference import compare_in_turns, compare_means
 from advisor.statistics import Estimate, median, student_t_quantile
 
-#: New sessions after which a verdict is tried.
-LOOKS = (3, 6, 9)
+#: New sessions after which a verdict is tried. With three a side, a machine of two speeds now and
+#: then shows one side the slow one alone, and no spread.
+LOOKS = (4, 7, 10)
 #: Of a baseline: with fewer a change of 5 % is missed too often at a spread of 1 %
 #: (benchmarks/gate_simulation.py).
-BASELINE_SESSIONS = 8
+BASELINE_SESSIONS = 10
 #: A change that no check calls one, however calm the machine is.
 LEAST_FLOOR = 0.01
 #: How often, at most, a check of unchanged code may fail for one of its noisy metrics.
@@ -41,6 +43,7 @@ def judge_noisy(
     *,
     metrics: int,
     known_spread: float = 0.0,
+    in_turns: bool = False,
 ) -> Verdict:
     """Return the verdict on seconds of a step, or to the first one.
 
@@ -51,43 +54,46 @@ def judge_noisy(
         policy: Of the metric.
         metrics: Noisy ones that are judged together.
         known_spread: Of sessions of the old side, as measured elsewhere.
+        in_turns: Whether the sides' sessions took turns, as they are numbered.
     """
-    sides = [[log_seconds(metric, each) for each in list_sessions(side)] for side in (old, new)]
-    before, after = ([log_s for log_s in side if log_s is not None] for side in sides)
+    timed = [_list_logs(metric, side) for side in (old, new)]
+    before, after = ([log for _, log in each] for each in timed)
     verdict = Verdict(metric=metric, outcome="not_measured", policy=policy)
     if not before or not after:
         return msgspec.structs.replace(verdict, remark="one side has no session of it")
-    change_log = statistics.fmean(after) - statistics.fmean(before)
-    error = _standard_error(before, after)
+    found = compare_in_turns(*timed) if in_turns else compare_means(before, after)
+    point = math.expm1(found.log)
     verdict = msgspec.structs.replace(
         verdict,
         old=_render(metric, old, before),
         new=_render(metric, new, after),
-        change=Estimate(math.expm1(change_log), None, None),
+        change=Estimate(point, None, None),
     )
-    if error is None:
+    if found.error is None:
         return msgspec.structs.replace(
             verdict, outcome="inconclusive", remark="two sessions a side are the least"
         )
-    degrees = len(before) + len(after) - 2
     alone = FALSE_ALARMS / (len(LOOKS) * metrics)
-    half_width = student_t_quantile(1.0 - alone, degrees) * error
-    spread = statistics.stdev(before) if len(before) > 1 else 0.0
-    floor = max(LEAST_FLOOR, math.expm1(max(spread, known_spread)))
+    half_width = student_t_quantile(1.0 - alone, found.degrees) * found.error
+    floor = max(LEAST_FLOOR, math.expm1(max(found.spread, known_spread)))
     change = Estimate(
-        math.expm1(change_log),
-        math.expm1(change_log - half_width),
-        math.expm1(change_log + half_width),
+        point,
+        math.expm1(found.log - half_width),
+        math.expm1(found.log + half_width),
         1.0 - 2.0 * alone,
     )
-    smallest = math.expm1(half_width + student_t_quantile(_POWER, degrees) * error)
+    more = student_t_quantile(_POWER, found.degrees) * found.error
     outcome = _decide(change, policy.threshold, floor, is_last=len(after) >= LOOKS[-1])
     verdict = msgspec.structs.replace(
-        verdict, change=change, floor=floor, smallest_change=smallest, outcome=outcome
+        verdict,
+        change=change,
+        floor=floor,
+        smallest_change=math.expm1(half_width + more),
+        outcome=outcome,
     )
-    if outcome in {"pass", "improved"} or math.expm1(change_log) < policy.threshold:
+    if outcome in {"pass", "improved"} or point < policy.threshold:
         return verdict
-    cause = find_cause(old, new, math.expm1(change_log))
+    cause = find_cause(old, new, point)
     # A slower machine hides what the code does: nothing is sure of it.
     outcome = "inconclusive" if cause.kind == "machine" else outcome
     return msgspec.structs.replace(verdict, outcome=outcome, cause=cause)
@@ -146,6 +152,12 @@ def list_sessions(side: Sequence[Occasion]) -> list[Session]:
     return [session for occasion in side for session in occasion.sessions]
 
 
+def _list_logs(metric: Metric, side: Sequence[Occasion]) -> list[tuple[int, float]]:
+    """Return the log of each session that has it, with the session's number."""
+    seen = [(each.number, log_seconds(metric, each)) for each in list_sessions(side)]
+    return [(number, log) for number, log in seen if log is not None]
+
+
 def log_seconds(metric: Metric, session: Session) -> float | None:
     """Return the log of a session's seconds, None where it has none."""
     if metric == "throughput":
@@ -156,15 +168,6 @@ def log_seconds(metric: Metric, session: Session) -> float | None:
 def _render(metric: Metric, side: Sequence[Occasion], logs: Sequence[float]) -> float:
     seconds = math.exp(statistics.median(logs))
     return side[0].setting.micro_batch_size / seconds if metric == "throughput" else seconds
-
-
-def _standard_error(before: Sequence[float], after: Sequence[float]) -> float | None:
-    """Return that of the difference of means, the variance pooled; None with too few sessions."""
-    degrees = len(before) + len(after) - 2
-    if min(len(before), len(after)) < 2:
-        return None
-    squares = sum((len(each) - 1) * statistics.variance(each) for each in (before, after))
-    return math.sqrt(squares / degrees * (1.0 / len(before) + 1.0 / len(after)))
 
 
 def _decide(change: Estimate, threshold: float, floor: float, *, is_last: bool) -> Outcome:

@@ -53,7 +53,7 @@ def test_a_model_is_timed_against_itself(tmp_path):
     comparison = document["derived"]
     assert comparison["sessions"] == len(document["probes"]) >= 4
     assert comparison["spread_fraction"] > 0.0
-    assert set(comparison["smallest_effects"]) == {"3", "6", "9"}
+    assert set(comparison["smallest_effects"]) == {"4", "7", "10"}
 
 
 def test_too_short_a_budget_is_inconclusive(tmp_path):

@@ -17,7 +17,7 @@ def test_the_spread_is_that_of_the_sessions():
     assert found is not None
     assert found.sessions == 5
     assert found.spread_fraction == pytest.approx(np.std((0.01, -0.01, 0.02, -0.02, 0.0), ddof=1))
-    assert list(found.smallest_effects) == [3, 6, 9]
+    assert list(found.smallest_effects) == [4, 7, 10]
     assert sorted(found.smallest_effects.values(), reverse=True) == list(
         found.smallest_effects.values()
     )
