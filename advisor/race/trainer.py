@@ -12,6 +12,7 @@ from advisor.race.compare import is_only_bound
 from advisor.race.data import UNTRAINED, BasePair, PairKey
 from advisor.race.plan import group_pairs
 from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
+from advisor.rate.starts import run_starts
 
 #: Share of the time left that a race begun late may plan with.
 _LEAST_OF_LEFT = 0.5
@@ -72,17 +73,10 @@ class Trainer:
     def train(self, task: TrialTask, watch: Callable[[TrialBranch], None] | None = None) -> None:
         """Train and keep branches; `watch` may end that by a BeatenError."""
         run, size, left_s = self.run, task.global_batch_size, self.run.left_s
-
-        def keep(branch: TrialBranch) -> None:
-            run.add(TRIALS, branch)
-            if watch is not None:
-                watch(branch)
-
         run.progress.stage(f"trial: batch {size}, rate {task.learning_rate:.3g}", left_s=left_s)
         started, before = time.monotonic(), len(run.record.all(TRIALS))
         with contextlib.suppress(BeatenError):
-            for each in task.list_starts():
-                run.runner.run(each, timeout_s=run.left_s, on_result=keep)
+            run_starts(run, task, TRIALS, watch)
         trained = run.record.all(TRIALS)[before:]
         if trained:
             samples = sum(each.samples for each in trained)

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
@@ -138,7 +138,11 @@ class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):
             yield self
             return
         for seed in self.seeds:
-            yield msgspec.structs.replace(self, seeds=(seed,))
+            yield from msgspec.structs.replace(self, seeds=(seed,)).list_branches()
+
+    def list_branches(self) -> Sequence[Self]:
+        """Return a task for each branch from one seed."""
+        return (self,)
 
 
 class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
@@ -169,16 +173,12 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     #: The same for all branches that are compared, since BatchNorm sees the batch.
     evaluation_batch_size: int = 64
 
-    def list_starts(self) -> Iterator[Self]:
-        """Yield the tasks that processes run."""
-        if self.workload.script is None:
-            yield self
-            return
-        for seed in self.seeds:
-            for samples in (self.samples, *self.shorter_samples):
-                yield msgspec.structs.replace(
-                    self, seeds=(seed,), samples=samples, shorter_samples=()
-                )
+    def list_branches(self) -> Sequence[Self]:
+        """Return a task for the whole branch, and for each shorter one."""
+        return tuple(
+            msgspec.structs.replace(self, samples=samples, shorter_samples=())
+            for samples in (self.samples, *self.shorter_samples)
+        )
 
 
 class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from advisor.rate.data import (
 )
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_test import conclude_lr_range
+from advisor.rate.starts import run_starts
 
 #: Fewest steps of a curve: over seven decades each is then a factor of 1.3.
 _LEAST_CURVE_STEPS = 60
@@ -65,13 +66,7 @@ def _search_rate(run: Run, plan: RangePlan) -> None:
     task, left_s = _make_range_task(run, plan), run.left_s
     run.progress.stage(f"learning-rate range test: batch {plan.global_batch_size}", left_s=left_s)
     started = time.monotonic()
-    curves = [
-        curve
-        for each in task.list_starts()
-        for curve in run.runner.run(
-            each, timeout_s=run.left_s, on_result=lambda curve: run.add(LR_RANGES, curve)
-        )
-    ]
+    curves = run_starts(run, task, LR_RANGES)
     conclusion = conclude_lr_range(curves)
     if conclusion is None:
         run.progress.note(f"range test: no time left for {task.least_steps} steps a seed")
@@ -145,10 +140,4 @@ def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialB
     run.progress.stage(
         f"trial: batch {trial.global_batch_size}, rate {rate:.3g}", left_s=run.left_s
     )
-    return tuple(
-        branch
-        for each in trial.list_starts()
-        for branch in run.runner.run(
-            each, timeout_s=run.left_s, on_result=lambda branch: run.add(TRIALS, branch)
-        )
-    )
+    return run_starts(run, trial, TRIALS)
