@@ -61,7 +61,7 @@ class PeakObserver:
         self.optimizer_bytes: int | None = None
         self.held_bytes: list[int] = []
         self.times_s: list[float] = []
-        self._gauge, self._device = gauge, device
+        self._gauge, self.device = gauge, device
         self._start_s = 0.0
 
     def forget_peaks(self) -> None:
@@ -94,7 +94,7 @@ class PeakObserver:
         if not step.has_gradients:
             self.see_failure()
         self.optimizer_bytes = find_largest(self.optimizer_bytes, self._gauge.peak_bytes())
-        synchronise(self._device)
+        synchronise(self.device)
         self.times_s.append(time.perf_counter() - self._start_s)
         self.held_bytes.append(self._gauge.held_bytes())
         self.begin()

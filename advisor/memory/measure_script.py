@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from advisor.engine.worker.entry import Emitter, describe
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
+from advisor.training.data import WorkloadSpec
 from advisor.training.devices import resolve_device
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.running import ScriptRun
@@ -23,14 +24,6 @@ def run(task: MemoryTask, emit: Emitter) -> None:
     device = resolve_device(task.workload.device)
     gauge, available_bytes = open_gauge(device, task.capacity_bytes)
     observer = PeakObserver(gauge, device)
-    script = ScriptRun(
-        task.workload,
-        emit,
-        observers=[observer],
-        samples=task.micro_batch_size,
-        most_steps=task.steps + 1,  # the first begins with the script
-        catches=True,
-    )
     probe = Probe(
         stage="memory",
         session=0,
@@ -45,27 +38,48 @@ def run(task: MemoryTask, emit: Emitter) -> None:
         if failure is not None:
             emit(replace(probe, message=failure))
         elif len(times) < _LEAST_STEPS:
-            text = f"{task.workload.target} ended after {count_of(script.stream.count, 'step')}"
-            emit(replace(probe, outcome="error", steps=script.stream.count, message=text))
+            steps = len(observer.times_s)
+            text = f"{task.workload.target} ended after {count_of(steps, 'step')}"
+            emit(replace(probe, outcome="error", steps=steps, message=text))
         else:
             found = replace(probe, steps=len(times), step_times_s=times)
             emit(add_peaks(found, observer, gauge, device))
 
-    observer.begin()
-    follow_to_the_limit(script, emit, device, finish)
+    follow_to_the_limit(
+        task.workload,
+        emit,
+        observer,
+        finish,
+        samples=task.micro_batch_size,
+        most_steps=task.steps + 1,  # the first begins with the script
+    )
 
 
 def follow_to_the_limit(
-    script: ScriptRun,
+    workload: WorkloadSpec,
     emit: Emitter,
-    device: torch.device,
+    observer: PeakObserver,
     finish: Callable[[str | None], None],
+    *,
+    samples: int,
+    accumulation: int = 1,
+    most_steps: int,
 ) -> None:
     """Run the script, `finish` with what was said where memory ran out, and end the process.
 
     Memory ran out as well where the script caught that; what else it caught and ended by is its
     failure.
     """
+    device = observer.device
+    script = ScriptRun(
+        workload,
+        emit,
+        observers=[observer],
+        samples=samples,
+        accumulation=accumulation,
+        most_steps=most_steps,
+        catches=True,
+    )
 
     def end() -> None:
         failure = script.stream.failure
@@ -78,6 +92,7 @@ def follow_to_the_limit(
         else:
             finish(None)
 
+    observer.begin()
     try:
         script.follow(end)
     except Exception as error:

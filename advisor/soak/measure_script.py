@@ -11,7 +11,6 @@ from advisor.memory.measure_script import follow_to_the_limit
 from advisor.soak.data import Soak, SoakTask
 from advisor.training.devices import resolve_device
 from advisor.training.observer import Step
-from advisor.training.script.running import ScriptRun
 
 
 class _UntilLate(PeakObserver):
@@ -29,15 +28,6 @@ def run(task: SoakTask, emit: Emitter) -> None:
     device = resolve_device(task.workload.device)
     gauge, _ = open_gauge(device, task.capacity_bytes)
     observer = _UntilLate(gauge, device)
-    script = ScriptRun(
-        task.workload,
-        emit,
-        observers=[observer],
-        samples=task.micro_batch_size,
-        accumulation=task.gradient_accumulation_steps,
-        most_steps=task.steps,
-        catches=True,
-    )
 
     def finish(failure: str | None) -> None:
         if failure is None and is_over(gauge, task.capacity_bytes, observer.peak_bytes):
@@ -58,5 +48,12 @@ def run(task: SoakTask, emit: Emitter) -> None:
         )
 
     observer.ends_s = time.perf_counter() + task.budget_s
-    observer.begin()
-    follow_to_the_limit(script, emit, device, finish)
+    follow_to_the_limit(
+        task.workload,
+        emit,
+        observer,
+        finish,
+        samples=task.micro_batch_size,
+        accumulation=task.gradient_accumulation_steps,
+        most_steps=task.steps,
+    )
