@@ -24,7 +24,6 @@ from rich.table import Table
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from advisor.engine.worker.entry import seed_everything
 from advisor.noise.data import NoiseConclusion, NoiseTask, Trajectory
 from advisor.noise.measure import MomentMeter, visit
 from advisor.noise.measure_moments import find_metric, trained_parameters
@@ -33,6 +32,7 @@ from advisor.noise.stations import draw_iterates, plan_edges
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from torch.profiler import ProfilerActivity, profile
 
-from advisor.engine.worker.entry import Emit
+from advisor.engine.worker.emitter import Emit
 from advisor.gate.data import OperatorCount, OperatorTask
 from advisor.training.checkout import refuse_strangers
 from advisor.training.loop import train

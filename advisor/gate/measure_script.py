@@ -1,6 +1,6 @@
 """The operators of one step of the user's own script, its loader and all."""
 
-from advisor.engine.worker.entry import Emitter
+from advisor.engine.worker.emitter import Emitter
 from advisor.gate.data import OperatorCount, OperatorTask
 from advisor.gate.measure import OperatorObserver
 from advisor.training.checkout import refuse_strangers

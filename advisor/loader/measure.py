@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from advisor.device.cpu import available_memory_bytes
-from advisor.engine.worker.entry import Emit, describe
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.loader.data import LoaderTask, LoaderTiming
 from advisor.loader.measure_windows import PREFETCHED, Bench, Lane, Units
 from advisor.loader.plan import choose_next_workers

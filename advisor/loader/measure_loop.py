@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advisor.engine.worker.entry import Emit, describe
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.loader.data import LoopTask, LoopTiming
 from advisor.loader.measure_windows import WARMUP_STEPS, Bench, Lane, Units
 from advisor.memory.measure import MESSAGE_LENGTH

@@ -21,7 +21,8 @@ import torch
 
 from advisor.device.cpu import available_memory_bytes
 from advisor.engine.task import WorkloadTask
-from advisor.engine.worker.entry import Emit, describe
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.measure_limit import MemoryGauge
 from advisor.training.broken_sample import naming_broken_sample

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from msgspec.structs import replace
 
-from advisor.engine.worker.entry import Emitter, describe
+from advisor.engine.worker.emitter import Emitter
+from advisor.engine.worker.failure import describe
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
 from advisor.training.data import WorkloadSpec

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from advisor.device.cpu import available_memory_bytes
-from advisor.engine.worker.entry import Emit
+from advisor.engine.worker.emitter import Emit
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
 from advisor.noise.measure_moments import GroupSums, Trained, choose_dtype, trained_parameters
 from advisor.noise.rounds import LEAST_GROUPS, Rounds

@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from advisor.engine.worker.entry import Emitter
+from advisor.engine.worker.emitter import Emitter
 from advisor.noise.data import NoiseBatches, NoiseTask
 from advisor.noise.measure import afford_groups
 from advisor.noise.measure_moments import GroupSums

@@ -9,7 +9,8 @@ import math
 
 import msgspec
 
-from advisor.engine.worker.entry import Emit, describe, location_of
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe, location_of
 from advisor.errors import AdvisorError, WorkloadError
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod

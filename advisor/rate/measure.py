@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch.optim import Optimizer
 
-from advisor.engine.worker.entry import Emit, seed_everything
+from advisor.engine.worker.emitter import Emit
 from advisor.rate.data import (
     BranchTask,
     Evaluation,
@@ -30,6 +30,7 @@ from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.schedule import ScheduleObserver
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 #: Samples on which a loss is evaluated where nothing asks for fewer.

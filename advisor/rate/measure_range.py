@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 import torch
 
-from advisor.engine.worker.entry import Emit, seed_everything
+from advisor.engine.worker.emitter import Emit
 from advisor.errors import DeviceError
 from advisor.rate.data import LrRangeCurve, LrRangeTask
 from advisor.rate.measure import make_rate_setter, train_on
@@ -22,6 +22,7 @@ from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 #: Steps that are timed and thrown away to tell how many the time allows; the first does not count.

@@ -10,7 +10,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from advisor.engine.worker.entry import Emitter
+from advisor.engine.worker.emitter import Emitter
 from advisor.rate.data import Evaluation, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.measure import FallingRate, apply_other_settings
 from advisor.rate.measure_range import RisingRate

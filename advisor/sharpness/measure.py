@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from advisor.engine.worker.entry import Emit, describe, seed_everything
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.noise.measure import visit
 from advisor.noise.measure_moments import find_metric, trained_parameters
 from advisor.sharpness.data import Sharpness, SharpnessTask
@@ -27,6 +28,7 @@ from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 #: Products that one eigenvalue is expected to take; on small networks it took 6 to 18.

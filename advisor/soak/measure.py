@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from advisor.engine.worker.entry import Emit, describe
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.memory.measure import (
     MESSAGE_LENGTH,
     OVER_LIMIT,

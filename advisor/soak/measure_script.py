@@ -5,7 +5,7 @@ Nothing is evaluated or copied here: what the script does between its steps is w
 
 import time
 
-from advisor.engine.worker.entry import Emitter
+from advisor.engine.worker.emitter import Emitter
 from advisor.memory.measure import OVER_LIMIT, PeakObserver, is_over, open_gauge
 from advisor.memory.measure_script import follow_to_the_limit
 from advisor.soak.data import Soak, SoakTask

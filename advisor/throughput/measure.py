@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 import torch
 
-from advisor.engine.worker.entry import Emit, describe
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.memory.data import Probe
 from advisor.memory.measure import MESSAGE_LENGTH, catch_out_of_memory
 from advisor.throughput.data import ThroughputTask

@@ -8,7 +8,8 @@ import time
 import torch
 from msgspec.structs import replace
 
-from advisor.engine.worker.entry import Emitter, describe
+from advisor.engine.worker.emitter import Emitter
+from advisor.engine.worker.failure import describe
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.measure import (

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import torch
 
-from advisor.engine.worker.entry import Emit, describe, seed_everything
+from advisor.engine.worker.emitter import Emit
+from advisor.engine.worker.failure import describe
 from advisor.rate.curves import has_diverged
 from advisor.rate.data import TrialTask
 from advisor.rate.measure import (
@@ -29,6 +30,7 @@ from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches, IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 from advisor.verify.data import HeldOutEvaluation, VerificationBranch, VerificationTask
 

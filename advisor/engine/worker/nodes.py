@@ -21,7 +21,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Message, Place
-from advisor.engine.worker.entry import Emitter, describe
+from advisor.engine.worker.emitter import Emitter
+from advisor.engine.worker.failure import describe
 from advisor.engine.worker.ranks import ends_all, has_ended, read_rank, relay_ranks, run_rank
 from advisor.engine.worker.shared_words import SharedWords, connect, pass_words
 from advisor.errors import UsageError

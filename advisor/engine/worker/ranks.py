@@ -21,7 +21,9 @@ import msgspec
 
 from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Result
-from advisor.engine.worker.entry import Emitter, describe, failure_from, run_measure
+from advisor.engine.worker.emitter import Emitter
+from advisor.engine.worker.entry import run_measure
+from advisor.engine.worker.failure import describe, failure_from
 from advisor.engine.worker.replaced import Originals
 from advisor.errors import UsageError
 from advisor.training.script.word import WordFile

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
-from advisor.engine.worker.entry import seed_everything
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import TRACED_STEPS
 from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
@@ -24,6 +23,7 @@ from advisor.predict.trace.storage import StorageTracker
 from advisor.predict.trace.unfilled import Unfilled
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.workload import Workload
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training, UserStep
 
 NOTE_SCALER = "the steps of fp16 are traced as if no gradient overflowed"

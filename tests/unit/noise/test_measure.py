@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from advisor.engine.worker.entry import seed_everything
 from advisor.noise import measure as gradients
 from advisor.noise.data import NoiseTask, Trajectory
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
+from advisor.training.seeds import seed_everything
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 

@@ -5,13 +5,13 @@ import msgspec
 import pytest
 import torch
 
-from advisor.engine.worker.entry import seed_everything
 from advisor.errors import DeviceError
 from advisor.rate import measure_range
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.workload import Workload
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 WORKLOADS = Path(__file__).parents[2] / "workloads" / "good"

@@ -8,7 +8,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from advisor.engine.worker.entry import seed_everything
 from advisor.noise.measure_moments import find_metric, trained_parameters
 from advisor.sharpness.measure_eigenvalue import (
     _SEED,
@@ -16,6 +15,7 @@ from advisor.sharpness.measure_eigenvalue import (
     NoSecondDerivativeError,
     find_largest_eigenvalue,
 )
+from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 SAMPLES = 24

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence, pad_sequence
 
 from advisor.engine.opening import InspectTask
-from advisor.engine.worker.entry import failure_from
+from advisor.engine.worker.failure import failure_from
 from advisor.training.data import WorkloadSpec
 from advisor.training.inspection import inspect_workload
 from advisor.training.model_file.batches import (

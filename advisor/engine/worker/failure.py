@@ -1,0 +1,135 @@
+"""What is told of an error in a worker: whose it is, where, and what to do about it."""
+
+import traceback
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from advisor.engine.crash import PACKAGE, is_library
+from advisor.engine.task import Task, WorkloadTask
+from advisor.engine.wire import Failure, kind_of
+from advisor.errors import AdvisorError, clean, place_of
+
+#: Characters of a failure's text that are told; some hold whole tensors.
+_TEXT_LENGTH = 10_000
+#: The same of a device's, which names every process on it.
+_DEVICE_TEXT_LENGTH = 160
+
+
+class UnforkableError(Exception):
+    """A preloaded package initialised CUDA, which does not survive a fork."""
+
+
+def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] = ()) -> Failure:
+    """Return what is told of an error: whose it is, where, and what to do about it."""
+    if isinstance(error, UnforkableError):
+        return Failure(kind="unforkable", message="CUDA was initialised before the fork")
+    if isinstance(error, AdvisorError):
+        kind = kind_of(error)
+        return Failure(
+            kind=kind,
+            message=_name_file(error.message, task)
+            if kind in {"user", "sample"}
+            else error.message,
+            next_step=error.next_step,
+            traceback=error.traceback or _user_traceback(error.__cause__),
+        )
+    from advisor.training.device_failure import explain_device_failure  # noqa: PLC0415 - has torch
+
+    place = place_of(error)
+    explained = explain_device_failure(error, is_users=location_of(error) is not None)
+    if explained is not None:
+        text = f"the GPU cannot be used: {explained[0]} ({describe(error)[:_DEVICE_TEXT_LENGTH]})"
+        return Failure(kind="device", message=text, next_step=explained[1])
+    is_users = place is not None or _user_frames(error.__traceback__) is not None
+    where = location_of(error)
+    if replaced and where is None and isinstance(task, WorkloadTask):
+        return Failure(
+            kind="user",
+            message=f"{task.workload.target} replaces {', '.join(replaced)}, which this program "
+            f"and torch need: {describe(error)}",
+            next_step="Leave these as they are, and give what the file has of its own other names.",
+        )
+    if not is_users or not isinstance(task, WorkloadTask):
+        text = "".join(_format(error))
+        return Failure(kind="internal", message=describe(error), traceback=clean(text))
+    what, next_step = place or ("", None)
+    said = f"{where or task.workload.target}: {describe(error)}"
+    return Failure(
+        kind="user",
+        message=f"{said}, in {what}" if what else said,
+        next_step=next_step or f"Correct the {_name_kind(task)} there.",
+        traceback=_user_traceback(error),
+    )
+
+
+def _name_kind(task: WorkloadTask[Any]) -> str:
+    return "model file" if task.workload.script is None else "script"
+
+
+def _name_file(message: str, task: Task[Any]) -> str:
+    """Return the message with the user's file in front, unless it names a place already."""
+    if not isinstance(task, WorkloadTask):
+        return message
+    file = task.workload.target
+    return message if file.partition(":")[0] in message else f"{file}: {message}"
+
+
+def describe(error: BaseException) -> str:
+    """Return the exception's type and text in one line, even where its `__str__` fails."""
+    try:
+        text = clean(" ".join(str(error).split()))[:_TEXT_LENGTH]
+    except Exception:  # noqa: BLE001 - a broken __str__ is the user's
+        text = "(its message could not be printed)"
+    if isinstance(error, SystemExit):
+        return f"the file called sys.exit({text})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def location_of(error: BaseException) -> str | None:
+    """Return `file:line` of the innermost line of the user's own code, None where there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    own = (
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not is_library(frame.f_code.co_filename)
+    )
+    return next(reversed([*own]), None)
+
+
+def _user_traceback(error: BaseException | None) -> str | None:
+    """Return the traceback from the user's first line on, without frames of this program."""
+    frames = None if error is None else _user_frames(error.__traceback__)
+    if error is None or (frames is None and not isinstance(error, SyntaxError)):
+        return None
+    told = traceback.TracebackException.from_exception(error.with_traceback(frames))
+    each: traceback.TracebackException | None = told
+    while each is not None:
+        kept = [frame for frame in each.stack if not frame.filename.startswith(PACKAGE)]
+        each.stack = traceback.StackSummary.from_list(kept)
+        each = each.__cause__ or each.__context__
+    return clean("".join(told.format()))
+
+
+def _format(error: BaseException) -> Iterable[str]:
+    try:
+        return traceback.format_exception(type(error), error, error.__traceback__)
+    except Exception:  # noqa: BLE001 - a broken __str__ is the user's
+        return [*traceback.format_tb(error.__traceback__), describe(error)]
+
+
+def _user_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the user's first line, else from the first line that is not ours.
+
+    The second is an error inside torch with no line of the user's in it, as in a backward pass.
+    """
+    foreign = None
+    while frames is not None:
+        path = frames.tb_frame.f_code.co_filename
+        if not path.startswith(("<frozen", PACKAGE)):
+            foreign = foreign or frames
+            if not is_library(path):
+                return frames
+        frames = frames.tb_next
+    return foreign
