@@ -1,10 +1,60 @@
 """`bsadvisor lr-range MODEL`: the learning-rate range test."""
 
+from typing import Annotated
+
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.quantities import parse_rate
 from advisor.cli.script import make_script, refuse_for_script
 from advisor.cli.variants import make_workload, parse_variant
+
+GlobalBatchSize = Annotated[
+    int | None,
+    options.option(
+        "--global-batch-size",
+        metavar="N",
+        min=1,
+        show_default="the base batch, or 32",
+        help="Samples of each optimizer step.",
+    ),
+]
+SplitBatchSize = Annotated[
+    int | None,
+    options.option(
+        "--micro-batch-size",
+        metavar="N",
+        min=1,
+        show_default="the whole batch",
+        help="Make each step of micro-batches of this size.",
+    ),
+]
+LowRate = Annotated[
+    float | None,
+    options.option(
+        "--from",
+        metavar="RATE",
+        parser=parse_rate,
+        show_default="the optimizer's rate / 10,000",
+        help="Lowest learning rate of the range.",
+    ),
+]
+HighRate = Annotated[
+    float | None,
+    options.option(
+        "--to",
+        metavar="RATE",
+        parser=parse_rate,
+        show_default="the optimizer's rate × 1,000",
+        help="Highest learning rate of the range.",
+    ),
+]
+RangeSteps = Annotated[
+    int, options.option("--steps", min=20, max=10_000, help="Optimizer steps of each curve.")
+]
+RangeSeeds = Annotated[
+    int, options.option("--seeds", min=2, max=100, help="Curves, each from its own start.")
+]
 
 
 @reporting_failures
@@ -16,12 +66,12 @@ def lr_range(
     batch_size_is: options.BatchSizeIs = "micro",
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
-    global_batch_size: options.GlobalBatchSize = None,
-    micro_batch_size: options.SplitBatchSize = None,
-    low_rate: options.LowRate = None,
-    high_rate: options.HighRate = None,
-    steps: options.RangeSteps = 200,
-    seeds: options.RangeSeeds = 3,
+    global_batch_size: GlobalBatchSize = None,
+    micro_batch_size: SplitBatchSize = None,
+    low_rate: LowRate = None,
+    high_rate: HighRate = None,
+    steps: RangeSteps = 200,
+    seeds: RangeSeeds = 3,
     budget: options.Budget = options.DEFAULT_BUDGET_S,
     seed: options.Seed = 0,
     settings: options.Settings = None,

@@ -7,9 +7,43 @@ import typer
 from advisor.cli import options
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.quantities import parse_memory_limit
 from advisor.cli.script import refuse_script
 from advisor.cli.variants import make_workload, parse_variant
 from advisor.errors import UsageError
+
+Gpus = Annotated[
+    list[str] | None,
+    options.option(
+        "--gpu",
+        metavar="NAME",
+        help="Card to predict for, such as H100 or RTX-4090; repeat for more.",
+    ),
+]
+GpuMemory = Annotated[
+    list[int] | None,
+    options.option(
+        "--gpu-memory",
+        metavar="SIZE",
+        parser=parse_memory_limit,
+        help="Any other card by what CUDA programs get of it, such as 24GiB; repeat for more.",
+    ),
+]
+MicroBatchSize = Annotated[
+    int | None,
+    options.option(
+        "--micro-batch-size",
+        min=1,
+        show_default="the largest that fits",
+        help="Micro-batch whose memory to predict.",
+    ),
+]
+ExpandableSegments = Annotated[
+    bool,
+    options.option(
+        "--expandable-segments", help="Predict for torch's allocator with expandable segments."
+    ),
+]
 
 
 @reporting_failures
@@ -21,18 +55,18 @@ def predict(
         ),
     ] = None,
     *,
-    gpu: options.Gpus = None,
-    gpu_memory: options.GpuMemory = None,
+    gpu: Gpus = None,
+    gpu_memory: GpuMemory = None,
     list_gpus: Annotated[
         bool,
         typer.Option(
             "--list-gpus", envvar="BSADVISOR_LIST_GPUS", help="Print the known cards and exit."
         ),
     ] = False,
-    micro_batch_size: options.MicroBatchSize = None,
+    micro_batch_size: MicroBatchSize = None,
     headroom: options.Headroom = None,
     precision: options.Precision = "fp32",
-    expandable_segments: options.ExpandableSegments = False,
+    expandable_segments: ExpandableSegments = False,
     max_batch: options.MaxBatch = None,
     batch_multiple: options.BatchMultiple = 1,
     budget: options.Budget = options.DEFAULT_BUDGET_S,

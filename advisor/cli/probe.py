@@ -2,11 +2,10 @@
 
 import os
 
-from advisor.cli import options
+from advisor.cli import options, probe_options, scenario
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.nodes import find_nodes, follow_leader, leading
-from advisor.cli.scenario import build_scenario
 from advisor.cli.script import make_script, refuse_for_script
 from advisor.cli.variants import make_workload, parse_variants
 
@@ -18,44 +17,44 @@ def probe(
     *,
     is_module: options.IsModule = False,
     batch_size_is: options.BatchSizeIs = "micro",
-    nproc_per_node: options.ProcessesPerNode = 1,
-    nnodes: options.Nodes = 1,
-    node_rank: options.NodeRank = None,
-    rdzv_endpoint: options.RendezvousEndpoint = None,
-    rdzv_backend: options.RendezvousBackend = "c10d",
-    rdzv_id: options.RendezvousId = None,
-    rdzv_conf: options.RendezvousConf = None,
-    master_addr: options.MasterAddress = None,
-    master_port: options.MasterPort = None,
+    nproc_per_node: probe_options.ProcessesPerNode = 1,
+    nnodes: probe_options.Nodes = 1,
+    node_rank: probe_options.NodeRank = None,
+    rdzv_endpoint: probe_options.RendezvousEndpoint = None,
+    rdzv_backend: probe_options.RendezvousBackend = "c10d",
+    rdzv_id: probe_options.RendezvousId = None,
+    rdzv_conf: probe_options.RendezvousConf = None,
+    master_addr: probe_options.MasterAddress = None,
+    master_port: probe_options.MasterPort = None,
     device: options.Device = "auto",
     memory_limit: options.MemoryLimit = None,
     headroom: options.Headroom = None,
-    precision: options.Precisions = "fp32",
-    compile_model: options.Compile = "off",
-    budget: options.PlannedBudget = None,
+    precision: probe_options.Precisions = "fp32",
+    compile_model: probe_options.Compile = "off",
+    budget: probe_options.PlannedBudget = None,
     seed: options.Seed = 0,
     settings: options.Settings = None,
-    base_batch_size: options.BaseBatchSize = None,
+    base_batch_size: probe_options.BaseBatchSize = None,
     max_batch: options.MaxBatch = None,
     batch_multiple: options.BatchMultiple = 1,
-    global_batch_size: options.GivenBatchSize = None,
-    noise_steps: options.NoiseSteps = None,
-    checkpoints: options.Checkpoints = None,
-    noise_log: options.NoiseLog = None,
-    sample_unit: options.SampleUnit = "sample",
-    sharpness: options.Sharpness = False,
-    reserve: options.Reserve = False,
-    train_steps: options.TrainSteps = None,
-    no_loader: options.NoLoader = False,
-    epoch_overhead: options.EpochOverhead = None,
-    gpus: options.GpuCounts = None,
-    price: options.Price = None,
-    interconnect: options.InterconnectName = None,
-    samples: options.Samples = None,
-    epochs: options.Epochs = None,
-    milestones: options.Milestones = None,
-    gamma: options.Gamma = None,
-    cosine: options.Cosine = None,
+    global_batch_size: probe_options.GivenBatchSize = None,
+    noise_steps: probe_options.NoiseSteps = None,
+    checkpoints: probe_options.Checkpoints = None,
+    noise_log: probe_options.NoiseLog = None,
+    sample_unit: probe_options.SampleUnit = "sample",
+    sharpness: probe_options.Sharpness = False,
+    reserve: probe_options.Reserve = False,
+    train_steps: probe_options.TrainSteps = None,
+    no_loader: probe_options.NoLoader = False,
+    epoch_overhead: probe_options.EpochOverhead = None,
+    gpus: scenario.GpuCounts = None,
+    price: scenario.Price = None,
+    interconnect: scenario.InterconnectName = None,
+    samples: scenario.Samples = None,
+    epochs: scenario.Epochs = None,
+    milestones: scenario.Milestones = None,
+    gamma: scenario.Gamma = None,
+    cosine: scenario.Cosine = None,
     json_path: options.JsonFile = None,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
@@ -108,7 +107,7 @@ def probe(
         base_batch_size=base_batch_size,
         script=script,
     )
-    scenario = build_scenario(
+    on_paper = scenario.build_scenario(
         gpus=gpus,
         price=price,
         interconnect=interconnect,
@@ -149,6 +148,6 @@ def probe(
             epoch_overhead_s=epoch_overhead or 0.0,
         ),
     )
-    asked = ((SCENARIO, scenario), (VARIANTS, list_variants(variants)))
+    asked = ((SCENARIO, on_paper), (VARIANTS, list_variants(variants)))
     with leading(nodes if script else None) as leader:
         drive(RUN, spec, output, asked=asked, leader=leader)

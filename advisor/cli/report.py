@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from advisor.cli import options
+from advisor.cli import options, scenario
 from advisor.cli.drive import Output, refuse_no_answer
 from advisor.cli.failures import reporting_failures
-from advisor.cli.scenario import build_scenario
 
 
 @reporting_failures
@@ -21,14 +20,14 @@ def report(
         ),
     ],
     *,
-    gpus: options.GpuCounts = None,
-    price: options.Price = None,
-    interconnect: options.InterconnectName = None,
-    samples: options.Samples = None,
-    epochs: options.Epochs = None,
-    milestones: options.Milestones = None,
-    gamma: options.Gamma = None,
-    cosine: options.Cosine = None,
+    gpus: scenario.GpuCounts = None,
+    price: scenario.Price = None,
+    interconnect: scenario.InterconnectName = None,
+    samples: scenario.Samples = None,
+    epochs: scenario.Epochs = None,
+    milestones: scenario.Milestones = None,
+    gamma: scenario.Gamma = None,
+    cosine: scenario.Cosine = None,
     html_path: options.HtmlFile = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,  # noqa: ARG001
@@ -45,7 +44,7 @@ def report(
 
     kind, record = read_record(run, KINDS)
     if kind.name == "run":
-        scenario = build_scenario(
+        on_paper = scenario.build_scenario(
             record.get(SCENARIO),
             gpus=gpus,
             price=price,
@@ -56,7 +55,7 @@ def report(
             gamma=gamma,
             cosine=cosine,
         )
-        record = record.setting(SCENARIO, scenario)
+        record = record.setting(SCENARIO, on_paper)
     conclusions = Conclusions(record)
     Output(html_path=html_path, quiet=quiet, reads=(run,)).write(kind, conclusions)
     if kind.name == "prediction":

@@ -1,14 +1,80 @@
 """`--gpus`, `--price`, `--milestones` and their like: training as the user plans it, on paper."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli import options
 from advisor.cli.quantities import parse_counts
 
 if TYPE_CHECKING:
     from advisor.advice.data import Moment, Scenario
+
+GpuCounts = Annotated[
+    str | None,
+    options.option(
+        "--gpus",
+        metavar="N[,N...]",
+        show_default="1",
+        help="Numbers of GPUs like this one whose time and cost to compare, on paper.",
+    ),
+]
+Price = Annotated[
+    float | None,
+    options.option(
+        "--price",
+        metavar="AMOUNT",
+        help="Price of a GPU for an hour; without it costs are in GPU time.",
+    ),
+]
+InterconnectName = Annotated[
+    str | None,
+    options.option(
+        "--interconnect",
+        metavar="NAME|GB/s",
+        help="What links the GPUs, such as nvlink4, pcie4 or ethernet-100g, or its GB/s for each "
+        "GPU and direction.",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    options.option(
+        "--samples",
+        metavar="N",
+        help="Samples that your training takes at the base batch; gives hours and money.",
+    ),
+]
+Epochs = Annotated[
+    float | None,
+    options.option("--epochs", metavar="N", help="The same in passes over the dataset."),
+]
+Milestones = Annotated[
+    str | None,
+    options.option(
+        "--milestones",
+        metavar="STEP[,STEP...]",
+        help="Where your schedule cuts the rate, in steps at the base batch or, as 30e,60e, in "
+        "epochs: a growing batch in its place.",
+    ),
+]
+Gamma = Annotated[
+    float | None,
+    options.option(
+        "--gamma",
+        show_default="0.1",
+        help="With --milestones: what the rate is multiplied with at each.",
+    ),
+]
+Cosine = Annotated[
+    str | None,
+    options.option(
+        "--cosine",
+        metavar="STEPS",
+        help="Where your cosine schedule ends, in steps or, as 90e, in epochs: a growing batch in "
+        "its place.",
+    ),
+]
 
 #: What replaces what of a saved run, since a run has one length and one rate schedule.
 _EXCLUSIVE = (("samples", "epochs"), ("milestones", "cosine"))

@@ -14,6 +14,45 @@ from advisor.errors import InconclusiveError, UsageError
 if TYPE_CHECKING:
     from advisor.engine.record import Record
 
+Seeds = Annotated[
+    int | None,
+    options.option(
+        "--seeds",
+        min=2,
+        show_default="3, more where needed",
+        help="Orders of the data with which each batch is trained.",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    options.option(
+        "--branch-samples",
+        min=1,
+        show_default="by budget",
+        help="Samples on which each branch trains.",
+    ),
+]
+Batches = Annotated[
+    str | None,
+    options.option(
+        "--batches",
+        metavar="N[,N...]",
+        show_default="1/4 to 4 times the recommended one",
+        help="Global batches to train, besides the recommended one.",
+    ),
+]
+Checkpoints = Annotated[
+    list[str] | None,
+    options.option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Start the branches from these saved weights, not from a short training.",
+    ),
+]
+Restart = Annotated[
+    bool, options.option("--restart", help="Train every branch again, also those that are stored.")
+]
+
 
 @reporting_failures
 def verify(
@@ -22,12 +61,12 @@ def verify(
     ],
     model: options.Model,
     *,
-    seeds: options.VerifySeeds = None,
-    samples: options.VerifySamples = None,
-    batches: options.VerifyBatches = None,
-    checkpoints: options.VerifyCheckpoints = None,
+    seeds: Seeds = None,
+    samples: Samples = None,
+    batches: Batches = None,
+    checkpoints: Checkpoints = None,
     budget: options.Budget = options.DEFAULT_BUDGET_S,
-    restart: options.Restart = False,
+    restart: Restart = False,
     device: options.Device = "auto",
     json_path: options.JsonToFile = None,
     quiet: options.Quiet = False,
