@@ -18,9 +18,10 @@ from advisor.engine.budget import (
     list_before,
 )
 from advisor.engine.conclusions import Conclusions, Topic
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.progress import Progress
 from advisor.engine.record import Failure, Record, Series, Slot
-from advisor.engine.runner import TaskRunner, WorkerDeathError, WorkerTimeoutError
+from advisor.engine.runner import TaskRunner
 from advisor.engine.spec import Spec
 from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError
 from advisor.training.data import Script, WorkloadFacts

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from advisor import __version__
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.record import Series, Slot
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import InconclusiveError, NoBaselineError
 from advisor.gate import store
 from advisor.gate.data import (

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
 from advisor.errors import AdvisorError, DeviceError, SampleError, UsageError, WorkloadError
 from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.failures import judge_failure

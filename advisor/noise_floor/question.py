@@ -1,8 +1,8 @@
 """`noise-floor`: the same model timed again and again, as the one question of its own record."""
 
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.question import Kind, Question
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import InconclusiveError
 from advisor.memory.data import PROBES
 from advisor.noise_floor.data import MICRO_BATCH_SIZE

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import AdvisorError
 from advisor.rate.alone import LEAST_SEEDS, Verdict, choose_next_rate, judge_alone
 from advisor.rate.conclude import FIRST_TRIAL_SEED, needs_range

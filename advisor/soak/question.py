@@ -4,9 +4,9 @@ import signal
 import time
 from collections.abc import Callable
 
+from advisor.engine.ends import WorkerDeathError
 from advisor.engine.question import Question
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerDeathError
 from advisor.rate.data import Candidate
 from advisor.soak.data import SOAKS, Soak, SoakTask
 from advisor.soak.plan import SOAK

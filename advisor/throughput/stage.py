@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.engine.budget import COMPILING_OF_THROUGHPUT
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import DeviceError
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.given_batch import find_given_micro_batch

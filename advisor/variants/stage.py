@@ -14,10 +14,10 @@ from advisor.engine.budget import (
     VARIANTS_OF_BUDGET,
     estimate_needs,
 )
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.progress import Progress
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
-from advisor.engine.runner import WorkerTimeoutError
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.stage import run_memory

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.opening import InspectTask
 from advisor.engine.progress import Progress
 from advisor.engine.record import Record
-from advisor.engine.runner import COLD_START_S, Runner, WorkerTimeoutError
+from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import UsageError
 from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
 from advisor.verify.data import VERIFICATION, VerificationBranch, VerifySpec

@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from advisor.cli.nodes import find_nodes
+from advisor.engine.ends import WorkerDeathError
 from advisor.engine.leading import Leader
 from advisor.engine.opening import ScriptTask
-from advisor.engine.runner import Runner, WorkerDeathError
+from advisor.engine.runner import Runner
 from advisor.errors import LostNodeError, UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory

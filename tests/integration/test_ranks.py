@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
+from advisor.engine.ends import WorkerDeathError
 from advisor.engine.opening import EnvironmentTask, ScriptTask
-from advisor.engine.runner import WorkerDeathError
 from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.opening import ScriptTask
-from advisor.engine.runner import Runner, WorkerTimeoutError
+from advisor.engine.runner import Runner
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.training.data import parse_target

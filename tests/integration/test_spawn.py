@@ -5,8 +5,9 @@ import time
 import psutil
 import pytest
 
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.opening import InspectTask
-from advisor.engine.runner import Runner, WorkerTimeoutError
+from advisor.engine.runner import Runner
 from advisor.training.data import WorkloadSpec, parse_target
 from tests.integration.probe_command import ROOT
 

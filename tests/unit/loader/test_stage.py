@@ -3,7 +3,7 @@ import pytest
 
 from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
 from advisor.loader.data import LoaderTask, LoopTask

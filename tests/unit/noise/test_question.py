@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from advisor.engine.command import execute
-from advisor.engine.runner import WorkerDeathError
+from advisor.engine.ends import WorkerDeathError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError
 from advisor.memory.data import Probe

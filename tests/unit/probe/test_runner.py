@@ -5,8 +5,10 @@ import msgspec
 import pytest
 
 from advisor.engine import runner as runner_module
+from advisor.engine import stream as stream_module
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.opening import EnvironmentTask
-from advisor.engine.runner import Runner, WorkerDeathError, WorkerTimeoutError
+from advisor.engine.runner import Runner
 from advisor.engine.wire import Done, Message
 
 TASK = EnvironmentTask()
@@ -53,8 +55,8 @@ def encode(message: Message) -> bytes:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(runner_module, "DRAIN_S", 0.1)
-    monkeypatch.setattr(runner_module, "REAP_S", 0.6)
+    monkeypatch.setattr(stream_module, "DRAIN_S", 0.1)
+    monkeypatch.setattr(stream_module, "REAP_S", 0.6)
     monkeypatch.setattr(runner_module, "_STAND_S", 0.0)
 
 
@@ -80,7 +82,7 @@ def test_a_pipe_that_orphans_hold_open_does_not_hold_the_run():
 
 
 def test_nothing_is_awaited_once_both_ends_are_known(monkeypatch):
-    monkeypatch.setattr(runner_module, "REAP_S", 60.0)
+    monkeypatch.setattr(stream_module, "REAP_S", 60.0)
     start = time.monotonic()
     with pytest.raises(WorkerDeathError):
         run((0.0, None), (0.0, 0), timeout_s=60.0)

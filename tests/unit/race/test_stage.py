@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.race.branches import Branches
 from advisor.race.data import UNTRAINED
 from advisor.race.plan import FRESH, RACE, STARTS

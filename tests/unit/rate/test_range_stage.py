@@ -3,7 +3,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from advisor.engine.runner import WorkerTimeoutError
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError
 from advisor.race.ways import WAYS, find_way

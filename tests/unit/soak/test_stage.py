@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE, find_advised_way
-from advisor.engine.runner import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.soak.data import Soak
 from advisor.soak.question import run_soak

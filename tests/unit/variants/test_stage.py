@@ -5,7 +5,7 @@ import pytest
 
 from advisor.advice.plan import ADVICE
 from advisor.device.data import Telemetry
-from advisor.engine.runner import WorkerTimeoutError
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import WorkloadError
 from advisor.memory.data import MemoryTask, Probe
