@@ -102,6 +102,40 @@ class Chart:
     marked: float | None = None
 
 
+#: How a stage ended: what it says was seen, follows from a law, is open, or was not looked at.
+State = Literal["measured", "predicted", "inconclusive", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How one stage ended, in a few words."""
+
+    label: str
+    text: str
+    state: State = "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """What decides, on one screen; all else is in the full report.
+
+    Attributes:
+        answer: One line.
+        settings: What to type for it.
+        lines: What it gains and what limits it, a line each.
+        cautions: Of all warnings, those that would change what a reader does.
+        table: The rows around the answer.
+        next_step: The command to type now.
+    """
+
+    answer: str
+    settings: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    table: Table | None = None
+    next_step: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """All that a question tells; empty parts are left out.

@@ -1,7 +1,9 @@
 """What all tests share: one at a time where this machine is measured, long ones first."""
 
+import atexit
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,11 @@ _DISTRIBUTION = ("--numprocesses", "--dist")
 # Before torch is loaded, here and in what the tests start: threads of several processes would wait
 # for one another on the same cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What tests look for may stand anywhere in the report; the first screen has tests of its own.
+os.environ.setdefault("BSADVISOR_FULL", "1")
+# Runs of tests are not kept among the user's.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bsadvisor-tests-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_addoption(parser, pluginmanager):

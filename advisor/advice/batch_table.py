@@ -1,5 +1,6 @@
 """The table of batch sizes: memory, speed and predicted time to train, side by side."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from advisor.units import (
 
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
 MAX_ROWS = 14
+#: Those of the first screen, and the width of its bars in characters.
+FEW_ROWS, BAR_WIDTH = 7, 16
 #: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
 MOST_RELATIVE_TIME = 2.0
 RECOMMENDED, BASE = ">", "b"
@@ -119,6 +122,59 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = Fa
     )
 
 
+def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
+    """Return the rows around the advised one for the first screen, in the user's loop.
+
+    The bar is the time to train: shorter is better, half of its width is the base pair's.
+    """
+    few = _choose_around(rows)
+    columns = [("batch", [format_count(row.candidate.global_batch_size) for row in few])]
+    if any(row.candidate.gradient_accumulation_steps > 1 for row in few):
+        columns.append(("as", [_write_split(row.candidate) for row in few]))
+    if any(row.point is not None and row.point.peak_bytes is not None for row in few):
+        columns.append(("memory", [_write_memory(row) or DASH for row in few]))
+    speeds = [_write_own_speed(row) or DASH for row in few]
+    columns.append((f"{sample_unit}s/s", speeds))
+    times = [_get_time(row) for row in few]
+    has_times = any(time is not None for time in times)
+    if has_times:
+        columns.append(("time to train", [_write_time(row) for row in few]))
+    cells = [*zip(*(cells for _, cells in columns), strict=True)]
+    bars = [draw_bar(time) if has_times else "" for time in times]
+    return Table(
+        columns=(
+            Column(justify="left"),
+            *(Column(header) for header, _ in columns),
+            Column(justify="left"),
+        ),
+        rows=tuple((row.mark, *cells[n], bars[n]) for n, row in enumerate(few)),
+        legend="> recommended, b your base batch, ~ predicted; in your own loop",
+        bold_rows=frozenset(n for n, row in enumerate(few) if RECOMMENDED in row.mark),
+        is_narrow=True,
+    )
+
+
+def _choose_around(rows: Sequence[Row]) -> list[Row]:
+    """Return the marked rows, then those that were trained, then the nearest, by batch."""
+    marked = [row.candidate.global_batch_size for row in rows if row.mark]
+    centre = math.log(marked[-1] if marked else rows[-1].candidate.global_batch_size)
+
+    def rank(row: Row) -> tuple[bool, bool, float]:
+        distance = abs(math.log(row.candidate.global_batch_size) - centre)
+        return not row.mark, row.trial is None, distance
+
+    chosen = sorted(rows, key=rank)[:FEW_ROWS]
+    return sorted(chosen, key=lambda row: row.candidate.global_batch_size)
+
+
+def draw_bar(ratio: float | None) -> str:
+    """Return a bar as long as the ratio, full at twice and beyond."""
+    if ratio is None:
+        return ""
+    halves = round(min(ratio / 2.0, 1.0) * BAR_WIDTH * 2)
+    return "█" * (halves // 2) + "▌" * (halves % 2)
+
+
 def _list_legend(rows: Sequence[Row], *, has_energy: bool, has_loop: bool) -> list[str]:
     """Return what the marks of the table mean, the ones in use only."""
     confidences = {row.point.samples_per_s.confidence for row in rows if row.point is not None}
@@ -180,6 +236,14 @@ def _write_speed(row: Row) -> str:
     return _write_measured_speed(row) or _write_loop_speed(row)
 
 
+def _write_own_speed(row: Row) -> str:
+    """Return the speed in the user's loop: as measured, where loading makes no difference."""
+    own = None if row.point is None else row.point.samples_per_s.point
+    if own is not None and not _is_apart_in_loop(row):
+        return format_number(own)
+    return _write_loop_speed(row)
+
+
 def _get_loop_speed(row: Row) -> float | None:
     step_s = row.candidate.step_s
     return row.candidate.global_batch_size / step_s if step_s else None
@@ -197,6 +261,14 @@ def _is_apart_in_loop(row: Row) -> bool:
 def _write_energy(row: Row) -> str:
     energy_j = _get_energy_j(row)
     return DASH if energy_j is None else format_number(energy_j)
+
+
+def _get_time(row: Row) -> float | None:
+    """Return the time over the base pair's, None where it is not known."""
+    if BASE in row.mark:
+        return 1.0
+    ratio = None if row.trial is None else row.trial.time_ratio
+    return row.candidate.relative_time if ratio is None or ratio.point is None else ratio.point
 
 
 def _write_time(row: Row) -> str:

@@ -92,23 +92,38 @@ class Caution(Enum):
         return self.value.format(**told)
 
 
-def write_cautions(
+def list_deciding(
     facts: WorkloadFacts,
     decision: Decision,
-    memory: MemoryConclusion,
     throughput: ThroughputConclusion,
     soak: SoakConclusion | None = None,
     loader: LoaderConclusion | None = None,
 ) -> tuple[str, ...]:
-    """Return the warnings, each a sentence on a fact and one that says what to do."""
+    """Return the warnings that would change what a reader does, worst first.
+
+    Each is a sentence on a fact and one that says what to do.
+    """
+    return (
+        *_warn_of_soak(soak, decision.way.micro_batch_size),
+        *_warn_of_base(decision),
+        *_warn_of_loader(loader),
+        *_warn_of_fall(decision, throughput),
+        *_warn_of_rule(facts, decision.way.global_batch_size),
+        *_warn_of_dataset(facts, decision),
+    )
+
+
+def list_minor(
+    facts: WorkloadFacts,
+    decision: Decision,
+    memory: MemoryConclusion,
+    throughput: ThroughputConclusion,
+) -> tuple[str, ...]:
+    """Return the other warnings: how sure the figures are, and what was not tried."""
     return (
         *memory.disturbances,
-        *_warn_of_soak(soak, decision.way.micro_batch_size),
-        *_warn_of_loader(loader),
         *_warn_of_measurements(decision, memory, throughput),
-        *_warn_of_dataset(facts, decision),
-        *_warn_of_rule(facts, decision.way.global_batch_size),
-        *_warn_of_race(facts, decision),
+        *_warn_of_no_trial(facts, decision),
     )
 
 
@@ -189,8 +204,7 @@ def _choose_workers(loader: LoaderConclusion) -> str:
 def _warn_of_measurements(
     decision: Decision, memory: MemoryConclusion, throughput: ThroughputConclusion
 ) -> Iterator[str]:
-    saturation, fall = throughput.saturation, throughput.fall
-    size = decision.way.micro_batch_size
+    saturation = throughput.saturation
     # A curve that still rises where the sizes end is known well enough.
     if saturation.status == "inconclusive" and saturation.needed_batch_size is None:
         yield Caution.UNKNOWN_SATURATION.say()
@@ -199,6 +213,10 @@ def _warn_of_measurements(
     if not decision.is_timed_to_the_end and decision.basis != "given":
         largest = max(point.micro_batch_size for point in throughput.points)
         yield Caution.UNTIMED_END.say(size=largest)
+
+
+def _warn_of_fall(decision: Decision, throughput: ThroughputConclusion) -> Iterator[str]:
+    fall, size = throughput.fall, decision.way.micro_batch_size
     # Only a given batch may need a micro-batch beyond the fastest one.
     if (
         fall is not None
@@ -233,11 +251,14 @@ def _warn_of_rule(facts: WorkloadFacts, global_batch_size: int) -> Iterator[str]
         yield Caution.FAR_FROM_BASE.say(ratio=format_figure(global_batch_size / base))
 
 
-def _warn_of_race(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
+def _warn_of_base(decision: Decision) -> Iterator[str]:
+    if decision.race.does_base_train is False:
+        yield Caution.BASE_FAILS.say(reason=decision.race.reason)
+
+
+def _warn_of_no_trial(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
     race = decision.race
-    if race.does_base_train is False:
-        yield Caution.BASE_FAILS.say(reason=race.reason)
-    elif race.does_base_train is None or not race.pairs:
+    if race.does_base_train is None or (race.does_base_train and not race.pairs):
         instruction = "Raise --budget so that pairs can be trained"
         if facts.script is not None and facts.script.why_untrained:
             instruction = "Compare the loss at equal time before you change the batch"

@@ -86,7 +86,11 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     #: Likewise, each ending in what to do.
     warnings: tuple[str, ...]
+    #: Of the warnings, those that would change what a reader does.
+    cautions: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    #: What to set, a line each, in the names of the user's own tools.
+    settings: tuple[str, ...] = ()
     #: Code to paste.
     snippet: str = ""
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from advisor.advice.cautions import write_cautions
+from advisor.advice.cautions import list_deciding, list_minor
 from advisor.advice.data import (
     SCENARIO,
     Expected,
@@ -17,7 +17,7 @@ from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.reasons import write_reasons
 from advisor.advice.schedule import Pair, conclude_schedule
-from advisor.advice.snippet import write_snippet
+from advisor.advice.snippet import list_settings, write_snippet
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import LOADER
 from advisor.memory.plan import MEMORY
@@ -65,6 +65,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         or way.gradient_accumulation_steps > 1
         or (loader is not None and workers not in {None, loader.own_workers})
     )
+    cautions = list_deciding(facts, decision, throughput, conclusions.of(SOAK), loader)
     return Recommendation(
         basis=decision.basis,
         **_split(way, facts),
@@ -75,8 +76,10 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         limiting_factor=decision.limiting_factor,
         expected=_expect(decision, base, working, facts),
         reasons=tuple(write_reasons(facts, decision, throughput, noise, ways)),
-        warnings=write_cautions(facts, decision, memory, throughput, conclusions.of(SOAK), loader),
+        warnings=(*cautions, *list_minor(facts, decision, memory, throughput)),
+        cautions=cautions,
         candidates=tabulate(ways, base, working, facts.dataset_size),
+        settings=list_settings(way, facts, rate.value, changes),
         snippet=write_snippet(
             way,
             facts,

@@ -2,6 +2,7 @@
 
 from advisor.advice.data import SCENARIO
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULE, SCHEDULES
+from advisor.advice.screen import brief_trial
 from advisor.advice.tell import tell_advice, tell_batches, tell_plans
 from advisor.engine.question import Question
 from advisor.race.data import UNTRAINED
@@ -18,6 +19,7 @@ QUESTION = Question(
     run=run_race,
     more=continue_race,
     tell=tell_advice,
+    brief=brief_trial,
     fails_alone=True,
 )
 PLANS = Question(

@@ -46,6 +46,23 @@ def write_snippet(
     return "\n".join(lines) + "\n"
 
 
+def list_settings(
+    way: Candidate, facts: WorkloadFacts, rate: float | None, changes: OptimizerChanges
+) -> tuple[str, ...]:
+    """Return what to set, a line each, in the names that the user's own tools have for it."""
+    if facts.script is not None:
+        command, *lines = _write_start(way, facts, facts.script, rate, changes).splitlines()
+        settings = (line.strip() for line in lines if line.startswith(" "))
+        return (command, *(f"in every group of the optimizer: {each}" for each in settings))
+    steps, batch = way.gradient_accumulation_steps, f"DataLoader(batch_size={way.micro_batch_size})"
+    if steps > 1 and facts.is_lightning:
+        batch += f", Trainer(accumulate_grad_batches={steps})"
+    elif steps > 1:
+        batch += f", {steps} of them for each optimizer step"
+    groups = _list_settings(facts, rate, changes)
+    return (batch, *(f"for group in optimizer.param_groups: {each}" for each in groups))
+
+
 def _write_start(
     way: Candidate,
     facts: WorkloadFacts,

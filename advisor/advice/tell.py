@@ -30,11 +30,12 @@ from advisor.units import (
     format_range,
 )
 
-_LIMITS: dict[LimitingFactor, str] = {
+#: What limits the batch, after "Limited by".
+LIMITS: dict[LimitingFactor, str] = {
     "memory": "memory: larger batches do not fit",
     "kernel": "a kernel that takes no larger batch",
     "throughput": "throughput: larger batches are no faster per sample",
-    "noise": "gradient noise: larger batches would save too few steps to pay for themselves",
+    "noise": "gradient noise: larger batches would save too few steps",
     "dataset": "the dataset: it is too small for larger batches",
     "user": "a limit that you set",
     "model": "the model: it runs none of the larger sizes tried",
@@ -70,7 +71,7 @@ def _head_answer(conclusions: Conclusions) -> Headline:
     if advice.basis == "stay":
         remarks = [_explain_stay(conclusions.of(RACE))]
     else:
-        limit = f"Limited by {_LIMITS[advice.limiting_factor]}."
+        limit = f"Limited by {LIMITS[advice.limiting_factor]}."
         remarks = [_describe_gain(conclusions, advice), limit]
     if not record.complete:
         answer += " (from an incomplete run)"

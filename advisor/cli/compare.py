@@ -53,6 +53,9 @@ def compare(
     verbose: options.Verbose = False,  # noqa: ARG001
 ) -> None:
     """Say whether what was measured the second time is slower or larger than the first."""
+    from advisor.engine.kept import resolve
+
+    files, new = [resolve(each) for each in files], [resolve(each) for each in new or ()]
     old_files, new_files = (files, new) if new else (files[:-1], files[-1:])
     if not old_files or not new_files:
         raise UsageError(

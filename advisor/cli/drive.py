@@ -1,6 +1,7 @@
 """One driver for every command: run, save after each result, print once, exit by what was found."""
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -32,8 +33,11 @@ class Output:
         json_path: The file that every save replaces; what each write would add to, such as a pipe,
             waits for the end. `-`, or what leads to stdout, prints it in place of the report.
         html_path: The file that the end of the command writes, by the same rules.
+        markdown_path: The same, of the first screen.
         quiet: Print the headline alone, and no progress.
-        verbose: Show what a script prints at each start.
+        verbose: Show what a script prints at each start, and the full report.
+        full: Print the full report, not its first screen.
+        keeps: Keep what is saved among the last runs as well.
         reads: Files that the command reads, the model file as it was named: no result goes there.
         also: Called with what is written in the end.
 
@@ -46,24 +50,31 @@ class Output:
         *,
         json_path: Path | None = None,
         html_path: Path | None = None,
+        markdown_path: Path | None = None,
         quiet: bool = False,
         verbose: bool = False,
+        full: bool = False,
+        keeps: bool = True,
         reads: Iterable[str | Path | None] = (),
         also: "Callable[[Conclusions], None] | None" = None,
     ) -> None:
         from advisor.engine.files import is_stream
 
         self.quiet, self.verbose = quiet, verbose
+        self._is_full, self._keeps = full or verbose, keeps
         self._json_path = json_path
         self._html_path = html_path
+        self._markdown_path = markdown_path
         self._also = also
-        if _are_same(json_path, html_path) or (is_stdout(json_path) and is_stdout(html_path)):
-            raise UsageError(
-                f"--json and --html both go to {json_path}",
-                next_step="Name another file for one of them.",
-            )
+        paths = {"--json": json_path, "--html": html_path, "--markdown": markdown_path}
+        for (one, path), (other, second) in itertools.combinations(paths.items(), 2):
+            if _are_same(path, second) or (is_stdout(path) and is_stdout(second)):
+                raise UsageError(
+                    f"{one} and {other} both go to {path}",
+                    next_step="Name another file for one of them.",
+                )
         read = [name for each in reads if each for name in (each, str(each).rpartition(":")[0])]
-        for path in (json_path, html_path):
+        for path in paths.values():
             refuse_unwritable(path)
             if any(_are_same(path, each) for each in read):
                 raise UsageError(
@@ -77,12 +88,19 @@ class Output:
 
         A run whose first save went well goes on where a later one fails: the last decides.
         """
+        from advisor.engine import kept
         from advisor.engine.document import encode_document
 
+        document = encode_document(kind, conclusions)
+        record = conclusions.record
+        if self._keeps and kind.is_worth_telling(record, KeyboardInterrupt()):
+            kept.keep(
+                kept.choose_path(record.created_at, kind.name, _name_target(record)), document
+            )
         if self._json_path is None or (self._waits and not is_last):
             return
         try:
-            write_result(self._json_path, encode_document(kind, conclusions))
+            write_result(self._json_path, document)
         except UsageError:  # as on a disk that is full for a while
             if is_last or not self._has_saved:
                 raise
@@ -96,7 +114,7 @@ class Output:
         part: "tuple[Headline, Told] | None" = None,
     ) -> None:
         """Print the report, or the one part of it, or what goes to stdout, and write the files."""
-        if not is_stdout(self._json_path) and not is_stdout(self._html_path):
+        if not any(map(is_stdout, (self._json_path, self._html_path, self._markdown_path))):
             from rich.console import Console
 
             from advisor.report.console import write_part, write_report
@@ -105,11 +123,21 @@ class Output:
                 if part is not None:
                     write_part(Console(), *part, headline_only=self.quiet)
                 else:
-                    write_report(Console(), kind, conclusions, headline_only=self.quiet)
+                    write_report(
+                        Console(),
+                        kind,
+                        conclusions,
+                        headline_only=self.quiet,
+                        is_full=self._is_full,
+                    )
         if self._html_path is not None:
             from advisor.report.page import render_page
 
             write_result(self._html_path, render_page(kind, conclusions).encode())
+        if self._markdown_path is not None:
+            from advisor.report.markdown import render_markdown
+
+            write_result(self._markdown_path, render_markdown(kind, conclusions).encode())
         self.save(kind, conclusions, is_last=True)
         if self._also is not None:
             self._also(conclusions)
@@ -168,6 +196,12 @@ def drive(
     output.write(kind, latest[0])
     refuse_no_answer(kind, latest[0])
     return latest[0]
+
+
+def _name_target(record: "Record") -> str:
+    """Return what was measured, as it was typed."""
+    words = [word for word in record.command.argv[1:] if not word.startswith("-")]
+    return record.workload.file if record.workload else next(iter(words[1:]), "")
 
 
 def refuse_no_answer(kind: "Kind", conclusions: "Conclusions") -> None:

@@ -77,8 +77,10 @@ def lr_range(
     settings: options.Settings = None,
     json_path: options.JsonFile = None,
     html_path: options.HtmlFile = None,
+    markdown_path: options.MarkdownFile = None,
+    full: options.Full = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,
 ) -> None:
     """Find the learning rates that train, by a range test.
 
@@ -92,7 +94,15 @@ def lr_range(
     workload = make_workload(
         model, variant, settings=settings, device=device, seed=seed, script=script
     )
-    output = Output(json_path=json_path, html_path=html_path, quiet=quiet, reads=(model,))
+    output = Output(
+        json_path=json_path,
+        html_path=html_path,
+        quiet=quiet,
+        full=full,
+        verbose=verbose,
+        markdown_path=markdown_path,
+        reads=(model,),
+    )
 
     from advisor.engine.spec import Limits, Spec
     from advisor.rate.data import RANGE, RangePlan

@@ -133,6 +133,11 @@ HtmlFile = Annotated[
         help="Also write the report as one self-contained HTML file; - is stdout.",
     ),
 ]
+Full = Annotated[bool, option("--full", help="Print the full report, not only its first screen.")]
+MarkdownFile = Annotated[
+    Path | None,
+    option("--markdown", metavar="FILE", help="Write the first screen as Markdown; - is stdout."),
+]
 Quiet = Annotated[
     bool, option("--quiet", "-q", help="No progress, and only the headline of the report.")
 ]
@@ -141,7 +146,8 @@ Verbose = Annotated[
     option(
         "--verbose",
         "-v",
-        help="Show this program's own traceback where it fails, and what a script prints.",
+        help="Print the full report, this program's own traceback where it fails, and what a "
+        "script prints.",
     ),
 ]
 
@@ -168,9 +174,6 @@ BaselinePath = Annotated[
 CompileOne = Annotated[
     str,
     option("--compile", metavar="[on|off]", help="Put the model through torch.compile."),
-]
-MarkdownFile = Annotated[
-    Path | None, option("--markdown", metavar="FILE", help="Write the verdict as Markdown.")
 ]
 CommentFile = Annotated[
     Path | None,

@@ -73,8 +73,10 @@ def predict(
     seed: options.Seed = 0,
     settings: options.Settings = None,
     json_path: options.JsonToFile = None,
+    markdown_path: options.MarkdownFile = None,
+    full: options.Full = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,
 ) -> None:
     """Predict the largest micro-batch on GPUs that are not here.
 
@@ -90,7 +92,14 @@ def predict(
             "predict needs a card to predict for",
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
-    output = Output(json_path=json_path, quiet=quiet, reads=(model,))
+    output = Output(
+        json_path=json_path,
+        quiet=quiet,
+        full=full,
+        verbose=verbose,
+        markdown_path=markdown_path,
+        reads=(model,),
+    )
     refuse_script(model, "predict")
     variant = parse_variant(precision)
     workload = make_workload(model, variant, settings=settings, device="cpu", seed=seed)

@@ -57,6 +57,8 @@ def probe(
     cosine: scenario.Cosine = None,
     json_path: options.JsonFile = None,
     html_path: options.HtmlFile = None,
+    markdown_path: options.MarkdownFile = None,
+    full: options.Full = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -119,7 +121,13 @@ def probe(
     )
     reads = (model, noise_log, *(checkpoints or ()))
     output = Output(
-        json_path=json_path, html_path=html_path, quiet=quiet, verbose=verbose, reads=reads
+        json_path=json_path,
+        html_path=html_path,
+        markdown_path=markdown_path,
+        full=full,
+        quiet=quiet,
+        verbose=verbose,
+        reads=reads,
     )
 
     from advisor.advice.data import SCENARIO

@@ -81,12 +81,14 @@ def verify(
     from advisor.cli.progress_display import open_progress
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.files import is_stream
+    from advisor.engine.kept import resolve
     from advisor.questions import RUN, read_run
     from advisor.verify.data import VerifySpec
     from advisor.verify.stage import run_verify
     from advisor.verify.tell import head_verification, tell_verification
 
     refuse_script(model, "verify")
+    run = resolve(run, "run")
     refuse_unwritable(run)
     if is_stream(run):
         raise UsageError(

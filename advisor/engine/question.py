@@ -10,7 +10,7 @@ import msgspec
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.record import Key, Record, RecordKind, make_record_type
 from advisor.engine.run import Run
-from advisor.telling import Headline, Told
+from advisor.telling import Headline, Screen, Status, Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Question:
         read: Reads the files that the user gave, before any worker starts.
         check: Refuses what cannot be run, once the model file is known and before anything else.
         fails_alone: Whether what the others tell stands where it fails.
+        brief: The one line of the first screen; None of a stage that was not asked for.
         more: Called in turn with the others' after every `run`, while time is left: does one piece
             of work more where the question is open and can afford it, and returns whether it did.
     """
@@ -33,6 +34,7 @@ class Question:
     run: Callable[[Run], None] | None = None
     more: Callable[[Run], bool] | None = None
     tell: Callable[[Conclusions], Told] | None = None
+    brief: Callable[[Conclusions], Status | None] | None = None
     fails_alone: bool = False
 
 
@@ -45,6 +47,7 @@ class Kind:
         command: Writes one.
         headline: The answer of all questions together.
         is_worth_telling: Whether a record that this error cut short has something to print.
+        screen: What decides, for the first screen; None where the report is that short.
         told: The questions in the order of the report; empty where they are told as they run.
         traces_only: The model file is inspected without a training step.
         answers_in_rows: The headline alone says nothing, so that `--quiet` leaves the rest as well.
@@ -59,6 +62,7 @@ class Kind:
     headline: Callable[[Conclusions], Headline]
     is_worth_telling: Callable[[Record, BaseException], bool]
     told: tuple[Question, ...] = ()
+    screen: Callable[[Conclusions], Screen] | None = None
     traces_only: bool = False
     answers_in_rows: bool = False
     is_indented: bool = True

@@ -4,7 +4,7 @@ from advisor.engine.question import Question
 from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS
 from advisor.loader.plan import LOADER
 from advisor.loader.stage import check_epoch, run_loader
-from advisor.loader.tell import tell_loader
+from advisor.loader.tell import brief_loader, tell_loader
 
 QUESTION = Question(
     name="loader",
@@ -13,5 +13,6 @@ QUESTION = Question(
     check=check_epoch,
     run=run_loader,
     tell=tell_loader,
+    brief=brief_loader,
     fails_alone=True,
 )

@@ -7,7 +7,7 @@ from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.loader.plan import LOADER
 from advisor.memory.data import PROBES
 from advisor.statistics import median
-from advisor.telling import Row, Told
+from advisor.telling import Row, Status, Told
 from advisor.units import count_of, format_count, format_number, format_percent, format_spread
 
 _STATUS: dict[LoaderStatus, str] = {
@@ -26,6 +26,26 @@ def tell_loader(conclusions: Conclusions) -> Told:
         return Told(rows=(Row("Loader", f"your loop waits for data {', '.join(waiting)}"),))
     found = conclusions.of(LOADER)
     return Told() if found is None else Told(rows=(Row("Loader", describe_loader(found)),))
+
+
+def brief_loader(conclusions: Conclusions) -> Status | None:
+    """Return whether loading keeps up, in a few words."""
+    waiting = [*_describe_waiting(conclusions)]
+    if waiting:
+        return Status("Loader", f"waits for data {waiting[0]}")
+    found = conclusions.of(LOADER)
+    if found is None:
+        return None
+    text = _STATUS[found.status]
+    own = found.points[0] if found.points else None
+    if found.status == "limits" and own is not None:
+        speed = own.together_samples_per_s.point
+        alone = found.training_samples_per_s.point
+        text = "is the limit"
+        if speed is not None and alone is not None:
+            text += f": {format_number(speed)} samples/s, without waiting {format_number(alone)}"
+    is_open = found.status == "inconclusive"
+    return Status("Loader", text, "inconclusive" if is_open else "measured")
 
 
 def _describe_waiting(conclusions: Conclusions) -> Iterator[str]:

@@ -7,7 +7,7 @@ from advisor.memory.data import PROBES
 from advisor.memory.given_batch import refuse_impossible_batch, refuse_oversized_batch
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import measure_base, run_memory, search_on
-from advisor.memory.tell import tell_memory
+from advisor.memory.tell import brief_memory, tell_memory
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST
 
 #: A plan that the search made shorter than this share of the first is told again.
@@ -32,4 +32,5 @@ QUESTION = Question(
     run=_run,
     more=search_on,
     tell=tell_memory,
+    brief=brief_memory,
 )

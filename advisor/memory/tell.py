@@ -6,7 +6,7 @@ from advisor.memory.data import PROBES, MemoryConclusion
 from advisor.memory.law import find_peak_bytes
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import LimitedBy
-from advisor.telling import Row, Told
+from advisor.telling import Row, Status, Told
 from advisor.units import NOT_MEASURED, count_of, format_bytes, format_count
 
 _ENDS: dict[LimitedBy, str] = {
@@ -27,6 +27,19 @@ def tell_memory(conclusions: Conclusions) -> Told:
     else:
         text = describe_memory(memory) + _explain_peaks(record)
     return Told(rows=(Row("Memory", text),))
+
+
+def brief_memory(conclusions: Conclusions) -> Status | None:
+    """Return the largest micro-batch in a few words."""
+    memory = conclusions.of(MEMORY)
+    if memory is None:
+        return Status("Memory", conclusions.record.why_missing, "skipped")
+    if memory.max_micro_batch_size is None:
+        return Status("Memory", "no micro-batch was seen to fit", "inconclusive")
+    size = f"micro-batch {format_count(memory.max_micro_batch_size)}"
+    if not memory.verified:
+        return Status("Memory", f"{size} fits; {_ENDS[memory.limited_by]}", "inconclusive")
+    return Status("Memory", f"{size} is the largest: {_ENDS[memory.limited_by]}")
 
 
 def describe_memory(memory: MemoryConclusion) -> str:

@@ -16,7 +16,7 @@ from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import NOISE, explain_absence
 from advisor.noise.stations import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
-from advisor.noise.tell import tell_noise
+from advisor.noise.tell import brief_noise, tell_noise
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_step_s, read_probes
 
@@ -213,5 +213,6 @@ QUESTION = Question(
     check=check_sample_unit,
     run=run_noise,
     tell=tell_noise,
+    brief=brief_noise,
     fails_alone=True,
 )

@@ -4,7 +4,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.noise.data import NoiseConclusion, choose_metric
 from advisor.noise.plan import NOISE
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Datum, Line, Row, Told
+from advisor.telling import Chart, Datum, Line, Row, Status, Told
 from advisor.units import NOT_MEASURED, format_interval, format_number
 
 
@@ -15,6 +15,17 @@ def tell_noise(conclusions: Conclusions) -> Told:
         text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
         return Told(rows=(Row("Noise scale", text),))
     return Told(rows=(Row("Noise scale", describe_noise(noise)),), charts=(chart_noise(noise),))
+
+
+def brief_noise(conclusions: Conclusions) -> Status | None:
+    """Return the noise scale in a few words."""
+    noise = conclusions.of(NOISE)
+    if noise is None:
+        return Status("Noise", conclusions.record.why_missing, "skipped")
+    if noise.decisive is None or noise.working is None:
+        return Status("Noise", noise.reason or "not estimated", "inconclusive")
+    text = f"noise scale {_format(noise.decisive)} samples"
+    return Status("Noise", text, "measured" if noise.decisive.high is not None else "inconclusive")
 
 
 def chart_noise(noise: NoiseConclusion) -> Chart:

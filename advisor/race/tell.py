@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from advisor.race.data import PairResult, Race
+from advisor.telling import Status
 from advisor.units import count_of, format_count, format_figure, format_ratio
 
 #: A pair that is slower by more hardly left its first loss, and how much slower says nothing.
@@ -28,6 +29,21 @@ def describe_gain(result: PairResult) -> str:
     if result.end_time_ratio is not None:
         text += f"; {format_figure(result.end_time_ratio)} where the rate falls in the end"
     return text
+
+
+def brief_race(race: Race | None) -> Status:
+    """Return what was trained, in a few words."""
+    if race is None or race.base is None or race.does_base_train is None:
+        reason = "no pair was trained" if race is None or not race.reason else race.reason
+        return Status("Trial", reason, "skipped")
+    if not race.does_base_train:
+        return Status("Trial", race.reason, "inconclusive")
+    if not race.pairs:
+        return Status("Trial", race.reason or "no other pair than yours was trained", "skipped")
+    starts = sum(pair.starts + pair.fresh_starts for pair in race.pairs)
+    pairs = count_of(len(race.pairs), "pair")
+    text = f"{pairs} trained beside yours, {starts} starts of {race.base_steps:,} steps of your own"
+    return Status("Trial", text)
 
 
 def describe_race(race: Race | None) -> Iterator[str]:

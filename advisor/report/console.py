@@ -9,6 +9,7 @@ from rich.text import Text
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.encoding import write_encodable
+from advisor.report.screen import write_screen
 from advisor.report.sources import list_sources
 from advisor.report.tables import draw_item, draw_tables
 from advisor.telling import Headline, Passage, Row, Told
@@ -18,9 +19,17 @@ LABEL_WIDTH = 13
 
 
 def write_report(
-    console: Console, kind: Kind, conclusions: Conclusions, *, headline_only: bool = False
+    console: Console,
+    kind: Kind,
+    conclusions: Conclusions,
+    *,
+    headline_only: bool = False,
+    is_full: bool = True,
 ) -> None:
-    """Print the report, or its headline alone, in characters that the console can show."""
+    """Print the report, its first screen or its headline, in characters that the console has."""
+    if not is_full and not headline_only and kind.screen is not None:
+        write_screen(console, kind, conclusions)
+        return
     headline, told = kind.headline(conclusions), collect(kind, conclusions)
     sources = list_sources(kind, conclusions.record)
     is_enough = headline_only and not kind.answers_in_rows

@@ -5,6 +5,10 @@ from rich.console import Console, ConsoleRenderable
 #: What stands in for each character of the report outside ASCII.
 ASCII_FORMS: dict[str, str | int | None] = {
     "×": "x",
+    "█": "#",
+    "▌": None,
+    "✓": "+",
+    "→": ">",
     "±": "+/-",
     "≥": ">=",
     "≤": "<=",

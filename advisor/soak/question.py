@@ -10,7 +10,7 @@ from advisor.engine.run import Run
 from advisor.rate.data import Candidate
 from advisor.soak.data import SOAKS, Soak, SoakTask
 from advisor.soak.plan import SOAK
-from advisor.soak.tell import tell_soak
+from advisor.soak.tell import brief_soak, tell_soak
 
 #: Optimizer steps of a soak where time allows: four times what a leak is told from noise with.
 _STEPS = 60
@@ -102,5 +102,6 @@ def make_question(find_advised: Callable[[Run], Candidate | None]) -> Question:
         run=lambda run: run_soak(run, lambda: find_advised(run)),
         more=lambda run: soak_again(run, lambda: find_advised(run)),
         tell=tell_soak,
+        brief=brief_soak,
         fails_alone=True,
     )

@@ -3,7 +3,7 @@
 from advisor.engine.conclusions import Conclusions
 from advisor.soak.data import SoakConclusion
 from advisor.soak.plan import SOAK
-from advisor.telling import Row, Told
+from advisor.telling import Row, Status, Told
 from advisor.units import count_of, format_bytes, format_count, format_number
 
 
@@ -13,17 +13,16 @@ def tell_soak(conclusions: Conclusions) -> Told:
     return Told() if soak is None else Told(rows=(Row("Soak", describe_soak(soak)),))
 
 
+def brief_soak(conclusions: Conclusions) -> Status | None:
+    """Return whether the size held, in a few words."""
+    soak = conclusions.of(SOAK)
+    if soak is None:
+        return None
+    return Status("Soak", _head(soak), "inconclusive" if soak.holds is None else "measured")
+
+
 def describe_soak(soak: SoakConclusion) -> str:
     """Return whether the size held, its peaks by phase, and whether memory grows."""
-    size, steps = format_count(soak.micro_batch_size), count_of(soak.steps, "step")
-    if soak.holds is None:
-        head = f"micro-batch {size} ran over {steps}, too few to tell whether it holds"
-    elif soak.holds:
-        head = f"micro-batch {size} holds over {steps}"
-    elif soak.growth_bytes_per_step is not None:
-        head = f"micro-batch {size} ran over {steps}, but memory grows"
-    else:
-        head = f"micro-batch {size} ran out of memory after {steps}"
     peaks = (
         ("training", soak.training_peak_bytes),
         ("evaluation", soak.evaluation_peak_bytes),
@@ -33,13 +32,24 @@ def describe_soak(soak: SoakConclusion) -> str:
     others = (format_count(each) for each in soak.failed if each != soak.micro_batch_size)
     earlier = ", ".join(others)
     parts = [
-        head,
+        _head(soak),
         f"peaks: {known}" if known else "",
         _describe_growth(soak),
         f"out of memory before: {earlier}" if earlier else "",
         soak.message or "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _head(soak: SoakConclusion) -> str:
+    size, steps = format_count(soak.micro_batch_size), count_of(soak.steps, "step")
+    if soak.holds is None:
+        return f"micro-batch {size} ran over {steps}, too few to tell whether it holds"
+    if soak.holds:
+        return f"micro-batch {size} holds over {steps}"
+    if soak.growth_bytes_per_step is not None:
+        return f"micro-batch {size} ran over {steps}, but memory grows"
+    return f"micro-batch {size} ran out of memory after {steps}"
 
 
 def _describe_growth(soak: SoakConclusion) -> str:

@@ -4,7 +4,7 @@ from advisor.engine.question import Question
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import TELEMETRY
 from advisor.throughput.stage import run_throughput, time_once_more
-from advisor.throughput.tell import tell_speed, tell_throughput
+from advisor.throughput.tell import brief_throughput, tell_speed, tell_throughput
 
 QUESTION = Question(
     name="throughput",
@@ -13,6 +13,7 @@ QUESTION = Question(
     run=run_throughput,
     more=time_once_more,
     tell=tell_throughput,
+    brief=brief_throughput,
 )
 #: What the sessions say beside the curve; nothing runs for it.
 SPEED = Question(name="speed", tell=tell_speed)

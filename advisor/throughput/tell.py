@@ -6,7 +6,7 @@ from advisor.device.tell import describe_missing_counters
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Datum, Line, Row, Told
+from advisor.telling import Chart, Datum, Line, Row, Status, Told
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import (
     TELEMETRY,
@@ -93,6 +93,22 @@ def tell_throughput(conclusions: Conclusions, marked: int | None = None) -> Told
         )
     )
     return Told(rows=(Row("Saturation", describe_throughput(found)),), charts=charts)
+
+
+def brief_throughput(conclusions: Conclusions) -> Status | None:
+    """Return where larger batches stop being faster, in a few words."""
+    found = conclusions.of(THROUGHPUT)
+    if found is None or not found.points:
+        return Status("Throughput", conclusions.record.why_missing, "skipped")
+    saturation, sessions = found.saturation, max(point.sessions for point in found.points)
+    count = f"after {count_of(sessions, 'session')}"
+    if saturation.status == "inconclusive":
+        return Status("Throughput", f"where it flattens is not settled {count}", "inconclusive")
+    if saturation.batch_size is not None:
+        size = format_count(saturation.batch_size)
+        return Status("Throughput", f"flat within 5 % from micro-batch {size} on, {count}")
+    last = format_count(max(point.micro_batch_size for point in found.points))
+    return Status("Throughput", f"still rising at micro-batch {last}, {count}")
 
 
 def tell_speed(conclusions: Conclusions) -> Told:

@@ -227,6 +227,7 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_dataset: bool = False
     #: `make_step`: memory and throughput only.
     is_step_only: bool = False
+    is_lightning: bool = False
     #: Of the card that the file's workers compute on, NVIDIA only: the file may choose its own.
     device_uuid_hash: str | None = None
     #: Whether samples differ in size, and then the largest ones' indices, largest first.

@@ -18,6 +18,7 @@ from advisor.training.loss_reduction import (
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.foreign import parameters_in
+from advisor.training.model_file.lightning import is_lightning_type
 from advisor.training.model_file.loader import find_own_sampling
 from advisor.training.model_file.scan import scan_samples
 from advisor.training.model_file.workload import Workload
@@ -166,6 +167,7 @@ def _describe(
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         dataset_size=workload.batches.size,
         has_dataset=workload.dataset is not None,
+        is_lightning=is_lightning_type(type(training.model)),
         variable_length=bool(largest),
         largest_samples=largest,
         optimizer=optimizer,

@@ -1,0 +1,93 @@
+"""The first screen of a run: what to type, what it gains, what limits it, and what next."""
+
+import math
+import shlex
+from collections.abc import Iterator
+
+from advisor.advice.batch_table import choose_rows, draw_up_few
+from advisor.advice.data import Recommendation
+from advisor.advice.plan import ADVICE
+from advisor.advice.tell import LIMITS, head_run
+from advisor.engine.budget import TIME_PLAN
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Record
+from advisor.race.plan import RACE
+from advisor.race.tell import brief_race, name_pair
+from advisor.telling import Screen, Status
+from advisor.throughput.conclude import THROUGHPUT
+from advisor.units import format_figure, format_ratio
+
+#: Warnings on the first screen.
+_MOST_CAUTIONS = 2
+#: Options after which a longer budget is put into the command that was typed.
+_BUDGET = "--budget"
+
+
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the first screen of a run."""
+    record, advice = conclusions.record, conclusions.of(ADVICE)
+    headline = head_run(conclusions)
+    facts, race = record.workload, conclusions.of(RACE)
+    base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
+    rows = choose_rows(advice, conclusions.of(THROUGHPUT), race, base)
+    is_advised = advice is not None and advice.basis not in {"untried", "stay"}
+    lines = [*_list_lines(conclusions, advice)] if is_advised and advice is not None else []
+    if not is_advised:
+        lines = [*headline.remarks[: len(headline.remarks) - len(record.failures)]]
+    elif not record.complete:
+        lines.append(f"The run is incomplete: {record.why_missing}.")
+    return Screen(
+        answer=headline.answer,
+        settings=advice.settings if is_advised and advice is not None else (),
+        lines=tuple(lines),
+        cautions=() if advice is None else advice.cautions[:_MOST_CAUTIONS],
+        table=draw_up_few(rows, sample_unit=unit) if rows else None,
+        next_step=choose_next_step(conclusions, advice),
+    )
+
+
+def brief_trial(conclusions: Conclusions) -> Status | None:
+    """Return what was trained, in a few words."""
+    return brief_race(conclusions.of(RACE))
+
+
+def _list_lines(conclusions: Conclusions, advice: Recommendation) -> Iterator[str]:
+    """Yield what it gains and what limits it, a line each."""
+    ratio, race = advice.expected.time_ratio, conclusions.of(RACE)
+    if ratio is not None and ratio.point is not None and race is not None and race.base is not None:
+        pair = name_pair(race.base.global_batch_size, race.base.learning_rate)
+        whose = f"your {pair}" if race.base.is_own else pair
+        origin = "measured" if advice.expected.is_measured else "predicted, not tried"
+        low, high = ratio.low or 0.0, ratio.high or math.inf
+        span = f"{format_figure(low, 2)} to {format_figure(high, 2)}"
+        yield f"Takes {format_ratio(ratio.point)} ({span}) the time of {whose}: {origin}."
+    yield f"Limited by {LIMITS[advice.limiting_factor]}."
+
+
+def choose_next_step(conclusions: Conclusions, advice: Recommendation | None) -> str:
+    """Return the command that tells more: a longer run, or a longer training of the advice."""
+    record, race = conclusions.record, conclusions.of(RACE)
+    plan = record.get(TIME_PLAN)
+    is_open = advice is None or advice.basis == "untried" or race is None or not race.pairs
+    if plan is not None and is_open and plan.budget_s < plan.needed_s:
+        return write_longer(record, plan.needed_s)
+    facts = record.workload
+    if advice is not None and advice.basis == "winner" and facts is not None and not facts.script:
+        return f"bsadvisor verify last {facts.file}"
+    return ""
+
+
+def write_longer(record: Record, needed_s: float) -> str:
+    """Return the command that was typed, with the time that it takes."""
+    arguments, kept = list(record.command.argv[1:]), list[str]()
+    skips = False
+    for argument in arguments:
+        if skips:
+            skips = False
+        elif argument == _BUDGET:
+            skips = True
+        elif not argument.startswith(f"{_BUDGET}="):
+            kept.append(argument)
+    minutes = f"{_BUDGET}={math.ceil(needed_s / 60.0)}m"
+    at = kept.index("--") if "--" in kept else len(kept)
+    return shlex.join(["bsadvisor", *kept[:at], minutes, *kept[at:]])

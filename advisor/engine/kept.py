@@ -1,0 +1,72 @@
+"""The runs that are kept without being asked for, newest first, so that none is lost."""
+
+import re
+from pathlib import Path
+
+import platformdirs
+
+from advisor.engine.files import write_file
+from advisor.errors import UsageError
+
+#: How many are kept.
+MOST_KEPT = 50
+#: The newest, wherever a file of a run is taken.
+LAST = "last"
+
+
+def find_folder() -> Path:
+    """Return the folder in the user's cache."""
+    return platformdirs.user_cache_path("bsadvisor") / "runs"
+
+
+def choose_path(created_at: str, kind: str, target: str) -> Path:
+    """Return where a record is kept: names sort by time.
+
+    Args:
+        created_at: ISO 8601, UTC.
+        kind: Of the record.
+        target: What was measured, as typed.
+    """
+    moment = re.sub(r"[^0-9T]", "", created_at.partition("+")[0])
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(target).stem)[:40] or "model"
+    return find_folder() / f"{moment}-{kind}-{name}.json"
+
+
+def keep(path: Path, document: bytes) -> None:
+    """Have the file hold the document, and drop the oldest; where that fails nothing is kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, document)
+        for old in list_kept()[MOST_KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def list_kept() -> list[Path]:
+    """Return the files, newest first."""
+    return sorted(find_folder().glob("*.json"), key=lambda path: path.name, reverse=True)
+
+
+def resolve(name: str | Path, kind: str | None = None) -> Path:
+    """Return the file that is meant: `last` is the newest kept, a number n the n-th newest.
+
+    Args:
+        name: As typed; a file of that name comes first.
+        kind: Only records of this kind count; None: any.
+
+    Raises:
+        UsageError: No such run was kept.
+    """
+    path = Path(name)
+    is_number = str(name).isascii() and str(name).isdigit()
+    if path.exists() or not (str(name) == LAST or is_number):
+        return path
+    kept = [each for each in list_kept() if kind is None or f"-{kind}-" in each.name]
+    at = int(str(name)) - 1 if is_number else 0
+    if not 0 <= at < len(kept):
+        raise UsageError(
+            f"no run {name} is kept: there {'are' if len(kept) != 1 else 'is'} {len(kept)}",
+            next_step="bsadvisor report --list prints them; probe makes one.",
+        )
+    return kept[at]

@@ -1,0 +1,60 @@
+"""The first screen as Markdown, for an issue, a pull request or a language model."""
+
+from collections.abc import Iterable, Iterator
+
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind
+from advisor.report.console import collect
+from advisor.report.screen import list_statuses
+from advisor.telling import Screen, Table
+
+
+def render_markdown(kind: Kind, conclusions: Conclusions) -> str:
+    """Return what decides; of a kind without a first screen the report's headline and tables."""
+    if kind.screen is not None:
+        parts = [*_list_screen(kind.screen(conclusions))]
+        statuses = list_statuses(kind, conclusions)
+        items = [f"- **{each.label}** ({each.state}): {_escape(each.text)}" for each in statuses]
+        parts += ["\n".join(items)] if items else []
+    else:
+        headline, told = kind.headline(conclusions), collect(kind, conclusions)
+        parts = [f"### {_escape(headline.answer)}", *map(_escape, headline.remarks)]
+        parts += map(draw_table, told.tables)
+        rows = [f"- **{row.label}** {_escape(row.text)}" for row in told.rows]
+        parts += ["\n".join(rows)] if rows else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _list_screen(screen: Screen) -> Iterator[str]:
+    yield f"### {_escape(screen.answer)}"
+    if screen.settings:
+        yield "```\n" + "\n".join(screen.settings) + "\n```"
+    yield from map(_escape, screen.lines)
+    if screen.cautions:
+        yield "\n".join(f"> ⚠ {_escape(each)}" for each in screen.cautions)
+    if screen.table is not None:
+        yield draw_table(screen.table)
+    if screen.next_step:
+        yield f"Next: `{screen.next_step}`"
+
+
+def draw_table(table: Table) -> str:
+    """Return a table with its legend."""
+    headers = [column.header or " " for column in table.columns]
+    marks = [":--" if column.justify == "left" else "--:" for column in table.columns]
+    lines = [_row(headers), _row(marks), *(_row(map(_escape_cell, row)) for row in table.rows)]
+    return "\n".join(lines) + (f"\n\n{_escape(table.legend)}" if table.legend else "")
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape_cell(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _escape(text: str) -> str:
+    """Return the text as such: no HTML of the user's, no list, heading or quote by chance."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    return f"\\{escaped}" if escaped[:1] in {">", "#", "-", "*", "+"} else escaped

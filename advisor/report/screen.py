@@ -1,0 +1,116 @@
+"""The first screen: what decides, in at most 24 lines of 80 columns."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from rich.console import Console, ConsoleRenderable, Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.question import Kind
+from advisor.engine.record import Failure
+from advisor.report.encoding import write_encodable
+from advisor.report.tables import draw_table
+from advisor.telling import Screen, State, Status, Table
+
+#: Lines of a usual terminal; one of them is the prompt's.
+MOST_LINES = 23
+#: Fewer rows than this say nothing around the answer.
+_LEAST_ROWS = 3
+_MARKS: dict[State, str] = {"measured": "✓", "predicted": "~", "inconclusive": "?", "skipped": "-"}
+_LABEL_WIDTH = 10
+#: Of a warning, where the screen would else be too long.
+_CAUTION_LINES = 2
+FULL = "bsadvisor report --full"
+
+
+def write_screen(console: Console, kind: Kind, conclusions: Conclusions) -> None:
+    """Print the first screen in characters that the console can show."""
+    assert kind.screen is not None
+    screen = kind.screen(conclusions)
+    statuses = list_statuses(kind, conclusions)
+    while _count_lines(console, draw_screen(screen, statuses)) > MOST_LINES:
+        shorter = _drop_row(screen.table)
+        if shorter is None:
+            most = _CAUTION_LINES * (console.width - 2) - 1
+            cut = (each if len(each) <= most else f"{each[:most]}…" for each in screen.cautions)
+            screen = replace(screen, cautions=tuple(cut))
+            break
+        screen = replace(screen, table=shorter)
+    write_encodable(console, draw_screen(screen, statuses))
+
+
+def list_statuses(kind: Kind, conclusions: Conclusions) -> tuple[Status, ...]:
+    """Return a line for each stage; one that failed says so in place of what it would have told."""
+    failed = {failure.stage: failure for failure in conclusions.record.failures}
+    found = []
+    for question in kind.told or kind.questions:
+        status = None if question.brief is None else question.brief(conclusions)
+        if question.name in failed:
+            label = question.name.capitalize() if status is None else status.label
+            status = _tell_failure(label, failed[question.name])
+        found += [] if status is None else [status]
+    return tuple(found)
+
+
+def _tell_failure(label: str, failure: Failure) -> Status:
+    return Status(label, f"cut short: {failure.message}", "inconclusive")
+
+
+def draw_screen(screen: Screen, statuses: Sequence[Status]) -> Group:
+    """Return the whole screen."""
+    return Group(*_list_parts(screen, statuses))
+
+
+def _list_parts(screen: Screen, statuses: Sequence[Status]) -> Iterator[ConsoleRenderable]:
+    yield Text(screen.answer, style="bold")
+    yield from (Text(f"  {line}", style="green", no_wrap=True) for line in screen.settings)
+    yield from map(Text, screen.lines)
+    yield from _draw_items("!", screen.cautions, style="yellow")
+    if screen.table is not None:
+        yield Text()
+        yield from draw_table(screen.table)
+    if statuses:
+        yield Text()
+        yield from map(_draw_status, statuses)
+    yield from _draw_items("→", [screen.next_step] if screen.next_step else [])
+    yield _draw_hint()
+
+
+def _draw_hint() -> Text:
+    return Text(f"Everything else: {FULL}", style="dim")
+
+
+def _draw_items(mark: str, texts: Iterable[str], style: str = "") -> Iterator[ConsoleRenderable]:
+    for text in texts:
+        grid = RichTable.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=1)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(mark, style=style), Text(text))
+        yield grid
+
+
+def _draw_status(status: Status) -> Text:
+    text = f"{_MARKS[status.state]} {status.label:<{_LABEL_WIDTH}} {status.text}"
+    style = "" if status.state in {"measured", "predicted"} else "dim"
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _count_lines(console: Console, group: Group) -> int:
+    return len(console.render_lines(group, pad=False))
+
+
+def _drop_row(table: Table | None) -> Table | None:
+    """Return the table without its last row that is not marked; None where it is short enough."""
+    if table is None or len(table.rows) <= _LEAST_ROWS:
+        return None
+    unmarked = [n for n, row in enumerate(table.rows) if not row[0]]
+    if not unmarked:
+        return None
+    at = unmarked[-1] if len(unmarked) % 2 else unmarked[0]  # from both ends in turn
+    return replace(
+        table,
+        rows=(*table.rows[:at], *table.rows[at + 1 :]),
+        bold_rows=frozenset(n - (n > at) for n in table.bold_rows),
+    )
