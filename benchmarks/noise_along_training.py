@@ -26,7 +26,7 @@ from torch.func import functional_call, grad, vmap
 
 from advisor.noise.data import NoiseConclusion, NoiseTask, Trajectory
 from advisor.noise.measure import MomentMeter, visit
-from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.noise.plan import conclude_noise
 from advisor.noise.stations import draw_iterates, plan_edges
 from advisor.training.data import WorkloadFacts, WorkloadSpec

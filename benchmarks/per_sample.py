@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from advisor.noise.data import NoiseBatches
-from advisor.noise.measure_moments import GroupSums, trained_parameters
+from advisor.noise.measure_metric import trained_parameters
+from advisor.noise.measure_moments import GroupSums
 from advisor.noise.point import estimate_noise_point
 from advisor.training.data import WorkloadSpec
 from advisor.training.heap import keep_freed_memory

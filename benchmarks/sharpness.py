@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.sharpness.measure_eigenvalue import (
     SETTLED_FRACTION,
     HessianProducts,

@@ -70,6 +70,8 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
     preconditioned: GradientMoments | None = None
     #: Gradients left out because they were not finite.
     dropped: int = 0
+    #: Whether the moments are those of sketches of the sums, since there was no room for the sums.
+    is_sketched: bool = False
     #: Samples of each forward/backward.
     micro_batch_size: int | None = None
     #: Samples of each optimizer step taken before; None at a checkpoint.
@@ -99,8 +101,7 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
     token_count: TokenCount | None = None
     #: Of the host's memory that training may take; None where the device has its own.
     host_memory_bytes: int | None = None
-    #: Of a GPU's memory that is free beside a step, for the groups' sums; they are on the host
-    #: where they do not fit there.
+    #: Of a GPU's memory that is free beside a step, for the groups' sums.
     device_memory_bytes: int = 0
 
 

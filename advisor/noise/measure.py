@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.emitter import Emit
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
-from advisor.noise.measure_moments import GroupSums, Trained, choose_dtype, trained_parameters
+from advisor.noise.measure_moments import GroupSums
+from advisor.noise.measure_rows import Room, find_room
 from advisor.noise.rounds import LEAST_GROUPS, Rounds
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
@@ -26,9 +26,6 @@ from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
-
-#: Share of the host's free memory that the groups' sums may take.
-_HOST_FRACTION = 0.25
 
 
 def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
@@ -157,7 +154,7 @@ class MomentMeter:
         passes = math.inf if self._size is None else self._size // task.micro_batch_size
         self._most = min(task.max_micro_batches, passes)  # beyond one pass nothing new is learnt
         self._training: Training | None = None
-        self._groups, self._is_on_device = 0, False
+        self._room = Room(0, "host")
 
     def measure(self, place: Place) -> NoiseBatches | None:
         """Return the moments at the present parameters; None where there is no room for them.
@@ -171,14 +168,14 @@ class MomentMeter:
         is_new = training is not self._training
         if is_new:
             self._training = training
-            self._groups = int(min(task.groups, self._most))
-            row_bytes = _measure_row_bytes(training)
-            # One more is the optimizer's metric, another what is made of them.
-            self._is_on_device = (self._groups + 2) * row_bytes <= task.device_memory_bytes
-            if not self._is_on_device:
-                self._groups = min(self._groups, afford_groups(training, task.host_memory_bytes))
+            self._room = find_room(
+                training,
+                int(min(task.groups, self._most)),
+                host_memory_bytes=task.host_memory_bytes,
+                device_memory_bytes=task.device_memory_bytes,
+            )
             self._rounds.forget()
-        if self._groups < LEAST_GROUPS:
+        if self._room.groups < LEAST_GROUPS:
             return None
         with preserve_buffers(training.model):  # running statistics are part of the frozen state
             if is_new:
@@ -187,26 +184,27 @@ class MomentMeter:
                 if pilot is None or time.perf_counter() > deadline:
                     return pilot
             size = task.micro_batch_size
-            rounds = self._rounds.choose(self._groups, size, most=int(self._most // self._groups))
+            groups = self._room.groups
+            rounds = self._rounds.choose(groups, size, most=int(self._most // groups))
             return self._collect(place, rounds, deadline)
 
     def _collect(self, place: Place, rounds: int, deadline: float) -> NoiseBatches | None:
         """Return the moments of fresh samples: within one pass over the data none comes twice."""
         task, b = self._task, self._task.micro_batch_size
-        wanted = self._groups * rounds * b
+        wanted = self._room.groups * rounds * b
         if self._size is not None and self._used + wanted > self._size:
             self._seed += 1
             self._stream, self._used = IndexStream(self._size, seed=self._seed), 0
         self._used += wanted
         sums = GroupSums(
             place.training,
-            self._groups,
+            self._room.groups,
             b,
             rounds=rounds,
             token_count=task.token_count,
             least_groups=LEAST_GROUPS,
             deadline_s=deadline,
-            is_on_device=self._is_on_device,
+            place=self._room.place,
         )
         batches = (self._workload.take(self._stream.next(b)) for _ in itertools.count())
         train(place.training, batches, [sums], micro_batch_size=b, is_frozen=True)
@@ -215,14 +213,3 @@ class MomentMeter:
         if found is not None:
             self._rounds.note(found)
         return found
-
-
-def afford_groups(training: Trained, host_memory_bytes: int | None) -> int:
-    """Return how many gradients the host has room for, a container's limit included."""
-    room_bytes = min(available_memory_bytes(), host_memory_bytes or math.inf)
-    return int(_HOST_FRACTION * room_bytes / max(1, _measure_row_bytes(training)))
-
-
-def _measure_row_bytes(training: Trained) -> int:
-    parameters = trained_parameters(training)
-    return choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from advisor.engine.worker.emitter import Emitter
 from advisor.noise.data import NoiseBatches, NoiseTask
-from advisor.noise.measure import afford_groups
 from advisor.noise.measure_moments import GroupSums
+from advisor.noise.measure_rows import Room, find_room
 from advisor.noise.rounds import LEAST_GROUPS, Rounds
 from advisor.training.data import WARMUP_FRACTION
 from advisor.training.observer import Observer, Step
@@ -90,18 +90,20 @@ class FrozenVisits:
 
     def _begin(self, step: Step) -> None:
         trained = _read_trained(step)
-        groups = min(self._task.groups, afford_groups(trained, self._task.host_memory_bytes))
-        if groups < LEAST_GROUPS:
+        room = _find_room(trained, self._task)
+        if room.groups < LEAST_GROUPS:
             self._emit.stop()
-        most = self._task.max_micro_batches // groups
+        most = self._task.max_micro_batches // room.groups
+        rounds = self._rounds.choose(room.groups, step.samples, most=most) if self._visit else 1
         left_s = self._ends_s - time.perf_counter()
         self._sums = GroupSums(
             trained,
-            groups,
+            room.groups,
             step.samples,
-            rounds=self._rounds.choose(groups, step.samples, most=most) if self._visit else 1,
+            rounds=rounds,
             least_groups=LEAST_GROUPS,
             deadline_s=time.perf_counter() + left_s / len(self._points),
+            place=room.place,
         )
 
     def _finish(self) -> bool:
@@ -142,7 +144,8 @@ class FollowedVisits:
         if not any(isinstance(parameter, DTensor) for parameter in trained.parameters):
             return
         if self._sums is None:
-            self._sums = GroupSums(trained, self._task.groups, step.samples)
+            place = _find_room(trained, self._task).place
+            self._sums = GroupSums(trained, self._task.groups, step.samples, place=place)
         self._sums.before_step(step)
 
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
@@ -166,6 +169,15 @@ def _read_trained(step: Step) -> _Trained:
     assert optimizer is not None
     everything = (p for group in optimizer.param_groups for p in group["params"])
     return _Trained(optimizer, [p for p in everything if p.requires_grad])
+
+
+def _find_room(trained: _Trained, task: NoiseTask) -> Room:
+    return find_room(
+        trained,
+        task.groups,
+        host_memory_bytes=task.host_memory_bytes,
+        device_memory_bytes=task.device_memory_bytes,
+    )
 
 
 def _conclude(

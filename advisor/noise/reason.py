@@ -31,6 +31,8 @@ def describe_points(
         _describe_weights(facts, batches),
         _describe_training(facts, batches),
     ]
+    if any(each.is_sketched for each in batches):
+        parts.append("the sums of gradients were kept as sketches, exact to 0.1 %")
     if decisive.high is None:
         parts.append("the gradient is too small against its noise for an upper end")
     if facts.has_batch_statistics and not log:

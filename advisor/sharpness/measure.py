@@ -14,7 +14,7 @@ import torch
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
 from advisor.noise.measure import visit
-from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.sharpness.data import Sharpness, SharpnessTask
 from advisor.sharpness.measure_eigenvalue import (
     HessianProducts,

@@ -17,7 +17,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from advisor.noise.measure_moments import choose_dtype, trained_parameters
+from advisor.noise.measure_metric import choose_dtype, trained_parameters
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.seeds import seed_everything

@@ -100,9 +100,11 @@ def report_bus(task, emit):
 
 
 class RowsTask(WorkloadTask[int], frozen=True, kw_only=True):
-    """Report what the sums of eight groups of gradients take on the device, all of them there."""
+    """Report what the sums of eight groups of gradients take on the device."""
 
     runs: ClassVar[str] = "tests.cuda.by_hand:report_rows"
+
+    place: str
 
 
 def report_rows(task, emit):
@@ -113,7 +115,7 @@ def report_rows(task, emit):
     workload = Workload(task.workload)
     training = workload.make_training()
     before = torch.cuda.memory_allocated()
-    sums = GroupSums(training, 8, 4, rounds=2, is_on_device=True)
+    sums = GroupSums(training, 8, 4, rounds=2, place=task.place)
     emit(torch.cuda.memory_allocated() - before)
     batches = itertools.repeat(workload.take(range(4)))
     train(training, batches, [sums], micro_batch_size=4, is_frozen=True)

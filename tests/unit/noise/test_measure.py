@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from advisor.noise import measure as gradients
+from advisor.noise import measure_rows
 from advisor.noise.data import NoiseTask, Trajectory
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
@@ -60,7 +61,7 @@ def test_no_sample_comes_twice_before_a_pass_is_through(monkeypatch):
 def test_the_groups_take_a_quarter_of_the_memory_there_is(monkeypatch, room, groups):
     """Fewer than 8 groups carry no interval; 9610 parameters take 4 bytes each."""
     given = follow(host_memory_bytes=room)
-    monkeypatch.setattr(gradients, "available_memory_bytes", lambda: room)
+    monkeypatch.setattr(measure_rows, "available_memory_bytes", lambda: room)
     for found in (given, follow()):
         assert [len(each.micro_batch_sizes) for each in found] == ([groups] * 2 if groups else [])
 

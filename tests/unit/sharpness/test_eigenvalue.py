@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from advisor.noise.measure_moments import find_metric, trained_parameters
+from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.sharpness.measure_eigenvalue import (
     _SEED,
     HessianProducts,

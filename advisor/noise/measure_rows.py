@@ -1,0 +1,271 @@
+"""Sums of gradients by group, as they are kept: whole rows, or sketches of them.
+
+Both hold the same sums; a sketch holds them in fewer numbers, whose squared norms and products are
+those of the whole rows but for an error below a per cent.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from advisor.device.cpu import available_memory_bytes
+from advisor.noise.data import GradientMoments
+from advisor.noise.measure_metric import (
+    Trained,
+    as_real,
+    choose_dtype,
+    find_metric,
+    find_roots,
+    trained_parameters,
+)
+from advisor.noise.rounds import LEAST_GROUPS
+
+#: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
+_CHUNK_ELEMENTS = 1 << 13
+#: On a GPU so many that a few kernels do much.
+_DEVICE_CHUNK_ELEMENTS = 1 << 20
+#: Share of the host's free memory that the groups' rows may take.
+_HOST_FRACTION = 0.25
+#: Of rows on the host for gradients on a GPU: more would be copied for seconds at each point.
+_MOST_HOST_BYTES = 1 << 30
+#: Numbers of a sketch: its error is sqrt(2/length) of a squared norm, 0.14 %.
+SKETCH_LENGTH = 1 << 20
+_HOST = torch.device("cpu")
+
+#: Where rows are kept, or that they are sketched, beside the training.
+Place = Literal["device", "host", "sketch"]
+
+
+class Room(NamedTuple):
+    """How many groups are kept, and where."""
+
+    groups: int
+    place: Place
+
+
+def find_room(
+    training: Trained,
+    groups: int,
+    *,
+    host_memory_bytes: int | None = None,
+    device_memory_bytes: int = 0,
+) -> Room:
+    """Return how many of the groups there is room for, and where.
+
+    On a GPU where they fit beside a step, else on the host, else as sketches. On the CPU fewer rows
+    are taken before sketches are, as long as they carry an interval.
+
+    Args:
+        training: Whose gradients.
+        groups: As many as are wanted.
+        host_memory_bytes: That training may take of the host; None is all that is free, a
+            container's limit included.
+        device_memory_bytes: That is free on a GPU beside a step.
+    """
+    row_bytes = max(1, _measure_row_bytes(training))
+    # One more is the optimizer's metric, another what is made of them.
+    if (groups + 2) * row_bytes <= device_memory_bytes:
+        return Room(groups, "device")
+    is_apart = training.device.type == "cuda"
+    room_bytes = _HOST_FRACTION * min(available_memory_bytes(), host_memory_bytes or math.inf)
+    on_host = min(groups, int(room_bytes / row_bytes))
+    if is_apart and groups * row_bytes > _MOST_HOST_BYTES:
+        on_host = 0
+    if on_host >= min(groups, LEAST_GROUPS):
+        return Room(on_host, "host")
+    sketch_bytes = 2 * groups * SKETCH_LENGTH * choose_dtype(trained_parameters(training)).itemsize
+    is_smaller = sketch_bytes < groups * row_bytes
+    fits = is_apart or (training.device.type == "cpu" and sketch_bytes <= room_bytes)
+    return Room(groups, "sketch") if is_smaller and fits else Room(on_host, "host")
+
+
+def _measure_row_bytes(training: Trained) -> int:
+    parameters = trained_parameters(training)
+    return choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)
+
+
+class Rows(Protocol):
+    """The sums of the gradients of J groups; gradients come for one group after another."""
+
+    def begin(self, group: int) -> None:
+        """Have what comes belong to a group."""
+
+    def add(self, gradients: Sequence[Tensor | None], alpha: float) -> None:
+        """Add the gradient of each parameter, times alpha; None is zero."""
+
+    def find_finite(self, groups: Sequence[int]) -> list[int]:
+        """Return those of the groups whose sum is finite; no more is added after it."""
+
+    def compute_moments(
+        self, groups: Sequence[int], factor: float
+    ) -> tuple[GradientMoments, GradientMoments | None]:
+        """Return the moments of these groups, times a factor, plain and in the own metric."""
+
+
+def make_rows(training: Trained, groups: int, place: Place) -> Rows:
+    """Return rows of zeros."""
+    if place == "sketch":
+        return SketchedRows(training, groups)
+    return WholeRows(training, groups, is_on_device=place == "device")
+
+
+class WholeRows:
+    """The rows of one J×P matrix, allocated beforehand: gradients kept one by one split the heap.
+
+    It is on the host, and of a GPU's sums one alone is on the device, which moves to its row when
+    the next group begins; or all are (`is_on_device`).
+    """
+
+    def __init__(self, training: Trained, groups: int, *, is_on_device: bool) -> None:
+        self._training = training
+        self._parameters = trained_parameters(training)
+        self._shapes = [as_real(parameter).shape for parameter in self._parameters]
+        self._sizes = [shape.numel() for shape in self._shapes]
+        place = training.device if is_on_device else _HOST
+        dtype = choose_dtype(self._parameters)
+        self._store = torch.zeros(groups, sum(self._sizes), dtype=dtype, device=place)
+        self._is_apart = training.device.type != place.type
+        self._group: int | None = None
+
+    def begin(self, group: int) -> None:
+        """Make the group's sum the running one."""
+        self._save()
+        self._group = group
+        self._row = self._store[group]
+        if self._is_apart:
+            self._row = torch.zeros_like(self._row, device=self._training.device)
+        parts = torch.split(self._row, self._sizes)
+        pairs = zip(parts, self._shapes, strict=True)
+        self._running = [part.view(shape) for part, shape in pairs]
+
+    def add(self, gradients: Sequence[Tensor | None], alpha: float) -> None:
+        """Add the gradient of each parameter, times alpha; None is zero."""
+        pairs = [
+            (total, as_real(gradient))
+            for total, gradient in zip(self._running, gradients, strict=True)
+            if gradient is not None
+        ]
+        totals, summands = [total for total, _ in pairs], [summand for _, summand in pairs]
+        torch._foreach_add_(totals, summands, alpha=alpha)
+
+    def find_finite(self, groups: Sequence[int]) -> list[int]:
+        """Return those of the groups whose sum is finite; no more is added after it."""
+        self._save()
+        return _find_finite(self._store, groups)
+
+    def compute_moments(
+        self, groups: Sequence[int], factor: float
+    ) -> tuple[GradientMoments, GradientMoments | None]:
+        """Return the moments of these groups, times a factor, plain and in the own metric."""
+        sums = _pick(self._store, groups)
+        root = find_metric(self._parameters, self._training.optimizer, sums.device)
+        own = None if root is None else _compute_moments(sums, factor, root)
+        return _compute_moments(sums, factor, None), own
+
+    def _save(self) -> None:
+        if self._is_apart and self._group is not None:
+            self._store[self._group].copy_(self._row)
+
+
+class SketchedRows:
+    """The rows folded into a fixed length, one sketch plain and one in the optimizer's metric.
+
+    Each stretch of a gradient gets random signs, is turned by a random offset and added: two
+    elements meet in one place with a probability of 1/length, and their product then has a random
+    sign. So a squared norm and a product are right on average, with a variance of at most
+    2·|x|⁴/length. Signs and offsets hang on the parameter's place alone: all groups have the same.
+
+    Source: Charikar, Chen and Farach-Colton 2002, Finding frequent items in data streams; the
+    variance as of Thorup and Zhang 2012, doi:10.1137/100800774.
+    """
+
+    def __init__(self, training: Trained, groups: int, *, length: int = SKETCH_LENGTH) -> None:
+        parameters = trained_parameters(training)
+        self._roots = find_roots(parameters, training.optimizer)
+        self._device, self._length = training.device, length
+        count = 1 if self._roots is None else 2
+        dtype = choose_dtype(parameters)
+        self._store = torch.zeros(count, groups, length, dtype=dtype, device=self._device)
+        self._signs = torch.Generator(self._device)
+        self._group = 0
+
+    def begin(self, group: int) -> None:
+        """Have what comes belong to a group."""
+        self._group = group
+
+    def add(self, gradients: Sequence[Tensor | None], alpha: float) -> None:
+        """Add the gradient of each parameter, times alpha; None is zero."""
+        rows = self._store[:, self._group]
+        for place, gradient in enumerate(gradients):
+            if gradient is None:
+                continue
+            root = None if self._roots is None else self._roots[place]
+            flat, offsets = as_real(gradient).reshape(-1), random.Random(place)  # noqa: S311
+            self._signs.manual_seed(place)
+            for start in range(0, flat.numel(), self._length):
+                part = slice(start, start + self._length)
+                values = alpha * self._draw_signs(flat[part].to(self._store.dtype))
+                offset = offsets.randrange(self._length)
+                _add_turned(rows[0], values, offset)
+                if root is not None:
+                    _add_turned(rows[1], values * root(part, self._device), offset)
+
+    def find_finite(self, groups: Sequence[int]) -> list[int]:
+        """Return those of the groups whose sum is finite; no more is added after it."""
+        return _find_finite(self._store[0], groups)
+
+    def compute_moments(
+        self, groups: Sequence[int], factor: float
+    ) -> tuple[GradientMoments, GradientMoments | None]:
+        """Return the moments of these groups, times a factor, plain and in the own metric."""
+        found = [_compute_moments(_pick(sums, groups), factor, None) for sums in self._store]
+        return found[0], found[1] if len(found) > 1 else None
+
+    def _draw_signs(self, values: Tensor) -> Tensor:
+        """Return the values with random signs."""
+        bits = torch.randint(
+            2, values.shape, generator=self._signs, dtype=torch.int8, device=self._device
+        )
+        return torch.where(bits.bool(), values, -values)
+
+
+def _add_turned(row: Tensor, values: Tensor, offset: int) -> None:
+    """Add values to a row from an offset on, and go on at its front where it ends."""
+    head = min(len(values), len(row) - offset)
+    row[offset : offset + head] += values[:head]
+    row[: len(values) - head] += values[head:]
+
+
+def _pick(sums: Tensor, groups: Sequence[int]) -> Tensor:
+    return sums if len(groups) == len(sums) else sums[list(groups)]
+
+
+def _find_finite(sums: Tensor, groups: Sequence[int]) -> list[int]:
+    # A norm in float64 is finite where all it sums is, and costs one pass.
+    norms = torch.linalg.vector_norm(sums, dim=1, dtype=torch.float64)
+    return [group for group in groups if norms[group].isfinite()]
+
+
+def _compute_moments(sums: Tensor, factor: float, root: Tensor | None) -> GradientMoments:
+    """Return the moments of the rows of `sums`, times `factor`, in the metric root², in float64."""
+    norms = torch.zeros(len(sums), dtype=torch.float64, device=sums.device)
+    dots, total_sqnorm = torch.zeros_like(norms), norms.new_zeros(())
+    length = _CHUNK_ELEMENTS if sums.device.type == "cpu" else _DEVICE_CHUNK_ELEMENTS
+    for start in range(0, sums.shape[1], length):
+        part = slice(start, start + length)
+        chunk = sums[:, part].double()
+        if root is not None:
+            chunk = chunk * root[part]
+        total = chunk.sum(dim=0)
+        norms += chunk.square().sum(dim=1)
+        dots += chunk @ total
+        total_sqnorm += total @ total
+    return GradientMoments(
+        group_sqnorms=tuple((factor * norms).tolist()),
+        group_dots=tuple((factor * dots).tolist()),
+        total_sqnorm=factor * float(total_sqnorm),
+    )
