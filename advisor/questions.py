@@ -7,7 +7,7 @@ from advisor.advice.plan import ADVICE as ADVISED
 from advisor.advice.plan import find_advised_way
 from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
-from advisor.advice.screen import draw_up_screen
+from advisor.advice.screen import draw_up_screen, tell_so_far
 from advisor.advice.tell import head_run
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import read_record
@@ -91,6 +91,7 @@ RUN = Kind(
     ),
     headline=head_run,
     screen=draw_up_screen,
+    so_far=tell_so_far,
     is_worth_telling=_is_worth_telling,
 )
 

@@ -15,7 +15,7 @@ from advisor.race.plan import RACE
 from advisor.race.tell import brief_race, name_pair
 from advisor.telling import Screen, Status
 from advisor.throughput.conclude import THROUGHPUT
-from advisor.units import format_figure, format_ratio
+from advisor.units import format_count, format_figure, format_ratio
 
 #: Warnings on the first screen.
 _MOST_CAUTIONS = 2
@@ -44,6 +44,20 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
         table=draw_up_few(rows, sample_unit=unit) if rows else None,
         next_step=choose_next_step(conclusions, advice),
     )
+
+
+def tell_so_far(conclusions: Conclusions) -> str:
+    """Return what would be advised now; empty while no pair but the user's was trained."""
+    advice, race = conclusions.of(ADVICE), conclusions.of(RACE)
+    if advice is None or race is None or not race.pairs:
+        return ""
+    batch, rate = format_count(advice.global_batch_size), advice.learning_rate.value
+    at = "" if rate is None else f" at rate {format_figure(rate)}"
+    if advice.basis == "stay":
+        return f"so far: stay with batch {batch}{at}"
+    ratio = advice.expected.time_ratio
+    gain = "" if ratio is None or ratio.point is None else f", {format_ratio(ratio.point)} the time"
+    return f"so far: batch {batch}{at}{gain}"
 
 
 def brief_trial(conclusions: Conclusions) -> Status | None:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.engine.spec import Spec
-    from advisor.telling import Headline, Told
+    from advisor.telling import Headline, Status, Told
 
 
 _STDOUT = 1
+#: A run is kept this often at most: all that follows from it is worked out each time, beside what
+#: is being measured.
+_KEEP_EVERY_S = 10.0
 
 
 class Output:
@@ -62,6 +66,7 @@ class Output:
 
         self.quiet, self.verbose = quiet, verbose
         self._is_full, self._keeps = full or verbose, keeps
+        self._next_kept_s = 0.0
         self._json_path = json_path
         self._html_path = html_path
         self._markdown_path = markdown_path
@@ -91,13 +96,18 @@ class Output:
         from advisor.engine import kept
         from advisor.engine.document import encode_document
 
+        record, is_due = conclusions.record, is_last or time.monotonic() > self._next_kept_s
+        is_worth = is_last or kind.is_worth_telling(record, KeyboardInterrupt())
+        keeps = self._keeps and is_due and is_worth
+        saves = self._json_path is not None and (is_last or not self._waits)
+        if not (keeps or saves):
+            return
         document = encode_document(kind, conclusions)
-        record = conclusions.record
-        if self._keeps and kind.is_worth_telling(record, KeyboardInterrupt()):
-            kept.keep(
-                kept.choose_path(record.created_at, kind.name, _name_target(record)), document
-            )
-        if self._json_path is None or (self._waits and not is_last):
+        if keeps:
+            self._next_kept_s = time.monotonic() + _KEEP_EVERY_S
+            path = kept.choose_path(record.created_at, kind.name, _name_target(record))
+            kept.keep(path, document)
+        if self._json_path is None or not saves:
             return
         try:
             write_result(self._json_path, document)
@@ -167,6 +177,7 @@ def drive(
     from advisor.cli.progress_display import open_progress
     from advisor.engine.command import execute
     from advisor.engine.conclusions import Conclusions
+    from advisor.report.screen import list_statuses
 
     latest: list[Conclusions] = []
 
@@ -174,8 +185,14 @@ def drive(
         latest[:] = [Conclusions(record)]
         output.save(kind, latest[0])
 
+    def look() -> "tuple[tuple[Status, ...], str]":
+        statuses = list_statuses(kind, latest[0]) if latest else ()
+        answer = kind.so_far(latest[0]) if latest and kind.so_far else ""
+        return statuses, answer
+
     try:
         with open_progress(quiet=output.quiet) as progress:
+            progress.follow(look)
             execute(
                 kind,
                 spec,

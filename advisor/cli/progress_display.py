@@ -1,4 +1,4 @@
-"""What the run is doing right now, on stderr: a live line on a terminal, plain lines elsewhere."""
+"""What the run is doing right now, on stderr: a live block on a terminal, plain lines elsewhere."""
 
 import contextlib
 import threading
@@ -6,23 +6,31 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import Progress as LiveProgress
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, ConsoleRenderable, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
 
 from advisor.units import format_duration
 
 if TYPE_CHECKING:
-    from advisor.engine.progress import Progress
+    from advisor.telling import Status
+
+    #: What is known so far: how each stage ended, and the answer in a line, empty without one.
+    Known = tuple[tuple["Status", ...], str]
 
 #: Seconds between two plain lines: enough to see life in a log without filling it.
 PLAIN_INTERVAL_S = 10.0
+#: Seconds between two looks at what is known, while one part of the run goes on.
+LOOK_EVERY_S = 5.0
 #: Seconds between two looks whether a line is due.
 _LOOK_S = 0.5
 
 
 @contextlib.contextmanager
-def open_progress(*, quiet: bool, stream: IO[str] | None = None) -> Iterator["Progress"]:
+def open_progress(
+    *, quiet: bool, stream: IO[str] | None = None
+) -> "Iterator[SilentProgress | PlainProgress | LiveDisplay]":
     """Give the display that fits stderr, or `stream` in its place; it is gone on leaving."""
     console = Console(file=stream, stderr=stream is None, highlight=False, markup=False)
     if quiet:
@@ -37,6 +45,9 @@ def open_progress(*, quiet: bool, stream: IO[str] | None = None) -> Iterator["Pr
 
 class SilentProgress:
     """Shows nothing."""
+
+    def follow(self, look: "Callable[[], Known]") -> None:
+        """Look at nothing."""
 
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Show nothing."""
@@ -63,7 +74,9 @@ class PlainProgress:
         self._clock = clock
         self._began_s = clock()
         self._next_s = self._began_s
-        self._stage = ""
+        self._stage = self._told = ""
+        self._looked_s = self._began_s
+        self._look: Callable[[], Known] | None = None
         self._ends_s: float | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -77,9 +90,21 @@ class PlainProgress:
         self._closed.set()
         self._repeater.join()
 
+    def follow(self, look: "Callable[[], Known]") -> None:
+        """Look at what is known as stages begin, and say where the answer changed."""
+        self._look = look
+
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Say which stage runs, now or when a line is due."""
+        answer = ""
+        now_s = self._clock()
+        is_due = _is_another(name, self._stage) or now_s > self._looked_s + LOOK_EVERY_S
+        if self._look is not None and is_due:
+            (_, answer), self._looked_s = self._look(), now_s
         with self._lock:
+            if answer not in {"", self._told}:
+                self._told = answer
+                self._say(answer)
             self._stage = name
             self._ends_s = None if left_s is None else self._clock() + left_s
         self.say_stage_if_due()
@@ -116,21 +141,22 @@ class PlainProgress:
 
 
 class LiveDisplay:
-    """One line that is redrawn in place: stage, elapsed time, time left, latest note."""
+    """A block that is redrawn in place: the stages done, the answer so far, the one that runs."""
 
     def __init__(self, console: Console) -> None:
-        self._live = LiveProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", markup=False, style="dim"),
-            TextColumn("{task.fields[note]}", markup=False, style="dim"),
+        self._spinner = Spinner("dots")
+        self._look: Callable[[], Known] | None = None
+        self._known: Known = ((), "")
+        self._stage, self._note = "starting", ""
+        self._began_s, self._ends_s, self._looked_s = time.monotonic(), 0.0, 0.0
+        self._live = Live(
+            get_renderable=self._draw,
             console=console,
             transient=True,
+            refresh_per_second=4,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._live.add_task("starting", total=None, left="", note="")
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -139,15 +165,43 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def follow(self, look: "Callable[[], Known]") -> None:
+        """Look at what is known as stages begin."""
+        self._look = look
+
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Show the stage and the most time that the run may still take."""
-        left = "" if left_s is None else f"at most {format_duration(left_s)} left"
-        self._live.update(self._task, description=name, left=left, note="")
+        now_s = time.monotonic()
+        is_due = _is_another(name, self._stage) or now_s > self._looked_s + LOOK_EVERY_S
+        if self._look is not None and is_due:
+            self._known, self._looked_s = self._look(), now_s
+        self._stage, self._note = name, ""
+        self._ends_s = 0.0 if left_s is None else now_s + left_s
 
     def plan(self, text: str) -> None:
-        """Print the plan above the line."""
+        """Print the plan above the block."""
         self._live.console.print(f"plan: {text}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Show one line of news beside the stage."""
-        self._live.update(self._task, note=text)
+        self._note = text
+
+    def _draw(self) -> Group:
+        from advisor.report.screen import draw_status
+
+        statuses, answer = self._known
+        done = [draw_status(each) for each in statuses if each.state == "measured"]
+        parts: list[ConsoleRenderable] = [*done]
+        parts += [Text(answer, style="bold", no_wrap=True, overflow="ellipsis")] if answer else []
+        now_s = time.monotonic()
+        line = [self._stage, format_duration(now_s - self._began_s)]
+        if self._ends_s - now_s >= 1.0:
+            line.append(f"at most {format_duration(self._ends_s - now_s)} left")
+        line += [self._note] if self._note else []
+        self._spinner.update(text=Text(", ".join(line), no_wrap=True, overflow="ellipsis"))
+        return Group(*parts, self._spinner)
+
+
+def _is_another(name: str, before: str) -> bool:
+    """Return whether another part of the run begins, and not a next piece of the same."""
+    return name.partition(":")[0] != before.partition(":")[0]

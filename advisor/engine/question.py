@@ -49,6 +49,7 @@ class Kind:
         is_worth_telling: Whether a record that this error cut short has something to print.
         screen: What decides, for the first screen; None where the report is that short.
         told: The questions in the order of the report; empty where they are told as they run.
+        so_far: What would be answered now, in a line; empty where nothing would.
         traces_only: The model file is inspected without a training step.
         answers_in_rows: The headline alone says nothing, so that `--quiet` leaves the rest as well.
         is_indented: Its document is for people to read as well.
@@ -63,6 +64,7 @@ class Kind:
     is_worth_telling: Callable[[Record, BaseException], bool]
     told: tuple[Question, ...] = ()
     screen: Callable[[Conclusions], Screen] | None = None
+    so_far: Callable[[Conclusions], str] | None = None
     traces_only: bool = False
     answers_in_rows: bool = False
     is_indented: bool = True

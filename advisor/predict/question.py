@@ -9,6 +9,7 @@ from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, PredictedMemory,
 from advisor.predict.footprint import find_general
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.prediction import PREDICTIONS, choose_next_size, list_cards, read_case
+from advisor.predict.screen import draw_up_screen
 from advisor.predict.tell import tell_headline, tell_prediction
 
 #: Traces where none serves every size: the first two, and some near the sizes that matter.
@@ -79,6 +80,7 @@ KIND = Kind(
     command="predict",
     questions=(QUESTION,),
     headline=tell_headline,
+    screen=draw_up_screen,
     is_worth_telling=lambda *_: False,
     traces_only=True,
     is_flat=True,

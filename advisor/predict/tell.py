@@ -32,7 +32,7 @@ _ENDS: dict[LimitedBy, str] = {
     "budget": "",
 }
 _BOUNDS = {"arithmetic": "peak arithmetic", "bandwidth": "peak memory bandwidth"}
-_FITS = {True: "yes", False: "no", None: "uncertain"}
+FITS = {True: "yes", False: "no", None: "uncertain"}
 
 
 def tell_catalogue(gpus: Sequence[Gpu]) -> Table:
@@ -119,9 +119,9 @@ def _tell_cards(predictions: Sequence[Prediction], *, is_asked: bool) -> Table:
         columns = gpu, Column("memory"), sizes, Column("device memory then")
     rows = []
     for one in predictions:
-        figures = _format_sizes(one.max_micro_batch_size), _format_gib(one.device_used_bytes)
+        figures = format_sizes(one.max_micro_batch_size), _format_gib(one.device_used_bytes)
         rows.append(
-            (one.gpu, *figures, _FITS[one.fits])
+            (one.gpu, *figures, FITS[one.fits])
             if is_asked
             else (one.gpu, format_bytes(one.memory_bytes), *figures)
         )
@@ -170,7 +170,8 @@ def _describe_trace(trace: MemoryTrace, *, is_expandable: bool) -> str:
     return f"{_METHODS[trace.method]}{reason}; {operators}{expandable}"
 
 
-def _format_sizes(estimate: Estimate) -> str:
+def format_sizes(estimate: Estimate) -> str:
+    """Return the largest size with its interval, in whole samples."""
     point, low, high = (_whole(value) for value in (estimate.point, estimate.low, estimate.high))
     if high == 0:
         return "none fits"

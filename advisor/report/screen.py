@@ -73,7 +73,7 @@ def _list_parts(screen: Screen, statuses: Sequence[Status]) -> Iterator[ConsoleR
         yield from draw_table(screen.table)
     if statuses:
         yield Text()
-        yield from map(_draw_status, statuses)
+        yield from map(draw_status, statuses)
     yield from _draw_items("→", [screen.next_step] if screen.next_step else [])
     yield _draw_hint()
 
@@ -91,7 +91,8 @@ def _draw_items(mark: str, texts: Iterable[str], style: str = "") -> Iterator[Co
         yield grid
 
 
-def _draw_status(status: Status) -> Text:
+def draw_status(status: Status) -> Text:
+    """Return a stage's line, cut where the console ends."""
     text = f"{_MARKS[status.state]} {status.label:<{_LABEL_WIDTH}} {status.text}"
     style = "" if status.state in {"measured", "predicted"} else "dim"
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")

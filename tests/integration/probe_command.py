@@ -73,7 +73,7 @@ def run_probe(target: str, *options: str, directory: Path) -> Outcome:
 
 def _environment(mark: str) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("BSADVISOR_")}
-    return {**own, MARK: mark, "NO_COLOR": "1", "COLUMNS": "100"}
+    return {**own, MARK: mark, "BSADVISOR_FULL": "1", "NO_COLOR": "1", "COLUMNS": "100"}
 
 
 def heed_interrupts() -> None:

@@ -23,7 +23,7 @@ from examples.digits import make_dataset, make_model
 def start(target, *options, directory, command="lr-range"):
     mark = uuid.uuid4().hex
     environment = {name: v for name, v in os.environ.items() if not name.startswith("BSADVISOR_")}
-    environment |= {MARK: mark, "PYTHONPATH": str(ROOT)}
+    environment |= {MARK: mark, "BSADVISOR_FULL": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-m", "advisor.cli", command, str(target), "--device", "cpu", *options],
         cwd=directory,

@@ -21,7 +21,7 @@ def run(*arguments, cwd=ROOT):
     return subprocess.run(
         [sys.executable, "-m", "advisor.cli", *map(str, arguments)],
         cwd=cwd,
-        env={**own, "NO_COLOR": "1", "COLUMNS": "80"},
+        env={**own, "BSADVISOR_FULL": "1", "NO_COLOR": "1", "COLUMNS": "80"},
         capture_output=True,
         text=True,
         check=False,

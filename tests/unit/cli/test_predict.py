@@ -130,8 +130,8 @@ def test_the_document_on_stdout_has_the_keys_of_the_contract(session):
 
 
 def test_a_saved_prediction_is_printed_again_by_report(session, empty_folder):
-    first = run("predict", "m.py", "--gpu", "T4", "--json", "p.json")
-    again = run("report", "p.json")
+    first = run("predict", "m.py", "--gpu", "T4", "--json", "p.json", "--full")
+    again = run("report", "p.json", "--full")
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert first.stdout == again.stdout
     assert run("report", "p.json", "--quiet").stdout == first.stdout.partition("\n\n")[0] + "\n"

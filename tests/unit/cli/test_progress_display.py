@@ -11,6 +11,7 @@ from advisor.cli.progress_display import (
     SilentProgress,
     open_progress,
 )
+from advisor.telling import Status
 
 
 def test_plain_progress_says_its_stages_at_most_once_per_interval():
@@ -87,3 +88,26 @@ def test_a_terminal_gets_one_line_that_goes_away(monkeypatch):
     assert "memory" in stream.getvalue()
     assert "at most 1 min 1 s left" in stream.getvalue()
     assert "[size 64] fits" in stream.getvalue()
+
+
+def test_a_terminal_shows_the_stages_done_and_the_answer_so_far():
+    stream = io.StringIO()
+    known = (Status("Memory", "fits"), Status("Noise", "open", "inconclusive"))
+    with LiveDisplay(Console(file=stream, width=100, force_terminal=True)) as display:
+        display.follow(lambda: (known, "so far: batch 64"))
+        display.stage("trial: batch 64", left_s=None)
+        display._live.refresh()
+    assert "✓ Memory     fits" in stream.getvalue()
+    assert "so far: batch 64" in stream.getvalue()
+    assert "open" not in stream.getvalue()
+
+
+def test_plain_lines_say_the_answer_so_far_where_it_changed():
+    stream = io.StringIO()
+    answers = iter(["", "so far: batch 64", "so far: batch 64", "so far: batch 96"])
+    plain = PlainProgress(Console(file=stream, width=100))
+    plain.follow(lambda: ((), next(answers)))
+    for name in ("memory", "noise", "loader", "trial"):
+        plain.stage(name, left_s=None)
+    assert stream.getvalue().count("so far: batch 64") == 1
+    assert stream.getvalue().count("so far: batch 96") == 1
