@@ -1,4 +1,4 @@
-"""Workers that several tests share, and what is timed with them."""
+"""Workers and commands in this process, and what is timed with them."""
 
 import math
 import statistics
@@ -7,24 +7,61 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from advisor.cli import app
+from advisor.engine import runner as engine_runner
 from advisor.engine.opening import EnvironmentTask, ScriptTask
-from advisor.engine.runner import Runner
+from advisor.engine.runner import COLD_START_S, Runner
 from advisor.loader.data import LoaderTask
 from advisor.loader.plan import conclude_loader
 from advisor.training.data import Script, WorkloadSpec
 from advisor.training.script.facts import conclude_facts
 from advisor.training.script.sight import choose_other_filling, choose_own_filling
+from tests.integration.servers import Servers
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 SCRIPTS = WORKLOADS / "scripts"
 
 
 @pytest.fixture(scope="session")
-def runner():
-    """Real workers, each a fork of one server."""
+def servers():
+    """Of whatever runs in this process."""
+    kept = Servers()
+    yield kept
+    kept.close()
+
+
+@pytest.fixture(scope="session")
+def runner(servers):
+    """Real workers, each a fork of one server, which is there."""
     with Runner(None) as workers:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_runner, "Forkserver", servers.open)
+            workers.run(EnvironmentTask(device="cpu"), timeout_s=COLD_START_S)
         yield workers
+
+
+@pytest.fixture(scope="module")
+def shared_servers(servers, runner):
+    """Have every command in this process take its workers from these; no budget pays for one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_runner, "Forkserver", servers.open)
+        yield
+
+
+@pytest.fixture
+def command(shared_servers, servers):
+    """A function: runs a command in this process, and sees that none is left of it."""
+
+    def run(*arguments):
+        left = list_children() - servers.list_pids()
+        env = {"NO_COLOR": "1", "COLUMNS": "100"}
+        result = CliRunner().invoke(app, [*map(str, arguments)], env=env)
+        see_end_of_children(left | servers.list_pids())
+        return result
+
+    return run
 
 
 def make_script(name, *arguments, target=None, **more):
@@ -53,7 +90,6 @@ def see(runner):
 @pytest.fixture
 def time_loader(runner):
     """A function: a loader goes in, its timings and what follows come out, and nothing is left."""
-    runner.run(EnvironmentTask(device="cpu"), timeout_s=100)  # the server of the workers is there
 
     def run(name, size=8, *, budget_s=12.0, **settings):
         target = str(WORKLOADS / f"{name}.py")
@@ -64,13 +100,18 @@ def time_loader(runner):
         )
         before = list_children()
         timings = runner.run(task, timeout_s=100)
-        deadline = time.monotonic() + 10.0  # what was killed may take a moment to go
-        while not list_children() <= before and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert list_children() <= before
+        see_end_of_children(before)
         return timings, conclude_loader(timings)
 
     return run
+
+
+def see_end_of_children(before):
+    """See that no process is below this one but these; what was killed may take a moment to go."""
+    deadline = time.monotonic() + 10.0
+    while not list_children() <= before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list_children() <= before
 
 
 def list_children():

@@ -11,6 +11,7 @@ from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
 from advisor.errors import AdvisorError
 from advisor.training.data import WorkloadSpec
+from tests.integration.conftest import list_children, see_end_of_children
 from tests.integration.probe_command import ROOT, run_probe
 
 _FOLDER = Path("tests/workloads/bad")
@@ -25,24 +26,25 @@ _BROKEN_SOURCE = "import torch\n\ndef make_model(:\n    return torch.nn.Linear(8
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model file and what the command must say about it.
+    """A model file and what must be said about it.
 
     Attributes:
         fragments: Found in the message, which starts at `bsadvisor:`.
         has_traceback: Whether the user's own traceback comes before it.
-        options: Further options of the command.
+        timeout_s: What its inspection gets.
+        options: Of the command.
     """
 
     file: str
     fragments: tuple[str, ...]
     exit_code: int = 5
     has_traceback: bool = False
-    options: tuple[str, ...] = ("--max-batch", "8")
-    budget: str = "20s"
+    timeout_s: float = 60.0
+    options: tuple[str, ...] = ()
 
 
-#: What one look at the file finds.
-SEEN_AT_ONCE = (
+#: What a look at the file finds, and what ends or holds the worker that looks.
+SEEN_BY_INSPECTION = (
     Case(file="syntax_error.py", fragments=("syntax_error.py:3", "syntax"), has_traceback=True),
     Case(file="missing_import.py", fragments=("no_such_package_anywhere",), has_traceback=True),
     Case(file="sys_exit_at_import.py", fragments=("sys.exit", "DATA"), has_traceback=True),
@@ -55,32 +57,36 @@ SEEN_AT_ONCE = (
     Case(file="loss_without_grad.py", fragments=("no gradient", ".detach()")),
     Case(file="nan_loss.py", fragments=("loss is nan", "first step")),
     Case(file="unpicklable_exception.py", fragments=("HostileError",), has_traceback=True),
-)
-#: What ends the worker, or comes later.
-SEEN_BY_PROBES = (
-    Case(file="hang_at_import.py", fragments=("did not finish", "__main__"), budget="12s"),
+    Case(file="hang_at_import.py", fragments=("did not finish", "__main__"), timeout_s=4.0),
     Case(
         file="hang.py",
         fragments=("did not finish", "hang.py:", "in forward", "--budget"),
-        budget="12s",
+        timeout_s=4.0,
     ),
-    Case(file="spawns_children.py", fragments=("did not finish", "make_model"), budget="12s"),
+    Case(file="spawns_children.py", fragments=("did not finish", "make_model"), timeout_s=4.0),
     Case(file="exit_in_make_model.py", fragments=("exit status 0",)),
     Case(file="exit_in_forward.py", fragments=("exit status 0",)),
     Case(file="segfault.py", fragments=("SIGSEGV", "segfault.py:11")),
     Case(file="sigkill_self.py", fragments=("SIGKILL",)),
+)
+#: What comes later.
+SEEN_BY_PROBES = (
     Case(
         file="nothing_fits.py",
         fragments=("128 MiB",),
         exit_code=6,
         options=("--memory-limit", "128MiB", "--headroom", "0"),
-        budget="60s",
     ),
     Case(
         file="failure_at_step_five.py",
         fragments=("LookupError", "step five"),
         has_traceback=True,
-        budget="60s",
+        options=("--max-batch", "8"),
+    ),
+    Case(
+        file="spawns_children.py",
+        fragments=("did not finish", "make_model"),
+        options=("--budget", "6s"),
     ),
 )
 
@@ -114,11 +120,13 @@ def _check_words(case: Case, stderr: str) -> None:
         assert files == [], stderr
 
 
-@pytest.mark.parametrize("case", SEEN_AT_ONCE, ids=lambda case: case.file.removesuffix(".py"))
+@pytest.mark.parametrize("case", SEEN_BY_INSPECTION, ids=lambda case: case.file[:-3])
 def test_inspection_says_what_is_wrong(case: Case, runner: Runner, tmp_path: Path, capsys) -> None:
     spec = WorkloadSpec(target=_target(case, tmp_path), device="cpu")
+    before = list_children()
     with pytest.raises(AdvisorError) as failure:
-        runner.run(InspectTask(workload=spec), timeout_s=60.0)
+        runner.run(InspectTask(workload=spec), timeout_s=case.timeout_s)
+    see_end_of_children(before)
     capsys.readouterr()  # what the user's code printed
     write_failure(failure.value)
     assert failure.value.exit_code == case.exit_code
@@ -126,31 +134,40 @@ def test_inspection_says_what_is_wrong(case: Case, runner: Runner, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", SEEN_BY_PROBES, ids=lambda case: case.file.removesuffix(".py"))
-def test_the_command_says_what_is_wrong_and_leaves_nothing(case: Case, tmp_path: Path) -> None:
-    options = ("--budget", case.budget, *case.options)
-    outcome = run_probe(_target(case, tmp_path), *options, directory=tmp_path)
-    assert outcome.exit_code == case.exit_code, outcome.stderr
-    _check_words(case, outcome.stderr)
-    assert "bsadvisor:" not in outcome.stdout
-    assert "Traceback" not in outcome.stdout
-    assert outcome.survivors == ()
+@pytest.mark.parametrize("case", SEEN_BY_PROBES, ids=lambda case: case.file[:-3])
+def test_a_probe_says_what_is_wrong_and_leaves_nothing(case: Case, command) -> None:
+    options = ("--device", "cpu", "--quiet", "--budget", "60s", *case.options)
+    result = command("probe", _FOLDER / case.file, *options)
+    _check_end(case, result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.mark.slow
-def test_growing_memory_is_named(tmp_path: Path) -> None:
-    target = str(_FOLDER / "memory_leak.py")
-    options = ("--budget", "12s", "--max-batch", "8", "--memory-limit", "1GiB")
-    outcome = run_probe(target, *options, directory=tmp_path)
-    assert outcome.exit_code in {0, 3, 5}, outcome.stderr
-    said = f"{outcome.stdout}\n{outcome.stderr}"
-    assert re.search(r"memory[^.]*\b(grows|rises|grew|rose)\b", said, re.IGNORECASE), said
-    assert "Traceback" not in said
+def test_a_command_of_its_own_says_the_same(tmp_path: Path) -> None:
+    (case,) = (each for each in SEEN_BY_INSPECTION if each.file == "segfault.py")
+    outcome = run_probe(str(_FOLDER / case.file), "--budget", "60s", directory=tmp_path)
+    _check_end(case, outcome.exit_code, outcome.stdout, outcome.stderr)
     assert outcome.survivors == ()
 
 
+def _check_end(case: Case, exit_code: int | None, stdout: str, stderr: str) -> None:
+    assert exit_code == case.exit_code, stderr
+    _check_words(case, stderr)
+    assert "bsadvisor:" not in stdout
+    assert "Traceback" not in stdout
+
+
+@pytest.mark.slow
+def test_growing_memory_is_named(command) -> None:
+    options = ("--device", "cpu", "--budget", "12s", "--max-batch", "8", "--memory-limit", "1GiB")
+    result = command("probe", str(_FOLDER / "memory_leak.py"), *options)
+    assert result.exit_code in {0, 3, 5}, result.stderr
+    said = f"{result.stdout}\n{result.stderr}"
+    assert re.search(r"memory[^.]*\b(grows|rises|grew|rose)\b", said, re.IGNORECASE), said
+    assert "Traceback" not in said
+
+
 def test_every_bad_model_file_has_a_case() -> None:
-    listed = {case.file for case in (*SEEN_AT_ONCE, *SEEN_BY_PROBES)} - {"syntax_error.py"} | {
-        "memory_leak.py"
-    }
+    listed = {case.file for case in (*SEEN_BY_INSPECTION, *SEEN_BY_PROBES)} - {
+        "syntax_error.py"
+    } | {"memory_leak.py"}
     assert {file.name for file in (ROOT / _FOLDER).glob("*.py")} == listed

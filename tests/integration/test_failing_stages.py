@@ -11,7 +11,7 @@ from advisor.race.plan import CUT_SHORT, RACE
 from advisor.throughput.conclude import THROUGHPUT
 from tests.integration.asked import ask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_servers")]
 
 FILE = "tests/workloads/stages/one_fails.py"
 

@@ -4,23 +4,37 @@ Each is after a report on real training code; the file says which kind.
 """
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from advisor.engine.opening import InspectTask
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.record import Series
 from advisor.engine.runner import Runner
+from advisor.engine.spec import Spec
+from advisor.engine.task import WorkloadTask
 from advisor.errors import AdvisorError
-from advisor.memory.data import MemoryTask
+from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS, LoaderTask, LoopTask
+from advisor.memory.data import PROBES, MemoryTask
+from advisor.memory.plan import MEMORY
+from advisor.noise.data import NOISE_BATCHES, NoiseTask, Trajectory
 from advisor.noise.plan import explain_absence
+from advisor.predict.data import TraceTask
+from advisor.questions import RUN
 from advisor.rate.conclude import needs_range
-from advisor.rate.data import TrialTask
+from advisor.rate.data import TRIALS, TrialTask
 from advisor.rate.rules import name_family, propose_learning_rate
+from advisor.soak.data import SOAKS, SoakTask
+from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadFacts, WorkloadSpec
-from tests.integration.probe_command import ROOT, run_probe
+from tests.given import open_run
+from tests.integration.asked import ask
+from tests.integration.conftest import list_children, see_end_of_children
+from tests.integration.probe_command import ROOT
+from tests.unit.doubles import Notes
 
 _FOLDER = Path("tests/workloads/foreign")
 _PATIENCE_S = 120.0
@@ -313,29 +327,54 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
         "sharpness_aware",
     ],
 )
-def test_the_whole_run_bears_it(name: str, tmp_path: Path) -> None:
-    options = ("--budget", "12s", "--memory-limit", "1GiB", "--base-batch-size", "16")
-    outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
-    assert outcome.exit_code in {0, 3}, outcome.stderr
-    assert "Traceback" not in outcome.stderr
-    assert re.match(r"(Train|Stay) with batch \d+", outcome.stdout)
-    assert outcome.survivors == ()
+def test_every_stage_bears_it_and_the_advice_too(name: str, runner: Runner) -> None:
+    """What a whole run asks of workers, each once and short, and what is told of the answers."""
+    target, before = str(_FOLDER / f"{name}.py"), list_children()
+    spec = Spec(workload=WorkloadSpec(target=target, device="cpu", base_batch_size=16))
+    run = open_run(spec, runner=runner, progress=Notes(), save=lambda record: None)
+    (environment,) = runner.run(EnvironmentTask(device="cpu"), timeout_s=_PATIENCE_S)
+    run.keep_environment(environment)
+    (facts,) = runner.run(InspectTask(workload=spec.workload), timeout_s=_PATIENCE_S)
+    run.keep_workload(facts)
+    for task, series in list_tasks(run.spec.workload):
+        results = runner.run(task, timeout_s=_PATIENCE_S)
+        assert results
+        if series is not None:
+            run.add(series, *results)
+    conclusions = Conclusions(run.record)
+    assert re.match(r"(Train|Stay) with batch \d+", RUN.headline(conclusions).answer)
+    assert all(each.tell(conclusions) for each in RUN.questions if each.tell is not None)
+    see_end_of_children(before)
+
+
+def list_tasks(workload: WorkloadSpec) -> list[tuple[WorkloadTask[Any], Series[Any] | None]]:
+    size = {"workload": workload, "micro_batch_size": 16}
+    sizes = {"workload": workload, "micro_batch_sizes": (16,)}
+    times = {**size, "gradient_accumulation_steps": 2}
+    path = Trajectory(micro_batch_size=16, points=(0, 4), budget_s=60.0)
+    return [
+        (MemoryTask(**size, capacity_bytes=1 << 30), PROBES),
+        (TraceTask(workload=workload, operators="cpu", min_micro_batch_size=16), None),
+        (ThroughputTask(**sizes, session=0, block_s=0.01, rounds=2, budget_s=60.0), PROBES),
+        (NoiseTask(**size, trajectory=path, groups=8, max_micro_batches=16), NOISE_BATCHES),
+        (LoaderTask(**size, budget_s=1.0), LOADER_TIMINGS),
+        (LoopTask(**sizes, budget_s=0.5), LOOP_TIMINGS),
+        (TrialTask(**times, learning_rate=0.01, samples=256, seeds=(0,)), TRIALS),
+        (SoakTask(**times, capacity_bytes=1 << 30, steps=8, evaluations=1, budget_s=60.0), SOAKS),
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["divided_queue"])
-def test_sizes_that_the_model_refuses_are_left_out(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    options = ("--budget", "20s", "--memory-limit", "1GiB", "--json", str(path))
-    outcome = run_probe(str(ROOT / _FOLDER / f"{name}.py"), *options, directory=tmp_path)
-    assert outcome.exit_code in {0, 3}, outcome.stderr
-    assert "Traceback" not in outcome.stderr
-    document = json.loads(path.read_text())
-    memory = document["derived"]["memory"]
-    assert memory["ooms"] == 0
-    assert memory["refused"]
-    assert memory["max_micro_batch_size"] >= 16
-    assert memory["limited_by"] != "memory"
+@pytest.mark.usefixtures("shared_servers")
+def test_sizes_that_the_model_refuses_are_left_out() -> None:
+    target = _FOLDER / "divided_queue.py"
+    memory = ask("memory", target=target, memory_limit_bytes=1 << 30).of(MEMORY)
+    assert memory is not None
+    assert memory.ooms == 0
+    assert memory.refused
+    assert memory.max_micro_batch_size is not None
+    assert memory.max_micro_batch_size >= 16
+    assert memory.limited_by != "memory"
 
 
 def test_every_file_has_a_case() -> None:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten
 from advisor.memory.plan import MAX_OOMS, MAX_PROBES, MEMORY
 from tests.integration.asked import ask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_servers")]
 
 WORKLOADS = Path(__file__).parent.parent / "workloads" / "memory"
 PATHS = sorted(WORKLOADS.glob("*.py"))

@@ -14,7 +14,7 @@ from advisor.training.model_file.workload import Workload
 from tests.integration.asked import ask
 from tests.integration.probe_command import run_probe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_servers")]
 
 MODEL = "tests/workloads/good/mean_squared_error.py"
 TOKENS = "tests/workloads/good/token_weighted.py"

@@ -14,7 +14,7 @@ from advisor.cli import app
 from tests.integration.probe_command import heed_interrupts
 from tests.unit.verify.advised_digits import EXAMPLE, build_ranged_run, write_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_servers")]
 
 #: Short branches: 20 steps of the recommended batch.
 SHORT = ("--branch-samples", "1280", "--seeds", "2", "--device", "cpu")

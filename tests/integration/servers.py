@@ -1,0 +1,42 @@
+"""Servers of workers that outlive the commands of a test process: each imports torch once."""
+
+import sys
+
+from advisor.engine.forkserver import Forkserver
+
+
+class _Kept(Forkserver):
+    """A server that a command leaves as it found it, without workers."""
+
+    def close(self):
+        self.clean_up()
+
+    def end(self):
+        super().close()
+
+    @property
+    def pid(self):
+        return self._server.pid
+
+
+class Servers:
+    """One for each set of packages that model files name."""
+
+    def __init__(self):
+        self._kept = {}
+
+    def open(self, preload):
+        """Return the server that has these imported; torch and Python's own need no other."""
+        tops = {name.partition(".")[0] for name in preload} - {"torch", *sys.stdlib_module_names}
+        key = tuple(sorted(tops))
+        if key not in self._kept:
+            self._kept[key] = _Kept(preload)
+        return self._kept[key]
+
+    def list_pids(self):
+        """The processes that a command may leave."""
+        return {server.pid for server in self._kept.values()}
+
+    def close(self):
+        for server in self._kept.values():
+            server.end()
