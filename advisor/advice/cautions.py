@@ -37,6 +37,10 @@ class Caution(Enum):
         "{sizes} ran out of memory when trained for longer, and {size} was not trained for as "
         "long. Raise --memory-limit, or train it for longer before you rely on it."
     )
+    BROKEN_SAMPLE = (
+        "Sample {sample} of the dataset holds a NaN or an infinity: a loss that it makes NaN ends "
+        "the training. Leave the sample out, or fill it in."
+    )
     GROWING_MEMORY = (
         "Memory grows by {growth} with each step{full}. Check what is kept from step to step, such "
         "as losses or outputs appended to a list: append loss.item() or .detach() them."
@@ -104,6 +108,7 @@ def list_deciding(
     Each is a sentence on a fact and one that says what to do.
     """
     return (
+        *_warn_of_sample(facts),
         *_warn_of_soak(soak, decision.way.micro_batch_size),
         *_warn_of_base(decision),
         *_warn_of_loader(loader),
@@ -125,6 +130,11 @@ def list_minor(
         *_warn_of_measurements(decision, memory, throughput),
         *_warn_of_no_trial(facts, decision),
     )
+
+
+def _warn_of_sample(facts: WorkloadFacts) -> Iterator[str]:
+    if facts.not_finite_sample is not None:
+        yield Caution.BROKEN_SAMPLE.say(sample=str(facts.not_finite_sample))
 
 
 def _warn_of_soak(soak: SoakConclusion | None, micro_batch_size: int) -> Iterator[str]:

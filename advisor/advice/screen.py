@@ -82,7 +82,9 @@ def choose_next_step(conclusions: Conclusions, advice: Recommendation | None) ->
     """Return the command that tells more: a longer run, or a longer training of the advice."""
     record, race = conclusions.record, conclusions.of(RACE)
     plan = record.get(TIME_PLAN)
-    is_open = advice is None or advice.basis == "untried" or race is None or not race.pairs
+    is_open = (
+        advice is None or race is None or (race.does_base_train is not False and not race.pairs)
+    )
     if plan is not None and is_open and plan.budget_s < plan.needed_s:
         return write_longer(record, plan.needed_s)
     facts = record.workload

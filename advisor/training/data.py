@@ -230,6 +230,8 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     is_lightning: bool = False
     #: Of the card that the file's workers compute on, NVIDIA only: the file may choose its own.
     device_uuid_hash: str | None = None
+    #: The first sample that holds a NaN or an infinity; None where none was seen.
+    not_finite_sample: int | None = None
     #: Whether samples differ in size, and then the largest ones' indices, largest first.
     variable_length: bool = False
     largest_samples: tuple[int, ...] = ()

@@ -20,7 +20,7 @@ from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.lightning import is_lightning_type
 from advisor.training.model_file.loader import find_own_sampling
-from advisor.training.model_file.scan import scan_samples
+from advisor.training.model_file.scan import Scan, scan_samples
 from advisor.training.model_file.workload import Workload
 from advisor.training.optimizer_facts import describe_optimizer
 from advisor.training.out_of_memory import is_out_of_memory
@@ -146,7 +146,8 @@ def _describe(
 ) -> WorkloadFacts:
     """Return all that needs no step; the notes gain what else is to be known."""
     parameters = list(parameters_in(training.model))
-    largest = _look_at_samples(workload, notes)
+    scan = _look_at_samples(workload, notes)
+    largest = () if scan is None else scan.largest
     own_sampling = find_own_sampling(workload)
     if own_sampling is not None:
         notes.append(
@@ -176,6 +177,7 @@ def _describe(
         ),
         clip_grad_norm=workload.names.clip_grad_norm,
         base_batch_size=workload.base_batch_size,
+        not_finite_sample=None if scan is None else scan.not_finite,
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
         has_synchronised_statistics=any(isinstance(m, nn.SyncBatchNorm) for m in modules),
@@ -230,17 +232,12 @@ def _check_batch_grows(workload: Workload, multiple: int) -> None:
         )
 
 
-def _look_at_samples(workload: Workload, notes: list[str]) -> tuple[int, ...]:
-    """Return the largest samples, and note what else is to be known of them."""
+def _look_at_samples(workload: Workload, notes: list[str]) -> Scan | None:
+    """Return what the samples showed, None without a dataset, and note what else is to be known."""
     batches = workload.batches
     if not isinstance(batches, DatasetBatches):
-        return ()
+        return None
     scan = scan_samples(batches)
-    if scan.not_finite is not None:
-        notes.append(
-            f"sample {scan.not_finite} of the dataset holds a NaN or an infinity: a loss that "
-            "it makes NaN ends the training; leave the sample out, or fill it in"
-        )
     if scan.left_out:
         share = scan.left_out / scan.looked_at
         notes.append(
@@ -249,7 +246,7 @@ def _look_at_samples(workload: Workload, notes: list[str]) -> tuple[int, ...]:
     if scan.looked_at != batches.size:
         total = "a stream" if batches.size is None else f"{batches.size}"
         notes.append(f"{scan.looked_at} samples of {total} were looked at for the largest ones")
-    return scan.largest
+    return scan
 
 
 def _mixes_samples(module: nn.Module) -> bool:

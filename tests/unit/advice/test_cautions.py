@@ -58,3 +58,10 @@ def test_a_pair_that_stands_in_says_what_is_missing():
     assert any("not known. Set BASE_BATCH_SIZE" in each for each in warn())
     default = OptimizerFacts(name="AdamW", learning_rate=1e-3, is_default=True)
     assert any("stood in. Add make_optimizer" in each for each in warn(optimizer=default))
+
+
+def test_a_sample_that_holds_a_nan_is_named_before_all_else():
+    facts = msgspec.structs.replace(FACTS, not_finite_sample=777)
+    advice = recommend(make_record(facts, global_batch_size=512))
+    assert advice.cautions[0].startswith("Sample 777 of the dataset holds a NaN")
+    assert advice.warnings[: len(advice.cautions)] == advice.cautions

@@ -141,3 +141,26 @@ def test_only_multiples_are_run(tmp_path, multiple, smallest):
     assert facts.min_micro_batch_size == smallest
     assert facts.loss_reduction == "mean"
     assert facts.notes == ()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_the_first_sample_that_is_not_finite_is_named(tmp_path, value):
+    path = tmp_path / "model_file.py"
+    text = _FILE.format(forward=_PLAIN_FORWARD, loss=_PLAIN_LOSS, layers="")
+    breaks = f"""
+
+whole = make_dataset
+
+
+def make_dataset():
+    dataset = whole()
+    samples = [dataset[index] for index in range(len(dataset))]
+    samples[3][0][1] = float("{value}")
+    return samples
+"""
+    path.write_text(text + breaks)
+    found = []
+    spec = WorkloadSpec(target=str(path), device="cpu")
+    report_workload(InspectTask(workload=spec), found.append)
+    assert found[0].not_finite_sample == 3
+    assert inspect(tmp_path).not_finite_sample is None
