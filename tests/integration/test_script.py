@@ -73,24 +73,22 @@ def test_an_argument_without_a_default_asks_for_a_value(see):
     assert "{batch_size=64}" in error.value.next_step
 
 
-def test_an_error_that_the_script_catches_is_out_of_memory_and_nothing_is_saved(
-    runner, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_an_error_that_the_script_catches_is_out_of_memory_and_nothing_is_saved(runner, tmp_path):
+    saved = tmp_path / "saved.txt"
 
     def probe(size):
-        task = MemoryTask(
-            workload=make_script("swallows"), micro_batch_size=size, capacity_bytes=256 << 20
-        )
+        workload = make_script("swallows", str(saved))
+        task = MemoryTask(workload=workload, micro_batch_size=size, capacity_bytes=256 << 20)
         (found,) = runner.run(task, timeout_s=60)
         return found
 
     assert probe(64).outcome == "fit"
+    assert not saved.exists()
     failed = probe(1 << 18)
     assert failed.outcome == "oom"
     assert "memory" in failed.message
+    assert not saved.exists()
     assert probe(1 << 20).outcome == "error"  # before its model is called: only smaller ones tell
-    assert not (tmp_path / "saved.txt").exists()
 
 
 def test_starts_are_the_same_from_one_seed_and_others_from_another(runner):

@@ -103,7 +103,7 @@ def watch_failures(stream: StepStream) -> None:
     def see(module: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001 - torch's signature
         error = sys.exception()
         if error is not None and output is None:
-            stream.failure = error
+            stream.see_failure(error)
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(find)
 

@@ -135,6 +135,7 @@ class ScriptRun:
         if self._looks or self._script.dimension is not None:
             self._end_looking = watch_inputs(self.sizes)
         if self._catches:
+            self.stream.on_out_of_memory = lambda: self._guard(end)
             watch_failures(self.stream)
         if self._filling.seed:
             start_anew(self._workload.seed, self._filling.seed)

@@ -11,6 +11,7 @@ from torch.optim import LBFGS, Optimizer
 
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_given_rate, to_number
+from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.losses import is_plain_mean
 from advisor.training.script.moving import MovedRates, TakenGradients
 
@@ -45,6 +46,7 @@ class StepStream:
         is_mean: Whether the first loss is plainly a mean; None before it.
         scaler: The GradScaler that scaled the last loss.
         failure: The last exception that passed through a forward or backward pass.
+        on_out_of_memory: Called where that is memory that ran out, before the script can catch it.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class StepStream:
         self.is_mean: bool | None = None
         self.most_norm: float | None = None
         self.failure: BaseException | None = None
+        self.on_out_of_memory: Callable[[], None] | None = None
         self.step_s = 0.0
         self._observers = observers
         self._gathered = _Gathered()
@@ -94,6 +97,12 @@ class StepStream:
         """Count what the script waited for a batch."""
         self._gathered.waited_s += seconds
 
+    def see_failure(self, error: BaseException) -> None:
+        """Keep what passed through a pass; memory that ran out may end the script's start here."""
+        self.failure = error
+        if self.on_out_of_memory is not None and is_out_of_memory(error):
+            self.on_out_of_memory()
+
     def run_backward(self, roots: Any, run: Callable[[], Any]) -> tuple[Any, bool]:
         """Run a backward pass and count it; what a pass itself runs is part of it.
 
@@ -106,7 +115,7 @@ class StepStream:
         try:
             result = run()
         except BaseException as error:
-            self.failure = error
+            self.see_failure(error)
             raise
         finally:
             self._is_backward = False

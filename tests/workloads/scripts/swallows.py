@@ -18,4 +18,5 @@ try:
 except Exception as error:
     print("going on after", error, file=sys.stderr)
 finally:
-    Path("saved.txt").write_text("saved")
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text("saved")
