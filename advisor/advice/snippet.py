@@ -17,9 +17,10 @@ def write_snippet(
     workers: int | None = None,
 ) -> str:
     """Return what sets up the advice; without a rate that was run, the batch alone."""
-    if facts.script is not None:
+    if facts.script is not None and not facts.script.script.model_file:
         return _write_start(way, facts, facts.script, rate, changes)
-    size, steps = f"batch_size={way.micro_batch_size}", way.gradient_accumulation_steps
+    steps = way.gradient_accumulation_steps
+    size = f"batch_size={way.micro_batch_size // facts.parts}"  # on each rank
     lines = [f"loader = torch.utils.data.DataLoader(dataset, {size}, shuffle=True, drop_last=True)"]
     if workers:
         lines = [
@@ -50,11 +51,12 @@ def list_settings(
     way: Candidate, facts: WorkloadFacts, rate: float | None, changes: OptimizerChanges
 ) -> tuple[str, ...]:
     """Return what to set, a line each, in the names that the user's own tools have for it."""
-    if facts.script is not None:
+    if facts.script is not None and not facts.script.script.model_file:
         command, *lines = _write_start(way, facts, facts.script, rate, changes).splitlines()
         settings = (line.strip() for line in lines if line.startswith(" "))
         return (command, *(f"in every group of the optimizer: {each}" for each in settings))
-    steps, batch = way.gradient_accumulation_steps, f"DataLoader(batch_size={way.micro_batch_size})"
+    steps, size = way.gradient_accumulation_steps, way.micro_batch_size // facts.parts
+    batch = f"DataLoader(batch_size={size})" + " on each rank" * (facts.parts > 1)
     if steps > 1 and facts.is_lightning:
         batch += f", Trainer(accumulate_grad_batches={steps})"
     elif steps > 1:

@@ -2,7 +2,7 @@
 
 import os
 
-from advisor.cli import options, probe_options, scenario
+from advisor.cli import options, probe_options, ranked, scenario
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.nodes import find_nodes, follow_leader, leading
@@ -18,6 +18,7 @@ def probe(
     is_module: options.IsModule = False,
     batch_size_is: options.BatchSizeIs = "micro",
     nproc_per_node: probe_options.ProcessesPerNode = 1,
+    strategy: probe_options.Strategy = "ddp",
     nnodes: probe_options.Nodes = 1,
     node_rank: probe_options.NodeRank = None,
     rdzv_endpoint: probe_options.RendezvousEndpoint = None,
@@ -86,10 +87,23 @@ def probe(
         is_module=is_module,
         batch_size_is=batch_size_is,
         nproc_per_node=nproc_per_node,
-        nnodes=nnodes,
         nodes=nodes,
     )
-    if script is not None:
+    target = model
+    if script is None and (nproc_per_node > 1 or nodes is not None):
+        target, script = (
+            ranked.MODULE,
+            ranked.spread_model_file(
+                model,
+                variants[0],
+                strategy=strategy,
+                settings=settings,
+                seed=seed,
+                nproc_per_node=nproc_per_node,
+                nodes=nodes,
+            ),
+        )
+    elif script is not None:
         refuse_for_script(
             precision=precision != "fp32",
             compile=compile_model != "off",
@@ -98,10 +112,10 @@ def probe(
             sharpness=sharpness,
             no_loader=no_loader,
         )
-        if nodes is not None and nodes.node != 0:
-            follow_leader(nodes, model)
+    if script is not None and nodes is not None and nodes.node != 0:
+        follow_leader(nodes, target)
     workload = make_workload(
-        model,
+        target,
         variants[0],
         settings=settings,
         device=device,

@@ -11,7 +11,15 @@ ProcessesPerNode = Annotated[
         "--nproc-per-node",
         metavar="N",
         min=1,
-        help="Ranks of the script that train together on this machine, started as torchrun does.",
+        help="Ranks that train together on this machine, started as torchrun does; a model file "
+        "is wrapped for them.",
+    ),
+]
+Strategy = Annotated[
+    Literal["ddp", "fsdp"],
+    option(
+        "--strategy",
+        help="How a model file is spread over ranks: replicated, or sharded by fully_shard.",
     ),
 ]
 Nodes = Annotated[

@@ -29,7 +29,6 @@ def make_script(
     is_module: bool,
     batch_size_is: Literal["micro", "global"],
     nproc_per_node: int = 1,
-    nnodes: int = 1,
     nodes: "Nodes | None" = None,
 ) -> "Script | None":
     """Return how the script is started; None where the target is a model file.
@@ -42,15 +41,6 @@ def make_script(
 
     text = _read(target)
     if not arguments and not is_module and _VARIABLE not in text and not _is_script(text):
-        asked = {"--nproc-per-node": nproc_per_node, "--nnodes": nnodes}
-        several = [f"{name} {number}" for name, number in asked.items() if number > 1]
-        if several:
-            raise UsageError(
-                f"{' and '.join(several)} starts ranks of a training script; the model "
-                f"file {target} trains in one process",
-                next_step="Give your training script, as in probe train.py -- --batch-size "
-                "{batch_size}; --gpus compares numbers of GPUs on paper.",
-            )
         return None
     names = list_placeholders(arguments or ())
     if "batch_size" not in names and _VARIABLE not in text:

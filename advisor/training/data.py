@@ -98,6 +98,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     #: Ranks of each of several nodes, and those that share a machine; 0: all are on this one.
     per_node: int = 0
     local_ranks: int = 0
+    #: Of the user's, which the script trains on the ranks: what is advised is for it.
+    model_file: str = ""
     #: Whether it divides each backward pass's loss by how many a step has.
     divides_loss: bool = False
     #: Of the model's first input, the one that is the batch; None where a DataLoader tells.

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from advisor.cli.ranked import MODULE, spread_model_file
 from advisor.engine.ends import WorkerDeathError
 from advisor.engine.opening import EnvironmentTask, ScriptTask
 from advisor.errors import UsageError, WorkloadError
@@ -16,11 +17,15 @@ from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory
 from advisor.rate.data import TrialTask
 from advisor.throughput.data import ThroughputTask
-from advisor.training.data import Script, WorkloadSpec
+from advisor.training.data import Script, Variant, WorkloadSpec
 from advisor.training.script.arguments import Filling
+from advisor.training.script.facts import conclude_facts
 from tests.integration.conftest import WORKLOADS, list_children
+from tests.integration.probe_command import ROOT
 
 pytestmark = pytest.mark.slow
+
+EXAMPLES = ROOT / "examples"
 
 #: An end of the ranks and all that they started, in seconds.
 _END_S = 10.0
@@ -180,3 +185,43 @@ def test_what_a_rank_fails_of_is_told_as_in_one_process(run_alone):
     spec = make_spec("ranks", "--no-such-option")
     with pytest.raises(WorkloadError, match=r"sys\.exit\(2\)"):
         run_alone(ScriptTask(workload=spec, filling=Filling()))
+
+
+def spread(model, *, strategy="ddp", settings=None):
+    script = spread_model_file(
+        str(model),
+        Variant(precision="fp32"),
+        strategy=strategy,
+        settings=settings,
+        seed=0,
+        nproc_per_node=2,
+        nodes=None,
+    )
+    return WorkloadSpec(target=MODULE, script=script, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"), [("ddp", "DistributedDataParallel"), ("fsdp", "FSDPSequential")]
+)
+def test_a_model_file_trains_on_ranks(run_alone, strategy, name):
+    workload = spread(EXAMPLES / "digits.py", strategy=strategy)
+    filling = Filling(batch_size=8, accumulation=2, learning_rate=0.5)
+    own, other = (
+        run_alone(ScriptTask(workload=workload, filling=each))[0] for each in (Filling(), filling)
+    )
+    facts = conclude_facts(workload, own, other)
+    assert (own.model_name, own.loader_size, own.passes) == (name, 16, 1)
+    assert (other.loader_size, other.passes) == (8, 2)
+    assert facts.file.endswith("digits.py")
+    assert (facts.base_batch_size, facts.parts) == (32, 2)
+    assert facts.script.takes_rate
+    assert facts.optimizer.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("lightning_hooks", "Trainer"), ("generator", "is not divided among ranks")]
+)
+def test_what_cannot_be_spread_says_so(run_alone, name, said):
+    workload = spread(WORKLOADS / "foreign" / f"{name}.py")
+    with pytest.raises(WorkloadError, match=said):
+        run_alone(ScriptTask(workload=workload, filling=Filling()))

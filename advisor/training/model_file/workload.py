@@ -136,18 +136,25 @@ class Workload:
             lightning.start(model)
         return model
 
-    def make_training(self, *, precision: Precision | None = None) -> Training:
+    def make_training(
+        self,
+        *,
+        precision: Precision | None = None,
+        wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+    ) -> Training:
         """Return a fresh model and optimizer, ready to step.
 
         Args:
             precision: Instead of the one asked for.
+            wrap: Spreads the model over ranks, before it has an optimizer.
         """
         model = self.make_model()
         self._fill_in(model)
+        loss_function, wrapped = self.loss(model).function, wrap(model)
         return Training(
-            model=model,
+            model=wrapped,
             optimizer=self.make_optimizer(model),
-            loss_function=self.loss(model).function,
+            loss_function=loss_function,
             device=self.device,
             precision=precision or self.spec.precision,
             compile_model=self.spec.compile,

@@ -76,12 +76,13 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     )
     parts = script.ranks * (1 if "accumulation" in names else source.parts)
     reduction, divides = _judge_losses(own, other, source)
+    maker = "the model file" if script.model_file else "the script"
     return WorkloadFacts(
-        file=workload.target,
+        file=script.model_file or workload.target,
         model_name=own.model_name,
-        how_model="as the script makes it",
+        how_model=f"as {maker} makes it",
         how_loss="of its backward passes",
-        how_optimizer="as the script makes it",
+        how_optimizer=f"as {maker} makes it",
         how_batch=f"{source.size} samples for each backward pass, by {source.name}",
         parameter_count=own.parameter_count,
         trainable_parameter_count=own.trainable_parameter_count,

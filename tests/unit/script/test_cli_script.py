@@ -2,8 +2,11 @@
 
 import pytest
 
+from advisor.cli.ranked import spread_model_file
 from advisor.cli.script import make_script
 from advisor.errors import UsageError
+from advisor.training.data import Variant
+from advisor.training.script.arguments import Filling, fill
 
 _TRAINS = "loss.backward()\noptimizer.step()\nparser.add_argument('--bsz-batch', type=int)\n"
 
@@ -41,9 +44,22 @@ def test_constants_are_told_by_the_environment(write):
     assert script.arguments == ()
 
 
+def test_a_model_file_on_ranks_is_started_as_a_script_that_trains_it():
+    variant = Variant(precision="bf16", compile=True)
+    script = spread_model_file(
+        "m{1}.py", variant, strategy="fsdp", settings=["width=8"], seed=3, nproc_per_node=4,
+        nodes=None,
+    )  # fmt: skip
+    assert script.launch == ("--standalone", "--nproc-per-node=4")
+    assert (script.ranks, script.model_file) == (4, "m{1}.py")
+    filled = fill(script.arguments, Filling(batch_size=8, learning_rate=0.5))
+    assert filled == [
+        *("m{1}.py", "--strategy", "fsdp", "--seed", "3", "--precision", "bf16", "--compile"),
+        *("--set", "width=8", "--batch-size", "8", "--learning-rate", "0.5"),
+    ]
+
+
 def test_ranks_are_started_as_torchrun_does(write):
     script = make(write(_TRAINS), ["{batch_size}"], nproc_per_node=4, batch_size_is="global")
     assert (script.ranks, script.batch_is_global) == (4, True)
     assert script.launch == ("--standalone", "--nproc-per-node=4")
-    with pytest.raises(UsageError, match="trains in one process"):
-        make(write("def make_model(): ...\n"), nproc_per_node=2)

@@ -1,0 +1,167 @@
+"""A model file trained on several ranks, as a script: `python -m advisor.training.ranked MODEL`.
+
+What measures a user's own script on ranks measures this one: the file's model, loss, optimizer and
+data, wrapped as people wrap them. It trains until it is ended.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from advisor.errors import WorkloadError
+from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.lightning import is_lightning_type
+from advisor.training.model_file.workload import Workload
+from advisor.training.optimizer_facts import describe_optimizer
+from advisor.training.training import Training
+
+#: Of all ranks together, where neither the file nor the command names one.
+_USUAL_BATCH = 32
+_SCRIPT_INSTEAD = "Measure your own training script on the ranks: probe train.py -- ..."
+
+
+def main() -> None:
+    """Train on this rank, from torchrun's environment variables."""
+    asked = _parse()
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    has_cuda = torch.cuda.is_available()
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if has_cuda else "cpu"
+    if has_cuda:
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if has_cuda else "gloo")
+    workload = Workload(
+        WorkloadSpec(
+            target=asked.model,
+            settings=dict(setting.split("=", 1) for setting in asked.set),
+            device=device,
+            precision=asked.precision,
+            compile=asked.compile,
+            seed=asked.seed,
+        )
+    )
+    torch.manual_seed(asked.seed)  # the same weights on all ranks
+    training = workload.make_training(wrap=_WRAPS[asked.strategy])
+    if training.needs_closure or workload.is_step_only:
+        raise WorkloadError(
+            f"{asked.model} makes its own steps, which are not spread over ranks",
+            next_step=_SCRIPT_INSTEAD,
+        )
+    torch.manual_seed(asked.seed + rank)
+    if asked.learning_rate is not None:
+        _scale_rates(training.optimizer, asked.learning_rate)
+    size = asked.batch_size or max(1, (workload.base_batch_size or _USUAL_BATCH) // world)
+    batches = _open_batches(workload, size, rank, world, asked.seed)
+    _train(training, batches, asked.accumulation)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="advisor.training.ranked")
+    parser.add_argument("model")
+    parser.add_argument("--strategy", choices=_WRAPS, default="ddp")
+    parser.add_argument("--batch-size", type=int, help="of one rank's backward pass")
+    parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[])
+    return parser.parse_args()
+
+
+def _wrap_ddp(model: nn.Module) -> nn.Module:
+    _refuse_lightning(model)
+    return DistributedDataParallel(model)
+
+
+def _wrap_fsdp(model: nn.Module) -> nn.Module:
+    """Shard the blocks of each list of modules apart, then the rest, as FSDP2's tutorial does."""
+    _refuse_lightning(model)
+    device = next(model.parameters()).device.type
+    mesh = init_device_mesh(device, (distributed.get_world_size(),))
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)  # in place
+    return model
+
+
+_WRAPS = {"ddp": _wrap_ddp, "fsdp": _wrap_fsdp}
+
+
+def _refuse_lightning(model: nn.Module) -> None:
+    if is_lightning_type(type(model)):
+        raise WorkloadError(
+            "a LightningModule is spread over ranks by its Trainer", next_step=_SCRIPT_INSTEAD
+        )
+
+
+def _scale_rates(optimizer: Optimizer, rate: float) -> None:
+    """Have the first group that trains take the rate, and all keep their ratios."""
+    own = describe_optimizer(optimizer, needs_closure=False, is_default=False).learning_rate
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * rate / own if own else rate
+
+
+def _open_batches(workload: Workload, size: int, rank: int, world: int, seed: int) -> Iterator[Any]:
+    """Yield this rank's batches on the device, without end."""
+    _ = workload.batches
+    dataset = workload.dataset
+    if dataset is None:
+        generator = torch.Generator("cpu").manual_seed(seed + rank)
+        return (workload.draw(size, generator) for _ in itertools.count())
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise WorkloadError(
+            "a stream of samples is not divided among ranks here", next_step=_SCRIPT_INSTEAD
+        )
+    sampler: DistributedSampler[Any] = DistributedSampler(
+        dataset, world, rank, seed=seed, drop_last=True
+    )
+    loader = DataLoader(dataset, size, sampler=sampler, collate_fn=workload.collate, drop_last=True)
+    if not len(loader):
+        raise WorkloadError(
+            f"the dataset has fewer samples than {world} ranks of batch {size} take at once",
+            next_step="Take a smaller batch, or fewer ranks.",
+        )
+    return _go_round(loader, sampler, workload)
+
+
+def _go_round(
+    loader: DataLoader[Any], sampler: DistributedSampler[Any], workload: Workload
+) -> Iterator[Any]:
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)
+        yield from map(workload.to_device, loader)
+
+
+def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
+    """Return a context in which gradients stay on their rank, where the strategy has one."""
+    if isinstance(model, DistributedDataParallel):
+        return model.no_sync()
+    return contextlib.nullcontext()
+
+
+def _train(training: Training, batches: Iterator[Any], accumulation: int) -> None:
+    model = training.model
+    while True:
+        for number in range(1, accumulation + 1):
+            with _without_exchange(model) if number < accumulation else contextlib.nullcontext():
+                training.backward(next(batches), divisor=float(accumulation))
+        training.update()
+
+
+if __name__ == "__main__":
+    main()
