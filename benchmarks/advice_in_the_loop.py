@@ -34,7 +34,7 @@ from typing import Any
 from loop_cells import Cell, list_cells
 from loop_grid import count_steps, search_grid
 from loop_probe import ask_the_tool, is_stay
-from loop_table import print_table, print_verdict
+from loop_table import draw_table, print_verdict
 from loop_trainings import (
     BEYOND,
     Pair,
@@ -208,7 +208,7 @@ def main() -> None:
         run_grids(results, cells, ends_at)
     if not arguments.table and not arguments.grids:
         run_cells(results, cells, ends_at, again=arguments.again)
-    print_table(results["cells"])
+    print(draw_table(results["cells"]))
     print_verdict(results["cells"])
 
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,12 +22,14 @@ SURROUNDINGS = {"COLUMNS": "80", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
 
 
 def main() -> None:
-    """Run the command where its kept runs are no one's, and store what it printed."""
+    """Run the command where nothing that it keeps or writes is in the way, and store its words."""
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "examples", Path(folder, "examples"))
+        places = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": folder}
         done = subprocess.run(
             [sys.executable, "-m", "advisor.cli", *COMMAND[1:]],
-            cwd=ROOT,
-            env={**os.environ, **SURROUNDINGS, "XDG_CACHE_HOME": folder},
+            cwd=folder,
+            env={**os.environ, **SURROUNDINGS, **places},
             stdout=subprocess.PIPE,
             text=True,
             check=True,

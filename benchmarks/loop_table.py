@@ -24,10 +24,12 @@ def is_judged(key: str) -> bool:
     return "#" not in key and "untold" not in key
 
 
-def print_table(cells: Cells) -> None:
-    """Print a row for each cell but repeats."""
-    print("| task | loop | schedule, base rate | base → advised | printed | real | regret |")
-    print("|---|---|---|---|---|---|---|")
+def draw_table(cells: Cells) -> str:
+    """Return a row for each cell but repeats, as Markdown."""
+    lines = [
+        "| task | loop | schedule, base rate | base → advised | printed | real | regret |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for key, cell in sorted(cells.items()):
         if "#" in key:
             continue
@@ -35,10 +37,11 @@ def print_table(cells: Cells) -> None:
         own, pair = cell["base"], cell["pair"]
         change = "stays" if cell["is_stay"] else f"{pair['batch']} at {pair['rate']:.3g}"
         start = f"{own['batch']} at {own['rate']:.3g}"
-        print(
+        lines.append(
             f"| {task} | {loop} | {schedule}, {base} | {start} → {change} "
             f"| {_tell_promise(cell)} | {_tell(cell['ratio'])} | {_number(cell['regret'])} |"
         )
+    return "\n".join(lines)
 
 
 def print_verdict(cells: Cells) -> None:
@@ -61,7 +64,7 @@ def print_verdict(cells: Cells) -> None:
         f"regret: median {median:.2f}, worst {worst:.2f}",
     )
     promised = [cell for cell in judged.values() if cell["promise"] is not None]
-    factors = [_find_factor(cell) for cell in promised]
+    factors = [find_factor(cell) for cell in promised]
     kept = sum(factor <= MOST_PROMISE_FACTOR for factor in factors)
     _line(
         kept == len(factors),
@@ -69,12 +72,24 @@ def print_verdict(cells: Cells) -> None:
         f" (worst {max(factors, default=math.nan):.2f} ×)",
     )
     ranged = [cell for cell in promised if cell["promise"].get("low") is not None]
-    covered = sum(_is_covered(cell) for cell in ranged)
+    covered = sum(is_covered(cell) for cell in ranged)
     _line(
         bool(ranged) and covered >= LEAST_COVERAGE * len(ranged),
         f"printed interval holds the real ratio in {covered} of {len(ranged)}",
     )
     _print_repeats(cells)
+
+
+def find_factor(cell: dict[str, Any]) -> float:
+    """Return the factor, at least 1, between the printed and the real ratio."""
+    real, printed = _or_infinite(cell["ratio"]["point"]), cell["promise"]["point"]
+    return max(real / printed, printed / real)
+
+
+def is_covered(cell: dict[str, Any]) -> bool:
+    """Return whether the printed interval holds the real ratio."""
+    promise, real = cell["promise"], _or_infinite(cell["ratio"]["point"])
+    return bool(promise["low"] <= real <= _or_infinite(promise["high"]))
 
 
 def _print_repeats(cells: Cells) -> None:
@@ -94,16 +109,6 @@ def _print_repeats(cells: Cells) -> None:
 
 def _line(holds: bool, text: str) -> None:
     print(f"* {'holds' if holds else 'FAILS'}: {text}")
-
-
-def _find_factor(cell: dict[str, Any]) -> float:
-    real, printed = _or_infinite(cell["ratio"]["point"]), cell["promise"]["point"]
-    return max(real / printed, printed / real)
-
-
-def _is_covered(cell: dict[str, Any]) -> bool:
-    promise, real = cell["promise"], _or_infinite(cell["ratio"]["point"])
-    return bool(promise["low"] <= real <= _or_infinite(promise["high"]))
 
 
 def _or_infinite(value: float | None) -> float:

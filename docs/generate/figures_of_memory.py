@@ -1,0 +1,81 @@
+"""What is known of memory: the largest batch, predictions for other cards, the trace."""
+
+from committed import (
+    draw_table,
+    fine_percent,
+    percent,
+    ratio,
+    read,
+    rough_ratio,
+    tell_range,
+    tell_source,
+)
+
+
+def tell_largest() -> str:
+    """Return our search beside those of others."""
+    result = read("memory_limits")
+    rows = [
+        (
+            each["peer"],
+            f"{rough_ratio(each['trials_mean'])} ({each['trials_max']})",
+            f"{ratio(each['failures_mean'])} ({each['failures_max']})",
+            f"{each['within_granule']} of {each['answered']}"
+            + (f", {each['above_maximum']} above" if each["above_maximum"] else ""),
+            ratio(each["share_mean"]),
+        )
+        for each in result["summaries"]
+    ]
+    ours = result["summaries"][0]
+    models = {cell["model"] for cell in result["cells"]}
+    double = [cell for cell in result["cells"] if len(cell["maxima"]) > 1]
+    apart = max(cell["maxima"][-1] / cell["maxima"][0] - 1 for cell in double)
+    header = [
+        "search",
+        "probes or steps, mean (most)",
+        "out of memory, mean (most)",
+        "at a maximum, or a granule below",
+        "mean share of the largest",
+    ]
+    return f"""{len(models)} models under three limits on the CPU against exhaustive search, all tools in the same run under the same limit ({ours["cells"]} cells; *of* counts those with an answer):
+
+{draw_table(header, rows)}
+
+In {len(double)} of the cells fitting is not monotone and there is a second maximum, {percent(apart)} higher, which a search that relies on order cannot know of.
+
+{tell_source("memory_limits")}"""
+
+
+def tell_prediction() -> str:
+    """Return predictions beside what others measured."""
+    result = read("memory_prediction")
+    perceptrons, vision = result["perceptrons"], result["vision"]
+    bare = result["vision_without_workspaces"]
+    cost = read("predict_cost")[0]
+    return f"""Against {perceptrons["rows"]} perceptrons measured by others on an {result["gpu"]} the median error is {perceptrons["median_mib"]:.0f} MiB; against {vision["rows"]} runs of image models {fine_percent(vision["median_fraction"])} with an estimate of cuDNN's workspaces and {fine_percent(bare["median_fraction"])} without, nine in ten within {percent(vision["p90_fraction"])}, which is the interval printed. See [memory.md](memory.md).
+
+A prediction with all what-ifs takes {cost["elapsed_s"]:.0f} s for a language model of {cost["parameters"] / 1e6:.0f} million parameters and three GPUs, and {cost["peak_bytes"] / 2**30:.1f} GiB of memory.
+
+{tell_source("memory_prediction", "predict_cost")}"""
+
+
+def tell_trace() -> str:
+    """Return how exact the trace is."""
+    rows = read("trace_exactness")
+    sizes = " and ".join(map(str, rows[0]["compared_sizes"]))
+    equal = sum(row["equal"] for row in rows)
+    residual = [row["allocator_peak_over_trace"] for row in rows if "residual" in row["model"]]
+    others = [row["allocator_peak_over_trace"] for row in rows if "residual" not in row["model"]]
+    fine = tell_range(others, lambda value: f"{value:.3f}")
+    return f"""Event by event and byte by byte the trace, at sizes that it was not taken at ({sizes} samples), is that of a real run on the CPU in {equal} of {len(rows)} rows. The peak that torch's own profiler saw was {fine} times the trace's, and {tell_range(residual, ratio)} times on the residual network (scratch memory inside of operators, which no trace sees).
+
+{tell_source("trace_exactness")}"""
+
+
+def tell_search() -> str:
+    """Return the simulated search."""
+    parts = {row["search"]: row for row in read("memory_search")["rows"] if row["part"] == "all"}
+    law, guided = parts["by the law"], parts["guided"]
+    return f"""Simulated over six models, three capacities and unmodelled memory: {rough_ratio(law["probes_mean"])} probes and {rough_ratio(law["ooms_mean"])} out-of-memory errors on average, never above {law["probes_max"]} and {law["ooms_max"]}; {percent(law["verified_fraction"])} of the answers were verified, the others were up to {fine_percent(law["shortfall_max_fraction"])} low, {law["above_truth"]} too large. With a trace it takes {rough_ratio(guided["probes_mean"])} probes and {rough_ratio(guided["ooms_mean"])} errors, and {percent(guided["verified_fraction"])} are verified.
+
+{tell_source("memory_search")}"""

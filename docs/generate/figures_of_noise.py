@@ -1,0 +1,55 @@
+"""What is known of the noise: its interval, its course, and its cost beside the sharpness's."""
+
+from typing import Any
+
+from committed import fine_percent, percent, ratio, read, rough_ratio, tell_range, tell_source
+
+from advisor.statistics import Estimate
+
+
+def tell_coverage() -> str:
+    """Return how often the interval holds the known truth."""
+    rows = read("noise_coverage")["rows"]
+    averages = [row for row in rows if "average" in row["name"]]
+    single = [row for row in rows if row not in averages and row["enough"] is None]
+    settings = [row for row in single if row["dataset"] == "infinite"]
+    whole = [row for row in single if row["samples"] == row["dataset_size"]]
+    biases = [
+        abs(row[f"{part}_bias_fraction"])
+        for row in settings
+        for part in ("cov_trace", "gradient_sqnorm")
+    ]
+    held = tell_range(_list_coverage(settings), percent)
+    wanted = Estimate(None, None, None).confidence
+    return f"""Over at least {min(row["seeds"] for row in settings)} seeds each, on Gaussian regression with known truth, the interval held the truth in {held} of cases ({len(settings)} settings: plain and preconditioned, ragged, summed, accumulated, heavy-tailed, tokens, logs), where {percent(wanted)} is wanted; tr Σ and |G|² were biased by {fine_percent(max(biases))} at most. Where the samples are the whole dataset the interval is too wide ({tell_range(_list_coverage(whole), percent)}). Averaged along a trajectory it held the truth in {tell_range(_list_coverage(averages), percent)}.
+
+{tell_source("noise_coverage")}"""
+
+
+def _list_coverage(rows: list[Any]) -> list[float]:
+    return [row["coverage_fraction"] for row in rows]
+
+
+def tell_course() -> str:
+    """Return the error of the noise scale along trainings."""
+    rows = [row for row in read("noise_along_training")["rows"] if row["iterates"]]
+    many = [row for row in rows if row["iterates"] == max(each["iterates"] for each in rows)]
+    few = [row for row in rows if row not in many]
+    coverage = _list_coverage(many)
+    means = tell_range((row["mean_log_error"] for row in many), percent)
+    return f"""Against exact per-sample gradients at every step of three trainings the noise scale of the run was off by {tell_range((row["rms_log_error"] for row in many), percent)} (rms of {many[0]["seeds"]} measurements each, mean {means}), and its interval held the exact value in {percent(sum(coverage) / len(coverage))} ({tell_range(coverage, percent)} each). With {few[0]["iterates"]} iterates, as a model of slow steps has, it is off by {tell_range((row["rms_log_error"] for row in few), percent)}.
+
+{tell_source("noise_along_training")}"""
+
+
+def tell_cost() -> str:
+    """Return the cost of passes for noise and sharpness."""
+    passes, eigenvalues = read("noise_cost"), read("sharpness")["eigenvalues"]
+    error = max(abs(each["error_fraction"]) for each in eigenvalues)
+    products = tell_range((each["products"] for each in eigenvalues), str)
+    apart = [each for each in read("per_sample")["models"] if each.get("cost_ratio")]
+    costs = tell_range((each["cost_ratio"] for each in apart), rough_ratio)
+    return f"""* **Noise pass**: {tell_range((each["ratio"] for each in passes), ratio)} times plain forward and backward for each micro-batch, on {len(passes)} examples. Gradients of single samples would cost {costs} times as much on a CPU, which is why they are not used.
+* **Sharpness**: within {fine_percent(error)} of the converged eigenvalue after {products} products of the Hessian, on three examples, plain and in Adam's metric; a product takes {tell_range((each["product_ratio"] for each in eigenvalues), rough_ratio)} times a forward and backward.
+
+{tell_source("noise_cost", "per_sample", "sharpness")}"""
