@@ -197,8 +197,7 @@ def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
     task = MemoryTask(
         workload=workload,
         micro_batch_size=size,
-        capacity_bytes=run.capacity_bytes,
-        largest_samples=run.facts.largest_samples,
+        capacity_bytes=run.capacity_bytes,  # on the first samples, which both sides have
     )
     (probe,) = run.runner.run(task, timeout_s=run.left_s)
     peak = make_peak(probe)
