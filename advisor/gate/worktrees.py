@@ -82,7 +82,9 @@ def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
         why=f"git knows no commit {reference}",
     )
     head = _git(own, "rev-parse", "--verify", "HEAD", why="there is no commit yet")
-    changed = _git(own, "stash", "create", why="the changes cannot be read")  # it touches nothing
+    changed = ""
+    if _git(own, "status", "--porcelain", "--untracked-files=no", why="no status"):
+        changed = _git(own, "stash", "create", why="the changes cannot be read")  # touches nothing
     file = folder / target.rpartition(":")[0] if ".py:" in target else folder / target
     if target.endswith(".py") or ".py:" in target:
         _require(own, old_commit, file, reference)

@@ -116,6 +116,19 @@ def test_each_side_runs_its_own_code_with_the_same_data(repository):
     assert_nothing_is_left(repository)
 
 
+def test_a_commit_is_compared_with_the_one_before(repository):
+    git(repository, "commit", "--quiet", "-am", "two")
+    out = repository.parent / "out.json"
+    done = check(repository, "model.py", "--against=HEAD~1", "--budget=30s", "--json", str(out))
+    assert done.returncode in {0, 1, 3}, done.stderr
+    document = json.loads(out.read_text())
+    (old,), (new,) = document["old"], document["new"]
+    assert new["operators"] > old["operators"]
+    assert new["revision"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
+    assert not new["revision"]["is_changed"]
+    assert_nothing_is_left(repository)
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_it_no_worktree_and_no_process_stays(repository, end):
     process = subprocess.Popen(
