@@ -22,14 +22,20 @@ Outcome = Literal["pass", "improved", "fail", "inconclusive", "not_measured"]
 CauseKind = Literal["code", "machine", "stack", "unknown"]
 
 
-class OperatorCount(msgspec.Struct, frozen=True, kw_only=True):
-    """Operators that torch launched in one optimizer step."""
+class StepCount(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same in every run.
+
+    Attributes:
+        operators: That torch launched in one optimizer step.
+        peak_bytes: Of tensors, at once; CPUs only.
+    """
 
     operators: int
+    peak_bytes: int | None = None
 
 
-class OperatorTask(WorkloadTask[OperatorCount], frozen=True, kw_only=True):
-    """Count the operators of one optimizer step at a micro-batch size."""
+class CountTask(WorkloadTask[StepCount], frozen=True, kw_only=True):
+    """Count at a micro-batch size."""
 
     runs: ClassVar[str] = "advisor.gate.measure:run"
     runs_script: ClassVar[str] = "advisor.gate.measure_script:run"

@@ -1,55 +1,79 @@
-"""How many operators does one optimizer step launch? Counted by torch's profiler.
+"""What is the same in every run of the same code: operators of a step, bytes of tensors at once.
 
-What a step launches is the same in every run of the same code, whatever the machine does meanwhile.
-The profiler sees threads of autograd and what a compiler made; a mode of the dispatcher sees
-neither.
+Both by torch's profiler, which sees threads of autograd and what a compiler made; a mode of the
+dispatcher sees neither. On the CPU it is asked for the bytes as well: the kernel's count of the
+process's pages differs by several per cent from run to run.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from advisor.engine.worker.emitter import Emit
-from advisor.gate.data import OperatorCount, OperatorTask
+from advisor.gate.data import CountTask, StepCount
 from advisor.training.checkout import refuse_strangers
 from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 
-#: The step that is counted: the first ones make the optimizer's state and compile.
+#: The step whose operators are counted: the first ones make the optimizer's state and compile.
 COUNTED_STEP = 3
+_MARK = "bsadvisor: counted step"
 
 
-class OperatorObserver:
-    """Counts the operators of one step, from the end of the step before it.
+class StepCounter:
+    """Counts from its making to the end of the step that is counted.
 
     Attributes:
-        operators: Known once the step is done.
+        count: Known once the step is done.
     """
 
-    operators: int | None = None
+    count: StepCount | None = None
 
-    def __init__(self) -> None:
-        self._profile = profile(activities=[ProfilerActivity.CPU])
+    def __init__(self, device: torch.device) -> None:
+        self._has_bytes = device.type == "cpu"
+        self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=self._has_bytes)
+        self._mark = record_function(_MARK)
+        with _mute():
+            self._profile.start()
 
     def before_step(self, step: Step) -> None:
         """Do nothing."""
 
     def after_step(self, step: Step) -> bool:
-        """Begin to count after the step before, and end after the step."""
+        """Begin to count operators after the step before, and end after the step."""
         if step.number == COUNTED_STEP - 1:
-            with _mute():
-                self._profile.start()
+            self._mark.__enter__()  # type: ignore[no-untyped-call]
         if step.number < COUNTED_STEP:
             return True
+        self._mark.__exit__(None, None, None)
         with _mute():
             self._profile.stop()
-        events = self._profile.events()  # type: ignore[no-untyped-call]
-        # Ranges that someone named, as the optimizer's own, hold operators and are none.
-        self.operators = sum(not event.is_user_annotation for event in events or ())
+        events = self._profile.events() or ()  # type: ignore[no-untyped-call]
+        (counted,) = (event.time_range for event in events if event.name == _MARK)
+        operators = sum(
+            # Ranges that someone named, as the optimizer's own, hold operators and are none.
+            not event.is_user_annotation and counted.start <= event.time_range.start < counted.end
+            for event in events
+        )
+        self.count = StepCount(operators=operators, peak_bytes=self._find_peak())
         return False
+
+    def _find_peak(self) -> int | None:
+        """Return the most bytes that were taken at once since the profiler was started."""
+        profiler: Any = self._profile.profiler
+        if not self._has_bytes:
+            return None
+        taken = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+        level = peak = 0
+        for event in sorted(taken, key=lambda event: event.start_ns()):
+            level += event.nbytes()
+            peak = max(peak, level)
+        return peak or None
 
 
 @contextlib.contextmanager
@@ -66,12 +90,13 @@ def _mute() -> Iterator[None]:
         os.close(nowhere)
 
 
-def run(task: OperatorTask, emit: Emit[OperatorCount]) -> None:
+def run(task: CountTask, emit: Emit[StepCount]) -> None:
     """Emit the count."""
     workload, size = Workload(task.workload), task.micro_batch_size
+    _ = None if workload.is_step_only else workload.batches.size
+    counter = StepCounter(workload.device)
     batches = iter([workload.take_worst(size, ()) for _ in range(COUNTED_STEP)])
-    observer = OperatorObserver()
-    train(workload.make_stepper(size), batches, (observer,), micro_batch_size=size)
+    train(workload.make_stepper(size), batches, (counter,), micro_batch_size=size)
     refuse_strangers(task.workload.checkout)
-    if observer.operators is not None:
-        emit(OperatorCount(operators=observer.operators))
+    if counter.count is not None:
+        emit(counter.count)

@@ -50,11 +50,11 @@ def _find_median(probe: Probe, telemetry: Telemetry, values: Sequence[float]) ->
 
 
 def make_peak(probe: Probe) -> Peak:
-    """Return what a probe of memory showed."""
+    """Return the peak of tensors that a probe of memory showed, None where it did not fit."""
     fits = probe.outcome == "fit"
     return Peak(
         micro_batch_size=probe.micro_batch_size,
-        peak_bytes=find_peak_bytes(probe) if fits else None,
+        peak_bytes=probe.peak_allocated_bytes or find_peak_bytes(probe) if fits else None,
     )
 
 
@@ -146,7 +146,8 @@ def _read_run(record: Record, micro_batch_size: int) -> Occasion:
             settings=command.settings,
         ),
         sessions=sessions,
-        peaks=tuple(_list_peaks(probes)),
+        # The kernel's count of a CPU's pages is no sure figure.
+        peaks=tuple(_list_peaks(probes)) if record.environment.device.kind == "cuda" else (),
     )
 
 

@@ -18,11 +18,12 @@ from advisor.gate.data import (
     NEW,
     OCCASIONS,
     OLD,
+    CountTask,
     Occasion,
-    OperatorTask,
     Peak,
     Revision,
     Session,
+    StepCount,
 )
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
 from advisor.gate.reading import make_peak, make_session, read_setting
@@ -176,21 +177,32 @@ def _order_sessions(each: int, *, both: bool) -> Sequence[Series[Occasion]]:
 
 def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None) -> Occasion:
     """Return an occasion with what is exact: memory at two sizes, and the operators of a step."""
-    peaks = []
-    for each in dict.fromkeys((size, larger or _LARGER * size)):
-        peak = _measure_peak(run, side.workload, each)
-        peaks += [] if peak is None else [peak]
-    (count,) = run.runner.run(
-        OperatorTask(workload=side.workload, micro_batch_size=size), timeout_s=run.left_s
-    ) or (None,)
+    sizes = dict.fromkeys((size, larger or _LARGER * size))
+    is_cpu = run.environment.device.kind == "cpu"
+    counts = {each: _count(run, side.workload, each) for each in (sizes if is_cpu else (size,))}
+    if is_cpu:
+        peaks = [
+            Peak(micro_batch_size=each, peak_bytes=count.peak_bytes)
+            for each, count in counts.items()
+            if count is not None and count.peak_bytes is not None
+        ]
+    else:
+        measured = [_measure_peak(run, side.workload, each) for each in sizes]
+        peaks = [peak for peak in measured if peak is not None]
+    own = counts[size]
     return Occasion(
         recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
         setting=read_setting(side.workload, run.record, size),
         revision=side.revision,
         peaks=tuple(peaks),
-        operators=None if count is None else count.operators,
+        operators=None if own is None else own.operators,
     )
+
+
+def _count(run: Run, workload: WorkloadSpec, size: int) -> StepCount | None:
+    task = CountTask(workload=workload, micro_batch_size=size)
+    return next(iter(run.runner.run(task, timeout_s=run.left_s)), None)
 
 
 def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
