@@ -10,7 +10,7 @@ from advisor.training.data import WorkloadSpec
 from tests.unit.doubles import Notes
 
 
-def ask(*names, target, settings=None, **limits):
+def ask(*names, target, settings=None, asked=(), **limits):
     """The conclusions of such a run; what ends it early is raised."""
     questions = [
         each if each.name in names else replace(each, run=None, more=None) for each in RUN.questions
@@ -18,4 +18,5 @@ def ask(*names, target, settings=None, **limits):
     workload = WorkloadSpec(target=str(target), device="cpu", settings=settings or {})
     spec = Spec(workload=workload, limits=Limits(**{"budget_s": 30.0, **limits}))
     kind = replace(RUN, questions=tuple(questions))
-    return Conclusions(execute(kind, spec, argv=(), progress=Notes(), save=lambda record: None))
+    record = execute(kind, spec, argv=(), progress=Notes(), save=lambda record: None, asked=asked)
+    return Conclusions(record)

@@ -1,5 +1,6 @@
 """Workers and commands in this process, and what is timed with them."""
 
+import contextlib
 import math
 import statistics
 import time
@@ -15,7 +16,7 @@ from advisor.engine.opening import EnvironmentTask, ScriptTask
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.loader.data import LoaderTask
 from advisor.loader.plan import conclude_loader
-from advisor.training.data import Script, WorkloadSpec
+from advisor.training.data import Script, WorkloadSpec, parse_target
 from advisor.training.script.facts import conclude_facts
 from advisor.training.script.sight import choose_other_filling, choose_own_filling
 from tests.integration.servers import Servers
@@ -51,13 +52,22 @@ def shared_servers(servers, runner):
 
 
 @pytest.fixture
-def command(shared_servers, servers):
+def open_workers(shared_servers):
+    """A function: workers that have imported what a model file names."""
+    with contextlib.ExitStack() as stack:
+        yield lambda path: stack.enter_context(Runner(parse_target(str(path))))
+
+
+@pytest.fixture(scope="session")
+def run_command(servers, runner):
     """A function: runs a command in this process, and sees that none is left of it."""
 
-    def run(*arguments):
+    def run(*arguments, columns=100):
         left = list_children() - servers.list_pids()
-        env = {"NO_COLOR": "1", "COLUMNS": "100"}
-        result = CliRunner().invoke(app, [*map(str, arguments)], env=env)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_runner, "Forkserver", servers.open)
+            env = {"NO_COLOR": "1", "COLUMNS": str(columns)}
+            result = CliRunner().invoke(app, [*map(str, arguments)], env=env)
         see_end_of_children(left | servers.list_pids())
         return result
 
@@ -91,7 +101,7 @@ def see(runner):
 def time_loader(runner):
     """A function: a loader goes in, its timings and what follows come out, and nothing is left."""
 
-    def run(name, size=8, *, budget_s=12.0, **settings):
+    def run(name, size=8, *, budget_s=9.0, **settings):
         target = str(WORKLOADS / f"{name}.py")
         task = LoaderTask(
             workload=WorkloadSpec(target=target, device="cpu", settings=settings),

@@ -37,16 +37,19 @@ class Outcome:
 
 
 def run_probe(target: str, *options: str, directory: Path) -> Outcome:
-    """Run `bsadvisor probe TARGET` on the CPU and kill whatever is left of it.
+    """Run `bsadvisor probe TARGET` on the CPU as `run_command` does."""
+    return run_command("probe", target, "--device", "cpu", "--quiet", *options, directory=directory)
+
+
+def run_command(*arguments: str, directory: Path) -> Outcome:
+    """Run `bsadvisor` in a process of its own and kill whatever is left of it.
 
     Args:
-        target: The model file as the user types it, relative to the project's root.
-        options: Further options.
+        arguments: As the user types them in the project's root.
         directory: Empty; what the command prints goes to files in it, since a process that outlives
             the command would keep pipes open.
     """
     mark = uuid.uuid4().hex
-    arguments = ["probe", target, "--device", "cpu", "--quiet", *options]
     printed, warned = directory / "stdout", directory / "stderr"
     with printed.open("wb") as stdout, warned.open("wb") as stderr:
         command = subprocess.Popen(

@@ -135,9 +135,9 @@ def test_inspection_says_what_is_wrong(case: Case, runner: Runner, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SEEN_BY_PROBES, ids=lambda case: case.file[:-3])
-def test_a_probe_says_what_is_wrong_and_leaves_nothing(case: Case, command) -> None:
+def test_a_probe_says_what_is_wrong_and_leaves_nothing(case: Case, run_command) -> None:
     options = ("--device", "cpu", "--quiet", "--budget", "60s", *case.options)
-    result = command("probe", _FOLDER / case.file, *options)
+    result = run_command("probe", _FOLDER / case.file, *options)
     _check_end(case, result.exit_code, result.stdout, result.stderr)
 
 
@@ -157,9 +157,9 @@ def _check_end(case: Case, exit_code: int | None, stdout: str, stderr: str) -> N
 
 
 @pytest.mark.slow
-def test_growing_memory_is_named(command) -> None:
+def test_growing_memory_is_named(run_command) -> None:
     options = ("--device", "cpu", "--budget", "12s", "--max-batch", "8", "--memory-limit", "1GiB")
-    result = command("probe", str(_FOLDER / "memory_leak.py"), *options)
+    result = run_command("probe", str(_FOLDER / "memory_leak.py"), *options)
     assert result.exit_code in {0, 3, 5}, result.stderr
     said = f"{result.stdout}\n{result.stderr}"
     assert re.search(r"memory[^.]*\b(grows|rises|grew|rose)\b", said, re.IGNORECASE), said

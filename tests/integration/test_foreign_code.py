@@ -4,37 +4,24 @@ Each is after a report on real training code; the file says which kind.
 """
 
 import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from advisor.engine.conclusions import Conclusions
-from advisor.engine.opening import EnvironmentTask, InspectTask
-from advisor.engine.record import Series
+from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
-from advisor.engine.spec import Spec
-from advisor.engine.task import WorkloadTask
 from advisor.errors import AdvisorError
-from advisor.loader.data import LOADER_TIMINGS, LOOP_TIMINGS, LoaderTask, LoopTask
-from advisor.memory.data import PROBES, MemoryTask
+from advisor.memory.data import MemoryTask
 from advisor.memory.plan import MEMORY
-from advisor.noise.data import NOISE_BATCHES, NoiseTask, Trajectory
 from advisor.noise.plan import explain_absence
-from advisor.predict.data import TraceTask
-from advisor.questions import RUN
 from advisor.rate.conclude import needs_range
-from advisor.rate.data import TRIALS, TrialTask
+from advisor.rate.data import TrialTask
 from advisor.rate.rules import name_family, propose_learning_rate
-from advisor.soak.data import SOAKS, SoakTask
-from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadFacts, WorkloadSpec
-from tests.given import open_run
 from tests.integration.asked import ask
-from tests.integration.conftest import list_children, see_end_of_children
 from tests.integration.probe_command import ROOT
-from tests.unit.doubles import Notes
+from tests.integration.stages import see_every_stage
 
 _FOLDER = Path("tests/workloads/foreign")
 _PATIENCE_S = 120.0
@@ -162,25 +149,37 @@ REFUSED = {
 }
 
 
+@pytest.fixture
+def find_workers(runner: Runner, open_workers):
+    """A function: the workers for a file, which have imported Lightning where that names it."""
+
+    def find(name: str) -> Runner:
+        if not name.startswith("lightning"):
+            return runner
+        if not importlib.util.find_spec("lightning"):
+            pytest.skip("lightning is not installed")
+        return open_workers(_FOLDER / f"{name}.py")
+
+    return find
+
+
 def inspect(name: str, runner: Runner) -> WorkloadFacts:
-    if name.startswith("lightning") and not importlib.util.find_spec("lightning"):
-        pytest.skip("lightning is not installed")
     spec = WorkloadSpec(target=str(_FOLDER / f"{name}.py"), device="cpu")
     (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
     return facts
 
 
 @pytest.mark.parametrize("name", UNDERSTOOD)
-def test_the_file_is_understood(name: str, runner: Runner) -> None:
-    facts = inspect(name, runner)
+def test_the_file_is_understood(name: str, find_workers) -> None:
+    facts = inspect(name, find_workers(name))
     found = {field: getattr(facts, field) for field in UNDERSTOOD[name]}
     assert found == UNDERSTOOD[name]
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_file_is_refused_with_a_way_on(name: str, runner: Runner) -> None:
+def test_the_file_is_refused_with_a_way_on(name: str, find_workers) -> None:
     with pytest.raises(AdvisorError) as failure:
-        inspect(name, runner)
+        inspect(name, find_workers(name))
     error = failure.value
     assert error.exit_code == 5, error.message
     assert error.next_step
@@ -328,40 +327,7 @@ def test_steps_run_on_one_batch(name: str, runner: Runner) -> None:
     ],
 )
 def test_every_stage_bears_it_and_the_advice_too(name: str, runner: Runner) -> None:
-    """What a whole run asks of workers, each once and short, and what is told of the answers."""
-    target, before = str(_FOLDER / f"{name}.py"), list_children()
-    spec = Spec(workload=WorkloadSpec(target=target, device="cpu", base_batch_size=16))
-    run = open_run(spec, runner=runner, progress=Notes(), save=lambda record: None)
-    (environment,) = runner.run(EnvironmentTask(device="cpu"), timeout_s=_PATIENCE_S)
-    run.keep_environment(environment)
-    (facts,) = runner.run(InspectTask(workload=spec.workload), timeout_s=_PATIENCE_S)
-    run.keep_workload(facts)
-    for task, series in list_tasks(run.spec.workload):
-        results = runner.run(task, timeout_s=_PATIENCE_S)
-        assert results
-        if series is not None:
-            run.add(series, *results)
-    conclusions = Conclusions(run.record)
-    assert re.match(r"(Train|Stay) with batch \d+", RUN.headline(conclusions).answer)
-    assert all(each.tell(conclusions) for each in RUN.questions if each.tell is not None)
-    see_end_of_children(before)
-
-
-def list_tasks(workload: WorkloadSpec) -> list[tuple[WorkloadTask[Any], Series[Any] | None]]:
-    size = {"workload": workload, "micro_batch_size": 16}
-    sizes = {"workload": workload, "micro_batch_sizes": (16,)}
-    times = {**size, "gradient_accumulation_steps": 2}
-    path = Trajectory(micro_batch_size=16, points=(0, 4), budget_s=60.0)
-    return [
-        (MemoryTask(**size, capacity_bytes=1 << 30), PROBES),
-        (TraceTask(workload=workload, operators="cpu", min_micro_batch_size=16), None),
-        (ThroughputTask(**sizes, session=0, block_s=0.01, rounds=2, budget_s=60.0), PROBES),
-        (NoiseTask(**size, trajectory=path, groups=8, max_micro_batches=16), NOISE_BATCHES),
-        (LoaderTask(**size, budget_s=1.0), LOADER_TIMINGS),
-        (LoopTask(**sizes, budget_s=0.5), LOOP_TIMINGS),
-        (TrialTask(**times, learning_rate=0.01, samples=256, seeds=(0,)), TRIALS),
-        (SoakTask(**times, capacity_bytes=1 << 30, steps=8, evaluations=1, budget_s=60.0), SOAKS),
-    ]
+    see_every_stage(_FOLDER / f"{name}.py", runner)
 
 
 @pytest.mark.slow

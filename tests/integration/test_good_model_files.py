@@ -11,9 +11,14 @@ import pytest
 
 from advisor.engine.opening import InspectTask
 from advisor.engine.runner import Runner
-from advisor.noise.plan import explain_absence
+from advisor.loader.data import LOADER_TIMINGS
+from advisor.loader.plan import LOADER
+from advisor.memory.plan import MEMORY
+from advisor.noise.plan import NOISE, explain_absence
 from advisor.training.data import TokenCount, WorkloadSpec
-from tests.integration.probe_command import ROOT, run_probe
+from tests.integration.asked import ask
+from tests.integration.probe_command import ROOT, run_command
+from tests.integration.stages import see_every_stage
 
 _FOLDER = "tests/workloads/good"
 _CROSS_ENTROPY = {"how_loss": "cross-entropy"}
@@ -173,9 +178,11 @@ def _target(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.target.removesuffix(".py"))
-def test_facts_of_the_file_are_understood(case: Case, runner: Runner) -> None:
+def test_facts_of_the_file_are_understood(case: Case, runner: Runner, open_workers) -> None:
     if case.needs and not importlib.util.find_spec(case.needs):
         pytest.skip(f"{case.needs} is not installed")
+    if case.needs == "lightning":
+        runner = open_workers(_target(case))
     spec = WorkloadSpec(target=_target(case), settings=case.settings, device="cpu")
     (facts,) = runner.run(InspectTask(workload=spec), timeout_s=_PATIENCE_S)
     _assert_fields(facts, case.facts)
@@ -189,22 +196,39 @@ def test_facts_of_the_file_are_understood(case: Case, runner: Runner) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["lightning_module.py", "make_step.py", "garbage_on_stdout.py"])
-def test_the_command_measures_it_and_leaves_nothing(target: str, tmp_path: Path) -> None:
-    options = ("--budget", "20s", "--max-batch", "8", "--json", "-")
-    outcome = run_probe(f"{_FOLDER}/{target}", *options, directory=tmp_path)
-    assert outcome.exit_code in {0, 3}, outcome.stderr[-3000:]
-    document = json.loads(outcome.stdout)  # one document, whatever the user's code prints
-    memory = document["derived"]["memory"]
-    assert memory["max_micro_batch_size"] == 8
-    assert memory["limited_by"] == "cap"
-    assert memory["verified"]
-    if not document["workload"]["has_dataset"]:
-        noise = document["derived"]["noise"]
-        assert document["noise_batches"] == []
-        assert noise["status"] == "not_estimated"
-        assert noise["reason"]
-        assert noise["noise_scale"] is None
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("name", ["lightning_module", "make_step", "garbage_on_stdout"])
+def test_the_cap_is_the_largest_and_without_data_there_is_no_noise(name: str) -> None:
+    found = ask("memory", "loader", target=f"{_FOLDER}/{name}.py", max_micro_batch_size=8)
+    memory, noise = found.of(MEMORY), found.of(NOISE)
+    assert memory is not None
+    assert memory.max_micro_batch_size == 8
+    assert memory.limited_by == "cap"
+    assert memory.verified
+    if not found.record.workload.has_dataset:
+        assert noise is not None
+        assert noise.status == "not_estimated"
+        assert noise.reason
+        assert noise.noise_scale is None
+        assert found.of(LOADER) is None
+        assert found.record.all(LOADER_TIMINGS) == ()
+
+
+@pytest.mark.slow
+def test_every_stage_bears_a_lightning_module(open_workers) -> None:
+    pytest.importorskip("lightning")
+    path = ROOT / _FOLDER / "lightning_module.py"
+    see_every_stage(path, open_workers(path))
+
+
+@pytest.mark.slow
+def test_what_a_file_prints_is_not_in_the_document(tmp_path: Path) -> None:
+    target = f"{_FOLDER}/garbage_on_stdout.py"
+    outcome = run_command(
+        "predict", target, "--gpu-memory", "8GiB", "--json", "-", directory=tmp_path
+    )
+    assert outcome.exit_code == 0, outcome.stderr[-3000:]
+    assert json.loads(outcome.stdout)["workload"]["has_dataset"] is False
     assert outcome.survivors == ()
 
 

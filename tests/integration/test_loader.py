@@ -1,17 +1,13 @@
 """Loaders in real workers: who waits for whom, and how many workers would end it."""
 
-import json
-from pathlib import Path
-
-import msgspec
 import pytest
 
-from advisor.loader.data import LoaderTiming
-from tests.integration.probe_command import run_probe
+from advisor.advice.plan import ADVICE
+from advisor.loader.data import LOADER_TIMINGS
+from advisor.loader.plan import LOADER
+from tests.integration.asked import ask
 
 pytestmark = pytest.mark.slow
-
-WORKLOADS = Path(__file__).parent.parent / "workloads"
 
 
 def test_a_pass_without_a_full_batch_is_told(time_loader):
@@ -37,30 +33,20 @@ def test_a_worker_that_dies_is_told(time_loader):
     assert conclusion.advised_workers is None
 
 
-def test_the_command_names_the_loader_and_leaves_no_process(count_right_workers, tmp_path):
-    options = ("--set=sample_s=0.005", "--set=step_s=0.015", "--max-batch=8", "--noise-steps=4")
-    document = run_command("loader/slow", *options, budget="60s", directory=tmp_path)
-    loader, advice = document["derived"]["loader"], document["derived"]["recommendation"]
-    assert loader["status"] == "limits"
-    timings = msgspec.convert(document["loader_timings"], list[LoaderTiming])
-    assert abs(loader["workers_needed"] - count_right_workers(timings)) <= 1
-    assert any("The loader is the limit" in warning for warning in advice["warnings"])
-    assert f"num_workers={loader['advised_workers']}" in advice["snippet"]
-    assert advice["limiting_factor"] in {"memory", "throughput", "noise", "dataset", "user"}
-
-
-def test_without_real_data_the_command_says_nothing_of_a_loader(tmp_path):
-    document = run_command("good/make_step", "--max-batch=8", budget="40s", directory=tmp_path)
-    assert document["derived"]["loader"] is None
-    assert document["loader_timings"] == []
-
-
-def run_command(name, *options, budget, directory):
-    """Return the document of a probe that ended well and left no process."""
-    out = directory / "run.json"
-    target = f"tests/workloads/{name}.py"
-    result = run_probe(target, *options, f"--budget={budget}", f"--json={out}", directory=directory)
-    assert result.exit_code == 0, result.stderr
-    assert result.survivors == ()
-    assert "This DataLoader will create" not in result.stderr
-    return json.loads(out.read_text())
+@pytest.mark.usefixtures("shared_servers")
+def test_a_run_names_the_loader(count_right_workers, capfd):
+    found = ask(
+        *("memory", "throughput", "loader"),
+        target="tests/workloads/loader/slow.py",
+        settings={"sample_s": "0.005", "step_s": "0.015"},
+        max_micro_batch_size=8,
+        budget_s=40.0,
+    )
+    loader, advice = found.of(LOADER), found.of(ADVICE)
+    assert loader.status == "limits"
+    timings = found.record.all(LOADER_TIMINGS)
+    assert abs(loader.workers_needed - count_right_workers(timings)) <= 1
+    assert any("The loader is the limit" in warning for warning in advice.warnings)
+    assert f"num_workers={loader.advised_workers}" in advice.snippet
+    assert advice.limiting_factor in {"memory", "throughput", "noise", "dataset", "user"}
+    assert "This DataLoader will create" not in capfd.readouterr().err

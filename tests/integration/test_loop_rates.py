@@ -18,7 +18,7 @@ LOADERS = ROOT / "tests" / "workloads" / "loader"
 def time_loop(runner):
     """A function: a file and sizes go in, the session and its median seconds come out."""
 
-    def run(path, sizes, *, budget_s=8.0, is_in_memory=False, **settings):
+    def run(path, sizes, *, budget_s=4.0, is_in_memory=False, **settings):
         task = LoopTask(
             workload=WorkloadSpec(target=str(path), device="cpu", settings=settings),
             micro_batch_sizes=sizes,

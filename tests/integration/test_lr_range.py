@@ -11,7 +11,10 @@ import uuid
 
 import pytest
 
-from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_interrupts, run_probe
+from advisor.advice.plan import ADVICE
+from advisor.rate.data import LR_RANGES, TRIALS
+from tests.integration.asked import ask
+from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -36,16 +39,17 @@ def start(target, *options, directory, command="lr-range"):
     return process, mark
 
 
-def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(tmp_path):
+def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(run_command, tmp_path):
+    model, options = ROOT / "examples/digits.py", ("--steps", "120", "--json")
+    process, mark = start(model, *options, "one.json", directory=tmp_path)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert end_survivors(mark) == ()
+    again = run_command("lr-range", model, "--device", "cpu", *options, tmp_path / "two.json")
+    assert again.exit_code == 0, again.stderr
     values = []
-    for name in ("one.json", "two.json"):
-        process, mark = start(
-            ROOT / "examples/digits.py", "--json", name, "--steps", "120", directory=tmp_path
-        )
-        stdout, stderr = process.communicate(timeout=120)
-        assert process.returncode == 0, stderr
-        assert stdout.startswith("Train at learning rate")
-        assert end_survivors(mark) == ()
+    for said, name in ((stdout, "one.json"), (again.stdout, "two.json")):
+        assert said.startswith("Train at learning rate")
         document = json.loads((tmp_path / name).read_text())
         assert document["complete"] is True
         values.append(document["derived"]["learning_rate"]["value"])
@@ -53,44 +57,39 @@ def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(tmp_p
     assert 0.2 <= values[0] <= 1.2  # these train; 2 does not
 
 
-def test_a_probe_without_make_optimizer_prints_a_rate_that_it_ran(tmp_path):
+@pytest.mark.usefixtures("shared_servers")
+def test_a_probe_without_make_optimizer_advises_a_rate_that_it_ran(tmp_path):
     model = tmp_path / "model.py"
     model.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{WITHOUT_OPTIMIZER}")
-    path = tmp_path / "run.json"
-    outcome = run_probe(
-        str(model), "--budget", "45s", "--max-batch", "64", "--json", str(path), directory=tmp_path
-    )
-    assert outcome.exit_code == 0, outcome.stderr
-    assert outcome.survivors == ()
-    document = json.loads(path.read_text())
-    rate = document["derived"]["recommendation"]["learning_rate"]
-    size = document["derived"]["recommendation"]["global_batch_size"]
-    assert rate["rule"].startswith(
-        f"range test at batch {document['lr_ranges'][0]['global_batch_size']}"
-    )
-    assert rate["base_value"] == 1e-3
-    assert rate["base_batch_size"] is None
-    assert 1e-3 < rate["value"] < 0.2
+    names = ("memory", "throughput", "trial")
+    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=45.0)
+    advice = found.of(ADVICE)
+    rate, size = advice.learning_rate, advice.global_batch_size
+    ranged = found.record.all(LR_RANGES)[0].global_batch_size
+    assert rate.rule.startswith(f"range test at batch {ranged}")
+    assert rate.base_value == 1e-3
+    assert rate.base_batch_size is None
+    assert 1e-3 < rate.value < 0.2
     run = [
         trial
-        for trial in document["trials"]
-        if (trial["global_batch_size"], trial["learning_rate"]) == (size, rate["value"])
+        for trial in found.record.all(TRIALS)
+        if (trial.global_batch_size, trial.learning_rate) == (size, rate.value)
     ]
-    assert len({trial["seed"] for trial in run}) >= 3
-    assert all(math.isfinite(trial["evaluations"][-1]["loss"]) for trial in run)
+    assert len({trial.seed for trial in run}) >= 3
+    assert all(math.isfinite(trial.evaluations[-1].loss) for trial in run)
 
 
 def test_an_interrupt_keeps_the_curves_and_leaves_no_process(tmp_path):
     path = tmp_path / "range.json"
     process, mark = start(
-        ROOT / "examples/char_lm.py", "--json", str(path), "--steps", "200", "--quiet",
+        *(ROOT / "examples/digits.py", "--json", str(path), "--seeds", "20", "--quiet"),
         directory=tmp_path,
     )  # fmt: skip
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and json.loads(path.read_text())["lr_ranges"]:
             break
-        time.sleep(0.1)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -110,10 +109,8 @@ def test_an_interrupt_keeps_the_curves_and_leaves_no_process(tmp_path):
         ("bad/sigkill_self", 5, "sigkill_self.py"),
     ],
 )
-def test_a_file_that_cannot_be_tested_is_told_with_its_exit_code(name, code, words, tmp_path):
-    process, mark = start(ROOT / f"tests/workloads/{name}.py", "--quiet", directory=tmp_path)
-    stdout, stderr = process.communicate(timeout=90)
-    assert process.returncode == code, stderr
-    assert words in stderr
-    assert stdout == ""
-    assert end_survivors(mark) == ()
+def test_a_file_that_cannot_be_tested_is_told_with_its_exit_code(name, code, words, run_command):
+    result = run_command("lr-range", f"tests/workloads/{name}.py", "--quiet", "--device", "cpu")
+    assert result.exit_code == code, result.stderr
+    assert words in result.stderr
+    assert result.stdout == ""

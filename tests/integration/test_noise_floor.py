@@ -31,22 +31,13 @@ def make_optimizer(model):
 """
 
 
-def run_noise_floor(kept, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "advisor.cli", "noise-floor", *arguments, "--baseline", kept],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-
-
-def test_a_model_is_timed_against_itself(tmp_path):
+def test_a_model_is_timed_against_itself(run_command, tmp_path):
     path = tmp_path / "aa.json"
-    done = run_noise_floor(
-        tmp_path, MODEL, "--micro-batch-size", "16", "--budget", "15s", "--json", path
+    done = run_command(
+        *("noise-floor", MODEL, "--micro-batch-size", "16", "--budget", "15s"),
+        *("--json", path, "--baseline", tmp_path),
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "The model against itself" in done.stdout
     assert "at batch 16" in done.stdout
     document = json.loads(path.read_text())
@@ -56,18 +47,18 @@ def test_a_model_is_timed_against_itself(tmp_path):
     assert set(comparison["smallest_effects"]) == {"4", "7", "10"}
 
 
-def test_too_short_a_budget_is_inconclusive(tmp_path):
-    done = run_noise_floor(tmp_path, MODEL, "--budget", "0.1s")
-    assert done.returncode == 3
+def test_too_short_a_budget_is_inconclusive(run_command, tmp_path):
+    done = run_command("noise-floor", MODEL, "--budget", "0.1s", "--baseline", tmp_path)
+    assert done.exit_code == 3
     assert "Raise --budget" in done.stderr
     assert done.stdout == ""
 
 
-def test_a_broken_model_file_is_the_users(tmp_path):
+def test_a_broken_model_file_is_the_users(run_command, tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("def make_model(:\n")
-    done = run_noise_floor(tmp_path, str(path))
-    assert done.returncode == 5
+    done = run_command("noise-floor", path, "--baseline", tmp_path)
+    assert done.exit_code == 5
     assert "broken.py:1" in done.stderr
 
 

@@ -1,38 +1,21 @@
-"""`bsadvisor predict` as a command of its own: real workers trace, no card is there."""
+"""`bsadvisor predict`: real workers trace, no card is there."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Of few operators, so that its trace takes little.
 MODEL = "tests/workloads/memory/perceptron.py"
 CARDS = ("--gpu", "RTX 4090", "--gpu", "h100")
 
 
-def run(*arguments, cwd=ROOT):
-    own = {name: value for name, value in os.environ.items() if not name.startswith("BSADVISOR_")}
-    return subprocess.run(
-        [sys.executable, "-m", "advisor.cli", *map(str, arguments)],
-        cwd=cwd,
-        env={**own, "BSADVISOR_FULL": "1", "NO_COLOR": "1", "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(run_command, tmp_path_factory):
     path = tmp_path_factory.mktemp("predict") / "prediction.json"
-    result = run("predict", "examples/char_lm.py", *CARDS, "--json", path)
-    assert result.returncode == 0, result.stderr
+    result = run_command("predict", "examples/char_lm.py", *CARDS, "--json", path, columns=80)
+    assert result.exit_code == 0, result.stderr
     return path, result
 
 
@@ -53,10 +36,13 @@ def test_a_transformer_is_predicted_for_each_card(saved):
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_the_saved_prediction_prints_the_same_again_without_the_model(saved, tmp_path):
+def test_the_saved_prediction_prints_the_same_again_without_the_model(
+    saved, run_command, tmp_path, monkeypatch
+):
     path, result = saved
-    again = run("report", path, cwd=tmp_path)
-    assert (again.returncode, again.stdout) == (0, result.stdout)
+    monkeypatch.chdir(tmp_path)
+    again = run_command("report", path, columns=80)
+    assert (again.exit_code, again.stdout) == (0, result.stdout)
 
 
 def test_what_holds_the_memory_and_what_would_change_it_are_told(saved):
@@ -73,32 +59,32 @@ def test_what_holds_the_memory_and_what_would_change_it_are_told(saved):
     assert "What would change it" in result.stdout
 
 
-def test_a_dataset_ends_the_sizes_of_a_small_model():
-    result = run("predict", "examples/digits.py", *CARDS, "--json", "-")
-    assert result.returncode == 0, result.stderr
+def test_a_dataset_ends_the_sizes_of_a_small_model(run_command):
+    result = run_command("predict", "examples/digits.py", *CARDS, "--json", "-")
+    assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     for one in document["predictions"]:
         assert one["limited_by"] == "dataset"
         assert one["max_micro_batch_size"]["point"] == document["workload"]["dataset_size"]
 
 
-def test_a_size_asked_for_needs_more_memory_than_a_smaller_one():
+def test_a_size_asked_for_needs_more_memory_than_a_smaller_one(run_command):
     used = []
     for size in (64, 512):
         arguments = (MODEL, "--gpu-memory", "8GiB", "--micro-batch-size", size)
-        document = json.loads(run("predict", *arguments, "--json", "-").stdout)
+        document = json.loads(run_command("predict", *arguments, "--json", "-").stdout)
         used.append(document["predictions"][0]["device_used_bytes"]["point"])
         assert document["predictions"][0]["micro_batch_size"] == size
     assert used[0] < used[1]
 
 
-def test_a_bad_name_of_a_card_ends_before_anything_runs():
-    result = run("predict", "examples/digits.py", "--gpu", "RTX 4091")
-    assert (result.returncode, result.stdout) == (2, "")
+def test_a_bad_name_of_a_card_ends_before_anything_runs(run_command):
+    result = run_command("predict", "examples/digits.py", "--gpu", "RTX 4091")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert "Did you mean RTX 4090" in result.stderr
 
 
-def test_a_failing_model_file_exits_5_with_its_own_traceback():
-    result = run("predict", "tests/workloads/bad/missing_import.py", *CARDS)
-    assert (result.returncode, result.stdout) == (5, "")
+def test_a_failing_model_file_exits_5_with_its_own_traceback(run_command):
+    result = run_command("predict", "tests/workloads/bad/missing_import.py", *CARDS)
+    assert (result.exit_code, result.stdout) == (5, "")
     assert "missing_import.py" in result.stderr

@@ -1,74 +1,58 @@
 """Precisions side by side, and torch.compile, in real workers."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from advisor.cli.variants import parse_variants
 from advisor.errors import WorkloadError
 from advisor.throughput.data import ThroughputTask
 from advisor.training.data import WorkloadSpec
-from tests.integration.probe_command import run_probe
+from advisor.variants.data import VARIANTS
+from advisor.variants.plan import VARIANTS_TOPIC
+from advisor.variants.stage import list_variants
+from tests.integration.asked import ask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_servers")]
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 #: One more than dynamo keeps graphs for.
 SIZES = tuple(range(1, 10))
-SEVERAL, REFUSED = "several precisions", "a precision that the model refuses"
-PROBES = {
-    SEVERAL: (
-        "tests/workloads/good/mean_squared_error.py",
-        *["--precision", "fp32,bf16,tf32", "--budget", "20s", "--max-batch", "8"],
-        *["--noise-steps", "0", "--json", "run.json"],
-    ),
-    REFUSED: (
-        "tests/workloads/compile/no_bf16.py",
-        *["--precision", "fp32,bf16", "--budget", "30s", "--max-batch", "8"],
-        *["--noise-steps", "0", "--json", "run.json"],
-    ),
-}
 
 
-def probe(name, directory):
-    """Return how a probe ends; it writes run.json."""
-    target, *options = PROBES[name]
-    options[-1] = str(directory / options[-1])
-    return run_probe(target, *options, directory=directory)
+def compare(target, precisions):
+    """The conclusions of a run at these precisions, of its speed and its losses."""
+    asked = ((VARIANTS, list_variants(parse_variants(precisions, "off"))),)
+    names = ("memory", "throughput", "variants")
+    return ask(*names, target=target, asked=asked, max_micro_batch_size=8, budget_s=30.0)
 
 
-def test_a_second_precision_is_in_the_document_and_the_report(tmp_path):
-    outcome = probe(SEVERAL, tmp_path)
-    assert outcome.exit_code == 0, outcome.stderr
-    assert outcome.survivors == ()
-    document = json.loads((tmp_path / "run.json").read_text())
-    assert document["command"]["precision"] == "fp32"
-    assert [one["precision"] for one in document["variants"]] == ["fp32", "bf16", "tf32"]
-    first, second, third = document["derived"]["variants"]
-    assert first["max_micro_batch_size"] == second["max_micro_batch_size"] == 8
-    assert second["missing_because"] is None
-    assert second["best_samples_per_s"]["point"] > 0.0
-    assert second["loss"]["steps"] == first["loss"]["steps"]
-    assert abs(second["loss"]["difference"]["point"]) < 0.1 * first["loss"]["loss"]["point"]
-    assert "tf32" in third["missing_because"]
+def test_a_second_precision_is_measured_beside_the_first():
+    found = compare("tests/workloads/good/mean_squared_error.py", "fp32,bf16,tf32")
+    assert found.record.command.precision == "fp32"
+    assert [one.precision for one in found.record.all(VARIANTS)] == ["fp32", "bf16", "tf32"]
+    first, second, third = found.of(VARIANTS_TOPIC)
+    assert first.max_micro_batch_size == second.max_micro_batch_size == 8
+    assert second.missing_because is None
+    assert second.best_samples_per_s.point > 0.0
+    assert second.loss.steps == first.loss.steps
+    assert abs(second.loss.difference.point) < 0.1 * first.loss.loss.point
+    assert "tf32" in third.missing_because
 
 
-def test_a_precision_that_the_model_refuses_does_not_end_the_run(tmp_path):
-    outcome = probe(REFUSED, tmp_path)
-    assert outcome.exit_code == 0, outcome.stderr
-    _, refused = json.loads((tmp_path / "run.json").read_text())["derived"]["variants"]
-    assert "takes float32 only" in refused["missing_because"]
-    assert refused["best_samples_per_s"] is None
+def test_a_precision_that_the_model_refuses_does_not_end_the_run():
+    _, refused = compare("tests/workloads/compile/no_bf16.py", "fp32,bf16").of(VARIANTS_TOPIC)
+    assert "takes float32 only" in refused.missing_because
+    assert refused.best_samples_per_s is None
 
 
-def test_in_the_first_place_it_ends_the_run(tmp_path):
-    outcome = run_probe(
-        "tests/workloads/compile/no_bf16.py",
-        *["--precision", "bf16,fp32", "--budget", "10s"],
-        directory=tmp_path,
+def test_in_the_first_place_it_ends_the_run(run_command):
+    result = run_command(
+        *("probe", "tests/workloads/compile/no_bf16.py", "--device", "cpu"),
+        *("--precision", "bf16,fp32", "--budget", "10s"),
     )
-    assert outcome.exit_code == 5
-    assert "takes float32 only" in outcome.stderr
+    assert result.exit_code == 5
+    assert "takes float32 only" in result.stderr
 
 
 def test_each_of_more_sizes_than_dynamo_keeps_is_compiled_exactly_once(runner):
