@@ -1,6 +1,7 @@
 """The wheel as people get it: what is in it, and that it runs where no repository is."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+#: The first is enough but on a machine that others keep busy.
+BUDGETS = ("15s", "60s")
 OURS = ("PYTHONPATH", "BSADVISOR", "VIRTUAL_ENV", "COV_CORE", "PYTEST")
 
 
@@ -86,6 +89,10 @@ def test_the_wheel_runs_where_no_repository_is(wheel, scripts, tmp_path):
     assert run(command, "--version", cwd=tmp_path) == (0, f"bsadvisor {wheel.name.split('-')[1]}\n")
     code, said = run(command, "init", "m.py", cwd=tmp_path)
     assert code == 0, said
-    code, said = run(command, "probe", "m.py", "--budget", "15s", cwd=tmp_path)
-    assert code in {0, 3}, said  # 3: a busy machine had no time for an advice
-    assert "✓ Memory" in said or "micro-batch" in said
+    for budget in BUDGETS:
+        code, said = run(command, "probe", "m.py", "--budget", budget, cwd=tmp_path)
+        found = re.search(r"^[✓?] Memory +micro-batch [\d,]+ ", said, re.MULTILINE)
+        if found:
+            break
+    assert found, said
+    assert code in {0, 3}, said  # 3: no time was left for an advice
