@@ -31,8 +31,6 @@ from advisor.training.data import WorkloadSpec
 HERE = Path(__file__).parent
 MIB = 1 << 20
 GPU = "A100 40GB"
-#: cuBLAS takes one for the forward pass and one for autograd's thread.
-WORKSPACES = 2
 #: What the median and the 90th percentile of the error are to stay below.
 TARGETS = {"perceptrons": (5.0, 30.0, "MiB"), "vision": (0.03, 0.13, "of the measured total")}
 TARGETS["vision without workspaces"] = TARGETS["vision"]
@@ -73,7 +71,7 @@ def predict(trace: MemoryTrace, model: str, row: dict[str, str]) -> Row:
     """Return the row with what the trace takes on the card, no offset yet."""
     card = find_gpu(GPU)
     size = int(row["batch_size"])
-    settings = AllocatorSettings(extra_bytes=WORKSPACES * card.workspace_bytes)
+    settings = AllocatorSettings(workspace_bytes=card.workspace_bytes)
     peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=card.memory_bytes)
     return Row(
         model=model,

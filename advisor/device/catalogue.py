@@ -49,6 +49,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tflops: dict[Precision, float] = {}
     gb_per_s: float | None = None
     compute_capability: str | None = None
+    multiprocessors: int | None = None
     #: Where peaks and bandwidth come from.
     source: str | None = None
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from advisor.device.catalogue import recognise_gpu
 from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
@@ -24,6 +25,7 @@ from advisor.memory.surroundings import (
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
 from advisor.predict.footprint import predict_unusable_bytes
 from advisor.predict.pieces import derive_pieces
+from advisor.predict.reductions import find_card
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import cost_step
 
@@ -150,7 +152,10 @@ def _keep_prediction(run: Run, most_s: float) -> str | None:
         unusable = predict_unusable_bytes(
             trace,
             capacity_bytes=run.capacity_bytes,
-            settings=AllocatorSettings(expandable_segments=expands),
+            settings=AllocatorSettings(
+                expandable_segments=expands,
+                card=find_card(recognise_gpu(run.environment.device.name)),
+            ),
         )
         prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
     run.hold(TRACE, trace)

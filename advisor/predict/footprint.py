@@ -103,7 +103,7 @@ def predict_largest(
     def fits(size: int) -> bool:
         return replay_allocator(trace, size, settings=settings, capacity_bytes=capacity_bytes).fits
 
-    bound = derive_pieces(trace).predict_largest(capacity_bytes - settings.extra_bytes)
+    bound = derive_pieces(trace).predict_largest(capacity_bytes - settings.sum_workspaces(trace))
     good = min(bound, at_most)
     bad, step = good + 1, max(1, int(good * _STEP_FRACTION))
     while good >= 1 and not fits(good):
@@ -126,7 +126,7 @@ def predict_unusable_bytes(
     if not largest:
         return 0
     next_bytes = int(derive_pieces(trace).law.predict_bytes(largest + 1))
-    return max(0, capacity_bytes - settings.extra_bytes + 1 - next_bytes)
+    return max(0, capacity_bytes - settings.sum_workspaces(trace) + 1 - next_bytes)
 
 
 def _find_largest(points: list[_Point], capacity_bytes: int, at_most: int) -> int:

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from advisor.predict.reductions import Reduction
+
 #: Training steps of a trace and of a memory probe: the first has no optimizer state yet, the second
 #: creates the steady state, the third shows that it is steady.
 TRACED_STEPS = 3
@@ -69,6 +71,10 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
         flops_per_sample: Their slope.
         notes: What the trace leaves out or assumes, one sentence each.
         checkpointed: Names of the blocks that recompute their activations as a what-if.
+        reductions: Those that take a buffer, whose size depends on the card; their blocks take
+            nothing by themselves.
+        workspaces: Blocks that stand for the workspace of a matrix library's handle, one for each
+            thread that multiplies; None where it was not seen whether there is one.
     """
 
     operators: Operators
@@ -83,6 +89,8 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     flops_per_sample: int | None = None
     notes: tuple[str, ...] = ()
     checkpointed: tuple[str, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
+    workspaces: tuple[int, ...] | None = None
 
     @property
     def serves_every_size(self) -> bool:

@@ -33,6 +33,7 @@ from advisor.predict.data import (
 from advisor.predict.footprint import Footprint, find_general
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import MemoryTrace
+from advisor.predict.reductions import find_card
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput, cost_step
 from advisor.statistics import Estimate
@@ -48,9 +49,6 @@ _MOST = 1.0 + SHORTFALL_FRACTION
 _LEAST = 1.0 - EXCESS_FRACTION
 #: Of every interval: the share of those runs within it.
 CONFIDENCE = 0.9
-
-#: cuBLAS handles with a workspace each: that of the forward pass and that of autograd's thread.
-_WORKSPACES = 2
 
 #: Kept free on a card of the catalogue, as `probe` does on a GPU: the driver's own growth and a
 #: neighbour's small allocations. Where the user states the memory, it is theirs to keep some free.
@@ -143,7 +141,8 @@ def predict_on(gpu: Gpu, case: Case) -> Prediction:
     """
     settings = AllocatorSettings(
         expandable_segments=case.asked.expandable_segments,
-        extra_bytes=_WORKSPACES * gpu.workspace_bytes,
+        workspace_bytes=gpu.workspace_bytes,
+        card=find_card(gpu),
     )
     footprint, headroom = Footprint(case.traces, settings), case.asked.headroom_bytes
     if headroom is None:
@@ -199,7 +198,7 @@ def _add_figures(
         breakdown=compose_peak(
             peak,
             reserved_bytes=reserved,
-            workspace_bytes=footprint.settings.extra_bytes,
+            workspace_bytes=footprint.settings.sum_workspaces(trace),
             context_bytes=middle,
         ),
         bound=bound_throughput(cost_step(trace), size, gpu=gpu, precision=case.precision),

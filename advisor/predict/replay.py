@@ -12,6 +12,10 @@ import numpy.typing as npt
 from advisor.predict.allocator import CachingAllocator, OutOfDeviceMemoryError
 from advisor.predict.blocks import Block
 from advisor.predict.memory_trace import MemoryTrace, Phase
+from advisor.predict.reductions import Card
+
+#: Handles with a workspace each: that of the forward pass and that of autograd's thread.
+_WORKSPACES = 2
 
 Integers = npt.NDArray[np.int64]
 
@@ -20,8 +24,16 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay takes for granted about the device's allocator."""
 
     expandable_segments: bool = False
-    #: Workspaces that no trace sees, held from the first forward pass on.
-    extra_bytes: int = 0
+    #: Of a matrix library's handle, each: those of the forward pass and of autograd's thread, held
+    #: from their first product on; from the first forward pass on where no trace says.
+    workspace_bytes: int = 0
+    #: None leaves the buffers of reductions out.
+    card: Card | None = None
+
+    def sum_workspaces(self, trace: MemoryTrace) -> int:
+        """Return what all workspaces take."""
+        count = _WORKSPACES if trace.workspaces is None else len(trace.workspaces)
+        return count * self.workspace_bytes
 
 
 class Peaks(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +63,16 @@ def replay_allocator(
         ValueError: The trace does not hold for the size.
     """
     sizes: list[int] = size_blocks(trace, micro_batch_size).tolist()
+    if settings.card is not None:
+        for reduction in trace.reductions:
+            sizes[reduction.block] = reduction.size_buffer(micro_batch_size, settings.card)
+    for block in trace.workspaces or ():
+        sizes[block] = settings.workspace_bytes
+    extra_bytes = settings.sum_workspaces(trace) if trace.workspaces is None else 0
     allocator = CachingAllocator(capacity_bytes, expandable_segments=settings.expandable_segments)
     fits = True
     try:
-        _replay(trace, sizes, allocator, settings.extra_bytes)
+        _replay(trace, sizes, allocator, extra_bytes)
     except OutOfDeviceMemoryError:
         fits = False
     return Peaks(

@@ -75,7 +75,12 @@ def _is_gradient_zero(workload: Workload, training: Training, size: int) -> bool
     """Return whether every gradient is 0, in more samples too: a hinge loss may be for two."""
     if _has_gradient(training):
         return False
-    training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
+    try:
+        training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return True  # so many do not fit, and those that do have none
     is_zero = not _has_gradient(training)
     _check_gradients_are_left(training)
     return is_zero

@@ -27,6 +27,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "The trace of a step": memory.tell_trace,
     "Memory search without a trace": memory.tell_search,
     "The noise interval": noise.tell_coverage,
+    "The noise of a model whose gradients do not fit": noise.tell_sketches,
     "The noise along a training": noise.tell_course,
     "What the noise and the sharpness cost": noise.tell_cost,
     "Timing": speed.tell_timing,

@@ -26,6 +26,24 @@ def tell_coverage() -> str:
 {tell_source("noise_coverage")}"""
 
 
+def tell_sketches() -> str:
+    """Return how often the interval holds where sums of gradients are sketches."""
+    found = read("noise_sketches")
+    rows = found["rows"]
+    sketched = [row for row in rows if row["sketch_length"]]
+    whole = [row for row in rows if row not in sketched]
+    shortest = min(row["sketch_length"] for row in sketched)
+    errors = [
+        row["median_error_against_whole_rows_fraction"]
+        for row in sketched
+        if row["sketch_length"] == shortest
+    ]
+    lengths = ", ".join(str(each) for each in sorted({row["sketch_length"] for row in sketched}))
+    return f"""Sums of gradients that fit nowhere are kept as sketches, of {found["length_in_a_run"]} numbers each in a run. With far fewer, {lengths} for {rows[0]["parameters"]} parameters, the interval held the known noise scale in {tell_range(_list_coverage(sketched), percent)} of cases, with whole rows in {tell_range(_list_coverage(whole), percent)} ({len(whole)} settings, {rows[0]["seeds"]} seeds each). The shortest are off by {tell_range(errors, fine_percent)} in tr Σ.
+
+{tell_source("noise_sketches")}"""
+
+
 def _list_coverage(rows: list[Any]) -> list[float]:
     return [row["coverage_fraction"] for row in rows]
 

@@ -41,7 +41,7 @@ def predict_mib(row: dict[str, str]) -> float:
     traces: list[MemoryTrace] = []
     run(TraceTask(workload=spec, operators="cuda", micro_batch_size=size), traces.append)
     card = find_gpu("A100 40GB")
-    settings = AllocatorSettings(extra_bytes=2 * card.workspace_bytes)
+    settings = AllocatorSettings(workspace_bytes=card.workspace_bytes)
     peaks = replay_allocator(traces[0], size, settings=settings, capacity_bytes=card.memory_bytes)
     return peaks.reserved_bytes / MIB + OFFSET_MIB
 

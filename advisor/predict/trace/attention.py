@@ -23,6 +23,9 @@ FLASH_WIDEST_HEAD: Final = 256
 FLASH_HEAD_MULTIPLE: Final = 8
 #: Bytes to which the efficient kernels want the rows of heads and of masks aligned.
 EFFICIENT_ALIGNMENT_BYTES: Final = 16
+#: Queries that a block of the efficient kernel's backward sums, and floats that its lock takes.
+EFFICIENT_QUERY_BLOCK: Final = 64
+EFFICIENT_LOCK_VALUES: Final = 4
 #: Rows of queries, and columns of heads, to which the buffers of flash's backward are rounded up.
 FLASH_QUERY_MULTIPLE: Final = 128
 FLASH_WIDTH_MULTIPLE: Final = 32
@@ -130,12 +133,13 @@ def differentiate_efficient(gradient: Tensor, query: Tensor, *rest: Any, **optio
     differentiate = _aten._scaled_dot_product_efficient_attention_backward  # noqa: SLF001
     gradients = _run_once(differentiate, gradient, query, *rest, **options)
     # Of each query the product of gradient and output: fp32 by an operator of its own, a low type
-    # inside the kernel, which sums the gradient of the queries in fp32.
-    if query.dtype == torch.float32:
-        output = rest[3]
-        torch.empty_like(output).sum(-1)
-    else:
-        torch.empty_like(query, dtype=torch.float32)
+    # inside the kernel. That sums the gradient of the queries in fp32, with a lock for each block.
+    products = torch.empty_like(rest[3]).sum(-1) if query.dtype == torch.float32 else None
+    batch, heads, queries, width = query.shape
+    blocks = -(-queries // EFFICIENT_QUERY_BLOCK)
+    values = blocks * (EFFICIENT_QUERY_BLOCK * width + EFFICIENT_LOCK_VALUES)
+    sums = query.new_empty(batch * heads * values, dtype=torch.float32)
+    del products, sums
     return gradients
 
 

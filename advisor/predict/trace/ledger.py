@@ -13,6 +13,7 @@ from advisor.predict.memory_trace import (
     PhaseMark,
     TraceBlock,
 )
+from advisor.predict.reductions import Reduction
 
 
 class SizeTrace(MemoryTrace, frozen=True, kw_only=True):
@@ -31,6 +32,8 @@ class Ledger:
         self._made_by: list[str] = []
         self._events: list[int] = []
         self._alive: set[int] = set()
+        self._reductions: list[Reduction] = []
+        self._workspaces: dict[Phase, int] = {}
         self._phases = [PhaseMark("setup", 0, 0)]
 
     def begin(self, phase: Phase, step: int) -> None:
@@ -50,6 +53,19 @@ class Ledger:
         self._events.append(index)
         self._alive.add(index)
         return index
+
+    def take_buffer(
+        self, inputs: int, outputs: int, operator: str, module: int, *, contiguous: bool
+    ) -> None:
+        """Write down the buffer of a reduction, gone at once: the card sets its size."""
+        block = self.allocate(0, operator, module)
+        self.free(block)
+        self._reductions.append(Reduction(block, (inputs, 0), (outputs, 0), contiguous))
+
+    def take_workspace(self, operator: str) -> None:
+        """Write down the workspace of the thread of this phase, where it multiplies for once."""
+        if self.phase in ("forward", "backward") and self.phase not in self._workspaces:
+            self._workspaces[self.phase] = self.allocate(0, operator, -1)
 
     def free(self, index: int) -> None:
         """Write down that a block is gone."""
@@ -94,8 +110,15 @@ class Ledger:
         bounds = {mark.first_event for mark in self._phases}
         runs = accumulate((e >= 0) + (place in bounds) for place, e in enumerate(events))
         in_order = sorted(zip(runs, events, strict=True), key=lambda pair: (pair[0], -pair[1]))
+        is_cuda = operators == "cuda"
         return SizeTrace(
             operators=operators,
+            reductions=tuple(
+                msgspec.structs.replace(each, block=number[each.block]) for each in self._reductions
+            ),
+            workspaces=tuple(number[each] for each in self._workspaces.values())
+            if is_cuda
+            else None,
             method="per_size",
             traced_sizes=(micro_batch_size,),
             blocks=tuple(self._blocks[index] for index in used),

@@ -6,6 +6,7 @@
 What an operator allocates inside and frees before it returns is not seen.
 """
 
+import math
 import re
 import sys
 import weakref
@@ -29,9 +30,16 @@ _is_non_overlapping_and_dense = next(
     for name in ("is_non_overlapping_and_dense_or_false", "is_non_overlapping_and_dense")
     if hasattr(_prims_common, name)
 )
+_ATEN = torch.ops.aten
 _ASK_DEVICE = torch.ops.prim.device.default
 _ADD = torch.ops.aten.add.Tensor
 _LIFT = torch.ops.aten.lift_fresh.default
+#: Run by cuBLAS, whose handle takes a workspace when it first multiplies.
+_PRODUCTS = {_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm, _ATEN.mv, _ATEN.addmv}
+#: Reductions over the dimensions of the second argument.
+_REDUCTIONS = {_ATEN.sum, _ATEN.mean, _ATEN.amax, _ATEN.amin}
+#: CUDA allocates the mask first.
+_SECOND_FIRST = {_ATEN.native_dropout}
 #: Files whose frames lie between an operator and who called it.
 _DISPATCH = rf"^{re.escape(__file__)}$|torch/_dynamo|torch/_compile\.py$"
 #: Where a scalar made from a Python number is the optimizer's.
@@ -143,9 +151,11 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is _LIFT and self._operators == "cuda" and self._ledger.phase in _HOST_PHASES:
             self._host.add(_key_of(result.untyped_storage()))
             self._refer(result.untyped_storage())
-        for storage in _storages_in(result):
-            if _key_of(storage) not in self._references:
-                self._allocate(storage, str(func), self._modules.find_present(node), node)
+        if self._operators == "cuda" and func.overloadpacket in _SECOND_FIRST:
+            self._note_new(func, result[1], node)
+        self._note_new(func, result, node)
+        if self._operators == "cuda":
+            self._note_scratch(func, inputs[0], self._modules.find_present(node))
         if func._schema.is_mutable:  # noqa: SLF001
             for storage in _storages_in(inputs):
                 self._note_resized(storage, str(func), node)
@@ -154,6 +164,31 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key = _key_of(result.untyped_storage())
             if (block := self._block_of.get(key)) is not None:
                 self._sum = _Sum(key, block, summand)
+
+    def _note_new(self, func: Any, result: Any, node: Any) -> None:
+        for storage in _storages_in(result):
+            if _key_of(storage) not in self._references:
+                self._allocate(storage, str(func), self._modules.find_present(node), node)
+
+    def _note_scratch(self, func: Any, args: tuple[Any, ...], module: int) -> None:
+        """Record what an operator of CUDA takes besides its results."""
+        if func.overloadpacket in _PRODUCTS:
+            self._ledger.take_workspace(str(func))
+        if func.overloadpacket not in _REDUCTIONS or len(args) < 2 or not args[1]:
+            return
+        source, reduced = args[0], {dim % args[0].dim() for dim in _list_dimensions(args[1])}
+        dims = [dim for dim in range(source.dim()) if source.size(dim) > 1]
+        along = [source.stride(dim) for dim in dims if dim in reduced]
+        across = [source.stride(dim) for dim in dims if dim not in reduced]
+        if along and across and min(across) < min(along):
+            inputs = math.prod(source.size(dim) for dim in dims if dim in reduced)
+            self._ledger.take_buffer(
+                inputs,
+                source.numel() // inputs,
+                str(func),
+                module,
+                contiguous=min(across) == 1,
+            )
 
     def _note_resized(self, storage: Any, operator: str, node: Any) -> None:
         """Record a storage of another size than before as a new one in place of the old."""
@@ -210,6 +245,10 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         own = block is not None and self._node_of[block] == number_of(node)
         targets = node.next_functions
         return None if own and len(set(targets)) == len(targets) else block
+
+
+def _list_dimensions(given: Any) -> list[int]:
+    return [given] if isinstance(given, int) else list(given)
 
 
 def _is_engine_calling() -> bool:

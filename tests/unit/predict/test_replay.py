@@ -8,6 +8,7 @@ from advisor.predict.footprint import predict_largest, predict_unusable_bytes
 from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces
+from advisor.predict.reductions import Card, Reduction
 from advisor.predict.replay import AllocatorSettings, replay_allocator, size_blocks
 from tests.unit.predict.sample_trace import add_up
 
@@ -130,7 +131,7 @@ def test_the_allocator_sees_the_same_blocks_rounded():
 
 
 def test_the_workspace_is_held_from_the_first_forward_pass_on():
-    settings = AllocatorSettings(extra_bytes=12 * MIB)
+    settings = AllocatorSettings(workspace_bytes=6 * MIB)
     without = replay_allocator(make_trace(), 8, settings=NATIVE, capacity_bytes=None)
     peaks = replay_allocator(make_trace(), 8, settings=settings, capacity_bytes=None)
     assert peaks.allocated_bytes == without.allocated_bytes + 12 * MIB
@@ -139,7 +140,7 @@ def test_the_workspace_is_held_from_the_first_forward_pass_on():
 
 def test_a_setup_alone_does_not_hold_the_workspace():
     trace = make_trace(events=(0,), phases=(PhaseMark("setup", 0, 0),))
-    settings = AllocatorSettings(extra_bytes=12 * MIB)
+    settings = AllocatorSettings(workspace_bytes=6 * MIB)
     peaks = replay_allocator(trace, 1, settings=settings, capacity_bytes=None)
     assert (peaks.allocated_bytes, peaks.reserved_bytes) == (512, 2 * MIB)
 
@@ -151,7 +152,9 @@ def test_a_replay_that_does_not_fit_says_so_and_stops():
     assert peaks.reserved_bytes == peaks.allocated_bytes == 90 * MIB
 
 
-@pytest.mark.parametrize("settings", [NATIVE, EXPANDABLE, AllocatorSettings(extra_bytes=9 * MIB)])
+@pytest.mark.parametrize(
+    "settings", [NATIVE, EXPANDABLE, AllocatorSettings(workspace_bytes=9 * MIB // 2)]
+)
 @pytest.mark.parametrize("capacity", [150 * MIB, 777 * MIB, 4096 * MIB])
 @pytest.mark.parametrize("per_sample_bytes", [40_000, 1_234_567])
 def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sample_bytes):
@@ -161,7 +164,7 @@ def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sam
     for size, fits in ((largest, True), (largest + 1, False)):
         peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=capacity)
         assert peaks.fits is fits
-    assert add_up(trace, largest)["all"] + settings.extra_bytes <= capacity
+    assert add_up(trace, largest)["all"] + settings.sum_workspaces(trace) <= capacity
 
 
 def test_no_size_fits_where_the_parameters_do_not():
@@ -201,11 +204,11 @@ def test_no_search_takes_more_than_27_simulations(monkeypatch):
 
 def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
     trace, capacity = make_wide_trace(20, 1_234_567), 1000 * MIB
-    for settings in (NATIVE, AllocatorSettings(extra_bytes=9 * MIB)):
+    for settings in (NATIVE, AllocatorSettings(workspace_bytes=9 * MIB // 2)):
         largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
         assert largest
         unusable = predict_unusable_bytes(trace, capacity_bytes=capacity, settings=settings)
-        usable = capacity - settings.extra_bytes - unusable
+        usable = capacity - settings.sum_workspaces(trace) - unusable
         assert unusable > 0
         assert add_up(trace, largest)["all"] <= usable
         assert add_up(trace, largest + 1)["all"] > usable
@@ -214,3 +217,23 @@ def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
 def test_nothing_is_unusable_where_the_next_size_is_beyond_the_capacity():
     trace = make_wide_trace(0, 32 * MIB, count=1)
     assert predict_unusable_bytes(trace, capacity_bytes=98 * MIB, settings=NATIVE) == 0
+
+
+def test_workspaces_and_buffers_are_as_large_as_the_card_makes_them():
+    """After the parameters, of which the trace knows where; a buffer takes 48 MiB on the card."""
+    blocks = (TraceBlock(100, 0, "parameter"), *(TraceBlock(0, 0, "temporary") for _ in range(2)))
+    trace = make_trace(
+        blocks=blocks,
+        events=(0, 1, 2, -3),
+        reductions=(Reduction(2, (0, 64), (1536, 0)),),
+        workspaces=(1,),
+    )
+    settings = AllocatorSettings(workspace_bytes=32 * MIB, card=Card(multiprocessors=132))
+    assert peak(trace, 64, settings) == (512 + 80 * MIB, 82 * MIB)
+    assert peak(trace, 64, AllocatorSettings(workspace_bytes=32 * MIB))[1] == 34 * MIB
+    assert settings.sum_workspaces(trace) == 32 * MIB
+
+
+def peak(trace, size, settings):
+    peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=None)
+    return peaks.allocated_bytes, peaks.reserved_bytes

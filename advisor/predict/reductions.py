@@ -1,0 +1,94 @@
+"""What a CUDA reduction takes while it runs: sums that several blocks of threads make in parts.
+
+A reduction over dimensions that are not the fastest in memory, such as that of a bias's gradient
+over the batch, is split over blocks of threads until the card is full. Their partial sums are in a
+buffer of the caching allocator, which grows with the card and not with the batch: 132 MiB on 132
+multiprocessors. Where the fastest dimension is reduced the buffer is small, and left out.
+
+Source: setReduceConfig and global_memory_size in aten/src/ATen/native/cuda/Reduce.cuh, torch 2.14.
+"""
+
+from typing import Final
+
+import msgspec
+
+from advisor.device.catalogue import Gpu
+
+_MOST_THREADS: Final = 512
+_WARP: Final = 32
+#: Values that one vectorized load takes at most; outputs are a multiple of it, or of its half.
+_VECTOR: Final = 4
+#: Values that a thread sums at least where the input is split, and from how many on it is split.
+_LEAST_VALUES: Final = 16
+_MOST_VALUES: Final = 256
+#: Partial sums are float32, of low types as well.
+_SUM_BYTES: Final = 4
+
+
+#: By compute capability; all others hold 2048.
+_THREADS_OF_A_MULTIPROCESSOR: Final = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a card sets the size of such buffers."""
+
+    multiprocessors: int
+    threads_per_multiprocessor: int = 2048
+
+
+def find_card(gpu: Gpu | None) -> Card | None:
+    """Return the card; None where its multiprocessors are not known."""
+    if gpu is None or gpu.multiprocessors is None:
+        return None
+    threads = _THREADS_OF_A_MULTIPROCESSOR.get(gpu.compute_capability or "", 2048)
+    return Card(multiprocessors=gpu.multiprocessors, threads_per_multiprocessor=threads)
+
+
+class Reduction(msgspec.Struct, frozen=True, array_like=True):
+    """One reduction over dimensions that are not the fastest; affine in the batch size.
+
+    Attributes:
+        block: Of the trace, which stands for the buffer.
+        inputs: Values of each output, at batch 0 and for each sample.
+        outputs: The same of the outputs.
+        contiguous: Whether outputs follow each other in memory.
+    """
+
+    block: int
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    contiguous: bool = True
+
+    def size_buffer(self, micro_batch_size: int, card: Card) -> int:
+        """Return the bytes of its buffer at a size; 0 where the input is not split."""
+        inputs, outputs = (
+            fixed + slope * micro_batch_size for fixed, slope in (self.inputs, self.outputs)
+        )
+        if min(inputs, outputs) < 1:
+            return 0
+        return size_buffer(inputs, outputs, card, contiguous=self.contiguous)
+
+
+def size_buffer(inputs: int, outputs: int, card: Card, *, contiguous: bool = True) -> int:
+    """Return the bytes that the partial sums of a reduction take."""
+    vector = next(v for v in (_VECTOR, 2, 1) if outputs % v == 0) if contiguous else 1
+    most = _MOST_THREADS // vector
+    across, along = _round_down(outputs // vector, most), _round_down(inputs, most)
+    width = min(across, _WARP)
+    height = min(along, most // width)
+    width = min(across, most // height)
+    values = inputs
+    if values < min(16 * height, _MOST_VALUES):
+        return 0
+    values = -(-inputs // height)
+    wanted = card.multiprocessors * (card.threads_per_multiprocessor // (width * height))
+    grid = -(-(outputs // vector) // width)
+    if values < _MOST_VALUES or grid > wanted:
+        return 0
+    parts = min(max(-(-wanted // grid), -(-values // _MOST_VALUES)), -(-values // _LEAST_VALUES))
+    return _SUM_BYTES * outputs * parts * width * vector if parts > 1 else 0
+
+
+def _round_down(value: int, most: int) -> int:
+    """Return the largest power of two up to both."""
+    return most if value >= most else 1 << (max(1, value).bit_length() - 1)

@@ -1,0 +1,1 @@
+"""The trainings of the memory table, and loops that run them."""

@@ -1,0 +1,41 @@
+"""Buffers of CUDA's reductions, against sizes that torch's allocator was seen to hand out."""
+
+import pytest
+
+from advisor.device.catalogue import find_gpu, list_gpus
+from advisor.predict.reductions import Card, Reduction, find_card, size_buffer
+
+MIB = 1 << 20
+H100, A100 = Card(multiprocessors=132), Card(multiprocessors=108)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "card", "mib"),
+    [
+        # torch 2.14.1 on a pretended card of so many multiprocessors: x.sum(0)
+        (4096, 1536, H100, 48.0),
+        (65536, 384, H100, 132.0),
+        (65536, 384, A100, 108.0),
+        (6144, 256, H100, 12.0),
+        (6144, 768, H100, 36.0),
+        (6144, 1024, H100, 48.0),
+        (64, 1024, H100, 0.0),  # too little to split
+    ],
+)
+def test_a_buffer_is_as_large_as_on_the_card(inputs, outputs, card, mib):
+    assert size_buffer(inputs, outputs, card) == mib * MIB
+
+
+def test_a_buffer_follows_the_batch_and_ends_growing():
+    reduction = Reduction(0, (0, 128), (384, 0))
+    sizes = [reduction.size_buffer(batch, A100) for batch in (1, 64, 512, 4096)]
+    assert sizes[0] == 0
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == sizes[-2] == 108 * MIB
+
+
+def test_cards_of_the_catalogue_have_their_multiprocessors():
+    assert all(gpu.multiprocessors for gpu in list_gpus())
+    assert find_card(find_gpu("H100 SXM")) == H100
+    assert find_card(find_gpu("RTX 4090")).threads_per_multiprocessor == 1536
+    assert find_card(None) is None
