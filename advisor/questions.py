@@ -1,15 +1,12 @@
 """The registry: every kind of record, and its questions in the order in which they run."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from advisor.advice.plan import ADVICE as ADVISED
 from advisor.advice.plan import find_advised_way
 from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.screen import draw_up_screen, tell_so_far
 from advisor.advice.tell import head_run
-from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
@@ -27,20 +24,10 @@ from advisor.ranks.question import QUESTION as RANKS
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS
 from advisor.soak.question import make_question as make_soak
-from advisor.telling import Told
 from advisor.throughput.question import QUESTION as THROUGHPUT
 from advisor.throughput.question import SPEED
-from advisor.throughput.tell import tell_throughput
 from advisor.variants.question import QUESTION as VARIANTS
 from advisor.verify.question import QUESTION as VERIFICATION
-
-
-def _tell_throughput(conclusions: Conclusions) -> Told:
-    """Tell the curve; only the advice knows which size of it is to be marked."""
-    advice, facts = conclusions.of(ADVISED), conclusions.record.workload
-    if advice is None or facts is None:
-        return tell_throughput(conclusions, None)
-    return tell_throughput(conclusions, advice.micro_batch_size * facts.parts)
 
 
 def _is_worth_telling(record: Record, error: BaseException) -> bool:
@@ -51,7 +38,6 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
     return bool(noise) or any(probe.stage == "throughput" for probe in probes)
 
 
-_THROUGHPUT = replace(THROUGHPUT, tell=_tell_throughput)
 _SOAK = make_soak(lambda run: find_advised_way(run.conclusions))
 
 RUN = Kind(
@@ -60,7 +46,7 @@ RUN = Kind(
     command="probe",
     questions=(
         MEMORY,
-        _THROUGHPUT,
+        THROUGHPUT,
         NOISE,
         SHARPNESS,
         LOADER,  # what a step takes in the user's loop decides
@@ -75,7 +61,7 @@ RUN = Kind(
     ),
     told=(
         MEMORY,
-        _THROUGHPUT,
+        THROUGHPUT,
         BATCHES,
         NOISE,
         SHARPNESS,

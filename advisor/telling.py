@@ -69,12 +69,23 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datum:
-    """One point in the data's own units; an unknown end of its interval is None."""
+    """One point in the data's own units; an unknown end of its interval is None.
 
-    x: float
+    Attributes:
+        x: A name where the axis has names.
+        note: What else is known of it.
+    """
+
+    x: float | str
     y: float
     low: float | None = None
     high: float | None = None
+    note: str = ""
+
+
+#: How a line is drawn: as seen or as a law says, both joined; each point by itself, as a cross
+#: where something failed; or as bars, those of several lines upon each other.
+Style = Literal["measured", "predicted", "points", "failures", "bars"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,16 @@ class Line:
 
     label: str
     data: tuple[Datum, ...]
+    style: Style = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on an axis, or all from there to another."""
+
+    label: str
+    at: float
+    to: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +111,18 @@ class Chart:
     """A chart; with fewer than two points it is not drawn.
 
     Attributes:
-        marked: Where on the x axis the recommended value lies.
+        caption: What it shows, in a sentence.
     """
 
     title: str
+    caption: str
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
     log_x: bool = True
     log_y: bool = False
-    marked: float | None = None
+    x_marks: tuple[Mark, ...] = ()
+    y_marks: tuple[Mark, ...] = ()
 
 
 #: How a stage ended: what it says was seen, follows from a law, is open, or was not looked at.

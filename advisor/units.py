@@ -54,10 +54,15 @@ def format_count(value: int) -> str:
 
 def format_bytes(value: float) -> str:
     """Return a size in GiB, MiB, KiB or bytes."""
-    for unit, factor in _SIZE_UNITS:
-        if abs(value) >= factor:
-            return f"{format_number(value / factor)} {unit}"
-    return f"{value:.0f} B"
+    factor, unit = choose_size_unit(value)
+    return f"{value:.0f} B" if factor == 1 else f"{format_number(value / factor)} {unit}"
+
+
+def choose_size_unit(value: float) -> tuple[int, str]:
+    """Return the bytes and the name of the unit that a size is told in."""
+    return next(
+        ((factor, unit) for unit, factor in _SIZE_UNITS if abs(value) >= factor), (1, "bytes")
+    )
 
 
 def format_duration(seconds: float) -> str:

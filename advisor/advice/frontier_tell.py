@@ -74,6 +74,8 @@ def chart_frontier(frontier: Frontier) -> Chart:
         marked = [point for point in frontier.points if point.is_at_noise_scale]
         return Chart(
             title="Time against cost",
+            caption="Each point is a batch: the lower it lies, the sooner training ends, and the "
+            "further left, the less it costs; of several devices all is on paper.",
             x_label="GPU time to train, over the least",
             y_label="time, over the least",
             lines=(
@@ -84,18 +86,20 @@ def chart_frontier(frontier: Frontier) -> Chart:
                     )
                     for count in counts[: _MAX_LINES - 1]
                 ),
-                Line("batch near the noise scale", _place(marked)),
+                Line("batch near the noise scale", _place(marked), "points"),
             ),
             log_y=True,
         )
     law = tuple(Datum(x=each.relative_samples, y=each.relative_steps) for each in frontier.points)
     return Chart(
         title="Steps against samples",
+        caption="Larger batches take fewer steps and more samples, by the law of the noise; at the "
+        "noise scale both are twice their fewest.",
         x_label="samples to train, over the fewest",
         y_label="steps, over the fewest",
         lines=(
             Line("batches, the smallest at the left", law),
-            Line("batch = noise scale", (Datum(x=2.0, y=2.0),) if law else ()),
+            Line("batch = noise scale", (Datum(x=2.0, y=2.0),) if law else (), "points"),
         ),
         log_y=True,
     )

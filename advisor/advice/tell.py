@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from advisor.advice.batch_table import choose_rows, draw_up_batches
+from advisor.advice.charts import draw_charts
 from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation, Schedule, ScheduleItem
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
@@ -12,12 +13,13 @@ from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Failure
 from advisor.memory.plan import MEMORY
+from advisor.race.charts import chart_pairs
 from advisor.race.data import Race
 from advisor.race.plan import RACE
 from advisor.race.tell import describe_race, name_pair
 from advisor.rate.data import LR_RANGES
 from advisor.rate.tell import describe_changes, describe_learning_rate, describe_range
-from advisor.telling import Chart, Datum, Headline, Line, Passage, Row, Told
+from advisor.telling import Headline, Passage, Row, Told
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.tell import describe_saturation
 from advisor.units import (
@@ -130,14 +132,14 @@ def _describe_gain(conclusions: Conclusions, advice: Recommendation) -> str:
 
 
 def tell_batches(conclusions: Conclusions) -> Told:
-    """Tell the table of batches, and the predicted time to train at each."""
+    """Tell the table of batches, and all charts over them."""
     facts, advice = conclusions.record.workload, conclusions.of(ADVICE)
     base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
     is_loop = facts is not None and facts.script is not None
     rows = choose_rows(advice, conclusions.of(THROUGHPUT), conclusions.of(RACE), base)
     return Told(
         tables=(draw_up_batches(rows, sample_unit=unit, is_loop=is_loop),) if rows else (),
-        charts=() if advice is None else (chart_time(advice),),
+        charts=tuple(draw_charts(conclusions, rows)),
     )
 
 
@@ -148,6 +150,7 @@ def tell_advice(conclusions: Conclusions) -> Told:
         memory = conclusions.of(MEMORY)
         disturbances = () if memory is None else memory.disturbances
         return Told(rows=tuple(Row("Memory", each) for each in disturbances))
+    race = conclusions.of(RACE)
     passages = (
         Passage(title="Why", items=advice.reasons),
         Passage(title="Warnings", items=advice.warnings),
@@ -156,6 +159,7 @@ def tell_advice(conclusions: Conclusions) -> Told:
     return Told(
         rows=tuple(_list_settings(conclusions, advice)),
         passages=tuple(passage for passage in passages if passage.items or passage.code),
+        charts=() if race is None else (chart_pairs(race),),
     )
 
 
@@ -207,22 +211,6 @@ def _list_settings(conclusions: Conclusions, advice: Recommendation) -> Iterator
     gain = _describe_gain(conclusions, advice)
     if gain:
         yield Row("Expected", gain.rstrip("."))
-
-
-def chart_time(advice: Recommendation) -> Chart:
-    """Return the predicted time to train over the batches."""
-    time = tuple(
-        Datum(x=one.global_batch_size, y=one.relative_time)
-        for one in advice.candidates
-        if one.relative_time is not None
-    )
-    return Chart(
-        title="Predicted time to train",
-        x_label="global batch, samples",
-        y_label="over your own pair",
-        lines=(Line("predicted", time),),
-        marked=advice.global_batch_size,
-    )
 
 
 def list_schedules(schedules: Sequence[Schedule]) -> Iterator[Row]:

@@ -1,13 +1,13 @@
 """What the loader was seen to do, in one paragraph."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from advisor.engine.conclusions import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.loader.plan import LOADER
 from advisor.memory.data import PROBES
-from advisor.statistics import median
-from advisor.telling import Row, Status, Told
+from advisor.statistics import Estimate, median
+from advisor.telling import Chart, Datum, Line, Mark, Row, Status, Told
 from advisor.units import count_of, format_count, format_number, format_percent, format_spread
 
 _STATUS: dict[LoaderStatus, str] = {
@@ -25,7 +25,9 @@ def tell_loader(conclusions: Conclusions) -> Told:
     if waiting:
         return Told(rows=(Row("Loader", f"your loop waits for data {', '.join(waiting)}"),))
     found = conclusions.of(LOADER)
-    return Told() if found is None else Told(rows=(Row("Loader", describe_loader(found)),))
+    if found is None:
+        return Told()
+    return Told(rows=(Row("Loader", describe_loader(found)),), charts=(chart_loader(found),))
 
 
 def brief_loader(conclusions: Conclusions) -> Status | None:
@@ -57,6 +59,39 @@ def _describe_waiting(conclusions: Conclusions) -> Iterator[str]:
     for size in sorted({min(timed), max(timed)} if timed else ()):
         share = format_percent(median(timed[size]))
         yield f"{share} of the time at batch {format_count(size)}"
+
+
+def chart_loader(loader: LoaderConclusion) -> Chart:
+    """Return the speed of the loader alone and with training, over its processes."""
+    size, alone = format_count(loader.micro_batch_size), loader.training_samples_per_s.point
+    status = _STATUS[loader.status]
+    return Chart(
+        title="Speed against loading processes",
+        caption=f"At micro-batch {size} the loader {status}; bars are intervals over "
+        "windows of one process.",
+        x_label="workers",
+        y_label="samples/s",
+        lines=(
+            _draw(
+                "the loader alone", [(each.workers, each.samples_per_s) for each in loader.points]
+            ),
+            _draw(
+                "training with it",
+                [(each.workers, each.together_samples_per_s) for each in loader.points],
+            ),
+        ),
+        log_x=False,
+        y_marks=() if alone is None else (Mark("training without it", alone),),
+    )
+
+
+def _draw(label: str, speeds: Sequence[tuple[int, Estimate]]) -> Line:
+    data = [
+        Datum(x=workers, y=speed.point, low=speed.low, high=speed.high)
+        for workers, speed in sorted(speeds, key=lambda pair: pair[0])
+        if speed.point is not None
+    ]
+    return Line(label, tuple(data))
 
 
 def describe_loader(loader: LoaderConclusion) -> str:

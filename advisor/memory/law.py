@@ -1,7 +1,7 @@
 """The memory law fitted to probes: near the largest size one affine piece binds each phase."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from statistics import fmean, linear_regression
@@ -44,6 +44,21 @@ def find_peak_bytes(probe: Probe) -> int | None:
         return probe.limit_peak_bytes
     peaks = (probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes)
     return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
+    """Return the most bytes that each size was seen to take."""
+    peaks: dict[int, int] = {}
+    for probe in probes:
+        phases = (
+            probe.forward_backward_peak_bytes,
+            probe.optimizer_peak_bytes,
+            probe.peak_allocated_bytes,
+        )
+        if probe.outcome == "fit" and any(phases):
+            size = probe.micro_batch_size
+            peaks[size] = max(peaks.get(size, 0), *(phase or 0 for phase in phases))
+    return peaks
 
 
 def predict_peak_bytes(size: int, peaks: Mapping[int, int], law: MemoryLaw) -> float:

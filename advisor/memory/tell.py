@@ -1,13 +1,15 @@
 """What the memory search found, in one paragraph."""
 
+from collections.abc import Iterator, Sequence
+
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
-from advisor.memory.data import PROBES, MemoryConclusion
-from advisor.memory.law import find_peak_bytes
+from advisor.memory.data import PROBES, MemoryConclusion, Outcome, Probe
+from advisor.memory.law import find_peak_bytes, find_peaks
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import LimitedBy
-from advisor.telling import Row, Status, Told
-from advisor.units import NOT_MEASURED, count_of, format_bytes, format_count
+from advisor.telling import Chart, Datum, Line, Mark, Row, Status, Told
+from advisor.units import NOT_MEASURED, choose_size_unit, count_of, format_bytes, format_count
 
 _ENDS: dict[LimitedBy, str] = {
     "memory": "memory ends the search",
@@ -17,6 +19,17 @@ _ENDS: dict[LimitedBy, str] = {
     "model": "the model runs none of the larger sizes tried",
     "budget": "the time budget ended the search",
 }
+
+_FAILURES: dict[Outcome, str] = {
+    "oom": "out of memory",
+    "kernel": "a kernel takes no such batch",
+    "refused": "the model does not run it",
+    "error": "ended by an error",
+    "timeout": "took too long",
+    "spill": "went beyond the device's own memory",
+}
+#: A limit is drawn where the highest peak is at least this share of it.
+_LEAST_SHARE_OF_LIMIT = 0.2
 
 
 def tell_memory(conclusions: Conclusions) -> Told:
@@ -81,3 +94,52 @@ def _explain_peaks(record: Record) -> str:
     if not ran or any(find_peak_bytes(probe) is not None for probe in ran):
         return ""
     return "; peaks not measured: MPS has no peak counter"
+
+
+def chart_memory(conclusions: Conclusions, x_marks: tuple[Mark, ...] = ()) -> Chart:
+    """Return the peak of every size that was probed, the failures, the law and the limit."""
+    memory = conclusions.of(MEMORY)
+    probes = conclusions.record.all(PROBES)
+    peaks = find_peaks(probes)
+    highest = max(peaks.values(), default=0)
+    limit = None if memory is None else memory.capacity_bytes
+    is_near = limit is not None and highest >= _LEAST_SHARE_OF_LIMIT * limit
+    factor, unit = choose_size_unit(limit if is_near and limit is not None else highest)
+    fits = tuple(Datum(x=size, y=peak / factor) for size, peak in sorted(peaks.items()))
+    top = limit if is_near and limit is not None else highest
+    return Chart(
+        title="Memory against batch",
+        caption=_caption_memory(memory, is_near=is_near),
+        x_label="micro-batch, samples",
+        y_label=f"peak, {unit}",
+        lines=(
+            Line("measured peak", fits),
+            Line("by the fitted law", _draw_law(memory, sorted(peaks), factor), "predicted"),
+            *_draw_failures(probes, top / factor),
+        ),
+        x_marks=x_marks,
+        y_marks=(Mark("limit", limit / factor),) if is_near and limit is not None else (),
+    )
+
+
+def _caption_memory(memory: MemoryConclusion | None, *, is_near: bool) -> str:
+    text = "Peaks of training steps, each size in a process of its own"
+    if memory is not None and memory.capacity_bytes is not None and not is_near:
+        return f"{text}; all are far below the limit of {format_bytes(memory.capacity_bytes)}."
+    return f"{text}; a cross is a size that did not run, drawn at the limit."
+
+
+def _draw_law(
+    memory: MemoryConclusion | None, sizes: Sequence[int], factor: float
+) -> tuple[Datum, ...]:
+    if memory is None or memory.fixed_bytes is None or memory.bytes_per_sample is None:
+        return ()
+    fixed, slope = memory.fixed_bytes, memory.bytes_per_sample
+    return tuple(Datum(x=size, y=(fixed + slope * size) / factor) for size in sizes)
+
+
+def _draw_failures(probes: Sequence[Probe], y: float) -> Iterator[Line]:
+    for outcome, name in _FAILURES.items():
+        sizes = sorted({p.micro_batch_size for p in probes if p.outcome == outcome})
+        if sizes and y > 0.0:
+            yield Line(name, tuple(Datum(x=size, y=y) for size in sizes), "failures")

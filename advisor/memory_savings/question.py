@@ -18,7 +18,7 @@ from advisor.predict.changes import (
 )
 from advisor.predict.data import PEAK, PREDICTED_MEMORY, TRACE, WHAT_IFS, PredictedWhatIf, TraceTask
 from advisor.predict.how_to import write_how_to
-from advisor.predict.memory_tables import tell_peak, tell_savings
+from advisor.predict.memory_tables import chart_peak, tell_peak, tell_savings
 from advisor.predict.pieces import derive_pieces
 from advisor.telling import Told
 
@@ -67,6 +67,7 @@ def tell_memory_savings(conclusions: Conclusions) -> Told:
             *(() if peak is None else (tell_peak(peak),)),
             *(() if savings is None else tell_savings([("", savings)])),
         ),
+        charts=() if peak is None else (chart_peak(peak),),
     )
 
 

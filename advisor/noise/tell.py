@@ -32,6 +32,8 @@ def chart_noise(noise: NoiseConclusion) -> Chart:
     """Return the noise scale at each point, in both metrics."""
     return Chart(
         title="Noise scale along training",
+        caption="Beyond a batch of this size a larger one saves few steps; bars are intervals, "
+        "without an upper end where that is not known.",
         x_label="optimizer step",
         y_label="samples",
         lines=(

@@ -1,13 +1,13 @@
 """What holds the memory at the peak, and what would change it; by traces, none of it was run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from advisor.predict.breakdown import CATEGORY_NAMES
 from advisor.predict.data import Breakdown, MemorySaving, MemorySavings, ModuleShare
 from advisor.predict.memory_trace import Phase
-from advisor.telling import Column, Table
-from advisor.units import format_bytes, format_count
+from advisor.telling import Chart, Column, Datum, Line, Table
+from advisor.units import choose_size_unit, format_bytes, format_count
 
 #: Modules shown by name; the JSON document has them all.
 _MOST_MODULES = 6
@@ -51,6 +51,43 @@ def tell_peak(peak: Breakdown, *, where: str = "") -> Table:
         columns=(Column(title, "left"), Column(""), Column("share"), Column("mostly", "left")),
         rows=tuple(rows),
         legend=_describe_timeline(peak),
+    )
+
+
+def chart_parts(parts: Sequence[tuple[str, Mapping[str, int]]], *, caption: str) -> Chart:
+    """Return what holds the memory, a bar for each name: bytes by part."""
+    names = dict.fromkeys(part for _, sizes in parts for part in sizes)
+    highest = max((sum(sizes.values()) for _, sizes in parts), default=0)
+    factor, unit = choose_size_unit(highest)
+    return Chart(
+        title="What holds the memory at the peak",
+        caption=caption,
+        x_label="",
+        y_label=unit,
+        lines=tuple(
+            Line(
+                part,
+                tuple(Datum(x=name, y=sizes.get(part, 0) / factor) for name, sizes in parts),
+                "bars",
+            )
+            for part in names
+        ),
+    )
+
+
+def chart_peak(peak: Breakdown) -> Chart:
+    """Return the tensors at the peak of one size, by module and category."""
+    parts = [
+        (
+            label.strip(),
+            {CATEGORY_NAMES[one]: size for one, size in share.bytes_by_category.items()},
+        )
+        for share, label in _choose_shares(peak)
+        if not label.startswith(" ")
+    ]
+    size = format_count(peak.micro_batch_size)
+    return chart_parts(
+        parts, caption=f"Tensors at batch {size}, by module and kind; by a trace, not run."
     )
 
 

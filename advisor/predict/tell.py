@@ -6,12 +6,12 @@ from advisor.device.catalogue import Gpu
 from advisor.engine.conclusions import Conclusions
 from advisor.errors import DeviceError
 from advisor.predict.data import CARDS, TRACES, LimitedBy, Prediction
-from advisor.predict.memory_tables import CARDS_ABREAST, tell_peak, tell_savings
+from advisor.predict.memory_tables import CARDS_ABREAST, chart_parts, tell_peak, tell_savings
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.prediction import PREDICTIONS
 from advisor.statistics import Estimate
-from advisor.telling import Column, Headline, Passage, Row, Table, Told
-from advisor.units import format_bytes, format_count, format_number
+from advisor.telling import Chart, Column, Datum, Headline, Line, Passage, Row, Table, Told
+from advisor.units import format_bytes, format_count, format_number, format_percent
 
 _METHODS: dict[TraceMethod, str] = {
     "symbolic": "one symbolic trace of three training steps serves every size; none was run",
@@ -106,6 +106,7 @@ def tell_prediction(conclusions: Conclusions) -> Told:
             Row("Method", _describe_trace(traces[0], is_expandable=asked.expandable_segments)),
         ),
         passages=(Passage(title="What the trace assumes", items=notes),) if notes else (),
+        charts=(_chart_sizes(predictions), _chart_parts(sized)),
     )
 
 
@@ -131,6 +132,35 @@ def _tell_cards(predictions: Sequence[Prediction], *, is_asked: bool) -> Table:
         "the errors of such predictions on real GPUs"
     )
     return Table(columns=columns, rows=tuple(rows), legend=legend)
+
+
+def _chart_sizes(predictions: Sequence[Prediction]) -> Chart:
+    sizes = [(one.gpu, one.max_micro_batch_size) for one in predictions]
+    data = tuple(
+        Datum(x=gpu, y=size.point, low=size.low, high=size.high)
+        for gpu, size in sizes
+        if size.point is not None
+    )
+    confidence = format_percent(predictions[0].max_micro_batch_size.confidence, decimals=0)
+    return Chart(
+        title="Largest micro-batch by card",
+        caption="Predicted from a trace, not run; bars are the "
+        f"{confidence} interval, from the errors of such predictions on real GPUs.",
+        x_label="",
+        y_label="largest micro-batch, samples",
+        lines=(Line("predicted", data, "points"),),
+    )
+
+
+def _chart_parts(predictions: Sequence[Prediction]) -> Chart:
+    parts = [
+        (
+            f"{one.gpu}, batch {format_count(one.micro_batch_size or 0)}",
+            {share.part: share.size_bytes for share in one.breakdown},
+        )
+        for one in predictions
+    ]
+    return chart_parts(parts, caption="The predicted peak of the process on each card, by part.")
 
 
 def _tell_parts(predictions: Sequence[Prediction]) -> Table:

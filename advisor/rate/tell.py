@@ -16,7 +16,7 @@ from advisor.rate.data import (
     TrialBranch,
 )
 from advisor.rate.range_test import conclude_lr_range, smooth_curve
-from advisor.telling import Chart, Datum, Headline, Line, Row, Told
+from advisor.telling import Chart, Datum, Headline, Line, Mark, Row, Told
 from advisor.units import count_of, format_count, format_figure, format_number
 
 #: Points of a curve in the chart: more than the eye tells apart make the page large.
@@ -165,17 +165,21 @@ def _list_conclusion(conclusion: LrRangeConclusion | None) -> Iterator[Row]:
 def _draw_curves(conclusions: Conclusions) -> Chart:
     """Return the loss against the rate: each seed's smoothed curve."""
     conclusion, rate = conclusions.of(LR_RANGE), conclusions.of(LEARNING_RATE)
-    high = None if conclusion is None else conclusion.high
+    low, high = (None, None) if conclusion is None else (conclusion.low, conclusion.high)
     most = math.inf if high is None else high * _SHOWN_BEYOND
+    span = None if low is None or high is None else Mark("good rates", low, high)
+    chosen = None if rate is None or rate.value is None else Mark("advised", rate.value)
+    reason = "no curve was measured" if conclusion is None else conclusion.reason
     return Chart(
         title="Loss while the learning rate rises",
+        caption=f"{'No rate is told good' if span is None else 'Good rates'}: {reason}.",
         x_label="learning rate",
         y_label="training loss",
         lines=tuple(
             Line(f"seed {curve.seed}, smoothed", _smooth(curve, most))
             for curve in conclusions.record.all(LR_RANGES)
         ),
-        marked=None if rate is None else rate.value,
+        x_marks=tuple(mark for mark in (chosen, span) if mark is not None),
     )
 
 

@@ -1,29 +1,29 @@
-"""The report as one HTML file that needs nothing beside it."""
+"""The report as one HTML file that asks nothing of the network."""
 
-import io
 from pathlib import Path
 
 import jinja2
-from rich.console import Console, Group
+from plotly.offline import get_plotlyjs
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
-from advisor.report.charts import HEIGHT, WIDTH, draw_chart
-from advisor.report.console import collect
+from advisor.report.figures import draw_figure, prepare, tabulate
+from advisor.report.screen import list_statuses
 from advisor.report.sources import list_sources
-from advisor.report.tables import draw_tables
-from advisor.units import format_number
+from advisor.report.themes import DARK, LIGHT, make_template
+from advisor.telling import Headline, Screen
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: Columns of the tables, which are the terminal's.
-_TABLE_WIDTH = 100
 
 
 def render_page(kind: Kind, conclusions: Conclusions) -> str:
-    """Return the report as one HTML document with its charts drawn in it."""
-    told = collect(kind, conclusions)
-    console = Console(file=io.StringIO(), record=True, width=_TABLE_WIDTH, color_system=None)
-    console.print(Group(*draw_tables((*told.tables, *told.details))))
+    """Return the verdict, the charts and the full report, folded by question, as one document."""
+    parts = [
+        (question.name.capitalize(), question.tell(conclusions))
+        for question in kind.told or kind.questions
+        if question.tell is not None
+    ]
+    charts = [chart for _, told in parts for each in told.charts if (chart := prepare(each))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -32,14 +32,26 @@ def render_page(kind: Kind, conclusions: Conclusions) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["figure"] = format_number
     return environment.get_template("page.html.j2").render(
-        headline=kind.headline(conclusions),
-        drawings=[drawn for chart in told.charts if (drawn := draw_chart(chart)) is not None],
-        tables=console.export_text().strip("\n"),
-        rows=told.rows,
-        passages=told.passages,
+        screen=_choose_screen(kind, conclusions),
+        is_short=kind.screen is None,
+        statuses=list_statuses(kind, conclusions),
+        charts=[(chart, tabulate(chart)) for chart in charts],
+        parts=parts,
         sources=list_sources(kind, conclusions.record),
-        width=WIDTH,
-        height=HEIGHT,
+        light=LIGHT,
+        dark=DARK,
+        data={
+            "figures": [*map(draw_figure, charts)],
+            "templates": {"light": make_template(LIGHT), "dark": make_template(DARK)},
+        },
+        plotly=get_plotlyjs() if charts else "",
     )
+
+
+def _choose_screen(kind: Kind, conclusions: Conclusions) -> Screen:
+    """Return the first screen; of a kind without one its headline."""
+    if kind.screen is not None:
+        return kind.screen(conclusions)
+    headline: Headline = kind.headline(conclusions)
+    return Screen(answer=headline.answer, lines=headline.remarks)

@@ -30,6 +30,8 @@ def chart_sharpness(found: SharpnessConclusion) -> Chart:
     ]
     return Chart(
         title="Sharpness along training",
+        caption="How sharply the loss curves upwards where training has come to: the sharper, the "
+        "lower the rates at which it is stable.",
         x_label="optimizer step",
         y_label="λ of the loss",
         lines=(Line("largest eigenvalue of the Hessian", tuple(data)),),

@@ -5,7 +5,7 @@ agree with each other far better than processes do, so they only go into that se
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from advisor.device.data import Environment, Telemetry
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
-from advisor.memory.law import fit_memory, predict_peak_bytes
+from advisor.memory.law import find_peaks, fit_memory, predict_peak_bytes
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import STEP_COST, LimitedBy
 from advisor.statistics import (
@@ -222,7 +222,7 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     timed = [probe for probe in probes if probe.stage == "throughput"]
     if memory is None or not timed:
         return None
-    peaks = _find_peaks(probes)
+    peaks = find_peaks(probes)
     throughput = conclude_throughput(
         probes,
         largest_micro_batch_size=memory.max_micro_batch_size,
@@ -250,21 +250,6 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
         for point in throughput.points
     ]
     return msgspec.structs.replace(throughput, points=tuple(points))
-
-
-def _find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
-    """Return the most bytes that each size was seen to take."""
-    peaks: dict[int, int] = {}
-    for probe in probes:
-        phases = (
-            probe.forward_backward_peak_bytes,
-            probe.optimizer_peak_bytes,
-            probe.peak_allocated_bytes,
-        )
-        if probe.outcome == "fit" and any(phases):
-            size = probe.micro_batch_size
-            peaks[size] = max(peaks.get(size, 0), *(phase or 0 for phase in phases))
-    return peaks
 
 
 THROUGHPUT = Topic("throughput", ThroughputConclusion, _conclude)

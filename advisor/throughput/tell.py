@@ -6,7 +6,7 @@ from advisor.device.tell import describe_missing_counters
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Datum, Line, Row, Status, Told
+from advisor.telling import Chart, Datum, Line, Mark, Row, Status, Told
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import (
     TELEMETRY,
@@ -63,36 +63,33 @@ _LIMITS = {
 _MOST_TOLD_FRACTION = 1.0
 
 
-def tell_throughput(conclusions: Conclusions, marked: int | None = None) -> Told:
-    """Return where the curve flattens, and the curve with one size marked, or why there is none."""
+def tell_throughput(conclusions: Conclusions) -> Told:
+    """Return where the curve flattens, or why there is none."""
     found = conclusions.of(THROUGHPUT)
     if found is None:
         text = f"{NOT_MEASURED}: {conclusions.record.why_missing}"
         return Told(rows=(Row("Saturation", text),))
+    return Told(rows=(Row("Saturation", describe_throughput(found)),))
+
+
+def chart_speed(
+    found: ThroughputConclusion, *others: Line, x_marks: tuple[Mark, ...] = (), unit: str = "sample"
+) -> Chart:
+    """Return the speed at each micro-batch, with other lines beside it."""
     data = tuple(
         Datum(x=point.micro_batch_size, y=speed.point, low=speed.low, high=speed.high)
         for point in found.points
         if (speed := point.samples_per_s).point is not None
     )
-    peaks = tuple(
-        Datum(x=point.micro_batch_size, y=point.peak_bytes / 2**20)
-        for point in found.points
-        if point.peak_bytes is not None
+    level = describe_saturation(found.saturation)
+    return Chart(
+        title="Speed against batch",
+        caption=f"{level[:1].upper()}{level[1:]}; bars are intervals over sessions.",
+        x_label="micro-batch, samples",
+        y_label=f"{unit}s/s",
+        lines=(Line("steps alone, measured", data), *others),
+        x_marks=x_marks,
     )
-    charts = tuple(
-        Chart(
-            title=title,
-            x_label="micro-batch, samples",
-            y_label=unit,
-            lines=(Line(what, line),),
-            marked=marked,
-        )
-        for title, unit, what, line in (
-            ("Throughput", "samples/s", "measured, with its interval", data),
-            ("Memory", "MiB", "measured peak", peaks),
-        )
-    )
-    return Told(rows=(Row("Saturation", describe_throughput(found)),), charts=charts)
 
 
 def brief_throughput(conclusions: Conclusions) -> Status | None:

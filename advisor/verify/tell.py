@@ -159,9 +159,11 @@ def chart_losses(found: VerificationConclusion) -> tuple[Chart, ...]:
     """Return the losses of the batches over samples, and over time."""
     shown = [each for each in found.batches if each.curve][-_MOST_LINES:]
     losses = [point.loss.point or 0.0 for each in shown for point in each.curve]
+    caption = f"The recommended batch {_LEADS[found.verdict.status]}: {found.verdict.reason}."
     return tuple(
         Chart(
             title=f"Training loss against {against}, by batch",
+            caption=caption,
             x_label=x_label,
             y_label="mean over seeds, 95 % interval",
             lines=tuple(

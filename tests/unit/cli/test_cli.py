@@ -362,7 +362,7 @@ def test_report_draws_one_html_file(session, empty_folder):
     (empty_folder / "run.json").write_bytes(encode_document(RUN, given))
     result = run("report", "run.json", "--html", "run.html", "--quiet")
     assert result.exit_code == 0
-    assert "<svg" in (empty_folder / "run.html").read_text(encoding="utf-8")
+    assert "<figure>" in (empty_folder / "run.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", KINDS)

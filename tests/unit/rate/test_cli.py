@@ -95,7 +95,7 @@ def test_report_prints_the_saved_document_again(session, empty_folder):
     again = CliRunner().invoke(app, ["report", "range.json", "--html", "page.html"])
     assert again.exit_code == 0
     assert again.stdout == first.stdout
-    assert "<svg" in (empty_folder / "page.html").read_text(encoding="utf-8")
+    assert "<figure>" in (empty_folder / "page.html").read_text(encoding="utf-8")
     assert isinstance(read_record(empty_folder / "range.json", KINDS)[1], KIND.record_type)
     with pytest.raises(UsageError, match="is a range test, not a run"):
         read_run(empty_folder / "range.json")

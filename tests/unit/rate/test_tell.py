@@ -50,10 +50,11 @@ def test_the_chart_has_a_line_for_each_seed_and_marks_the_rate():
     conclusions = Conclusions(RECORDS["lr_range.txt"])
     (chart,) = tell_lr_range(conclusions).charts
     assert [line.label for line in chart.lines] == [f"seed {k}, smoothed" for k in range(3)]
-    assert chart.marked == conclusions.of(LEARNING_RATE).value
+    assert chart.x_marks[0].at == conclusions.of(LEARNING_RATE).value
+    assert [mark.label for mark in chart.x_marks] == ["advised", "good rates"]
     page = render_page(KIND, conclusions)
     assert "Loss while the learning rate rises" in page
-    assert "None" not in page
+    assert ">None<" not in page
 
 
 def test_without_curves_the_page_has_no_chart():

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
-from advisor.report.charts import draw_chart
 from advisor.report.console import write_part
+from advisor.report.figures import draw_figure, prepare
 from advisor.report.page import render_page
 from advisor.telling import Told
 from advisor.verify.data import CriticalBatch
@@ -165,10 +165,10 @@ def test_noise_that_hides_the_answer_is_marked():
 
 def test_losses_are_drawn_over_samples_and_time():
     found = conclude(make_all(), make_throughput())
-    samples, time = map(draw_chart, tell(found).charts)
+    samples, time = map(prepare, tell(found).charts)
     assert [line.label for line in samples.lines] == ["32", "64", "128, recommended", "256", "512"]
     assert all(line.data for line in time.lines)
-    samples, time = map(draw_chart, tell(conclude(make_all())).charts)
+    samples, time = map(prepare, tell(conclude(make_all())).charts)
     assert samples is not None
     assert time is None
 
@@ -183,7 +183,8 @@ def test_losses_below_zero_are_drawn_on_a_plain_axis():
         )
         for branch in make_all()
     ]
-    assert draw_chart(tell(conclude(branches)).charts[0]) is not None
+    chart = prepare(tell(conclude(branches)).charts[0])
+    assert draw_figure(chart)["layout"]["yaxis"]["type"] == "linear"
 
 
 def test_the_page_has_table_charts_and_findings():

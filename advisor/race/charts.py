@@ -1,0 +1,113 @@
+"""The proof as charts: losses of the pair beside the base pair's, and all pairs that were tried."""
+
+from collections.abc import Iterator, Sequence
+
+from advisor.race.courses import CoursePoint, read_courses
+from advisor.race.data import BasePair, PairResult, Race, Standing, is_same
+from advisor.race.plan import group_pairs, rank_by_regret
+from advisor.race.tell import describe_gain, name_pair
+from advisor.race.ways import find_way
+from advisor.rate.data import Candidate, TrialBranch
+from advisor.telling import Chart, Datum, Line, Style
+from advisor.units import count_of
+
+_STANDINGS: dict[Standing, tuple[str, Style]] = {
+    "confirmed": ("surely faster", "points"),
+    "ahead": ("perhaps faster", "points"),
+    "behind": ("not faster", "points"),
+    "too_short": ("not told", "points"),
+    "failed": ("did not train", "failures"),
+}
+
+
+def chart_pairs(race: Race) -> Chart:
+    """Return the rates tried at each batch, by what came of them."""
+    own = () if race.base is None else (_place(race.base),)
+    return Chart(
+        title="Rates tried at each batch",
+        caption="Each pair of batch and rate that was trained beside the first one, by what came "
+        "of it: a pair counts as surely faster only from starts that chose nothing.",
+        x_label="global batch, samples",
+        y_label="learning rate",
+        lines=(
+            Line(_name_base(race), own, "points"),
+            *(
+                Line(name, tuple(_place(p) for p in race.pairs if p.standing == standing), style)
+                for standing, (name, style) in _STANDINGS.items()
+            ),
+        ),
+        log_y=True,
+    )
+
+
+def chart_losses(
+    race: Race,
+    trials: Sequence[TrialBranch],
+    *,
+    chosen: tuple[int, float | None],
+    ways: Sequence[Candidate],
+) -> Iterator[Chart]:
+    """Yield the losses of the chosen pair beside the base pair's, over time and over samples.
+
+    Where the base pair itself was chosen, the best of the others stands beside it.
+    """
+    base, pair = race.base, _choose_pair(race, chosen)
+    if base is None or pair is None:
+        return
+    groups = group_pairs(trials)
+    asked = [(each.global_batch_size, each.learning_rate) for each in (base, pair)]
+    sides = [next((groups[key] for key in groups if is_same(key, one)), []) for one in asked]
+    courses, starts = read_courses(sides)
+    if not all(courses):
+        return
+    is_chosen = is_same(asked[1], (chosen[0], chosen[1] or 0.0))
+    labels = (_name_base(race), f"{name_pair(*asked[1])}{', recommended' * is_chosen}")
+    falls = ", which falls to 0 in the end" if sides[0][0].decays_from else ""
+    gain = describe_gain(pair)
+    caption = (
+        f"{name_pair(*asked[1]).capitalize()} {gain}; means over {count_of(starts, 'start')} of "
+        f"trials at a constant rate{falls}, with the lowest and the highest of them."
+    )
+    loop_s = [find_way(ways, size) for size, _ in asked]
+    for title, x_label, scales in (
+        ("time", "seconds in your loop", [way.sample_s if way else 0.0 for way in loop_s]),
+        ("samples", "samples", [1.0, 1.0]),
+    ):
+        if all(scales):
+            yield Chart(
+                title=f"Loss of the trial against {title}",
+                caption=caption,
+                x_label=x_label,
+                y_label="loss",
+                lines=tuple(
+                    Line(label, _trace(course, scale))
+                    for label, course, scale in zip(labels, courses, scales, strict=True)
+                ),
+                log_x=False,
+                log_y=all(point.low > 0.0 for course in courses for point in course),
+            )
+
+
+def _choose_pair(race: Race, chosen: tuple[int, float | None]) -> PairResult | None:
+    """Return the pair, the best of all trained where it is the base pair itself."""
+    found = None if chosen[1] is None else race.find(chosen[0], chosen[1])
+    return found or next(iter(rank_by_regret(race.pairs)), None)
+
+
+def _name_base(race: Race) -> str:
+    if race.base is None:
+        return ""
+    pair = name_pair(race.base.global_batch_size, race.base.learning_rate)
+    return f"your {pair}" if race.base.is_own else pair
+
+
+def _place(pair: BasePair | PairResult) -> Datum:
+    note = describe_gain(pair) if isinstance(pair, PairResult) else ""
+    return Datum(x=pair.global_batch_size, y=pair.learning_rate, note=note)
+
+
+def _trace(course: Sequence[CoursePoint], scale: float) -> tuple[Datum, ...]:
+    return tuple(
+        Datum(x=scale * point.samples, y=point.loss, low=point.low, high=point.high)
+        for point in course
+    )
