@@ -17,6 +17,7 @@ from advisor.errors import InternalError
 #: Importing torch and the user's packages takes seconds; this only ends a wait that has no end.
 _READY_S = 300.0
 _FORKED_S = 30.0
+_KILLED_S = 5.0
 
 
 class Forkserver:
@@ -79,7 +80,8 @@ class Forkserver:
         self.clean_up()
         self._control.close()
         self._server.kill()
-        self._server.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may be stuck in the kernel
+            self._server.wait(_KILLED_S)
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError, ValueError), self._control.makefile("rb") as lines:

@@ -83,6 +83,8 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
     #: Read and written, at the least.
     moved_fixed_bytes: int
     moved_bytes_per_sample: int
+    #: As in `MemoryTrace`.
+    uses_tf32: bool = True
 
     def count_flops(self, micro_batch_size: int) -> int | None:
         """Return the floating-point operations at a size; None where they were not counted."""

@@ -73,6 +73,8 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
         checkpointed: Names of the blocks that recompute their activations as a what-if.
         reductions: Those that take a buffer, whose size depends on the card; their blocks take
             nothing by themselves.
+        uses_tf32: Whether products of fp32 may run as TF32 on a GPU: those of convolutions do as
+            torch comes, those of matrices where the code asks for it.
         workspaces: Blocks that stand for the workspace of a matrix library's handle, one for each
             thread that multiplies; None where it was not seen whether there is one.
     """
@@ -91,6 +93,7 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     checkpointed: tuple[str, ...] = ()
     reductions: tuple[Reduction, ...] = ()
     workspaces: tuple[int, ...] | None = None
+    uses_tf32: bool = True
 
     @property
     def serves_every_size(self) -> bool:

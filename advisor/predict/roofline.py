@@ -1,20 +1,22 @@
 """The speed that no implementation of the traced step can exceed on a card."""
 
+from collections.abc import Mapping
+
 from advisor.device.catalogue import Gpu
 from advisor.predict.data import StepCost, ThroughputBound
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.training.data import Precision
 
-#: Peaks that a precision can reach: in fp32 torch still runs convolutions in TF32.
-REACHABLE_PEAKS: dict[Precision, tuple[Precision, ...]] = {
-    "fp32": ("fp32", "tf32"),
-    "tf32": ("fp32", "tf32"),
-    "bf16": ("bf16",),
-    "fp16": ("fp16",),
-}
 #: How often what a step makes is moved at the least: an activation is kept to be read by the
 #: backward pass. Temporaries may never leave the caches.
 _MOVES = {"activation": 2, "gradient": 1}
+
+
+def find_peak(peaks: Mapping[str, float], precision: Precision, *, uses_tf32: bool) -> float | None:
+    """Return the highest peak that a precision can reach; None where it is not known."""
+    with_tf32 = precision == "tf32" or (precision == "fp32" and uses_tf32)
+    reachable = ("fp32", "tf32") if with_tf32 else (precision,)
+    return max((peaks[name] for name in reachable if name in peaks), default=None)
 
 
 def bound_throughput(
@@ -32,8 +34,8 @@ def bound_throughput(
         cost.count_flops(micro_batch_size),
         cost.count_moved_bytes(micro_batch_size),
     )
-    peaks = [gpu.peak_flops[name] for name in REACHABLE_PEAKS[precision] if name in gpu.peak_flops]
-    arithmetic = micro_batch_size * max(peaks) / flops if peaks and flops else None
+    peak = find_peak(gpu.peak_flops, precision, uses_tf32=cost.uses_tf32)
+    arithmetic = micro_batch_size * peak / flops if peak and flops else None
     bandwidth = None
     if gpu.bandwidth_bytes_per_s is not None and moved_bytes:
         bandwidth = micro_batch_size * gpu.bandwidth_bytes_per_s / moved_bytes
@@ -64,4 +66,5 @@ def cost_step(trace: MemoryTrace) -> StepCost:
         flops_per_sample=trace.flops_per_sample,
         moved_fixed_bytes=sum(times * block.fixed_bytes for times, block in moved),
         moved_bytes_per_sample=sum(times * block.bytes_per_sample for times, block in moved),
+        uses_tf32=trace.uses_tf32,
     )

@@ -9,7 +9,7 @@ import msgspec
 from advisor.device.data import Environment, Telemetry
 from advisor.memory.data import Probe
 from advisor.predict.data import StepCost
-from advisor.predict.roofline import REACHABLE_PEAKS
+from advisor.predict.roofline import find_peak
 from advisor.statistics import Estimate, estimate_median_over_sessions, exponentiate, median
 from advisor.throughput.blocks import measure_block_energy_j
 from advisor.throughput.data import (
@@ -51,7 +51,8 @@ def add_efficiency(
     Source: MFU as in Chowdhery et al. 2022 (PaLM), appendix B, with counted operations; bandwidth
     after Williams, Waterman and Patterson 2009.
     """
-    peaks = _find_peaks(probes, environment, precision)
+    uses_tf32 = cost is None or cost.uses_tf32
+    peaks = _find_peaks(probes, environment, precision, uses_tf32=uses_tf32)
     points = tuple(_add_shares(point, cost, peaks) for point in throughput.points)
     throughput = msgspec.structs.replace(throughput, points=points)
     limit = _find_speed_limit(throughput, probes, peaks)
@@ -91,14 +92,18 @@ def find_cheapest_size(energy: Mapping[int, Estimate]) -> int | None:
 
 
 def _find_peaks(
-    probes: Sequence[Probe], environment: Environment | None, precision: Precision
+    probes: Sequence[Probe],
+    environment: Environment | None,
+    precision: Precision,
+    *,
+    uses_tf32: bool,
 ) -> _Peaks:
     if environment is None:
         return _Peaks()
     peaks = environment.peak_flops
     if peaks:
-        known = [peaks[name] for name in REACHABLE_PEAKS[precision] if name in peaks]
-        return _Peaks(max(known, default=None), environment.bandwidth_bytes_per_s, "data sheet")
+        peak = find_peak(peaks, precision, uses_tf32=uses_tf32)
+        return _Peaks(peak, environment.bandwidth_bytes_per_s, "data sheet")
     rates = [
         probe.canary_flops / min(probe.canary_times_s)
         for probe in probes

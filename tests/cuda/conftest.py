@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,24 @@ def server(settings_path):
 def run(cards, server):
     """A function that runs a task on the cards and returns its results."""
     return lambda task, timeout_s=60.0: server.run(task, timeout_s=timeout_s)
+
+
+@pytest.fixture
+def ask(cards):
+    """A function: Python code goes in, what it prints comes out."""
+
+    def run(code, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", "import torch\n" + code],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("\n")[0]
+
+    return run
 
 
 def workload(name, **settings):

@@ -1,33 +1,11 @@
 """The pretended cards themselves: what torch sees of them."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests.cuda.by_hand import BusTask
 
 GIB = 1 << 30
 SECOND = "GPU-7374616e-642d-696e-2d63-6172642d3031"
-
-
-@pytest.fixture
-def ask(cards):
-    """A function: Python code goes in, what it prints comes out."""
-
-    def run(code, **environment):
-        done = subprocess.run(
-            [sys.executable, "-c", "import torch\n" + code],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split("\n")[0]
-
-    return run
 
 
 def test_a_neighbours_memory_is_not_free_and_its_end_gives_it_back(ask, cards):

@@ -36,6 +36,7 @@ _ADD = torch.ops.aten.add.Tensor
 _LIFT = torch.ops.aten.lift_fresh.default
 #: Run by cuBLAS, whose handle takes a workspace when it first multiplies.
 _PRODUCTS = {_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm, _ATEN.mv, _ATEN.addmv}
+_CONVOLUTIONS = {_ATEN.convolution, _ATEN._convolution, _ATEN.convolution_backward}  # noqa: SLF001
 #: Reductions over the dimensions of the second argument.
 _REDUCTIONS = {_ATEN.sum, _ATEN.mean, _ATEN.amax, _ATEN.amin}
 #: CUDA allocates the mask first.
@@ -78,6 +79,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._node_of: dict[int, int | None] = {}
         self._sum: _Sum | None = None
         self._flops = 0
+        self._uses_tf32 = torch.get_float32_matmul_precision() != "highest"
 
     def __enter__(self) -> Self:
         self._handles = [
@@ -125,6 +127,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operators=self._operators,
             modules=self._modules.names,
             flops_fixed=self._flops,
+            uses_tf32=self._uses_tf32,
             **facts,
         )
 
@@ -140,6 +143,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         if self._ledger.is_open:
             count = flop_registry.get(func.overloadpacket)
+            self._uses_tf32 |= func.overloadpacket in _CONVOLUTIONS
             if count is not None and self._ledger.phase in {"forward", "backward"}:
                 self._flops += count(*args, **kwargs, out_val=result)
             self._note(func, (args, tuple(kwargs.values())), result)

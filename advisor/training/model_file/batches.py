@@ -145,12 +145,19 @@ def to_device(batch: Any, device: torch.device) -> Any:
     """
 
     def move(leaf: Any) -> Any:
-        moved = leaf.to(device) if _moves_itself(leaf) else leaf
+        moved = _move(leaf, device) if _moves_itself(leaf) else leaf
         if isinstance(moved, Tensor) and moved.grad_fn is not None:
             return moved.detach().requires_grad_()
         return leaf if moved is None else moved  # where it moved in place
 
     return map_leaves(batch, move, is_leaf=_moves_itself)
+
+
+def _move(leaf: Any, device: torch.device) -> Any:
+    """Return it on the device; the host waits for no copy out of memory that was pinned for it."""
+    if isinstance(leaf, Tensor) and device.type == "cuda" and leaf.is_pinned():
+        return leaf.to(device, non_blocking=True)
+    return leaf.to(device)
 
 
 def _moves_itself(value: object) -> bool:

@@ -33,6 +33,15 @@ def test_fp32_may_reach_the_peak_of_tf32_because_convolutions_do():
     assert fp32 == tf32 == pytest.approx(156e12 / 1e9)
 
 
+def test_without_convolutions_fp32_is_held_against_its_own_peak():
+    """Products of matrices run as TF32 only where the code asks for it."""
+    exact = cost_step(msgspec.structs.replace(TRACE, uses_tf32=False))
+    bound = bound_throughput(exact, 16, gpu=A100, precision="fp32")
+    assert bound.arithmetic_per_s == pytest.approx(19.5e12 / 1e9)
+    tf32 = bound_throughput(exact, 16, gpu=A100, precision="tf32")
+    assert tf32.arithmetic_per_s == pytest.approx(156e12 / 1e9)
+
+
 def test_moved_bytes_count_kept_activations_twice_gradients_and_parameters_once():
     assert COST.count_moved_bytes(4) == 2 * 4 * 8 * MIB + 64 * MIB + 64 * MIB
 

@@ -41,6 +41,12 @@ def test_each_threads_first_product_takes_a_workspace_that_stays():
     assert not {-1 - block for block in merged.workspaces} & set(merged.events)
 
 
+def test_products_of_matrices_are_no_tf32_until_the_code_asks_for_it(monkeypatch):
+    assert not trace(3).uses_tf32
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert trace(3).uses_tf32
+
+
 def test_the_cpus_operators_take_none_of_it():
     found = trace(3, operators="cpu")
     assert (found.reductions, found.workspaces) == ((), None)
