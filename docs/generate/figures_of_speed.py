@@ -1,6 +1,7 @@
 """What is known of timing: against loops by hand, over runs, saturation, the gate, our own cost."""
 
 import statistics
+from collections import Counter
 
 from committed import draw_table, percent, ratio, read, rough_ratio, tell_range, tell_source
 
@@ -47,7 +48,24 @@ def tell_gate() -> str:
 
 {draw_table(header, rows)}
 
-{tell_source("gate_simulation")}"""
+On a real machine with neighbours at work, in a repository of its own; *loaded* has two more processes that compute meanwhile, from the baseline on or beside both revisions:
+
+{_draw_real_checks()}
+
+{tell_source("gate_simulation", "gate_real")}"""
+
+
+def _draw_real_checks() -> str:
+    found = read("gate_real")
+    outcomes = ("pass", "inconclusive", "fail")
+    rows = []
+    for name, counts in found["counts"].items():
+        causes = Counter(
+            cause for each in found["checks"][name] for cause in {*each["causes"].values()}
+        )
+        told = ", ".join(f"the {cause} in {count}" for cause, count in causes.items())
+        rows.append((name, *(str(counts.get(each, 0)) for each in outcomes), told or "-"))
+    return draw_table(["checks", "PASS", "INCONCLUSIVE", "FAIL", "cause named"], rows)
 
 
 def tell_overhead() -> str:
