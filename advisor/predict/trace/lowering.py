@@ -1,7 +1,7 @@
 """CUDA's operators in place of the CPU's, for fake tensors that say they are on the CPU.
 
     autocast  ─▶ by CUDA's lists                      (autocast.py)
-    autograd  ─▶ attention, dropout, recurrent layers (attention.py, recurrent.py),
+    autograd  ─▶ attention, dropout, linear and recurrent layers (attention.py, recurrent.py),
                  convolutions where cuDNN tries its algorithms (convolution.py)
     below     ─▶ fake tensors: shapes alone
 
@@ -51,6 +51,7 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
         "_scaled_dot_product_flash_attention_backward": differentiate_flash,
         "_scaled_dot_product_efficient_attention_backward": differentiate_efficient,
         "dropout": _drop,
+        "linear": _multiply,
         **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
         **({"convolution": convolve} if tries else {}),
     }
@@ -67,6 +68,14 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
             yield (NOTE_ATTENTION, workspace, NOTE_RECURRENT, *autocast)
     finally:
         library._destroy()  # type: ignore[no-untyped-call]  # noqa: SLF001 - the only way to take a registration back
+
+
+def _multiply(source: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the linear layer's output; the bias is added in place, as it is to no fake tensor."""
+    if bias is None or source.dim() < 3 or source.is_contiguous():
+        product: Tensor = torch.ops.aten.linear.default.decompose(source, weight, bias)
+        return product
+    return torch.matmul(source, weight.t()).add_(bias)
 
 
 def _drop(source: Tensor, p: float, train: bool) -> Tensor:

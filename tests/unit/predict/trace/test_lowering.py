@@ -293,3 +293,16 @@ def test_the_context_can_be_entered_again() -> None:
         with lower_to_cuda("fp32") as notes, FakeTensorMode():
             assert NOTE_AUTOCAST not in notes
             assert saved_by(lambda: functional.dropout(torch.randn(3, requires_grad=True), 0.5))
+
+
+def test_a_linear_layer_adds_its_bias_in_place_where_its_input_is_not_contiguous(
+    fake: None,
+) -> None:
+    layer = nn.Linear(8, 16)
+    for source in (torch.zeros(3, 5, 8), torch.zeros(5, 3, 8).transpose(0, 1)):
+        with Largest() as seen:
+            output = layer(source)
+            output.sum().backward()
+        assert output.shape == (3, 5, 16)
+        assert "add" not in seen.operators
+        assert layer.bias.grad is not None
