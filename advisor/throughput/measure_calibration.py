@@ -4,7 +4,6 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 
@@ -20,15 +19,6 @@ _WINDOW_S = 0.25
 _READINGS = 4
 #: Most that the clock may differ over them, as a share of the highest.
 _CLOCK_FRACTION = 0.01
-#: Most that the temperature may rise over them: the sensor's own step.
-_TEMPERATURE_C = 1.0
-
-
-class Reading(NamedTuple):
-    """Clock and temperature after a window of work."""
-
-    sm_clock_mhz: float
-    temperature_c: float
 
 
 def make_product(device: torch.device) -> Callable[[], object]:
@@ -65,11 +55,13 @@ def time_product(device: torch.device) -> float:
 def settle_device(
     work: Callable[[], object], device: torch.device, *, most_s: float
 ) -> bool | None:
-    """Work until clock and temperature are flat, and return whether they were in that time.
+    """Work until the clock is flat, and return whether it was in that time.
 
     A cold GPU starts at a high clock and loses it as it warms up, so that the first blocks would be
-    faster than the rest. True at once on a CPU, where the windows of the warm-up alone judge. None
-    where nothing tells: on MPS and ROCm, and where the driver gives no clock.
+    faster than the rest. A clock that holds for a second says that these are not; a card that goes
+    on getting warmer may lose a little of it later, which all sizes share as their blocks take
+    turns. True at once on a CPU, where the windows of the warm-up alone judge. None where nothing
+    tells: on MPS and ROCm, and where the driver gives no clock.
     """
     if device.type == "cpu":
         return True
@@ -78,31 +70,24 @@ def settle_device(
     return is_settled(_readings(work, device, most_s))
 
 
-def is_settled(readings: Iterable[Reading | None]) -> bool | None:
-    """Return whether some readings in a row agree; reads no further than that.
+def is_settled(clocks_mhz: Iterable[float | None]) -> bool | None:
+    """Return whether some readings of the clock in a row agree; reads no further than that.
 
     None where a reading is missing before they do.
     """
-    last: list[Reading] = []
-    for reading in readings:
-        if reading is None:
+    last: list[float] = []
+    for clock_mhz in clocks_mhz:
+        if clock_mhz is None:
             return None
-        last = [*last, reading][-_READINGS:]
-        if len(last) == _READINGS and _is_flat(last):
+        last = [*last, clock_mhz][-_READINGS:]
+        if len(last) == _READINGS and max(last) - min(last) <= _CLOCK_FRACTION * max(last):
             return True
     return False
 
 
-def _is_flat(readings: list[Reading]) -> bool:
-    clocks = [reading.sm_clock_mhz for reading in readings]
-    temperatures = [reading.temperature_c for reading in readings]
-    is_clock_flat = max(clocks) - min(clocks) <= _CLOCK_FRACTION * max(clocks)
-    return is_clock_flat and max(temperatures) - min(temperatures) <= _TEMPERATURE_C
-
-
 def _readings(
     work: Callable[[], object], device: torch.device, most_s: float
-) -> Iterator[Reading | None]:
+) -> Iterator[float | None]:
     deadline = time.monotonic() + most_s
     while time.monotonic() < deadline:
         window_ends = time.monotonic() + _WINDOW_S
@@ -113,12 +98,9 @@ def _readings(
         yield _read(device)
 
 
-def _read(device: torch.device) -> Reading | None:
-    """Return clock and temperature by torch's own view of the driver, None where it has none."""
+def _read(device: torch.device) -> float | None:
+    """Return the clock in MHz by torch's own view of the driver, None where it has none."""
     try:
-        return Reading(
-            sm_clock_mhz=float(torch.cuda.clock_rate(device)),
-            temperature_c=float(torch.cuda.temperature(device)),
-        )
+        return float(torch.cuda.clock_rate(device))
     except Exception:  # noqa: BLE001 - pynvml's errors are made at run time; its absence is another
         return None
