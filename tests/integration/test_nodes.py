@@ -128,8 +128,8 @@ def two(tmp_path_factory):
     assert said == f"bsadvisor: node 1 of 2 follows 127.0.0.1:{port}\n"
 
 
-@pytest.mark.parametrize("more", [(), ("--fsdp",)])
-def test_noise_from_two_nodes_is_that_of_one_process_on_the_same_samples(two, more):
+def test_noise_from_two_nodes_is_that_of_one_process_on_the_same_samples(two):
+    """Replicated or shared parameters."""
     runner, _, nodes = two
 
     def measure(spread, *arguments):
@@ -140,11 +140,15 @@ def test_noise_from_two_nodes_is_that_of_one_process_on_the_same_samples(two, mo
         )
         return runner.run(task, timeout_s=_PATIENCE_S)
 
-    for own, other in zip(measure(None), measure(nodes, *more), strict=True):
-        for metric in ("plain", "preconditioned"):
-            one, both = getattr(own, metric), getattr(other, metric)
-            assert both.total_sqnorm == pytest.approx(one.total_sqnorm, rel=2e-3)
-            assert both.group_sqnorms == pytest.approx(one.group_sqnorms, rel=2e-3)
+    alone = measure(None)
+    assert [each.at_step for each in alone] == [2, 12]
+    for both in (measure(nodes), measure(nodes, "--fsdp")):
+        for own, other in zip(alone, both, strict=True):
+            for metric in ("plain", "preconditioned"):
+                one, shared = getattr(own, metric), getattr(other, metric)
+                assert shared.total_sqnorm == pytest.approx(one.total_sqnorm, rel=2e-3)
+                assert shared.group_sqnorms == pytest.approx(one.group_sqnorms, rel=2e-3)
+                assert shared.group_dots == pytest.approx(one.group_dots, rel=2e-3, abs=1e-9)
 
 
 def test_one_rank_out_of_memory_elsewhere_is_the_answer_of_all(two):

@@ -11,7 +11,7 @@ import pytest
 
 from advisor.cli.ranked import MODULE, spread_model_file
 from advisor.engine.ends import WorkerDeathError
-from advisor.engine.opening import EnvironmentTask, ScriptTask
+from advisor.engine.opening import ScriptTask
 from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory
@@ -20,7 +20,7 @@ from advisor.throughput.data import ThroughputTask
 from advisor.training.data import Script, Variant, WorkloadSpec
 from advisor.training.script.arguments import Filling
 from advisor.training.script.facts import conclude_facts
-from tests.integration.conftest import WORKLOADS, list_children
+from tests.integration.conftest import WORKLOADS, list_children, see_end_of_children
 from tests.integration.probe_command import ROOT
 
 pytestmark = pytest.mark.slow
@@ -46,36 +46,29 @@ def make_spec(name, *arguments, ranks=2, parts=None, launch=None):
 def run_alone(runner):
     """A function: runs a task, and sees that no process is left of it."""
 
-    runner.run(EnvironmentTask(device="cpu"), timeout_s=100)  # the server of the workers is there
-
     def run(task, timeout_s=100.0):
         before = list_children()
         try:
             return runner.run(task, timeout_s=timeout_s)
         finally:
-            deadline = time.monotonic() + _END_S
-            while not list_children() <= before and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert list_children() <= before
+            see_end_of_children(before)
 
     return run
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_the_first_rank_tells_what_the_script_is(run_alone, ranks):
-    (sight,) = run_alone(ScriptTask(workload=make_spec("ranks", ranks=ranks), filling=Filling()))
+def test_the_first_rank_tells_what_the_script_is(run_alone):
+    (sight,) = run_alone(ScriptTask(workload=make_spec("ranks", ranks=3), filling=Filling()))
     assert (sight.loader_size, sight.passes, sight.dataset_size) == (16, 1, 4096)
     assert sight.model_name == "DistributedDataParallel"
 
 
-@pytest.mark.parametrize("more", [(), ("--accumulation", "2")])
-def test_noise_from_ranks_is_that_of_one_process_on_the_same_samples(run_alone, more):
-    """Replicated or shared parameters, whole steps or accumulated ones."""
+def test_noise_from_ranks_is_that_of_one_process_on_the_same_samples(run_alone):
+    """Replicated or shared parameters, accumulated steps; of whole ones test_nodes.py sees it."""
+    more = ("--accumulation", "2")
 
     def measure(ranks, *arguments):
-        parts = ranks * (2 if more else 1)
         task = NoiseTask(
-            workload=make_spec("ranks_in_order", *more, *arguments, ranks=ranks, parts=parts),
+            workload=make_spec("ranks_in_order", *more, *arguments, ranks=ranks, parts=2 * ranks),
             trajectory=Trajectory(micro_batch_size=64, points=(2, 12), budget_s=60.0),
             micro_batch_size=64,
             groups=8,
@@ -153,8 +146,10 @@ def test_a_rank_that_is_killed_ends_all_at_once(run_alone, kind):
     killed_s = []
 
     def kill():
-        time.sleep(4.0)
-        ranks = [child for child in psutil.Process().children(recursive=True) if _is_rank(child)]
+        ends_s = time.monotonic() + 60.0
+        while len(ranks := list_ranks()) < 2 and time.monotonic() < ends_s:
+            time.sleep(0.1)
+        time.sleep(2.0)
         killed_s.append(time.monotonic())
         ranks[-1].send_signal(signal.SIGKILL)
 
@@ -165,6 +160,10 @@ def test_a_rank_that_is_killed_ends_all_at_once(run_alone, kind):
     killer.join()
     assert death.value.code == -signal.SIGKILL
     assert time.monotonic() - killed_s[0] < _END_S
+
+
+def list_ranks():
+    return [child for child in psutil.Process().children(recursive=True) if _is_rank(child)]
 
 
 def _is_rank(process):
