@@ -68,14 +68,14 @@ def make_workload(task: Task) -> Workload:
 def make_path(workload: Workload, points: tuple[int, ...], edges: tuple[int, ...]) -> Trajectory:
     """Return the trajectory at the user's batch, without an end in time."""
     return Trajectory(
-        micro_batch_size=workload.base_batch_size, points=points, edges=edges, budget_s=1e6
+        micro_batch_size=workload.data.base_batch_size, points=points, edges=edges, budget_s=1e6
     )
 
 
 def find_exact_shares(task: Task) -> list[tuple[float, float | None]]:
     """Return the share of noise at each step, by plain gradients and in the optimizer's metric."""
     workload = make_workload(task)
-    size, batch_size = workload.batches.sampling_size, workload.base_batch_size
+    size, batch_size = workload.batches.sampling_size, workload.data.base_batch_size
     data = [workload.take(range(k, min(k + CHUNK, size))) for k in range(0, size, CHUNK)]
     shares = []
     for place in visit(workload, make_path(workload, tuple(range(task.steps)), ())):
@@ -141,7 +141,7 @@ FACTS = WorkloadFacts(
 def judge(task: Task, seeds: int) -> Iterator[dict[str, object]]:
     """Yield a row for each plan and metric."""
     exact = find_exact_shares(task)
-    batch_size = make_workload(task).base_batch_size
+    batch_size = make_workload(task).data.base_batch_size
     for iterates in PLANS:
         found = [measure(task, iterates, seed) for seed in range(seeds)]
         for metric, name in enumerate(("noise_scale", "preconditioned_noise_scale")):

@@ -26,8 +26,8 @@ from advisor.loader.plan import choose_next_workers
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
 from advisor.training.model_file.batches import tensors_of
-from advisor.training.model_file.data import is_map_style
 from advisor.training.model_file.loader import count_own_workers
+from advisor.training.model_file.sources import is_map_style
 
 #: Windows of each kind; fewer where a batch takes long.
 _MOST_WINDOWS, _LEAST_WINDOWS = 4, 2
@@ -124,7 +124,7 @@ class _LoaderLane(Lane):
             batch_s=batch_s,
             steps=self._steps,
             cores=cores,
-            is_iterable=not is_map_style(self._bench.workload.dataset),
+            is_iterable=not is_map_style(self._bench.workload.data.dataset),
             message=message,
         )
         series = {name: tuple(values) for name, values in self._seen.items()}

@@ -21,7 +21,7 @@ from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory

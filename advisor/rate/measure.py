@@ -25,7 +25,7 @@ from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory

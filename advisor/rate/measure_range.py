@@ -17,8 +17,8 @@ from advisor.rate.data import LrRangeCurve, LrRangeTask
 from advisor.rate.measure import make_rate_setter, train_on
 from advisor.rate.range_test import LossGuard
 from advisor.training.heap import keep_freed_memory
-from advisor.training.model_file.data import IndexStream
 from advisor.training.model_file.foreign import parameters_in
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
 from advisor.training.out_of_memory import is_out_of_memory

@@ -25,7 +25,7 @@ from advisor.sharpness.measure_eigenvalue import (
 )
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.batches import tensors_of
-from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.seeds import seed_everything

@@ -72,7 +72,7 @@ def _inspect(
     try:
         return inspect(workload, first, multiple, without_steps=without_steps)
     except Exception as error:
-        base = workload.base_batch_size or _USUAL_SIZE
+        base = workload.data.base_batch_size or _USUAL_SIZE
         if is_out_of_memory(error) or isinstance(error, UsageError | DeviceError) or base <= first:
             raise
         failed = error
@@ -99,7 +99,7 @@ def _inspect_step(
         how_optimizer="inside make_step",
         how_batch="inside make_step",
         is_step_only=True,
-        base_batch_size=workload.base_batch_size,
+        base_batch_size=workload.data.base_batch_size,
     )
 
 
@@ -162,12 +162,12 @@ def _describe(
         how_model=workload.names.how_model,
         how_loss=workload.loss(training.model).how,
         how_optimizer=workload.how_optimizer(training.model),
-        how_batch=workload.how_batch,
+        how_batch=workload.data.how_batch,
         parameter_count=sum(p.numel() for p in parameters),
         trainable_parameter_count=sum(p.numel() for p in parameters if p.requires_grad),
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         dataset_size=workload.batches.size,
-        has_dataset=workload.dataset is not None,
+        has_dataset=workload.data.dataset is not None,
         is_lightning=is_lightning_type(type(training.model)),
         variable_length=bool(largest),
         largest_samples=largest,
@@ -176,7 +176,7 @@ def _describe(
             lambda total_steps: workload.make_scheduler(training, total_steps), training.optimizer
         ),
         clip_grad_norm=workload.names.clip_grad_norm,
-        base_batch_size=workload.base_batch_size,
+        base_batch_size=workload.data.base_batch_size,
         not_finite_sample=None if scan is None else scan.not_finite,
         min_micro_batch_size=smallest,
         has_batch_statistics=any(_mixes_samples(module) for module in modules),
@@ -202,7 +202,7 @@ def _find_smallest(
 
 def _find_reduction(workload: Workload, multiple: int, notes: list[str]) -> LossReduction:
     """Return how the loss treats its batch, and note where data is there but it is unknown."""
-    if workload.dataset is None:
+    if workload.data.dataset is None:
         return "unknown"
     why = "too few samples, or losses that are zero or not finite"
     try:

@@ -123,7 +123,7 @@ def measure_tokens_per_sample(workload: Workload) -> float | None:
 
     Tokens are the elements, other than −100, of the last integer tensor with a second dimension.
     """
-    if workload.dataset is None:
+    if workload.data.dataset is None:
         return None
     count = min(_LOOKED_AT, workload.batches.size or _LOOKED_AT)
     batch = workload.take(range(count))

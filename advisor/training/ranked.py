@@ -62,7 +62,7 @@ def main() -> None:
     torch.manual_seed(asked.seed + rank)
     if asked.learning_rate is not None:
         _scale_rates(training.optimizer, asked.learning_rate)
-    size = asked.batch_size or max(1, (workload.base_batch_size or _USUAL_BATCH) // world)
+    size = asked.batch_size or max(1, (workload.data.base_batch_size or _USUAL_BATCH) // world)
     batches = _open_batches(workload, size, rank, world, asked.seed)
     _train(training, batches, asked.accumulation)
 
@@ -119,7 +119,7 @@ def _scale_rates(optimizer: Optimizer, rate: float) -> None:
 def _open_batches(workload: Workload, size: int, rank: int, world: int, seed: int) -> Iterator[Any]:
     """Yield this rank's batches on the device, without end."""
     _ = workload.batches
-    dataset = workload.dataset
+    dataset = workload.data.dataset
     if dataset is None:
         generator = torch.Generator("cpu").manual_seed(seed + rank)
         return (workload.draw(size, generator) for _ in itertools.count())
@@ -130,7 +130,9 @@ def _open_batches(workload: Workload, size: int, rank: int, world: int, seed: in
     sampler: DistributedSampler[Any] = DistributedSampler(
         dataset, world, rank, seed=seed, drop_last=True
     )
-    loader = DataLoader(dataset, size, sampler=sampler, collate_fn=workload.collate, drop_last=True)
+    loader = DataLoader(
+        dataset, size, sampler=sampler, collate_fn=workload.data.collate, drop_last=True
+    )
     if not len(loader):
         raise WorkloadError(
             f"the dataset has fewer samples than {world} ranks of batch {size} take at once",

@@ -27,7 +27,8 @@ from advisor.sharpness.measure import SharpnessMeter
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.data import Batches, IndexStream
+from advisor.training.model_file.data import Batches
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.seeds import seed_everything
@@ -130,7 +131,7 @@ class _BranchTrainer:
 
     def __init__(self, workload: Workload, training: Training, task: VerificationTask) -> None:
         self._workload, self._training = workload, training
-        self._held_out = workload.open_held_out()
+        self._held_out = workload.data.open_held_out()
         self._meter = SharpnessMeter(
             workload,
             training,

@@ -1,13 +1,12 @@
-"""Where batches come from: a map-style dataset, an iterable one, or the user's `make_batch`."""
+"""Sources of batches: a map-style dataset, an iterable one, or the user's `make_batch`."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import default_collate
 
 from advisor.errors import WorkloadError, note_place, shorten
 from advisor.training.model_file.batches import hand_out, tensors_of
@@ -17,7 +16,7 @@ from advisor.training.model_file.kept import (
     SampleCache,
     measure_constant_bytes,
 )
-from advisor.training.model_file.order import random_indices, shuffle_endlessly
+from advisor.training.model_file.order import random_indices
 from advisor.training.model_file.streams import KeptSamples
 from advisor.training.out_of_memory import is_out_of_memory
 
@@ -249,75 +248,6 @@ class IterableBatches(DatasetBatches):
 
 #: A source of batches on the CPU.
 Batches = SyntheticBatches | DatasetBatches
-
-
-def is_map_style(dataset: Any) -> bool:
-    """Return whether samples are read by index; every torch dataset has the method for it."""
-    is_stream = isinstance(dataset, IterableDataset) or (
-        hasattr(dataset, "__iter__") and not hasattr(dataset, "__len__")
-    )
-    return hasattr(dataset, "__getitem__") and not is_stream
-
-
-class IndexStream:
-    """Indices of a shuffled dataset, epoch after epoch, without end.
-
-    Args:
-        size: Samples that the order is made of; None counts upwards without end.
-        seed: Fixes the order.
-    """
-
-    def __init__(self, size: int | None, *, seed: int) -> None:
-        generator = torch.Generator("cpu").manual_seed(seed)
-        self._source = itertools.count() if size is None else shuffle_endlessly(size, generator)
-
-    def next(self, count: int) -> list[int]:
-        """Return the next `count` indices."""
-        return list(itertools.islice(self._source, count))
-
-
-def batches_from_dataset(
-    dataset: Any, collate: Callable[[list[Any]], Any] | None
-) -> DatasetBatches:
-    """Return the source for a map-style or iterable dataset.
-
-    Raises:
-        WorkloadError: The dataset is empty, or neither map-style nor iterable.
-    """
-    if isinstance(dataset, dict) or (isinstance(dataset, list | tuple) and _are_sets(dataset)):
-        kept = ", ".join(map(str, dataset)) if isinstance(dataset, dict) else len(dataset)
-        raise WorkloadError(
-            f"make_dataset returned a {type(dataset).__name__} ({kept}), not a dataset",
-            next_step="Return the one dataset to train on from it.",
-        )
-    if isinstance(dataset, str | bytes | PurePath) or _are_columns(dataset):
-        kept = repr(dataset) if isinstance(dataset, str | PurePath) else "columns of samples"
-        raise WorkloadError(
-            f"make_dataset returned a {type(dataset).__name__} ({kept}), not a dataset",
-            next_step="Return a dataset of samples, as torch.utils.data.TensorDataset(inputs, "
-            "targets) makes it of tensors.",
-        )
-    if is_map_style(dataset):
-        return DatasetBatches(dataset, collate)
-    if not hasattr(dataset, "__iter__"):
-        raise WorkloadError(
-            f"make_dataset returned a {type(dataset).__name__}, not a dataset",
-            next_step="Return an object with __getitem__ and __len__, or an iterable.",
-        )
-    return IterableBatches(dataset, collate)
-
-
-def _are_sets(parts: Sequence[Any]) -> bool:
-    kinds = (Dataset, DataLoader) if isinstance(parts, list) else (Dataset, DataLoader, dict)
-    return bool(parts) and all(isinstance(part, kinds) for part in parts)
-
-
-def _are_columns(dataset: Any) -> bool:
-    """Return whether it is (inputs, targets) of all samples in place of pairs of each."""
-    if not isinstance(dataset, tuple) or not all(hasattr(part, "shape") for part in dataset):
-        return False
-    lengths = {len(part) for part in dataset if part.shape}
-    return len(dataset) > 1 and len(lengths) == 1 and len(dataset) not in lengths
 
 
 def _find_length(dataset: Any) -> int:

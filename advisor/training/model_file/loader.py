@@ -12,8 +12,8 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from advisor.training.model_file.data import is_map_style
 from advisor.training.model_file.order import Shuffled
+from advisor.training.model_file.sources import is_map_style
 from advisor.training.model_file.workload import Workload
 
 #: Forked workers have the dataset and the user's functions as they are; others would have to find
@@ -23,7 +23,7 @@ _CONTEXT = "fork" if sys.platform == "linux" else None
 
 def count_own_workers(workload: Workload) -> int:
     """Return the workers of the user's own loader, without one those of DataLoader's default."""
-    return int(getattr(workload.own_loader, "num_workers", 0))
+    return int(getattr(workload.data.own_loader, "num_workers", 0))
 
 
 def find_own_sampling(workload: Workload) -> str | None:
@@ -31,7 +31,7 @@ def find_own_sampling(workload: Workload) -> str | None:
 
     The tool's own batches for noise and training are drawn uniformly, without replacement.
     """
-    own = workload.own_loader
+    own = workload.data.own_loader
     sampler, batch_sampler = (getattr(own, name, None) for name in ("sampler", "batch_sampler"))
     if batch_sampler is not None and type(batch_sampler) is not BatchSampler:
         return type(batch_sampler).__name__
@@ -55,14 +55,14 @@ def make_loader(
         workers: Processes that load.
         timeout_s: A worker that gives nothing for this long is an error.
     """
-    own = workload.own_loader
+    own = workload.data.own_loader
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "drop_last": True,
-        "collate_fn": workload.collate,
+        "collate_fn": workload.data.collate,
         "num_workers": workers,
     }
-    dataset = workload.dataset
+    dataset = workload.data.dataset
     if is_map_style(dataset):
         options |= _choose_order(own, dataset)
     elif not isinstance(dataset, IterableDataset):

@@ -53,3 +53,20 @@ class Shuffled(Sampler[int]):
 def random_indices(size: int, count: int, generator: torch.Generator) -> list[int]:
     """Return `count` indices below `size` in random order; each is used once before any twice."""
     return list(itertools.islice(shuffle_endlessly(size, generator), count))
+
+
+class IndexStream:
+    """Indices of a shuffled dataset, epoch after epoch, without end.
+
+    Args:
+        size: Samples that the order is made of; None counts upwards without end.
+        seed: Fixes the order.
+    """
+
+    def __init__(self, size: int | None, *, seed: int) -> None:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        self._source = itertools.count() if size is None else shuffle_endlessly(size, generator)
+
+    def next(self, count: int) -> list[int]:
+        """Return the next `count` indices."""
+        return list(itertools.islice(self._source, count))

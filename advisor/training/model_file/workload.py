@@ -1,6 +1,6 @@
 """The user's model file, understood: makes models, batches and training runs on a device."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -16,20 +16,13 @@ from advisor.training.devices import resolve_device
 from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.data import Batches, SyntheticBatches, batches_from_dataset
+from advisor.training.model_file.data import Batches
 from advisor.training.model_file.discovery import discover
 from advisor.training.model_file.foreign import parameters_in, running
 from advisor.training.model_file.loading import Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
 from advisor.training.model_file.maker import Maker
-from advisor.training.model_file.own_loader import (
-    OwnLoader,
-    is_loader,
-    noting_loaders,
-    open_loader,
-    refuse_batches,
-)
-from advisor.training.model_file.streams import Remade
+from advisor.training.model_file.training_data import TrainingData
 from advisor.training.optimizer_facts import check_rates, restart_rates
 from advisor.training.schedule import check_scheduler
 from advisor.training.training import Training, UserStep
@@ -45,10 +38,7 @@ class Workload:
 
     Attributes:
         is_step_only: Whether the file has only `make_step`.
-        how_batch: One sentence: where batches come from.
-        dataset: None with synthetic batches.
-        collate: None is torch's default.
-        own_loader: Of a LightningModule or LightningDataModule.
+        data: What it trains on.
         closure: How the optimizer was seen to be stepped; None where its signature alone tells.
     """
 
@@ -66,43 +56,21 @@ class Workload:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
         self.is_step_only = self.names.step is not None and self.names.model is None
-        self.base_batch_size = spec.base_batch_size or self.names.base_batch_size
-        self.dataset: Any = None
-        self.collate: Callable[[list[Any]], Any] | None = None
-        self.own_loader: Any = None
-        self.how_batch = "make_step of the model file"
+        self.data = TrainingData(
+            self.target, self.names, self.settings, self._maker, spec.base_batch_size
+        )
         self.closure = spec.closure
         self._first_size = max(_FIRST_SIZE, spec.smallest_batch)
         self._loss: Loss | None = None
-        self._source: Batches | None = None
-        self._data_module: Any = None
 
     @property
     def batches(self) -> Batches:
-        """The source of batches, found and opened on first use.
-
-        Raises:
-            WorkloadError: The file offers neither data nor synthetic batches.
-        """
-        if self._source is None:
-            self._source = self._open_batches()
-        return self._source
+        """The source of batches, opened on first use."""
+        return self.data.batches
 
     def begin_again(self, smallest_batch: int) -> None:
         """Forget what was found of the loss and the optimizer by smaller batches than this."""
         self._first_size, self._loss, self.closure = smallest_batch, None, self.spec.closure
-
-    def open_held_out(self) -> Batches | None:
-        """Return the source of held-out batches; None where the file has no held-out data."""
-        _ = self.batches  # opening them finds the collate function
-        if self.names.val_dataset is not None:
-            made = self._make_dataset("val_dataset")
-            own = open_loader(made, "make_val_dataset").dataset if is_loader(made) else made
-            return batches_from_dataset(own, self.collate)
-        loader = self._find_loader(held_out=True)
-        if loader is None:
-            return None
-        return batches_from_dataset(loader.dataset, self.collate or loader.collate)
 
     def make_model(self) -> nn.Module:
         """Return a fresh model on the device, in train mode.
@@ -118,7 +86,7 @@ class Workload:
                 next_step="Return the model from it.",
             )
         if lightning.is_lightning_type(type(model)):
-            model = lightning.prepare(model, self._find_data_module)
+            model = lightning.prepare(model, self.data.find_data_module)
         with running(f"moving {type(model).__name__} to {self.device}"):
             # The user's own `to` and `train` may return nothing.
             moved: object = model.to(self.device)
@@ -283,9 +251,13 @@ class Workload:
     @property
     def rows(self) -> tuple[Tensor, ...] | None:
         """What collating samples would stack; None where the dataset is not rows of tensors."""
-        if self.is_step_only or type(self.dataset) is not TensorDataset or self.collate is not None:
+        if (
+            self.is_step_only
+            or type(self.data.dataset) is not TensorDataset
+            or self.data.collate is not None
+        ):
             return None
-        return self.dataset.tensors
+        return self.data.dataset.tensors
 
     def gather(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples as `take` does, at once where they are rows of tensors.
@@ -314,70 +286,3 @@ class Workload:
     def to_device(self, batch: Any) -> Any:
         """Return the batch on the workload's device."""
         return to_device(batch, self.device)
-
-    def _open_batches(self) -> Batches:
-        names, settings = self.names, self.settings
-        collate = names.collate
-        if collate is not None:
-            collate = settings.bind(collate, positional=1)
-        self.collate = collate
-        if names.val_dataset is not None:
-            settings.bind(names.val_dataset, positional=0)  # its settings count as used
-        if names.dataset is not None:
-            self.how_batch = "make_dataset of the model file"
-            with noting_loaders() as read:
-                made = self._make_dataset("dataset")
-                if is_loader(made):
-                    return self._take_apart(open_loader(made, "make_dataset"))
-                source = batches_from_dataset(made, collate)
-                refuse_batches(source.read([0])[0], read)
-            self.dataset = made
-            return source
-        if names.batch is not None:
-            make_batch = names.batch
-            self.how_batch = "make_batch of the model file: synthetic"
-            return SyntheticBatches(lambda size: settings.call(make_batch, size))
-        loader = self._find_loader()
-        if loader is None:
-            raise WorkloadError(
-                f"{self.target.text} has neither make_dataset nor make_batch: there is nothing to "
-                "train on",
-                next_step=(
-                    "Add one of these to the model file:\n"
-                    "    def make_dataset(): return ...  # a torch Dataset: the noise needs it\n"
-                    "    def make_batch(batch_size): return inputs, targets  # synthetic"
-                ),
-            )
-        self.how_batch = "train_dataloader's dataset"
-        return self._take_apart(loader)
-
-    def _make_dataset(self, field: str) -> Any:
-        """Return what the user's function makes; a stream of one pass is made anew for the next."""
-        made = self._maker.make(field)
-        return Remade(made, lambda: self._maker.make(field)) if isinstance(made, Iterator) else made
-
-    def _take_apart(self, loader: OwnLoader) -> Batches:
-        """Return the source of the loader's samples; its batch is the base where none is given."""
-        self.dataset, self.own_loader = loader.dataset, loader.source
-        self.collate = self.collate or loader.collate
-        if self.base_batch_size is None and loader.batch_size:
-            self.base_batch_size = loader.batch_size
-            self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
-        return batches_from_dataset(loader.dataset, self.collate)
-
-    def _find_data_module(self) -> Any:
-        """Return the file's LightningDataModule, made and set up once; None without one."""
-        if self._data_module is None and self.names.data_module is not None:
-            self._data_module = self.settings.call(self.names.data_module)
-            lightning.run_hooks(self._data_module)
-        return self._data_module
-
-    def _find_loader(self, *, held_out: bool = False) -> OwnLoader | None:
-        source = self._find_data_module()
-        if source is None:
-            assert self.names.model is not None
-            source = self.settings.call(self.names.model)
-            if not lightning.is_lightning_type(type(source)):
-                return None
-            lightning.prepare(source)
-        return lightning.find_loader(source, held_out=held_out)

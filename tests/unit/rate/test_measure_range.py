@@ -9,7 +9,7 @@ from advisor.errors import DeviceError
 from advisor.rate import measure_range
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import WorkloadSpec
-from advisor.training.model_file.data import IndexStream
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.seeds import seed_everything
 from advisor.training.training import Training

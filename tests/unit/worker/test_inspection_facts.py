@@ -86,7 +86,7 @@ def inspect(
     ],
 )
 def test_samples_drawn_otherwise_than_uniformly_are_named(make, name):
-    workload = SimpleNamespace(own_loader=make(list(range(8))))
+    workload = SimpleNamespace(data=SimpleNamespace(own_loader=make(list(range(8)))))
     assert find_own_sampling(workload) == name
 
 

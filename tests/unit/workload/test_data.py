@@ -5,13 +5,10 @@ import torch
 from torch.utils.data import IterableDataset
 
 from advisor.errors import WorkloadError
-from advisor.training.model_file.data import (
-    ITERABLE_SAMPLES,
-    SCAN_SAMPLES,
-    IndexStream,
-    batches_from_dataset,
-)
+from advisor.training.model_file.data import ITERABLE_SAMPLES, SCAN_SAMPLES
+from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.scan import scan_samples
+from advisor.training.model_file.sources import batches_from_dataset
 
 
 class Stream(IterableDataset):

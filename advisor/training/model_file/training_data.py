@@ -1,0 +1,140 @@
+"""The data of the user's model file: which it is, and the source of batches over it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from advisor.errors import WorkloadError
+from advisor.training.data import Target
+from advisor.training.model_file import lightning
+from advisor.training.model_file.data import Batches, SyntheticBatches
+from advisor.training.model_file.discovery import Names
+from advisor.training.model_file.loading import Settings
+from advisor.training.model_file.maker import Maker
+from advisor.training.model_file.own_loader import (
+    OwnLoader,
+    is_loader,
+    noting_loaders,
+    open_loader,
+    refuse_batches,
+)
+from advisor.training.model_file.sources import batches_from_dataset
+from advisor.training.model_file.streams import Remade
+
+
+class TrainingData:
+    """What the file trains on, found on first use.
+
+    Attributes:
+        how_batch: One sentence: where batches come from.
+        dataset: None with synthetic batches.
+        collate: None is torch's default.
+        own_loader: Of a LightningModule or LightningDataModule.
+        base_batch_size: That was asked for, else the file's own.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        names: Names,
+        settings: Settings,
+        maker: Maker,
+        base_batch_size: int | None,
+    ) -> None:
+        self._target, self._names, self._settings, self._maker = target, names, settings, maker
+        self.base_batch_size = base_batch_size or names.base_batch_size
+        self.dataset: Any = None
+        self.collate: Callable[[list[Any]], Any] | None = None
+        self.own_loader: Any = None
+        self.how_batch = "make_step of the model file"
+        self._source: Batches | None = None
+        self._data_module: Any = None
+
+    @property
+    def batches(self) -> Batches:
+        """The source of batches, found and opened on first use.
+
+        Raises:
+            WorkloadError: The file offers neither data nor synthetic batches.
+        """
+        if self._source is None:
+            self._source = self._open_batches()
+        return self._source
+
+    def open_held_out(self) -> Batches | None:
+        """Return the source of held-out batches; None where the file has no held-out data."""
+        _ = self.batches  # opening them finds the collate function
+        if self._names.val_dataset is not None:
+            made = self._make_dataset("val_dataset")
+            own = open_loader(made, "make_val_dataset").dataset if is_loader(made) else made
+            return batches_from_dataset(own, self.collate)
+        loader = self._find_loader(held_out=True)
+        if loader is None:
+            return None
+        return batches_from_dataset(loader.dataset, self.collate or loader.collate)
+
+    def _open_batches(self) -> Batches:
+        names, settings = self._names, self._settings
+        collate = names.collate
+        if collate is not None:
+            collate = settings.bind(collate, positional=1)
+        self.collate = collate
+        if names.val_dataset is not None:
+            settings.bind(names.val_dataset, positional=0)  # its settings count as used
+        if names.dataset is not None:
+            self.how_batch = "make_dataset of the model file"
+            with noting_loaders() as read:
+                made = self._make_dataset("dataset")
+                if is_loader(made):
+                    return self._take_apart(open_loader(made, "make_dataset"))
+                source = batches_from_dataset(made, collate)
+                refuse_batches(source.read([0])[0], read)
+            self.dataset = made
+            return source
+        if names.batch is not None:
+            make_batch = names.batch
+            self.how_batch = "make_batch of the model file: synthetic"
+            return SyntheticBatches(lambda size: settings.call(make_batch, size))
+        loader = self._find_loader()
+        if loader is None:
+            raise WorkloadError(
+                f"{self._target.text} has neither make_dataset nor make_batch: there is nothing to "
+                "train on",
+                next_step=(
+                    "Add one of these to the model file:\n"
+                    "    def make_dataset(): return ...  # a torch Dataset: the noise needs it\n"
+                    "    def make_batch(batch_size): return inputs, targets  # synthetic"
+                ),
+            )
+        self.how_batch = "train_dataloader's dataset"
+        return self._take_apart(loader)
+
+    def _make_dataset(self, field: str) -> Any:
+        """Return what the user's function makes; a stream of one pass is made anew for the next."""
+        made = self._maker.make(field)
+        return Remade(made, lambda: self._maker.make(field)) if isinstance(made, Iterator) else made
+
+    def _take_apart(self, loader: OwnLoader) -> Batches:
+        """Return the source of the loader's samples; its batch is the base where none is given."""
+        self.dataset, self.own_loader = loader.dataset, loader.source
+        self.collate = self.collate or loader.collate
+        if self.base_batch_size is None and loader.batch_size:
+            self.base_batch_size = loader.batch_size
+            self.how_batch += f", whose batch size {loader.batch_size} is taken as the base"
+        return batches_from_dataset(loader.dataset, self.collate)
+
+    def find_data_module(self) -> Any:
+        """Return the file's LightningDataModule, made and set up once; None without one."""
+        if self._data_module is None and self._names.data_module is not None:
+            self._data_module = self._settings.call(self._names.data_module)
+            lightning.run_hooks(self._data_module)
+        return self._data_module
+
+    def _find_loader(self, *, held_out: bool = False) -> OwnLoader | None:
+        source = self.find_data_module()
+        if source is None:
+            assert self._names.model is not None
+            source = self._settings.call(self._names.model)
+            if not lightning.is_lightning_type(type(source)):
+                return None
+            lightning.prepare(source)
+        return lightning.find_loader(source, held_out=held_out)
