@@ -81,6 +81,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     rank_step_times_s: tuple[float, ...] = ()
     #: Whether a step of two such micro-batches ran too, GPUs only.
     accumulates: bool | None = None
+    #: In which this process alone took such a batch from the user's data, for the first time.
+    batch_s: float | None = None
     #: What a failure said, in one line.
     message: str | None = None
 

@@ -189,7 +189,9 @@ def is_over(gauge: MemoryGauge, capacity_bytes: int | None, *peaks: int | None) 
 def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: Probe) -> Probe:
     device, size = workload.device, task.micro_batch_size
     stepper = workload.make_stepper(size)
+    began_s = time.perf_counter()
     batch = workload.take_worst(size, task.largest_samples)
+    probe = msgspec.structs.replace(probe, batch_s=time.perf_counter() - began_s)
     if isinstance(stepper, Training):  # steps that overflow are skipped, and make no state
         stepper.settle_gradient_scale(batch)
     batches = itertools.repeat(batch) if device.type == "cpu" else _arrive(batch)

@@ -18,7 +18,7 @@ from advisor.noise.plan import NOISE, explain_absence
 from advisor.noise.stations import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
 from advisor.noise.tell import brief_noise, tell_noise
 from advisor.throughput.conclude import THROUGHPUT
-from advisor.throughput.step_time import estimate_step_s, read_probes
+from advisor.throughput.step_time import estimate_batch_s, estimate_step_s, read_probes
 
 #: Most steps of the trajectory where the user names none: beyond, the trial's own length is passed.
 _MOST_STEPS = 400
@@ -147,13 +147,13 @@ def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> 
             may_split=can_split(facts),
         )
     size, accumulation = split or (_choose_batch_size(run), 1)
-    times, unknown_s = read_probes(run.record.all(PROBES)), budget_s / _MOST_STEPS
-    step_s = estimate_step_s(times, size, accumulation) or unknown_s
+    unknown_s = budget_s / _MOST_STEPS
+    step_s = _estimate_step_s(run, size, accumulation) or unknown_s
     steps = limits.noise_steps
     if steps is None:
         affordable = int(budget_s * TRAINING_OF_NOISE / step_s)
         steps = max(STATIONS - 1, min(limits.train_steps or _MOST_STEPS, affordable))
-    gradient_s = estimate_step_s(times, _choose_micro_batch_size(run)) or unknown_s
+    gradient_s = _estimate_step_s(run, _choose_micro_batch_size(run)) or unknown_s
     iterate_s = _count_groups(run) * gradient_s
     iterates = min(MOST_ITERATES, int((budget_s - steps * step_s) / iterate_s))
     edges = plan_edges(max(1, steps), iterates)
@@ -169,6 +169,13 @@ def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> 
         budget_s=budget_s,
         loss_is_sum=facts.loss_reduction == "sum",
     )
+
+
+def _estimate_step_s(run: Run, size: int, accumulation: int = 1) -> float | None:
+    """Return the seconds of a step and of taking its batches; None where no step was timed."""
+    probes = run.record.all(PROBES)
+    step_s = estimate_step_s(read_probes(probes), size, accumulation)
+    return None if step_s is None else step_s + accumulation * estimate_batch_s(probes, size)
 
 
 def _choose_batch_size(run: Run) -> int:

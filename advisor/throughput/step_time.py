@@ -38,6 +38,16 @@ def read_probes(probes: Iterable[Probe]) -> StepTimes:
     return StepTimes(step_s=times)
 
 
+def estimate_batch_s(probes: Iterable[Probe], size: int) -> float:
+    """Return the seconds in which one process takes a batch from the user's data, by the fastest.
+
+    A training whose batches no other process loads takes that long for each, besides its step. 0
+    where nothing is known.
+    """
+    rates = [each.batch_s / each.micro_batch_size for each in probes if each.batch_s is not None]
+    return size * min(rates, default=0.0)
+
+
 def read_throughput(
     throughput: ThroughputConclusion | None, points: Sequence[ThroughputPoint] | None = None
 ) -> StepTimes:

@@ -60,6 +60,24 @@ def test_training_goes_at_the_base_batch_whatever_the_gradients_micro_batch(
     assert (path.micro_batch_size, path.gradient_accumulation_steps) == training
 
 
+def test_data_that_is_slow_to_load_makes_the_path_shorter():
+    """Its batches come one after the other from the process that trains."""
+
+    def plan(batch_s):
+        run, runner, _ = make_run()
+        probes = list(run.record.probes)
+        loaded = Probe(
+            stage="memory", session=0, micro_batch_size=8, outcome="fit", batch_s=batch_s
+        )
+        keep_record(run, run.facts, [*probes, loaded])
+        run_noise(run)
+        return runner.tasks[0].trajectory
+
+    fast, slow = plan(None), plan(0.8)
+    assert max(slow.points) < max(fast.points)
+    assert len(slow.points) < len(fast.points)
+
+
 def test_batch_statistics_keep_the_whole_batch():
     facts = msgspec.structs.replace(FACTS, base_batch_size=512, has_batch_statistics=True)
     run, runner, _ = make_run(facts=facts, noise_steps=10)
