@@ -16,6 +16,7 @@ HEAD = """# How far to trust it
 
 Generated from `benchmarks/results/` by `docs/generate/benchmarks.py`: each figure is computed from the files below its section. Anyone can run a benchmark again: `python benchmarks/NAME.py`. This version's figures are from CPUs, most of them shared with neighbours; `benchmarks/gpu.py` has what is left to show on a GPU. How each figure comes about is in [method.md](method.md) and [memory.md](memory.md)."""
 SECTIONS: dict[str, Callable[[], str]] = {
+    "In short": advice.tell_summary,
     "The advice in the user's own loop": advice.tell_advice,
     "Public scripts, unchanged": advice.tell_scripts,
     "Public codes as model files": advice.tell_codes,

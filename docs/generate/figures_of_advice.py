@@ -1,7 +1,8 @@
 """What is known of the advice: in loops of our own, in public scripts and codes, of rates."""
 
 import statistics
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from committed import (
     draw_table,
@@ -29,27 +30,56 @@ SCRIPTS = {
 }
 
 
-def tell_advice() -> str:
-    """Return the table of cells, and what holds of them."""
+class _Told(NamedTuple):
+    """What the cells of real training come to."""
+
+    table: ModuleType
+    cells: dict[str, Any]
+    #: Time of the advised pair over that of the base pair, where that is largest.
+    worst: float
+    promised: int
+    #: Promises within the factor that counts as kept, and the factor of the worst.
+    kept: int
+    worst_factor: float
+
+
+def _judge_cells() -> _Told:
     table = load_benchmark("loop_table")
     every = read("advice_in_the_loop")["cells"]
-    cells = {key: cell for key, cell in every.items() if table.is_judged(key) and "own" not in key}
+    cells = {key: cell for key, cell in every.items() if table.is_judged(key)}
+    factors = [table.find_factor(cell) for cell in cells.values() if cell["promise"] is not None]
+    return _Told(
+        table,
+        cells,
+        max(cell["ratio"]["point"] for cell in cells.values()),
+        len(factors),
+        sum(factor <= table.MOST_PROMISE_FACTOR for factor in factors),
+        max(factors),
+    )
+
+
+def tell_summary() -> str:
+    """Return the sentences that the README has as well."""
+    told, search = _judge_cells(), read("memory_limits")["summaries"][0]
+    return f"""In {len(told.cells)} cells of real training the worst advised pair took {ratio(told.worst)} times the time of the user's own, and {told.kept} of {told.promised} printed ratios came true within a factor of {told.table.MOST_PROMISE_FACTOR}. The largest batch took {rough_ratio(search["trials_mean"])} probes and {ratio(search["failures_mean"])} out-of-memory errors on average, and was a maximum or a granule below one in {search["within_granule"]} of {search["cells"]} cases."""
+
+
+def tell_advice() -> str:
+    """Return the table of cells, and what holds of them."""
+    told = _judge_cells()
+    every = read("advice_in_the_loop")["cells"]
     repeats = [cell for key, cell in every.items() if "#" in key]
-    slow = [cell["regret"] for key, cell in cells.items() if "/slow/" in key]
-    other = [cell["regret"] for key, cell in cells.items() if "/slow/" not in key]
-    worst = max(cell["ratio"]["point"] for cell in cells.values())
-    promised = [cell for cell in cells.values() if cell["promise"] is not None]
-    factors = [table.find_factor(cell) for cell in promised]
-    kept = sum(factor <= table.MOST_PROMISE_FACTOR for factor in factors)
-    held = sum(map(table.is_covered, promised))
+    slow = [cell["regret"] for key, cell in told.cells.items() if "/slow/" in key]
+    other = [cell["regret"] for key, cell in told.cells.items() if "/slow/" not in key]
+    held = sum(map(told.table.is_covered, (c for c in told.cells.values() if c["promise"])))
     stays = sum(cell["is_stay"] for cell in repeats)
-    return f"""{len(cells)} cells of real training: the tool with default options, then the advised pair and the base pair trained by a loop of its own from fresh starts. *Base → advised* is batch at rate; *printed* and *real* are the time that the advised pair takes over that of the base pair, with intervals; *regret* is the time over the best pair of a tuned grid, from the same starts.
+    return f"""{len(told.cells)} cells of real training: the tool with default options, then the advised pair and the base pair trained by a loop of its own from fresh starts. *Base → advised* is batch at rate; *printed* and *real* are the time that the advised pair takes over that of the base pair, with intervals; *regret* is the time over the best pair of a tuned grid, from the same starts.
 
-{table.draw_table(cells)}
+{told.table.draw_table(told.cells)}
 
-* No advised pair was slower than the base pair (worst {ratio(worst)}).
+* No advised pair was slower than the base pair (worst {ratio(told.worst)}).
 * The regret is {ratio(statistics.median(other))} in the middle and {ratio(max(other))} at the worst with data in memory, with a loader in the same process, and with an evaluation each epoch. Where two workers and the model share two processors (`slow`) times of the loop are uncertain and the race is short: there the tool stays, or stops halfway (regret {ratio(statistics.median(slow))}, worst {ratio(max(slow))}).
-* {kept} of {len(promised)} promises came true within a factor of {table.MOST_PROMISE_FACTOR} (worst {ratio(max(factors))}), and {held} of {len(promised)} intervals held the real ratio.
+* {told.kept} of {told.promised} promises came true within a factor of {told.table.MOST_PROMISE_FACTOR} (worst {ratio(told.worst_factor)}), and {held} of {told.promised} intervals held the real ratio.
 * Of {len(repeats)} probes of `examples/digits.py` as it is, half of them with the data in memory, {stays} stayed; so does the grid.
 
 {tell_source("advice_in_the_loop")}"""
