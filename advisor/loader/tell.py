@@ -27,7 +27,10 @@ def tell_loader(conclusions: Conclusions) -> Told:
     found = conclusions.of(LOADER)
     if found is None:
         return Told()
-    return Told(rows=(Row("Loader", describe_loader(found)),), charts=(chart_loader(found),))
+    return Told(
+        rows=(Row("Loader", describe_loader(found)),),
+        charts=(chart_loader(found),) if len(found.points) > 1 else (),
+    )
 
 
 def brief_loader(conclusions: Conclusions) -> Status | None:
@@ -67,7 +70,7 @@ def chart_loader(loader: LoaderConclusion) -> Chart:
     status = _STATUS[loader.status]
     return Chart(
         title="Speed against loading processes",
-        caption=f"At micro-batch {size} the loader {status}; bars are intervals over "
+        caption=f"Loader at micro-batch {size}: {status}; bars are intervals over "
         "windows of one process.",
         x_label="workers",
         y_label="samples/s",

@@ -107,26 +107,29 @@ def chart_memory(conclusions: Conclusions, x_marks: tuple[Mark, ...] = ()) -> Ch
     factor, unit = choose_size_unit(limit if is_near and limit is not None else highest)
     fits = tuple(Datum(x=size, y=peak / factor) for size, peak in sorted(peaks.items()))
     top = limit if is_near and limit is not None else highest
+    failures = [*_draw_failures(probes, top / factor)]
     return Chart(
         title="Memory against batch",
-        caption=_caption_memory(memory, is_near=is_near),
+        caption=_caption_memory(memory, is_near=is_near, has_failures=bool(failures)),
         x_label="micro-batch, samples",
         y_label=f"peak, {unit}",
         lines=(
             Line("measured peak", fits),
             Line("by the fitted law", _draw_law(memory, sorted(peaks), factor), "predicted"),
-            *_draw_failures(probes, top / factor),
+            *failures,
         ),
         x_marks=x_marks,
         y_marks=(Mark("limit", limit / factor),) if is_near and limit is not None else (),
     )
 
 
-def _caption_memory(memory: MemoryConclusion | None, *, is_near: bool) -> str:
-    text = "Peaks of training steps, each size in a process of its own"
+def _caption_memory(memory: MemoryConclusion | None, *, is_near: bool, has_failures: bool) -> str:
+    parts = ["Peaks of training steps, the most that each size was seen to take"]
+    if has_failures:
+        parts.append("a cross at the top is a size that did not run")
     if memory is not None and memory.capacity_bytes is not None and not is_near:
-        return f"{text}; all are far below the limit of {format_bytes(memory.capacity_bytes)}."
-    return f"{text}; a cross is a size that did not run, drawn at the limit."
+        parts.append(f"all are far below the limit of {format_bytes(memory.capacity_bytes)}")
+    return f"{'; '.join(parts)}."
 
 
 def _draw_law(

@@ -62,11 +62,10 @@ def chart_losses(
         return
     is_chosen = is_same(asked[1], (chosen[0], chosen[1] or 0.0))
     labels = (_name_base(race), f"{name_pair(*asked[1])}{', recommended' * is_chosen}")
-    falls = ", which falls to 0 in the end" if sides[0][0].decays_from else ""
     gain = describe_gain(pair)
     caption = (
-        f"{name_pair(*asked[1]).capitalize()} {gain}; means over {count_of(starts, 'start')} of "
-        f"trials at a constant rate{falls}, with the lowest and the highest of them."
+        f"{name_pair(*asked[1]).capitalize()} {gain}; means over {count_of(starts, 'start')} "
+        f"{_describe_rate(sides[0][0])}, with the lowest and the highest of them."
     )
     loop_s = [find_way(ways, size) for size, _ in asked]
     for title, x_label, scales in (
@@ -86,6 +85,14 @@ def chart_losses(
                 log_x=False,
                 log_y=all(point.low > 0.0 for course in courses for point in course),
             )
+
+
+def _describe_rate(branch: TrialBranch) -> str:
+    if branch.decays_from is None:
+        return "at a constant rate"
+    if branch.decays_from == 0:
+        return "along your own schedule"
+    return "at a constant rate that falls to 0 in the end"
 
 
 def _choose_pair(race: Race, chosen: tuple[int, float | None]) -> PairResult | None:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from advisor.race.plan import FRESH, LEAST_FRESH
 from advisor.rate.data import TrialBranch
 
 
@@ -20,8 +21,11 @@ class CoursePoint(NamedTuple):
 def read_courses(
     sides: Sequence[Sequence[TrialBranch]],
 ) -> tuple[list[tuple[CoursePoint, ...]], int]:
-    """Return the course of each side, and how many starts they share."""
+    """Return the course of each side, and the number of starts: those that judge, if there are."""
     seeds = set.intersection(*({each.seed for each in side} for side in sides))
+    fresh = {seed for seed in seeds if seed in FRESH}
+    # Branches of other starts have other lengths, so that their means would be of no training.
+    seeds = fresh if len(fresh) >= LEAST_FRESH else seeds - fresh
     return [_average([each for each in side if each.seed in seeds]) for side in sides], len(seeds)
 
 

@@ -11,7 +11,8 @@
   const config = { displayModeBar: false, responsive: true, showSendToCloud: false };
 
   charts.forEach((chart, number) => {
-    const { data, layout } = figures[number];
+    // A copy, since plotly writes into what it is given; the figure says what all is.
+    const { data, layout } = structuredClone(figures[number]);
     Plotly.newPlot(chart, data, { ...layout, template: chooseTemplate(), dragmode }, config);
   });
 
