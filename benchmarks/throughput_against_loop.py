@@ -33,7 +33,7 @@ from session_against_loop import compare_model, read_environment
 from torch.nn import functional
 
 from advisor.device.data import Environment
-from advisor.throughput.measure import BlockTimer
+from advisor.throughput.measure_blocks import BlockTimer
 from advisor.training.data import WorkloadSpec
 from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload

@@ -19,17 +19,14 @@ from advisor.engine.budget import (
 )
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
+from advisor.engine.memory_limit import resolve_limit
 from advisor.engine.progress import Progress
 from advisor.engine.record import Failure, Record, Series, Slot
 from advisor.engine.runner import TaskRunner
 from advisor.engine.spec import Spec
-from advisor.errors import AdvisorError, DeviceError, InternalError, UsageError
+from advisor.errors import AdvisorError, InternalError
 from advisor.training.data import Script, WorkloadFacts
 
-#: Share of the available CPU memory that training may take: the rest keeps the machine usable.
-_CPU_FRACTION = 0.8
-#: Kept free on a GPU: the driver's own growth and a neighbour's small allocations.
-_GPU_HEADROOM_BYTES = 512 << 20
 #: By which a budget may be overdrawn, or by this share of it, so that what runs ends in order; and
 #: what is left once that is spent as well.
 _LATE_S, _LATE_FRACTION, _LEAST_S = 5.0, 0.05, 0.1
@@ -237,7 +234,7 @@ class Run:
         Raises:
             UsageError: The limit leaves nothing, or is more than there is.
         """
-        limit, headroom = _resolve_limit(self.spec, environment)
+        limit, headroom = resolve_limit(self.spec, environment)
         command = msgspec.structs.replace(
             self.record.command, memory_limit_bytes=limit, headroom_bytes=headroom
         )
@@ -274,30 +271,3 @@ class Run:
         self.record = msgspec.structs.replace(record, elapsed_s=self._elapsed_s)
         self._conclusions = None
         self._save(self.record)
-
-
-def _resolve_limit(spec: Spec, environment: Environment) -> tuple[int, int]:
-    """Return the memory limit and the headroom in bytes, the device's defaults filled in."""
-    device = environment.device
-    limit, headroom = spec.limits.memory_limit_bytes, spec.limits.headroom_bytes
-    if headroom is None:
-        headroom = _GPU_HEADROOM_BYTES if device.kind == "cuda" and limit is None else 0
-    if limit is None:
-        fraction = _CPU_FRACTION if device.kind == "cpu" else 1.0
-        limit = int(device.available_bytes * fraction)
-        if limit <= headroom:
-            raise DeviceError(
-                f"only {limit / 2**20:.0f} MiB are free on {device.name}",
-                next_step="Free memory on the device, or give a smaller --headroom.",
-            )
-    if limit > device.available_bytes:
-        raise UsageError(
-            f"--memory-limit asks for {limit / 2**30:.1f} GiB; {device.name} has "
-            f"{device.available_bytes / 2**30:.1f} GiB free",
-            next_step="Give a limit below that, or none.",
-        )
-    if limit <= headroom:
-        raise UsageError(
-            "--headroom leaves nothing of --memory-limit", next_step="Give a smaller --headroom."
-        )
-    return limit, headroom

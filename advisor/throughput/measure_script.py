@@ -12,14 +12,8 @@ from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.failure import describe
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.throughput.data import ThroughputTask
-from advisor.throughput.measure import (
-    MOST_WARMUP_WINDOWS,
-    STEADY_FRACTION,
-    WARMUP_FRACTION,
-    BlockTimer,
-    Timed,
-    make_probe,
-)
+from advisor.throughput.measure import MOST_WARMUP_WINDOWS, STEADY_FRACTION, WARMUP_FRACTION
+from advisor.throughput.measure_blocks import BlockTimer, Timed, make_probe
 from advisor.throughput.measure_calibration import count_product_flops, time_product
 from advisor.training.devices import resolve_device
 from advisor.training.observer import Observer, Step
