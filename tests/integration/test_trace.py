@@ -82,11 +82,10 @@ def stepwise_recurrence(monkeypatch):
 def test_two_traces_give_every_storage_of_a_real_run_at_any_size(name, settings, precision):
     workload = open_workload(name, settings, precision)
     merged = merge_traces(trace(workload, 3), trace(workload, 5))
-    for size in (7, 19):
-        real = measure(workload, size)
-        check_trace(merged, real)  # events, phases and every size
-        kinds = [(block.category, block.module) for block in real.blocks]
-        assert kinds == [(block.category, block.module) for block in merged.blocks]
+    real = measure(workload, 19)  # a third size shows whatever is no line through two
+    check_trace(merged, real)  # events, phases and every size
+    kinds = [(block.category, block.module) for block in real.blocks]
+    assert kinds == [(block.category, block.module) for block in merged.blocks]
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS, ids=lambda settings: "-".join(settings.values()))
