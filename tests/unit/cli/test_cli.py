@@ -1,6 +1,5 @@
 import ast
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,17 +25,9 @@ from tests.unit.report.sample_run import (
 )
 
 ROOT = Path(__file__).parents[3]
-PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
 
 
-@pytest.fixture(autouse=True)
-def empty_folder(monkeypatch, tmp_path):
-    import os
-
-    for name in [name for name in os.environ if PERSONAL.match(name)]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

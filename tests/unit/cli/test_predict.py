@@ -1,5 +1,4 @@
 import json
-import re
 
 import pytest
 from typer.testing import CliRunner
@@ -16,17 +15,7 @@ from advisor.questions import KINDS, read_run
 from advisor.training.data import WorkloadSpec
 from tests.unit.predict.sample_record import build_record
 
-PERSONAL = re.compile("^(BSADVISOR_|FORCE_COLOR|NO_COLOR)")
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(monkeypatch, tmp_path):
-    import os
-
-    for name in [name for name in os.environ if PERSONAL.match(name)]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import os
 
 import msgspec
 import pytest
@@ -15,13 +14,7 @@ from advisor.questions import KINDS, read_run
 from advisor.training.data import WorkloadSpec
 from tests.unit.noise_floor.timed_sessions import build_comparison
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith(("BSADVISOR_", "FORCE_COLOR"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

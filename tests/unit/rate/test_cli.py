@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 from typer.testing import CliRunner
@@ -14,13 +13,7 @@ from advisor.rate.question import KIND
 from advisor.training.data import WorkloadSpec
 from tests.unit.rate.range_samples import build_lr_range, draw_curves
 
-
-@pytest.fixture(autouse=True)
-def empty_folder(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith(("BSADVISOR_", "FORCE_COLOR"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture
