@@ -1,11 +1,12 @@
 """What is asked of the advice and what follows: the types."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from advisor.device.data import Interconnect
 from advisor.engine.record import Slot
+from advisor.figures import Count, Duration, Figure, Size
 from advisor.rate.data import Candidate, LearningRate, OptimizerChanges
 from advisor.statistics import Estimate
 
@@ -20,7 +21,7 @@ Basis = Literal["winner", "stay", "untried", "given", "ranged"]
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """A point of the user's own training run; steps count at the base batch."""
 
-    at: float
+    at: Duration
     unit: Literal["step", "epoch"] = "step"
 
 
@@ -28,16 +29,16 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """What to work out on paper; None where it was not stated."""
 
     #: Numbers of GPUs like this one to compare; empty means one, as measured.
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[Size, ...] = ()
     #: In any currency.
-    price_per_gpu_hour: float | None = None
+    price_per_gpu_hour: Figure | None = None
     interconnect: Interconnect | None = None
     #: That training takes at the base batch, or passes over the dataset; at most one of both.
-    samples: int | None = None
-    epochs: float | None = None
+    samples: Count | None = None
+    epochs: Duration | None = None
     #: Where the user's schedule cuts the rate, ascending, and what multiplies it at each.
-    milestones: tuple[Moment, ...] = ()
-    gamma: float = 0.1
+    milestones: Annotated[tuple[Moment, ...], msgspec.Meta(max_length=100)] = ()
+    gamma: Annotated[float, msgspec.Meta(ge=0.001, lt=1.0)] = 0.1
     #: Where the user's cosine schedule ends.
     cosine: Moment | None = None
 

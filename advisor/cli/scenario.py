@@ -106,8 +106,8 @@ def build_scenario(
     for option, value in (("--price", price), ("--samples", samples), ("--epochs", epochs)):
         if value is not None and not 0.0 < value < math.inf:
             raise typer.BadParameter(f"{value:g} is not above zero", param_hint=option)
-    if gamma is not None and not 0.0 < gamma < 1.0:
-        raise typer.BadParameter(f"{gamma:g} is not between 0 and 1", param_hint="--gamma")
+    if gamma is not None and not 0.001 <= gamma < 1.0:
+        raise typer.BadParameter(f"{gamma:g} is not between 0.001 and 1", param_hint="--gamma")
     given = {
         "gpus": None if gpus is None else _parse_gpus(gpus),
         "price_per_gpu_hour": price,

@@ -1,15 +1,18 @@
 """What is asked of device, what was seen of it, and what follows: the types."""
 
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
+
+from advisor.figures import Bytes, Count, Duration, Figure, PerSecond
 
 
 class Counter(msgspec.Struct, frozen=True, kw_only=True):
     """A counter of the machine: its value now, or the reason why there is none."""
 
     name: str
-    value: float | None = None
+    value: Figure | None = None
     unit: str | None = None
     missing_because: str | None = None
 
@@ -27,9 +30,9 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["cpu", "cuda", "mps"]
     name: str
-    memory_bytes: int
-    available_bytes: int
-    index: int = 0
+    memory_bytes: Bytes
+    available_bytes: Bytes
+    index: Count = 0
     uuid_hash: str | None = None
     vendor: Literal["nvidia", "amd", "apple"] | None = None
 
@@ -42,14 +45,14 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     platform: str
     cpu: str
-    cpu_threads: int
+    cpu_threads: Count
     driver: str | None = None
     cuda: str | None = None
-    timer_resolution_s: float | None = None
-    worker_start_s: float | None = None
+    timer_resolution_s: Duration | None = None
+    worker_start_s: Duration | None = None
     #: Of the data sheet, where the catalogue has the device: the dense peak by precision.
-    peak_flops: dict[str, float] = {}
-    bandwidth_bytes_per_s: float | None = None
+    peak_flops: dict[str, PerSecond] = {}
+    bandwidth_bytes_per_s: PerSecond | None = None
     counters: tuple[Counter, ...] = ()
 
 
@@ -72,20 +75,32 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     session: int
-    at_s: tuple[float, ...] = ()
-    energy_j: tuple[float, ...] = ()
-    power_w: tuple[float, ...] = ()
-    sm_clock_mhz: tuple[float, ...] = ()
-    temperature_c: tuple[float, ...] = ()
-    foreign_memory_bytes: tuple[int, ...] = ()
-    foreign_cpu_fraction: tuple[float, ...] = ()
-    slowdown_s: dict[str, tuple[float, ...]] = {}
+    at_s: tuple[Figure, ...] = ()
+    energy_j: tuple[Figure, ...] = ()
+    power_w: tuple[Figure, ...] = ()
+    sm_clock_mhz: tuple[Duration, ...] = ()
+    temperature_c: tuple[Figure, ...] = ()
+    foreign_memory_bytes: tuple[Bytes, ...] = ()
+    foreign_cpu_fraction: tuple[Figure, ...] = ()
+    slowdown_s: dict[str, tuple[Figure, ...]] = {}
     counters: tuple[Counter, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a series that is not as long as its times, and a sum that falls."""
+        series = (
+            *(self.energy_j, self.power_w, self.sm_clock_mhz, self.temperature_c),
+            *(self.foreign_memory_bytes, self.foreign_cpu_fraction, *self.slowdown_s.values()),
+        )
+        if any(each and len(each) != len(self.at_s) for each in series):
+            raise ValueError("a series is not as long as `at_s`")
+        sums = (self.at_s, self.energy_j, *self.slowdown_s.values())
+        if any(after < before for each in sums for before, after in pairwise(each)):
+            raise ValueError("`at_s`, `energy_j` or a series of `slowdown_s` falls")
 
 
 class Interconnect(msgspec.Struct, frozen=True, kw_only=True):
     """What gradients travel over between the GPUs."""
 
     name: str
-    bytes_per_s: float  #: For each GPU and direction.
+    bytes_per_s: PerSecond  #: For each GPU and direction.
     source: str

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from advisor.engine.record import Slot
+from advisor.figures import Duration
 
 
 class Need(NamedTuple):
@@ -66,14 +67,14 @@ class TimePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a command takes of this model, and what it may take."""
 
     #: Until a worker has the model and a batch; of a step of the user's own batch.
-    start_s: float
-    step_s: float
+    start_s: Duration
+    step_s: Duration
     #: By stage: what it needs, and what it gets where it is not left out.
-    needs_s: dict[str, float]
-    shares_s: dict[str, float]
+    needs_s: dict[str, Duration]
+    shares_s: dict[str, Duration]
     #: With what had passed when the plan was made.
-    needed_s: float
-    budget_s: float
+    needed_s: Duration
+    budget_s: Duration
 
 
 TIME_PLAN = Slot("time_plan", TimePlan)

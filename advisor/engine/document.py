@@ -1,5 +1,6 @@
 """Records <-> versioned JSON: one codec for every kind, published schemas."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from advisor.errors import UsageError
 _MOST_BYTES = 64 << 20
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 
 class _Head(msgspec.Struct, kw_only=True):
@@ -39,39 +41,86 @@ def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Rec
     Raises:
         UsageError: The file is missing, is none of them, or this version cannot read it.
     """
-    content = read_untrusted(path)
-    next_step = "Write one with: bsadvisor probe MODEL --json FILE"
-    head = decode_untrusted(
-        content, _Head, f"{path} is not a run written by bsadvisor", next_step=next_step
-    )
+    content, head = _read_head(path)
     kind = kinds[head.kind]
+    return kind, _decode_record(path, content, head, kind.record_type, kind.noun, kind.command)
+
+
+def read_as(path: Path, name: RecordKind, record_type: type[R], *, noun: str, command: str) -> R:
+    """Return the record stored in `path`, which must be of one kind.
+
+    Args:
+        path: The file.
+        name: Of the kind.
+        record_type: What its record must be.
+        noun: As in "is a run, not a baseline".
+        command: Writes one.
+
+    Raises:
+        UsageError: The file is missing, is none, or this version cannot read it.
+    """
+    content, head = _read_head(path)
+    if head.kind != name:
+        raise UsageError(
+            f"{path} is a {head.kind}, not a {noun}",
+            next_step=f"Write one with: bsadvisor {command} MODEL",
+        )
+    return _decode_record(path, content, head, record_type, noun, command)
+
+
+def _read_head(path: Path) -> tuple[bytes, _Head]:
+    content = read_untrusted(path)
+    head = decode_untrusted(
+        content,
+        _Head,
+        f"{path} is not a run written by bsadvisor",
+        next_step="Write one with: bsadvisor probe MODEL --json FILE",
+    )
     if head.schema_version > SCHEMA_VERSION:
         raise UsageError(
             f"{path} has schema version {head.schema_version}; this bsadvisor reads up to "
             f"{SCHEMA_VERSION}",
             next_step="Upgrade bsadvisor, or record it again.",
         )
-    document = bring_up_to_date(content, kind.name)
-    what = f"{path}, written by bsadvisor {head.tool_version}, cannot be read as a {kind.noun}"
-    next_step = f"Write it again with: bsadvisor {kind.command} MODEL --json FILE"
-    return kind, decode_untrusted(document, kind.record_type, what, next_step=next_step)
+    return content, head
+
+
+def _decode_record(
+    path: Path, content: bytes, head: _Head, record_type: type[R], noun: str, command: str
+) -> R:
+    return decode_untrusted(
+        bring_up_to_date(content, head.kind),
+        record_type,
+        f"{path}, written by bsadvisor {head.tool_version}, cannot be read as a {noun}",
+        next_step=f"Write it again with: bsadvisor {command} MODEL --json FILE",
+    )
 
 
 def read_untrusted(path: Path) -> bytes:
     """Return what a file holds that others may have written.
 
+    A pipe is read to its end; nobody is waited for who would open its other one.
+
     Raises:
-        UsageError: It cannot be read, or is larger than any result.
+        UsageError: It cannot be read, is larger than any result, or is no text.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             content = file.read(_MOST_BYTES + 1)
+        if len(content) <= _MOST_BYTES:
+            content.decode()  # also what no field takes is text
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {path}: {why}") from error
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{path} is larger than {_MOST_BYTES >> 20} MiB, which no result is")
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def decode_untrusted(

@@ -11,6 +11,7 @@ import msgspec
 from advisor import __version__
 from advisor.device.data import Environment
 from advisor.engine.spec import Limits, Spec
+from advisor.figures import Bytes, Duration
 from advisor.training.data import Precision, WorkloadFacts
 
 #: Raised when an older reader would misread a newer file.
@@ -38,11 +39,17 @@ class Series(Generic[T]):
 
 
 class Slot(Generic[T]):
-    """The key of a value that is there at most once."""
+    """The key of a value that is there at most once.
 
-    def __init__(self, name: str, kind: type[T]) -> None:
+    Args:
+        name: Key in the JSON document.
+        kind: Of the value.
+        limited: The same as one of `advisor.figures`, where not every value can be.
+    """
+
+    def __init__(self, name: str, kind: type[T], limited: Any = None) -> None:
         self.name = name
-        self.stored: Any = kind | None
+        self.stored: Any = (limited or kind) | None
         self.empty: T | None = None
 
 
@@ -59,8 +66,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] = {}
     limits: Limits = Limits()
     #: The limits in force, the device's defaults filled in.
-    memory_limit_bytes: int | None = None
-    headroom_bytes: int = 0
+    memory_limit_bytes: Bytes | None = None
+    headroom_bytes: Bytes = 0
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +92,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str  # ISO 8601, UTC
     complete: bool
     stopped_because: str | None = None
-    elapsed_s: float | None = None
+    elapsed_s: Duration | None = None
     command: Command
     workload: WorkloadFacts | None = None  # None before the model file was understood
     environment: Environment | None = None

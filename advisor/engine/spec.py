@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from advisor.figures import Bytes, Count, Duration, Size
 from advisor.training.data import WorkloadSpec
 
 
@@ -11,18 +12,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a command may use, and what it is to keep to."""
 
     #: Wall clock for the whole command; None: what the model needs.
-    budget_s: float | None = None
+    budget_s: Duration | None = None
     #: Memory that training may take, and what stays free below it; None: the device's defaults.
-    memory_limit_bytes: int | None = None
-    headroom_bytes: int | None = None
+    memory_limit_bytes: Bytes | None = None
+    headroom_bytes: Bytes | None = None
     #: The largest size worth trying; None: no such cap.
-    max_micro_batch_size: int | None = None
+    max_micro_batch_size: Size | None = None
     #: Only multiples of this size are tried.
-    batch_multiple: int = 1
+    batch_multiple: Size = 1
     #: The batch to advise on; None leaves the choice to the measurements.
-    global_batch_size: int | None = None
+    global_batch_size: Size | None = None
     #: Optimizer steps along which the noise is measured; None: as many as the budget allows.
-    noise_steps: int | None = None
+    noise_steps: Count | None = None
     #: Files of saved weights at which the noise is measured, instead of along a training run.
     checkpoints: tuple[str, ...] = ()
     #: File with what a real run measured of its gradients; nothing is measured then.
@@ -34,11 +35,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether the advised size must leave room for a copy of the training state.
     reserve: bool = False
     #: Optimizer steps that the user trains at the base batch; None: not said.
-    train_steps: int | None = None
+    train_steps: Count | None = None
     #: Whether the user's batches are in memory, so that no DataLoader costs time.
     no_loader: bool = False
     #: What each pass over the dataset takes besides its steps: evaluation, a checkpoint.
-    epoch_overhead_s: float = 0.0
+    epoch_overhead_s: Duration = 0.0
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):

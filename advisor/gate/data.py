@@ -7,14 +7,12 @@ import msgspec
 from advisor.device.data import Environment
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Bytes, Count, Fraction, Seconds, Size
 from advisor.statistics import Estimate
 from advisor.training.data import Precision
 
-#: Figures of a file that others may have written: what could not have been measured is refused.
-Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
-Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
-Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**60)]
+#: Standard deviation of sessions, on the log scale.
+Spread = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
 
 Metric = Literal["throughput", "peak_memory", "largest_batch", "operators", "first_step"]
 Level = Literal["off", "warn", "error"]
@@ -30,8 +28,8 @@ class StepCount(msgspec.Struct, frozen=True, kw_only=True):
         peak_bytes: Of tensors, at once; CPUs only.
     """
 
-    operators: int
-    peak_bytes: int | None = None
+    operators: Count
+    peak_bytes: Bytes | None = None
 
 
 class CountTask(WorkloadTask[StepCount], frozen=True, kw_only=True):
@@ -60,7 +58,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     step_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
     product_s: tuple[Seconds, ...] = ()
     first_step_s: Seconds | None = None
-    sm_clock_mhz: Annotated[float, msgspec.Meta(gt=0.0, le=1e6)] | None = None
+    sm_clock_mhz: Annotated[float, msgspec.Meta(ge=1.0, le=1e6)] | None = None
     foreign_cpu_fraction: Fraction | None = None
     held_fraction: dict[str, Fraction] = {}
 
@@ -68,8 +66,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 class Peak(msgspec.Struct, frozen=True, kw_only=True):
     """The most memory of training steps at one micro-batch size; None where they did not fit."""
 
-    micro_batch_size: Count
-    peak_bytes: Bytes | None
+    micro_batch_size: Size
+    peak_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**60)] | None
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +84,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """All that a figure depends on beside the code."""
 
     target: str
-    micro_batch_size: Count
+    micro_batch_size: Size
     environment: Environment
     precision: Precision = "fp32"
     compile: bool = False
@@ -104,7 +102,7 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     revision: Revision | None = None
     sessions: tuple[Session, ...] = ()
     peaks: tuple[Peak, ...] = ()
-    operators: Annotated[int, msgspec.Meta(ge=0, le=2**40)] | None = None
+    operators: Count | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +192,6 @@ GATES_STACK: Slot[bool] = Slot("gates_stack", bool)
 #: Whether both sides were measured in turns.
 IN_TURNS: Slot[bool] = Slot("in_turns", bool)
 #: Spread of sessions that `noise-floor` stored for this setting.
-KNOWN_SPREAD = Slot("known_spread_fraction", float)
+KNOWN_SPREAD = Slot("known_spread_fraction", float, Spread)
 #: File that the old side comes from, or the revision.
 OLD_NAME = Slot("old_name", str)

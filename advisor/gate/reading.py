@@ -37,9 +37,10 @@ def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
     held = {cause: measure_held_fraction((probe,), (telemetry,), cause) for cause in _HOLDERS}
     return msgspec.structs.replace(
         session,
-        sm_clock_mhz=_find_median(probe, telemetry, telemetry.sm_clock_mhz),
+        sm_clock_mhz=_find_median(probe, telemetry, telemetry.sm_clock_mhz) or None,
         foreign_cpu_fraction=_find_median(probe, telemetry, telemetry.foreign_cpu_fraction),
-        held_fraction={cause: share for cause, share in held.items() if share},
+        # Counters have a grain: a clock that was held all along may seem held for longer.
+        held_fraction={cause: min(1.0, share) for cause, share in held.items() if share},
     )
 
 
@@ -50,11 +51,15 @@ def _find_median(probe: Probe, telemetry: Telemetry, values: Sequence[float]) ->
 
 
 def make_peak(probe: Probe) -> Peak:
-    """Return the peak of tensors that a probe of memory showed, None where it did not fit."""
+    """Return the peak of tensors that a probe of memory showed, None where it did not fit.
+
+    What is less than a page, which nothing counts, is a byte.
+    """
     fits = probe.outcome == "fit"
+    peak_bytes = probe.peak_allocated_bytes or find_peak_bytes(probe) if fits else None
     return Peak(
         micro_batch_size=probe.micro_batch_size,
-        peak_bytes=probe.peak_allocated_bytes or find_peak_bytes(probe) if fits else None,
+        peak_bytes=None if peak_bytes is None else max(1, peak_bytes),
     )
 
 

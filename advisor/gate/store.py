@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from advisor.engine.document import decode_untrusted, read_untrusted
+from advisor.engine.document import decode_untrusted, read_as, read_untrusted
 from advisor.engine.files import write_file
+from advisor.engine.record import Record
 from advisor.errors import UsageError
-from advisor.gate.data import Difference, Occasion, Setting
+from advisor.gate.data import Difference, Occasion, Setting, Spread
 from advisor.gate.setting import identify, name_file
 from advisor.gate.verdict import BASELINE_SESSIONS
 
@@ -37,15 +38,19 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     records_missing: bool = False
 
 
-class BaselineFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of a baseline's file."""
+class BaselineRecord(Record, frozen=True, kw_only=True):
+    """A baseline that a check can be held against."""
 
-    kind: Literal["baseline"]
     occasions: Annotated[tuple[Occasion, ...], msgspec.Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        """Refuse an occasion at which nothing was timed."""
+        if not all(occasion.sessions for occasion in self.occasions):
+            raise ValueError("an occasion has no session")
 
 
 class _Derived(msgspec.Struct, frozen=True, kw_only=True):
-    spread_fraction: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] | None = None
+    spread_fraction: Spread | None = None
 
 
 class _SpreadFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,10 +116,7 @@ def read(path: Path) -> tuple[Occasion, ...]:
     Raises:
         UsageError: It is missing, or is none.
     """
-    content = read_untrusted(path)
-    found = decode_untrusted(
-        content, BaselineFile, f"{path} is no baseline that this bsadvisor can read"
-    )
+    found = read_as(path, "baseline", BaselineRecord, noun="baseline", command="baseline record")
     return found.occasions
 
 
@@ -146,7 +148,7 @@ def find_folder(asked: Asked) -> Path:
     """Return the folder of the baselines: the one named, else that of the nearest project."""
     if asked.path:
         named = Path(asked.path)
-        return named.parent if named.suffix == ".json" else named
+        return named.parent if named.suffix == ".json" and not named.is_dir() else named
     here = Path.cwd()
     marked = (
         folder for folder in (here, *here.parents) if any((folder / m).exists() for m in _MARKS)

@@ -218,7 +218,7 @@ def tell_baseline(conclusions: Conclusions) -> Told:
 
 def describe_baseline(occasions: Sequence[Occasion]) -> Told:
     """Return its figures, its spread, and the setting that it stands for."""
-    if not occasions:
+    if not list_sessions(occasions):
         return Told()
     last = occasions[-1]
     spread = judge_spread(occasions)

@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Count, Duration, Figure, PerSecond, Seconds, Size
 from advisor.statistics import Estimate
 
 
@@ -24,16 +25,16 @@ class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
         message: Why something was not measured.
     """
 
-    workers: int
-    micro_batch_size: int
+    workers: Count
+    micro_batch_size: Size
     is_own: bool = False
-    alone_samples_per_s: tuple[float, ...] = ()
-    training_samples_per_s: tuple[float, ...] = ()
-    together_samples_per_s: tuple[float, ...] = ()
-    waiting_fractions: tuple[float, ...] = ()
-    batch_s: float | None = None
-    steps: int = 0
-    cores: int | None = None
+    alone_samples_per_s: tuple[PerSecond, ...] = ()
+    training_samples_per_s: tuple[PerSecond, ...] = ()
+    together_samples_per_s: tuple[PerSecond, ...] = ()
+    waiting_fractions: tuple[Figure, ...] = ()
+    batch_s: Duration | None = None
+    steps: Count = 0
+    cores: Count | None = None
     is_iterable: bool = False
     message: str | None = None
 
@@ -120,13 +121,18 @@ class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
         message: Why there are fewer sizes or rounds than were asked for.
     """
 
-    workers: int
+    workers: Count
     is_in_memory: bool
-    micro_batch_sizes: tuple[int, ...] = ()
-    step_s: tuple[tuple[float, ...], ...] = ()
-    pass_s: tuple[float, ...] = ()
-    fetch_s: float = 0.0
+    micro_batch_sizes: tuple[Size, ...] = ()
+    step_s: tuple[tuple[Seconds, ...], ...] = ()
+    pass_s: tuple[Duration, ...] = ()
+    fetch_s: Duration = 0.0
     message: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse figures that are not one for each size."""
+        if not len(self.micro_batch_sizes) == len(self.step_s) == len(self.pass_s):
+            raise ValueError("`step_s` and `pass_s` are not as long as `micro_batch_sizes`")
 
 
 class LoopTask(WorkloadTask[LoopTiming], frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Bytes, Count, Duration, Figure, Seconds, Size
 from advisor.predict.data import LimitedBy
 from advisor.predict.memory_trace import TRACED_STEPS
 
@@ -23,62 +24,62 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     stage: Literal["memory", "throughput"]
     #: Number of the pass over all sizes, counted over the run.
-    session: int
-    micro_batch_size: int
+    session: Count
+    micro_batch_size: Size
     outcome: Outcome
-    steps: int = 0
+    steps: Count = 0
     #: Of each step; of throughput one entry for each timed block, its mean.
-    step_times_s: tuple[float, ...] = ()
+    step_times_s: tuple[Seconds, ...] = ()
     #: The same by the device's own events, GPUs only.
-    device_step_times_s: tuple[float, ...] = ()
+    device_step_times_s: tuple[Duration, ...] = ()
     #: Of each timed block, what a tenth of its steps stayed below, CPUs only.
-    low_step_times_s: tuple[float, ...] = ()
+    low_step_times_s: tuple[Seconds, ...] = ()
     #: What the host took to issue a step, same entries, GPUs only.
-    enqueue_times_s: tuple[float, ...] = ()
+    enqueue_times_s: tuple[Duration, ...] = ()
     #: From the load of the user's file to the end of the first step.
-    first_step_s: float | None = None
+    first_step_s: Seconds | None = None
     #: Forward and backward alone, one entry for each timed block.
-    micro_step_times_s: tuple[float, ...] = ()
+    micro_step_times_s: tuple[Duration, ...] = ()
     #: When each timed block began and ended, by the machine's monotonic clock.
-    block_spans_s: tuple[tuple[float, float], ...] = ()
-    block_steps: tuple[int, ...] = ()
+    block_spans_s: tuple[tuple[Duration, Duration], ...] = ()
+    block_steps: tuple[Count, ...] = ()
     #: Whether warming up ended because two windows agreed (and on a GPU clock and temperature had
     #: settled); None also where the windows agreed but clock and temperature are not known.
     is_steady: bool | None = None
     #: Times that `torch.compile` compiled the model anew for this size before its blocks.
-    recompiles: int | None = None
+    recompiles: Count | None = None
     #: A fixed matrix product just before and just after all blocks of the process.
-    canary_times_s: tuple[float, ...] = ()
-    canary_flops: int | None = None
+    canary_times_s: tuple[Seconds, ...] = ()
+    canary_flops: Count | None = None
     #: Pages that the kernel had to give the process, CPUs only.
-    page_faults_per_step: float | None = None
+    page_faults_per_step: Figure | None = None
     #: Share of the process's processor time in the timed steps, CPUs only.
-    kernel_time_fraction: float | None = None
+    kernel_time_fraction: Figure | None = None
     #: From the start of a step to its optimizer step.
-    forward_backward_peak_bytes: int | None = None
-    optimizer_peak_bytes: int | None = None
+    forward_backward_peak_bytes: Bytes | None = None
+    optimizer_peak_bytes: Bytes | None = None
     #: Tensors alone, GPUs only.
-    peak_allocated_bytes: int | None = None
+    peak_allocated_bytes: Bytes | None = None
     #: By the caching allocator, GPUs only.
-    peak_reserved_bytes: int | None = None
+    peak_reserved_bytes: Bytes | None = None
     #: By the driver or the kernel for the process.
-    peak_device_used_bytes: int | None = None
+    peak_device_used_bytes: Bytes | None = None
     #: Of what counts against the limit, where that is another figure than the peaks above: the
     #: kernel's count of the heap on Linux CPUs.
-    limit_peak_bytes: int | None = None
+    limit_peak_bytes: Bytes | None = None
     #: Times the caching allocator had to flush and try again, CUDA only.
-    alloc_retries: int | None = None
+    alloc_retries: Count | None = None
     #: Free on the device when the worker began.
-    available_bytes: int | None = None
+    available_bytes: Bytes | None = None
     #: By how much more of the process was moved out of memory at the end, Linux CPUs only.
-    swapped_bytes: int | None = None
-    capacity_bytes: int | None = None
+    swapped_bytes: Bytes | None = None
+    capacity_bytes: Bytes | None = None
     #: By how much each step leaves more memory taken; None where none.
-    growth_bytes_per_step: int | None = None
+    growth_bytes_per_step: Bytes | None = None
     #: Share of the time that training waited for data, of a script.
-    waiting_fraction: float | None = None
+    waiting_fraction: Figure | None = None
     #: Of a step in which ranks exchange nothing, each rank's own.
-    rank_step_times_s: tuple[float, ...] = ()
+    rank_step_times_s: tuple[Seconds, ...] = ()
     #: Whether a step of two such micro-batches ran too, GPUs only.
     accumulates: bool | None = None
     #: In which this process alone took such a batch from the user's data, for the first time.

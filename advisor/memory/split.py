@@ -1,5 +1,7 @@
 """How a batch is made of equal micro-batches."""
 
+from math import isqrt
+
 from advisor.training.data import WorkloadFacts
 
 
@@ -29,7 +31,7 @@ def split_batch(
         may_split: Whether a step can be made of several micro-batches; see `can_split`.
     """
     whole, least = global_batch_size, max(smallest, 1)
-    parts = (whole // times for times in range(2, whole // least + 1) if whole % times == 0)
+    parts = [part for part in _list_divisors(whole) if least <= part < whole]
     most = largest if largest_part is None else min(largest, largest_part)
     for size in (whole, *((preferred or whole, *parts) if may_split else ())):
         if (
@@ -39,6 +41,12 @@ def split_batch(
         ):
             return size, whole // size
     return None
+
+
+def _list_divisors(number: int) -> list[int]:
+    """Return what divides a number, largest first."""
+    small = [each for each in range(1, isqrt(number) + 1) if number % each == 0]
+    return sorted({*small, *(number // each for each in small)}, reverse=True)
 
 
 def can_split(facts: WorkloadFacts) -> bool:

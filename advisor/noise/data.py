@@ -8,6 +8,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Count, Figure, Size, Weight
 from advisor.noise.share import Share
 from advisor.statistics import Estimate
 from advisor.training.data import StepSource, TokenCount
@@ -45,13 +46,13 @@ class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     #: |m_k|² for each mean gradient; none where each is that of a group, s_j/b_j.
-    sqnorms: tuple[float, ...] = ()
+    sqnorms: tuple[Figure, ...] = ()
     #: |s_j|² for each group.
-    group_sqnorms: tuple[float, ...]
+    group_sqnorms: tuple[Figure, ...]
     #: <s_j, s> for each group.
-    group_dots: tuple[float, ...]
+    group_dots: tuple[Figure, ...]
     #: |s|².
-    total_sqnorm: float
+    total_sqnorm: Figure
 
 
 class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,29 +60,44 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Steps of this trajectory or of the run that saved the checkpoint, its epochs, or the place of
     #: the checkpoint among those given, as `step_source` says.
-    at_step: int
-    loss: float
+    at_step: Count
+    loss: Figure
     #: b_k, samples behind each mean gradient; micro-batches of a group that add up are one.
-    micro_batch_sizes: tuple[int, ...]
+    micro_batch_sizes: tuple[Size, ...]
     #: Jackknife group of each mean gradient, from 0; none where each is that of a group.
-    groups: tuple[int, ...] = ()
+    groups: tuple[Count, ...] = ()
     plain: GradientMoments
     #: In the metric 1/(sqrt(v̂)+ε) of an Adam-like optimizer; None where there is no v̂ yet.
     preconditioned: GradientMoments | None = None
     #: Gradients left out because they were not finite.
-    dropped: int = 0
+    dropped: Count = 0
     #: Whether the moments are those of sketches of the sums, since there was no room for the sums.
     is_sketched: bool = False
     #: Samples of each forward/backward.
-    micro_batch_size: int | None = None
+    micro_batch_size: Size | None = None
     #: Samples of each optimizer step taken before; None at a checkpoint.
-    training_batch_size: int | None = None
+    training_batch_size: Size | None = None
     #: Tokens behind each mean gradient, where they and not b_k are the weights.
-    weights: tuple[float, ...] = ()
+    weights: tuple[Weight, ...] = ()
     step_source: StepSource = "steps"
     from_checkpoint: str | None = None
     #: Steps [from, to) of the trajectory for which all that have them stand together.
-    stands_for: tuple[int, int] | None = None
+    stands_for: tuple[Count, Count] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse moments of other gradients than those of the batches."""
+        gradients = len(self.micro_batch_sizes)
+        for moments in filter(None, (self.plain, self.preconditioned)):
+            groups = len(moments.group_sqnorms)
+            is_whole = (
+                len(moments.group_dots) == groups
+                and len(moments.sqnorms) in {0, gradients}
+                and len(self.weights) in {0, gradients}
+                and (len(self.groups) == gradients if self.groups else groups == gradients)
+                and all(group < groups for group in self.groups)
+            )
+            if not is_whole:
+                raise ValueError("sizes, groups and moments are not of the same gradients")
 
 
 class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
@@ -109,16 +125,16 @@ class NoiseLogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What a real run saw of its gradients in one step, before clipping."""
 
     #: Optimizer steps taken before.
-    at_step: int
+    at_step: Count
     #: n, of the step.
-    samples: float
+    samples: Weight
     #: K; for a pair of batch sizes their ratio.
-    micro_batches: float
+    micro_batches: Weight
     #: Σ b_k·|m_k|²/n over the micro-batches; for a pair |m|² of the small one.
-    micro_batch_sqnorm: float
+    micro_batch_sqnorm: Figure
     #: |Σ b_k·m_k/n|².
-    mean_sqnorm: float
-    loss: float | None = None
+    mean_sqnorm: Figure
+    loss: Figure | None = None
 
 
 class NoisePoint(msgspec.Struct, frozen=True, kw_only=True):

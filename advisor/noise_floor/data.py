@@ -3,10 +3,11 @@
 import msgspec
 
 from advisor.engine.record import Slot
+from advisor.figures import Size
 from advisor.statistics import Estimate
 
 #: Samples of each step; None takes the base batch, or 32, and no more than the dataset has.
-MICRO_BATCH_SIZE = Slot("micro_batch_size", int)
+MICRO_BATCH_SIZE = Slot("micro_batch_size", int, Size)
 
 
 class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):

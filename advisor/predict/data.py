@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Bytes, Signed, Size
 from advisor.predict.law import AffinePiece, MemoryLaw
 from advisor.predict.memory_trace import Category, Change, MemoryTrace, Operators, Phase
 from advisor.statistics import Estimate
@@ -22,11 +23,11 @@ class CardsAsked(msgspec.Struct, frozen=True, kw_only=True):
     #: Names, as `find_gpu` takes them.
     gpus: tuple[str, ...] = ()
     #: Cards of which only the memory is stated.
-    gpu_memory_bytes: tuple[int, ...] = ()
+    gpu_memory_bytes: tuple[Bytes, ...] = ()
     #: The size whose memory is predicted; None takes the largest that fits.
-    micro_batch_size: int | None = None
+    micro_batch_size: Size | None = None
     #: Kept free on every card; None means the default of `probe`.
-    headroom_bytes: int | None = None
+    headroom_bytes: Bytes | None = None
     expandable_segments: bool = False
 
 
@@ -61,7 +62,7 @@ class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: tuple[AffinePiece, ...]
     #: What of the limit the device's allocator cannot use at the largest size, by simulation; 0
     #: where it was not simulated.
-    unusable_bytes: int = 0
+    unusable_bytes: Bytes = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,11 +79,11 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
     """What one training step must do at the least, by its trace: affine in the batch size."""
 
     #: None where floating-point operations were not counted.
-    flops_fixed: int | None
-    flops_per_sample: int | None
+    flops_fixed: Signed | None
+    flops_per_sample: Signed | None
     #: Read and written, at the least.
-    moved_fixed_bytes: int
-    moved_bytes_per_sample: int
+    moved_fixed_bytes: Signed
+    moved_bytes_per_sample: Signed
     #: As in `MemoryTrace`.
     uses_tf32: bool = True
 

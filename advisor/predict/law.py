@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from advisor.figures import Figure, Signed
+
 
 class AffinePiece(msgspec.Struct, frozen=True, array_like=True):
     """Memory that is affine in the micro-batch size: fixed_bytes + bytes_per_sample · B."""
 
-    fixed_bytes: int | float
-    bytes_per_sample: int | float
+    fixed_bytes: Signed | Figure
+    bytes_per_sample: Signed | Figure
 
     def predict_bytes(self, micro_batch_size: float) -> float:
         """Return the memory at a size."""

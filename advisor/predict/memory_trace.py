@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from advisor.figures import Signed, Size
 from advisor.predict.reductions import Reduction
 
 #: Training steps of a trace and of a memory probe: the first has no optimizer state yet, the second
@@ -39,8 +40,8 @@ class TraceBlock(msgspec.Struct, frozen=True, array_like=True):
             none.
     """
 
-    fixed_bytes: int
-    bytes_per_sample: int
+    fixed_bytes: Signed
+    bytes_per_sample: Signed
     category: Category
     module: int = -1
 
@@ -81,14 +82,14 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
 
     operators: Operators
     method: TraceMethod
-    traced_sizes: tuple[int, ...]
+    traced_sizes: tuple[Size, ...]
     blocks: tuple[TraceBlock, ...]
     events: tuple[int, ...]
     phases: tuple[PhaseMark, ...]
     modules: tuple[str, ...]
     reason: str | None = None
-    flops_fixed: int | None = None
-    flops_per_sample: int | None = None
+    flops_fixed: Signed | None = None
+    flops_per_sample: Signed | None = None
     notes: tuple[str, ...] = ()
     checkpointed: tuple[str, ...] = ()
     reductions: tuple[Reduction, ...] = ()

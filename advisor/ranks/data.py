@@ -3,6 +3,7 @@
 import msgspec
 
 from advisor.engine.record import Series
+from advisor.figures import Count, Size
 from advisor.memory.data import Probe
 from advisor.statistics import Estimate
 
@@ -10,9 +11,9 @@ from advisor.statistics import Estimate
 class RankProbe(msgspec.Struct, frozen=True, kw_only=True):
     """Steps of so many ranks, each with the same samples."""
 
-    ranks: int
+    ranks: Size
     #: Number of the turn in which each number of ranks was timed once.
-    turn: int
+    turn: Count
     probe: Probe
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Count, Figure, Fraction, Size, Weight
 
 T = TypeVar("T")
 
@@ -66,33 +67,33 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Mean loss on the fixed evaluation samples after `samples` training samples."""
 
-    samples: int
-    loss: float
+    samples: Count
+    loss: Figure
 
 
 class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
     """One short training run at one batch and rate."""
 
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    global_batch_size: int
-    learning_rate: float
+    micro_batch_size: Size
+    gradient_accumulation_steps: Size
+    global_batch_size: Size
+    learning_rate: Figure
     seed: int
-    samples: int
+    samples: Count
     #: Losses along the branch, the first before training; they end early on divergence.
     evaluations: tuple[Evaluation, ...]
     #: Whether a loss was not finite.
     diverged: bool
-    beta2: float | None = None
-    weight_decay: float | None = None
+    beta2: Fraction | None = None
+    weight_decay: Figure | None = None
     #: Samples after which the rate falls, 0 where the user's own schedule was followed; None where
     #: it never did.
-    decays_from: int | None = None
+    decays_from: Count | None = None
     #: Steps into which a script's warm-up was compressed; None where it has none.
-    warmup_steps: int | None = None
+    warmup_steps: Count | None = None
     #: Standard deviation of a step's loss, where evaluations are means over training's own batches;
     #: 0 where they are over samples fixed for all.
-    deviation: float = 0.0
+    deviation: Figure = 0.0
 
     @property
     def first_loss(self) -> float:
@@ -184,18 +185,23 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
 class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
     """One training run in which the learning rate rose with every step."""
 
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    global_batch_size: int
+    micro_batch_size: Size
+    gradient_accumulation_steps: Size
+    global_batch_size: Size
     #: Of the whole range, of which the curve may have fewer.
-    steps: int
+    steps: Count
     seed: int
     #: Of each step, in the first parameter group; ascending.
-    rates: tuple[float, ...]
+    rates: tuple[Weight, ...]
     #: Of the step's own batch before the step; the last is None where it was not finite.
-    losses: tuple[float | None, ...]
+    losses: tuple[Figure | None, ...]
     #: The end of the range, a loss not finite or far above its best, or the time.
     stopped_by: Literal["range", "divergence", "budget"]
+
+    def __post_init__(self) -> None:
+        """Refuse losses that are not one for each rate."""
+        if len(self.rates) != len(self.losses):
+            raise ValueError("`losses` is not as long as `rates`")
 
 
 class LrRangeTask(BranchTask[LrRangeCurve], frozen=True, kw_only=True):
@@ -262,17 +268,17 @@ class RangePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What `lr-range` is asked; what is None is filled in once the model file is known."""
 
     #: The base batch, or 32, and no more than the dataset has.
-    global_batch_size: int | None = None
+    global_batch_size: Size | None = None
     #: The whole batch.
-    micro_batch_size: int | None = None
-    gradient_accumulation_steps: int | None = None
+    micro_batch_size: Size | None = None
+    gradient_accumulation_steps: Size | None = None
     #: Around the optimizer's own rate; of the first parameter group.
-    low_rate: float | None = None
-    high_rate: float | None = None
+    low_rate: Weight | None = None
+    high_rate: Weight | None = None
     #: Of each curve, where the time allows.
-    steps: int = 200
+    steps: Count = 200
     #: Curves.
-    seeds: int = 3
+    seeds: Count = 3
 
 
 TRIALS = Series("trials", TrialBranch)

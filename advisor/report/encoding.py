@@ -1,6 +1,10 @@
 """Output for consoles that cannot show every character."""
 
-from rich.console import Console, ConsoleRenderable
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, ConsoleRenderable
+from rich.segment import Segment
 
 #: What stands in for each character of the report outside ASCII.
 ASCII_FORMS: dict[str, str | int | None] = {
@@ -24,12 +28,29 @@ ASCII_FORMS: dict[str, str | int | None] = {
 }
 
 
+#: A terminal obeys these, and texts may come from a file that others wrote.
+_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Harmless:
+    """What is drawn, without what its texts would tell the terminal to do."""
+
+    drawn: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.drawn, options):
+            text = segment.text if segment.control else segment.text.translate(_CONTROLS)
+            yield segment._replace(text=text)
+
+
 def write_encodable(console: Console, renderable: ConsoleRenderable) -> None:
     """Print `renderable`, in ASCII where the console's encoding is not a Unicode one."""
+    harmless = _Harmless(renderable)
     if not console.options.ascii_only:
-        console.print(renderable, crop=False)
+        console.print(harmless, crop=False)
         return
     with console.capture() as capture:
-        console.print(renderable, crop=False)
+        console.print(harmless, crop=False)
     text = capture.get().translate(str.maketrans(ASCII_FORMS))
     console.file.write(text.encode("ascii", errors="replace").decode("ascii"))

@@ -28,14 +28,14 @@ def draw_table(told: telling.Table) -> list[ConsoleRenderable]:
     )
     for column in told.columns:
         table.add_column(
-            column.header,
+            Text(column.header),
             justify=column.justify,
             width=column.width,
             no_wrap=not column.folds,
             overflow="fold" if column.folds else "ellipsis",
         )
     for number, cells in enumerate(told.rows):
-        table.add_row(*cells, style="bold" if number in told.bold_rows else None)
+        table.add_row(*map(Text, cells), style="bold" if number in told.bold_rows else None)
     return [
         *([Text(told.title, style="bold")] if told.title else []),
         table,

@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Count, Figure, Size
 from advisor.noise.data import Trajectory
 
 
@@ -13,18 +14,18 @@ class Sharpness(msgspec.Struct, frozen=True, kw_only=True):
     """The largest eigenvalue λ of the Hessian H of the mean loss, over fixed samples."""
 
     #: Optimizer steps taken before.
-    at_step: int
+    at_step: Count
     #: Behind it; the same ones at every point.
-    samples: int
+    samples: Count
     #: In which they entered, for the loss is one of batches.
-    micro_batch_size: int
+    micro_batch_size: Size
     #: λ in its sign; too low where it has not converged; None where it is not known.
-    largest_eigenvalue: float | None = None
+    largest_eigenvalue: Figure | None = None
     #: That of P^½ H P^½ with P = 1/(sqrt(v̂)+ε) of an Adam-like optimizer, H that of the sum where
     #: the loss sums over its batch; None where the optimizer has no such state yet.
-    preconditioned_eigenvalue: float | None = None
+    preconditioned_eigenvalue: Figure | None = None
     #: Of the Hessian with a vector, behind both.
-    products: int = 0
+    products: Count = 0
     converged: bool = False
     preconditioned_converged: bool = False
     #: Why a value is missing; None where none is.

@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Bytes, Count, Duration, Signed, Size
 from advisor.memory.data import Outcome
 from advisor.statistics import Estimate
 
@@ -13,16 +14,16 @@ from advisor.statistics import Estimate
 class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What ran of a longer training at one size; None where the device counts none, or none ran."""
 
-    micro_batch_size: int
+    micro_batch_size: Size
     #: Optimizer steps that ran.
-    steps: int = 0
+    steps: Count = 0
     #: Evaluation passes that ran.
-    evaluations: int = 0
+    evaluations: Count = 0
     #: Beyond the idle process, as the next two.
-    training_peak_bytes: int | None = None
-    evaluation_peak_bytes: int | None = None
+    training_peak_bytes: Bytes | None = None
+    evaluation_peak_bytes: Bytes | None = None
     #: While the training state was copied.
-    reserve_peak_bytes: int | None = None
+    reserve_peak_bytes: Bytes | None = None
     #: What a failure said, in one line.
     message: str | None = None
 
@@ -30,12 +31,12 @@ class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Soak(SoakFigures, frozen=True, kw_only=True):
     """A longer training run at one size: whether what fitted for three steps still fits."""
 
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Size = 1
     outcome: Outcome
     #: Taken after each step, beyond the idle process.
-    held_bytes: tuple[int, ...] = ()
-    step_times_s: tuple[float, ...] = ()
-    capacity_bytes: int | None = None
+    held_bytes: tuple[Signed, ...] = ()
+    step_times_s: tuple[Duration, ...] = ()
+    capacity_bytes: Bytes | None = None
 
 
 class SoakTask(WorkloadTask[Soak], frozen=True, kw_only=True):

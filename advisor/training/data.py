@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from advisor.errors import UsageError, clean
+from advisor.figures import Bytes, Count, Duration, Figure, Size, Weight
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 #: What a step counts: optimizer steps, epochs, or the place of a checkpoint among those given.
@@ -91,9 +92,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether `{batch_size}` is that of an optimizer step, and not of one rank's backward pass.
     batch_is_global: bool = False
     #: Backward passes and ranks over which the script spreads a step, where it is not told to.
-    parts: int = 1
+    parts: Size = 1
     #: Processes that train together, and torchrun's options that start them; one needs none.
-    ranks: int = 1
+    ranks: Size = 1
     launch: tuple[str, ...] = ()
     #: Ranks of each of several nodes, and those that share a machine; 0: all are on this one.
     per_node: int = 0
@@ -158,27 +159,27 @@ LossReduction = Literal["mean", "sum", "weighted", "coupled", "unknown"]
 class ParameterGroup(msgspec.Struct, frozen=True, kw_only=True):
     """What one parameter group of the user's optimizer has of its own."""
 
-    parameter_count: int
-    learning_rate: float | None = None
-    weight_decay: float | None = None
+    parameter_count: Count
+    learning_rate: Figure | None = None
+    weight_decay: Figure | None = None
 
 
 class OptimizerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The user's optimizer, read from its first group that trains; None: it has no such setting."""
 
     name: str
-    learning_rate: float | None = None
-    momentum: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    epsilon: float | None = None
-    weight_decay: float | None = None
+    learning_rate: Figure | None = None
+    momentum: Figure | None = None
+    beta1: Figure | None = None
+    beta2: Figure | None = None
+    epsilon: Figure | None = None
+    weight_decay: Figure | None = None
     needs_closure: bool = False
     #: Whether a backward pass comes before its step with the closure.
     needs_backward: bool = False
     #: Whether the model file has none, and AdamW stands in.
     is_default: bool = False
-    dampening: float | None = None
+    dampening: Figure | None = None
     is_nesterov: bool = False
     groups: tuple[ParameterGroup, ...] = ()
     #: Its class and those that it derives from, nearest first.
@@ -204,7 +205,7 @@ class ScriptFacts(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether the optimizer's rate is what `{learning_rate}` says.
     takes_rate: bool = False
     #: Until its first optimizer step, in seconds.
-    start_s: float
+    start_s: Duration
     #: Why there is neither noise nor trial; empty where there is.
     why_untrained: str = ""
 
@@ -221,11 +222,11 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     how_batch: str
     sample_unit: str = "sample"
     #: Tied parameters once; None with `make_step`, as the two that follow.
-    parameter_count: int | None = None
-    trainable_parameter_count: int | None = None
-    parameter_bytes: int | None = None
+    parameter_count: Count | None = None
+    trainable_parameter_count: Count | None = None
+    parameter_bytes: Bytes | None = None
     #: None where unknown or without a dataset.
-    dataset_size: int | None = None
+    dataset_size: Count | None = None
     has_dataset: bool = False
     #: `make_step`: memory and throughput only.
     is_step_only: bool = False
@@ -241,22 +242,22 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether the user's training follows a schedule that fits any number of steps.
     has_scheduler: bool = False
     #: Norm to which the user's loop clips gradients.
-    clip_grad_norm: float | None = None
+    clip_grad_norm: Figure | None = None
     #: For which the rate was tuned.
-    base_batch_size: int | None = None
+    base_batch_size: Size | None = None
     #: 2 under BatchNorm.
-    min_micro_batch_size: int = 1
+    min_micro_batch_size: Size = 1
     #: BatchNorm, and SyncBatchNorm, which shares its statistics among ranks.
     has_batch_statistics: bool = False
     has_synchronised_statistics: bool = False
     loss_reduction: LossReduction = "unknown"
-    first_loss: float | None = None
+    first_loss: Figure | None = None
     #: Every gradient of the first batches is exactly 0: no noise, and nothing is learned.
     has_zero_gradient: bool = False
     #: None where the loss averages over samples, or where no count explains it.
     token_count: TokenCount | None = None
     #: Mean number of target tokens.
-    tokens_per_sample: float | None = None
+    tokens_per_sample: Weight | None = None
     #: What else the reader should know, one sentence each.
     notes: tuple[str, ...] = ()
     #: Of a training script.

@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.device.data import Telemetry
 from advisor.engine.record import Key, Series
+from advisor.figures import Duration
 from advisor.memory.data import PROBES, Probe
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, PredictedMemory, StepCost
 from advisor.rate.data import TrialBranch
@@ -29,7 +30,7 @@ class VariantRecord(Variant, frozen=True, kw_only=True):
     missing_because: str | None = None
     loss_missing_because: str | None = None
     #: Wall clock of its own stages.
-    elapsed_s: float | None = None
+    elapsed_s: Duration | None = None
 
 
 class LossAtEnd(msgspec.Struct, frozen=True, kw_only=True):

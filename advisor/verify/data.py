@@ -6,6 +6,7 @@ import msgspec
 
 from advisor.engine.record import Slot
 from advisor.engine.task import WorkloadTask
+from advisor.figures import Count, Figure, Size
 from advisor.rate.data import TrialBranch, TrialTask
 from advisor.statistics import Estimate
 
@@ -31,9 +32,9 @@ class VerifySpec(msgspec.Struct, frozen=True, kw_only=True):
 class HeldOutEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Two mean losses in eval mode after `samples` training samples, each on fixed samples."""
 
-    samples: int
-    train_loss: float
-    held_out_loss: float
+    samples: Count
+    train_loss: Figure
+    held_out_loss: Figure
 
 
 class VerificationBranch(TrialBranch, frozen=True, kw_only=True):
@@ -43,7 +44,7 @@ class VerificationBranch(TrialBranch, frozen=True, kw_only=True):
     held_out: tuple[HeldOutEvaluation, ...] = ()
     held_out_failure: str | None = None
     #: Largest eigenvalue of the Hessian at the end; None where not measured, or it diverged.
-    sharpness: float | None = None
+    sharpness: Figure | None = None
     sharpness_failure: str | None = None
 
 
@@ -63,16 +64,16 @@ class VerificationRecord(Origin, frozen=True, kw_only=True):
     #: Of the weights and of the trunk's data.
     seed: int
     device: str
-    trunk_batch_size: int
-    trunk_learning_rate: float
-    trunk_steps: int
+    trunk_batch_size: Size
+    trunk_learning_rate: Figure
+    trunk_steps: Count
     #: That each branch was to consume.
-    samples: int
-    evaluation_batch_size: int
-    recommended_batch_size: int
+    samples: Count
+    evaluation_batch_size: Size
+    recommended_batch_size: Size
     branches: tuple[VerificationBranch, ...] = ()
     #: Most steps at rate 0 that fill the optimizer's state at a checkpoint's weights.
-    state_steps: int = 0
+    state_steps: Count = 0
 
 
 BatchStanding = Literal["holds", "fails", "undecided", "diverged"]

@@ -1,0 +1,27 @@
+"""What a figure can be: others may have written the file that it is read from.
+
+What cannot have been measured is refused with its place, so that nothing further in has to ask
+whether it may divide by a figure, take its logarithm or count up to it.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+#: Of a batch, in samples: kernels index with 32 bits.
+Size = Annotated[int, Meta(ge=1, le=2**31)]
+#: Steps, samples, processes, operations.
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Bytes = Annotated[int, Meta(ge=0, le=2**60)]
+#: Of bytes or operations, which may also be fewer.
+Signed = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+#: That something took; a clock tells them down to the nanosecond.
+Seconds = Annotated[float, Meta(ge=1e-9, le=1e9)]
+#: That may be none at all, or a clock's.
+Duration = Annotated[float, Meta(ge=0.0, le=1e12)]
+PerSecond = Annotated[float, Meta(ge=1e-9, le=1e18)]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+#: Losses, norms, rates: whose square is a number too.
+Figure = Annotated[float, Meta(ge=-1e120, le=1e120)]
+#: The same where it is divided by.
+Weight = Annotated[float, Meta(ge=1e-120, le=1e120)]
