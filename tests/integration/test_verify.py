@@ -129,7 +129,7 @@ def test_branches_start_from_a_checkpoint_and_one_of_another_model_is_refused(ru
 
 
 def test_ctrl_c_keeps_the_branches_and_the_same_command_trains_the_rest(run_file):
-    arguments = [str(run_file), str(EXAMPLE), "--branch-samples", "12800", "--seeds", "3"]
+    arguments = [str(run_file), str(EXAMPLE), "--branch-samples", "6400", "--seeds", "3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "advisor.cli", "verify", *arguments, "--device", "cpu"],
         stdout=subprocess.DEVNULL,

@@ -29,13 +29,12 @@ class StreamingRunner:
 
     def __init__(self, results, error=None):
         self.results, self.error = results, error
-        self.tasks, self.timeouts_s, self.sent = [], [], 0
+        self.tasks, self.timeouts_s = [], []
 
     def run(self, task, *, timeout_s, on_result=None):
         self.tasks.append(task)
         self.timeouts_s.append(timeout_s)
         for each in self.results:
-            self.sent += 1
             on_result(each)
         if self.error is not None:
             raise self.error
