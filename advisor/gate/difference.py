@@ -50,13 +50,16 @@ def compare_in_turns(
 
     Source: Frisch & Waugh 1933: both are freed of the drift, and then compared.
     """
+    unknown = compare_means([log for _, log in old], [log for _, log in new])._replace(error=None)
     numbers = [float(number) for number, _ in (*old, *new)]
+    if min(len(old), len(new)) < 2 or len({*numbers}) < 2:
+        return unknown
     logs = _remove_drift(numbers, [log for _, log in (*old, *new)])
     sides = _remove_drift(numbers, [0.0] * len(old) + [1.0] * len(new))
     weight = math.fsum(side * side for side in sides)
     degrees = len(logs) - 3
-    if min(len(old), len(new)) < 2 or degrees < 1 or weight <= 0.0:
-        return compare_means([log for _, log in old], [log for _, log in new])._replace(error=None)
+    if degrees < 1 or weight <= 0.0:
+        return unknown
     slope = math.fsum(side * log for side, log in zip(sides, logs, strict=True)) / weight
     rest = math.fsum((log - slope * side) ** 2 for side, log in zip(sides, logs, strict=True))
     spread = math.sqrt(rest / degrees)

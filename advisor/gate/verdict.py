@@ -31,6 +31,8 @@ BASELINE_SESSIONS = 10
 LEAST_FLOOR = 0.01
 #: How often, at most, a check of unchanged code may fail for one of its noisy metrics.
 FALSE_ALARMS = 0.01
+#: A change beyond it is an endless one.
+_MOST_LOG = 20.0
 #: How often a change as large as the smallest that is told would have been found.
 _POWER = 0.8
 
@@ -62,7 +64,7 @@ def judge_noisy(
     if not before or not after:
         return msgspec.structs.replace(verdict, remark="one side has no session of it")
     found = compare_in_turns(*timed) if in_turns else compare_means(before, after)
-    point = math.expm1(found.log)
+    point = _to_change(found.log)
     verdict = msgspec.structs.replace(
         verdict,
         old=_render(metric, old, before),
@@ -75,11 +77,11 @@ def judge_noisy(
         )
     alone = FALSE_ALARMS / (len(LOOKS) * metrics)
     half_width = student_t_quantile(1.0 - alone, found.degrees) * found.error
-    floor = max(LEAST_FLOOR, math.expm1(max(found.spread, known_spread)))
+    floor = max(LEAST_FLOOR, _to_change(max(found.spread, known_spread)))
     change = Estimate(
         point,
-        math.expm1(found.log - half_width),
-        math.expm1(found.log + half_width),
+        _to_change(found.log - half_width),
+        _to_change(found.log + half_width),
         1.0 - 2.0 * alone,
     )
     more = student_t_quantile(_POWER, found.degrees) * found.error
@@ -88,7 +90,7 @@ def judge_noisy(
         verdict,
         change=change,
         floor=floor,
-        smallest_change=math.expm1(half_width + more),
+        smallest_change=_to_change(half_width + more),
         outcome=outcome,
     )
     if outcome in {"pass", "improved"} or point < policy.threshold:
@@ -165,6 +167,11 @@ def log_seconds(metric: Metric, session: Session) -> float | None:
     return None if session.first_step_s is None else math.log(session.first_step_s)
 
 
+def _to_change(log: float) -> float:
+    """Return the relative change that a difference of logs is."""
+    return math.expm1(min(log, _MOST_LOG))
+
+
 def _render(metric: Metric, side: Sequence[Occasion], logs: Sequence[float]) -> float:
     seconds = math.exp(statistics.median(logs))
     return side[0].setting.micro_batch_size / seconds if metric == "throughput" else seconds
@@ -224,4 +231,4 @@ def find_smallest_change(spread_fraction: float, old: int, new: int, *, metrics:
     error = spread_fraction * math.sqrt(1.0 / old + 1.0 / new)
     degrees = old + new - 2
     quantiles = student_t_quantile(1.0 - FALSE_ALARMS / (len(LOOKS) * metrics), degrees)
-    return math.expm1((quantiles + student_t_quantile(_POWER, degrees)) * error)
+    return _to_change((quantiles + student_t_quantile(_POWER, degrees)) * error)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from advisor.engine.document import read_record, read_untrusted
 from advisor.engine.record import SCHEMA_VERSION
 from advisor.errors import UsageError
-from advisor.gate.data import Occasion
+from advisor.gate.data import Occasion, Peak, Session
+from advisor.gate.plan import compare
 from advisor.gate.reading import read_occasions
 from advisor.questions import KINDS
+from tests.unit.gate.sides import make_occasion
 
 #: Of the 5,000 that the benchmark damages.
 SHARE = 1500
@@ -202,3 +206,39 @@ def test_what_compare_takes_from_a_run_is_what_a_baseline_may_hold(fuzz, tmp_pat
         for occasion in taken:
             content = msgspec.json.encode(occasion)
             assert msgspec.json.decode(content, type=Occasion) == occasion
+
+
+#: The least, the most and what is usual of each figure that a file may hold.
+SECONDS = st.sampled_from([1e-9, 0.1, 0.11, 1e9])
+SESSIONS = st.builds(
+    Session,
+    number=st.integers(0, 9) | st.just(2**31),
+    step_s=st.tuples(SECONDS),
+    product_s=st.tuples() | st.tuples(SECONDS),
+    first_step_s=st.none() | SECONDS,
+    sm_clock_mhz=st.sampled_from([None, 1.0, 1e6]),
+)
+PEAKS = st.builds(
+    Peak,
+    micro_batch_size=st.sampled_from([16, 32]),
+    peak_bytes=st.sampled_from([None, 1, 2**20, 2**60]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_no_figures_that_are_allowed_are_too_much_for_the_verdict(data):
+    def draw():
+        return tuple(
+            msgspec.structs.replace(
+                make_occasion(),
+                sessions=tuple(data.draw(st.lists(SESSIONS, max_size=4))),
+                peaks=tuple(data.draw(st.lists(PEAKS, max_size=3))),
+                operators=data.draw(st.sampled_from([None, 0, 1, 2**62])),
+            )
+            for _ in range(data.draw(st.integers(1, 2)))
+        )
+
+    known = data.draw(st.sampled_from([0.0, 0.1, 10.0]))
+    found = compare(draw(), draw(), known_spread=known, in_turns=data.draw(st.booleans()))
+    assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
