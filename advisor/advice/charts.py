@@ -9,7 +9,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.memory.tell import chart_memory
 from advisor.race.charts import chart_losses
 from advisor.race.plan import RACE
-from advisor.race.tell import name_pair
+from advisor.race.tell import MOST_TOLD, name_pair
 from advisor.rate.data import TRIALS, Candidate
 from advisor.telling import Chart, Datum, Line, Mark
 from advisor.throughput.conclude import THROUGHPUT
@@ -65,6 +65,7 @@ def _chart_time(advice: Recommendation, rows: Sequence[Row]) -> Chart:
         if row.trial is not None
         and (ratio := row.trial.time_ratio) is not None
         and ratio.point is not None
+        and ratio.point <= MOST_TOLD
     )
     near = advice.interval
     marks = [Mark("recommended", advice.global_batch_size)]

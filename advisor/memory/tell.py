@@ -1,6 +1,6 @@
 """What the memory search found, in one paragraph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
@@ -97,39 +97,52 @@ def _explain_peaks(record: Record) -> str:
 
 
 def chart_memory(conclusions: Conclusions, x_marks: tuple[Mark, ...] = ()) -> Chart:
-    """Return the peak of every size that was probed, the failures, the law and the limit."""
-    memory = conclusions.of(MEMORY)
-    probes = conclusions.record.all(PROBES)
-    peaks = find_peaks(probes)
-    highest = max(peaks.values(), default=0)
+    """Return the peak of every size that was probed, the failures, the law and a near limit."""
+    memory, probes = conclusions.of(MEMORY), conclusions.record.all(PROBES)
+    peaks, counted = find_peaks(probes), _find_counted(probes)
+    highest = top = max(peaks.values(), default=0)
     limit = None if memory is None else memory.capacity_bytes
-    is_near = limit is not None and highest >= _LEAST_SHARE_OF_LIMIT * limit
-    factor, unit = choose_size_unit(limit if is_near and limit is not None else highest)
-    fits = tuple(Datum(x=size, y=peak / factor) for size, peak in sorted(peaks.items()))
-    top = limit if is_near and limit is not None else highest
+    parts = ["Peaks of training steps, the most that each size was seen to take"]
+    marks: tuple[Mark, ...] = ()
+    if limit is not None and max(counted.values(), default=highest) < _LEAST_SHARE_OF_LIMIT * limit:
+        parts.append(f"all are far below the limit of {format_bytes(limit)}")
+        counted = {}
+    elif limit is not None:
+        top = limit
+    factor, unit = choose_size_unit(max(highest, top))
+    if top == limit:
+        marks = (Mark("limit", limit / factor),)
     failures = [*_draw_failures(probes, top / factor)]
+    if failures:
+        parts.append("a cross is a size that did not run, whatever it would have taken")
     return Chart(
         title="Memory against batch",
-        caption=_caption_memory(memory, is_near=is_near, has_failures=bool(failures)),
+        caption=f"{'; '.join(parts)}.",
         x_label="micro-batch, samples",
         y_label=f"peak, {unit}",
         lines=(
-            Line("measured peak", fits),
+            Line("measured peak", _draw_peaks(peaks, factor)),
+            Line("of it, what the limit counts", _draw_peaks(counted, factor)),
             Line("by the fitted law", _draw_law(memory, sorted(peaks), factor), "predicted"),
             *failures,
         ),
         x_marks=x_marks,
-        y_marks=(Mark("limit", limit / factor),) if is_near and limit is not None else (),
+        y_marks=marks,
     )
 
 
-def _caption_memory(memory: MemoryConclusion | None, *, is_near: bool, has_failures: bool) -> str:
-    parts = ["Peaks of training steps, the most that each size was seen to take"]
-    if has_failures:
-        parts.append("a cross at the top is a size that did not run")
-    if memory is not None and memory.capacity_bytes is not None and not is_near:
-        parts.append(f"all are far below the limit of {format_bytes(memory.capacity_bytes)}")
-    return f"{'; '.join(parts)}."
+def _find_counted(probes: Sequence[Probe]) -> dict[int, int]:
+    """Return the most of each size that counts against the limit, where that is less than all."""
+    counted: dict[int, int] = {}
+    for probe in probes:
+        if probe.outcome == "fit" and probe.limit_peak_bytes is not None:
+            size = probe.micro_batch_size
+            counted[size] = max(probe.limit_peak_bytes, counted.get(size, 0))
+    return counted
+
+
+def _draw_peaks(peaks: Mapping[int, int], factor: float) -> tuple[Datum, ...]:
+    return tuple(Datum(x=size, y=peak / factor) for size, peak in sorted(peaks.items()))
 
 
 def _draw_law(

@@ -7,7 +7,7 @@ from advisor.telling import Status
 from advisor.units import count_of, format_count, format_figure, format_ratio
 
 #: A pair that is slower by more hardly left its first loss, and how much slower says nothing.
-_MOST_TOLD = 10.0
+MOST_TOLD = 10.0
 
 
 def name_pair(global_batch_size: int, learning_rate: float) -> str:
@@ -20,8 +20,8 @@ def describe_gain(result: PairResult) -> str:
     ratio = result.time_ratio
     if ratio is None or ratio.point is None:
         return result.reason
-    if ratio.point > _MOST_TOLD:
-        return f"took more than {format_figure(_MOST_TOLD)} × the time"
+    if ratio.point > MOST_TOLD:
+        return f"took more than {format_figure(MOST_TOLD)} × the time"
     text = f"took {format_ratio(ratio.point)}"
     if ratio.low is not None and ratio.high is not None:
         text += f" ({format_figure(ratio.low)} to {format_figure(ratio.high)})"

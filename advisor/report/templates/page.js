@@ -7,12 +7,16 @@
   const chooseTemplate = () => templates[isDark.matches && !isPrint.matches ? "dark" : "light"];
   // Where a finger scrolls the page it must not draw a rectangle.
   const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
+  // The figure counts labels for a wide chart.
+  const isNarrow = matchMedia("(max-width: 600px)").matches;
+  const NARROW_TICKS = 4;
   const PRINT_WIDTH = 660; // fits on A4 and letter
   const config = { displayModeBar: false, responsive: true, showSendToCloud: false };
 
   charts.forEach((chart, number) => {
     // A copy, since plotly writes into what it is given; the figure says what all is.
     const { data, layout } = structuredClone(figures[number]);
+    if (isNarrow && layout.xaxis.nticks) layout.xaxis.nticks = NARROW_TICKS;
     Plotly.newPlot(chart, data, { ...layout, template: chooseTemplate(), dragmode }, config);
   });
 

@@ -76,7 +76,7 @@ def test_help_imports_neither_torch_nor_numpy():
     code = (
         "import sys\nfrom advisor.cli import main\nsys.argv = ['bsadvisor', '--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print({'torch', 'numpy', 'scipy', 'msgspec', 'jinja2'} & set(sys.modules))"
+        "print({'torch', 'numpy', 'scipy', 'msgspec', 'jinja2', 'plotly'} & set(sys.modules))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
