@@ -8,11 +8,12 @@ each kind and card: the largest batch that the memory stage finds under a limit,
 size that such a loop runs.
 
 Run: python benchmarks/memory_table.py [--kinds NAME ...] [--search]. It writes
-`results/memory_table.json`.
+`results/memory_table.json` after each kind; rows of other kinds that stand there stay.
 """
 
 import argparse
 import itertools
+import json
 import os
 import statistics
 import sys
@@ -35,6 +36,7 @@ from advisor.engine.record import open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
+from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
@@ -44,6 +46,7 @@ from benchmarks.table.by_hand import Loop, LoopsTask
 from benchmarks.table.cells import MIB, PATH, TIMEOUT_S, compare, describe, trace_all
 from benchmarks.table.workload import KINDS, OPTIMIZERS
 
+RESULTS = Path(__file__).resolve().parent / "results" / "memory_table.json"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 #: By the catalogue's name: compute capability and multiprocessors.
 CARDS = {"H100 SXM": ("90", "132"), "A100 80GB SXM": ("80", "108")}
@@ -132,31 +135,43 @@ def find_fits(
     }
 
 
-def run_cells(runner: Runner, path: Path, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each cell."""
-    for kind in kinds:
-        loops = tuple(
-            Loop(kind=kind, optimizer=optimizer, precision=precision, size=KINDS[kind].size)
-            for precision, optimizer in itertools.product(PRECISIONS, OPTIMIZERS)
-        )
-        traces = trace_all(runner, loops)
-        for card in CARDS:
-            gpu = set_card(card, path)
-            counted = runner.run(LoopsTask(loops=loops), timeout_s=TIMEOUT_S)
-            for loop, trace, each in zip(loops, traces, counted, strict=True):
-                yield compare(gpu, loop, trace, each)
+def run_cells(runner: Runner, path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each cell of a kind."""
+    loops = tuple(
+        Loop(kind=kind, optimizer=optimizer, precision=precision, size=KINDS[kind].size)
+        for precision, optimizer in itertools.product(PRECISIONS, OPTIMIZERS)
+    )
+    traces = trace_all(runner, loops)
+    for card in CARDS:
+        gpu = set_card(card, path)
+        counted = runner.run(LoopsTask(loops=loops), timeout_s=TIMEOUT_S)
+        for loop, trace, each in zip(loops, traces, counted, strict=True):
+            yield compare(gpu, loop, trace, each)
 
 
-def run_searches(runner: Runner, path: Path, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each kind and card; precisions and optimizers take turns."""
-    cells = itertools.cycle(itertools.product(PRECISIONS, OPTIMIZERS))
-    for kind, card in itertools.product(kinds, CARDS):
-        precision, optimizer = next(cells)
+def run_searches(runner: Runner, path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each card; precisions and optimizers take turns from kind to kind."""
+    cells = list(itertools.product(PRECISIONS, OPTIMIZERS))
+    first = 2 * list(KINDS).index(kind)
+    for place, card in enumerate(CARDS):
+        precision, optimizer = cells[(first + place) % len(cells)]
         yield search(runner, set_card(card, path), kind, precision, optimizer)
+
+
+PARTS = {"cells": run_cells, "searches": run_searches}
+
+
+def read_rows() -> dict[str, list[dict[str, Any]]]:
+    """Return the rows there are: those of kinds that are not run again stay."""
+    if not RESULTS.exists():
+        return {part: [] for part in PARTS}
+    found = json.loads(RESULTS.read_text())["results"]
+    return {part: found[part] for part in PARTS}
 
 
 def summarise(cells: Sequence[dict[str, Any]], searches: Sequence[dict[str, Any]]) -> Any:
     """Return the shares of predictions that hold, and the cost of searches."""
+    cells, searches = ([row for row in rows if "error" not in row] for rows in (cells, searches))
     summary: dict[str, Any] = {"cells": len(cells), "searches": len(searches)}
     for name, within in (("allocated", ALLOCATED_WITHIN), ("reserved", RESERVED_WITHIN)):
         errors = [abs(row[f"{name}_error_fraction"]) for row in cells]
@@ -179,10 +194,13 @@ def print_tables(cells: Sequence[dict[str, Any]], searches: Sequence[dict[str, A
     """Print both, a line for each row."""
     table = Table("kind", "card", "precision", "optimizer", "trace", "allocated", "reserved")
     for row in cells:
-        table.add_row(*describe_cell(row))
+        table.add_row(*([row["kind"], row["error"]] if "error" in row else describe_cell(row)))
     Console(width=140).print(table)
     table = Table("kind", "card", "precision", "optimizer", "answer", "in a loop", "probes / OOMs")
     for row in searches:
+        if "error" in row:
+            table.add_row(row["kind"], row["error"])
+            continue
         names = (row[name] for name in ("kind", "card", "precision", "optimizer"))
         largest = str(row["largest_in_a_loop"])
         table.add_row(*names, str(row["answer"]), largest, f"{row['probes']} / {row['ooms']}")
@@ -204,24 +222,35 @@ def main() -> None:
     arguments = parser.parse_args()
     if not is_pretended():
         parser.error("this is for pretended cards: benchmarks/gpu.py is for real ones")
-    cells: list[dict[str, Any]] = []
-    searches: list[dict[str, Any]] = []
+    rows = read_rows()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "settings")
         os.environ["STAND_IN_SETTINGS"] = str(path)
         set_card(next(iter(CARDS)), path)
         with Runner(parse_target(str(PATH))) as runner:
-            for row in run_cells(runner, path, arguments.kinds):
-                cells.append(row)
-                print(*describe_cell(row), file=sys.stderr, flush=True)
-            if arguments.search:
-                for row in run_searches(runner, path, arguments.kinds):
-                    searches.append(row)
-                    print(row, file=sys.stderr, flush=True)
-    print_tables(cells, searches)
-    summary = summarise(cells, searches)
-    print(summary)
-    write_results("memory_table", {"summary": summary, "cells": cells, "searches": searches})
+            for kind, (part, run_part) in itertools.product(arguments.kinds, PARTS.items()):
+                if part == "searches" and not arguments.search:
+                    continue
+                kept = [row for row in rows[part] if row["kind"] != kind]
+                found: list[dict[str, Any]] = []
+                try:
+                    found += run_part(runner, path, kind)
+                except AdvisorError as error:
+                    print(f"{kind}: {error.message}", file=sys.stderr)
+                    found.append({"kind": kind, "error": error.message})
+                rows[part] = [*kept, *found]
+                write_results(
+                    "memory_table",
+                    {
+                        "summary": summarise(**rows),
+                        "allocated_within": ALLOCATED_WITHIN,
+                        "reserved_within": RESERVED_WITHIN,
+                        **rows,
+                    },
+                )
+                print(kind, part, len(found), file=sys.stderr, flush=True)
+    print_tables(**rows)
+    print(summarise(**rows))
 
 
 if __name__ == "__main__":

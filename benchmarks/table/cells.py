@@ -18,7 +18,7 @@ from benchmarks.table.by_hand import Counted, Loop, TracesTask
 PATH = Path(__file__).resolve().parent / "workload.py"
 MIB = 1 << 20
 #: Of a task that does many.
-TIMEOUT_S = 900.0
+TIMEOUT_S = 240.0
 
 
 def compare(gpu: Gpu, loop: Loop, trace: MemoryTrace, counted: Counted) -> dict[str, Any]:

@@ -25,6 +25,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "The first screen in the README": advice.tell_screen,
     "The largest batch": memory.tell_largest,
     "Prediction for other GPUs": memory.tell_prediction,
+    "Predicted and counted memory": memory.tell_table,
+    "Host memory of a large model": memory.tell_large,
     "The trace of a step": memory.tell_trace,
     "Memory search without a trace": memory.tell_search,
     "The noise interval": noise.tell_coverage,

@@ -59,6 +59,59 @@ A prediction with all what-ifs takes {cost["elapsed_s"]:.0f} s for a language mo
 {tell_source("memory_prediction", "predict_cost")}"""
 
 
+def tell_table() -> str:
+    """Return predictions and searches beside torch's own allocator, on pretended cards."""
+    result = read("memory_table")
+    cells, searches = (
+        [row for row in result[part] if "error" not in row] for part in ("cells", "searches")
+    )
+    kinds = list(dict.fromkeys(row["kind"] for row in cells))
+    lines = []
+    for kind in kinds:
+        mine = [row for row in cells if row["kind"] == kind]
+        errors = [
+            max(mine, key=lambda row: abs(row[name]))[name]
+            for name in ("allocated_error_fraction", "reserved_error_fraction")
+        ]
+        lines.append((kind, str(len(mine)), *(f"{100 * error:+.1f} %" for error in errors)))
+    held = [
+        percent(sum(abs(row[name]) <= within for row in cells) / len(cells))
+        for name, within in (
+            ("allocated_error_fraction", result["allocated_within"]),
+            ("reserved_error_fraction", result["reserved_within"]),
+        )
+    ]
+    missing = [row["kind"] for row in result["cells"] if "error" in row]
+    left_out = f" Not measured: {', '.join(missing)}." if missing else ""
+    searched = ""
+    if searches:
+        mean = {
+            name: sum(row[name] for row in searches) / len(searches) for name in ("probes", "ooms")
+        }
+        exact = sum(row["holds_in_a_loop"] for row in searches)
+        shares = [row["answer"] / max(1, row["largest_in_a_loop"]) for row in searches]
+        searched = f""" The search took {rough_ratio(mean["probes"])} probes and {rough_ratio(mean["ooms"])} out-of-memory errors on average; its answer held in such a loop in {exact} of {len(searches)} cells, and was {tell_range(shares, ratio)} of the largest that did."""
+    return f"""On pretended cards, whose allocator is torch's own and whose kernels do nothing: the peaks predicted from a trace beside those of a loop with fresh batches and held outputs, over precisions, optimizers and two cards ({len(cells)} cells). Allocated is within {percent(result["allocated_within"])} in {held[0]} of the cells, reserved within {percent(result["reserved_within"])} in {held[1]}.{searched}{left_out}
+
+{draw_table(["model", "cells", "allocated, furthest off", "reserved, furthest off"], lines)}
+
+{tell_source("memory_table")}"""
+
+
+def tell_large() -> str:
+    """Return what a large model takes of the host."""
+    result = read("large_model")
+    rows = [
+        (command, rough_ratio(row["most_pss_gib"]), rough_ratio(row["most_rss_gib"]))
+        for command, row in result.items()
+    ]
+    return f"""Host memory of all processes of a command at once, at most, for a language model of a billion parameters on a pretended card. *Shared counted once* is the kernel's proportional set size.
+
+{draw_table(["command", "GiB, shared counted once", "GiB, each process by itself"], rows)}
+
+{tell_source("large_model")}"""
+
+
 def tell_trace() -> str:
     """Return how exact the trace is."""
     rows = read("trace_exactness")

@@ -157,3 +157,19 @@ def test_a_plan_made_again_leaves_out_what_is_done_and_follows_the_faster_step(p
     assert again.needs_s.keys() == made.needs_s.keys() - {"memory"}
     assert run.budget_s == again.needed_s < 0.5 * made.needed_s
     assert run.has_time_for("memory")
+
+
+@pytest.mark.parametrize(
+    ("step_s", "budget_s"),
+    [
+        (0.06, 180.0),  # GPT-2 of 124 M parameters, 32 sequences of 1024, bf16
+        (0.1, 120.0),  # ResNet-50, 256 images, bf16
+    ],
+)
+def test_a_card_as_fast_as_an_h100_gets_what_the_advice_stands_on_in_minutes(step_s, budget_s):
+    """A worker's start takes 4 s there; 20 s have passed when the plan is made."""
+    needs = estimate_needs(4.0, step_s, without={"sharpness", "ranks"})
+    shares = needs.share_out(budget_s - 20.0)
+    assert {"memory", "throughput", "noise", "loader", "trial"} <= shares.keys()
+    assert sum(shares.values()) == pytest.approx(budget_s - 20.0)
+    assert all(share_s >= needs.least_s for share_s in shares.values())
