@@ -239,15 +239,7 @@ def main() -> None:
                     print(f"{kind}: {error.message}", file=sys.stderr)
                     found.append({"kind": kind, "error": error.message})
                 rows[part] = [*kept, *found]
-                write_results(
-                    "memory_table",
-                    {
-                        "summary": summarise(**rows),
-                        "allocated_within": ALLOCATED_WITHIN,
-                        "reserved_within": RESERVED_WITHIN,
-                        **rows,
-                    },
-                )
+                write_results("memory_table", {"summary": summarise(**rows), **rows})
                 print(kind, part, len(found), file=sys.stderr, flush=True)
     print_tables(**rows)
     print(summarise(**rows))

@@ -75,11 +75,9 @@ def tell_table() -> str:
         ]
         lines.append((kind, str(len(mine)), *(f"{100 * error:+.1f} %" for error in errors)))
     held = [
-        percent(sum(abs(row[name]) <= within for row in cells) / len(cells))
-        for name, within in (
-            ("allocated_error_fraction", result["allocated_within"]),
-            ("reserved_error_fraction", result["reserved_within"]),
-        )
+        (percent(float(name.split("_")[2])), percent(share))
+        for name, share in result["summary"].items()
+        if "_within_" in name
     ]
     missing = [row["kind"] for row in result["cells"] if "error" in row]
     left_out = f" Not measured: {', '.join(missing)}." if missing else ""
@@ -91,7 +89,7 @@ def tell_table() -> str:
         exact = sum(row["holds_in_a_loop"] for row in searches)
         shares = [row["answer"] / max(1, row["largest_in_a_loop"]) for row in searches]
         searched = f""" The search took {rough_ratio(mean["probes"])} probes and {rough_ratio(mean["ooms"])} out-of-memory errors on average; its answer held in such a loop in {exact} of {len(searches)} cells, and was {tell_range(shares, ratio)} of the largest that did."""
-    return f"""On pretended cards, whose allocator is torch's own and whose kernels do nothing: the peaks predicted from a trace beside those of a loop with fresh batches and held outputs, over precisions, optimizers and two cards ({len(cells)} cells). Allocated is within {percent(result["allocated_within"])} in {held[0]} of the cells, reserved within {percent(result["reserved_within"])} in {held[1]}.{searched}{left_out}
+    return f"""On pretended cards, whose allocator is torch's own and whose kernels do nothing: the peaks predicted from a trace beside those of a loop with fresh batches and held outputs, over precisions, optimizers and two cards ({len(cells)} cells). Allocated is within {held[0][0]} in {held[0][1]} of the cells, reserved within {held[1][0]} in {held[1][1]}.{searched}{left_out}
 
 {draw_table(["model", "cells", "allocated, furthest off", "reserved, furthest off"], lines)}
 
