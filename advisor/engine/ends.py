@@ -34,6 +34,10 @@ class NoTimeLeftError(WorkerTimeoutError):
     exit_code = InconclusiveError.exit_code
 
 
+class LostServerError(InternalError):
+    """The process that forks the workers is gone, as where the system's memory ran out."""
+
+
 class UnforkableError(InternalError):
     """Workers cannot be forked: a preloaded package initialised CUDA."""
 

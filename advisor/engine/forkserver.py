@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from advisor.engine.connection import Connection, kill_tree, python_command
+from advisor.engine.ends import LostServerError
 from advisor.errors import InternalError
 
 #: Importing torch and the user's packages takes seconds; this only ends a wait that has no end.
@@ -59,8 +60,12 @@ class Forkserver:
         """Return the connection to a new worker that has been sent the order."""
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"f"], [theirs.fileno()])
-            pid = self._wait_for("started", _FORKED_S)
+            try:
+                socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+                pid = self._wait_for("started", _FORKED_S)
+            except (OSError, InternalError) as error:
+                ours.close()
+                raise _lose() from error
         with contextlib.suppress(BrokenPipeError):
             ours.sendall(order)
         connection = Connection(pid, ours.makefile("rb"), lambda: _interrupt(pid))
@@ -107,11 +112,15 @@ class Forkserver:
         except queue.Empty:
             event = None
         if event is None or name not in event:
-            raise InternalError(
-                "the process that starts the workers did not answer",
-                next_step="Set BSADVISOR_START_METHOD=spawn to do without it.",
-            )
+            raise _lose()
         return event[name]
+
+
+def _lose() -> LostServerError:
+    return LostServerError(
+        "the process that starts the workers did not answer",
+        next_step="Set BSADVISOR_START_METHOD=spawn to do without it.",
+    )
 
 
 def _interrupt(pid: int) -> None:

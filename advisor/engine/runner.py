@@ -15,7 +15,13 @@ import msgspec
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
 from advisor.engine.connection import Connection
-from advisor.engine.ends import UnforkableError, explain_death, explain_timeout, is_script
+from advisor.engine.ends import (
+    LostServerError,
+    UnforkableError,
+    explain_death,
+    explain_timeout,
+    is_script,
+)
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.imports import imported_modules
 from advisor.engine.leading import Leader
@@ -114,9 +120,10 @@ class Runner:
             self._starter = self._open_starter()
         try:
             return self._run_once(self._starter, task, timeout_s, on_result, place)
-        except UnforkableError:
+        except (LostServerError, UnforkableError) as error:
             self._starter.close()
-            self._starter = Spawner()
+            is_lost = isinstance(error, LostServerError)
+            self._starter = self._open_starter() if is_lost else Spawner()
             return self._run_once(self._starter, task, timeout_s, on_result, place)
 
     def watched(

@@ -15,6 +15,10 @@ class _Kept(Forkserver):
         super().close()
 
     @property
+    def has_ended(self):
+        return self._server.poll() is not None
+
+    @property
     def pid(self):
         return self._server.pid
 
@@ -29,7 +33,8 @@ class Servers:
         """Return the server that has these imported; torch and Python's own need no other."""
         tops = {name.partition(".")[0] for name in preload} - {"torch", *sys.stdlib_module_names}
         key = tuple(sorted(tops))
-        if key not in self._kept:
+        kept = self._kept.get(key)
+        if kept is None or kept.has_ended:
             self._kept[key] = _Kept(preload)
         return self._kept[key]
 

@@ -1,0 +1,19 @@
+"""The process that forks the workers dies between two tasks."""
+
+import os
+import signal
+
+from advisor.engine.opening import EnvironmentTask
+from advisor.engine.runner import COLD_START_S, Runner
+from tests.integration.conftest import list_children
+
+
+def test_a_server_that_was_killed_is_started_again():
+    task, before = EnvironmentTask(device="cpu"), list_children()
+    with Runner(None) as runner:
+        (first,) = runner.run(task, timeout_s=COLD_START_S)
+        (server,) = list_children() - before
+        os.kill(server, signal.SIGKILL)
+        (second,) = runner.run(task, timeout_s=COLD_START_S)
+    assert first.torch == second.torch
+    assert list_children() <= before
