@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from plotly import graph_objects, io
+from plotly import io
 
 
 class Theme(NamedTuple):
@@ -48,16 +48,15 @@ DARK = Theme(
 
 def make_template(theme: Theme) -> dict[str, Any]:
     """Return plotly's own template in the theme's colours."""
-    template = graph_objects.layout.Template(io.templates[theme.base])
+    layout: dict[str, Any] = io.templates[theme.base].layout.to_plotly_json()
     axis = {"gridcolor": theme.rule, "zerolinecolor": theme.rule, "linecolor": theme.soft}
-    template.layout.update(
-        colorway=theme.lines,
-        paper_bgcolor=theme.paper,
-        plot_bgcolor=theme.paper,
-        font={"color": theme.ink, "family": "system-ui, sans-serif"},
-        hoverlabel={"bgcolor": theme.paper, "bordercolor": theme.soft},
-        xaxis=axis,
-        yaxis=axis,
-    )
-    plain: dict[str, Any] = template.to_plotly_json()
-    return {"layout": plain["layout"]}
+    own = {
+        "colorway": theme.lines,
+        "paper_bgcolor": theme.paper,
+        "plot_bgcolor": theme.paper,
+        "font": {"color": theme.ink, "family": "system-ui, sans-serif"},
+        "hoverlabel": {"bgcolor": theme.paper, "bordercolor": theme.soft},
+        "xaxis": layout["xaxis"] | axis,
+        "yaxis": layout["yaxis"] | axis,
+    }
+    return {"layout": layout | own}
