@@ -40,7 +40,7 @@ def test_a_run_names_the_loader(count_right_workers, capfd):
         target="tests/workloads/loader/slow.py",
         settings={"sample_s": "0.005", "step_s": "0.015"},
         max_micro_batch_size=8,
-        budget_s=40.0,
+        budget_s=60.0,  # it ends before
     )
     loader, advice = found.of(LOADER), found.of(ADVICE)
     assert loader.status == "limits"
