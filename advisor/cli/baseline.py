@@ -104,7 +104,7 @@ def show(
 
     from advisor.errors import NoBaselineError
     from advisor.gate import store
-    from advisor.gate.tell import describe_baseline
+    from advisor.gate.tell_baseline import describe_baseline
     from advisor.report.console import write_part
     from advisor.telling import Headline
 

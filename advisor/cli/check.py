@@ -60,6 +60,7 @@ def check(
     comment_path: options.CommentFile = None,
     junit_path: options.JunitFile = None,
     exports: options.Exports = None,
+    full: options.Full = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -86,14 +87,16 @@ def check(
     from advisor.gate.question import BASELINE, CHECK
 
     policies = read_policies(Path.cwd())
-    results = GateResults(
-        markdown_path=markdown_path,
-        comment_path=comment_path,
-        junit_path=junit_path,
-        exports=exports or [],
-    )
+    results = GateResults(comment_path=comment_path, junit_path=junit_path, exports=exports or [])
     output = Output(
-        json_path=json_path, quiet=quiet, verbose=verbose, reads=(model,), also=results.write
+        json_path=json_path,
+        markdown_path=markdown_path,
+        quiet=quiet,
+        verbose=verbose,
+        full=full,
+        reads=(model,),
+        also=results.write,
+        others=results.paths,
     )
     asked = store.Asked(path=str(baseline or ""), records_missing=records_missing)
     with _opening_sides(workload, against) as (sides, remarks):

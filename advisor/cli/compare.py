@@ -49,8 +49,9 @@ def compare(
     comment_path: options.CommentFile = None,
     junit_path: options.JunitFile = None,
     exports: options.Exports = None,
+    full: options.Full = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,
 ) -> None:
     """Say whether what was measured the second time is slower or larger than the first."""
     from advisor.engine.kept import resolve
@@ -76,14 +77,16 @@ def compare(
     from advisor.questions import KINDS
     from advisor.training.data import WorkloadSpec
 
-    results = GateResults(
-        markdown_path=markdown_path,
-        comment_path=comment_path,
-        junit_path=junit_path,
-        exports=exports or [],
-    )
+    results = GateResults(comment_path=comment_path, junit_path=junit_path, exports=exports or [])
     output = Output(
-        json_path=json_path, quiet=quiet, reads=(*old_files, *new_files), also=results.write
+        json_path=json_path,
+        markdown_path=markdown_path,
+        quiet=quiet,
+        verbose=verbose,
+        full=full,
+        reads=(*old_files, *new_files),
+        also=results.write,
+        others=results.paths,
     )
     records = [read_record(path, KINDS)[1] for path in (*old_files, *new_files)]
     size = micro_batch_size or choose_common_size(records)

@@ -5,8 +5,9 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import typer
@@ -44,6 +45,7 @@ class Output:
         keeps: Keep what is saved among the last runs as well.
         reads: Files that the command reads, the model file as it was named: no result goes there.
         also: Called with what is written in the end.
+        others: Where that writes, by options; the same rules hold for it.
 
     Raises:
         UsageError: A file cannot be written.
@@ -61,6 +63,7 @@ class Output:
         keeps: bool = True,
         reads: Iterable[str | Path | None] = (),
         also: "Callable[[Conclusions], None] | None" = None,
+        others: "Mapping[str, Path | None]" = MappingProxyType({}),
     ) -> None:
         from advisor.engine.files import is_stream
 
@@ -71,7 +74,8 @@ class Output:
         self._html_path = html_path
         self._markdown_path = markdown_path
         self._also = also
-        paths = {"--json": json_path, "--html": html_path, "--markdown": markdown_path}
+        paths = {"--json": json_path, "--html": html_path, "--markdown": markdown_path, **others}
+        self._has_stdout = any(map(is_stdout, paths.values()))
         for (one, path), (other, second) in itertools.combinations(paths.items(), 2):
             if _are_same(path, second) or (is_stdout(path) and is_stdout(second)):
                 raise UsageError(
@@ -124,7 +128,7 @@ class Output:
         part: "tuple[Headline, Told] | None" = None,
     ) -> None:
         """Print the report, or the one part of it, or what goes to stdout, and write the files."""
-        if not any(map(is_stdout, (self._json_path, self._html_path, self._markdown_path))):
+        if not self._has_stdout:
             from rich.console import Console
 
             from advisor.report.console import write_part, write_report

@@ -1,19 +1,18 @@
-"""A verdict besides the terminal: Markdown, a comment, JUnit, trackers, what GitHub shows."""
+"""A verdict besides the terminal: a comment, JUnit, trackers, and what GitHub shows."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
-from advisor.cli.drive import refuse_unwritable, write_result
+from advisor.cli.drive import write_result
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
     from advisor.engine.conclusions import Conclusions
-
-_FORMATS = ("github-action-benchmark", "bencher")
+    from advisor.report.ci import Tracker
 
 
 class GateResults:
@@ -21,24 +20,23 @@ class GateResults:
 
     On GitHub the summary of the job and its annotations are written without being asked for.
 
+    Attributes:
+        paths: Where results go, by their options.
+
     Raises:
-        UsageError: A file cannot be written, or a format is not known.
+        UsageError: A format is not known.
     """
 
     def __init__(
-        self,
-        *,
-        markdown_path: Path | None,
-        comment_path: Path | None,
-        junit_path: Path | None,
-        exports: Sequence[str],
+        self, *, comment_path: Path | None, junit_path: Path | None, exports: Sequence[str]
     ) -> None:
-        self._markdown_path, self._comment_path = markdown_path, comment_path
-        self._junit_path = junit_path
-        self._exports = [_parse_export(text) for text in exports]
-        paths = (markdown_path, comment_path, junit_path, *(path for _, path in self._exports))
-        for path in paths:
-            refuse_unwritable(path)
+        self._comment_path, self._junit_path = comment_path, junit_path
+        self._exports = dict(map(_parse_export, exports))
+        self.paths = {
+            "--comment": comment_path,
+            "--junit": junit_path,
+            **{f"--export {name}": path for name, path in self._exports.items()},
+        }
 
     def write(self, conclusions: "Conclusions") -> None:
         """Write what was asked for, and what GitHub shows."""
@@ -48,32 +46,39 @@ class GateResults:
         found = conclusions.of(COMPARISON)
         if found is None:
             return
-        markdown = ci.render_markdown(conclusions)
-        _write(self._markdown_path, lambda: markdown)
-        _write(self._junit_path, lambda: ci.render_junit(found))
+        _write(self._junit_path, ci.render_junit(conclusions))
         if ci.is_worth_a_comment(found):
-            _write(self._comment_path, lambda: ci.render_comment(conclusions))
-        for name, path in self._exports:
-            _write(path, lambda name=name: ci.render_export(name, conclusions))  # type: ignore[misc]
+            _write(self._comment_path, ci.render_comment(conclusions))
+        for name, path in self._exports.items():
+            _write(path, ci.render_export(name, conclusions))
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in ci.list_annotations(conclusions):
                 typer.echo(line, err=True)
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if summary:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(markdown)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            _append(Path(summary), ci.render_summary(conclusions))
 
 
-def _write(path: Path | None, render: Callable[[], str]) -> None:
+def _write(path: Path | None, text: str) -> None:
     if path is not None:
-        write_result(path, render().encode())
+        write_result(path, text.encode())
 
 
-def _parse_export(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    if name not in _FORMATS or not separator or not path:
+def _append(path: Path, text: str) -> None:
+    """Add to what the steps before wrote; a summary that cannot be written changes no verdict."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    except OSError as error:
+        typer.echo(f"the summary of the job cannot be written: {error.strerror}", err=True)
+
+
+def _parse_export(text: str) -> "tuple[Tracker, Path]":
+    from advisor.report.ci import Tracker
+
+    name, _, path = text.partition("=")
+    if name not in get_args(Tracker) or not path:
         raise UsageError(
             f"--export {text}: FORMAT=FILE expected",
-            next_step=f"Formats: {', '.join(_FORMATS)}.",
+            next_step=f"Formats: {', '.join(get_args(Tracker))}.",
         )
-    return name, Path(path)
+    return cast("Tracker", name), Path(path)

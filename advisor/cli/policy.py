@@ -1,7 +1,7 @@
 """`[tool.bsadvisor.check]`: what each metric may lose."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advisor.cli.configuration import find_table
 from advisor.errors import UsageError
@@ -20,7 +20,7 @@ def read_policies(start: Path) -> "dict[Metric, Policy]":
     """
     import msgspec
 
-    from advisor.gate.data import POLICIES, Policy
+    from advisor.gate.data import POLICIES
 
     path, table = find_table(start)
     given = table.get("check", {})
@@ -34,14 +34,30 @@ def read_policies(start: Path) -> "dict[Metric, Policy]":
                 f"{path}: [tool.bsadvisor.check] has no metric {name}",
                 next_step=f"Metrics: {', '.join(POLICIES)}.",
             )
-        fields = {"level": value} if isinstance(value, str) else value
-        try:
-            found[metric] = msgspec.convert(
-                {**msgspec.to_builtins(POLICIES[metric]), **fields}, Policy
+        if metric in found:
+            raise UsageError(
+                f"{path}: [tool.bsadvisor.check] has {metric} twice", next_step="Leave one out."
             )
+        try:
+            found[metric] = _make_policy(value, POLICIES[metric])
         except (msgspec.ValidationError, TypeError) as error:
             raise UsageError(
                 f"{path}: [tool.bsadvisor.check] {name}: {error}",
                 next_step='Write a level, as "warn", or { level = "error", threshold = 0.05 }.',
             ) from error
     return found
+
+
+def _make_policy(value: Any, usual: "Policy") -> "Policy":
+    """Return the usual policy with what a project says in its place.
+
+    Raises:
+        msgspec.ValidationError, TypeError: The value is no policy.
+    """
+    import msgspec
+
+    fields = value if isinstance(value, dict) else {"level": value}
+    unknown = [name for name in fields if name not in usual.__struct_fields__]
+    if unknown:
+        raise TypeError(f"there is no {unknown[0]}")
+    return msgspec.convert({**msgspec.to_builtins(usual), **fields}, type(usual))

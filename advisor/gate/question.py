@@ -14,7 +14,8 @@ from advisor.gate.data import (
 )
 from advisor.gate.plan import COMPARISON
 from advisor.gate.stage import load_baseline, record_baseline, run_check
-from advisor.gate.tell import head_baseline, head_comparison, tell_baseline, tell_comparison
+from advisor.gate.tell import draw_up_screen, head_comparison, tell_comparison
+from advisor.gate.tell_baseline import head_baseline, tell_baseline
 
 BASELINE = Kind(
     name="baseline",
@@ -49,5 +50,6 @@ CHECK = Kind(
         ),
     ),
     headline=head_comparison,
+    screen=draw_up_screen,
     is_worth_telling=lambda record, _: _is_compared(Conclusions(record)),
 )

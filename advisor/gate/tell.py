@@ -1,27 +1,38 @@
-"""The verdict, why, and what next: figures, causes, and how small a change would show."""
+"""The verdict, why, and what next: figures, causes, and how small a change would have shown."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 
 from advisor.engine.conclusions import Conclusions
+from advisor.engine.record import Record
 from advisor.errors import AdvisorError, InconclusiveError, NoBaselineError, RegressionError
-from advisor.gate.data import NEW, OCCASIONS, OLD, OLD_NAME, Comparison, Metric, Occasion, Verdict
+from advisor.gate.data import (
+    IN_TURNS,
+    NEW,
+    OLD,
+    OLD_NAME,
+    Comparison,
+    Metric,
+    Occasion,
+    Outcome,
+    Verdict,
+)
 from advisor.gate.plan import COMPARISON
-from advisor.gate.setting import identify, list_stack
-from advisor.gate.verdict import judge_spread, list_sessions
-from advisor.telling import Column, Headline, Row, Table, Told
+from advisor.gate.verdict import list_sessions
+from advisor.telling import Column, Headline, Row, Screen, Table, Told
 from advisor.units import count_of, format_bytes, format_duration, format_number, format_percent
 
 NAMES: dict[Metric, str] = {
     "throughput": "throughput",
     "peak_memory": "peak memory",
-    "largest_batch": "memory at the larger batch",
-    "operators": "operators of a step",
-    "first_step": "time to the first step",
+    "largest_batch": "larger batch",
+    "operators": "operators",
+    "first_step": "first step",
 }
 #: What more of each metric's cost is, and less of it.
 _WORDS: dict[Metric, tuple[str, str]] = {
     "throughput": ("slower", "faster"),
-    "first_step": ("longer", "shorter"),
+    "first_step": ("later", "earlier"),
 }
 OUTCOMES = {
     "pass": "PASS",
@@ -30,14 +41,15 @@ OUTCOMES = {
     "inconclusive": "INCONCLUSIVE",
     "not_measured": "not measured",
 }
+_CAUSES = {"code": "the code", "machine": "the machine", "stack": "the stack", "unknown": "unknown"}
 _COLUMNS = (
-    Column("", justify="left"),
-    Column("was"),
-    Column("is"),
-    Column("change"),
-    Column("allowed"),
-    Column("", justify="left"),
+    *(Column("", justify="left"), Column("was"), Column("is"), Column("worse")),
+    *(Column("interval"), Column("limit"), Column("", justify="left")),
 )
+#: Of a change, from which on no more is told of it.
+_MOST_TOLD = 9.99
+#: Of an interval's ends, and of what is no change to speak of.
+_CLOSE, _NONE = 0.02, 0.0005
 
 
 def head_comparison(conclusions: Conclusions) -> Headline:
@@ -50,13 +62,10 @@ def head_comparison(conclusions: Conclusions) -> Headline:
             return Headline(answer=f"PASS: there was no baseline, and now there is one: {sessions}")
         return Headline(answer="No verdict", missing=record.why_missing)
     if not found.verdicts:
-        said = "; ".join(
-            f"{each.name} {each.new}, and was {each.old}" for each in found.differences
-        )
         return Headline(
             answer="No verdict: the two sides are not of one setting",
             missing=NoBaselineError(
-                f"the two sides cannot be compared: {said}",
+                f"the two sides cannot be compared: {_say_differences(found)}",
                 next_step="Compare what was measured on the same device, of the same training.",
             ),
         )
@@ -68,17 +77,17 @@ def head_comparison(conclusions: Conclusions) -> Headline:
 
 def summarise(found: Comparison) -> str:
     """Return in one clause what decides."""
-    changed_stack = ", ".join(each.name for each in found.differences)
     decisive = [
         each
         for each in found.verdicts
         if each.outcome == found.outcome and each.policy.level == "error"
     ]
     if found.outcome == "inconclusive" and not decisive:
-        return f"env-changed ({changed_stack}), so what was measured is no verdict on the code"
+        changed = ", ".join(each.name for each in found.differences)
+        return f"env-changed ({changed}), so what was measured is no verdict on the code"
     if found.outcome == "pass":
-        return f"{_say_change(found.verdicts[0])}, and nothing else beyond what is allowed"
-    return "; ".join(f"{NAMES[each.metric]}: {_say_change(each)}" for each in decisive)
+        return f"{say_metric(found.verdicts[0])}, nothing beyond what is allowed"
+    return "; ".join(map(say_metric, decisive))
 
 
 def _find_end(found: Comparison) -> AdvisorError | None:
@@ -88,24 +97,80 @@ def _find_end(found: Comparison) -> AdvisorError | None:
             for each in found.verdicts
             if each.outcome == "fail" and each.policy.level == "error"
         ]
-        return RegressionError(f"regression of {' and '.join(failed)}", next_step=_advise(found))
+        return RegressionError(f"regression of {', '.join(failed)}")
     if found.outcome in {"inconclusive", "not_measured"}:
-        return InconclusiveError("the check is inconclusive", next_step=_advise(found))
+        return InconclusiveError("the check is inconclusive")
     return None
 
 
-def _advise(found: Comparison) -> str:
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the verdict, why, every metric, and what next."""
+    found, headline = conclusions.of(COMPARISON), head_comparison(conclusions)
+    if found is None:
+        return Screen(answer=headline.answer)
+    if not found.verdicts:
+        return Screen(answer=headline.answer, lines=(_say_differences(found),))
+    advice, command = _advise(conclusions, found)
+    return Screen(
+        answer=headline.answer,
+        lines=(*_list_reasons(found), *([advice] if advice else [])),
+        cautions=(f"env-changed: {_say_differences(found)}",) if found.differences else (),
+        table=_draw_table(found),
+        next_step=command,
+    )
+
+
+def _list_reasons(found: Comparison) -> Iterator[str]:
+    for each in found.verdicts:
+        if each.cause is not None and (each.outcome == "fail" or each.policy.level == "error"):
+            cause = f"{_CAUSES[each.cause.kind]}: {each.cause.evidence}"
+            yield f"Likely cause of {NAMES[each.metric]}: {cause}."
+    for each in found.verdicts:
+        if each.smallest_change is not None and each.policy.level == "error":
+            name, least = NAMES[each.metric], _write_percent(each.smallest_change)
+            yield f"A change of {name} by {least} would have shown."
+
+
+def _say_differences(found: Comparison) -> str:
+    return "; ".join(f"{each.name} {each.new}, was {each.old}" for each in found.differences)
+
+
+def _advise(conclusions: Conclusions, found: Comparison) -> tuple[str, str]:
+    """Return what to do, and the command for it where there is one."""
+    is_against = conclusions.record.get(IN_TURNS)
+    target = _name_target(conclusions.record)
     kinds = {each.cause.kind for each in found.verdicts if each.cause is not None}
-    if "machine" in kinds:
-        return "Check again once the machine is as it was, or compare on it: --against REF."
-    if any(each.tier == "stack" for each in found.differences):
-        return (
-            "Record the baseline again on this stack, gate all the same with --gate-env-changed, "
-            "or compare two revisions on it: --against REF."
-        )
     if found.outcome == "fail":
-        return "If it is meant, record the baseline again: bsadvisor baseline record MODEL."
-    return "Give it more time with --budget, leave the machine idle, or allow more."
+        is_new = target and not is_against
+        return (
+            (
+                "If the change is meant, record the baseline again.",
+                f"bsadvisor baseline record {target}",
+            )
+            if is_new
+            else ("", "")
+        )
+    if found.outcome not in {"inconclusive", "not_measured"}:
+        return "", ""
+    if "machine" in kinds and not is_against:
+        return (
+            "Check again once the machine is as it was, or compare two revisions on it in turns.",
+            target and f"bsadvisor check --against REF {target}",
+        )
+    if found.differences and not is_against:
+        advice = "Record the baseline on what is installed now, or give --gate-env-changed."
+        return advice, target and f"bsadvisor baseline record {target}"
+    return "Give it more time with --budget, leave the machine idle, or allow more.", ""
+
+
+def _name_target(record: Record) -> str:
+    """Return what was measured as it is typed; empty where files were compared."""
+    if record.workload is None:
+        return ""
+    setting, script = record.all(NEW)[0].setting, record.workload.script
+    module = "-m " if script is not None and script.script.is_module else ""
+    arguments = f" -- {shlex.join(setting.arguments)}" if setting.arguments else ""
+    return f"{module}{shlex.quote(setting.target)}{arguments}"
 
 
 def tell_comparison(conclusions: Conclusions) -> Told:
@@ -114,47 +179,54 @@ def tell_comparison(conclusions: Conclusions) -> Told:
     if found is None or not found.verdicts:
         return Told()
     rows = [
-        Row("Cause", f"{NAMES[each.metric]}: {_say_cause(each)}")
+        Row("Cause", f"{NAMES[each.metric]}: {_CAUSES[each.cause.kind]}: {each.cause.evidence}")
         for each in found.verdicts
         if each.cause is not None
     ]
-    old, new = record.all(OLD), record.all(NEW)
     name = record.get(OLD_NAME) or "the old side"
-    rows.append(Row("Compared", f"{_describe(old)} ({name}) with {_describe(new)}"))
+    turns = ", in turns" if record.get(IN_TURNS) else ""
+    sides = f"{describe_side(record.all(OLD))} ({name}) with {describe_side(record.all(NEW))}"
+    rows.append(Row("Compared", f"{sides}{turns}"))
+    rows += [Row("Note", f"{NAMES[e.metric]}: {e.remark}") for e in found.verdicts if e.remark]
     rows += [
-        Row(
-            "Would show",
-            f"a change of {format_percent(each.smallest_change)} of {NAMES[each.metric]}",
-        )
+        Row("Would show", f"{NAMES[each.metric]}: {_write_percent(each.smallest_change)}")
         for each in found.verdicts
         if each.smallest_change is not None
     ]
     rows += [
         Row("env-changed", f"{each.name}: {each.new}, was {each.old}") for each in found.differences
     ]
-    table = Table(
+    advice, command = _advise(conclusions, found)
+    rows += [Row("Next", f"{advice} {command}".strip())] if advice or command else []
+    return Told(rows=tuple(rows), tables=(_draw_table(found),))
+
+
+def _draw_table(found: Comparison) -> Table:
+    return Table(
         columns=_COLUMNS,
-        rows=tuple(_write_row(each) for each in found.verdicts),
-        legend="change: for the worse positive, with an interval that holds at all looks together",
+        rows=tuple(map(_write_row, found.verdicts)),
         bold_rows=frozenset(n for n, e in enumerate(found.verdicts) if e.outcome == "fail"),
         is_narrow=True,
     )
-    return Told(rows=tuple(rows), tables=(table,))
 
 
 def _write_row(verdict: Verdict) -> tuple[str, ...]:
-    label = NAMES[verdict.metric] + (f", {verdict.remark}" if verdict.remark else "")
-    outcome = OUTCOMES[verdict.outcome]
-    if verdict.policy.level == "warn" and verdict.outcome == "fail":
-        outcome = "warning"
+    change = verdict.change
     return (
-        label,
+        NAMES[verdict.metric],
         write_value(verdict.metric, verdict.old),
         write_value(verdict.metric, verdict.new),
-        _say_change(verdict),
-        format_percent(verdict.policy.threshold),
-        outcome,
+        "–" if change is None or change.point is None else _write_percent(change.point),
+        _write_interval(verdict),
+        _write_percent(verdict.policy.threshold),
+        say_outcome(verdict, verdict.outcome),
     )
+
+
+def say_outcome(verdict: Verdict, outcome: Outcome) -> str:
+    """Return the word for a metric's outcome: what only warns fails nothing."""
+    only_warns = outcome == "fail" and verdict.policy.level == "warn"
+    return "warning" if only_warns else OUTCOMES[outcome]
 
 
 def write_value(metric: Metric, value: float | None) -> str:
@@ -162,94 +234,53 @@ def write_value(metric: Metric, value: float | None) -> str:
     if value is None:
         return "–"
     if metric == "throughput":
-        return f"{format_number(value)}/s"
+        return f"{format_number(value / 1e3)}k/s" if value >= 1e5 else f"{format_number(value)}/s"
     if metric == "first_step":
-        return format_duration(value)
+        return f"{format_number(value)} s" if value >= 1.0 else format_duration(value)
     return f"{value:,.0f}" if metric == "operators" else format_bytes(value)
 
 
-def _say_change(verdict: Verdict) -> str:
+def _write_interval(verdict: Verdict) -> str:
+    """Return the interval of a change, empty where none is known or it has no width."""
     change = verdict.change
+    if change is None or change.low is None or change.high is None or change.low == change.high:
+        return ""
+    return _write_range(change.low, change.high)
+
+
+def _write_range(low: float, high: float) -> str:
+    decimals = 1 if high - low < _CLOSE else None  # or both ends may look the same
+    return f"{_write_percent(low, decimals).removesuffix(' %')} to {_write_percent(high, decimals)}"
+
+
+def _write_percent(fraction: float, decimals: int | None = None) -> str:
+    """Return a change in few characters."""
+    if fraction > _MOST_TOLD:
+        return "> 999 %"
+    return format_percent(round(fraction, 4), decimals=decimals)
+
+
+def say_metric(verdict: Verdict) -> str:
+    """Return in words how far a metric is from what it was, with its interval."""
+    name, change = NAMES[verdict.metric], verdict.change
     if change is None or change.point is None:
-        return verdict.remark or "not measured"
+        return verdict.remark or f"{name} not measured"
     worse, better = _WORDS.get(verdict.metric, ("more", "less"))
-    word = worse if change.point >= 0.0 else better
-    said = f"{100.0 * abs(change.point):.1f} % {word}"
+    is_worse = change.point >= 0.0
+    size = _write_percent(abs(change.point))
+    said = f"{name} {size} {worse if is_worse else better}"
+    said = f"{name} as it was" if abs(change.point) < _NONE else said
     if change.low is None or change.high is None or change.low == change.high:
         return said
-    ends = sorted(
-        100.0 * (end if change.point >= 0.0 else -end) for end in (change.low, change.high)
-    )
-    return f"{said} ({ends[0]:.1f} to {ends[1]:.1f})"
+    low, high = (change.low, change.high) if is_worse else (-change.high, -change.low)
+    return f"{said} ({_write_range(low, high)})"
 
 
-def _say_cause(verdict: Verdict) -> str:
-    assert verdict.cause is not None
-    who = {"code": "the code", "machine": "the machine", "stack": "the stack", "unknown": "unknown"}
-    return f"{who[verdict.cause.kind]}: {verdict.cause.evidence}"
-
-
-def _describe(side: Sequence[Occasion]) -> str:
+def describe_side(side: Sequence[Occasion]) -> str:
+    """Return how often, what and when it was measured."""
     revision = side[0].revision
     named = ""
     if revision is not None:
         changed = ", changed" if revision.is_changed else ""
         named = f" of {revision.name + ' ' if revision.name else ''}{revision.commit[:10]}{changed}"
     return f"{count_of(len(list_sessions(side)), 'session')}{named}, {side[0].recorded_at[:10]}"
-
-
-def head_baseline(conclusions: Conclusions) -> Headline:
-    """Return what was recorded."""
-    occasions = conclusions.record.all(OCCASIONS)
-    sessions = len(list_sessions(occasions))
-    if not occasions:
-        return Headline(answer="No baseline", missing=conclusions.record.why_missing)
-    setting = occasions[0].setting
-    return Headline(
-        answer=f"Baseline of {setting.target} at batch {setting.micro_batch_size:,}: "
-        f"{count_of(sessions, 'session')} on {count_of(len(occasions), 'occasion')}"
-    )
-
-
-def tell_baseline(conclusions: Conclusions) -> Told:
-    """Return what a baseline holds."""
-    return describe_baseline(conclusions.record.all(OCCASIONS))
-
-
-def describe_baseline(occasions: Sequence[Occasion]) -> Told:
-    """Return its figures, its spread, and the setting that it stands for."""
-    if not list_sessions(occasions):
-        return Told()
-    last = occasions[-1]
-    spread = judge_spread(occasions)
-    rows = [
-        Row("Throughput", f"{write_value('throughput', spread.samples_per_s)}, spread "
-            f"{_say_spread(spread.fraction)} between sessions"),
-    ]  # fmt: skip
-    if spread.smallest_change is not None:
-        rows.append(
-            Row(
-                "Would show",
-                f"a change of {format_percent(spread.smallest_change)} at the first look",
-            )
-        )
-    rows += [
-        Row("Memory", f"{format_bytes(peak.peak_bytes)} at batch {peak.micro_batch_size:,}")
-        for peak in last.peaks
-        if peak.peak_bytes is not None
-    ]
-    if last.operators is not None:
-        rows.append(Row("Operators", f"{last.operators:,} of a step"))
-    known = {**identify(last.setting), **list_stack(last.setting.environment)}
-    rows.append(
-        Row("Setting", ", ".join(f"{name} {value}" for name, value in known.items() if value))
-    )
-    rows += [
-        Row("Recorded", f"{_describe((each,))}, bsadvisor {each.tool_version}")
-        for each in occasions
-    ]
-    return Told(rows=tuple(rows))
-
-
-def _say_spread(fraction: float | None) -> str:
-    return "not known" if fraction is None else f"{format_number(100.0 * fraction)} %"

@@ -56,5 +56,5 @@ def _escape_cell(text: str) -> str:
 
 def _escape(text: str) -> str:
     """Return the text as such: no HTML of the user's, no list, heading or quote by chance."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    escaped = " ".join(text.splitlines()).replace("&", "&amp;").replace("<", "&lt;")
     return f"\\{escaped}" if escaped[:1] in {">", "#", "-", "*", "+"} else escaped

@@ -1,0 +1,68 @@
+"""What a baseline holds: its figures, their spread, and the setting that it stands for."""
+
+from collections.abc import Sequence
+
+from advisor.engine.conclusions import Conclusions
+from advisor.gate.data import OCCASIONS, Occasion
+from advisor.gate.setting import identify, list_stack
+from advisor.gate.tell import describe_side, write_value
+from advisor.gate.verdict import judge_spread, list_sessions
+from advisor.telling import Headline, Row, Told
+from advisor.units import count_of, format_bytes, format_number, format_percent
+
+
+def head_baseline(conclusions: Conclusions) -> Headline:
+    """Return what was recorded."""
+    occasions = conclusions.record.all(OCCASIONS)
+    sessions = len(list_sessions(occasions))
+    if not occasions:
+        return Headline(answer="No baseline", missing=conclusions.record.why_missing)
+    setting = occasions[0].setting
+    return Headline(
+        answer=f"Baseline of {setting.target} at batch {setting.micro_batch_size:,}: "
+        f"{count_of(sessions, 'session')} on {count_of(len(occasions), 'occasion')}"
+    )
+
+
+def tell_baseline(conclusions: Conclusions) -> Told:
+    """Return what a baseline holds."""
+    return describe_baseline(conclusions.record.all(OCCASIONS))
+
+
+def describe_baseline(occasions: Sequence[Occasion]) -> Told:
+    """Return its figures, its spread, and the setting that it stands for."""
+    if not list_sessions(occasions):
+        return Told()
+    last = occasions[-1]
+    spread = judge_spread(occasions)
+    rows = [
+        Row("Throughput", f"{write_value('throughput', spread.samples_per_s)}, spread "
+            f"{_say_spread(spread.fraction)} between sessions"),
+    ]  # fmt: skip
+    if spread.smallest_change is not None:
+        rows.append(
+            Row(
+                "Would show",
+                f"a change of {format_percent(spread.smallest_change)} at the first look",
+            )
+        )
+    rows += [
+        Row("Memory", f"{format_bytes(peak.peak_bytes)} at batch {peak.micro_batch_size:,}")
+        for peak in last.peaks
+        if peak.peak_bytes is not None
+    ]
+    if last.operators is not None:
+        rows.append(Row("Operators", f"{last.operators:,} of a step"))
+    known = {**identify(last.setting), **list_stack(last.setting.environment)}
+    rows.append(
+        Row("Setting", ", ".join(f"{name} {value}" for name, value in known.items() if value))
+    )
+    rows += [
+        Row("Recorded", f"{describe_side((each,))}, bsadvisor {each.tool_version}")
+        for each in occasions
+    ]
+    return Told(rows=tuple(rows))
+
+
+def _say_spread(fraction: float | None) -> str:
+    return "not known" if fraction is None else f"{format_number(100.0 * fraction)} %"
