@@ -34,6 +34,8 @@ class Servers:
         tops = {name.partition(".")[0] for name in preload} - {"torch", *sys.stdlib_module_names}
         key = tuple(sorted(tops))
         kept = self._kept.get(key)
+        if kept is not None and kept.has_ended:
+            kept.end()
         if kept is None or kept.has_ended:
             self._kept[key] = _Kept(preload)
         return self._kept[key]
