@@ -73,6 +73,7 @@ def record(
     from advisor.gate.question import BASELINE
 
     asked = store.Asked(path=str(baseline or ""), sessions=sessions, over_s=over or 0.0, adds=adds)
+    store.refuse_unwritable(asked)
     side = stage.Side(workload=workload, revision=worktrees.describe_revision())
     found = drive(
         BASELINE,

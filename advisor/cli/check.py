@@ -99,6 +99,8 @@ def check(
         others=results.paths,
     )
     asked = store.Asked(path=str(baseline or ""), records_missing=records_missing)
+    if records_missing or ratchet:
+        store.refuse_unwritable(asked)
     with _opening_sides(workload, against) as (sides, remarks):
         for remark in remarks:
             output.remark(remark)

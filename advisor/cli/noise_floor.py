@@ -43,13 +43,13 @@ def noise_floor(
     from advisor.noise_floor.data import MICRO_BATCH_SIZE
     from advisor.noise_floor.question import KIND
 
+    asked = store.Asked(path=str(baseline or ""))
+    store.refuse_unwritable(asked)
     spec = Spec(workload=workload, limits=Limits(budget_s=budget))
     output = Output(json_path=json_path, quiet=quiet, verbose=verbose, reads=(model,))
     found = drive(KIND, spec, output, asked=((MICRO_BATCH_SIZE, micro_batch_size),))
     size = found.record.get(MICRO_BATCH_SIZE)
     assert size is not None
-    path = store.choose_spread_path(
-        store.Asked(path=str(baseline or "")), read_setting(workload, found.record, size)
-    )
+    path = store.choose_spread_path(asked, read_setting(workload, found.record, size))
     store.save(path, encode_document(KIND, found))
     output.remark(f"kept for check in {path}")

@@ -27,7 +27,7 @@ from advisor.gate.data import (
 )
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
 from advisor.gate.reading import make_peak, make_session, read_setting
-from advisor.gate.setting import list_differences
+from advisor.gate.setting import list_stack
 from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS
 from advisor.memory.data import MemoryTask
 from advisor.throughput.data import ThroughputTask
@@ -261,5 +261,5 @@ def _find_earlier(run: Run, asked: store.Asked, size: int) -> tuple[Occasion, ..
     """Return the occasions that the new one is added to."""
     setting = read_setting(run.spec.workload, run.record, size)
     found = store.find(asked, setting) or ()
-    stack = [each.name for each in list_differences(found, ()) if each.tier == "stack"]
-    return () if stack else found
+    stacks = [list_stack(each.environment) for each in (setting, *(o.setting for o in found[:1]))]
+    return found if stacks[0] == stacks[-1] else ()

@@ -1,5 +1,6 @@
 """Baselines on disk: `.bsadvisor/baselines/<device>-<fingerprint>.json`, one a setting."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,6 +129,20 @@ def choose_path(asked: Asked, setting: Setting) -> Path:
     return find_folder(asked) / name_file(setting)
 
 
+def refuse_unwritable(asked: Asked) -> None:
+    """See that a baseline can be kept there, before anything is measured for it.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    folder = find_folder(asked)
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise _refuse(folder, f"{there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise _refuse(folder, f"{there} must not be written to")
+
+
 def save(path: Path, document: bytes) -> None:
     """Have the file hold the document; its folders are made.
 
@@ -138,10 +153,13 @@ def save(path: Path, document: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, document)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}",
-            next_step="Name another place with --baseline.",
-        ) from error
+        raise _refuse(path, error.strerror or str(error)) from error
+
+
+def _refuse(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"cannot write {path}: {why}", next_step="Name another place with --baseline."
+    )
 
 
 def find_folder(asked: Asked) -> Path:

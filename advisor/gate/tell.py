@@ -257,7 +257,7 @@ def _write_percent(fraction: float, decimals: int | None = None) -> str:
     """Return a change in few characters."""
     if fraction > _MOST_TOLD:
         return "> 999 %"
-    return format_percent(round(fraction, 4), decimals=decimals)
+    return format_percent(round(fraction, 4) + 0.0, decimals=decimals)  # -0 is 0
 
 
 def say_metric(verdict: Verdict) -> str:
