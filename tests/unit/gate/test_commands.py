@@ -124,6 +124,10 @@ def vary_setting(training):
     return ["--set", "width=5"]
 
 
+def vary_arguments(training):
+    return ["--", "--batch", "{batch_size}"]
+
+
 def vary_device(training):
     change_device(training, name="Other")
     return []
@@ -140,6 +144,7 @@ def vary_memory(training):
         (vary_batch, "micro-batch 32"),
         (vary_precision, "precision fp32"),
         (vary_setting, "settings none"),
+        (vary_arguments, "arguments none"),
         (vary_device, "device It"),
         (vary_memory, "memory 4 GiB"),
     ],
