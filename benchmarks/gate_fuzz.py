@@ -42,7 +42,11 @@ from advisor.training.data import WorkloadFacts, WorkloadSpec
 CASES = 5000
 RUN = Path(__file__).resolve().parent.parent / "tests" / "recordings" / "run.json.gz"
 TARGET, SIZE = "model.py", 16
-COMMANDS = ("report", "report --full", "baseline show", "check", "compare OLD", "compare NEW")
+COMMANDS = (
+    *("report", "report --full", "report --markdown -", "report --html -"),
+    *("baseline show", "check", "compare OLD", "compare NEW"),
+    *("compare NEW --junit -", "compare NEW --markdown -", "compare OLD --export bencher=-"),
+)
 #: Some that no clock, memory or model gives, and some that are at the edge of what they may give.
 NUMBERS = (
     *(-1, 0, 0.0, 1, 2, 0.5, -1.5, 5e-324, 1e-120, 1e-9, 1e9, 1e12, 1e18, 1e120, -1e120, 1e308),
@@ -243,11 +247,13 @@ def load_baseline(kind: Any, spec: Spec, *, argv: Any, save: Any, **given_: Any)
 
 def run_command(command: str, damaged: Path, sound: Path) -> tuple[int, str, str]:
     """Return the exit status of a command on the file, and what it wrote."""
-    arguments = {
-        "check": ["check", TARGET, "--baseline", damaged],
-        "compare OLD": ["compare", damaged, sound],
-        "compare NEW": ["compare", sound, damaged],
-    }.get(command, [*command.split(), damaged])
+    name, *options = command.split()
+    arguments: list[str | Path] = [name, *options, damaged]
+    if name == "check":
+        arguments = [name, TARGET, "--baseline", damaged]
+    elif name == "compare":
+        sides = (damaged, sound) if options[0] == "OLD" else (sound, damaged)
+        arguments = [name, *sides, *options[1:]]
     with (
         mock.patch("advisor.engine.command.execute", load_baseline),
         mock.patch("typer.testing._get_command", return_value=MADE),
@@ -264,7 +270,7 @@ def judge(damage: Damage, code: int, out: str, err: str) -> str:
         return f"exit status {code}"
     if "Traceback" in out + err:
         return "a traceback"
-    if "\x1b" in out + err:
+    if "\x1b" in err or ("\x1b" in out and not out.startswith("<!DOCTYPE html>")):
         return "what a terminal obeys"
     if damage.is_broken and (code != 2 or out):
         return f"exit status {code} for a file that is none"

@@ -32,6 +32,11 @@ ASCII_FORMS: dict[str, str | int | None] = {
 _CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
 
 
+def hide_controls(text: str) -> str:
+    """Return the text without what would tell a terminal to do something."""
+    return text.translate(_CONTROLS)
+
+
 @dataclass(frozen=True, slots=True)
 class _Harmless:
     """What is drawn, without what its texts would tell the terminal to do."""
@@ -40,7 +45,7 @@ class _Harmless:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.drawn, options):
-            text = segment.text if segment.control else segment.text.translate(_CONTROLS)
+            text = segment.text if segment.control else hide_controls(segment.text)
             yield segment._replace(text=text)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
 from advisor.report.console import collect
+from advisor.report.encoding import hide_controls
 from advisor.report.screen import list_statuses
 from advisor.telling import Screen, Table
 
@@ -40,7 +41,7 @@ def _list_screen(screen: Screen) -> Iterator[str]:
 
 def draw_table(table: Table) -> str:
     """Return a table with its legend."""
-    headers = [column.header or " " for column in table.columns]
+    headers = [_escape_cell(column.header) or " " for column in table.columns]
     marks = [":--" if column.justify == "left" else "--:" for column in table.columns]
     lines = [_row(headers), _row(marks), *(_row(map(_escape_cell, row)) for row in table.rows)]
     return "\n".join(lines) + (f"\n\n{_escape(table.legend)}" if table.legend else "")
@@ -51,10 +52,14 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _escape_cell(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return _join_lines(text).replace("|", "\\|")
 
 
 def _escape(text: str) -> str:
     """Return the text as such: no HTML of the user's, no list, heading or quote by chance."""
-    escaped = " ".join(text.splitlines()).replace("&", "&amp;").replace("<", "&lt;")
+    escaped = _join_lines(text)
     return f"\\{escaped}" if escaped[:1] in {">", "#", "-", "*", "+"} else escaped
+
+
+def _join_lines(text: str) -> str:
+    return hide_controls(" ".join(text.splitlines())).replace("&", "&amp;").replace("<", "&lt;")

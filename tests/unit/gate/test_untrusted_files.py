@@ -194,6 +194,23 @@ def test_a_text_neither_marks_up_nor_moves_the_cursor(fuzz, run, tmp_path, text)
         assert not {"\x1b", "\x9b", "\x07"} & set(out)
 
 
+def test_a_text_is_no_markup_of_a_page_or_of_markdown(fuzz, run, tmp_path):
+    path, text = tmp_path / "file.json", "</script><script>alert()</script>\n# it | \x1b[2J"
+    for place in [
+        ("environment", "device", "name"),
+        ("workload", "sample_unit"),
+        ("tool_version",),
+    ]:
+        path.write_bytes(fuzz.put(fuzz.DOCUMENTS["run"], place, text))
+        for command in ("report --markdown -", "report --html -"):
+            code, out, _ = run(command, path)
+            assert code == 0
+            assert "<script>alert" not in out
+            if "markdown" in command:
+                assert "\x1b" not in out
+                assert not any(line.startswith("# it") for line in out.splitlines())
+
+
 def test_what_compare_takes_from_a_run_is_what_a_baseline_may_hold(fuzz, tmp_path):
     path = tmp_path / "file.json"
     path.write_bytes(fuzz.SOUND["run"])
