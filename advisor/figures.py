@@ -10,6 +10,8 @@ from msgspec import Meta
 
 #: Of a batch, in samples: kernels index with 32 bits.
 Size = Annotated[int, Meta(ge=1, le=2**31)]
+#: Samples of a dataset.
+Many = Annotated[int, Meta(ge=1, le=2**62)]
 #: Steps, samples, processes, operations.
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Bytes = Annotated[int, Meta(ge=0, le=2**60)]
@@ -21,7 +23,7 @@ Seconds = Annotated[float, Meta(ge=1e-9, le=1e9)]
 Duration = Annotated[float, Meta(ge=0.0, le=1e12)]
 PerSecond = Annotated[float, Meta(ge=1e-9, le=1e18)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
-#: Losses, norms, rates: whose square is a number too.
-Figure = Annotated[float, Meta(ge=-1e120, le=1e120)]
-#: The same where it is divided by.
+#: Losses, norms, rates: of a training that diverges they may be anything whose sums are numbers.
+Figure = Annotated[float, Meta(ge=-1e300, le=1e300)]
+#: What is divided by.
 Weight = Annotated[float, Meta(ge=1e-120, le=1e120)]

@@ -49,7 +49,27 @@ COMMANDS = (
 )
 #: Some that no clock, memory or model gives, and some that are at the edge of what they may give.
 NUMBERS = (
-    *(-1, 0, 0.0, 1, 2, 0.5, -1.5, 5e-324, 1e-120, 1e-9, 1e9, 1e12, 1e18, 1e120, -1e120, 1e308),
+    *(
+        -1,
+        0,
+        0.0,
+        1,
+        2,
+        0.5,
+        -1.5,
+        5e-324,
+        1e-120,
+        1e-9,
+        1e9,
+        1e12,
+        1e18,
+        1e120,
+        -1e120,
+        1e200,
+        1e300,
+        -1e300,
+        1e308,
+    ),
     *(2**31 - 1, 2**31, 2**60, 2**62, 2**63, 2**64, 2**200),
 )
 TEXTS = ("", "[/x]", "[red]", "\x1b[2J", "a\nb", "::error::x", "{}", "\u202e", "x" * 5000, "run")

@@ -46,11 +46,13 @@ def reporting_failures(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def write_failure(error: AdvisorError) -> None:
     """Write the user's own traceback, if any, then what happened and what to do."""
+    from advisor.report.encoding import hide_controls
+
     if error.traceback:
         typer.echo(error.traceback.rstrip("\n") + "\n", err=True)
-    typer.echo(f"bsadvisor: {_sentence(error.message)}", err=True)
+    typer.echo(f"bsadvisor: {_sentence(hide_controls(error.message))}", err=True)
     if error.next_step:
-        typer.echo(_sentence(error.next_step), err=True)
+        typer.echo(_sentence(hide_controls(error.next_step)), err=True)
 
 
 def write_fault(error: Exception, *, verbose: bool) -> None:

@@ -12,6 +12,7 @@ from advisor.gate.level import estimate_level
 from advisor.gate.plan import COMPARISON
 from advisor.gate.question import CHECK
 from advisor.gate.tell import NAMES, head_comparison, say_metric, say_outcome
+from advisor.report.encoding import hide_controls
 from advisor.report.markdown import render_markdown
 
 Tracker = Literal["github-action-benchmark", "bencher"]
@@ -160,4 +161,4 @@ def _make_entry(found: Comparison, verdict: Verdict, conclusions: Conclusions) -
 
 def _escape(text: str) -> str:
     """Return the text as a workflow command takes it."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return hide_controls(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -29,7 +29,7 @@ ASCII_FORMS: dict[str, str | int | None] = {
 
 
 #: A terminal obeys these, and texts may come from a file that others wrote.
-_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n")}, "\N{REPLACEMENT CHARACTER}")
+_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
 
 
 def hide_controls(text: str) -> str:

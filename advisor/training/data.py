@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from advisor.errors import UsageError, clean
-from advisor.figures import Bytes, Count, Duration, Figure, Size, Weight
+from advisor.figures import Bytes, Count, Duration, Figure, Many, Size, Weight
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 #: What a step counts: optimizer steps, epochs, or the place of a checkpoint among those given.
@@ -226,7 +226,7 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     trainable_parameter_count: Count | None = None
     parameter_bytes: Bytes | None = None
     #: None where unknown or without a dataset.
-    dataset_size: Count | None = None
+    dataset_size: Many | None = None
     has_dataset: bool = False
     #: `make_step`: memory and throughput only.
     is_step_only: bool = False
