@@ -5,4 +5,19 @@ cli -> engine: for each question of `questions` -> its stage -> task =(process)=
  +-- report <- tell <- plan: what follows <- record <--+----------- results ----------+
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+#: What a user's own loop takes from here, and where it stands: the command line loads none of it.
+_IN_LOOP = {
+    "NoiseScaleMonitor": "advisor.in_loop.monitor",
+    "BatchSizeSchedule": "advisor.in_loop.schedule",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IN_LOOP:
+        return getattr(importlib.import_module(_IN_LOOP[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,27 @@
+"""What a monitor of a running training says: the types."""
+
+from typing import Literal
+
+import msgspec
+
+#: What the noise of a step was told from: the micro-batches of its accumulation, the ranks before
+#: they exchange, or the examples' gradients in the normalisation layers where a step has one part.
+Estimator = Literal["micro-batches", "ranks", "per-example"]
+
+
+class NoiseScale(msgspec.Struct, frozen=True, kw_only=True):
+    """The noise scale over the last measured steps, in samples."""
+
+    #: None where the gradient is too small against its noise, as then is `high`.
+    noise_scale: float | None
+    #: 95 % interval; None where an end is not known.
+    low: float | None
+    high: float | None
+    #: In the middle of the steps, by optimizer steps taken before.
+    at_step: int
+    #: Measured, and the samples that they saw.
+    steps: int
+    samples_seen: int
+    #: Of a step: the median.
+    batch_size: float
+    estimator: Estimator
