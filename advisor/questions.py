@@ -27,6 +27,7 @@ from advisor.soak.question import make_question as make_soak
 from advisor.throughput.question import QUESTION as THROUGHPUT
 from advisor.throughput.question import SPEED
 from advisor.variants.question import QUESTION as VARIANTS
+from advisor.verify.plan import VERIFICATION_TOPIC
 from advisor.verify.question import QUESTION as VERIFICATION
 
 
@@ -76,7 +77,9 @@ RUN = Kind(
         MEMORY_SAVINGS,
     ),
     headline=head_run,
-    screen=draw_up_screen,
+    screen=lambda found: draw_up_screen(
+        found, is_verified=found.of(VERIFICATION_TOPIC) is not None
+    ),
     so_far=tell_so_far,
     is_worth_telling=_is_worth_telling,
 )

@@ -141,6 +141,12 @@ def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
         columns.append(("time to train", [_write_time(row) for row in few]))
     cells = [*zip(*(cells for _, cells in columns), strict=True)]
     bars = [draw_bar(time) if has_times else "" for time in times]
+    in_use = {
+        "> recommended": any(RECOMMENDED in row.mark for row in few),
+        "b your base batch": any(BASE in row.mark for row in few),
+        "~ predicted": any(cell.startswith("~") for row in cells for cell in row),
+        "in your own loop": any(speed != DASH for speed in speeds),
+    }
     return Table(
         columns=(
             Column(justify="left"),
@@ -148,7 +154,7 @@ def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
             Column(justify="left"),
         ),
         rows=tuple((row.mark, *cells[n], bars[n]) for n, row in enumerate(few)),
-        legend="> recommended, b your base batch, ~ predicted; in your own loop",
+        legend=", ".join(text for text, is_used in in_use.items() if is_used),
         bold_rows=frozenset(n for n, row in enumerate(few) if RECOMMENDED in row.mark),
         is_narrow=True,
     )

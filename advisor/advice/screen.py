@@ -23,7 +23,7 @@ _MOST_CAUTIONS = 2
 _BUDGET = "--budget"
 
 
-def draw_up_screen(conclusions: Conclusions) -> Screen:
+def draw_up_screen(conclusions: Conclusions, *, is_verified: bool) -> Screen:
     """Return the first screen of a run."""
     record, advice = conclusions.record, conclusions.of(ADVICE)
     headline = head_run(conclusions)
@@ -42,7 +42,7 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
         lines=tuple(lines),
         cautions=() if advice is None else advice.cautions[:_MOST_CAUTIONS],
         table=draw_up_few(rows, sample_unit=unit) if rows else None,
-        next_step=choose_next_step(conclusions, advice),
+        next_step=choose_next_step(conclusions, advice, is_verified=is_verified),
     )
 
 
@@ -78,7 +78,9 @@ def _list_lines(conclusions: Conclusions, advice: Recommendation) -> Iterator[st
     yield f"Limited by {LIMITS[advice.limiting_factor]}."
 
 
-def choose_next_step(conclusions: Conclusions, advice: Recommendation | None) -> str:
+def choose_next_step(
+    conclusions: Conclusions, advice: Recommendation | None, *, is_verified: bool
+) -> str:
     """Return the command that tells more: a longer run, or a longer training of the advice."""
     record, race = conclusions.record, conclusions.of(RACE)
     plan = record.get(TIME_PLAN)
@@ -88,7 +90,8 @@ def choose_next_step(conclusions: Conclusions, advice: Recommendation | None) ->
     if plan is not None and is_open and plan.budget_s < plan.needed_s:
         return write_longer(record, plan.needed_s)
     facts = record.workload
-    if advice is not None and advice.basis == "winner" and facts is not None and not facts.script:
+    can_verify = facts is not None and not facts.script and not is_verified
+    if advice is not None and advice.basis == "winner" and facts is not None and can_verify:
         return f"bsadvisor verify last {facts.file}"
     return ""
 

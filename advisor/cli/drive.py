@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.engine.spec import Spec
-    from advisor.telling import Headline, Status, Told
+    from advisor.telling import Status
 
 
 _STDOUT = 1
@@ -121,29 +121,22 @@ class Output:
         self._has_saved = True
 
     def write(
-        self,
-        kind: "Kind",
-        conclusions: "Conclusions",
-        *,
-        part: "tuple[Headline, Told] | None" = None,
+        self, kind: "Kind", conclusions: "Conclusions", *, shown: "Kind | None" = None
     ) -> None:
-        """Print the report, or the one part of it, or what goes to stdout, and write the files."""
+        """Print the report, as another kind shows it, or what goes to stdout; write the files."""
         if not self._has_stdout:
             from rich.console import Console
 
-            from advisor.report.console import write_part, write_report
+            from advisor.report.console import write_report
 
             with writing("to stdout"):
-                if part is not None:
-                    write_part(Console(), *part, headline_only=self.quiet)
-                else:
-                    write_report(
-                        Console(),
-                        kind,
-                        conclusions,
-                        headline_only=self.quiet,
-                        is_full=self._is_full,
-                    )
+                write_report(
+                    Console(),
+                    shown or kind,
+                    conclusions,
+                    headline_only=self.quiet,
+                    is_full=self._is_full,
+                )
         if self._html_path is not None:
             from advisor.report.page import render_page
 

@@ -69,8 +69,9 @@ def verify(
     restart: Restart = False,
     device: options.Device = "auto",
     json_path: options.JsonToFile = None,
+    full: options.Full = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    verbose: options.Verbose = False,
 ) -> None:
     """Train short branches at several batches, to test a saved recommendation.
 
@@ -84,8 +85,8 @@ def verify(
     from advisor.engine.kept import resolve
     from advisor.questions import RUN, read_run
     from advisor.verify.data import VerifySpec
+    from advisor.verify.question import VERIFIED
     from advisor.verify.stage import run_verify
-    from advisor.verify.tell import head_verification, tell_verification
 
     refuse_script(model, "verify")
     run = resolve(run, "run")
@@ -95,7 +96,13 @@ def verify(
             f"{run} is no file that branches can be added to",
             next_step="Name the file that probe wrote with --json.",
         )
-    output = Output(json_path=json_path, quiet=quiet, reads=(model, *(checkpoints or ())))
+    output = Output(
+        json_path=json_path,
+        quiet=quiet,
+        full=full,
+        verbose=verbose,
+        reads=(model, *(checkpoints or ())),
+    )
     record = read_run(run)
     if record.workload is not None and record.workload.script is not None:
         raise UsageError(
@@ -120,10 +127,9 @@ def verify(
 
     def write() -> bool:
         """Print the result; return whether verdict or critical batch are told."""
-        headline = head_verification(latest[0])
         file.save(RUN, latest[0], is_last=True)
-        output.write(RUN, latest[0], part=(headline, tell_verification(latest[0])))
-        return headline.missing is None
+        output.write(RUN, latest[0], shown=VERIFIED)
+        return VERIFIED.headline(latest[0]).missing is None
 
     try:
         with open_progress(quiet=quiet) as progress:

@@ -1,4 +1,4 @@
-"""The runs that are kept without being asked for, newest first, so that none is lost."""
+"""The runs that are kept without being asked for, last touched first, so that none is lost."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from advisor.errors import UsageError
 
 #: How many are kept.
 MOST_KEPT = 50
-#: The newest, wherever a file of a run is taken.
+#: The one that was written last, wherever a file of a run is taken.
 LAST = "last"
 
 
@@ -20,7 +20,7 @@ def find_folder() -> Path:
 
 
 def choose_path(created_at: str, kind: str, target: str) -> Path:
-    """Return where a record is kept: names sort by time.
+    """Return where a record is kept: one file, however often it is added to.
 
     Args:
         created_at: ISO 8601, UTC.
@@ -44,12 +44,20 @@ def keep(path: Path, document: bytes) -> None:
 
 
 def list_kept() -> list[Path]:
-    """Return the files, newest first."""
-    return sorted(find_folder().glob("*.json"), key=lambda path: path.name, reverse=True)
+    """Return the files, last written first: verify adds to a run that may be an old one."""
+    return sorted(find_folder().glob("*.json"), key=_read_moment, reverse=True)
+
+
+def _read_moment(path: Path) -> tuple[float, str]:
+    """Return when the file was written; one that is gone by now sorts last."""
+    try:
+        return path.stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
 
 
 def resolve(name: str | Path, kind: str | None = None) -> Path:
-    """Return the file that is meant: `last` is the newest kept, a number n the n-th newest.
+    """Return the file that is meant: `last` is the first of those kept, a number n the n-th.
 
     Args:
         name: As typed; a file of that name comes first.

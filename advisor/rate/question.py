@@ -5,6 +5,7 @@ from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
 from advisor.rate.data import LR_RANGES, RANGE, TRIALS
 from advisor.rate.range_plan import plan_range
 from advisor.rate.range_stage import run_lr_range
+from advisor.rate.screen import draw_up_screen
 from advisor.rate.tell import head_lr_range, tell_lr_range
 
 QUESTION = Question(
@@ -21,5 +22,6 @@ KIND = Kind(
     command="lr-range",
     questions=(QUESTION,),
     headline=head_lr_range,
+    screen=draw_up_screen,
     is_worth_telling=lambda record, _: bool(record.all(LR_RANGES)),
 )

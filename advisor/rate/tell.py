@@ -69,24 +69,36 @@ def format_beta(beta: float) -> str:
 
 def describe_trials(trials: Sequence[TrialBranch]) -> list[str]:
     """Return one line for each pair of batch and rate among the branches."""
+    return [_describe_trial(branches) for branches in group_trials(trials).values()]
+
+
+def group_trials(trials: Sequence[TrialBranch]) -> dict[tuple[int, float], list[TrialBranch]]:
+    """Return the branches by global batch and rate, in the order in which they were trained."""
     pairs: dict[tuple[int, float], list[TrialBranch]] = {}
     for branch in trials:
         pairs.setdefault((branch.global_batch_size, branch.learning_rate), []).append(branch)
-    return [_describe_trial(branches) for branches in pairs.values()]
+    return pairs
 
 
 def _describe_trial(branches: Sequence[TrialBranch]) -> str:
-    losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]
+    ends = write_ends(branches)
     diverged = sum(branch.diverged for branch in branches)
     size, rate = branches[0].global_batch_size, branches[0].learning_rate
     head = f"batch {format_count(size)} at {format_figure(rate)}, {count_of(len(branches), 'seed')}"
     parts = []
-    if losses:
-        ends = dict.fromkeys(map(format_number, (min(losses), max(losses))))
-        parts.append(f"last loss {' to '.join(ends)}")
+    if ends:
+        parts.append(f"last loss {ends}")
     if diverged:
         parts.append(f"{diverged} diverged")
     return f"{head}: {', '.join(parts)}" if parts else head
+
+
+def write_ends(branches: Sequence[TrialBranch]) -> str:
+    """Return the last losses of those that did not diverge; empty where all did."""
+    losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]
+    return (
+        " to ".join(dict.fromkeys(map(format_number, (min(losses), max(losses))))) if losses else ""
+    )
 
 
 def describe_range(curves: Sequence[LrRangeCurve]) -> list[str]:

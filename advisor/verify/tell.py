@@ -21,7 +21,7 @@ _HEADLINES = {
     "beaten": "The recommendation does not hold: batch {}",
     "inconclusive": "Not told whether the recommendation holds: batch {}",
 }
-_LEADS = {"holds": "holds", "beaten": "does not hold", "inconclusive": "inconclusive"}
+LEADS = {"holds": "holds", "beaten": "does not hold", "inconclusive": "inconclusive"}
 _MARKS = {"fails": " -", "undecided": " ?"}
 #: Lines that a page has colours for.
 _MOST_LINES = 8
@@ -47,10 +47,10 @@ def tell_verification(conclusions: Conclusions) -> Told:
     found = conclusions.of(VERIFICATION_TOPIC)
     if found is None:
         return Told()
-    return Told(rows=_list_rows(found), tables=(_tabulate(found),), charts=chart_losses(found))
+    return Told(rows=_list_rows(found), tables=(tabulate(found),), charts=chart_losses(found))
 
 
-def _tabulate(found: VerificationConclusion) -> Table:
+def tabulate(found: VerificationConclusion) -> Table:
     """Return a row for each batch; a column that no row could fill is left out."""
     columns: list[_Cell] = [
         ("batch", lambda each: format_count(each.global_batch_size)),
@@ -85,15 +85,8 @@ def _tabulate(found: VerificationConclusion) -> Table:
 
 def _list_rows(found: VerificationConclusion) -> tuple[Row, ...]:
     verdict = found.verdict
-    lead = f"batch {format_count(found.recommended_batch_size)} {_LEADS[verdict.status]}"
-    start = f"step {format_count(found.trunk_steps)}"
-    if found.from_checkpoint is not None:
-        start = f"the checkpoint {found.from_checkpoint}"
-    trained = (
-        f"trained from {start} over {count_of(found.samples, 'sample')}, "
-        f"{count_of(found.seeds, 'seed')}"
-    )
-    rows = [Row("Verified", f"{lead}: {verdict.reason}; {trained}")]
+    lead = f"batch {format_count(found.recommended_batch_size)} {LEADS[verdict.status]}"
+    rows = [Row("Verified", f"{lead}: {verdict.reason}; {describe_start(found)}")]
     if verdict.equal_time_s is not None:
         time = format_duration(verdict.equal_time_s)
         first = f"after {time} of training batch {format_count(verdict.best_batch_size or 0)} leads"
@@ -106,6 +99,15 @@ def _list_rows(found: VerificationConclusion) -> tuple[Row, ...]:
     if sharpness := _describe_sharpness(found):
         rows.append(Row("Minimum", sharpness))
     return (*rows, *(Row("Warning", each) for each in found.warnings))
+
+
+def describe_start(found: VerificationConclusion) -> str:
+    """Return from where the branches were trained, and how far."""
+    start = f"step {format_count(found.trunk_steps)}"
+    if found.from_checkpoint is not None:
+        start = f"the checkpoint {found.from_checkpoint}"
+    seen = count_of(found.samples, "sample")
+    return f"trained from {start} over {seen}, {count_of(found.seeds, 'seed')}"
 
 
 def describe_critical_batch(critical: CriticalBatch) -> str:
@@ -159,7 +161,7 @@ def chart_losses(found: VerificationConclusion) -> tuple[Chart, ...]:
     """Return the losses of the batches over samples, and over time."""
     shown = [each for each in found.batches if each.curve][-_MOST_LINES:]
     losses = [point.loss.point or 0.0 for each in shown for point in each.curve]
-    caption = f"The recommended batch {_LEADS[found.verdict.status]}: {found.verdict.reason}."
+    caption = f"The recommended batch {LEADS[found.verdict.status]}: {found.verdict.reason}."
     return tuple(
         Chart(
             title=f"Training loss against {against}, by batch",

@@ -6,8 +6,16 @@ from advisor.rate.question import KIND
 from advisor.rate.tell import describe_learning_rate, head_lr_range, tell_lr_range
 from advisor.report.console import write_report
 from advisor.report.page import render_page
+from advisor.report.screen import MOST_LINES
+from advisor.units import format_figure
 from tests.unit.doubles import GOLDEN, text_of
-from tests.unit.rate.range_samples import BAD, build_lr_range, draw_curves, make_range_record
+from tests.unit.rate.range_samples import (
+    BAD,
+    WORKLOAD,
+    build_lr_range,
+    draw_curves,
+    make_range_record,
+)
 
 RECORDS = {
     "lr_range.txt": build_lr_range(),
@@ -21,6 +29,25 @@ def test_the_report_at_80_columns_is_the_golden_text(name):
     assert max(map(len, text.splitlines())) <= 80
     assert "None" not in text
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_first_screen_has_the_rate_the_good_ones_what_was_trained_and_what_next():
+    conclusions = Conclusions(RECORDS["lr_range.txt"])
+    lines = text_of(write_report, KIND, conclusions, is_full=False).splitlines()
+    rate = format_figure(conclusions.of(LEARNING_RATE).value)
+    assert lines[0].startswith(f"Train at learning rate {rate} ")
+    assert any(line.startswith("Good rates: ") for line in lines)
+    (row,) = (line for line in lines if line.startswith(">  "))
+    assert row.split()[1:3] == [rate, "3"]
+    assert f"→ bsadvisor probe {WORKLOAD.file}" in lines
+    assert len(lines) <= MOST_LINES
+
+
+def test_without_a_rate_the_first_screen_says_why_and_asks_for_nothing():
+    conclusions = Conclusions(RECORDS["lr_range_inconclusive.txt"])
+    text = text_of(write_report, KIND, conclusions, is_full=False)
+    assert text.startswith("No learning rate: the range test: ")
+    assert "→" not in text
 
 
 def test_the_headline_alone_is_one_line():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import msgspec
 import pytest
@@ -158,8 +159,9 @@ def test_report_shows_the_last_run_and_lists_all(cache, monkeypatch):
     assert "no run last is kept" in nothing.stderr
     document = {**json.loads(msgspec.json.encode(build_record())), "kind": "run"}
     cache.mkdir()
+    (cache / "20260201T000000-run-broken.json").write_text("{")
     (cache / "20260101T000000-run-m.json").write_text(json.dumps(document))
-    (cache / "20250101T000000-run-broken.json").write_text("{")
+    os.utime(cache / "20260201T000000-run-broken.json", (0, 0))
     shown = CliRunner().invoke(app, ["report"])
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.splitlines()[-1] == "Everything else: bsadvisor report --full"

@@ -8,20 +8,18 @@ import pytest
 from rich.console import Console
 
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.question import Kind
-from advisor.report.console import write_part
+from advisor.questions import RUN
+from advisor.report.console import write_report
 from advisor.report.figures import draw_figure, prepare
 from advisor.report.page import render_page
+from advisor.report.screen import MOST_LINES, list_statuses
 from advisor.telling import Told
 from advisor.verify.data import CriticalBatch
 from advisor.verify.plan import conclude_verification
-from advisor.verify.question import QUESTION
-from advisor.verify.tell import (
-    describe_critical_batch,
-    head_verification,
-    tell_verification,
-)
-from tests.unit.report.sample_run import build_record
+from advisor.verify.question import VERIFIED
+from advisor.verify.tell import describe_critical_batch, tell_verification
+from tests.given import GivenConclusions
+from tests.unit.report.sample_run import build_derived, build_record
 from tests.unit.verify.verified_branches import (
     add_held_out,
     make_all,
@@ -53,7 +51,7 @@ def tell(verification):
 def write(verification, **options):
     stream = io.StringIO()
     console = Console(file=stream, width=100, color_system=None)
-    write_part(console, head_verification(Known(verification)), tell(verification), **options)
+    write_report(console, VERIFIED, Known(verification), **options)
     return stream.getvalue()
 
 
@@ -128,8 +126,40 @@ def test_the_headline_is_the_verdict(recommended, said):
 
 
 def test_nothing_trained_is_said():
-    assert write(None) == "No branch was trained.\n"
+    assert write(None).startswith("No branch was trained.\n")
+    assert write(None, is_full=False).startswith("No branch was trained.\n")
     assert tell(None) == Told()
+
+
+def test_the_first_screen_has_the_verdict_why_the_batches_and_no_line_twice():
+    found = conclude(make_all(), make_throughput(fixed_s=0.01, sample_s=1e-6), 32)
+    lines = write(found, is_full=False).splitlines()
+    assert lines[:2] == [
+        "The recommendation does not hold: batch 32",
+        f"{found.verdict.reason[0].upper()}{found.verdict.reason[1:]}.",
+    ]
+    assert any(line.startswith("Critical batch: ") for line in lines)
+    assert sum(line.startswith(">  ") for line in lines) == 1
+    assert not any("Verified" in line for line in lines)
+    assert len(lines) <= MOST_LINES
+
+
+def test_where_more_seeds_would_tell_the_first_screen_has_the_command():
+    found = conclude(make_all())
+    unsure = msgspec.structs.replace(found.critical_batch, needed_seeds=7)
+    text = write(msgspec.structs.replace(found, critical_batch=unsure), is_full=False)
+    assert f"→ bsadvisor verify last {build_record().workload.file} --seeds 7" in text
+
+
+def test_a_run_that_was_verified_says_so_and_does_not_ask_for_it_again():
+    found = conclude(make_all(), make_throughput(fixed_s=0.01, sample_s=1e-6), 32)
+    derived = msgspec.structs.replace(build_derived(), verification=found)
+    known = GivenConclusions(build_record(), derived)
+    (status,) = (each for each in list_statuses(RUN, known) if each.label == "Verified")
+    assert status.text.startswith("batch 32 does not hold: ")
+    assert RUN.screen(known).next_step == ""
+    before = GivenConclusions(build_record(), build_derived())
+    assert RUN.screen(before).next_step.startswith("bsadvisor verify last ")
 
 
 def test_warnings_are_rows():
@@ -188,15 +218,7 @@ def test_losses_below_zero_are_drawn_on_a_plain_axis():
 
 
 def test_the_page_has_table_charts_and_findings():
-    kind = Kind(
-        name="run",
-        noun="run",
-        command="probe",
-        questions=(QUESTION,),
-        headline=head_verification,
-        is_worth_telling=lambda record: True,
-    )
-    page = render_page(kind, Known(conclude(make_all(), make_throughput())))
+    page = render_page(VERIFIED, Known(conclude(make_all(), make_throughput())))
     assert "Training loss against time" in page
     assert "Verified" in page
     assert "at equal time" in page

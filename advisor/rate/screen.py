@@ -1,0 +1,72 @@
+"""The first screen of a range test: the rate, the good ones, what was trained, and what next."""
+
+import shlex
+from collections.abc import Iterator
+
+from advisor.engine.conclusions import Conclusions
+from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
+from advisor.rate.data import TRIALS, LearningRate, LrRangeConclusion
+from advisor.rate.tell import group_trials, head_lr_range, write_ends
+from advisor.telling import Column, Screen, Table
+from advisor.units import format_count, format_figure
+
+#: Rates on the screen; the full report has all.
+_MOST_RATES = 8
+
+
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the first screen of a range test."""
+    record, rate = conclusions.record, conclusions.of(LEARNING_RATE)
+    is_found = rate is not None and rate.value is not None
+    file = None if record.workload is None or record.workload.script else record.workload.file
+    return Screen(
+        answer=head_lr_range(conclusions).answer,
+        lines=tuple(_list_lines(rate, conclusions.of(LR_RANGE))),
+        table=_tabulate(conclusions, rate),
+        next_step=f"bsadvisor probe {shlex.quote(file)}" if is_found and file else "",
+    )
+
+
+def _list_lines(rate: LearningRate | None, found: LrRangeConclusion | None) -> Iterator[str]:
+    if found is not None and found.low is not None:
+        up_to = "up" if found.high is None else f"to {format_figure(found.high)}"
+        yield f"Good rates: {format_figure(found.low)} {up_to}; {found.reason}."
+    if rate is None or rate.value is None:
+        return
+    moved = "; raised by the trial" if rate.raised_by else ""
+    moved = "; lowered by the trial" if rate.capped_by else moved
+    yield f"{rate.reason[:1].upper()}{rate.reason[1:]}{moved}."
+    if found is not None and found.one_cycle_maximum is not None and found.one_cycle_base:
+        top, start = map(format_figure, (found.one_cycle_maximum, found.one_cycle_base))
+        yield f"For a one-cycle schedule: from {start} up to {top} and down again."
+
+
+def _tabulate(conclusions: Conclusions, rate: LearningRate | None) -> Table | None:
+    """Return a row for each rate that was trained at."""
+    tried = sorted(group_trials(conclusions.record.all(TRIALS)).items())[:_MOST_RATES]
+    chosen = [rate is not None and each == rate.value for (_, each), _ in tried]
+    rows = [
+        (
+            ">" if is_chosen else "",
+            format_figure(each),
+            format_count(len(branches)),
+            write_ends(branches),
+            format_count(sum(branch.diverged for branch in branches)),
+        )
+        for ((_, each), branches), is_chosen in zip(tried, chosen, strict=True)
+    ]
+    if not rows:
+        return None
+    return Table(
+        columns=(
+            Column("", "left"),
+            Column("rate"),
+            Column("starts"),
+            Column("last loss"),
+            Column("diverged"),
+        ),
+        rows=tuple(rows),
+        bold_rows=frozenset(number for number, is_chosen in enumerate(chosen) if is_chosen),
+        legend="> advised; trained at from fresh starts",
+        is_narrow=True,
+    )
