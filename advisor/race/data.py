@@ -46,7 +46,9 @@ class PairResult(msgspec.Struct, frozen=True, kw_only=True):
     #: R: the time to the lowest loss that both pairs reached, over the base pair's, in the user's
     #: loop. From fresh starts where those were run; None where it diverged or nothing was shared.
     time_ratio: Estimate | None = None
-    #: The same where the rate falls in the end, beside one at a constant rate.
+    #: The samples to that loss over the base pair's, by training alone: they depend on no device.
+    sample_ratio: Estimate | None = None
+    #: R where the rate falls in the end, beside one at a constant rate.
     end_time_ratio: float | None = None
     #: Log of R, with the standard error and the degrees of freedom that its interval is made of.
     log_ratio: float | None = None

@@ -203,7 +203,8 @@ def _judge(
         return msgspec.structs.replace(result, reason=reason)
     splits = [(w.micro_batch_size, w.gradient_accumulation_steps) for w in (way, other)]
     level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
-    error = math.hypot(seen.error, times.estimate_error(*splits), _UNSEEN_ERROR)
+    quantile, own_error = two_sided_t(0.95, seen.degrees), math.hypot(seen.error, _UNSEEN_ERROR)
+    error = math.hypot(own_error, times.estimate_error(*splits))
     prior = _predict(conclusions, base, way, other, rate)
     if prior is not None:  # combined by precision
         weight = error**2 / (error**2 + LAW_DEVIATION**2)
@@ -212,7 +213,7 @@ def _judge(
     if end is not None and end > 0.0:
         reason = f"where the rate falls in the end it took {math.exp(end):.2f} × the time"
         result = msgspec.structs.replace(result, reason=reason)
-    half = two_sided_t(0.95, seen.degrees) * error
+    half, own_half = quantile * error, quantile * own_error
     most = level + student_t_quantile(SURE, seen.degrees) * error
     is_sure = most <= math.log(LEAST_GAIN_RATIO) and level + half < 0.0
     is_open = level - error < math.log(LEAST_GAIN_RATIO) and not result.reason
@@ -225,6 +226,9 @@ def _judge(
         else "behind",
         end_time_ratio=None if end is None else math.exp(end),
         time_ratio=exponentiate(Estimate(level, level - half, level + half)),
+        sample_ratio=exponentiate(
+            Estimate(seen.log_ratio, seen.log_ratio - own_half, seen.log_ratio + own_half)
+        ),
         log_ratio=level,
         error=error,
         degrees_of_freedom=seen.degrees,

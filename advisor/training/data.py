@@ -214,6 +214,8 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The user's model file as it was understood."""
 
     file: str  # or module, as typed
+    #: Of the file's text; None of a module, and of a script.
+    file_sha256: str | None = None
     model_name: str
     #: One sentence each: where it came from.
     how_model: str

@@ -1,13 +1,21 @@
 """Load the model file, run one small training step, and report what was found."""
 
+import hashlib
 import math
+from pathlib import Path
 
 import msgspec
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from advisor.errors import DeviceError, UsageError, WorkloadError, shorten
-from advisor.training.data import LossReduction, OptimizerFacts, WorkloadFacts, WorkloadSpec
+from advisor.training.data import (
+    LossReduction,
+    OptimizerFacts,
+    WorkloadFacts,
+    WorkloadSpec,
+    parse_target,
+)
 from advisor.training.devices import hash_device_uuid
 from advisor.training.first_step import take_first_step
 from advisor.training.loss_reduction import (
@@ -48,6 +56,7 @@ def inspect_workload(
     Raises:
         DeviceError: Not even the smallest batch fits.
     """
+    digest = _hash_file(spec)  # before it is run: it may change the working directory
     workload = Workload(spec)
     multiple = batch_multiple
     first = math.ceil(_FIRST_SIZE / multiple) * multiple
@@ -61,7 +70,15 @@ def inspect_workload(
             next_step="Use a smaller model or a device with more memory.",
         ) from error
     workload.settings.check_all_used()
-    return msgspec.structs.replace(facts, device_uuid_hash=hash_device_uuid(workload.device))
+    return msgspec.structs.replace(
+        facts, file_sha256=digest, device_uuid_hash=hash_device_uuid(workload.device)
+    )
+
+
+def _hash_file(spec: WorkloadSpec) -> str | None:
+    """Return the SHA-256 of the model file's text; None of a module."""
+    path = parse_target(spec.target).path
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _inspect(
