@@ -25,5 +25,7 @@ PerSecond = Annotated[float, Meta(ge=1e-9, le=1e18)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 #: Losses, norms, rates: of a training that diverges they may be anything whose sums are numbers.
 Figure = Annotated[float, Meta(ge=-1e300, le=1e300)]
+#: Of two times, or of two counts, that are of one kind.
+Factor = Annotated[float, Meta(ge=1e-9, le=1e9)]
 #: What is divided by.
 Weight = Annotated[float, Meta(ge=1e-120, le=1e120)]

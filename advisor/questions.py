@@ -7,6 +7,7 @@ from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.screen import draw_up_screen, tell_so_far
 from advisor.advice.tell import head_run
+from advisor.cards.question import KIND as PREDICTION
 from advisor.engine.document import read_record
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
@@ -19,7 +20,6 @@ from advisor.memory_savings.question import QUESTION as MEMORY_SAVINGS
 from advisor.noise.data import NOISE_BATCHES
 from advisor.noise.question import QUESTION as NOISE
 from advisor.noise_floor.question import KIND as SELF_COMPARISON
-from advisor.predict.question import KIND as PREDICTION
 from advisor.ranks.question import QUESTION as RANKS
 from advisor.rate.question import KIND as LR_RANGE
 from advisor.sharpness.question import QUESTION as SHARPNESS

@@ -27,7 +27,7 @@ PER_CALL = frozenset(
     }
 )
 #: Parameters that may be given several times.
-REPEATED = frozenset({"set", "gpu", "gpu_memory", "checkpoint", "export"})
+REPEATED = frozenset({"set", "gpu", "gpu_memory", "gpu_price", "checkpoint", "export"})
 #: Parameters whose one value may be a list with commas.
 LISTED = frozenset({"precision", "compile", "gpus", "milestones", "batches"})
 

@@ -1,16 +1,20 @@
-"""`bsadvisor predict MODEL --gpu NAME`: the memory question for a card that is not here."""
+"""`bsadvisor predict MODEL --gpu NAME`: what fits on a card that is not here, and how to train."""
 
-from typing import Annotated
+import math
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advisor.cli import options
+from advisor.cli import options, scenario
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.quantities import parse_memory_limit
 from advisor.cli.script import refuse_script
 from advisor.cli.variants import make_workload, parse_variant
 from advisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from advisor.cards.data import Price, Training
 
 Gpus = Annotated[
     list[str] | None,
@@ -44,6 +48,23 @@ ExpandableSegments = Annotated[
         "--expandable-segments", help="Predict for torch's allocator with expandable segments."
     ),
 ]
+RunFile = Annotated[
+    str | None,
+    options.option(
+        "--run",
+        metavar="RUN",
+        help="A file that probe wrote with --json, last, or the number of one that report --list "
+        "prints: how to train on each card, for how long and how much.",
+    ),
+]
+GpuPrices = Annotated[
+    list[str] | None,
+    options.option(
+        "--gpu-price",
+        metavar="[NAME=]AMOUNT",
+        help="With --run: price of a card, or of every card, for an hour; repeat for more.",
+    ),
+]
 
 
 @reporting_failures
@@ -63,6 +84,10 @@ def predict(
             "--list-gpus", envvar="BSADVISOR_LIST_GPUS", help="Print the known cards and exit."
         ),
     ] = False,
+    run: RunFile = None,
+    gpu_price: GpuPrices = None,
+    samples: scenario.Samples = None,
+    epochs: scenario.Epochs = None,
     micro_batch_size: MicroBatchSize = None,
     headroom: options.Headroom = None,
     precision: options.Precision = "fp32",
@@ -78,7 +103,7 @@ def predict(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Predict the largest micro-batch on GPUs that are not here.
+    """Predict the largest micro-batch on GPUs that are not here, and with --run how to train there.
 
     The model is traced on this machine's CPU; nothing is run on the cards, and nothing is measured.
     """
@@ -104,10 +129,11 @@ def predict(
     variant = parse_variant(precision)
     workload = make_workload(model, variant, settings=settings, device="cpu", seed=seed)
 
+    from advisor.cards.data import PRICES, TRAINING
+    from advisor.cards.question import KIND as PREDICTION
     from advisor.engine.spec import Limits, Spec
     from advisor.predict.data import CARDS, CardsAsked
     from advisor.predict.prediction import list_cards
-    from advisor.predict.question import KIND as PREDICTION
 
     limits = Limits(budget_s=budget, max_micro_batch_size=max_batch, batch_multiple=batch_multiple)
     asked = CardsAsked(
@@ -118,7 +144,50 @@ def predict(
         expandable_segments=expandable_segments,
     )
     list_cards(asked)  # an unknown name ends the command before anything runs
-    drive(PREDICTION, Spec(workload=workload, limits=limits), output, asked=((CARDS, asked),))
+    prices = tuple(map(_parse_price, gpu_price or ()))
+    training = None if run is None else _read_training(run, samples, epochs)
+    drive(
+        PREDICTION,
+        Spec(workload=workload, limits=limits),
+        output,
+        asked=((CARDS, asked), (TRAINING, training), (PRICES, prices)),
+    )
+
+
+def _read_training(run: str, samples: int | None, epochs: float | None) -> "Training":
+    """Return what a run trained, for as long as the options say, or the run."""
+    from advisor.advice.data import SCENARIO
+    from advisor.cards.reading import read_training
+    from advisor.engine.conclusions import Conclusions
+    from advisor.engine.kept import resolve
+    from advisor.questions import read_run
+
+    record = read_run(resolve(run, "run"))
+    asked = scenario.build_scenario(record.get(SCENARIO), samples=samples, epochs=epochs)
+    return read_training(Conclusions(record), asked, run)
+
+
+def _parse_price(text: str) -> "Price":
+    """Return the price of one card, or of all, that `text` stands for: `H100=2.5`, `1.8`.
+
+    Raises:
+        typer.BadParameter: The amount is no number above zero.
+        UsageError: There is no such card.
+    """
+    from advisor.cards.data import Price
+    from advisor.device.catalogue import find_gpu
+
+    name, _, amount = text.rpartition("=")
+    try:
+        per_hour = float(amount)
+    except ValueError:
+        per_hour = math.nan
+    if not 1e-6 <= per_hour <= 1e9:
+        raise typer.BadParameter(
+            f"{text!r} is no price of an hour; write such as H100=2.5, or 1.8 for every card",
+            param_hint="--gpu-price",
+        )
+    return Price(gpu=find_gpu(name).name if name else None, per_hour=per_hour)
 
 
 def _print_catalogue() -> None:

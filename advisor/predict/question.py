@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
-from advisor.engine.question import Kind, Question
+from advisor.engine.question import Question
 from advisor.engine.run import Run
 from advisor.predict.changes import is_optimizer_decisive, trace_changes
 from advisor.predict.data import CARDS, TRACED_CHANGES, TRACES, PredictedMemory, TraceTask
 from advisor.predict.footprint import find_general
 from advisor.predict.pieces import derive_pieces
 from advisor.predict.prediction import PREDICTIONS, choose_next_size, list_cards, read_case
-from advisor.predict.screen import draw_up_screen
-from advisor.predict.tell import tell_headline, tell_prediction
+from advisor.predict.tell import tell_prediction
 
 #: Traces where none serves every size: the first two, and some near the sizes that matter.
 _MOST_TRACES = 6
@@ -72,17 +71,4 @@ QUESTION = Question(
     topics=(PREDICTIONS,),
     run=run_prediction,
     tell=tell_prediction,
-)
-
-KIND = Kind(
-    name="prediction",
-    noun="prediction",
-    command="predict",
-    questions=(QUESTION,),
-    headline=tell_headline,
-    screen=draw_up_screen,
-    is_worth_telling=lambda *_: False,
-    traces_only=True,
-    is_flat=True,
-    is_indented=False,  # a trace has some ten thousand numbers
 )

@@ -1,6 +1,8 @@
 """`bsadvisor predict`: real workers trace, no card is there."""
 
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ pytestmark = pytest.mark.slow
 
 #: Of few operators, so that its trace takes little.
 MODEL = "tests/workloads/memory/perceptron.py"
+RECORDED = Path(__file__).parents[1] / "recordings" / "races" / "digits.json.gz"
 #: A busy machine may take its time: a prediction ends by itself.
 CARDS = ("--gpu", "RTX 4090", "--gpu", "h100", "--budget", "10m")
 
@@ -89,3 +92,35 @@ def test_a_failing_model_file_exits_5_with_its_own_traceback(run_command):
     result = run_command("predict", "tests/workloads/bad/missing_import.py", *CARDS)
     assert (result.exit_code, result.stdout) == (5, "")
     assert "missing_import.py" in result.stderr
+
+
+@pytest.fixture
+def run(tmp_path):
+    """What `bsadvisor probe examples/digits.py --json` wrote, stored once."""
+    path = tmp_path / "run.json"
+    path.write_bytes(gzip.decompress(RECORDED.read_bytes()))
+    return path
+
+
+def test_a_real_run_is_carried_over_to_cards_that_are_not_here(run_command, run):
+    prices = ("--gpu-price", "h100=2.5", "--gpu-price", "0.5", "--epochs", "100")
+    asked = ("--run", run, *prices, "--json", "-")
+    result = run_command("predict", "examples/digits.py", *CARDS, *asked)
+    assert result.exit_code == 0, result.stderr
+    document, measured = json.loads(result.stdout), json.loads(run.read_bytes())
+    assert [each["rank"] for each in document["answers"]] == [1, 2]
+    trained = {(each["global_batch_size"], each["learning_rate"]) for each in measured["trials"]}
+    for each in document["answers"]:
+        assert (each["global_batch_size"], each["learning_rate"]) in trained
+        assert each["basis"] == "bounded"  # a CPU says nothing of how a card's steps scale
+        assert each["training_samples"] == 100 * document["workload"]["dataset_size"]
+        assert each["training_s"]["low"] > 0.0
+        assert each["training_s"]["high"] is None
+    costs = [each["training_price"]["low"] for each in document["answers"]]
+    assert costs == sorted(costs)
+
+
+def test_a_run_of_another_model_is_refused(run_command, run):
+    result = run_command("predict", MODEL, *CARDS, "--run", run)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is a run of another model file" in " ".join(result.stderr.split())

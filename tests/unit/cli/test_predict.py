@@ -1,8 +1,12 @@
 import json
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from advisor.advice.data import Scenario
+from advisor.cards.data import Price
+from advisor.cards.question import KIND as PREDICTION
 from advisor.cli import app
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import encode_document, read_record
@@ -10,10 +14,10 @@ from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError, WorkloadError
 from advisor.predict.data import CardsAsked
 from advisor.predict.prediction import PREDICTIONS, list_cards
-from advisor.predict.question import KIND as PREDICTION
-from advisor.questions import KINDS, read_run
+from advisor.questions import KINDS, RUN, read_run
 from advisor.training.data import WorkloadSpec
 from tests.unit.predict.sample_record import build_record
+from tests.unit.samples import ENVIRONMENT, FACTS, make_pairs, make_probes, make_record
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -24,11 +28,11 @@ def session(monkeypatch):
 
     class Fake:
         spec, error, record = None, None, build_record(gpus=("T4", "L4"))
-        asked = None
+        asked = training = prices = None
 
     def execute(kind, spec, *, argv, progress, save, asked, held, began_s, shows_output, leader):
         assert kind is PREDICTION
-        Fake.spec, ((_, Fake.asked),) = spec, asked
+        Fake.spec, ((_, Fake.asked), (_, Fake.training), (_, Fake.prices)) = spec, asked
         save(Fake.record)
         if Fake.error is not None:
             raise Fake.error
@@ -61,6 +65,57 @@ def test_every_option_reaches_the_session(session):
         headroom_bytes=2**30,
         expandable_segments=True,
     )
+
+
+@pytest.fixture
+def run_file(empty_folder):
+    """A run whose own pair was trained for two epochs."""
+    record = make_record(FACTS, make_pairs({}), make_probes())
+    record = msgspec.structs.replace(record, environment=ENVIRONMENT, scenario=Scenario(epochs=2.0))
+    path = empty_folder / "run.json"
+    path.write_bytes(encode_document(RUN, Conclusions(record)))
+    return path
+
+
+def test_a_run_reaches_the_session_with_its_length_and_the_prices(session, run_file):
+    prices = ("--gpu-price", "h100=2.5", "--gpu-price", "1.8")
+    result = run("predict", "m.py", "--gpu", "T4", "--run", run_file, *prices)
+    assert result.exit_code == 0, result.stderr
+    assert [pair.global_batch_size for pair in session.training.pairs] == [32]
+    assert session.training.samples == 2 * FACTS.dataset_size
+    assert session.prices == (
+        Price(gpu="H100 SXM", per_hour=2.5),
+        Price(gpu=None, per_hour=1.8),
+    )
+    run("predict", "m.py", "--gpu", "T4", "--run", run_file, "--samples", "7")
+    assert session.training.samples == 7
+
+
+def test_the_last_run_is_meant_by_last_and_another_by_its_number(session, run_file, monkeypatch):
+    folder = run_file.parent / "kept"
+    monkeypatch.setattr("advisor.engine.kept.find_folder", lambda: folder)
+    folder.mkdir()
+    run_file.rename(folder / "20260101T000000-run-model.json")
+    for name in ("last", "1"):
+        assert run("predict", "m.py", "--gpu", "T4", "--run", name, "--quiet").exit_code == 0
+        assert session.training.run == name
+    assert run("predict", "m.py", "--gpu", "T4", "--run", "2").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--run", "none.json"],
+        ["--gpu-price", "H100=free"],
+        ["--gpu-price", "-1"],
+        ["--gpu-price", "H2OO=1"],
+        ["--gpu-price", "H100=1e99"],
+    ],
+)
+def test_a_run_or_a_price_that_cannot_be_taken_ends_before_anything_runs(session, arguments):
+    result = run("predict", "m.py", "--gpu", "T4", *arguments)
+    assert (result.exit_code, result.stdout, session.spec) == (2, "", None)
+    assert result.stderr
 
 
 def test_cards_may_come_from_the_environment_and_the_project_file(session, empty_folder):

@@ -1,9 +1,9 @@
 """The record of a prediction, built by hand."""
 
+from advisor.cards.question import KIND as PREDICTION
 from advisor.engine.record import Command
 from advisor.engine.spec import Limits
 from advisor.predict.data import CardsAsked
-from advisor.predict.question import KIND as PREDICTION
 from advisor.training.data import WorkloadFacts
 from tests.unit.predict.sample_trace import build_trace
 from tests.unit.report.sample_run import build_environment

@@ -3,10 +3,10 @@ import re
 import msgspec
 from rich.console import Console, Group
 
+from advisor.cards.question import KIND as PREDICTION
 from advisor.device.catalogue import list_gpus
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.prediction import predict_cards, read_case
-from advisor.predict.question import KIND as PREDICTION
 from advisor.predict.tell import tell_catalogue
 from advisor.report.console import write_report
 from advisor.report.tables import draw_table

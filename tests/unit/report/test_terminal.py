@@ -7,6 +7,7 @@ from rich.console import Console, Group
 from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batches
 from advisor.advice.data import Expected, Interval
 from advisor.advice.tell import head_run, tell_advice
+from advisor.cards.question import KIND as PREDICTION
 from advisor.device.data import Counter, Telemetry
 from advisor.device.tell import tell_machine
 from advisor.engine.budget import TimePlan
@@ -14,7 +15,6 @@ from advisor.memory.data import Probe
 from advisor.memory.tell import describe_memory
 from advisor.noise.data import NoiseConclusion
 from advisor.noise.tell import describe_noise
-from advisor.predict.question import KIND as PREDICTION
 from advisor.questions import RUN
 from advisor.rate.data import LearningRate, OptimizerChanges
 from advisor.rate.question import KIND as LR_RANGE

@@ -1,0 +1,157 @@
+"""A run -> what of it holds on any card, and whether it is one of the same training."""
+
+from advisor.advice.data import Recommendation, Scenario
+from advisor.advice.frontier import count_samples, estimate_gradient_bytes
+from advisor.advice.plan import ADVICE
+from advisor.advice.tell import head_run
+from advisor.cards.data import Ratio, TrainedPair, Training
+from advisor.engine.conclusions import Conclusions
+from advisor.engine.spec import Limits, Spec
+from advisor.errors import UsageError
+from advisor.memory.plan import MEMORY
+from advisor.memory.split import can_split
+from advisor.race.data import PairResult, Race
+from advisor.race.plan import RACE, rank_by_regret
+from advisor.race.ways import WAYS, find_way
+from advisor.rate.data import Candidate
+from advisor.training.data import WorkloadFacts
+
+_SAME = Ratio(point=1.0, low=1.0, high=1.0)
+
+
+def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Training:
+    """Return what the run trained, the advised pair first.
+
+    Args:
+        conclusions: Of the run.
+        scenario: How long the user trains.
+        name: Of its file, as typed.
+
+    Raises:
+        UsageError: The run is of a script, or trained nothing that could be carried over.
+    """
+    record, facts = conclusions.record, conclusions.record.workload
+    memory, race, advice = conclusions.of(MEMORY), conclusions.of(RACE), conclusions.of(ADVICE)
+    if facts is not None and facts.script is not None:
+        raise UsageError(
+            f"{name} is the run of a training script; predict takes one of a model file",
+            next_step="Probe the model file that you predict for: bsadvisor probe MODEL.",
+        )
+    if (
+        facts is None
+        or record.environment is None
+        or memory is None
+        or memory.max_micro_batch_size is None
+        or advice is None
+        or race is None
+        or not race.does_base_train
+        or not (
+            pairs := _list_pairs(conclusions.of(WAYS) or (), race, advice, record.command.limits)
+        )
+    ):
+        raise UsageError(
+            f"{name} has no answer that other cards could take over: "
+            f"{head_run(conclusions).answer}",
+            next_step="Give a run whose own pair was trained: bsadvisor probe MODEL --json FILE.",
+        )
+    return Training(
+        run=name,
+        precision=record.command.precision,
+        settings=_list_settings(record.command.settings),
+        file_sha256=facts.file_sha256,
+        parameter_count=facts.parameter_count,
+        device=record.environment.device.name,
+        pairs=pairs,
+        largest_micro_batch_size=memory.max_micro_batch_size,
+        may_split=can_split(facts),
+        gradient_bytes=estimate_gradient_bytes(facts),
+        samples=_count_samples(scenario, facts, record.command.limits),
+    )
+
+
+def _list_pairs(
+    ways: tuple[Candidate, ...], race: Race, advice: Recommendation, limits: Limits
+) -> tuple[TrainedPair, ...]:
+    """Return the advised pair, then the best of each other batch; none where it was not trained.
+
+    A pair that failed, or was trained for too short to be compared, is left out; so are others than
+    a batch that the user keeps to.
+    """
+    assert race.base is not None
+    base, advised = race.base, advice.global_batch_size
+    best: dict[int, tuple[float, Ratio]] = {}
+    ranked = rank_by_regret(race.pairs)
+    for pair in (*reversed(ranked), *([] if race.winner is None else [race.winner])):
+        ratio = _take_ratio(pair)
+        if ratio is not None:
+            best[pair.global_batch_size] = pair.learning_rate, ratio
+    if race.winner is None or race.winner.global_batch_size != base.global_batch_size:
+        best[base.global_batch_size] = base.learning_rate, _SAME
+    sizes = sorted(best, key=lambda size: (size != advised, size))
+    if advised not in best:
+        return ()
+    if limits.global_batch_size is not None:
+        sizes = sizes[:1]
+    return tuple(
+        TrainedPair(
+            global_batch_size=size,
+            learning_rate=rate,
+            micro_batch_size=way.micro_batch_size,
+            gradient_accumulation_steps=way.gradient_accumulation_steps,
+            step_s=way.step_s,
+            sample_ratio=ratio,
+        )
+        for size in sizes
+        for rate, ratio in (best[size],)
+        for way in (find_way(ways, size),)
+        if way is not None
+    )
+
+
+def _take_ratio(pair: PairResult) -> Ratio | None:
+    ratio = pair.sample_ratio
+    if ratio is None or not (ratio.point and ratio.low and ratio.high):
+        return None
+    return Ratio(point=ratio.point, low=ratio.low, high=ratio.high)
+
+
+def _count_samples(scenario: Scenario, facts: WorkloadFacts, limits: Limits) -> float | None:
+    """Return the samples that the whole training takes at the base batch; None where not said."""
+    samples, size = count_samples(scenario, facts), facts.base_batch_size
+    if samples is None and limits.train_steps and size:
+        return float(limits.train_steps * size)
+    return samples
+
+
+def refuse_other_setting(training: Training, spec: Spec) -> None:
+    """Raise UsageError where the run trained with other arithmetic or other settings."""
+    workload = spec.workload
+    asked = {
+        "--precision": ((training.precision,), (workload.precision,)),
+        "--set": (training.settings, _list_settings(workload.settings)),
+    }
+    for option, sides in asked.items():
+        before, now = (" ".join(each) or "none" for each in sides)
+        if before != now:
+            raise UsageError(
+                f"{training.run} was measured with {option} {before}, not {now}",
+                next_step=f"Give {option} as it was, or probe again.",
+            )
+
+
+def _list_settings(settings: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in sorted(settings.items()))
+
+
+def refuse_other_model(training: Training, facts: WorkloadFacts) -> None:
+    """Raise UsageError where the model file is not the one that the run trained."""
+    compared = {
+        "its text": (training.file_sha256, facts.file_sha256),
+        "its number of parameters": (training.parameter_count, facts.parameter_count),
+    }
+    for what, (before, now) in compared.items():
+        if before is not None and now is not None and before != now:
+            raise UsageError(
+                f"{training.run} is a run of another model file than {facts.file}: {what} differs",
+                next_step="Give the model file of that run as it was, or probe this one.",
+            )

@@ -1,0 +1,229 @@
+"""What is told of training on cards that are not here: measured, predicted, bounded."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from advisor.advice.data import Bounds
+from advisor.advice.frontier_tell import format_bounds
+from advisor.cards.data import TRAINING, CardAnswer, Training
+from advisor.cards.plan import ANSWERS
+from advisor.engine.conclusions import Conclusions
+from advisor.predict.data import Prediction
+from advisor.predict.prediction import PREDICTIONS
+from advisor.predict.screen import draw_up_screen as draw_up_memory
+from advisor.predict.tell import tell_headline as head_memory
+from advisor.telling import Column, Headline, Passage, Row, Screen, Table, Told
+from advisor.units import (
+    NOT_MEASURED,
+    count_of,
+    format_count,
+    format_duration,
+    format_figure,
+    format_number,
+)
+
+#: Cards on the screen; the full report has all.
+_MOST_CARDS = 10
+#: Of a card; what is longer goes on in the next line.
+_NAME_WIDTH = 16
+_UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+_UNKNOWN = "-"
+
+
+def tell_headline(conclusions: Conclusions) -> Headline:
+    """Return how to train on the first card, or without a run what fits."""
+    memory, training = head_memory(conclusions), conclusions.record.get(TRAINING)
+    answers = conclusions.of(ANSWERS)
+    if training is None or not answers:
+        return memory
+    return Headline(
+        answer=_write_answer(answers),
+        remarks=(*_list_lines(training, answers), *memory.remarks),
+        missing=memory.missing,
+    )
+
+
+def _write_answer(answers: Sequence[CardAnswer]) -> str:
+    first = answers[0]
+    if first.global_batch_size is None:
+        return f"Nothing that was trained fits on {first.gpu}: {first.reason}"
+    rate = "" if first.learning_rate is None else f", rate {format_figure(first.learning_rate)}"
+    how = f"batch {_write_split(first)}{rate}"
+    if len(answers) == 1 or first.rank is None:
+        return f"On {first.gpu} train with {how}"
+    what = "the cheapest" if first.training_price is not None else "the fastest"
+    count = sum(each.rank is not None for each in answers)
+    by = ", by bounds alone" * (first.basis == "bounded")
+    return f"{first.gpu} is {what} of {count_of(count, 'card')}{by}: train with {how}"
+
+
+def _list_lines(training: Training, answers: Sequence[CardAnswer]) -> Iterator[str]:
+    yield f"Batch and rate were trained on {training.device}; nothing was run on these cards."
+    timed = [each for each in answers if each.training_s is not None]
+    if any(_overlap(one, other) for one, other in pairwise(timed)):
+        yield "Where times overlap the order of two cards is open."
+
+
+def _overlap(one: CardAnswer, other: CardAnswer) -> bool:
+    """Return whether the later of two cards may be the better one."""
+    pair = one.training_price, other.training_price
+    if None in pair:
+        pair = one.training_s, other.training_s
+    first, second = pair
+    assert first is not None
+    assert second is not None
+    return first.high is None or first.high > second.low
+
+
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the first screen: a row a card, the best first."""
+    answers = conclusions.of(ANSWERS)
+    if not answers:
+        return draw_up_memory(conclusions)
+    headline = tell_headline(conclusions)
+    open_ones = sorted({size for each in answers for size in each.may_be_faster})
+    sizes = ", ".join(map(format_count, open_ones))
+    return Screen(
+        answer=headline.answer,
+        lines=headline.remarks,
+        table=_draw_up(answers[:_MOST_CARDS], conclusions),
+        next_step=f"Batch {sizes} may be faster there: probe on the card itself." if sizes else "",
+    )
+
+
+def _draw_up(answers: Sequence[CardAnswer], conclusions: Conclusions) -> Table:
+    """Return the cards with batch, rate, time and price."""
+    training = conclusions.record.get(TRAINING)
+    by_gpu = {one.gpu: one for one in conclusions.of(PREDICTIONS) or ()}
+    times = [each.training_s for each in answers if each.training_s is not None]
+    unit, unit_s = _choose_unit(times)
+    samples = next((each.training_samples for each in answers if each.training_samples), None)
+    width = min(_NAME_WIDTH, max(len(each.gpu) for each in answers))
+    columns = [Column(), Column("GPU", "left", folds=True, width=width)]
+    columns += map(Column, ("fits", "batch", "rate"))
+    if samples is not None:
+        columns.append(Column(unit))
+    has_prices = any(each.training_price is not None for each in answers)
+    if has_prices:
+        columns.append(Column("price"))
+    rows = []
+    for each in answers:
+        cells = [
+            "" if each.rank is None else str(each.rank),
+            each.gpu,
+            _write_largest(each, by_gpu[each.gpu], training),
+            _write_split(each),
+            _UNKNOWN if each.learning_rate is None else format_figure(each.learning_rate),
+        ]
+        if samples is not None:
+            cells.append(_write(each, each.training_s, 1.0 / unit_s))
+        if has_prices:
+            cells.append(_write(each, each.training_price))
+        rows.append(tuple(cells))
+    return Table(
+        columns=tuple(columns),
+        rows=tuple(rows),
+        legend="; ".join(_list_legend(answers, samples)),
+        is_narrow=True,
+    )
+
+
+def _write_largest(answer: CardAnswer, prediction: Prediction, training: Training | None) -> str:
+    """Return the largest micro-batch: as the run saw it on its own card, else `~` as predicted."""
+    if answer.basis == "measured" and training is not None:
+        return format_count(training.largest_micro_batch_size)
+    return f"~ {format_count(int(prediction.max_micro_batch_size.point or 0))}"
+
+
+def _choose_unit(times: Sequence[Bounds]) -> tuple[str, float]:
+    longest = max((each.ranked for each in times), default=0.0)
+    return next((one for one in _UNITS if longest >= one[1]), _UNITS[-1])
+
+
+def _write(answer: CardAnswer, bounds: Bounds | None, factor: float = 1.0) -> str:
+    """Return `3.1`, `~ 2.1 to 4.6` where predicted, `≥ 1.2` where bounded."""
+    if bounds is None:
+        return _UNKNOWN
+    low, high = bounds.low * factor, bounds.ranked * factor
+    if answer.basis == "predicted":
+        return f"~ {format_figure(low, 2)} to {format_figure(high, 2)}"
+    return format_bounds(bounds.scale(factor))
+
+
+def _write_split(answer: CardAnswer) -> str:
+    if answer.global_batch_size is None:
+        return _UNKNOWN
+    count = answer.gradient_accumulation_steps or 1
+    size = format_count(answer.global_batch_size)
+    if count == 1:
+        return size
+    return f"{size} = {format_count(answer.micro_batch_size or 0)} × {format_count(count)}"
+
+
+def _list_legend(answers: Sequence[CardAnswer], samples: float | None) -> Iterator[str]:
+    yield "batch and rate as trained in the run; what fits ~ predicted"
+    if samples is not None:
+        yield f"time for {format_count(round(samples))} samples at the base batch"
+    known = {each.basis for each in answers}
+    if "measured" in known:
+        yield "measured on the run's own card"
+    if "predicted" in known:
+        yield "~ scaled from the run's card by peaks and bandwidths"
+    if "bounded" in known:
+        yield "≥ bounded by FLOPs and bytes, which no training reaches"
+
+
+def tell_answers(conclusions: Conclusions) -> Told:
+    """Return the table with how each card's figures came about."""
+    training, answers = conclusions.record.get(TRAINING), conclusions.of(ANSWERS)
+    if training is None or not answers:
+        return Told()
+    return Told(
+        tables=(_draw_up(answers, conclusions),),
+        rows=tuple(Row("Card", _describe(each, training)) for each in answers),
+        passages=(Passage(title="What the times assume", items=tuple(_list_notes(training))),),
+    )
+
+
+def _describe(answer: CardAnswer, training: Training) -> str:
+    """Return how one card's step was had, and what is open."""
+    parts = []
+    if answer.step_s is not None:
+        parts.append(_describe_step(answer, answer.step_s, training))
+    if answer.reason:
+        parts.append(answer.reason)
+    if answer.may_be_faster:
+        sizes = ", ".join(map(format_count, answer.may_be_faster))
+        parts.append(f"batch {sizes} was trained as well and may be faster there")
+    if answer.price_per_hour is not None:
+        parts.append(f"{format_figure(answer.price_per_hour)} an hour, as you said")
+    return f"{answer.gpu}: {'; '.join(parts) or NOT_MEASURED}"
+
+
+def _describe_step(answer: CardAnswer, step_s: Bounds, training: Training) -> str:
+    least, most = format_duration(step_s.low), format_duration(step_s.ranked)
+    if answer.basis == "measured":
+        return f"a step takes {most}, measured in {training.run}"
+    if answer.basis == "predicted":
+        return f"a step takes {least} to {most}, scaled from {training.device}"
+    return f"a step takes at least {least}, by its peak arithmetic and its bandwidth"
+
+
+def _list_notes(training: Training) -> Iterator[str]:
+    yield (
+        f"Batch, rate and samples are those of {training.run}: they belong to model and data, in "
+        "the window that it trained."
+    )
+    yield (
+        "Scaled: each part of a step comes as near to its limit (arithmetic, memory, or what "
+        "launches it) as on the card where it was timed; the ends are those of all ways to share "
+        "the step among them. Host and loader are taken to be as fast."
+    )
+    yield (
+        "Another batch takes the advised one's place only where it is faster by 5 % or more in "
+        "every such way."
+    )
+    if training.samples is None:
+        yield "Give --samples or --epochs for the whole training in place of a million samples."
+    else:
+        yield f"The training takes {format_number(training.samples)} samples at the base batch."
