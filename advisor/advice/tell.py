@@ -84,7 +84,9 @@ def _head_answer(conclusions: Conclusions) -> Headline:
 def _explain_stay(race: Race | None) -> str:
     if race is None or not race.does_base_train:
         return "It does not train."
-    return "Nothing that was tried was surely faster." if race.pairs else "No other was trained."
+    if race.pairs:
+        return "Nothing that was tried was surely faster."
+    return "There was no time to train another and to confirm it."
 
 
 def _head_untrained(conclusions: Conclusions, advice: Recommendation | None) -> Headline:

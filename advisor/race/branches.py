@@ -34,8 +34,9 @@ _DECAY_FRACTION = 0.3
 #: Fewest steps of any branch: fewer show no curve.
 _LEAST_BRANCH_STEPS = 8
 #: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
-#: of the time allows, within this range.
-_EVALUATION_BATCH, _EVALUATION_SAMPLES = 64, (64, 512)
+#: of the time allows, within this range; where that is too little for the least of them, the
+#: branch has fewer evaluations, which still draw a curve.
+_EVALUATION_BATCH, _EVALUATION_SAMPLES, _LEAST_EVALUATIONS = 64, (64, 512), 10
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
 
@@ -76,7 +77,7 @@ class Branches:
         ):  # the rate falls beyond what is compared
             self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - _DECAY_FRACTION))
         self.base_steps = self._choose_base_steps(time_s)
-        self._evaluation_samples = self._choose_evaluation_samples(time_s)
+        self._evaluations, self._evaluation_samples = self._plan_evaluations(time_s)
 
     @property
     def are_too_short(self) -> bool:
@@ -125,6 +126,7 @@ class Branches:
             seeds=seeds,
             decay_fraction=_DECAY_FRACTION,
             warmup_steps=math.ceil(WARMUP_FRACTION * self.count_whole_steps(way.global_batch_size)),
+            evaluations=self._evaluations,
             evaluation_samples=self._evaluation_samples,
             evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
             loss_is_sum=run.facts.loss_reduction == "sum",
@@ -143,9 +145,14 @@ class Branches:
         )
         return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
 
-    def _choose_evaluation_samples(self, time_s: float) -> int:
-        """Return the samples of each evaluation, the same for all branches."""
-        pass_s = _FORWARD_FRACTION * self.base.sample_s
-        passes = BRANCHES * TRIAL_EVALUATIONS
-        least, most = _EVALUATION_SAMPLES
-        return min(max(int(EVALUATION_OF_TRIAL * time_s / (passes * pass_s)), least), most)
+    def _plan_evaluations(self, time_s: float) -> tuple[int, int]:
+        """Return the evaluations of a branch and the samples of each, the same for all branches.
+
+        Those of a script are means over training's own batches and cost nothing.
+        """
+        sample_s, (least, most) = _FORWARD_FRACTION * self.base.sample_s, _EVALUATION_SAMPLES
+        samples = int(EVALUATION_OF_TRIAL * time_s / (BRANCHES * sample_s))
+        count = min(max(samples // least, _LEAST_EVALUATIONS), TRIAL_EVALUATIONS)
+        if self._run.facts.script is not None:
+            count = TRIAL_EVALUATIONS
+        return count, min(max(samples // count, least), most)

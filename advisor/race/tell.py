@@ -39,7 +39,11 @@ def brief_race(race: Race | None) -> Status:
     if not race.does_base_train:
         return Status("Trial", race.reason, "inconclusive")
     if not race.pairs:
-        return Status("Trial", race.reason or "no other pair than yours was trained", "skipped")
+        return Status(
+            "Trial",
+            race.reason or "yours alone: there was no time to train another and to confirm it",
+            "skipped",
+        )
     starts = sum(pair.starts + pair.fresh_starts for pair in race.pairs)
     pairs = count_of(len(race.pairs), "pair")
     text = f"{pairs} trained beside yours, {starts} starts of {race.base_steps:,} steps of your own"

@@ -84,7 +84,7 @@ def follow_branch(
     chosen = choose_evaluation_samples(size_of_data, task.evaluation_samples)
     curve = _LossCurve(
         lambda: evaluate(workload, training, chosen, task.evaluation_batch_size, take),
-        every=max(1, steps // task.evaluations),
+        every=math.ceil(steps / task.evaluations),
         last=steps,
         watch=watch,
     )

@@ -97,7 +97,7 @@ def run(task: TrialTask, emit: Emitter) -> None:
     size = task.global_batch_size
     steps = max(1, task.samples // size)
     losses = RunningLoss(
-        task, every=max(1, steps // task.evaluations), divides=script_spec.divides_loss
+        task, every=math.ceil(steps / task.evaluations), divides=script_spec.divides_loss
     )
     factor = RateFactor(task.learning_rate, task.warmup_steps)
     constant = steps - max(1, round(task.decay_fraction * steps))

@@ -148,7 +148,7 @@ def test_a_base_pair_alone_asks_for_time():
     assert advice.reasons[0].endswith("the time did not suffice to train another.")
     headline = head_run(conclude_from(make_branches(32, 1.0)))
     assert headline.answer.startswith("Stay with batch 32")
-    assert headline.remarks == ("No other was trained.",)
+    assert headline.remarks == ("There was no time to train another and to confirm it.",)
     (warning,) = advice.warnings
     assert "Raise --budget" in warning
 

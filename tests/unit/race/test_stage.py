@@ -294,6 +294,17 @@ def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_no
     assert slow.least_s == pytest.approx(fast.least_s + 4.0)
 
 
+@pytest.mark.parametrize("time_s", [3.0, 10.0, 30.0, 100.0, 1000.0])
+def test_evaluations_keep_to_their_share_of_the_race(time_s):
+    run, _ = race_pairs(LawTraining(), budget_s=0.5)
+    branches = Branches(run, run.of(RACE).base, run.of(WAYS), None, time_s)
+    task = branches.make(branches.base, 1.0, [branches.base_steps], (0,))
+    assert (task.evaluations, task.evaluation_samples) >= (10, 64)
+    if (task.evaluations, task.evaluation_samples) > (10, 64):
+        forwards = task.evaluations * task.evaluation_samples * branches.base.sample_s / 3.0
+        assert 34 * forwards <= 0.2 * time_s
+
+
 @pytest.mark.parametrize("budget_s", [10.0, 30.0, 60.0, 120.0, 300.0])
 def test_a_race_keeps_to_its_time_and_advises_nothing_slower_for_want_of_it(monkeypatch, budget_s):
     clock = Clock()
