@@ -56,6 +56,8 @@ class BatchSizeSchedule:
         rate_rule: How the rate follows the batch.
 
     Attributes:
+        table: As it was given.
+        micro_batch_samples: Of one backward pass on every rank.
         samples_seen: By the optimizer, over all ranks; what an unfinished step has seen counts
             once it is taken.
     """
@@ -76,22 +78,24 @@ class BatchSizeSchedule:
     ) -> None:
         if isinstance(table, str):
             table = BatchSizeTable.parse(table, tokens_per_sample=tokens_per_sample)
-        self._table = table
-        if monitor is not None and len(self._table.entries) > 1:
+        self.table = table
+        if monitor is not None and len(self.table.entries) > 1:
             raise ValueError(
-                f"the batch follows either the table {self._table} or a monitor: with a monitor, "
-                f'give the batch to begin with, as in "0:{self._table.first}"'
+                f"the batch follows either the table {self.table} or a monitor: with a monitor, "
+                f'give the batch to begin with, as in "0:{self.table.first}"'
             )
-        self._part = micro_batch_size * (_count_ranks() if world_size is None else world_size)
+        self.micro_batch_samples = micro_batch_size * (
+            _count_ranks() if world_size is None else world_size
+        )
         self._monitor = monitor
         self._limits = Limits(
             patience_steps=patience_steps,
-            smallest=self._table.first if may_shrink else None,
+            smallest=self.table.first if may_shrink else None,
             largest=largest_batch_size,
         )
         self._rule: RateRule = rate_rule
         self._rescaling: Rescaling | None = None
-        self._course = Course(batch_size=self._table.first)
+        self._course = Course(batch_size=self.table.first)
         self.samples_seen = self._last_samples = self._done = 0
         self._is_checked = False
         if optimizer is not None:
@@ -100,7 +104,7 @@ class BatchSizeSchedule:
     def attach(self, optimizer: Optimizer) -> None:
         """Scale this optimizer's steps from here on, in place of any other's."""
         self.detach()
-        self._rescaling = Rescaling(optimizer, self._table.first, self._rule)
+        self._rescaling = Rescaling(optimizer, self.table.first, self._rule)
 
     def detach(self) -> None:
         """Leave the optimizer as it was."""
@@ -122,7 +126,7 @@ class BatchSizeSchedule:
     def micro_batches(self) -> int:
         """Backward passes of the step under way, on each rank: what a mean loss is divided by."""
         if not self._is_checked:
-            for size in self._table.list_from(self.samples_seen):
+            for size in self.table.list_from(self.samples_seen):
                 self._split(size)
             self._is_checked = True
         return self._split(self.batch_size)
@@ -148,17 +152,21 @@ class BatchSizeSchedule:
 
     def count_first_steps(self) -> int:
         """Return how many steps of the first batch the last step completed."""
-        first, before = self._table.first, self.samples_seen - self._last_samples
+        first, before = self.table.first, self.samples_seen - self._last_samples
         return self.samples_seen // first - before // first
 
     def end_step(self, micro_batches: int) -> None:
         """Count a step of so many micro-batches; the optimizer's own step comes next."""
+        self.set_settings()
+        self._last_samples = micro_batches * self.micro_batch_samples
+        self.samples_seen += self._last_samples
+        self._done = 0
+
+    def set_settings(self) -> None:
+        """Have the optimizer's next step be taken with the settings of the batch under way."""
         if self._rescaling is not None:
             self._rescaling.batch_size = self.batch_size
             self._rescaling.rate_factor = self.rate_factor
-        self._last_samples = micro_batches * self._part
-        self.samples_seen += self._last_samples
-        self._done = 0
 
     def begin_step(self, *, position: int = 0) -> None:
         """Choose the batch of the step that comes.
@@ -194,14 +202,14 @@ class BatchSizeSchedule:
             self._monitor.load_state_dict(state["monitor"])
 
     def _follow_table(self) -> Course:
-        first, size = self._table.first, self._table.find(self.samples_seen)
+        first, size = self.table.first, self.table.find(self.samples_seen)
         return Course(batch_size=size, rate_factors=(self._find_factor(first, size, None),))
 
     def _follow_noise(self) -> Course:
         assert self._monitor is not None
         noise, course = self._monitor.value, self._course
         followed = follow(course, noise, self.samples_seen, self._limits)
-        if followed.batch_size % self._part:
+        if followed.batch_size % self.micro_batch_samples:
             return course  # half of what these ranks can share
         if noise is None or followed.batch_size == course.batch_size:
             return followed
@@ -224,12 +232,13 @@ class BatchSizeSchedule:
         Raises:
             ValueError: It is no multiple of a micro-batch on every rank.
         """
-        count, rest = divmod(batch_size, self._part)
+        part = self.micro_batch_samples
+        count, rest = divmod(batch_size, part)
         if rest or not count:
-            near = [each * self._part for each in (count, count + 1) if each]
+            near = [each * part for each in (count, count + 1) if each]
             raise ValueError(
-                f"batch {batch_size} is no multiple of {self._part}, a micro-batch on every rank: "
-                f"the nearest {'are' if near[1:] else 'is'} {' and '.join(map(str, near))}"
+                f"batch {batch_size} is no multiple of {part}, a micro-batch on every rank: the "
+                f"nearest {'are' if near[1:] else 'is'} {' and '.join(map(str, near))}"
             )
         return count
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
-from tests.unit.in_loop.loops import Training
+from tests.unit.in_loop.loops import Training, fork_ranks
 
 TABLE = "0:8 100:16 200:32"
 #: In the middle of the second batch.
@@ -33,7 +33,7 @@ def run_rank(rank, ranks, folder, samples, given):
 
 def run_ranks(folder, samples, given=None):
     folder.mkdir()
-    multiprocessing.spawn(run_rank, (2, folder, samples, given), nprocs=2)
+    fork_ranks(run_rank, 2, folder, samples, given)
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 

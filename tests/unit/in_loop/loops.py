@@ -1,9 +1,11 @@
 """A small training as users write it, and monitors that say what they are told."""
 
 import math
+import socket
+import warnings
 
 import torch
-from torch import nn
+from torch import multiprocessing, nn
 
 from advisor import BatchSizeSchedule
 from advisor.in_loop.data import NoiseScale
@@ -93,3 +95,16 @@ class Training:
     @property
     def weights(self):
         return torch.cat([p.detach().flatten() for p in self.model.parameters()])
+
+
+def find_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+def fork_ranks(run_rank, *arguments):
+    """Run a function of the rank on two ranks: forked, since libraries take seconds to import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which these never use
+        multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="fork")
