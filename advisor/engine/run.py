@@ -247,7 +247,10 @@ class Run:
             self.spec.workload, closure=closure, smallest_batch=facts.min_micro_batch_size
         )
         self.spec = msgspec.structs.replace(self.spec, workload=workload)
-        self._keep(workload=facts)
+        cap, command = facts.allocator_cap_bytes, self.record.command
+        if cap is not None and cap < self.capacity_bytes:  # it leaves the rest free by itself
+            command = msgspec.structs.replace(command, memory_limit_bytes=cap, headroom_bytes=0)
+        self._keep(workload=facts, command=command)
 
     def keep_script(self, script: Script) -> None:
         """Go on with what was learnt of the user's script: batches are multiples of its parts."""

@@ -25,9 +25,10 @@ from advisor.engine.ends import (
 from advisor.engine.forkserver import Forkserver
 from advisor.engine.imports import imported_modules
 from advisor.engine.leading import Leader
+from advisor.engine.opening import EnvironmentTask
 from advisor.engine.spawn import Spawner
 from advisor.engine.stream import Stream, follow
-from advisor.engine.task import Task
+from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Place, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines
 from advisor.errors import AdvisorError, WorkloadError
@@ -35,6 +36,8 @@ from advisor.training.data import Target
 
 #: Time a worker gets to write down where it stands before it is killed.
 _STAND_S = 0.3
+#: In the text of each failure that leaves a process without its device.
+_DEVICE_FAILED = "CUDA error"
 #: Seconds for a first task: importing torch on a cold disk is not the user's time to budget.
 COLD_START_S = 300.0
 
@@ -113,8 +116,9 @@ class Runner:
         says which ranks of several nodes are its own.
 
         Raises:
-            AdvisorError: What the worker reported; WorkerDeathError where it ended without a word,
-                WorkerTimeoutError where it did not end.
+            AdvisorError: What the worker reported, or the device to another one after that;
+                WorkerDeathError where it ended without a word, WorkerTimeoutError where it did not
+                end.
         """
         if self._starter is None:
             self._starter = self._open_starter()
@@ -125,6 +129,11 @@ class Runner:
             is_lost = isinstance(error, LostServerError)
             self._starter = self._open_starter() if is_lost else Spawner()
             return self._run_once(self._starter, task, timeout_s, on_result, place)
+        except WorkloadError as error:
+            if isinstance(task, WorkloadTask) and _DEVICE_FAILED in error.message:
+                # The line at which a lost device is first seen is no fault of the user's file.
+                self.run(EnvironmentTask(device=task.workload.device), timeout_s=COLD_START_S)
+            raise
 
     def watched(
         self, device: DeviceFacts, *, session: int

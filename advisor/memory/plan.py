@@ -25,7 +25,7 @@ from advisor.memory.search import (
     read_evidence,
 )
 from advisor.memory.split import split_batch
-from advisor.memory.surroundings import judge_surroundings
+from advisor.memory.surroundings import judge_surroundings, leave_out_disturbed
 from advisor.predict.data import PREDICTED_MEMORY, LimitedBy, PredictedMemory
 from advisor.predict.law import AffinePiece
 from advisor.training.data import WorkloadFacts
@@ -72,7 +72,7 @@ def choose_next_micro_batch_size(
 
     Only probes of the memory stage count, in the order they ran.
     """
-    probes = _select(history)
+    probes = leave_out_disturbed(_select(history))
     if all(probe.outcome in TOO_BIG for probe in probes):
         firsts = (bounds.base_micro_batch_size, bounds.min_micro_batch_size)
         least = min(

@@ -78,6 +78,23 @@ def judge_surroundings(probes: Sequence[Probe]) -> Surroundings:
     return Surroundings(tuple(trusted), tuple(dict.fromkeys(disturbances)))
 
 
+def leave_out_disturbed(probes: Sequence[Probe]) -> list[Probe]:
+    """Return the probes that the search goes by.
+
+    A size that was not given the memory it was promised is tried again: it counts where it failed
+    twice so, as under a neighbour that stays, and where the kernel killed it.
+    """
+    trusted = judge_surroundings(probes).trusted
+    failed = [probe.micro_batch_size for probe in probes if probe not in trusted]
+    return [
+        probe
+        for probe in probes
+        if probe in trusted
+        or "SIGKILL" in (probe.message or "")
+        or failed.count(probe.micro_batch_size) > 1
+    ]
+
+
 def parse_failed_allocation(message: str) -> FailedAllocation | None:
     """Return the figures of a CUDA out-of-memory message, None where it has not all of them."""
     match = _FAILED_ALLOCATION.search(message)

@@ -235,6 +235,8 @@ class WorkloadFacts(msgspec.Struct, frozen=True, kw_only=True):
     is_lightning: bool = False
     #: Of the card that the file's workers compute on, NVIDIA only: the file may choose its own.
     device_uuid_hash: str | None = None
+    #: Of torch's allocator, where the file itself caps it.
+    allocator_cap_bytes: Bytes | None = None
     #: The first sample that holds a NaN or an infinity; None where none was seen.
     not_finite_sample: int | None = None
     #: Whether samples differ in size, and then the largest ones' indices, largest first.

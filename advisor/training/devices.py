@@ -52,10 +52,22 @@ def hash_device_uuid(device: torch.device) -> str | None:
     return hash_uuid(str(torch.cuda.get_device_properties(device).uuid))
 
 
+def find_allocator_cap_bytes(device: torch.device) -> int | None:
+    """Return the cap that the user's code put on torch's allocator, None without one."""
+    if device.type != "cuda":
+        return None
+    fraction = torch.cuda.get_per_process_memory_fraction(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    return int(fraction * total) if fraction < 1.0 else None
+
+
 def _explain_absence() -> str:
-    """Return torch's own reason for seeing no CUDA device, in brackets; empty without one."""
+    """Return why torch sees no CUDA device, in brackets; empty where nothing tells."""
+    why = []
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - of any kind: it says what is wrong
-        return f" ({shorten(error)})"
-    return ""
+        why.append(shorten(error))
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        why.append(f"CUDA_VISIBLE_DEVICES is {visible!r}")
+    return f" ({'; '.join(why)})" if why else ""

@@ -16,7 +16,7 @@ from advisor.training.data import (
     WorkloadSpec,
     parse_target,
 )
-from advisor.training.devices import hash_device_uuid
+from advisor.training.devices import find_allocator_cap_bytes, hash_device_uuid
 from advisor.training.first_step import take_first_step
 from advisor.training.loss_reduction import (
     classify_loss,
@@ -34,6 +34,7 @@ from advisor.training.optimizer_facts import describe_optimizer
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.schedule import try_schedule
 from advisor.training.training import Training
+from advisor.units import render_bytes
 
 #: The size of the first step: BatchNorm cannot run at 1.
 _FIRST_SIZE = 2
@@ -70,8 +71,15 @@ def inspect_workload(
             next_step="Use a smaller model or a device with more memory.",
         ) from error
     workload.settings.check_all_used()
+    cap_bytes = find_allocator_cap_bytes(workload.device)
+    if cap_bytes is not None:
+        note = f"the file caps torch's allocator at {render_bytes(cap_bytes)}, which is the limit"
+        facts = msgspec.structs.replace(facts, notes=(*facts.notes, note))
     return msgspec.structs.replace(
-        facts, file_sha256=digest, device_uuid_hash=hash_device_uuid(workload.device)
+        facts,
+        file_sha256=digest,
+        device_uuid_hash=hash_device_uuid(workload.device),
+        allocator_cap_bytes=cap_bytes,
     )
 
 

@@ -9,7 +9,10 @@ import msgspec
 import torch
 from torch.nn import functional
 
+from advisor.device.data import Environment
+from advisor.device.measure import see_environment
 from advisor.engine.task import Task, WorkloadTask
+from advisor.training.devices import resolve_device
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,18 +88,17 @@ def train(user, task, device):
         optimizer.zero_grad()
 
 
-class BusTask(Task[int], frozen=True, kw_only=True):
-    """Report on which bus the first device is; 0 without one."""
+class SeenTask(Task[Environment], frozen=True, kw_only=True):
+    """Report the device where the user shows CUDA these cards."""
 
-    runs: ClassVar[str] = "tests.cuda.by_hand:report_bus"
+    runs: ClassVar[str] = "tests.cuda.by_hand:report_seen"
 
     visible: str
 
 
-def report_bus(task, emit):
+def report_seen(task, emit):
     os.environ["CUDA_VISIBLE_DEVICES"] = task.visible
-    is_there = torch.cuda.device_count() > 0
-    emit(torch.cuda.get_device_properties(0).pci_bus_id if is_there else 0)
+    emit(see_environment(resolve_device("cuda")))
 
 
 class RowsTask(WorkloadTask[int], frozen=True, kw_only=True):

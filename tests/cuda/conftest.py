@@ -14,6 +14,7 @@ from advisor.engine.runner import Runner
 from advisor.engine.spec import Limits, Spec
 from advisor.questions import RUN
 from advisor.training.data import WorkloadSpec
+from tests.cuda.neighbour import Neighbour
 from tests.unit.doubles import Notes
 
 HERE = Path(__file__).parent
@@ -89,13 +90,30 @@ def ask(cards):
     return run
 
 
+@pytest.fixture
+def neighbour(cards):
+    """A function that puts another process on the card until the test ends; `cards` comes first."""
+    started = []
+
+    def start():
+        started.append(Neighbour())
+        return started[0]
+
+    yield start
+    for each in started:
+        each.leave()
+
+
 def workload(name, **settings):
     """The workload of one of the models here."""
     return WorkloadSpec(target=str(MODELS / f"{name}.py"), device="cuda", **settings)
 
 
-def record_of(spec, *names, **limits):
-    """The record of a run that asks these questions alone; no time ends it."""
+def record_of(spec, *names, save=lambda _: None, **limits):
+    """The record of a run that asks these questions alone; no time ends it.
+
+    `save` gets the record so far after each result.
+    """
     questions = [
         each if each.name in names else replace(each, run=None, more=None) for each in RUN.questions
     ]
@@ -104,5 +122,5 @@ def record_of(spec, *names, **limits):
         Spec(workload=spec, limits=Limits(**{"budget_s": 600.0, **limits})),
         argv=(),
         progress=Notes(),
-        save=lambda _: None,
+        save=save,
     )

@@ -1,7 +1,5 @@
 """Cards that are full, taken, too old or gone: a clear sentence, and what was measured is kept."""
 
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -11,24 +9,11 @@ from advisor.errors import DeviceError
 from advisor.memory.data import MemoryTask
 from advisor.soak.data import SoakTask
 from advisor.throughput.data import ThroughputTask
+from tests.cuda.by_hand import SeenTask
 from tests.cuda.conftest import record_of, workload
 
 MIB, GIB = 1 << 20, 1 << 30
-
-
-@pytest.fixture
-def neighbour(cards):
-    """A process that holds the card until the test ends; `cards` comes first."""
-    held = []
-
-    def start():
-        code = "import torch; torch.ones(1, device='cuda'); print(flush=True); input()"
-        held.append(subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1))
-        held[0].stdout.readline()
-
-    yield start
-    for process in held:
-        process.communicate(b"\n")
+UUID = "7374616e-642d-696e-2d63-6172642d303"  # and the number of the card
 
 
 def test_a_full_card_is_no_fault_of_ours(run, cards):
@@ -45,7 +30,7 @@ def test_a_size_that_met_a_full_card_says_nothing_of_the_size(run, cards):
     assert (probe.outcome, probe.available_bytes) == ("oom", 0)
 
 
-def test_a_card_that_another_process_has_to_itself_is_told_so(run, cards, neighbour, tmp_path):
+def test_a_card_that_another_process_has_to_itself_is_told_so(run, cards, neighbour):
     cards(exclusive=1)
     neighbour()
     with pytest.raises(DeviceError, match="compute mode is exclusive"):
@@ -105,3 +90,33 @@ def test_a_file_that_chooses_its_card_is_measured_and_told_on_that_card(cards):
     record = record_of(workload("chooses_card"))
     assert record.environment.device.name == "Large"
     assert record.command.memory_limit_bytes > 7 * GIB
+
+
+@pytest.mark.parametrize(
+    ("visible", "mig", "name"),
+    [
+        ("1", 0, "B"),
+        ("2,0", 0, "C"),
+        (f"GPU-{UUID}1", 0, "B"),
+        (f"GPU-{UUID}2,GPU-{UUID}0", 0, "C"),
+        ("0", 1, "A"),
+        (f"MIG-{UUID}1", 1, "B"),
+        (f"MIG-{UUID}2,MIG-{UUID}0", 1, "C"),
+    ],
+)
+def test_the_visible_card_is_measured_and_its_own_counters_read(run, cards, visible, mig, name):
+    cards(cards=3, mig=mig, name="A,B,C")
+    (seen,) = run(SeenTask(visible=visible))
+    assert seen.device.name == name
+    missing = {counter.missing_because for counter in seen.counters}
+    assert "no_device" not in missing
+    assert ("mig" in missing) == bool(mig)
+
+
+@pytest.mark.parametrize(
+    ("visible", "mig"), [("", 0), ("-1", 0), ("7", 0), ("GPU-0bad", 0), ("1", 1), ("MIG-0bad", 1)]
+)
+def test_where_no_card_is_visible_the_variable_is_named(run, cards, visible, mig):
+    cards(cards=3, mig=mig)
+    with pytest.raises(DeviceError, match=f"CUDA_VISIBLE_DEVICES is '{visible}'"):
+        run(SeenTask(visible=visible))

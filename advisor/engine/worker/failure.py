@@ -12,8 +12,9 @@ from advisor.errors import AdvisorError, clean, place_of
 
 #: Characters of a failure's text that are told; some hold whole tensors.
 _TEXT_LENGTH = 10_000
-#: The same of a device's, which names every process on it.
+#: The same of a device's, which names every process on it, and where advice of torch's begins.
 _DEVICE_TEXT_LENGTH = 160
+_ADVICE = (" Search for `", ". Please ", " CUDA kernel errors might")
 
 
 class UnforkableError(Exception):
@@ -39,7 +40,10 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
     place = place_of(error)
     explained = explain_device_failure(error, is_users=location_of(error) is not None)
     if explained is not None:
-        text = f"the GPU cannot be used: {explained[0]} ({describe(error)[:_DEVICE_TEXT_LENGTH]})"
+        said = describe(error)[:_DEVICE_TEXT_LENGTH]
+        for advice in _ADVICE:
+            said = said.partition(advice)[0]
+        text = f"the GPU cannot be used: {explained[0]} ({said})"
         return Failure(kind="device", message=text, next_step=explained[1])
     is_users = place is not None or _user_frames(error.__traceback__) is not None
     where = location_of(error)

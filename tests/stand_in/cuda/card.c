@@ -64,6 +64,8 @@ int64_t card_figure(const char *variable, int card, int64_t otherwise) {
 }
 
 int card_count(void) { return (int)card_figure("STAND_IN_CARDS", 0, 1); }
+/* Whether the cards are instances of one that is cut up, of which CUDA shows a process one. */
+static int is_mig(void) { return card_figure("STAND_IN_MIG", 0, 0) != 0; }
 int card_capability(int card) { return (int)card_figure("STAND_IN_CAPABILITY", card, 90); }
 uint64_t card_total_bytes(int card) {
     return (uint64_t)card_figure("STAND_IN_MEMORY_BYTES", card, 80LL << 30);
@@ -79,10 +81,11 @@ void card_uuid(int card, unsigned char bytes[16]) {
     memcpy(bytes, "stand-in-card-00", 16);
     bytes[15] += (unsigned char)card;
 }
+/* By NVIDIA's tools; the card that is cut up comes after all others. */
 static void write_uuid(int card, char text[TEXT]) {
     unsigned char bytes[16];
     card_uuid(card, bytes);
-    text += sprintf(text, "GPU-");
+    text += sprintf(text, is_mig() && card < MOST_CARDS ? "MIG-" : "GPU-");
     for (int i = 0; i < 16; i++)
         text += sprintf(text, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", bytes[i]);
 }
@@ -91,7 +94,8 @@ static void write_uuid(int card, char text[TEXT]) {
 static int card_of_entry(const char *entry) {
     char *end, uuid[TEXT];
     long index = strtol(entry, &end, 10);
-    if (end != entry && !*end) return index >= 0 && index < card_count() ? (int)index : -1;
+    int cards = is_mig() ? 1 : card_count();
+    if (end != entry && !*end) return index >= 0 && index < cards ? (int)index : -1;
     for (int card = 0; *entry && card < card_count(); card++) {
         write_uuid(card, uuid);
         if (!strncmp(uuid, entry, strlen(entry))) return card;
@@ -105,7 +109,8 @@ int card_of_ordinal(int ordinal) {
         const char *list = getenv("CUDA_VISIBLE_DEVICES");
         char copy[4096], *rest = copy, *entry;
         snprintf(copy, sizeof copy, "%s", list ? list : "0,1,2,3,4,5,6,7");
-        for (count = 0; count < MOST_CARDS && (entry = strsep(&rest, ",")); count++)
+        int most = is_mig() ? 1 : MOST_CARDS;
+        for (count = 0; count < most && (entry = strsep(&rest, ",")); count++)
             if ((visible[count] = card_of_entry(entry)) < 0) break; /* what is wrong ends the list */
         settled_by = getpid();
     }
@@ -197,8 +202,23 @@ static const struct { const char *key, *value; } idle[] = {
     {"temperature", "55"}, {"energy", "0"}, {"energy_rate", "300000"},
 };
 
+/* Of the one card whose instances the cards are. */
+static int cut_card_setting(int card, const char *key, char *value, size_t room) {
+    char uuid[TEXT];
+    if (card) return 0;
+    if (!strcmp(key, "cards")) return snprintf(value, room, "1");
+    if (!strcmp(key, "uuid")) return write_uuid(MOST_CARDS, value), 1;
+    if (strcmp(key, "instances")) return card_setting(MOST_CARDS, key, value, room);
+    for (size_t used = 0; card < card_count() && used + TEXT < room; card++) {
+        write_uuid(card, uuid);
+        used += (size_t)snprintf(value + used, room - used, used ? ",%s" : "%s", uuid);
+    }
+    return 1;
+}
 int card_setting(int card, const char *key, char *value, size_t room) {
     char uuid[TEXT];
+    if (card >= MOST_CARDS) card -= MOST_CARDS; /* an instance */
+    else if (is_mig()) return cut_card_setting(card, key, value, room);
     write_uuid(card, uuid);
     if (card >= card_count()) return 0;
     if (!strcmp(key, "cards")) return snprintf(value, room, "%d", card_count());

@@ -64,6 +64,13 @@ static int multiprocessors(int card) {
     return (int)card_figure("STAND_IN_MULTIPROCESSORS", card,
                             card_capability(card) == 90 ? 132 : 108);
 }
+static int threads(int card) { /* of a multiprocessor, at once */
+    switch (card_capability(card)) {
+    case 75: return 1024;
+    case 86: case 87: case 89: case 120: return 1536;
+    default: return 2048;
+    }
+}
 Error cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     int card = card_of_ordinal(device);
     if (card < 0) return done(cudaErrorInvalidDevice);
@@ -77,7 +84,7 @@ Error cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
         .multiProcessorCount = multiprocessors(card), .canMapHostMemory = 1,
         .concurrentKernels = 1, .ECCEnabled = 1, .pciBusID = 1 + card, .asyncEngineCount = 3,
         .unifiedAddressing = 1, .memoryBusWidth = 5120, .l2CacheSize = 52428800,
-        .persistingL2CacheMaxSize = 32768000, .maxThreadsPerMultiProcessor = 2048,
+        .persistingL2CacheMaxSize = 32768000, .maxThreadsPerMultiProcessor = threads(card),
         .streamPrioritiesSupported = 1, .globalL1CacheSupported = 1, .localL1CacheSupported = 1,
         .sharedMemPerMultiprocessor = (size_t)shared_bytes(card, 0),
         .regsPerMultiprocessor = 65536, .managedMemory = 1, .concurrentManagedAccess = 1,
@@ -116,7 +123,7 @@ Error cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int devi
     case cudaDevAttrL2CacheSize: *value = 52428800; break;
     case cudaDevAttrTextureAlignment: *value = 512; break;
     case cudaDevAttrMultiProcessorCount: *value = multiprocessors(card); break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = threads(card); break;
     case cudaDevAttrComputeCapabilityMajor: *value = card_capability(card) / 10; break;
     case cudaDevAttrComputeCapabilityMinor: *value = card_capability(card) % 10; break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = shared_bytes(card, 0); break;

@@ -71,8 +71,10 @@ static int figure(Device *device, const char *what, unsigned long long *value) {
     char text[TEXT];
     int failed = failure(device->card, what);
     if (failed) return failed;
+    int asked = device->card;
     if (device->instance >= 0 && strcmp(what, "memory")) return NOT_SUPPORTED;
-    if (!setting(device->card, what, text)) return NOT_SUPPORTED;
+    if (device->instance >= 0 && card_setting) asked = MOST_CARDS + device->instance;
+    if (!setting(asked, what, text)) return NOT_SUPPORTED;
     *value = strtoull(text, NULL, 10);
     return OK;
 }

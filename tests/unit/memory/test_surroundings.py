@@ -13,6 +13,7 @@ from advisor.memory.surroundings import (
     explain_state_size,
     find_spill,
     judge_surroundings,
+    leave_out_disturbed,
     parse_failed_allocation,
 )
 from advisor.training.data import OptimizerFacts, WorkloadFacts
@@ -259,3 +260,11 @@ def test_step_times_tell_of_spills_only_where_devices_borrow_host_memory(
         cuda=cuda,
     )
     assert can_spill(environment) is spills
+
+
+def test_the_search_tries_a_size_again_that_others_left_no_room_for_but_not_for_ever():
+    fit, crowded = make_probe(64), make_probe(512, "oom", available=6 * GIB)
+    killed = make_probe(512, "oom", message="the worker was killed by SIGKILL")
+    assert leave_out_disturbed([fit, crowded]) == [fit]
+    assert leave_out_disturbed([fit, crowded, crowded]) == [fit, crowded, crowded]
+    assert leave_out_disturbed([fit, killed]) == [fit, killed]
