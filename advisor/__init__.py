@@ -6,8 +6,13 @@ cli -> engine: for each question of `questions` -> its stage -> task =(process)=
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from advisor.in_loop.monitor import NoiseScaleMonitor
+    from advisor.in_loop.schedule import BatchSizeSchedule
+
+__all__ = ["BatchSizeSchedule", "NoiseScaleMonitor", "__version__"]
 __version__ = "0.1.0"
 
 #: What a user's own loop takes from here, and where it stands: the command line loads none of it.

@@ -1,12 +1,8 @@
 """What a monitor of a running training says: the types."""
 
-from typing import Literal
-
 import msgspec
 
-#: What the noise of a step was told from: the micro-batches of its accumulation, the ranks before
-#: they exchange, or the examples' gradients in the normalisation layers where a step has one part.
-Estimator = Literal["micro-batches", "ranks", "per-example"]
+from advisor.noise.data import Estimator
 
 
 class NoiseScale(msgspec.Struct, frozen=True, kw_only=True):

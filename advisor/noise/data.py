@@ -15,6 +15,9 @@ from advisor.training.data import StepSource, TokenCount
 
 NoiseStatus = Literal["estimated", "lower_bound", "not_estimated"]
 TrendDirection = Literal["rose", "fell", "flat", "unclear"]
+#: What the noise of a real run's step was told from: the micro-batches of its accumulation, those
+#: of its ranks before they exchange, or single examples in the normalisation layers.
+Estimator = Literal["micro-batches", "ranks", "per-example"]
 
 #: Time to train, over the least, up to which a batch counts as good as the best: below that, φ and
 #: the law of the samples are not known well enough to tell batches apart.

@@ -1,7 +1,7 @@
 """The file in which a real run notes what it saw of its gradients: one JSON object on each line.
 
 The forms of a line are in docs/method.md, section 4. The user's loop writes lines with
-`encode_noise_line`; this module imports neither torch nor numpy.
+`encode_noise_line` or has a monitor write them; this module imports neither torch nor numpy.
 """
 
 import math
@@ -11,19 +11,40 @@ from pathlib import Path
 import msgspec
 
 from advisor.errors import UsageError
-from advisor.noise.data import NoiseLogEntry
+from advisor.noise.data import Estimator, NoiseLogEntry
 
 _FORMS = "The forms of a line are in docs/method.md, section 4."
 
 
-class _MicroBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NoiseLine(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What every line may say of its step."""
+
+    #: Optimizer steps taken before.
+    step: int
+    loss: float | None = None
+    #: Of the first group that trains, and the optimizer's class.
+    learning_rate: float | None = None
+    optimizer: str | None = None
+    #: What the gradients are of; None where the user's own loop wrote the line.
+    estimator: Estimator | None = None
+
+    def sum_up(self) -> NoiseLogEntry:
+        """Return the figures that the noise scale is told from.
+
+        Raises:
+            ValueError: They are of no possible step.
+        """
+        raise NotImplementedError
+
+
+class _MicroBatches(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The micro-batches of a step, of accumulation or of the ranks, and their mean."""
 
-    step: int
     micro_batch_sizes: tuple[float, ...]
     sqnorms: tuple[float, ...]
     mean_sqnorm: float
-    loss: float | None = None
 
     def sum_up(self) -> NoiseLogEntry:
         sizes, sqnorms = self.micro_batch_sizes, self.sqnorms
@@ -44,15 +65,13 @@ class _MicroBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         )
 
 
-class _Pair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Pair(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A batch, and a part of it or a smaller one."""
 
-    step: int
     small_batch_size: float
     small_sqnorm: float
     large_batch_size: float
     large_sqnorm: float
-    loss: float | None = None
 
     def sum_up(self) -> NoiseLogEntry:
         if not 0 < self.small_batch_size < self.large_batch_size:
@@ -104,6 +123,24 @@ def encode_noise_line(
     return msgspec.json.encode(line).decode() + "\n"
 
 
+def encode_entry(
+    entry: NoiseLogEntry, *, estimator: Estimator, learning_rate: float | None, optimizer: str
+) -> str:
+    """Return the line of a step that a monitor has summed up, as a pair, with its line end."""
+    line = _Pair(
+        step=entry.at_step,
+        small_batch_size=entry.samples / entry.micro_batches,
+        small_sqnorm=entry.micro_batch_sqnorm,
+        large_batch_size=entry.samples,
+        large_sqnorm=entry.mean_sqnorm,
+        loss=entry.loss,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        estimator=estimator,
+    )
+    return msgspec.json.encode(line).decode() + "\n"
+
+
 def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
     """Return the steps of the log, blank lines left out.
 
@@ -111,18 +148,33 @@ def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
         UsageError: The file cannot be read, is empty, or a line is in neither form.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        text = path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"cannot read the noise log {path}: {error.strerror}", next_step="Give another file."
         ) from error
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        kind: type[_Pair | _MicroBatches] = _Pair if b"small_sqnorm" in line else _MicroBatches
-        try:
-            entries += [msgspec.json.decode(line, type=kind).sum_up()] if line.strip() else []
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise UsageError(f"{path}, line {number}: {error}", next_step=_FORMS) from error
+    entries = tuple(entry for _, entry in parse_noise_lines(text, path))
     if not entries:
         raise UsageError(f"the noise log {path} has no line", next_step=_FORMS)
-    return tuple(entries)
+    return entries
+
+
+def parse_noise_lines(
+    text: bytes, path: Path, first: int = 1
+) -> list[tuple[NoiseLine, NoiseLogEntry]]:
+    """Return the lines of a part of the log that begins with the line of that number, summed up.
+
+    Raises:
+        UsageError: A line is in neither form.
+    """
+    lines = list[tuple[NoiseLine, NoiseLogEntry]]()
+    for number, line in enumerate(text.splitlines(), start=first):
+        kind: type[_Pair | _MicroBatches] = _Pair if b"small_sqnorm" in line else _MicroBatches
+        if not line.strip():
+            continue
+        try:
+            decoded = msgspec.json.decode(line, type=kind)
+            lines.append((decoded, decoded.sum_up()))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise UsageError(f"{path}, line {number}: {error}", next_step=_FORMS) from error
+    return lines

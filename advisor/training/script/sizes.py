@@ -50,7 +50,7 @@ class Sizes(msgspec.Struct, kw_only=True):
         self._loads[id(iterator)] += 1
         size = getattr(getattr(iterator, "_index_sampler", None), "batch_size", None)
         if not isinstance(size, int):
-            first = _find_tensor(batch)
+            first = find_tensor(batch)
             size = None if first is None or not first.ndim else first.shape[0]
         self.loader = size
         self.workers = getattr(iterator, "_num_workers", None)
@@ -78,7 +78,7 @@ class Sizes(msgspec.Struct, kw_only=True):
             self._is_open = True
         if not self._is_open:
             return
-        first = _find_tensor(inputs)
+        first = find_tensor(inputs)
         if first is not None and first.ndim:
             self.shape, self._is_open = tuple(first.shape), False
 
@@ -88,7 +88,7 @@ def is_normalising(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001
 
 
-def _find_tensor(values: Any) -> Tensor | None:
+def find_tensor(values: Any) -> Tensor | None:
     """Return the first tensor in nested containers."""
     if isinstance(values, Tensor):
         return values
@@ -96,7 +96,7 @@ def _find_tensor(values: Any) -> Tensor | None:
         if isinstance(values, Mapping):
             values = tuple(values.values())
         if isinstance(values, list | tuple):
-            found = (_find_tensor(each) for each in values)
+            found = (find_tensor(each) for each in values)
             return next((each for each in found if each is not None), None)
     except Exception:  # noqa: BLE001 - a container of the user's, or one that holds itself
         return None

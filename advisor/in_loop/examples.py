@@ -1,0 +1,203 @@
+"""The gradients of single examples in the normalisation layers, where a step has one part alone.
+
+Their noise scale tells that of the whole gradient well in transformers.
+
+Source: Gray et al. 2024, arXiv:2411.00999.
+"""
+
+import copy
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+#: Kinds of torch's own, whose forward is known.
+_NATIVE = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+
+
+class Examples(NamedTuple):
+    """What one step showed, as the loss and its scale make it."""
+
+    #: Of all micro-batches.
+    examples: int
+    #: Σ|g_i|² over them.
+    sqnorm: float
+    #: Σ g_i, of all layers; those of other ranks add up with it.
+    total: Tensor
+
+
+class ExampleNorms:
+    """Sees the gradient that each example adds to the weights of normalisation layers.
+
+    Args:
+        model: Whose layers.
+
+    Attributes:
+        cost_s: Seconds that it took on this thread.
+        layers: How many there are.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = [each for each in model.modules() if _is_normalisation(each)]
+        self.layers = len(self._layers)
+        self._handles: list[RemovableHandle] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was seen, and see the next step."""
+        self._size = 0
+        #: Of the micro-batch that is seen, each example's row by layer and weight.
+        self._rows: dict[tuple[int, str], Tensor] = {}
+        self._sums: dict[tuple[int, str], Tensor] = {}
+        self._sqnorms: list[Tensor] = []
+        self._count = 0
+        self._is_whole = True
+        self.cost_s = 0.0
+
+    def watch(self) -> None:
+        """See the layers from here on."""
+        self._handles = [
+            layer.register_forward_hook(functools.partial(self._tap, place))
+            for place, layer in enumerate(self._layers)
+        ]
+
+    def release(self) -> None:
+        """See no more of them."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @property
+    def is_part_begun(self) -> bool:
+        """Whether a gradient has come since the last part began."""
+        return bool(self._rows)
+
+    def begin_part(self, size: int) -> None:
+        """Have the examples that come be so many of another micro-batch."""
+        self._fold()
+        self._size = size
+
+    def finish(self) -> Examples | None:
+        """Return what was seen; None where no layer, or not each example in it, was seen."""
+        self._fold()
+        if not self._sqnorms or not self._is_whole:
+            return None
+        device = self._sqnorms[0].device
+        squares = torch.stack([each.to(device) for each in self._sqnorms]).tolist()
+        found = [
+            self._sums[place, name].to(device)
+            if (place, name) in self._sums
+            else torch.zeros(weight.numel(), device=device)
+            for place, layer in enumerate(self._layers)
+            for name, weight in layer.named_parameters(recurse=False)
+        ]
+        return Examples(self._count, math.fsum(squares), torch.cat(found))
+
+    def _fold(self) -> None:
+        """Sum up the micro-batch that was seen."""
+        for key, rows in self._rows.items():
+            self._sqnorms.append(rows.square().sum())
+            total = rows.sum(0)
+            self._sums[key] = self._sums[key] + total if key in self._sums else total
+        self._count += self._size if self._rows else 0
+        self._rows.clear()
+
+    def _tap(self, place: int, layer: nn.Module, inputs: Any, output: Any) -> Any:
+        if torch.compiler.is_compiling() or not self._size:
+            return output
+        if not (isinstance(output, Tensor) and output.requires_grad):
+            return output
+        see = functools.partial(self._see, place, layer)
+        return _Tap.apply(output, inputs[0], see)  # type: ignore[no-untyped-call]
+
+    def _see(self, place: int, layer: nn.Module, inputs: Tensor, gradient: Tensor) -> None:
+        """Add a call of the layer to each example's row; not where examples are not its rows."""
+        began_s = time.perf_counter()
+        self._is_whole &= inputs.shape[0] % self._size == 0
+        try:
+            found = _list_rows(layer, inputs, gradient, self._size) if self._is_whole else []
+        except Exception:  # noqa: BLE001 - a library's own layer, in the midst of a backward pass
+            found, self._is_whole = [], False
+        for name, rows in found:
+            key = (place, name)
+            self._rows[key] = self._rows[key] + rows if key in self._rows else rows
+        self.cost_s += time.perf_counter() - began_s
+
+
+class _Tap(torch.autograd.Function):
+    """Passes a layer's output on, and shows its gradient beside what went into the layer.
+
+    The input is saved as a layer saves its own, so that checkpointing drops it and makes it again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, inputs: Tensor, see: Callable[[Tensor, Tensor], None]
+    ) -> Tensor:
+        ctx.save_for_backward(inputs)
+        ctx.see = see
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        with torch.no_grad():
+            ctx.see(*ctx.saved_tensors, gradient)
+        return gradient, None, None
+
+
+def _is_normalisation(layer: nn.Module) -> bool:
+    """Return whether the layer normalises each example by itself and has weights that train.
+
+    One of a library's own is known by its name and by its weights, a vector each.
+    """
+    own = [each for each in layer.parameters(recurse=False) if each.requires_grad]
+    if not own or isinstance(layer, _NATIVE):
+        return bool(own) and type(layer) in _NATIVE
+    name = type(layer).__name__
+    is_alone = next(layer.children(), None) is None
+    return name.endswith(("RMSNorm", "LayerNorm")) and is_alone and all(p.ndim == 1 for p in own)
+
+
+def _list_rows(
+    layer: nn.Module, inputs: Tensor, gradient: Tensor, size: int
+) -> list[tuple[str, Tensor]]:
+    """Return each weight's gradient by example, in rows, of a layer's input and output gradient."""
+    if isinstance(layer, nn.GroupNorm):
+        normalised = functional.group_norm(inputs.float(), layer.num_groups, eps=layer.eps)
+        found = {"weight": normalised * gradient, "bias": gradient}
+        found = {name: each.flatten(2).float().sum(2) for name, each in found.items()}
+    elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        is_centred = isinstance(layer, nn.LayerNorm)
+        normalise: Any = functional.layer_norm if is_centred else functional.rms_norm
+        normalised = normalise(inputs.float(), list(layer.normalized_shape), eps=layer.eps)
+        found = {"weight": normalised * gradient, "bias": gradient.float()}
+    else:
+        found = _differentiate(layer, inputs, gradient)
+    return [
+        (name, found[name].reshape(size, -1, weight.numel()).sum(1))
+        for name, weight in layer.named_parameters(recurse=False)
+        if weight.requires_grad
+    ]
+
+
+def _differentiate(layer: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """Return the same of a layer that is affine in its weights, by giving each row its own.
+
+    Of such a layer the gradient depends on no weight's value.
+    """
+    names = [name for name, _ in layer.named_parameters(recurse=False)]
+    twin = copy.copy(layer)
+    with torch.enable_grad():
+        weights = {name: torch.zeros_like(inputs, dtype=torch.float32) for name in names}
+        for each in weights.values():
+            each.requires_grad_()
+        twin.__dict__["_parameters"] = weights
+        output = twin.forward(inputs.detach().float())
+    found = torch.autograd.grad(output, list(weights.values()), gradient.to(output))
+    return dict(zip(names, found, strict=True))

@@ -1,0 +1,51 @@
+"""The ranks that train one model together, and what they add up."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Exchange:
+    """Adds up what ranks saw, where they share a model by DDP or FSDP2; else there is one rank.
+
+    Args:
+        model: As the loop calls it, or what holds that.
+        parameters: That the optimizer moves.
+
+    Attributes:
+        replicates: Whether each rank has the whole gradient before they exchange.
+        is_sharded: Whether each rank has a part of the exchanged one alone.
+        ranks: How many exchange.
+        leads: Whether this is the first of them.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        found = [each for each in model.modules() if isinstance(each, DistributedDataParallel)]
+        meshes = [each.device_mesh for each in parameters if isinstance(each, DTensor)]
+        self.replicates, self.is_sharded = bool(found), bool(meshes)
+        self._group: Any = None
+        if found:
+            self._group = found[0].process_group
+        elif meshes and meshes[0].ndim == 1:  # of more dimensions some hold the same samples
+            self._group = meshes[0].get_group()
+        has_group = self._group is not None
+        self.ranks = distributed.get_world_size(self._group) if has_group else 1
+        self.leads = not distributed.is_initialized() or distributed.get_rank() == 0
+        self._device = parameters[0].device
+
+    def add(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over the ranks."""
+        if self.ranks == 1:
+            return list(values)
+        return self.add_tensor(torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def add_tensor(self, values: Tensor) -> Tensor:
+        """Return the same of a tensor."""
+        if self.ranks > 1:
+            values = values.to(self._device)
+            distributed.all_reduce(values, group=self._group)
+        return values

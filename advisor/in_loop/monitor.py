@@ -1,0 +1,206 @@
+"""The noise scale of a training as it runs, from the gradients of its own steps."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from advisor.in_loop.data import NoiseScale
+from advisor.in_loop.exchange import Exchange
+from advisor.in_loop.interval import Interval
+from advisor.in_loop.loggers import bind_logger
+from advisor.in_loop.sight import Seen, StepSight
+from advisor.in_loop.window import WINDOW_STEPS, Window
+from advisor.noise.data import NoiseLogEntry
+from advisor.noise.log import encode_entry
+from advisor.statistics import Estimate
+from advisor.training.device_clock import synchronise
+from advisor.training.optimizer_facts import to_number
+from advisor.units import format_interval, format_percent
+
+_TELLS_SOURCE = {
+    "micro-batches": "the micro-batches",
+    "ranks": "the ranks' micro-batches",
+    "per-example": "single examples in the normalisation layers",
+}
+
+
+class NoiseScaleMonitor:
+    """Measures the gradient noise scale in some steps of a training that goes on as it is.
+
+    As a context manager around the loop it needs no further call. It reads gradients as the
+    backward pass brings them: before ranks exchange them, and before they are unscaled or clipped.
+    On several ranks each has one.
+
+    Args:
+        model: As the loop calls it, in DistributedDataParallel or `fully_shard` where it is.
+        optimizer: Whose steps are those of the training.
+        log: File to which each measured step adds a line, as `--noise-log` reads them.
+        logger: Is told the value after each measured step: mlflow, a logger of Lightning's, a
+            TensorBoard SummaryWriter, a run of Weights & Biases, or a function of a dictionary and
+            the step.
+        every: Measures every so many steps; None chooses so that it costs 1 % of a step at most.
+        window: Measured steps that one value is told from.
+        batch_size: Samples of a backward pass of a process; None reads them from the first tensor
+            that the model is called with.
+        dataset_size: Samples of a training set that is passed many times.
+
+    Raises:
+        ValueError: No parameter trains.
+        TypeError: The logger is none of these.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        *,
+        log: str | Path | None = None,
+        logger: Any = None,
+        every: int | None = None,
+        window: int = WINDOW_STEPS,
+        batch_size: int | None = None,
+        dataset_size: int | None = None,
+    ) -> None:
+        while not hasattr(optimizer, "_optimizer_step_post_hooks"):  # a library's wrapper
+            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
+        everything = (p for group in optimizer.param_groups for p in group["params"])
+        parameters = [p for p in everything if p.requires_grad]
+        if not parameters:
+            raise ValueError("the optimizer has no parameter that requires a gradient")
+        exchange = Exchange(model, parameters)
+        self._optimizer, self._device = optimizer, parameters[0].device
+        self._sight = StepSight(model, parameters, exchange, batch_size=batch_size)
+        self._exchange = exchange
+        self._interval = Interval(every)
+        self._window = Window(window, dataset_size)
+        self._log = Path(log) if log is not None and exchange.leads else None
+        self._tell = bind_logger(logger) if logger is not None and exchange.leads else None
+        self._reason = "no step was measured yet"
+        self._handle: RemovableHandle | None = None
+        self._step = self._since_step = self._due = 0
+        self._is_seeing = False
+        self._since_s = self._step_s = self._spent_s = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin to watch the optimizer's steps."""
+        if self._handle is None:
+            self._handle = self._optimizer.register_step_post_hook(self._count_step)
+            self._wait(self._interval.first_steps)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Watch them no more; the value stays."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+            self._sight.release()
+
+    @property
+    def value(self) -> NoiseScale | None:
+        """The noise scale over the last measured steps; None before there are 8."""
+        return self._window.value
+
+    @property
+    def every(self) -> int:
+        """Of how many steps one is measured."""
+        return self._interval.every
+
+    @property
+    def entries(self) -> tuple[NoiseLogEntry, ...]:
+        """What the steps showed that the value is told from."""
+        return self._window.entries
+
+    def __str__(self) -> str:
+        """Return the value, what it was told from and what that costs, or why there is none."""
+        value, cost = self.value, self._interval.cost_fraction
+        spent = "" if cost is None else f": {format_percent(cost)} of a step"
+        every = f"every {self.every} steps{spent}"
+        if value is None:
+            seen = len(self.entries)
+            return f"no noise scale yet: {self._reason or f'{seen} steps measured'}, {every}"
+        scale = format_interval(Estimate(value.noise_scale, value.low, value.high))
+        return (
+            f"noise scale {scale} samples at step {value.at_step}, from "
+            f"{_TELLS_SOURCE[value.estimator]} of {value.steps} steps, {every}"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a monitor of the same training needs to go on, in plain containers."""
+        return {
+            "step": self._step,
+            "estimator": self._window.estimator,
+            "entries": [msgspec.to_builtins(entry) for entry in self.entries],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, before the loop begins."""
+        self._step = int(state["step"])
+        if state["estimator"] is not None:
+            entries = msgspec.convert(state["entries"], list[NoiseLogEntry])
+            self._window.add(state["estimator"], entries)
+
+    def _count_step(self, *_: object) -> None:
+        """Count a step that the optimizer has taken; go on to what is due."""
+        self._step += 1
+        if self._step < self._due:
+            return
+        if self._is_seeing:
+            self._end_seeing()
+        else:
+            self._begin_seeing()
+
+    def _wait(self, steps: int) -> None:
+        """See no step before so many were taken."""
+        self._is_seeing = False
+        self._due = self._step + steps
+        self._since_step, self._since_s = self._step, time.perf_counter()
+        if not steps:
+            self._begin_seeing()
+
+    def _begin_seeing(self) -> None:
+        synchronise(self._device)
+        now_s, steps = time.perf_counter(), self._step - self._since_step
+        self._step_s = (now_s - self._since_s) / steps if steps else 0.0
+        self._sight.begin(spent_s=self._spent_s)
+        self._is_seeing, self._due, self._since_s = True, self._step + 1, now_s
+
+    def _end_seeing(self) -> None:
+        excess_s = 0.0
+        if self._device.type != "cpu" and self._step_s:  # its own time is no thread's
+            synchronise(self._device)
+            excess_s = time.perf_counter() - self._since_s - self._step_s
+        seen = self._sight.finish(self._step - 1, step_s=self._step_s, least_cost_s=excess_s)
+        began_s = time.perf_counter()
+        self._reason = seen.reason if seen.entry is None else ""
+        if seen.entry is not None and seen.estimator is not None:
+            self._window.add(seen.estimator, [seen.entry])
+            self._write(seen, seen.entry)
+        self._interval.note(cost_s=seen.cost_s, step_s=seen.step_s)
+        self._spent_s = time.perf_counter() - began_s
+        self._wait(self.every - 1)
+
+    def _write(self, seen: Seen, entry: NoiseLogEntry) -> None:
+        """Tell the log and the logger."""
+        if self._log is not None and seen.estimator is not None:
+            rates = [to_number(group.get("lr")) for group in self._optimizer.param_groups]
+            line = encode_entry(
+                entry,
+                estimator=seen.estimator,
+                learning_rate=next((rate for rate in rates if rate), None),
+                optimizer=type(self._optimizer).__name__,
+            )
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(line)
+        if self._tell is not None and self.value is not None:
+            ends = {
+                "noise_scale": self.value.noise_scale,
+                "noise_scale_low": self.value.low,
+                "noise_scale_high": self.value.high,
+            }
+            self._tell({name: end for name, end in ends.items() if end is not None}, entry.at_step)

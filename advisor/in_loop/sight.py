@@ -1,0 +1,241 @@
+"""One step of a training, seen while it runs: which noise scale its gradients tell of."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from advisor.in_loop.examples import ExampleNorms, Examples
+from advisor.in_loop.exchange import Exchange
+from advisor.in_loop.parts import PartNorms, Parts
+from advisor.noise.data import Estimator, NoiseLogEntry
+from advisor.training.script.sizes import find_tensor
+
+
+class Seen(NamedTuple):
+    """What a step told, the same on all ranks."""
+
+    estimator: Estimator | None
+    entry: NoiseLogEntry | None
+    #: Why there is none.
+    reason: str
+    #: Seconds that seeing it took, and of a step that is not seen; means over the ranks.
+    cost_s: float
+    step_s: float
+
+
+class Sums(NamedTuple):
+    """What each rank adds to."""
+
+    parts: float
+    part_sqnorm: float
+    total_sqnorm: float
+    have_parts: float
+    examples: float
+    example_sqnorm: float
+    have_examples: float
+    sizes: float
+    size_squares: float
+    have_sizes: float
+    cost_s: float
+    step_s: float
+
+
+class StepSight:
+    """Sees the micro-batches of a step, and in the normalisation layers their examples.
+
+    Both at first; then the micro-batches alone where a step has two or more, of accumulation or of
+    the ranks, else the examples.
+
+    Args:
+        model: As the loop calls it.
+        parameters: That the optimizer moves.
+        exchange: The ranks.
+        batch_size: Samples of a backward pass; None reads them from the model's first tensor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        exchange: Exchange,
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        self._exchange, self._given_size = exchange, batch_size
+        self._entrances = list(_list_entrances(model))
+        self._parts = PartNorms(
+            parameters, exchanges=exchange.replicates, is_sharded=exchange.is_sharded
+        )
+        self._examples = ExampleNorms(model)
+        self._handles: list[RemovableHandle] = []
+        self._scale_outputs: Any = None
+        self._sees_parts = self._sees_examples = True
+
+    def begin(self, *, spent_s: float) -> None:
+        """See the step that comes; `spent_s` were spent since the last one was seen."""
+        began_s = time.perf_counter()
+        #: Of each micro-batch.
+        self._sizes: list[int] = []
+        self._is_open = True
+        self._scaler: Any = None
+        self._parts.begin()
+        self._examples.begin()
+        if self._sees_parts:
+            self._parts.watch()
+        if self._sees_examples:
+            self._examples.watch()
+        self._handles = [
+            each.register_forward_pre_hook(self._see_call, with_kwargs=True)
+            for each in self._entrances
+        ]
+        self._watch_scaler()
+        self._cost_s = spent_s + time.perf_counter() - began_s
+
+    def release(self) -> None:
+        """See no more."""
+        self._parts.release()
+        self._examples.release()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._scale_outputs is not None:
+            torch.amp.GradScaler.scale = self._scale_outputs  # type: ignore[method-assign]
+            self._scale_outputs = None
+
+    def finish(self, at_step: int, *, step_s: float, least_cost_s: float) -> Seen:
+        """Return what the step told, with its ranks.
+
+        Args:
+            at_step: Steps taken before.
+            step_s: Seconds of a step that is not seen.
+            least_cost_s: That seeing this one surely took, whatever this thread says.
+        """
+        began_s = time.perf_counter()
+        self.release()
+        parts = self._parts.finish() if self._sees_parts else None
+        examples = self._examples.finish() if self._sees_examples else None
+        if not self._sizes and self._given_size:  # no call was seen, as inside of what is compiled
+            self._sizes = [self._given_size] * self._parts.micro_batches
+        size = self._sizes[0] if len({*self._sizes}) == 1 else 0
+        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+        self._cost_s += self._parts.cost_s + self._examples.cost_s
+        self._cost_s += time.perf_counter() - began_s
+        times_s = max(self._cost_s, least_cost_s), step_s
+        return self._sum_up(at_step, parts, examples, size, scale, times_s)
+
+    def _sum_up(
+        self,
+        at_step: int,
+        parts: Parts | None,
+        examples: Examples | None,
+        size: int,
+        scale: float,
+        times_s: tuple[float, float],
+    ) -> Seen:
+        """Return what all ranks saw.
+
+        The mean over R gradients, of h_p each of P parts or examples, is that of m_p = P·h_p/R;
+        where ranks share one R is 1, and its squared norms are the sums over their parts of it.
+        """
+        ranks = self._exchange.ranks
+        own = Sums(
+            *(parts or Parts(0, 0.0, 0.0)),
+            have_parts=parts is not None,
+            examples=0 if examples is None else examples.examples,
+            example_sqnorm=0.0 if examples is None else examples.sqnorm,
+            have_examples=examples is not None,
+            sizes=size,
+            size_squares=size**2,
+            have_sizes=size > 0,
+            cost_s=times_s[0],
+            step_s=times_s[1],
+        )
+        sums = Sums(*self._exchange.add(own))
+        is_even = sums.have_sizes == ranks and ranks * sums.size_squares == sums.sizes**2
+        gradients = 1 if self._exchange.is_sharded else ranks
+        count, samples = sums.parts * gradients / ranks, sums.parts * size
+        sqnorm, total = sums.part_sqnorm, sums.total_sqnorm / gradients
+        estimator: Estimator | None = None
+        if is_even and sums.have_parts == ranks and count >= 2:
+            estimator = "ranks" if gradients > 1 else "micro-batches"
+        elif is_even and sums.have_examples == ranks and examples is not None:
+            estimator, gradients = "per-example", ranks
+            count, samples, sqnorm = sums.examples, sums.examples, sums.example_sqnorm
+            added = self._exchange.add_tensor(examples.total)
+            total = float(torch.linalg.vector_norm(added)) ** 2 / ranks**2
+        self._choose(estimator)
+        entry, reason = None, self._explain(is_even=is_even)
+        if estimator is not None and math.isfinite(sqnorm + total) and count >= 2:
+            entry = NoiseLogEntry(
+                at_step=at_step,
+                samples=samples,
+                micro_batches=count,
+                micro_batch_sqnorm=count * sqnorm / (gradients * scale) ** 2,
+                mean_sqnorm=total / scale**2,
+            )
+        elif estimator is not None:
+            reason = "the gradients were not finite" if count >= 2 else "a step has one example"
+        return Seen(estimator, entry, reason, sums.cost_s / ranks, sums.step_s / ranks)
+
+    def _choose(self, estimator: Estimator | None) -> None:
+        """Have the next step be seen as this one was, or in both ways."""
+        self._sees_examples = estimator in {None, "per-example"}
+        self._sees_parts = estimator != "per-example" or len(self._sizes) > 1
+
+    def _explain(self, *, is_even: bool) -> str:
+        """Return why the step told nothing."""
+        if not self._sizes:
+            return "no size of a batch was seen in the model's call: give batch_size"
+        if not is_even:
+            return "micro-batches of one step differ in size"
+        if not self._examples.layers:
+            return (
+                "a step is one backward pass, and the model has no normalisation layer to see "
+                "examples in: accumulate two micro-batches or more"
+            )
+        return "neither micro-batches nor the examples in normalisation layers could be told apart"
+
+    def _see_call(self, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """See the model called: for another micro-batch where gradients came since the last."""
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - a checkpoint that is recomputed
+            return
+        began_s = time.perf_counter()
+        if self._parts.is_part_begun or self._examples.is_part_begun:
+            self._is_open = True
+        if self._is_open:
+            self._parts.begin_part()
+            found = find_tensor((inputs, named))
+            size = self._given_size or (found.shape[0] if found is not None and found.ndim else 0)
+            if size:
+                self._examples.begin_part(size)
+                self._sizes.append(size)
+                self._is_open = False
+        self._cost_s += time.perf_counter() - began_s
+
+    def _watch_scaler(self) -> None:
+        """Note the GradScaler that scales a loss, by which the gradients are then too large."""
+        kind: Any = torch.amp.GradScaler
+        scale_outputs = self._scale_outputs = kind.scale
+
+        def scale(scaler: Any, outputs: Any) -> Any:
+            self._scaler = scaler
+            return scale_outputs(scaler, outputs)
+
+        kind.scale = scale
+
+
+def _list_entrances(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield what a loop may call: the model, or its parts one after the other."""
+    yield model
+    for child in model.children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from child.children()
+        else:
+            yield child
