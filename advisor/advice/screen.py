@@ -11,6 +11,7 @@ from advisor.advice.tell import LIMITS, head_run
 from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
+from advisor.race.data import Race
 from advisor.race.plan import RACE
 from advisor.race.tell import brief_race, name_pair
 from advisor.telling import Screen, Status
@@ -84,9 +85,7 @@ def choose_next_step(
     """Return the command that tells more: a longer run, or a longer training of the advice."""
     record, race = conclusions.record, conclusions.of(RACE)
     plan = record.get(TIME_PLAN)
-    is_open = (
-        advice is None or race is None or (race.does_base_train is not False and not race.pairs)
-    )
+    is_open = advice is None or race is None or _is_open(race)
     if plan is not None and is_open and plan.budget_s < plan.needed_s:
         return write_longer(record, plan.needed_s)
     facts = record.workload
@@ -94,6 +93,13 @@ def choose_next_step(
     if advice is not None and advice.basis == "winner" and facts is not None and can_verify:
         return f"bsadvisor verify last {facts.file}"
     return ""
+
+
+def _is_open(race: Race) -> bool:
+    """Return whether a longer race may tell more: nothing was tried, or what is ahead unjudged."""
+    if race.winner is not None or race.does_base_train is False:
+        return False
+    return not race.pairs or any(pair.standing == "ahead" for pair in race.pairs)
 
 
 def write_longer(record: Record, needed_s: float) -> str:

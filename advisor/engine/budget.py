@@ -4,7 +4,7 @@ A part `_OF_LEFT` is one of what is left when the stage begins, so that what one
 those after it; any other is one of that stage's own time.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -43,18 +43,40 @@ _NEEDS_OF_SCRIPT = {
     "trial": Need(45, 6000, 8.0, 900.0),
     "ranks": Need(12, 600, 4.0, 120.0),  # where it has several; after all others
 }
+#: With which a stage tells what the advice rests on, and no more: two sessions, since one has no
+#: interval; a race of the base pair, one pick, and both from new starts, in branches of 30 steps.
+_ENOUGH = {
+    "memory": Need(4, 60, 0.5, 120.0),
+    "throughput": Need(2, 100, 2.0, 120.0),
+    "noise": Need(1, 200, 0.5, 120.0),
+    "sharpness": Need(1, 1000, 1.0, 120.0),
+    "loader": Need(1, 100, 1.0, 40.0),
+    "trial": Need(5.5, 860, 0.5, 600.0),
+    "soak": Need(1, 60, 0.5, 40.0),
+    "memory savings": Need(1, 0, 0.5, 40.0),
+}
+_ENOUGH_OF_SCRIPT = {
+    "throughput": Need(8, 100, 2.0, 120.0),
+    "trial": Need(22, 860, 0.5, 600.0),
+    "ranks": Need(4, 200, 2.0, 60.0),
+}
 #: Left out, in this order, of a budget that holds less than this share of what is needed: the
 #: advice stands without them.
 _OPTIONAL, _SHORT_FRACTION = ("memory savings", "ranks", "soak"), 2 / 3
 #: Left out after these, in this order, of one that holds not even the least of each: what gets less
 #: tells nothing, and without the speed at the user's own batch there is no answer at all.
 _DISPENSABLE = ("sharpness", "trial", "loader", "noise", "memory")
-#: What no stage is worth beginning without.
+#: Of these, what is left out as well where the others would not have enough: without the speed of
+#: the loop and the noise a race shows nothing that could be advised.
+_LAST = {"sharpness", "trial"}
+#: What no stage is worth beginning without; a race, without what is enough.
 _LEAST = Need(1, 10, 0.5, 60.0)
 #: Of a worker, from which on its start is told, since it makes the plan long.
 _TOLD_START_S = 5.0
 #: What a command without a budget may take until there is a plan, and then.
 UNPLANNED_S, LONGEST_S = 300.0, 1800.0
+#: What it takes where a model needs longer, if that is enough.
+PATIENCE_S = 120.0
 
 
 def list_before(first: str | None) -> list[str]:
@@ -75,53 +97,78 @@ class TimePlan(msgspec.Struct, frozen=True, kw_only=True):
     #: With what had passed when the plan was made.
     needed_s: Duration
     budget_s: Duration
+    #: The same with just enough for an advice: two sessions, a race of short branches.
+    enough_s: Duration = 0.0
 
 
 TIME_PLAN = Slot("time_plan", TimePlan)
 
 
 class Needs(NamedTuple):
-    """What stages need of one model, in seconds."""
+    """What stages need of one model, in seconds: in full, just enough, and the least."""
 
     stages: dict[str, float]
-    #: What no stage is worth beginning without.
-    least_s: float
+    enough: dict[str, float]
+    least: dict[str, float]
+
+    @property
+    def enough_s(self) -> float:
+        """Seconds that are enough for all that the advice stands on."""
+        return sum(each for stage, each in self.enough.items() if stage not in _OPTIONAL)
 
     def share_out(self, left_s: float, *, first: str | None = None) -> dict[str, float]:
         """Return the seconds of each stage from the first on, those left out not among them.
 
-        Where time is short each gets the least, and of the rest in proportion to what it needs.
+        Where time is short each gets the least, then in proportion what is enough, then in full.
         """
         done = list_before(first)
-        kept = {stage: need_s for stage, need_s in self.stages.items() if stage not in done}
+        kept = [stage for stage in self.stages if stage not in done]
         for stage in _OPTIONAL:
-            if left_s < _SHORT_FRACTION * sum(kept.values()):
-                kept.pop(stage, None)
-        least = {stage: min(need_s, self.least_s) for stage, need_s in kept.items()}
+            short_s = _SHORT_FRACTION * sum(self.stages[each] for each in kept)
+            if left_s < short_s and stage in kept:
+                kept.remove(stage)
         for stage in _DISPENSABLE:
-            if left_s < sum(least.values()) and len(kept) > 1:
-                kept.pop(stage, None)
-                least.pop(stage, None)
-        need_s, least_s = sum(kept.values()), sum(least.values())
-        if left_s >= need_s:
-            return {stage: each * left_s / need_s for stage, each in kept.items()}
-        if left_s <= least_s:
-            return {stage: each * left_s / least_s for stage, each in least.items()}
-        part = (left_s - least_s) / (need_s - least_s)
-        return {stage: each + part * (kept[stage] - each) for stage, each in least.items()}
+            if stage in kept and len(kept) > 1 and left_s < self._count_beside(stage, kept):
+                kept.remove(stage)
+        return self._fill(kept, left_s)
+
+    def _count_beside(self, stage: str, kept: Sequence[str]) -> float:
+        """Return the seconds with which a stage is worth keeping beside the others."""
+        before = set(kept) - _LAST if stage in _LAST else set[str]()
+        return sum((self.enough if each in before else self.least)[each] for each in kept)
+
+    def _fill(self, kept: Sequence[str], left_s: float) -> dict[str, float]:
+        """Return the shares of stages: up to one level after the other, each in proportion."""
+        below = dict.fromkeys(kept, 0.0)
+        for level in (self.least, self.enough, self.stages):
+            above = {stage: level[stage] for stage in kept}
+            low_s, high_s = sum(below.values()), sum(above.values())
+            if left_s <= high_s:
+                part = (left_s - low_s) / (high_s - low_s) if high_s > low_s else 0.0
+                return {stage: low + part * (above[stage] - low) for stage, low in below.items()}
+            below = above
+        full_s = sum(below.values())
+        return {stage: each * left_s / full_s for stage, each in below.items()}
 
 
 def estimate_needs(
     start_s: float, step_s: float, *, without: Collection[str] = (), is_script: bool = False
 ) -> Needs:
     """Return what the stages need where a worker's start and a step take so long."""
-    needs = NEEDS | _NEEDS_OF_SCRIPT if is_script else NEEDS
 
     def count(need: Need) -> float:
         return min(need.most_s, need.starts * start_s + need.steps * step_s + need.other_s)
 
-    stages = {stage: count(need) for stage, need in needs.items() if stage not in without}
-    return Needs(stages, count(_LEAST))
+    def choose(needs: dict[str, Need], of_script: dict[str, Need]) -> dict[str, float]:
+        chosen = needs | of_script if is_script else needs
+        return {stage: count(need) for stage, need in chosen.items() if stage not in without}
+
+    full, enough = choose(NEEDS, _NEEDS_OF_SCRIPT), choose(_ENOUGH, _ENOUGH_OF_SCRIPT)
+    enough = {stage: min(each, full[stage]) for stage, each in enough.items()}
+    least_s = count(_LEAST)
+    least = {stage: min(each, least_s) for stage, each in enough.items()}
+    least |= {stage: each for stage, each in enough.items() if stage == "trial"}
+    return Needs(full, enough, least)
 
 
 def describe_plan(plan: TimePlan) -> str:
@@ -132,7 +179,10 @@ def describe_plan(plan: TimePlan) -> str:
     head += short * (plan.budget_s < plan.needed_s)
     stages = ", ".join(f"{stage} {_round(share_s)}" for stage, share_s in plan.shares_s.items())
     left_out = [stage for stage in plan.needs_s if stage not in plan.shares_s]
-    return f"{head}: {stages}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+    text = f"{head}: {stages}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+    if "trial" in left_out:
+        text += f"; {_round(plan.enough_s)} would train other pairs"
+    return text
 
 
 def _round(seconds: float) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from advisor.device.data import Environment
 from advisor.engine.budget import (
     LONGEST_S,
+    PATIENCE_S,
     TIME_PLAN,
     UNPLANNED_S,
     TimePlan,
@@ -192,8 +193,9 @@ class Run:
         )
         open_s = sum(self.needs.stages.values())
         needed_s = (self._elapsed_s + open_s) / (1.0 - self.reserved_fraction)
+        enough_s = (self._elapsed_s + self.needs.enough_s) / (1.0 - self.reserved_fraction)
         if limits.budget_s is None:
-            self.budget_s = min(LONGEST_S, needed_s)
+            self.budget_s = min(LONGEST_S, needed_s, max(PATIENCE_S, enough_s))
         plan = TimePlan(
             start_s=self.start_s,
             step_s=step_s,
@@ -201,6 +203,7 @@ class Run:
             shares_s=self.needs.share_out(max(0.0, min(open_s, self.unspent_s))),
             needed_s=needed_s,
             budget_s=min(self.budget_s, needed_s),
+            enough_s=enough_s,
         )
         self.set(TIME_PLAN, plan)
         return plan

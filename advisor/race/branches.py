@@ -23,8 +23,8 @@ _MOST_EPOCHS = 50.0
 #: Steps that are wanted even where they leave time for a few pairs only.
 _WANTED_STEPS = 100
 #: Branches of the base pair's length that a race takes: its own, of several lengths and starts,
-#: eight pairs, and the winner from new starts; and the least that show anything.
-BRANCHES, _LEAST_BRANCHES = 34, 16
+#: eight pairs, and the winner from new starts; and one pick alone in place of the eight.
+BRANCHES, _LEAST_BRANCHES = 34, 22
 #: Branches that a worker trains in its turn, unless it is one run of a script.
 _BRANCHES_OF_A_WORKER = 4
 #: Time of a trial step over a timed one with its data, before one was trained.

@@ -9,6 +9,7 @@ from advisor.engine import run as engine_run
 from advisor.engine.budget import (
     LONGEST_S,
     NEEDS,
+    PATIENCE_S,
     TIME_PLAN,
     describe_plan,
     estimate_needs,
@@ -34,8 +35,12 @@ def test_slower_starts_and_steps_need_more_up_to_a_limit():
         start_s, step_s = draw_costs(draw)
         needs = estimate_needs(start_s, step_s)
         for slower in (estimate_needs(2 * start_s, step_s), estimate_needs(start_s, 2 * step_s)):
-            assert all(needs.stages[stage] <= slower.stages[stage] for stage in NEEDS)
-            assert needs.least_s <= slower.least_s
+            for level in ("stages", "enough", "least"):
+                own, other = getattr(needs, level), getattr(slower, level)
+                assert all(own[stage] <= other[stage] for stage in NEEDS)
+        assert all(
+            needs.least[stage] <= needs.enough[stage] <= needs.stages[stage] for stage in NEEDS
+        )
     slowest = estimate_needs(1e9, 1e9)
     assert slowest.stages == {stage: need.most_s for stage, need in NEEDS.items()}
 
@@ -54,23 +59,39 @@ def test_all_the_time_is_shared_out_and_nobody_starves():
         left_s = 10 ** draw.uniform(0, 3.5)
         shares = needs.share_out(left_s)
         assert sum(shares.values()) == pytest.approx(left_s if shares else 0.0)
-        least = {stage: min(needs.least_s, needs.stages[stage]) for stage in shares}
+        for level in (needs.enough, needs.stages):
+            if left_s >= sum(level[stage] for stage in shares):
+                assert all(shares[stage] >= level[stage] * (1 - 1e-9) for stage in shares)
+        least_s = sum(needs.least[stage] for stage in shares)
         for stage, share_s in shares.items():
-            assert share_s >= least[stage] * min(1.0, left_s / sum(least.values())) * (1 - 1e-9)
-        if left_s >= total(needs):
-            assert all(shares[stage] >= each * (1 - 1e-9) for stage, each in needs.stages.items())
-        missing = needs.stages.keys() - shares.keys()
-        if missing - {"memory savings", "soak"}:  # no other way to have the least of each
-            assert left_s < sum(min(needs.least_s, need_s) for need_s in needs.stages.values())
+            assert share_s >= needs.least[stage] * min(1.0, left_s / least_s) * (1 - 1e-9)
+        missing = needs.stages.keys() - shares.keys() - {"memory savings", "soak"}
+        if missing - {"trial", "sharpness"}:  # no other way to have the least of each
+            assert left_s < sum(needs.least.values())
+        elif missing:  # no other way to train and to have what that stands on
+            assert left_s < sum(needs.enough.values())
 
 
 def test_a_time_too_short_for_all_goes_to_the_speed_at_last():
-    needs = estimate_needs(3.0, 2.0)  # of which the least is 23.5 s
-    assert list(needs.share_out(150.0)) == [*NEEDS][:6]
-    assert list(needs.share_out(100.0)) == ["memory", "throughput", "noise", "loader"]
-    assert needs.share_out(30.0) == {"throughput": 30.0}
+    needs = estimate_needs(3.0, 0.5)  # of which the least is 8.5 s
+    assert list(needs.share_out(800.0)) == [*NEEDS][:6]
+    assert list(needs.share_out(695.0)) == ["memory", "throughput", "noise", "loader", "trial"]
+    assert list(needs.share_out(300.0)) == ["memory", "throughput", "noise", "loader"]
+    assert needs.share_out(15.0) == {"throughput": 15.0}
     assert needs.share_out(5.0) == {"throughput": 5.0}
-    assert list(needs.share_out(30.0, first="noise")) == ["noise"]
+    assert list(needs.share_out(15.0, first="noise")) == ["noise"]
+
+
+def test_a_race_is_not_begun_without_what_it_stands_on():
+    """Its least and the least of the others would fit, but tell nothing together."""
+    needs = estimate_needs(4.0, 0.1, without={"sharpness"})
+    left_s = sum(needs.least.values()) + 5.0
+    shares = needs.share_out(left_s)
+    assert list(shares) == ["memory", "throughput", "noise", "loader"]
+    assert all(shares[stage] >= needs.enough[stage] for stage in shares)
+    whole = needs.share_out(needs.enough_s)
+    assert whole == pytest.approx({stage: needs.enough[stage] for stage in whole})
+    assert "trial" in whole
 
 
 def test_what_the_advice_stands_without_is_left_out_first():
@@ -83,7 +104,7 @@ def test_what_the_advice_stands_without_is_left_out_first():
 
 @pytest.fixture
 def plan(monkeypatch):
-    """Return a function that plans a run which was opened 10 s ago."""
+    """Return a function that plans a run which was opened some seconds ago."""
 
     class Clock:
         now_s = 100.0
@@ -91,14 +112,16 @@ def plan(monkeypatch):
         def monotonic(self):
             return self.now_s
 
-    def plan(budget_s=None, *, start_s=1.0, step_s=0.05, reserved=0.0, has_dataset=True):
+    def plan(
+        budget_s=None, *, start_s=1.0, step_s=0.05, reserved=0.0, passed_s=10.0, has_dataset=True
+    ):
         clock = Clock()
         monkeypatch.setattr(engine_run, "time", clock)
         spec = Spec(workload=WorkloadSpec(target="model.py"), limits=Limits(budget_s=budget_s))
         run = open_run(spec, runner=None, progress=Notes(), save=lambda record: None)
         run.keep_workload(msgspec.structs.replace(FACTS, has_dataset=has_dataset))
         run.start_s, run.reserved_fraction = start_s, reserved
-        clock.now_s += 10.0
+        clock.now_s += passed_s
         made = run.plan(step_s)
         assert made == run.record.get(TIME_PLAN)
         return run, made
@@ -107,24 +130,37 @@ def plan(monkeypatch):
 
 
 def test_without_a_budget_the_command_takes_what_the_model_needs(plan):
-    run, made = plan()
+    run, made = plan(start_s=0.5, step_s=0.005)
     assert run.budget_s == made.budget_s == made.needed_s == pytest.approx(10.0 + total(run.needs))
     assert run.unspent_s == pytest.approx(total(run.needs))
     assert sum(made.shares_s.values()) == pytest.approx(run.unspent_s)
     text = describe_plan(made)
-    assert text.startswith("about 7.6 min: memory 12 s, throughput 27 s, noise 42 s, ")
+    assert text.startswith("about 90 s: memory 4 s, throughput 12 s, noise 6 s, ")
     assert "left out" not in text
-    assert plan(start_s=60.0, step_s=60.0)[0].budget_s == LONGEST_S
+
+
+def test_what_needs_more_than_two_minutes_takes_these_or_what_is_enough(plan):
+    run, made = plan(start_s=1.0, step_s=0.05)
+    assert run.budget_s == made.budget_s == PATIENCE_S > made.enough_s
+    assert describe_plan(made).startswith("about 2 min, short of the 7.6 min that this model takes")
+    run, made = plan(start_s=4.0, step_s=0.05)
+    assert PATIENCE_S < run.budget_s == made.enough_s < made.needed_s
+    assert made.enough_s == pytest.approx(10.0 + run.needs.enough_s)
+    assert {"memory", "throughput", "noise", "loader", "trial"} <= made.shares_s.keys()
+    assert plan(start_s=600.0, step_s=60.0)[0].budget_s <= LONGEST_S
 
 
 def test_a_budget_is_a_ceiling_and_the_plan_says_what_it_costs(plan):
-    run, made = plan(60.0, start_s=3.0)
-    assert run.budget_s == made.budget_s == 60.0
-    assert sum(made.shares_s.values()) == pytest.approx(50.0)
+    run, made = plan(150.0, start_s=3.0)
+    assert run.budget_s == made.budget_s == 150.0
+    assert sum(made.shares_s.values()) == pytest.approx(140.0)
     assert describe_plan(made).startswith(
-        "about 60 s, short of the 8.8 min that this model takes: memory"
+        "about 2.5 min, short of the 8.8 min that this model takes: memory"
     )
     assert describe_plan(made).endswith("; left out: soak, memory savings")
+    short = describe_plan(plan(60.0, start_s=3.0)[1])
+    assert short.endswith("; left out: trial, soak, memory savings; 2 min would train other pairs")
+    run, made = plan(60.0, start_s=3.0)
     assert run.has_time_for("soak")  # where the others leave time for it
     engine_run.time.now_s += 45.0
     assert not run.has_time_for("soak")
@@ -136,7 +172,7 @@ def test_a_budget_is_a_ceiling_and_the_plan_says_what_it_costs(plan):
 
 
 def test_what_is_reserved_for_variants_comes_on_top(plan):
-    run, made = plan(reserved=0.2)
+    run, made = plan(start_s=0.5, step_s=0.005, reserved=0.2)
     assert made.needed_s == pytest.approx((10.0 + total(run.needs)) / 0.8)
     assert run.unspent_s == pytest.approx(total(run.needs))
 
@@ -160,16 +196,25 @@ def test_a_plan_made_again_leaves_out_what_is_done_and_follows_the_faster_step(p
 
 
 @pytest.mark.parametrize(
-    ("step_s", "budget_s"),
+    ("step_s", "most_s"),
     [
         (0.06, 180.0),  # GPT-2 of 124 M parameters, 32 sequences of 1024, bf16
-        (0.1, 120.0),  # ResNet-50, 256 images, bf16
+        (0.03, 120.0),  # ResNet-50, 64 images, bf16
+        (0.1, 215.0),  # the same, 256 images
     ],
 )
-def test_a_card_as_fast_as_an_h100_gets_what_the_advice_stands_on_in_minutes(step_s, budget_s):
+def test_a_card_as_fast_as_an_h100_gets_what_the_advice_stands_on_in_minutes(plan, step_s, most_s):
     """A worker's start takes 4 s there; 20 s have passed when the plan is made."""
-    needs = estimate_needs(4.0, step_s, without={"sharpness", "ranks"})
-    shares = needs.share_out(budget_s - 20.0)
-    assert {"memory", "throughput", "noise", "loader", "trial"} <= shares.keys()
-    assert sum(shares.values()) == pytest.approx(budget_s - 20.0)
-    assert all(share_s >= needs.least_s for share_s in shares.values())
+    run, made = plan(start_s=4.0, step_s=step_s, passed_s=20.0)
+    assert run.budget_s == made.budget_s <= most_s
+    assert {"memory", "throughput", "noise", "loader", "trial"} <= made.shares_s.keys()
+    for stage, share_s in made.shares_s.items():
+        assert share_s >= run.needs.enough[stage] * (1 - 1e-9)
+
+
+def test_two_minutes_leave_out_the_race_of_a_resnet_at_256_images_and_say_what_it_takes(plan):
+    run, made = plan(120.0, start_s=4.0, step_s=0.1, passed_s=20.0)
+    assert list(made.shares_s) == ["memory", "throughput", "noise", "loader"]
+    assert all(share_s >= run.needs.enough[stage] for stage, share_s in made.shares_s.items())
+    assert "left out: trial" in describe_plan(made)
+    assert "3.5 min would train other pairs" in describe_plan(made)

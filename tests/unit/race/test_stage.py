@@ -16,6 +16,7 @@ from advisor.race.ways import WAYS
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import OptimizerFacts
 from tests.unit.race.law_training import LawTraining, race_pairs
+from tests.unit.race.timed_training import Clock, TimedTraining
 from tests.unit.rate.range_samples import UNTUNED, RangeRunner
 from tests.unit.samples import ADAMW, FACTS, FIXED_S, PER_SAMPLE_S
 
@@ -241,42 +242,11 @@ def test_why_the_own_pair_was_not_trained_is_told():
     assert "not timed" in run.of(RACE).reason
 
 
-class Clock:
-    """Seconds that pass only while something trains."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def __call__(self):
-        return self.now_s
-
-
-class TimedTraining(LawTraining):
-    """A law whose steps take their time, and workers theirs to start."""
-
-    def __init__(self, clock, **law):
-        super().__init__(**law)
-        self.clock = clock
-
-    def train(self, task, on_result):
-        def keep(branch):
-            self.clock.now_s += (FIXED_S + PER_SAMPLE_S * size_of(task)) * (
-                branch.samples / size_of(task)
-            )
-            on_result(branch)
-
-        super().train(task, keep)
-
-    def run(self, task, *, timeout_s, on_result):
-        self.clock.now_s += 0.5
-        return super().run(task, timeout_s=timeout_s, on_result=on_result)
-
-
 def test_a_race_that_needs_nearly_all_the_time_left_is_run(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("time.monotonic", clock)
     law = TimedTraining(clock, noise_scale=1500.0, best_rate=2.0)
-    least_s = 30 * 16 * 1.3 * (FIXED_S + PER_SAMPLE_S * 32)
+    least_s = 30 * 22 * 1.3 * (FIXED_S + PER_SAMPLE_S * 32)
     run, _ = race_pairs(law, budget_s=1.5 * least_s)
     assert run.of(RACE).does_base_train
     assert run.of(RACE).base_steps * run.of(RACE).base.global_batch_size >= 0.7 * 30 * 32
@@ -291,7 +261,7 @@ def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_no
     fast, slow = plan(0.0, 10.0), plan(1.0, 10.0)
     assert 0 < slow.base_steps < fast.base_steps
     assert plan(100.0, 10.0).are_too_short
-    assert slow.least_s == pytest.approx(fast.least_s + 4.0)
+    assert slow.least_s == pytest.approx(fast.least_s + 22 / 4)
 
 
 @pytest.mark.parametrize("time_s", [3.0, 10.0, 30.0, 100.0, 1000.0])
