@@ -177,14 +177,17 @@ class ScheduleItem(msgspec.Struct, frozen=True, kw_only=True):
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """Whether to let the batch grow, and how."""
 
-    #: `noise`: doublings as the measured noise scale grows. Else the batch grows where the user's
-    #: own schedule lowers the rate.
-    kind: Literal["noise", "milestones", "cosine"]
+    #: `noise`: doublings as the measured noise scale grows. `trained`: a switch where curves that
+    #: were trained cross. Else the batch grows where the user's own schedule lowers the rate.
+    kind: Literal["noise", "trained", "milestones", "cosine"]
     #: Empty where no schedule is advised.
     items: tuple[ScheduleItem, ...] = ()
-    #: Predicted share of time saved, against the best constant batch for `noise`, else against the
-    #: advised batch with the rate schedule as it was; None where unknown.
+    #: Share of time saved, against the best constant batch for `noise` and `trained`, else against
+    #: the advised batch with the rate schedule as it was; None where unknown. For `trained` it was
+    #: read from starts that did not choose the switch, otherwise it is predicted.
     gain_fraction: float | None = None
+    #: For `trained`, its 95 % interval.
+    gain_interval: Estimate | None = None
     #: For `noise`, the same against the advised batch.
     gain_over_advised_fraction: float | None = None
     #: First and last step at which the noise was measured; nothing is known beyond.

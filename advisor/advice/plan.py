@@ -15,6 +15,7 @@ from advisor.advice.data import (
 from advisor.advice.decay_swap import conclude_decay_swap
 from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
+from advisor.advice.late_switch import conclude_late_switch
 from advisor.advice.reasons import write_reasons
 from advisor.advice.schedule import Pair, conclude_schedule
 from advisor.advice.snippet import list_settings, write_snippet
@@ -24,7 +25,7 @@ from advisor.memory.plan import MEMORY
 from advisor.noise.data import NOISE_BATCHES, NoiseConclusion, get_working_noise_scale
 from advisor.noise.plan import NOISE
 from advisor.race.law import LAW_DEVIATION, predict_log_ratio, tabulate
-from advisor.race.plan import RACE, anchor
+from advisor.race.plan import RACE, anchor, group_pairs
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.data import (
@@ -186,7 +187,7 @@ def _conclude_frontier(conclusions: Conclusions) -> Frontier | None:
 
 
 def _conclude_schedules(conclusions: Conclusions) -> tuple[Schedule, ...]:
-    """Return the schedules considered: by the noise scale, then in place of the user's own."""
+    """Return the schedules considered: by noise, by trained curves, in place of the user's own."""
     record, noise = conclusions.record, conclusions.of(NOISE)
     facts, advice = record.workload, conclusions.of(ADVICE)
     if facts is None or advice is None:
@@ -211,11 +212,12 @@ def _conclude_schedules(conclusions: Conclusions) -> tuple[Schedule, ...]:
         facts=facts,
         largest_noise_scale=max((each for each in scales if each is not None), default=None),
     )
-    return tuple(each for each in (by_noise, swap) if each is not None)
+    switch = conclude_late_switch(group_pairs(record.all(TRIALS)), advice.candidates)
+    return tuple(each for each in (by_noise, switch, swap) if each is not None)
 
 
 def _choose_schedule(conclusions: Conclusions) -> tuple[ScheduleItem, ...]:
-    """Return the items to follow: the swap that the user asked for before that by the noise."""
+    """Return the items to follow: a swap that the user asked for, then what was trained."""
     schedules = conclusions.of(SCHEDULES)
     return next((each.items for each in reversed(schedules or ()) if each.items), ())
 

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from advisor.advice.batch_table import choose_rows, draw_up_batches
 from advisor.advice.charts import draw_charts
 from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation, Schedule, ScheduleItem
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
+from advisor.advice.notation import BatchSizeTable
 from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
 from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
@@ -215,12 +217,26 @@ def _list_settings(conclusions: Conclusions, advice: Recommendation) -> Iterator
         yield Row("Expected", gain.rstrip("."))
 
 
+_SCHEDULES = {"noise": "Schedule", "trained": "Late switch"}
+
+
 def list_schedules(schedules: Sequence[Schedule]) -> Iterator[Row]:
     """Yield a row for each schedule considered and for each of its items."""
     for schedule in schedules:
-        label = "Schedule" if schedule.kind == "noise" else "Decay swap"
+        label = _SCHEDULES.get(schedule.kind, "Decay swap")
         yield Row(label, describe_schedule(schedule))
         yield from (Row(label, _describe_item(item)) for item in schedule.items)
+        if schedule.items:
+            yield Row(label, f'as a table: BatchSizeSchedule("{write_table(schedule.items)}", ...)')
+
+
+def write_table(items: Sequence[ScheduleItem]) -> str:
+    """Return the batches of a schedule in samples, as `BatchSizeSchedule` and Megatron read them.
+
+    Rates that change at the same batch are no part of it.
+    """
+    sizes = groupby(items, key=lambda item: item.global_batch_size)
+    return str(BatchSizeTable(tuple((next(run).from_samples, size) for size, run in sizes)))
 
 
 def describe_schedule(schedule: Schedule) -> str:
@@ -228,7 +244,15 @@ def describe_schedule(schedule: Schedule) -> str:
     advised = "advised" if schedule.items else "not advised"
     parts = [f"{advised}: {schedule.reason}"]
     gain, over_advised = schedule.gain_fraction, schedule.gain_over_advised_fraction
-    if gain is not None:
+    if gain is not None and schedule.gain_interval is not None:
+        near = schedule.gain_interval
+        low, high = (format_percent(end or 0.0, decimals=1) for end in (near.low, near.high))
+        saved = f"{format_percent(gain, decimals=1)} ({low} to {high})"
+        parts.append(
+            f"read from starts that did not choose it, it saves {saved} of the time at the best "
+            "constant batch"
+        )
+    elif gain is not None:
         saved = f"predicted to save {format_percent(gain, decimals=1)} of the time"
         if over_advised is None:
             parts.append(f"{saved} at the advised batch")
