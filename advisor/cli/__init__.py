@@ -19,6 +19,7 @@ from advisor.cli import (
     report,
     schema,
     verify,
+    watch,
 )
 from advisor.cli.failures import reporting_failures
 from advisor.cli.start import BEGAN_S, find_process_start_s
@@ -45,6 +46,7 @@ app.command("check", cls=CommandWithVariants)(check.check)
 app.command("compare")(compare.compare)
 app.add_typer(baseline.app, name="baseline")
 app.command("noise-floor", cls=CommandWithVariants)(noise_floor.noise_floor)
+app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 
 

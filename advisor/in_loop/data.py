@@ -4,6 +4,13 @@ import msgspec
 
 from advisor.noise.data import Estimator
 
+#: What a noise scale was told from, in words.
+SOURCES: dict[Estimator, str] = {
+    "micro-batches": "the micro-batches",
+    "ranks": "the ranks' micro-batches",
+    "per-example": "single examples in the normalisation layers",
+}
+
 
 class NoiseScale(msgspec.Struct, frozen=True, kw_only=True):
     """The noise scale over the last measured steps, in samples."""

@@ -36,7 +36,7 @@ def follow(course: Course, noise: NoiseScale | None, samples: int, limits: Limit
     Source: McCandlish et al. 2018, arXiv:1812.06162, for batches near the noise scale; the margins
     are derived.
     """
-    size, wanted = course.batch_size, _want(course.batch_size, noise)
+    size, wanted = course.batch_size, want_change(course.batch_size, noise)
     following = size // 2 if wanted < 0 else size * 2
     least = size if limits.smallest is None else limits.smallest
     if following < least or (limits.largest or following) < following:
@@ -48,7 +48,8 @@ def follow(course: Course, noise: NoiseScale | None, samples: int, limits: Limit
     return course
 
 
-def _want(size: int, noise: NoiseScale | None) -> Literal[-1, 0, 1]:
+def want_change(size: int, noise: NoiseScale | None) -> Literal[-1, 0, 1]:
+    """Return by how many doublings the noise scale wants another batch than this one."""
     if noise is not None and noise.low is not None and noise.low > 2 * size:
         return 1
     if noise is not None and noise.high is not None and noise.high < size / 2 and size % 2 == 0:

@@ -10,24 +10,18 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from advisor.in_loop.data import NoiseScale
+from advisor.in_loop.data import SOURCES, NoiseScale
 from advisor.in_loop.exchange import Exchange
 from advisor.in_loop.interval import Interval
 from advisor.in_loop.loggers import bind_logger
 from advisor.in_loop.sight import Seen, StepSight
 from advisor.in_loop.window import WINDOW_STEPS, Window
-from advisor.noise.data import NoiseLogEntry
+from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry
 from advisor.statistics import Estimate
 from advisor.training.device_clock import synchronise
 from advisor.training.optimizer_facts import to_number
 from advisor.units import format_interval, format_percent
-
-_TELLS_SOURCE = {
-    "micro-batches": "the micro-batches",
-    "ranks": "the ranks' micro-batches",
-    "per-example": "single examples in the normalisation layers",
-}
 
 
 class NoiseScaleMonitor:
@@ -112,13 +106,23 @@ class NoiseScaleMonitor:
         return self._interval.every
 
     @property
+    def cost_fraction(self) -> float | None:
+        """Of a step's time, averaged, that measuring is seen to take; None before it is known."""
+        return self._interval.cost_fraction
+
+    @property
+    def estimator(self) -> Estimator | None:
+        """What the steps were told from; None before the first."""
+        return self._window.estimator
+
+    @property
     def entries(self) -> tuple[NoiseLogEntry, ...]:
         """What the steps showed that the value is told from."""
         return self._window.entries
 
     def __str__(self) -> str:
         """Return the value, what it was told from and what that costs, or why there is none."""
-        value, cost = self.value, self._interval.cost_fraction
+        value, cost = self.value, self.cost_fraction
         spent = "" if cost is None else f": {format_percent(cost)} of a step"
         every = f"every {self.every} steps{spent}"
         if value is None:
@@ -127,7 +131,7 @@ class NoiseScaleMonitor:
         scale = format_interval(Estimate(value.noise_scale, value.low, value.high))
         return (
             f"noise scale {scale} samples at step {value.at_step}, from "
-            f"{_TELLS_SOURCE[value.estimator]} of {value.steps} steps, {every}"
+            f"{SOURCES[value.estimator]} of {value.steps} steps, {every}"
         )
 
     def state_dict(self) -> dict[str, Any]:

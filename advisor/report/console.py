@@ -45,15 +45,20 @@ def write_part(
     headline_only: bool = False,
 ) -> None:
     """Print what one question of a record tells, or its headline alone."""
+    part = Text(headline.answer, style="bold")
+    write_encodable(console, part if headline_only else draw_part(headline, told, sources))
+
+
+def draw_part(headline: Headline, told: Told, sources: Iterable[Row] = ()) -> Group:
+    """Return what one question of a record tells, drawn."""
     parts: list[ConsoleRenderable] = [Text(headline.answer, style="bold")]
-    if not headline_only:
-        parts += [Text(remark) for remark in headline.remarks]
-        parts += draw_tables(told.tables)
-        parts += _draw_rows(told.rows)
-        parts += draw_tables(told.details)
-        parts += [part for passage in told.passages for part in _draw_passage(passage)]
-        parts += _draw_rows(sources)
-    write_encodable(console, Group(*parts))
+    parts += [Text(remark) for remark in headline.remarks]
+    parts += draw_tables(told.tables)
+    parts += _draw_rows(told.rows)
+    parts += draw_tables(told.details)
+    parts += [part for passage in told.passages for part in _draw_passage(passage)]
+    parts += _draw_rows(sources)
+    return Group(*parts)
 
 
 def write_facts(console: Console, rows: Iterable[Row]) -> None:

@@ -38,7 +38,7 @@ def hide_controls(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Harmless:
+class Harmless:
     """What is drawn, without what its texts would tell the terminal to do."""
 
     drawn: ConsoleRenderable
@@ -51,7 +51,7 @@ class _Harmless:
 
 def write_encodable(console: Console, renderable: ConsoleRenderable) -> None:
     """Print `renderable`, in ASCII where the console's encoding is not a Unicode one."""
-    harmless = _Harmless(renderable)
+    harmless = Harmless(renderable)
     if not console.options.ascii_only:
         console.print(harmless, crop=False)
         return

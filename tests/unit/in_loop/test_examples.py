@@ -92,7 +92,7 @@ def tokens():
 )
 def test_a_layer_in_a_step_of_one_pass(kind, tokens):
     monitor = check(Net(shake(kind(WIDTH))), tokens)
-    assert monitor._window.estimator == "per-example"
+    assert monitor.estimator == "per-example"
 
 
 def test_group_normalisation():
@@ -169,5 +169,5 @@ def test_once_micro_batches_add_up_they_are_told_from(tokens):
             for number in range(passes):
                 net(tokens[number]).mean().backward()
             optimizer.step()
-    assert monitor._window.estimator == "micro-batches"
+    assert monitor.estimator == "micro-batches"
     assert [entry.at_step for entry in monitor.entries] == [3, 4]

@@ -87,7 +87,7 @@ def compare(kind, accumulation, rank):
         ]
         for parts in take_by_hand(kind, accumulation, batches)
     ]
-    return {"seen": seen, "hand": hand, "estimator": monitor._window.estimator}
+    return {"seen": seen, "hand": hand, "estimator": monitor.estimator}
 
 
 def main(rank, store):

@@ -1,0 +1,187 @@
+"""`bsadvisor watch LOG`: the batch and rate that would be best now, from a running job's log."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from advisor.cli import options
+from advisor.cli.failures import reporting_failures
+from advisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from advisor.in_loop.live import LiveAdvice
+    from advisor.rate.data import Candidate
+
+#: Seconds between two looks at the log.
+_LOOK_S = 1.0
+#: And between two lines where the output is no terminal.
+_LINE_S = 10.0
+
+
+@reporting_failures
+def watch(
+    log: Annotated[
+        Path,
+        typer.Argument(metavar="LOG", help="The file that NoiseScaleMonitor or your loop writes."),
+    ],
+    *,
+    once: Annotated[
+        bool, options.option("--once", help="Print what the log says now, and exit.")
+    ] = False,
+    run: Annotated[
+        str | None,
+        options.option(
+            "--run",
+            metavar="RUN",
+            show_default="noise alone",
+            help="A run of the same training, whose timed steps enter; last is the newest.",
+        ),
+    ] = None,
+    base_batch_size: Annotated[
+        int | None,
+        options.option(
+            "--base-batch-size",
+            min=1,
+            show_default="the log's",
+            help="Batch that the learning rate was tuned for.",
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        options.option(
+            "--learning-rate", metavar="RATE", show_default="the log's", help="Rate at that batch."
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        options.option(
+            "--optimizer",
+            metavar="NAME",
+            show_default="the log's",
+            help="Its class, such as AdamW, by which the rate is scaled.",
+        ),
+    ] = None,
+    verbose: options.Verbose = False,  # noqa: ARG001
+) -> None:
+    """Follow the log of a running training: its noise scale, and the batch that would be best now.
+
+    It reads the log again as that grows, until Ctrl-C.
+    """
+    from advisor.in_loop.live import Setting, conclude_live
+    from advisor.in_loop.tail import LogTail
+
+    if learning_rate is not None and not 0.0 < learning_rate < math.inf:
+        raise UsageError(
+            f"--learning-rate {learning_rate:g} is no rate to train at",
+            next_step="Give a number above 0.",
+        )
+    base = Setting(batch_size=base_batch_size, learning_rate=learning_rate, optimizer=optimizer)
+    candidates = () if run is None else _read_candidates(run)
+    tail = LogTail(log)
+
+    def look() -> "LiveAdvice | None":
+        """Return what follows where the log has gained lines."""
+        if not tail.read():
+            return None
+        return conclude_live(tail.lines, base=base, candidates=candidates)
+
+    if once:
+        _print_once(log, look)
+        return
+    try:
+        _follow(log, look)
+    except KeyboardInterrupt:
+        return  # the way to end it
+
+
+def _read_candidates(run: str) -> "tuple[Candidate, ...]":
+    """Return the batches that a run timed.
+
+    Raises:
+        UsageError: It is no such run, or has none.
+    """
+    from advisor.advice.plan import ADVICE
+    from advisor.engine.conclusions import Conclusions
+    from advisor.engine.document import read_record
+    from advisor.engine.kept import resolve
+    from advisor.questions import KINDS
+
+    path = resolve(run)
+    kind, record = read_record(path, KINDS)
+    advice = Conclusions(record).of(ADVICE) if kind.name == "run" else None
+    if advice is None or not advice.candidates:
+        raise UsageError(f"{path} has no timed steps", next_step="Give a file of bsadvisor probe.")
+    return advice.candidates
+
+
+def _print_once(log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
+    from rich.console import Console
+
+    from advisor.in_loop.tell_live import tell_headline, tell_live
+    from advisor.report.console import write_part
+
+    try:
+        advice = look()
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no noise log {log}", next_step="Give another file.") from error
+    if advice is None:
+        raise UsageError(f"the noise log {log} has no line yet", next_step="Wait for one.")
+    write_part(Console(), tell_headline(advice), tell_live(advice))
+
+
+def _follow(log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
+    """Show what the log says, again and again: on one screen, or in lines where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    show = _draw if console.is_terminal and not console.options.ascii_only else _print_lines
+    show(console, log, look)
+
+
+def _draw(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    from advisor.in_loop.tell_live import tell_headline, tell_live
+    from advisor.report.console import draw_part
+    from advisor.report.encoding import Harmless
+
+    with Live(Text(f"waiting for {log}"), console=console, auto_refresh=False) as live:
+        live.refresh()
+        while True:
+            advice = _look_again(look)
+            if advice is not None:
+                part = draw_part(tell_headline(advice), tell_live(advice))
+                live.update(Harmless(part), refresh=True)
+            time.sleep(_LOOK_S)
+
+
+def _print_lines(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
+    from rich.text import Text
+
+    from advisor.in_loop.tell_live import tell_line
+    from advisor.report.encoding import write_encodable
+
+    def say(line: str) -> None:
+        write_encodable(console, Text(line, overflow="ignore", no_wrap=True))
+
+    say(f"waiting for {log}")
+    while True:
+        advice = _look_again(look)
+        if advice is not None:
+            say(tell_line(advice))
+        time.sleep(_LINE_S if advice is not None else _LOOK_S)
+
+
+def _look_again(look: "Callable[[], LiveAdvice | None]") -> "LiveAdvice | None":
+    """Return what is new; None also before there is a log."""
+    try:
+        return look()
+    except FileNotFoundError:
+        return None

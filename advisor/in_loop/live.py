@@ -1,0 +1,144 @@
+"""What a running training's log says of the batch and rate that would be best now."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from advisor.advice.schedule import Pair, scale_to
+from advisor.in_loop.data import NoiseScale
+from advisor.in_loop.growth import want_change
+from advisor.in_loop.window import Window
+from advisor.noise.course import fit_trend
+from advisor.noise.data import NoiseLogEntry, NoisePoint, choose_metric, get_working_noise_scale
+from advisor.noise.log import NoiseLine
+from advisor.noise.point import estimate_log_points
+from advisor.rate.data import Candidate
+from advisor.statistics import Estimate, median
+from advisor.training.data import OptimizerFacts
+
+#: Times the steps so far beyond which nothing is said of what will be.
+_FORESIGHT = 10.0
+#: Last measured steps that tell the batch of now, which may just have changed.
+_RECENT = 8
+
+#: What the noise scale asks of the batch: to double now, at a later step, not as far as is seen, or
+#: to halve; `unknown` before there is a noise scale.
+Change = Literal["double", "later", "stay", "halve", "unknown"]
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch with the rate and optimizer that go with it; None takes what the log says last."""
+
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    optimizer: str | None = None
+
+
+class LiveAdvice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log says now."""
+
+    #: Optimizer steps taken before the last measured one, and how many were measured.
+    at_step: int
+    steps: int
+    #: In which the training goes on.
+    now: Setting
+    noise: NoiseScale | None
+    points: tuple[NoisePoint, ...]
+    #: By noise, and the time of a step where it was measured; None before there is a noise scale.
+    best_batch_size: int | None
+    #: By rule, from the pair that was given, or of now.
+    best_rate: float | None
+    change: Change
+    #: For `later`.
+    change_at_step: int | None = None
+    #: Whether the time of a step entered.
+    is_by_time: bool = False
+
+
+def conclude_live(
+    lines: Sequence[tuple[NoiseLine, NoiseLogEntry]],
+    *,
+    base: Setting,
+    candidates: Sequence[Candidate] = (),
+) -> LiveAdvice:
+    """Return what the lines say.
+
+    Args:
+        lines: One at least; those of the last line's estimator count.
+        base: The pair that rates are scaled from.
+        candidates: Batches with the seconds of a step, as a run measured them.
+    """
+    last, _ = lines[-1]
+    entries = [entry for line, entry in lines if line.estimator == last.estimator]
+    window = Window()
+    window.add(last.estimator or "micro-batches", entries)
+    noise, points = window.value, estimate_log_points(entries)
+    now = Setting(
+        batch_size=max(1, round(median([entry.samples for entry in entries[-_RECENT:]]))),
+        learning_rate=last.learning_rate,
+        optimizer=base.optimizer or last.optimizer,
+    )
+    assert now.batch_size is not None
+    scale = None if noise is None else _get_scale(noise)
+    best = None if scale is None else _choose_batch(now.batch_size, scale, candidates)
+    change, at_step = _foresee(now.batch_size, noise, points, last.step)
+    return LiveAdvice(
+        at_step=last.step,
+        steps=len(entries),
+        now=now,
+        noise=noise,
+        points=points,
+        best_batch_size=best,
+        best_rate=None if best is None or scale is None else _scale_rate(now, base, best, scale),
+        change=change,
+        change_at_step=at_step,
+        is_by_time=bool(candidates),
+    )
+
+
+def _get_scale(noise: NoiseScale) -> float | None:
+    return get_working_noise_scale(Estimate(noise.noise_scale, noise.low, noise.high))
+
+
+def _choose_batch(size: int, noise_scale: float, candidates: Sequence[Candidate]) -> int:
+    """Return the batch of least time to a loss, (1 + φ/B)·t(B); else the one nearest to φ.
+
+    Without t(B) it is the present one times a power of 2: there twice the least steps are taken
+    with twice the least samples.
+
+    Source: McCandlish et al. 2018, arXiv:1812.06162.
+    """
+    if candidates:
+        best = min(candidates, key=lambda c: (1.0 + noise_scale / c.global_batch_size) * c.step_s)
+        return best.global_batch_size
+    return max(1, round(size * 2.0 ** round(math.log2(noise_scale / size))))
+
+
+def _scale_rate(now: Setting, base: Setting, batch_size: int, noise_scale: float) -> float | None:
+    size, rate = base.batch_size or now.batch_size, base.learning_rate or now.learning_rate
+    assert size is not None
+    facts = None if now.optimizer is None else OptimizerFacts(name=now.optimizer)
+    pair = Pair(global_batch_size=size, learning_rate=rate, optimizer=facts)
+    return scale_to(pair, batch_size, noise_scale)
+
+
+def _foresee(
+    size: int, noise: NoiseScale | None, points: Sequence[NoisePoint], last_step: int
+) -> tuple[Change, int | None]:
+    """Return what is asked of the batch, and when, by the power law through the points."""
+    if noise is None:
+        return "unknown", None
+    wanted = want_change(size, noise)
+    if wanted:
+        return "double" if wanted > 0 else "halve", None
+    trend = fit_trend(choose_metric(points, adapted=False))
+    if trend is None or trend.direction != "rose" or not noise.low or noise.low <= 0.0:
+        return "stay", None
+    run = math.log1p(trend.to_step) - math.log1p(trend.from_step)
+    power = math.log(trend.factor.point or 1.0) / run
+    logs = math.log(2.0 * size / noise.low) / power if power > 0.0 else math.inf
+    if logs > math.log(_FORESIGHT):
+        return "stay", None
+    return "later", max(last_step + 1, round((noise.at_step + 1) * math.exp(logs)))
