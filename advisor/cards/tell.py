@@ -12,7 +12,18 @@ from advisor.predict.data import Prediction
 from advisor.predict.prediction import PREDICTIONS
 from advisor.predict.screen import draw_up_screen as draw_up_memory
 from advisor.predict.tell import tell_headline as head_memory
-from advisor.telling import Column, Headline, Passage, Row, Screen, Table, Told
+from advisor.telling import (
+    Chart,
+    Column,
+    Datum,
+    Headline,
+    Line,
+    Passage,
+    Row,
+    Screen,
+    Table,
+    Told,
+)
 from advisor.units import (
     NOT_MEASURED,
     count_of,
@@ -39,7 +50,7 @@ def tell_headline(conclusions: Conclusions) -> Headline:
     return Headline(
         answer=_write_answer(answers),
         remarks=(*_list_lines(training, answers), *memory.remarks),
-        missing=memory.missing,
+        missing=memory.missing or ("" if answers[0].global_batch_size is None else None),
     )
 
 
@@ -182,6 +193,25 @@ def tell_answers(conclusions: Conclusions) -> Told:
         tables=(_draw_up(answers, conclusions),),
         rows=tuple(Row("Card", _describe(each, training)) for each in answers),
         passages=(Passage(title="What the times assume", items=tuple(_list_notes(training))),),
+        charts=(_chart_times(answers),),
+    )
+
+
+def _chart_times(answers: Sequence[CardAnswer]) -> Chart:
+    timed = [(each.gpu, each.training_s) for each in answers if each.training_s is not None]
+    unit, unit_s = _choose_unit([training_s for _, training_s in timed])
+    data = tuple(
+        Datum(x=gpu, y=each.ranked, low=each.low, high=each.high)
+        for gpu, training_s in timed
+        for each in (training_s.scale(1.0 / unit_s),)
+    )
+    return Chart(
+        title="Time to train by card",
+        caption="Each point is the most that a card takes, its bar goes down to the least; without "
+        "a bar it is the least alone, or was measured.",
+        x_label="",
+        y_label=unit,
+        lines=(Line("by card", data, "points"),),
     )
 
 

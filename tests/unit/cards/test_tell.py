@@ -8,7 +8,8 @@ from advisor.cards.data import Price
 from advisor.cards.question import KIND as PREDICTION
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import CardsAsked
-from advisor.report.console import write_report
+from advisor.report.console import collect, write_report
+from advisor.report.page import render_page
 from tests.unit.cards.sample_training import A100, BASE, H100, L4, T4, make_pair, make_training
 from tests.unit.doubles import text_of
 from tests.unit.predict.sample_record import build_record
@@ -107,6 +108,16 @@ def test_without_a_run_a_prediction_is_told_as_before():
 def test_nothing_that_fits_is_no_answer():
     training = make_training(make_pair(2**19), may_split=False)
     assert render(T4, training=training).startswith("Nothing that was trained fits on T4")
+    record = build_record(gpus=(T4,), training=training)
+    assert PREDICTION.headline(Conclusions(record)).missing == ""
+
+
+def test_the_page_has_a_chart_of_the_times():
+    record = build_record(gpus=(H100, A100), training=make_training())
+    (chart, *_) = collect(PREDICTION, Conclusions(record)).charts
+    assert [each.x for each in chart.lines[0].data] == [H100, A100]
+    assert all(each.low <= each.y for each in chart.lines[0].data)
+    assert "Time to train by card" in render_page(PREDICTION, Conclusions(record))
 
 
 def test_an_old_prediction_has_no_training():
