@@ -243,11 +243,12 @@ def _write_speed(row: Row) -> str:
 
 
 def _write_own_speed(row: Row) -> str:
-    """Return the speed in the user's loop: as measured, where loading makes no difference."""
+    """Return the speed by the step that decides; without `~` where loading adds nothing to it."""
     own = None if row.point is None else row.point.samples_per_s.point
-    if own is not None and not _is_apart_in_loop(row):
-        return format_number(own)
-    return _write_loop_speed(row)
+    speed = _get_loop_speed(row) or own
+    if speed is None:
+        return ""
+    return f"{'' if own is not None and not _is_apart_in_loop(row) else '~ '}{format_number(speed)}"
 
 
 def _get_loop_speed(row: Row) -> float | None:

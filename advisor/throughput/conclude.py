@@ -177,15 +177,18 @@ def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
 
     None where those were not timed. They do not depend on the size, so the small sizes, where they
     stand out, weigh most: each difference weighs as its noise, proportional to the step time,
-    allows.
+    allows. Both are the fastest seen, as a neighbour disturbs the one and not the other.
     """
     differences, weights = [], []
     for probes in by_size.values():
         timed = [probe for probe in probes if probe.micro_step_times_s]
-        beyond_s = [min(probe.step_times_s) - min(probe.micro_step_times_s) for probe in timed]
+        steps_s = [min(probe.low_step_times_s or probe.step_times_s) for probe in timed]
+        passes_s = [min(probe.micro_step_times_s) for probe in timed]
         if timed:
-            differences.append(median(beyond_s))
-            weights.append(median([min(probe.step_times_s) for probe in timed]) ** -2.0)
+            differences.append(
+                median([step_s - pass_s for step_s, pass_s in zip(steps_s, passes_s, strict=True)])
+            )
+            weights.append(median(steps_s) ** -2.0)
     if not weights:
         return None
     mean = float(np.average(differences, weights=weights))

@@ -84,7 +84,10 @@ def estimate_step_s(
     if not known or not (may_extrapolate or min(known) <= batch_size <= max(known)):
         return None
     step_s = float(_get_law(times).evaluate(batch_size))
-    return accumulation * step_s - (accumulation - 1) * min(times.optimizer_step_s, step_s)
+    saved_s = min(
+        times.optimizer_step_s, step_s, *known.values()
+    )  # no step is shorter than its end
+    return accumulation * step_s - (accumulation - 1) * saved_s
 
 
 def compare_step_s(
