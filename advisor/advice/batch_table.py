@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from advisor.advice.data import Recommendation
 from advisor.race.data import PairResult, Race
+from advisor.race.law import LAW_DEVIATION
 from advisor.race.plan import rank_by_regret
 from advisor.rate.data import Candidate
 from advisor.telling import Column, Table
@@ -14,6 +15,7 @@ from advisor.units import (
     NOT_MEASURED,
     format_bytes,
     format_count,
+    format_figure,
     format_number,
     format_percent,
     format_ratio,
@@ -23,13 +25,15 @@ from advisor.units import (
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
 MAX_ROWS = 14
 #: Those of the first screen, and the width of its bars in characters.
-FEW_ROWS, BAR_WIDTH = 7, 16
+FEW_ROWS, BAR_WIDTH = 7, 12
 #: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
 MOST_RELATIVE_TIME = 2.0
 RECOMMENDED, BASE = ">", "b"
 #: Part by which steps on batches that are there already are faster than in the user's loop, from
 #: which on that has a column of its own.
 LOOP_FRACTION = 0.1
+#: Times by the law are known to this factor.
+_LAW_WIDTH = math.exp(LAW_DEVIATION)
 #: What was not measured, where a table with energy has no place for words.
 DASH = "-"
 
@@ -138,14 +142,16 @@ def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
     times = [_get_time(row) for row in few]
     has_times = any(time is not None for time in times)
     if has_times:
-        columns.append(("time to train", [_write_time(row) for row in few]))
+        columns.append(("time to same loss", [_write_time_span(row) for row in few]))
     cells = [*zip(*(cells for _, cells in columns), strict=True)]
     bars = [draw_bar(time) if has_times else "" for time in times]
     in_use = {
         "> recommended": any(RECOMMENDED in row.mark for row in few),
-        "b your base batch": any(BASE in row.mark for row in few),
-        "~ predicted": any(cell.startswith("~") for row in cells for cell in row),
-        "in your own loop": any(speed != DASH for speed in speeds),
+        "b your base": any(BASE in row.mark for row in few),
+        "~ predicted, times to a factor of 2": any(
+            cell.startswith("~") for row in cells for cell in row
+        ),
+        "in your loop": len(few) > 1,
     }
     return Table(
         columns=(
@@ -154,7 +160,7 @@ def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
             Column(justify="left"),
         ),
         rows=tuple((row.mark, *cells[n], bars[n]) for n, row in enumerate(few)),
-        legend=", ".join(text for text, is_used in in_use.items() if is_used),
+        legend="; ".join(text for text, is_used in in_use.items() if is_used),
         bold_rows=frozenset(n for n, row in enumerate(few) if RECOMMENDED in row.mark),
         is_narrow=True,
     )
@@ -174,9 +180,11 @@ def _choose_around(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw_bar(ratio: float | None) -> str:
-    """Return a bar as long as the ratio, full at twice and beyond."""
+    """Return a bar as long as the ratio, full at twice, with a point beyond that."""
     if ratio is None:
         return ""
+    if ratio > 2.0:
+        return "█" * (BAR_WIDTH - 1) + ">"
     halves = round(min(ratio / 2.0, 1.0) * BAR_WIDTH * 2)
     return "█" * (halves // 2) + "▌" * (halves % 2)
 
@@ -287,3 +295,15 @@ def _write_time(row: Row) -> str:
         return format_ratio(ratio.point)
     time = row.candidate.relative_time
     return NOT_MEASURED if time is None else f"~ {format_ratio(time)}"
+
+
+def _write_time_span(row: Row) -> str:
+    """Return the same with its interval: 95 % where it was trained, else the law's own width."""
+    ratio, time = None if row.trial is None else row.trial.time_ratio, row.candidate.relative_time
+    low, high = (None, None) if time is None else (time / _LAW_WIDTH, time * _LAW_WIDTH)
+    if ratio is not None and ratio.point is not None:
+        low, high = ratio.low, ratio.high
+    text = _write_time(row)
+    if BASE in row.mark or low is None or high is None:
+        return text
+    return f"{text} ({format_figure(low, 2)} to {format_figure(high, 2)})"

@@ -50,8 +50,8 @@ class Caution(Enum):
         "Set a smaller batch for evaluation."
     )
     SLOW_LOADER = (
-        "The loader is the limit: with {workers} training runs at {together} samples/s, without "
-        "waiting for data at {alone}. {instruction}."
+        "The loader is the limit: with {workers} batch {size} trains at {together} samples/s, at "
+        "{alone} if it did not wait for data. {instruction}."
     )
     UNKNOWN_SATURATION = (
         "The sessions do not tell where larger batches stop being faster. Raise --budget and leave "
@@ -176,6 +176,7 @@ def _warn_of_loader(loader: LoaderConclusion | None) -> Iterator[str]:
         )
     yield Caution.SLOW_LOADER.say(
         workers=count_of(own.workers, "worker"),
+        size=format_count(loader.micro_batch_size),
         together=format_number(together),
         alone=format_number(alone),
         instruction=instruction,

@@ -20,6 +20,8 @@ from advisor.units import format_count, format_figure, format_ratio
 
 #: Warnings on the first screen.
 _MOST_CAUTIONS = 2
+#: Ratio of times from which on a pair that did not surely win asks for more time, and how much.
+_MAY_BE, _SURER = 0.9, 2.0
 #: Options after which a longer budget is put into the command that was typed.
 _BUDGET = "--budget"
 
@@ -89,6 +91,8 @@ def choose_next_step(
     if plan is not None and is_open and plan.budget_s < plan.needed_s:
         return write_longer(record, plan.needed_s)
     facts = record.workload
+    if _may_win(advice, race) and record.elapsed_s is not None:
+        return write_longer(record, _SURER * record.elapsed_s)
     can_verify = facts is not None and not facts.script and not is_verified
     if advice is not None and advice.basis == "winner" and facts is not None and can_verify:
         return f"bsadvisor verify last {facts.file}"
@@ -100,6 +104,14 @@ def _is_open(race: Race) -> bool:
     if race.winner is not None or race.does_base_train is False:
         return False
     return not race.pairs or any(pair.standing == "ahead" for pair in race.pairs)
+
+
+def _may_win(advice: Recommendation | None, race: Race | None) -> bool:
+    """Return whether a pair that was trained may be clearly faster than the one to stay with."""
+    if advice is None or race is None or advice.basis != "stay":
+        return False
+    ratios = [pair.time_ratio for pair in race.pairs if pair.time_ratio is not None]
+    return any(each.point is not None and each.point <= _MAY_BE for each in ratios)
 
 
 def write_longer(record: Record, needed_s: float) -> str:

@@ -1,6 +1,6 @@
 """What the loader was seen to do, in one paragraph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from advisor.engine.conclusions import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
@@ -21,9 +21,11 @@ def tell_loader(conclusions: Conclusions) -> Told:
     """Return what the loader was seen to do."""
     if conclusions.record.command.limits.no_loader:
         return Told(rows=(Row("Loader", "none: batches are in memory (--no-loader)"),))
-    waiting = [*_describe_waiting(conclusions)]
+    waiting = _find_waiting(conclusions)
     if waiting:
-        return Told(rows=(Row("Loader", f"your loop waits for data {', '.join(waiting)}"),))
+        ends = sorted({min(waiting), max(waiting)})
+        told = ", ".join(_describe_waiting(waiting, size) for size in ends)
+        return Told(rows=(Row("Loader", f"your loop waits for data {told}"),))
     found = conclusions.of(LOADER)
     if found is None:
         return Told()
@@ -35,9 +37,11 @@ def tell_loader(conclusions: Conclusions) -> Told:
 
 def brief_loader(conclusions: Conclusions) -> Status | None:
     """Return whether loading keeps up, in a few words."""
-    waiting = [*_describe_waiting(conclusions)]
+    waiting, facts = _find_waiting(conclusions), conclusions.record.workload
     if waiting:
-        return Status("Loader", f"waits for data {waiting[0]}")
+        base = None if facts is None else facts.base_batch_size
+        size = base if base in waiting else min(waiting)
+        return Status("Loader", f"waits for data {_describe_waiting(waiting, size)}")
     found = conclusions.of(LOADER)
     if found is None:
         return None
@@ -48,20 +52,23 @@ def brief_loader(conclusions: Conclusions) -> Status | None:
         alone = found.training_samples_per_s.point
         text = "is the limit"
         if speed is not None and alone is not None:
-            text += f": {format_number(speed)} samples/s, without waiting {format_number(alone)}"
+            text += f" at batch {format_count(found.micro_batch_size)}: {format_number(speed)} "
+            text += f"samples/s, {format_number(alone)} without waiting"
     is_open = found.status == "inconclusive"
     return Status("Loader", text, "inconclusive" if is_open else "measured")
 
 
-def _describe_waiting(conclusions: Conclusions) -> Iterator[str]:
-    """Yield the share of a script's time that goes into its data, at its own batch and others."""
+def _find_waiting(conclusions: Conclusions) -> dict[int, float]:
+    """Return the share of a script's time that goes into its data, by micro-batch."""
     timed: dict[int, list[float]] = {}
     for probe in conclusions.record.all(PROBES):
         if probe.waiting_fraction is not None:
             timed.setdefault(probe.micro_batch_size, []).append(probe.waiting_fraction)
-    for size in sorted({min(timed), max(timed)} if timed else ()):
-        share = format_percent(median(timed[size]))
-        yield f"{share} of the time at batch {format_count(size)}"
+    return {size: median(shares) for size, shares in sorted(timed.items())}
+
+
+def _describe_waiting(waiting: Mapping[int, float], size: int) -> str:
+    return f"{format_percent(waiting[size])} of the time at batch {format_count(size)}"
 
 
 def chart_loader(loader: LoaderConclusion) -> Chart:

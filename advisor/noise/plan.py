@@ -135,7 +135,7 @@ def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | Non
     A log of a real run (`has_log`) needs no data here.
     """
     if facts.is_step_only and not has_log:
-        return "make_step keeps the gradients to itself: only memory and throughput are measured"
+        return "make_step hides the gradients, so that only memory and speed are measured"
     if facts.script is not None and facts.script.why_untrained and not has_log:
         return facts.script.why_untrained
     if not facts.has_dataset and not has_log:

@@ -100,7 +100,7 @@ def anchor(facts: WorkloadFacts, base: BasePair) -> WorkloadFacts:
 def _explain_none(conclusions: Conclusions) -> str:
     facts = conclusions.record.workload
     if facts is None or facts.is_step_only:
-        return "make_step leaves nothing to try a rate with"
+        return "make_step takes the steps itself, so that no rate can be tried"
     if facts.script is not None and facts.script.why_untrained:
         return facts.script.why_untrained
     if not facts.has_dataset:

@@ -45,8 +45,8 @@ def brief_race(race: Race | None) -> Status:
             "skipped",
         )
     starts = sum(pair.starts + pair.fresh_starts for pair in race.pairs)
-    pairs = count_of(len(race.pairs), "pair")
-    text = f"{pairs} trained beside yours, {starts} starts of {race.base_steps:,} steps of your own"
+    pairs = count_of(len(race.pairs), "other pair")
+    text = f"{pairs} trained, {starts} runs as long as {race.base_steps:,} steps of yours"
     return Status("Trial", text)
 
 

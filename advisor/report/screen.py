@@ -75,11 +75,14 @@ def _list_parts(screen: Screen, statuses: Sequence[Status]) -> Iterator[ConsoleR
         yield Text()
         yield from map(draw_status, statuses)
     yield from _draw_items("→", [screen.next_step] if screen.next_step else [])
-    yield _draw_hint()
+    yield _draw_hint({status.state for status in statuses})
 
 
-def _draw_hint() -> Text:
-    return Text(f"Everything else: {FULL}", style="dim")
+def _draw_hint(states: set[State]) -> Text:
+    """Return where the rest is, and what the marks mean where one says that something is amiss."""
+    marks = ", ".join(f"{mark} {state}" for state, mark in _MARKS.items() if state in states)
+    has_open = states & {"inconclusive", "skipped"}
+    return Text(f"Everything else: {FULL}" + f"   {marks}" * bool(has_open), style="dim")
 
 
 def _draw_items(mark: str, texts: Iterable[str], style: str = "") -> Iterator[ConsoleRenderable]:

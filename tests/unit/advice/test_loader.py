@@ -70,8 +70,8 @@ def test_workers_that_were_seen_to_suffice_are_advised():
     assert "num_workers=3, persistent_workers=True" in advice.snippet
     (warning,) = [each for each in advice.warnings if "num_workers" in each]
     assert warning == (
-        "The loader is the limit: with 0 workers training runs at 45.7 samples/s, without waiting "
-        "for data at 160. Set num_workers=3 and persistent_workers=True in the DataLoader, which "
+        "The loader is the limit: with 0 workers batch 16 trains at 45.7 samples/s, at 160 if it "
+        "did not wait for data. Set num_workers=3 and persistent_workers=True in the DataLoader, which "
         "ran at 160 samples/s."
     )
     text = describe_loader(derive_loader(timings))

@@ -17,6 +17,7 @@ from advisor.questions import RUN
 from advisor.report.console import write_report
 from advisor.report.markdown import render_markdown
 from advisor.report.screen import MOST_LINES
+from advisor.statistics import Estimate
 from tests.given import GivenConclusions
 from tests.unit.report.sample_run import build_derived, build_record, without
 from tests.unit.report.test_terminal import bare
@@ -24,6 +25,7 @@ from tests.unit.report.test_terminal import bare
 replace = msgspec.structs.replace
 SLOW = Caution.SLOW_LOADER.say(
     workers="2 workers",
+    size="32",
     together="1,230",
     alone="98,700",
     instruction="Set num_workers=8 and persistent_workers=True in the DataLoader, which ran at "
@@ -71,7 +73,19 @@ def test_it_fits_on_a_screen_with_the_answer_on_top_and_the_way_on_below(name, w
     assert len(lines) <= MOST_LINES
     assert all(len(line) <= width for line in lines)
     assert lines[0].startswith(("Train with batch", "Stay with batch", "No batch size"))
-    assert lines[-1] == "Everything else: bsadvisor report --full"
+    assert lines[-1].startswith("Everything else: bsadvisor report --full")
+
+
+def test_the_marks_are_explained_where_one_says_that_something_is_amiss():
+    assert show(*RUNS["good gain"]).splitlines()[-1] == "Everything else: bsadvisor report --full"
+    assert show(*RUNS["a stage failed"]).splitlines()[-1].endswith("✓ measured, ? inconclusive")
+
+
+def test_every_time_of_another_pair_has_its_interval():
+    lines = show(*RUNS["good gain"]).splitlines()
+    cells = [line for line in lines if " × " in line and "█" in line and line[0] != "b"]
+    assert cells
+    assert all(" to " in line for line in cells)
 
 
 def test_it_says_what_to_type_what_that_gains_and_what_limits_it():
@@ -126,6 +140,17 @@ def test_the_command_that_was_typed_is_told_with_the_time_that_it_takes():
     assert longer == "bsadvisor probe 'a b.py' --budget=3m -- --lr '{learning_rate}'"
 
 
+def test_where_a_pair_may_well_be_faster_more_time_is_asked_for():
+    record, derived = RUNS["stay"]
+    pairs = derived.race.pairs
+    assert any(pair.time_ratio.point <= 0.9 for pair in pairs)
+    asks = RUN.screen(GivenConclusions(replace(record, elapsed_s=40.0), derived)).next_step
+    assert asks.endswith("--budget=2m")
+    behind = tuple(replace(pair, time_ratio=Estimate(1.2, 1.1, 1.3)) for pair in pairs)
+    slower = replace(derived, race=replace(derived.race, pairs=behind))
+    assert RUN.screen(GivenConclusions(record, slower)).next_step == ""
+
+
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(kept, "find_folder", lambda: tmp_path / "runs")
@@ -164,7 +189,7 @@ def test_report_shows_the_last_run_and_lists_all(cache, monkeypatch):
     os.utime(cache / "20260201T000000-run-broken.json", (0, 0))
     shown = CliRunner().invoke(app, ["report"])
     assert shown.exit_code == 0, shown.output
-    assert shown.stdout.splitlines()[-1] == "Everything else: bsadvisor report --full"
+    assert "\nEverything else: bsadvisor report --full" in shown.stdout
     listed = CliRunner().invoke(app, ["report", "--list"])
     assert listed.exit_code == 0
     assert "probe" in listed.stdout
