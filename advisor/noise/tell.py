@@ -24,7 +24,7 @@ def brief_noise(conclusions: Conclusions) -> Status | None:
         return Status("Noise", conclusions.record.why_missing, "skipped")
     if noise.decisive is None or noise.working is None:
         return Status("Noise", noise.reason or "not estimated", "inconclusive")
-    text = f"noise scale {_format(noise.decisive)} ; far larger batches gain little"
+    text = f"noise scale {_format(noise.decisive)}; far larger batches gain little"
     return Status("Noise", text, "measured" if noise.decisive.high is not None else "inconclusive")
 
 
