@@ -208,6 +208,14 @@ class Run:
         self.set(TIME_PLAN, plan)
         return plan
 
+    def extend(self, more_s: float) -> None:
+        """Take more time than planned, as a stage may that is close to its answer."""
+        plan = self.record.get(TIME_PLAN)
+        self.budget_s = min(LONGEST_S, self.budget_s + more_s / (1.0 - self.reserved_fraction))
+        if plan is not None:
+            longer = msgspec.structs.replace(plan, needed_s=self.budget_s, budget_s=self.budget_s)
+            self.set(TIME_PLAN, longer)
+
     @property
     def environment(self) -> Environment:
         """The environment, known to every stage."""

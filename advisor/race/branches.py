@@ -62,9 +62,8 @@ class Branches:
         self.base = base = self.find_way(pair.global_batch_size)
         times = run.of(LOOP_TIMES)
         assert times is not None
-        self._trial_step_s = _OVERHEAD * times.estimate_alone_s(
-            base.micro_batch_size, base.gradient_accumulation_steps
-        )
+        self._times = times
+        self._trial_step_s = _OVERHEAD * self._estimate_alone_s(base)
         self.start_s = 0.0 if run.facts.script is None else run.start_s
         self._planned_start_s = self.start_s or run.start_s / _BRANCHES_OF_A_WORKER
         self.facts = anchor(run.facts, pair)
@@ -136,6 +135,18 @@ class Branches:
     def count_whole_steps(self, size: int) -> float:
         """Return the steps of a batch that take the time of the base pair's longest branch."""
         return self.base_steps * self.base.step_s / self.find_way(size).step_s
+
+    def weigh(self, size: int) -> float:
+        """Return the time of a batch's branch over that of the base pair's, both trained alone.
+
+        Above 1 where the user's loop waits for data: it has time for large batches' steps.
+        """
+        way = self.find_way(size)
+        ratio = self._estimate_alone_s(way) / self._estimate_alone_s(self.base)
+        return ratio * self.count_whole_steps(size) / self.base_steps
+
+    def _estimate_alone_s(self, way: Candidate) -> float:
+        return self._times.estimate_alone_s(way.micro_batch_size, way.gradient_accumulation_steps)
 
     def _choose_base_steps(self, time_s: float) -> int:
         """Return the steps of the base pair's longest branch that the time allows."""

@@ -45,7 +45,7 @@ class Confirmation:
         trained = {branch.seed for branch in self._trainer.list_pair(pair)}
         seeds = tuple(islice((seed for seed in FRESH if seed not in trained), LEAST_FRESH))
         needed_s = self.predict_s(pick) + self._predict_loop_s(pick)
-        if needed_s > most_s:
+        if not self._trainer.affords(needed_s, most_s, is_close=race.winner is None):
             self._trainer.run.progress.note(
                 f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
                 f"about {needed_s:.0f} s"

@@ -28,6 +28,8 @@ _EARLY, _NEAR = 3.0, 1.4
 _LENGTHS_OF_A_PAIR = 1.5
 #: Log of the ratio from which on one start alone refuses a pair.
 _BEATEN = math.log(1.3)
+#: Places within which the best was found where the search still climbs.
+_LAST_TRIED = 3
 #: Counted for a pair that could not be compared: slower by far.
 _BEHIND = math.log(2.0)
 
@@ -42,6 +44,8 @@ class Picks:
         self._given = trainer.run.spec.limits.global_batch_size
         pair = trainer.pair
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
+        #: Whether the best so far is among the last tried: what comes next may be far better.
+        self.climbs = True
 
     def choose_next(self, race: Race) -> Place | None:
         """Return the place to try next; None where no neighbour of the best can win."""
@@ -50,6 +54,8 @@ class Picks:
         for place, rate in self._places.items():
             result = race.find(place.size, rate)
             seen[place] = 0.0 if (place.size, rate) == own else _rank(result)
+        known = {place: ratio for place, ratio in seen.items() if ratio is not None}
+        self.climbs = min(known, key=known.__getitem__) in [*seen][-_LAST_TRIED:]
         ways = self._trainer.ways
         if self._given is not None:
             ways = [way for way in ways if way.global_batch_size == self._given]

@@ -103,9 +103,14 @@ class _Racer:
             return False
         if not self._is_searched:
             place, reserve_s = self._picks.choose_next(race), self._confirmation.predict_s()
-            if place is not None and self._picks.predict_s(place, race) + reserve_s <= most_s:
-                self._picks.try_place(place, race)
-                return True
+            if place is not None:
+                needed_s, climbs = (
+                    self._picks.predict_s(place, race) + reserve_s,
+                    self._picks.climbs,
+                )
+                if self.trainer.affords(needed_s, most_s, is_close=climbs):
+                    self._picks.try_place(place, race)
+                    return True
             self._is_searched = place is None
         return self._confirmation.judge_next(race, most_s)
 

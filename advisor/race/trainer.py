@@ -2,14 +2,17 @@
 
 import contextlib
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from advisor.engine.budget import TIME_PLAN
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
 from advisor.race.branches import BRANCHES, Branches
 from advisor.race.compare import is_only_bound
 from advisor.race.data import UNTRAINED, BasePair, PairKey
+from advisor.race.law import choose_by_law
 from advisor.race.plan import group_pairs
 from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
 from advisor.rate.starts import run_starts
@@ -45,6 +48,7 @@ class Trainer:
         # By batch, as trained: of a branch as long as the base pair's, beside its start.
         self._branch_s: dict[int, float] = {}
         self._start_s = self.branches.start_s
+        self._spare_s = math.inf
         self.is_over = False
 
     @property
@@ -87,6 +91,24 @@ class Trainer:
             self.is_over = True
             self.say_untrained(f"batch {size} ran out of memory when it was trained")
 
+    def affords(self, needed_s: float, most_s: float, *, is_close: bool) -> bool:
+        """Return whether there is time for a piece of work.
+
+        Where no budget was given, what is close to an answer may take up to the race's plan more.
+        """
+        more_s, run = needed_s - most_s, self.run
+        if more_s <= 0.0:
+            return True
+        plan = run.record.get(TIME_PLAN)
+        if not is_close or plan is None or run.spec.limits.budget_s is not None:
+            return False
+        self._spare_s = min(self._spare_s, plan.needs_s.get("trial", 0.0))
+        if more_s > self._spare_s:
+            return False
+        self._spare_s -= more_s
+        run.extend(more_s)
+        return True
+
     def say_untrained(self, why: str) -> None:
         """Keep why the base pair has no branch, where it has none."""
         if not self.list_base():
@@ -94,12 +116,21 @@ class Trainer:
             self.run.set(UNTRAINED, why)
 
     def predict_race_s(self) -> float:
-        """Return the seconds of the branches of a whole race, 0 before one was trained."""
+        """Return the seconds of the branches of a whole race, 0 before one was trained.
+
+        Half of them are counted as the base pair's, half as of the batches that the law names.
+        """
         if not self._branch_s:
             return 0.0
-        return BRANCHES * self.predict_s(self.pair.global_batch_size, (1.0,))
+        noise, size = self.run.of(NOISE), self.run.facts.dataset_size
+        scale = None if noise is None else noise.working
+        sizes = [way.global_batch_size for way in choose_by_law(self.ways, scale, size)]
+        own = self.pair.global_batch_size
+        others = [self.predict_s(each, (1.0,)) for each in sizes or [own]]
+        return BRANCHES * (self.predict_s(own, (1.0,)) + statistics.fmean(others)) / 2.0
 
     def predict_s(self, size: int, lengths: Sequence[float]) -> float:
         """Return the seconds of branches of such shares of the base pair's, by the nearest size."""
         near = min(self._branch_s, key=lambda other: abs(math.log(other / size)))
-        return len(lengths) * self._start_s + sum(lengths) * self._branch_s[near]
+        branch_s = self._branch_s[near] * self.branches.weigh(size) / self.branches.weigh(near)
+        return len(lengths) * self._start_s + sum(lengths) * branch_s

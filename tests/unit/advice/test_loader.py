@@ -71,8 +71,8 @@ def test_workers_that_were_seen_to_suffice_are_advised():
     (warning,) = [each for each in advice.warnings if "num_workers" in each]
     assert warning == (
         "The loader is the limit: with 0 workers batch 16 trains at 45.7 samples/s, at 160 if it "
-        "did not wait for data. Set num_workers=3 and persistent_workers=True in the DataLoader, which "
-        "ran at 160 samples/s."
+        "did not wait for data. Set num_workers=3 and persistent_workers=True in the DataLoader, "
+        "which ran at 160 samples/s."
     )
     text = describe_loader(derive_loader(timings))
     assert text.startswith("is the limit: training waits for its data; training without it 160 ")

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from advisor.advice.plan import ADVICE
+from advisor.engine.budget import TIME_PLAN
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.race.branches import Branches
 from advisor.race.data import UNTRAINED
 from advisor.race.plan import FRESH, RACE, STARTS
+from advisor.race.trainer import Trainer
 from advisor.race.ways import WAYS
 from advisor.rate.data import LrRangeTask
 from advisor.training.data import OptimizerFacts
@@ -273,6 +275,22 @@ def test_evaluations_keep_to_their_share_of_the_race(time_s):
     if (task.evaluations, task.evaluation_samples) > (10, 64):
         forwards = task.evaluations * task.evaluation_samples * branches.base.sample_s / 3.0
         assert 34 * forwards <= 0.2 * time_s
+
+
+@pytest.mark.parametrize("budget_s", [None, 40.0])
+def test_what_is_close_to_an_answer_may_take_more_where_no_budget_was_given(budget_s):
+    run, _ = race_pairs(LawTraining(), budget_s=budget_s, more=False)
+    trainer = Trainer(run, run.of(RACE).base, run.of(WAYS))
+    run.plan(0.01)
+    before_s, most_s = run.budget_s, run.record.get(TIME_PLAN).needs_s["trial"]
+    assert trainer.affords(5.0, 5.0, is_close=False)
+    assert not trainer.affords(6.0, 5.0, is_close=False)
+    assert run.budget_s == before_s
+    granted = [trainer.affords(5.0 + 0.4 * most_s, 5.0, is_close=True) for _ in range(3)]
+    assert granted == ([True, True, False] if budget_s is None else [False] * 3)
+    more_s = (run.budget_s - before_s) * (1.0 - run.reserved_fraction)
+    assert more_s == pytest.approx(0.0 if budget_s else 0.8 * most_s)
+    assert run.record.get(TIME_PLAN).budget_s <= run.budget_s
 
 
 @pytest.mark.parametrize("budget_s", [10.0, 30.0, 60.0, 120.0, 300.0])
