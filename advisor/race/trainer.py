@@ -94,13 +94,15 @@ class Trainer:
     def affords(self, needed_s: float, most_s: float, *, is_close: bool) -> bool:
         """Return whether there is time for a piece of work.
 
-        Where no budget was given, what is close to an answer may take up to the race's plan more.
+        Where no budget was given, what is close to an answer may take up to the race's plan more;
+        a plan that was kept short of what the model takes stays.
         """
         more_s, run = needed_s - most_s, self.run
         if more_s <= 0.0:
             return True
         plan = run.record.get(TIME_PLAN)
-        if not is_close or plan is None or run.spec.limits.budget_s is not None:
+        is_fixed = run.spec.limits.budget_s is not None
+        if not is_close or plan is None or is_fixed or plan.budget_s < plan.needed_s:
             return False
         self._spare_s = min(self._spare_s, plan.needs_s.get("trial", 0.0))
         if more_s > self._spare_s:
