@@ -100,6 +100,56 @@ def test_every_figure_of_the_readme_is_on_the_results_page():
     assert [figure for figure in others if figure not in FIGURE.findall(page)] == []
 
 
+def list_numbers(result):
+    """Yield every number of a result, without its sign."""
+    if isinstance(result, int | float) and not isinstance(result, bool):
+        yield abs(float(result))
+    elif isinstance(result, dict | list):
+        for each in result.values() if isinstance(result, dict) else result:
+            yield from list_numbers(each)
+
+
+def is_of_result(figure, numbers):
+    """Return whether each number of a figure is one of the result's, rounded as it stands there."""
+    for text in re.findall(r"\d[\d,]*\.?\d*", figure):
+        number = text.replace(",", "").rstrip(".")
+        digits, scales = len(number.partition(".")[2]), (1.0, 100.0, 2.0**-20, 2.0**-30)
+        rounded = {round(each * scale, digits) for each in numbers for scale in scales}
+        if round(float(number), digits) not in rounded:
+            return False
+    return True
+
+
+def list_paragraphs_on_results():
+    """Yield the page, the benchmarks and the figures of each paragraph that names a benchmark."""
+    for page in sorted(DOCS.glob("*.md")):
+        if page.name in {"benchmarks.md", "options.md"}:
+            continue
+        for text in re.split(r"\n\n|\n(?=[*-] )", BLOCK.sub("", page.read_text(encoding="utf-8"))):
+            names = re.findall(r"benchmarks/(?:results/)?(\w+)\.(?:json|py)", text)
+            figures = FIGURE.findall(re.sub(r"arXiv:\S+", "", without_code(text)))
+            if names:
+                yield page.name, names, figures
+
+
+def test_the_figures_of_a_paragraph_that_names_a_benchmark_are_in_its_result():
+    count = 0
+    for page, names, figures in list_paragraphs_on_results():
+        paths = [RESULTS / f"{name}.json" for name in names]
+        results = [json.loads(path.read_text())["results"] for path in paths if path.exists()]
+        numbers = set(list_numbers(results))
+        assert [each for each in figures if not is_of_result(each, numbers)] == [], (page, names)
+        count += len(figures)
+    assert count > 30
+
+
+def test_a_figure_that_is_no_result_is_found():
+    assert is_of_result("12.3 %", {0.1234})
+    assert is_of_result("46 of 48", {46.0, 48.0})
+    assert not is_of_result("12.4 %", {0.1234})
+    assert not is_of_result("1.5 MiB", {3.0 * 2**20})
+
+
 def test_the_screen_of_the_readme_is_that_of_a_real_run():
     result = json.loads((RESULTS / "first_screen.json").read_text(encoding="utf-8"))["results"]
     blocks = re.findall(r"^```text\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
