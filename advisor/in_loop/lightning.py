@@ -1,4 +1,4 @@
-"""The schedule in Lightning's Trainer, with its own checkpoints."""
+"""The monitor and the schedule in Lightning's Trainer, with its own checkpoints."""
 
 from typing import Any
 
@@ -8,7 +8,24 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from advisor.advice.notation import BatchSizeTable
 from advisor.in_loop.schedule import BatchSizeSchedule
+from advisor.in_loop.trainer_monitor import TrainerMonitor
 from advisor.in_loop.trainer_steps import TrainerSteps
+
+
+class NoiseScaleCallback(TrainerMonitor, Callback):
+    """Has a NoiseScaleMonitor around the Trainer's loop; may be the monitor of a schedule.
+
+    Args:
+        settings: As of NoiseScaleMonitor.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch the loop."""
+        self.begin(trainer.strategy.model or pl_module, trainer.optimizers[0])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch it no more."""
+        self.end()
 
 
 class BatchSizeScheduleCallback(Callback):

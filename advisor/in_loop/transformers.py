@@ -1,7 +1,10 @@
-"""The schedule in Hugging Face's Trainer, with its own checkpoints."""
+"""The monitor and the schedule in Hugging Face's Trainer, with its own checkpoints."""
 
+import gc
 from typing import Any
 
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import (
     TrainerCallback,
     TrainerControl,
@@ -12,10 +15,49 @@ from transformers.trainer_utils import has_length
 
 from advisor.advice.notation import BatchSizeTable
 from advisor.in_loop.schedule import BatchSizeSchedule
+from advisor.in_loop.trainer_monitor import TrainerMonitor
 from advisor.in_loop.trainer_steps import TrainerSteps
 
-#: Where the state stands in a checkpoint's trainer_state.json.
-_KEY = "bsadvisor"
+#: Where the states stand in a checkpoint's trainer_state.json.
+_KEY, _NOISE_KEY = "bsadvisor", "bsadvisor_noise"
+
+
+class NoiseScaleCallback(TrainerMonitor, TrainerCallback):
+    """Has a NoiseScaleMonitor around the Trainer's loop; may be the monitor of a schedule.
+
+    Args:
+        settings: As of NoiseScaleMonitor.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Watch the loop, and go on from a checkpoint where the Trainer does."""
+        kept = _get_states(state).get(_NOISE_KEY)
+        if state.global_step and kept:
+            self.load_state_dict(kept)
+        self.begin(_find_called(more["model"], args), more["optimizer"])
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Leave the state for a checkpoint."""
+        if control.should_save:
+            _get_states(state)[_NOISE_KEY] = self.state_dict()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Watch it no more."""
+        self.end()
+
+
+def _find_called(model: nn.Module, args: TrainingArguments) -> nn.Module:
+    """Return the model as the Trainer calls it, of which callbacks are told the inner one."""
+    if args.world_size == 1:
+        return model
+    every = (each for each in gc.get_objects() if type(each) is DistributedDataParallel)
+    return next((each for each in every if each.module is model), model)
 
 
 class BatchSizeScheduleCallback(TrainerCallback):

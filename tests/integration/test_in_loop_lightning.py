@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from advisor.in_loop.lightning import BatchSizeScheduleCallback
+from advisor.in_loop.lightning import BatchSizeScheduleCallback, NoiseScaleCallback
 from tests.unit.in_loop.loops import INPUTS, TARGETS, Told, find_port, fork_ranks, say
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's, of loaders and devices
@@ -141,6 +141,22 @@ def test_the_batch_follows_a_monitor(tmp_path):
     assert [n for n in whole.micro_batches if n > 1][-1] == 4
     rest, _ = fit(tmp_path / "rest", make(), resume=tmp_path / "step=3.ckpt")
     assert torch.equal(weights(rest), weights(whole))
+
+
+def test_a_monitor_watches_and_goes_on(tmp_path):
+    def run(folder, **settings):
+        noise = NoiseScaleCallback(every=2)
+        return noise, fit(folder, noise, accumulate_grad_batches=2, **settings)[0]
+
+    whole, trained = run(tmp_path / "whole")
+    plain, _ = fit(tmp_path / "plain", accumulate_grad_batches=2)
+    assert torch.equal(weights(trained), weights(plain))
+    assert whole.value.estimator == "micro-batches"
+    assert whole.value.batch_size == 8
+    rest, again = run(tmp_path / "rest", resume=tmp_path / "whole" / "step=20.ckpt")
+    assert torch.equal(weights(again), weights(plain))
+    steps = [entry.at_step for entry in rest.monitor.entries]
+    assert min(steps) < 20 <= max(steps)
 
 
 def test_what_the_trainer_cannot_follow_is_refused(tmp_path):

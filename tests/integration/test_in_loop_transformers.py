@@ -1,6 +1,7 @@
 """The schedule in Hugging Face's own Trainer, with its own checkpoints."""
 
 import itertools
+import json
 import os
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from advisor.in_loop.transformers import BatchSizeScheduleCallback
+from advisor.in_loop.transformers import BatchSizeScheduleCallback, NoiseScaleCallback
 from tests.unit.in_loop.loops import INPUTS, TARGETS, Told, find_port, fork_ranks, say
 
 #: 25 micro-batches of 4, so that an epoch ends in the middle of a step.
@@ -163,6 +164,33 @@ def test_the_batch_follows_a_monitor(tmp_path):
     assert torch.equal(weights(rest), weights(whole))
 
 
+def test_a_monitor_watches_and_goes_on(tmp_path):
+    def run(**settings):
+        noise = NoiseScaleCallback(every=2)
+        trained = train(tmp_path, noise, gradient_accumulation_steps=2, **settings)[0]
+        return noise, trained
+
+    whole, trained = run()
+    plain, _ = train(tmp_path / "plain", gradient_accumulation_steps=2, save_strategy="no")
+    assert torch.equal(weights(trained), weights(plain))
+    assert whole.value.estimator == "micro-batches"
+    assert whole.value.batch_size == 8
+    rest, again = run(resume=tmp_path / "checkpoint-20", save_strategy="no")
+    assert torch.equal(weights(again), weights(plain))
+    steps = [entry.at_step for entry in rest.monitor.entries]
+    assert min(steps) < 20 <= max(steps)
+
+
+def test_the_batch_follows_its_noise_scale(tmp_path):
+    noise = NoiseScaleCallback(every=1)
+    callback = BatchSizeScheduleCallback(
+        "0:8", monitor=noise, largest_batch_size=16, patience_steps=2
+    )
+    _, notes = train(tmp_path, noise, callback, num_train_epochs=12, save_strategy="no")
+    assert (notes.micro_batches[0], notes.micro_batches[-2]) == (2, 4)
+    assert callback.schedule.state_dict()["monitor"] == noise.state_dict()
+
+
 def test_what_the_trainer_cannot_follow_is_refused(tmp_path):
     with pytest.raises(ValueError, match="smallest batch first"):
         make(tmp_path, BatchSizeScheduleCallback("0:16 60:8"))
@@ -182,7 +210,8 @@ def run_rank(rank, folder, port):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    train(folder, BatchSizeScheduleCallback(TABLE), stop_at=10, rows=96, ddp_backend="gloo")
+    callbacks = NoiseScaleCallback(every=1), BatchSizeScheduleCallback(TABLE)
+    train(folder, *callbacks, stop_at=10, rows=96, ddp_backend="gloo")
 
 
 @pytest.mark.slow
@@ -193,4 +222,6 @@ def test_from_two_ranks_to_one(tmp_path):
     checkpoint = tmp_path / "two" / "checkpoint-10"
     rest, seen = train(tmp_path, BatchSizeScheduleCallback(TABLE), resume=checkpoint, **one)
     assert notes.micro_batches == [2] * 8 + [4] + seen.micro_batches
+    kept = json.loads((checkpoint / "trainer_state.json").read_text())["stateful_callbacks"]
+    assert kept["bsadvisor_noise"]["estimator"] == "ranks"
     torch.testing.assert_close(weights(rest), weights(whole), rtol=1e-9, atol=1e-9)
