@@ -6,12 +6,12 @@ from collections import deque
 
 #: Share of a step's time that measuring may take, averaged over the steps.
 MOST_COST_FRACTION = 0.01
-#: What is seen to be spent over all that is: hooks are called, and caches emptied, unseen.
-_SEEN_FRACTION = 0.7
+#: Of that, what is planned with: costs are known by a few measured steps alone.
+_PLANNED_FRACTION = 0.7
 #: Steps before the first measured one: the first of a training take longer than others.
 _FIRST_STEPS = 8
 #: Measured steps that are looked back on.
-_RECENT = 5
+_RECENT = 9
 #: Steps between two that are measured where a step's time is not known yet.
 _UNKNOWN = 100
 
@@ -36,8 +36,8 @@ class Interval:
 
     @property
     def first_steps(self) -> int:
-        """Steps before the first that is measured."""
-        return _FIRST_STEPS if self._given is None else self._given - 1
+        """Steps before the first that is measured, of a loop that begins or goes on."""
+        return _FIRST_STEPS if self._given is None and not self._costs_s else self.every - 1
 
     @property
     def every(self) -> int:
@@ -47,12 +47,12 @@ class Interval:
         if not self._costs_s or not self._steps_s:
             return _UNKNOWN
         # The least: pauses between steps, as of an evaluation, are no training.
-        afforded_s = _SEEN_FRACTION * MOST_COST_FRACTION * min(self._steps_s)
+        afforded_s = _PLANNED_FRACTION * MOST_COST_FRACTION * min(self._steps_s)
         return max(1, math.ceil(statistics.median(self._costs_s) / afforded_s))
 
     @property
     def cost_fraction(self) -> float | None:
-        """What is seen to be spent, of a step's time, averaged; None before it is known."""
+        """What measuring takes of a step's time, averaged; None before it is known."""
         if not self._costs_s or not self._steps_s:
             return None
         return statistics.median(self._costs_s) / (min(self._steps_s) * self.every)

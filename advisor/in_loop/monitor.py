@@ -175,10 +175,9 @@ class NoiseScaleMonitor:
         self._is_seeing, self._due, self._since_s = True, self._step + 1, now_s
 
     def _end_seeing(self) -> None:
-        excess_s = 0.0
-        if self._device.type != "cpu" and self._step_s:  # its own time is no thread's
-            synchronise(self._device)
-            excess_s = time.perf_counter() - self._since_s - self._step_s
+        synchronise(self._device)
+        # What this thread is seen to do is not all: others work for it, and caches are emptied.
+        excess_s = time.perf_counter() - self._since_s - self._step_s if self._step_s else 0.0
         seen = self._sight.finish(self._step - 1, step_s=self._step_s, least_cost_s=excess_s)
         began_s = time.perf_counter()
         self._reason = seen.reason if seen.entry is None else ""

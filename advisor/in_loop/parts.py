@@ -122,9 +122,9 @@ class PartNorms:
             self._is_awaited = True
             _call_after_backward(self._await_exchange)
         self._is_torn |= place in part
-        with torch.no_grad():
-            came = take_norm(gradient)
-            part[place] = (came, came if there is None else take_norm(there + gradient))
+        came = gradient.detach()
+        norm = take_norm(came)
+        part[place] = (norm, norm if there is None else take_norm(there.detach() + came))
         self.cost_s += time.perf_counter() - began_s
 
     def _see_shard(self, place: int, parameter: Tensor) -> None:
@@ -157,7 +157,7 @@ def take_norm(values: Tensor) -> Tensor:
     """Return the norm, in single precision at least."""
     if values.is_sparse:
         values = values.coalesce().values()
-    dtype = torch.promote_types(values.dtype, torch.float32)
+    dtype = torch.float32 if values.dtype.itemsize < 4 else None
     norm: Tensor = torch.linalg.vector_norm(values.detach(), dtype=dtype)
     return norm
 
