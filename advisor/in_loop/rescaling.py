@@ -17,6 +17,8 @@ from advisor.training.optimizer_facts import describe_optimizer, to_number
 #: How the rate follows the batch: by the optimizer's own rule, in proportion, by the square root,
 #: or not at all.
 RateRule = Literal["optimizer", "linear", "sqrt", "none"]
+#: Under which an optimizer has the one rescaling of its steps.
+_KEY = "bsadvisor_rescaling"
 
 
 class Rescaling:
@@ -39,6 +41,10 @@ class Rescaling:
         self._base, self._rule = base_batch_size, rule
         self.batch_size, self.rate_factor = base_batch_size, 1.0
         self._own: list[dict[str, Any]] = []
+        earlier = vars(inner).get(_KEY)
+        if earlier is not None:
+            earlier.detach()  # of a schedule that this one replaces
+        vars(inner)[_KEY] = self
         self._hooks = (
             inner.register_step_pre_hook(lambda *_: self._put()),
             inner.register_step_post_hook(lambda *_: self._take_back()),
@@ -63,6 +69,7 @@ class Rescaling:
         """Leave the optimizer as it was."""
         for hook in self._hooks:
             hook.remove()
+        vars(self._optimizer).pop(_KEY, None)
 
     def _put(self) -> None:
         self._take_back()  # where the step before raised

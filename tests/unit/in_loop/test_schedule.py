@@ -99,6 +99,17 @@ def test_a_detached_schedule_scales_nothing():
     assert max(training.rates) <= 0.01
 
 
+def test_a_second_schedule_of_an_optimizer_replaces_the_first():
+    training = Training("0:8 8:32")
+    training.schedule = BatchSizeSchedule("0:8 8:16", training.optimizer, micro_batch_size=4)
+    seen = []
+    training.optimizer.register_step_pre_hook(
+        lambda own, *_: seen.append(own.param_groups[0]["lr"])
+    )
+    training.train(40)
+    assert max(seen) == pytest.approx(2**0.5 * 0.01, rel=1e-3)
+
+
 @pytest.mark.parametrize("seen", [0, 8, 100, 104, 120, 200, 296])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(seen):
     whole = Training(TABLE).train(600)
