@@ -1,5 +1,6 @@
 """Data of the right shape for scripts that would download theirs."""
 
+import json
 import pickle
 import struct
 from pathlib import Path
@@ -24,8 +25,10 @@ def make_letters(folder: Path) -> None:
     (place / "meta.pkl").write_bytes(pickle.dumps(meta))
 
 
-def make_mnist(root: Path) -> None:
+def make_mnist(root: Path, *others: Path) -> None:
     """Write scikit-learn's digits, enlarged, moved and with noise, in MNIST's files."""
+    for other in others:
+        make_mnist(other)
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     images, labels = load_digits(return_X_y=True)
@@ -42,3 +45,25 @@ def make_mnist(root: Path) -> None:
         targets = labels[chosen].astype(np.uint8).tobytes()
         head = struct.pack(">II", 0x801, count)
         (raw / f"{name}-labels-idx1-ubyte").write_bytes(head + targets)
+
+
+def make_instructions(folder: Path) -> None:
+    """Write a small GPT-2 without training, a tokenizer of bytes, and sums to learn."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+
+    place = folder / "small"
+    place.mkdir(exist_ok=True)
+    letters = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    letters += [chr(256 + number) for number in range(256 - len(letters))]
+    vocabulary = {letter: number for number, letter in enumerate([*letters, "<|endoftext|>"])}
+    (place / "vocab.json").write_text(json.dumps(vocabulary))
+    (place / "merges.txt").write_text("#version: 0.2\n")
+    GPT2Tokenizer(str(place / "vocab.json"), str(place / "merges.txt")).save_pretrained(place)
+    config = GPT2Config(vocab_size=len(vocabulary), n_positions=256, n_embd=64, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(place)
+    generator = np.random.default_rng(0)
+    sums = [
+        {"instruction": "Add.", "input": f"{one} {other}", "output": str(one + other)}
+        for one, other in generator.integers(0, 50, (4000, 2)).tolist()
+    ]
+    (folder / "sums.json").write_text(json.dumps(sums))

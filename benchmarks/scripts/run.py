@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from results import write_results  # noqa: E402
-from scripts.data import make_letters, make_mnist  # noqa: E402
+from scripts.data import make_instructions, make_letters, make_mnist  # noqa: E402
 
 #: Of a probe; of a training.
 BUDGET_S, TRAINING_S = 180.0, 20.0
@@ -85,7 +85,15 @@ SCRIPTS = {
         "pytorch-lightning/examples/pytorch/basics",
         "autoencoder.py --trainer.accelerator=cpu --trainer.enable_progress_bar=false "
         "--data.batch_size={batch_size}",
-        lambda folder: make_mnist(folder.parents[2] / "Datasets"),
+        lambda folder: make_mnist(folder / "data", folder.parents[1] / "Datasets"),
+    ),
+    "alpaca": Script(
+        "stanford_alpaca",
+        "train.py --model_name_or_path small --data_path sums.json --output_dir out --use_cpu "
+        "--model_max_length 256 --report_to none --save_strategy no --num_train_epochs 3 "
+        "--warmup_ratio 0.03 --lr_scheduler_type cosine "
+        "--per_device_train_batch_size {batch_size=8} --learning_rate {learning_rate=0.0005}",
+        make_instructions,
     ),
     "timm": Script(
         "pytorch-image-models",
