@@ -1,10 +1,10 @@
 """A batch that follows its monitor against the best constant one: the time to an equal final loss.
 
 For each task and rate schedule (a warm-up and a cosine; warm-up, stable and decay) constant batches
-of a grid are trained at tuned rates to three lengths from five seeds, and so is the monitored
-schedule, which begins with the grid's smallest batch at its tuned rate. The loss is that of the
-constant base batch at the middle length; the time of each is read where a line through its three
-ends, in logarithms, has that loss. Steps are timed apart from training, in turns.
+of a grid are trained at tuned rates to two lengths from five seeds, and so is the monitored
+schedule, which begins with the task's own batch at its tuned rate, the grid's smallest. The loss is
+the mean over both lengths of the constant base batch; the time of each is read where a line through
+its two ends, in logarithms, has that loss. Steps are timed apart from training, in turns.
 
     OMP_NUM_THREADS=1 python benchmarks/schedule_gain.py [task ...]
 """
@@ -30,10 +30,10 @@ from training_tasks import compute_loss, load_task
 from advisor import BatchSizeSchedule, NoiseScaleMonitor
 
 #: Passes over the data of the middle length.
-EPOCHS = {"char_lm": 3, "digits_adamw": 12, "tabular": 25}
-LENGTHS = (0.5, 1.0, 2.0)
+EPOCHS = {"digits_adamw": 14, "char_lm": 2.5, "tabular": 22}
+LENGTHS = (0.7, 1.4)
 #: Constant batches over the task's own.
-FACTORS = (0.5, 1, 2, 4)
+FACTORS = (1, 2, 4)
 SEEDS, TUNING_SEEDS = (100, 101, 102, 103, 104), (200,)
 RATE_FACTOR, RATES = 2.0, (-1, 0, 1)
 KINDS = ("cosine", "stable")
@@ -173,8 +173,9 @@ def measure_cell(name: str, kind: str, times: dict[Micro, float]) -> dict[str, A
         ]
         for way, size, grows in ways
     }
-    middles = [math.log(of_seed[1][0]) for of_seed in ends[str(base)]]
-    loss = math.exp(statistics.fmean(middles))
+    loss = math.exp(
+        statistics.fmean(math.log(end) for of_seed in ends[str(base)] for end, _ in of_seed)
+    )
 
     def add_up(steps: dict[int, int], what: str, way: str) -> float:
         if what == "steps":
@@ -201,7 +202,7 @@ def measure_cell(name: str, kind: str, times: dict[Micro, float]) -> dict[str, A
         means = {way: statistics.fmean(values) for way, values in costs.items()}
         best = min((str(size) for size in sizes), key=means.__getitem__)
         found[what] = {"best_batch": int(best), **compare(costs["monitored"], costs[best])}
-    courses = [of_seed[1][1] for of_seed in ends["monitored"]]
+    courses = [of_seed[-1][1] for of_seed in ends["monitored"]]
     return {
         "task": name,
         "rate_schedule": kind,
@@ -240,22 +241,26 @@ def measure_times(name: str) -> tuple[dict[Micro, float], float]:
 def main() -> None:
     """Measure all tasks, or those that are named."""
     torch.set_num_threads(1)
-    timed = {name: measure_times(name) for name in sys.argv[1:] or EPOCHS}
+    cells: list[dict[str, Any]] = []
+    seconds: dict[str, dict[str, float]] = {}
+    costs: dict[str, float] = {}
     with ProcessPoolExecutor(WORKERS, get_context("forkserver")) as pool:
-        asked = [(name, kind, times) for name, (times, _) in timed.items() for kind in KINDS]
-        cells = [*pool.map(measure_cell, *zip(*asked, strict=True))]
-    write_results(
-        "schedule_gain",
-        {
-            "epochs": EPOCHS,
-            "lengths": LENGTHS,
-            "seeds": SEEDS,
-            "measured_every": EVERY,
-            "step_seconds": {name: to_text(times) for name, (times, _) in timed.items()},
-            "time_with_monitor_over_without": {name: cost for name, (_, cost) in timed.items()},
-            "cells": cells,
-        },
-    )
+        for name in sys.argv[1:] or EPOCHS:
+            times, costs[name] = measure_times(name)
+            seconds[name] = to_text(times)
+            cells += pool.map(functools.partial(measure_cell, name, times=times), KINDS)
+            write_results(
+                "schedule_gain",
+                {
+                    "epochs": EPOCHS,
+                    "lengths": LENGTHS,
+                    "seeds": SEEDS,
+                    "measured_every": EVERY,
+                    "step_seconds": seconds,
+                    "time_with_monitor_over_without": costs,
+                    "cells": cells,
+                },
+            )
 
 
 if __name__ == "__main__":
