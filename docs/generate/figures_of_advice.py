@@ -27,6 +27,8 @@ SCRIPTS = {
     "mingpt": "minGPT `adder.py`",
     "dlrm": "DLRM `dlrm_s_pytorch.py`",
     "timm": "timm `train.py`",
+    "lightning": "Lightning `autoencoder.py`",
+    "alpaca": "Stanford Alpaca `train.py` (Hugging Face Trainer)",
 }
 
 
@@ -97,7 +99,7 @@ def tell_scripts() -> str:
 
 {draw_table(["script", "start", "base → advised", "printed", "real"], rows)}
 
-The real ratio lies within the printed interval in {held} of {len(promised)}. Lightning's `autoencoder.py` wanted to download its data, and was not run.
+The real ratio lies within the printed interval in {held} of {len(promised)}.
 
 {tell_source("scripts")}"""
 
