@@ -73,8 +73,11 @@ class BatchSizeScheduleCallback(Callback):
         trainer.accumulate_grad_batches = self._steps.first
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Scale the optimizer's steps."""
-        self.schedule.attach(trainer.optimizers[0])
+        """Scale the optimizer's steps, also of a run that had no schedule so far."""
+        steps = self._get_steps()
+        steps.schedule.attach(trainer.optimizers[0])
+        if trainer.global_step and not steps.taken:
+            steps.start_at(trainer.global_step, position=0)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

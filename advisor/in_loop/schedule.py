@@ -179,6 +179,11 @@ class BatchSizeSchedule:
         if position % self._split(course.batch_size) == 0:
             self._course = course
 
+    def start_at(self, samples: int, *, position: int = 0) -> None:
+        """Go on with a run that had no schedule, after so many samples of its first batch."""
+        self.samples_seen, self._is_checked = samples, False
+        self.begin_step(position=position)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that the schedule goes on from, the monitor's state included."""
         return {

@@ -26,6 +26,11 @@ class TrainerSteps:
         self.first, self.taken = schedule.micro_batches, 0
         self._position = self._done = 0
 
+    def start_at(self, steps: int, *, position: int) -> None:
+        """Go on with a run that had no schedule, after so many steps of the first batch."""
+        self.taken, self._position = steps, position
+        self.schedule.start_at(steps * self.schedule.table.first, position=position)
+
     def begin(self, position: int) -> int:
         """Choose the batch of the step that comes; return its micro-batches.
 

@@ -114,11 +114,16 @@ class BatchSizeScheduleCallback(TrainerCallback):
         """Go on from a checkpoint where the Trainer does."""
         steps = self._get_steps()
         steps.schedule.attach(more["optimizer"])
+        loader, position = more["train_dataloader"], state.global_step * steps.first
+        if has_length(loader):
+            position = state.global_step % -(-len(loader) // steps.first) * steps.first
+        if args.ignore_data_skip:
+            position = 0
         if state.global_step and _KEY in _get_states(state):
             steps.load_state_dict(_get_states(state)[_KEY])
-            loader = more["train_dataloader"]
-            is_whole = has_length(loader) and steps.position >= len(loader)
-            self._is_resumed = not (is_whole or args.ignore_data_skip)
+        elif state.global_step:
+            steps.start_at(state.global_step, position=position)
+        self._is_resumed = position > 0
         args.gradient_accumulation_steps = steps.schedule.micro_batches
 
     def on_epoch_begin(

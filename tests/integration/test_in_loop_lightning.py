@@ -128,6 +128,12 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(whole, step, tmp_path):
     assert torch.equal(weights(rest), weights(module))
 
 
+def test_a_run_that_had_no_schedule_goes_on_with_one(whole, tmp_path):
+    fit(tmp_path, accumulate_grad_batches=2, max_epochs=1)
+    rest, _ = fit(tmp_path / "rest", make_callback(), resume=tmp_path / "step=5.ckpt")
+    assert torch.equal(weights(rest), weights(whole[0]))
+
+
 def test_a_number_of_steps_counts_steps_of_the_first_batch(tmp_path):
     module, _ = fit(tmp_path, make_callback("0:8 32:16"), max_steps=20, max_epochs=-1)
     assert module.micro_batches == [2] * 4 + [4] * 4 + [1] + [4] * 4

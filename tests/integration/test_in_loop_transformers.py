@@ -140,6 +140,15 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(whole, step, tmp_path):
     assert torch.equal(weights(rest), weights(trainer))
 
 
+def test_a_run_that_had_no_schedule_goes_on_with_one(whole, tmp_path):
+    train(tmp_path, gradient_accumulation_steps=2, stop_at=5)
+    checkpoint = tmp_path / "checkpoint-5"
+    rest, _ = train(
+        tmp_path, BatchSizeScheduleCallback(TABLE), resume=checkpoint, save_strategy="no"
+    )
+    assert torch.equal(weights(rest), weights(whole[0]))
+
+
 def test_what_is_due_at_a_step_that_is_passed_over_is_done(tmp_path):
     train(tmp_path, BatchSizeScheduleCallback("0:8 8:32"), save_steps=5)
     saved = sorted(int(path.name.partition("-")[2]) for path in tmp_path.glob("checkpoint-*"))

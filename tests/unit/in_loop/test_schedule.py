@@ -149,6 +149,15 @@ def test_another_table_holds_from_where_the_run_is_resumed():
     assert training.rates[0] == pytest.approx(8**0.5 * Training("0:8").train(121).rates[-1])
 
 
+def test_a_run_that_had_no_schedule_goes_on_with_one():
+    whole, first = Training("0:8 100:16").train(300), Training("0:8").train(104)
+    rest = Training("0:8 100:16")
+    for part in ("model", "optimizer", "scheduler"):
+        getattr(rest, part).load_state_dict(getattr(first, part).state_dict())
+    rest.schedule.start_at(104)
+    assert torch.equal(rest.train(300).weights, whole.weights)
+
+
 def test_a_batch_that_ranks_cannot_share_is_told_with_the_nearest():
     schedule = Training("0:64 1000:100", micro_batch_size=16, world_size=2).schedule
     with pytest.raises(ValueError, match=r"100 is no multiple of 32.*nearest are 96 and 128"):
