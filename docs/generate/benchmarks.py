@@ -19,6 +19,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "In short": advice.tell_summary,
     "The advice in the user's own loop": advice.tell_advice,
     "Public scripts, unchanged": advice.tell_scripts,
+    "One training as a script and as a model file": advice.tell_agreement,
     "Public codes as model files": advice.tell_codes,
     "The learning rate": advice.tell_rates,
     "Verification": advice.tell_verification,

@@ -119,6 +119,29 @@ def _list_script(title: str, told: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def tell_agreement() -> str:
+    """Return what is said of one training as a script and as a model file."""
+    sides = read("script_against_model")
+    rows = [
+        (
+            name,
+            f"{each['largest_micro_batch_size']:,}",
+            f"{1e3 * each['base_step_s']:.3f} ms",
+            tell_interval(each["noise_scale"]),
+            tell_pair(each["advised"]),
+            tell_interval(each["printed"]),
+        )
+        for name, told in sides.items()
+        for each in told
+    ]
+    titles = ["probe of", "largest", "step of the base pair", "noise scale", "advised", "printed"]
+    return f"""`examples/train_digits.py` as a script, and its parts as a model file, probed in turns by default options on two processors with neighbours.
+
+{draw_table(titles, rows)}
+
+{tell_source("script_against_model")}"""
+
+
 def tell_codes() -> str:
     """Return the table of public codes, each with the shortest model file."""
     results = read("public_codes")
