@@ -43,21 +43,25 @@ _NEEDS_OF_SCRIPT = {
     "trial": Need(45, 6000, 8.0, 900.0),
     "ranks": Need(12, 600, 4.0, 120.0),  # where it has several; after all others
 }
+#: What a command without a budget may take until there is a plan, and then.
+UNPLANNED_S, LONGEST_S = 300.0, 1800.0
+#: What it takes where a model needs longer, if that is enough.
+PATIENCE_S = 120.0
 #: With which a stage tells what the advice rests on, and no more: two sessions, since one has no
-#: interval; a race of the base pair, one pick, and both from new starts, in branches of 30 steps.
+#: interval; a race of the base pair, one pick, and both from new starts, in branches of 33 steps.
 _ENOUGH = {
     "memory": Need(4, 60, 0.5, 120.0),
-    "throughput": Need(2, 100, 2.0, 120.0),
+    "throughput": Need(2, 100, 1.0, 120.0),
     "noise": Need(1, 200, 0.5, 120.0),
     "sharpness": Need(1, 1000, 1.0, 120.0),
-    "loader": Need(1, 100, 1.0, 40.0),
-    "trial": Need(5.5, 860, 0.5, 600.0),
+    "loader": Need(1, 100, 0.5, 40.0),
+    "trial": Need(5.5, 945, 0.5, LONGEST_S),
     "soak": Need(1, 60, 0.5, 40.0),
     "memory savings": Need(1, 0, 0.5, 40.0),
 }
 _ENOUGH_OF_SCRIPT = {
-    "throughput": Need(8, 100, 2.0, 120.0),
-    "trial": Need(22, 860, 0.5, 600.0),
+    "throughput": Need(8, 100, 1.0, 120.0),
+    "trial": Need(22, 945, 0.5, LONGEST_S),
     "ranks": Need(4, 200, 2.0, 60.0),
 }
 #: Left out, in this order, of a budget that holds less than this share of what is needed: the
@@ -69,14 +73,12 @@ _DISPENSABLE = ("sharpness", "trial", "loader", "noise", "memory")
 #: Of these, what is left out as well where the others would not have enough: without the speed of
 #: the loop and the noise a race shows nothing that could be advised.
 _LAST = {"sharpness", "trial"}
-#: What no stage is worth beginning without; a race, without what is enough.
+#: What no stage is worth beginning without; a race, without branches of 30 steps.
 _LEAST = Need(1, 10, 0.5, 60.0)
+_LEASTS = {"trial": Need(5.5, 860, 0.0, LONGEST_S)}
+_LEASTS_OF_SCRIPT = {"trial": Need(22, 860, 0.0, LONGEST_S)}
 #: Of a worker, from which on its start is told, since it makes the plan long.
 _TOLD_START_S = 5.0
-#: What a command without a budget may take until there is a plan, and then.
-UNPLANNED_S, LONGEST_S = 300.0, 1800.0
-#: What it takes where a model needs longer, if that is enough.
-PATIENCE_S = 120.0
 
 
 def list_before(first: str | None) -> list[str]:
@@ -164,11 +166,12 @@ def estimate_needs(
         return {stage: count(need) for stage, need in chosen.items() if stage not in without}
 
     full, enough = choose(NEEDS, _NEEDS_OF_SCRIPT), choose(_ENOUGH, _ENOUGH_OF_SCRIPT)
-    enough = {stage: min(each, full[stage]) for stage, each in enough.items()}
-    least_s = count(_LEAST)
-    least = {stage: min(each, least_s) for stage, each in enough.items()}
-    least |= {stage: each for stage, each in enough.items() if stage == "trial"}
-    return Needs(full, enough, least)
+    usual_s, least = count(_LEAST), choose(_LEASTS, _LEASTS_OF_SCRIPT)
+    return Needs(
+        {stage: max(each, enough[stage]) for stage, each in full.items()},
+        enough,
+        {stage: least.get(stage, min(each, usual_s)) for stage, each in enough.items()},
+    )
 
 
 def describe_plan(plan: TimePlan) -> str:
