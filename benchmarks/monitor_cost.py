@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor import NoiseScaleMonitor
 
 #: Seconds that a loop takes in all, the least pairs of blocks, and measured steps before k stands.
-LOOP_S, LEAST_PAIRS, SETTLED = 60.0, 60, 9
+LOOP_S, LEAST_PAIRS, SETTLED = 60.0, 40, 9
 #: Pairs of blocks on ranks.
-RANK_PAIRS = 300
+RANK_PAIRS = 60
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ def main() -> None:
     ):
         results.append(measured())
         print(results[-1], file=sys.stderr)
+        write_results("monitor_cost", {"loops": results})
     table = Table("loop", "told from", "step", "every", "told", "with the monitor")
     for found in results:
         low, high = found["ratio_interval"]  # type: ignore[misc]
@@ -201,7 +202,6 @@ def main() -> None:
             f"{found['ratio']:.4f} ({low:.4f} to {high:.4f})",
         )
     Console().print(table)
-    write_results("monitor_cost", {"loops": results})
 
 
 if __name__ == "__main__":

@@ -26,11 +26,20 @@ class Interval:
     def __init__(self, every: int | None = None) -> None:
         self._given = every
         self._costs_s: deque[float] = deque(maxlen=_RECENT)
+        self._excesses_s: deque[float] = deque(maxlen=_RECENT)
+        #: The least counts: pauses between steps, as of an evaluation, are no training.
         self._steps_s: deque[float] = deque(maxlen=_RECENT)
 
-    def note(self, *, cost_s: float, step_s: float) -> None:
-        """Take in what a step's measuring cost, and the seconds of a step that was not measured."""
+    def note(self, *, cost_s: float, excess_s: float, step_s: float) -> None:
+        """Take in a measured step.
+
+        Args:
+            cost_s: Seconds for which the thread was seen to measure, the least that it cost.
+            excess_s: By which the step took longer than others did; it scatters as steps do.
+            step_s: Of a step that was not measured; 0 where there was none before.
+        """
         self._costs_s.append(cost_s)
+        self._excesses_s.append(excess_s)
         if step_s > 0.0:
             self._steps_s.append(step_s)
 
@@ -44,15 +53,19 @@ class Interval:
         """k, of one measured step to the next."""
         if self._given is not None:
             return self._given
-        if not self._costs_s or not self._steps_s:
+        if not self._steps_s:
             return _UNKNOWN
-        # The least: pauses between steps, as of an evaluation, are no training.
         afforded_s = _PLANNED_FRACTION * MOST_COST_FRACTION * min(self._steps_s)
-        return max(1, math.ceil(statistics.median(self._costs_s) / afforded_s))
+        return max(1, math.ceil(self._cost_s / afforded_s))
 
     @property
     def cost_fraction(self) -> float | None:
         """What measuring takes of a step's time, averaged; None before it is known."""
-        if not self._costs_s or not self._steps_s:
+        if not self._steps_s:
             return None
-        return statistics.median(self._costs_s) / (min(self._steps_s) * self.every)
+        return self._cost_s / (min(self._steps_s) * self.every)
+
+    @property
+    def _cost_s(self) -> float:
+        """Of one measured step: others work for the thread, and caches are emptied, unseen."""
+        return max(statistics.median(self._costs_s), statistics.median(self._excesses_s))

@@ -12,7 +12,7 @@ from advisor.in_loop.growth import want_change
 from advisor.in_loop.window import Window
 from advisor.noise.course import fit_trend
 from advisor.noise.data import NoiseLogEntry, NoisePoint, choose_metric, get_working_noise_scale
-from advisor.noise.log import NoiseLine
+from advisor.noise.log import NoiseLine, select_entries
 from advisor.noise.point import estimate_log_points
 from advisor.rate.data import Candidate
 from advisor.statistics import Estimate, median
@@ -70,8 +70,7 @@ def conclude_live(
         base: The pair that rates are scaled from.
         candidates: Batches with the seconds of a step, as a run measured them.
     """
-    last, _ = lines[-1]
-    entries = [entry for line, entry in lines if line.estimator == last.estimator]
+    last, entries = lines[-1][0], select_entries(lines)
     window = Window()
     window.add(last.estimator or "micro-batches", entries)
     noise, points = window.value, estimate_log_points(entries)

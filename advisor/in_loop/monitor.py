@@ -82,13 +82,21 @@ class NoiseScaleMonitor:
         self._since_s = self._step_s = self._spent_s = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to watch the optimizer's steps."""
-        if self._handle is None:
-            self._handle = self._optimizer.register_step_post_hook(self._count_step)
-            self._wait(self._interval.first_steps)
+        """Start."""
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def start(self) -> None:
+        """Watch the optimizer's steps."""
+        if self._handle is None:
+            self._handle = self._optimizer.register_step_post_hook(self._count_step)
+            self._wait(self._interval.first_steps)
+
+    def stop(self) -> None:
         """Watch them no more; the value stays."""
         if self._handle is not None:
             self._handle.remove()
@@ -176,15 +184,14 @@ class NoiseScaleMonitor:
 
     def _end_seeing(self) -> None:
         synchronise(self._device)
-        # What this thread is seen to do is not all: others work for it, and caches are emptied.
         excess_s = time.perf_counter() - self._since_s - self._step_s if self._step_s else 0.0
-        seen = self._sight.finish(self._step - 1, step_s=self._step_s, least_cost_s=excess_s)
+        seen = self._sight.finish(self._step - 1, step_s=self._step_s, excess_s=excess_s)
         began_s = time.perf_counter()
         self._reason = seen.reason if seen.entry is None else ""
         if seen.entry is not None and seen.estimator is not None:
             self._window.add(seen.estimator, [seen.entry])
             self._write(seen, seen.entry)
-        self._interval.note(cost_s=seen.cost_s, step_s=seen.step_s)
+        self._interval.note(cost_s=seen.cost_s, excess_s=seen.excess_s, step_s=seen.step_s)
         self._spent_s = time.perf_counter() - began_s
         self._wait(self.every - 1)
 

@@ -23,8 +23,10 @@ class Seen(NamedTuple):
     entry: NoiseLogEntry | None
     #: Why there is none.
     reason: str
-    #: Seconds that seeing it took, and of a step that is not seen; means over the ranks.
+    #: Means over the ranks: seconds for which the thread saw, by which the step took longer than
+    #: one that is not seen, and of such a one.
     cost_s: float
+    excess_s: float
     step_s: float
 
 
@@ -42,6 +44,7 @@ class Sums(NamedTuple):
     size_squares: float
     have_sizes: float
     cost_s: float
+    excess_s: float
     step_s: float
 
 
@@ -107,13 +110,13 @@ class StepSight:
             torch.amp.GradScaler.scale = self._scale_outputs  # type: ignore[method-assign]
             self._scale_outputs = None
 
-    def finish(self, at_step: int, *, step_s: float, least_cost_s: float) -> Seen:
+    def finish(self, at_step: int, *, step_s: float, excess_s: float) -> Seen:
         """Return what the step told, with its ranks.
 
         Args:
             at_step: Steps taken before.
             step_s: Seconds of a step that is not seen.
-            least_cost_s: That seeing this one surely took, whatever this thread says.
+            excess_s: By which this one took longer.
         """
         began_s = time.perf_counter()
         self.release()
@@ -125,7 +128,7 @@ class StepSight:
         scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         self._cost_s += self._parts.cost_s + self._examples.cost_s
         self._cost_s += time.perf_counter() - began_s
-        times_s = max(self._cost_s, least_cost_s), step_s
+        times_s = self._cost_s, excess_s, step_s
         return self._sum_up(at_step, parts, examples, size, scale, times_s)
 
     def _sum_up(
@@ -135,7 +138,7 @@ class StepSight:
         examples: Examples | None,
         size: int,
         scale: float,
-        times_s: tuple[float, float],
+        times_s: tuple[float, float, float],
     ) -> Seen:
         """Return what all ranks saw.
 
@@ -153,7 +156,8 @@ class StepSight:
             size_squares=size**2,
             have_sizes=size > 0,
             cost_s=times_s[0],
-            step_s=times_s[1],
+            excess_s=times_s[1],
+            step_s=times_s[2],
         )
         sums = Sums(*self._exchange.add(own))
         is_even = sums.have_sizes == ranks and ranks * sums.size_squares == sums.sizes**2
@@ -180,7 +184,8 @@ class StepSight:
             )
         elif estimator is not None:
             reason = "the gradients were not finite" if count >= 2 else "a step has one example"
-        return Seen(estimator, entry, reason, sums.cost_s / ranks, sums.step_s / ranks)
+        means_s = (each / ranks for each in (sums.cost_s, sums.excess_s, sums.step_s))
+        return Seen(estimator, entry, reason, *means_s)
 
     def _choose(self, estimator: Estimator | None) -> None:
         """Have the next step be seen as this one was, or in both ways."""

@@ -34,12 +34,12 @@ class TrainerMonitor:
         self.monitor = NoiseScaleMonitor(model, optimizer, **self._settings)
         if self._state is not None:
             self.monitor.load_state_dict(self._state)
-        self.monitor.__enter__()
+        self.monitor.start()
 
     def end(self) -> None:
         """Watch it no more; the value stays."""
         if self.monitor is not None:
-            self.monitor.__exit__()
+            self.monitor.stop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a monitor goes on from."""

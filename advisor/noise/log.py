@@ -142,7 +142,7 @@ def encode_entry(
 
 
 def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
-    """Return the steps of the log, blank lines left out.
+    """Return the steps of the log that count, blank lines left out.
 
     Raises:
         UsageError: The file cannot be read, is empty, or a line is in neither form.
@@ -153,10 +153,18 @@ def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
         raise UsageError(
             f"cannot read the noise log {path}: {error.strerror}", next_step="Give another file."
         ) from error
-    entries = tuple(entry for _, entry in parse_noise_lines(text, path))
-    if not entries:
+    lines = parse_noise_lines(text, path)
+    if not lines:
         raise UsageError(f"the noise log {path} has no line", next_step=_FORMS)
-    return entries
+    return select_entries(lines)
+
+
+def select_entries(
+    lines: Sequence[tuple[NoiseLine, NoiseLogEntry]],
+) -> tuple[NoiseLogEntry, ...]:
+    """Return the figures told from what the last line's are: others are of another noise scale."""
+    last, _ = lines[-1]
+    return tuple(entry for line, entry in lines if line.estimator == last.estimator)
 
 
 def parse_noise_lines(

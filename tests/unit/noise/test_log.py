@@ -78,3 +78,9 @@ def test_a_missing_log_is_refused(tmp_path):
 def test_an_impossible_step_is_not_encoded():
     with pytest.raises(ValueError, match="two at least"):
         encode_noise_line(0, micro_batch_sizes=[4], sqnorms=[1.0], mean_sqnorm=1.0)
+
+
+def test_lines_told_from_something_else_than_the_last_do_not_count(tmp_path):
+    lines = [SECOND.replace("}", f', "estimator": "{name}"}}') for name in ("per-example", "ranks")]
+    assert len(read(tmp_path, *lines)) == 1
+    assert len(read(tmp_path, *lines, lines[1])) == 2
