@@ -11,9 +11,9 @@ Throughput: the tool's sessions against loops timed by CUDA events, and energy a
 (`throughput_against_loop.py`).
 
 Memory: each model (`--models`) is traced with CUDA's operators and then trained for three steps at
-three sizes, in fp32 and in bf16; the prediction is the trace's allocated peak, the measurement
-torch's own counter. The search then looks for the largest micro-batch under a limit that the
-largest of these sizes is well below.
+three sizes, in fp32 and in bf16; the prediction is the trace's through the simulated allocator,
+with what this card's reductions take, and the measurement torch's own counters. The search then
+looks for the largest micro-batch under a limit that the largest of these sizes is well below.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from results import write_results
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from session_against_loop import read_environment
 from throughput_against_loop import (
     GPU_MODELS,
     is_pretended,
@@ -43,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.device.catalogue import LARGE_WORKSPACE_BYTES, WORKSPACE_BYTES
 from advisor.device.data import Environment
+from advisor.engine.command import examine
 from advisor.engine.opening import InspectTask
 from advisor.engine.record import open_record
 from advisor.engine.run import Run
@@ -53,15 +53,14 @@ from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.replay import accumulate, size_blocks
+from advisor.predict.reductions import Card
+from advisor.predict.replay import AllocatorSettings, replay_allocator
 from advisor.questions import RUN
 from advisor.training.data import Precision, WorkloadFacts, WorkloadSpec, parse_target
 
 MIB = 1 << 20
 SIZES = (16, 64, 256)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-#: torch's allocator rounds every block to this.
-GRANULE_BYTES = 512
 #: Limit of the search; the context comes on top.
 LIMIT_BYTES = 4 << 30
 BUDGET_S = 120.0
@@ -78,26 +77,37 @@ def compare_sizes(
     """Return predicted and measured allocated peak at each size."""
     (trace,) = runner.run(TraceTask(workload=workload, operators="cuda"), timeout_s=timeout_s)
     assert isinstance(trace, MemoryTrace)
-    is_hopper = torch.cuda.get_device_capability()[0] >= 9
-    workspace_bytes = LARGE_WORKSPACE_BYTES if is_hopper else WORKSPACE_BYTES
-    rows = []
+    settings, rows = read_settings(), []
     for size in SIZES:
         task = MemoryTask(workload=workload, micro_batch_size=size, capacity_bytes=None)
         (probe,) = runner.run(task, timeout_s=timeout_s)
         assert isinstance(probe, Probe)
         if probe.peak_allocated_bytes is None:
             continue
-        blocks = -(-size_blocks(trace, size) // GRANULE_BYTES) * GRANULE_BYTES
-        predicted = int(accumulate(trace, blocks).max()) + 2 * workspace_bytes
+        assert probe.peak_reserved_bytes is not None
+        peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=None)
         rows.append(
             {
                 "micro_batch_size": size,
-                "predicted_mib": predicted / MIB,
+                "predicted_mib": peaks.allocated_bytes / MIB,
                 "measured_mib": probe.peak_allocated_bytes / MIB,
-                "error_fraction": predicted / probe.peak_allocated_bytes - 1.0,
+                "error_fraction": peaks.allocated_bytes / probe.peak_allocated_bytes - 1.0,
+                "reserved_error_fraction": peaks.reserved_bytes / probe.peak_reserved_bytes - 1.0,
             }
         )
     return rows
+
+
+def read_settings() -> AllocatorSettings:
+    """Return what a prediction for this very card takes, as torch tells it."""
+    card = torch.cuda.get_device_properties(0)
+    return AllocatorSettings(
+        workspace_bytes=LARGE_WORKSPACE_BYTES if card.major >= 9 else WORKSPACE_BYTES,
+        card=Card(
+            multiprocessors=card.multi_processor_count,
+            threads_per_multiprocessor=card.max_threads_per_multi_processor,
+        ),
+    )
 
 
 def search_largest(
@@ -177,7 +187,11 @@ def write_memory(rows: Sequence[dict[str, Any]], environment: Environment) -> No
     """Write the rows there are so far."""
     errors = [abs(each["error_fraction"]) for row in rows for each in row.get("sizes", [])]
     median = statistics.median(errors) if errors else None
-    device = {"name": environment.device.name, "driver": environment.driver}
+    device = {
+        "name": environment.device.name,
+        "driver": environment.driver,
+        "worker_start_s": None if is_pretended() else environment.worker_start_s,
+    }
     name = "gpu_pretended" if is_pretended() else "gpu"
     write_results(name, {"device": device, "median_error_fraction": median, "rows": list(rows)})
 
@@ -204,7 +218,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         parser.error("there is no CUDA device here")
     deadline_s = time.monotonic() + arguments.budget
-    environment = read_environment("cuda")
+    environment = examine("cuda")
     both = len(set(arguments.parts)) > 1
     speed_ends_s = deadline_s - (1.0 - THROUGHPUT_FRACTION) * arguments.budget * both
     parts: dict[str, Callable[[], object]] = {

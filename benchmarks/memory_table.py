@@ -3,12 +3,12 @@
 Twelve kinds of model × fp32, bf16, fp16 × AdamW over all tensors at once, fused AdamW, SGD × two
 cards, on the pretended cards of `tests/stand_in/cuda`: the caching allocator is torch's own, and
 the kernels cost nothing. Each cell: the peaks that a trace and the simulated allocator predict at
-one size, and those of a loop with fresh batches and held outputs. With `--search`, in one cell of
+one size, and those of a loop with fresh batches and held outputs. The searches are in one cell of
 each kind and card: the largest batch that the memory stage finds under a limit, and around it every
 size that such a loop runs.
 
-Run: python benchmarks/memory_table.py [--kinds NAME ...] [--search]. It writes
-`results/memory_table.json` after each kind; rows of other kinds that stand there stay.
+Run: python benchmarks/memory_table.py [--kinds NAME ...] [--parts cells searches]. It writes
+`results/memory_table.json` after each kind and part; other rows that stand there stay.
 """
 
 import argparse
@@ -218,7 +218,7 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--search", action="store_true", help="search as well")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     if not is_pretended():
         parser.error("this is for pretended cards: benchmarks/gpu.py is for real ones")
@@ -228,13 +228,11 @@ def main() -> None:
         os.environ["STAND_IN_SETTINGS"] = str(path)
         set_card(next(iter(CARDS)), path)
         with Runner(parse_target(str(PATH))) as runner:
-            for kind, (part, run_part) in itertools.product(arguments.kinds, PARTS.items()):
-                if part == "searches" and not arguments.search:
-                    continue
+            for kind, part in itertools.product(arguments.kinds, arguments.parts):
                 kept = [row for row in rows[part] if row["kind"] != kind]
                 found: list[dict[str, Any]] = []
                 try:
-                    found += run_part(runner, path, kind)
+                    found += PARTS[part](runner, path, kind)
                 except AdvisorError as error:
                     print(f"{kind}: {error.message}", file=sys.stderr)
                     found.append({"kind": kind, "error": error.message})

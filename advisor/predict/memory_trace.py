@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from advisor.figures import Signed, Size
+from advisor.predict.embeddings import EmbeddingGradient
 from advisor.predict.reductions import Reduction
 
 #: Training steps of a trace and of a memory probe: the first has no optimizer state yet, the second
@@ -74,6 +75,7 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
         checkpointed: Names of the blocks that recompute their activations as a what-if.
         reductions: Those that take a buffer, whose size depends on the card; their blocks take
             nothing by themselves.
+        embeddings: Gradients of tables that take buffers; the same holds for their blocks.
         uses_tf32: Whether products of fp32 may run as TF32 on a GPU: those of convolutions do as
             torch comes, those of matrices where the code asks for it.
         workspaces: Blocks that stand for the workspace of a matrix library's handle, one for each
@@ -93,6 +95,7 @@ class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     checkpointed: tuple[str, ...] = ()
     reductions: tuple[Reduction, ...] = ()
+    embeddings: tuple[EmbeddingGradient, ...] = ()
     workspaces: tuple[int, ...] | None = None
     uses_tf32: bool = True
 

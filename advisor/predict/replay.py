@@ -66,6 +66,8 @@ def replay_allocator(
     if settings.card is not None:
         for reduction in trace.reductions:
             sizes[reduction.block] = reduction.size_buffer(micro_batch_size, settings.card)
+    for gradient in trace.embeddings:
+        sizes[gradient.block] = gradient.size_buffer(micro_batch_size)
     for block in trace.workspaces or ():
         sizes[block] = settings.workspace_bytes
     extra_bytes = settings.sum_workspaces(trace) if trace.workspaces is None else 0

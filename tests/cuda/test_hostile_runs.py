@@ -4,6 +4,7 @@ What single tasks say of them is in `test_hostile_cards.py`.
 """
 
 import json
+import os
 
 import pytest
 
@@ -145,3 +146,15 @@ def test_expandable_segments_hold_in_a_loop_what_the_search_found(cards, monkeyp
             task = LoopTask(path=path, batch_size=int(factor * size), limit_bytes=GIB)
             (counted,) = workers.run(task, timeout_s=60.0)
             assert (counted.allocated_bytes is not None) == fits
+
+
+def test_a_package_that_opens_the_card_before_the_fork_costs_starts_and_no_answer(
+    cards, monkeypatch, tmp_path
+):
+    opener = 'import sys\nif "worker.forkserver" in " ".join(sys.orig_argv):\n'
+    opener += "    import torch\n    torch.cuda.init()\n"
+    (tmp_path / "sitecustomize.py").write_text(opener)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    outcome = run_command("doctor", "--device", "cuda", directory=tmp_path)
+    assert (outcome.exit_code, outcome.survivors) == (0, ())
+    assert "H100" in outcome.stdout

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from advisor.predict.embeddings import EmbeddingGradient
 from advisor.predict.memory_trace import (
     Category,
     MemoryTrace,
@@ -14,6 +15,8 @@ from advisor.predict.memory_trace import (
     TraceBlock,
 )
 from advisor.predict.reductions import Reduction
+
+Buffer = Reduction | EmbeddingGradient
 
 
 class SizeTrace(MemoryTrace, frozen=True, kw_only=True):
@@ -32,7 +35,7 @@ class Ledger:
         self._made_by: list[str] = []
         self._events: list[int] = []
         self._alive: set[int] = set()
-        self._reductions: list[Reduction] = []
+        self._buffers: list[Buffer] = []
         self._workspaces: dict[Phase, int] = {}
         self._phases = [PhaseMark("setup", 0, 0)]
 
@@ -54,13 +57,11 @@ class Ledger:
         self._alive.add(index)
         return index
 
-    def take_buffer(
-        self, inputs: int, outputs: int, operator: str, module: int, *, contiguous: bool
-    ) -> None:
-        """Write down the buffer of a reduction, gone at once: the card sets its size."""
+    def take_buffer(self, buffer: Buffer, operator: str, module: int) -> None:
+        """Write down a buffer, gone at once, whose size follows a rule of its own."""
         block = self.allocate(0, operator, module)
         self.free(block)
-        self._reductions.append(Reduction(block, (inputs, 0), (outputs, 0), contiguous))
+        self._buffers.append(msgspec.structs.replace(buffer, block=block))
 
     def take_workspace(self, operator: str) -> None:
         """Write down the workspace of the thread of this phase, where it multiplies for once."""
@@ -111,11 +112,13 @@ class Ledger:
         runs = accumulate((e >= 0) + (place in bounds) for place, e in enumerate(events))
         in_order = sorted(zip(runs, events, strict=True), key=lambda pair: (pair[0], -pair[1]))
         is_cuda = operators == "cuda"
+        buffers = [
+            msgspec.structs.replace(each, block=number[each.block]) for each in self._buffers
+        ]
         return SizeTrace(
             operators=operators,
-            reductions=tuple(
-                msgspec.structs.replace(each, block=number[each.block]) for each in self._reductions
-            ),
+            reductions=tuple(each for each in buffers if isinstance(each, Reduction)),
+            embeddings=tuple(each for each in buffers if isinstance(each, EmbeddingGradient)),
             workspaces=tuple(number[each] for each in self._workspaces.values())
             if is_cuda
             else None,

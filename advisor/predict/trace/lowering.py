@@ -2,6 +2,7 @@
 
     autocast  ─▶ by CUDA's lists                      (autocast.py)
     autograd  ─▶ attention, dropout, linear and recurrent layers (attention.py, recurrent.py),
+                 the loss of alignments (alignment.py),
                  convolutions where cuDNN tries its algorithms (convolution.py)
     below     ─▶ fake tensors: shapes alone
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
+from advisor.predict.trace.alignment import lose_alignment
 from advisor.predict.trace.attention import (
     attend,
     differentiate_efficient,
@@ -52,6 +54,8 @@ def lower_to_cuda(precision: Precision) -> Iterator[tuple[str, ...]]:
         "_scaled_dot_product_efficient_attention_backward": differentiate_efficient,
         "dropout": _drop,
         "linear": _multiply,
+        "ctc_loss.Tensor": lose_alignment,
+        "ctc_loss.IntList": lose_alignment,
         **{f"{kind}.input": lower_recurrent(kind) for kind in GATES},
         **({"convolution": convolve} if tries else {}),
     }

@@ -2,8 +2,8 @@
 
 cuDNN does not publish the size of its reserve space. Estimated as what the backward pass needs of
 every step, layer and direction: each gate after its activation, the cell state, the output; and its
-workspace as the gates of one layer. The matrix products are run as operators, so that their
-floating-point operations are counted.
+workspace as the gates of one layer in both directions. The matrix products are run as operators, so
+that their floating-point operations are counted.
 """
 
 from collections.abc import Callable
@@ -32,13 +32,15 @@ class _Layout(NamedTuple):
         count = 2 if self.kind == "lstm" else 1
         return tensors[:count], tensors[count:]
 
-    def matrices(self, weights: tuple[Tensor, ...]) -> list[Tensor]:
-        """Return the input and the hidden matrix of every layer and direction.
+    def matrices(self, weights: tuple[Tensor, ...]) -> list[tuple[int, int]]:
+        """Return inputs and gates of the input and the hidden matrix of every layer.
 
-        Two biases and a projection may follow each pair.
+        Those of both directions are multiplied at once. Two biases and a projection may follow
+        each pair.
         """
-        step = len(weights) // (self.layers * self.directions)
-        return [each for first in range(0, len(weights), step) for each in weights[first:][:2]]
+        step = len(weights) // self.layers
+        pairs = (weights[first:][:2] for first in range(0, len(weights), step))
+        return [(each.size(1), each.size(0) * self.directions) for pair in pairs for each in pair]
 
     def swap(self, tensor: Tensor) -> Tensor:
         """Return the tensor with steps in front, or back as it was."""
@@ -83,10 +85,9 @@ class _Recurrent(torch.autograd.Function):
         units = weights[0].size(0) // GATES[layout.kind]
         per_unit = KEPT_VALUES[layout.kind] * layout.layers * layout.directions
         reserve = steps.new_empty(length * batch * units * per_unit if layout.train else 0)
-        for matrix in layout.matrices(weights):
-            rows = steps.new_empty(()).expand(length * batch, matrix.size(1))
-            gates = rows @ matrix.t()
-            del gates
+        for inputs, gates in layout.matrices(weights):
+            workspace = _multiply(steps, length * batch, inputs, gates)
+            del workspace
         ctx.layout = layout
         ctx.save_for_backward(source, output, reserve, *tensors)
         return (layout.swap(output), *last)
@@ -102,16 +103,22 @@ class _Recurrent(torch.autograd.Function):
         of_steps = torch.empty_like(steps)
         of_states = [torch.empty_like(state) for state in states]
         rows = output.size(0) * output.size(1)
-        for matrix in layout.matrices(weights):
-            gates = steps.new_empty((rows, matrix.size(0)))
-            inputs = gates @ matrix
-            del gates, inputs
+        for inputs, gates in layout.matrices(weights):
+            workspace = steps.new_empty((rows, gates))
+            of_inputs = _multiply(steps, rows, gates, inputs)
+            del of_inputs, workspace
         sizes = [weight.numel() for weight in weights]
         parts = torch.split(steps.new_zeros(sum(sizes)), sizes)
         of_weights = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
-        for matrix in layout.matrices(weights):
-            rows_by_gates = steps.new_empty(()).expand(matrix.size(0), rows)
-            product = rows_by_gates @ steps.new_empty(()).expand(rows, matrix.size(1))
-            del product
+        for inputs, gates in layout.matrices(weights):
+            workspace = steps.new_empty((rows, gates))
+            of_matrix = _multiply(steps, gates, rows, inputs)
+            del of_matrix, workspace
         del gradient
         return (None, layout.swap(of_steps), *of_states, *of_weights)
+
+
+def _multiply(like: Tensor, rows: int, inner: int, columns: int) -> Tensor:
+    """Return a product of such matrices, which take nothing themselves."""
+    one = like.new_empty(())
+    return one.expand(rows, inner) @ one.expand(inner, columns)

@@ -3,10 +3,10 @@
     operator ─▶ its outputs: storages not seen before are allocations
     storage dies ─▶ its weak reference calls back: a free
 
-What an operator allocates inside and frees before it returns is not seen.
+What an operator allocates inside and frees before it returns is not seen; of a few operators of
+CUDA it is known (`scratch.py`).
 """
 
-import math
 import re
 import sys
 import weakref
@@ -23,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from advisor.predict.memory_trace import Category, Operators, Phase
 from advisor.predict.trace.ledger import Ledger, SizeTrace
 from advisor.predict.trace.modules import ModuleStack, number_of
+from advisor.predict.trace.scratch import PRODUCTS, find_buffer, size_copies
 
 #: torch 2.8 knows it by the second name; the sizes of a trace are numbers, where both agree.
 _is_non_overlapping_and_dense = next(
@@ -34,11 +35,7 @@ _ATEN = torch.ops.aten
 _ASK_DEVICE = torch.ops.prim.device.default
 _ADD = torch.ops.aten.add.Tensor
 _LIFT = torch.ops.aten.lift_fresh.default
-#: Run by cuBLAS, whose handle takes a workspace when it first multiplies.
-_PRODUCTS = {_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm, _ATEN.mv, _ATEN.addmv}
 _CONVOLUTIONS = {_ATEN.convolution, _ATEN._convolution, _ATEN.convolution_backward}  # noqa: SLF001
-#: Reductions over the dimensions of the second argument.
-_REDUCTIONS = {_ATEN.sum, _ATEN.mean, _ATEN.amax, _ATEN.amin}
 #: CUDA allocates the mask first.
 _SECOND_FIRST = {_ATEN.native_dropout}
 #: Files whose frames lie between an operator and who called it.
@@ -176,23 +173,16 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_scratch(self, func: Any, args: tuple[Any, ...], module: int) -> None:
         """Record what an operator of CUDA takes besides its results."""
-        if func.overloadpacket in _PRODUCTS:
+        if func.overloadpacket in PRODUCTS:
             self._ledger.take_workspace(str(func))
-        if func.overloadpacket not in _REDUCTIONS or len(args) < 2 or not args[1]:
-            return
-        source, reduced = args[0], {dim % args[0].dim() for dim in _list_dimensions(args[1])}
-        dims = [dim for dim in range(source.dim()) if source.size(dim) > 1]
-        along = [source.stride(dim) for dim in dims if dim in reduced]
-        across = [source.stride(dim) for dim in dims if dim not in reduced]
-        if along and across and min(across) < min(along):
-            inputs = math.prod(source.size(dim) for dim in dims if dim in reduced)
-            self._ledger.take_buffer(
-                inputs,
-                source.numel() // inputs,
-                str(func),
-                module,
-                contiguous=min(across) == 1,
-            )
+        copies = [
+            self._ledger.allocate(size, str(func), module) for size in size_copies(func, args)
+        ]
+        buffer = find_buffer(func, args)
+        if buffer is not None:
+            self._ledger.take_buffer(buffer, str(func), module)
+        for block in copies:
+            self._ledger.free(block)
 
     def _note_resized(self, storage: Any, operator: str, node: Any) -> None:
         """Record a storage of another size than before as a new one in place of the old."""
@@ -249,10 +239,6 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         own = block is not None and self._node_of[block] == number_of(node)
         targets = node.next_functions
         return None if own and len(set(targets)) == len(targets) else block
-
-
-def _list_dimensions(given: Any) -> list[int]:
-    return [given] if isinstance(given, int) else list(given)
 
 
 def _is_engine_calling() -> bool:

@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 
 from advisor.predict.memory_trace import MemoryTrace, TraceBlock
-from advisor.predict.reductions import Reduction
 from advisor.predict.trace.ledger import SizeTrace
 
 
@@ -36,14 +35,26 @@ def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
             )
         fixed_bytes = low.fixed_bytes - slope * small
         blocks.append(TraceBlock(fixed_bytes, slope, low.category, low.module))
-    pairs = zip(first.reductions, second.reductions, strict=True)
-    reductions = tuple(_merge_reductions(low, high, large - small, small) for low, high in pairs)
+    growth = large - small
+    reductions = tuple(
+        msgspec.structs.replace(
+            low,
+            inputs=_merge(low.inputs, high.inputs, growth, small),
+            outputs=_merge(low.outputs, high.outputs, growth, small),
+        )
+        for low, high in zip(first.reductions, second.reductions, strict=True)
+    )
+    embeddings = tuple(
+        msgspec.structs.replace(low, indices=_merge(low.indices, high.indices, growth, small))
+        for low, high in zip(first.embeddings, second.embeddings, strict=True)
+    )
     low_flops, high_flops = first.flops_fixed or 0, second.flops_fixed or 0
     slope, rest = divmod(high_flops - low_flops, large - small)
     return conclude(
         first,
         blocks=tuple(blocks),
         reductions=reductions,
+        embeddings=embeddings,
         method="symbolic",
         traced_sizes=(small, large),
         flops_fixed=None if rest else low_flops - slope * small,
@@ -51,13 +62,10 @@ def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
     )
 
 
-def _merge_reductions(low: Reduction, high: Reduction, growth: int, small: int) -> Reduction:
-    """Return the reduction at every size; a part that is no line stays as it is at the larger."""
-    lines = []
-    for (value, _), (other, _) in ((low.inputs, high.inputs), (low.outputs, high.outputs)):
-        slope, rest = divmod(other - value, growth)
-        lines.append((other, 0) if rest else (value - slope * small, slope))
-    return msgspec.structs.replace(low, inputs=lines[0], outputs=lines[1])
+def _merge(low: tuple[int, int], high: tuple[int, int], growth: int, small: int) -> tuple[int, int]:
+    """Return the line through the figure of a buffer at two sizes; the larger's where none is."""
+    slope, rest = divmod(high[0] - low[0], growth)
+    return (high[0], 0) if rest else (low[0] - slope * small, slope)
 
 
 def check_trace(trace: MemoryTrace, third: SizeTrace) -> MemoryTrace:

@@ -1,9 +1,12 @@
 """What operators of CUDA take besides their results: buffers of sums, workspaces of products."""
 
+import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 
+from advisor.predict.trace.lowering import lower_to_cuda
 from advisor.predict.trace.storage import StorageTracker
 from advisor.predict.trace.symbolic import merge_traces
 
@@ -21,6 +24,74 @@ def trace(size, operators="cuda"):
             tracker.mark("backward", 1)
             loss.backward()
             return tracker.finish(size)
+
+
+def trace_loss(lose, size, *shapes, operators="cuda"):
+    """The trace of a loss of fake tensors of these shapes and its gradients."""
+    with FakeTensorMode() as mode, lower_to_cuda("fp32"):
+        given = [mode.from_tensor(torch.zeros(shape)).requires_grad_() for shape in shapes]
+        with StorageTracker(operators=operators) as tracker:
+            tracker.hold(given, "parameter")
+            tracker.mark("forward", 1)
+            loss = lose(*given)
+            tracker.mark("backward", 1)
+            loss.backward()
+            return tracker.finish(size)
+
+
+def list_sizes(found, operator):
+    return [
+        block.fixed_bytes
+        for block, made_by in zip(found.blocks, found.made_by, strict=True)
+        if operator in made_by
+    ]
+
+
+@pytest.mark.parametrize("operators", ["cuda", "cpu"])
+def test_a_softmax_of_what_is_not_contiguous_reads_a_copy(operators):
+    def lose(scores):
+        return scores.transpose(0, 1).log_softmax(dim=0).sum()
+
+    found = trace_loss(lose, 3, (16, 256), operators=operators)
+    own = 16 * 256 * 4
+    copies = {"cuda": 1, "cpu": 0}[operators]
+    assert list_sizes(found, "_log_softmax.default") == [own] * (1 + copies)
+
+
+@pytest.mark.parametrize("is_bag", [False, True])
+def test_the_gradient_of_a_table_has_buffers_that_follow_the_indices(is_bag):
+    def trace_table(size):
+        look_up = functional.embedding_bag if is_bag else functional.embedding
+        options = {"mode": "sum"} if is_bag else {}
+
+        def lose(table):
+            return look_up(torch.zeros(size, 8, dtype=torch.long), table, **options).square().sum()
+
+        return trace_loss(lose, size, (100, 16))
+
+    merged = merge_traces(trace_table(3), trace_table(5))
+    (gradient,) = merged.embeddings
+    assert (gradient.indices, gradient.rows, gradient.width) == ((0, 8), 100, 16)
+    assert gradient.is_bag == is_bag
+    assert merged.blocks[gradient.block].fixed_bytes == 0
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("targets", "longest"), [((4, 9), 9), ((30,), 8)])
+def test_the_loss_of_alignments_keeps_the_prefixes_and_makes_the_suffixes(
+    reduction, targets, longest
+):
+    def lose(log_probs):
+        wanted = torch.ones(targets, dtype=torch.long)
+        lengths = [torch.full((4,), each, dtype=torch.long) for each in (50, 7)]
+        loss = functional.ctc_loss(log_probs, wanted, *lengths, reduction=reduction)
+        assert loss.shape == ((4,) if reduction == "none" else ())
+        return loss.sum()
+
+    found = trace_loss(lose, 4, (50, 4, 20))
+    kept = 4 * 4 * 50 * (2 * longest + 1)
+    assert kept in list_sizes(found, "new_empty")
+    assert set(list_sizes(found, "empty_like")) >= {kept, 4 * 50 * 4 * 20}
 
 
 def test_the_sum_of_a_biass_gradient_has_a_buffer_that_follows_the_batch():

@@ -1,5 +1,6 @@
-"""A file that makes the card torch's default device: all that is ours stays where it is put."""
+"""Files that set torch up by themselves: all that is ours stays where it is put, and runs."""
 
+import msgspec
 import pytest
 
 from advisor.engine.opening import InspectTask
@@ -48,5 +49,11 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_runs(run, name):
+def test_every_task_runs_where_the_card_is_the_default_device(run, name):
     assert run(TASKS[name])
+
+
+@pytest.mark.parametrize("name", ["inspect", "throughput", "sharpness"])
+def test_what_reads_or_sets_precisions_runs_where_the_file_set_those_of_operators(run, name):
+    """After these torch refuses to tell or to take the older settings of all operators."""
+    assert run(msgspec.structs.replace(TASKS[name], workload=workload("own_precision")))
