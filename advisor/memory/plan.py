@@ -99,7 +99,8 @@ def choose_next_micro_batch_size(
     else:
         size = choose_guided_size(evidence, bounds, guide)
     multiple = bounds.batch_multiple
-    return max(floor(min(size, evidence.ceiling) / multiple) * multiple, evidence.ran + multiple)
+    most = floor(min(size, evidence.ceiling))
+    return max(most - most % multiple, evidence.ran + multiple)
 
 
 def narrow_bounds(bounds: SearchBounds, probes: Sequence[Probe]) -> SearchBounds:

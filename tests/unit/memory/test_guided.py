@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from advisor.memory.data import Outcome, Probe
@@ -386,6 +386,15 @@ def test_unusable_memory_of_the_allocator_is_left_free() -> None:
     multiple=st.integers(1, 32),
     largest=st.one_of(st.none(), st.integers(1, 10**6)),
     is_exact=st.booleans(),
+)
+@example(  # sizes that no float tells from their neighbours
+    outcomes=[True] * 5 + [False] * (MAX_PROBES - 5),
+    peaks=[0] * MAX_PROBES,
+    pieces=[],
+    capacity=3_619_358_850,
+    multiple=17,
+    largest=None,
+    is_exact=False,
 )
 def test_limits_hold_on_a_machine_without_any_law(
     outcomes: list[bool],
