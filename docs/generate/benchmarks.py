@@ -34,6 +34,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "The noise of a model whose gradients do not fit": noise.tell_sketches,
     "The noise along a training": noise.tell_course,
     "What the noise and the sharpness cost": noise.tell_cost,
+    "A monitor in the user's own loop": noise.tell_monitor,
     "Timing": speed.tell_timing,
     "Where speed saturates": speed.tell_saturation,
     "Is it slower than it was?": speed.tell_gate,

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from committed import fine_percent, percent, ratio, read, rough_ratio, tell_range, tell_source
+from committed import (
+    draw_table,
+    fine_percent,
+    percent,
+    ratio,
+    read,
+    rough_ratio,
+    tell_range,
+    tell_source,
+)
 
 from advisor.statistics import Estimate
 
@@ -71,3 +80,56 @@ def tell_cost() -> str:
 * **Sharpness**: within {fine_percent(error)} of the converged eigenvalue after {products} products of the Hessian, on three examples, plain and in Adam's metric; a product takes {tell_range((each["product_ratio"] for each in eigenvalues), rough_ratio)} times a forward and backward.
 
 {tell_source("noise_cost", "per_sample", "sharpness")}"""
+
+
+def tell_monitor() -> str:
+    """Return what a monitor of a running training costs, and how near its value is."""
+    loops, found = read("monitor_cost")["loops"], read("monitor_value")
+    rows = found["rows"]
+
+    def thousandth(value: float) -> str:
+        return f"{value:.3f}"
+
+    costs = draw_table(
+        ["loop", "told from", "one step in", "time over that without"],
+        [
+            [
+                loop["loop"],
+                loop["estimator"],
+                f"{loop['every']:.0f}",
+                f"{loop['ratio']:.3f} ({tell_range(loop['ratio_interval'], thousandth)})",
+            ]
+            for loop in loops
+        ],
+    )
+    values = draw_table(
+        ["training", "told from", "within the frozen interval", "value over it"],
+        [
+            [
+                row["setting"],
+                row["estimator"],
+                percent(row["held_fraction"]),
+                ratio(row["median_ratio"]),
+            ]
+            for row in rows
+        ],
+    )
+    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it (processor time; median of pairs of blocks with its interval):
+
+{costs}
+
+Its value beside a measurement at the parameters that were frozen in the middle of its window, over {rows[0]["seeds"]} seeds; {percent(found["target_fraction"])} is wanted where the parameters stay. While a network trains, its window is an average over what changes:
+
+{values}
+{_tell_layers(found.get("transformer", []))}
+{tell_source("monitor_cost", "monitor_value")}"""
+
+
+def _tell_layers(spans: list[Any]) -> str:
+    """Return how the normalisation layers' noise scale compares with that of all."""
+    if not spans:
+        return ""
+    ratios = [s["layers"][0] / s["whole"][0] for s in spans if s["layers"][0] and s["whole"][0]]
+    return f"""
+In a small transformer the noise scale of the normalisation layers, by single examples, was {tell_range(ratios, ratio)} times that of the whole gradient, by micro-batches, in {len(spans)} spans along training.
+"""
