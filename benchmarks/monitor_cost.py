@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor import NoiseScaleMonitor
 
 #: Seconds that a loop takes in all, the least pairs of blocks, and measured steps before k stands.
-LOOP_S, LEAST_PAIRS, SETTLED = 60.0, 12, 9
+LOOP_S, LEAST_PAIRS, SETTLED = 100.0, 40, 9
 #: Pairs of blocks on ranks.
-RANK_PAIRS = 30
+RANK_PAIRS = 80
 
 
 @dataclass(frozen=True)
