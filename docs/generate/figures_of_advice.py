@@ -63,7 +63,9 @@ def _judge_cells() -> _Told:
 def tell_summary() -> str:
     """Return the sentences that the README has as well."""
     told, search = _judge_cells(), read("memory_limits")["summaries"][0]
-    return f"""In {len(told.cells)} cells of real training the worst advised pair took {ratio(told.worst)} times the time of the user's own, and {told.kept} of {told.promised} printed ratios came true within a factor of {told.table.MOST_PROMISE_FACTOR}. The largest batch took {rough_ratio(search["trials_mean"])} probes and {ratio(search["failures_mean"])} out-of-memory errors on average, and was a maximum or a granule below one in {search["within_granule"]} of {search["cells"]} cases."""
+    promised = (cell for cell in told.cells.values() if cell["promise"])
+    held = sum(map(told.table.is_covered, promised))
+    return f"""In {len(told.cells)} cells of real training the worst advised pair took {ratio(told.worst)} times the time of the user's own; {held} of {told.promised} printed intervals held the real ratio, and {told.kept} of {told.promised} printed ratios came true within a factor of {told.table.MOST_PROMISE_FACTOR}. The largest batch took {rough_ratio(search["trials_mean"])} probes and {ratio(search["failures_mean"])} out-of-memory errors on average, and was a maximum or a granule below one in {search["within_granule"]} of {search["cells"]} cases."""
 
 
 def tell_advice() -> str:
