@@ -10,6 +10,7 @@ its two ends, in logarithms, has that loss. Steps are timed apart from training,
 """
 
 import functools
+import json
 import math
 import statistics
 import sys
@@ -23,14 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 from loops import Micro, scale_rate, time_loop, to_text
-from results import write_results
+from results import HERE, write_results
 from scipy import stats
 from training_tasks import compute_loss, load_task
 
 from advisor import BatchSizeSchedule, NoiseScaleMonitor
 
 #: Passes over the data of the middle length.
-EPOCHS = {"digits_adamw": 14, "char_lm": 2.5, "tabular": 22}
+EPOCHS = {"digits_adamw": 14, "char_lm": 2.5, "digits_sgd": 8}
 LENGTHS = (0.7, 1.4)
 #: Constant batches over the task's own.
 FACTORS = (1, 2, 4)
@@ -41,6 +42,8 @@ DECAY_FRACTION, WARMUP_FRACTION = 0.2, 0.05
 #: Measured steps; so often that a training of seconds has some.
 EVERY = 10
 LOOKED_AT = 2048
+#: A loss of exactly 0 has no logarithm.
+LEAST_LOSS = 1e-9
 WORKERS = 2
 
 
@@ -112,7 +115,7 @@ def train(
     monitor.__exit__()
     with torch.no_grad():
         loss = float(compute_loss(model, inputs[shown], targets[shown]))
-    return loss if math.isfinite(loss) else math.inf, dict(steps)
+    return max(loss, LEAST_LOSS) if math.isfinite(loss) else math.inf, dict(steps)
 
 
 def tune(name: str, kind: str, batch: int) -> float:
@@ -238,14 +241,23 @@ def measure_times(name: str) -> tuple[dict[Micro, float], float]:
     return time_loop(load(name)[0], "memory", micros, is_scheduled=True)[0], measure_monitor(name)
 
 
+def read_found() -> dict[str, Any]:
+    """Return what was found before; nothing at first."""
+    path = HERE / "results" / "schedule_gain.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))["results"] if path.exists() else {}
+    return found
+
+
 def main() -> None:
-    """Measure all tasks, or those that are named."""
+    """Measure all tasks, or those that are named beside what was found before."""
     torch.set_num_threads(1)
-    cells: list[dict[str, Any]] = []
-    seconds: dict[str, dict[str, float]] = {}
-    costs: dict[str, float] = {}
+    asked = sys.argv[1:] or [*EPOCHS]
+    found = read_found()
+    cells = [cell for cell in found.get("cells", ()) if cell["task"] not in asked]
+    seconds: dict[str, dict[str, float]] = found.get("step_seconds", {})
+    costs: dict[str, float] = found.get("time_with_monitor_over_without", {})
     with ProcessPoolExecutor(WORKERS, get_context("forkserver")) as pool:
-        for name in sys.argv[1:] or EPOCHS:
+        for name in asked:
             times, costs[name] = measure_times(name)
             seconds[name] = to_text(times)
             cells += pool.map(functools.partial(measure_cell, name, times=times), KINDS)
