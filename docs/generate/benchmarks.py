@@ -9,6 +9,7 @@ from pathlib import Path
 import figures_of_advice as advice
 import figures_of_memory as memory
 import figures_of_noise as noise
+import figures_of_schedule as schedule
 import figures_of_speed as speed
 
 PAGE = Path(__file__).resolve().parent.parent / "benchmarks.md"
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "The noise along a training": noise.tell_course,
     "What the noise and the sharpness cost": noise.tell_cost,
     "A monitor in the user's own loop": noise.tell_monitor,
+    "A batch that follows its noise scale": schedule.tell_schedule,
     "Timing": speed.tell_timing,
     "Where speed saturates": speed.tell_saturation,
     "Is it slower than it was?": speed.tell_gate,
