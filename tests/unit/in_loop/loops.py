@@ -2,7 +2,6 @@
 
 import math
 import socket
-import warnings
 
 import torch
 from torch import multiprocessing, nn
@@ -104,7 +103,10 @@ def find_port():
 
 
 def fork_ranks(run_rank, *arguments):
-    """Run a function of the rank on two ranks: forked, since libraries take seconds to import."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which these never use
-        multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="fork")
+    """Run a function of the rank on two ranks.
+
+    They are forked, since libraries take seconds to import; from a server that has trained nothing,
+    since threads of a process that did would be missing in them.
+    """
+    multiprocessing.set_forkserver_preload([run_rank.__module__])
+    multiprocessing.start_processes(run_rank, arguments, nprocs=2, start_method="forkserver")
