@@ -2,15 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from advisor.advice.data import Recommendation
-from advisor.race.data import PairResult, Race
+from advisor.advice.batch_rows import BASE, RECOMMENDED, Row
 from advisor.race.law import LAW_DEVIATION
-from advisor.race.plan import rank_by_regret
 from advisor.rate.data import Candidate
 from advisor.telling import Column, Table
-from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
 from advisor.units import (
     NOT_MEASURED,
     format_bytes,
@@ -22,13 +18,8 @@ from advisor.units import (
     format_spread,
 )
 
-#: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
-MAX_ROWS = 14
 #: Those of the first screen, and the width of its bars in characters.
 FEW_ROWS, BAR_WIDTH = 7, 12
-#: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
-MOST_RELATIVE_TIME = 2.0
-RECOMMENDED, BASE = ">", "b"
 #: Part by which steps on batches that are there already are faster than in the user's loop, from
 #: which on that has a column of its own.
 LOOP_FRACTION = 0.1
@@ -36,60 +27,6 @@ LOOP_FRACTION = 0.1
 _LAW_WIDTH = math.exp(LAW_DEVIATION)
 #: What was not measured, where a table with energy has no place for words.
 DASH = "-"
-
-
-class Row(NamedTuple):
-    """One batch; its point is there where it is one micro-batch that was timed.
-
-    Its trial is that of the best rate, where it was trained.
-    """
-
-    mark: str
-    candidate: Candidate
-    point: ThroughputPoint | None
-    trial: PairResult | None = None
-
-
-def choose_rows(
-    advice: Recommendation | None,
-    throughput: ThroughputConclusion | None,
-    race: Race | None,
-    base_batch_size: int | None,
-) -> tuple[Row, ...]:
-    """Return the rows by batch size: at most `MAX_ROWS`, the marked and measured ones first."""
-    points = () if throughput is None else throughput.points
-    measured = {point.micro_batch_size: point for point in points}
-
-    def make(each: Candidate) -> Row:
-        is_single = each.gradient_accumulation_steps == 1
-        is_advised = advice is not None and each.global_batch_size == advice.global_batch_size
-        mark = RECOMMENDED * is_advised + BASE * (each.global_batch_size == base_batch_size)
-        pairs = () if race is None else race.pairs
-        own = [pair for pair in pairs if pair.global_batch_size == each.global_batch_size]
-        trial = next(iter(rank_by_regret(own)), None)
-        return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None, trial)
-
-    rows = [make(each) for each in ([] if advice is None else advice.candidates)]
-    rows = [row for row in rows if row.mark or row.point is not None or _is_worth(row.candidate)]
-    covered = {row.candidate.micro_batch_size for row in rows if row.point is not None}
-    rows += [
-        make(_make_candidate(size, point.step_s.point or 0.0))
-        for size, point in measured.items()
-        if size not in covered
-    ]
-    ranked = sorted(rows, key=lambda row: (not row.mark, row.trial is None, row.point is None))
-    return tuple(
-        sorted(
-            ranked[:MAX_ROWS],
-            key=lambda row: (row.candidate.global_batch_size, row.candidate.micro_batch_size),
-        )
-    )
-
-
-def _make_candidate(size: int, step_s: float) -> Candidate:
-    return Candidate(
-        global_batch_size=size, micro_batch_size=size, gradient_accumulation_steps=1, step_s=step_s
-    )
 
 
 def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = False) -> Table:
@@ -204,11 +141,6 @@ def _list_legend(rows: Sequence[Row], *, has_energy: bool, has_loop: bool) -> li
         ),
     }
     return [text for text, is_used in in_use.items() if is_used]
-
-
-def _is_worth(candidate: Candidate) -> bool:
-    """Return whether a size that was not timed is near enough to the best to be shown."""
-    return candidate.relative_time is None or candidate.relative_time <= MOST_RELATIVE_TIME
 
 
 def _is_predicted(row: Row) -> bool:
