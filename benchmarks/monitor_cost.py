@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor import NoiseScaleMonitor
 
 #: Seconds that a loop takes in all, the least pairs of blocks, and measured steps before k stands.
-LOOP_S, LEAST_PAIRS, SETTLED = 100.0, 40, 9
+LOOP_S, LEAST_PAIRS, SETTLED = 80.0, 40, 9
 #: Pairs of blocks on ranks.
 RANK_PAIRS = 80
 
