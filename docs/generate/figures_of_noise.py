@@ -91,13 +91,15 @@ def tell_monitor() -> str:
         return f"{value:.3f}"
 
     costs = draw_table(
-        ["loop", "told from", "one step in", "time over that without"],
+        ["loop", "told from", "one step in", "blocks of so many", "what one adds, over so many"],
         [
             [
                 loop["loop"],
                 loop["estimator"],
                 f"{loop['every']:.0f}",
                 f"{loop['ratio']:.3f} ({tell_range(loop['ratio_interval'], thousandth)})",
+                f"{loop['resolved_ratio']:.3f} "
+                f"({tell_range(loop['resolved_ratio_interval'], thousandth)})",
             ]
             for loop in loops
         ],
@@ -114,7 +116,7 @@ def tell_monitor() -> str:
             for row in rows
         ],
     )
-    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it (processor time; median of pairs of blocks with its interval):
+    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it: processor time over that without, the median of pairs of blocks with its interval. Neighbours on this machine move long blocks by a per cent; what one measured step adds is told in short ones, and divided by the steps that it is one of:
 
 {costs}
 
