@@ -86,10 +86,6 @@ def tell_monitor() -> str:
     """Return what a monitor of a running training costs, and how near its value is."""
     loops, found = read("monitor_cost")["loops"], read("monitor_value")
     rows = found["rows"]
-
-    def thousandth(value: float) -> str:
-        return f"{value:.3f}"
-
     costs = draw_table(
         ["loop", "told from", "one step in", "blocks of so many", "what one adds, over so many"],
         [
@@ -97,9 +93,8 @@ def tell_monitor() -> str:
                 loop["loop"],
                 loop["estimator"],
                 f"{loop['every']:.0f}",
-                f"{loop['ratio']:.3f} ({tell_range(loop['ratio_interval'], thousandth)})",
-                f"{loop['resolved_ratio']:.3f} "
-                f"({tell_range(loop['resolved_ratio_interval'], thousandth)})",
+                _tell_overhead(loop["ratio"], loop["ratio_interval"]),
+                _tell_overhead(loop["resolved_ratio"], loop["resolved_ratio_interval"]),
             ]
             for loop in loops
         ],
@@ -116,7 +111,7 @@ def tell_monitor() -> str:
             for row in rows
         ],
     )
-    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it: processor time over that without, the median of pairs of blocks with its interval. Neighbours on this machine move long blocks by a per cent; what one measured step adds is told in short ones, and divided by the steps that it is one of:
+    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it: processor time over that without, the median of pairs of blocks with its interval. Neighbours on this machine move blocks by some per cent, more than the hundredth that is wanted; what one measured step adds is told in short ones, and divided by the steps that it is one of:
 
 {costs}
 
@@ -125,6 +120,15 @@ Its value beside a measurement at the parameters that were frozen in the middle 
 {values}
 {_tell_layers(found.get("transformer", []))}
 {tell_source("monitor_cost", "monitor_value")}"""
+
+
+def _tell_overhead(value: float, interval: list[float]) -> str:
+    """Return a ratio near one, with its interval."""
+    return f"{_thousandth(value)} ({tell_range(interval, _thousandth)})"
+
+
+def _thousandth(value: float) -> str:
+    return f"{value:.3f}"
 
 
 def _tell_layers(spans: list[Any]) -> str:
