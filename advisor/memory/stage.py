@@ -148,14 +148,14 @@ def _keep_prediction(run: Run, most_s: float) -> str | None:
     prediction = derive_pieces(trace)
     if is_cuda:
         chosen = next((os.environ[name] for name in _ALLOCATOR if name in os.environ), "")
-        expands = "expandable_segments:True" in chosen
+        gpu = recognise_gpu(run.environment.device.name)
+        settings = AllocatorSettings(
+            expandable_segments="expandable_segments:True" in chosen,
+            workspace_bytes=0 if gpu is None else gpu.workspace_bytes,
+            card=find_card(gpu),
+        )
         unusable = predict_unusable_bytes(
-            trace,
-            capacity_bytes=run.capacity_bytes,
-            settings=AllocatorSettings(
-                expandable_segments=expands,
-                card=find_card(recognise_gpu(run.environment.device.name)),
-            ),
+            trace, capacity_bytes=run.capacity_bytes, settings=settings
         )
         prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
     run.hold(TRACE, trace)

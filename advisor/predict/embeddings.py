@@ -16,8 +16,8 @@ import msgspec
 _MOST_UNSORTED: Final = 3072
 #: Rows that make a part.
 _PART_ROWS: Final = 10
-#: Of a partial sum, which is float32 for low types as well, and of an index.
-_SUM_BYTES, _INDEX_BYTES = 4, 8
+#: Partial sums are float32, of low types as well.
+_SUM_BYTES: Final = 4
 
 
 class EmbeddingGradient(msgspec.Struct, frozen=True, array_like=True):
@@ -38,11 +38,9 @@ class EmbeddingGradient(msgspec.Struct, frozen=True, array_like=True):
     is_bag: bool = False
 
     def size_buffer(self, micro_batch_size: int) -> int:
-        """Return the bytes of all buffers that are held at once at a size."""
+        """Return the bytes of the partial sums at a size."""
         count = max(0, self.indices[0] + self.indices[1] * micro_batch_size)
         if not self.is_bag and count <= _MOST_UNSORTED:
             return 0
-        runs = min(count, self.rows)
-        parts = count // _PART_ROWS + runs
-        # Sorted indices, their old places and the starts of runs; three figures of runs and parts.
-        return _SUM_BYTES * parts * self.width + _INDEX_BYTES * (3 * count + 2 * runs + parts)
+        parts = count // _PART_ROWS + min(count, self.rows)
+        return _SUM_BYTES * parts * self.width

@@ -51,7 +51,7 @@ KINDS = {
         lambda: sequences.Gpt(has_experts=True), sequences.make_words, sequences.lose_words, 48
     ),
     "bert": Kind(sequences.Bert, sequences.make_words, sequences.lose_words, 48),
-    "ctc": Kind(sequences.Recogniser, sequences.make_sounds, sequences.lose_letters, 8),
+    "ctc": Kind(sequences.Recogniser, sequences.make_sounds, sequences.lose_letters, 32),
     "embedding": Kind(sequences.Tables, sequences.make_features, lose_clicks, 8192),
 }
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

@@ -3,15 +3,19 @@
 import subprocess
 import sys
 
-#: Each line is what to hold from here on, beside a context.
+#: Each line is what to hold from here on, beside a context; a worker may just be leaving.
 CODE = """
-import sys, torch
+import sys, time, torch
 held = torch.ones(1, device="cuda")
 print(flush=True)
 for line in sys.stdin:
-    del held
+    held = None
     torch.cuda.empty_cache()
-    held = torch.empty(int(line), dtype=torch.uint8, device="cuda")
+    while held is None:
+        try:
+            held = torch.empty(int(line), dtype=torch.uint8, device="cuda")
+        except torch.OutOfMemoryError:
+            time.sleep(0.05)
     print(flush=True)
 """
 

@@ -86,8 +86,7 @@ class _Recurrent(torch.autograd.Function):
         per_unit = KEPT_VALUES[layout.kind] * layout.layers * layout.directions
         reserve = steps.new_empty(length * batch * units * per_unit if layout.train else 0)
         for inputs, gates in layout.matrices(weights):
-            workspace = _multiply(steps, length * batch, inputs, gates)
-            del workspace
+            _work(steps, length * batch * gates, (length * batch, inputs, gates))
         ctx.layout = layout
         ctx.save_for_backward(source, output, reserve, *tensors)
         return (layout.swap(output), *last)
@@ -104,21 +103,19 @@ class _Recurrent(torch.autograd.Function):
         of_states = [torch.empty_like(state) for state in states]
         rows = output.size(0) * output.size(1)
         for inputs, gates in layout.matrices(weights):
-            workspace = steps.new_empty((rows, gates))
-            of_inputs = _multiply(steps, rows, gates, inputs)
-            del of_inputs, workspace
+            _work(steps, rows * gates, (rows, gates, inputs))
+        del gradient
         sizes = [weight.numel() for weight in weights]
         parts = torch.split(steps.new_zeros(sum(sizes)), sizes)
         of_weights = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
         for inputs, gates in layout.matrices(weights):
-            workspace = steps.new_empty((rows, gates))
-            of_matrix = _multiply(steps, gates, rows, inputs)
-            del of_matrix, workspace
-        del gradient
+            _work(steps, rows * gates, (gates, rows, inputs))
         return (None, layout.swap(of_steps), *of_states, *of_weights)
 
 
-def _multiply(like: Tensor, rows: int, inner: int, columns: int) -> Tensor:
-    """Return a product of such matrices, which take nothing themselves."""
-    one = like.new_empty(())
-    return one.expand(rows, inner) @ one.expand(inner, columns)
+def _work(like: Tensor, workspace: int, product: tuple[int, int, int]) -> None:
+    """Take a workspace of so many values and give it back; the product's result is a part of it."""
+    rows, inner, columns = product
+    one, rest = like.new_empty(()), like.new_empty(max(0, workspace - rows * columns))
+    result = one.expand(rows, inner) @ one.expand(inner, columns)
+    del result, rest

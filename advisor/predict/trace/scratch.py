@@ -23,6 +23,9 @@ _COPIES = {
     _ATEN.embedding_dense_backward: 1,
     _ATEN._embedding_bag_backward: 1,  # noqa: SLF001
 }
+#: These sort the indices in their second argument, and hold so many copies at once.
+_SORTS = {_ATEN.embedding_dense_backward, _ATEN._embedding_bag_backward}  # noqa: SLF001
+_INDEX_COPIES = 6
 #: Mode of a bag that takes the largest, and sums nothing; the argument after it asks for a sparse
 #: gradient, which has the looked-up rows alone.
 _MODE_MAX = 2
@@ -56,10 +59,12 @@ def _find_sum(source: Tensor, over: int | list[int]) -> Reduction | None:
 
 
 def size_copies(func: Any, args: tuple[Any, ...]) -> list[int]:
-    """Return the bytes of each contiguous copy that the operator makes of what it reads."""
+    """Return the bytes of each copy that the operator makes of what it reads.
+
+    Contiguous ones, and of indices the sorted ones, their old places and figures of their runs.
+    """
     read = args[: _COPIES.get(func.overloadpacket, 0)]
-    return [
-        each.numel() * each.element_size()
-        for each in read
-        if isinstance(each, Tensor) and not each.is_contiguous()
-    ]
+    copied = [each for each in read if isinstance(each, Tensor) and not each.is_contiguous()]
+    if func.overloadpacket in _SORTS:
+        copied += [args[1]] * _INDEX_COPIES
+    return [each.numel() * each.element_size() for each in copied]
