@@ -84,8 +84,11 @@ class _Recurrent(torch.autograd.Function):
         last = tuple(torch.empty_like(state) for state in states)
         units = weights[0].size(0) // GATES[layout.kind]
         per_unit = KEPT_VALUES[layout.kind] * layout.layers * layout.directions
+        matrices = layout.matrices(weights)
+        workspace = steps.new_empty(length * batch * matrices[0][1])  # comes before the reserve
         reserve = steps.new_empty(length * batch * units * per_unit if layout.train else 0)
-        for inputs, gates in layout.matrices(weights):
+        del workspace
+        for inputs, gates in matrices:
             _work(steps, length * batch * gates, (length * batch, inputs, gates))
         ctx.layout = layout
         ctx.save_for_backward(source, output, reserve, *tensors)

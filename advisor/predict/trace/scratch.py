@@ -11,7 +11,7 @@ from advisor.predict.reductions import Reduction
 
 _ATEN = torch.ops.aten
 #: Run by cuBLAS, whose handle takes a workspace when it first multiplies.
-PRODUCTS = {_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm, _ATEN.mv, _ATEN.addmv}
+_PRODUCTS = {_ATEN.mm, _ATEN.addmm, _ATEN.bmm, _ATEN.baddbmm, _ATEN.mv, _ATEN.addmv}
 #: Reductions over the dimensions of the second argument.
 _REDUCTIONS = {_ATEN.sum, _ATEN.mean, _ATEN.amax, _ATEN.amin}
 #: Their kernels read contiguous memory alone, and copy the first arguments, so many, where need be.
@@ -29,6 +29,16 @@ _INDEX_COPIES = 6
 #: Mode of a bag that takes the largest, and sums nothing; the argument after it asks for a sparse
 #: gradient, which has the looked-up rows alone.
 _MODE_MAX = 2
+
+
+def takes_workspace(func: Any, args: tuple[Any, ...]) -> bool:
+    """Return whether cuBLAS multiplies.
+
+    Operands of one value each stand for a product inside of another library (`recurrent.py`).
+    """
+    return func.overloadpacket in _PRODUCTS and any(
+        any(each.stride()) for each in args if isinstance(each, Tensor)
+    )
 
 
 def find_buffer(func: Any, args: tuple[Any, ...]) -> Reduction | EmbeddingGradient | None:

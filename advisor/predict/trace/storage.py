@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from advisor.predict.memory_trace import Category, Operators, Phase
 from advisor.predict.trace.ledger import Ledger, SizeTrace
 from advisor.predict.trace.modules import ModuleStack, number_of
-from advisor.predict.trace.scratch import PRODUCTS, find_buffer, size_copies
+from advisor.predict.trace.scratch import find_buffer, size_copies, takes_workspace
 
 #: torch 2.8 knows it by the second name; the sizes of a trace are numbers, where both agree.
 _is_non_overlapping_and_dense = next(
@@ -173,7 +173,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_scratch(self, func: Any, args: tuple[Any, ...], module: int) -> None:
         """Record what an operator of CUDA takes besides its results."""
-        if func.overloadpacket in PRODUCTS:
+        if takes_workspace(func, args):
             self._ledger.take_workspace(str(func))
         copies = [
             self._ledger.allocate(size, str(func), module) for size in size_copies(func, args)
