@@ -184,7 +184,9 @@ def summarise(cells: Sequence[dict[str, Any]], searches: Sequence[dict[str, Any]
             "mean_ooms": statistics.fmean(row["ooms"] for row in searches),
             "holds_in_a_loop": sum(row["holds_in_a_loop"] for row in searches),
             "mean_share_of_largest": statistics.fmean(
-                row["answer"] / max(1, row["largest_in_a_loop"]) for row in searches
+                row["answer"] / row["largest_in_a_loop"]
+                for row in searches
+                if row["holds_in_a_loop"]
             ),
         }
     return summary
