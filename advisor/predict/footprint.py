@@ -119,14 +119,14 @@ def predict_unusable_bytes(
 ) -> int:
     """Return what of the capacity the allocator cannot use at the largest size that it allows.
 
-    One size more does not fit in the simulation, so less is usable than that size's peak, which has
-    buffers and workspaces in it as a measured one has. 0 where not even one sample fits.
+    One size more does not fit in the simulation, so less is usable than that size's peak. 0 where
+    not even one sample fits.
     """
     largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
     if not largest:
         return 0
-    peaks = replay_allocator(trace, largest + 1, settings=settings, capacity_bytes=None)
-    return max(0, capacity_bytes + 1 - peaks.allocated_bytes)
+    next_bytes = int(derive_pieces(trace).law.predict_bytes(largest + 1))
+    return max(0, capacity_bytes - settings.sum_workspaces(trace) + 1 - next_bytes)
 
 
 def _find_largest(points: list[_Point], capacity_bytes: int, at_most: int) -> int:

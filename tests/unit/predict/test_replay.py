@@ -202,16 +202,16 @@ def test_no_search_takes_more_than_27_simulations(monkeypatch):
         assert len(calls) == len(set(calls))
 
 
-def test_what_is_unusable_makes_the_peaks_give_the_allocators_answer():
-    """Those that torch counts: of blocks as they are rounded, with workspaces and buffers."""
+def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
     trace, capacity = make_wide_trace(20, 1_234_567), 1000 * MIB
     for settings in (NATIVE, AllocatorSettings(workspace_bytes=9 * MIB // 2)):
         largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
         assert largest
         unusable = predict_unusable_bytes(trace, capacity_bytes=capacity, settings=settings)
+        usable = capacity - settings.sum_workspaces(trace) - unusable
         assert unusable > 0
-        (runs, _), (fails, _) = (peak(trace, largest + more, settings) for more in (0, 1))
-        assert runs <= capacity - unusable < fails
+        assert add_up(trace, largest)["all"] <= usable
+        assert add_up(trace, largest + 1)["all"] > usable
 
 
 def test_nothing_is_unusable_where_the_next_size_is_beyond_the_capacity():
