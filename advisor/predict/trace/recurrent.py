@@ -6,7 +6,7 @@ workspace as the gates of one layer in both directions. The matrix products are 
 that their floating-point operations are counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -87,9 +87,8 @@ class _Recurrent(torch.autograd.Function):
         matrices = layout.matrices(weights)
         workspace = steps.new_empty(length * batch * matrices[0][1])  # comes before the reserve
         reserve = steps.new_empty(length * batch * units * per_unit if layout.train else 0)
+        _work(workspace, [(length * batch, inputs, gates) for inputs, gates in matrices])
         del workspace
-        for inputs, gates in matrices:
-            _work(steps, length * batch * gates, (length * batch, inputs, gates))
         ctx.layout = layout
         ctx.save_for_backward(source, output, reserve, *tensors)
         return (layout.swap(output), *last)
@@ -105,20 +104,22 @@ class _Recurrent(torch.autograd.Function):
         of_steps = torch.empty_like(steps)
         of_states = [torch.empty_like(state) for state in states]
         rows = output.size(0) * output.size(1)
-        for inputs, gates in layout.matrices(weights):
-            _work(steps, rows * gates, (rows, gates, inputs))
-        del gradient
+        matrices = layout.matrices(weights)
+        workspace = steps.new_empty(rows * matrices[0][1])
+        _work(workspace, [(rows, gates, inputs) for inputs, gates in matrices])
+        del steps, gradient, workspace
+        steps = layout.swap(source).contiguous()  # once more, for the weights
         sizes = [weight.numel() for weight in weights]
         parts = torch.split(steps.new_zeros(sum(sizes)), sizes)
         of_weights = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
-        for inputs, gates in layout.matrices(weights):
-            _work(steps, rows * gates, (gates, rows, inputs))
+        workspace = steps.new_empty(rows * matrices[0][1])
+        _work(workspace, [(gates, rows, inputs) for inputs, gates in matrices])
         return (None, layout.swap(of_steps), *of_states, *of_weights)
 
 
-def _work(like: Tensor, workspace: int, product: tuple[int, int, int]) -> None:
-    """Take a workspace of so many values and give it back; the product's result is a part of it."""
-    rows, inner, columns = product
-    one, rest = like.new_empty(()), like.new_empty(max(0, workspace - rows * columns))
-    result = one.expand(rows, inner) @ one.expand(inner, columns)
-    del result, rest
+def _work(workspace: Tensor, products: Iterable[tuple[int, int, int]]) -> None:
+    """Multiply within a workspace, of which any part that is read or written will do."""
+    one = workspace[:1]
+    for rows, inner, columns in products:
+        factors = one.expand(rows, inner), one.expand(inner, columns)
+        torch.mm(*factors, out=one.as_strided((rows, columns), (0, 0)))
