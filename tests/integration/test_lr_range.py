@@ -62,7 +62,7 @@ def test_a_probe_without_make_optimizer_advises_a_rate_that_it_ran(tmp_path):
     model = tmp_path / "model.py"
     model.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{WITHOUT_OPTIMIZER}")
     names = ("memory", "throughput", "trial")
-    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=45.0)
+    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=28.0)
     advice = found.of(ADVICE)
     rate, size = advice.learning_rate, advice.global_batch_size
     ranged = found.record.all(LR_RANGES)[0].global_batch_size

@@ -160,12 +160,13 @@ def test_a_part_that_fails_does_not_end_the_others(benchmarks):
 
 def test_memory_that_fails_or_is_not_reached_is_a_row(benchmarks, monkeypatch):
     import gpu
+    from session_against_loop import read_environment
 
     kept = []
     monkeypatch.setattr(gpu, "write_results", lambda name, payload: kept.append((name, payload)))
     monkeypatch.setattr(gpu, "compare_sizes", lambda *_, **__: [{"error_fraction": -0.02}])
     monkeypatch.setattr(gpu, "search_largest", lambda *_: 1 / 0)
-    environment = gpu.read_environment("cpu")
+    environment = read_environment("cpu")
     gpu.measure_memory(["tied"], environment, deadline_s=time.monotonic() + 100.0)
     gpu.measure_memory(["tied"], environment, deadline_s=0.0)
     assert [name for name, _ in kept] == ["gpu"] * 4

@@ -84,11 +84,7 @@ class _Ranks:
 
     def have_failed(self) -> bool:
         """Return whether one of them has ended, or lets no other go on."""
-        for pid, rank in [*self._running.items()]:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                self.codes[rank] = os.waitstatus_to_exitcode(status)
-                del self._running[pid]
+        self._note_ended()
         last = [messages[-1] for rank in self._own if (messages := self._hear(rank))]
         return bool(self.codes) or any(map(ends_all, last))
 
@@ -107,12 +103,20 @@ class _Ranks:
         return self.folder / f"{rank}.jsonl"
 
     def kill(self) -> None:
-        """End those that are left."""
+        """End those that are left; how the others ended is known then."""
+        self._note_ended()  # another node may have heard of it first
         for pid in self._running:
             os.kill(pid, signal.SIGKILL)
         for pid in self._running:
             os.waitpid(pid, 0)
         self._running = {}
+
+    def _note_ended(self) -> None:
+        for pid, rank in [*self._running.items()]:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self.codes[rank] = os.waitstatus_to_exitcode(status)
+                del self._running[pid]
 
     def _hear(self, rank: int) -> list[Message]:
         path = self.path(rank)
