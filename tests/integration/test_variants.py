@@ -56,7 +56,7 @@ def test_in_the_first_place_it_ends_the_run(run_command):
 
 
 def test_each_of_more_sizes_than_dynamo_keeps_is_compiled_exactly_once(runner):
-    target = str(WORKLOADS / "good" / "mean_squared_error.py")
+    target = str(WORKLOADS / "compile" / "product.py")
     task = ThroughputTask(
         workload=WorkloadSpec(target=target, device="cpu", compile=True),
         micro_batch_sizes=SIZES,

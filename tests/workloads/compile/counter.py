@@ -8,11 +8,11 @@ class Counter(nn.Module):
     def __init__(self):
         super().__init__()
         self.calls = 0
-        self.layer = nn.Linear(4, 2)
+        self.layer = nn.Linear(4, 1001, bias=False)  # a product needs no kernel of its own
 
     def forward(self, inputs):
         self.calls += 1
-        return self.layer(inputs) * self.calls**-0.5
+        return torch.mm(inputs, self.layer.weight.narrow(0, 0, 1 + self.calls % 1000).t())
 
 
 def make_model():
@@ -20,4 +20,4 @@ def make_model():
 
 
 def make_batch(batch_size):
-    return torch.randn(batch_size, 4), torch.randint(0, 2, (batch_size,))
+    return torch.randn(batch_size, 4), torch.zeros(batch_size, dtype=torch.long)
