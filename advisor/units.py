@@ -116,6 +116,11 @@ def format_range(low: int | None, high: int | None) -> str:
     return f"{format_count(low)} to {format_count(high)}"
 
 
+def begin_sentence(text: str) -> str:
+    """Return the text with its first letter as a sentence has it; the others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def count_of(count: int, noun: str) -> str:
     """Return `1 probe`, `2 probes`."""
     return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"

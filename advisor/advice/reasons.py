@@ -16,7 +16,7 @@ from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
 from advisor.throughput.data import ThroughputConclusion
 from advisor.training.data import WorkloadFacts
-from advisor.units import count_of, format_count, format_number, format_percent
+from advisor.units import begin_sentence, count_of, format_count, format_number, format_percent
 
 #: Lengths of training, over that of the run, for which the law is asked again.
 _LENGTHS = (10, 100)
@@ -133,7 +133,7 @@ def _compare_speed(way: Candidate, larger: Candidate, unit: str) -> str:
 
 def _weigh_larger(way: Candidate, larger: Candidate, speed: str, noise_scale: float | None) -> str:
     """Return what the next larger batch gains in speed and costs in samples."""
-    text = f"{speed[:1].upper()}{speed[1:]}"
+    text = begin_sentence(speed)
     if noise_scale is None:
         return f"{text}; how many more samples it needs is not known."
     needed, own = (

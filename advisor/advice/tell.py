@@ -27,6 +27,7 @@ from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.tell import describe_saturation
 from advisor.units import (
     NOT_MEASURED,
+    begin_sentence,
     count_of,
     format_count,
     format_duration,
@@ -110,7 +111,7 @@ def _head_untrained(conclusions: Conclusions, advice: Recommendation | None) -> 
         answer = f"Stay with batch {format_count(advice.global_batch_size)}: {why}"
     return Headline(
         answer=answer,
-        remarks=(fits, f"{speed[:1].upper()}{speed[1:]}."),
+        remarks=(fits, f"{begin_sentence(speed)}."),
         missing=None if _is_inherent(conclusions) else "",
     )
 

@@ -48,7 +48,7 @@ class Trainer:
         # By batch, as trained: of a branch as long as the base pair's, beside its start.
         self._branch_s: dict[int, float] = {}
         self._start_s = self.branches.start_s
-        self._spare_s = math.inf
+        self._extended_s = 0.0
         self.is_over = False
 
     @property
@@ -104,10 +104,9 @@ class Trainer:
         is_fixed = run.spec.limits.budget_s is not None
         if not is_close or plan is None or is_fixed or plan.budget_s < plan.needed_s:
             return False
-        self._spare_s = min(self._spare_s, plan.needs_s.get("trial", 0.0))
-        if more_s > self._spare_s:
+        if self._extended_s + more_s > plan.needs_s.get("trial", 0.0):
             return False
-        self._spare_s -= more_s
+        self._extended_s += more_s
         run.extend(more_s)
         return True
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from advisor.engine.conclusions import Conclusions
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
 from advisor.rate.data import TRIALS, LearningRate, LrRangeConclusion
-from advisor.rate.tell import group_trials, head_lr_range, write_ends
+from advisor.rate.tell import describe_move, group_trials, head_lr_range, write_ends
 from advisor.telling import Column, Screen, Table
-from advisor.units import format_count, format_figure
+from advisor.units import begin_sentence, format_count, format_figure
 
 #: Rates on the screen; the full report has all.
 _MOST_RATES = 8
@@ -33,9 +33,7 @@ def _list_lines(rate: LearningRate | None, found: LrRangeConclusion | None) -> I
         yield f"Good rates: {format_figure(found.low)} {up_to}; {found.reason}."
     if rate is None or rate.value is None:
         return
-    moved = "; raised by the trial" if rate.raised_by else ""
-    moved = "; lowered by the trial" if rate.capped_by else moved
-    yield f"{rate.reason[:1].upper()}{rate.reason[1:]}{moved}."
+    yield f"{'; '.join(filter(None, (begin_sentence(rate.reason), describe_move(rate))))}."
     if found is not None and found.one_cycle_maximum is not None and found.one_cycle_base:
         top, start = map(format_figure, (found.one_cycle_maximum, found.one_cycle_base))
         yield f"For a one-cycle schedule: from {start} up to {top} and down again."

@@ -41,11 +41,16 @@ def describe_learning_rate(rate: LearningRate) -> str:
         size = rate.base_batch_size
         at = "" if size is None else f" at batch {format_count(size)}"
         parts.append(f"base {format_figure(rate.base_value)}{at}")
-    if rate.raised_by or rate.capped_by:
-        parts.append(f"{'raised' if rate.raised_by else 'lowered'} by the trial")
+    parts += [moved] if (moved := describe_move(rate)) else []
     if rate.value is not None and rate.reason:
         parts.append(rate.reason)
     return "; ".join(parts)
+
+
+def describe_move(rate: LearningRate) -> str:
+    """Return what the trial did to the proposed rate; empty where it stands."""
+    moved = "raised" if rate.raised_by else "lowered" if rate.capped_by else ""
+    return f"{moved} by the trial" if moved else ""
 
 
 def describe_changes(changes: OptimizerChanges) -> str:
@@ -149,8 +154,7 @@ def tell_lr_range(conclusions: Conclusions) -> Told:
     rows += [Row("Curves", line) for line in describe_range(record.all(LR_RANGES))]
     rows += [Row("Trial", line) for line in describe_trials(record.all(TRIALS))]
     if rate is not None:
-        moved = "raised" if rate.raised_by else "lowered" if rate.capped_by else None
-        change = "" if moved is None else f"; {moved} by the trial"
+        change = f"; {moved}" if (moved := describe_move(rate)) else ""
         value = "not advised" if rate.value is None else format_figure(rate.value)
         rows.append(Row("Learning rate", f"{value}: {rate.reason}{change}"))
     return Told(rows=tuple(rows), charts=(_draw_curves(conclusions),))

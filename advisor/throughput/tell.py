@@ -18,6 +18,7 @@ from advisor.throughput.data import (
 )
 from advisor.units import (
     NOT_MEASURED,
+    begin_sentence,
     count_of,
     format_count,
     format_interval,
@@ -84,7 +85,7 @@ def chart_speed(
     level = describe_saturation(found.saturation)
     return Chart(
         title="Speed against batch",
-        caption=f"{level[:1].upper()}{level[1:]}; bars are intervals over sessions.",
+        caption=f"{begin_sentence(level)}; bars are intervals over sessions.",
         x_label="micro-batch, samples",
         y_label=f"{unit}s/s",
         lines=(Line("steps alone, measured", data), *others),

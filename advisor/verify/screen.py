@@ -4,24 +4,19 @@ import shlex
 from collections.abc import Iterator
 
 from advisor.engine.conclusions import Conclusions
-from advisor.telling import Screen, State, Status
-from advisor.units import format_count, format_duration
-from advisor.verify.data import VerdictStatus, VerificationConclusion
+from advisor.telling import Screen, Status
+from advisor.units import begin_sentence, format_count, format_duration
+from advisor.verify.data import VerificationConclusion
 from advisor.verify.plan import VERIFICATION_TOPIC
 from advisor.verify.tell import (
-    LEADS,
     describe_critical_batch,
     describe_start,
+    describe_verdict,
     head_verification,
     tabulate,
 )
 
 _MOST_CAUTIONS = 2
-_STATES: dict[VerdictStatus, State] = {
-    "holds": "measured",
-    "beaten": "measured",
-    "inconclusive": "inconclusive",
-}
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:
@@ -44,7 +39,7 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
 
 def _list_lines(found: VerificationConclusion) -> Iterator[str]:
     verdict = found.verdict
-    yield f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."
+    yield f"{begin_sentence(verdict.reason)}."
     if verdict.equal_time_s is not None and verdict.best_batch_size is not None:
         time, best = format_duration(verdict.equal_time_s), format_count(verdict.best_batch_size)
         yield f"After {time} of training batch {best} leads."
@@ -57,6 +52,5 @@ def brief_verification(conclusions: Conclusions) -> Status | None:
     found = conclusions.of(VERIFICATION_TOPIC)
     if found is None:
         return None
-    batch, status = format_count(found.recommended_batch_size), found.verdict.status
-    text = f"batch {batch} {LEADS[status]}: {found.verdict.reason}"
-    return Status("Verified", text, _STATES[status])
+    is_open = found.verdict.status == "inconclusive"
+    return Status("Verified", describe_verdict(found), "inconclusive" if is_open else "measured")

@@ -21,7 +21,7 @@ _HEADLINES = {
     "beaten": "The recommendation does not hold: batch {}",
     "inconclusive": "Not told whether the recommendation holds: batch {}",
 }
-LEADS = {"holds": "holds", "beaten": "does not hold", "inconclusive": "inconclusive"}
+_LEADS = {"holds": "holds", "beaten": "does not hold", "inconclusive": "inconclusive"}
 _MARKS = {"fails": " -", "undecided": " ?"}
 #: Lines that a page has colours for.
 _MOST_LINES = 8
@@ -85,8 +85,7 @@ def tabulate(found: VerificationConclusion) -> Table:
 
 def _list_rows(found: VerificationConclusion) -> tuple[Row, ...]:
     verdict = found.verdict
-    lead = f"batch {format_count(found.recommended_batch_size)} {LEADS[verdict.status]}"
-    rows = [Row("Verified", f"{lead}: {verdict.reason}; {describe_start(found)}")]
+    rows = [Row("Verified", f"{describe_verdict(found)}; {describe_start(found)}")]
     if verdict.equal_time_s is not None:
         time = format_duration(verdict.equal_time_s)
         first = f"after {time} of training batch {format_count(verdict.best_batch_size or 0)} leads"
@@ -99,6 +98,12 @@ def _list_rows(found: VerificationConclusion) -> tuple[Row, ...]:
     if sharpness := _describe_sharpness(found):
         rows.append(Row("Minimum", sharpness))
     return (*rows, *(Row("Warning", each) for each in found.warnings))
+
+
+def describe_verdict(found: VerificationConclusion) -> str:
+    """Return whether the recommended batch holds, and why."""
+    batch, verdict = format_count(found.recommended_batch_size), found.verdict
+    return f"batch {batch} {_LEADS[verdict.status]}: {verdict.reason}"
 
 
 def describe_start(found: VerificationConclusion) -> str:
@@ -161,7 +166,7 @@ def chart_losses(found: VerificationConclusion) -> tuple[Chart, ...]:
     """Return the losses of the batches over samples, and over time."""
     shown = [each for each in found.batches if each.curve][-_MOST_LINES:]
     losses = [point.loss.point or 0.0 for each in shown for point in each.curve]
-    caption = f"The recommended batch {LEADS[found.verdict.status]}: {found.verdict.reason}."
+    caption = f"The recommended batch {_LEADS[found.verdict.status]}: {found.verdict.reason}."
     return tuple(
         Chart(
             title=f"Training loss against {against}, by batch",
