@@ -7,11 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from advisor.device.catalogue import recognise_gpu
 from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
-from advisor.errors import AdvisorError, DeviceError, SampleError, UsageError, WorkloadError
+from advisor.errors import DeviceError, SampleError, UsageError, WorkloadError
 from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.failures import judge_failure
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size, narrow_bounds
@@ -22,15 +21,9 @@ from advisor.memory.surroundings import (
     find_spill,
     judge_surroundings,
 )
-from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
-from advisor.predict.footprint import predict_unusable_bytes
-from advisor.predict.pieces import derive_pieces
-from advisor.predict.reductions import find_card
-from advisor.predict.replay import AllocatorSettings
-from advisor.predict.roofline import cost_step
+from advisor.memory.trace_stage import keep_prediction
+from advisor.predict.data import PREDICTED_MEMORY
 
-#: Share of the trace's time above which a worker's start leaves too little of it.
-_TRACE_START_FRACTION = 0.5
 #: Where torch reads its allocator's settings, the first that is there; 2.9 knows the first.
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 #: Steps that took less than this were not timed well enough to be multiplied.
@@ -121,47 +114,12 @@ def _choose_size(run: Run, bounds: SearchBounds, deadline: float) -> int | None:
     ):
         return size
     run.progress.stage("memory: trace", left_s=run.left_s)
-    why = _keep_prediction(run, TRACE_OF_MEMORY * (deadline - time.monotonic()))
+    allocator = next((os.environ[name] for name in _ALLOCATOR if name in os.environ), "")
+    most_s = TRACE_OF_MEMORY * (deadline - time.monotonic())
+    why = keep_prediction(run, most_s, allocator=allocator)
     if why is not None:
         run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
     return choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))
-
-
-def _keep_prediction(run: Run, most_s: float) -> str | None:
-    """Keep the peaks that a trace predicts, or return why there are none."""
-    if run.start_s > _TRACE_START_FRACTION * most_s:
-        return "a worker takes too long to start"
-    is_cuda, limits = run.environment.device.kind == "cuda", run.spec.limits
-    task = TraceTask(
-        workload=run.spec.workload,
-        operators="cuda" if is_cuda else "cpu",
-        largest_samples=run.facts.largest_samples,
-        min_micro_batch_size=run.facts.min_micro_batch_size,
-        batch_multiple=limits.batch_multiple,
-    )
-    try:
-        (trace,) = run.runner.run(task, timeout_s=most_s)
-    except AdvisorError as error:
-        return error.message
-    if not trace.serves_every_size:
-        return trace.reason or "its allocations differ from size to size"
-    prediction = derive_pieces(trace)
-    if is_cuda:
-        chosen = next((os.environ[name] for name in _ALLOCATOR if name in os.environ), "")
-        gpu = recognise_gpu(run.environment.device.name)
-        settings = AllocatorSettings(
-            expandable_segments="expandable_segments:True" in chosen,
-            workspace_bytes=0 if gpu is None else gpu.workspace_bytes,
-            card=find_card(gpu),
-        )
-        unusable = predict_unusable_bytes(
-            trace, capacity_bytes=run.capacity_bytes, settings=settings
-        )
-        prediction = msgspec.structs.replace(prediction, unusable_bytes=unusable)
-    run.hold(TRACE, trace)
-    run.set(PREDICTED_MEMORY, prediction)
-    run.set(STEP_COST, cost_step(trace))
-    return None
 
 
 def _choose_affordable(
