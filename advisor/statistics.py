@@ -6,7 +6,7 @@ reading one must not cost their import.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +29,12 @@ class Estimate(msgspec.Struct, frozen=True):
     low: float | None
     high: float | None
     confidence: float = 0.95
+
+    def map(self, convert: Callable[[float], float | None], *, falls: bool = False) -> "Estimate":
+        """Return a monotone function of the quantity; where it falls the ends change places."""
+        ends = (self.point, self.high, self.low) if falls else (self.point, self.low, self.high)
+        point, low, high = (None if end is None else convert(end) for end in ends)
+        return Estimate(point, low, high, self.confidence)
 
 
 def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
@@ -107,12 +113,9 @@ def exponentiate(logs: Estimate, *, factor: float = 1.0, inverse: bool = False) 
     A bound that leaves any sensible range is unknown.
     """
     sign = -1.0 if inverse else 1.0
-    low, high = (logs.high, logs.low) if inverse else (logs.low, logs.high)
-    point, low, high = (
-        None if value is None or sign * value > _MOST_LOG else factor * math.exp(sign * value)
-        for value in (logs.point, low, high)
+    return logs.map(
+        lambda log: None if sign * log > _MOST_LOG else factor * math.exp(sign * log), falls=inverse
     )
-    return Estimate(point, low, high, logs.confidence)
 
 
 def compare_rates(rates: Sequence[float], reference: Sequence[float]) -> Estimate:
@@ -167,7 +170,7 @@ def jackknife_covariance(leave_one_out: "npt.ArrayLike") -> "npt.NDArray[np.floa
 def fieller_ratio(
     numerator: float,
     denominator: float,
-    covariance: "npt.ArrayLike",
+    covariance: Sequence[Sequence[float]],
     degrees_of_freedom: float,
     confidence: float = 0.95,
 ) -> Estimate:
@@ -191,7 +194,7 @@ def fieller_ratio(
 
     Source: Fieller 1954, J. R. Stat. Soc. B 16:175.
     """
-    (numerator_variance, cross), (_, denominator_variance) = _as_rows(covariance)
+    (numerator_variance, cross), (_, denominator_variance) = covariance
     t_squared = two_sided_t(confidence, degrees_of_freedom) ** 2
     quadratic = denominator**2 - t_squared * denominator_variance
     half_linear = numerator * denominator - t_squared * cross
@@ -217,10 +220,3 @@ def _positive_root(quadratic: float, half_linear: float, constant: float) -> flo
     if half_linear > 0.0:
         return constant / (half_linear + root)
     return (half_linear - root) / quadratic if quadratic < 0.0 else None
-
-
-def _as_rows(covariance: "npt.ArrayLike") -> list[list[float]]:
-    import numpy as np  # noqa: PLC0415  # see the module's docstring
-
-    rows: list[list[float]] = np.asarray(covariance, dtype=np.float64).reshape(2, 2).tolist()
-    return rows

@@ -1,9 +1,11 @@
 """What a question tells: sentences, tables and charts as data; `report` draws them."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from advisor.errors import AdvisorError
+from advisor.statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,18 @@ class Table:
     is_narrow: bool = False
 
 
+def draw_up(
+    columns: Sequence[tuple[str, Sequence[str]]], *, marks: Sequence[str], **rest: Any
+) -> Table:
+    """Return a table of columns under their headers, beside the marks of its rows: `>` is bold."""
+    return Table(
+        columns=(Column(justify="left"), *(Column(header) for header, _ in columns)),
+        rows=tuple(zip(marks, *(cells for _, cells in columns), strict=True)),
+        bold_rows=frozenset(number for number, mark in enumerate(marks) if ">" in mark),
+        **rest,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A titled list, or code to paste."""
@@ -81,6 +95,15 @@ class Datum:
     low: float | None = None
     high: float | None = None
     note: str = ""
+
+
+def place_estimates(pairs: Iterable[tuple[float | str, Estimate]]) -> tuple[Datum, ...]:
+    """Return a point with its interval for each estimate that has one."""
+    return tuple(
+        Datum(x=x, y=each.point, low=each.low, high=each.high)
+        for x, each in pairs
+        if each.point is not None
+    )
 
 
 #: How a line is drawn: as seen or as a law says, both joined; each point by itself, as a cross

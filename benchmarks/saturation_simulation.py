@@ -38,8 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from advisor.memory.data import Probe
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.plan import choose_next, choose_sweep
 from advisor.throughput.saturation import SATURATION_TOLERANCE_FRACTION, is_settled
-from advisor.throughput.sizes import choose_next, choose_sweep
 from benchmarks.kneedle import find_knee
 
 NOISES = (0.003, 0.01, 0.03)

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from advisor.advice.batch_rows import BASE, RECOMMENDED, Row
 from advisor.race.law import LAW_DEVIATION
 from advisor.rate.data import Candidate
-from advisor.telling import Column, Table
+from advisor.telling import Column, Table, draw_up
 from advisor.units import (
     NOT_MEASURED,
     format_bytes,
@@ -53,12 +54,10 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = Fa
         columns.append((f"J/{sample_unit}", [_write_energy(row) for row in rows]))
     if any(row.trial or row.candidate.relative_time is not None for row in rows):
         columns.append(("time to train", [_write_time(row) for row in rows]))
-    marks = [row.mark for row in rows]
-    return Table(
-        columns=(Column(justify="left"), *(Column(header) for header, _ in columns)),
-        rows=tuple(zip(marks, *(cells for _, cells in columns), strict=True)),
+    return draw_up(
+        columns,
+        marks=[row.mark for row in rows],
         legend="; ".join(_list_legend(rows, has_energy=has_energy, has_loop=has_loop)),
-        bold_rows=frozenset(n for n, mark in enumerate(marks) if RECOMMENDED in mark),
         is_narrow=has_energy or has_loop,
     )
 
@@ -80,27 +79,22 @@ def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
     has_times = any(time is not None for time in times)
     if has_times:
         columns.append(("time to same loss", [_write_time_span(row) for row in few]))
-    cells = [*zip(*(cells for _, cells in columns), strict=True)]
     bars = [draw_bar(time) if has_times else "" for time in times]
     in_use = {
         "> recommended": any(RECOMMENDED in row.mark for row in few),
         "b your base": any(BASE in row.mark for row in few),
         "~ predicted, times to a factor of 2": any(
-            cell.startswith("~") for row in cells for cell in row
+            cell.startswith("~") for _, cells in columns for cell in cells
         ),
         "in your loop": len(few) > 1,
     }
-    return Table(
-        columns=(
-            Column(justify="left"),
-            *(Column(header) for header, _ in columns),
-            Column(justify="left"),
-        ),
-        rows=tuple((row.mark, *cells[n], bars[n]) for n, row in enumerate(few)),
+    table = draw_up(
+        [*columns, ("", bars)],
+        marks=[row.mark for row in few],
         legend="; ".join(text for text, is_used in in_use.items() if is_used),
-        bold_rows=frozenset(n for n, row in enumerate(few) if RECOMMENDED in row.mark),
         is_narrow=True,
     )
+    return replace(table, columns=(*table.columns[:-1], Column(justify="left")))
 
 
 def _choose_around(rows: Sequence[Row]) -> list[Row]:

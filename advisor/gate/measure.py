@@ -18,14 +18,14 @@ from advisor.gate.data import CountTask, StepCount
 from advisor.training.checkout import refuse_strangers
 from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 
 #: The step whose operators are counted: the first ones make the optimizer's state and compile.
 COUNTED_STEP = 3
 _MARK = "bsadvisor: counted step"
 
 
-class StepCounter:
+class StepCounter(Observer):
     """Counts from its making to the end of the step that is counted.
 
     Attributes:
@@ -40,9 +40,6 @@ class StepCounter:
         self._mark = record_function(_MARK)
         with _mute():
             self._profile.start()
-
-    def before_step(self, step: Step) -> None:
-        """Do nothing."""
 
     def after_step(self, step: Step) -> bool:
         """Begin to count operators after the step before, and end after the step."""

@@ -20,7 +20,7 @@ from advisor.training.device_clock import synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.loader import make_loader
 from advisor.training.model_file.workload import Workload
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 
 #: Least length of a window, in seconds: on a GPU the clock is read through a queue of work.
 _WINDOW_S = {"cpu": 0.04, "cuda": 0.1, "mps": 0.1}
@@ -163,7 +163,7 @@ class Feed:
         return batch
 
 
-class Units:
+class Units(Observer):
     """A window of units of batches, or of steps where it observes a training.
 
     Attributes:
@@ -200,9 +200,6 @@ class Units:
         window_s, units = now_s - self._began_s, len(self.seconds)
         is_wanting = self._least_s > 0 and units < _WANTED_UNITS
         return window_s < (_LONGEST_WINDOW if is_wanting else 1.0) * self._least_s or not units
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:
         """Count the step; return False at the window's end."""

@@ -108,10 +108,7 @@ def choose_next_workers(timings: Sequence[LoaderTiming], *, most_workers: int) -
 
 def _summarise(timing: LoaderTiming) -> LoaderPoint:
     ratio = compare_rates(timing.together_samples_per_s, timing.training_samples_per_s)
-    point, low, high = (
-        None if end is None else 1.0 - end for end in (ratio.point, ratio.high, ratio.low)
-    )
-    loss = Estimate(point, low, high)
+    loss = ratio.map(lambda share: 1.0 - share, falls=True)
     return LoaderPoint(
         workers=timing.workers,
         status=_judge(loss, timing.waiting_fractions),

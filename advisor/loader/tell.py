@@ -1,13 +1,13 @@
 """What the loader was seen to do, in one paragraph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from advisor.engine.conclusions import Conclusions
 from advisor.loader.data import LoaderConclusion, LoaderPoint, LoaderStatus
 from advisor.loader.plan import LOADER
 from advisor.memory.data import PROBES
-from advisor.statistics import Estimate, median
-from advisor.telling import Chart, Datum, Line, Mark, Row, Status, Told
+from advisor.statistics import median
+from advisor.telling import Chart, Line, Mark, Row, Status, Told, place_estimates
 from advisor.units import count_of, format_count, format_number, format_percent, format_spread
 
 _STATUS: dict[LoaderStatus, str] = {
@@ -74,7 +74,7 @@ def _describe_waiting(waiting: Mapping[int, float], size: int) -> str:
 def chart_loader(loader: LoaderConclusion) -> Chart:
     """Return the speed of the loader alone and with training, over its processes."""
     size, alone = format_count(loader.micro_batch_size), loader.training_samples_per_s.point
-    status = _STATUS[loader.status]
+    points, status = sorted(loader.points, key=lambda p: p.workers), _STATUS[loader.status]
     return Chart(
         title="Speed against loading processes",
         caption=f"Loader at micro-batch {size}: {status}; bars are intervals over "
@@ -82,26 +82,15 @@ def chart_loader(loader: LoaderConclusion) -> Chart:
         x_label="workers",
         y_label="samples/s",
         lines=(
-            _draw(
-                "the loader alone", [(each.workers, each.samples_per_s) for each in loader.points]
-            ),
-            _draw(
+            Line("the loader alone", place_estimates((p.workers, p.samples_per_s) for p in points)),
+            Line(
                 "training with it",
-                [(each.workers, each.together_samples_per_s) for each in loader.points],
+                place_estimates((p.workers, p.together_samples_per_s) for p in points),
             ),
         ),
         log_x=False,
         y_marks=() if alone is None else (Mark("training without it", alone),),
     )
-
-
-def _draw(label: str, speeds: Sequence[tuple[int, Estimate]]) -> Line:
-    data = [
-        Datum(x=workers, y=speed.point, low=speed.low, high=speed.high)
-        for workers, speed in sorted(speeds, key=lambda pair: pair[0])
-        if speed.point is not None
-    ]
-    return Line(label, tuple(data))
 
 
 def describe_loader(loader: LoaderConclusion) -> str:

@@ -32,7 +32,7 @@ from advisor.training.device_failure import is_device_full
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training, UserStep
 
@@ -51,7 +51,7 @@ _LEAK_STEPS, _MOST_LEAK_STEPS, _LEAK_S = 6, 256, 4.0
 _STILL_STEPS, _MOST_SETTLING_STEPS = 2, 16
 
 
-class PeakObserver:
+class PeakObserver(Observer):
     """Sees peaks, what stays taken and seconds of each step; no peak where the device counts none.
 
     The gauge is reset between the phases and after each step; `begin` comes before the first.

@@ -23,7 +23,7 @@ from advisor.training.loop import train
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
@@ -106,7 +106,7 @@ def _load_each(workload: Workload, paths: Sequence[str], deadline: float) -> Ite
         yield Place(training, at_step, left_s / (len(paths) - number), labels)
 
 
-class _Clock:
+class _Clock(Observer):
     """Counts steps and their seconds, and ends them when the time is up."""
 
     def __init__(self, deadline: float) -> None:
@@ -117,9 +117,6 @@ class _Clock:
     def resume(self) -> None:
         """Begin to count seconds as training's."""
         self._since = time.perf_counter()
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """Count the step; return whether there is time for another."""

@@ -11,10 +11,10 @@ from advisor.noise.measure_metric import Trained, trained_parameters
 from advisor.noise.measure_rows import Place, make_rows
 from advisor.training.data import TokenCount
 from advisor.training.loss_reduction import count_tokens
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 
 
-class GroupSums:
+class GroupSums(Observer):
     """The sums of gradients of J groups of micro-batches, seen at frozen parameters.
 
     Args:

@@ -44,7 +44,7 @@ class _Trained(NamedTuple):
         return self.parameters
 
 
-class FrozenVisits:
+class FrozenVisits(Observer):
     """Freezes the script's training at each point, and sees the gradients of some steps there.
 
     The first visit is a pilot: what decides how much is measured is thrown away.
@@ -122,7 +122,7 @@ class FrozenVisits:
         return not self._points
 
 
-class FollowedVisits:
+class FollowedVisits(Observer):
     """Does on another rank what the first one decides; sees gradients where ranks share them."""
 
     def __init__(self, task: NoiseTask, emit: Emitter, words: WordObserver) -> None:

@@ -4,7 +4,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.noise.data import NoiseConclusion, choose_metric
 from advisor.noise.plan import NOISE
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Datum, Line, Row, Status, Told
+from advisor.telling import Chart, Line, Row, Status, Told, place_estimates
 from advisor.units import NOT_MEASURED, format_interval, format_number
 
 
@@ -47,12 +47,7 @@ def chart_noise(noise: NoiseConclusion) -> Chart:
 
 def _draw(label: str, noise: NoiseConclusion, *, adapted: bool) -> Line:
     course = choose_metric(noise.points, adapted=adapted)
-    data = [
-        Datum(x=step, y=scale.point, low=scale.low, high=scale.high)
-        for step, scale in course
-        if scale.point is not None and scale.point > 0.0
-    ]
-    return Line(label, tuple(data))
+    return Line(label, place_estimates(each for each in course if (each[1].point or 0.0) > 0.0))
 
 
 def describe_noise(noise: NoiseConclusion) -> str:
@@ -73,17 +68,13 @@ def describe_noise(noise: NoiseConclusion) -> str:
         parts.append(f"plain gradients: {_format(noise.noise_scale)}")
     tokens = noise.tokens_per_sample
     if noise.sample_unit == "token" and tokens is not None:
-        point, low, high = (
-            None if end is None else tokens * end
-            for end in (decisive.point, decisive.low, decisive.high)
-        )
-        figure = _format(Estimate(point, low, high))
+        figure = _format(decisive.map(lambda samples: tokens * samples))
         parts.append(f"{figure} tokens, at {format_number(tokens)} in a sample")
     return "; ".join([*parts, *([noise.reason] if noise.reason else [])])
 
 
 def _format(scale: Estimate | None) -> str:
     """Return the interval, which no noise scale has below 0."""
-    if scale is None or scale.low is None:
-        return format_interval(scale)
-    return format_interval(Estimate(scale.point, max(scale.low, 0.0), scale.high))
+    if scale is not None and scale.low is not None:
+        scale = Estimate(scale.point, max(scale.low, 0.0), scale.high)
+    return format_interval(scale)

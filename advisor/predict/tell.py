@@ -10,7 +10,17 @@ from advisor.predict.memory_tables import CARDS_ABREAST, chart_parts, tell_peak,
 from advisor.predict.memory_trace import MemoryTrace, TraceMethod
 from advisor.predict.prediction import PREDICTIONS
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Column, Datum, Headline, Line, Passage, Row, Table, Told
+from advisor.telling import (
+    Chart,
+    Column,
+    Headline,
+    Line,
+    Passage,
+    Row,
+    Table,
+    Told,
+    place_estimates,
+)
 from advisor.units import format_bytes, format_count, format_number, format_percent
 
 _METHODS: dict[TraceMethod, str] = {
@@ -135,12 +145,7 @@ def _tell_cards(predictions: Sequence[Prediction], *, is_asked: bool) -> Table:
 
 
 def _chart_sizes(predictions: Sequence[Prediction]) -> Chart:
-    sizes = [(one.gpu, one.max_micro_batch_size) for one in predictions]
-    data = tuple(
-        Datum(x=gpu, y=size.point, low=size.low, high=size.high)
-        for gpu, size in sizes
-        if size.point is not None
-    )
+    data = place_estimates((one.gpu, one.max_micro_batch_size) for one in predictions)
     confidence = format_percent(predictions[0].max_micro_batch_size.confidence, decimals=0)
     return Chart(
         title="Largest micro-batch by card",

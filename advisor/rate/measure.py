@@ -121,7 +121,7 @@ def _follow_schedule(
     return [falling], constant * task.global_batch_size
 
 
-class FallingRate:
+class FallingRate(Observer):
     """Lets the rate fall to 0 on a line after so many steps at its full height."""
 
     def __init__(
@@ -135,12 +135,8 @@ class FallingRate:
         left = self._steps + 1 - max(step.number, self._constant)
         self._set_rate(self._rate * min(1.0, left / (self._steps + 1 - self._constant)))
 
-    def after_step(self, step: Step) -> bool:  # noqa: ARG002
-        """Go on."""
-        return True
 
-
-class _LossCurve:
+class _LossCurve(Observer):
     """Evaluates the loss before the first step and evenly spaced after it, until it diverges."""
 
     def __init__(
@@ -153,9 +149,6 @@ class _LossCurve:
     ) -> None:
         self._evaluate, self._every, self._last, self._watch = evaluate_now, every, last, watch
         self.evaluations = [Evaluation(samples=0, loss=evaluate_now())]
-
-    def before_step(self, step: Step) -> None:
-        """Need no gradients."""
 
     def after_step(self, step: Step) -> bool:
         """Evaluate where it is time to; return whether the loss is finite."""

@@ -20,7 +20,7 @@ from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
@@ -90,7 +90,7 @@ def _follow_curve(
     return rising.make_curve(task, seed, steps)
 
 
-class RisingRate:
+class RisingRate(Observer):
     """Raises the rate by one factor with each step and keeps the losses, until they diverge."""
 
     def __init__(

@@ -15,14 +15,14 @@ from advisor.rate.data import Evaluation, LrRangeTask, TrialBranch, TrialTask
 from advisor.rate.measure import FallingRate, apply_other_settings
 from advisor.rate.measure_range import RisingRate
 from advisor.statistics import median
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.arguments import fill_batch
 from advisor.training.script.rate import RateFactor
 from advisor.training.script.running import ScriptRun
 
 
-class RunningLoss:
+class RunningLoss(Observer):
     """Means of the training loss over windows of steps, each at the samples of its middle.
 
     Attributes:
@@ -43,9 +43,6 @@ class RunningLoss:
     def deviation(self) -> float:
         """Standard deviation of a step's loss within a window, in the middle of all windows."""
         return math.sqrt(median(self._variances)) if self._variances else 0.0
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:
         """Take in the loss; return whether all are finite."""
@@ -74,7 +71,7 @@ class RunningLoss:
             self.diverged = True
 
 
-class _Settings:
+class _Settings(Observer):
     """Sets what goes with the task's rate before the first step."""
 
     def __init__(self, task: TrialTask) -> None:
@@ -84,10 +81,6 @@ class _Settings:
         """Set it, once."""
         if step.number == 1 and step.optimizer is not None:
             apply_other_settings(step.optimizer, self._task)
-
-    def after_step(self, step: Step) -> bool:  # noqa: ARG002
-        """Go on."""
-        return True
 
 
 def run(task: TrialTask, emit: Emitter) -> None:

@@ -7,7 +7,7 @@ from advisor.engine.conclusions import Conclusions
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
 from advisor.rate.data import TRIALS, LearningRate, LrRangeConclusion
 from advisor.rate.tell import describe_move, group_trials, head_lr_range, write_ends
-from advisor.telling import Column, Screen, Table
+from advisor.telling import Screen, Table, draw_up
 from advisor.units import begin_sentence, format_count, format_figure
 
 #: Rates on the screen; the full report has all.
@@ -42,29 +42,18 @@ def _list_lines(rate: LearningRate | None, found: LrRangeConclusion | None) -> I
 def _tabulate(conclusions: Conclusions, rate: LearningRate | None) -> Table | None:
     """Return a row for each rate that was trained at."""
     tried = sorted(group_trials(conclusions.record.all(TRIALS)).items())[:_MOST_RATES]
-    chosen = [rate is not None and each == rate.value for (_, each), _ in tried]
-    rows = [
-        (
-            ">" if is_chosen else "",
-            format_figure(each),
-            format_count(len(branches)),
-            write_ends(branches),
-            format_count(sum(branch.diverged for branch in branches)),
-        )
-        for ((_, each), branches), is_chosen in zip(tried, chosen, strict=True)
-    ]
-    if not rows:
+    if not tried:
         return None
-    return Table(
-        columns=(
-            Column("", "left"),
-            Column("rate"),
-            Column("starts"),
-            Column("last loss"),
-            Column("diverged"),
-        ),
-        rows=tuple(rows),
-        bold_rows=frozenset(number for number, is_chosen in enumerate(chosen) if is_chosen),
+    groups = [branches for _, branches in tried]
+    diverged = [sum(branch.diverged for branch in branches) for branches in groups]
+    return draw_up(
+        [
+            ("rate", [format_figure(each) for (_, each), _ in tried]),
+            ("starts", [format_count(len(branches)) for branches in groups]),
+            ("last loss", [write_ends(branches) for branches in groups]),
+            ("diverged", [format_count(count) for count in diverged]),
+        ],
+        marks=[">" * (rate is not None and each == rate.value) for (_, each), _ in tried],
         legend="> advised; trained at from fresh starts",
         is_narrow=True,
     )

@@ -7,8 +7,8 @@ agree with each other far better than processes do, so they only go into that se
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from advisor.device.data import Environment, Telemetry
 from advisor.engine.conclusions import Conclusions, Topic
@@ -59,13 +59,8 @@ def conclude_throughput(
 ) -> ThroughputConclusion:
     """Return the throughput curve, its law, and the saturation batch.
 
-    Args:
-        probes: Of any stage; the throughput probes that ran to their end count.
-        largest_micro_batch_size: Sizes above it do not count; None means no such limit.
-        range_end: What makes that size the largest.
-        peak_bytes: Measured, by micro-batch size.
-        telemetry: Counters over the sessions, where there are any.
-        environment: Which knows the card's limits and memory.
+    Of the probes those of throughput count that ran to their end, up to the largest size (None: no
+    limit). `range_end` is what makes that the largest, `peak_bytes` were measured, by size.
     """
     valid = discard_held_blocks(probes, telemetry)
     usable = [
@@ -96,26 +91,29 @@ def conclude_throughput(
     fitted = (paired.sizes, paired.step_s, paired.errors)
     laws = fit_laws(*fitted)
     line = next(iter(fit_laws(*fitted, kinds=("affine",))), None)
-    optimizer_step_s = _estimate_optimizer_step_s(by_size)
-    is_whole = max(by_size, default=0) >= _WHOLE_FRACTION * (largest_micro_batch_size or 0)
+    optimizer_step_s, optimizer_error_s = _estimate_optimizer_step_s(by_size) or (None, None)
+    largest = max(by_size, default=None)
+    is_whole = (largest or 0) >= _WHOLE_FRACTION * (largest_micro_batch_size or 0)
     saturation = find_saturation(
         paired,
         laws,
         range_end=range_end if is_whole else "budget",
         host_bound=_is_host_bound(by_size),
     )
-    decisive = saturation.batch_size or max(by_size, default=None)
+    decisive = saturation.batch_size or largest
+    times = [[median(probe.step_times_s) for probe in mine] for mine in by_size.values()]
+    spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
     return ThroughputConclusion(
         points=points,
         half_saturation_batch_size=_estimate_half_saturation(line, paired),
         fixed_s=None if line is None else line.coefficients[0],
         per_sample_s=None if line is None else line.coefficients[1],
-        optimizer_step_s=None if optimizer_step_s is None else optimizer_step_s[0],
-        optimizer_step_error_s=None if optimizer_step_s is None else optimizer_step_s[1],
+        optimizer_step_s=optimizer_step_s,
+        optimizer_step_error_s=optimizer_error_s,
         step_law=choose_law(laws, *fitted),
         saturation=saturation,
         fall=measure_fall(paired) if saturation.status == "retrograde" else None,
-        session_spread_fraction=_measure_session_spread(by_size),
+        session_spread_fraction=max(spreads, default=None),
         decisive_micro_batch_size=decisive,
         half_width_fraction=_measure_half_width(points, decisive),
         cheapest_micro_batch_size=find_cheapest_size(energy),
@@ -156,17 +154,13 @@ def _make_point(
 
 
 def _estimate_half_saturation(line: StepLaw | None, paired: PairedSizes) -> Estimate:
-    """Return a/β of the line.
-
-    Source: Fieller 1954.
-    """
+    """Return a/β of the line, with Fieller's interval."""
     if line is None or line.coefficients[1] <= 0.0:
         return Estimate(None, None, None, CONFIDENCE)
     fixed_s, per_sample_s, _ = line.coefficients
     if paired.degrees_of_freedom < 1:
         return Estimate(fixed_s / per_sample_s, None, None, CONFIDENCE)
-    covariance = np.asarray(line.covariance)[:2, :2]
-    degrees = paired.degrees_of_freedom
+    covariance, degrees = [row[:2] for row in line.covariance[:2]], paired.degrees_of_freedom
     ratio = fieller_ratio(fixed_s, per_sample_s, covariance, degrees, CONFIDENCE)
     low = None if ratio.low is None else max(ratio.low, 0.0)
     return Estimate(ratio.point, low, ratio.high, CONFIDENCE)
@@ -212,20 +206,13 @@ def _is_host_bound(by_size: _BySize) -> bool:
     return is_issuing and step_s <= HOST_BOUND_STRETCH * min(issued_s.values())
 
 
-def _measure_session_spread(by_size: _BySize) -> float | None:
-    """Return half the range of the sessions over their median, at the size where it is largest."""
-    times = [[median(probe.step_times_s) for probe in probes] for probes in by_size.values()]
-    spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
-    return max(spreads, default=None)
-
-
 def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     record, memory = conclusions.record, conclusions.of(MEMORY)
     probes = record.all(PROBES)
     timed = [probe for probe in probes if probe.stage == "throughput"]
     if memory is None or not timed:
         return None
-    peaks = find_peaks(probes)
+    peaks, law = find_peaks(probes), fit_memory(probes)
     throughput = conclude_throughput(
         probes,
         largest_micro_batch_size=memory.max_micro_batch_size,
@@ -241,18 +228,13 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
         environment=record.environment,
         precision=record.command.precision,
     )
-    law = fit_memory(probes)
-    if law is None:
-        return throughput
-    points = [
-        msgspec.structs.replace(
-            point, predicted_peak_bytes=predict_peak_bytes(point.micro_batch_size, peaks, law)
-        )
-        if point.peak_bytes is None
+    points = (
+        replace(point, predicted_peak_bytes=predict_peak_bytes(point.micro_batch_size, peaks, law))
+        if law is not None and point.peak_bytes is None
         else point
         for point in throughput.points
-    ]
-    return msgspec.structs.replace(throughput, points=tuple(points))
+    )
+    return replace(throughput, points=tuple(points))
 
 
 THROUGHPUT = Topic("throughput", ThroughputConclusion, _conclude)

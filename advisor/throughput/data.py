@@ -1,5 +1,6 @@
 """What is asked of throughput and what follows; what was seen is `memory.data.Probe`."""
 
+import random
 from typing import ClassVar, Literal
 
 import msgspec
@@ -19,26 +20,25 @@ SpeedLimitKind = Literal["host", "heap", "fixed", "arithmetic", "bandwidth", "ne
 
 
 class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
-    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process.
-
-    Attributes:
-        micro_batch_sizes: The worker shuffles their order each round.
-        session: Also moves the seed of the shuffle.
-        rounds: Timed blocks for each size.
-        budget_s: The worker starts no new round after this long, once one round is complete.
-        untried: Those that never ran: where the model's own code fails at one, it refuses the size.
-    """
+    """Time blocks of training steps at several micro-batch sizes, interleaved, in one process."""
 
     runs: ClassVar[str] = "advisor.throughput.measure:run"
     runs_script: ClassVar[str] = "advisor.throughput.measure_script:run"
-    merges_ranks: ClassVar[str] = "advisor.throughput.sessions:merge_ranks"
+    merges_ranks: ClassVar[str] = "advisor.throughput.plan:merge_ranks"
 
     micro_batch_sizes: tuple[int, ...]
     session: int
     block_s: float
+    #: Timed blocks for each size.
     rounds: int
+    #: No new round is started after this long, once one is complete.
     budget_s: float
+    #: Sizes that never ran: where the model's own code fails at one, it refuses the size.
     untried: tuple[int, ...] = ()
+
+    def make_order(self) -> random.Random:
+        """Return what shuffles the sizes, in one process or over several."""
+        return random.Random(self.workload.seed * 7919 + self.session)  # noqa: S311 - no secret
 
 
 class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,27 +42,17 @@ def name_disturbances(
     session_levels: Sequence[float] = (),
     environment: Environment | None = None,
 ) -> tuple[str, ...]:
-    """Return what disturbed the sessions, one sentence each.
-
-    Args:
-        probes: Of throughput, those that count.
-        telemetry: One for each session, where there is any.
-        discarded: Blocks that do not count, by cause.
-        session_levels: In log seconds.
-        environment: Which knows the card's limits and memory.
-    """
+    """Return what disturbed the sessions, one sentence each; their levels are in log seconds."""
     timed = [probe for probe in probes if probe.stage == "throughput" and probe.step_times_s]
     return (
-        *_name_discarded(discarded),
-        *_name_held(timed, telemetry),
+        *_name_held(timed, telemetry, discarded),
         *_name_power_limit(timed, telemetry, environment),
         *_name_clock(timed, telemetry),
         *_name_canary(timed),
         *_name_neighbours(timed, telemetry),
         *_name_memory_of_others(timed, telemetry, environment),
         *_name_groups(session_levels),
-        *_name_outliers(timed),
-        *_name_unsteady(timed),
+        *_name_restless(timed),
     )
 
 
@@ -78,14 +68,13 @@ def _sample(
     return [values for values in series if values]
 
 
-def _name_discarded(discarded: Mapping[str, int]) -> Iterator[str]:
+def _name_held(
+    probes: Sequence[Probe], telemetry: Sequence[Telemetry], discarded: Mapping[str, int]
+) -> Iterator[str]:
+    """Yield what blocks were discarded for, or held most of them down, so that all count."""
     for cause, count in discarded.items():
         blocks = "1 timed block was" if count == 1 else f"{count} timed blocks were"
         yield f"{blocks} discarded: {_HOLDERS[cause]} held the clock down"
-
-
-def _name_held(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
-    """Yield what held most blocks down, so that they count all the same."""
     for cause, holder in _HOLDERS.items():
         held = measure_held_fraction(probes, telemetry, cause)
         if held is not None and held > POWER_CAP_FRACTION:
@@ -198,7 +187,7 @@ def _name_groups(session_levels: Sequence[float]) -> Iterator[str]:
         )
 
 
-def _name_outliers(probes: Sequence[Probe]) -> Iterator[str]:
+def _name_restless(probes: Sequence[Probe]) -> Iterator[str]:
     outliers = sum(
         seconds > OUTLIER_RATIO * median(probe.step_times_s)
         for probe in probes
@@ -210,9 +199,6 @@ def _name_outliers(probes: Sequence[Probe]) -> Iterator[str]:
             f"{outliers} of {blocks} timed blocks took over twice their session's median; they "
             "count, and the median hardly feels them"
         )
-
-
-def _name_unsteady(probes: Sequence[Probe]) -> Iterator[str]:
     unsteady = sorted({p.micro_batch_size for p in probes if p.is_steady is False})
     if unsteady:
         sizes = ", ".join(map(str, unsteady))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.device.data import Environment, Telemetry
 from advisor.memory.data import Probe
@@ -51,12 +51,10 @@ def add_efficiency(
     Source: MFU as in Chowdhery et al. 2022 (PaLM), appendix B, with counted operations; bandwidth
     after Williams, Waterman and Patterson 2009.
     """
-    uses_tf32 = cost is None or cost.uses_tf32
-    peaks = _find_peaks(probes, environment, precision, uses_tf32=uses_tf32)
+    peaks = _find_peaks(probes, environment, precision, cost)
     points = tuple(_add_shares(point, cost, peaks) for point in throughput.points)
-    throughput = msgspec.structs.replace(throughput, points=points)
-    limit = _find_speed_limit(throughput, probes, peaks)
-    return msgspec.structs.replace(throughput, speed_limit=limit)
+    throughput = replace(throughput, points=points)
+    return replace(throughput, speed_limit=_find_speed_limit(throughput, probes, peaks))
 
 
 def estimate_energy_per_sample(
@@ -95,14 +93,13 @@ def _find_peaks(
     probes: Sequence[Probe],
     environment: Environment | None,
     precision: Precision,
-    *,
-    uses_tf32: bool,
+    cost: StepCost | None,
 ) -> _Peaks:
     if environment is None:
         return _Peaks()
-    peaks = environment.peak_flops
-    if peaks:
-        peak = find_peak(peaks, precision, uses_tf32=uses_tf32)
+    if environment.peak_flops:
+        uses_tf32 = cost is None or cost.uses_tf32
+        peak = find_peak(environment.peak_flops, precision, uses_tf32=uses_tf32)
         return _Peaks(peak, environment.bandwidth_bytes_per_s, "data sheet")
     rates = [
         probe.canary_flops / min(probe.canary_times_s)
@@ -124,7 +121,7 @@ def _add_shares(point: ThroughputPoint, cost: StepCost | None, peaks: _Peaks) ->
         flops = done / step_s / peaks.flops_per_s
     if peaks.bandwidth_bytes_per_s:
         bandwidth = cost.count_moved_bytes(size) / step_s / peaks.bandwidth_bytes_per_s
-    return msgspec.structs.replace(point, flops_fraction=flops, bandwidth_fraction=bandwidth)
+    return replace(point, flops_fraction=flops, bandwidth_fraction=bandwidth)
 
 
 def _find_speed_limit(
@@ -149,7 +146,7 @@ def _find_speed_limit(
         kernel_time_fraction=_take_median([probe.kernel_time_fraction for probe in mine]),
     )
     is_host_bound = throughput.saturation.status == "host_bound"
-    return msgspec.structs.replace(limit, kind=_name_kind(limit, is_host_bound=is_host_bound))
+    return replace(limit, kind=_name_kind(limit, is_host_bound=is_host_bound))
 
 
 def _take_median(values: Sequence[float | None]) -> float | None:

@@ -9,7 +9,6 @@ itself, as in a loop of that one size, and never within a window or a block that
 
 import itertools
 import math
-import random
 import time
 from typing import Any, NamedTuple
 
@@ -97,8 +96,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     began_s = time.perf_counter()
     workload = Workload(task.workload)
     compile_each_shape()
-    order = random.Random(task.workload.seed * 7919 + task.session)  # noqa: S311 - an order, no secret
-    sizes = list(task.micro_batch_sizes)
+    order, sizes = task.make_order(), list(task.micro_batch_sizes)
     timed: dict[int, Timed] = {}
     seed = task.workload.seed + task.session
     generator = torch.Generator("cpu").manual_seed(seed)

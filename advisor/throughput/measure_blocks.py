@@ -11,7 +11,7 @@ import torch
 from advisor.memory.data import Probe
 from advisor.throughput.data import ThroughputTask
 from advisor.training.device_clock import synchronise
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 
 if sys.platform != "win32":
     from resource import RUSAGE_SELF, getrusage
@@ -43,7 +43,7 @@ class Block(NamedTuple):
     use: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
-class BlockTimer:
+class BlockTimer(Observer):
     """Times the next `count` steps; it is begun just before the first of them.
 
     Attributes:
@@ -63,9 +63,6 @@ class BlockTimer:
         self._use, self._began_s = _read_use(), time.monotonic()
         synchronise(device)
         self._start_s = time.perf_counter()
-
-    def before_step(self, step: Step) -> None:
-        """Do nothing."""
 
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """Count the step; after the last one, wait for the device and read the clock."""

@@ -58,10 +58,10 @@ def settle_device(
     """Work until the clock is flat, and return whether it was in that time.
 
     A cold GPU starts at a high clock and loses it as it warms up, so that the first blocks would be
-    faster than the rest. A clock that holds for a second says that these are not; a card that goes
-    on getting warmer may lose a little of it later, which all sizes share as their blocks take
-    turns. True at once on a CPU, where the windows of the warm-up alone judge. None where nothing
-    tells: on MPS and ROCm, and where the driver gives no clock.
+    faster than the rest. A clock that holds for a second says that these are not; what it loses
+    later all sizes share, as their blocks take turns. True at once on a CPU, where the windows of
+    the warm-up alone judge. None where nothing tells: on MPS and ROCm, and where the driver gives
+    no clock.
     """
     if device.type == "cpu":
         return True

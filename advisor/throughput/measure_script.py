@@ -30,7 +30,7 @@ _UNTIMED = 2
 _APART_FRACTION = 0.5
 
 
-class LoopBlocks:
+class LoopBlocks(Observer):
     """Warms up by windows of steps, then times blocks of them.
 
     Attributes:
@@ -51,9 +51,6 @@ class LoopBlocks:
     def attach(self, stream: StepStream) -> None:
         """Watch a stream."""
         self._stream = stream
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:
         """Time the step; return False after the last block."""

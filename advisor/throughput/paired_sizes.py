@@ -43,18 +43,15 @@ class PairedSizes(NamedTuple):
 
 
 def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
-    """Return all sizes on one scale; where no sessions can be compared, the fastest of each.
+    """Return all sizes on one scale, from the seconds of a step by session and micro-batch size.
 
-    Sessions may have timed different sizes, as long as they share enough of them to be compared.
-    The noise e_sk is assumed independent and about equal at all sizes; its degrees of freedom are
-    (sessions − 1)·(sizes − 1) where every session timed every size, which is what makes three
-    sessions enough.
+    Sessions may have timed different sizes, as long as they share enough of them to be compared;
+    else each size has its fastest step. The noise e_sk is assumed independent and about equal at
+    all sizes; its degrees of freedom are (sessions − 1)·(sizes − 1) where every session timed every
+    size, which is what makes three sessions enough.
 
-    Args:
-        step_s: Seconds of a step, by session and micro-batch size.
-
-    Source: two-way additive analysis of variance (Fisher 1925), fitted by reweighted
-    least squares (Beaton and Tukey 1974).
+    Source: two-way additive analysis of variance (Fisher 1925), fitted by reweighted least squares
+    (Beaton and Tukey 1974).
     """
     sizes = sorted({size for times in step_s.values() for size in times})
     count, last = len(sizes), len(step_s) - 1

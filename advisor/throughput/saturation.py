@@ -65,21 +65,19 @@ class _Curve(NamedTuple):
     levels: Floats
     margins: Floats
 
-    def gain_most(self, sign: float = 0.0) -> Floats:
-        """Return the most that a larger size gains on each, at that end of its interval."""
-        gains = self.levels[None, :] - self.levels[:, None] + sign * self.margins
-        gains[np.tril_indices(len(gains))] = -math.inf
-        most: Floats = gains.max(axis=1)
-        return most
-
     def find_low(self) -> int:
         """Return the least size on which it may be that none gains more than the tolerance."""
         first = self.find_first(sign=-1.0)
         return 1 + int(self.sizes[first - 1]) if first else int(self.sizes[0])
 
     def find_first(self, sign: float = 0.0) -> int:
-        """Return the index of the first size on which none gains more than the tolerance."""
-        return int(np.argmax(self.gain_most(sign) <= _TOLERANCE))
+        """Return the index of the first size on which no larger one gains more than the tolerance.
+
+        By the gains themselves, or by that end of their intervals.
+        """
+        gains = self.levels[None, :] - self.levels[:, None] + sign * self.margins
+        gains[np.tril_indices(len(gains))] = -math.inf
+        return int(np.argmax(gains.max(axis=1) <= _TOLERANCE))
 
 
 def find_saturation(
@@ -88,13 +86,8 @@ def find_saturation(
     """Return the saturation batch with its interval, or by how much the last doubling gains.
 
     Nothing is concluded from fewer than three sizes or two sessions, or where these contradict each
-    other so much that it is open whether the last doubling gains more than the tolerance.
-
-    Args:
-        paired: All sizes on one scale.
-        laws: That may be true of them, the likeliest first.
-        range_end: Why no larger size was timed.
-        host_bound: Whether the host still limits the largest size.
+    other so much that it is open whether the last doubling gains more than the tolerance. The laws
+    are those that may be true, the likeliest first; `host_bound` is of the largest size.
     """
     found = Saturation(
         batch_size=None, low=None, high=None, status="inconclusive", range_end=range_end
@@ -102,7 +95,8 @@ def find_saturation(
     if not laws or len(paired.sizes) < LEAST_SIZES or paired.degrees_of_freedom < 1:
         return found
     gain = _measure_last_gain(paired, laws)
-    found = msgspec.structs.replace(found, last_gain=_to_share(gain))
+    share = gain.map(lambda log: math.expm1(min(log, 1.0)))
+    found = msgspec.structs.replace(found, last_gain=share)
     point, least, most = gain.point or 0.0, gain.low or 0.0, gain.high or 0.0
     if most - least > 2.0 * TOO_NOISY_FRACTION and least <= _TOLERANCE < most:
         return found
@@ -168,20 +162,12 @@ def measure_fall(paired: PairedSizes) -> ThroughputFall | None:
     margin = quantile * math.hypot(paired.errors[peak], paired.errors[-1])
     if fall <= max(_TOLERANCE, margin):
         return None
-    point, low, high = (-math.expm1(-value) for value in (fall, fall - margin, fall + margin))
+    logs = Estimate(fall, fall - margin, fall + margin, CONFIDENCE)
     return ThroughputFall(
         peak_micro_batch_size=paired.sizes[peak],
         micro_batch_size=paired.sizes[-1],
-        slower_fraction=Estimate(point, low, high, CONFIDENCE),
+        slower_fraction=logs.map(lambda log: -math.expm1(-log)),
     )
-
-
-def _to_share(logs: Estimate) -> Estimate:
-    """Return the change that a difference of logs is, as a share."""
-    point, low, high = (
-        math.expm1(min(end or 0.0, 1.0)) for end in (logs.point, logs.low, logs.high)
-    )
-    return Estimate(point, low, high, logs.confidence)
 
 
 def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate:

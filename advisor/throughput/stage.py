@@ -5,7 +5,6 @@ its own, in random order: what larger sizes freed stays in the C heap, so that a
 find memory which a loop of that size alone must fetch from the kernel.
 """
 
-import random
 import time
 from collections.abc import Sequence
 
@@ -21,19 +20,19 @@ from advisor.memory.plan import MEMORY
 from advisor.memory.refusals import may_run
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import TELEMETRY, ThroughputConclusion, ThroughputTask
-from advisor.throughput.saturation import is_settled
-from advisor.throughput.sessions import (
+from advisor.throughput.plan import (
+    MOST_SWEEP_SIZES,
     SessionPlan,
+    choose_next,
     choose_session_plan,
+    choose_sweep,
     leave_out_largest,
 )
-from advisor.throughput.sizes import MOST_SWEEP_SIZES, choose_next, choose_sweep
+from advisor.throughput.saturation import LEAST_SIZES, is_settled
 from advisor.throughput.step_time import estimate_compile_s, read_probes
 
 #: Until a worker is ready: on a GPU it makes a context and loads kernels.
 _START_S = {"cpu": 0.3, "cuda": 5.0, "mps": 3.0}
-#: Fewest sizes worth a session.
-_LEAST_SIZES = 3
 #: Sessions of all sizes that the time must hold: one alone shows no noise.
 _LEAST_SESSIONS = 2
 #: Sessions that settle where the curve ends, or never will on a machine this restless.
@@ -55,12 +54,10 @@ def run_throughput(run: Run) -> None:
     memory = run.of(MEMORY)
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
-    compile_s = _estimate_compile_s(run)
-    plan, is_apart = _choose_layout(run, _choose_sizes(run, compile_s), _list_kept(run), compile_s)
-    if plan is None:
-        run.progress.note("throughput: the budget is too short to time even one size")
-        return
-    why = _run_sessions(run, plan, is_apart=is_apart)
+    plan, is_apart = _choose_layout(run, _choose_sizes(run))
+    why: str | None = "the budget is too short to time even one size"
+    if plan is not None:
+        why = _run_sessions(run, plan, is_apart=is_apart)
     if why is not None:
         run.progress.note(f"throughput: {why}")
 
@@ -76,12 +73,9 @@ def time_once_more(run: Run) -> bool:
     last = max(probe.session for probe in timed)
     mine = [probe for probe in timed if probe.session == last]
     is_apart = len({probe.canary_times_s for probe in mine}) == len(mine)
-    kept, compile_s = _list_kept(run), _estimate_compile_s(run)
-    sizes = {*_choose_next(run, found, last), *_choose_sizes(run, compile_s)[-_LEFT_OUT:]}
-    plan = _choose_plan(
-        run, tuple(sorted(sizes)), kept, compile_s, are_apart=is_apart, budget_s=run.left_s
-    )
-    if last + 1 >= _MOST_SESSIONS or plan is None or not set(plan.sizes) - set(kept):
+    sizes = {*_choose_next(run, found, last), *_choose_sizes(run)[-_LEFT_OUT:]}
+    plan = _choose_plan(run, tuple(sorted(sizes)), are_apart=is_apart, budget_s=run.left_s)
+    if last + 1 >= _MOST_SESSIONS or plan is None or not set(plan.sizes) - set(_list_kept(run)):
         return False
     run.progress.stage(f"throughput: session {last + 2}", left_s=run.left_s)
     try:
@@ -99,25 +93,24 @@ def time_sizes(run: Run, sizes: Sequence[int]) -> None:
     _time_session(run, plan, session, budget_s=run.left_s / 2.0, is_apart=True)
 
 
-def _choose_sizes(run: Run, compile_s: float) -> tuple[int, ...]:
-    memory, facts = run.of(MEMORY), run.facts
+def _choose_sizes(run: Run) -> tuple[int, ...]:
+    """Return the first sweep: as many sizes as compile in their share of the time."""
+    memory, facts, compile_s = run.of(MEMORY), run.facts, _estimate_compile_s(run)
     assert memory is not None
     assert memory.max_micro_batch_size is not None
+    most = MOST_SWEEP_SIZES
+    if compile_s > 0.0:
+        affordable = int(COMPILING_OF_THROUGHPUT * run.share_s("throughput") / compile_s)
+        most = max(LEAST_SIZES, min(most, affordable))
     sweep = choose_sweep(
         min_micro_batch_size=facts.min_micro_batch_size,
         max_micro_batch_size=memory.max_micro_batch_size,
         batch_multiple=run.spec.limits.batch_multiple,
         base_batch_size=facts.base_batch_size,
         given_micro_batch_size=find_given_micro_batch(run),
-        most_sizes=_count_affordable_sizes(run, compile_s),
+        most_sizes=most,
     )
-    return _leave_out_refused(run, sweep)
-
-
-def _leave_out_refused(run: Run, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sizes that the model may run."""
-    probes = run.record.all(PROBES)
-    return tuple(size for size in sizes if may_run(size, probes))
+    return tuple(size for size in sweep if may_run(size, run.record.all(PROBES)))
 
 
 def _estimate_compile_s(run: Run) -> float:
@@ -138,7 +131,7 @@ def _list_kept(run: Run) -> tuple[int, ...]:
 def _choose_next(run: Run, found: ThroughputConclusion, session: int) -> tuple[int, ...]:
     multiple = run.spec.limits.batch_multiple
     chosen = choose_next(found, session=session, kept=_list_kept(run), batch_multiple=multiple)
-    return _leave_out_refused(run, chosen)
+    return tuple(size for size in chosen if may_run(size, run.record.all(PROBES)))
 
 
 def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
@@ -189,7 +182,7 @@ def _time_session(
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
     """Return one task for each size, in random order."""
     sizes = list(task.micro_batch_sizes)
-    random.Random(task.workload.seed * 7919 + task.session).shuffle(sizes)  # noqa: S311 - an order
+    task.make_order().shuffle(sizes)
     budget_s = task.budget_s / len(sizes)
     return tuple(
         msgspec.structs.replace(task, micro_batch_sizes=(size,), budget_s=budget_s)
@@ -208,9 +201,7 @@ def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
     run.add(TELEMETRY, telemetry)
 
 
-def _choose_layout(
-    run: Run, sizes: tuple[int, ...], kept: tuple[int, ...], compile_s: float
-) -> tuple[SessionPlan | None, bool]:
+def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None, bool]:
     """Return the plan, and whether each size has a process of its own.
 
     It has none where that leaves no time for as many sizes in three sessions, or where the model is
@@ -218,34 +209,27 @@ def _choose_layout(
     """
     share_s = run.share_s("throughput")
     if run.facts.script is not None:  # one start has one size
-        plan = _choose_plan(run, sizes, kept, compile_s, are_apart=True, budget_s=share_s)
-        return plan, True
-    together = _choose_plan(run, sizes, kept, compile_s, are_apart=False, budget_s=share_s)
+        return _choose_plan(run, sizes, are_apart=True, budget_s=share_s), True
+    together = _choose_plan(run, sizes, are_apart=False, budget_s=share_s)
     if together and run.environment.device.kind == "cpu" and not run.spec.workload.compile:
-        apart = _choose_plan(run, sizes, kept, compile_s, are_apart=True, budget_s=share_s)
+        apart = _choose_plan(run, sizes, are_apart=True, budget_s=share_s)
         if apart and apart.sessions >= _LEAST_SESSIONS and len(apart.sizes) >= len(together.sizes):
             return apart, True
     return together, False
 
 
 def _choose_plan(
-    run: Run,
-    sizes: tuple[int, ...],
-    kept: tuple[int, ...],
-    compile_s: float,
-    *,
-    are_apart: bool,
-    budget_s: float,
+    run: Run, sizes: tuple[int, ...], *, are_apart: bool, budget_s: float
 ) -> SessionPlan | None:
     """Return the plan, the largest sizes left out where their steps leave no time for sessions.
 
     Two sessions come before sizes: without them no figure has an interval. Those after the first
     time fewer sizes, and what was left out is timed once other stages have left time.
     """
-    kind, fallback = run.environment.device.kind, None
+    kind, kept, fallback = run.environment.device.kind, _list_kept(run), None
     start_s = max(_START_S[kind], run.start_s)
     while sizes:
-        compiling_s = _SESSION_COMPILES_FRACTION * compile_s * len(sizes)
+        compiling_s = _SESSION_COMPILES_FRACTION * _estimate_compile_s(run) * len(sizes)
         plan = choose_session_plan(
             sizes,
             read_probes(run.record.all(PROBES)),
@@ -259,11 +243,3 @@ def _choose_plan(
         fallback = fallback or plan
         sizes = leave_out_largest(sizes, kept=kept)
     return fallback
-
-
-def _count_affordable_sizes(run: Run, compile_s: float) -> int:
-    """Return how many sizes compile within half of the stage's time, at least the ends."""
-    if compile_s <= 0.0:
-        return MOST_SWEEP_SIZES
-    affordable = int(COMPILING_OF_THROUGHPUT * run.share_s("throughput") / compile_s)
-    return max(_LEAST_SIZES, min(MOST_SWEEP_SIZES, affordable))

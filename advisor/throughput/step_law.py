@@ -107,14 +107,9 @@ def fit_laws(
 ) -> tuple[StepLaw, ...]:
     """Return the likeliest law, whether it stands or not, and those that are about as likely.
 
-    Of each kind these are the best, and the ones with the least and the largest bend or tile.
-    Empty without more sizes than a law takes.
-
-    Args:
-        sizes: Ascending.
-        step_s: Seconds of a step at each.
-        errors: Relative standard error of each, independent of the others.
-        kinds: That are tried.
+    Of each kind these are the best, and the ones with the least and the largest bend or tile. Empty
+    without more sizes than a law takes. Sizes ascend; the errors of their seconds are relative
+    standard errors, independent of each other.
     """
     where, times = np.asarray(sizes, np.float64), np.asarray(step_s, np.float64)
     known = np.hypot(np.asarray(errors, np.float64), _LEAST_ERROR)

@@ -72,13 +72,8 @@ def estimate_step_s(
 ) -> float | None:
     """Return the seconds of an optimizer step; None where nothing was timed.
 
-    An accumulated step is its forward and backward passes plus one optimizer step.
-
-    Args:
-        times: What is known.
-        batch_size: Micro-batch, in samples.
-        accumulation: Micro-batches of the step.
-        may_extrapolate: Whether a size beyond the timed ones has an answer as well.
+    An accumulated step is its forward and backward passes plus one optimizer step. Sizes beyond the
+    timed ones have an answer where it `may_extrapolate`.
     """
     known = times.step_s
     if not known or not (may_extrapolate or min(known) <= batch_size <= max(known)):
@@ -95,13 +90,9 @@ def compare_step_s(
 ) -> tuple[float, float] | None:
     """Return log t(pair) − log t(other) and its standard error; None where nothing was timed.
 
-    What both have in common cancels. The error holds that of the law's coefficients, by the delta
-    method, and by how much the law misses the timed sizes beyond their noise.
-
-    Args:
-        times: What is known.
-        pair: Micro-batch and accumulation.
-        other: The same of what it is compared with.
+    A pair is micro-batch and accumulation. What both have in common cancels. The error holds that
+    of the law's coefficients, by the delta method, and by how much the law misses the timed sizes
+    beyond their noise.
     """
     seconds, other_s = estimate_step_s(times, *pair), estimate_step_s(times, *other)
     if seconds is None or other_s is None:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from advisor.device.tell import describe_missing_counters
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import LimitedBy
-from advisor.statistics import Estimate
-from advisor.telling import Chart, Datum, Line, Mark, Row, Status, Told
+from advisor.telling import Chart, Line, Mark, Row, Status, Told, place_estimates
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import (
     TELEMETRY,
@@ -77,11 +76,7 @@ def chart_speed(
     found: ThroughputConclusion, *others: Line, x_marks: tuple[Mark, ...] = (), unit: str = "sample"
 ) -> Chart:
     """Return the speed at each micro-batch, with other lines beside it."""
-    data = tuple(
-        Datum(x=point.micro_batch_size, y=speed.point, low=speed.low, high=speed.high)
-        for point in found.points
-        if (speed := point.samples_per_s).point is not None
-    )
+    data = place_estimates((each.micro_batch_size, each.samples_per_s) for each in found.points)
     level = describe_saturation(found.saturation)
     return Chart(
         title="Speed against batch",
@@ -166,20 +161,15 @@ def _describe_gain(saturation: Saturation) -> str:
     if saturation.batch_size is not None:
         return ""
     if gain is None or gain.point is None:
-        return (
-            "fewer than three sizes or two sessions were timed: raise --budget"
-            if (saturation.status == "inconclusive")
-            else ""
-        )
-    point, low, high = (100 * (each or 0.0) for each in (gain.point, gain.low, gain.high))
-    percent = Estimate(point, low, high)
-    end = (
-        "" if saturation.range_end is None else f", where {_RANGE_ENDS[saturation.range_end]} ends"
-    )
-    text = f"the last doubling{end} gains {format_interval(percent)} % more throughput"
+        is_open = saturation.status == "inconclusive"
+        return "fewer than three sizes or two sessions were timed: raise --budget" * is_open
+    last = saturation.range_end
+    end = "" if last is None else f", where {_RANGE_ENDS[last]} ends"
+    percent = format_interval(gain.map(lambda share: 100 * share))
+    text = f"the last doubling{end} gains {percent} % more throughput"
     if gain.point < 0.0:
-        loss = format_interval(Estimate(-point, -high, -low))
-        text = f"the last doubling{end} loses {loss} % of the throughput"
+        percent = format_interval(gain.map(lambda share: -100 * share, falls=True))
+        text = f"the last doubling{end} loses {percent} % of the throughput"
     if saturation.status == "inconclusive":
         text += (
             ": sessions contradict each other by more than the 5 % that decide; leave the machine "
@@ -190,11 +180,7 @@ def _describe_gain(saturation: Saturation) -> str:
 
 def describe_fall(fall: ThroughputFall) -> str:
     """Return how much slower the largest size is than the fastest, and what to do about it."""
-    slower = fall.slower_fraction
-    point, low, high = (
-        None if end is None else 100 * end for end in (slower.point, slower.low, slower.high)
-    )
-    percent = format_interval(Estimate(point, low, high, slower.confidence))
+    percent = format_interval(fall.slower_fraction.map(lambda share: 100 * share))
     peak = format_count(fall.peak_micro_batch_size)
     return (
         f"batch {format_count(fall.micro_batch_size)} is {percent} % slower than "
@@ -204,14 +190,13 @@ def describe_fall(fall: ThroughputFall) -> str:
 
 def describe_speed_limit(limit: SpeedLimit) -> str | None:
     """Return what binds at the decisive size; None where no figure is known."""
-    figures = ", ".join(_list_figures(limit))
-    if figures:
-        figures = f"at batch {format_count(limit.micro_batch_size)}: {figures}"
-    if limit.kind is None:
-        return figures or None
-    share = "" if limit.fixed_fraction is None else f" {100 * limit.fixed_fraction:.0f} %"
-    text = _LIMITS[limit.kind].format(share=share)
-    return f"{text}; {figures}" if figures else text
+    parts = []
+    if limit.kind is not None:
+        share = "" if limit.fixed_fraction is None else f" {100 * limit.fixed_fraction:.0f} %"
+        parts.append(_LIMITS[limit.kind].format(share=share))
+    if figures := ", ".join(_list_figures(limit)):
+        parts.append(f"at batch {format_count(limit.micro_batch_size)}: {figures}")
+    return "; ".join(parts) or None
 
 
 def _list_figures(limit: SpeedLimit) -> Iterator[str]:
@@ -238,11 +223,11 @@ def describe_energy(throughput: ThroughputConclusion) -> str | None:
     cheapest = throughput.cheapest_micro_batch_size
     if cheapest is None or cheapest not in known:
         return None
-    joules = {
-        size: f"{format_interval(energy)} J for each sample" for size, (energy, _) in known.items()
-    }
-    text = f"batch {format_count(cheapest)} is the cheapest, {joules[cheapest]}"
     fastest = max(known, key=lambda size: known[size][1])
+    joules, most = (
+        f"{format_interval(known[size][0])} J for each sample" for size in (cheapest, fastest)
+    )
+    text = f"batch {format_count(cheapest)} is the cheapest, {joules}"
     if fastest != cheapest:
-        text += f"; the fastest, {format_count(fastest)}, takes {joules[fastest]}"
+        text += f"; the fastest, {format_count(fastest)}, takes {most}"
     return text

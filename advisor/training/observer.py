@@ -1,7 +1,7 @@
 """One stream of optimizer steps and who watches it; no observer knows where the steps come from."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -34,11 +34,12 @@ class Step:
     has_gradients: bool = True
 
 
-class Observer(Protocol):
-    """Watches steps."""
+class Observer:
+    """Watches steps; one that inherits says only what it looks at."""
 
     def before_step(self, step: Step) -> None:
         """See the gradients, before the parameters move."""
 
-    def after_step(self, step: Step) -> bool:
+    def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """See the step done; return False once enough was seen."""
+        return True

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from advisor.errors import WorkloadError
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 
 #: Optimizer steps of the schedule that a model file is tried with: any number has to do.
 _TRIED_STEPS = 100
@@ -18,14 +18,11 @@ _TRIED_STEPS = 100
 _ROUNDING_FRACTION = 0.01
 
 
-class ScheduleObserver:
+class ScheduleObserver(Observer):
     """Steps a scheduler after each optimizer step."""
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """Go on to the next step's rate."""

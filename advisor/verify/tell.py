@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from advisor.engine.conclusions import Conclusions
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Column, Datum, Headline, Line, Row, Table, Told
+from advisor.telling import Chart, Datum, Headline, Line, Row, Table, Told, draw_up, place_estimates
 from advisor.units import (
     count_of,
     format_count,
@@ -71,14 +71,11 @@ def tabulate(found: VerificationConclusion) -> Table:
     if any(each.sharpness is not None for each in found.batches):
         columns.append(("sharpness", lambda each: _write(each.sharpness)))
         legend.append("sharpness: of the training loss at the end")
-    marked = [each.global_batch_size == found.recommended_batch_size for each in found.batches]
-    return Table(
-        columns=(Column("", "left"), *(Column(header) for header, _ in columns)),
-        rows=tuple(
-            (">" if is_marked else "", *(write(each) for _, write in columns))
-            for each, is_marked in zip(found.batches, marked, strict=True)
-        ),
-        bold_rows=frozenset(number for number, is_marked in enumerate(marked) if is_marked),
+    return draw_up(
+        [(header, [write(each) for each in found.batches]) for header, write in columns],
+        marks=[
+            ">" * (each.global_batch_size == found.recommended_batch_size) for each in found.batches
+        ],
         legend="; ".join([*legend, "± 95 % over seeds"]),
     )
 
@@ -189,9 +186,8 @@ def chart_losses(found: VerificationConclusion) -> tuple[Chart, ...]:
 
 
 def _trace(each: VerifiedBatch, *, over_time: bool) -> tuple[Datum, ...]:
-    return tuple(
-        Datum(x=x, y=point.loss.point, low=point.loss.low, high=point.loss.high)
+    return place_estimates(
+        (x, point.loss)
         for point in each.curve
-        for x in [point.time_s if over_time else float(point.samples)]
-        if x is not None and point.loss.point is not None
+        if (x := point.time_s if over_time else float(point.samples)) is not None
     )

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import torch
 
 from advisor.training.device_clock import synchronise
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.script.word import WordObserver
 
 #: The fewest that are timed.
 _LEAST_APART = 3
 
 
-class Apart:
+class Apart(Observer):
     """Has such steps run, and times them.
 
     Args:
@@ -56,9 +56,6 @@ class Apart:
         self._words.word = self._words.word._replace(is_apart=False)
         self._conclude()
         return False
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
         """Do as the first rank says; return False once the steps are over."""

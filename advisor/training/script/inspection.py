@@ -9,7 +9,7 @@ from torch import nn
 
 from advisor.training.data import OptimizerFacts, WorkloadSpec
 from advisor.training.model_file.foreign import parameters_in
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import describe_optimizer, to_number
 from advisor.training.script.arguments import Filling
 from advisor.training.script.losses import read_loss
@@ -21,7 +21,7 @@ from advisor.training.script.sizes import Sizes
 _STEPS = 4
 
 
-class _FirstSteps:
+class _FirstSteps(Observer):
     """Reads the losses of a few steps, and what they were made of.
 
     Attributes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from advisor.errors import WorkloadError
-from advisor.training.observer import Step
+from advisor.training.observer import Observer, Step
 
 _FORMAT = struct.Struct("<qqqq")
 _CHECK = struct.Struct("<I")
@@ -67,7 +67,7 @@ class WordFile:
         raise WorkloadError("the first rank takes no more steps, while others wait for it")
 
 
-class WordObserver:
+class WordObserver(Observer):
     """Says what the first rank decides after each step, or has the other ranks hear it.
 
     It is the last observer of the first rank, and the first of all others.
@@ -79,9 +79,6 @@ class WordObserver:
     def __init__(self, words: WordFile, *, leads: bool) -> None:
         self._words, self._leads = words, leads
         self.word = Word(1)
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
 
     def after_step(self, step: Step) -> bool:
         """Say or hear the word of the next step."""

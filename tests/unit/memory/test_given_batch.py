@@ -9,7 +9,7 @@ from advisor.memory.given_batch import (
     refuse_impossible_batch,
     refuse_oversized_batch,
 )
-from advisor.throughput.sessions import leave_out_largest
+from advisor.throughput.plan import leave_out_largest
 from tests.unit.noise.streamed import make_run
 from tests.unit.samples import FACTS
 

@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.throughput.conclude import conclude_throughput
-from advisor.throughput.sessions import choose_session_plan, plan_rounds
-from advisor.throughput.sizes import MOST_SWEEP_SIZES, choose_next, choose_refinement, choose_sweep
+from advisor.throughput.plan import (
+    MOST_SWEEP_SIZES,
+    choose_next,
+    choose_refinement,
+    choose_session_plan,
+    choose_sweep,
+    plan_rounds,
+)
 from advisor.throughput.step_time import StepTimes
 from tests.unit.throughput.curves import affine, measure
 
