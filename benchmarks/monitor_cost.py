@@ -1,10 +1,11 @@
 """What NoiseScaleMonitor adds to a step, amortised at the interval that it chooses.
 
-A monitor chooses its interval of k steps, which may change as it goes; k steps with one that is
-measured and k without a monitor take turns in one process, on two ranks in two. The time is the
-processor's, of the thread that trains (of the process on ranks, whose exchange has threads), so
-that neighbours count little. They still move such a ratio by a per cent: so blocks of 8 steps with
-one that is measured take turns as well, and what that one adds is divided by k.
+A monitor chooses its interval of k steps, which may change as it goes; 4 k steps with four that are
+measured and as many without a monitor take turns in one process, on two ranks in two. The time is
+the processor's, of the thread that trains (of the process on ranks, whose exchange has threads), so
+that neighbours count little; the wall clock's stands beside it. Neighbours still move such a ratio
+by a per cent: so blocks in which one of 8 steps is measured take turns as well, and what that one
+adds is divided by k.
 
 Run it from anywhere: `python benchmarks/monitor_cost.py`. It prints a table and writes
 `results/monitor_cost.json`.
@@ -34,8 +35,8 @@ from advisor import NoiseScaleMonitor
 
 #: Seconds of either kind of blocks, the least pairs, and measured steps before k stands.
 LOOP_S, LEAST_PAIRS, SETTLED = 35.0, 10, 9
-#: Steps of a short block.
-SHORT = 8
+#: Intervals of a block, at whose end a monitor waits for its ranks; steps of a short interval.
+INTERVALS, SHORT = 4, 8
 #: Pairs of blocks on ranks.
 RANK_PAIRS = 40
 
@@ -115,12 +116,13 @@ def measure(loop: Loop, clock: Callable[[], float], pairs: int | None = None) ->
         while len(monitor.entries) < SETTLED:
             loop.train(1)
 
-    plain, ratios, intervals = take_turns(loop, monitor, clock, pairs)
+    plain, ratios, wall_ratios, intervals = take_turns(loop, monitor, clock, pairs)
     short = NoiseScaleMonitor(loop.model, loop.optimizer, every=SHORT)
-    _, short_ratios, _ = take_turns(loop, short, clock, pairs and 4 * pairs)
+    _, short_ratios, _, _ = take_turns(loop, short, clock, pairs and 4 * pairs)
     every = statistics.median(intervals)
     resolved = [1.0 + (each - 1.0) * SHORT / every for each in bound_median(short_ratios)]
     low, middle, high = bound_median(ratios)
+    wall_low, wall, wall_high = bound_median(wall_ratios)
     return {
         "loop": loop.name,
         "estimator": monitor.estimator,
@@ -130,6 +132,8 @@ def measure(loop: Loop, clock: Callable[[], float], pairs: int | None = None) ->
         "told_cost_fraction": monitor.cost_fraction,
         "ratio": middle,
         "ratio_interval": [low, high],
+        "wall_ratio": wall,
+        "wall_ratio_interval": [wall_low, wall_high],
         "short_pairs": len(short_ratios),
         "resolved_ratio": resolved[1],
         "resolved_ratio_interval": [resolved[0], resolved[2]],
@@ -138,21 +142,25 @@ def measure(loop: Loop, clock: Callable[[], float], pairs: int | None = None) ->
 
 def take_turns(
     loop: Loop, monitor: NoiseScaleMonitor, clock: Callable[[], float], pairs: int | None
-) -> tuple[list[float], list[float], list[int]]:
-    """Return seconds of a step without the monitor, ratios of blocks, and steps of a block."""
-    plain, ratios, intervals = list[float](), list[float](), list[int]()
+) -> tuple[list[float], list[float], list[float], list[int]]:
+    """Return seconds of a step without the monitor, ratios of blocks, and steps of an interval.
+
+    The ratios are the clock's, and the wall clock's.
+    """
+    plain, ratios, wall_ratios, intervals = [], [], [], []
     ends_s = time.monotonic() + LOOP_S
     while len(ratios) < (pairs or LEAST_PAIRS) or (not pairs and time.monotonic() < ends_s):
         every, taken = monitor.every, {}
         for is_monitored in (False, True) if len(ratios) % 2 else (True, False):
+            began_s, began_wall_s = clock(), time.perf_counter()
             with monitor if is_monitored else contextlib.nullcontext():
-                began = clock()
-                loop.train(every)
-                taken[is_monitored] = (clock() - began) / every
-        plain.append(taken[False])
-        ratios.append(taken[True] / taken[False])
+                loop.train(INTERVALS * every)
+            taken[is_monitored] = clock() - began_s, time.perf_counter() - began_wall_s
+        plain.append(taken[False][0] / (INTERVALS * every))
+        ratios.append(taken[True][0] / taken[False][0])
+        wall_ratios.append(taken[True][1] / taken[False][1])
         intervals.append(every)
-    return plain, ratios, intervals
+    return plain, ratios, wall_ratios, intervals
 
 
 def bound_median(values: list[float]) -> tuple[float, float, float]:

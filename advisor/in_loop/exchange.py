@@ -1,6 +1,6 @@
 """The ranks that train one model together, and what they add up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,14 +37,21 @@ class Exchange:
         self.leads = not distributed.is_initialized() or distributed.get_rank() == 0
         self._device = parameters[0].device
 
-    def add(self, values: Sequence[float]) -> list[float]:
-        """Return the sums over the ranks."""
+    def begin_to_add(self, values: Sequence[float]) -> Callable[[], list[float]]:
+        """Return what waits for the sums over the ranks, while these go on."""
         if self.ranks == 1:
-            return list(values)
-        return self.add_tensor(torch.tensor(values, dtype=torch.float64)).tolist()
+            return lambda: list(values)
+        sums = torch.tensor(values, dtype=torch.float64).to(self._device)
+        work = distributed.all_reduce(sums, group=self._group, async_op=True)
+
+        def wait() -> list[float]:
+            work.wait()
+            return sums.tolist()
+
+        return wait
 
     def add_tensor(self, values: Tensor) -> Tensor:
-        """Return the same of a tensor."""
+        """Return the sum over the ranks of a tensor."""
         if self.ranks > 1:
             values = values.to(self._device)
             distributed.all_reduce(values, group=self._group)

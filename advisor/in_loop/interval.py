@@ -44,6 +44,11 @@ class Interval:
             self._steps_s.append(step_s)
 
     @property
+    def is_known(self) -> bool:
+        """Whether what a step takes was seen."""
+        return bool(self._steps_s)
+
+    @property
     def first_steps(self) -> int:
         """Steps before the first that is measured, of a loop that begins or goes on."""
         return _FIRST_STEPS if self._given is None and not self._costs_s else self.every - 1

@@ -1,7 +1,7 @@
 """The noise scale of a training as it runs, from the gradients of its own steps."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,6 +79,8 @@ class NoiseScaleMonitor:
         self._handle: RemovableHandle | None = None
         self._step = self._since_step = self._due = 0
         self._is_seeing = False
+        #: What waits for the ranks' sums of the last measured step.
+        self._wait_for_ranks: Callable[[], None] | None = None
         self._since_s = self._step_s = self._spent_s = 0.0
 
     def __enter__(self) -> Self:
@@ -102,30 +104,36 @@ class NoiseScaleMonitor:
             self._handle.remove()
             self._handle = None
             self._sight.release()
+            self._take_in()
 
     @property
     def value(self) -> NoiseScale | None:
         """The noise scale over the last measured steps; None before there are 8."""
+        self._take_in()
         return self._window.value
 
     @property
     def every(self) -> int:
         """Of how many steps one is measured."""
+        self._take_in()
         return self._interval.every
 
     @property
     def cost_fraction(self) -> float | None:
         """Of a step's time, averaged, that measuring is seen to take; None before it is known."""
+        self._take_in()
         return self._interval.cost_fraction
 
     @property
     def estimator(self) -> Estimator | None:
         """What the steps were told from; None before the first."""
+        self._take_in()
         return self._window.estimator
 
     @property
     def entries(self) -> tuple[NoiseLogEntry, ...]:
         """What the steps showed that the value is told from."""
+        self._take_in()
         return self._window.entries
 
     def __str__(self) -> str:
@@ -176,6 +184,7 @@ class NoiseScaleMonitor:
             self._begin_seeing()
 
     def _begin_seeing(self) -> None:
+        self._take_in()
         synchronise(self._device)
         now_s, steps = time.perf_counter(), self._step - self._since_step
         self._step_s = (now_s - self._since_s) / steps if steps else 0.0
@@ -185,32 +194,46 @@ class NoiseScaleMonitor:
     def _end_seeing(self) -> None:
         synchronise(self._device)
         excess_s = time.perf_counter() - self._since_s - self._step_s if self._step_s else 0.0
-        seen = self._sight.finish(self._step - 1, step_s=self._step_s, excess_s=excess_s)
-        began_s = time.perf_counter()
+        wait = self._sight.finish(self._step - 1, step_s=self._step_s, excess_s=excess_s)
+        rates = [to_number(group.get("lr")) for group in self._optimizer.param_groups]
+        rate = next((rate for rate in rates if rate), None)
+        self._wait_for_ranks = lambda: self._keep(wait(), rate)
+        if not self._interval.is_known:
+            self._take_in()
+        # On all ranks by what they know at this step, whoever has asked for a value since.
+        self._wait(self._interval.every - 1)
+
+    def _take_in(self) -> None:
+        """Take in what the last measured step told: ranks do not wait for each other till then."""
+        wait, self._wait_for_ranks = self._wait_for_ranks, None
+        if wait is not None:
+            began_s = time.perf_counter()
+            wait()
+            self._spent_s = time.perf_counter() - began_s
+
+    def _keep(self, seen: Seen, learning_rate: float | None) -> None:
         self._reason = seen.reason if seen.entry is None else ""
         if seen.entry is not None and seen.estimator is not None:
             self._window.add(seen.estimator, [seen.entry])
-            self._write(seen, seen.entry)
+            self._write(seen, seen.entry, learning_rate)
         self._interval.note(cost_s=seen.cost_s, excess_s=seen.excess_s, step_s=seen.step_s)
-        self._spent_s = time.perf_counter() - began_s
-        self._wait(self.every - 1)
 
-    def _write(self, seen: Seen, entry: NoiseLogEntry) -> None:
+    def _write(self, seen: Seen, entry: NoiseLogEntry, learning_rate: float | None) -> None:
         """Tell the log and the logger."""
         if self._log is not None and seen.estimator is not None:
-            rates = [to_number(group.get("lr")) for group in self._optimizer.param_groups]
             line = encode_entry(
                 entry,
                 estimator=seen.estimator,
-                learning_rate=next((rate for rate in rates if rate), None),
+                learning_rate=learning_rate,
                 optimizer=type(self._optimizer).__name__,
             )
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(line)
-        if self._tell is not None and self.value is not None:
+        value = None if self._tell is None else self._window.value
+        if self._tell is not None and value is not None:
             ends = {
-                "noise_scale": self.value.noise_scale,
-                "noise_scale_low": self.value.low,
-                "noise_scale_high": self.value.high,
+                "noise_scale": value.noise_scale,
+                "noise_scale_low": value.low,
+                "noise_scale_high": value.high,
             }
             self._tell({name: end for name, end in ends.items() if end is not None}, entry.at_step)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -110,8 +110,10 @@ class StepSight:
             torch.amp.GradScaler.scale = self._scale_outputs  # type: ignore[method-assign]
             self._scale_outputs = None
 
-    def finish(self, at_step: int, *, step_s: float, excess_s: float) -> Seen:
-        """Return what the step told, with its ranks.
+    def finish(self, at_step: int, *, step_s: float, excess_s: float) -> Callable[[], Seen]:
+        """Return what waits for the ranks, and returns what the step told.
+
+        To be called on all of them before the next step that is seen begins.
 
         Args:
             at_step: Steps taken before.
@@ -139,13 +141,12 @@ class StepSight:
         size: int,
         scale: float,
         times_s: tuple[float, float, float],
-    ) -> Seen:
-        """Return what all ranks saw.
+    ) -> Callable[[], Seen]:
+        """Return what waits for what all ranks saw.
 
         The mean over R gradients, of h_p each of P parts or examples, is that of m_p = P·h_p/R;
         where ranks share one R is 1, and its squared norms are the sums over their parts of it.
         """
-        ranks = self._exchange.ranks
         own = Sums(
             *(parts or Parts(0, 0.0, 0.0)),
             have_parts=parts is not None,
@@ -159,7 +160,14 @@ class StepSight:
             excess_s=times_s[1],
             step_s=times_s[2],
         )
-        sums = Sums(*self._exchange.add(own))
+        wait = self._exchange.begin_to_add(own)
+        return lambda: self._tell(at_step, Sums(*wait()), examples, size, scale)
+
+    def _tell(
+        self, at_step: int, sums: Sums, examples: Examples | None, size: int, scale: float
+    ) -> Seen:
+        """Return what the sums tell."""
+        ranks = self._exchange.ranks
         is_even = sums.have_sizes == ranks and ranks * sums.size_squares == sums.sizes**2
         gradients = 1 if self._exchange.is_sharded else ranks
         count, samples = sums.parts * gradients / ranks, sums.parts * size
