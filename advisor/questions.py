@@ -5,6 +5,7 @@ from pathlib import Path
 from advisor.advice.plan import find_advised_way
 from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
+from advisor.advice.schedules import find_open_growth
 from advisor.advice.screen import draw_up_screen, tell_so_far
 from advisor.advice.tell import head_run
 from advisor.cards.question import KIND as PREDICTION
@@ -13,6 +14,7 @@ from advisor.engine.question import Kind
 from advisor.engine.record import Record, RecordKind
 from advisor.errors import InconclusiveError, UsageError
 from advisor.gate.question import BASELINE, CHECK
+from advisor.growth.question import make_question as make_growth
 from advisor.loader.question import QUESTION as LOADER
 from advisor.memory.data import PROBES
 from advisor.memory.question import QUESTION as MEMORY
@@ -39,6 +41,7 @@ def _is_worth_telling(record: Record, error: BaseException) -> bool:
     return bool(noise) or any(probe.stage == "throughput" for probe in probes)
 
 
+_GROWTH = make_growth(lambda run: find_open_growth(run.conclusions))
 _SOAK = make_soak(lambda run: find_advised_way(run.conclusions))
 
 RUN = Kind(
@@ -52,6 +55,7 @@ RUN = Kind(
         SHARPNESS,
         LOADER,  # what a step takes in the user's loop decides
         SPEED,
+        _GROWTH,  # begins once the race is over
         ADVICE,  # takes nearly all the time left
         _SOAK,
         RANKS,

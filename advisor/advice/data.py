@@ -170,7 +170,7 @@ class ScheduleItem(msgspec.Struct, frozen=True, kw_only=True):
     global_batch_size: int
     micro_batch_size: int
     gradient_accumulation_steps: int
-    #: By rule, not run; None where no rule gives one.
+    #: By rule, or as trained; None where no rule gives one.
     learning_rate: float | None
 
 
@@ -182,14 +182,20 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["noise", "trained", "milestones", "cosine"]
     #: Empty where no schedule is advised.
     items: tuple[ScheduleItem, ...] = ()
-    #: Share of time saved, against the best constant batch for `noise` and `trained`, else against
-    #: the advised batch with the rate schedule as it was; None where unknown. For `trained` it was
-    #: read from starts that did not choose the switch, otherwise it is predicted.
+    #: Share of time saved, None where unknown. Trained, with its 95 % interval, against
+    #: the best constant batch for `trained`, in starts that did not choose the switch; else against
+    #: the advised pair beside it. By the law alone against the best constant batch for `noise`,
+    #: else against the advised batch with the rate schedule as it was.
     gain_fraction: float | None = None
-    #: For `trained`, its 95 % interval.
     gain_interval: Estimate | None = None
-    #: For `noise`, the same against the advised batch.
+    #: For `noise`, the law's against the advised batch.
     gain_over_advised_fraction: float | None = None
+    #: That it was planned over; None where unknown.
+    samples: int | None = None
+    #: Starts from which it was trained beside the advised pair.
+    starts: int = 0
+    #: Of what the law proposes, why it was not trained.
+    untrained_because: str = ""
     #: First and last step at which the noise was measured; nothing is known beyond.
     measured_from_step: int | None = None
     measured_to_step: int | None = None

@@ -62,7 +62,7 @@ def conclude_decay_swap(
         return Schedule(
             kind=kind, reason="no rule is known for how this optimizer's rate follows the batch"
         )
-    cuts, end = _place_cuts(scenario, facts)
+    cuts, end = place_cuts(scenario, facts)
     if not cuts:
         return Schedule(
             kind=kind,
@@ -84,13 +84,14 @@ def conclude_decay_swap(
         items=write_items(candidates, segments, keeps_all=kind == "milestones")
         if is_advised
         else (),
+        samples=None if end is None else round(end),
         gain_fraction=gain,
         reason=_explain(gain, sizes, largest_noise_scale),
         rate_note=_describe_rates(kind, family) if advised.learning_rate is not None else "",
     )
 
 
-def _place_cuts(scenario: Scenario, facts: WorkloadFacts) -> tuple[list[_Cut], float | None]:
+def place_cuts(scenario: Scenario, facts: WorkloadFacts) -> tuple[list[_Cut], float | None]:
     """Return the cuts, the start among them, and the run's end in samples; none if not known."""
     if scenario.cosine is not None:
         end = _count_to(scenario.cosine, facts)
@@ -161,5 +162,5 @@ def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: floa
 def _describe_rates(kind: Literal["milestones", "cosine"], family: Family) -> str:
     root = "B/B_start" if family == "gradient" else "sqrt(B/B_start)"
     if kind == "cosine":
-        return f"rates by rule, not run; between these the cosine goes on, times {root}"
-    return f"rates by rule, not run: the cut one times {root}"
+        return f"rates by rule; between these the cosine goes on, times {root}"
+    return f"rates by rule: the cut one times {root}"

@@ -9,23 +9,18 @@ from advisor.advice.data import (
     Frontier,
     Recommendation,
     Scenario,
-    Schedule,
-    ScheduleItem,
 )
-from advisor.advice.decay_swap import conclude_decay_swap
 from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
-from advisor.advice.late_switch import conclude_late_switch
 from advisor.advice.reasons import write_reasons
-from advisor.advice.schedule import Pair, conclude_schedule
 from advisor.advice.snippet import list_settings, write_snippet
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import LOADER
 from advisor.memory.plan import MEMORY
-from advisor.noise.data import NOISE_BATCHES, NoiseConclusion, get_working_noise_scale
+from advisor.noise.data import NoiseConclusion
 from advisor.noise.plan import NOISE
 from advisor.race.law import LAW_DEVIATION, predict_log_ratio, tabulate
-from advisor.race.plan import RACE, anchor, group_pairs
+from advisor.race.plan import RACE, anchor
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.data import (
@@ -186,43 +181,5 @@ def _conclude_frontier(conclusions: Conclusions) -> Frontier | None:
     )
 
 
-def _conclude_schedules(conclusions: Conclusions) -> tuple[Schedule, ...]:
-    """Return the schedules considered: by noise, by trained curves, in place of the user's own."""
-    record, noise = conclusions.record, conclusions.of(NOISE)
-    facts, advice = record.workload, conclusions.of(ADVICE)
-    if facts is None or advice is None:
-        return ()
-    advised = Pair(
-        global_batch_size=advice.global_batch_size,
-        learning_rate=advice.learning_rate.value,
-        optimizer=facts.optimizer,
-        loss_is_sum=facts.loss_reduction == "sum",
-    )
-    by_noise = None
-    steps = {each.step_source for each in record.all(NOISE_BATCHES)}
-    # Checkpoints without a step are places in a list: nothing tells how far apart they lie.
-    if noise is not None and noise.working is not None and steps <= {"steps"}:
-        by_noise = conclude_schedule(advice.candidates, noise, advised)
-    course = () if noise is None else noise.course
-    scales = [get_working_noise_scale(scale) for _, scale in course]
-    swap = conclude_decay_swap(
-        advice.candidates,
-        advised,
-        scenario=record.get(SCENARIO) or Scenario(),
-        facts=facts,
-        largest_noise_scale=max((each for each in scales if each is not None), default=None),
-    )
-    switch = conclude_late_switch(group_pairs(record.all(TRIALS)), advice.candidates)
-    return tuple(each for each in (by_noise, switch, swap) if each is not None)
-
-
-def _choose_schedule(conclusions: Conclusions) -> tuple[ScheduleItem, ...]:
-    """Return the items to follow: a swap that the user asked for, then what was trained."""
-    schedules = conclusions.of(SCHEDULES)
-    return next((each.items for each in reversed(schedules or ()) if each.items), ())
-
-
 ADVICE = Topic("recommendation", Recommendation, _conclude)
 FRONTIER = Topic("frontier", Frontier, _conclude_frontier)
-SCHEDULE = Topic("schedule", tuple[ScheduleItem, ...], _choose_schedule)
-SCHEDULES = Topic("schedules", tuple[Schedule, ...], _conclude_schedules)

@@ -1,7 +1,8 @@
 """What to train with: the race of pairs, its advice, and what that means beyond one batch."""
 
 from advisor.advice.data import SCENARIO
-from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULE, SCHEDULES
+from advisor.advice.plan import ADVICE, FRONTIER
+from advisor.advice.schedules import SCHEDULE, SCHEDULES
 from advisor.advice.screen import brief_trial
 from advisor.advice.tell import tell_advice, tell_batches, tell_plans
 from advisor.engine.question import Question

@@ -86,6 +86,7 @@ def conclude_schedule(
     return Schedule(
         kind="noise",
         items=write_items(candidates, segments) if gain >= LEAST_GAIN_FRACTION else (),
+        samples=round(sum(count for count, _, _ in segments)),
         gain_fraction=gain,
         gain_over_advised_fraction=1.0
         - take_s(best) / take_s((advised.global_batch_size,) * len(phases)),
@@ -94,7 +95,7 @@ def conclude_schedule(
         reason=_explain(gain, grows=best[0] != best[-1]),
         rate_note=""
         if advised.learning_rate is None
-        else "rates by the scaling rule from the advised pair, not run",
+        else "rates by the scaling rule from the advised pair",
     )
 
 

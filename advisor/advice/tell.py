@@ -1,17 +1,17 @@
 """The answer in one line, what to set with it, what to expect, and why."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import groupby
 
 from advisor.advice.batch_rows import choose_rows
 from advisor.advice.batch_table import draw_up_batches
 from advisor.advice.charts import draw_charts
-from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation, Schedule, ScheduleItem
+from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
-from advisor.advice.notation import BatchSizeTable
-from advisor.advice.plan import ADVICE, FRONTIER, SCHEDULES
+from advisor.advice.plan import ADVICE, FRONTIER
+from advisor.advice.schedule_tell import list_schedules
+from advisor.advice.schedules import SCHEDULES
 from advisor.engine.budget import TIME_PLAN
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Failure
@@ -28,11 +28,9 @@ from advisor.throughput.tell import describe_saturation
 from advisor.units import (
     NOT_MEASURED,
     begin_sentence,
-    count_of,
     format_count,
     format_duration,
     format_figure,
-    format_percent,
     format_range,
 )
 
@@ -217,63 +215,3 @@ def _list_settings(conclusions: Conclusions, advice: Recommendation) -> Iterator
     gain = _describe_gain(conclusions, advice)
     if gain:
         yield Row("Expected", gain.rstrip("."))
-
-
-_SCHEDULES = {"noise": "Schedule", "trained": "Late switch"}
-
-
-def list_schedules(schedules: Sequence[Schedule]) -> Iterator[Row]:
-    """Yield a row for each schedule considered and for each of its items."""
-    for schedule in schedules:
-        label = _SCHEDULES.get(schedule.kind, "Decay swap")
-        yield Row(label, describe_schedule(schedule))
-        yield from (Row(label, _describe_item(item)) for item in schedule.items)
-        if schedule.items:
-            yield Row(label, f'as a table: BatchSizeSchedule("{write_table(schedule.items)}", ...)')
-
-
-def write_table(items: Sequence[ScheduleItem]) -> str:
-    """Return the batches of a schedule in samples, as `BatchSizeSchedule` and Megatron read them.
-
-    Rates that change at the same batch are no part of it.
-    """
-    sizes = groupby(items, key=lambda item: item.global_batch_size)
-    return str(BatchSizeTable(tuple((next(run).from_samples, size) for size, run in sizes)))
-
-
-def describe_schedule(schedule: Schedule) -> str:
-    """Return whether it is advised, why, what it saves, and what it rests on."""
-    advised = "advised" if schedule.items else "not advised"
-    parts = [f"{advised}: {schedule.reason}"]
-    gain, over_advised = schedule.gain_fraction, schedule.gain_over_advised_fraction
-    if gain is not None and schedule.gain_interval is not None:
-        near = schedule.gain_interval
-        low, high = (format_percent(end or 0.0, decimals=1) for end in (near.low, near.high))
-        saved = f"{format_percent(gain, decimals=1)} ({low} to {high})"
-        parts.append(
-            f"read from starts that did not choose it, it saves {saved} of the time at the best "
-            "constant batch"
-        )
-    elif gain is not None:
-        saved = f"predicted to save {format_percent(gain, decimals=1)} of the time"
-        if over_advised is None:
-            parts.append(f"{saved} at the advised batch")
-        else:
-            over = format_percent(over_advised, decimals=1)
-            parts.append(f"{saved} at the best constant batch, {over} at the advised one")
-    if schedule.measured_to_step is not None:
-        start, end = schedule.measured_from_step or 0, schedule.measured_to_step
-        span = f"step {format_count(start)} to {format_count(end)}"
-        parts.append(f"the noise was measured from {span}, beyond it nothing is known")
-    if schedule.items:
-        parts.append(schedule.rate_note or "no rates, since none was run to scale from")
-    return "; ".join(parts)
-
-
-def _describe_item(item: ScheduleItem) -> str:
-    batch = f"batch {format_count(item.global_batch_size)}"
-    if item.gradient_accumulation_steps > 1:
-        batch += f" ({item.micro_batch_size} × {item.gradient_accumulation_steps})"
-    rate = "" if item.learning_rate is None else f", rate {format_figure(item.learning_rate)}"
-    samples = count_of(item.from_samples, "sample")
-    return f"from step {format_count(item.from_step)} ({samples}): {batch}{rate}"

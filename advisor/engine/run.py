@@ -208,6 +208,16 @@ class Run:
         self.set(TIME_PLAN, plan)
         return plan
 
+    def may_take(self, stage: str, more_s: float) -> bool:
+        """Return whether what is close to an answer may take more time: up to the stage's need.
+
+        Not where a budget was given, nor where the plan was kept short of what the model takes.
+        """
+        plan = self.record.get(TIME_PLAN)
+        if plan is None or self.spec.limits.budget_s is not None or plan.budget_s < plan.needed_s:
+            return False
+        return more_s <= plan.needs_s.get(stage, 0.0)
+
     def extend(self, more_s: float) -> None:
         """Take more time than planned, as a stage may that is close to its answer."""
         plan = self.record.get(TIME_PLAN)

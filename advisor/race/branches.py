@@ -30,7 +30,7 @@ _BRANCHES_OF_A_WORKER = 4
 #: Time of a trial step over a timed one with its data, before one was trained.
 _OVERHEAD = 1.3
 #: Share of a branch over which the rate falls to 0 where the user's own schedule is not known.
-_DECAY_FRACTION = 0.3
+DECAY_FRACTION = 0.3
 #: Fewest steps of any branch: fewer show no curve.
 _LEAST_BRANCH_STEPS = 8
 #: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
@@ -74,7 +74,7 @@ class Branches:
         if (
             not run.facts.has_scheduler or run.facts.script is not None
         ):  # the rate falls beyond what is compared
-            self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - _DECAY_FRACTION))
+            self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - DECAY_FRACTION))
         self.base_steps = self._choose_base_steps(time_s)
         self._evaluations, self._evaluation_samples = self._plan_evaluations(time_s)
 
@@ -123,7 +123,7 @@ class Branches:
             samples=longest,
             shorter_samples=tuple(shorter),
             seeds=seeds,
-            decay_fraction=_DECAY_FRACTION,
+            decay_fraction=DECAY_FRACTION,
             warmup_steps=math.ceil(WARMUP_FRACTION * self.count_whole_steps(way.global_batch_size)),
             evaluations=self._evaluations,
             evaluation_samples=self._evaluation_samples,

@@ -14,7 +14,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from scipy.optimize import isotonic_regression
 
@@ -33,8 +33,18 @@ _LEAST_DEVIATION = 0.02
 #: The same where all pairs were trained from one start: those that lost at once.
 _GUESSED_DEVIATION = 0.3
 
+
+class _Branch(Protocol):
+    """A short training run from one start."""
+
+    @property
+    def seed(self) -> int: ...
+
+
+B = TypeVar("B", bound=_Branch)
+
 Curve = Sequence[tuple[float, float]]
-_Reader = Callable[[Sequence[TrialBranch]], Curve]
+Reader = Callable[[Sequence[B]], Curve]
 
 
 class Comparison(NamedTuple):
@@ -68,7 +78,7 @@ def compare_all(
     found: dict[int, Comparison] = {}
     for read in (read_running, read_ends):
         ratios = {
-            key: _list_ratios(base, other, read, extends=key in picking)
+            key: _list_ratios(base, other, read, extends=key in picking and read is read_ends)
             for key, other in others.items()
         }
         ratios = {key: values for key, values in ratios.items() if values}
@@ -80,12 +90,18 @@ def compare_all(
     return found
 
 
+def compare_sides(base: Sequence[B], other: Sequence[B], read: Reader[B]) -> Comparison | None:
+    """Return one side beside another, by curves that `read` makes; None if not comparable."""
+    ratios = _list_ratios(base, other, read, extends=False)
+    return _summarise(ratios, []) if ratios else None
+
+
 def _list_ratios(
-    base: Sequence[TrialBranch], other: Sequence[TrialBranch], read: _Reader, *, extends: bool
+    base: Sequence[B], other: Sequence[B], read: Reader[B], *, extends: bool
 ) -> list[float]:
     """Return one log ratio for each start: their mean and spread are those of the mean curves."""
     starts = sorted({branch.seed for branch in base} & {branch.seed for branch in other})
-    compare = compare_picks if extends and read is read_ends else compare_curves
+    compare = compare_picks if extends else compare_curves
 
     def compare_over(seeds: Sequence[int]) -> float | None:
         sides = ([branch for branch in side if branch.seed in seeds] for side in (other, base))
@@ -115,7 +131,7 @@ def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
         for each in branch.evaluations
         if each.samples <= (branch.samples if branch.decays_from is None else branch.decays_from)
     ]
-    curve = _average(points)
+    curve = average_curve(points)
     if len(curve) < _LEAST_POINTS:
         return []
     levels = isotonic_regression([level for _, level in curve], increasing=False).x
@@ -124,7 +140,7 @@ def read_running(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
 
 def read_ends(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
     """Return samples and level of the last loss of branches whose rate had fallen, by length."""
-    return _average(
+    return average_curve(
         [
             (branch.seed, branch.evaluations[-1].samples, branch.evaluations[-1].loss)
             for branch in branches
@@ -133,12 +149,12 @@ def read_ends(branches: Sequence[TrialBranch]) -> list[tuple[float, float]]:
     )
 
 
-def _average(points: Iterable[tuple[int, int, float]]) -> list[tuple[float, float]]:
-    """Return samples and the mean over starts of the log loss, where all starts have one.
+def average_curve(points: Iterable[tuple[int, float, float]]) -> list[tuple[float, float]]:
+    """Return samples, or seconds, and the mean over starts of the log loss, where all have one.
 
     Losses that may be 0 or less are averaged as they are.
     """
-    found: dict[int, dict[int, float]] = {}
+    found: dict[float, dict[int, float]] = {}
     for seed, samples, loss in points:
         found.setdefault(samples, {})[seed] = loss
     count = max(map(len, found.values()), default=0)

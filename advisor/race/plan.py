@@ -36,7 +36,7 @@ FRESH = range(3, 1000)
 LEAST_FRESH = 3
 #: Standard error of the log of a ratio that no run sees of itself: what the benchmark of the advice
 #: in the user's loop shows beyond the spread over starts and rounds.
-_UNSEEN_ERROR = 0.05
+UNSEEN_ERROR = 0.05
 #: Joint draws of all pairs' times, for the regret of choosing one.
 _DRAWS = 4000
 
@@ -203,7 +203,7 @@ def _judge(
         return msgspec.structs.replace(result, reason=reason)
     splits = [(w.micro_batch_size, w.gradient_accumulation_steps) for w in (way, other)]
     level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
-    quantile, own_error = two_sided_t(0.95, seen.degrees), math.hypot(seen.error, _UNSEEN_ERROR)
+    quantile, own_error = two_sided_t(0.95, seen.degrees), math.hypot(seen.error, UNSEEN_ERROR)
     error = math.hypot(own_error, times.estimate_error(*splits))
     prior = _predict(conclusions, base, way, other, rate)
     if prior is not None:  # combined by precision

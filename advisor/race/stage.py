@@ -48,9 +48,17 @@ def continue_race(run: Run, *, most_s: float | None = None) -> bool:
             return False
         run.hold(_RACER, racer)
     with run.noting_ends("trial"):
-        return racer.advance(run.unspent_s if most_s is None else most_s)
+        did = racer.advance(run.unspent_s if most_s is None else most_s)
+        run.hold(_IS_OPEN, did)
+        return did
     racer.trainer.is_over = True
+    run.hold(_IS_OPEN, False)
     return False
+
+
+def is_race_open(run: Run) -> bool:
+    """Return whether another pair may still be trained."""
+    return run.held(_IS_OPEN) is not False
 
 
 def _find_reference(run: Run) -> Candidate | None:
@@ -129,3 +137,5 @@ class _Racer:
 
 
 _RACER = Slot("racer", _Racer)
+#: Whether the race did anything when it was last asked to go on.
+_IS_OPEN = Slot("race_is_open", bool)

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from advisor.engine.budget import TIME_PLAN
 from advisor.engine.run import Run
 from advisor.noise.plan import NOISE
 from advisor.race.branches import BRANCHES, Branches
@@ -97,17 +96,13 @@ class Trainer:
         Where no budget was given, what is close to an answer may take up to the race's plan more;
         a plan that was kept short of what the model takes stays.
         """
-        more_s, run = needed_s - most_s, self.run
+        more_s = needed_s - most_s
         if more_s <= 0.0:
             return True
-        plan = run.record.get(TIME_PLAN)
-        is_fixed = run.spec.limits.budget_s is not None
-        if not is_close or plan is None or is_fixed or plan.budget_s < plan.needed_s:
-            return False
-        if self._extended_s + more_s > plan.needs_s.get("trial", 0.0):
+        if not is_close or not self.run.may_take("trial", self._extended_s + more_s):
             return False
         self._extended_s += more_s
-        run.extend(more_s)
+        self.run.extend(more_s)
         return True
 
     def say_untrained(self, why: str) -> None:

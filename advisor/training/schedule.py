@@ -3,7 +3,8 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.optim import Optimizer
@@ -63,17 +64,13 @@ def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer
     """
     if not any(group.get("lr") for group in optimizer.param_groups):
         return False  # nothing that could follow one
-    kept = [copy.deepcopy(_settings_of(group)) for group in optimizer.param_groups]
     peaks: list[float] = []
     for factor in (1.0, 2.0):
-        for group in optimizer.param_groups:
-            group["lr"] = factor * (group["lr"] or 0.0)
-        scheduler = make(_TRIED_STEPS)
-        peaks.append(0.0 if scheduler is None else _find_peak(scheduler))
-        for group, settings in zip(optimizer.param_groups, kept, strict=True):
-            for name in _settings_of(group).keys() - settings.keys():
-                del group[name]
-            group.update(copy.deepcopy(settings))
+        with _keeping_settings(optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = factor * (group["lr"] or 0.0)
+            scheduler = make(_TRIED_STEPS)
+            peaks.append(0.0 if scheduler is None else _find_peak(scheduler))
         if scheduler is None:
             return False
     if not math.isclose(peaks[1], 2.0 * peaks[0], rel_tol=_ROUNDING_FRACTION):
@@ -86,15 +83,37 @@ def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer
     return True
 
 
-def _find_peak(scheduler: LRScheduler) -> float:
-    """Return the highest rate of any group along the schedule."""
+def list_rates(
+    make: Callable[[int], LRScheduler | None], optimizer: Optimizer, steps: int
+) -> list[float] | None:
+    """Return the rate before each step of a schedule of so many, and after the last.
+
+    Of the first parameter group that has one; None without a schedule. The optimizer's settings are
+    left as they were.
+    """
+    groups = optimizer.param_groups
+    first = next((n for n, group in enumerate(groups) if group["lr"]), 0)
+    with _keeping_settings(optimizer):
+        scheduler = make(steps)
+        if scheduler is None:
+            return None
+        return [rates[first] for rates in _follow(scheduler, steps)]
+
+
+def _follow(scheduler: LRScheduler, steps: int) -> Iterator[list[float]]:
+    """Yield the rates of all groups before each step, and after the last."""
     groups = scheduler.optimizer.param_groups
-    rates = [max(float(group["lr"]) for group in groups)]
+    yield [float(group["lr"]) for group in groups]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no optimizer steps in between, as torch expects
-        for _ in range(_TRIED_STEPS):
+        for _ in range(steps):
             scheduler.step()
-            rates.append(max(float(group["lr"]) for group in groups))
+            yield [float(group["lr"]) for group in groups]
+
+
+def _find_peak(scheduler: LRScheduler) -> float:
+    """Return the highest rate of any group along the schedule."""
+    rates = list(map(max, _follow(scheduler, _TRIED_STEPS)))
     bad = next((n for n, rate in enumerate(rates) if not 0.0 <= rate < math.inf), None)
     if bad is not None or not max(rates) > 0.0:
         seen = f"{rates[bad]:.3g} at step {bad}" if bad is not None else "0 all along"
@@ -103,6 +122,19 @@ def _find_peak(scheduler: LRScheduler) -> float:
             next_step="Make warm-up and decay shares of total_steps: it may be any number.",
         )
     return max(rates)
+
+
+@contextmanager
+def _keeping_settings(optimizer: Optimizer) -> Iterator[None]:
+    """Leave the settings of an optimizer as they are now."""
+    kept = [copy.deepcopy(_settings_of(group)) for group in optimizer.param_groups]
+    try:
+        yield
+    finally:
+        for group, settings in zip(optimizer.param_groups, kept, strict=True):
+            for name in _settings_of(group).keys() - settings.keys():
+                del group[name]
+            group.update(settings)
 
 
 def _settings_of(group: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
 from advisor.advice.late_switch import conclude_late_switch
-from advisor.advice.tell import list_schedules, write_table
+from advisor.advice.schedule_tell import list_schedules, write_table
 from advisor.rate.data import Evaluation, TrialBranch
 from tests.unit.samples import make_candidate
 
@@ -66,12 +67,18 @@ def test_it_is_told_as_a_table_with_what_it_was_seen_to_save():
     schedule = conclude_late_switch(crossing(noise=0.002), WAYS)
     rows = [row.text for row in list_schedules([schedule])]
     assert rows[0].startswith("advised: the trained curves of two batches cross; read from ")
-    assert "starts that did not choose it, it saves" in rows[0]
+    assert "starts that did not choose it, it took" in rows[0]
     near = schedule.gain_interval
     assert near.low < schedule.gain_fraction < near.high
     table = write_table(schedule.items)
     assert table == f"0:16 {schedule.items[1].from_samples}:64"
-    assert rows[-1] == f'as a table: BatchSizeSchedule("{table}", ...)'
+    assert rows[-1].startswith(f'as a table: "{table}", in passes of the size given: the loader')
+    accumulated = tuple(
+        msgspec.structs.replace(item, micro_batch_size=16) for item in schedule.items
+    )
+    schedule = msgspec.structs.replace(schedule, items=accumulated)
+    *_, row = list_schedules([schedule])
+    assert row.text == f'as a table: BatchSizeSchedule("{table}", ...)'
 
 
 def test_curves_that_do_not_cross_have_no_switch():

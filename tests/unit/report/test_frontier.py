@@ -12,7 +12,7 @@ from advisor.advice.data import (
 )
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, format_bounds
-from advisor.advice.tell import describe_schedule, list_schedules
+from advisor.advice.schedule_tell import describe_schedule, list_schedules
 from advisor.device.data import Interconnect
 from advisor.questions import RUN
 from advisor.report.console import write_report
@@ -52,7 +52,7 @@ SCHEDULES = (
         measured_from_step=0,
         measured_to_step=2000,
         reason="the noise scale grows enough for a growing batch to pay",
-        rate_note="rates by the scaling rule from the advised pair, not run",
+        rate_note="rates by the scaling rule from the advised pair",
     ),
     Schedule(
         kind="cosine", gain_fraction=0.012, reason="larger batches save less than 3 % of the time"

@@ -1,0 +1,92 @@
+"""What is trained of a batch that grows, and what was seen: the types."""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from advisor.engine.record import Series, Slot
+from advisor.engine.task import WorkloadTask
+from advisor.figures import Count, Figure, Fraction, Size, Weight
+
+#: How the rate goes along a branch, times what its legs say: as the user's own scheduler has it,
+#: level and falling to 0 in the end where there is none; as a cosine; not at all.
+RateCourse = Literal["own", "cosine", "legs"]
+
+
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """Some optimizer steps at one batch."""
+
+    steps: Count
+    micro_batch_size: Size
+    gradient_accumulation_steps: Size
+    #: Over the branch's own rate.
+    rate_ratio: Weight = 1.0
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of one optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def samples(self) -> int:
+        """Samples of all steps."""
+        return self.steps * self.global_batch_size
+
+
+Legs = tuple[Leg, ...]
+
+
+class Growth(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that grows, and the constant one that it is to beat, over as many samples."""
+
+    growing: Legs
+    constant: Legs
+    rate_course: RateCourse
+    learning_rate: float
+    #: In place of the optimizer's own.
+    beta2: float | None = None
+    weight_decay: float | None = None
+
+    @property
+    def is_stretched(self) -> bool:
+        """Whether legs are shares of a run of any length: else they begin after so many samples."""
+        return self.rate_course != "own"
+
+
+class GrowthBranch(msgspec.Struct, frozen=True, kw_only=True):
+    """One short training run, of the growing batch or of the constant one."""
+
+    is_growing: bool
+    legs: Legs
+    rate_course: RateCourse
+    learning_rate: Figure
+    seed: int
+    #: At the end, on samples fixed for all; None where it was not finite.
+    loss: Figure | None
+
+
+class GrowthTask(WorkloadTask[GrowthBranch], frozen=True, kw_only=True):
+    """Train branches, each from every seed: it fixes the start and the order of the data."""
+
+    runs: ClassVar[str] = "advisor.growth.measure:run"
+
+    growing: tuple[Legs, ...]
+    constant: tuple[Legs, ...]
+    seeds: tuple[int, ...]
+    rate_course: RateCourse
+    learning_rate: float
+    beta2: float | None = None
+    weight_decay: float | None = None
+    #: Whether the loss sums over its batch; accumulated losses are then not averaged.
+    loss_is_sum: bool = False
+    #: Of the samples on which losses are evaluated: the same for all branches.
+    evaluation_batch_size: int = 64
+    #: Last share of a branch in which the rate falls, where the user has no schedule.
+    decay_fraction: Fraction
+    #: No further branch is started after this long.
+    budget_s: float
+
+
+GROWTH_BRANCHES = Series("schedule_trials", GrowthBranch)
+#: Why a schedule that the law proposes was not trained; without a full stop.
+UNGROWN = Slot("schedule_untrained_because", str)

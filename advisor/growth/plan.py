@@ -1,0 +1,74 @@
+"""The branches of a growing batch beside those of the constant one -> the time that it takes."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from advisor.growth.data import Growth, GrowthBranch, Legs
+from advisor.race.compare import Comparison, average_curve, compare_sides
+from advisor.race.data import SAME_RATE
+
+#: Lengths of the branches, as shares of the longest, the longest first: where the constant batch
+#: ends is a point of the curve that the growing batch's ends are compared with.
+GROWING_LENGTHS, CONSTANT_LENGTHS = (1.0, 0.8), (1.0, 0.7, 0.5)
+
+
+def _shorten(legs: Legs, fraction: float, *, is_stretched: bool) -> Legs:
+    """Return the legs of a branch of a share of the samples: each shorter, or the last cut off."""
+    if is_stretched:
+        return tuple(
+            msgspec.structs.replace(leg, steps=max(1, round(fraction * leg.steps))) for leg in legs
+        )
+    left, kept = round(fraction * sum(leg.samples for leg in legs)), []
+    for leg in legs:
+        steps = min(leg.steps, left // leg.global_batch_size)
+        left -= steps * leg.global_batch_size
+        if steps:
+            kept.append(msgspec.structs.replace(leg, steps=steps))
+        if steps < leg.steps:
+            break
+    return tuple(kept)
+
+
+def compare_growth(
+    growth: Growth, branches: Sequence[GrowthBranch], time_s: Callable[[Legs], float]
+) -> Comparison | None:
+    """Return the log of the growing batch's time to the constant one's loss over that one's time.
+
+    None where either was not trained, did not train, or they share no loss.
+
+    Args:
+        growth: What was to be trained.
+        branches: Of any schedule.
+        time_s: Seconds of a branch in the user's loop.
+    """
+
+    def read(side: Sequence[GrowthBranch]) -> list[tuple[float, float]]:
+        return average_curve(
+            (each.seed, time_s(each.legs), each.loss) for each in side if each.loss is not None
+        )
+
+    own = [branch for branch in branches if _is_of(growth, branch)]
+    if any(branch.loss is None for branch in own):
+        return None
+    growing, constant = (
+        [branch for branch in own if branch.is_growing is side] for side in (True, False)
+    )
+    return compare_sides(constant, growing, read)
+
+
+def _is_of(growth: Growth, branch: GrowthBranch) -> bool:
+    """Return whether it is a branch of the same batches and rate, of any length."""
+    legs = growth.growing if branch.is_growing else growth.constant
+    own, asked = ([leg.global_batch_size for leg in each] for each in (branch.legs, legs))
+    return (
+        branch.rate_course == growth.rate_course
+        and math.isclose(branch.learning_rate, growth.learning_rate, rel_tol=SAME_RATE)
+        and own == asked[: len(own)]
+    )
+
+
+def list_lengths(legs: Legs, fractions: Sequence[float], *, is_stretched: bool) -> tuple[Legs, ...]:
+    """Return the branches of these shares of the samples."""
+    return tuple(_shorten(legs, each, is_stretched=is_stretched) for each in fractions)
