@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from advisor.gate import plan, stage
 from tests.integration.probe_command import ROOT, heed_interrupts
 
 pytestmark = pytest.mark.slow
@@ -69,20 +70,17 @@ def repository(tmp_path):
     return folder
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "advisor.cli", "check", *arguments]
+@pytest.fixture
+def check(run_command, monkeypatch):
+    """A function: `check` where the model is; two sessions a side tell whose turn it is."""
+    monkeypatch.setattr(stage, "LOOKS", (2,))
+    monkeypatch.setattr(plan, "LOOKS", (2,))
 
+    def run(folder, *arguments):
+        monkeypatch.chdir(folder / "train")
+        return run_command("check", *arguments)
 
-def check(folder, *arguments):
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder / "train",
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    return run
 
 
 def assert_nothing_is_left(folder):
@@ -95,32 +93,31 @@ def assert_nothing_is_left(folder):
     raise AssertionError(git(folder, "worktree", "list"))
 
 
-def test_each_side_runs_its_own_code_with_the_same_data(repository):
+def test_each_side_runs_its_own_code_with_the_same_data(repository, check):
     (repository / "requirements.txt").write_text("torch>=2\n")
     (repository / "train" / "extra.py").write_text("")
     before = git(repository, "status", "--porcelain"), git(repository, "stash", "list")
     out = repository.parent / "out.json"
-    done = check(repository, "model.py", "--against", "HEAD", "--budget", "40s", "--json", str(out))
-    assert done.returncode in {0, 1, 3}, done.stderr
+    done = check(repository, "model.py", "--against", "HEAD", "--json", str(out))
+    assert done.exit_code in {0, 1, 3}, done.stderr
     document = json.loads(out.read_text())
     (old,), (new,) = document["old"], document["new"]
     assert new["operators"] > old["operators"] > 0
     assert not old["revision"]["is_changed"]
     assert new["revision"]["is_changed"]
     numbers = [[session["number"] for session in side["sessions"]] for side in (old, new)]
-    assert numbers[0][:2] == [1, 4]
-    assert numbers[1][:2] == [2, 3]
+    assert numbers == [[1, 4], [2, 3]]
     assert "requirements.txt differs between the revisions" in done.stderr
     assert "extra.py is not known to git" in done.stderr
     assert (git(repository, "status", "--porcelain"), git(repository, "stash", "list")) == before
     assert_nothing_is_left(repository)
 
 
-def test_a_commit_is_compared_with_the_one_before(repository):
+def test_a_commit_is_compared_with_the_one_before(repository, check):
     git(repository, "commit", "--quiet", "-am", "two")
     out = repository.parent / "out.json"
-    done = check(repository, "model.py", "--against=HEAD~1", "--budget=30s", "--json", str(out))
-    assert done.returncode in {0, 1, 3}, done.stderr
+    done = check(repository, "model.py", "--against=HEAD~1", "--json", str(out))
+    assert done.exit_code in {0, 1, 3}, done.stderr
     document = json.loads(out.read_text())
     (old,), (new,) = document["old"], document["new"]
     assert new["operators"] > old["operators"]
@@ -132,7 +129,7 @@ def test_a_commit_is_compared_with_the_one_before(repository):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_it_no_worktree_and_no_process_stays(repository, end):
     process = subprocess.Popen(
-        command("model.py", "--against", "HEAD"),
+        [sys.executable, "-m", "advisor.cli", "check", "model.py", "--against", "HEAD"],
         cwd=repository / "train",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -161,15 +158,15 @@ def test_whatever_ends_it_no_worktree_and_no_process_stays(repository, end):
         (("model.py", "--against", "HEAD", "--ratchet"), "takes no baseline"),
     ],
 )
-def test_what_cannot_be_checked_out_is_a_usage_error(repository, arguments, said):
+def test_what_cannot_be_checked_out_is_a_usage_error(repository, check, arguments, said):
     (repository / "train" / "extra.py").write_text(MODEL)
     done = check(repository, *arguments)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert said in done.stderr
     assert_nothing_is_left(repository)
 
 
-def test_code_that_an_editable_install_leads_elsewhere_is_refused(repository):
+def test_code_that_an_editable_install_leads_elsewhere_is_refused(repository, check):
     """As its finder does, a module comes from the repository whatever the path says."""
     model = repository / "train" / "model.py"
     finder = f"""
@@ -181,14 +178,14 @@ spec.loader.exec_module(module)
     model.write_text(finder + MODEL)
     git(repository, "commit", "--quiet", "-am", "two")
     done = check(repository, "model.py", "--against", "HEAD")
-    assert done.returncode == 2, done.stderr
+    assert done.exit_code == 2, done.stderr
     assert "layers was loaded from" in done.stderr
     assert_nothing_is_left(repository)
 
 
-def test_a_folder_without_git_says_so(tmp_path):
+def test_a_folder_without_git_says_so(tmp_path, check):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "model.py").write_text(MODEL)
     done = check(tmp_path, "model.py", "--against", "HEAD")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "no git repository" in done.stderr
