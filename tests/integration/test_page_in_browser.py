@@ -5,7 +5,7 @@ import http.server
 import re
 import shutil
 import threading
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 RACE = Path(__file__).parents[1] / "recordings" / "races" / "digits_adamw.json.gz"
 HOSTILE = "<script>alert(1)</script>"
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 700}
+#: How they look at the page.
+READERS = {
+    "wide": {"viewport": WIDE},
+    "dark": {"viewport": WIDE, "color_scheme": "dark"},
+    "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True},
+}
 #: Points of each line as plotly drew them, and those of its error bars.
 COUNT_DRAWN = """() => [...document.querySelectorAll(".chart")].map((chart) => ({
     lines: chart.data.map((line) => line.y.length),
@@ -70,13 +76,14 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def visit(browser, address):
-    """Open the page; in the end no request but its own was made and nothing was complained of."""
+@pytest.fixture(scope="module")
+def open_page(browser, address):
+    """A function: the page as one of the readers has it, opened once; what it says and asks for."""
     contexts, complaints, requests = [], [], []
 
-    def open_page(**settings):
-        context = browser.new_context(**{"viewport": WIDE, **settings})
+    @cache
+    def open_for(reader):
+        context = browser.new_context(**READERS[reader])
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
@@ -86,9 +93,16 @@ def visit(browser, address):
         page.goto(address)
         return page
 
-    yield open_page
+    yield open_for, complaints, requests
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def visit(open_page, address):
+    """Open the page; in the end no request but its own was made and nothing was complained of."""
+    open_for, complaints, requests = open_page
+    yield open_for
     assert complaints == []
     assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {address}
 
@@ -121,7 +135,7 @@ def as_rgb(colour):
 
 
 def test_every_point_and_interval_is_drawn(run, visit):
-    drawn, figures = visit().evaluate(COUNT_DRAWN), list_figures(run)
+    drawn, figures = visit("wide").evaluate(COUNT_DRAWN), list_figures(run)
     assert len(drawn) == len(figures) == 8
     for chart, figure in zip(drawn, figures, strict=True):
         lines = figure["data"]
@@ -133,13 +147,13 @@ def test_every_point_and_interval_is_drawn(run, visit):
 
 
 def test_a_hostile_name_is_text(visit):
-    page = visit()
+    page = visit("wide")
     page.locator("summary", has_text="Where this comes from").click()
     assert page.locator("dd", has_text=HOSTILE).count() == 1
 
 
 def test_a_point_tells_its_value_under_the_pointer(visit):
-    page = visit()
+    page = visit("wide")
     page.locator(".chart").nth(2).scroll_into_view_if_needed()
     box = page.locator(".chart").nth(2).locator(".points path.point").nth(5).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -149,7 +163,7 @@ def test_a_point_tells_its_value_under_the_pointer(visit):
 
 
 def test_keys_and_buttons_zoom_and_show_all(visit):
-    page = visit()
+    page = visit("wide")
     chart = page.locator(".chart").first
     span = "(c) => c.layout.xaxis.range[1] - c.layout.xaxis.range[0]"
     whole = chart.evaluate(span)
@@ -167,7 +181,7 @@ def test_keys_and_buttons_zoom_and_show_all(visit):
 
 @pytest.mark.parametrize(("name", "begins"), [("PNG", b"\x89PNG"), ("SVG", b"<svg")])
 def test_a_chart_is_downloaded(visit, tmp_path, name, begins):
-    page = visit()
+    page = visit("wide")
     with page.expect_download() as started:
         page.locator("figure").first.get_by_role("button", name=name).click()
     assert started.value.suggested_filename == f"Speed against batch.{name.lower()}"
@@ -178,16 +192,17 @@ def test_a_chart_is_downloaded(visit, tmp_path, name, begins):
 
 
 def test_light_and_dark_follow_the_reader(visit):
-    page = visit(color_scheme="dark")
+    page = visit("dark")
+    page.emulate_media(media="screen", color_scheme="dark")
+    wait_for_paper(page, DARK.paper)
     assert background(page) == as_rgb(DARK.paper)
-    assert paper(page) == DARK.paper
     page.emulate_media(color_scheme="light")
     wait_for_paper(page, LIGHT.paper)
     assert background(page) == as_rgb(LIGHT.paper)
 
 
 def test_a_phone_shows_the_page_without_scrolling_sideways(visit):
-    page = visit(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = visit("phone")
     for summary in page.locator("summary").all():
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -195,7 +210,9 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(visit):
 
 
 def test_print_is_on_white_without_controls(visit, tmp_path):
-    page = visit(color_scheme="dark")
+    page = visit("dark")
+    page.emulate_media(media="screen", color_scheme="dark")
+    wait_for_paper(page, DARK.paper)
     page.emulate_media(media="print", color_scheme="dark")
     wait_for_paper(page, LIGHT.paper)
     assert background(page) == as_rgb(LIGHT.paper)
@@ -204,7 +221,7 @@ def test_print_is_on_white_without_controls(visit, tmp_path):
 
 
 def test_each_chart_has_alternative_text_and_its_values(visit):
-    page = visit()
+    page = visit("wide")
     for figure in page.locator("figure").all():
         label = figure.locator(".chart").get_attribute("aria-label")
         assert figure.locator("h2").text_content() in label
