@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from advisor.errors import WorkloadError
+from advisor.throughput import measure
+from advisor.throughput.data import ThroughputTask
 from advisor.training import compilation
+from advisor.training.data import WorkloadSpec
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def eager_compiler(monkeypatch):
     import torch._dynamo
 
     compile_with = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda what: compile_with(what, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda what, **_: compile_with(what, backend="eager"))
     settings = ("recompile_limit", "accumulated_recompile_limit", "automatic_dynamic_shapes")
     before = {name: getattr(torch._dynamo.config, name) for name in settings}
     torch._dynamo.reset()
@@ -53,6 +58,22 @@ def test_what_compiles_in_every_run_is_refused(compilations):
     with pytest.raises(WorkloadError, match="anew again and again") as caught:
         compilation.run_compiled(act)
     assert "--compile" in caught.value.next_step
+
+
+def test_a_model_that_compiles_at_every_step_is_refused_and_not_timed(eager_compiler):
+    target = str(Path(__file__).parents[2] / "workloads" / "compile" / "counter.py")
+    task = ThroughputTask(
+        workload=WorkloadSpec(target=target, device="cpu", compile=True),
+        micro_batch_sizes=(2,),
+        session=0,
+        block_s=0.01,
+        rounds=1,
+        budget_s=60.0,
+    )
+    results = []
+    with pytest.raises(WorkloadError, match="anew again and again"):
+        measure.run(task, results.append)
+    assert results == []
 
 
 def test_each_of_more_shapes_than_torchs_limit_gets_a_graph_of_its_own(eager_compiler):
