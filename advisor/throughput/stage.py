@@ -5,13 +5,14 @@ its own, in random order: what larger sizes freed stays in the C heap, so that a
 find memory which a loop of that size alone must fetch from the kernel.
 """
 
+import signal
 import time
 from collections.abc import Sequence
 
 import msgspec
 
 from advisor.engine.budget import COMPILING_OF_THROUGHPUT
-from advisor.engine.ends import WorkerTimeoutError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
 from advisor.errors import DeviceError
 from advisor.memory.data import PROBES, Probe
@@ -110,7 +111,14 @@ def _choose_sizes(run: Run) -> tuple[int, ...]:
         given_micro_batch_size=find_given_micro_batch(run),
         most_sizes=most,
     )
-    return tuple(size for size in sweep if may_run(size, run.record.all(PROBES)))
+    return _list_runnable(run, sweep)
+
+
+def _list_runnable(run: Run, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes that the model runs, without those that ran out of memory when timed."""
+    probes = run.record.all(PROBES)
+    failed = {p.micro_batch_size for p in probes if (p.stage, p.outcome) == ("throughput", "oom")}
+    return tuple(size for size in sizes if may_run(size, probes) and size not in failed)
 
 
 def _estimate_compile_s(run: Run) -> float:
@@ -131,7 +139,7 @@ def _list_kept(run: Run) -> tuple[int, ...]:
 def _choose_next(run: Run, found: ThroughputConclusion, session: int) -> tuple[int, ...]:
     multiple = run.spec.limits.batch_multiple
     chosen = choose_next(found, session=session, kept=_list_kept(run), batch_multiple=multiple)
-    return tuple(size for size in chosen if may_run(size, run.record.all(PROBES)))
+    return _list_runnable(run, chosen)
 
 
 def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
@@ -179,6 +187,29 @@ def _time_session(
     run_session(run, split_by_size(task) if is_apart else (task,))
 
 
+def _run_task(run: Run, task: ThroughputTask) -> None:
+    """Time sizes in a process; one that the kernel killed at a size alone ran out of memory.
+
+    On a CPU a memory probe is limited to its own process, where a container counts all that is in
+    it, files that were read among that.
+    """
+    try:
+        run.runner.run(task, timeout_s=run.left_s, on_result=lambda probe: run.add(PROBES, probe))
+    except WorkerDeathError as death:
+        size, *others = task.micro_batch_sizes
+        if death.code != -signal.SIGKILL or others or size <= run.facts.min_micro_batch_size:
+            raise
+        run.progress.note(f"throughput: micro-batch {size}: {death.message}")
+        probe = Probe(
+            stage="throughput",
+            session=task.session,
+            micro_batch_size=size,
+            outcome="oom",
+            message=death.message,
+        )
+        run.add(PROBES, probe)
+
+
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
     """Return one task for each size, in random order."""
     sizes = list(task.micro_batch_sizes)
@@ -194,9 +225,7 @@ def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
     """Run one session and keep its probes, and what the counters showed meanwhile."""
     with run.runner.watched(run.environment.device, session=tasks[0].session) as read_telemetry:
         for task in tasks:
-            run.runner.run(
-                task, timeout_s=run.left_s, on_result=lambda probe: run.add(PROBES, probe)
-            )
+            _run_task(run, task)
         telemetry = read_telemetry()
     run.add(TELEMETRY, telemetry)
 

@@ -1,9 +1,11 @@
+import signal
 from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 
 from advisor.device.data import DeviceFacts, Telemetry
+from advisor.engine.ends import WorkerDeathError
 from advisor.engine.run import Run
 from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import Probe
@@ -15,10 +17,13 @@ from tests.unit.samples import FACTS, FIXED_S, PER_SAMPLE_S, make_probes, make_r
 
 
 class Machine:
-    """Times sizes as planned, or `slowdown` times as long, on a clock of its own."""
+    """Times sizes as planned, or `slowdown` times as long, on a clock of its own.
 
-    def __init__(self, slowdown):
-        self.slowdown, self.now_s, self.tasks = slowdown, 0.0, []
+    The kernel kills what times more than `most` samples.
+    """
+
+    def __init__(self, slowdown, most=10**9):
+        self.slowdown, self.most, self.now_s, self.tasks = slowdown, most, 0.0, []
 
     def monotonic(self):
         return self.now_s
@@ -30,6 +35,9 @@ class Machine:
     def run(self, task, *, timeout_s, on_result):
         self.tasks.append(task)
         for size in task.micro_batch_sizes:
+            if size > self.most:
+                text = "the worker was killed (SIGKILL)"
+                raise WorkerDeathError(text, code=-signal.SIGKILL, next_step="Look.")
             step_s = self.slowdown * (FIXED_S + PER_SAMPLE_S * size)
             # A first round is always timed, the others while the task's budget lasts.
             round_s = 3.0 * max(step_s, task.block_s)
@@ -47,8 +55,8 @@ class Machine:
         return ()
 
 
-def time_sizes(monkeypatch, slowdown, budget_s=120.0):
-    machine, notes = Machine(slowdown), Notes()
+def time_sizes(monkeypatch, slowdown, budget_s=120.0, **more):
+    machine, notes = Machine(slowdown, **more), Notes()
     clock = SimpleNamespace(monotonic=machine.monotonic)
     monkeypatch.setattr("advisor.engine.run.time", clock)
     monkeypatch.setattr("advisor.throughput.stage.time", clock)
@@ -71,3 +79,17 @@ def test_the_stage_keeps_to_its_share_however_slow_the_machine_gets(monkeypatch,
         assert notes == []
     if slowdown == 60.0:
         assert notes == ["throughput: its share of the time ended before all sessions ran"]
+
+
+def test_a_size_that_the_kernel_kills_is_left_out_and_the_others_are_timed(monkeypatch):
+    machine, notes = time_sizes(monkeypatch, 1.0, most=300)
+    assert len({task.session for task in machine.tasks}) >= 3
+    assert all("the worker was killed" in note for note in notes)
+    killed = [size for task in machine.tasks for size in task.micro_batch_sizes if size > 300]
+    assert killed
+    assert len(killed) == len(set(killed)) == len(notes)
+
+
+def test_the_smallest_size_killed_is_no_answer(monkeypatch):
+    with pytest.raises(WorkerDeathError):
+        time_sizes(monkeypatch, 1.0, most=0)
