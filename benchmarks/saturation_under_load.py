@@ -3,13 +3,16 @@
 Run: python benchmarks/saturation_under_load.py [--probes 3] [--budget 30] [--models digits,...]
 
 Each model's memory and throughput are probed by real workers, first for long and alone, then some
-times while another process multiplies matrices on one thread without a pause. An answer is held to
-be right where its interval holds the long one's batch, or its gain of the last doubling that of the
-long one. The law's agreement is the range over the probes of t(largest)/t(base) by the one law.
+times while another process multiplies matrices on one thread without a pause. Training has the
+other processors: where it computes on all of them, each parallel loop waits until the neighbour
+yields, steps of one batch take 0.04 to 1.3 s, and no session agrees with another. An answer is held
+to be right where its interval holds the long one's batch, or its gain of the last doubling that of
+the long one. The law's agreement is the range over the probes of t(largest)/t(base) by the one law.
 """
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,6 +135,7 @@ def main() -> None:
     parser.add_argument("--base", type=int, default=32, help="the step that ratios are of")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 2) - 1))
     rows = []
     for model in arguments.models.split(","):
         long = probe(model, LONG_RATIO * arguments.budget)
