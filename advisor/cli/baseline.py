@@ -1,94 +1,90 @@
 """`bsadvisor baseline record MODEL` and `baseline show`: what later checks are held against."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import (
+    Against,
+    CompiledTraining,
+    GateAllowed,
+    SavedResults,
+    flag,
+    make_spec,
+    option,
+)
 from advisor.cli.quantities import parse_duration
-from advisor.cli.script import make_script
-from advisor.cli.variants import make_workload, parse_variant
+from advisor.cli.script import read_workload
 
 if TYPE_CHECKING:
-    from advisor.engine.question import Kind
     from advisor.engine.record import Record
     from advisor.gate.data import Occasion
+    from advisor.gate.store import Asked
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Record or show what checks are held against."
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Recorded(Against):
+    """How a baseline is made."""
+
+    sessions: int = option("Processes that are timed.", default=10, min=2, max=100)
+    over: float | None = option(
+        "Time over which the sessions are spread, as 1h: what the machine does meanwhile is in the "
+        "spread that a check allows for.",
+        metavar="TIME",
+        parser=parse_duration,
+        show_default="one after the other",
+    )
+    adds: bool = flag("Add an occasion to those of the same stack.", "--add")
+
+
 @app.command("record")
 @reporting_failures
 def record(
-    model: options.ModelOrScript,
-    arguments: options.ScriptArguments = None,
     *,
-    is_module: options.IsModule = False,
-    batch_size_is: options.BatchSizeIs = "micro",
-    micro_batch_size: options.PinnedBatchSize = None,
-    sessions: Annotated[
-        int, options.option("--sessions", min=2, max=100, help="Processes that are timed.")
-    ] = 10,
-    over: Annotated[
-        float | None,
-        options.option(
-            "--over",
-            metavar="TIME",
-            parser=parse_duration,
-            show_default="one after the other",
-            help="Time over which the sessions are spread, as 1h: what the machine does meanwhile "
-            "is in the spread that a check allows for.",
-        ),
-    ] = None,
-    adds: Annotated[
-        bool, options.option("--add", help="Add an occasion to those of the same stack.")
-    ] = False,
-    baseline: options.BaselinePath = None,
-    device: options.Device = "auto",
-    memory_limit: options.MemoryLimit = None,
-    precision: options.Precision = "fp32",
-    compile_model: options.CompileOne = "off",
-    budget: options.Budget = 600.0,
-    seed: options.Seed = 0,
-    settings: options.Settings = None,
-    json_path: options.JsonFile = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    training: CompiledTraining,
+    recorded: _Recorded,
+    allowed: Annotated[GateAllowed, "memory_limit_bytes", "budget_s"],
+    results: Annotated[SavedResults, "json_path", "quiet", "verbose"],
 ) -> None:
     """Measure what later checks are held against, and keep it for this device and training."""
-    variant = parse_variant(precision, compile_model)
-    script = make_script(model, arguments, is_module=is_module, batch_size_is=batch_size_is)
-    workload = make_workload(
-        model, variant, settings=settings, device=device, seed=seed, script=script
-    )
+    workload = read_workload(training)
+
+    import msgspec
 
     from advisor.cli.drive import Output, drive
-    from advisor.engine.spec import Limits, Spec
     from advisor.gate import stage, store, worktrees
     from advisor.gate.data import OCCASIONS
     from advisor.gate.question import BASELINE
 
-    asked = store.Asked(path=str(baseline or ""), sessions=sessions, over_s=over or 0.0, adds=adds)
+    asked = store.Asked(
+        path=str(recorded.baseline or ""),
+        sessions=recorded.sessions,
+        over_s=recorded.over or 0.0,
+        adds=recorded.adds,
+    )
     store.refuse_unwritable(asked)
+    spec = make_spec(workload, allowed)
+    budget_s = (spec.limits.budget_s or 0.0) + asked.over_s
+    limits = msgspec.structs.replace(spec.limits, budget_s=budget_s)
     side = stage.Side(workload=workload, revision=worktrees.describe_revision())
     found = drive(
         BASELINE,
-        Spec(
-            workload=workload,
-            limits=Limits(budget_s=budget + (over or 0.0), memory_limit_bytes=memory_limit),
-        ),
-        Output(json_path=json_path, quiet=quiet, verbose=verbose, reads=(model,)),
+        msgspec.structs.replace(spec, limits=limits),
+        Output(results, reads=(training.model,)),
         held=(
             (stage.BASELINE, asked),
             (stage.NEW_SIDE, side),
-            *(((stage.PINNED, micro_batch_size),) if micro_batch_size else ()),
+            (stage.PINNED, recorded.micro_batch_size),
         ),
     )
-    path = keep(BASELINE, found.record, found.record.all(OCCASIONS), asked)
+    path = keep(found.record, found.record.all(OCCASIONS), asked)
     typer.echo(f"written to {path}", err=True)
 
 
@@ -121,19 +117,18 @@ def show(
         write_part(Console(), Headline(answer=str(each)), describe_baseline(store.read(each)))
 
 
-def keep(kind: "Kind", record: "Record", occasions: "tuple[Occasion, ...]", asked: object) -> Path:
+def keep(record: "Record", occasions: "tuple[Occasion, ...]", asked: "Asked") -> Path:
     """Write the occasions as the baseline of their setting, and return where."""
-    import msgspec
-
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import encode_document
     from advisor.engine.record import Record
     from advisor.gate import store
     from advisor.gate.data import OCCASIONS
+    from advisor.gate.question import BASELINE
 
-    assert isinstance(asked, store.Asked)
     shared = {name: getattr(record, name) for name in Record.__struct_fields__}
-    made = kind.record_type(**{**shared, "kind": kind.name, OCCASIONS.name: occasions})
+    own = {"kind": BASELINE.name, OCCASIONS.name: occasions}
+    made = BASELINE.record_type(**{**shared, **own})
     path = store.choose_path(asked, occasions[0].setting)
-    store.save(path, encode_document(kind, Conclusions(msgspec.structs.replace(made))))
+    store.save(path, encode_document(BASELINE, Conclusions(made)))
     return path

@@ -1,15 +1,33 @@
 """`bsadvisor compare A.json B.json`: two saved measurements, without model or device."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.gate_results import GateFiles, GateResults
+from advisor.cli.options import Results, flag, option
 from advisor.cli.policy import read_policies
 from advisor.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """What is compared, and how."""
+
+    new: list[Path] | None = option(
+        "Of the new side, where it has several; repeat for more.", metavar="FILE"
+    )
+    micro_batch_size: int | None = option(
+        "Of runs of probe: the batch to compare at.",
+        metavar="N",
+        min=1,
+        show_default="the base batch, else the largest that all timed",
+    )
+    gate_env_changed: bool = flag("Give a verdict where driver, torch or processor changed.")
 
 
 @reporting_failures
@@ -22,41 +40,14 @@ def compare(
         ),
     ],
     *,
-    new: Annotated[
-        list[Path] | None,
-        options.option(
-            "--new", metavar="FILE", help="Of the new side, where it has several; repeat for more."
-        ),
-    ] = None,
-    micro_batch_size: Annotated[
-        int | None,
-        options.option(
-            "--micro-batch-size",
-            metavar="N",
-            min=1,
-            show_default="the base batch, else the largest that all timed",
-            help="Of runs of probe: the batch to compare at.",
-        ),
-    ] = None,
-    gates_stack: Annotated[
-        bool,
-        options.option(
-            "--gate-env-changed", help="Give a verdict where driver, torch or processor changed."
-        ),
-    ] = False,
-    json_path: options.JsonToFile = None,
-    markdown_path: options.MarkdownFile = None,
-    comment_path: options.CommentFile = None,
-    junit_path: options.JunitFile = None,
-    exports: options.Exports = None,
-    full: options.Full = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    compared: _Compared,
+    results: Annotated[Results, "json_path", "markdown_path", "full", "quiet", "verbose"],
+    gate_files: GateFiles,
 ) -> None:
     """Say whether what was measured the second time is slower or larger than the first."""
     from advisor.engine.kept import resolve
 
-    files, new = [resolve(each) for each in files], [resolve(each) for each in new or ()]
+    files, new = [resolve(each) for each in files], [resolve(each) for each in compared.new or ()]
     old_files, new_files = (files, new) if new else (files[:-1], files[-1:])
     if not old_files or not new_files:
         raise UsageError(
@@ -66,7 +57,6 @@ def compare(
     import msgspec
 
     from advisor.cli.drive import Output, refuse_no_answer
-    from advisor.cli.gate_results import GateResults
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record
     from advisor.engine.record import open_record
@@ -77,30 +67,20 @@ def compare(
     from advisor.questions import KINDS
     from advisor.training.data import WorkloadSpec
 
-    results = GateResults(comment_path=comment_path, junit_path=junit_path, exports=exports or [])
-    output = Output(
-        json_path=json_path,
-        markdown_path=markdown_path,
-        quiet=quiet,
-        verbose=verbose,
-        full=full,
-        reads=(*old_files, *new_files),
-        also=results.write,
-        others=results.paths,
-    )
-    records = [read_record(path, KINDS)[1] for path in (*old_files, *new_files)]
-    size = micro_batch_size or choose_common_size(records)
+    written, paths = GateResults(gate_files), (*old_files, *new_files)
+    output = Output(results, reads=paths, also=written.write, others=written.paths)
+    records = [read_record(path, KINDS)[1] for path in paths]
+    size = compared.micro_batch_size or choose_common_size(records)
     occasions = [read_occasions(record, size) for record in records]
     spec = Spec(workload=WorkloadSpec(target=occasions[0][0].setting.target))
     record = open_record(CHECK.record_type, spec, kind=CHECK.name, argv=tuple(sys.argv))
-    keyed: dict[Any, Any] = {
-        OLD: tuple(each for side in occasions[: len(old_files)] for each in side),
-        NEW: tuple(each for side in occasions[len(old_files) :] for each in side),
-        POLICY: read_policies(Path.cwd()),
-        GATES_STACK: gates_stack,
-        OLD_NAME: old_files[0].name,
+    changes = {
+        OLD.name: tuple(each for side in occasions[: len(old_files)] for each in side),
+        NEW.name: tuple(each for side in occasions[len(old_files) :] for each in side),
+        POLICY.name: read_policies(Path.cwd()),
+        GATES_STACK.name: compared.gate_env_changed,
+        OLD_NAME.name: old_files[0].name,
     }
-    changes = {key.name: value for key, value in keyed.items()}
     conclusions = Conclusions(msgspec.structs.replace(record, complete=True, **changes))
     output.write(CHECK, conclusions)
     refuse_no_answer(CHECK, conclusions)

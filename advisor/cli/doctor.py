@@ -1,16 +1,16 @@
 """`bsadvisor doctor`: what this machine can measure, and how well."""
 
-from advisor.cli import options
+from typing import Annotated
+
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import Results, Training
 
 
 @reporting_failures
 def doctor(
     *,
-    device: options.Device = "auto",
-    json_path: options.JsonToFile = None,
-    quiet: options.Quiet = False,  # noqa: ARG001
-    verbose: options.Verbose = False,  # noqa: ARG001
+    training: Annotated[Training, "device"],
+    output: Annotated[Results, "json_path", "quiet", "verbose"],
 ) -> None:
     """Print what this machine can measure, and how well."""
     import msgspec
@@ -18,12 +18,12 @@ def doctor(
     from advisor.cli.drive import is_stdout, refuse_unwritable, write_result
     from advisor.engine.command import examine
 
-    refuse_unwritable(json_path)
-    environment = examine(device)
-    if json_path is not None:
+    refuse_unwritable(output.json_path)
+    environment = examine(training.device)
+    if output.json_path is not None:
         document = msgspec.json.format(msgspec.json.encode(environment), indent=2) + b"\n"
-        write_result(json_path, document)
-    if is_stdout(json_path):
+        write_result(output.json_path, document)
+    if is_stdout(output.json_path):
         return
 
     from rich.console import Console

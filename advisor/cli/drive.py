@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from advisor.cli.options import Results
 from advisor.cli.start import BEGAN_S
 from advisor.errors import AdvisorError, InconclusiveError, UsageError
 
@@ -35,13 +36,9 @@ class Output:
     """Where results go.
 
     Args:
-        json_path: The file that every save replaces; what each write would add to, such as a pipe,
-            waits for the end. `-`, or what leads to stdout, prints it in place of the report.
-        html_path: The file that the end of the command writes, by the same rules.
-        markdown_path: The same, of the first screen.
-        quiet: Print the headline alone, and no progress.
-        verbose: Show what a script prints at each start, and the full report.
-        full: Print the full report, not its first screen.
+        asked: The JSON file is replaced by every save, the others are written at the end; so is
+            what each write would add to, such as a pipe. `-`, or what leads to stdout, prints it in
+            place of the report.
         keeps: Keep what is saved among the last runs as well.
         reads: Files that the command reads, the model file as it was named: no result goes there.
         also: Called with what is written in the end.
@@ -53,13 +50,8 @@ class Output:
 
     def __init__(
         self,
+        asked: Results,
         *,
-        json_path: Path | None = None,
-        html_path: Path | None = None,
-        markdown_path: Path | None = None,
-        quiet: bool = False,
-        verbose: bool = False,
-        full: bool = False,
         keeps: bool = True,
         reads: Iterable[str | Path | None] = (),
         also: "Callable[[Conclusions], None] | None" = None,
@@ -67,14 +59,14 @@ class Output:
     ) -> None:
         from advisor.engine.files import is_stream
 
-        self.quiet, self.verbose = quiet, verbose
-        self._is_full, self._keeps = full or verbose, keeps
+        self.asked, self._keeps, self._also = asked, keeps, also
         self._next_kept_s = 0.0
-        self._json_path = json_path
-        self._html_path = html_path
-        self._markdown_path = markdown_path
-        self._also = also
-        paths = {"--json": json_path, "--html": html_path, "--markdown": markdown_path, **others}
+        paths: dict[str, Path | None] = {
+            "--json": asked.json_path,
+            "--html": asked.html_path,
+            "--markdown": asked.markdown_path,
+            **others,
+        }
         self._has_stdout = any(map(is_stdout, paths.values()))
         for (one, path), (other, second) in itertools.combinations(paths.items(), 2):
             if _are_same(path, second) or (is_stdout(path) and is_stdout(second)):
@@ -89,6 +81,7 @@ class Output:
                 raise UsageError(
                     f"{path} is read by this command", next_step="Name another file for the result."
                 )
+        json_path = asked.json_path
         self._waits = json_path is not None and (is_stdout(json_path) or is_stream(json_path))
         self._has_saved = False
 
@@ -103,7 +96,8 @@ class Output:
         record, is_due = conclusions.record, is_last or time.monotonic() > self._next_kept_s
         is_worth = is_last or kind.is_worth_telling(record, KeyboardInterrupt())
         keeps = self._keeps and is_due and is_worth
-        saves = self._json_path is not None and (is_last or not self._waits)
+        json_path = self.asked.json_path
+        saves = json_path is not None and (is_last or not self._waits)
         if not (keeps or saves):
             return
         document = encode_document(kind, conclusions)
@@ -111,10 +105,10 @@ class Output:
             self._next_kept_s = time.monotonic() + _KEEP_EVERY_S
             path = kept.choose_path(record.created_at, kind.name, _name_target(record))
             kept.keep(path, document)
-        if self._json_path is None or not saves:
+        if json_path is None or not saves:
             return
         try:
-            write_result(self._json_path, document)
+            write_result(json_path, document)
         except UsageError:  # as on a disk that is full for a while
             if is_last or not self._has_saved:
                 raise
@@ -134,24 +128,25 @@ class Output:
                     Console(),
                     shown or kind,
                     conclusions,
-                    headline_only=self.quiet,
-                    is_full=self._is_full,
+                    headline_only=self.asked.quiet,
+                    is_full=self.asked.full or self.asked.verbose,
                 )
-        if self._html_path is not None:
+        if self.asked.html_path is not None:
             from advisor.report.page import render_page
 
-            write_result(self._html_path, render_page(kind, conclusions).encode())
-        if self._markdown_path is not None:
+            write_result(self.asked.html_path, render_page(kind, conclusions).encode())
+        if self.asked.markdown_path is not None:
             from advisor.report.markdown import render_markdown
 
-            write_result(self._markdown_path, render_markdown(kind, conclusions).encode())
+            text = render_markdown(kind, conclusions)
+            write_result(self.asked.markdown_path, text.encode())
         self.save(kind, conclusions, is_last=True)
         if self._also is not None:
             self._also(conclusions)
 
     def remark(self, text: str) -> None:
         """Tell what is no result."""
-        if not self.quiet:
+        if not self.asked.quiet:
             typer.echo(text, err=True)
 
 
@@ -188,7 +183,7 @@ def drive(
         return statuses, answer
 
     try:
-        with open_progress(quiet=output.quiet) as progress:
+        with open_progress(quiet=output.asked.quiet) as progress:
             progress.follow(look)
             execute(
                 kind,
@@ -199,7 +194,7 @@ def drive(
                 asked=asked,
                 held=held,
                 began_s=BEGAN_S.get(),
-                shows_output=output.verbose,
+                shows_output=output.asked.verbose,
                 leader=leader,
             )
     except (KeyboardInterrupt, AdvisorError) as error:

@@ -5,27 +5,27 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any
 
 import typer
 
+from advisor.cli.options import spread_groups
 from advisor.errors import AdvisorError, InternalError
 
 #: What a shell expects of a program that Ctrl-C ended: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
 
-_P = ParamSpec("_P")
 
+def reporting_failures(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command`, which typer can call, with its failures told and turned into exit codes."""
+    spread = spread_groups(command)
 
-def reporting_failures(command: Callable[_P, None]) -> Callable[_P, None]:
-    """Return `command` with its failures told to the reader and turned into exit codes."""
-
-    @functools.wraps(command)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+    @functools.wraps(spread)
+    def guarded(**values: Any) -> None:
         try:
-            command(*args, **kwargs)
+            spread(**values)
         except InternalError as error:
-            write_fault(error, verbose=bool(kwargs.get("verbose")))
+            write_fault(error, verbose=bool(values.get("verbose")))
             raise typer.Exit(error.exit_code) from error
         except AdvisorError as error:
             write_failure(error)
@@ -38,7 +38,7 @@ def reporting_failures(command: Callable[_P, None]) -> Callable[_P, None]:
         except Exception as error:
             if type(error).__module__.partition(".")[0] in {"typer", "click"}:
                 raise  # usage errors and exits, which typer reports itself
-            write_fault(error, verbose=bool(kwargs.get("verbose")))
+            write_fault(error, verbose=bool(values.get("verbose")))
             raise typer.Exit(InternalError.exit_code) from error
 
     return guarded

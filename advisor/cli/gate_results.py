@@ -1,18 +1,39 @@
 """A verdict besides the terminal: a comment, JUnit, trackers, and what GitHub shows."""
 
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from advisor.cli.drive import write_result
+from advisor.cli.options import option
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
     from advisor.engine.conclusions import Conclusions
     from advisor.report.ci import Tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateFiles:
+    """Where a verdict goes besides the report."""
+
+    comment_path: Path | None = option(
+        "Write a comment for a pull request, where something changed, with a marker to find the "
+        "last one by.",
+        "--comment",
+        metavar="FILE",
+    )
+    junit_path: Path | None = option(
+        "Write a test suite of one case a metric (JUnit XML).", "--junit", metavar="FILE"
+    )
+    exports: list[str] | None = option(
+        "Write the new side's figures for github-action-benchmark or bencher.",
+        "--export",
+        metavar="FORMAT=FILE",
+    )
 
 
 class GateResults:
@@ -27,14 +48,12 @@ class GateResults:
         UsageError: A format is not known.
     """
 
-    def __init__(
-        self, *, comment_path: Path | None, junit_path: Path | None, exports: Sequence[str]
-    ) -> None:
-        self._comment_path, self._junit_path = comment_path, junit_path
-        self._exports = dict(map(_parse_export, exports))
+    def __init__(self, files: GateFiles) -> None:
+        self._files = files
+        self._exports = dict(map(_parse_export, files.exports or []))
         self.paths = {
-            "--comment": comment_path,
-            "--junit": junit_path,
+            "--comment": files.comment_path,
+            "--junit": files.junit_path,
             **{f"--export {name}": path for name, path in self._exports.items()},
         }
 
@@ -46,9 +65,9 @@ class GateResults:
         found = conclusions.of(COMPARISON)
         if found is None:
             return
-        _write(self._junit_path, ci.render_junit(conclusions))
+        _write(self._files.junit_path, ci.render_junit(conclusions))
         if ci.is_worth_a_comment(found):
-            _write(self._comment_path, ci.render_comment(conclusions))
+            _write(self._files.comment_path, ci.render_comment(conclusions))
         for name, path in self._exports.items():
             _write(path, ci.render_export(name, conclusions))
         if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -5,10 +5,12 @@ import re
 import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from advisor.cli.options import option
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,19 +26,49 @@ _JOIN_S = 120.0
 _CONFIGURABLE = ("is_host", "join_timeout", "timeout")
 
 
-def find_nodes(
-    *,
-    nnodes: int,
-    nproc_per_node: int,
-    node_rank: int | None,
-    rdzv_backend: str,
-    rdzv_endpoint: str | None,
-    rdzv_id: str | None,
-    rdzv_conf: str | None,
-    master_addr: str | None,
-    master_port: int | None,
-    variables: Mapping[str, str],
-) -> "Nodes | None":
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """How many ranks train together, and how their nodes find each other."""
+
+    nproc_per_node: int = option(
+        "Ranks that train together on this machine, started as torchrun does; a model file is "
+        "wrapped for them.",
+        default=1,
+        metavar="N",
+        min=1,
+    )
+    strategy: Literal["ddp", "fsdp"] = option(
+        "How a model file is spread over ranks: replicated, or sharded by fully_shard.",
+        default="ddp",
+    )
+    nnodes: int = option(
+        "Nodes that each start this command, as with torchrun; the first measures and prints.",
+        default=1,
+        metavar="N",
+        min=1,
+    )
+    node_rank: int | None = option(
+        "Which of the nodes this is; 0 leads.",
+        metavar="N",
+        min=0,
+        show_default="0 where the endpoint is this machine's",
+    )
+    rdzv_endpoint: str | None = option(
+        "Where the other nodes find the first, the same on all.", metavar="HOST:PORT"
+    )
+    rdzv_backend: str = option(
+        "c10d or static, which are the same here.", default="c10d", metavar="NAME"
+    )
+    rdzv_id: str | None = option("Name of the run, the same on all nodes.", metavar="NAME")
+    rdzv_conf: str | None = option(
+        "join_timeout (seconds for all nodes to come) and is_host (whether this one leads).",
+        metavar="NAME=VALUE[,...]",
+    )
+    master_addr: str | None = option("The first node, in place of --rdzv-endpoint.", metavar="HOST")
+    master_port: int | None = option("Its port.", metavar="PORT")
+
+
+def find_nodes(asked: Ranks, variables: Mapping[str, str]) -> "Nodes | None":
     """Return what the options say, else the variables; None where all ranks are of this command.
 
     Raises:
@@ -44,41 +76,41 @@ def find_nodes(
     """
     from advisor.engine.nodes import Nodes
 
-    if nnodes == 1:
-        return _find_allocated(variables) if nproc_per_node == 1 else None
-    if rdzv_backend not in {"c10d", "static"}:
+    if asked.nnodes == 1:
+        return _find_allocated(variables) if asked.nproc_per_node == 1 else None
+    if asked.rdzv_backend not in {"c10d", "static"}:
         raise UsageError(
-            f"--rdzv-backend {rdzv_backend} is not supported",
+            f"--rdzv-backend {asked.rdzv_backend} is not supported",
             next_step="Take c10d or static: the first node is found at --rdzv-endpoint.",
         )
-    if rdzv_endpoint is None and master_addr is None and node_rank is None:
+    if asked.rdzv_endpoint is None and asked.master_addr is None and asked.node_rank is None:
         raise UsageError(
-            f"{nnodes} nodes need to find each other",
+            f"{asked.nnodes} nodes need to find each other",
             next_step="Give --rdzv-endpoint HOST:PORT of the first, the same on each node.",
         )
-    if node_rank is not None and node_rank >= nnodes:
+    if asked.node_rank is not None and asked.node_rank >= asked.nnodes:
         raise UsageError(
-            f"there is no node {node_rank} among {nnodes}", next_step="They count from 0."
+            f"there is no node {asked.node_rank} among {asked.nnodes}",
+            next_step="They count from 0.",
         )
-    host, _, port = (rdzv_endpoint or f"{master_addr or _HOST}:{master_port or _PORT}").partition(
-        ":"
-    )
+    address = f"{asked.master_addr or _HOST}:{asked.master_port or _PORT}"
+    host, _, port = (asked.rdzv_endpoint or address).partition(":")
     if port and not port.isdecimal():
         raise UsageError(
-            f"--rdzv-endpoint {rdzv_endpoint} is no address", next_step="Give HOST:PORT."
+            f"--rdzv-endpoint {asked.rdzv_endpoint} is no address", next_step="Give HOST:PORT."
         )
-    conf = _parse_conf(rdzv_conf)
+    conf = _parse_conf(asked.rdzv_conf)
     leads = conf.get("is_host", "1" if _is_own(host) else "0").lower() in {"1", "true", "yes"}
     own = 0 if leads else None
     return Nodes(
-        count=nnodes,
-        per_node=nproc_per_node,
-        node=own if node_rank is None else node_rank,
+        count=asked.nnodes,
+        per_node=asked.nproc_per_node,
+        node=own if asked.node_rank is None else asked.node_rank,
         host=host,
         port=int(port or _PORT),
-        name=rdzv_id or "",
+        name=asked.rdzv_id or "",
         join_s=float(conf.get("join_timeout", conf.get("timeout", _JOIN_S))),
-        local_ranks=nproc_per_node,
+        local_ranks=asked.nproc_per_node,
     )
 
 

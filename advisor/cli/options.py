@@ -1,11 +1,22 @@
-"""What options are made of, and those of several commands; others stand beside their command."""
+"""What options are made of, and those of several commands; others stand beside their command.
 
+A command takes its options in groups, dataclasses of which each field is an option.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from advisor.cli.quantities import parse_duration, parse_memory_limit, parse_size
+
+if TYPE_CHECKING:
+    from advisor.engine.spec import Spec
+    from advisor.training.data import WorkloadSpec
 
 #: The names of `advisor.training.data.Precision`, which would cost the help text msgspec's import.
 PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -14,10 +25,79 @@ PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
 DEFAULT_BUDGET_S = 120.0
 
 
-def option(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's word
-    """Return an option with its help text and `BSADVISOR_NAME` as its environment variable."""
-    variable = "BSADVISOR_" + max(names, key=len).lstrip("-").replace("-", "_").upper()
-    return typer.Option(*names, envvar=variable, help=help, **more)
+def option(help: str, *names: str, default: Any = None, **more: Any) -> Any:  # noqa: A002 - typer's word
+    """Return the field of an option, called as the field where no names are given.
+
+    `BSADVISOR_NAME` is its environment variable.
+    """
+
+    def declare(name: str) -> Any:
+        flags = names or (f"--{name.replace('_', '-')}",)
+        variable = "BSADVISOR_" + max(flags, key=len).lstrip("-").replace("-", "_").upper()
+        return typer.Option(*flags, envvar=variable, help=help, **more)
+
+    return field(default=default, metadata={"declare": declare})
+
+
+def flag(help: str, *names: str) -> Any:  # noqa: A002 - as above
+    """Return the field of an option without a value."""
+    return option(help, *names, default=False)
+
+
+def argument(default: Any, help: str, metavar: str, *, is_required: bool = False) -> Any:  # noqa: A002 - as above
+    """Return the field of an argument."""
+    made = typer.Argument(metavar=metavar, help=help)
+    return field(default=default, metadata={"declare": lambda _: made, "is_required": is_required})
+
+
+def budget_option(default_s: float) -> Any:
+    """Return the field of `--budget`."""
+    return option(
+        "Wall clock for the whole command, such as 90s, 2m or 1h.",
+        "--budget",
+        default=default_s,
+        metavar="TIME",
+        parser=parse_duration,
+        show_default=f"{default_s:g}s",
+    )
+
+
+def spread_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the options of its groups as parameters of its own.
+
+    `Annotated[Group, "name", ...]` takes these of a group alone; the others have their defaults.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[Any, list[str]]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        group, *names = get_args(parameter.annotation) or (parameter.annotation,)
+        if not is_dataclass(group):
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+            continue
+        declared = [each for each in fields(group) if "declare" in each.metadata]
+        taken = [each for each in declared if not names or each.name in names]
+        groups[parameter.name] = group, [each.name for each in taken]
+        parameters += [
+            inspect.Parameter(
+                each.name,
+                parameter.KEYWORD_ONLY,
+                default=parameter.empty if each.metadata.get("is_required") else each.default,
+                annotation=Annotated[each.type, each.metadata["declare"](each.name)],
+            )
+            for each in taken
+        ]
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        made = {
+            name: group(**{each: values.pop(each) for each in names})
+            for name, (group, names) in groups.items()
+        }
+        command(**made, **values)
+
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    vars(call)["__signature__"] = inspect.Signature(parameters)
+    return call
 
 
 Model = Annotated[
@@ -26,173 +106,144 @@ Model = Annotated[
         metavar="MODEL", help="Model file: path.py, path.py:name, or package.module:name."
     ),
 ]
-ModelOrScript = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL|SCRIPT",
-        help="Model file (path.py, path.py:name, or package.module:name), or the script that you "
-        "train with.",
-    ),
-]
-ScriptArguments = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[-- ARGS...]",
-        help="The script's own arguments, with {batch_size}, {learning_rate}, {accumulation} and "
-        "{seed} where it takes them.",
-    ),
-]
-IsModule = Annotated[
-    bool, option("-m", "--module", help="The script is a module, as after python -m.")
-]
-BatchSizeIs = Annotated[
-    Literal["micro", "global"],
-    option(
-        "--batch-size-is",
-        help="Whether {batch_size} is the batch of one backward pass of one process, or of an "
-        "optimizer step.",
-    ),
-]
-Device = Annotated[
-    str,
-    option(
-        "--device", metavar="NAME", help="Device to train on: auto, cpu, mps, cuda or cuda:INDEX."
-    ),
-]
-MemoryLimit = Annotated[
-    int | None,
-    option(
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained, and how."""
+
+    model: str = argument(
+        "",
+        "Model file (path.py, path.py:name, or package.module:name), or the script that you train "
+        "with.",
+        "MODEL|SCRIPT",
+        is_required=True,
+    )
+    arguments: list[str] | None = argument(
+        None,
+        "The script's own arguments, with {batch_size}, {learning_rate}, {accumulation} and {seed} "
+        "where it takes them.",
+        "[-- ARGS...]",
+    )
+    is_module: bool = flag("The script is a module, as after python -m.", "-m", "--module")
+    batch_size_is: Literal["micro", "global"] = option(
+        "Whether {batch_size} is the batch of one backward pass of one process, or of an optimizer "
+        "step.",
+        default="micro",
+    )
+    device: str = option(
+        "Device to train on: auto, cpu, mps, cuda or cuda:INDEX.", default="auto", metavar="NAME"
+    )
+    precision: str = option(
+        "Arithmetic of the training step; never changed silently.",
+        default="fp32",
+        metavar="fp32|tf32|bf16|fp16",
+    )
+    compile_model: str = "off"
+    seed: int = option("Seeds every random generator.", default=0, min=0, max=2**32 - 1)
+    settings: list[str] | None = option(
+        "Extra parameter of the model file's functions; repeat for more.",
+        "--set",
+        metavar="NAME=VALUE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledTraining(Training):
+    """The same where it may be compiled."""
+
+    compile_model: str = option(
+        "Put the model through torch.compile.", "--compile", default="off", metavar="[on|off]"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allowed:
+    """What a command may use, and which sizes it tries; named as the limits of a `Spec`."""
+
+    memory_limit_bytes: int | None = option(
+        "Memory that training may take, such as 10GiB.",
         "--memory-limit",
         metavar="SIZE",
         parser=parse_memory_limit,
         show_default="what the device has",
-        help="Memory that training may take, such as 10GiB.",
-    ),
-]
-Headroom = Annotated[
-    int | None,
-    option(
+    )
+    headroom_bytes: int | None = option(
+        "Memory kept free below the limit, such as 512MiB.",
         "--headroom",
         metavar="SIZE",
         parser=parse_size,
         show_default="by device",
-        help="Memory kept free below the limit, such as 512MiB.",
-    ),
-]
-Precision = Annotated[
-    str,
-    option(
-        "--precision",
-        metavar="fp32|tf32|bf16|fp16",
-        help="Arithmetic of the training step; never changed silently.",
-    ),
-]
-Budget = Annotated[
-    float,
-    option(
-        "--budget",
-        metavar="TIME",
-        parser=parse_duration,
-        show_default="120s",
-        help="Wall clock for the whole command, such as 90s, 2m or 1h.",
-    ),
-]
-Seed = Annotated[int, option("--seed", min=0, max=2**32 - 1, help="Seeds every random generator.")]
-Settings = Annotated[
-    list[str] | None,
-    option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Extra parameter of the model file's functions; repeat for more.",
-    ),
-]
-MaxBatch = Annotated[
-    int | None,
-    option("--max-batch", min=1, show_default="no cap", help="Largest micro-batch worth trying."),
-]
-BatchMultiple = Annotated[
-    int, option("--batch-multiple", min=1, help="Try only multiples of this size.")
-]
-JsonFile = Annotated[
-    Path | None,
-    option(
-        "--json",
-        metavar="FILE",
-        help="Write the JSON document to FILE after each result; - is stdout.",
-    ),
-]
-JsonToFile = Annotated[
-    Path | None,
-    option("--json", metavar="FILE", help="Write the result as JSON to FILE; - is stdout."),
-]
-HtmlFile = Annotated[
-    Path | None,
-    option(
+    )
+    max_micro_batch_size: int | None = option(
+        "Largest micro-batch worth trying.", "--max-batch", min=1, show_default="no cap"
+    )
+    batch_multiple: int = option("Try only multiples of this size.", default=1, min=1)
+    budget_s: float | None = budget_option(DEFAULT_BUDGET_S)
+
+
+def make_spec(workload: "WorkloadSpec", allowed: Allowed) -> "Spec":
+    """Return what the command is asked."""
+    from advisor.engine.spec import Limits, Spec
+
+    given = {name: value for name, value in vars(allowed).items() if value is not None}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return Spec(workload=workload, limits=Limits(**(given | lists)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Where results go, and how much is printed."""
+
+    json_path: Path | None = option(
+        "Write the result as JSON to FILE; - is stdout.", "--json", metavar="FILE"
+    )
+    html_path: Path | None = option(
+        "Also write the report as one self-contained HTML file; - is stdout.",
         "--html",
         metavar="FILE",
-        help="Also write the report as one self-contained HTML file; - is stdout.",
-    ),
-]
-Full = Annotated[bool, option("--full", help="Print the full report, not only its first screen.")]
-MarkdownFile = Annotated[
-    Path | None,
-    option("--markdown", metavar="FILE", help="Write the first screen as Markdown; - is stdout."),
-]
-Quiet = Annotated[
-    bool, option("--quiet", "-q", help="No progress, and only the headline of the report.")
-]
-Verbose = Annotated[
-    bool,
-    option(
+    )
+    markdown_path: Path | None = option(
+        "Write the first screen as Markdown; - is stdout.", "--markdown", metavar="FILE"
+    )
+    full: bool = flag("Print the full report, not only its first screen.")
+    quiet: bool = flag("No progress, and only the headline of the report.", "--quiet", "-q")
+    verbose: bool = flag(
+        "Print the full report, this program's own traceback where it fails, and what a script "
+        "prints.",
         "--verbose",
         "-v",
-        help="Print the full report, this program's own traceback where it fails, and what a "
-        "script prints.",
-    ),
-]
+    )
 
-# Of check, baseline and compare
-PinnedBatchSize = Annotated[
-    int | None,
-    option(
-        "--micro-batch-size",
+
+@dataclass(frozen=True, kw_only=True)
+class SavedResults(Results):
+    """The same of a command that measures for long."""
+
+    json_path: Path | None = option(
+        "Write the JSON document to FILE after each result; - is stdout.", "--json", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """Which baseline, and at which batch."""
+
+    micro_batch_size: int | None = option(
+        "Samples of each step that is timed.",
         metavar="N",
         min=1,
         show_default="the base batch, or 32",
-        help="Samples of each step that is timed.",
-    ),
-]
-BaselinePath = Annotated[
-    Path | None,
-    option(
-        "--baseline",
+    )
+    baseline: Path | None = option(
+        "File or folder of the baseline.",
         metavar="PATH",
         show_default=".bsadvisor/baselines of the project",
-        help="File or folder of the baseline.",
-    ),
-]
-CompileOne = Annotated[
-    str,
-    option("--compile", metavar="[on|off]", help="Put the model through torch.compile."),
-]
-CommentFile = Annotated[
-    Path | None,
-    option(
-        "--comment",
-        metavar="FILE",
-        help="Write a comment for a pull request, where something changed, with a marker to find "
-        "the last one by.",
-    ),
-]
-JunitFile = Annotated[
-    Path | None,
-    option("--junit", metavar="FILE", help="Write a test suite of one case a metric (JUnit XML)."),
-]
-Exports = Annotated[
-    list[str] | None,
-    option(
-        "--export",
-        metavar="FORMAT=FILE",
-        help="Write the new side's figures for github-action-benchmark or bencher.",
-    ),
-]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateAllowed(Allowed):
+    """The same of a command that times many sessions."""
+
+    budget_s: float | None = budget_option(600.0)

@@ -1,160 +1,108 @@
 """`bsadvisor predict MODEL --gpu NAME`: what fits on a card that is not here, and how to train."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advisor.cli import options, scenario
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import Allowed, Model, Results, Training, flag, make_spec, option
 from advisor.cli.quantities import parse_memory_limit
-from advisor.cli.script import refuse_script
-from advisor.cli.variants import make_workload, parse_variant
+from advisor.cli.scenario import OnPaper, build_scenario
+from advisor.cli.script import make_workload, refuse_script
+from advisor.cli.variants import parse_variant
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
-    from advisor.cards.data import Price, Training
+    from advisor.cards.data import Price
+    from advisor.cards.data import Training as TrainedRun
 
-Gpus = Annotated[
-    list[str] | None,
-    options.option(
-        "--gpu",
-        metavar="NAME",
-        help="Card to predict for, such as H100 or RTX-4090; repeat for more.",
-    ),
-]
-GpuMemory = Annotated[
-    list[int] | None,
-    options.option(
-        "--gpu-memory",
+
+@dataclass(frozen=True, kw_only=True)
+class _Cards:
+    """Which cards, and how to train on them."""
+
+    gpu: list[str] | None = option(
+        "Card to predict for, such as H100 or RTX-4090; repeat for more.", metavar="NAME"
+    )
+    gpu_memory: list[int] | None = option(
+        "Any other card by what CUDA programs get of it, such as 24GiB; repeat for more.",
         metavar="SIZE",
         parser=parse_memory_limit,
-        help="Any other card by what CUDA programs get of it, such as 24GiB; repeat for more.",
-    ),
-]
-MicroBatchSize = Annotated[
-    int | None,
-    options.option(
-        "--micro-batch-size",
-        min=1,
-        show_default="the largest that fits",
-        help="Micro-batch whose memory to predict.",
-    ),
-]
-ExpandableSegments = Annotated[
-    bool,
-    options.option(
-        "--expandable-segments", help="Predict for torch's allocator with expandable segments."
-    ),
-]
-RunFile = Annotated[
-    str | None,
-    options.option(
-        "--run",
-        metavar="RUN",
-        help="A file that probe wrote with --json, last, or the number of one that report --list "
+    )
+    list_gpus: bool = flag("Print the known cards and exit.")
+    run: str | None = option(
+        "A file that probe wrote with --json, last, or the number of one that report --list "
         "prints: how to train on each card, for how long and how much.",
-    ),
-]
-GpuPrices = Annotated[
-    list[str] | None,
-    options.option(
-        "--gpu-price",
+        metavar="RUN",
+    )
+    gpu_price: list[str] | None = option(
+        "With --run: price of a card, or of every card, for an hour; repeat for more.",
         metavar="[NAME=]AMOUNT",
-        help="With --run: price of a card, or of every card, for an hour; repeat for more.",
-    ),
-]
+    )
+    micro_batch_size: int | None = option(
+        "Micro-batch whose memory to predict.", min=1, show_default="the largest that fits"
+    )
+    expandable_segments: bool = flag("Predict for torch's allocator with expandable segments.")
 
 
 @reporting_failures
 def predict(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="Model file: path.py, path.py:name, or package.module:name."
-        ),
-    ] = None,
+    model: Model = "",
     *,
-    gpu: Gpus = None,
-    gpu_memory: GpuMemory = None,
-    list_gpus: Annotated[
-        bool,
-        typer.Option(
-            "--list-gpus", envvar="BSADVISOR_LIST_GPUS", help="Print the known cards and exit."
-        ),
-    ] = False,
-    run: RunFile = None,
-    gpu_price: GpuPrices = None,
-    samples: scenario.Samples = None,
-    epochs: scenario.Epochs = None,
-    micro_batch_size: MicroBatchSize = None,
-    headroom: options.Headroom = None,
-    precision: options.Precision = "fp32",
-    expandable_segments: ExpandableSegments = False,
-    max_batch: options.MaxBatch = None,
-    batch_multiple: options.BatchMultiple = 1,
-    budget: options.Budget = options.DEFAULT_BUDGET_S,
-    seed: options.Seed = 0,
-    settings: options.Settings = None,
-    json_path: options.JsonToFile = None,
-    markdown_path: options.MarkdownFile = None,
-    full: options.Full = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    cards: _Cards,
+    on_paper: Annotated[OnPaper, "samples", "epochs"],
+    training: Annotated[Training, "precision", "seed", "settings"],
+    allowed: Annotated[
+        Allowed, "headroom_bytes", "max_micro_batch_size", "batch_multiple", "budget_s"
+    ],
+    results: Annotated[Results, "json_path", "markdown_path", "full", "quiet", "verbose"],
 ) -> None:
     """Predict the largest micro-batch on GPUs that are not here, and with --run how to train there.
 
     The model is traced on this machine's CPU; nothing is run on the cards, and nothing is measured.
     """
-    if list_gpus:
+    if cards.list_gpus:
         _print_catalogue()
         return
-    if model is None:
+    if not model:
         raise UsageError("predict needs a model file", next_step="Give MODEL, or --list-gpus.")
-    if not gpu and not gpu_memory:
+    if not cards.gpu and not cards.gpu_memory:
         raise UsageError(
             "predict needs a card to predict for",
             next_step="Give --gpu NAME (--list-gpus prints the names) or --gpu-memory 24GiB.",
         )
-    output = Output(
-        json_path=json_path,
-        quiet=quiet,
-        full=full,
-        verbose=verbose,
-        markdown_path=markdown_path,
-        reads=(model,),
-    )
+    output = Output(results, reads=(model,))
     refuse_script(model, "predict")
-    variant = parse_variant(precision)
-    workload = make_workload(model, variant, settings=settings, device="cpu", seed=seed)
+    traced = replace(training, model=model, device="cpu")
+    workload = make_workload(traced, parse_variant(training.precision))
 
     from advisor.cards.data import PRICES, TRAINING
     from advisor.cards.question import KIND as PREDICTION
-    from advisor.engine.spec import Limits, Spec
     from advisor.predict.data import CARDS, CardsAsked
     from advisor.predict.prediction import list_cards
 
-    limits = Limits(budget_s=budget, max_micro_batch_size=max_batch, batch_multiple=batch_multiple)
     asked = CardsAsked(
-        gpus=tuple(gpu or ()),
-        gpu_memory_bytes=tuple(gpu_memory or ()),
-        micro_batch_size=micro_batch_size,
-        headroom_bytes=headroom,
-        expandable_segments=expandable_segments,
+        gpus=tuple(cards.gpu or ()),
+        gpu_memory_bytes=tuple(cards.gpu_memory or ()),
+        micro_batch_size=cards.micro_batch_size,
+        headroom_bytes=allowed.headroom_bytes,
+        expandable_segments=cards.expandable_segments,
     )
     list_cards(asked)  # an unknown name ends the command before anything runs
-    prices = tuple(map(_parse_price, gpu_price or ()))
-    training = None if run is None else _read_training(run, samples, epochs)
+    prices = tuple(map(_parse_price, cards.gpu_price or ()))
+    trained = None if cards.run is None else _read_training(cards.run, on_paper)
     drive(
         PREDICTION,
-        Spec(workload=workload, limits=limits),
+        make_spec(workload, replace(allowed, headroom_bytes=None)),
         output,
-        asked=((CARDS, asked), (TRAINING, training), (PRICES, prices)),
+        asked=((CARDS, asked), (TRAINING, trained), (PRICES, prices)),
     )
 
 
-def _read_training(run: str, samples: int | None, epochs: float | None) -> "Training":
+def _read_training(run: str, on_paper: OnPaper) -> "TrainedRun":
     """Return what a run trained, for as long as the options say, or the run."""
     from advisor.advice.data import SCENARIO
     from advisor.cards.reading import read_training
@@ -163,8 +111,7 @@ def _read_training(run: str, samples: int | None, epochs: float | None) -> "Trai
     from advisor.questions import read_run
 
     record = read_run(resolve(run, "run"))
-    asked = scenario.build_scenario(record.get(SCENARIO), samples=samples, epochs=epochs)
-    return read_training(Conclusions(record), asked, run)
+    return read_training(Conclusions(record), build_scenario(on_paper, record.get(SCENARIO)), run)
 
 
 def _parse_price(text: str) -> "Price":

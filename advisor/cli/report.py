@@ -1,12 +1,19 @@
 """`bsadvisor report RUN.json`: draw a saved run or prediction again."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from advisor.cli import options, scenario
 from advisor.cli.drive import Output, refuse_no_answer
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import Results, flag
+from advisor.cli.scenario import OnPaper, build_scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    lists: bool = flag("Print the runs that are kept, and exit.", "--list")
 
 
 @reporting_failures
@@ -20,22 +27,9 @@ def report(
         ),
     ] = "last",
     *,
-    gpus: scenario.GpuCounts = None,
-    price: scenario.Price = None,
-    interconnect: scenario.InterconnectName = None,
-    samples: scenario.Samples = None,
-    epochs: scenario.Epochs = None,
-    milestones: scenario.Milestones = None,
-    gamma: scenario.Gamma = None,
-    cosine: scenario.Cosine = None,
-    lists: Annotated[
-        bool, options.option("--list", help="Print the runs that are kept, and exit.")
-    ] = False,
-    full: options.Full = False,
-    html_path: options.HtmlFile = None,
-    markdown_path: options.MarkdownFile = None,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    on_paper: OnPaper,
+    listed: _Listed,
+    results: Annotated[Results, "html_path", "markdown_path", "full", "quiet", "verbose"],
 ) -> None:
     """Print the report of the last run, or of a saved one.
 
@@ -48,35 +42,15 @@ def report(
     from advisor.engine.kept import resolve
     from advisor.questions import KINDS
 
-    if lists:
+    if listed.lists:
         _print_kept()
         return
     path = resolve(run)
     kind, record = read_record(path, KINDS)
     if kind.name == "run":
-        on_paper = scenario.build_scenario(
-            record.get(SCENARIO),
-            gpus=gpus,
-            price=price,
-            interconnect=interconnect,
-            samples=samples,
-            epochs=epochs,
-            milestones=milestones,
-            gamma=gamma,
-            cosine=cosine,
-        )
-        record = record.setting(SCENARIO, on_paper)
+        record = record.setting(SCENARIO, build_scenario(on_paper, record.get(SCENARIO)))
     conclusions = Conclusions(record)
-    output = Output(
-        html_path=html_path,
-        markdown_path=markdown_path,
-        quiet=quiet,
-        full=full,
-        verbose=verbose,
-        keeps=False,
-        reads=(path,),
-    )
-    output.write(kind, conclusions)
+    Output(results, keeps=False, reads=(path,)).write(kind, conclusions)
     if kind.name == "prediction":
         refuse_no_answer(kind, conclusions)
 

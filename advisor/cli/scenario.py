@@ -1,97 +1,60 @@
 """`--gpus`, `--price`, `--milestones` and their like: training as the user plans it, on paper."""
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from advisor.cli import options
+from advisor.cli.options import option
 from advisor.cli.quantities import parse_counts
 
 if TYPE_CHECKING:
     from advisor.advice.data import Moment, Scenario
 
-GpuCounts = Annotated[
-    str | None,
-    options.option(
-        "--gpus",
+
+@dataclass(frozen=True, kw_only=True)
+class OnPaper:
+    """How the user plans to train."""
+
+    gpus: str | None = option(
+        "Numbers of GPUs like this one whose time and cost to compare, on paper.",
         metavar="N[,N...]",
         show_default="1",
-        help="Numbers of GPUs like this one whose time and cost to compare, on paper.",
-    ),
-]
-Price = Annotated[
-    float | None,
-    options.option(
-        "--price",
-        metavar="AMOUNT",
-        help="Price of a GPU for an hour; without it costs are in GPU time.",
-    ),
-]
-InterconnectName = Annotated[
-    str | None,
-    options.option(
-        "--interconnect",
+    )
+    price_per_gpu_hour: float | None = option(
+        "Price of a GPU for an hour; without it costs are in GPU time.", "--price", metavar="AMOUNT"
+    )
+    interconnect: str | None = option(
+        "What links the GPUs, such as nvlink4, pcie4 or ethernet-100g, or its GB/s for each GPU "
+        "and direction.",
         metavar="NAME|GB/s",
-        help="What links the GPUs, such as nvlink4, pcie4 or ethernet-100g, or its GB/s for each "
-        "GPU and direction.",
-    ),
-]
-Samples = Annotated[
-    int | None,
-    options.option(
-        "--samples",
-        metavar="N",
-        help="Samples that your training takes at the base batch; gives hours and money.",
-    ),
-]
-Epochs = Annotated[
-    float | None,
-    options.option("--epochs", metavar="N", help="The same in passes over the dataset."),
-]
-Milestones = Annotated[
-    str | None,
-    options.option(
-        "--milestones",
+    )
+    samples: int | None = option(
+        "Samples that your training takes at the base batch; gives hours and money.", metavar="N"
+    )
+    epochs: float | None = option("The same in passes over the dataset.", metavar="N")
+    milestones: str | None = option(
+        "Where your schedule cuts the rate, in steps at the base batch or, as 30e,60e, in epochs: "
+        "a growing batch in its place.",
         metavar="STEP[,STEP...]",
-        help="Where your schedule cuts the rate, in steps at the base batch or, as 30e,60e, in "
-        "epochs: a growing batch in its place.",
-    ),
-]
-Gamma = Annotated[
-    float | None,
-    options.option(
-        "--gamma",
-        show_default="0.1",
-        help="With --milestones: what the rate is multiplied with at each.",
-    ),
-]
-Cosine = Annotated[
-    str | None,
-    options.option(
-        "--cosine",
+    )
+    gamma: float | None = option(
+        "With --milestones: what the rate is multiplied with at each.", show_default="0.1"
+    )
+    cosine: str | None = option(
+        "Where your cosine schedule ends, in steps or, as 90e, in epochs: a growing batch in its "
+        "place.",
         metavar="STEPS",
-        help="Where your cosine schedule ends, in steps or, as 90e, in epochs: a growing batch in "
-        "its place.",
-    ),
-]
+    )
+
 
 #: What replaces what of a saved run, since a run has one length and one rate schedule.
 _EXCLUSIVE = (("samples", "epochs"), ("milestones", "cosine"))
 
 
-def build_scenario(
-    saved: "Scenario | None" = None,
-    *,
-    gpus: str | None = None,
-    price: float | None = None,
-    interconnect: str | None = None,
-    samples: int | None = None,
-    epochs: float | None = None,
-    milestones: str | None = None,
-    gamma: float | None = None,
-    cosine: str | None = None,
-) -> "Scenario":
+def build_scenario(asked: OnPaper, saved: "Scenario | None" = None) -> "Scenario":
     """Return what the options say, and of the saved scenario what they leave as it was.
 
     Raises:
@@ -103,22 +66,24 @@ def build_scenario(
     from advisor.advice.data import Scenario
     from advisor.device.interconnects import find_interconnect
 
-    for option, value in (("--price", price), ("--samples", samples), ("--epochs", epochs)):
+    numbers = {"price": asked.price_per_gpu_hour, "samples": asked.samples, "epochs": asked.epochs}
+    for name, value in numbers.items():
         if value is not None and not 0.0 < value < math.inf:
-            raise typer.BadParameter(f"{value:g} is not above zero", param_hint=option)
+            raise typer.BadParameter(f"{value:g} is not above zero", param_hint=f"--{name}")
+    gamma = asked.gamma
     if gamma is not None and not 0.001 <= gamma < 1.0:
         raise typer.BadParameter(f"{gamma:g} is not between 0.001 and 1", param_hint="--gamma")
-    given = {
-        "gpus": None if gpus is None else _parse_gpus(gpus),
-        "price_per_gpu_hour": price,
-        "interconnect": None if interconnect is None else find_interconnect(interconnect),
-        "samples": samples,
-        "epochs": epochs,
-        "milestones": None if milestones is None else _parse_milestones(milestones),
-        "gamma": gamma,
-        "cosine": None if cosine is None else _parse_moment(cosine, "--cosine"),
+    parsers: dict[str, Callable[[str], Any]] = {
+        "gpus": _parse_gpus,
+        "interconnect": find_interconnect,
+        "milestones": _parse_milestones,
+        "cosine": lambda text: _parse_moment(text, "--cosine"),
     }
-    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {
+        name: parsers[name](value) if name in parsers else value
+        for name, value in vars(asked).items()
+        if value is not None
+    }
     unstated = Scenario()
     for one, other in _EXCLUSIVE:
         if one in changes and other in changes:

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import Results
 
 
 @reporting_failures
@@ -19,7 +19,7 @@ def schema(
         ),
     ] = "run",
     *,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    _results: Annotated[Results, "verbose"],
 ) -> None:
     """Print the JSON Schema of what --json writes."""
     import msgspec
@@ -28,6 +28,5 @@ def schema(
     from advisor.engine.document import json_schema
     from advisor.questions import KINDS
 
-    write_stdout(
-        msgspec.json.format(msgspec.json.encode(json_schema(KINDS[kind])), indent=2) + b"\n"
-    )
+    document = msgspec.json.encode(json_schema(KINDS[kind]))
+    write_stdout(msgspec.json.format(document, indent=2) + b"\n")

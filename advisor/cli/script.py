@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
+from advisor.cli.options import Training
+from advisor.cli.quantities import parse_settings
+from advisor.cli.variants import parse_variant
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
     from advisor.engine.nodes import Nodes
-    from advisor.training.data import Script
+    from advisor.training.data import Script, Variant, WorkloadSpec
 
 #: What a model file has at least one of, and a script of people's own mostly none.
 _MODEL_FILE = re.compile(
@@ -20,54 +23,103 @@ _TRAINS = re.compile(r"\.(?:backward|step|fit)\(")
 #: An option of the script's that its batch is probably given by.
 _BATCH_OPTION = re.compile(r"""["'](--[\w-]*batch[\w-]*)["']""", re.IGNORECASE)
 _VARIABLE = "BSADVISOR_BATCH_SIZE"
+#: Trains a model file on the ranks that torchrun starts.
+RANKED_MODULE = "advisor.training.ranked"
+
+
+def read_workload(training: Training) -> "WorkloadSpec":
+    """Return what to train, in the one way that the options name.
+
+    Raises:
+        typer.BadParameter: An option names several ways, or none that there is.
+        UsageError: It is a script, and nothing tells it the batch.
+    """
+    variant = parse_variant(training.precision, training.compile_model)
+    return make_workload(training, variant, make_script(training))
+
+
+def make_workload(
+    training: Training,
+    variant: "Variant",
+    script: "Script | None" = None,
+    *,
+    base_batch_size: int | None = None,
+) -> "WorkloadSpec":
+    """Return what to train.
+
+    Raises:
+        typer.BadParameter: One of the settings is not of the form name=value.
+    """
+    from advisor.training.data import WorkloadSpec
+
+    is_spread = script is not None and script.model_file
+    return WorkloadSpec(
+        target=RANKED_MODULE if is_spread else training.model,
+        script=script,
+        settings=parse_settings(training.settings or []),
+        device=training.device,
+        precision=variant.precision,
+        compile=variant.compile,
+        seed=training.seed,
+        base_batch_size=base_batch_size,
+    )
 
 
 def make_script(
-    target: str,
-    arguments: list[str] | None,
-    *,
-    is_module: bool,
-    batch_size_is: Literal["micro", "global"],
-    nproc_per_node: int = 1,
-    nodes: "Nodes | None" = None,
+    training: Training, ranks: int = 1, nodes: "Nodes | None" = None
 ) -> "Script | None":
     """Return how the script is started; None where the target is a model file.
 
     Raises:
         UsageError: It is a script, and nothing tells it the batch.
     """
-    from advisor.training.data import Script
     from advisor.training.script.arguments import list_placeholders
 
-    text = _read(target)
-    if not arguments and not is_module and _VARIABLE not in text and not _is_script(text):
+    target, arguments, text = training.model, training.arguments or [], _read(training.model)
+    if not (arguments or training.is_module or _VARIABLE in text or _is_script(text)):
         return None
-    names = list_placeholders(arguments or ())
-    if "batch_size" not in names and _VARIABLE not in text:
+    if "batch_size" not in list_placeholders(arguments) and _VARIABLE not in text:
         option = next(iter(_BATCH_OPTION.findall(text)), "--batch-size")
-        given = " ".join([*(arguments or ()), option, "{batch_size}"])
-        head = "-m " if is_module else ""
+        given = " ".join([*arguments, option, "{batch_size}"])
+        head = "-m " if training.is_module else ""
         raise UsageError(
             f"{target} is a training script, and nothing tells it which batch to take",
             next_step=f"Say where: bsadvisor probe {head}{target} -- {given}\n"
             f"A script with constants reads the environment variable {_VARIABLE}.",
         )
-    script = Script(
-        arguments=tuple(arguments or ()),
-        is_module=is_module,
-        batch_is_global=batch_size_is == "global",
-        ranks=nproc_per_node,
-        launch=("--standalone", f"--nproc-per-node={nproc_per_node}") * (nproc_per_node > 1),
-    )
+    is_global = training.batch_size_is == "global"
+    return _start(arguments, ranks, nodes, is_module=training.is_module, batch_is_global=is_global)
+
+
+def spread_model_file(
+    training: Training, variant: "Variant", strategy: str, ranks: int, nodes: "Nodes | None"
+) -> "Script":
+    """Return how the training of a model file is started on several ranks, as a script is."""
+    arguments = [
+        *(_escape(training.model), "--strategy", strategy, "--seed", str(training.seed)),
+        *("--precision", variant.precision, *(["--compile"] if variant.compile else [])),
+        *(part for each in training.settings or [] for part in ("--set", _escape(each))),
+        *("--batch-size", "{batch_size}", "--accumulation", "{accumulation}"),
+        *("--learning-rate", "{learning_rate}"),
+    ]
+    return _start(arguments, ranks, nodes, is_module=True, model_file=training.model)
+
+
+def _start(arguments: list[str], ranks: int, nodes: "Nodes | None", **more: Any) -> "Script":
+    from advisor.training.data import Script
+
+    launch = ("--standalone", f"--nproc-per-node={ranks}") * (ranks > 1)
+    script = Script(arguments=tuple(arguments), ranks=ranks, launch=launch, **more)
     return script if nodes is None else nodes.spread(script)
 
 
-def refuse_for_script(**asked: bool) -> None:
-    """See that nothing is asked of a script that it alone decides.
+def _escape(text: str) -> str:
+    """Return what stands for itself among placeholders."""
+    return text.replace("{", "{{").replace("}", "}}")
 
-    Raises:
-        UsageError: Something is.
-    """
+
+def refuse_for_script(**asked: bool) -> None:
+    """Raise UsageError where something is asked of a script that it alone decides."""
     named = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
     if named:
         raise UsageError(
@@ -77,11 +129,7 @@ def refuse_for_script(**asked: bool) -> None:
 
 
 def refuse_script(target: str, command: str) -> None:
-    """See that a command that takes model files alone was given none of a script.
-
-    Raises:
-        UsageError: It was given a script.
-    """
+    """Raise UsageError where a command that takes model files alone was given a script."""
     text = _read(target)
     if _is_script(text) and not _HAS_MODULE.search(text):
         raise UsageError(

@@ -12,10 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from advisor.cli.options import PrecisionName
-from advisor.cli.quantities import parse_settings
 
 if TYPE_CHECKING:
-    from advisor.training.data import Script, Variant, WorkloadSpec
+    from advisor.training.data import Variant
 
 _STATES = {"off": False, "false": False, "0": False, "no": False}
 _STATES |= {"on": True, "true": True, "1": True, "yes": True}
@@ -75,35 +74,6 @@ def parse_variant(precision: str, compile_model: str = "off") -> "Variant":
                 f"{text!r} names several; this command takes one", param_hint=option
             )
     return variants[0]
-
-
-def make_workload(
-    model: str,
-    variant: "Variant",
-    *,
-    settings: list[str] | None,
-    device: str,
-    seed: int,
-    base_batch_size: int | None = None,
-    script: "Script | None" = None,
-) -> "WorkloadSpec":
-    """Return what to train.
-
-    Raises:
-        typer.BadParameter: One of the settings is not of the form name=value.
-    """
-    from advisor.training.data import WorkloadSpec
-
-    return WorkloadSpec(
-        target=model,
-        script=script,
-        settings=parse_settings(settings or []),
-        device=device,
-        precision=variant.precision,
-        compile=variant.compile,
-        seed=seed,
-        base_batch_size=base_batch_size,
-    )
 
 
 def _is_list_of_states(following: list[str]) -> bool:

@@ -1,12 +1,13 @@
 """`bsadvisor verify RUN.json MODEL`: train short branches to test a saved recommendation."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import Allowed, Model, Results, Training, flag, option
 from advisor.cli.quantities import parse_counts
 from advisor.cli.script import refuse_script
 from advisor.errors import InconclusiveError, UsageError
@@ -14,44 +15,30 @@ from advisor.errors import InconclusiveError, UsageError
 if TYPE_CHECKING:
     from advisor.engine.record import Record
 
-Seeds = Annotated[
-    int | None,
-    options.option(
-        "--seeds",
+
+@dataclass(frozen=True, kw_only=True)
+class _Branches:
+    """What is trained."""
+
+    seeds: int | None = option(
+        "Orders of the data with which each batch is trained.",
         min=2,
         show_default="3, more where needed",
-        help="Orders of the data with which each batch is trained.",
-    ),
-]
-Samples = Annotated[
-    int | None,
-    options.option(
-        "--branch-samples",
-        min=1,
-        show_default="by budget",
-        help="Samples on which each branch trains.",
-    ),
-]
-Batches = Annotated[
-    str | None,
-    options.option(
-        "--batches",
+    )
+    branch_samples: int | None = option(
+        "Samples on which each branch trains.", min=1, show_default="by budget"
+    )
+    batches: str | None = option(
+        "Global batches to train, besides the recommended one.",
         metavar="N[,N...]",
         show_default="1/4 to 4 times the recommended one",
-        help="Global batches to train, besides the recommended one.",
-    ),
-]
-Checkpoints = Annotated[
-    list[str] | None,
-    options.option(
+    )
+    checkpoints: list[str] | None = option(
+        "Start the branches from these saved weights, not from a short training.",
         "--checkpoint",
         metavar="FILE",
-        help="Start the branches from these saved weights, not from a short training.",
-    ),
-]
-Restart = Annotated[
-    bool, options.option("--restart", help="Train every branch again, also those that are stored.")
-]
+    )
+    restart: bool = flag("Train every branch again, also those that are stored.")
 
 
 @reporting_failures
@@ -59,19 +46,12 @@ def verify(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A file that probe wrote with --json.")
     ],
-    model: options.Model,
+    model: Model,
     *,
-    seeds: Seeds = None,
-    samples: Samples = None,
-    batches: Batches = None,
-    checkpoints: Checkpoints = None,
-    budget: options.Budget = options.DEFAULT_BUDGET_S,
-    restart: Restart = False,
-    device: options.Device = "auto",
-    json_path: options.JsonToFile = None,
-    full: options.Full = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    branches: _Branches,
+    allowed: Annotated[Allowed, "budget_s"],
+    training: Annotated[Training, "device"],
+    results: Annotated[Results, "json_path", "full", "quiet", "verbose"],
 ) -> None:
     """Train short branches at several batches, to test a saved recommendation.
 
@@ -96,13 +76,8 @@ def verify(
             f"{run} is no file that branches can be added to",
             next_step="Name the file that probe wrote with --json.",
         )
-    output = Output(
-        json_path=json_path,
-        quiet=quiet,
-        full=full,
-        verbose=verbose,
-        reads=(model, *(checkpoints or ())),
-    )
+    checkpoints, batches = branches.checkpoints or [], branches.batches
+    output = Output(results, reads=(model, *checkpoints))
     record = read_run(run)
     if record.workload is not None and record.workload.script is not None:
         raise UsageError(
@@ -111,15 +86,15 @@ def verify(
         )
     spec = VerifySpec(
         target=model,
-        device=device,
-        seeds=seeds,
-        samples=samples,
+        device=training.device,
+        seeds=branches.seeds,
+        samples=branches.branch_samples,
         batches=_parse_batches(batches) if batches else (),
-        budget_s=budget,
-        restart=restart,
-        checkpoint=_choose_checkpoint(checkpoints or []),
+        budget_s=allowed.budget_s or 0.0,
+        restart=branches.restart,
+        checkpoint=_choose_checkpoint(checkpoints),
     )
-    file, latest = Output(json_path=run), list[Conclusions]()
+    file, latest = Output(Results(json_path=run)), list[Conclusions]()
 
     def save(record: "Record") -> None:
         latest[:] = [Conclusions(record)]
@@ -132,7 +107,7 @@ def verify(
         return VERIFIED.headline(latest[0]).missing is None
 
     try:
-        with open_progress(quiet=quiet) as progress:
+        with open_progress(quiet=results.quiet) as progress:
             run_verify(record, spec, progress=progress, save=save)
     except KeyboardInterrupt:
         if latest:

@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advisor.cli import options
 from advisor.cli.failures import reporting_failures
+from advisor.cli.options import Results, flag, option
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,29 @@ _LOOK_S = 1.0
 _LINE_S = 10.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Watched:
+    """How the log is read, and what it does not say."""
+
+    once: bool = flag("Print what the log says now, and exit.")
+    run: str | None = option(
+        "A run of the same training, whose timed steps enter; last is the newest.",
+        metavar="RUN",
+        show_default="noise alone",
+    )
+    base_batch_size: int | None = option(
+        "Batch that the learning rate was tuned for.", min=1, show_default="the log's"
+    )
+    learning_rate: float | None = option(
+        "Rate at that batch.", metavar="RATE", show_default="the log's"
+    )
+    optimizer: str | None = option(
+        "Its class, such as AdamW, by which the rate is scaled.",
+        metavar="NAME",
+        show_default="the log's",
+    )
+
+
 @reporting_failures
 def watch(
     log: Annotated[
@@ -31,43 +55,8 @@ def watch(
         typer.Argument(metavar="LOG", help="The file that NoiseScaleMonitor or your loop writes."),
     ],
     *,
-    once: Annotated[
-        bool, options.option("--once", help="Print what the log says now, and exit.")
-    ] = False,
-    run: Annotated[
-        str | None,
-        options.option(
-            "--run",
-            metavar="RUN",
-            show_default="noise alone",
-            help="A run of the same training, whose timed steps enter; last is the newest.",
-        ),
-    ] = None,
-    base_batch_size: Annotated[
-        int | None,
-        options.option(
-            "--base-batch-size",
-            min=1,
-            show_default="the log's",
-            help="Batch that the learning rate was tuned for.",
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        options.option(
-            "--learning-rate", metavar="RATE", show_default="the log's", help="Rate at that batch."
-        ),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        options.option(
-            "--optimizer",
-            metavar="NAME",
-            show_default="the log's",
-            help="Its class, such as AdamW, by which the rate is scaled.",
-        ),
-    ] = None,
-    verbose: options.Verbose = False,  # noqa: ARG001
+    watched: _Watched,
+    _results: Annotated[Results, "verbose"],
 ) -> None:
     """Follow the log of a running training: its noise scale, and the batch that would be best now.
 
@@ -76,13 +65,16 @@ def watch(
     from advisor.in_loop.live import Setting, conclude_live
     from advisor.in_loop.tail import LogTail
 
-    if learning_rate is not None and not 0.0 < learning_rate < math.inf:
+    rate = watched.learning_rate
+    if rate is not None and not 0.0 < rate < math.inf:
         raise UsageError(
-            f"--learning-rate {learning_rate:g} is no rate to train at",
+            f"--learning-rate {rate:g} is no rate to train at",
             next_step="Give a number above 0.",
         )
-    base = Setting(batch_size=base_batch_size, learning_rate=learning_rate, optimizer=optimizer)
-    candidates = () if run is None else _read_candidates(run)
+    base = Setting(
+        batch_size=watched.base_batch_size, learning_rate=rate, optimizer=watched.optimizer
+    )
+    candidates = () if watched.run is None else _read_candidates(watched.run)
     tail = LogTail(log)
 
     def look() -> "LiveAdvice | None":
@@ -91,7 +83,7 @@ def watch(
             return None
         return conclude_live(tail.lines, base=base, candidates=candidates)
 
-    if once:
+    if watched.once:
         _print_once(log, look)
         return
     try:

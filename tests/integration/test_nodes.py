@@ -15,7 +15,7 @@ import uuid
 import psutil
 import pytest
 
-from advisor.cli.nodes import find_nodes
+from advisor.cli.nodes import Ranks, find_nodes
 from advisor.engine.ends import WorkerDeathError
 from advisor.engine.leading import Leader
 from advisor.engine.opening import ScriptTask
@@ -36,12 +36,9 @@ _END_S = 10.0
 _PATIENCE_S = 90.0
 
 
-def make_nodes(port, **more):
+def make_nodes(port, *, variables=None, **more):
     options = {"rdzv_endpoint": f"127.0.0.1:{port}", "node_rank": 0, "rdzv_conf": "join_timeout=60"}
-    options |= {"rdzv_id": None, "master_addr": None, "master_port": None, "variables": {}}
-    return find_nodes(
-        **{"nnodes": 2, "nproc_per_node": 1, "rdzv_backend": "c10d", **options, **more}
-    )
+    return find_nodes(Ranks(**{"nnodes": 2, **options, **more}), variables or {})
 
 
 def make_spec(nodes, name, *arguments):

@@ -9,7 +9,8 @@ import time
 import psutil
 import pytest
 
-from advisor.cli.ranked import MODULE, spread_model_file
+from advisor.cli.options import Training
+from advisor.cli.script import RANKED_MODULE, spread_model_file
 from advisor.engine.ends import WorkerDeathError
 from advisor.engine.opening import ScriptTask
 from advisor.errors import UsageError, WorkloadError
@@ -188,16 +189,9 @@ def test_what_a_rank_fails_of_is_told_as_in_one_process(run_alone):
 
 
 def spread(model, *, strategy="ddp", settings=None):
-    script = spread_model_file(
-        str(model),
-        Variant(precision="fp32"),
-        strategy=strategy,
-        settings=settings,
-        seed=0,
-        nproc_per_node=2,
-        nodes=None,
-    )
-    return WorkloadSpec(target=MODULE, script=script, device="cpu")
+    training = Training(model=str(model), settings=settings)
+    script = spread_model_file(training, Variant(precision="fp32"), strategy, 2, None)
+    return WorkloadSpec(target=RANKED_MODULE, script=script, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,13 @@
 
 import pytest
 
-from advisor.cli.nodes import find_first, find_nodes
+from advisor.cli.nodes import Ranks, find_first, find_nodes
 from advisor.errors import UsageError
 from advisor.training.data import Script
 
 
 def find(variables=None, **options):
-    names = ("node_rank", "rdzv_endpoint", "rdzv_id", "rdzv_conf", "master_addr", "master_port")
-    given = {"nnodes": 1, "nproc_per_node": 1, "rdzv_backend": "c10d", **dict.fromkeys(names)}
-    return find_nodes(**{**given, **options}, variables=variables or {})
+    return find_nodes(Ranks(**options), variables or {})
 
 
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "120042"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from advisor.cli.drive import Output
+from advisor.cli.options import Results
 from advisor.engine.document import encode_document
 from advisor.errors import UsageError
 from advisor.questions import RUN
@@ -50,7 +51,7 @@ def test_what_goes_to_stdout_stands_there_alone(saved, path):
 def test_two_results_never_go_to_one_place(monkeypatch, tmp_path, one, other):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="both"):
-        Output(json_path=Path(one), html_path=Path(other))
+        Output(Results(json_path=Path(one), html_path=Path(other)))
 
 
 @pytest.mark.parametrize("name", ["model.py", "model.py:make_model", "link.py"])
@@ -61,7 +62,7 @@ def test_no_result_goes_to_a_file_that_the_command_reads(monkeypatch, tmp_path, 
     for result in ("model.py", "link.py"):
         for options in ({"json_path": Path(result)}, {"html_path": Path(result)}):
             with pytest.raises(UsageError, match="is read by this command"):
-                Output(**options, reads=(None, "other", name))
+                Output(Results(**options), reads=(None, "other", name))
     assert (tmp_path / "model.py").read_text() == "mine"
 
 
@@ -91,7 +92,7 @@ def test_a_pipe_gets_the_last_document_alone(tmp_path):
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    output = Output(json_path=pipe, quiet=True)
+    output = Output(Results(json_path=pipe, quiet=True))
     output.save(RUN, GIVEN)
     output.save(RUN, GIVEN)
     output.write(RUN, GIVEN)
@@ -102,7 +103,7 @@ def test_a_pipe_gets_the_last_document_alone(tmp_path):
 def test_the_report_is_printed_and_the_run_goes_on_where_the_disk_fills_up(tmp_path, capsys):
     folder = tmp_path / "folder"
     folder.mkdir()
-    output = Output(json_path=folder / "run.json", quiet=True)
+    output = Output(Results(json_path=folder / "run.json", quiet=True))
     output.save(RUN, GIVEN)
     (folder / "run.json").unlink()
     folder.rmdir()
@@ -115,7 +116,7 @@ def test_the_report_is_printed_and_the_run_goes_on_where_the_disk_fills_up(tmp_p
 def test_the_first_save_fails_at_once(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    output = Output(json_path=folder / "run.json")
+    output = Output(Results(json_path=folder / "run.json"))
     folder.rmdir()
     with pytest.raises(UsageError, match="cannot write"):
         output.save(RUN, GIVEN)
@@ -126,7 +127,7 @@ def test_what_cannot_be_written_is_refused_before_the_run(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken").symlink_to("missing/run.json")
     with pytest.raises(UsageError):
-        Output(json_path=Path(name))
+        Output(Results(json_path=Path(name)))
 
 
 def test_verify_refuses_a_run_to_which_nothing_can_be_added(saved):

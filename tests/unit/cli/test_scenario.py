@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from advisor.advice.data import Moment, Scenario
 from advisor.cli import app
-from advisor.cli.scenario import build_scenario
+from advisor.cli.scenario import OnPaper, build_scenario
 from advisor.engine.document import encode_document
 from advisor.questions import RUN, read_run
 from tests.given import GivenConclusions
@@ -20,29 +20,38 @@ def saved(tmp_path, monkeypatch):
     return path
 
 
+def build(saved=None, **options):
+    return build_scenario(OnPaper(**options), saved)
+
+
 def run(*arguments):
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
 def test_every_option_has_its_place():
-    scenario = build_scenario(
-        gpus="8, 1,2", price=2.5, interconnect="12.5", epochs=90.0, milestones="30e,60E", gamma=0.2
+    scenario = build(
+        gpus="8, 1,2",
+        price_per_gpu_hour=2.5,
+        interconnect="12.5",
+        epochs=90.0,
+        milestones="30e,60E",
+        gamma=0.2,
     )
     assert scenario.gpus == (1, 2, 8)
     assert scenario.interconnect.bytes_per_s == 12.5e9
     assert scenario.milestones == (Moment(at=30, unit="epoch"), Moment(at=60, unit="epoch"))
     assert (scenario.price_per_gpu_hour, scenario.epochs, scenario.gamma) == (2.5, 90.0, 0.2)
-    assert build_scenario(cosine="9000").cosine == Moment(at=9000)
+    assert build(cosine="9000").cosine == Moment(at=9000)
 
 
 def test_what_is_not_given_stays_as_it_was_saved():
     old = Scenario(gpus=(1, 2), price_per_gpu_hour=1.0, samples=10, milestones=(Moment(at=3),))
-    assert build_scenario(old) == old
-    new = build_scenario(old, price=4.0, epochs=2.0, cosine="9e")
+    assert build(old) == old
+    new = build(old, price_per_gpu_hour=4.0, epochs=2.0, cosine="9e")
     assert new == Scenario(
         gpus=(1, 2), price_per_gpu_hour=4.0, epochs=2.0, cosine=Moment(at=9, unit="epoch")
     )
-    assert build_scenario(new, milestones="5", samples=7) == Scenario(
+    assert build(new, milestones="5", samples=7) == Scenario(
         gpus=(1, 2), price_per_gpu_hour=4.0, samples=7, milestones=(Moment(at=5),)
     )
 
@@ -54,10 +63,10 @@ def test_what_is_not_given_stays_as_it_was_saved():
         {"gpus": "1,,2"},
         {"gpus": "two"},
         {"gpus": "-1"},
-        {"price": 0.0},
-        {"price": -2.0},
-        {"price": float("nan")},
-        {"price": float("inf")},
+        {"price_per_gpu_hour": 0.0},
+        {"price_per_gpu_hour": -2.0},
+        {"price_per_gpu_hour": float("nan")},
+        {"price_per_gpu_hour": float("inf")},
         {"samples": 0},
         {"epochs": 0.0},
         {"samples": 1, "epochs": 1.0},
@@ -76,7 +85,7 @@ def test_what_is_not_given_stays_as_it_was_saved():
 )
 def test_what_is_impossible_is_refused(options):
     with pytest.raises(typer.BadParameter):
-        build_scenario(**options)
+        build(**options)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +111,7 @@ def test_usage_errors_exit_2_with_nothing_on_stdout(saved, arguments):
 def test_a_saved_scenario_is_read_again(saved):
     record = build_record()
     assert read_run(saved).scenario is None
-    scenario = build_scenario(gpus="1,4", interconnect="nvlink", epochs=3.0, milestones="1e")
+    scenario = build(gpus="1,4", interconnect="nvlink", epochs=3.0, milestones="1e")
     given = GivenConclusions(msgspec.structs.replace(record, scenario=scenario), build_derived())
     saved.write_bytes(encode_document(RUN, given))
     assert read_run(saved).scenario == scenario

@@ -2,8 +2,8 @@
 
 import pytest
 
-from advisor.cli.ranked import spread_model_file
-from advisor.cli.script import make_script
+from advisor.cli.options import Training
+from advisor.cli.script import make_script, spread_model_file
 from advisor.errors import UsageError
 from advisor.training.data import Variant
 from advisor.training.script.arguments import Filling, fill
@@ -11,9 +11,8 @@ from advisor.training.script.arguments import Filling, fill
 _TRAINS = "loss.backward()\noptimizer.step()\nparser.add_argument('--bsz-batch', type=int)\n"
 
 
-def make(path, arguments=None, **more):
-    settings = {"is_module": False, "batch_size_is": "micro", **more}
-    return make_script(str(path), arguments, **settings)
+def make(path, arguments=None, *, ranks=1, **more):
+    return make_script(Training(model=str(path), arguments=arguments, **more), ranks)
 
 
 @pytest.fixture
@@ -46,10 +45,8 @@ def test_constants_are_told_by_the_environment(write):
 
 def test_a_model_file_on_ranks_is_started_as_a_script_that_trains_it():
     variant = Variant(precision="bf16", compile=True)
-    script = spread_model_file(
-        "m{1}.py", variant, strategy="fsdp", settings=["width=8"], seed=3, nproc_per_node=4,
-        nodes=None,
-    )  # fmt: skip
+    training = Training(model="m{1}.py", settings=["width=8"], seed=3)
+    script = spread_model_file(training, variant, "fsdp", 4, None)
     assert script.launch == ("--standalone", "--nproc-per-node=4")
     assert (script.ranks, script.model_file) == (4, "m{1}.py")
     filled = fill(script.arguments, Filling(batch_size=8, learning_rate=0.5))
@@ -60,6 +57,6 @@ def test_a_model_file_on_ranks_is_started_as_a_script_that_trains_it():
 
 
 def test_ranks_are_started_as_torchrun_does(write):
-    script = make(write(_TRAINS), ["{batch_size}"], nproc_per_node=4, batch_size_is="global")
+    script = make(write(_TRAINS), ["{batch_size}"], ranks=4, batch_size_is="global")
     assert (script.ranks, script.batch_is_global) == (4, True)
     assert script.launch == ("--standalone", "--nproc-per-node=4")
