@@ -24,17 +24,13 @@ Split = tuple[int, int]
 
 
 class CardSteps(NamedTuple):
-    """What is known of each pair's step on one card.
+    """What is known of each pair's step on one card."""
 
-    Attributes:
-        basis: Where it comes from.
-        step_s: Of each pair.
-        ways: For each way in which steps may scale, that of each pair beside the others', in any
-            unit.
-    """
-
+    #: Where it comes from.
     basis: Basis
+    #: Of each pair.
     step_s: tuple[Bounds, ...]
+    #: For each way in which steps may scale, that of each pair beside the others', in any unit.
     ways: tuple[tuple[float, ...], ...]
 
 

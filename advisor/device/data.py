@@ -18,22 +18,19 @@ class Counter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The device as its own runtime reports it.
-
-    Attributes:
-        available_bytes: What a new process could take when the run began (for the CPU the
-            container's limit included).
-        index: Which of several.
-        uuid_hash: First 12 hex digits of the SHA-256 of the device's UUID.
-        vendor: Who made the GPU; `cuda` is AMD's too where torch was built for ROCm.
-    """
+    """The device as its own runtime reports it."""
 
     kind: Literal["cpu", "cuda", "mps"]
     name: str
     memory_bytes: Bytes
+    #: What a new process could take when the run began (for the CPU the container's limit
+    #: included).
     available_bytes: Bytes
+    #: Which of several.
     index: Count = 0
+    #: First 12 hex digits of the SHA-256 of the device's UUID.
     uuid_hash: str | None = None
+    #: Who made the GPU; `cuda` is AMD's too where torch was built for ROCm.
     vendor: Literal["nvidia", "amd", "apple"] | None = None
 
 
@@ -61,28 +58,25 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
 
     A series is as long as `at_s`, or empty where the machine has no such counter; `counters` then
     says why.
-
-    Attributes:
-        session: Number of the worker process, as in `Probe`.
-        at_s: When each sample was taken, by the machine's monotonic clock, ascending.
-        energy_j: Energy since some time in the past; never falls.
-        foreign_memory_bytes: Memory of the device that other processes hold.
-        foreign_cpu_fraction: Share of all processors' time that other processes took since the
-            sample before.
-        slowdown_s: By cause, seconds that the clock was held down since some time in the past;
-            never falls. Causes: `power_cap`, `thermal`, `brake`, and others by the driver's name.
-        counters: Those that are missing, each with its reason.
     """
 
+    #: Number of the worker process, as in `Probe`.
     session: int
+    #: When each sample was taken, by the machine's monotonic clock, ascending.
     at_s: tuple[Figure, ...] = ()
+    #: Energy since some time in the past; never falls.
     energy_j: tuple[Figure, ...] = ()
     power_w: tuple[Figure, ...] = ()
     sm_clock_mhz: tuple[Duration, ...] = ()
     temperature_c: tuple[Figure, ...] = ()
+    #: Memory of the device that other processes hold.
     foreign_memory_bytes: tuple[Bytes, ...] = ()
+    #: Share of all processors' time that other processes took since the sample before.
     foreign_cpu_fraction: tuple[Figure, ...] = ()
+    #: By cause, seconds that the clock was held down since some time in the past; never falls.
+    #: Causes: `power_cap`, `thermal`, `brake`, and others by the driver's name.
     slowdown_s: dict[str, tuple[Figure, ...]] = {}
+    #: Those that are missing, each with its reason.
     counters: tuple[Counter, ...] = ()
 
     def __post_init__(self) -> None:

@@ -10,30 +10,23 @@ from advisor.training.script.sight import ScriptSight
 
 
 class EnvironmentTask(Task[Environment], frozen=True, kw_only=True):
-    """Report the device and the software.
-
-    Attributes:
-        after: Load this first: the file may choose what the device's name means. None loads none.
-    """
+    """Report the device and the software."""
 
     runs: ClassVar[str] = "advisor.engine.worker.opening:report_environment"
 
     device: str = "auto"
+    #: Load this first: the file may choose what the device's name means. None loads none.
     after: WorkloadSpec | None = None
 
 
 class InspectTask(WorkloadTask[WorkloadFacts], frozen=True, kw_only=True):
-    """Load the model file, run one small training step, and report what was found.
-
-    Attributes:
-        batch_multiple: Only multiples of this size are run.
-        without_steps: Report what can be told without a training step, for models that this
-            machine cannot train.
-    """
+    """Load the model file, run one small training step, and report what was found."""
 
     runs: ClassVar[str] = "advisor.engine.worker.opening:report_workload"
 
+    #: Only multiples of this size are run.
     batch_multiple: int = 1
+    #: Report what can be told without a training step, for models that this machine cannot train.
     without_steps: bool = False
 
 

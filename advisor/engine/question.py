@@ -15,59 +15,53 @@ from advisor.telling import Headline, Screen, Status, Told
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question: what it stores, what follows, what measures it, and what is told of it.
-
-    Attributes:
-        read: Reads the files that the user gave, before any worker starts.
-        check: Refuses what cannot be run, once the model file is known and before anything else.
-        fails_alone: Whether what the others tell stands where it fails.
-        brief: The one line of the first screen; None of a stage that was not asked for.
-        more: Called in turn with the others' after every `run`, while time is left: does one piece
-            of work more where the question is open and can afford it, and returns whether it did.
-    """
+    """One question: what it stores, what follows, what measures it, and what is told of it."""
 
     name: str
     keys: tuple[Key, ...] = ()
     topics: tuple[Topic[Any], ...] = ()
+    #: Reads the files that the user gave, before any worker starts.
     read: Callable[[Run], None] | None = None
+    #: Refuses what cannot be run, once the model file is known and before anything else.
     check: Callable[[Run], None] | None = None
     run: Callable[[Run], None] | None = None
+    #: Called in turn with the others' after every `run`, while time is left: does one piece of work
+    #: more where the question is open and can afford it, and returns whether it did.
     more: Callable[[Run], bool] | None = None
     tell: Callable[[Conclusions], Told] | None = None
+    #: The one line of the first screen; None of a stage that was not asked for.
     brief: Callable[[Conclusions], Status | None] | None = None
+    #: Whether what the others tell stands where it fails.
     fails_alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of record: its questions, in the order in which they run.
-
-    Attributes:
-        noun: As in "is a range test, not a run".
-        command: Writes one.
-        headline: The answer of all questions together.
-        is_worth_telling: Whether a record that this error cut short has something to print.
-        screen: What decides, for the first screen; None where the report is that short.
-        told: The questions in the order of the report; empty where they are told as they run.
-        so_far: What would be answered now, in a line; empty where nothing would.
-        traces_only: The model file is inspected without a training step.
-        answers_in_rows: The headline alone says nothing, so that `--quiet` leaves the rest as well.
-        is_indented: Its document is for people to read as well.
-        is_flat: What follows stands beside the record's keys, not under `derived`.
-    """
+    """One kind of record: its questions, in the order in which they run."""
 
     name: RecordKind
+    #: As in "is a range test, not a run".
     noun: str
+    #: Writes one.
     command: str
     questions: tuple[Question, ...]
+    #: The answer of all questions together.
     headline: Callable[[Conclusions], Headline]
+    #: Whether a record that this error cut short has something to print.
     is_worth_telling: Callable[[Record, BaseException], bool]
+    #: The questions in the order of the report; empty where they are told as they run.
     told: tuple[Question, ...] = ()
+    #: What decides, for the first screen; None where the report is that short.
     screen: Callable[[Conclusions], Screen] | None = None
+    #: What would be answered now, in a line; empty where nothing would.
     so_far: Callable[[Conclusions], str] | None = None
+    #: The model file is inspected without a training step.
     traces_only: bool = False
+    #: The headline alone says nothing, so that `--quiet` leaves the rest as well.
     answers_in_rows: bool = False
+    #: Its document is for people to read as well.
     is_indented: bool = True
+    #: What follows stands beside the record's keys, not under `derived`.
     is_flat: bool = False
 
     @cached_property

@@ -71,15 +71,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """What ended a stage while the others went on.
+    """What ended a stage while the others went on."""
 
-    Attributes:
-        stage: Its name.
-        next_step: What the reader can do; None where nothing helps.
-    """
-
+    #: Its name.
     stage: str
     message: str
+    #: What the reader can do; None where nothing helps.
     next_step: str | None = None
 
 

@@ -10,13 +10,10 @@ T = TypeVar("T")
 
 
 class Task(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """What a worker is asked to do; T is the type of each result that it streams.
+    """What a worker is asked to do; T is the type of each result that it streams."""
 
-    Attributes:
-        runs: `module:function` of what runs it, imported by its worker alone; it takes the task and
-            a function that sends a result.
-    """
-
+    #: `module:function` of what runs it, imported by its worker alone; it takes the task and a
+    #: function that sends a result.
     runs: ClassVar[str]
 
     @classmethod
@@ -28,15 +25,12 @@ class Task(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class WorkloadTask(Task[T], Generic[T], frozen=True, kw_only=True):
-    """A task on the user's code.
+    """A task on the user's code."""
 
-    Attributes:
-        runs_script: What runs it on the user's own script, where that is not the same.
-        merges_ranks: `module:function` of what makes one rank's results of those of all, by rank;
-            without one the first rank's stand.
-    """
-
+    #: What runs it on the user's own script, where that is not the same.
     runs_script: ClassVar[str] = ""
+    #: `module:function` of what makes one rank's results of those of all, by rank; without one the
+    #: first rank's stand.
     merges_ranks: ClassVar[str] = ""
 
     workload: WorkloadSpec

@@ -25,36 +25,30 @@ FailureKind = Literal[
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the ranks that a worker starts stand among those of all nodes.
+    """Where the ranks that a worker starts stand among those of all nodes."""
 
-    Attributes:
-        node: The first leads.
-        host: Of the leader, with the port at which workers and ranks of this task meet.
-        local_rank: Of its first rank, among `local_ranks` on its machine.
-    """
-
+    #: The first leads.
     node: int
+    #: Of the leader, with the port at which workers and ranks of this task meet.
     host: str
     port: int
+    #: Of its first rank, among `local_ranks` on its machine.
     local_rank: int = 0
     local_ranks: int = 1
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """The one line a worker reads.
-
-    Attributes:
-        place: None where all ranks are this worker's.
-        crash_path: File into which the worker writes where its Python code stood when it crashed or
-            was asked; outlives the worker.
-        shows_output: Whether what a script prints goes where this program's does.
-    """
+    """The one line a worker reads."""
 
     module: str
     type_name: str
     task: msgspec.Raw
+    #: File into which the worker writes where its Python code stood when it crashed or was asked;
+    #: outlives the worker.
     crash_path: str
+    #: Whether what a script prints goes where this program's does.
     shows_output: bool = False
+    #: None where all ranks are this worker's.
     place: Place | None = None
 
     def decode_task(self) -> Task[Any]:
@@ -86,28 +80,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
-    """The worker gave up.
-
-    Attributes:
-        traceback: The user's own traceback, from the first line of the user's code; for an internal
-            failure the whole one.
-        code: Exit status of a rank that ended without a word, which `message` names.
-    """
+    """The worker gave up."""
 
     kind: FailureKind
     message: str
     next_step: str | None = None
+    #: The user's own traceback, from the first line of the user's code; for an internal failure the
+    #: whole one.
     traceback: str | None = None
+    #: Exit status of a rank that ended without a word, which `message` names.
     code: int | None = None
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """The task is complete; a stream that ends without it was cut off.
+    """The task is complete; a stream that ends without it was cut off."""
 
-    Attributes:
-        is_early: Whether the user's script could not go on, as where memory ran out.
-    """
-
+    #: Whether the user's script could not go on, as where memory ran out.
     is_early: bool = False
 
 

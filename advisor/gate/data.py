@@ -21,14 +21,11 @@ CauseKind = Literal["code", "machine", "stack", "unknown"]
 
 
 class StepCount(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same in every run.
+    """What is the same in every run."""
 
-    Attributes:
-        operators: That torch launched in one optimizer step.
-        peak_bytes: Of tensors, at once; CPUs only.
-    """
-
+    #: That torch launched in one optimizer step.
     operators: Count
+    #: Of tensors, at once; CPUs only.
     peak_bytes: Bytes | None = None
 
 
@@ -42,24 +39,21 @@ class CountTask(WorkloadTask[StepCount], frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process showed.
+    """What one process showed."""
 
-    Attributes:
-        number: Of the command's sessions, both sides' together.
-        step_s: Seconds of an optimizer step, in each timed block.
-        product_s: Of a fixed matrix product before and after them: the machine's own speed.
-        first_step_s: From the load of the user's file to the end of the first step.
-        sm_clock_mhz: Median over the blocks, GPUs only.
-        foreign_cpu_fraction: Share of the processors' time that other processes took.
-        held_fraction: By cause, share of the time that the clock was held down, GPUs only.
-    """
-
+    #: Of the command's sessions, both sides' together.
     number: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    #: Seconds of an optimizer step, in each timed block.
     step_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)]
+    #: Of a fixed matrix product before and after them: the machine's own speed.
     product_s: tuple[Seconds, ...] = ()
+    #: From the load of the user's file to the end of the first step.
     first_step_s: Seconds | None = None
+    #: Median over the blocks, GPUs only.
     sm_clock_mhz: Annotated[float, msgspec.Meta(ge=1.0, le=1e6)] | None = None
+    #: Share of the processors' time that other processes took.
     foreign_cpu_fraction: Fraction | None = None
+    #: By cause, share of the time that the clock was held down, GPUs only.
     held_fraction: dict[str, Fraction] = {}
 
 
@@ -106,14 +100,11 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a metric may lose.
+    """What a metric may lose."""
 
-    Attributes:
-        level: `error` fails the check, `warn` says so, `off` does not look.
-        threshold: Relative change for the worse that counts.
-    """
-
+    #: `error` fails the check, `warn` says so, `off` does not look.
     level: Level = "error"
+    #: Relative change for the worse that counts.
     threshold: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.05
 
 

@@ -7,17 +7,14 @@ from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """New less old.
-
-    Attributes:
-        error: Standard error; None where there are too few sessions.
-        degrees: Of freedom of the error.
-        spread: Standard deviation of sessions of one kind.
-    """
+    """New less old."""
 
     log: float
+    #: Standard error; None where there are too few sessions.
     error: float | None
+    #: Of freedom of the error.
     degrees: int
+    #: Standard deviation of sessions of one kind.
     spread: float
 
 

@@ -26,12 +26,9 @@ _MARK = "bsadvisor: counted step"
 
 
 class StepCounter(Observer):
-    """Counts from its making to the end of the step that is counted.
+    """Counts from its making to the end of the step that is counted."""
 
-    Attributes:
-        count: Known once the step is done.
-    """
-
+    #: Known once the step is done.
     count: StepCount | None = None
 
     def __init__(self, device: torch.device) -> None:

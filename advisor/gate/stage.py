@@ -43,12 +43,9 @@ _USUAL_BATCH = 32
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the two that are compared.
+    """One of the two that are compared."""
 
-    Attributes:
-        workload: Names the file, and the checkout that it is in.
-    """
-
+    #: Names the file, and the checkout that it is in.
     workload: WorkloadSpec
     revision: Revision | None = None
 

@@ -22,20 +22,17 @@ _MARKS = (".bsadvisor", ".git", "pyproject.toml")
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Which baseline is meant, and how one is made.
+    """Which baseline is meant, and how one is made."""
 
-    Attributes:
-        path: A file, or a folder of them; empty: the project's own.
-        sessions: Of an occasion.
-        over_s: Time over which they are spread.
-        adds: To the occasions that are there, where the stack is the same.
-        records_missing: Record one where there is none.
-    """
-
+    #: A file, or a folder of them; empty: the project's own.
     path: str = ""
+    #: Of an occasion.
     sessions: int = BASELINE_SESSIONS
+    #: Time over which they are spread.
     over_s: float = 0.0
+    #: To the occasions that are there, where the stack is the same.
     adds: bool = False
+    #: Record one where there is none.
     records_missing: bool = False
 
 

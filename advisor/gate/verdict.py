@@ -191,15 +191,12 @@ def _decide(change: Estimate, threshold: float, floor: float, *, is_last: bool) 
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """How far sessions of one side differ.
-
-    Attributes:
-        fraction: Standard deviation of the logs of their seconds; None below two sessions.
-        smallest_change: That the first look of a check would find in four of five cases.
-    """
+    """How far sessions of one side differ."""
 
     samples_per_s: float
+    #: Standard deviation of the logs of their seconds; None below two sessions.
     fraction: float | None
+    #: That the first look of a check would find in four of five cases.
     smallest_change: float | None
 
 

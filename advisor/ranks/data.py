@@ -18,40 +18,33 @@ class RankProbe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RankPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """So many ranks at as many samples for each.
-
-    Attributes:
-        global_batch_size: Samples of a step of all ranks.
-        efficiency: Speed over that of as many single ranks.
-        relative_time: Time to train over that of all ranks, by noise and speed; None without a
-            noise scale.
-        relative_cost: The same of the GPU time.
-    """
+    """So many ranks at as many samples for each."""
 
     ranks: int
+    #: Samples of a step of all ranks.
     global_batch_size: int
     samples_per_s: Estimate
+    #: Speed over that of as many single ranks.
     efficiency: Estimate
+    #: Time to train over that of all ranks, by noise and speed; None without a noise scale.
     relative_time: float | None = None
+    #: The same of the GPU time.
     relative_cost: float | None = None
 
 
 class RanksConclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """What the exchange costs, who is slow, and what each number of ranks gains.
-
-    Attributes:
-        exchange_fraction: Share of a step that the ranks' exchange adds to it; at most 0 where it
-            hides behind the backward pass.
-        straggler: The rank that is surely slower alone than the others; None where none is.
-        straggler_fraction: By how much it is slower than the middle of all.
-        points: By number of ranks; empty where one number was timed.
-    """
+    """What the exchange costs, who is slow, and what each number of ranks gains."""
 
     ranks: int
     global_batch_size: int
+    #: Share of a step that the ranks' exchange adds to it; at most 0 where it hides behind the
+    #: backward pass.
     exchange_fraction: Estimate
+    #: The rank that is surely slower alone than the others; None where none is.
     straggler: int | None = None
+    #: By how much it is slower than the middle of all.
     straggler_fraction: Estimate | None = None
+    #: By number of ranks; empty where one number was timed.
     points: tuple[RankPoint, ...] = ()
 
 

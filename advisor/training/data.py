@@ -112,16 +112,13 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True):
-    """Another checkout of the user's repository, in which the code is to run.
+    """Another checkout of the user's repository, in which the code is to run."""
 
-    Attributes:
-        root: Its folder.
-        instead_of: The repository's own.
-        folder: In either: what is the working directory.
-    """
-
+    #: Its folder.
     root: str
+    #: The repository's own.
     instead_of: str
+    #: In either: what is the working directory.
     folder: str = "."
 
 

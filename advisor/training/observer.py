@@ -9,28 +9,25 @@ from torch.optim import Optimizer
 
 @dataclass(slots=True, kw_only=True)
 class Step:
-    """One optimizer step.
+    """One optimizer step."""
 
-    Attributes:
-        number: From 1.
-        samples: Of all its micro-batches.
-        micro_batches: Forward/backward passes.
-        waited_s: For data.
-        batch: Of the last micro-batch, as the loss has it; None where it is not known.
-        optimizer: None in a step that is wholly the user's own.
-        losses: Of its micro-batches, on the device; none where they are not known.
-        gradient_scale: By which `.grad` is larger than the gradient (fp16's loss scaling).
-        has_gradients: Whether `.grad` is filled before the parameters move; not with a closure.
-    """
-
+    #: From 1.
     number: int
+    #: Of all its micro-batches.
     samples: int
+    #: Forward/backward passes.
     micro_batches: int
+    #: For data.
     waited_s: float = 0.0
+    #: Of the last micro-batch, as the loss has it; None where it is not known.
     batch: Any = None
+    #: None in a step that is wholly the user's own.
     optimizer: Optimizer | None = None
+    #: Of its micro-batches, on the device; none where they are not known.
     losses: list[Tensor] = field(default_factory=list)
+    #: By which `.grad` is larger than the gradient (fp16's loss scaling).
     gradient_scale: float = 1.0
+    #: Whether `.grad` is filled before the parameters move; not with a closure.
     has_gradients: bool = True
 
 

@@ -34,14 +34,11 @@ _ADD_COLLATE = (
 
 
 class SyntheticBatches:
-    """The user's `make_batch`: enough for memory and throughput, never for noise.
+    """The user's `make_batch`: enough for memory and throughput, never for noise."""
 
-    Attributes:
-        size: Samples there are; None where that is unknown or unbounded.
-        sampling_size: Samples that a random order is made of; None where they are all alike.
-    """
-
+    #: Samples there are; None where that is unknown or unbounded.
     size: int | None = None
+    #: Samples that a random order is made of; None where they are all alike.
     sampling_size: int | None = None
 
     def __init__(self, make_batch: Callable[[int], Any]) -> None:

@@ -28,17 +28,13 @@ _THREE_LINES = (
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
-    """What the module offers; a name it lacks is None.
+    """What the module offers; a name it lacks is None."""
 
-    Attributes:
-        model: Factory of a fresh model; None with `make_step`.
-        how_model: One sentence: where it came from.
-        step: `make_step(batch_size, device)`, when everything is the user's.
-        data_module: Factory of a LightningDataModule.
-    """
-
+    #: Factory of a fresh model; None with `make_step`.
     model: Callable[..., Any] | None
+    #: One sentence: where it came from.
     how_model: str
+    #: `make_step(batch_size, device)`, when everything is the user's.
     step: Callable[..., Any] | None = None
     dataset: Callable[..., Any] | None = None
     val_dataset: Callable[..., Any] | None = None
@@ -47,6 +43,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     loss: Callable[..., Any] | None = None
     optimizer: Callable[..., Any] | None = None
     scheduler: Callable[..., Any] | None = None
+    #: Factory of a LightningDataModule.
     data_module: Callable[..., Any] | None = None
     base_batch_size: int | None = None
     clip_grad_norm: float | None = None

@@ -18,17 +18,14 @@ _NEXT_STEP = (
 
 
 class OwnLoader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a loader holds.
-
-    Attributes:
-        collate: Makes a batch of samples.
-        batch_size: None where its batches have no one size.
-        source: The loader itself.
-    """
+    """What a loader holds."""
 
     dataset: Any
+    #: Makes a batch of samples.
     collate: Callable[[list[Any]], Any]
+    #: None where its batches have no one size.
     batch_size: int | None
+    #: The loader itself.
     source: Any
 
 

@@ -22,12 +22,9 @@ _STEPS = 4
 
 
 class _FirstSteps(Observer):
-    """Reads the losses of a few steps, and what they were made of.
+    """Reads the losses of a few steps, and what they were made of."""
 
-    Attributes:
-        sizes: Of the script's batches.
-    """
-
+    #: Of the script's batches.
     sizes: Sizes
 
     def __init__(self) -> None:

@@ -9,24 +9,21 @@ from torch import Tensor, nn
 
 
 class Sizes(msgspec.Struct, kw_only=True):
-    """What was seen of the last batch that went into training.
+    """What was seen of the last batch that went into training."""
 
-    Attributes:
-        loader: Samples that the DataLoader puts into a batch.
-        shape: Of the first tensor that the model was called with.
-        dataset_size: Samples of the loader's dataset, where it says.
-        workers: Processes of the loader; None without one.
-        model: The outermost module that was called.
-        is_known: Whether no more batches need to be looked at.
-        has_batch_statistics: Whether a module normalises by those of the batch.
-    """
-
+    #: Samples that the DataLoader puts into a batch.
     loader: int | None = None
+    #: Of the first tensor that the model was called with.
     shape: tuple[int, ...] = ()
+    #: Samples of the loader's dataset, where it says.
     dataset_size: int | None = None
+    #: Processes of the loader; None without one.
     workers: int | None = None
+    #: The outermost module that was called.
     model: Any = None
+    #: Whether a module normalises by those of the batch.
     has_batch_statistics: bool = False
+    #: Whether no more batches need to be looked at.
     is_known: bool = False
     _has_trained: bool = False
     _is_open: bool = True
