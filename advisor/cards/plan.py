@@ -51,11 +51,6 @@ def answer_cards(
 
     A card counts with the most that it can take, so that no gain is taken on trust; those whose
     time is only bounded come after, by their bound.
-
-    Args:
-        training: What the run trained.
-        case: What the memory of each card is predicted from.
-        prices: Of cards.
     """
     cards = list_cards(case.asked) if case.traces else ()
     answers = [

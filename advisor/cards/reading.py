@@ -22,11 +22,6 @@ _SAME = Ratio(point=1.0, low=1.0, high=1.0)
 def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Training:
     """Return what the run trained, the advised pair first.
 
-    Args:
-        conclusions: Of the run.
-        scenario: How long the user trains.
-        name: Of its file, as typed.
-
     Raises:
         UsageError: The run is of a script, or trained nothing that could be carried over.
     """

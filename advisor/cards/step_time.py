@@ -59,15 +59,8 @@ def scale_steps(
 ) -> CardSteps | None:
     """Return the steps on a card, scaled where the card that they were timed on is known as well.
 
-    None where not even a bound is known.
-
-    Args:
-        pairs: As trained and timed.
-        splits: How each is made on the card.
-        cost: What a step must compute and move.
-        gpu: The card.
-        timed_on: The one of the run; None where the catalogue has it not.
-        precision: Of the arithmetic.
+    None where not even a bound is known. `splits` says how each pair is made on the card;
+    `timed_on` is None where the catalogue has not the card of the run.
     """
     there = [_limit(split, cost, gpu, precision) for split in splits]
     least = [_bound(each) for each in there]

@@ -37,9 +37,7 @@ def read_defaults(
 ) -> dict[str, dict[str, object]]:
     """Return the defaults of each command from the nearest pyproject.toml, `start` upwards.
 
-    Args:
-        start: The folder to start from; every parent is looked at until a pyproject.toml is found.
-        parameters: For each command, its parameter names by the keys that the file may use.
+    `parameters` has for each command its parameter names by the keys that the file may use.
 
     Raises:
         UsageError: The file is not valid TOML, or a key is not an option of any command.

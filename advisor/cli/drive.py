@@ -247,11 +247,7 @@ def write_stdout(document: bytes) -> None:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Have the file, or stdout, hold the content.
-
-    Raises:
-        UsageError: It cannot be written.
-    """
+    """Have the file, or stdout, hold the content; UsageError where it cannot be written."""
     from advisor.engine.files import write_file
 
     with writing(str(path)):

@@ -41,9 +41,6 @@ class GateResults:
 
     On GitHub the summary of the job and its annotations are written without being asked for.
 
-    Attributes:
-        paths: Where results go, by their options.
-
     Raises:
         UsageError: A format is not known.
     """

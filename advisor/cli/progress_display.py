@@ -63,10 +63,6 @@ class PlainProgress:
     """Plain lines: every note at once, and the stage about every `PLAIN_INTERVAL_S`.
 
     As a context it repeats the stage while nothing else happens.
-
-    Args:
-        console: Where the lines go.
-        clock: Seconds that only grow.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:

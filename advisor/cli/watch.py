@@ -93,11 +93,7 @@ def watch(
 
 
 def _read_candidates(run: str) -> "tuple[Candidate, ...]":
-    """Return the batches that a run timed.
-
-    Raises:
-        UsageError: It is no such run, or has none.
-    """
+    """Return the batches that a run timed; UsageError where it is no such run, or has none."""
     from advisor.advice.plan import ADVICE
     from advisor.engine.conclusions import Conclusions
     from advisor.engine.document import read_record

@@ -43,13 +43,11 @@ class _Reading(NamedTuple):
 class ForeignLoad:
     """The share of the processors' time that other processes took since the reading before.
 
-    Counted are the processors that this process may run on, where the system names them (Linux:
-    the container's or `taskset`'s set), else all of the machine's. On these, everything counts that
-    is not our own tree's, in other containers too, and what a hypervisor gave to other machines.
-    A limit on a container's share of time (a CFS quota) is not seen.
-
-    Args:
-        own_pids: Processes that are our own with all that they start; this one always is.
+    Counted are the processors that this process may run on, where the system names them (Linux: the
+    container's or `taskset`'s set), else all of the machine's. On these, everything counts that is
+    not our own tree's, in other containers too, and what a hypervisor gave to other machines. A
+    limit on a container's share of time (a CFS quota) is not seen. This process and `own_pids` are
+    our own, with all that they start.
     """
 
     def __init__(self, own_pids: Iterable[int] = ()) -> None:

@@ -26,16 +26,11 @@ def sampled(
 ) -> Iterator[Callable[[], Telemetry]]:
     """Sample until the block is left, and yield a function that returns the telemetry so far.
 
-    One sample is taken before the block and one at its end; each call within the block takes one
-    as well. Enter it before the worker touches the device: where the driver does not list our
+    One sample is taken before the block and one at its end; each call within the block takes one as
+    well. Enter it before the worker touches the device: where the driver does not list our
     processes, memory of others is what was in use then. A counter that fails once is left out
-    altogether, with the reason.
-
-    Args:
-        device: As the environment names it.
-        session: Number of the worker process, as in `Probe`.
-        own_pid: Its process and all that it starts are not counted as others, nor is this one.
-        interval_s: Time between two samples; None is the device's own.
+    altogether, with the reason. The own process and all that it starts are not counted as others,
+    nor is this one.
     """
     with ExitStack() as stack:
         sources = stack.enter_context(_opened(device, own_pid))

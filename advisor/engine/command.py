@@ -41,17 +41,9 @@ def execute(
 ) -> Record:
     """Return the complete record.
 
-    Args:
-        kind: Its questions are asked in their order.
-        spec: What is asked.
-        argv: The command line, for the record.
-        progress: Told what runs.
-        save: Called with the record so far after each result.
-        asked: What is in the record from the start.
-        held: What the command alone is to know, and no file.
-        began_s: When the command began, by the monotonic clock; None is now.
-        shows_output: Whether to show what a script prints at each start.
-        leader: Of the other nodes that run their ranks of the user's script.
+    The questions are asked in their order. `save` gets the record after each result; `asked` is in
+    it from the start, `held` is what the command alone is to know. `began_s` is by the monotonic
+    clock; None is now.
 
     Raises:
         AdvisorError: What ended it; the record so far was saved, marked incomplete.

@@ -11,9 +11,7 @@ T = TypeVar("T")
 class Topic(Generic[T]):
     """The key of one conclusion; the name is its key under `derived` in the JSON document.
 
-    Args:
-        kind: Type of the conclusion.
-        conclude: Pure; returns None where the record does not hold enough.
+    `conclude` is pure, and returns None where the record does not hold enough.
     """
 
     def __init__(
@@ -25,11 +23,7 @@ class Topic(Generic[T]):
 
 
 class Conclusions:
-    """What follows from one record; a record that grows has new ones.
-
-    Attributes:
-        record: What it follows from.
-    """
+    """What follows from one record; a record that grows has new ones."""
 
     def __init__(self, record: Record) -> None:
         self.record = record

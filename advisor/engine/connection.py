@@ -29,9 +29,7 @@ Event = bytes | int | None
 class Connection:
     """Events of one worker, collected by threads so that the caller can wait with a deadline.
 
-    Attributes:
-        pid: The worker's process.
-        events: Lines, then None, and at some point the exit status.
+    `events` has lines, then None, and at some point the exit status.
     """
 
     def __init__(self, pid: int, stream: IO[bytes], interrupt: Callable[[], None]) -> None:

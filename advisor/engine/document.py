@@ -49,13 +49,6 @@ def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Rec
 def read_as(path: Path, name: RecordKind, record_type: type[R], *, noun: str, command: str) -> R:
     """Return the record stored in `path`, which must be of one kind.
 
-    Args:
-        path: The file.
-        name: Of the kind.
-        record_type: What its record must be.
-        noun: As in "is a run, not a baseline".
-        command: Writes one.
-
     Raises:
         UsageError: The file is missing, is none, or this version cannot read it.
     """

@@ -35,10 +35,7 @@ _PRINTING_S = 10.0
 def follow(nodes: Nodes, target: Target, tell: Callable[[str], None]) -> int:
     """Return the leader's exit code once it has ended.
 
-    Args:
-        nodes: Where it is found.
-        target: The script.
-        tell: Gets the one line that this node has to say.
+    `tell` gets the one line that this node has to say.
 
     Raises:
         LostNodeError: It cannot be reached, or has gone.

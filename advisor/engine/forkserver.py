@@ -26,9 +26,6 @@ class Forkserver:
 
     The server is the reaper of all processes below it, so what a worker leaves behind, even in a
     session of its own, is still found as the server's child.
-
-    Args:
-        preload: Modules to import in the server besides torch.
     """
 
     def __init__(self, preload: Sequence[str]) -> None:

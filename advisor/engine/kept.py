@@ -20,13 +20,7 @@ def find_folder() -> Path:
 
 
 def choose_path(created_at: str, kind: str, target: str) -> Path:
-    """Return where a record is kept: one file, however often it is added to.
-
-    Args:
-        created_at: ISO 8601, UTC.
-        kind: Of the record.
-        target: What was measured, as typed.
-    """
+    """Return where a record is kept: one file, however often it is added to."""
     moment = re.sub(r"[^0-9T]", "", created_at.partition("+")[0])
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(target).stem)[:40] or "model"
     return find_folder() / f"{moment}-{kind}-{name}.json"
@@ -59,9 +53,7 @@ def _read_moment(path: Path) -> tuple[float, str]:
 def resolve(name: str | Path, kind: str | None = None) -> Path:
     """Return the file that is meant: `last` is the first of those kept, a number n the n-th.
 
-    Args:
-        name: As typed; a file of that name comes first.
-        kind: Only records of this kind count; None: any.
+    A file of that name comes first; only records of the kind count, None: any.
 
     Raises:
         UsageError: No such run was kept.

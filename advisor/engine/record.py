@@ -25,10 +25,7 @@ T = TypeVar("T")
 class Series(Generic[T]):
     """The key of measurements that come one after the other.
 
-    Args:
-        name: Key in the JSON document.
-        kind: Of each measurement.
-        noun: By which a report counts them; empty where it does not.
+    The name is the key in the JSON document; by the noun, if any, a report counts them.
     """
 
     def __init__(self, name: str, kind: type[T], noun: str = "") -> None:
@@ -41,10 +38,7 @@ class Series(Generic[T]):
 class Slot(Generic[T]):
     """The key of a value that is there at most once.
 
-    Args:
-        name: Key in the JSON document.
-        kind: Of the value.
-        limited: The same as one of `advisor.figures`, where not every value can be.
+    `limited` is the same type as one of `advisor.figures`, where not every value can be.
     """
 
     def __init__(self, name: str, kind: type[T], limited: Any = None) -> None:

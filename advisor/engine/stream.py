@@ -19,11 +19,7 @@ T = TypeVar("T")
 
 
 class Stream(Generic[T]):
-    """The messages of one worker, gathered until it ends.
-
-    Attributes:
-        code: Exit status of the process; None until it is known.
-    """
+    """The messages of one worker, gathered until it ends."""
 
     def __init__(self, task: Task[T], on_result: Callable[[T], None] | None) -> None:
         self._type = task.result_type()

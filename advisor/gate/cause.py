@@ -24,10 +24,7 @@ _HOLDERS = {"thermal": "heat", "brake": "the power brake", "power_cap": "the pow
 def find_cause(old: Sequence[Occasion], new: Sequence[Occasion], change: float) -> Cause:
     """Return what is likely behind steps that take longer.
 
-    Args:
-        old: What was.
-        new: What is.
-        change: Of seconds, relative.
+    The change is that of seconds, relative.
     """
     for told in _see_machine(old, new, change):
         return Cause(kind="machine", evidence=told)

@@ -39,11 +39,8 @@ def compare_in_turns(
 ) -> Difference:
     """Return the difference of sides whose sessions took turns, a straight drift taken out.
 
-    Least squares of the logs on the side and on when the session came.
-
-    Args:
-        old: When each session came among all, and its log.
-        new: The same.
+    Least squares of the logs on the side and on when the session came. Each side has, of each
+    session, when it came among all, and its log.
 
     Source: Frisch & Waugh 1933: both are freed of the drift, and then compared.
     """

@@ -12,10 +12,7 @@ def estimate_level(
 ) -> Estimate | None:
     """Return a noisy metric with its interval of 95 % over sessions; None for what is counted.
 
-    Args:
-        metric: Which.
-        side: At least one occasion.
-        as_cost: Seconds of a sample in place of samples each second.
+    `as_cost` gives seconds of a sample in place of samples each second.
     """
     if metric not in {"throughput", "first_step"}:
         return None

@@ -39,13 +39,9 @@ def compare(
 ) -> Comparison:
     """Return every verdict on the new side against the old.
 
-    Args:
-        old: What was.
-        new: What is.
-        policies: Of metrics that are not to have the usual one.
-        known_spread: Of sessions of this training on this machine, as measured elsewhere.
-        gates_stack: Whether a changed stack is gated all the same.
-        in_turns: Whether the sides' sessions took turns, as they are numbered.
+    `policies` are of metrics that are not to have the usual one, `known_spread` of sessions of this
+    training on this machine, as measured elsewhere; `in_turns`: the sides' sessions took turns, as
+    they are numbered.
     """
     all_policies: dict[Metric, Policy] = {**POLICIES, **(policies or {})}
     on = {metric: each for metric, each in all_policies.items() if each.level != "off"}

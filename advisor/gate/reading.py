@@ -94,11 +94,7 @@ def choose_common_size(records: Sequence[Record]) -> int:
 
 
 def read_occasions(record: Record, micro_batch_size: int) -> tuple[Occasion, ...]:
-    """Return what a file holds of one size.
-
-    Raises:
-        UsageError: It did not time the size.
-    """
+    """Return what a file holds of one size; UsageError where it did not time the size."""
     if record.kind == "run":
         return (_read_run(record, micro_batch_size),)
     occasions = _list_occasions(record)

@@ -109,11 +109,7 @@ def find_nearest(asked: Asked, setting: Setting) -> tuple[Difference, ...]:
 
 
 def read(path: Path) -> tuple[Occasion, ...]:
-    """Return the occasions of a baseline's file.
-
-    Raises:
-        UsageError: It is missing, or is none.
-    """
+    """Return the occasions of a baseline's file; UsageError where it is missing, or is none."""
     found = read_as(path, "baseline", BaselineRecord, noun="baseline", command="baseline record")
     return found.occasions
 

@@ -49,14 +49,7 @@ def judge_noisy(
 ) -> Verdict:
     """Return the verdict on seconds of a step, or to the first one.
 
-    Args:
-        metric: `throughput` or `first_step`.
-        old: What was; its sessions are one sample.
-        new: What is.
-        policy: Of the metric.
-        metrics: Noisy ones that are judged together.
-        known_spread: Of sessions of the old side, as measured elsewhere.
-        in_turns: Whether the sides' sessions took turns, as they are numbered.
+    `metrics` noisy ones are judged together; the rest is as in `compare`.
     """
     timed = [_list_logs(metric, side) for side in (old, new)]
     before, after = ([log for _, log in each] for each in timed)
@@ -112,13 +105,8 @@ def judge_exact(
 ) -> Verdict:
     """Return the verdict on what hardly differs from run to run: bytes, operators.
 
-    Args:
-        metric: Which.
-        old: None, as `new`, where it was not measured.
-        new: More is worse.
-        policy: Of the metric.
-        spread: Of the old side's own readings, relative: what is within it is no change.
-        remark: About the figure.
+    More is worse, None was not measured; what is within the spread of the old side's own readings
+    is no change.
     """
     verdict = Verdict(metric=metric, outcome="not_measured", policy=policy, remark=remark)
     if not old or new is None:
@@ -216,11 +204,8 @@ def judge_spread(side: Sequence[Occasion]) -> Spread:
 def find_smallest_change(spread_fraction: float, old: int, new: int, *, metrics: int = 2) -> float:
     """Return the relative change that a check would find in four of five cases.
 
-    Args:
-        spread_fraction: Standard deviation of sessions on the log scale.
-        old: Sessions of that side; at least three on both together.
-        new: Of this one.
-        metrics: Noisy ones that are judged together.
+    The spread is the standard deviation of sessions on the log scale; `old` and `new` count these,
+    at least three together, and `metrics` the noisy ones that are judged together.
 
     Source: power of the two-sample t-test (Student 1908), its noncentral distribution approximated
     by a shifted t.

@@ -64,12 +64,7 @@ def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
     """Check out a revision, and what is worked on now, each in a folder of its own.
 
     What git ignores is linked into both, as data and environments are; the working directory stays
-    as it is.
-
-    Args:
-        reference: Any name that git knows a commit by.
-        target: The model file or script, relative to the working directory; a module counts as it
-            is.
+    as it is. The target is relative to the working directory; a module counts as it is.
 
     Raises:
         UsageError: There is no repository, no such commit, or no such file in it.
@@ -170,11 +165,7 @@ def _remark(own: Path, old: str, new: str) -> Iterator[str]:
 
 
 def _git(folder: Path, *arguments: str, why: str) -> str:
-    """Return what git prints.
-
-    Raises:
-        UsageError: It fails, for the reason given.
-    """
+    """Return what git prints; UsageError where it fails, for the reason given."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *_IDENTITY, *arguments],

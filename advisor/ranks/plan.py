@@ -27,11 +27,8 @@ def conclude_ranks(
 ) -> RanksConclusion | None:
     """Return what follows; None where no step without an exchange was timed.
 
-    Args:
-        ranks: All of them.
-        probes: Of all ranks, any size: the smallest common one is not needed.
-        scaled: Of several numbers of ranks at as many samples for each.
-        noise_scale: In samples; None leaves time and cost out.
+    The probes are of all ranks at any size, those scaled of several numbers of ranks at as many
+    samples for each; without a noise scale, in samples, time and cost are left out.
     """
     known = [each for each in probes if len(each.rank_step_times_s) == ranks and each.step_times_s]
     whole = [each.probe for each in scaled if each.ranks == ranks]

@@ -37,10 +37,7 @@ def conclude_soak(soaks: Sequence[Soak]) -> SoakConclusion | None:
     """Return whether the size that was soaked last holds; None where none was.
 
     It holds where all its steps ran and memory does not rise. Too few steps to tell a leak from
-    noise leave it open.
-
-    Args:
-        soaks: In the order they ran; each but the last ran out of memory.
+    noise leave it open. Each soak but the last ran out of memory.
     """
     if not soaks:
         return None
@@ -76,11 +73,7 @@ def fit_growth(held_bytes: Sequence[int]) -> Estimate | None:
     The slope is the median over all pairs of steps, its interval by the ranks of those slopes. It
     counts as growth where that interval is above zero, where the lowest points of equal stretches
     of the run rise every time, by `LEAST_RISE_BYTES` together, and each time by at least a third of
-    the mean.
-
-    Args:
-        held_bytes: Memory taken after each step, from the first step on. Fewer than `LEAST_STEPS`
-            of them tell nothing.
+    the mean. `held_bytes` is the memory taken after each step, from the first on.
 
     Source: Theil 1950 and Sen 1968 for slope and interval.
     """

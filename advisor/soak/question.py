@@ -27,9 +27,7 @@ _OVERHEAD = 2.0
 def run_soak(run: Run, find_advised: Callable[[], Candidate | None]) -> None:
     """Soak the advised micro-batch, and smaller ones of the same global batch where it fails.
 
-    Args:
-        run: In progress; the advice that follows from its record then follows what was soaked.
-        find_advised: What is advised by the record as it is; a size that failed no longer is.
+    What is advised follows from the record as it is: a size that failed no longer is.
     """
     deadline = time.monotonic() + run.share_s("soak")
     for _ in range(1 + _MOST_STEPS_DOWN):

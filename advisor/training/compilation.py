@@ -72,8 +72,7 @@ def count_graphs() -> int:
 def run_compiled(act: Callable[[], _T]) -> _T:
     """Return the result of the first run during which nothing was compiled.
 
-    Args:
-        act: What to run; whatever it did in a run with a compilation is thrown away.
+    Whatever it did in a run with a compilation is thrown away.
 
     Raises:
         WorkloadError: Something was compiled in every run.

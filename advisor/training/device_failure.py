@@ -35,9 +35,7 @@ _LOST = ("unspecified launch failure", "unknown error", "uncorrectable", "fallen
 def explain_device_failure(error: BaseException, *, is_users: bool) -> tuple[str, str] | None:
     """Return what is wrong with the device and what to do; None where it is not the device.
 
-    Args:
-        error: That ended a task.
-        is_users: Whether it came out of the user's code, which a failed kernel then belongs to.
+    `is_users`: it came out of the user's code, which a failed kernel then belongs to.
     """
     texts = " ".join(str(each) for each in chain(error) if isinstance(each, RuntimeError))
     if is_device_full(error):

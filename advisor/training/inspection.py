@@ -49,10 +49,7 @@ def inspect_workload(
 ) -> WorkloadFacts:
     """Return what the model file was understood to be, after one small training step.
 
-    Args:
-        spec: What to load.
-        batch_multiple: Only multiples of this size are run.
-        without_steps: Tell what can be told without a step.
+    Only multiples of `batch_multiple` are run; `without_steps` tells what can be told without any.
 
     Raises:
         DeviceError: Not even the smallest batch fits.

@@ -51,9 +51,7 @@ _INTEGERS = (torch.int64, torch.int32)
 def classify_loss(workload: Workload, batch_multiple: int = 1) -> LossReduction:
     """Return how the loss combines the samples of a batch; `unknown` where it cannot be told.
 
-    Args:
-        workload: With a dataset.
-        batch_multiple: Only multiples of this size are run.
+    The workload has a dataset; only multiples of `batch_multiple` are run.
     """
     lot = _size_lot(workload, batch_multiple, 2)
     if lot is None:
@@ -92,9 +90,7 @@ def count_tokens(batch: Any, rule: TokenCount) -> float:
 def find_token_count(workload: Workload, batch_multiple: int = 1) -> TokenCount | None:
     """Return the count that explains how the loss weighs its samples; None where none does.
 
-    Args:
-        workload: With a dataset, and a loss that is a weighted mean.
-        batch_multiple: Only multiples of this size are run.
+    The loss is a weighted mean; only multiples of `batch_multiple` are run.
     """
     lot = _size_lot(workload, batch_multiple, 2 * _PAIRS)
     if lot is None:
@@ -144,11 +140,7 @@ def _size_lot(workload: Workload, batch_multiple: int, count: int) -> int | None
 
 
 class _Samples:
-    """The first samples of the dataset, read once, and the losses of any of them in eval mode.
-
-    Attributes:
-        equal_fraction: By how much equal losses may differ.
-    """
+    """The first samples of the dataset, read once, and the losses of any of them in eval mode."""
 
     def __init__(self, workload: Workload, count: int) -> None:
         self.equal_fraction = _EQUAL_FRACTION

@@ -55,9 +55,8 @@ def check_scheduler(made: Any, optimizer: Optimizer) -> LRScheduler:
 def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer) -> bool:
     """Return whether there is a schedule; it was followed to its end at two rates.
 
-    Args:
-        make: Makes the scheduler for so many steps, from the optimizer's rates on.
-        optimizer: Its settings are left as they were.
+    `make` makes the scheduler for so many steps, from the optimizer's rates on; its settings are
+    left as they were.
 
     Raises:
         WorkloadError: A rate is no finite positive number, or none follows the optimizer's.

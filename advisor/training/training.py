@@ -38,10 +38,7 @@ _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Training:
     """A model and its optimizer, stepped as a user's loop steps them.
 
-    Attributes:
-        model: In train mode, on the device.
-        optimizer: The user's.
-        device: Where both live.
+    The model is in train mode, on the device.
     """
 
     def __init__(

@@ -120,11 +120,7 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
 
 
 class _Labelled:
-    """Progress with the variant's name in front.
-
-    Attributes:
-        last_note: What was noted last.
-    """
+    """Progress with the variant's name in front."""
 
     def __init__(self, progress: Progress, label: str) -> None:
         self._progress = progress

@@ -61,9 +61,8 @@ def missing_gpu_reason(kind: Literal["cpu", "cuda", "mps"]) -> str:
 def read_counters(uuid: str | None, *, reason: str = "no_device") -> tuple[Counter, ...]:
     """Return the counters of the device, each missing one with the reason.
 
-    Args:
-        uuid: As NVML or torch writes it; None means that there is no NVIDIA device.
-        reason: Why there is none.
+    The UUID is as NVML or torch writes it; None means that there is no NVIDIA device, for the
+    reason.
     """
     with ExitStack() as stack:
         if uuid is None:
@@ -77,9 +76,7 @@ def read_counters(uuid: str | None, *, reason: str = "no_device") -> tuple[Count
 def opened_gpu(uuid_hash: str | None, own_pids: tuple[int, ...] = ()) -> Iterator[Sources]:
     """Open the device, and yield all its counters; without a driver they say so.
 
-    Args:
-        uuid_hash: Of the device, as a record keeps it.
-        own_pids: Processes whose memory, with that of all they start, is not of others.
+    The memory of `own_pids`, with that of all they start, is not of others.
     """
     with ExitStack() as stack:
         try:

@@ -23,11 +23,6 @@ class ForeignMemory:
     ours are never found. Then the memory of others is what was in use at the first reading, which
     must come before our worker touches the device, or what is in use now if that is less; what
     others take or leave meanwhile is not seen. `remark` says so.
-
-    Args:
-        nvml: pynvml, opened.
-        handle: Of the card or the MIG instance.
-        own_pids: Processes that are our own with all that they start.
     """
 
     def __init__(self, nvml: Any, handle: Any, own_pids: tuple[int, ...]) -> None:

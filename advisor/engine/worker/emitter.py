@@ -22,8 +22,7 @@ Emit = Callable[[T], None]
 class Emitter:
     """Sends the results of a task, and ends its process where the user's code must not go on.
 
-    Attributes:
-        folder: Outlives the worker, and goes with the command.
+    Its folder outlives the worker, and goes with the command.
     """
 
     def __init__(

@@ -91,11 +91,7 @@ class RankEmitter(Emitter):
 
 
 def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
-    """Emit what all ranks together saw.
-
-    Raises:
-        UsageError: The ranks did not find each other.
-    """
+    """Emit what all ranks together saw; UsageError where the ranks did not find each other."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
 
     script = task.workload.script
@@ -120,11 +116,7 @@ def relay_ranks(
 ) -> None:
     """Emit what the files of all ranks say.
 
-    Args:
-        task: What was run.
-        emit: Of the worker.
-        folder: Where the files are.
-        codes: Exit statuses of the ranks that ended by themselves.
+    `codes` has the exit statuses of the ranks that ended by themselves.
     """
     said = {rank: read_rank(folder, rank) for rank in range(task.workload.ranks)}
     ends = {

@@ -189,13 +189,8 @@ def _count_leaf(leaf: Any) -> int:
 def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: int) -> Any:
     """Return the part of a batch of `count` samples that belongs to the samples at `rows`.
 
-    Args:
-        batch: Collated of `count` samples.
-        single: Collated of one sample taken `count` times.
-        double: Of the same sample taken twice as often: as both are padded alike, whatever differs
-            grows with the batch.
-        rows: Places of the samples in the batch; one may come twice.
-        count: Samples of the batch.
+    `single` is collated of one sample taken `count` times, `double` of the same taken twice as
+    often: as both are padded alike, whatever differs grows with the batch. A row may come twice.
 
     Raises:
         UnsplittableError: A part grows with the batch but not by one for each sample.

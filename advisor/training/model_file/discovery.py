@@ -64,9 +64,7 @@ _FUNCTIONS = {
 def discover(module: ModuleType, wanted: str | None) -> Names:
     """Return what the module offers: known names first, else the unique candidate.
 
-    Args:
-        module: The imported model file.
-        wanted: The name asked for with `FILE:NAME`, or None.
+    `wanted` is the name asked for with `FILE:NAME`, or None.
 
     Raises:
         UsageError: `wanted` is not in the module.

@@ -42,10 +42,6 @@ def is_data_module_type(type_: type) -> bool:
 def prepare(model: nn.Module, find_data_module: Callable[[], Any] = lambda: None) -> nn.Module:
     """Return the module made ready to run without a Trainer: set up, and logging goes nowhere.
 
-    Args:
-        model: Of the user's class.
-        find_data_module: Returns the file's LightningDataModule, where it is asked for.
-
     Raises:
         WorkloadError: It optimises manually, so that no single loss and step can be told apart, or
             takes its batches itself.

@@ -49,11 +49,7 @@ def make_loader(
 ) -> DataLoader[Any]:
     """Return a loader of full batches, shuffled where the user's own loader would.
 
-    Args:
-        workload: Its dataset is there already.
-        batch_size: Samples of one batch.
-        workers: Processes that load.
-        timeout_s: A worker that gives nothing for this long is an error.
+    A worker that gives nothing for `timeout_s` is an error.
     """
     own = workload.data.own_loader
     options: dict[str, Any] = {

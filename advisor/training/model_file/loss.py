@@ -40,11 +40,8 @@ def find_loss(
 ) -> Loss:
     """Return the loss of the model file, else the one inferred from the batch and an output.
 
-    Args:
-        model: In train mode, on the device of the batch.
-        batch: Any batch; looked at only where the loss must be inferred.
-        loss_fn: The user's, or None.
-        take_more: Returns a larger batch, where two samples may look alike by chance.
+    The batch is looked at only where the loss must be inferred, with the model in train mode;
+    `take_more` returns a larger one, where two samples may look alike by chance.
 
     Raises:
         WorkloadError: No rule applies.

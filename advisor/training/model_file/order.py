@@ -58,9 +58,7 @@ def random_indices(size: int, count: int, generator: torch.Generator) -> list[in
 class IndexStream:
     """Indices of a shuffled dataset, epoch after epoch, without end.
 
-    Args:
-        size: Samples that the order is made of; None counts upwards without end.
-        seed: Fixes the order.
+    Without a size it counts upwards.
     """
 
     def __init__(self, size: int | None, *, seed: int) -> None:

@@ -40,9 +40,7 @@ def is_loader(value: object) -> bool:
 def open_loader(loader: Any, what: str) -> OwnLoader:
     """Return what the loader holds.
 
-    Args:
-        loader: Of the user's.
-        what: What returned it, for messages.
+    `what` returned it, for messages.
 
     Raises:
         WorkloadError: It is none, several, or makes its batches out of no samples.

@@ -112,9 +112,7 @@ class Workload:
     ) -> Training:
         """Return a fresh model and optimizer, ready to step.
 
-        Args:
-            precision: Instead of the one asked for.
-            wrap: Spreads the model over ranks, before it has an optimizer.
+        `wrap` spreads the model over ranks, before it has an optimizer.
         """
         model = self.make_model()
         self._fill_in(model)
@@ -272,9 +270,8 @@ class Workload:
     def take_worst(self, size: int, largest_samples: Sequence[int]) -> Any:
         """Return the batch that takes the most memory, on the device; None with `make_step`.
 
-        Args:
-            size: Samples of the batch; they are used again where there are fewer.
-            largest_samples: Dataset indices, largest first; empty where all have one size.
+        Samples are used again where there are fewer; `largest_samples` has indices, largest first,
+        none where all have one size.
         """
         return None if self.is_step_only else self.take(self.list_worst(size, largest_samples))
 

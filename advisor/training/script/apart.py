@@ -16,14 +16,8 @@ _LEAST_APART = 3
 class Apart(Observer):
     """Has such steps run, and times them.
 
-    Args:
-        device: To wait for.
-        words: Say when that is, and when it is over.
-        exchange: Switches the exchange.
-        least_s: That these steps take at least.
-
-    Attributes:
-        step_s: Seconds of such a step on this rank; None before they are over.
+    `words` say when that is, and when it is over; the steps take `least_s` at least. `step_s` is
+    that of such a step on this rank; None before they are over.
     """
 
     def __init__(

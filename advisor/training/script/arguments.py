@@ -34,11 +34,7 @@ class Filling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_placeholders(arguments: Sequence[str]) -> frozenset[str]:
-    """Return the names that the arguments ask for.
-
-    Raises:
-        UsageError: One of them is unknown.
-    """
+    """Return the names that the arguments ask for; UsageError where one of them is unknown."""
     named = {match[1] for argument in arguments for match in _TOKEN.finditer(argument) if match[1]}
     unknown = sorted(named.difference(NAMES))
     if unknown:
@@ -104,10 +100,7 @@ def read_defaults(arguments: Sequence[str]) -> dict[str, str]:
 def fill_batch(script: Script, samples: int, accumulation: int = 1) -> Filling:
     """Return what tells the script to make its steps of so many samples.
 
-    Args:
-        script: Says over what it spreads a step by itself.
-        samples: Of a backward pass; of a step, where the script is not told how to accumulate.
-        accumulation: Backward passes of a step.
+    The samples are of a backward pass; of a step, where the script is not told how to accumulate.
     """
     size = samples * accumulation if script.batch_is_global else samples // script.parts
     takes = "accumulation" in list_placeholders(script.arguments)

@@ -53,11 +53,7 @@ class _FirstSteps(Observer):
 
 
 def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: Any) -> None:
-    """Emit one ScriptSight, and end the process.
-
-    Raises:
-        WorkloadError: No optimizer step was seen.
-    """
+    """Emit one ScriptSight, and end the process; WorkloadError where no optimizer step was seen."""
     steps, began_s = _FirstSteps(), time.perf_counter()
     run = ScriptRun(workload, ending, observers=[steps], filling=filling, looks=True)
     steps.sizes = run.sizes

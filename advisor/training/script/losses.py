@@ -17,9 +17,7 @@ _MEAN = 1
 def read_loss(step: Step, *, divides: bool = False) -> float | None:
     """Return the mean loss of a step's backward passes; None where it is no number.
 
-    Args:
-        step: Waits for the device.
-        divides: Whether each loss was divided by how many passes there are.
+    It waits for the device. `divides`: each loss was divided by how many passes there are.
     """
     if not step.losses:
         return None

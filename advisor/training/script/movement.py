@@ -18,8 +18,7 @@ _MOST_MOVES = 4
 class Movement:
     """Looks at the parameters after each backward pass, by their norms.
 
-    Attributes:
-        is_perturbed: Whether they moved between two passes of a step, as SAM's do.
+    `is_perturbed`: they moved between two passes of a step, as SAM's do.
     """
 
     def __init__(self) -> None:

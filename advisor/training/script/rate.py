@@ -12,13 +12,8 @@ class RateFactor:
 
     A warm-up of thousands of steps would leave a short run at hardly any rate, and a batch that
     takes more steps ahead: where the first step shows one, the rate rises in these steps instead.
-
-    Args:
-        rate: Of the first group that trains; None keeps the script's own.
-        warmup_steps: In place of the script's own warm-up; 0 keeps that.
-
-    Attributes:
-        warms_up: Whether the script warms up.
+    The rate is of the first group that trains, None keeps the script's own; `warmup_steps` come in
+    place of the script's own, 0 keeps these. `warms_up`: the script does.
     """
 
     stream: StepStream

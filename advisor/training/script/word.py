@@ -50,11 +50,7 @@ class WordFile:
         os.pwrite(self._file, said, 0)
 
     def hear(self, step: int) -> Word:
-        """Return the word of a step once it was said.
-
-        Raises:
-            WorkloadError: It was not.
-        """
+        """Return the word of a step once it was said; WorkloadError where it was not."""
         ends_s = time.monotonic() + _SILENCE_S
         while time.monotonic() < ends_s:
             body = os.pread(self._file, _FORMAT.size + _CHECK.size, 0)
@@ -71,9 +67,6 @@ class WordObserver(Observer):
     """Says what the first rank decides after each step, or has the other ranks hear it.
 
     It is the last observer of the first rank, and the first of all others.
-
-    Attributes:
-        word: Of the step that comes.
     """
 
     def __init__(self, words: WordFile, *, leads: bool) -> None:
