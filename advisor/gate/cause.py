@@ -6,8 +6,9 @@ nothing is known of the code. Then what only code can change, then the versions 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 
-from advisor.gate.data import Cause, Occasion, Session
+from advisor.gate.data import Cause, Occasion, Session, list_sessions
 from advisor.gate.setting import list_differences
 from advisor.statistics import median
 from advisor.units import format_percent
@@ -46,11 +47,21 @@ def _see_machine(old: Sequence[Occasion], new: Sequence[Occasion], change: float
     clock = _compare(old, new, lambda each: [each.sm_clock_mhz] if each.sm_clock_mhz else [])
     if clock is not None and _explains(1.0 / (1.0 + clock) - 1.0, change):
         yield f"the card's clock is {format_percent(-clock)} lower"
-    before, after = (_most_foreign(side) for side in (old, new))
-    if after is not None and after > (before or 0.0) + _FOREIGN_FRACTION:
-        yield f"other processes take {format_percent(after)} of the processors' time"
+    before, after = (
+        [
+            each.foreign_cpu_fraction
+            for each in list_sessions(side)
+            if each.foreign_cpu_fraction is not None
+        ]
+        for side in (old, new)
+    )
+    if after and median(after) > (median(before) if before else 0.0) + _FOREIGN_FRACTION:
+        yield f"other processes take {format_percent(median(after))} of the processors' time"
     for name, holder in _HOLDERS.items():
-        held = [_mean_held(side, name) for side in (old, new)]
+        held = [
+            fmean([each.held_fraction.get(name, 0.0) for each in list_sessions(side)] or [0.0])
+            for side in (old, new)
+        ]
         if held[1] > held[0] + _HELD_FRACTION:
             yield f"{holder} holds the clock down for {format_percent(held[1])} of the time"
 
@@ -71,42 +82,29 @@ def _see_code(old: Sequence[Occasion], new: Sequence[Occasion]) -> Iterator[str]
 
 def find_peak_bytes(side: Sequence[Occasion], micro_batch_size: int) -> float | None:
     """Return the median peak at a size, None where none was measured or it did not fit."""
-    seen = [
+    seen = list_peaks(side, micro_batch_size)
+    return median(seen) if seen else None
+
+
+def list_peaks(side: Sequence[Occasion], micro_batch_size: int) -> list[int]:
+    """Return the bytes of every peak at a size that fitted."""
+    return [
         peak.peak_bytes
         for occasion in side
         for peak in occasion.peaks
         if peak.micro_batch_size == micro_batch_size and peak.peak_bytes is not None
     ]
-    return median(seen) if seen else None
 
 
 def _compare(
-    old: Sequence[Occasion],
-    new: Sequence[Occasion],
-    read: Callable[[Session], Sequence[float]],
+    old: Sequence[Occasion], new: Sequence[Occasion], read: Callable[[Session], Sequence[float]]
 ) -> float | None:
     """Return by how much the median of a figure of the sessions is more than it was."""
-    values = [
-        [value for occasion in side for session in occasion.sessions for value in read(session)]
-        for side in (old, new)
-    ]
-    return median(values[1]) / median(values[0]) - 1.0 if all(values) else None
+    before, after = (
+        [value for session in list_sessions(side) for value in read(session)] for side in (old, new)
+    )
+    return median(after) / median(before) - 1.0 if before and after else None
 
 
 def _explains(machine: float, change: float) -> bool:
     return machine > 0.0 and math.log1p(machine) >= _SHARE * math.log1p(change)
-
-
-def _most_foreign(side: Sequence[Occasion]) -> float | None:
-    seen = [
-        session.foreign_cpu_fraction
-        for occasion in side
-        for session in occasion.sessions
-        if session.foreign_cpu_fraction is not None
-    ]
-    return median(seen) if seen else None
-
-
-def _mean_held(side: Sequence[Occasion], cause: str) -> float:
-    seen = [s.held_fraction.get(cause, 0.0) for occasion in side for s in occasion.sessions]
-    return sum(seen) / len(seen) if seen else 0.0

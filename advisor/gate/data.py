@@ -1,5 +1,6 @@
 """What the gate sees of a training on one occasion, and what follows from two: the types."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -97,6 +98,11 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[Session, ...] = ()
     peaks: tuple[Peak, ...] = ()
     operators: Count | None = None
+
+
+def list_sessions(side: Sequence[Occasion]) -> list[Session]:
+    """Return the sessions of all occasions."""
+    return [session for occasion in side for session in occasion.sessions]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,10 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.gate.cause import find_peak_bytes
+from advisor.gate.cause import find_peak_bytes, list_peaks
 from advisor.gate.data import (
     GATES_STACK,
     IN_TURNS,
@@ -20,9 +21,10 @@ from advisor.gate.data import (
     Outcome,
     Policy,
     Verdict,
+    list_sessions,
 )
 from advisor.gate.setting import list_differences
-from advisor.gate.verdict import LOOKS, combine, judge_exact, judge_noisy, list_sessions
+from advisor.gate.verdict import LOOKS, combine, judge_exact, judge_noisy
 
 #: With a stack that changed nothing is gated but where it is asked for.
 _NOISY: tuple[Metric, ...] = ("throughput", "first_step")
@@ -47,10 +49,9 @@ def compare(
     on = {metric: each for metric, each in all_policies.items() if each.level != "off"}
     differences = list_differences(old, new)
     sessions = len(list_sessions(old)), len(list_sessions(new))
+    conclude = partial(Comparison, differences=differences, sessions=sessions)
     if any(each.tier == "identity" for each in differences):
-        return Comparison(
-            outcome="not_measured", verdicts=(), differences=differences, sessions=sessions
-        )
+        return conclude(outcome="not_measured", verdicts=())
     noisy = [metric for metric in _NOISY if metric in on]
     verdicts = [
         judge_noisy(
@@ -66,18 +67,17 @@ def compare(
     ]
     verdicts += _judge_memory(old, new, on)
     if "operators" in on:
-        before, after = (_count_operators(side) for side in (old, new))
+        before, after = (
+            next((each.operators for each in side if each.operators is not None), None)
+            for side in (old, new)
+        )
         verdicts.append(judge_exact("operators", before, after, on["operators"]))
     outcome = combine(verdicts)
     if differences and not gates_stack and outcome in {"fail", "pass", "improved"}:
         outcome = "inconclusive"
     order = list(POLICIES)
-    return Comparison(
-        outcome=outcome,
-        verdicts=tuple(sorted(verdicts, key=lambda each: order.index(each.metric))),
-        differences=differences,
-        sessions=sessions,
-    )
+    verdicts.sort(key=lambda each: order.index(each.metric))
+    return conclude(outcome=outcome, verdicts=tuple(verdicts))
 
 
 def _judge_memory(
@@ -133,17 +133,8 @@ def _did_not_fit(side: Sequence[Occasion], size: int) -> bool:
 
 def _measure_spread(side: Sequence[Occasion], size: int) -> float:
     """Return the standard deviation of the peaks at a size, relative; 0 of a single one."""
-    logs = [
-        math.log(peak.peak_bytes)
-        for occasion in side
-        for peak in occasion.peaks
-        if peak.micro_batch_size == size and peak.peak_bytes is not None
-    ]
+    logs = [math.log(peak_bytes) for peak_bytes in list_peaks(side, size)]
     return statistics.stdev(logs) if len(logs) > 1 else 0.0
-
-
-def _count_operators(side: Sequence[Occasion]) -> int | None:
-    return next((each.operators for each in side if each.operators is not None), None)
 
 
 def is_decided(comparison: Comparison) -> bool:

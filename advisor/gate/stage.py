@@ -32,7 +32,7 @@ from advisor.gate.verdict import BASELINE_SESSIONS, LOOKS
 from advisor.memory.data import MemoryTask
 from advisor.throughput.data import ThroughputTask
 from advisor.throughput.stage import BLOCK_S
-from advisor.training.data import WorkloadSpec
+from advisor.training.data import WorkloadFacts, WorkloadSpec
 
 #: Timed blocks of a session.
 _ROUNDS = 3
@@ -60,7 +60,7 @@ BASELINE = Slot("baseline", store.Asked)
 def record_baseline(run: Run) -> None:
     """Keep an occasion of sessions, spread over the time asked for."""
     asked = run.held(BASELINE) or store.Asked()
-    size = choose_size(run)
+    size = _choose_size(run)
     before = _find_earlier(run, asked, size) if asked.adds else ()
     _record(run, OCCASIONS, size, before=before, sessions=asked.sessions, over_s=asked.over_s)
 
@@ -74,7 +74,7 @@ def load_baseline(run: Run) -> None:
     if run.held(OLD_SIDE) is not None:
         return
     asked = run.held(BASELINE) or store.Asked()
-    setting = read_setting(run.spec.workload, run.record, choose_size(run))
+    setting = read_setting(run.spec.workload, run.record, _choose_size(run))
     found = store.find(asked, setting)
     run.set(KNOWN_SPREAD, store.find_spread(asked, setting))
     if found is not None:
@@ -95,16 +95,16 @@ def load_baseline(run: Run) -> None:
 def run_check(run: Run) -> None:
     """Measure the new side, and with `--against` the old one in turns, until all is decided."""
     if not run.record.all(OLD) and run.held(OLD_SIDE) is None:
-        _record(run, NEW, choose_size(run), sessions=BASELINE_SESSIONS)
+        _record(run, NEW, _choose_size(run), sessions=BASELINE_SESSIONS)
         return
-    size = run.record.all(OLD)[0].setting.micro_batch_size if run.record.all(OLD) else None
-    size = size or choose_size(run)
+    known = run.record.all(OLD)
+    size = known[0].setting.micro_batch_size if known else _choose_size(run)
     sides = {NEW: _find_side(run, NEW_SIDE)}
     old_side = run.held(OLD_SIDE)
     if old_side is not None:
         sides[OLD] = old_side
         run.set(IN_TURNS, True)
-    larger = find_largest_size(run.record.all(OLD)) if run.record.all(OLD) else None
+    larger = find_largest_size(known) if known else None
     for series, side in reversed(sides.items()):
         run.progress.stage(f"memory and operators, {series.name} side", left_s=run.left_s)
         run.replace(series, (_open_occasion(run, side, size, larger=larger),))
@@ -126,13 +126,16 @@ def run_check(run: Run) -> None:
             return
 
 
-def choose_size(run: Run) -> int:
-    """Return the pinned batch: the user's, else the file's own, else a usual one."""
-    asked, facts = run.held(PINNED), run.facts
+def choose_size(asked: int | None, facts: WorkloadFacts) -> int:
+    """Return the batch that is timed: the user's, else the file's own, else a usual one."""
     if asked is not None:
         return asked
     size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
     return min(size, facts.dataset_size or size)
+
+
+def _choose_size(run: Run) -> int:
+    return choose_size(run.held(PINNED), run.facts)
 
 
 def _record(

@@ -16,9 +16,9 @@ from advisor.gate.data import (
     Occasion,
     Outcome,
     Verdict,
+    list_sessions,
 )
 from advisor.gate.plan import COMPARISON
-from advisor.gate.verdict import list_sessions
 from advisor.telling import Column, Headline, Row, Screen, Table, Told
 from advisor.units import count_of, format_bytes, format_duration, format_number, format_percent
 
@@ -77,11 +77,7 @@ def head_comparison(conclusions: Conclusions) -> Headline:
 
 def summarise(found: Comparison) -> str:
     """Return in one clause what decides."""
-    decisive = [
-        each
-        for each in found.verdicts
-        if each.outcome == found.outcome and each.policy.level == "error"
-    ]
+    decisive = _list_decisive(found)
     if found.outcome == "inconclusive" and not decisive:
         changed = ", ".join(each.name for each in found.differences)
         return f"env-changed ({changed}), so what was measured is no verdict on the code"
@@ -90,14 +86,15 @@ def summarise(found: Comparison) -> str:
     return "; ".join(map(say_metric, decisive))
 
 
+def _list_decisive(found: Comparison) -> list[Verdict]:
+    each_error = (each for each in found.verdicts if each.policy.level == "error")
+    return [each for each in each_error if each.outcome == found.outcome]
+
+
 def _find_end(found: Comparison) -> AdvisorError | None:
     if found.outcome == "fail":
-        failed = [
-            NAMES[each.metric]
-            for each in found.verdicts
-            if each.outcome == "fail" and each.policy.level == "error"
-        ]
-        return RegressionError(f"regression of {', '.join(failed)}")
+        failed = ", ".join(NAMES[each.metric] for each in _list_decisive(found))
+        return RegressionError(f"regression of {failed}")
     if found.outcome in {"inconclusive", "not_measured"}:
         return InconclusiveError("the check is inconclusive")
     return None
@@ -140,16 +137,9 @@ def _advise(conclusions: Conclusions, found: Comparison) -> tuple[str, str]:
     is_against = conclusions.record.get(IN_TURNS)
     target = _name_target(conclusions.record)
     kinds = {each.cause.kind for each in found.verdicts if each.cause is not None}
-    if found.outcome == "fail":
-        is_new = target and not is_against
-        return (
-            (
-                "If the change is meant, record the baseline again.",
-                f"bsadvisor baseline record {target}",
-            )
-            if is_new
-            else ("", "")
-        )
+    if found.outcome == "fail" and target and not is_against:
+        advice = "If the change is meant, record the baseline again."
+        return advice, f"bsadvisor baseline record {target}"
     if found.outcome not in {"inconclusive", "not_measured"}:
         return "", ""
     if "machine" in kinds and not is_against:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from advisor.engine.conclusions import Conclusions
-from advisor.gate.data import OCCASIONS, Occasion
+from advisor.gate.data import OCCASIONS, Occasion, list_sessions
 from advisor.gate.setting import identify, list_stack
 from advisor.gate.tell import describe_side, write_value
-from advisor.gate.verdict import judge_spread, list_sessions
+from advisor.gate.verdict import judge_spread
 from advisor.telling import Headline, Row, Told
 from advisor.units import count_of, format_bytes, format_number, format_percent
 
@@ -35,17 +35,13 @@ def describe_baseline(occasions: Sequence[Occasion]) -> Told:
         return Told()
     last = occasions[-1]
     spread = judge_spread(occasions)
-    rows = [
-        Row("Throughput", f"{write_value('throughput', spread.samples_per_s)}, spread "
-            f"{_say_spread(spread.fraction)} between sessions"),
-    ]  # fmt: skip
+    fraction = spread.fraction
+    said = "not known" if fraction is None else f"{format_number(100.0 * fraction)} %"
+    speed = write_value("throughput", spread.samples_per_s)
+    rows = [Row("Throughput", f"{speed}, spread {said} between sessions")]
     if spread.smallest_change is not None:
-        rows.append(
-            Row(
-                "Would show",
-                f"a change of {format_percent(spread.smallest_change)} at the first look",
-            )
-        )
+        least = format_percent(spread.smallest_change)
+        rows.append(Row("Would show", f"a change of {least} at the first look"))
     rows += [
         Row("Memory", f"{format_bytes(peak.peak_bytes)} at batch {peak.micro_batch_size:,}")
         for peak in last.peaks
@@ -54,15 +50,10 @@ def describe_baseline(occasions: Sequence[Occasion]) -> Told:
     if last.operators is not None:
         rows.append(Row("Operators", f"{last.operators:,} of a step"))
     known = {**identify(last.setting), **list_stack(last.setting.environment)}
-    rows.append(
-        Row("Setting", ", ".join(f"{name} {value}" for name, value in known.items() if value))
-    )
+    setting = ", ".join(f"{name} {value}" for name, value in known.items() if value)
+    rows.append(Row("Setting", setting))
     rows += [
         Row("Recorded", f"{describe_side((each,))}, bsadvisor {each.tool_version}")
         for each in occasions
     ]
     return Told(rows=tuple(rows))
-
-
-def _say_spread(fraction: float | None) -> str:
-    return "not known" if fraction is None else f"{format_number(100.0 * fraction)} %"

@@ -13,13 +13,28 @@ else   more sessions, and after the last look INCONCLUSIVE, with what could have
 import math
 import statistics
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from advisor.gate.cause import find_cause
-from advisor.gate.data import Metric, Occasion, Outcome, Policy, Session, Verdict
+from advisor.gate.data import (
+    Metric,
+    Occasion,
+    Outcome,
+    Policy,
+    Session,
+    Verdict,
+    list_sessions,
+)
 from advisor.gate.difference import compare_in_turns, compare_means
-from advisor.statistics import Estimate, median, student_t_quantile
+from advisor.statistics import (
+    Estimate,
+    estimate_median_over_sessions,
+    exponentiate,
+    median,
+    student_t_quantile,
+)
 
 #: New sessions after which a verdict is tried. With three a side, a machine of two speeds now and
 #: then shows one side the slow one alone, and no spread.
@@ -53,45 +68,41 @@ def judge_noisy(
     """
     timed = [_list_logs(metric, side) for side in (old, new)]
     before, after = ([log for _, log in each] for each in timed)
-    verdict = Verdict(metric=metric, outcome="not_measured", policy=policy)
+    judge = partial(Verdict, metric=metric, policy=policy)
     if not before or not after:
-        return msgspec.structs.replace(verdict, remark="one side has no session of it")
+        return judge(outcome="not_measured", remark="one side has no session of it")
     found = compare_in_turns(*timed) if in_turns else compare_means(before, after)
     point = _to_change(found.log)
-    verdict = msgspec.structs.replace(
-        verdict,
-        old=_render(metric, old, before),
-        new=_render(metric, new, after),
-        change=Estimate(point, None, None),
-    )
+    judge = partial(judge, old=_render(metric, old, before), new=_render(metric, new, after))
     if found.error is None:
-        return msgspec.structs.replace(
-            verdict, outcome="inconclusive", remark="two sessions a side are the least"
+        return judge(
+            outcome="inconclusive",
+            change=Estimate(point, None, None),
+            remark="two sessions a side are the least",
         )
     alone = FALSE_ALARMS / (len(LOOKS) * metrics)
     half_width = student_t_quantile(1.0 - alone, found.degrees) * found.error
     floor = max(LEAST_FLOOR, _to_change(max(found.spread, known_spread)))
-    change = Estimate(
-        point,
-        _to_change(found.log - half_width),
-        _to_change(found.log + half_width),
-        1.0 - 2.0 * alone,
-    )
+    low, high = (_to_change(found.log + sign * half_width) for sign in (-1.0, 1.0))
     more = student_t_quantile(_POWER, found.degrees) * found.error
-    outcome = _decide(change, policy.threshold, floor, is_last=len(after) >= LOOKS[-1])
-    verdict = msgspec.structs.replace(
-        verdict,
-        change=change,
+    judge = partial(
+        judge,
+        change=Estimate(point, low, high, 1.0 - 2.0 * alone),
         floor=floor,
         smallest_change=_to_change(half_width + more),
-        outcome=outcome,
     )
+    outcome: Outcome = "inconclusive"
+    if high < -floor and point <= -policy.threshold:
+        outcome = "improved"
+    elif high < policy.threshold:
+        outcome = "pass"
+    elif low > floor and (len(after) >= LOOKS[-1] or point >= policy.threshold):
+        outcome = "fail"
     if outcome in {"pass", "improved"} or point < policy.threshold:
-        return verdict
+        return judge(outcome=outcome)
     cause = find_cause(old, new, point)
     # A slower machine hides what the code does: nothing is sure of it.
-    outcome = "inconclusive" if cause.kind == "machine" else outcome
-    return msgspec.structs.replace(verdict, outcome=outcome, cause=cause)
+    return judge(outcome="inconclusive" if cause.kind == "machine" else outcome, cause=cause)
 
 
 def judge_exact(
@@ -108,22 +119,16 @@ def judge_exact(
     More is worse, None was not measured; what is within the spread of the old side's own readings
     is no change.
     """
-    verdict = Verdict(metric=metric, outcome="not_measured", policy=policy, remark=remark)
+    judge = partial(Verdict, metric=metric, policy=policy, remark=remark)
     if not old or new is None:
-        return verdict
-    change, floor = new / old - 1.0, spread
-    outcome: Outcome = "pass"
-    if change > max(policy.threshold, floor):
-        outcome = "fail"
-    elif change < -max(policy.threshold, floor):
-        outcome = "improved"
-    return msgspec.structs.replace(
-        verdict,
+        return judge(outcome="not_measured")
+    change, least = new / old - 1.0, max(policy.threshold, spread)
+    return judge(
+        outcome="fail" if change > least else "improved" if change < -least else "pass",
         old=old,
         new=new,
-        change=Estimate(change, change - floor, change + floor, 1.0),
-        floor=floor,
-        outcome=outcome,
+        change=Estimate(change, change - spread, change + spread, 1.0),
+        floor=spread,
     )
 
 
@@ -131,15 +136,7 @@ def combine(verdicts: Sequence[Verdict]) -> Outcome:
     """Return the outcome of a check: what fails it first, then what it could not tell."""
     counted = [each.outcome for each in verdicts if each.policy.level == "error"]
     order: tuple[Outcome, ...] = ("fail", "inconclusive", "improved", "pass")
-    for outcome in order:
-        if outcome in counted:
-            return outcome
-    return "not_measured"
-
-
-def list_sessions(side: Sequence[Occasion]) -> list[Session]:
-    """Return the sessions of all occasions."""
-    return [session for occasion in side for session in occasion.sessions]
+    return next((outcome for outcome in order if outcome in counted), "not_measured")
 
 
 def _list_logs(metric: Metric, side: Sequence[Occasion]) -> list[tuple[int, float]]:
@@ -165,19 +162,6 @@ def _render(metric: Metric, side: Sequence[Occasion], logs: Sequence[float]) -> 
     return side[0].setting.micro_batch_size / seconds if metric == "throughput" else seconds
 
 
-def _decide(change: Estimate, threshold: float, floor: float, *, is_last: bool) -> Outcome:
-    assert change.point is not None
-    assert change.low is not None
-    assert change.high is not None
-    if change.high < -floor and change.point <= -threshold:
-        return "improved"
-    if change.high < threshold:
-        return "pass"
-    if change.low > floor and (is_last or change.point >= threshold):
-        return "fail"
-    return "inconclusive"
-
-
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """How far sessions of one side differ."""
 
@@ -193,11 +177,10 @@ def judge_spread(side: Sequence[Occasion]) -> Spread:
     seen = [log_seconds("throughput", each) for each in list_sessions(side)]
     logs = [log_s for log_s in seen if log_s is not None]
     fraction = statistics.stdev(logs) if len(logs) > 1 else None
-    smallest = None
-    if fraction is not None:
-        smallest = find_smallest_change(fraction, len(logs), LOOKS[0])
     return Spread(
-        samples_per_s=_render("throughput", side, logs), fraction=fraction, smallest_change=smallest
+        samples_per_s=_render("throughput", side, logs),
+        fraction=fraction,
+        smallest_change=fraction and find_smallest_change(fraction, len(logs), LOOKS[0]),
     )
 
 
@@ -214,3 +197,22 @@ def find_smallest_change(spread_fraction: float, old: int, new: int, *, metrics:
     degrees = old + new - 2
     quantiles = student_t_quantile(1.0 - FALSE_ALARMS / (len(LOOKS) * metrics), degrees)
     return _to_change((quantiles + student_t_quantile(_POWER, degrees)) * error)
+
+
+def estimate_level(
+    metric: Metric, side: Sequence[Occasion], *, as_cost: bool = False
+) -> Estimate | None:
+    """Return a noisy metric with its interval of 95 % over sessions; None for what is counted.
+
+    `as_cost` gives seconds of a sample in place of samples each second.
+    """
+    if metric not in {"throughput", "first_step"}:
+        return None
+    logs = [log_seconds(metric, session) for session in list_sessions(side)]
+    known = estimate_median_over_sessions([[log_s] for log_s in logs if log_s is not None])
+    if metric == "first_step":
+        return exponentiate(known)
+    size = float(side[0].setting.micro_batch_size)
+    if as_cost:
+        return exponentiate(known, factor=1.0 / size)
+    return exponentiate(known, factor=size, inverse=True)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from advisor.errors import UsageError
 from advisor.gate.data import Revision
@@ -21,7 +22,6 @@ _DEPENDENCIES = (
     *("pyproject.toml", "setup.py", "setup.cfg", "uv.lock", "poetry.lock", "pdm.lock"),
     *("Pipfile.lock", "environment.yml", "environment.yaml", "conda-lock.yml"),
 )
-_REQUIREMENTS = "requirements"
 #: Of what git ignores, what no training reads.
 _UNUSED = ("__pycache__", ".bsadvisor", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 
@@ -34,29 +34,21 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 sys.stdin.buffer.read()
 own, place, *trees = sys.argv[1:]
-orders = [["remove", "--force", "--force", tree] for tree in trees]
-for order in orders:
-    subprocess.run(["git", "-C", own, "worktree", *order], check=False, capture_output=True)
+for tree in trees:
+    remove = ["git", "-C", own, "worktree", "remove", "--force", "--force", tree]
+    subprocess.run(remove, check=False, capture_output=True)
 shutil.rmtree(place, ignore_errors=True)
 subprocess.run(["git", "-C", own, "worktree", "prune"], check=False, capture_output=True)
 """
 
 
-class Trees:
-    """The two checkouts while they stand.
+class Trees(NamedTuple):
+    """The two checkouts while they stand: where each is, and what it is."""
 
-    Attributes:
-        old, new: Where each is, and what it is.
-        remarks: What the reader should know of them, a sentence each.
-    """
-
-    def __init__(
-        self,
-        old: tuple[Checkout, Revision],
-        new: tuple[Checkout, Revision],
-        remarks: tuple[str, ...],
-    ) -> None:
-        self.old, self.new, self.remarks = old, new, remarks
+    old: tuple[Checkout, Revision]
+    new: tuple[Checkout, Revision]
+    #: What the reader should know of them, a sentence each.
+    remarks: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -82,7 +74,8 @@ def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
         changed = _git(own, "stash", "create", why="the changes cannot be read")  # touches nothing
     file = folder / target.rpartition(":")[0] if ".py:" in target else folder / target
     if target.endswith(".py") or ".py:" in target:
-        _require(own, old_commit, file, reference)
+        place = f"{old_commit}:{PurePosixPath(os.path.normpath(file))}"
+        _git(own, "cat-file", "-e", place, why=f"{file} is not in {reference}")
     with tempfile.TemporaryDirectory(prefix="bsadvisor-", ignore_cleanup_errors=True) as place:
         paths = [Path(place, name) for name in ("old", "new")]
         with _taken_care_of(own, Path(place), paths):
@@ -121,14 +114,6 @@ def _taken_care_of(own: Path, place: Path, trees: Sequence[Path]) -> Iterator[No
         caretaker.wait()
 
 
-def _require(own: Path, commit: str, file: Path, reference: str) -> None:
-    _git(
-        own,
-        *("cat-file", "-e", f"{commit}:{PurePosixPath(os.path.normpath(file))}"),
-        why=f"{file} is not in {reference}",
-    )
-
-
 def _link_ignored(own: Path, tree: Path) -> None:
     """Link what git ignores, such as data, from the repository where the tree lacks it."""
     listed = _git(
@@ -149,8 +134,8 @@ def _remark(own: Path, old: str, new: str) -> Iterator[str]:
     dependencies = [
         name
         for name in names.splitlines()
-        if PurePosixPath(name).name in _DEPENDENCIES
-        or PurePosixPath(name).name.startswith(_REQUIREMENTS)
+        for base in (PurePosixPath(name).name,)
+        if base in _DEPENDENCIES or base.startswith("requirements")
     ]
     if dependencies:
         yield (

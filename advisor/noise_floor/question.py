@@ -4,6 +4,7 @@ from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.question import Kind, Question
 from advisor.engine.run import Run
 from advisor.errors import InconclusiveError
+from advisor.gate.stage import choose_size
 from advisor.memory.data import PROBES
 from advisor.noise_floor.data import MICRO_BATCH_SIZE
 from advisor.noise_floor.plan import NOISE_FLOOR, PARTS
@@ -15,8 +16,6 @@ from advisor.throughput.stage import BLOCK_S, run_session
 _LEAST_SESSIONS, _MOST_SESSIONS = 4, 20
 #: Timed blocks of each session.
 _ROUNDS = 3
-#: The batch where neither the user nor the model file names one.
-_USUAL_BATCH = 32
 
 
 def run_noise_floor(run: Run) -> None:
@@ -28,10 +27,7 @@ def run_noise_floor(run: Run) -> None:
     Raises:
         InconclusiveError: The budget ended before four sessions were timed.
     """
-    size, facts = run.record.get(MICRO_BATCH_SIZE), run.facts
-    if size is None:
-        size = max(facts.base_batch_size or _USUAL_BATCH, facts.min_micro_batch_size)
-        size = min(size, facts.dataset_size or size)
+    size = choose_size(run.record.get(MICRO_BATCH_SIZE), run.facts)
     run.set(MICRO_BATCH_SIZE, size)
     for session in range(_MOST_SESSIONS):
         if run.is_spent:

@@ -8,10 +8,10 @@ from xml.etree import ElementTree as ET
 
 from advisor.engine.conclusions import Conclusions
 from advisor.gate.data import NEW, Comparison, Metric, Outcome, Verdict
-from advisor.gate.level import estimate_level
 from advisor.gate.plan import COMPARISON
 from advisor.gate.question import CHECK
 from advisor.gate.tell import NAMES, head_comparison, say_metric, say_outcome
+from advisor.gate.verdict import estimate_level
 from advisor.report.encoding import hide_controls
 from advisor.report.markdown import render_markdown
 
