@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from advisor.cli.baseline import keep
+from advisor.cli.configuration import read_policies
 from advisor.cli.failures import reporting_failures
 from advisor.cli.gate_results import GateFiles, GateResults
 from advisor.cli.options import (
@@ -18,7 +19,6 @@ from advisor.cli.options import (
     make_spec,
     option,
 )
-from advisor.cli.policy import read_policies
 from advisor.cli.script import read_workload
 from advisor.errors import UsageError
 

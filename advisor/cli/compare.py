@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from advisor.cli.configuration import read_policies
 from advisor.cli.failures import reporting_failures
 from advisor.cli.gate_results import GateFiles, GateResults
 from advisor.cli.options import Results, flag, option
-from advisor.cli.policy import read_policies
 from advisor.errors import UsageError
 
 

@@ -10,16 +10,18 @@ import msgspec
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
 from advisor.engine.leading import Leader
-from advisor.engine.opening import EnvironmentTask, InspectTask
+from advisor.engine.opening import EnvironmentTask, InspectTask, ScriptTask
 from advisor.engine.progress import Progress
 from advisor.engine.question import Kind
 from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import COLD_START_S, Runner
-from advisor.engine.script import open_script
 from advisor.engine.spec import Spec
 from advisor.errors import DeviceError, GivenFileError, InternalError, WorkloadError
 from advisor.training.data import parse_target
+from advisor.training.script.arguments import Filling
+from advisor.training.script.facts import conclude_facts
+from advisor.training.script.sight import ScriptSight, choose_other_filling, choose_own_filling
 
 #: What one command alone is asked, by its key.
 Asked = Sequence[tuple[Slot[Any] | Series[Any], Any]]
@@ -158,3 +160,29 @@ def examine(device: str) -> Environment:
         elapsed_s = time.perf_counter() - start
     counters = (*environment.counters, *read_processor_counters())
     return msgspec.structs.replace(environment, worker_start_s=elapsed_s, counters=counters)
+
+
+def open_script(run: Run) -> None:
+    """Keep what the script is: started with its own batch, then with another that it is told.
+
+    Raises:
+        WorkloadError: It fails, takes no optimizer step, or does not listen to its placeholders.
+    """
+    workload = run.spec.workload
+    own = _see(run, choose_own_filling(workload), "as it is")
+    filling = choose_other_filling(workload, own)
+    other = _see(run, filling, f"with batch {filling.batch_size}")
+    facts = conclude_facts(workload, own, other)
+    assert facts.script is not None
+    run.keep_script(facts.script.script)
+    run.keep_workload(facts)
+
+
+def _see(run: Run, filling: Filling, how: str) -> ScriptSight:
+    run.progress.stage(f"your script {how}", left_s=run.spec.limits.budget_s and run.left_s)
+    task = ScriptTask(workload=run.spec.workload, filling=filling)
+    started = time.monotonic()
+    (sight,) = run.runner.run(task, timeout_s=run.left_s)
+    start_s = time.monotonic() - started
+    run.start_s = min(start_s, run.start_s or start_s)
+    return sight

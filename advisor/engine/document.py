@@ -1,4 +1,4 @@
-"""Records <-> versioned JSON: one codec for every kind, published schemas."""
+"""Records <-> versioned JSON: one codec for every kind and layout, published schemas."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from advisor.engine.conclusions import Conclusions
-from advisor.engine.earlier import bring_up_to_date
 from advisor.engine.question import Kind
 from advisor.engine.record import SCHEMA_VERSION, Record, RecordKind
 from advisor.errors import UsageError
@@ -133,3 +132,39 @@ def decode_untrusted(
 def json_schema(kind: Kind) -> dict[str, Any]:
     """Return the JSON Schema of the document."""
     return msgspec.json.schema(kind.document_type)
+
+
+#: The key of what a command alone is asked, and the field of `command` in which it stood; None
+#: where its fields stood there one by one.
+_MOVED: dict[RecordKind, tuple[str, str | None]] = {
+    "run": ("scenario", "scenario"),
+    "lr-range": ("range", None),
+    "prediction": ("cards", None),
+    "self-comparison": ("micro_batch_size", "micro_batch_size"),
+}
+#: The limits that stood there likewise.
+_LIMITS = ("budget_s", "max_micro_batch_size", "batch_multiple")
+
+
+def bring_up_to_date(content: bytes, kind: RecordKind) -> bytes:
+    """Return the document in today's layout, byte for byte where it has that."""
+    try:
+        return _bring_up_to_date(content, kind)
+    except (AttributeError, KeyError, TypeError, msgspec.MsgspecError, RecursionError):
+        return content  # in no layout at all: whoever reads it next says where
+
+
+def _bring_up_to_date(content: bytes, kind: RecordKind) -> bytes:
+    document = msgspec.json.decode(content, type=dict[str, Any])
+    command = document.get("command", {})
+    if kind not in _MOVED or ("scenario" not in command and "limits" in command):
+        return content
+    key, field = _MOVED[kind]
+    document[key] = command.get(field) if field else command
+    limits = {name: command[name] for name in _LIMITS if name in command}
+    limits = command.get("limits", limits)
+    if command.get("headroom_bytes") is None:
+        command = {name: value for name, value in command.items() if name != "headroom_bytes"}
+    seen = (batches.get("curvature") for batches in document.get("noise_batches", ()))
+    document["sharpness"] = [sharpness for sharpness in seen if sharpness]
+    return msgspec.json.encode({**document, "command": {**command, "limits": limits}})

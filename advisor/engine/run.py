@@ -20,11 +20,10 @@ from advisor.engine.budget import (
 )
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
-from advisor.engine.memory_limit import resolve_limit
 from advisor.engine.progress import Progress
 from advisor.engine.record import Failure, Record, Series, Slot
 from advisor.engine.runner import TaskRunner
-from advisor.engine.spec import Spec
+from advisor.engine.spec import Spec, resolve_limit
 from advisor.errors import AdvisorError, InternalError
 from advisor.training.data import Script, WorkloadFacts
 

@@ -14,7 +14,7 @@ import msgspec
 
 from advisor.device.data import DeviceFacts, Telemetry
 from advisor.device.telemetry import sampled
-from advisor.engine.connection import Connection
+from advisor.engine.connection import Connection, Stream, follow
 from advisor.engine.ends import (
     LostServerError,
     UnforkableError,
@@ -27,7 +27,6 @@ from advisor.engine.imports import imported_modules
 from advisor.engine.leading import Leader
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.spawn import Spawner
-from advisor.engine.stream import Stream, follow
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Place, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines

@@ -27,7 +27,7 @@ from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
 from advisor.training.model_file.batches import tensors_of
 from advisor.training.model_file.loader import count_own_workers
-from advisor.training.model_file.sources import is_map_style
+from advisor.training.model_file.training_data import is_map_style
 
 #: Windows of each kind; fewer where a batch takes long.
 _MOST_WINDOWS, _LEAST_WINDOWS = 4, 2

@@ -1,10 +1,62 @@
-"""What do several ranks cost and gain?"""
+"""Several ranks: as many samples for each of 1, 2, 4 ... of them, in turns."""
+
+import time
+
+from msgspec.structs import replace
 
 from advisor.engine.question import Question
-from advisor.ranks.data import RANK_PROBES
-from advisor.ranks.plan import RANKS
-from advisor.ranks.stage import run_ranks
+from advisor.engine.run import Run
+from advisor.memory.plan import MEMORY
+from advisor.ranks.data import RANK_PROBES, RankProbe
+from advisor.ranks.plan import RANKS, list_numbers
 from advisor.ranks.tell import tell_ranks
+from advisor.throughput.data import ThroughputTask
+from advisor.throughput.stage import BLOCK_S
+from advisor.training.data import Script
+
+#: Turns in which every number is timed; with less there is no interval.
+_TURNS = 3
+
+
+def run_ranks(run: Run) -> None:
+    """Time the script on fewer ranks beside all of them, while there is time."""
+    facts, memory = run.facts, run.of(MEMORY)
+    script = run.spec.workload.script
+    if script is None or script.ranks < 2 or memory is None or run.is_spent:
+        return
+    size = min(facts.base_batch_size or script.parts, memory.max_micro_batch_size or script.parts)
+    ends_s = time.monotonic() + run.share_s("ranks")
+    with run.noting_ends("ranks"):
+        for turn in range(_TURNS):
+            for number in list_numbers(script.ranks):
+                if time.monotonic() > ends_s:
+                    return
+                run.progress.stage(f"ranks: {number}", left_s=run.left_s)
+                task = _make_task(run, script, number, size, turn)
+                probes = run.runner.run(task, timeout_s=run.left_s)
+                run.add(
+                    RANK_PROBES,
+                    *(RankProbe(ranks=number, turn=turn, probe=probe) for probe in probes),
+                )
+
+
+def _make_task(run: Run, script: Script, number: int, size: int, turn: int) -> ThroughputTask:
+    """Return the timing of so many ranks, each with its share of the size of all."""
+    fewer = replace(
+        script,
+        ranks=number,
+        parts=script.parts // script.ranks * number,
+        launch=() if script.per_node else ("--standalone", f"--nproc-per-node={number}"),
+    )
+    return ThroughputTask(
+        workload=replace(run.spec.workload, script=fewer),
+        micro_batch_sizes=(size // script.ranks * number,),
+        session=turn,
+        block_s=BLOCK_S[run.environment.device.kind],
+        rounds=1,
+        budget_s=run.share_s("ranks") / (_TURNS * len(list_numbers(script.ranks))),
+    )
+
 
 QUESTION = Question(
     name="ranks",

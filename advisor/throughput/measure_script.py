@@ -18,8 +18,7 @@ from advisor.throughput.measure_calibration import count_product_flops, time_pro
 from advisor.training.devices import resolve_device
 from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
-from advisor.training.script.apart import Apart
-from advisor.training.script.parallel import watch_exchange
+from advisor.training.script.apart import Apart, watch_exchange
 from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordObserver

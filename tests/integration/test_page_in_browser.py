@@ -14,8 +14,7 @@ import pytest
 from advisor.engine.conclusions import Conclusions
 from advisor.questions import RUN, read_run
 from advisor.report.figures import draw_figure, prepare
-from advisor.report.page import render_page
-from advisor.report.themes import DARK, LIGHT
+from advisor.report.page import DARK, LIGHT, render_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 RACE = Path(__file__).parents[1] / "recordings" / "races" / "digits_adamw.json.gz"

@@ -13,11 +13,11 @@ from advisor.training.model_file.batches import hand_out, tensors_of
 from advisor.training.model_file.foreign import running
 from advisor.training.model_file.kept import (
     COMPARED_SAMPLES,
+    KeptSamples,
     SampleCache,
     measure_constant_bytes,
 )
 from advisor.training.model_file.order import random_indices
-from advisor.training.model_file.streams import KeptSamples
 from advisor.training.out_of_memory import is_out_of_memory
 
 #: Samples looked at to learn how they differ.

@@ -1,13 +1,16 @@
-"""Samples that come out the same each time they are read: kept for whoever reads them again."""
+"""Samples kept for whoever reads them again: of a stream, or the same each time they are read."""
 
+import itertools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from advisor.training.model_file.batches import map_tensors
+from advisor.training.model_file.foreign import running
 
 #: Samples that are read twice to see whether they come out the same.
 COMPARED_SAMPLES = 16
@@ -55,3 +58,40 @@ def measure_constant_bytes(
 def _to_bytes(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
     """Return what a tensor holds: pickled itself, no two would be the same."""
     return tensor.dtype, tensor.shape, tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+class KeptSamples:
+    """A list that grows from an iterator."""
+
+    def __init__(self, samples: Iterator[Any]) -> None:
+        self._iterator = samples
+        self._kept: list[Any] = []
+        self.ended = False
+
+    def grow(self, size: int) -> None:
+        """Read on until it holds so many samples, or the stream has ended."""
+        missing = size - len(self._kept)
+        if missing > 0 and not self.ended:
+            with running(f"sample {len(self._kept)} or later of the stream of make_dataset"):
+                new = list(itertools.islice(self._iterator, missing))
+            self._kept += new
+            self.ended = len(new) < missing
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> object:
+        return self._kept[index]
+
+
+class Remade(IterableDataset[Any]):
+    """A stream of one pass, such as a generator: made anew for each pass after the first."""
+
+    def __init__(self, first: Iterator[Any], make: Callable[[], Any]) -> None:
+        self._first: Iterator[Any] | None = first
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the stream from its beginning."""
+        first, self._first = self._first, None
+        return iter(self._make()) if first is None else first

@@ -13,7 +13,7 @@ from torch.utils.data import (
 )
 
 from advisor.training.model_file.order import Shuffled
-from advisor.training.model_file.sources import is_map_style
+from advisor.training.model_file.training_data import is_map_style
 from advisor.training.model_file.workload import Workload
 
 #: Forked workers have the dataset and the user's functions as they are; others would have to find

@@ -19,9 +19,8 @@ from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches
 from advisor.training.model_file.discovery import discover
 from advisor.training.model_file.foreign import parameters_in, running
-from advisor.training.model_file.loading import Settings, load_module
+from advisor.training.model_file.loading import Maker, Settings, load_module
 from advisor.training.model_file.loss import Loss, find_loss
-from advisor.training.model_file.maker import Maker
 from advisor.training.model_file.training_data import TrainingData
 from advisor.training.optimizer_facts import check_rates, restart_rates
 from advisor.training.schedule import check_scheduler

@@ -2,7 +2,7 @@
 
 import pytest
 
-from advisor.cli.policy import read_policies
+from advisor.cli.configuration import read_policies
 from advisor.errors import UsageError
 from advisor.gate.data import Policy
 

@@ -4,8 +4,8 @@ import time
 import msgspec
 import pytest
 
+from advisor.engine import connection as stream_module
 from advisor.engine import runner as runner_module
-from advisor.engine import stream as stream_module
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import Runner

@@ -19,9 +19,8 @@ from advisor.questions import RUN, read_run
 from advisor.race.plan import RACE
 from advisor.report.console import collect
 from advisor.report.figures import MOST_BAR_RATIO, draw_figure, prepare, tabulate
-from advisor.report.page import render_page
+from advisor.report.page import DARK, LIGHT, make_template, render_page
 from advisor.report.screen import list_statuses
-from advisor.report.themes import DARK, LIGHT, make_template
 from advisor.sharpness.data import SharpnessConclusion, SharpnessPoint
 from advisor.telling import Chart, Datum, Line, Mark
 from tests.given import Derived, GivenConclusions

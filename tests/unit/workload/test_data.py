@@ -8,7 +8,7 @@ from advisor.errors import WorkloadError
 from advisor.training.model_file.data import ITERABLE_SAMPLES, SCAN_SAMPLES
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.scan import scan_samples
-from advisor.training.model_file.sources import batches_from_dataset
+from advisor.training.model_file.training_data import batches_from_dataset
 
 
 class Stream(IterableDataset):
