@@ -10,20 +10,8 @@ from advisor.errors import UsageError
 #: Parameters that belong to one call, so a project file cannot fix them.
 PER_CALL = frozenset(
     {
-        "model",
-        "arguments",
-        "module",
-        "run",
-        "path",
-        "kind",
-        "force",
-        "restart",
-        "list_gpus",
-        "help",
-        "version",
-        "against",
-        "new",
-        "add",
+        *("model", "arguments", "module", "run", "path", "kind", "force", "restart", "list_gpus"),
+        *("help", "version", "against", "new", "add"),
     }
 )
 #: Parameters that may be given several times.

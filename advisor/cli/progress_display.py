@@ -28,9 +28,7 @@ _LOOK_S = 0.5
 
 
 @contextlib.contextmanager
-def open_progress(
-    *, quiet: bool, stream: IO[str] | None = None
-) -> "Iterator[SilentProgress | PlainProgress | LiveDisplay]":
+def open_progress(*, quiet: bool, stream: IO[str] | None = None) -> "Iterator[SilentProgress]":
     """Give the display that fits stderr, or `stream` in its place; it is gone on leaving."""
     console = Console(file=stream, stderr=stream is None, highlight=False, markup=False)
     if quiet:
@@ -44,10 +42,15 @@ def open_progress(
 
 
 class SilentProgress:
-    """Shows nothing."""
+    """Shows nothing, but looks at what is known as stages begin."""
+
+    _look: "Callable[[], Known] | None" = None
+    _stage = ""
+    _looked_s = 0.0
 
     def follow(self, look: "Callable[[], Known]") -> None:
-        """Look at nothing."""
+        """Look at what is known with this."""
+        self._look = look
 
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Show nothing."""
@@ -58,8 +61,16 @@ class SilentProgress:
     def note(self, text: str) -> None:
         """Show nothing."""
 
+    def _look_if_due(self, stage: str, now_s: float) -> "Known | None":
+        """Return what is known, where another part of the run begins, or one goes on for long."""
+        is_another = stage.partition(":")[0] != self._stage.partition(":")[0]
+        if self._look is None or not (is_another or now_s > self._looked_s + LOOK_EVERY_S):
+            return None
+        self._looked_s = now_s
+        return self._look()
 
-class PlainProgress:
+
+class PlainProgress(SilentProgress):
     """Plain lines: every note at once, and the stage about every `PLAIN_INTERVAL_S`.
 
     As a context it repeats the stage while nothing else happens.
@@ -72,7 +83,6 @@ class PlainProgress:
         self._next_s = self._began_s
         self._stage = self._told = ""
         self._looked_s = self._began_s
-        self._look: Callable[[], Known] | None = None
         self._ends_s: float | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -86,17 +96,9 @@ class PlainProgress:
         self._closed.set()
         self._repeater.join()
 
-    def follow(self, look: "Callable[[], Known]") -> None:
-        """Look at what is known as stages begin, and say where the answer changed."""
-        self._look = look
-
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Say which stage runs, now or when a line is due."""
-        answer = ""
-        now_s = self._clock()
-        is_due = _is_another(name, self._stage) or now_s > self._looked_s + LOOK_EVERY_S
-        if self._look is not None and is_due:
-            (_, answer), self._looked_s = self._look(), now_s
+        _, answer = self._look_if_due(name, self._clock()) or ((), "")
         with self._lock:
             if answer not in {"", self._told}:
                 self._told = answer
@@ -136,15 +138,14 @@ class PlainProgress:
         self._console.print(f"[{elapsed:>5}] {text}", soft_wrap=True)
 
 
-class LiveDisplay:
+class LiveDisplay(SilentProgress):
     """A block that is redrawn in place: the stages done, the answer so far, the one that runs."""
 
     def __init__(self, console: Console) -> None:
         self._spinner = Spinner("dots")
-        self._look: Callable[[], Known] | None = None
         self._known: Known = ((), "")
         self._stage, self._note = "starting", ""
-        self._began_s, self._ends_s, self._looked_s = time.monotonic(), 0.0, 0.0
+        self._began_s, self._ends_s = time.monotonic(), 0.0
         self._live = Live(
             get_renderable=self._draw,
             console=console,
@@ -161,16 +162,10 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def follow(self, look: "Callable[[], Known]") -> None:
-        """Look at what is known as stages begin."""
-        self._look = look
-
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Show the stage and the most time that the run may still take."""
         now_s = time.monotonic()
-        is_due = _is_another(name, self._stage) or now_s > self._looked_s + LOOK_EVERY_S
-        if self._look is not None and is_due:
-            self._known, self._looked_s = self._look(), now_s
+        self._known = self._look_if_due(name, now_s) or self._known
         self._stage, self._note = name, ""
         self._ends_s = 0.0 if left_s is None else now_s + left_s
 
@@ -196,8 +191,3 @@ class LiveDisplay:
         line += [self._note] if self._note else []
         self._spinner.update(text=Text(", ".join(line), no_wrap=True, overflow="ellipsis"))
         return Group(*parts, self._spinner)
-
-
-def _is_another(name: str, before: str) -> bool:
-    """Return whether another part of the run begins, and not a next piece of the same."""
-    return name.partition(":")[0] != before.partition(":")[0]
