@@ -20,11 +20,7 @@ _SAME = Ratio(point=1.0, low=1.0, high=1.0)
 
 
 def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Training:
-    """Return what the run trained, the advised pair first.
-
-    Raises:
-        UsageError: The run is of a script, or trained nothing that could be carried over.
-    """
+    """Return what a run trained, the advised pair first; UsageError where nothing carries over."""
     record, facts = conclusions.record, conclusions.record.workload
     memory, race, advice = conclusions.of(MEMORY), conclusions.of(RACE), conclusions.of(ADVICE)
     if facts is not None and facts.script is not None:

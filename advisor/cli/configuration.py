@@ -50,11 +50,7 @@ def read_defaults(
 
 
 def find_table(start: Path) -> tuple[Path | None, dict[str, Any]]:
-    """Return the nearest pyproject.toml and its `[tool.bsadvisor]`, empty where it has none.
-
-    Raises:
-        UsageError: The file is not valid TOML, or that is no table.
-    """
+    """Return the nearest pyproject.toml and its `[tool.bsadvisor]`; UsageError if invalid."""
     path = _nearest_project_file(start)
     return path, _table(path) if path is not None else {}
 
@@ -141,11 +137,7 @@ def read_policies(start: Path) -> "dict[Metric, Policy]":
 
 
 def _make_policy(value: Any, usual: "Policy") -> "Policy":
-    """Return the usual policy with what a project says in its place.
-
-    Raises:
-        msgspec.ValidationError, TypeError: The value is no policy.
-    """
+    """Return the usual policy with what a project says in its place, where that is one."""
     import msgspec
 
     fields = value if isinstance(value, dict) else {"level": value}

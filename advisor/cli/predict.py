@@ -115,12 +115,7 @@ def _read_training(run: str, on_paper: OnPaper) -> "TrainedRun":
 
 
 def _parse_price(text: str) -> "Price":
-    """Return the price of one card, or of all, that `text` stands for: `H100=2.5`, `1.8`.
-
-    Raises:
-        typer.BadParameter: The amount is no number above zero.
-        UsageError: There is no such card.
-    """
+    """Return the price of one card, or of all: `H100=2.5`, `1.8`; BadParameter where it is none."""
     from advisor.cards.data import Price
     from advisor.device.catalogue import find_gpu
 

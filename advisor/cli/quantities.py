@@ -26,11 +26,7 @@ _QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that `text` stands for: `10GiB`, `512 MB` or plain bytes.
-
-    Raises:
-        typer.BadParameter: It is not a size.
-    """
+    """Return bytes of `10GiB`, `512 MB` or a plain number; BadParameter for what is no size."""
     size = _parse(text, BYTES_PER_UNIT)
     if size is None:
         raise typer.BadParameter(
@@ -41,11 +37,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_memory_limit(text: str) -> int:
-    """Return the bytes of a limit, which must be above zero.
-
-    Raises:
-        typer.BadParameter: It is not a size, or is zero.
-    """
+    """Return the bytes of a limit; BadParameter where it is no size, or zero."""
     size_bytes = parse_size(text)
     if size_bytes == 0:
         raise typer.BadParameter("a memory limit of zero leaves nothing to train in")
@@ -53,11 +45,7 @@ def parse_memory_limit(text: str) -> int:
 
 
 def parse_rate(text: str) -> float:
-    """Return the learning rate that `text` stands for: `0.1`, `1e-4`.
-
-    Raises:
-        typer.BadParameter: It is not a finite number above zero.
-    """
+    """Return the learning rate of `0.1` or `1e-4`; BadParameter unless finite and above zero."""
     try:
         rate = float(text)
     except ValueError:
@@ -68,11 +56,7 @@ def parse_rate(text: str) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that `text` stands for: `90`, `90s`, `2m` or `1h`.
-
-    Raises:
-        typer.BadParameter: It is not a duration above zero.
-    """
+    """Return the seconds of `90`, `90s`, `2m` or `1h`; BadParameter unless above zero."""
     duration_s = _parse(text, SECONDS_PER_UNIT)
     if not duration_s:
         raise typer.BadParameter(
@@ -83,11 +67,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_counts(text: str, *, option: str, what: str) -> tuple[int, ...]:
-    """Return the whole numbers above zero that `text` lists with commas.
-
-    Raises:
-        typer.BadParameter: One is not `what`.
-    """
+    """Return the whole numbers above zero of a list with commas; BadParameter where one is none."""
     parts = [part.strip() for part in str(text).split(",")]
     for part in parts:
         if not part.isdecimal() or int(part) == 0:
@@ -96,11 +76,7 @@ def parse_counts(text: str, *, option: str, what: str) -> tuple[int, ...]:
 
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:
-    """Return `k=v` pairs as a mapping; the last of equal names wins.
-
-    Raises:
-        typer.BadParameter: A pair has no name or no equals sign.
-    """
+    """Return `k=v` pairs, the last of equal names; BadParameter where one is no such pair."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

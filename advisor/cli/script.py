@@ -45,11 +45,7 @@ def make_workload(
     *,
     base_batch_size: int | None = None,
 ) -> "WorkloadSpec":
-    """Return what to train.
-
-    Raises:
-        typer.BadParameter: One of the settings is not of the form name=value.
-    """
+    """Return what to train; BadParameter where a setting is not of the form name=value."""
     from advisor.training.data import WorkloadSpec
 
     is_spread = script is not None and script.model_file

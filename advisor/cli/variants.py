@@ -62,11 +62,7 @@ def parse_variants(precision: str, compile_model: str) -> "list[Variant]":
 
 
 def parse_variant(precision: str, compile_model: str = "off") -> "Variant":
-    """Return the one variant that both name.
-
-    Raises:
-        typer.BadParameter: An entry is unknown, or there are several.
-    """
+    """Return the one variant that both name; BadParameter where an entry is unknown or another."""
     variants = parse_variants(precision, compile_model)
     for option, text in (("--precision", precision), ("--compile", compile_model)):
         if "," in text:

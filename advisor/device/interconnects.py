@@ -27,11 +27,7 @@ def list_interconnects() -> dict[str, Interconnect]:
 
 
 def find_interconnect(text: str) -> Interconnect:
-    """Return the interconnect that `text` names, or the one of as many GB/s as it says.
-
-    Raises:
-        UsageError: It is neither a known name nor a number above zero.
-    """
+    """Return the interconnect of that name or of so many GB/s; UsageError where it is neither."""
     name = text.strip().lower()
     known = list_interconnects()
     if (found := known.get(_ALIASES.get(name, name))) is not None:

@@ -131,12 +131,7 @@ class PackageEnergy:
         self._turns_uj = 0
 
     def read_j(self) -> float:
-        """Return the energy.
-
-        Raises:
-            PermissionError: The counters are for the administrator alone.
-            OSError: There are none.
-        """
+        """Return the energy; OSError where there are no counters, or none for this user."""
         readings = {
             zone: int((zone / "energy_uj").read_text())
             for zone in self._root.glob("intel-rapl:*")

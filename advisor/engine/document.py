@@ -35,22 +35,14 @@ def encode_document(kind: Kind, conclusions: Conclusions) -> bytes:
 
 
 def read_record(path: Path, kinds: Mapping[RecordKind, Kind]) -> tuple[Kind, Record]:
-    """Return the record stored in `path`, of whatever kind.
-
-    Raises:
-        UsageError: The file is missing, is none of them, or this version cannot read it.
-    """
+    """Return the record stored in `path`, of whatever kind; UsageError where it holds none."""
     content, head = _read_head(path)
     kind = kinds[head.kind]
     return kind, _decode_record(path, content, head, kind.record_type, kind.noun, kind.command)
 
 
 def read_as(path: Path, name: RecordKind, record_type: type[R], *, noun: str, command: str) -> R:
-    """Return the record stored in `path`, which must be of one kind.
-
-    Raises:
-        UsageError: The file is missing, is none, or this version cannot read it.
-    """
+    """Return the record stored in `path`, of this kind; UsageError where it holds none."""
     content, head = _read_head(path)
     if head.kind != name:
         raise UsageError(

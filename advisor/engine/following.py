@@ -87,11 +87,7 @@ def _obey(runner: Runner, ordered: Ordered, nodes: Nodes, link: Link) -> None:
 
 
 def _connect(nodes: Nodes) -> tuple[Link, int]:
-    """Return the connection to the leader once it has welcomed this node, and the node's number.
-
-    Raises:
-        LostNodeError: It is not there in time, or refuses.
-    """
+    """Return the connection to the leader, and this node's number; LostNodeError without either."""
     ends_s = time.monotonic() + nodes.join_s
     hello = Hello(name=nodes.name, count=nodes.count, per_node=nodes.per_node, node=nodes.node)
     where = f"{nodes.host}:{nodes.port}"

@@ -25,11 +25,7 @@ from advisor.errors import AdvisorError, LostNodeError, UsageError
 
 
 class Leader:
-    """Node 0: a context in which the others follow; on leaving it they end with its exit code.
-
-    Raises:
-        UsageError: The port is taken.
-    """
+    """Node 0: a context in which others follow, and end with its exit code; or UsageError."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes = nodes
@@ -55,11 +51,7 @@ class Leader:
             link.send(End(exit_code=_find_exit_code(error)))
 
     def gather(self, break_off: Callable[[AdvisorError], None]) -> None:
-        """Wait until all are there; from then on one that goes breaks the command off.
-
-        Raises:
-            LostNodeError: Not all came.
-        """
+        """Wait until all are there, or raise LostNodeError; one that goes then breaks all off."""
         self._break_off = break_off
         ends_s = time.monotonic() + self.nodes.join_s
         while len(self._links) < self.nodes.count - 1:

@@ -249,11 +249,7 @@ class Run:
         return capacity_bytes // (script.local_ranks or script.ranks)  # on one machine's memory
 
     def keep_environment(self, environment: Environment) -> None:
-        """Keep the environment, and with it the limits in force.
-
-        Raises:
-            UsageError: The limit leaves nothing, or is more than there is.
-        """
+        """Keep the environment and the limits in force; UsageError where these leave nothing."""
         limit, headroom = resolve_limit(self.spec, environment)
         command = msgspec.structs.replace(
             self.record.command, memory_limit_bytes=limit, headroom_bytes=headroom

@@ -78,11 +78,7 @@ def read_setting(workload: WorkloadSpec, record: Record, micro_batch_size: int) 
 
 
 def choose_common_size(records: Sequence[Record]) -> int:
-    """Return the batch at which files can be compared: that of a baseline, else one that all timed.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """Return a batch that all files timed, a baseline's or a run's own first; else UsageError."""
     timed = [_list_timed_sizes(record) for record in records]
     common = [size for size in timed[0] if all(size in sizes for sizes in timed)]
     if not common:
@@ -118,11 +114,7 @@ def _refuse_size(micro_batch_size: int) -> UsageError:
 
 
 def _read_run(record: Record, micro_batch_size: int) -> Occasion:
-    """Return what a run of `probe` holds of one size, as an occasion.
-
-    Raises:
-        UsageError: It did not time the size.
-    """
+    """Return what a run of `probe` holds of one size; UsageError where it did not time that."""
     probes, facts, command = record.all(PROBES), record.workload, record.command
     counters = {each.session: each for each in record.all(TELEMETRY)}
     timed = [

@@ -66,11 +66,7 @@ def record_baseline(run: Run) -> None:
 
 
 def load_baseline(run: Run) -> None:
-    """Take the baseline for this device and training as the old side.
-
-    Raises:
-        NoBaselineError: There is none, and none is to be recorded.
-    """
+    """Take the baseline of this device and training as the old side, or raise NoBaselineError."""
     if run.held(OLD_SIDE) is not None:
         return
     asked = run.held(BASELINE) or store.Asked()

@@ -57,11 +57,7 @@ class _SpreadFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_spread(asked: Asked, setting: Setting) -> float | None:
-    """Return the spread of sessions that `noise-floor` found of a setting, None where it did not.
-
-    Raises:
-        UsageError: The file cannot be read.
-    """
+    """Return the spread of sessions that `noise-floor` found of a setting, None without."""
     path = choose_spread_path(asked, setting)
     if not path.exists():
         return None
@@ -75,11 +71,7 @@ def choose_spread_path(asked: Asked, setting: Setting) -> Path:
 
 
 def find(asked: Asked, setting: Setting) -> tuple[Occasion, ...] | None:
-    """Return the occasions of the baseline for a setting, None where there is none.
-
-    Raises:
-        UsageError: A file that was named cannot be read, or is of another setting.
-    """
+    """Return the occasions of the baseline for a setting, None where there is none."""
     named = Path(asked.path)
     if asked.path and not named.is_dir():
         return read(named) if named.exists() or not asked.records_missing else None
@@ -123,11 +115,7 @@ def choose_path(asked: Asked, setting: Setting) -> Path:
 
 
 def refuse_unwritable(asked: Asked) -> None:
-    """See that a baseline can be kept there, before anything is measured for it.
-
-    Raises:
-        UsageError: It cannot.
-    """
+    """Raise UsageError where no baseline can be kept there, before anything is measured for it."""
     folder = find_folder(asked)
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not there.is_dir():
@@ -137,11 +125,7 @@ def refuse_unwritable(asked: Asked) -> None:
 
 
 def save(path: Path, document: bytes) -> None:
-    """Have the file hold the document; its folders are made.
-
-    Raises:
-        UsageError: It cannot be written.
-    """
+    """Have the file hold the document, its folders made; UsageError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, document)

@@ -14,11 +14,7 @@ from advisor.training.training import Training
 def naming_broken_sample(
     workload: Workload, size: int, largest_samples: Sequence[int]
 ) -> Iterator[None]:
-    """Have an error in the block name the one sample of the worst batch that causes it.
-
-    Raises:
-        SampleError: With the sample, in place of an error of the user's code.
-    """
+    """Have an error in the block name the one sample of the worst batch that causes it."""
     try:
         yield
     except AdvisorError:

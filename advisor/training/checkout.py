@@ -22,11 +22,7 @@ def enter_checkout(checkout: Checkout) -> None:
 
 
 def refuse_strangers(checkout: Checkout | None) -> None:
-    """See that no module came from the repository itself where the checkout has its own.
-
-    Raises:
-        UsageError: One did, as through the finder of an editable install.
-    """
+    """Raise UsageError where a module came from the repository itself, by an editable install."""
     if checkout is None:
         return
     root, own = Path(checkout.root), Path(checkout.instead_of)

@@ -70,13 +70,7 @@ def count_graphs() -> int:
 
 
 def run_compiled(act: Callable[[], _T]) -> _T:
-    """Return the result of the first run during which nothing was compiled.
-
-    Whatever it did in a run with a compilation is thrown away.
-
-    Raises:
-        WorkloadError: Something was compiled in every run.
-    """
+    """Return the result of the first run in which nothing was compiled; else WorkloadError."""
     for _ in range(_MOST_ATTEMPTS):
         before = count_compilations()
         result = act()

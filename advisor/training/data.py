@@ -23,11 +23,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_target(text: str) -> Target:
-    """Return what `path.py`, `path.py:name` or `package.module:name` points at.
-
-    Raises:
-        UsageError: There is no such file, or the text is neither a file nor a module.
-    """
+    """Return what `path.py`, `path.py:name` or `package.module:name` is; UsageError if nothing."""
     if clean(text) != text:
         raise UsageError(
             f"the name {clean(text)} is no text in UTF-8", next_step="Rename the file or folder."

@@ -25,11 +25,7 @@ class FirstStep(NamedTuple):
 
 
 def take_first_step(workload: Workload, training: Training, size: int) -> FirstStep:
-    """Return the first step at `size`, by another training where a closure turns out to be needed.
-
-    Raises:
-        WorkloadError: The loss is not finite, or the backward pass leaves no gradient.
-    """
+    """Return the first step at `size`, by a closure where one is needed; WorkloadError without."""
     batch, is_zero = workload.take(range(size)), False
     loss: Tensor | None = None
     if not training.needs_closure:

@@ -18,11 +18,7 @@ _MMAP_THRESHOLD_BYTES = 65536
 
 
 def return_freed_memory() -> None:
-    """Give each larger block a mapping of its own that is returned at once, so peaks are exact.
-
-    Raises:
-        DeviceError: The C library refuses: a limit on this heap cannot be trusted.
-    """
+    """Map each larger block apart and return it at once, so that peaks are exact, or raise."""
     settings = {_M_MMAP_THRESHOLD: _MMAP_THRESHOLD_BYTES, _M_ARENA_MAX: 1, _M_TRIM_THRESHOLD: 0}
     if not _apply(settings):
         raise DeviceError("mallopt was refused: the CPU limit cannot be trusted")

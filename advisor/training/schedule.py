@@ -32,11 +32,7 @@ class ScheduleObserver(Observer):
 
 
 def check_scheduler(made: Any, optimizer: Optimizer) -> LRScheduler:
-    """Return what `make_scheduler` returned, if it is a scheduler of this optimizer.
-
-    Raises:
-        WorkloadError: It is not, or follows the loss.
-    """
+    """Return a scheduler that follows this optimizer's steps; WorkloadError for anything else."""
     if not isinstance(made, LRScheduler):
         problem = f"returned a {type(made).__name__}, not a torch LRScheduler"
     elif isinstance(made, ReduceLROnPlateau):

@@ -12,11 +12,7 @@ from advisor.training.model_file.batches import tensors_of
 
 
 def copy_model(model: nn.Module, name: str) -> nn.Module:
-    """Return a copy of the model, whose parameters can be trained.
-
-    Raises:
-        WorkloadError: It cannot be copied.
-    """
+    """Return a copy of the model that can be trained; WorkloadError where it cannot be copied."""
     try:
         made = _copy_scripted(model) if isinstance(model, torch.jit.ScriptModule) else _copy(model)
     except Exception as error:

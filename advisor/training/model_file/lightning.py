@@ -149,11 +149,7 @@ def _count_step_arguments(type_: Any) -> int:
 
 
 def configured_optimizer(model: nn.Module) -> Optimizer | None:
-    """Return the optimizer of `configure_optimizers` at its own rate, None where there is none.
-
-    Raises:
-        WorkloadError: It returns several.
-    """
+    """Return the one of `configure_optimizers` at its own rate, None without one."""
     optimizer, _ = _read(model, _trainer_of(model))
     return optimizer
 

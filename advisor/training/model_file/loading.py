@@ -34,11 +34,7 @@ _MODULE_NAME = "bsadvisor_model_file"
 
 
 def load_module(target: Target) -> ModuleType:
-    """Return the user's module, imported as a script beside it would see it.
-
-    Raises:
-        WorkloadError: The file does not parse, or an import in it fails.
-    """
+    """Return the user's module, as a script beside it would see it, or raise WorkloadError."""
     folders, most_recursion = [*sys.path], sys.getrecursionlimit()
     try:
         if target.path is None:
@@ -125,11 +121,7 @@ class Settings:
             return bound(*arguments)
 
     def bind(self, function: Callable[..., Any], *, positional: int) -> Callable[..., Any]:
-        """Return the function with its settings filled in, for `positional` further arguments.
-
-        Raises:
-            WorkloadError: It takes fewer arguments, or needs one that no setting gives.
-        """
+        """Return the function with its settings, for `positional` arguments; or WorkloadError."""
         parameters = parameters_of(function)
         if parameters is None:
             return function
@@ -218,11 +210,7 @@ class Maker:
         self._made: set[str] = set()
 
     def make(self, field: str, *arguments: Any) -> Any:
-        """Return what the function makes that `Names` has under the field.
-
-        Raises:
-            WorkloadError: It works once in a process, however often the file is read.
-        """
+        """Return what the function makes that `Names` has under the field; else WorkloadError."""
         function = getattr(self._names, field)
         try:
             made = self._settings.call(function, *arguments)

@@ -89,11 +89,7 @@ def _placed(loss_fn: LossFunction) -> LossFunction:
 
 
 def check_loss(loss: object) -> Tensor:
-    """Return the loss as the scalar tensor with a gradient that training needs.
-
-    Raises:
-        WorkloadError: It is not a tensor, not a scalar, or not connected to any parameter.
-    """
+    """Return the loss as a scalar tensor with a gradient, or raise WorkloadError."""
     if not isinstance(loss, Tensor):
         raise WorkloadError(
             f"the loss is a {type(loss).__name__}, not a tensor", next_step=_NAME_LOSS

@@ -57,11 +57,7 @@ class TrainingData:
 
     @property
     def batches(self) -> Batches:
-        """The source of batches, found and opened on first use.
-
-        Raises:
-            WorkloadError: The file offers neither data nor synthetic batches.
-        """
+        """The source of batches, opened on first use; WorkloadError where the file has none."""
         if self._source is None:
             self._source = self._open_batches()
         return self._source
@@ -149,11 +145,7 @@ class TrainingData:
 def batches_from_dataset(
     dataset: Any, collate: Callable[[list[Any]], Any] | None
 ) -> DatasetBatches:
-    """Return the source for a map-style or iterable dataset.
-
-    Raises:
-        WorkloadError: The dataset is empty, or neither map-style nor iterable.
-    """
+    """Return the source for a map-style or iterable dataset; WorkloadError for anything else."""
     if isinstance(dataset, dict) or (isinstance(dataset, list | tuple) and _are_sets(dataset)):
         kept = ", ".join(map(str, dataset)) if isinstance(dataset, dict) else len(dataset)
         raise WorkloadError(

@@ -72,11 +72,7 @@ class Workload:
         self._first_size, self._loss, self.closure = smallest_batch, None, self.spec.closure
 
     def make_model(self) -> nn.Module:
-        """Return a fresh model on the device, in train mode.
-
-        Raises:
-            WorkloadError: The factory returns something else than an nn.Module.
-        """
+        """Return a fresh model on the device, in train mode; WorkloadError where it is none."""
         assert self.names.model is not None
         model = self._maker.make("model")
         if not isinstance(model, nn.Module):
@@ -149,11 +145,7 @@ class Workload:
         return self.make_training()
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
-        """Return the user's optimizer over the model, or AdamW where the file has none.
-
-        Raises:
-            WorkloadError: The function returns something else than an Optimizer.
-        """
+        """Return the user's optimizer over the model, else AdamW; or WorkloadError."""
         if self.names.optimizer is not None:
             optimizer = self._maker.make("optimizer", model)
         elif lightning.is_lightning_type(type(model)):

@@ -39,11 +39,7 @@ class _Source(NamedTuple):
 
 
 def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight) -> WorkloadFacts:
-    """Return the facts of the script.
-
-    Raises:
-        WorkloadError: It does not do what its placeholders say.
-    """
+    """Return the facts of the script; WorkloadError where it ignores what its placeholders say."""
     script, asked = workload.script, other.filling.batch_size
     assert script is not None
     assert asked is not None

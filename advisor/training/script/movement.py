@@ -27,11 +27,7 @@ class Movement:
         self._moves = 0
 
     def see_pass(self, stream: StepStream, model: nn.Module | None) -> None:
-        """See a backward pass done.
-
-        Raises:
-            WorkloadError: The parameters move by no optimizer of torch's.
-        """
+        """See a backward pass; WorkloadError where no optimizer of torch's moves parameters."""
         optimizer = stream.optimizer
         groups = [] if optimizer is None else optimizer.param_groups
         if optimizer is None and model is not None:

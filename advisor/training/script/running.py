@@ -160,11 +160,7 @@ class ScriptRun:
             self.sizes.is_known = True
 
     def _refuse_fewer(self) -> None:
-        """See that the script's batch has as many samples as it was told.
-
-        Raises:
-            WorkloadError: It has fewer: it is at its largest, or the data has no more.
-        """
+        """Raise WorkloadError where a batch has fewer samples than it was told."""
         script, sizes = self._script, self.sizes
         if script.dimension is None:
             seen = min(sizes.loader or self._samples, sizes.dataset_size or self._samples)
@@ -231,12 +227,7 @@ _QUIET = {
 
 
 def start_script(workload: WorkloadSpec, script: Script, filling: Filling) -> None:
-    """Run it to its end.
-
-    Raises:
-        WorkloadError: There is no such module.
-        Exception: What the script raised.
-    """
+    """Run it to its end, or raise what it raises; WorkloadError where there is no such module."""
     target = parse_target(workload.target)
     arguments = fill(script.arguments, filling)
     for name in NAMES:
@@ -256,11 +247,7 @@ def start_script(workload: WorkloadSpec, script: Script, filling: Filling) -> No
 
 
 def _refuse_missing(module: str) -> None:
-    """See that there is such a module, and that it can be run.
-
-    Raises:
-        WorkloadError: There is none.
-    """
+    """Raise WorkloadError where there is no such module that can be run."""
     try:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.submodule_search_locations is not None:
