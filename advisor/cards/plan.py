@@ -19,13 +19,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.split import split_batch
 from advisor.predict.data import Prediction
 from advisor.predict.footprint import find_general
-from advisor.predict.prediction import (
-    Case,
-    list_cards,
-    predict_cards,
-    predict_on,
-    read_case,
-)
+from advisor.predict.prediction import Case, list_cards, predict_cards, predict_on, read_case
 from advisor.predict.roofline import cost_step
 from advisor.race.plan import LEAST_GAIN_RATIO
 

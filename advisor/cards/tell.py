@@ -12,18 +12,7 @@ from advisor.predict.data import Prediction
 from advisor.predict.prediction import PREDICTIONS
 from advisor.predict.screen import draw_up_screen as draw_up_memory
 from advisor.predict.tell import tell_headline as head_memory
-from advisor.telling import (
-    Chart,
-    Column,
-    Datum,
-    Headline,
-    Line,
-    Passage,
-    Row,
-    Screen,
-    Table,
-    Told,
-)
+from advisor.telling import Chart, Column, Datum, Headline, Line, Passage, Row, Screen, Table, Told
 from advisor.units import (
     NOT_MEASURED,
     count_of,

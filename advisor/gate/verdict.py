@@ -18,15 +18,7 @@ from functools import partial
 import msgspec
 
 from advisor.gate.cause import find_cause
-from advisor.gate.data import (
-    Metric,
-    Occasion,
-    Outcome,
-    Policy,
-    Session,
-    Verdict,
-    list_sessions,
-)
+from advisor.gate.data import Metric, Occasion, Outcome, Policy, Session, Verdict, list_sessions
 from advisor.gate.difference import compare_in_turns, compare_means
 from advisor.statistics import (
     Estimate,

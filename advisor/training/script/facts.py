@@ -6,13 +6,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from advisor.errors import WorkloadError
-from advisor.training.data import (
-    LossReduction,
-    Script,
-    ScriptFacts,
-    WorkloadFacts,
-    WorkloadSpec,
-)
+from advisor.training.data import LossReduction, Script, ScriptFacts, WorkloadFacts, WorkloadSpec
 from advisor.training.script.arguments import NAMES, list_placeholders
 from advisor.training.script.sight import ScriptSight
 from advisor.units import format_count
