@@ -5,28 +5,14 @@ from advisor.cards.plan import ANSWERS
 from advisor.cards.reading import refuse_other_model, refuse_other_setting
 from advisor.cards.tell import draw_up_screen, tell_answers, tell_headline
 from advisor.engine.question import Kind, Question
-from advisor.engine.run import Run
 from advisor.predict.question import QUESTION as PREDICTION
-
-
-def _read(run: Run) -> None:
-    training = run.record.get(TRAINING)
-    if training is not None:
-        refuse_other_setting(training, run.spec)
-
-
-def _check(run: Run) -> None:
-    training = run.record.get(TRAINING)
-    if training is not None:
-        refuse_other_model(training, run.facts)
-
 
 QUESTION = Question(
     name="cards",
     keys=(TRAINING, PRICES),
     topics=(ANSWERS,),
-    read=_read,
-    check=_check,
+    read=lambda run: refuse_other_setting(run.record.get(TRAINING), run.spec),
+    check=lambda run: refuse_other_model(run.record.get(TRAINING), run.facts),
     tell=tell_answers,
 )
 

@@ -114,8 +114,10 @@ def _count_samples(scenario: Scenario, facts: WorkloadFacts, limits: Limits) -> 
     return samples
 
 
-def refuse_other_setting(training: Training, spec: Spec) -> None:
-    """Raise UsageError where the run trained with other arithmetic or other settings."""
+def refuse_other_setting(training: Training | None, spec: Spec) -> None:
+    """Raise UsageError where a run trained with other arithmetic or other settings."""
+    if training is None:
+        return
     workload = spec.workload
     asked = {
         "--precision": ((training.precision,), (workload.precision,)),
@@ -134,8 +136,10 @@ def _list_settings(settings: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in sorted(settings.items()))
 
 
-def refuse_other_model(training: Training, facts: WorkloadFacts) -> None:
-    """Raise UsageError where the model file is not the one that the run trained."""
+def refuse_other_model(training: Training | None, facts: WorkloadFacts) -> None:
+    """Raise UsageError where the model file is not the one that a run trained."""
+    if training is None:
+        return
     compared = {
         "its text": (training.file_sha256, facts.file_sha256),
         "its number of parameters": (training.parameter_count, facts.parameter_count),

@@ -63,7 +63,7 @@ def scale_steps(
     `timed_on` is None where the catalogue has not the card of the run.
     """
     there = [_limit(split, cost, gpu, precision) for split in splits]
-    least = [_bound(each) for each in there]
+    least = [max(each.arithmetic_s, each.memory_s) or None for each in there]
     if any(each is None for each in least):
         return None
     own = [(pair.micro_batch_size, pair.gradient_accumulation_steps) for pair in pairs]
@@ -92,10 +92,6 @@ def _limit(split: Split, cost: StepCost, gpu: Gpu, precision: Precision) -> _Lim
         memory_s=count * max(moved, 0) / bandwidth if bandwidth else 0.0,
         launches=count,
     )
-
-
-def _bound(limits: _Limits) -> float | None:
-    return max(limits.arithmetic_s, limits.memory_s) or None
 
 
 def _scale(

@@ -82,13 +82,12 @@ def _parameters(context: typer.Context) -> dict[str, dict[str, str]]:
     """Return, for each command, its parameters by the keys that a project file may use."""
     commands = getattr(context.command, "commands", {})
     return {
-        name: {_key(parameter.opts): parameter.name for parameter in command.params}
+        name: {
+            max(parameter.opts, key=len).lstrip("-").replace("-", "_"): parameter.name
+            for parameter in command.params
+        }
         for name, command in commands.items()
     }
-
-
-def _key(names: list[str]) -> str:
-    return max(names, key=len).lstrip("-").replace("-", "_")
 
 
 def main() -> None:

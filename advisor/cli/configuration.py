@@ -51,13 +51,9 @@ def read_defaults(
 
 def find_table(start: Path) -> tuple[Path | None, dict[str, Any]]:
     """Return the nearest pyproject.toml and its `[tool.bsadvisor]`; UsageError if invalid."""
-    path = _nearest_project_file(start)
-    return path, _table(path) if path is not None else {}
-
-
-def _nearest_project_file(start: Path) -> Path | None:
     candidates = (folder / "pyproject.toml" for folder in (start, *start.parents))
-    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113 - where it may not look, too
+    path = next((each for each in candidates if os.path.isfile(each)), None)  # noqa: PTH113 - where it may not look, too
+    return path, _table(path) if path is not None else {}
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -69,12 +69,9 @@ def write_fault(error: Exception, *, verbose: bool) -> None:
     if told and told.next_step:
         typer.echo(_sentence(told.next_step), err=True)
     hint = "" if verbose else " with what -v prints"
-    typer.echo(f"Please report it{hint}, and the command: {_command_line()}", err=True)
+    command = shlex.join(["bsadvisor", *sys.argv[1:]])
+    typer.echo(f"Please report it{hint}, and the command: {command}", err=True)
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", ":")) or "\n" in text else f"{text}."
-
-
-def _command_line() -> str:
-    return shlex.join(["bsadvisor", *sys.argv[1:]])

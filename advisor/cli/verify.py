@@ -84,12 +84,13 @@ def verify(
             f"{run} is the run of a training script; verify takes one of a model file",
             next_step="probe trains other pairs beside the script's own, in the script itself.",
         )
+    what = "a batch size; write whole numbers such as 64,128,256"
     spec = VerifySpec(
         target=model,
         device=training.device,
         seeds=branches.seeds,
         samples=branches.branch_samples,
-        batches=_parse_batches(batches) if batches else (),
+        batches=parse_counts(batches, option="--batches", what=what) if batches else (),
         budget_s=allowed.budget_s or 0.0,
         restart=branches.restart,
         checkpoint=_choose_checkpoint(checkpoints),
@@ -115,11 +116,6 @@ def verify(
         raise
     if not write():
         raise typer.Exit(InconclusiveError.exit_code)
-
-
-def _parse_batches(text: str) -> tuple[int, ...]:
-    what = "a batch size; write whole numbers such as 64,128,256"
-    return parse_counts(text, option="--batches", what=what)
 
 
 def _choose_checkpoint(paths: list[str]) -> str | None:

@@ -30,7 +30,8 @@ def identify(setting: Setting) -> dict[str, str]:
         "settings": " ".join(f"{name}={value}" for name, value in sorted(setting.settings.items())),
         "arguments": " ".join(setting.arguments),
     }
-    limit = _find_counter(setting.environment, "power_limit")
+    counters = {each.name: each.value for each in setting.environment.counters}
+    limit = counters.get("power_limit")
     if limit is not None:
         identity["power limit"] = f"{limit:.0f} W"
     return identity
@@ -77,7 +78,3 @@ def name_file(setting: Setting) -> str:
     identity = "\n".join(f"{name}: {value}" for name, value in sorted(identify(setting).items()))
     device = re.sub(r"[^a-z0-9]+", "-", setting.environment.device.name.lower()).strip("-")
     return f"{device[:40] or 'device'}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
-
-
-def _find_counter(environment: Environment, name: str) -> float | None:
-    return next((each.value for each in environment.counters if each.name == name), None)

@@ -41,16 +41,13 @@ def conclude_ranks(
     return RanksConclusion(
         ranks=ranks,
         global_batch_size=size,
-        exchange_fraction=estimate_mean([_find_exchange(each) for each in mine]),
+        exchange_fraction=estimate_mean(  # beyond the step of the slowest rank alone
+            [1.0 - max(each.rank_step_times_s) / median(each.step_times_s) for each in mine]
+        ),
         straggler=straggler,
         straggler_fraction=fraction,
         points=_scale(scaled, ranks, noise_scale),
     )
-
-
-def _find_exchange(probe: Probe) -> float:
-    """Return the share of a step by which it is longer than that of the slowest rank alone."""
-    return 1.0 - max(probe.rank_step_times_s) / median(probe.step_times_s)
 
 
 def _find_straggler(probes: Sequence[Probe]) -> tuple[int | None, Estimate | None]:

@@ -47,8 +47,9 @@ _SYMBOLS = (
 def prepare(chart: Chart) -> Chart | None:
     """Return the chart with the points that its axes can show; None with fewer than two."""
     xs = [datum.x for line in chart.lines for datum in line.data]
+    least = 0.0 if chart.log_y else -math.inf
     lines = [
-        replace(line, data=tuple(d for d in line.data if _can_show(d, log_y=chart.log_y)))
+        replace(line, data=tuple(d for d in line.data if least < d.y < math.inf))
         for line in chart.lines
     ]
     if sum(len(line.data) for line in lines) < 2:
@@ -57,13 +58,10 @@ def prepare(chart: Chart) -> Chart | None:
     return replace(chart, lines=tuple(line for line in lines if line.data), log_x=log_x)
 
 
-def _can_show(datum: Datum, *, log_y: bool) -> bool:
-    return math.isfinite(datum.y) and (datum.y > 0.0 or not log_y)
-
-
 def draw_figure(chart: Chart) -> dict[str, Any]:
     """Return the traces and the layout of a prepared chart as plotly's script takes them."""
-    floor = _find_floor(chart.lines) if chart.log_y else None
+    ys = [datum.y for line in chart.lines for datum in line.data]
+    floor = _LEAST_BAR_RATIO * min(ys) if chart.log_y else None
     figure = graph_objects.Figure(
         [_draw_line(chart, line, number, floor) for number, line in enumerate(chart.lines)],
         _lay_out(chart),
@@ -76,7 +74,7 @@ def draw_figure(chart: Chart) -> dict[str, Any]:
 def tabulate(chart: Chart) -> Table:
     """Return the values of a chart; a column that no value could fill is left out."""
     rows = [
-        (line.label, _format(datum.x), _format(datum.y), *map(_format, _list_rest(datum)))
+        (line.label, *map(_format, (datum.x, datum.y, datum.low, datum.high, datum.note)))
         for line in chart.lines
         for datum in line.data
     ]
@@ -93,10 +91,6 @@ def tabulate(chart: Chart) -> Table:
         columns=tuple(headings[n] for n in used),
         rows=tuple(tuple(row[n] for n in used) for row in rows),
     )
-
-
-def _list_rest(datum: Datum) -> tuple[float | None, float | None, str]:
-    return datum.low, datum.high, datum.note
 
 
 def _format(value: float | str | None) -> str:
@@ -165,18 +159,14 @@ def _hover(chart: Chart, datum: Datum) -> str:
     return "<br>".join(_escape(line) for line in lines)
 
 
-def _find_floor(lines: Sequence[Line]) -> float:
-    """Return where intervals end on a logarithmic axis."""
-    return _LEAST_BAR_RATIO * min(datum.y for line in lines for datum in line.data)
-
-
 def _lay_out(chart: Chart) -> dict[str, Any]:
     has_names, data = _has_names(chart), [datum for line in chart.lines for datum in line.data]
+    names = {"range": [-0.5, len({datum.x for datum in data}) - 0.5]}  # which count from 0
     return {
         "xaxis": {
             "title": {"text": _escape(chart.x_label)},
             "type": "category" if has_names else "log" if chart.log_x else "linear",
-            **(_spread(data) if has_names else _tick([d.x for d in data], is_log=chart.log_x)),
+            **(names if has_names else _tick([d.x for d in data], is_log=chart.log_x)),
         },
         "yaxis": {
             "title": {"text": _escape(chart.y_label)},
@@ -201,11 +191,6 @@ def _tick(values: Sequence[Any], *, is_log: bool) -> dict[str, Any]:
     decades = math.log10(max(values)) - math.log10(min(values))
     of_label = _DECADES_OF_LABEL if decades <= _MANY_DECADES else _DECADES_OF_DECADE
     return {"tickformat": ",~r", "nticks": max(4, int(decades / of_label))}
-
-
-def _spread(data: Sequence[Datum]) -> dict[str, Any]:
-    """Return the range of an axis of names, which count from 0."""
-    return {"range": [-0.5, len({datum.x for datum in data}) - 0.5]}
 
 
 def _cap(chart: Chart) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Kind
-from advisor.engine.record import Failure
 from advisor.report.encoding import write_encodable
 from advisor.report.tables import draw_table
 from advisor.telling import Screen, State, Status, Table
@@ -30,7 +29,7 @@ def write_screen(console: Console, kind: Kind, conclusions: Conclusions) -> None
     assert kind.screen is not None
     screen = kind.screen(conclusions)
     statuses = list_statuses(kind, conclusions)
-    while _count_lines(console, draw_screen(screen, statuses)) > MOST_LINES:
+    while len(console.render_lines(draw_screen(screen, statuses), pad=False)) > MOST_LINES:
         shorter = _drop_row(screen.table)
         if shorter is None:
             most = _CAUTION_LINES * (console.width - 2) - 1
@@ -49,13 +48,10 @@ def list_statuses(kind: Kind, conclusions: Conclusions) -> tuple[Status, ...]:
         status = None if question.brief is None else question.brief(conclusions)
         if question.name in failed:
             label = question.name.capitalize() if status is None else status.label
-            status = _tell_failure(label, failed[question.name])
+            message = f"cut short: {failed[question.name].message}"
+            status = Status(label, message, "inconclusive")
         found += [] if status is None else [status]
     return tuple(found)
-
-
-def _tell_failure(label: str, failure: Failure) -> Status:
-    return Status(label, f"cut short: {failure.message}", "inconclusive")
 
 
 def draw_screen(screen: Screen, statuses: Sequence[Status]) -> Group:
@@ -99,10 +95,6 @@ def draw_status(status: Status) -> Text:
     text = f"{_MARKS[status.state]} {status.label:<{_LABEL_WIDTH}} {status.text}"
     style = "" if status.state in {"measured", "predicted"} else "dim"
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
-
-
-def _count_lines(console: Console, group: Group) -> int:
-    return len(console.render_lines(group, pad=False))
 
 
 def _drop_row(table: Table | None) -> Table | None:

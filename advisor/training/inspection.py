@@ -54,7 +54,9 @@ def inspect_workload(
     Raises:
         DeviceError: Not even the smallest batch fits.
     """
-    digest = _hash_file(spec)  # before it is run: it may change the working directory
+    path, digest = parse_target(spec.target).path, None
+    if path is not None:  # before it is run: it may change the working directory
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     workload = Workload(spec)
     multiple = batch_multiple
     first = math.ceil(_FIRST_SIZE / multiple) * multiple
@@ -78,12 +80,6 @@ def inspect_workload(
         device_uuid_hash=hash_device_uuid(workload.device),
         allocator_cap_bytes=cap_bytes,
     )
-
-
-def _hash_file(spec: WorkloadSpec) -> str | None:
-    """Return the SHA-256 of the model file's text; None of a module."""
-    path = parse_target(spec.target).path
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _inspect(

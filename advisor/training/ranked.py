@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -149,18 +148,12 @@ def _go_round(
         yield from map(workload.to_device, loader)
 
 
-def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
-    """Return a context in which gradients stay on their rank, where the strategy has one."""
-    if isinstance(model, DistributedDataParallel):
-        return model.no_sync()
-    return contextlib.nullcontext()
-
-
 def _train(training: Training, batches: Iterator[Any], accumulation: int) -> None:
-    model = training.model
+    model: Any = training.model
     while True:
         for number in range(1, accumulation + 1):
-            with _without_exchange(model) if number < accumulation else contextlib.nullcontext():
+            keeps = number < accumulation and isinstance(model, DistributedDataParallel)
+            with model.no_sync() if keeps else contextlib.nullcontext():
                 training.backward(next(batches), divisor=float(accumulation))
         training.update()
 

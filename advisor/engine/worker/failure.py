@@ -59,16 +59,13 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
         return Failure(kind="internal", message=describe(error), traceback=clean(text))
     what, next_step = place or ("", None)
     said = f"{where or task.workload.target}: {describe(error)}"
+    is_script = task.workload.script is not None
     return Failure(
         kind="user",
         message=f"{said}, in {what}" if what else said,
-        next_step=next_step or f"Correct the {_name_kind(task)} there.",
+        next_step=next_step or f"Correct the {'script' if is_script else 'model file'} there.",
         traceback=_user_traceback(error),
     )
-
-
-def _name_kind(task: WorkloadTask[Any]) -> str:
-    return "model file" if task.workload.script is None else "script"
 
 
 def _name_file(message: str, task: Task[Any]) -> str:

@@ -200,7 +200,10 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
         for axis in _find_axes(batch, single, double, count):
             batch = batch.index_select(axis, index)
         return batch
-    if _is_array(batch):
+    if (type(batch).__module__, type(batch).__name__) == (
+        "numpy",
+        "ndarray",
+    ):  # no file need have it
         for axis in _find_axes(batch, single, double, count):
             batch = batch.take(rows, axis)
         return batch
@@ -214,11 +217,6 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
         raise UnsplittableError
     picked = {key: pick_rows(parts[key], ones[key], twos[key], rows, count) for key in parts}
     return rebuild(batch, picked)
-
-
-def _is_array(value: object) -> bool:
-    """Return whether it is an array of numpy, which no file need have."""
-    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
 
 
 def _find_axes(batch: Any, single: Any, double: Any, count: int) -> list[int]:

@@ -142,7 +142,9 @@ def _model_candidates(module: ModuleType) -> list[str]:
     instances = _keep_whole(
         {name: value for name, value in values.items() if is_a(value, nn.Module)}, id
     )
-    trained = [name for name in instances if _is_trained(values[name])]
+    trained = [  # not all of it frozen, as a teacher is
+        name for name in instances if any(p.requires_grad for p in parameters_in(values[name]))
+    ]
     if trained:
         return trained
     own = _own_classes(module)
@@ -156,11 +158,6 @@ def _model_candidates(module: ModuleType) -> list[str]:
         with contextlib.suppress(Exception):  # one that cannot be made is no candidate
             made[name] = class_()
     return _keep_whole(made, type) or list(classes)
-
-
-def _is_trained(model: nn.Module) -> bool:
-    """Return whether not all of it is frozen, as a teacher is."""
-    return any(parameter.requires_grad for parameter in parameters_in(model))
 
 
 def _keep_whole(

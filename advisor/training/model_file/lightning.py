@@ -52,7 +52,8 @@ def prepare(model: nn.Module, find_data_module: Callable[[], Any] = lambda: None
             f"{name} uses manual optimization",
             next_step="Write make_step(batch_size, device) in the model file instead.",
         )
-    if "dataloader_iter" in (parameters_of(_of_class(model, "training_step")) or {}):
+    step: Any = getattr(type(model), "training_step", None)
+    if "dataloader_iter" in (parameters_of(step) or {}):
         raise WorkloadError(
             f"training_step of {name} takes batches from dataloader_iter itself",
             next_step="Write loss_fn(model, batch) in the model file, or make_step(batch_size, "
@@ -61,14 +62,9 @@ def prepare(model: nn.Module, find_data_module: Callable[[], Any] = lambda: None
     object.__setattr__(model, "_trainer", Trainer(model, find_data_module))
     for method in ("log", "log_dict", "optimizers", "lr_schedulers"):
         object.__setattr__(model, method, SILENT)
-    object.__setattr__(model, "all_gather", _gather_from_one)
+    object.__setattr__(model, "all_gather", lambda data, *_, **__: data)  # of one process
     run_hooks(model, ("configure_model", ()))
     return model
-
-
-def _gather_from_one(data: Any, *_: object, **__: object) -> Any:
-    """Stand in for `self.all_gather` of one process."""
-    return data
 
 
 def start(model: nn.Module) -> None:
@@ -103,7 +99,7 @@ def training_loss(model: nn.Module, batch: Any) -> object:
         with contextlib.suppress(Exception):  # as `start`
             model.on_train_batch_start(batch, index)  # type: ignore[operator]
     try:  # in every step that is timed
-        output = _call_step(model, batch, index)
+        output = model.training_step(batch, *(index, 0)[: _count_step_arguments(type(model))])  # type: ignore[arg-type,operator]
     except Exception as error:
         note_place(error, f"training_step of {type(model).__name__}", WITHOUT_TRAINER)
         raise
@@ -127,14 +123,6 @@ def _has_own(type_: Any, name: str) -> bool:
     defined = getattr(type_, name, None)
     home = getattr(defined, "__module__", None) or ""
     return callable(defined) and home.partition(".")[0] not in _LIGHTNING
-
-
-def _of_class(source: object, name: str) -> Any:
-    return getattr(type(source), name, None)
-
-
-def _call_step(model: Any, batch: object, index: int) -> object:
-    return model.training_step(batch, *(index, 0)[: _count_step_arguments(type(model))])  # type: ignore[arg-type]
 
 
 @functools.cache

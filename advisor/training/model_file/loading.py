@@ -96,14 +96,11 @@ def _forget_shadowed(folders: Sequence[str]) -> None:
     installed = tuple(sysconfig.get_path(key) for key in ("purelib", "platlib"))
     for name in {each.partition(".")[0] for each in sys.modules} - _IN_USE:
         file = getattr(sys.modules.get(name), "__file__", None) or ""
-        own = [Path(folder, *parts) for folder in folders for parts in _module_files(name)]
+        files = (f"{name}.py",), (name, "__init__.py")
+        own = [Path(folder, *parts) for folder in folders for parts in files]
         if file.startswith(installed) and any(path.is_file() for path in own):
             for module in [each for each in sys.modules if each.partition(".")[0] == name]:
                 del sys.modules[module]
-
-
-def _module_files(name: str) -> tuple[tuple[str, ...], ...]:
-    return (f"{name}.py",), (name, "__init__.py")
 
 
 class Settings:

@@ -55,7 +55,7 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
                 batches.refuse_sample(index, error)
             batch = samples[0]
             plain[index] = count_fields(batch)
-        if not _is_finite(batch):
+        if not all(map(_holds_numbers, tensors_of(batch))):
             not_finite.append(index)
         if time.perf_counter() - started > limit_s:
             break
@@ -65,10 +65,6 @@ def scan_samples(batches: DatasetBatches, *, limit_s: float = SCAN_LIMIT_S) -> S
         left_out=len(plain) if collated else 0,
         not_finite=min(not_finite, default=None),
     )
-
-
-def _is_finite(batch: Any) -> bool:
-    return all(map(_holds_numbers, tensors_of(batch)))
 
 
 def _holds_numbers(tensor: Tensor) -> bool:
