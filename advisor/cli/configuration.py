@@ -31,7 +31,7 @@ def read_defaults(
         UsageError: The file is not valid TOML, or a key is not an option of any command.
     """
     path, table = find_table(start)
-    table = {key: value for key, value in table.items() if key != "check"}  # see cli/policy.py
+    table = {key: value for key, value in table.items() if key != "check"}  # see `read_policies`
     if path is None or not table:
         return {}
     known = {key for keys in parameters.values() for key in keys} - PER_CALL

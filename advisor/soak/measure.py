@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from advisor.engine.worker.emitter import Emit
@@ -118,21 +119,30 @@ def run(task: SoakTask, emit: Emit[Soak]) -> None:
         gc.collect()
     elif is_over(gauge, task.capacity_bytes, *peaks):
         failure = OVER_LIMIT
+    found = make_soak(task, seen, failure)
     emit(
-        Soak(
-            micro_batch_size=task.micro_batch_size,
-            gradient_accumulation_steps=task.gradient_accumulation_steps,
-            outcome="fit" if failure is None else "oom",
-            steps=len(seen.times_s),
+        replace(
+            found,
             evaluations=seen.evaluations,
-            held_bytes=tuple(seen.held_bytes),
-            step_times_s=tuple(seen.times_s),
-            training_peak_bytes=seen.peak_bytes,
             evaluation_peak_bytes=seen.evaluation_peak_bytes,
             reserve_peak_bytes=seen.reserve_peak_bytes,
-            capacity_bytes=task.capacity_bytes,
             message=failure or seen.why_not_evaluated,
         )
+    )
+
+
+def make_soak(task: SoakTask, seen: PeakObserver, failure: str | None) -> Soak:
+    """Return what the steps showed, and what ended them."""
+    return Soak(
+        micro_batch_size=task.micro_batch_size,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        outcome="fit" if failure is None else "oom",
+        steps=len(seen.times_s),
+        held_bytes=tuple(seen.held_bytes),
+        step_times_s=tuple(seen.times_s),
+        training_peak_bytes=seen.peak_bytes,
+        capacity_bytes=task.capacity_bytes,
+        message=failure,
     )
 
 

@@ -5,10 +5,13 @@ Nothing is evaluated or copied here: what the script does between its steps is w
 
 import time
 
+from msgspec.structs import replace
+
 from advisor.engine.worker.emitter import Emitter
 from advisor.memory.measure import OVER_LIMIT, PeakObserver, is_over, open_gauge
 from advisor.memory.measure_script import follow_to_the_limit
-from advisor.soak.data import Soak, SoakTask
+from advisor.soak.data import SoakTask
+from advisor.soak.measure import make_soak
 from advisor.training.devices import resolve_device
 from advisor.training.observer import Step
 
@@ -32,20 +35,8 @@ def run(task: SoakTask, emit: Emitter) -> None:
     def finish(failure: str | None) -> None:
         if failure is None and is_over(gauge, task.capacity_bytes, observer.peak_bytes):
             failure = OVER_LIMIT
-        emit(
-            Soak(
-                micro_batch_size=task.micro_batch_size,
-                gradient_accumulation_steps=task.gradient_accumulation_steps,
-                outcome="fit" if failure is None else "oom",
-                steps=len(observer.times_s),
-                evaluations=0,
-                held_bytes=tuple(observer.held_bytes),
-                step_times_s=tuple(observer.times_s[1:]),
-                training_peak_bytes=observer.peak_bytes,
-                capacity_bytes=task.capacity_bytes,
-                message=failure,
-            )
-        )
+        found = make_soak(task, observer, failure)
+        emit(replace(found, step_times_s=found.step_times_s[1:]))  # the first holds the start
 
     observer.ends_s = time.perf_counter() + task.budget_s
     follow_to_the_limit(
