@@ -65,9 +65,7 @@ def execute(
         )
         with run.completing():
             try:
-                if leader is not None:
-                    progress.stage("waiting for the other nodes", left_s=leader.nodes.join_s)
-                    leader.gather(runner.break_off)
+                _gather(leader, runner, progress)
                 run.progress.stage("starting", left_s=spec.limits.budget_s)
                 for question in kind.questions:
                     if question.read is not None:
@@ -82,7 +80,8 @@ def execute(
                             question.run(run)
                 _use_time_left(run, kind)
             finally:
-                run.keep_files(runner.written_files)
+                if spec.workload.script is not None:
+                    run.keep_files(runner.written_files)
         return run.record
 
 
@@ -110,6 +109,13 @@ def _limiting_failure(run: Run, stage: str, *, is_alone: bool) -> Iterator[None]
         if not is_alone or isinstance(error, GivenFileError):
             raise
         run.keep_failure(stage, error)
+
+
+def _gather(leader: Leader | None, runner: Runner, progress: Progress) -> None:
+    """Have the other nodes, if any, at hand."""
+    if leader is not None:
+        progress.stage("waiting for the other nodes", left_s=leader.nodes.join_s)
+        leader.gather(runner.break_off)
 
 
 def _open(run: Run, kind: Kind) -> None:
