@@ -2,10 +2,11 @@
 
 Run: python benchmarks/script_hooks.py
 
-One process runs blocks of one loop in turns, with the hooks of a timed start and without; the
-median of the ratios of neighbours is reported. The loops are those that people write: the smallest
-that anyone trains, one with loader, clipping and schedule as `examples/train_digits.py` has it, and
-a small convolutional network. The hooks cost some time for each step whatever its length, so the
+One process runs blocks of one loop in turns: without hooks, with them in steps that are timed, and
+with them where each step is watched, as in a trial, whose seconds are counted nowhere. The median
+of the ratios of neighbours is reported. The loops are those that people write: the smallest that
+anyone trains, one with loader, clipping and schedule as `examples/train_digits.py` has it, and a
+small convolutional network. The hooks cost some time for each step whatever its length, so the
 smallest is the hardest.
 """
 
@@ -13,25 +14,28 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from results import write_results
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
-from torch.utils.data import DataLoader, TensorDataset, dataloader
+from torch.utils.data import DataLoader, TensorDataset
 
-from advisor.training.observer import Step
+from advisor.throughput.measure_script import CLOCK_S
+from advisor.training.observer import Observer
 from advisor.training.script.hooks import watch_loading, watch_steps
+from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
 
 #: Of both loops; a block takes about so long.
 REPETITIONS, BLOCK_S = 101, 0.05
+#: By their order in a repetition, which is turned each time.
+KINDS = ("plain", "timed", "watched")
 
 
 class Loop(NamedTuple):
@@ -41,50 +45,18 @@ class Loop(NamedTuple):
     train: Callable[[int], None]
 
 
-class _Going:
-    """Watches, and never has enough."""
-
-    def before_step(self, step: Step) -> None:
-        """See nothing."""
-
-    def after_step(self, step: Step) -> bool:  # noqa: ARG002
-        """Go on."""
-        return True
-
-
-def list_patched() -> list[tuple[Any, str]]:
-    """Return what the hooks replace."""
-    schedules = [
-        (kind, "step")
-        for kind in vars(lr_scheduler).values()
-        if isinstance(kind, type) and "step" in vars(kind)
-    ]
-    return [
-        (torch.autograd, "backward"),
-        (torch.amp.GradScaler, "scale"),
-        (torch.amp.GradScaler, "step"),
-        (clip_grad, "_clip_grads_with_norm_"),
-        (clip_grad, "clip_grad_value_"),
-        (torch.nn.utils, "clip_grad_value_"),
-        (dataloader._BaseDataLoaderIter, "__next__"),  # noqa: SLF001
-        *schedules,
-    ]
-
-
 @contextlib.contextmanager
-def hooked() -> Iterator[None]:
-    """See the steps as a timed start of a script does, until the block is left."""
-    kept = [(owner, name, getattr(owner, name)) for owner, name in list_patched()]
-    stream, sizes = StepStream([_Going()], samples=32, most_steps=None), Sizes()
-    watch_steps(stream, lambda act: act(), on_pass=lambda: None, on_enough=lambda: None)
-    watch_loading(stream, sizes)
+def hooked() -> Iterator[StepStream]:
+    """See the steps as a start of a script does, until the block is left."""
+    stream, sizes = StepStream([Observer()], samples=32, most_steps=None), Sizes()
+    patches = Patches()
+    watch_steps(patches, stream, lambda act: act(), on_pass=lambda: None, on_enough=lambda: None)
+    watch_loading(patches, stream, sizes)
     sizes.is_known = True  # as after the first backward pass
     try:
-        yield
+        yield stream
     finally:
-        for owner, name, value in kept:
-            setattr(owner, name, value)
-        torch_optimizer._global_optimizer_pre_hooks.clear()  # noqa: SLF001
+        stream.time_steps(1)  # in which torch's own functions are in their places
         torch_optimizer._global_optimizer_post_hooks.clear()  # noqa: SLF001
 
 
@@ -146,33 +118,45 @@ def make_convolutional() -> Loop:
 
 
 def measure(loop: Loop) -> dict[str, object]:
-    """Return a step's seconds without the hooks, and the median ratio with them."""
+    """Return a step's seconds without the hooks, and the median ratios with them."""
     loop.train(20)
-    steps = max(1, round(20 * BLOCK_S / time_block(loop, 20)))
-    plain, ratios = [], []
+    known_s = time_block(loop, 20, "plain", every=1) / 20
+    steps, every = max(1, round(BLOCK_S / known_s)), max(1, round(CLOCK_S / known_s))
+    taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for repetition in range(REPETITIONS):
-        order = (False, True) if repetition % 2 else (True, False)
-        taken = {is_hooked: time_block(loop, steps, is_hooked=is_hooked) for is_hooked in order}
-        plain.append(taken[False] / steps)
-        ratios.append(taken[True] / taken[False])
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    step_s = statistics.median(plain)
-    return {
-        "loop": loop.name,
-        "steps_per_block": steps,
-        "step_s": step_s,
-        "ratio": middle,
-        "ratio_quartiles": [low, high],
-        "cost_per_step_s": (middle - 1.0) * step_s,
-    }
+        turn = repetition % len(KINDS)
+        for kind in KINDS[turn:] + KINDS[:turn]:
+            taken[kind].append(time_block(loop, steps, kind, every=every) / steps)
+    step_s = statistics.median(taken["plain"])
+    found: dict[str, object] = {"loop": loop.name, "steps_per_block": steps, "step_s": step_s}
+    for kind, name in (("timed", ""), ("watched", "watched_")):
+        pairs = zip(taken[kind], taken["plain"], strict=True)
+        low, middle, high = statistics.quantiles([own / plain for own, plain in pairs], n=4)
+        found |= {
+            f"{name}ratio": middle,
+            f"{name}ratio_quartiles": [low, high],
+            f"{name}cost_per_step_s": (middle - 1.0) * step_s,
+        }
+    return found
 
 
-def time_block(loop: Loop, steps: int, *, is_hooked: bool = False) -> float:
-    """Return the seconds of some steps."""
-    with hooked() if is_hooked else contextlib.nullcontext():
-        start = time.thread_time()  # on the CPU all of a step runs in this thread
-        loop.train(steps)
-        return time.thread_time() - start
+def time_block(loop: Loop, steps: int, kind: str, *, every: int) -> float:
+    """Return the seconds of some steps after another one."""
+    if kind == "plain":
+        loop.train(2)
+        return _time(loop, steps)
+    with hooked() as stream:
+        loop.train(1)
+        if kind == "timed":
+            stream.time_steps(steps + 2, every=every)
+        loop.train(1)
+        return _time(loop, steps)
+
+
+def _time(loop: Loop, steps: int) -> float:
+    start = time.thread_time()  # on the CPU all of a step runs in this thread
+    loop.train(steps)
+    return time.thread_time() - start
 
 
 def main() -> None:
@@ -180,13 +164,19 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     results = [measure(make()) for make in (make_smallest, make_loading, make_convolutional)]
-    table = Table("loop", "step", "with hooks", "cost of a step")
+    table = Table("loop", "step", "timed", "cost of a step", "watched", "cost of a step")
     for found in results:
         table.add_row(
             str(found["loop"]),
             f"{1e6 * found['step_s']:.0f} us",  # type: ignore[operator]
-            f"{found['ratio']:.4f}",
-            f"{1e6 * found['cost_per_step_s']:.1f} us",  # type: ignore[operator]
+            *(
+                text
+                for name in ("", "watched_")
+                for text in (
+                    f"{found[name + 'ratio']:.4f}",
+                    f"{1e6 * found[name + 'cost_per_step_s']:.1f} us",  # type: ignore[operator]
+                )
+            ),
         )
     Console().print(table)
     write_results("script_hooks", results)

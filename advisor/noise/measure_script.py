@@ -82,7 +82,7 @@ class FrozenVisits(Observer):
         if self._words is not None:
             visit = self._visit if self._stream.is_frozen else -1
             group = 0 if self._sums is None else self._sums.group
-            self._words.word = Word(step.number + 1, visit, group)
+            self._words.word = Word(step.number, visit, group)
         return not is_late and not is_done
 
     def _freeze(self) -> None:

@@ -53,7 +53,7 @@ class BlockTimer(Observer):
     block: Block
 
     def __init__(self, device: torch.device, count: int) -> None:
-        self._device, self._count, self._left = device, count, count
+        self._device, self._count = device, count
         self._edges: list[Any] = []
         self._ends_s: list[float] = []
         if device.type == "cuda":
@@ -65,12 +65,15 @@ class BlockTimer(Observer):
         self._start_s = time.perf_counter()
 
     def after_step(self, step: Step) -> bool:  # noqa: ARG002
-        """Count the step; after the last one, wait for the device and read the clock."""
-        self._left -= 1
-        if self._device.type == "cpu":
-            self._ends_s.append(time.perf_counter())
-        if self._left:
+        """Count the step; finish after the last one."""
+        self._ends_s.append(time.perf_counter())
+        if len(self._ends_s) < self._count:
             return True
+        self.finish(self._ends_s)
+        return False
+
+    def finish(self, ends_s: list[float], *, every: int = 1) -> None:
+        """Wait for the device and read the clock; `every` so many steps ended at these times."""
         issued_s = time.perf_counter()
         synchronise(self._device)
         done_s, use = time.perf_counter(), _read_use()
@@ -83,7 +86,7 @@ class BlockTimer(Observer):
             enqueue_s = (issued_s - self._start_s) / self._count
             self.block = self.block._replace(enqueue_s=enqueue_s)
         else:
-            steps_s = np.diff([self._start_s, *self._ends_s])
+            steps_s = np.diff([self._start_s, *ends_s]) / every
             self.block = self.block._replace(
                 low_step_s=float(np.quantile(steps_s, _LOW_QUANTILE)),
                 use=tuple(np.subtract(use, self._use).tolist()),
@@ -95,7 +98,6 @@ class BlockTimer(Observer):
                 device_step_s=self._edges[0].elapsed_time(self._edges[1]) / 1000 / self._count,
                 peak_bytes=torch.cuda.max_memory_allocated(self._device),
             )
-        return False
 
 
 def _read_use() -> tuple[float, float, float]:

@@ -87,15 +87,13 @@ def tell_overhead() -> str:
     """Return what hooks and the start of the command cost."""
     hooks = read("script_hooks")
     parts = [
-        f"{ratio(each['ratio'])} times a step of {1e3 * each['step_s']:.1f} ms ({each['loop']})"
+        f"{each['ratio']:.3f} times a step of {1e3 * each['step_s']:.1f} ms ({each['loop']})"
         for each in hooks
     ]
-    costs = tell_range(
-        (1e6 * each["cost_per_step_s"] for each in hooks[:2]), lambda us: f"{us:.0f}"
-    )
+    watched = tell_range((each["watched_ratio"] for each in hooks), lambda each: f"{each:.3f}")
     times = read("help_time")["times_s"]
     start = statistics.median(times["help"]) / statistics.median(times["import"])
-    return f"""* **Hooks in a script**, medians of ratios in turns on a shared machine: {", ".join(parts)}; that is {costs} µs a step in the first two.
+    return f"""* **Hooks in a script**, medians of ratios in turns on a shared machine: where steps are timed {", ".join(parts)}; where each step is watched, as in trials and at the noise, {watched}.
 * **Start-up**: `bsadvisor --help` takes {rough_ratio(start)} times the import of typer and rich.
 
 {tell_source("script_hooks", "help_time")}"""

@@ -1,5 +1,6 @@
 """Steps in which the ranks of a script exchange nothing, each at its own pace."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,75 +11,67 @@ from torch.distributed import fsdp
 
 from advisor.training.device_clock import synchronise
 from advisor.training.observer import Observer, Step
+from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordObserver
 
 #: The fewest that are timed.
 _LEAST_APART = 3
 
 
-class Apart(Observer):
-    """Has such steps run, and times them.
+def count_apart(step_s: float, least_s: float) -> int:
+    """Return how many steps take at least so long, by what one took."""
+    return max(_LEAST_APART, math.ceil(least_s / step_s))
 
-    `words` say when that is, and when it is over; the steps take `least_s` at least. `step_s` is
-    that of such a step on this rank; None before they are over.
-    """
 
-    def __init__(
-        self,
-        device: torch.device,
-        words: WordObserver,
-        exchange: Callable[[bool], None],
-        least_s: float,
-    ) -> None:
-        self._device, self._words, self._exchange = device, words, exchange
-        self._least_s = least_s
-        self._began_s, self._steps = 0.0, -1
-        self._is_on = False
+class Apart:
+    """Has such steps run; `step_s` is that of one on this rank once they are over."""
+
+    def __init__(self, device: torch.device, exchange: Callable[[bool], None]) -> None:
+        self._device, self._exchange = device, exchange
+        self._began_s, self._steps = 0.0, 0
+        self.has_begun = False
         self.step_s: float | None = None
 
     def list_times(self) -> tuple[float, ...]:
         """Return the seconds of a step, where they are known."""
         return () if self.step_s is None else (self.step_s,)
 
-    def begin(self) -> None:
-        """Exchange nothing in the steps that come."""
-        self._is_on = True
+    def begin(self, stream: StepStream, steps: int) -> None:
+        """Exchange nothing in so many steps from the next on."""
+        self.has_begun, self._steps = True, steps
         self._exchange(False)
-        self._words.word = self._words.word._replace(is_apart=True)
-
-    def lead(self) -> bool:
-        """Count such a step; return False, and say so, once there were enough."""
-        if not self._count():
-            return True
-        self._words.word = self._words.word._replace(is_apart=False)
-        self._conclude()
-        return False
-
-    def after_step(self, step: Step) -> bool:  # noqa: ARG002
-        """Do as the first rank says; return False once the steps are over."""
-        is_wanted = self._words.word.is_apart
-        if self._is_on:
-            self._count()
-            if not is_wanted:
-                self._conclude()
-                return False
-        elif is_wanted:
-            self._is_on = True
-            self._exchange(False)
-        return True
-
-    def _count(self) -> bool:
-        """Count a step, the first of which only begins; return whether there were enough."""
-        self._steps += 1
-        if self._steps == 0:
-            synchronise(self._device)
-            self._began_s = time.perf_counter()
-        taken_s = time.perf_counter() - self._began_s
-        return self._steps >= _LEAST_APART and taken_s >= self._least_s
-
-    def _conclude(self) -> None:
+        stream.time_steps(steps)
         synchronise(self._device)
-        self.step_s = (time.perf_counter() - self._began_s) / max(1, self._steps)
+        self._began_s = time.perf_counter()
+
+    def conclude(self) -> None:
+        """Take in that the last of them is done."""
+        synchronise(self._device)
+        self.step_s = (time.perf_counter() - self._began_s) / self._steps
+
+
+class Following(Observer):
+    """Times on another rank the steps that the first one times, as it says; it hears that first."""
+
+    def __init__(self, words: WordObserver, apart: Apart) -> None:
+        self._words, self._apart = words, apart
+
+    def attach(self, stream: StepStream) -> None:
+        """Watch a stream."""
+        self._stream = stream
+
+    def after_step(self, step: Step) -> bool:
+        """Begin with the steps of the first rank's word; return False once all are over."""
+        if self._apart.has_begun:
+            self._apart.conclude()
+            return False
+        word = self._words.word
+        together = word.step - word.apart - step.number
+        if together:
+            self._stream.time_steps(together)
+        else:
+            self._apart.begin(self._stream, word.apart)
+        return True
 
 
 def watch_exchange() -> Callable[[bool], None]:

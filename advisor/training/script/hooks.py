@@ -1,5 +1,8 @@
 """Where the script's steps are seen: hooks of torch's own, or one function deep.
 
+In steps that are timed there is one, which reads the clock at the end of some; where these are
+split as well, the optimizer's part and the waits for data are timed.
+
 What the script, or a library that was imported before, has taken by name is seen all the same: each
 function that is replaced is looked up at each call.
 """
@@ -17,19 +20,19 @@ import torch
 from torch import Tensor, multiprocessing
 from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
-from torch.optim import optimizer as torch_optimizer
 from torch.utils.data import dataloader
 
+from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
+from advisor.training.script.step_hooks import Guard, StepHooks
 from advisor.training.script.stream import StepStream
 
-#: Runs what a hook does; whatever it raises is not the script's to catch.
-Guard = Callable[[Callable[[], Any]], Any]
 #: What numpy takes, the least of the three.
 _SEEDS = 2**32
 
 
 def watch_steps(
+    patches: Patches,
     stream: StepStream,
     guard: Guard,
     *,
@@ -39,45 +42,39 @@ def watch_steps(
     """Have the stream see every optimizer step from here on, for as long as the process lives.
 
     Args:
+        patches: Takes what is replaced.
         stream: Sees them.
         guard: Runs what each hook does.
         on_pass: Called after each backward pass.
         on_enough: Called once an observer has seen enough.
     """
-
-    def before(optimizer: Any, args: Any, kwargs: Any) -> Any:
-        return guard(lambda: stream.begin_step(optimizer, args, kwargs))
-
-    def after(optimizer: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001 - torch's signature
-        if not guard(lambda: stream.end_step(optimizer)):
-            guard(on_enough)
-
-    torch_optimizer.register_optimizer_step_pre_hook(before)
-    torch_optimizer.register_optimizer_step_post_hook(after)
-    _watch_backward(stream, lambda: guard(on_pass))
-    _watch_scaler(stream)
-    _watch_clipping(stream, guard)
-    _hold_schedules(stream)
+    StepHooks(stream, patches, guard, on_enough)
+    _watch_backward(patches, stream, lambda: guard(on_pass))
+    _watch_scaler(patches, stream)
+    _watch_clipping(patches, stream, guard)
+    _hold_schedules(patches, stream)
 
 
-def watch_loading(stream: StepStream, sizes: Sizes) -> None:
+def watch_loading(patches: Patches, stream: StepStream, sizes: Sizes) -> None:
     """Have the stream see what each batch of a DataLoader was waited for.
 
     Those of an evaluation, without gradients, are no part of a step.
     """
+
+    def watch(original: Any) -> Any:
+        def load(iterator: Any) -> Any:
+            started = time.perf_counter()
+            batch = original(iterator)
+            if torch.is_grad_enabled():
+                stream.wait(time.perf_counter() - started)
+                if not sizes.is_known:
+                    sizes.see_loader(iterator, batch)
+            return batch
+
+        return load
+
     kind: Any = dataloader._BaseDataLoaderIter  # noqa: SLF001 - of either number of workers
-    original = kind.__next__
-
-    def load(iterator: Any) -> Any:
-        started = time.perf_counter()
-        batch = original(iterator)
-        if torch.is_grad_enabled():
-            stream.wait(time.perf_counter() - started)
-            if not sizes.is_known:
-                sizes.see_loader(iterator, batch)
-        return batch
-
-    kind.__next__ = load
+    patches.put(kind, "__next__", watch, splits=True)
 
 
 def watch_inputs(sizes: Sizes) -> Callable[[], None]:
@@ -137,73 +134,80 @@ def _shift(original: Callable[..., Any], offset: int) -> Callable[..., Any]:
     return seed
 
 
-def _watch_backward(stream: StepStream, on_pass: Callable[[], None]) -> None:
-    original = torch.autograd.backward
+def _watch_backward(patches: Patches, stream: StepStream, on_pass: Callable[[], None]) -> None:
+    def watch(original: Any) -> Any:
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            result, is_counted = stream.run_backward(
+                tensors, lambda: original(tensors, *args, **kwargs)
+            )
+            if is_counted:
+                on_pass()
+            return result
 
-    def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-        result, is_counted = stream.run_backward(
-            tensors, lambda: original(tensors, *args, **kwargs)
-        )
-        if is_counted:
-            on_pass()
-        return result
+        return backward
 
-    torch.autograd.backward = backward
+    patches.put(torch.autograd, "backward", watch)
 
 
-def _hold_schedules(stream: StepStream) -> None:
+def _hold_schedules(patches: Patches, stream: StepStream) -> None:
     """Have torch's schedules stand still in frozen steps, as if these had not been."""
+
+    def hold(original: Any) -> Any:
+        @functools.wraps(original)
+        def step(schedule: Any, *args: Any, **kwargs: Any) -> None:
+            is_made = hasattr(schedule, "_last_lr")  # it takes a step when it is made
+            if not (stream.is_frozen and stream.count and is_made):
+                original(schedule, *args, **kwargs)
+
+        return step
+
     for kind in vars(lr_scheduler).values():
         if isinstance(kind, type) and hasattr(kind, "load_state_dict") and "step" in vars(kind):
-            _hold(kind, stream)
+            patches.put(kind, "step", hold)
 
 
-def _hold(kind: Any, stream: StepStream) -> None:
-    original = kind.step
-
-    @functools.wraps(original)
-    def step(schedule: Any, *args: Any, **kwargs: Any) -> None:
-        is_made = hasattr(schedule, "_last_lr")  # it takes a step when it is made
-        if not (stream.is_frozen and stream.count and is_made):
-            original(schedule, *args, **kwargs)
-
-    kind.step = step
-
-
-def _watch_scaler(stream: StepStream) -> None:
+def _watch_scaler(patches: Patches, stream: StepStream) -> None:
     """Take a GradScaler's factor off the losses that are seen, and see the steps it leaves out."""
-    kind: Any = torch.amp.GradScaler
-    scale, step = kind.scale, kind.step
 
-    def scale_outputs(scaler: Any, outputs: Any) -> Any:
-        scaled = scale(scaler, outputs)
-        stream.scaler = scaler if scaler.is_enabled() else None
-        if isinstance(scaled, Tensor) and scaler.is_enabled():
-            scaled.bsadvisor_scale = scaler._get_scale_async()  # type: ignore[attr-defined]  # noqa: SLF001
-        return scaled
+    def watch_scale(original: Any) -> Any:
+        def scale(scaler: Any, outputs: Any) -> Any:
+            scaled = original(scaler, outputs)
+            stream.scaler = scaler if scaler.is_enabled() else None
+            if isinstance(scaled, Tensor) and scaler.is_enabled():
+                scaled.bsadvisor_scale = scaler._get_scale_async()  # type: ignore[attr-defined]  # noqa: SLF001
+            return scaled
 
-    def step_scaled(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        before = stream.count
-        result = step(scaler, optimizer, *args, **kwargs)
-        if stream.count == before and not stream.others:
-            stream.see_skipped(optimizer)
-        return result
+        return scale
 
-    kind.scale, kind.step = scale_outputs, step_scaled
+    def watch_step(original: Any) -> Any:
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            before = stream.count
+            result = original(scaler, optimizer, *args, **kwargs)
+            if stream.count == before and not stream.others:
+                stream.see_skipped(optimizer)
+            return result
+
+        return step
+
+    patches.put(torch.amp.GradScaler, "scale", watch_scale)
+    patches.put(torch.amp.GradScaler, "step", watch_step)
 
 
-def _watch_clipping(stream: StepStream, guard: Guard) -> None:
-    module: Any = clip_grad
-    original_norm, original_value = module._clip_grads_with_norm_, module.clip_grad_value_
+def _watch_clipping(patches: Patches, stream: StepStream, guard: Guard) -> None:
+    def watch_norm(original: Any) -> Any:
+        def clip(parameters: Any, max_norm: float, *args: Any, **kwargs: Any) -> Any:
+            guard(lambda: stream.see_clipping(float(max_norm)))
+            return original(parameters, max_norm, *args, **kwargs)
 
-    def clip_norm(parameters: Any, max_norm: float, *args: Any, **kwargs: Any) -> Any:
-        kept = list(parameters) if not isinstance(parameters, Tensor) else parameters
-        guard(lambda: stream.see_clipping(float(max_norm)))
-        return original_norm(kept, max_norm, *args, **kwargs)
+        return clip
 
-    def clip_value(*args: Any, **kwargs: Any) -> Any:
-        guard(lambda: stream.see_clipping(None))
-        return original_value(*args, **kwargs)
+    def watch_value(original: Any) -> Any:
+        def clip(*args: Any, **kwargs: Any) -> Any:
+            guard(lambda: stream.see_clipping(None))
+            return original(*args, **kwargs)
 
-    module._clip_grads_with_norm_ = clip_norm
-    module.clip_grad_value_ = torch.nn.utils.clip_grad_value_ = clip_value
+        return clip
+
+    patches.put(clip_grad, "_clip_grads_with_norm_", watch_norm)
+    for module in (clip_grad, torch.nn.utils):
+        patches.put(module, "clip_grad_value_", watch_value)

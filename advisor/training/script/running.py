@@ -28,6 +28,7 @@ from advisor.training.script.hooks import (
     watch_steps,
 )
 from advisor.training.script.movement import Movement
+from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordFile
@@ -135,8 +136,9 @@ class ScriptRun:
 
     def _attach(self, end: Callable[[], None]) -> None:
         """Hang all that sees the script into torch."""
-        watch_steps(self.stream, self._guard, on_pass=self._see_pass, on_enough=end)
-        watch_loading(self.stream, self.sizes)
+        patches = Patches()
+        watch_steps(patches, self.stream, self._guard, on_pass=self._see_pass, on_enough=end)
+        watch_loading(patches, self.stream, self.sizes)
         refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))
         if self._looks or self._script.dimension is not None:
             self._end_looking = watch_inputs(self.sizes)

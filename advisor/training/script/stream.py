@@ -1,6 +1,5 @@
 """The optimizer steps of the user's script, as its hooks see them, told to observers."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from advisor.training.optimizer_facts import find_given_rate, to_number
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.losses import is_plain_mean
 from advisor.training.script.moving import MovedRates, TakenGradients
+from advisor.training.script.timed import TimedSteps, replace_closure
 
 
 @dataclass(slots=True)
@@ -36,7 +36,8 @@ class StepStream:
     Attributes:
         count, trained: Steps done, and those that were not frozen.
         is_frozen: Whether steps change nothing: their gradients are seen and taken away.
-        step_s: Seconds of the last step that its optimizer took.
+        timed: Steps that are timed, until the last of them has ended.
+        on_timing: Called where these begin and after they end.
         find_factor: Returns by what each group's rate is multiplied in a step; the script reads its
             own.
         others: Steps of further optimizers that were seen.
@@ -64,7 +65,8 @@ class StepStream:
         self.most_norm: float | None = None
         self.failure: BaseException | None = None
         self.on_out_of_memory: Callable[[], None] | None = None
-        self.step_s = 0.0
+        self.timed: TimedSteps | None = None
+        self.on_timing: Callable[[], None] = lambda: None
         self._observers = observers
         self._gathered = _Gathered()
         self._step: Step | None = None
@@ -72,7 +74,6 @@ class StepStream:
         self._is_backward = False
         self._rates = MovedRates()
         self._gradients = TakenGradients()
-        self._began_s = 0.0
 
     @property
     def given_rate(self) -> float | None:
@@ -92,6 +93,13 @@ class StepStream:
     def detach(self) -> None:
         """Have no observer see the steps that come."""
         self._observers, self._most_steps = (), None
+
+    def time_steps(self, count: int, *, every: int = 1, splits: bool = False) -> TimedSteps:
+        """Have the next steps timed and nothing else; observers hear of the last one."""
+        assert self.optimizer is not None
+        self.timed = TimedSteps(self.optimizer, count, every=every, splits=splits)
+        self.on_timing()
+        return self.timed
 
     def wait(self, seconds: float) -> None:
         """Count what the script waited for a batch."""
@@ -165,15 +173,11 @@ class StepStream:
         if callable(closure):
             # Some read them before they run the closure.
             self._rates.move(optimizer, self.find_factor())
-            watched = self._watch(closure)
-            if len(args) > 1:
-                return (args[0], watched, *args[2:]), kwargs
-            return args, {**kwargs, "closure": watched}
+            return replace_closure(args, kwargs, self._watch(closure))
         self._tell_before()
         if self.is_frozen:
             self._gradients.take(optimizer)
         self._rates.move(optimizer, self.find_factor())
-        self._began_s = time.perf_counter()
         return None
 
     def _watch(self, closure: Callable[[], Any]) -> Callable[[], Any]:
@@ -186,7 +190,6 @@ class StepStream:
                 self._tell_before()
                 self._rates.put_back(optimizer)  # an observer may have asked for others
                 self._rates.move(optimizer, self.find_factor())
-                self._began_s = time.perf_counter()
             if self.is_frozen:
                 self._gradients.take(optimizer)
             return loss
@@ -195,9 +198,10 @@ class StepStream:
 
     def end_step(self, optimizer: Optimizer) -> bool:
         """See an optimizer that has stepped; return False once an observer has seen enough."""
+        if self.timed is not None:
+            return self._end_timed(optimizer, self.timed.count)
         if optimizer is not self._stepping:
             return True
-        self.step_s = time.perf_counter() - self._began_s
         self._stepping = None
         self._rates.put_back(optimizer)
         if self._step is None:
@@ -207,8 +211,25 @@ class StepStream:
         self._gradients.put_back()
         self.passes = max(1, self._gathered.passes)
         self._gathered, self._step = _Gathered(), None
-        self.count += 1
-        self.trained += not self.is_frozen
+        return self._tell_after(step, 1)
+
+    def _end_timed(self, optimizer: Optimizer, count: int) -> bool:
+        """Tell the last of the steps that were timed, with what all of them waited for data."""
+        step = Step(
+            number=self.count + count,
+            samples=self.samples,
+            micro_batches=self.passes,
+            waited_s=self._gathered.waited_s,
+            optimizer=optimizer,
+        )
+        self._gathered, self.timed = _Gathered(), None
+        self.on_timing()
+        return self._tell_after(step, count)
+
+    def _tell_after(self, step: Step, count: int) -> bool:
+        """Tell the observers that so many steps are done; return whether all of them go on."""
+        self.count += count
+        self.trained += 0 if self.is_frozen else count
         goes_on = self.count != self._most_steps
         for observer in self._observers:
             goes_on &= observer.after_step(step)

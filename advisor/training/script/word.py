@@ -18,15 +18,15 @@ _PAUSE_S = 0.0002
 
 
 class Word(NamedTuple):
-    """Of the step with this number; frozen steps belong to a visit and a group of it.
+    """Of the steps up to this one; frozen steps belong to a visit and a group of it.
 
-    A negative visit trains; in a step `apart` the ranks exchange no gradients.
+    A negative visit trains; in the last steps, so many `apart`, the ranks exchange no gradients.
     """
 
     step: int
     visit: int = -1
     group: int = 0
-    is_apart: bool = False
+    apart: int = 0
 
     @property
     def is_frozen(self) -> bool:
@@ -56,9 +56,9 @@ class WordFile:
             body = os.pread(self._file, _FORMAT.size + _CHECK.size, 0)
             body, check = body[: _FORMAT.size], body[_FORMAT.size :]
             if len(check) == _CHECK.size and zlib.crc32(body) == _CHECK.unpack(check)[0]:
-                number, visit, group, apart = _FORMAT.unpack(body)
-                if number >= step:
-                    return Word(number, visit, group, bool(apart))
+                word = Word(*_FORMAT.unpack(body))
+                if word.step >= step:
+                    return word
             time.sleep(_PAUSE_S)
         raise WorkloadError("the first rank takes no more steps, while others wait for it")
 
@@ -71,13 +71,20 @@ class WordObserver(Observer):
 
     def __init__(self, words: WordFile, *, leads: bool) -> None:
         self._words, self._leads = words, leads
-        self.word = Word(1)
+        self.word, self._holds, self._known = Word(1), 1, 0
+
+    def hold(self, steps: int, *, apart: int = 0) -> None:
+        """Have the next word be of so many steps, in the last of which nothing is exchanged."""
+        self.word, self._holds = self.word._replace(apart=apart), steps
 
     def after_step(self, step: Step) -> bool:
-        """Say or hear the word of the next step."""
+        """Say or hear the word of the next step, where that is not known."""
+        if step.number < self._known:
+            return True
         if self._leads:
-            self.word = self.word._replace(step=step.number + 1)
+            self.word, self._holds = self.word._replace(step=step.number + self._holds), 1
             self._words.say(self.word)
         else:
             self.word = self._words.hear(step.number + 1)
+        self._known = self.word.step
         return True

@@ -1,0 +1,78 @@
+"""Steps that are timed: nothing else is watched in them, since that would be timed as well."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+
+#: After an optimizer's step; gets the optimizer and the arguments of its step.
+PostHook = Callable[[Any, Any, Any], None]
+
+
+class TimedSteps:
+    """The steps of an optimizer that come next; observers hear of the last one alone.
+
+    Attributes:
+        count: How many they are.
+        every: After how many the clock is read.
+        splits: Whether the optimizer's own part is timed, and waits for data.
+        ends_s: When each of these groups of steps ended.
+        optimizer_s: What the optimizer took of all steps, without its closure.
+    """
+
+    def __init__(self, optimizer: Optimizer, count: int, *, every: int, splits: bool) -> None:
+        self._optimizer, self.count, self.splits = optimizer, count, splits
+        self.every = every
+        self.ends_s: list[float] = []
+        self.optimizer_s = self._began_s = 0.0
+
+    def begin(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """See an optimizer about to step; return its arguments where it has a closure."""
+        if optimizer is not self._optimizer:
+            return None
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        self._began_s = time.perf_counter()
+        return None if closure is None else replace_closure(args, kwargs, self._watch(closure))
+
+    def make_hook(self, on_last: PostHook) -> PostHook:
+        """Return what sees their ends: one function that looks up nothing but what it closes over.
+
+        Args:
+            on_last: Sees the end of the last one as well.
+        """
+        own, ends_s, now = self._optimizer, self.ends_s, time.perf_counter
+        every, left = self.every, self.count
+        due = left - every
+
+        def see(optimizer: Any, args: Any, kwargs: Any) -> None:
+            nonlocal left, due
+            if optimizer is own:
+                left -= 1
+                if left == due:
+                    ends_s.append(now())
+                    due -= every
+                if left == 0:
+                    on_last(optimizer, args, kwargs)
+
+        def split(optimizer: Any, args: Any, kwargs: Any) -> None:
+            if optimizer is own:
+                self.optimizer_s += now() - self._began_s
+            see(optimizer, args, kwargs)
+
+        return split if self.splits else see
+
+    def _watch(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def watched() -> Any:
+            loss = closure()
+            self._began_s = time.perf_counter()
+            return loss
+
+        return watched
+
+
+def replace_closure(args: Any, kwargs: Any, closure: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return the arguments of an optimizer's step with another closure."""
+    if len(args) > 1:
+        return (args[0], closure, *args[2:]), kwargs
+    return args, {**kwargs, "closure": closure}
