@@ -1,4 +1,7 @@
-"""Wide activations, Adam-sized optimizer state: the optimizer binds at small batches."""
+"""Wide activations, Adam-sized optimizer state: the optimizer binds at small batches.
+
+Three activations in a row fill the limit with few samples, each of which takes long to compute.
+"""
 
 import torch
 from torch import nn
@@ -6,7 +9,8 @@ from torch import nn
 
 def make_model():
     return nn.Sequential(
-        nn.Linear(256, 16384), nn.ReLU(), nn.Linear(16384, 64), nn.ReLU(), nn.Linear(64, 10)
+        *(nn.Linear(256, 16384), nn.ReLU(), nn.Tanh(), nn.Sigmoid()),
+        *(nn.Linear(16384, 64), nn.ReLU(), nn.Linear(64, 10)),
     )
 
 
