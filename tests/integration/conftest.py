@@ -16,6 +16,7 @@ from advisor.engine.opening import EnvironmentTask, ScriptTask
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.loader.data import LoaderTask
 from advisor.loader.plan import conclude_loader
+from advisor.throughput.stage import BLOCK_S
 from advisor.training.data import Script, WorkloadSpec, parse_target
 from advisor.training.script.facts import conclude_facts
 from advisor.training.script.sight import choose_other_filling, choose_own_filling
@@ -23,6 +24,14 @@ from tests.integration.servers import Servers
 
 WORKLOADS = Path(__file__).parent.parent / "workloads"
 SCRIPTS = WORKLOADS / "scripts"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_blocks():
+    """Sessions that time a step no better than the tests here need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BLOCK_S, "cpu", 0.02)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +110,7 @@ def see(runner):
 def time_loader(runner):
     """A function: a loader goes in, its timings and what follows come out, and nothing is left."""
 
-    def run(name, size=8, *, budget_s=9.0, **settings):
+    def run(name, size=8, *, budget_s=9.0, workers=runner, **settings):
         target = str(WORKLOADS / f"{name}.py")
         task = LoaderTask(
             workload=WorkloadSpec(target=target, device="cpu", settings=settings),
@@ -109,7 +118,7 @@ def time_loader(runner):
             budget_s=budget_s,
         )
         before = list_children()
-        timings = runner.run(task, timeout_s=100)
+        timings = workers.run(task, timeout_s=100)
         see_end_of_children(before)
         return timings, conclude_loader(timings)
 

@@ -16,7 +16,7 @@ from tests.integration.probe_command import MARK, end_survivors, heed_interrupts
 
 pytestmark = pytest.mark.slow
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "digits.py"
+MODEL = Path(__file__).parent.parent / "workloads" / "good" / "dropout.py"
 #: Ends a wait that would never end.
 PATIENCE_S = 60
 
@@ -59,7 +59,7 @@ def wait_until(condition):
 def started(tmp_path):
     """Yield a probe that has measured something, the file it saves to, and its mark."""
     document = tmp_path / "run.json"
-    process, mark = start_probe(EXAMPLE, "--json", str(document))
+    process, mark = start_probe(MODEL, "--json", str(document))
     wait_until(lambda: document.exists() and json.loads(document.read_text())["probes"])
     yield process, document, mark
     process.kill()

@@ -18,10 +18,6 @@ from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_inte
 
 pytestmark = pytest.mark.slow
 
-WITHOUT_OPTIMIZER = """
-from examples.digits import make_dataset, make_model
-"""
-
 
 def start(target, *options, directory, command="lr-range"):
     mark = uuid.uuid4().hex
@@ -60,7 +56,8 @@ def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(run_c
 @pytest.mark.usefixtures("shared_servers")
 def test_a_probe_without_make_optimizer_advises_a_rate_that_it_ran(tmp_path):
     model = tmp_path / "model.py"
-    model.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{WITHOUT_OPTIMIZER}")
+    text = (ROOT / "examples/digits.py").read_text()
+    model.write_text(text.partition("def make_optimizer")[0].replace("BASE_BATCH_SIZE", "OTHER"))
     names = ("memory", "throughput", "trial")
     found = ask(*names, target=model, max_micro_batch_size=64, budget_s=28.0)
     advice = found.of(ADVICE)

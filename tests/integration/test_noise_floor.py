@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from advisor.noise_floor import question
 from tests.integration.probe_command import ROOT, heed_interrupts
 
 pytestmark = pytest.mark.slow
@@ -31,10 +32,11 @@ def make_optimizer(model):
 """
 
 
-def test_a_model_is_timed_against_itself(run_command, tmp_path):
+def test_a_model_is_timed_against_itself(run_command, tmp_path, monkeypatch):
+    monkeypatch.setattr(question, "_MOST_SESSIONS", 5)
     path = tmp_path / "aa.json"
     done = run_command(
-        *("noise-floor", MODEL, "--micro-batch-size", "16", "--budget", "15s"),
+        *("noise-floor", MODEL, "--micro-batch-size", "16", "--budget", "60s"),
         *("--json", path, "--baseline", tmp_path),
     )
     assert done.exit_code == 0, done.stderr
@@ -42,7 +44,7 @@ def test_a_model_is_timed_against_itself(run_command, tmp_path):
     assert "at batch 16" in done.stdout
     document = json.loads(path.read_text())
     comparison = document["derived"]
-    assert comparison["sessions"] == len(document["probes"]) >= 4
+    assert comparison["sessions"] == len(document["probes"]) == 5
     assert comparison["spread_fraction"] > 0.0
     assert set(comparison["smallest_effects"]) == {"4", "7", "10"}
 

@@ -19,17 +19,27 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-def test_a_session_and_a_loop_give_a_ratio_and_what_has_no_counter_is_named(benchmarks):
-    from session_against_loop import Plan, compare_model, read_environment
+@pytest.fixture(scope="module")
+def environment():
+    """Of this machine, on which the benchmarks begin a server of workers each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        from session_against_loop import read_environment
+
+        return read_environment("cpu")
+
+
+def test_a_session_and_a_loop_give_a_ratio_and_what_has_no_counter_is_named(
+    benchmarks, environment
+):
+    from session_against_loop import Plan, compare_model
 
     plan = Plan(
         block_s=0.02, rounds=2, loop_blocks=2, long_block_s=0.05, session_budget_s=5.0,
         least_pairs=1, most_pairs=1,
     )  # fmt: skip
     ends_s = time.monotonic() + 100.0
-    row = compare_model(
-        MODEL, 4, read_environment("cpu"), part_ends_s=ends_s, deadline_s=ends_s, plan=plan
-    )
+    row = compare_model(MODEL, 4, environment, part_ends_s=ends_s, deadline_s=ends_s, plan=plan)
     assert row["ratios"] == (row["median_ratio"],)
     assert row["tool_samples_per_s"] > 0.0
     assert row["loop_samples_per_s"] > 0.0
@@ -85,7 +95,7 @@ def test_events_give_seconds_of_a_step(benchmarks, monkeypatch):
     assert stream == ["wait", "event", "step", "step", "step", "event", "wait"]
 
 
-def test_a_session_that_fails_later_leaves_the_first_pair(benchmarks, monkeypatch):
+def test_a_session_that_fails_later_leaves_the_first_pair(benchmarks, environment, monkeypatch):
     import session_against_loop as script
 
     from advisor.device.data import Telemetry
@@ -105,7 +115,6 @@ def test_a_session_that_fails_later_leaves_the_first_pair(benchmarks, monkeypatc
     monkeypatch.setattr(script, "run_session", run_session)
     monkeypatch.setattr(script, "run_loop", lambda *_, **__: 250.0)
     ends_s = time.monotonic() + 100.0
-    environment = script.read_environment("cpu")
     row = script.compare_model(MODEL, 4, environment, part_ends_s=ends_s, deadline_s=ends_s)
     assert row["cut_short_by"] == "no more memory"
     assert row["median_ratio"] == pytest.approx(0.8)
@@ -123,7 +132,7 @@ def test_the_loop_trains_every_kind_of_model(benchmarks, name):
     write_loop(user, 2, torch.device("cpu"))()
 
 
-def test_a_model_that_fails_is_a_row_and_the_others_are_kept(benchmarks, monkeypatch):
+def test_a_model_that_fails_is_a_row_and_the_others_are_kept(benchmarks, environment, monkeypatch):
     import throughput_against_loop as script
 
     def compare(path, size, environment, *, part_ends_s, deadline_s):
@@ -136,7 +145,6 @@ def test_a_model_that_fails_is_a_row_and_the_others_are_kept(benchmarks, monkeyp
         }  # fmt: skip
 
     monkeypatch.setattr(script, "compare_model", compare)
-    environment = script.read_environment("cpu")
     kept = []
     results = script.measure_on_gpu(
         ["gpt2", "tied"], environment, deadline_s=time.monotonic() + 100.0, keep=kept.append
@@ -158,15 +166,13 @@ def test_a_part_that_fails_does_not_end_the_others(benchmarks):
     assert done == ["second"]
 
 
-def test_memory_that_fails_or_is_not_reached_is_a_row(benchmarks, monkeypatch):
+def test_memory_that_fails_or_is_not_reached_is_a_row(benchmarks, environment, monkeypatch):
     import gpu
-    from session_against_loop import read_environment
 
     kept = []
     monkeypatch.setattr(gpu, "write_results", lambda name, payload: kept.append((name, payload)))
     monkeypatch.setattr(gpu, "compare_sizes", lambda *_, **__: [{"error_fraction": -0.02}])
     monkeypatch.setattr(gpu, "search_largest", lambda *_: 1 / 0)
-    environment = read_environment("cpu")
     gpu.measure_memory(["tied"], environment, deadline_s=time.monotonic() + 100.0)
     gpu.measure_memory(["tied"], environment, deadline_s=0.0)
     assert [name for name, _ in kept] == ["gpu"] * 4
