@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 MIB = 1 << 20
 #: The median of measured minus predicted over all 150 rows, by benchmarks/memory_prediction.py.
 OFFSET_MIB = 1431
-EVERY = 15
+EVERY = 25
 
 
 def read_rows() -> list[dict[str, str]]:
@@ -49,6 +49,6 @@ def predict_mib(row: dict[str, str]) -> float:
 def test_predictions_of_perceptrons_agree_with_an_a100() -> None:
     rows = read_rows()
     errors = [abs(predict_mib(row) - float(row["max_gpu_memory_mib"])) for row in rows]
-    assert len(errors) == 10
+    assert len(errors) == 6
     assert statistics.median(errors) <= 5.0
     assert max(errors) <= 60.0  # a misjudged segment takes 20

@@ -33,7 +33,7 @@ def test_the_same_is_understood_of_both(see, runner, both):
     assert replace(of_script.optimizer, is_default=False) == of_file.optimizer
 
 
-@pytest.mark.serial
+@pytest.mark.slow
 def test_a_limit_ends_both_at_nearly_the_same_batch(runner, both):
     def find_largest(workload, fits, fails):
         while fails - fits > fits // 20:

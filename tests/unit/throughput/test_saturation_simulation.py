@@ -18,7 +18,7 @@ from benchmarks.saturation_simulation import (
 
 pytestmark = pytest.mark.slow
 
-CASES = 12
+CASES = 8
 #: The claims: shares of all cases.
 COVERED, STILL = 0.93, 0.9
 #: A test fails by chance once in this many times; the seeds are fixed all the same.
