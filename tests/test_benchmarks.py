@@ -21,6 +21,7 @@ def benchmarks_on_path(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
+@pytest.mark.slow
 def test_every_benchmark_can_be_imported():
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     assert "advice_in_the_loop" in names

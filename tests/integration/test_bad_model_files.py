@@ -63,7 +63,6 @@ SEEN_BY_INSPECTION = (
         fragments=("did not finish", "hang.py:", "in forward", "--budget"),
         timeout_s=4.0,
     ),
-    Case(file="spawns_children.py", fragments=("did not finish", "make_model"), timeout_s=4.0),
     Case(file="exit_in_make_model.py", fragments=("exit status 0",)),
     Case(file="exit_in_forward.py", fragments=("exit status 0",)),
     Case(file="segfault.py", fragments=("SIGSEGV", "segfault.py:11")),
@@ -120,7 +119,13 @@ def _check_words(case: Case, stderr: str) -> None:
         assert files == [], stderr
 
 
-@pytest.mark.parametrize("case", SEEN_BY_INSPECTION, ids=lambda case: case.file[:-3])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.file[:-3], marks=[pytest.mark.slow] * (case.timeout_s < 60.0))
+        for case in SEEN_BY_INSPECTION
+    ],
+)
 def test_inspection_says_what_is_wrong(case: Case, runner: Runner, tmp_path: Path, capsys) -> None:
     spec = WorkloadSpec(target=_target(case, tmp_path), device="cpu")
     before = list_children()

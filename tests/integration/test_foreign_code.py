@@ -4,6 +4,7 @@ Each is after a report on real training code; the file says which kind.
 """
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +170,20 @@ def inspect(name: str, runner: Runner) -> WorkloadFacts:
     return facts
 
 
-@pytest.mark.parametrize("name", UNDERSTOOD)
+def mark_slow(names: Iterable[str]) -> list[Any]:
+    """Return the files, those marked whose workers import Lightning."""
+    marks = {name: [pytest.mark.slow] * name.startswith("lightning") for name in names}
+    return [pytest.param(name, marks=each) for name, each in marks.items()]
+
+
+@pytest.mark.parametrize("name", mark_slow(UNDERSTOOD))
 def test_the_file_is_understood(name: str, find_workers) -> None:
     facts = inspect(name, find_workers(name))
     found = {field: getattr(facts, field) for field in UNDERSTOOD[name]}
     assert found == UNDERSTOOD[name]
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", mark_slow(REFUSED))
 def test_the_file_is_refused_with_a_way_on(name: str, find_workers) -> None:
     with pytest.raises(AdvisorError) as failure:
         inspect(name, find_workers(name))

@@ -173,6 +173,7 @@ def test_the_batch_follows_a_monitor(tmp_path):
     assert torch.equal(weights(rest), weights(whole))
 
 
+@pytest.mark.slow
 def test_a_monitor_watches_and_goes_on(tmp_path):
     def run(**settings):
         noise = NoiseScaleCallback(every=2)

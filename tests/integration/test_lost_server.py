@@ -3,11 +3,14 @@
 import os
 import signal
 
+import pytest
+
 from advisor.engine.opening import EnvironmentTask
 from advisor.engine.runner import COLD_START_S, Runner
 from tests.integration.conftest import list_children
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_is_started_again():
     task, before = EnvironmentTask(device="cpu"), list_children()
     with Runner(None) as runner:

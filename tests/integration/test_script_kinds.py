@@ -77,6 +77,7 @@ def test_a_compiled_model_is_seen(see):
     assert facts.script.why_untrained == ""
 
 
+@pytest.mark.slow
 def test_what_a_script_writes_is_told_and_what_it_prints_is_not(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("here.txt").write_text("there before")
@@ -105,6 +106,7 @@ def test_several_passes_of_one_batch_are_no_accumulation(see, name, arguments, w
     assert why in facts.script.why_untrained
 
 
+@pytest.mark.slow
 def test_a_module_has_relative_imports_and_two_losses_of_one_batch(see, monkeypatch):
     monkeypatch.chdir(SCRIPTS / "package")
     with Runner(None) as workers:
@@ -174,6 +176,7 @@ def test_what_ends_or_is_no_training_is_told(see, name, arguments, said):
         assert "the following arguments are required: --needed" in error.value.traceback
 
 
+@pytest.mark.slow
 def test_a_script_that_hangs_is_told_where_it_stands(runner):
     task = ScriptTask(workload=make_script("ends", "--by", "waiting"), filling=Filling())
     with pytest.raises(WorkerTimeoutError, match=r"it stood at .*ends.py:\d+ in <module>") as error:

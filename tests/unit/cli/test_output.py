@@ -36,6 +36,7 @@ def report(*arguments, **streams):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["-", "/dev/stdout"])
 def test_what_goes_to_stdout_stands_there_alone(saved, path):
     assert report(saved, "--html", path).stdout.startswith("<!DOCTYPE html>")

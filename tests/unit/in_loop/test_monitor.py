@@ -160,6 +160,7 @@ def test_what_is_no_logger_and_what_does_not_train_is_refused(model):
         NoiseScaleMonitor(model, optimizer)
 
 
+@pytest.mark.slow
 def test_advisor_alone_imports_no_torch_and_the_monitor_nothing_of_the_command_line():
     code = (
         "import sys, advisor; assert 'torch' not in sys.modules; "

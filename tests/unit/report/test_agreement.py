@@ -189,6 +189,7 @@ def test_a_report_of_any_run_agrees_with_itself(run):
         assert gain == pytest.approx(told, abs=0.02)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_the_page_and_the_document_tell_what_the_terminal_tells(run):
