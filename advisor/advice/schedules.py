@@ -21,7 +21,7 @@ from advisor.rate.data import TRIALS
 from advisor.training.data import WorkloadFacts
 
 #: Why what the law proposes is never trained.
-_IN_A_SCRIPT = "a script's batch is fixed when it starts"
+_IN_A_SCRIPT = "in a script, and on several ranks, the batch is fixed when it starts"
 _TOO_SHORT = "branches as short as the trial's do not show it"
 
 

@@ -15,12 +15,12 @@ from advisor.advice.data import Scenario, Schedule, ScheduleItem
 from advisor.advice.decay_swap import place_cuts
 from advisor.advice.schedule import LEAST_GAIN_FRACTION, interpolate_step_s
 from advisor.growth.data import Growth, GrowthBranch, Leg, Legs, RateCourse
-from advisor.growth.plan import compare_growth
+from advisor.growth.plan import compare_growth, select_branches
 from advisor.race.plan import UNSEEN_ERROR
 from advisor.rate.data import Candidate, OptimizerChanges
 from advisor.statistics import Estimate, exponentiate, two_sided_t
 from advisor.training.data import WorkloadFacts
-from advisor.units import format_percent
+from advisor.units import count_of, format_percent
 
 _RATE_COURSES: dict[str, RateCourse] = {"noise": "own", "cosine": "cosine", "milestones": "legs"}
 #: Fewest steps at the first batch, and at larger ones, that show anything.
@@ -127,6 +127,18 @@ def settle_schedule(
             leg.steps * interpolate_step_s(candidates, leg.global_batch_size) for leg in legs
         )
 
+    diverged = {
+        b.seed for b in select_branches(growth, branches) if b.is_growing and b.loss is None
+    }
+    if diverged:
+        return msgspec.structs.replace(
+            schedule,
+            items=(),
+            gain_fraction=None,
+            gain_over_advised_fraction=None,
+            starts=len(diverged),
+            reason=f"trained, it diverged from {count_of(len(diverged), 'start')}",
+        )
     seen = compare_growth(growth, branches, time_s)
     if seen is None:
         return schedule
@@ -152,5 +164,6 @@ def is_open(schedule: Schedule) -> bool:
     if not schedule.starts:
         return True
     gain = schedule.gain_interval
-    assert gain is not None
+    if gain is None:
+        return False
     return (gain.low or 0.0) <= 0.0 and (gain.point or 0.0) >= LEAST_GAIN_FRACTION

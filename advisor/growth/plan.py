@@ -49,7 +49,7 @@ def compare_growth(
             (each.seed, time_s(each.legs), each.loss) for each in side if each.loss is not None
         )
 
-    own = [branch for branch in branches if _is_of(growth, branch)]
+    own = select_branches(growth, branches)
     if any(branch.loss is None for branch in own):
         return None
     growing, constant = (
@@ -58,8 +58,12 @@ def compare_growth(
     return compare_sides(constant, growing, read)
 
 
+def select_branches(growth: Growth, branches: Sequence[GrowthBranch]) -> list[GrowthBranch]:
+    """Return the branches of the same batches and rate, of any length."""
+    return [branch for branch in branches if _is_of(growth, branch)]
+
+
 def _is_of(growth: Growth, branch: GrowthBranch) -> bool:
-    """Return whether it is a branch of the same batches and rate, of any length."""
     legs = growth.growing if branch.is_growing else growth.constant
     own, asked = ([leg.global_batch_size for leg in each] for each in (branch.legs, legs))
     return (

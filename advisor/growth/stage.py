@@ -6,7 +6,7 @@ import msgspec
 
 from advisor.engine.run import Run
 from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, Growth, GrowthTask, Legs
-from advisor.growth.plan import CONSTANT_LENGTHS, GROWING_LENGTHS, list_lengths
+from advisor.growth.plan import CONSTANT_LENGTHS, GROWING_LENGTHS, list_lengths, select_branches
 from advisor.race.branches import DECAY_FRACTION
 from advisor.race.loop_time import LOOP_TIMES, LoopTimes
 from advisor.race.plan import FRESH, LEAST_FRESH
@@ -28,7 +28,7 @@ def continue_growth(run: Run, find_open: Callable[[], Growth | None]) -> bool:
     growth = find_open()
     if growth is None:
         return False
-    trained = {branch.seed for branch in run.record.all(GROWTH_BRANCHES)}
+    trained = {each.seed for each in select_branches(growth, run.record.all(GROWTH_BRANCHES))}
     seeds = tuple(seed for seed in FRESH if seed not in trained)[:LEAST_FRESH]
     if len(trained) >= _MOST_STARTS:
         return False

@@ -18,9 +18,9 @@ from tests.unit.race.law_training import LawTraining, race_pairs
 class LawGrowth(LawTraining):
     """Trains batches that grow by the same law; `waste` is what larger batches lose of samples."""
 
-    def __init__(self, *, waste=0.0, deviation=0.005, **law):
+    def __init__(self, *, waste=0.0, deviation=0.005, diverges=False, **law):
         super().__init__(**law)
-        self.waste, self.deviation = waste, deviation
+        self.waste, self.deviation, self.diverges = waste, deviation, diverges
 
     def run(self, task, *, timeout_s, on_result):
         if not isinstance(task, GrowthTask):
@@ -35,6 +35,8 @@ class LawGrowth(LawTraining):
                 useful = sum(
                     leg.samples * (first / leg.global_batch_size) ** self.waste for leg in legs
                 )
+                if self.diverges and is_growing:
+                    useful = math.nan
                 loss = useful**-0.7 * math.exp(luck + draw.gauss(0.0, self.deviation))
                 on_result(
                     GrowthBranch(
@@ -43,7 +45,7 @@ class LawGrowth(LawTraining):
                         rate_course=task.rate_course,
                         learning_rate=task.learning_rate,
                         seed=seed,
-                        loss=loss,
+                        loss=loss if loss > 0.0 else None,
                     )
                 )
         return ()
@@ -102,6 +104,13 @@ def test_a_swap_that_wastes_samples_is_not_advised():
     swap = find_swap(run)
     assert (swap.items, run.of(SCHEDULE)) == ((), ())
     assert swap.reason.startswith("trained, it does not surely save")
+
+
+def test_a_swap_that_diverges_is_trained_once_and_not_advised():
+    run = race(LawGrowth(diverges=True))
+    assert grow(run) == 1
+    (row,) = list_schedules([find_swap(run)])
+    assert row.text == "not advised: trained, it diverged from 3 starts"
 
 
 def test_what_is_not_sure_is_trained_from_more_starts_and_then_left():
