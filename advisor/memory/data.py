@@ -34,6 +34,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     device_step_times_s: tuple[Duration, ...] = ()
     #: Of each timed block, what a tenth of its steps stayed below, CPUs only.
     low_step_times_s: tuple[Seconds, ...] = ()
+    #: The least of these and of the windows of the warm-up, CPUs only: where a neighbour disturbs
+    #: most steps, the blocks alone may hold none that it did not.
+    fastest_step_s: Seconds | None = None
     #: What the host took to issue a step, same entries, GPUs only.
     enqueue_times_s: tuple[Duration, ...] = ()
     #: From the load of the user's file to the end of the first step.

@@ -81,7 +81,7 @@ def conclude_throughput(
     )
     step_s = {
         session: {
-            p.micro_batch_size: min(p.low_step_times_s or p.step_times_s)
+            p.micro_batch_size: p.fastest_step_s or min(p.low_step_times_s or p.step_times_s)
             for p in usable
             if p.session == session
         }

@@ -29,6 +29,8 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     micro_batch_sizes: tuple[int, ...]
     session: int
     block_s: float
+    #: Steps of a block where they take longer than that.
+    least_steps: int = 1
     #: Timed blocks for each size.
     rounds: int
     #: No new round is started after this long, once one is complete.

@@ -115,7 +115,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
             stepper = training or workload.make_stepper(size)
             try:
                 bench = _Bench(stepper, workload.draw(size, generator), size, device)
-                _time_size(bench, timed, task.block_s)
+                _time_size(bench, timed, task)
             except Exception as error:
                 is_refused = size in task.untried and not is_out_of_memory(error)
                 if not (is_refused or is_out_of_memory(error)):
@@ -140,8 +140,9 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
         )
 
 
-def _time_size(bench: _Bench, timed: dict[int, Timed], block_s: float) -> None:
+def _time_size(bench: _Bench, timed: dict[int, Timed], task: ThroughputTask) -> None:
     """Add one block of full steps, and one of forward and backward alone, to what was timed."""
+    block_s = task.block_s
     graphs, figures, stepper = count_graphs(), timed.get(bench.size), bench.stepper
     if figures is None:
         figures = timed[bench.size] = bench.warm_up(block_s * WARMUP_FRACTION)
@@ -149,7 +150,7 @@ def _time_size(bench: _Bench, timed: dict[int, Timed], block_s: float) -> None:
         for _ in range(_SETTLING_STEPS if figures.step_s < block_s else 1):
             stepper.step(bench.batch)
     for _ in range(_MOST_ATTEMPTS):  # steps that were disturbed made too short a block
-        steps = max(1, round(block_s / figures.step_s))
+        steps = max(task.least_steps, round(block_s / figures.step_s))
         block = bench.time_block(steps)
         figures.step_s = min(figures.step_s, block.low_step_s or block.step_s)
         if steps * figures.step_s >= _LEAST_BLOCK * block_s:

@@ -6,11 +6,14 @@ or slow (clocks, memory layout, neighbours) is u_s and cancels when two sizes ar
 e_sk, pooled over all sizes, is noise.
 """
 
+import math
+import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from advisor.statistics import Estimate, two_sided_t
 from advisor.throughput.step_law import Floats
 
 #: Times the scatter beyond which a residual counts for less: a size that was disturbed in one
@@ -25,6 +28,8 @@ _SLOW_WEIGHT = 0.6
 _STARTING_ROUNDS, _ROUNDS = 40, 10
 #: Relative error of sizes that no two sessions compare: it shows nowhere.
 _UNSHOWN_ERROR = 0.005
+#: Sessions from which on two sizes are compared by these alone.
+_LEAST_COMPARED = 4
 
 
 class PairedSizes(NamedTuple):
@@ -40,6 +45,24 @@ class PairedSizes(NamedTuple):
     step_s: tuple[float, ...]
     errors: tuple[float, ...]
     degrees_of_freedom: int
+    #: As they were: seconds of a step by size, in each session.
+    sessions: tuple[Mapping[int, float], ...] = ()
+
+    def compare(self, size: int, other: int) -> Estimate | None:
+        """Return log t(other) − log t(size) by the sessions that timed both, or None of too few.
+
+        No law and no other size enters: Student's t over the sessions' own differences.
+        """
+        logs = [
+            math.log(times[other] / times[size])
+            for times in self.sessions
+            if size in times and other in times
+        ]
+        if len(logs) < _LEAST_COMPARED:
+            return None
+        error = max(statistics.stdev(logs), _UNSHOWN_ERROR) / math.sqrt(len(logs))
+        mean, half = statistics.fmean(logs), two_sided_t(0.95, len(logs) - 1) * error
+        return Estimate(mean, mean - half, mean + half)
 
 
 def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
@@ -68,7 +91,9 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
     degrees = len(rows) - design.shape[1]
     if degrees < 1 or count < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
         fastest = (min(each[size] for each in step_s.values() if size in each) for size in sizes)
-        return PairedSizes(tuple(sizes), tuple(fastest), (_UNSHOWN_ERROR,) * count, 0)
+        return PairedSizes(
+            tuple(sizes), tuple(fastest), (_UNSHOWN_ERROR,) * count, 0, (*step_s.values(),)
+        )
     solution, variance = _fit_robustly(design, np.array(levels), degrees)
     covariance: Floats = np.asarray(np.linalg.inv(design.T @ design)[:count, :count], np.float64)
     return PairedSizes(
@@ -76,6 +101,7 @@ def pair_sizes(step_s: Mapping[int, Mapping[int, float]]) -> PairedSizes:
         step_s=tuple(np.exp(solution[:count]).tolist()),
         errors=tuple(_separate_errors(variance * covariance).tolist()),
         degrees_of_freedom=degrees,
+        sessions=(*step_s.values(),),
     )
 
 

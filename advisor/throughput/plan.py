@@ -119,11 +119,15 @@ def choose_next(
     """Return the sizes of the session after this one: those that still matter, and finer ones.
 
     They are the kept ones, the ends, half of the largest, and those near the answer: no further
-    time would make another one the answer.
+    time would make another one the answer. Where sessions contradict each other in what the last
+    doubling gains, its two sizes come first.
     """
     sizes, saturation = [point.micro_batch_size for point in found.points], found.saturation
     largest = sizes[-1]
-    ends = {sizes[0], largest, min(sizes, key=lambda size: abs(size - largest / 2.0))}
+    half = min(sizes, key=lambda size: abs(size - largest / 2.0))
+    if saturation.status == "inconclusive" and saturation.last_gain is not None:
+        return tuple(sorted({half, largest}.union(kept).intersection(sizes)))
+    ends = {sizes[0], largest, half}
     near = largest if found.step_law is None else predict_saturation(found.step_law, sizes)
     low = min(saturation.low or near, near) / _NEAR_RATIO
     high = max(saturation.high or near, near) * _NEAR_RATIO
@@ -163,9 +167,18 @@ class SessionPlan(NamedTuple):
     sizes: tuple[int, ...]
     sessions: int
     rounds: int
+    #: Of a block.
+    least_steps: int = 1
 
 
-def plan_rounds(sizes: Sequence[int], times: StepTimes, block_s: float, budget_s: float) -> int:
+def plan_rounds(
+    sizes: Sequence[int],
+    times: StepTimes,
+    block_s: float,
+    budget_s: float,
+    *,
+    least_steps: int = 1,
+) -> int:
     """Return how many rounds of one session fit the budget, its start not included: 0 to 2.
 
     Raises ValueError where no step time is known.
@@ -177,7 +190,7 @@ def plan_rounds(sizes: Sequence[int], times: StepTimes, block_s: float, budget_s
         return 0
     round_s = sum(
         (_SETTLING_STEPS if step_s < block_s else 1) * step_s
-        + _BLOCKS_PER_ROUND * max(step_s, block_s)
+        + _BLOCKS_PER_ROUND * max(least_steps * step_s, block_s)
         for step_s in steps
     )
     warmup_s = sum(_SETTLING_STEPS * step_s + _WARMUP_BLOCKS * block_s for step_s in steps)
@@ -192,10 +205,12 @@ def choose_session_plan(
     session_start_s: float,
     budget_s: float,
     must_keep: Sequence[int] = (),
+    wanted_steps: int = 1,
 ) -> SessionPlan | None:
     """Return the most telling plan that fits the budget, or None where nothing does.
 
-    Sessions come first, up to three, for they alone give an interval; then rounds. Sizes are left
+    Sessions come first, up to three, for they alone give an interval; then rounds. Blocks have the
+    wanted steps at least where that leaves no session and no size out. Sizes are left
     out, every second one from the bottom up, only where not even two sessions of one round fit,
     but never the ends and those of `must_keep`; where that does not help, one session is planned.
     """
@@ -203,12 +218,13 @@ def choose_session_plan(
     kept = {*ordered[:1], *ordered[-1:], *must_keep}.intersection(ordered)
     spare = [size for size in ordered if size not in kept]
     subsets = [tuple(sorted(kept.union(thin(spare, count)))) for count in range(len(spare), -1, -1)]
-    attempts = [(sessions, subset) for sessions in (2, 1) for subset in subsets]
-    for sessions, subset in [(WANTED_SESSIONS, subsets[0]), *attempts]:
+    attempts = [(sessions, subset, 1) for sessions in (2, 1) for subset in subsets]
+    whole = [(WANTED_SESSIONS, subsets[0], steps) for steps in (wanted_steps, 1)]
+    for sessions, subset, steps in [*whole, (2, subsets[0], wanted_steps), *attempts]:
         session_s = budget_s / sessions - session_start_s
-        rounds = plan_rounds(subset, times, block_s, session_s)
+        rounds = plan_rounds(subset, times, block_s, session_s, least_steps=steps)
         if rounds:
-            return SessionPlan(subset, sessions, rounds)
+            return SessionPlan(subset, sessions, rounds, steps)
     return None
 
 

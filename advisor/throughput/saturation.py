@@ -39,6 +39,8 @@ TOO_NOISY_FRACTION = 2.0 * SATURATION_TOLERANCE_FRACTION
 _SETTLED_FRACTION = SATURATION_TOLERANCE_FRACTION / 5.0
 #: Ratio of the interval's ends at which it is narrow enough.
 _SETTLED_RATIO = 4.0
+#: Log of the ratio of two sizes that count as one.
+_SAME_RATIO = 0.02
 #: Fewest sizes that show a curve.
 LEAST_SIZES = 3
 #: Confidence of the interval, both sides together.
@@ -173,8 +175,12 @@ def measure_fall(paired: PairedSizes) -> ThroughputFall | None:
 def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate:
     """Return what doubling to the largest size gains in log throughput.
 
-    By every law that may be true where the first stands, else by the times alone.
+    By both sizes alone where enough sessions timed them beside each other; else by every law that
+    may be true where the first stands, or the times of all sizes.
     """
+    seen = _compare_last(paired)
+    if seen is not None:
+        return seen
     ends = np.asarray([max(math.ceil(paired.sizes[-1] / 2.0), paired.sizes[0]), paired.sizes[-1]])
     curves = [_span_table(paired, ends)]
     if laws[0].stands:
@@ -190,6 +196,16 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
         max(gain + margin for gain, margin in gains),
         CONFIDENCE,
     )
+
+
+def _compare_last(paired: PairedSizes) -> Estimate | None:
+    """Return the same by what the sessions show of both sizes; None where half was not timed."""
+    largest = paired.sizes[-1]
+    half = min(paired.sizes, key=lambda size: abs(size - largest / 2.0))
+    ratio = paired.compare(half, largest)
+    if ratio is None or abs(math.log(2.0 * half / largest)) > _SAME_RATIO:
+        return None
+    return ratio.map(lambda log: math.log(2.0) - log, falls=True)
 
 
 def _draw_curve(paired: PairedSizes, law: StepLaw) -> _Curve:

@@ -45,6 +45,9 @@ _LEFT_OUT = 3
 _SESSION_COMPILES_FRACTION = 0.4
 #: Least length of a timed block, in seconds: on a GPU the clock is read through a queue of work.
 BLOCK_S = {"cpu": 0.1, "cuda": 0.25, "mps": 0.25}
+#: Steps of one on a CPU, where neighbours slow single ones: among a few there is one that they left
+#: alone. Few sizes have steps so long that it matters.
+_WANTED_STEPS = 4
 
 
 def run_throughput(run: Run) -> None:
@@ -74,7 +77,10 @@ def time_once_more(run: Run) -> bool:
     last = max(probe.session for probe in timed)
     mine = [probe for probe in timed if probe.session == last]
     is_apart = len({probe.canary_times_s for probe in mine}) == len(mine)
-    sizes = {*_choose_next(run, found, last), *_choose_sizes(run)[-_LEFT_OUT:]}
+    left_out = set(_choose_sizes(run)[-_LEFT_OUT:])
+    if found.saturation.status == "inconclusive":
+        left_out -= {point.micro_batch_size for point in found.points}
+    sizes = {*_choose_next(run, found, last), *left_out}
     plan = _choose_plan(run, tuple(sorted(sizes)), are_apart=is_apart, budget_s=run.left_s)
     if last + 1 >= _MOST_SESSIONS or plan is None or not set(plan.sizes) - set(_list_kept(run)):
         return False
@@ -180,6 +186,7 @@ def _time_session(
         micro_batch_sizes=plan.sizes,
         session=session,
         block_s=BLOCK_S[run.environment.device.kind],
+        least_steps=plan.least_steps,
         rounds=plan.rounds,
         budget_s=budget_s,
         untried=tuple(size for size in plan.sizes if size not in ran),
@@ -266,6 +273,7 @@ def _choose_plan(
             session_start_s=start_s * (len(sizes) if are_apart else 1) + compiling_s,
             budget_s=budget_s,
             must_keep=kept,
+            wanted_steps=_WANTED_STEPS if kind == "cpu" else 1,
         )
         if plan is not None and plan.sessions >= _LEAST_SESSIONS:
             return plan

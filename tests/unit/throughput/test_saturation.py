@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.throughput.conclude import conclude_throughput
+from advisor.throughput.paired_sizes import pair_sizes
 from advisor.throughput.saturation import is_settled
 from tests.unit.throughput.curves import DOUBLINGS, affine, measure, probe
 
@@ -174,3 +175,40 @@ def test_the_interval_holds_the_truth(noise):
         else:
             held += found.low <= find_truth(law, 512) <= (found.high or 512)
     assert held >= 0.8 * count
+
+
+def test_the_last_doubling_is_compared_by_the_sessions_that_timed_both_sizes():
+    draw = np.random.default_rng(0)
+    hits, widths = 0, []
+    for _ in range(200):
+        speeds = np.exp(0.3 * draw.standard_normal(6))  # whole sessions cancel
+        noise = np.exp(0.03 * draw.standard_normal((6, 2)))
+        times = {
+            n: {64: v * a, 128: 1.8 * v * b}
+            for n, (v, (a, b)) in enumerate(zip(speeds, noise, strict=True))
+        }
+        seen = pair_sizes({**times, 6: {64: 1.0}}).compare(64, 128)
+        hits += seen.low <= math.log(1.8) <= seen.high
+        widths.append(seen.high - seen.low)
+    assert hits >= 182
+    assert np.median(widths) < 0.1
+    few = {n: each for n, each in times.items() if n < 3}
+    assert pair_sizes(few).compare(64, 128) is None
+
+
+def test_a_neighbour_that_disturbs_all_other_sizes_leaves_the_last_doubling_answered():
+    draw = np.random.default_rng(1)
+    probes = [
+        probe(
+            session,
+            size,
+            float(seconds * np.exp((0.02 if size >= 64 else 0.5) * draw.standard_normal())),
+        )
+        for session in range(8)
+        for size, seconds in ((1, 0.01), (4, 0.011), (16, 0.03), (64, 0.1), (128, 0.199))
+    ]
+    found = conclude_throughput(
+        probes, largest_micro_batch_size=128, range_end="cap", peak_bytes={}
+    ).saturation
+    assert found.status in {"saturated", "retrograde"}
+    assert found.last_gain.low <= 2 / 1.99 - 1 <= found.last_gain.high <= 0.05

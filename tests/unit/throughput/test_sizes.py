@@ -1,10 +1,12 @@
 import itertools
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from advisor.statistics import Estimate
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.plan import (
     MOST_SWEEP_SIZES,
@@ -128,6 +130,14 @@ def test_later_sessions_leave_out_what_cannot_matter_and_keep_the_users_size():
     assert set(choose_refinement(found)) < set(choose_next(found, session=0, kept=()))
 
 
+def test_where_sessions_contradict_each_other_the_last_doubling_comes_first():
+    found = curve(affine(6e-3, 1e-3), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+    gain = Estimate(0.02, -0.3, 0.4)
+    open_one = msgspec.structs.replace(found.saturation, status="inconclusive", last_gain=gain)
+    contradicted = msgspec.structs.replace(found, saturation=open_one)
+    assert choose_next(contradicted, session=2, kept=(4,)) == (4, 256, 512)
+
+
 def test_rounds_fill_the_budget_and_no_more():
     # One round: 2 sizes × (2 × 0.1 s + 1.5 × 1 s) = 3.4 s; warm-up: 2 × (0.2 s + 0.75 s) = 1.9 s.
     assert plan_rounds((8, 16), StepTimes(step_s={8: 0.1, 16: 0.1}), 1.0, 1.9 + 2 * 3.4 + 0.1) == 2
@@ -148,9 +158,15 @@ SIZES = (1, 2, 4, 8, 16, 32)
 STEPS = StepTimes(step_s=dict.fromkeys(SIZES, 0.01))
 
 
-def plan(budget_s, must_keep=()):
+def plan(budget_s, must_keep=(), steps=STEPS, **more):
     return choose_session_plan(
-        SIZES, STEPS, block_s=1.0, session_start_s=5.0, budget_s=budget_s, must_keep=must_keep
+        SIZES,
+        steps,
+        block_s=1.0,
+        session_start_s=5.0,
+        budget_s=budget_s,
+        must_keep=must_keep,
+        **more,
     )
 
 
@@ -171,6 +187,16 @@ def test_two_sessions_of_all_sizes_come_before_fewer_sizes():
 def test_one_session_is_planned_where_two_do_not_fit():
     single = plan(5.0 + 5.0)
     assert (single.sizes, single.sessions, single.rounds) == ((1, 32), 1, 1)
+
+
+def test_blocks_of_several_steps_come_before_more_rounds_and_after_sizes():
+    slow = StepTimes(step_s={size: 2.0 if size == 32 else 0.01 for size in SIZES})
+    rich = plan(1000.0, steps=slow, wanted_steps=4)
+    assert (rich.sessions, rich.rounds, rich.least_steps) == (3, 2, 4)
+    # Three more steps of the largest size, in one block and half of another.
+    assert plan(3 * (5.0 + 34.0), steps=slow, wanted_steps=4).least_steps == 4
+    poor = plan(3 * (5.0 + 21.5), steps=slow, wanted_steps=4)
+    assert (poor.sizes, poor.sessions, poor.least_steps) == (SIZES, 3, 1)
 
 
 def test_no_plan_where_nothing_fits():
