@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.integration.conftest import WORKLOADS
+
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 
@@ -23,8 +25,8 @@ def check_workers_are_right(count_right_workers):
 def test_a_loader_slowed_on_purpose_is_the_limit_with_the_right_number_of_workers(
     time_loader, check_workers_are_right
 ):
-    timings, conclusion = time_loader("loader/slow")
-    # A batch waits for 8 × 10 ms and a step for 30 ms: loading takes 2.67 times as long.
+    timings, conclusion = time_loader("loader/slow", sample_s="0.005", step_s="0.015")
+    # A batch waits for 8 × 5 ms and a step for 15 ms: loading takes 2.67 times as long.
     check_workers_are_right(timings, conclusion, known=3)
     assert conclusion.own_workers == 0
     assert timings[0].is_own
@@ -63,9 +65,10 @@ def test_a_stream_that_divides_its_samples_is_the_limit_with_the_right_workers(
 
 
 def test_a_lightning_module_starts_from_its_own_workers_and_sampler(
-    time_loader, check_workers_are_right
+    time_loader, check_workers_are_right, open_workers
 ):
-    timings, conclusion = time_loader("loader/lightning_workers")
+    workers = open_workers(WORKLOADS / "loader" / "lightning_workers.py")
+    timings, conclusion = time_loader("loader/lightning_workers", workers=workers)
     assert conclusion.own_workers == 1
     # A batch waits for 8 × 10 ms and a step for 20 ms.
     check_workers_are_right(timings, conclusion, known=4)

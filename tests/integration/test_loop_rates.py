@@ -15,17 +15,17 @@ LOADERS = ROOT / "tests" / "workloads" / "loader"
 
 
 @pytest.fixture
-def time_loop(runner):
+def time_loop(open_workers):
     """A function: a file and sizes go in, the session and its median seconds come out."""
 
-    def run(path, sizes, *, budget_s=4.0, is_in_memory=False, **settings):
+    def run(path, sizes, *, budget_s=2.5, is_in_memory=False, **settings):
         task = LoopTask(
             workload=WorkloadSpec(target=str(path), device="cpu", settings=settings),
             micro_batch_sizes=sizes,
             is_in_memory=is_in_memory,
             budget_s=budget_s,
         )
-        (timing,) = runner.run(task, timeout_s=100)
+        (timing,) = open_workers(path).run(task, timeout_s=100)
         step_s = map(statistics.median, timing.step_s)
         return timing, dict(zip(timing.micro_batch_sizes, step_s, strict=True))
 
