@@ -27,6 +27,12 @@ def make_model():
 def make_batch(batch_size):
     return torch.randn(batch_size, 8), torch.randint(2, (batch_size,))
 """
+#: What is exact is gated alone, so that four sessions a side are enough.
+POLICY = """
+[tool.bsadvisor.check]
+throughput = "warn"
+first_step = "warn"
+"""
 #: Far beyond any budget used here.
 SECONDS = 240
 
@@ -51,6 +57,7 @@ def repository(tmp_path):
     folder = tmp_path / "own"
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch", "main")
+    (folder / "pyproject.toml").write_text(POLICY)
     for layers in ("", "torch.nn.Linear(8, 8), "):
         (folder / "model.py").write_text(MODEL.format(layers=layers))
         git(folder, "add", ".")

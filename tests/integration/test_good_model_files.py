@@ -177,7 +177,17 @@ def _target(case: Case) -> str:
     return f"{_FOLDER}/{case.target}" if is_bare else case.target
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.target.removesuffix(".py"))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=case.target.removesuffix(".py"),
+            marks=[pytest.mark.slow] * (case.needs in {"lightning", "transformers"}),
+        )
+        for case in CASES
+    ],
+)
 def test_facts_of_the_file_are_understood(case: Case, runner: Runner, open_workers) -> None:
     if case.needs and not importlib.util.find_spec(case.needs):
         pytest.skip(f"{case.needs} is not installed")
@@ -225,7 +235,8 @@ def test_every_stage_bears_a_lightning_module(open_workers) -> None:
 def test_what_a_file_prints_is_not_in_the_document(tmp_path: Path) -> None:
     target = f"{_FOLDER}/garbage_on_stdout.py"
     outcome = run_command(
-        "predict", target, "--gpu-memory", "8GiB", "--json", "-", directory=tmp_path
+        *("predict", target, "--gpu-memory", "8GiB", "--micro-batch-size", "8", "--json", "-"),
+        directory=tmp_path,
     )
     assert outcome.exit_code == 0, outcome.stderr[-3000:]
     assert json.loads(outcome.stdout)["workload"]["has_dataset"] is False
