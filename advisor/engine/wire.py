@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.task import Task
 from advisor.errors import (
     AdvisorError,
@@ -20,7 +21,7 @@ from advisor.errors import (
 )
 
 FailureKind = Literal[
-    "file", "sample", "user", "usage", "device", "internal", "unforkable", "death"
+    "file", "sample", "user", "usage", "device", "internal", "unforkable", "death", "hang"
 ]
 
 
@@ -106,6 +107,7 @@ Message = Result | Failure | Done
 _ERRORS: dict[FailureKind, type[AdvisorError]] = {
     "file": GivenFileError,  # before the kind that it is one of
     "sample": SampleError,
+    "hang": WorkerTimeoutError,
     "user": WorkloadError,
     "usage": UsageError,
     "device": DeviceError,

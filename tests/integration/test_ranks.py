@@ -11,7 +11,7 @@ import pytest
 
 from advisor.cli.options import Training
 from advisor.cli.script import RANKED_MODULE, spread_model_file
-from advisor.engine.ends import WorkerDeathError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.opening import ScriptTask
 from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
@@ -161,6 +161,25 @@ def test_a_rank_that_is_killed_ends_all_at_once(run_alone, kind):
     killer.join()
     assert death.value.code == -signal.SIGKILL
     assert time.monotonic() - killed_s[0] < _END_S
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("--hangs-on", r"rank 1 of .* hangs: it did nothing for \d+ s at .*ranks.py:\d+"),
+        ("--waits-on", r"hangs: all ranks wait for each other: rank 0 at .*, rank 1 at .*ranks.py"),
+    ],
+)
+def test_a_rank_that_hangs_is_named_long_before_the_time_is_up(run_alone, how, said):
+    task = MemoryTask(
+        workload=make_spec("ranks", how, "1"),
+        micro_batch_size=64,
+        capacity_bytes=None,
+        steps=10**6,
+    )
+    with pytest.raises(WorkerTimeoutError, match=said) as end:
+        run_alone(task)
+    assert end.value.exit_code == WorkloadError.exit_code
 
 
 def list_ranks(before):

@@ -59,6 +59,9 @@ class Emitter:
     def say_done(self) -> None:
         """Say that all was sent, where the process goes on."""
 
+    def note_steps(self, steps: int) -> None:
+        """Tell how many steps were taken, where somebody watches for a rank that hangs."""
+
     def relay(self, failure: Failure) -> None:
         """Send what another process said of its failure."""
         self._send(failure)

@@ -23,7 +23,14 @@ from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Message, Place
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.failure import describe
-from advisor.engine.worker.ranks import ends_all, has_ended, read_rank, relay_ranks, run_rank
+from advisor.engine.worker.ranks import (
+    ends_all,
+    has_ended,
+    read_rank,
+    relay_ranks,
+    run_rank,
+    watch_ranks,
+)
 from advisor.engine.worker.shared_words import SharedWords, connect, pass_words
 from advisor.errors import UsageError
 from advisor.training.data import Script
@@ -58,13 +65,15 @@ def run_on_nodes(task: WorkloadTask[Any], place: Place, emit: Emitter) -> None:
         folder = Path(name)
         ranks = _Ranks(task, script, place, folder)
         try:
-            store = _open_store(place)  # after the forks, which would hold its connections open
-            if place.node == 0:
-                codes = _lead(ranks, script, store)
-                relay_ranks(task, emit, folder, codes)
-            else:
-                with contextlib.suppress(RuntimeError):  # the store went with node 0's worker
-                    _follow(ranks, place, store)
+            own = script.list_ranks(place.node)
+            with watch_ranks(task, folder, own, are_all=False):
+                store = _open_store(place)  # after the forks, which would hold its connections open
+                if place.node == 0:
+                    codes = _lead(ranks, script, store)
+                    relay_ranks(task, emit, folder, codes)
+                else:
+                    with contextlib.suppress(RuntimeError):  # the store went with node 0's worker
+                        _follow(ranks, place, store)
         finally:
             ranks.kill()
 

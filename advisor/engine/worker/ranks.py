@@ -7,6 +7,7 @@ The first rank decides when enough was seen. Whoever ends does so with an exit s
 agent end the others at once: in a collective they would wait for it.
 """
 
+import faulthandler
 import importlib
 import logging
 import os
@@ -24,6 +25,7 @@ from advisor.engine.wire import Done, Failure, Message, Result
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.entry import run_measure
 from advisor.engine.worker.failure import describe, failure_from
+from advisor.engine.worker.hanging import ASK, HangWatch, ProgressFile, name_stack
 from advisor.engine.worker.replaced import Originals
 from advisor.errors import UsageError
 from advisor.training.script.word import WordFile
@@ -46,6 +48,7 @@ class RankEmitter(Emitter):
         self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
         super().__init__(task, self._write_line, self._write_line, Originals(), folder)
         self._rank, self._ranks = rank, ranks
+        self._progress = ProgressFile(folder, rank)
         self.words = words
 
     @property
@@ -75,6 +78,10 @@ class RankEmitter(Emitter):
         """Say that all was sent."""
         self._write_line(Done())
 
+    def note_steps(self, steps: int) -> None:
+        """Tell how many steps were taken."""
+        self._progress.note(steps)
+
     def _end_all(self) -> NoReturn:
         self._wait_for_others()
         os._exit(_ENDS_ALL)
@@ -100,7 +107,8 @@ def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
         folder = Path(name)
         codes: dict[int, int] = {}
         try:
-            _launch(script.launch, task, folder)
+            with watch_ranks(task, folder, range(script.ranks), are_all=not script.per_node):
+                _launch(script.launch, task, folder)
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         except Exception as error:
@@ -109,6 +117,17 @@ def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
                 next_step="Look at --nproc-per-node and the rendezvous options.",
             ) from error
         relay_ranks(task, emit, folder, codes)
+
+
+def watch_ranks(task: WorkloadTask[Any], folder: Path, ranks: range, *, are_all: bool) -> HangWatch:
+    """Return a context in which a rank of this machine that hangs is ended."""
+    return HangWatch(
+        task.workload.target,
+        folder,
+        ranks,
+        lambda rank: has_ended(read_rank(folder, rank)),
+        are_all=are_all,
+    )
 
 
 def relay_ranks(
@@ -170,6 +189,9 @@ def run_rank(task: WorkloadTask[Any], folder: Path, words: WordFile) -> NoReturn
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # a collective would not hear of it
     rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    if hasattr(faulthandler, "register"):
+        stack = name_stack(folder, rank).open("ab", buffering=0)
+        faulthandler.register(ASK, stack, all_threads=False)
     emit = RankEmitter(task, folder, rank, ranks, words)
     try:
         run_measure(task, emit)

@@ -48,6 +48,9 @@ class Ending(Protocol):
     def say_done(self) -> None:
         """Say that all results were sent, where the process goes on."""
 
+    def note_steps(self, steps: int) -> None:
+        """Tell how many steps were taken, where somebody watches for a rank that hangs."""
+
     def leave(self) -> NoReturn:
         """Say that all results were sent."""
 
@@ -137,6 +140,7 @@ class ScriptRun:
     def _attach(self, end: Callable[[], None]) -> None:
         """Hang all that sees the script into torch."""
         patches = Patches()
+        self.stream.on_steps = self._ending.note_steps
         watch_steps(patches, self.stream, self._guard, on_pass=self._see_pass, on_enough=end)
         watch_loading(patches, self.stream, self.sizes)
         refuse_spawning(lambda: self._refuse_launcher("starts by torch.multiprocessing"))

@@ -37,6 +37,7 @@ class StepStream:
         count, trained: Steps done, and those that were not frozen.
         is_frozen: Whether steps change nothing: their gradients are seen and taken away.
         timed: Steps that are timed, until the last of them has ended.
+        on_steps: Called with all steps done after each, or after those that were timed.
         on_timing: Called where these begin and after they end.
         find_factor: Returns by what each group's rate is multiplied in a step; the script reads its
             own.
@@ -67,6 +68,7 @@ class StepStream:
         self.on_out_of_memory: Callable[[], None] | None = None
         self.timed: TimedSteps | None = None
         self.on_timing: Callable[[], None] = lambda: None
+        self.on_steps: Callable[[int], None] = lambda _steps: None
         self._observers = observers
         self._gathered = _Gathered()
         self._step: Step | None = None
@@ -229,6 +231,7 @@ class StepStream:
     def _tell_after(self, step: Step, count: int) -> bool:
         """Tell the observers that so many steps are done; return whether all of them go on."""
         self.count += count
+        self.on_steps(self.count)
         self.trained += 0 if self.is_frozen else count
         goes_on = self.count != self._most_steps
         for observer in self._observers:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 
 import torch
 from torch import distributed, nn
@@ -19,6 +20,8 @@ if __name__ == "__main__":
     parser.add_argument("--fails-on", type=int, default=-1)
     parser.add_argument("--slow-on", type=int, default=-1)
     parser.add_argument("--ends-on", type=int, default=-1)
+    parser.add_argument("--hangs-on", type=int, default=-1)
+    parser.add_argument("--waits-on", type=int, default=-1)
     settings = parser.parse_args()
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
@@ -42,6 +45,10 @@ if __name__ == "__main__":
         for index, (images, labels) in enumerate(loader, start=1):
             if rank == settings.ends_on and index == 3:
                 os._exit(4)
+            if rank == settings.hangs_on and index == 20:
+                time.sleep(1e6)
+            if rank == settings.waits_on and index == 20:
+                distributed.barrier()
             if rank == settings.slow_on:
                 torch.randn(400, 400) @ torch.randn(400, 400)
             if rank == settings.fails_on:

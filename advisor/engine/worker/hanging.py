@@ -1,0 +1,224 @@
+"""Finds a rank that hangs: no step, no work and no wait for the others, for longer than is like it.
+
+A rank that waits for another one is idle as well: where it stands tells the two apart. What works
+between steps, as an evaluation or a checkpoint, takes processor time or moves bytes. Before a rank
+has taken two steps nothing is known of how long it takes, and only the time-out ends it.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from advisor.engine.crash import PACKAGE, find_location
+from advisor.engine.wire import Failure
+
+#: A rank that takes part in steps may do nothing for so long, or for so many times the longest
+#: time that passed between two of its steps.
+_FLOOR_S, _GAPS = 5.0, 10.0
+_PAUSE_S = 0.25
+#: Asks a rank where it stands; one that no script uses, as Lightning uses SIGUSR1 under Slurm.
+ASK = getattr(signal, "SIGRTMAX", signal.SIGUSR1)
+#: For a rank to write down where it stands.
+_STAND_S = 0.2
+#: Share of one processor below which a process is idle.
+_IDLE_FRACTION = 0.05
+_LEAST_STEPS = 2
+_FORMAT = struct.Struct("<qq")
+_FRAME = re.compile(r'File "(.+)", line \d+ in ')
+#: In torch's own code that waits for other ranks; the second runs a backward pass.
+_WAITS = ("/torch/distributed/", "/torch/autograd/graph.py", "/torch/nn/parallel/")
+
+
+class ProgressFile:
+    """Tells this rank's process and its steps, at one write each."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._file = os.open(name_progress(folder, rank), os.O_RDWR | os.O_CREAT, 0o600)
+        self.note(0)
+
+    def note(self, steps: int) -> None:
+        """Tell how many steps were taken."""
+        os.pwrite(self._file, _FORMAT.pack(os.getpid(), steps), 0)
+
+
+def name_progress(folder: Path, rank: int) -> Path:
+    """Return the file of a rank's progress."""
+    return folder / f"{rank}.progress"
+
+
+def name_stack(folder: Path, rank: int) -> Path:
+    """Return the file into which a rank writes where it stands when it is asked."""
+    return folder / f"{rank}.stack"
+
+
+class Idleness:
+    """Since when a rank has done nothing, of samples of what it did.
+
+    Attributes:
+        pid: Of its process.
+        steps: That it took.
+    """
+
+    def __init__(self, pid: int, now_s: float) -> None:
+        self.pid, self.steps = pid, 0
+        self._worked_s = self._stepped_s = now_s
+        self._longest_s = 0.0
+        self._work = (0.0, 0)
+
+    def see_steps(self, steps: int, now_s: float) -> None:
+        """Take in how many steps it has taken."""
+        if steps == self.steps:
+            return
+        if self.steps:
+            self._longest_s = max(self._longest_s, now_s - self._stepped_s)
+        self.steps = steps
+        self.see_end(now_s)
+        self._stepped_s = now_s
+
+    def see_work(self, work: tuple[float, int], now_s: float, *, is_running: bool) -> None:
+        """Take in the processor seconds that it took so far, and the bytes that it moved."""
+        most_s = self._work[0] + _IDLE_FRACTION * (now_s - self._worked_s)
+        if is_running or work[0] > most_s or work[1] != self._work[1]:
+            self._work = work
+            self.see_end(now_s)
+
+    def see_end(self, now_s: float) -> None:
+        """Count anew from here."""
+        self._worked_s = now_s
+
+    def is_due(self, now_s: float) -> bool:
+        """Return whether it did nothing for longer than is like it."""
+        most_s = max(_FLOOR_S, _GAPS * self._longest_s)
+        return self.steps >= _LEAST_STEPS and now_s - self._worked_s > most_s
+
+    def idle_s(self, now_s: float) -> float:
+        """Return for how long it did nothing."""
+        return now_s - self._worked_s
+
+
+class HangWatch:
+    """Watches the ranks of one machine from a thread; one that hangs fails and is ended.
+
+    Args:
+        target: The script.
+        folder: Where the ranks' files are.
+        ranks: Those of this machine.
+        has_ended: Whether a rank has said all.
+        are_all: Whether there are no ranks elsewhere that these may wait for.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        folder: Path,
+        ranks: Iterable[int],
+        has_ended: Callable[[int], bool],
+        *,
+        are_all: bool,
+    ) -> None:
+        self._target, self._folder, self._ranks = target, folder, [*ranks]
+        self._has_ended, self._are_all = has_ended, are_all
+        self._idle: dict[int, Idleness] = {}
+        self._waiting: dict[int, str] = {}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(_PAUSE_S):
+            for rank in self._ranks:
+                with contextlib.suppress(psutil.Error, OSError):  # it has ended
+                    if self._look(rank):
+                        return
+
+    def _look(self, rank: int) -> bool:
+        """Return whether a rank hangs, which is ended then."""
+        path, now_s = name_progress(self._folder, rank), time.monotonic()
+        if not path.exists() or self._has_ended(rank):
+            return False
+        pid, steps = _FORMAT.unpack(path.read_bytes())
+        idle = self._idle.setdefault(rank, Idleness(pid, now_s))
+        idle.see_steps(steps, now_s)
+        process = psutil.Process(pid)
+        idle.see_work(
+            _see_work(process),
+            now_s,
+            is_running=process.status() in {psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP},
+        )
+        if not idle.is_due(now_s):
+            self._waiting.pop(rank, None)
+            return False
+        if rank not in self._waiting:
+            stack = self._ask(rank, pid)
+            where = find_location(name_stack(self._folder, rank)) or "a place that it does not tell"
+            if not waits_for_others(stack):
+                self._end(rank, pid, f"it did nothing for {idle.idle_s(now_s):.0f} s at {where}")
+                return True
+            self._waiting[rank] = where
+        return self._is_deadlock()
+
+    def _is_deadlock(self) -> bool:
+        """Return whether all ranks wait, for nobody; one is ended then."""
+        if self._are_all and len(self._waiting) == len(self._ranks):
+            first = min(self._ranks, key=lambda each: (self._idle[each].steps, each))
+            told = ", ".join(f"rank {each} at {self._waiting[each]}" for each in self._ranks)
+            self._end(first, self._idle[first].pid, f"all ranks wait for each other: {told}")
+            return True
+        return False
+
+    def _ask(self, rank: int, pid: int) -> str:
+        """Return where a rank stands, innermost first; empty where it does not answer."""
+        path = name_stack(self._folder, rank)
+        path.write_bytes(b"")
+        os.kill(pid, ASK)
+        time.sleep(_STAND_S)
+        return path.read_text(errors="replace")
+
+    def _end(self, rank: int, pid: int, why: str) -> None:
+        """Have the rank fail of that; what launched them ends the others."""
+        failure = Failure(
+            kind="hang",
+            message=f"rank {rank} of {self._target} hangs: {why}",
+            next_step="Look for a lock, an endless wait, or a collective that not all ranks join.",
+        )
+        with (self._folder / f"{rank}.jsonl").open("ab") as said:
+            said.write(msgspec.json.encode(failure) + b"\n")
+        for number in (signal.SIGTERM, signal.SIGCONT):  # the second where it was stopped
+            os.kill(pid, number)
+
+
+def waits_for_others(stack: str) -> bool:
+    """Return whether a rank stands in torch's code that waits for other ranks, or in ours."""
+    for path in _FRAME.findall(stack):
+        if path.startswith(PACKAGE) or any(part in path for part in _WAITS):
+            return True
+        if "/torch/" not in path:
+            return False
+    return False
+
+
+def _see_work(process: psutil.Process) -> tuple[float, int]:
+    """Return the processor seconds of a rank and its children so far, and the bytes moved."""
+    seconds, moved = 0.0, 0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            seconds += sum(each.cpu_times()[:2])
+            if hasattr(each, "io_counters"):  # not on every system
+                counters = each.io_counters()
+                moved += counters.read_chars + counters.write_chars
+    return seconds, moved

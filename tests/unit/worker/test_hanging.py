@@ -1,0 +1,82 @@
+"""Which rank hangs, of what it did and of where it stands."""
+
+import pytest
+
+from advisor.engine.crash import PACKAGE
+from advisor.engine.worker.hanging import Idleness, waits_for_others
+
+_SITE = "/venv/lib/python3.12/site-packages"
+
+
+def see(idle, now_s, *, steps=None, seconds=0.0, moved=0, is_running=False):
+    if steps is not None:
+        idle.see_steps(steps, now_s)
+    idle.see_work((seconds, moved), now_s, is_running=is_running)
+    return idle.is_due(now_s)
+
+
+def test_a_rank_is_idle_for_longer_than_is_like_it():
+    """Its steps took 2 s, so it may take 20."""
+    idle = Idleness(1, 0.0)
+    for step in range(1, 4):
+        assert not see(idle, 2.0 * step, steps=step)
+    assert not see(idle, 25.9, steps=3)
+    assert see(idle, 26.1, steps=3)
+
+
+def test_short_steps_have_a_floor():
+    idle = Idleness(1, 0.0)
+    for step in range(1, 100):
+        see(idle, 0.01 * step, steps=step)
+    assert not see(idle, 5.5, steps=99)
+    assert see(idle, 6.1, steps=99)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_before_two_steps_nothing_is_known(steps):
+    idle = Idleness(1, 0.0)
+    assert not see(idle, 1.0, steps=steps)
+    assert not see(idle, 1000.0, steps=steps)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda s: {"seconds": 0.1 * s},  # an evaluation, here or in a process of the loader
+        lambda s: {"moved": 4096 * int(s)},  # a checkpoint
+        lambda s: {"is_running": True},  # on a machine that is too busy
+    ],
+)
+def test_what_works_between_steps_does_not_hang(work):
+    idle = Idleness(1, 0.0)
+    for step in range(1, 4):
+        see(idle, 0.1 * step, steps=step)
+    for second in range(1, 120):
+        assert not see(idle, float(second), steps=3, **work(float(second)))
+
+
+def test_a_process_that_hardly_works_is_idle():
+    """As one whose threads look around now and then."""
+    idle = Idleness(1, 0.0)
+    for step in range(1, 4):
+        see(idle, 0.1 * step, steps=step)
+    assert [see(idle, float(s), steps=3, seconds=0.01 * s) for s in range(1, 8)][-1]
+
+
+@pytest.mark.parametrize(
+    ("paths", "waits"),
+    [
+        ([f"{_SITE}/torch/distributed/distributed_c10d.py", "/home/me/train.py"], True),
+        ([f"{_SITE}/torch/_ops.py", f"{_SITE}/torch/distributed/_functional_collectives.py"], True),
+        ([f"{_SITE}/torch/autograd/graph.py", f"{_SITE}/torch/_tensor.py"], True),
+        ([f"{PACKAGE}training/script/word.py", "/home/me/train.py"], True),
+        (["/home/me/train.py", f"{_SITE}/torch/distributed/elastic/api.py"], False),
+        (["/home/me/model.py", f"{_SITE}/torch/nn/parallel/distributed.py"], False),
+        ([f"{_SITE}/models/bert.py", f"{_SITE}/torch/nn/parallel/distributed.py"], False),
+        (["/usr/lib/python3.12/queue.py", f"{_SITE}/torch/utils/data/dataloader.py"], False),
+        ([], False),
+    ],
+)
+def test_where_a_rank_stands_tells_whether_it_waits_for_others(paths, waits):
+    lines = [f'  File "{path}", line 7 in run' for path in paths]
+    assert waits_for_others("\n".join(["Stack (most recent call first):", *lines])) == waits
