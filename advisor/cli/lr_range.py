@@ -1,10 +1,12 @@
 """`bsadvisor lr-range MODEL`: the learning-rate range test."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
+from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
 from advisor.cli.options import Allowed, SavedResults, Training, make_spec, option
 from advisor.cli.quantities import parse_rate
 from advisor.cli.script import read_workload, refuse_for_script
@@ -45,6 +47,7 @@ class _Range:
 def lr_range(
     *,
     training: Training,
+    ranks: Ranks,
     tested: _Range,
     allowed: Annotated[Allowed, "budget_s"],
     results: SavedResults,
@@ -54,13 +57,16 @@ def lr_range(
     The rate rises with every step from far too low to far too high; the suggested rate is then
     trained at from fresh starts before it is printed.
     """
-    workload = read_workload(training)
-    if workload.script is not None:
+    nodes = find_nodes(ranks, os.environ)
+    workload = read_workload(training, ranks, nodes)
+    if workload.script is not None and not workload.script.model_file:
         refuse_for_script(precision=training.precision != "fp32", set=bool(training.settings))
+    follow_leader(nodes, workload)
     output = Output(results, reads=(training.model,))
 
     from advisor.rate.data import RANGE, RangePlan
     from advisor.rate.question import KIND
 
     asked = ((RANGE, RangePlan(**vars(tested))),)
-    drive(KIND, make_spec(workload, allowed), output, asked=asked)
+    with leading(nodes if workload.script else None) as leader:
+        drive(KIND, make_spec(workload, allowed), output, asked=asked, leader=leader)

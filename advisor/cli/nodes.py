@@ -16,6 +16,7 @@ from advisor.errors import UsageError
 if TYPE_CHECKING:
     from advisor.engine.leading import Leader
     from advisor.engine.nodes import Nodes
+    from advisor.training.data import WorkloadSpec
 
 #: torchrun's own.
 _HOST, _PORT = "127.0.0.1", 29400
@@ -202,10 +203,12 @@ def leading(nodes: "Nodes | None") -> "AbstractContextManager[Leader | None]":
     return contextlib.nullcontext() if nodes is None else Leader(nodes)
 
 
-def follow_leader(nodes: "Nodes", target: str) -> None:
-    """Do what the leader orders, and exit with its code."""
+def follow_leader(nodes: "Nodes | None", workload: "WorkloadSpec") -> None:
+    """Where this node follows, do what the leader orders, and exit with its code."""
+    if workload.script is None or nodes is None or nodes.node == 0:
+        return
     from advisor.engine.following import follow
     from advisor.training.data import parse_target
 
-    code = follow(nodes, parse_target(target), lambda line: typer.echo(line, err=True))
-    raise typer.Exit(code)
+    target = parse_target(workload.target)
+    raise typer.Exit(follow(nodes, target, lambda line: typer.echo(line, err=True)))

@@ -1,8 +1,10 @@
 """`bsadvisor noise-floor MODEL`: how far this machine differs from itself."""
 
+import os
 from typing import Annotated
 
 from advisor.cli.failures import reporting_failures
+from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
 from advisor.cli.options import Against, Allowed, CompiledTraining, SavedResults, make_spec
 from advisor.cli.script import read_workload
 
@@ -11,6 +13,7 @@ from advisor.cli.script import read_workload
 def noise_floor(
     *,
     training: CompiledTraining,
+    ranks: Ranks,
     against: Against,
     allowed: Annotated[Allowed, "budget_s"],
     results: Annotated[SavedResults, "json_path", "quiet", "verbose"],
@@ -19,7 +22,9 @@ def noise_floor(
 
     `check` takes what is found here into account, for the same training on the same device.
     """
-    workload = read_workload(training)
+    nodes = find_nodes(ranks, os.environ)
+    workload = read_workload(training, ranks, nodes)
+    follow_leader(nodes, workload)
 
     from advisor.cli.drive import Output, drive
     from advisor.engine.document import encode_document
@@ -32,7 +37,8 @@ def noise_floor(
     store.refuse_unwritable(asked)
     output = Output(results, reads=(training.model,))
     pinned = ((MICRO_BATCH_SIZE, against.micro_batch_size),)
-    found = drive(KIND, make_spec(workload, allowed), output, asked=pinned)
+    with leading(nodes if workload.script else None) as leader:
+        found = drive(KIND, make_spec(workload, allowed), output, asked=pinned, leader=leader)
     size = found.record.get(MICRO_BATCH_SIZE)
     assert size is not None
     path = store.choose_spread_path(asked, read_setting(workload, found.record, size))

@@ -10,7 +10,7 @@ from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
 from advisor.cli.options import Allowed, CompiledTraining, SavedResults, flag, make_spec, option
 from advisor.cli.quantities import parse_duration
 from advisor.cli.scenario import OnPaper, build_scenario
-from advisor.cli.script import make_script, make_workload, refuse_for_script, spread_model_file
+from advisor.cli.script import make_workload, refuse_for_script, spread
 from advisor.cli.variants import parse_variants
 
 
@@ -114,11 +114,8 @@ def probe(
     """
     variants = parse_variants(training.precision, training.compile_model)
     nodes = find_nodes(ranks, os.environ)
-    count = ranks.nproc_per_node
-    script = make_script(training, count, nodes)
-    if script is None and (count > 1 or nodes is not None):
-        script = spread_model_file(training, variants[0], ranks.strategy, count, nodes)
-    elif script is not None:
+    script = spread(training, variants[0], ranks, nodes)
+    if script is not None and not script.model_file:
         refuse_for_script(
             precision=training.precision != "fp32",
             compile=training.compile_model != "off",
@@ -130,8 +127,7 @@ def probe(
     workload = make_workload(
         training, variants[0], script, base_batch_size=training.base_batch_size
     )
-    if script is not None and nodes is not None and nodes.node != 0:
-        follow_leader(nodes, workload.target)
+    follow_leader(nodes, workload)
     scenario = build_scenario(on_paper)
     reads = (training.model, allowed.noise_log, *(allowed.checkpoints or ()))
     output = Output(results, reads=reads)

@@ -10,6 +10,7 @@ from advisor.cli.variants import parse_variant
 from advisor.errors import UsageError
 
 if TYPE_CHECKING:
+    from advisor.cli.nodes import Ranks
     from advisor.engine.nodes import Nodes
     from advisor.training.data import Script, Variant, WorkloadSpec
 
@@ -27,7 +28,9 @@ _VARIABLE = "BSADVISOR_BATCH_SIZE"
 RANKED_MODULE = "advisor.training.ranked"
 
 
-def read_workload(training: Training) -> "WorkloadSpec":
+def read_workload(
+    training: Training, ranks: "Ranks | None" = None, nodes: "Nodes | None" = None
+) -> "WorkloadSpec":
     """Return what to train, in the one way that the options name.
 
     Raises:
@@ -35,7 +38,8 @@ def read_workload(training: Training) -> "WorkloadSpec":
         UsageError: It is a script, and nothing tells it the batch.
     """
     variant = parse_variant(training.precision, training.compile_model)
-    return make_workload(training, variant, make_script(training))
+    script = make_script(training) if ranks is None else spread(training, variant, ranks, nodes)
+    return make_workload(training, variant, script)
 
 
 def make_workload(
@@ -85,6 +89,17 @@ def make_script(
         )
     is_global = training.batch_size_is == "global"
     return _start(arguments, ranks, nodes, is_module=training.is_module, batch_is_global=is_global)
+
+
+def spread(
+    training: Training, variant: "Variant", ranks: "Ranks", nodes: "Nodes | None"
+) -> "Script | None":
+    """Return how a script or a model file is started on ranks; None where one process trains it."""
+    count = ranks.nproc_per_node
+    script = make_script(training, count, nodes)
+    if script is None and (count > 1 or nodes is not None):
+        return spread_model_file(training, variant, ranks.strategy, count, nodes)
+    return script
 
 
 def spread_model_file(

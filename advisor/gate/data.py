@@ -86,6 +86,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     #: Parameters of the model file's functions, by name; of a script, its arguments.
     settings: dict[str, str] = {}
     arguments: tuple[str, ...] = ()
+    #: That train together; the figures are those of all of them.
+    ranks: Size = 1
 
 
 class Occasion(msgspec.Struct, frozen=True, kw_only=True):

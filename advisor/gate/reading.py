@@ -74,6 +74,7 @@ def read_setting(workload: WorkloadSpec, record: Record, micro_batch_size: int) 
         compile=workload.compile,
         settings=workload.settings,
         arguments=() if workload.script is None else workload.script.arguments,
+        ranks=workload.ranks,
     )
 
 
@@ -134,6 +135,7 @@ def _read_run(record: Record, micro_batch_size: int) -> Occasion:
             micro_batch_size=micro_batch_size,
             environment=record.environment,
             arguments=() if script is None else script.script.arguments,
+            ranks=1 if script is None else script.script.ranks,
             precision=command.precision,
             compile=command.compile,
             settings=command.settings,

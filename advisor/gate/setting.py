@@ -30,6 +30,8 @@ def identify(setting: Setting) -> dict[str, str]:
         "settings": " ".join(f"{name}={value}" for name, value in sorted(setting.settings.items())),
         "arguments": " ".join(setting.arguments),
     }
+    if setting.ranks > 1:
+        identity["ranks"] = str(setting.ranks)
     counters = {each.name: each.value for each in setting.environment.counters}
     limit = counters.get("power_limit")
     if limit is not None:

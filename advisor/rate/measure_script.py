@@ -134,18 +134,33 @@ def run(task: TrialTask, emit: Emitter) -> None:
         emit.stop()
 
 
+class _Rising(Observer):
+    """Sets the rates of a range on another rank than the first, for as long as that goes on."""
+
+    def __init__(self, rising: RisingRate) -> None:
+        self._rising = rising
+
+    def before_step(self, step: Step) -> None:
+        """Set the step's rate."""
+        self._rising.before_step(step)
+
+
 def run_range(task: LrRangeTask, emit: Emitter) -> None:
-    """Emit the LrRangeCurve of the first seed, of its own training loss, and end the process."""
+    """Emit the LrRangeCurve of the first seed, of its own training loss, and end the process.
+
+    Of several ranks the first one's loss is that of its part of each batch, and it ends the range.
+    """
     script_spec, (seed, *_) = task.workload.script, task.seeds
     assert script_spec is not None
     factor = RateFactor(task.low_rate)
     deadline = time.perf_counter() + task.budget_s
     rising = RisingRate(factor.set_rate, task, task.steps, deadline)
+    observer = _Rising(rising) if emit.goes_on else rising
     filling = fill_batch(script_spec, task.micro_batch_size, task.gradient_accumulation_steps)
     script = ScriptRun(
         task.workload,
         emit,
-        observers=[rising],
+        observers=[observer],
         samples=task.micro_batch_size,
         accumulation=task.gradient_accumulation_steps,
         filling=replace(filling, seed=seed),

@@ -16,7 +16,7 @@ from advisor.engine.opening import ScriptTask
 from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory
-from advisor.rate.data import TrialTask
+from advisor.rate.data import LrRangeTask, TrialTask
 from advisor.throughput.data import ThroughputTask
 from advisor.training.data import Script, Variant, WorkloadSpec
 from advisor.training.script.arguments import Filling
@@ -102,6 +102,23 @@ def test_the_loss_of_a_branch_is_that_of_all_ranks(run_alone):
         return [each.loss for each in branch.evaluations]
 
     assert train(2) == pytest.approx(train(1), rel=1e-4)
+
+
+def test_a_range_of_rates_is_ended_by_the_first_rank(run_alone):
+    task = LrRangeTask(
+        workload=make_spec("ranks_in_order"),
+        micro_batch_size=64,
+        gradient_accumulation_steps=1,
+        low_rate=1e-4,
+        high_rate=1e6,
+        steps=40,
+        least_steps=10,
+        seeds=(0,),
+    )
+    (curve,) = run_alone(task)
+    assert curve.rates[:2] == pytest.approx([1e-4, 1e-4 * 10 ** (10 / 39)])
+    assert len(curve.losses) <= curve.steps == 40
+    assert curve.stopped_by in {"divergence", "range"}
 
 
 def test_one_rank_out_of_memory_is_the_answer_of_all(run_alone):
