@@ -15,7 +15,7 @@ from advisor.advice.data import Scenario, Schedule, ScheduleItem
 from advisor.advice.decay_swap import place_cuts
 from advisor.advice.schedule import LEAST_GAIN_FRACTION, interpolate_step_s
 from advisor.growth.data import Growth, GrowthBranch, Leg, Legs, RateCourse
-from advisor.growth.plan import compare_growth, select_branches
+from advisor.growth.plan import MOST_STARTS, compare_growth, select_branches
 from advisor.race.plan import UNSEEN_ERROR
 from advisor.rate.data import Candidate, OptimizerChanges
 from advisor.statistics import Estimate, exponentiate, two_sided_t
@@ -166,4 +166,5 @@ def is_open(schedule: Schedule) -> bool:
     gain = schedule.gain_interval
     if gain is None:
         return False
-    return (gain.low or 0.0) <= 0.0 and (gain.point or 0.0) >= LEAST_GAIN_FRACTION
+    is_undecided = (gain.low or 0.0) <= 0.0 and (gain.point or 0.0) >= LEAST_GAIN_FRACTION
+    return is_undecided and schedule.starts < MOST_STARTS

@@ -9,6 +9,8 @@ from advisor.growth.data import Growth, GrowthBranch, Legs
 from advisor.race.compare import Comparison, average_curve, compare_sides
 from advisor.race.data import SAME_RATE
 
+#: Starts after which a schedule stays undecided.
+MOST_STARTS = 9
 #: Lengths of the branches, as shares of the longest, the longest first: where the constant batch
 #: ends is a point of the curve that the growing batch's ends are compared with.
 GROWING_LENGTHS, CONSTANT_LENGTHS = (1.0, 0.8), (1.0, 0.7, 0.5)

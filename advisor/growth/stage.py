@@ -6,14 +6,19 @@ import msgspec
 
 from advisor.engine.run import Run
 from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, Growth, GrowthTask, Legs
-from advisor.growth.plan import CONSTANT_LENGTHS, GROWING_LENGTHS, list_lengths, select_branches
+from advisor.growth.plan import (
+    CONSTANT_LENGTHS,
+    GROWING_LENGTHS,
+    MOST_STARTS,
+    list_lengths,
+    select_branches,
+)
 from advisor.race.branches import DECAY_FRACTION
 from advisor.race.loop_time import LOOP_TIMES, LoopTimes
 from advisor.race.plan import FRESH, LEAST_FRESH
 from advisor.race.stage import is_race_open
 
-#: Starts after which a schedule stays undecided.
-_MOST_STARTS = 9
+#: Samples of a batch on which losses are evaluated.
 _EVALUATION_BATCH = 64
 
 
@@ -30,7 +35,7 @@ def continue_growth(run: Run, find_open: Callable[[], Growth | None]) -> bool:
         return False
     trained = {each.seed for each in select_branches(growth, run.record.all(GROWTH_BRANCHES))}
     seeds = tuple(seed for seed in FRESH if seed not in trained)[:LEAST_FRESH]
-    if len(trained) >= _MOST_STARTS:
+    if len(trained) >= MOST_STARTS:  # they share no loss
         return False
     task = _make_task(run, growth, seeds)
     needed_s = run.start_s + len(seeds) * sum(
