@@ -1,5 +1,6 @@
 """Saved weights put into a training: the model's, and the optimizer's where the file has them."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ _OPTIMIZER_KEYS = ("optimizer", "optimizer_state_dict", "optimizer_states")
 #: Names under which it may say how far training was, and what they count.
 _STEP_KEYS: dict[str, StepSource] = {"step": "steps", "global_step": "steps", "epoch": "epochs"}
 #: What wrappers put in front of the names of parameters: data parallelism, torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = re.compile(r"(?:module\.|_orig_mod\.)*")
 #: Keys that an error names.
 _NAMED_KEYS = 3
 
@@ -73,7 +74,9 @@ def _find_weights(path: str, document: Mapping[str, Any]) -> dict[str, Any]:
     found = (document.get(key) for key in _MODEL_KEYS)
     inner = next((each for each in found if isinstance(each, Mapping)), document)
     weights = {
-        _strip(str(name)): value for name, value in inner.items() if isinstance(value, torch.Tensor)
+        _PREFIXES.sub("", str(name), count=1): value
+        for name, value in inner.items()
+        if isinstance(value, torch.Tensor)
     }
     if not weights:
         raise GivenFileError(
@@ -110,9 +113,8 @@ def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None
 def _check_finite(path: str, weights: Mapping[str, Any], model: nn.Module) -> None:
     """Raise GivenFileError where a parameter is not finite; a buffer may be, as a mask is."""
     trained = {name for name, _ in model.named_parameters()}
-    _refuse_broken(
-        path, [name for name, value in weights.items() if name in trained and not _is_finite(value)]
-    )
+    broken = (name for name, value in weights.items() if not _is_finite(value))
+    _refuse_broken(path, [name for name in broken if name in trained])
 
 
 def _refuse_broken(path: str, names: Sequence[str]) -> None:
@@ -145,17 +147,9 @@ def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) 
             f"{type(training.optimizer).__name__}: {shorten(error)}",
             next_step="Build the same optimizer in make_optimizer, or save the weights alone.",
         ) from None
-    kept = (each.items() for each in training.optimizer.state.values())
-    _refuse_broken(
-        path,
-        sorted(
-            {
-                f"the optimizer's {name}"
-                for name, value in chain.from_iterable(kept)
-                if not _is_finite(value)
-            }
-        ),
-    )
+    kept = chain.from_iterable(each.items() for each in training.optimizer.state.values())
+    broken = {f"the optimizer's {name}" for name, value in kept if not _is_finite(value)}
+    _refuse_broken(path, sorted(broken))
 
 
 def _find_step(document: Mapping[str, Any]) -> SavedStep:
@@ -166,13 +160,6 @@ def _find_step(document: Mapping[str, Any]) -> SavedStep:
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             return SavedStep(int(value), source)
     return SavedStep(None, "order")
-
-
-def _strip(name: str) -> str:
-    """Return the name without the prefixes of wrappers, in whatever order they were put on."""
-    while name.startswith(_PREFIXES):
-        name = name[len(next(prefix for prefix in _PREFIXES if name.startswith(prefix))) :]
-    return name
 
 
 def _name(keys: Iterable[str]) -> str:
