@@ -200,17 +200,19 @@ class Maker:
     further call fails, the file is read anew.
     """
 
-    def __init__(self, target: Target, names: Names, settings: Settings) -> None:
-        self._target = target
-        self._names = names
-        self._settings = settings
+    def __init__(self, target: Target, settings: dict[str, str]) -> None:
+        self.target, self.settings = target, Settings(settings)
+        self.names = self._discover()
         self._made: set[str] = set()
+
+    def _discover(self) -> Names:
+        return discover(load_module(self.target), self.target.name)
 
     def make(self, field: str, *arguments: Any) -> Any:
         """Return what the function makes that `Names` has under the field; else WorkloadError."""
-        function = getattr(self._names, field)
+        function = getattr(self.names, field)
         try:
-            made = self._settings.call(function, *arguments)
+            made = self.settings.call(function, *arguments)
         except Exception as error:
             if field not in self._made or is_out_of_memory(error):
                 raise
@@ -220,10 +222,9 @@ class Maker:
 
     def _make_anew(self, field: str, arguments: tuple[Any, ...], error: Exception) -> Any:
         try:
-            names = discover(load_module(self._target), self._target.name)
-            return self._settings.call(getattr(names, field), *arguments)
+            return self.settings.call(getattr(self._discover(), field), *arguments)
         except Exception as second:  # noqa: BLE001 - the first failure is the one to tell
-            name = name_of(getattr(self._names, field))
+            name = name_of(getattr(self.names, field))
             raise WorkloadError(
                 f"{name} works once and fails when it is called again "
                 f"({type(second).__name__}: {shorten(second)})",

@@ -7,7 +7,6 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from advisor.errors import WorkloadError
-from advisor.training.data import Target
 from advisor.training.model_file import lightning
 from advisor.training.model_file.data import (
     Batches,
@@ -15,9 +14,8 @@ from advisor.training.model_file.data import (
     IterableBatches,
     SyntheticBatches,
 )
-from advisor.training.model_file.discovery import Names
 from advisor.training.model_file.kept import Remade
-from advisor.training.model_file.loading import Maker, Settings
+from advisor.training.model_file.loading import Maker
 from advisor.training.model_file.own_loader import (
     OwnLoader,
     is_loader,
@@ -38,16 +36,9 @@ class TrainingData:
         base_batch_size: That was asked for, else the file's own.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        names: Names,
-        settings: Settings,
-        maker: Maker,
-        base_batch_size: int | None,
-    ) -> None:
-        self._target, self._names, self._settings, self._maker = target, names, settings, maker
-        self.base_batch_size = base_batch_size or names.base_batch_size
+    def __init__(self, maker: Maker, base_batch_size: int | None) -> None:
+        self._names, self._settings, self._maker = maker.names, maker.settings, maker
+        self.base_batch_size = base_batch_size or maker.names.base_batch_size
         self.dataset: Any = None
         self.collate: Callable[[list[Any]], Any] | None = None
         self.own_loader: Any = None
@@ -99,8 +90,8 @@ class TrainingData:
         loader = self._find_loader()
         if loader is None:
             raise WorkloadError(
-                f"{self._target.text} has neither make_dataset nor make_batch: there is nothing to "
-                "train on",
+                f"{self._maker.target.text} has neither make_dataset nor make_batch: there is "
+                "nothing to train on",
                 next_step=(
                     "Add one of these to the model file:\n"
                     "    def make_dataset(): return ...  # a torch Dataset: the noise needs it\n"

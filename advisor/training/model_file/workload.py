@@ -17,9 +17,8 @@ from advisor.training.model_file import lightning
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches
-from advisor.training.model_file.discovery import discover
 from advisor.training.model_file.foreign import parameters_in, running
-from advisor.training.model_file.loading import Maker, Settings, load_module
+from advisor.training.model_file.loading import Maker
 from advisor.training.model_file.loss import Loss, find_loss
 from advisor.training.model_file.training_data import TrainingData
 from advisor.training.optimizer_facts import check_rates, restart_rates
@@ -43,11 +42,8 @@ class Workload:
 
     def __init__(self, spec: WorkloadSpec) -> None:
         self.spec = spec
-        self.target = parse_target(spec.target)
-        self.settings = Settings(spec.settings)
-        module = load_module(self.target)
-        self.names = discover(module, self.target.name)
-        self._maker = Maker(self.target, self.names, self.settings)
+        self._maker = maker = Maker(parse_target(spec.target), spec.settings)
+        self.target, self.names, self.settings = maker.target, maker.names, maker.settings
         self.device = resolve_device(spec.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # the user's own .cuda() calls must agree
@@ -55,9 +51,7 @@ class Workload:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
         self.is_step_only = self.names.step is not None and self.names.model is None
-        self.data = TrainingData(
-            self.target, self.names, self.settings, self._maker, spec.base_batch_size
-        )
+        self.data = TrainingData(maker, spec.base_batch_size)
         self.closure = spec.closure
         self._first_size = max(_FIRST_SIZE, spec.smallest_batch)
         self._loss: Loss | None = None
