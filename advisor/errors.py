@@ -5,12 +5,9 @@ from typing import ClassVar
 
 
 class AdvisorError(Exception):
-    """A failure the reader can act on: what happened, and what to do next.
+    """A failure the reader can act on: what happened, where, and in one sentence what to do next.
 
-    Args:
-        message: What happened, with the place in the user's file where one is known.
-        next_step: One sentence that tells the reader what to do, or None where nothing helps.
-        traceback: The user's own traceback, from the first line of the user's code.
+    The traceback is the user's own, from the first line of the user's code.
     """
 
     exit_code: ClassVar[int] = 70

@@ -10,17 +10,14 @@ from advisor.statistics import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The answer of a command.
+    """The answer of a command."""
 
-    Attributes:
-        answer: One line.
-        remarks: What bears on it, a line each.
-        missing: Why there is no answer, as an error where that is not by the measurements; empty
-            where the line above says so; None where there is one.
-    """
-
+    #: One line.
     answer: str
+    #: What bears on it, a line each.
     remarks: tuple[str, ...] = ()
+    #: Why there is no answer, as an error where that is not by the measurements; empty where the
+    #: line above says so; None where there is one.
     missing: str | AdvisorError | None = None
 
 
@@ -45,16 +42,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table; a row in bold is the one to look at.
-
-    Attributes:
-        notes: Sentences below the legend, a line each; one that begins with `- ` is an item.
-    """
+    """A table; a row in bold is the one to look at."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
     legend: str = ""
+    #: Sentences below the legend, a line each; one that begins with `- ` is an item.
     notes: tuple[str, ...] = ()
     bold_rows: frozenset[int] = frozenset()
     is_narrow: bool = False
@@ -83,17 +77,14 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datum:
-    """One point in the data's own units; an unknown end of its interval is None.
+    """One point in the data's own units; an unknown end of its interval is None."""
 
-    Attributes:
-        x: A name where the axis has names.
-        note: What else is known of it.
-    """
-
+    #: A name where the axis has names.
     x: float | str
     y: float
     low: float | None = None
     high: float | None = None
+    #: What else is known of it.
     note: str = ""
 
 
@@ -131,13 +122,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A chart; with fewer than two points it is not drawn.
-
-    Attributes:
-        caption: What it shows, in a sentence.
-    """
+    """A chart; with fewer than two points it is not drawn."""
 
     title: str
+    #: What it shows, in a sentence.
     caption: str
     x_label: str
     y_label: str
@@ -163,37 +151,31 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screen:
-    """What decides, on one screen; all else is in the full report.
+    """What decides, on one screen; all else is in the full report."""
 
-    Attributes:
-        answer: One line.
-        settings: What to type for it.
-        lines: What it gains and what limits it, a line each.
-        cautions: Of all warnings, those that would change what a reader does.
-        table: The rows around the answer.
-        next_step: The command to type now.
-    """
-
+    #: One line.
     answer: str
+    #: What to type for it.
     settings: tuple[str, ...] = ()
+    #: What it gains and what limits it, a line each.
     lines: tuple[str, ...] = ()
+    #: Of all warnings, those that would change what a reader does.
     cautions: tuple[str, ...] = ()
+    #: The rows around the answer.
     table: Table | None = None
+    #: The command to type now.
     next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """All that a question tells; empty parts are left out.
-
-    Attributes:
-        tables: Shown above all rows.
-        details: Shown below them.
-        passages: Reasons, warnings and code, after the details.
-    """
+    """All that a question tells; empty parts are left out."""
 
     rows: tuple[Row, ...] = ()
+    #: Shown above all rows.
     tables: tuple[Table, ...] = ()
+    #: Shown below them.
     details: tuple[Table, ...] = ()
+    #: Reasons, warnings and code, after the details.
     passages: tuple[Passage, ...] = ()
     charts: tuple[Chart, ...] = ()

@@ -51,9 +51,9 @@ from advisor.engine.spec import Limits, Spec
 from advisor.memory.data import PROBES, MemoryTask, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.stage import run_memory
+from advisor.predict.buffers import Card
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.reductions import Card
 from advisor.predict.replay import AllocatorSettings, replay_allocator
 from advisor.questions import RUN
 from advisor.training.data import Precision, WorkloadFacts, WorkloadSpec, parse_target

@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from advisor.noise.data import NoiseConclusion, NoiseTask, Trajectory
+from advisor.noise.iterates import draw_iterates, plan_edges
 from advisor.noise.measure import MomentMeter, visit
 from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.noise.plan import conclude_noise
-from advisor.noise.stations import draw_iterates, plan_edges
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload

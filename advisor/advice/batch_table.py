@@ -3,11 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from advisor.advice.batch_rows import BASE, RECOMMENDED, Row
+from advisor.advice.data import Recommendation
+from advisor.race.data import PairResult, Race
 from advisor.race.law import LAW_DEVIATION
+from advisor.race.plan import rank_by_regret
 from advisor.rate.data import Candidate
+from advisor.statistics import Estimate
 from advisor.telling import Column, Table, draw_up
+from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
 from advisor.units import (
     NOT_MEASURED,
     format_bytes,
@@ -28,16 +33,75 @@ LOOP_FRACTION = 0.1
 _LAW_WIDTH = math.exp(LAW_DEVIATION)
 #: What was not measured, where a table with energy has no place for words.
 DASH = "-"
+#: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
+MAX_ROWS = 14
+#: Predicted time to train, over the base pair's, up to which accumulation is shown at all.
+MOST_RELATIVE_TIME = 2.0
+RECOMMENDED, BASE = ">", "b"
+
+
+class Row(NamedTuple):
+    """One batch; its point is there where it is one micro-batch that was timed.
+
+    Its trial is that of the best rate, where it was trained.
+    """
+
+    mark: str
+    candidate: Candidate
+    point: ThroughputPoint | None
+    trial: PairResult | None = None
+
+
+def choose_rows(
+    advice: Recommendation | None,
+    throughput: ThroughputConclusion | None,
+    race: Race | None,
+    base_batch_size: int | None,
+) -> tuple[Row, ...]:
+    """Return the rows by batch size: at most `MAX_ROWS`, the marked and measured ones first."""
+    points = () if throughput is None else throughput.points
+    measured = {point.micro_batch_size: point for point in points}
+
+    def make(each: Candidate) -> Row:
+        is_single = each.gradient_accumulation_steps == 1
+        is_advised = advice is not None and each.global_batch_size == advice.global_batch_size
+        mark = RECOMMENDED * is_advised + BASE * (each.global_batch_size == base_batch_size)
+        pairs = () if race is None else race.pairs
+        own = [pair for pair in pairs if pair.global_batch_size == each.global_batch_size]
+        trial = next(iter(rank_by_regret(own)), None)
+        return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None, trial)
+
+    rows = [
+        row
+        for row in map(make, () if advice is None else advice.candidates)
+        if row.mark
+        or row.point is not None
+        or (row.candidate.relative_time or 0.0) <= MOST_RELATIVE_TIME
+    ]
+    covered = {row.candidate.micro_batch_size for row in rows if row.point is not None}
+    rows += [
+        make(
+            Candidate(
+                global_batch_size=size,
+                micro_batch_size=size,
+                gradient_accumulation_steps=1,
+                step_s=point.step_s.point or 0.0,
+            )
+        )
+        for size, point in measured.items()
+        if size not in covered
+    ]
+    ranked = sorted(rows, key=lambda row: (not row.mark, row.trial is None, row.point is None))
+    return tuple(
+        sorted(
+            ranked[:MAX_ROWS],
+            key=lambda row: (row.candidate.global_batch_size, row.candidate.micro_batch_size),
+        )
+    )
 
 
 def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = False) -> Table:
-    """Return the table; a column that no row could fill is left out.
-
-    Args:
-        rows: By batch.
-        sample_unit: A noun.
-        is_loop: Whether the user's own loop is what was timed.
-    """
+    """Return the table, by batch; a column that no row could fill is left out."""
     has_energy = any(_get_energy_j(row) is not None for row in rows)
     missing = DASH if has_energy else NOT_MEASURED
     columns = [("batch", [format_count(row.candidate.global_batch_size) for row in rows])]
@@ -75,7 +139,7 @@ def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
         columns.append(("memory", [_write_memory(row) or DASH for row in few]))
     speeds = [_write_own_speed(row) or DASH for row in few]
     columns.append((f"{sample_unit}s/s", speeds))
-    times = [_get_time(row) for row in few]
+    times = [_get_time(row)[0].point for row in few]
     has_times = any(time is not None for time in times)
     if has_times:
         columns.append(("time to same loss", [_write_time_span(row) for row in few]))
@@ -204,32 +268,29 @@ def _write_energy(row: Row) -> str:
     return DASH if energy_j is None else format_number(energy_j)
 
 
-def _get_time(row: Row) -> float | None:
-    """Return the time over the base pair's, None where it is not known."""
+def _get_time(row: Row) -> tuple[Estimate, str]:
+    """Return the time over the base pair's, and its mark: as trained, else `~` by the law.
+
+    With the interval of 95 % where it was trained, else with the law's own width.
+    """
     if BASE in row.mark:
-        return 1.0
-    ratio = None if row.trial is None else row.trial.time_ratio
-    return row.candidate.relative_time if ratio is None or ratio.point is None else ratio.point
+        return Estimate(1.0, None, None), ""
+    ratio, time = None if row.trial is None else row.trial.time_ratio, row.candidate.relative_time
+    if ratio is not None and ratio.point is not None:
+        return ratio, ""
+    if time is None:
+        return Estimate(None, None, None), ""
+    return Estimate(time, time / _LAW_WIDTH, time * _LAW_WIDTH), "~ "
 
 
 def _write_time(row: Row) -> str:
-    """Return the time over the base pair's: as trained, else `~` by the law."""
-    if BASE in row.mark:
-        return format_ratio(1.0)
-    ratio = None if row.trial is None else row.trial.time_ratio
-    if ratio is not None and ratio.point is not None:
-        return format_ratio(ratio.point)
-    time = row.candidate.relative_time
-    return NOT_MEASURED if time is None else f"~ {format_ratio(time)}"
+    time, mark = _get_time(row)
+    return NOT_MEASURED if time.point is None else f"{mark}{format_ratio(time.point)}"
 
 
 def _write_time_span(row: Row) -> str:
-    """Return the same with its interval: 95 % where it was trained, else the law's own width."""
-    ratio, time = None if row.trial is None else row.trial.time_ratio, row.candidate.relative_time
-    low, high = (None, None) if time is None else (time / _LAW_WIDTH, time * _LAW_WIDTH)
-    if ratio is not None and ratio.point is not None:
-        low, high = ratio.low, ratio.high
-    text = _write_time(row)
-    if BASE in row.mark or low is None or high is None:
-        return text
-    return f"{text} ({format_figure(low, 2)} to {format_figure(high, 2)})"
+    """Return the same with its interval, where there is one."""
+    time, _ = _get_time(row)
+    if time.low is None or time.high is None:
+        return _write_time(row)
+    return f"{_write_time(row)} ({format_figure(time.low, 2)} to {format_figure(time.high, 2)})"

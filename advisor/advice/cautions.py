@@ -103,18 +103,12 @@ def list_deciding(
     soak: SoakConclusion | None = None,
     loader: LoaderConclusion | None = None,
 ) -> tuple[str, ...]:
-    """Return the warnings that would change what a reader does, worst first.
-
-    Each is a sentence on a fact and one that says what to do.
-    """
+    """Return the warnings that would change what a reader does, worst first."""
     return (
-        *_warn_of_sample(facts),
-        *_warn_of_soak(soak, decision.way.micro_batch_size),
-        *_warn_of_base(decision),
+        *_warn_of_training(facts, decision, soak),
         *_warn_of_loader(loader),
         *_warn_of_fall(decision, throughput),
         *_warn_of_rule(facts, decision.way.global_batch_size),
-        *_warn_of_dataset(facts, decision),
     )
 
 
@@ -132,14 +126,19 @@ def list_minor(
     )
 
 
-def _warn_of_sample(facts: WorkloadFacts) -> Iterator[str]:
+def _warn_of_training(
+    facts: WorkloadFacts, decision: Decision, soak: SoakConclusion | None
+) -> Iterator[str]:
+    """Yield what ends a longer training, or may, and that the user's own pair does not train."""
     if facts.not_finite_sample is not None:
         yield Caution.BROKEN_SAMPLE.say(sample=str(facts.not_finite_sample))
+    if soak is not None:
+        yield from _warn_of_soak(soak, decision.way.micro_batch_size)
+    if decision.race.does_base_train is False:
+        yield Caution.BASE_FAILS.say(reason=decision.race.reason)
 
 
-def _warn_of_soak(soak: SoakConclusion | None, micro_batch_size: int) -> Iterator[str]:
-    if soak is None:
-        return
+def _warn_of_soak(soak: SoakConclusion, micro_batch_size: int) -> Iterator[str]:
     if soak.failed:
         *others, last = map(format_count, soak.failed)
         sizes = f"Micro-batches {', '.join(others)} and {last}" if others else f"Micro-batch {last}"
@@ -242,41 +241,33 @@ def _warn_of_fall(decision: Decision, throughput: ThroughputConclusion) -> Itera
         )
 
 
-def _warn_of_dataset(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
-    size, batch = facts.dataset_size, decision.way.global_batch_size
+def _warn_of_rule(facts: WorkloadFacts, batch: int) -> Iterator[str]:
+    """Yield what is missing to start from, a batch far from where the rate was tuned, or too large.
+
+    Of a batch with few steps an epoch all that is counted in epochs is coarse.
+    """
+    optimizer, base, size = facts.optimizer, facts.base_batch_size, facts.dataset_size
+    if optimizer is not None and optimizer.is_default:
+        yield Caution.DEFAULT_OPTIMIZER.say()
+    if optimizer is not None and base is None:
+        yield Caution.NO_BASE_BATCH.say()
+    if optimizer is not None and base is not None:
+        ratio = batch / base
+        if not 1.0 / MOST_TRUSTED_RATIO <= ratio <= MOST_TRUSTED_RATIO:
+            yield Caution.FAR_FROM_BASE.say(ratio=format_figure(ratio))
     if size is not None and batch * LEAST_STEPS_PER_EPOCH > size:
         steps = count_of(-(-size // batch), "step")
         yield Caution.SHORT_EPOCHS.say(samples=size, steps=steps, batch=batch)
-
-
-def _warn_of_rule(facts: WorkloadFacts, global_batch_size: int) -> Iterator[str]:
-    """Yield what is missing to start from, and a batch far from where the rate was tuned."""
-    optimizer, base = facts.optimizer, facts.base_batch_size
-    if optimizer is None:
-        return
-    if optimizer.is_default:
-        yield Caution.DEFAULT_OPTIMIZER.say()
-    if base is None:
-        yield Caution.NO_BASE_BATCH.say()
-    elif not 1.0 / MOST_TRUSTED_RATIO <= global_batch_size / base <= MOST_TRUSTED_RATIO:
-        yield Caution.FAR_FROM_BASE.say(ratio=format_figure(global_batch_size / base))
-
-
-def _warn_of_base(decision: Decision) -> Iterator[str]:
-    if decision.race.does_base_train is False:
-        yield Caution.BASE_FAILS.say(reason=decision.race.reason)
 
 
 def _warn_of_no_trial(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
     race = decision.race
     if race.does_base_train is None or (race.does_base_train and not race.pairs):
         instruction = "Raise --budget so that pairs can be trained"
-        if facts.script is not None and facts.script.why_untrained:
+        if facts.is_step_only or (facts.script is not None and facts.script.why_untrained):
             instruction = "Compare the loss at equal time before you change the batch"
-        elif not facts.has_dataset and not facts.is_step_only:
+        elif not facts.has_dataset:
             instruction = "Add make_dataset to the model file"
-        elif facts.is_step_only:
-            instruction = "Compare the loss at equal time before you change the batch"
         elif race.reason in {CUT_SHORT, UNTIMED}:
             instruction = "What ended it is told with the answer"
         reason = race.reason or "the time did not suffice"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from advisor.advice.batch_rows import Row
+from advisor.advice.batch_table import Row
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
@@ -10,7 +10,7 @@ from advisor.memory.tell import chart_memory
 from advisor.race.charts import chart_losses
 from advisor.race.plan import RACE
 from advisor.race.tell import MOST_TOLD, name_pair
-from advisor.rate.data import TRIALS, Candidate
+from advisor.rate.data import TRIALS
 from advisor.telling import Chart, Datum, Line, Mark
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.tell import chart_speed
@@ -27,23 +27,19 @@ def draw_charts(conclusions: Conclusions, rows: Sequence[Row]) -> Iterator[Chart
     if found is not None:
         is_apart = facts is not None and facts.script is None
         unit = "sample" if facts is None else facts.sample_unit
-        loop = (_draw_loop(candidates),) if is_apart else ()
-        yield chart_speed(found, *loop, x_marks=marks, unit=unit)
+        data = (
+            Datum(x=each.micro_batch_size, y=each.micro_batch_size / each.step_s)
+            for each in candidates
+            if each.gradient_accumulation_steps == 1 and each.step_s
+        )
+        loop = Line("in your loop, with its loader", tuple(data), "predicted")
+        yield chart_speed(found, *([loop] if is_apart else ()), x_marks=marks, unit=unit)
     if advice is not None:
         yield _chart_time(advice, rows)
     if advice is not None and race is not None:
         chosen = (advice.global_batch_size, advice.learning_rate.value)
         yield from chart_losses(race, record.all(TRIALS), chosen=chosen, ways=candidates)
     yield chart_memory(conclusions, marks)
-
-
-def _draw_loop(candidates: Sequence[Candidate]) -> Line:
-    data = tuple(
-        Datum(x=each.micro_batch_size, y=each.micro_batch_size / each.step_s)
-        for each in candidates
-        if each.gradient_accumulation_steps == 1 and each.step_s
-    )
-    return Line("in your loop, with its loader", data, "predicted")
 
 
 def _chart_time(advice: Recommendation, rows: Sequence[Row]) -> Chart:

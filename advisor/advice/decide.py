@@ -66,12 +66,7 @@ def decide(
 ) -> Decision | None:
     """Return the pair to advise; None where neither the user's own batch nor another was measured.
 
-    Args:
-        facts: Of the model file.
-        memory: The largest micro-batch.
-        ways: The batches there are, by size.
-        race: What training showed.
-        global_batch_size: The batch that the user keeps to; None leaves the choice free.
+    A given batch is kept to.
     """
     size, basis, rate, result = _choose(facts, race, global_batch_size)
     way = find_way(ways, size)
@@ -83,10 +78,16 @@ def decide(
     next_larger = next(larger, None)
     timed = max(each.micro_batch_size for each in ways)
     is_timed_to_the_end = timed >= _TIMED_FRACTION * (memory.max_micro_batch_size or 0)
+    # Whether a far smaller batch is about as fast for each sample.
+    is_flat = any(
+        each.global_batch_size * _FLAT_RATIO <= way.global_batch_size
+        and each.sample_s <= (1.0 + NEAR_OPTIMUM_FRACTION) * way.sample_s
+        for each in ways
+    )
     limit: LimitingFactor = "noise"
     if basis == "given":
         limit = "user"
-    elif next_larger is None and _is_flat(ways, way):
+    elif next_larger is None and is_flat:
         limit = "throughput"
     elif next_larger is None:
         limit = _FACTORS[memory.limited_by] if is_timed_to_the_end else "time"
@@ -102,15 +103,6 @@ def decide(
         limiting_factor=limit,
         next_larger=next_larger,
         is_timed_to_the_end=is_timed_to_the_end,
-    )
-
-
-def _is_flat(ways: Sequence[Candidate], way: Candidate) -> bool:
-    """Return whether a far smaller batch is about as fast for each sample."""
-    most = (1.0 + NEAR_OPTIMUM_FRACTION) * way.sample_s
-    return any(
-        each.global_batch_size * _FLAT_RATIO <= way.global_batch_size and each.sample_s <= most
-        for each in ways
     )
 
 

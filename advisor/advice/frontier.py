@@ -4,6 +4,7 @@ One GPU is measured; several are on paper, between bounds (docs/method.md, secti
 """
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 
 from advisor.advice.data import Bounds, Frontier, FrontierPoint, Scenario
@@ -149,7 +150,11 @@ def _compare(
             relative_cost=relative_costs[index],
             relative_steps=1.0 + noise_scale / sizes[index],
             relative_samples=predict_relative_samples(sizes[index], noise_scale),
-            is_efficient=not any(_beats(other, ranks[index]) for other in ranks),
+            # None is no worse in time and in cost, and better in either.
+            is_efficient=not any(
+                other != ranks[index] and all(map(operator.le, other, ranks[index]))
+                for other in ranks
+            ),
             is_at_noise_scale=(gpus, sizes[index]) in marked,
             has_short_epochs=dataset_size is not None
             and sizes[index] * LEAST_STEPS_PER_EPOCH > dataset_size,
@@ -164,11 +169,6 @@ def _compare(
 
 def _rank(point: FrontierPoint) -> tuple[float, float]:
     return point.relative_time.ranked, point.relative_cost.ranked
-
-
-def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Return whether `one` is no worse in time and in cost, and better in either."""
-    return one != other and one[0] <= other[0] and one[1] <= other[1]
 
 
 def _find_nearest(
@@ -206,7 +206,24 @@ def _write_notes(
             "More than one GPU is on paper, not measured: each is taken to be as fast as this "
             "device."
         )
-        yield _explain_exchange(scenario.interconnect, gradient_bytes)
+        link = scenario.interconnect
+        if gradient_bytes is None:
+            yield (
+                "Their times are lower bounds: what the GPUs exchange is not known, since the "
+                "model file keeps its parameters to itself."
+            )
+        elif link is None:
+            yield (
+                "Their times are lower bounds: the exchange of gradients is left out; give "
+                "--interconnect."
+            )
+        else:
+            yield (
+                f"The gradients, {format_figure(gradient_bytes / 1e6)} MB, travel over "
+                f"{link.name} at {format_figure(link.bytes_per_s / 1e9, 4)} GB/s for each GPU and "
+                f"direction ({link.source}), at best hidden behind the step, at worst after it; "
+                "the latter decides."
+            )
     has_length = scenario.samples is not None or scenario.epochs is not None
     if has_length and facts.base_batch_size is None:
         yield (
@@ -220,22 +237,3 @@ def _write_notes(
             "Money is not given: that needs the length of the run at the base batch, --epochs or "
             "--samples."
         )
-
-
-def _explain_exchange(interconnect: Interconnect | None, gradient_bytes: int | None) -> str:
-    if gradient_bytes is None:
-        return (
-            "Their times are lower bounds: what the GPUs exchange is not known, since the model "
-            "file keeps its parameters to itself."
-        )
-    if interconnect is None:
-        return (
-            "Their times are lower bounds: the exchange of gradients is left out; give "
-            "--interconnect."
-        )
-    return (
-        f"The gradients, {format_figure(gradient_bytes / 1e6)} MB, travel over "
-        f"{interconnect.name} at {format_figure(interconnect.bytes_per_s / 1e9, 4)} GB/s for each "
-        f"GPU and direction ({interconnect.source}), at best hidden behind the step, at worst "
-        "after it; the latter decides."
-    )

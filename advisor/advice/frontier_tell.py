@@ -30,7 +30,12 @@ def describe_frontier(frontier: Frontier) -> str:
             f"{format_bounds(point.relative_cost)} × the GPU time"
             for point in dict.fromkeys((fastest, balanced, cheapest))
         )
-    return f"{choice}; {_describe_noise_scale(frontier)}"
+    sizes = [format_count(p.global_batch_size) for p in frontier.points if p.is_at_noise_scale]
+    near = ", ".join(dict.fromkeys(sizes))
+    near = f" (nearest batch {near})" if near else "; no batch near it was measured"
+    scale = format_number(frontier.noise_scale or 0.0)
+    where = f"at the noise scale, {scale}, steps and samples are both twice their fewest"
+    return f"{choice}; {where}{near}"
 
 
 def draw_up_frontier(frontier: Frontier, advice: Recommendation | None) -> Table:
@@ -190,15 +195,6 @@ def _list_legend(
         "! fewer than 20 steps an epoch": any(row.has_short_epochs for row in rows),
     }
     return [text for text, is_used in in_use.items() if is_used]
-
-
-def _describe_noise_scale(frontier: Frontier) -> str:
-    assert frontier.noise_scale is not None
-    scale = format_number(frontier.noise_scale)
-    sizes = [format_count(p.global_batch_size) for p in frontier.points if p.is_at_noise_scale]
-    text = f"at the noise scale, {scale}, steps and samples are both twice their fewest"
-    near = ", ".join(dict.fromkeys(sizes))
-    return f"{text} (nearest batch {near})" if near else f"{text}; no batch near it was measured"
 
 
 def _name_batch(point: FrontierPoint) -> str:

@@ -50,9 +50,8 @@ class BatchSizeTable(msgspec.Struct, frozen=True):
     def parse(cls, text: str, *, tokens_per_sample: int = 1) -> Self:
         """Read Megatron's `--step-batch-size-schedule`: `0:64 2e6:128` or `0:64 2M:128`.
 
-        Args:
-            text: What stands before a colon is in samples, or in tokens; batches are in samples.
-            tokens_per_sample: The length of a sequence, where it is in tokens.
+        What stands before a colon is in samples, or in tokens of sequences of so many; batches are
+        in samples.
         """
         pairs = [entry.partition(":") for entry in text.replace(",", " ").split()]
         entries = ((_read(start), _read(size)) for start, _, size in pairs)
@@ -77,9 +76,7 @@ class BatchSizeTable(msgspec.Struct, frozen=True):
     def from_olmo_core(cls, settings: Mapping[str, Any], *, tokens_per_sample: int) -> Self:
         """Read the settings of OLMo-core's BatchSizeSchedulerCallback, whose batches are in tokens.
 
-        Args:
-            settings: `batch_sizes`, and in `schedule` for each a `value` and a `unit`.
-            tokens_per_sample: The length of a sequence.
+        `batch_sizes`, and in `schedule` for each a `value` and a `unit`.
         """
         sizes: Sequence[int] = settings["batch_sizes"]
         places = settings["schedule"]

@@ -23,13 +23,7 @@ from advisor.race.law import LAW_DEVIATION, predict_log_ratio, tabulate
 from advisor.race.plan import RACE, anchor
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
-from advisor.rate.data import (
-    LR_RANGES,
-    TRIALS,
-    Candidate,
-    LearningRate,
-    OptimizerChanges,
-)
+from advisor.rate.data import LR_RANGES, TRIALS, Candidate, LearningRate, OptimizerChanges
 from advisor.rate.rules import plan_pair
 from advisor.soak.plan import SOAK
 from advisor.statistics import NORMAL_QUANTILE, Estimate, exponentiate
@@ -56,6 +50,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
     )
     working = None if noise is None else noise.working
     workers = None if loader is None else loader.advised_workers
+    ranks = 1 if facts.script is None else facts.script.script.ranks  # that spread its steps
     is_change = (
         decision.basis not in {"stay", "untried"}
         or way.gradient_accumulation_steps > 1
@@ -64,7 +59,9 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
     cautions = list_deciding(facts, decision, throughput, conclusions.of(SOAK), loader)
     return Recommendation(
         basis=decision.basis,
-        **_split(way, facts),
+        micro_batch_size=way.micro_batch_size // facts.parts,
+        gradient_accumulation_steps=way.gradient_accumulation_steps * facts.parts // ranks,
+        data_parallel_size=ranks,
         global_batch_size=size,
         interval=decision.interval,
         learning_rate=rate,
@@ -76,26 +73,10 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         cautions=cautions,
         candidates=tabulate(ways, base, working, facts.dataset_size),
         settings=list_settings(way, facts, rate.value, changes),
-        snippet=write_snippet(
-            way,
-            facts,
-            rate.value,
-            changes,
-            workers=workers,
-        )
+        snippet=write_snippet(way, facts, rate.value, changes, workers=workers)
         if is_change
         else "",
     )
-
-
-def _split(way: Candidate, facts: WorkloadFacts) -> dict[str, int]:
-    """Return how the batch is made; a script may spread its steps by itself."""
-    ranks = 1 if facts.script is None else facts.script.script.ranks
-    return {
-        "micro_batch_size": way.micro_batch_size // facts.parts,
-        "gradient_accumulation_steps": way.gradient_accumulation_steps * facts.parts // ranks,
-        "data_parallel_size": ranks,
-    }
 
 
 def _settle_rate(
@@ -127,15 +108,7 @@ def _settle_rate(
             reason = "your own, from which nothing else was surely faster"
             if not race.pairs:
                 reason = "your own; no other was trained"
-        proposed = rate.proposed
-        moved = value is not None and proposed is not None and abs(value / proposed - 1.0) > 0.01
-        rate = msgspec.structs.replace(
-            rate,
-            value=value,
-            reason=reason,
-            capped_by="trial" if moved and (value or 0.0) < (proposed or 0.0) else None,
-            raised_by="trial" if moved and (value or 0.0) > (proposed or 0.0) else None,
-        )
+        rate = rate.settle(value, reason)
     if result is None:
         return rate, OptimizerChanges()
     warmup = plan_pair(facts, size, scale, value)[1].warmup_steps

@@ -3,12 +3,12 @@
 from advisor.advice.data import SCENARIO
 from advisor.advice.plan import ADVICE, FRONTIER
 from advisor.advice.schedules import SCHEDULE, SCHEDULES
-from advisor.advice.screen import brief_trial
 from advisor.advice.tell import tell_advice, tell_batches, tell_plans
 from advisor.engine.question import Question
 from advisor.race.data import UNTRAINED
 from advisor.race.plan import RACE
 from advisor.race.stage import continue_race, run_race
+from advisor.race.tell import brief_race
 from advisor.rate.data import LR_RANGES, TRIALS
 
 #: Told alone: the table stands above all others, the chart beside that of the throughput.
@@ -20,7 +20,7 @@ QUESTION = Question(
     run=run_race,
     more=continue_race,
     tell=tell_advice,
-    brief=brief_trial,
+    brief=lambda found: brief_race(found.of(RACE)),
     fails_alone=True,
 )
 PLANS = Question(

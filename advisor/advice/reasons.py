@@ -39,8 +39,13 @@ def write_reasons(
     if decision.basis != "given":
         yield _explain_limit(facts, decision, throughput, noise)
     yield from _explain_law(facts, noise, ways)
-    if decision.way.gradient_accumulation_steps > 1:
-        yield _explain_accumulation(decision.way)
+    way = decision.way
+    if way.gradient_accumulation_steps > 1:
+        yield (
+            f"Batch {format_count(way.global_batch_size)} is made of "
+            f"{way.gradient_accumulation_steps} micro-batches of "
+            f"{format_count(way.micro_batch_size)}, which fit."
+        )
     yield from _explain_length(facts, decision.race, noise, ways)
     yield _GENERALISATION
 
@@ -103,25 +108,21 @@ def _explain_limit(
         return _weigh_larger(way, larger, speed, None if noise is None else noise.working)
     if decision.limiting_factor == "throughput":
         return f"Up to {size}, the largest, speed hardly rises any more: smaller ones are as fast."
-    if decision.limiting_factor == "memory":
-        return _explain_memory(size, throughput.saturation.needed_batch_size)
-    if decision.limiting_factor == "kernel":
-        return f"A kernel of the model takes no batch much larger than {size}."
-    if decision.limiting_factor == "dataset":
-        samples = count_of(facts.dataset_size or 0, "sample")
-        return f"The dataset ends the batch at {size}: it has {samples}."
+    needed = throughput.saturation.needed_batch_size
+    beyond = ", where larger ones would still be faster"
+    if needed is not None:
+        beyond = "; by the fitted law larger ones would be faster up to about "
+        beyond += format_number(needed)
+    samples = count_of(facts.dataset_size or 0, "sample")
+    ends = {
+        "memory": f"Memory ends the batch at {size}{beyond}.",
+        "kernel": f"A kernel of the model takes no batch much larger than {size}.",
+        "dataset": f"The dataset ends the batch at {size}: it has {samples}.",
+    }
     what = {"model": "What the model runs", "user": "The largest batch allowed"}
     end = what.get(decision.limiting_factor, "The time")
-    return f"{end} ends the search at {size}; larger batches may be faster."
-
-
-def _explain_memory(size: str, needed_size: float | None) -> str:
-    if needed_size is None:
-        return f"Memory ends the batch at {size}, where larger ones would still be faster."
-    return (
-        f"Memory ends the batch at {size}; by the fitted law larger ones would be faster "
-        f"up to about {format_number(needed_size)}."
-    )
+    other = f"{end} ends the search at {size}; larger batches may be faster."
+    return ends.get(decision.limiting_factor, other)
 
 
 def _compare_speed(way: Candidate, larger: Candidate, unit: str) -> str:
@@ -169,14 +170,6 @@ def _explain_law(
     yield (
         f"The noise scale is {figures}: by it and the speed of steps in your loop alone, which is "
         f"right within a factor of 2, batch {' to '.join(sizes)} would train fastest."
-    )
-
-
-def _explain_accumulation(way: Candidate) -> str:
-    count = way.gradient_accumulation_steps
-    return (
-        f"Batch {format_count(way.global_batch_size)} is made of {count} micro-batches of "
-        f"{format_count(way.micro_batch_size)}, which fit."
     )
 
 

@@ -4,8 +4,7 @@ import math
 import shlex
 from collections.abc import Iterator
 
-from advisor.advice.batch_rows import choose_rows
-from advisor.advice.batch_table import draw_up_few
+from advisor.advice.batch_table import choose_rows, draw_up_few
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
 from advisor.advice.tell import LIMITS, head_run
@@ -14,8 +13,8 @@ from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
 from advisor.race.data import Race
 from advisor.race.plan import RACE
-from advisor.race.tell import brief_race, name_pair
-from advisor.telling import Screen, Status
+from advisor.race.tell import name_pair
+from advisor.telling import Screen
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.units import format_count, format_figure, format_ratio
 
@@ -62,11 +61,6 @@ def tell_so_far(conclusions: Conclusions) -> str:
     ratio = advice.expected.time_ratio
     gain = "" if ratio is None or ratio.point is None else f", {format_ratio(ratio.point)} the time"
     return f"so far: batch {batch}{at}{gain}"
-
-
-def brief_trial(conclusions: Conclusions) -> Status | None:
-    """Return what was trained, in a few words."""
-    return brief_race(conclusions.of(RACE))
 
 
 def _list_lines(conclusions: Conclusions, advice: Recommendation) -> Iterator[str]:

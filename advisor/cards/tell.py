@@ -10,7 +10,7 @@ from advisor.cards.plan import ANSWERS
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import Prediction
 from advisor.predict.prediction import PREDICTIONS
-from advisor.predict.screen import draw_up_screen as draw_up_memory
+from advisor.predict.tell import draw_up_screen as draw_up_memory
 from advisor.predict.tell import tell_headline as head_memory
 from advisor.telling import Chart, Column, Datum, Headline, Line, Passage, Row, Screen, Table, Told
 from advisor.units import (

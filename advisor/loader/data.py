@@ -11,31 +11,28 @@ from advisor.statistics import Estimate
 
 
 class LoaderTiming(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of workers at one size: loading alone, training alone and both, by windows.
+    """One number of workers at one size: loading alone, training alone and both, by windows."""
 
-    Attributes:
-        workers: 0 loads in the training process, between the steps.
-        is_own: Whether the user's own loader has this number (without one: DataLoader's default).
-        training_samples_per_s: On a batch that is there already, its way to the device included.
-        waiting_fractions: Share of each window together that training waited for a batch.
-        batch_s: Seconds between two batches of the loader alone; None where none came.
-        steps: Training steps that the loader fed.
-        cores: Processors that the process may run on.
-        is_iterable: Whether the dataset is a stream, which each worker reads for itself.
-        message: Why something was not measured.
-    """
-
+    #: 0 loads in the training process, between the steps.
     workers: Count
     micro_batch_size: Size
+    #: Whether the user's own loader has this number (without one: DataLoader's default).
     is_own: bool = False
     alone_samples_per_s: tuple[PerSecond, ...] = ()
+    #: On a batch that is there already, its way to the device included.
     training_samples_per_s: tuple[PerSecond, ...] = ()
     together_samples_per_s: tuple[PerSecond, ...] = ()
+    #: Share of each window together that training waited for a batch.
     waiting_fractions: tuple[Figure, ...] = ()
+    #: Seconds between two batches of the loader alone; None where none came.
     batch_s: Duration | None = None
+    #: Training steps that the loader fed.
     steps: Count = 0
+    #: Processors that the process may run on.
     cores: Count | None = None
+    #: Whether the dataset is a stream, which each worker reads for itself.
     is_iterable: bool = False
+    #: Why something was not measured.
     message: str | None = None
 
 
@@ -43,48 +40,42 @@ LoaderStatus = Literal["keeps_up", "limits", "inconclusive"]
 
 
 class LoaderPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of workers; intervals are over windows of one process.
-
-    Attributes:
-        samples_per_s: The loader alone.
-        loss_fraction: Share of the training speed that is lost to loading.
-        waiting_fraction: Share of the time that training waited for a batch; None where unknown.
-    """
+    """One number of workers; intervals are over windows of one process."""
 
     workers: int
     status: LoaderStatus
+    #: The loader alone.
     samples_per_s: Estimate
     together_samples_per_s: Estimate
+    #: Share of the training speed that is lost to loading.
     loss_fraction: Estimate
+    #: Share of the time that training waited for a batch; None where unknown.
     waiting_fraction: float | None
 
 
 class LoaderConclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """What the loader means for the training speed.
+    """What the loader means for the training speed."""
 
-    Attributes:
-        micro_batch_size: At which the workers were judged.
-        status: Of the loader as it is.
-        training_samples_per_s: Training alone, on a batch that is there already.
-        points: In the order they ran.
-        samples_per_s_per_worker: Rate of the largest number of background workers over that number.
-        workers_needed: Smallest number whose rate, by that rule, is that of training; None where
-            the loader keeps up, no background worker was timed, or more of them load no faster.
-        is_verified: Whether training kept up with that number; None where it was not measured or
-            the windows do not tell.
-        advised_workers: A measured number to use; None where none was seen to be worth it.
-        does_scale: Whether more workers load faster; None with fewer than two numbers.
-    """
-
+    #: At which the workers were judged.
     micro_batch_size: int
+    #: Of the loader as it is.
     status: LoaderStatus
     own_workers: int
+    #: Training alone, on a batch that is there already.
     training_samples_per_s: Estimate
+    #: In the order they ran.
     points: tuple[LoaderPoint, ...]
+    #: Rate of the largest number of background workers over that number.
     samples_per_s_per_worker: float | None = None
+    #: Smallest number whose rate, by that rule, is that of training; None where the loader keeps
+    #: up, no background worker was timed, or more of them load no faster.
     workers_needed: int | None = None
+    #: Whether training kept up with that number; None where it was not measured or the windows do
+    #: not tell.
     is_verified: bool | None = None
+    #: A measured number to use; None where none was seen to be worth it.
     advised_workers: int | None = None
+    #: Whether more workers load faster; None with fewer than two numbers.
     does_scale: bool | None = None
     cores: int | None = None
     is_iterable: bool = False
@@ -109,24 +100,21 @@ class LoaderTask(WorkloadTask[LoaderTiming], frozen=True, kw_only=True):
 
 
 class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps of the user's loop at several sizes, in turns in one process.
+    """Steps of the user's loop at several sizes, in turns in one process."""
 
-    Attributes:
-        workers: Of the user's own loader; 0 loads in the training process, between the steps.
-        is_in_memory: Batches were cut from tensors in place of loaded.
-        micro_batch_sizes: Those timed.
-        step_s: For each, of a step and of getting its batch, in every round.
-        pass_s: For each, what a pass over the dataset costs beside its batches.
-        fetch_s: What a batch of the first size costs a training that loads for itself alone.
-        message: Why there are fewer sizes or rounds than were asked for.
-    """
-
+    #: Of the user's own loader; 0 loads in the training process, between the steps.
     workers: Count
+    #: Batches were cut from tensors in place of loaded.
     is_in_memory: bool
+    #: Those timed.
     micro_batch_sizes: tuple[Size, ...] = ()
+    #: For each, of a step and of getting its batch, in every round.
     step_s: tuple[tuple[Seconds, ...], ...] = ()
+    #: For each, what a pass over the dataset costs beside its batches.
     pass_s: tuple[Duration, ...] = ()
+    #: What a batch of the first size costs a training that loads for itself alone.
     fetch_s: Duration = 0.0
+    #: Why there are fewer sizes or rounds than were asked for.
     message: str | None = None
 
     def __post_init__(self) -> None:

@@ -24,20 +24,17 @@ _LEAST_ERROR = 0.02
 
 
 class Loop(msgspec.Struct, frozen=True, kw_only=True):
-    """What was timed of the user's loop.
+    """What was timed of the user's loop."""
 
-    Attributes:
-        micro_batch_sizes: In order.
-        step_s: Of a step and of getting its batch, at each.
-        pass_s: What a pass over the dataset costs beside its batches, at each.
-        fetch_per_sample_s: What a training that loads for itself alone spends on a sample.
-        rounds: Of each session, by size, the logs of the seconds.
-    """
-
+    #: In order.
     micro_batch_sizes: tuple[int, ...]
+    #: Of a step and of getting its batch, at each.
     step_s: tuple[float, ...]
+    #: What a pass over the dataset costs beside its batches, at each.
     pass_s: tuple[float, ...]
+    #: What a training that loads for itself alone spends on a sample.
     fetch_per_sample_s: float
+    #: Of each session, by size, the logs of the seconds.
     rounds: tuple[dict[int, tuple[float, ...]], ...]
 
     def compare(self, size: int, other: int) -> float | None:

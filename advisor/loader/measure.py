@@ -15,8 +15,6 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from advisor.device.cpu import available_memory_bytes
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
@@ -45,7 +43,9 @@ def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
         # More workers than processors are meant here: some of them only wait.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         bench = Bench(task.workload, task.micro_batch_size)
-        cores, deadline_s = _count_cores(), time.perf_counter() + task.budget_s
+        # Those that this process may run on.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        deadline_s = time.perf_counter() + task.budget_s
         most_workers = _limit_workers(bench.batch, cores)
         timings: list[LoaderTiming] = []
         workers: int | None = count_own_workers(bench.workload)
@@ -96,8 +96,7 @@ class _LoaderLane(Lane):
         bench = self._bench
         for _ in range(windows):
             units = Units(bench.window_s, device=bench.device)
-            bench.train(self.size, repeat(bench.batch), units)
-            self._add("training_samples_per_s", units)
+            self._add("training_samples_per_s", bench.train(self.size, repeat(bench.batch), units))
 
     def _time_loading(self) -> None:
         """Add a window of loading alone and one of both together, each after a start untimed."""
@@ -116,29 +115,21 @@ class _LoaderLane(Lane):
     def tell(self, message: str | None, *, is_own: bool, cores: int | None) -> LoaderTiming:
         """Return what was seen."""
         alone = self._seen["alone_samples_per_s"]
-        batch_s = self.size / median(alone) if alone else None
-        timing = LoaderTiming(
+        series: dict[str, Any] = {name: tuple(values) for name, values in self._seen.items()}
+        return LoaderTiming(
             workers=self.workers,
             micro_batch_size=self.size,
             is_own=is_own,
-            batch_s=batch_s,
+            batch_s=self.size / median(alone) if alone else None,
             steps=self._steps,
             cores=cores,
             is_iterable=not is_map_style(self._bench.workload.data.dataset),
             message=message,
+            **series,
         )
-        series = {name: tuple(values) for name, values in self._seen.items()}
-        return msgspec.structs.replace(timing, **series)
 
     def _add(self, name: str, units: Units) -> None:
         self._seen[name].append(self.size / units.batch_s())
-
-
-def _count_cores() -> int | None:
-    """Return the processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _limit_workers(batch: Any, cores: int | None) -> int:

@@ -5,6 +5,7 @@ unit is a batch, the first of a pass over the dataset set apart; with workers a 
 from each, since those that started together deliver together, or a whole pass where that is short.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from itertools import repeat
@@ -96,7 +97,9 @@ class Lane:
             loader = make_loader(
                 bench.workload, self.size, workers=self.workers, timeout_s=bench.hang_s
             )
-        per_pass = _count_batches(loader)
+        per_pass: int | None = None
+        with contextlib.suppress(TypeError):  # only its end tells the length of a pass
+            per_pass = len(loader)
         started_s = time.perf_counter()
         self.feed = Feed(loader)
         next(self.feed)
@@ -120,11 +123,9 @@ class Lane:
 
     def time_together(self) -> "Units":
         """Return a window of training on what the loader gives."""
-        feed, bench = self.feed, self._bench
+        feed, bench, untimed = self.feed, self._bench, self.untimed
         assert feed is not None
-        units = Units(
-            bench.window_s, self.unit, feed=feed, device=bench.device, untimed=self.untimed
-        )
+        units = Units(bench.window_s, self.unit, feed=feed, device=bench.device, untimed=untimed)
         return bench.train(self.size, feed, units)
 
 
@@ -143,11 +144,7 @@ class Feed:
         return self
 
     def __next__(self) -> Any:
-        """Return the next batch.
-
-        Raises:
-            WorkloadError: A pass gives none.
-        """
+        """Return the next batch; WorkloadError where a pass gives none."""
         batch = next(self._pass, None)
         self.has_begun = batch is None and self._given > 1
         if batch is None:
@@ -218,11 +215,3 @@ class Units(Observer):
     def batch_s(self) -> float:
         """Return the seconds of a batch, in the middle of the units."""
         return median(self.seconds) / self._unit
-
-
-def _count_batches(loader: DataLoader[Any]) -> int | None:
-    """Return the batches of a pass over the dataset, None where only its end tells."""
-    try:
-        return len(loader)
-    except TypeError:
-        return None

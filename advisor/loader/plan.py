@@ -42,14 +42,11 @@ _KEPT = {"keeps_up": True, "limits": False}
 def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
     """Return whether training waits for its data and how many workers suffice; None untimed.
 
-    The number of workers is the smallest w with
+    The loader as it is was timed first. The number of workers is the smallest w with
 
         w · rate of one background worker ≥ rate of training alone
 
     and counts as verified where training with it was measured to keep up.
-
-    Args:
-        timings: In the order they ran, the loader as it is first.
     """
     if not timings:
         return None

@@ -5,10 +5,10 @@ import msgspec
 from advisor.device.catalogue import recognise_gpu
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
+from advisor.predict.buffers import find_card
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
 from advisor.predict.footprint import predict_unusable_bytes
 from advisor.predict.pieces import derive_pieces
-from advisor.predict.reductions import find_card
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import cost_step
 

@@ -65,10 +65,7 @@ def fit_trend(course: Course) -> NoiseTrend | None:
     known = [
         (step, math.log(item.point), (math.log(item.high) - math.log(item.low)) / 2.0, item)
         for step, item in course
-        if item.point is not None
-        and item.high is not None
-        and item.low is not None
-        and 0.0 < item.low < item.high
+        if item.point and item.high and item.low and 0.0 < item.low < item.high
     ]
     if len(known) < 2 or known[0][0] == known[-1][0]:
         return None
@@ -84,9 +81,12 @@ def fit_trend(course: Course) -> NoiseTrend | None:
     )
     half_width = quantile * error
     factor = exponentiate(Estimate(slope, slope - half_width, slope + half_width, confidence))
-    return NoiseTrend(
-        direction=_name_direction(factor), factor=factor, from_step=first, to_step=last
-    )
+    low, high = factor.low or 0.0, math.inf if factor.high is None else factor.high
+    is_flat = low >= 1.0 / _FLAT_FACTOR and high <= _FLAT_FACTOR
+    direction: TrendDirection = "flat" if is_flat else "unclear"
+    if not low <= 1.0 <= high:
+        direction = "rose" if low > 1.0 else "fell"
+    return NoiseTrend(direction=direction, factor=factor, from_step=first, to_step=last)
 
 
 def _fit_line(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
@@ -99,15 +99,6 @@ def _fit_line(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float]
     misfit = math.fsum(w * (y - level - slope * (x - centre)) ** 2 for x, y, w in rows)
     birge = math.sqrt(misfit / (len(rows) - 2)) if len(rows) > 2 else 1.0
     return slope, max(1.0, birge) / math.sqrt(spread)
-
-
-def _name_direction(factor: Estimate) -> TrendDirection:
-    low, high = factor.low or 0.0, math.inf if factor.high is None else factor.high
-    if low > 1.0:
-        return "rose"
-    if high < 1.0:
-        return "fell"
-    return "flat" if low >= 1.0 / _FLAT_FACTOR and high <= _FLAT_FACTOR else "unclear"
 
 
 def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:

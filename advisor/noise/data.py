@@ -1,5 +1,6 @@
 """What is asked of noise, what was seen of it, and what follows: the types."""
 
+import bisect
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -40,6 +41,13 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: tuple[str, ...] = ()
     budget_s: float
     loss_is_sum: bool = False
+
+    def label_span(self, point: int) -> dict[str, tuple[int, int]]:
+        """Return the span of steps that a point stands for, as a field of `NoiseBatches`."""
+        if not self.edges:
+            return {}
+        end = bisect.bisect_right(self.edges, point)
+        return {"stands_for": (self.edges[end - 1], self.edges[end])}
 
 
 class GradientMoments(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +118,7 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
 
     runs: ClassVar[str] = "advisor.noise.measure:run"
     runs_script: ClassVar[str] = "advisor.noise.measure_script:run"
-    merges_ranks: ClassVar[str] = "advisor.noise.ranks:merge_shards"
+    merges_ranks: ClassVar[str] = "advisor.noise.plan:merge_shards"
     trajectory: Trajectory
     #: Samples of each gradient that is measured.
     micro_batch_size: int
@@ -226,10 +234,6 @@ def choose_metric(
 
 def predict_relative_samples(global_batch_size: int, noise_scale: float) -> float:
     """Return the samples to train, over the fewest that training takes at any batch: 1 + B/φ.
-
-    Args:
-        global_batch_size: B, in samples.
-        noise_scale: φ, in samples, above 0.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162: E(B) = E_min·(1 + B/φ).
     """

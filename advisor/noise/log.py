@@ -31,11 +31,7 @@ class NoiseLine(
     estimator: Estimator | None = None
 
     def sum_up(self) -> NoiseLogEntry:
-        """Return the figures that the noise scale is told from.
-
-        Raises:
-            ValueError: They are of no possible step.
-        """
+        """Return the figures that the noise scale is told from; ValueError where they are none."""
         raise NotImplementedError
 
 
@@ -100,17 +96,10 @@ def encode_noise_line(
     mean_sqnorm: float,
     loss: float | None = None,
 ) -> str:
-    """Return one line for the log, with its line end.
+    """Return one line for the log, with its line end; ValueError where it is of no possible step.
 
-    Args:
-        step: Optimizer steps taken before.
-        micro_batch_sizes: b_k, samples of each micro-batch; at least two.
-        sqnorms: |m_k|², of the mean gradient of each.
-        mean_sqnorm: |Σ b_k·m_k/n|², of the gradient that the optimizer gets, before clipping.
-        loss: Of the step.
-
-    Raises:
-        ValueError: What is given is no possible step.
+    The sizes are the samples of each micro-batch, two at least, with |m_k|² of the mean gradient of
+    each; `mean_sqnorm` is |Σ b_k·m_k/n|², of the gradient that the optimizer gets, before clipping.
     """
     line = _MicroBatches(
         step=step,
@@ -170,11 +159,7 @@ def select_entries(
 def parse_noise_lines(
     text: bytes, path: Path, first: int = 1
 ) -> list[tuple[NoiseLine, NoiseLogEntry]]:
-    """Return the lines of a part of the log that begins with the line of that number, summed up.
-
-    Raises:
-        UsageError: A line is in neither form.
-    """
+    """Return the lines of a part of the log that begins with the line of that number, summed up."""
     lines = list[tuple[NoiseLine, NoiseLogEntry]]()
     for number, line in enumerate(text.splitlines(), start=first):
         kind: type[_Pair | _MicroBatches] = _Pair if b"small_sqnorm" in line else _MicroBatches

@@ -5,7 +5,6 @@
 Gradients of fresh micro-batches m are taken in train mode, never clipped.
 """
 
-import bisect
 import itertools
 import math
 import time
@@ -13,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from advisor.engine.worker.emitter import Emit
+from advisor.memory.measure import catch_out_of_memory
 from advisor.noise.data import NoiseBatches, NoiseTask, Trajectory
+from advisor.noise.iterates import LEAST_GROUPS, Rounds
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.measure_rows import Room, find_room
-from advisor.noise.rounds import LEAST_GROUPS, Rounds
 from advisor.training.checkpoints import load_checkpoint
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
@@ -24,7 +24,6 @@ from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
 
@@ -32,22 +31,16 @@ def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     """Emit one NoiseBatches for each iterate of the trajectory, or each checkpoint, in the budget.
 
     The trajectory ends early when the time is up, when memory runs out, or when training diverges.
-
-    Raises:
-        WorkloadError: A checkpoint does not fit the model file.
     """
     keep_freed_memory()
     workload = Workload(task.workload)
     meter = MomentMeter(workload, task, seed=task.workload.seed)
-    try:
+    with catch_out_of_memory():
         for place in visit(workload, task.trajectory):
             batches = meter.measure(place)
             if batches is None:
                 return
             emit(batches)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
 
 
 class Place(NamedTuple):
@@ -69,9 +62,7 @@ def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
     training = workload.make_training()
     stream = IndexStream(workload.batches.sampling_size, seed=workload.spec.seed)
     batches = (workload.take(stream.next(path.micro_batch_size)) for _ in itertools.count())
-    labels: dict[str, Any] = {
-        "training_batch_size": path.micro_batch_size * path.gradient_accumulation_steps
-    }
+    batch_size = path.micro_batch_size * path.gradient_accumulation_steps
     clock = _Clock(deadline)
     for number, point in enumerate(path.points):
         if point > clock.steps:
@@ -87,10 +78,8 @@ def visit(workload: Workload, path: Trajectory) -> Iterator[Place]:
         if point > clock.steps:
             return
         share_s = clock.find_left_s(path.points[-1]) / (len(path.points) - number)
-        if path.edges:
-            end = bisect.bisect_right(path.edges, point)
-            labels["stands_for"] = (path.edges[end - 1], path.edges[end])
-        yield Place(training, point, share_s, dict(labels))
+        labels = {"training_batch_size": batch_size, **path.label_span(point)}
+        yield Place(training, point, share_s, labels)
         clock.resume()
 
 
@@ -133,13 +122,7 @@ class _Clock(Observer):
 
 
 class MomentMeter:
-    """Measures gradient moments at frozen parameters; what is trained stays as it is.
-
-    Args:
-        workload: Where samples come from.
-        task: What is asked.
-        seed: Orders the samples.
-    """
+    """Measures gradient moments at frozen parameters; what is trained stays as it is."""
 
     def __init__(self, workload: Workload, task: NoiseTask, *, seed: int) -> None:
         self._workload, self._task = workload, task
@@ -207,6 +190,5 @@ class MomentMeter:
         train(place.training, batches, [sums], micro_batch_size=b, is_frozen=True)
         is_sum = task.trajectory.loss_is_sum
         found = sums.finish(place.at_step, per_sample_sum=is_sum, **place.labels)
-        if found is not None:
-            self._rounds.note(found)
+        self._rounds.note(found)
         return found

@@ -17,15 +17,9 @@ from advisor.training.observer import Observer, Step
 class GroupSums(Observer):
     """The sums of gradients of J groups of micro-batches, seen at frozen parameters.
 
-    Args:
-        training: Whose gradients; its `.grad` are left cleared.
-        groups: J, one after the other.
-        micro_batch_size: Samples of each step.
-        rounds: Micro-batches of each group.
-        token_count: By how many tokens a micro-batch weighs; None takes its samples.
-        least_groups: That one micro-batch each goes to once the time is up.
-        deadline_s: On the clock of `perf_counter`.
-        place: Where the sums are kept.
+    Each group gets so many `rounds` of micro-batches; once the deadline of `perf_counter` is over,
+    one each up to `least_groups`. A micro-batch weighs by its tokens, without a `token_count` by
+    its samples. The `.grad` of the training are left cleared.
     """
 
     def __init__(

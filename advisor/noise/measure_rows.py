@@ -14,6 +14,7 @@ from torch import Tensor
 
 from advisor.device.cpu import available_memory_bytes
 from advisor.noise.data import GradientMoments
+from advisor.noise.iterates import LEAST_GROUPS
 from advisor.noise.measure_metric import (
     Trained,
     as_real,
@@ -22,7 +23,6 @@ from advisor.noise.measure_metric import (
     find_roots,
     trained_parameters,
 )
-from advisor.noise.rounds import LEAST_GROUPS
 
 #: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
 _CHUNK_ELEMENTS = 1 << 13
@@ -56,17 +56,14 @@ def find_room(
 ) -> Room:
     """Return how many of the groups there is room for, and where.
 
-    On a GPU where they fit beside a step, else on the host, else as sketches. On the CPU fewer rows
-    are taken before sketches are, as long as they carry an interval.
-
-    Args:
-        training: Whose gradients.
-        groups: As many as are wanted.
-        host_memory_bytes: That training may take of the host; None is all that is free, a
-            container's limit included.
-        device_memory_bytes: That is free on a GPU beside a step.
+    On a GPU where they fit beside a step, in what is free of its memory, else on the host, in what
+    training may take of that (None: all that is free, a container's limit included), else as
+    sketches. On the CPU fewer rows are taken before sketches are, as long as they carry an
+    interval.
     """
-    row_bytes = max(1, _measure_row_bytes(training))
+    parameters = trained_parameters(training)
+    item_bytes = choose_dtype(parameters).itemsize
+    row_bytes = max(1, item_bytes * sum(parameter.numel() for parameter in parameters))
     # One more is the optimizer's metric, another what is made of them.
     if (groups + 2) * row_bytes <= device_memory_bytes:
         return Room(groups, "device")
@@ -77,15 +74,10 @@ def find_room(
         on_host = 0
     if on_host >= min(groups, LEAST_GROUPS):
         return Room(on_host, "host")
-    sketch_bytes = 2 * groups * SKETCH_LENGTH * choose_dtype(trained_parameters(training)).itemsize
+    sketch_bytes = 2 * groups * SKETCH_LENGTH * item_bytes
     is_smaller = sketch_bytes < groups * row_bytes
     fits = is_apart or (training.device.type == "cpu" and sketch_bytes <= room_bytes)
     return Room(groups, "sketch") if is_smaller and fits else Room(on_host, "host")
-
-
-def _measure_row_bytes(training: Trained) -> int:
-    parameters = trained_parameters(training)
-    return choose_dtype(parameters).itemsize * sum(p.numel() for p in parameters)
 
 
 class Rows(Protocol):
@@ -208,7 +200,11 @@ class SketchedRows:
             self._signs.manual_seed(place)
             for start in range(0, flat.numel(), self._length):
                 part = slice(start, start + self._length)
-                values = alpha * self._draw_signs(flat[part].to(self._store.dtype))
+                values = alpha * flat[part].to(self._store.dtype)
+                bits = torch.randint(
+                    2, values.shape, generator=self._signs, dtype=torch.int8, device=self._device
+                )
+                values = torch.where(bits.bool(), values, -values)
                 offset = offsets.randrange(self._length)
                 _add_turned(rows[0], values, offset)
                 if root is not None:
@@ -224,13 +220,6 @@ class SketchedRows:
         """Return the moments of these groups, times a factor, plain and in the own metric."""
         found = [_compute_moments(_pick(sums, groups), factor, None) for sums in self._store]
         return found[0], found[1] if len(found) > 1 else None
-
-    def _draw_signs(self, values: Tensor) -> Tensor:
-        """Return the values with random signs."""
-        bits = torch.randint(
-            2, values.shape, generator=self._signs, dtype=torch.int8, device=self._device
-        )
-        return torch.where(bits.bool(), values, -values)
 
 
 def _add_turned(row: Tensor, values: Tensor, offset: int) -> None:

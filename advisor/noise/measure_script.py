@@ -5,11 +5,10 @@ train ... | iterate: K steps that change nothing, each on the loop's next batch 
 The gradients are read before the script clips them, and taken away before its optimizer steps.
 """
 
-import bisect
 import math
 import time
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -17,13 +16,13 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from advisor.engine.worker.emitter import Emitter
+from advisor.memory.measure import catch_out_of_memory
 from advisor.noise.data import NoiseBatches, NoiseTask
+from advisor.noise.iterates import LEAST_GROUPS, Rounds
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.measure_rows import Room, find_room
-from advisor.noise.rounds import LEAST_GROUPS, Rounds
 from advisor.training.data import WARMUP_FRACTION
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.rate import RateFactor
 from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream
@@ -111,8 +110,7 @@ class FrozenVisits(Observer):
         assert self._sums is not None
         found = _conclude(self._sums, self._task, self._stream, self._points[0])
         self._sums = None
-        if found is not None:
-            self._rounds.note(found)
+        self._rounds.note(found)
         if self._visit:
             if found is not None:
                 self._emit(found)
@@ -184,10 +182,7 @@ def _conclude(
     sums: GroupSums, task: NoiseTask, stream: StepStream, at_step: int
 ) -> NoiseBatches | None:
     path = task.trajectory
-    labels: dict[str, Any] = {"training_batch_size": stream.samples}
-    if path.edges:
-        end = bisect.bisect_right(path.edges, at_step)
-        labels["stands_for"] = (path.edges[end - 1], path.edges[end])
+    labels = {"training_batch_size": stream.samples, **path.label_span(at_step)}
     return sums.finish(at_step, per_sample_sum=path.loss_is_sum, **labels)
 
 
@@ -213,9 +208,6 @@ def run(task: NoiseTask, emit: Emitter) -> None:
     attach(script.stream)
     steps = math.ceil(WARMUP_FRACTION * max(path.points, default=0))
     RateFactor(None, steps).attach(script.stream)
-    try:
+    with catch_out_of_memory():
         script.follow(lambda: None)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        emit.stop()
+    emit.stop()

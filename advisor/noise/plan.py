@@ -2,16 +2,18 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.course import average_over_progress, fit_trend
 from advisor.noise.data import (
     NOISE_BATCHES,
     NOISE_LOG,
+    GradientMoments,
     NoiseBatches,
     NoiseConclusion,
     NoiseLogEntry,
@@ -42,7 +44,7 @@ def conclude_noise(
     Iterates of one span are one point; points are averaged over the progress they stand for, in the
     Euclidean metric and, where they have it, in the optimizer's. A `log` stands alone.
     """
-    usable = () if log else _order(batch for batch in batches if _is_usable(batch))
+    usable = () if log else _select(batches)
     points = _estimate_points(facts, usable, log)
     reason = explain_absence(facts, has_log=bool(log))
     if reason is None and not points:
@@ -51,7 +53,15 @@ def conclude_noise(
             reason = f"the log has {len(log)} steps, too few: {LEAST_STEPS} are needed"
     if reason is not None:
         return NoiseConclusion(status="not_estimated", reason=reason)
-    micro_batch_size, batch_size = _get_sizes(usable, log)
+    if log:  # whose steps alone are known
+        micro_batch_size = batch_size = max(1, round(median([entry.samples for entry in log])))
+    else:
+        last = usable[-1]
+        batch_size = get_batch_size(last)
+        micro_batch_size = last.micro_batch_size or max(last.micro_batch_sizes)
+    weighted = [batch for batch in usable if batch.weights]
+    samples = sum(sum(batch.micro_batch_sizes) for batch in weighted)
+    tokens = math.fsum(weight for batch in weighted for weight in batch.weights)
     plain = average_over_progress(points, batch_size=batch_size, adapted=False)
     own = average_over_progress(points, batch_size=batch_size, adapted=True)
     decisive = own or plain
@@ -71,21 +81,22 @@ def conclude_noise(
         points=points,
         trend=fit_trend(choose_metric(points, adapted=own is not None)),
         sample_unit=sample_unit,
-        tokens_per_sample=_count_tokens(usable) or facts.tokens_per_sample,
+        tokens_per_sample=tokens / samples if samples else facts.tokens_per_sample,
     )
     return msgspec.structs.replace(noise, reason=describe_points(facts, noise, usable, log))
 
 
-def _is_usable(batches: NoiseBatches) -> bool:
-    metrics = [each for each in (batches.plain, batches.preconditioned) if each is not None]
-    return len(batches.micro_batch_sizes) >= 2 and all(
-        math.isfinite(each.total_sqnorm + sum(each.group_sqnorms)) for each in metrics
-    )
-
-
-def _order(batches: Iterable[NoiseBatches]) -> tuple[NoiseBatches, ...]:
-    """Return the measurements by step; by their order where their steps cannot be compared."""
-    found = tuple(batches)
+def _select(batches: Iterable[NoiseBatches]) -> tuple[NoiseBatches, ...]:
+    """Return what can be used by step; by their order where their steps cannot be compared."""
+    found = [
+        each
+        for each in batches
+        if len(each.micro_batch_sizes) >= 2
+        and all(
+            math.isfinite(moments.total_sqnorm + sum(moments.group_sqnorms))
+            for moments in filter(None, (each.plain, each.preconditioned))
+        )
+    ]
     sources = {batch.step_source for batch in found}
     if "order" in sources or len(sources) > 1:
         return tuple(
@@ -111,22 +122,6 @@ def _estimate_points(
             zip(keys, usable, strict=True), key=lambda pair: pair[0]
         )
     )
-
-
-def _get_sizes(usable: Sequence[NoiseBatches], log: Sequence[NoiseLogEntry]) -> tuple[int, int]:
-    """Return the samples of each gradient and of each step of training; of a log the latter."""
-    if log:
-        size = max(1, round(median([entry.samples for entry in log])))
-        return size, size
-    last = usable[-1]
-    return last.micro_batch_size or max(last.micro_batch_sizes), get_batch_size(last)
-
-
-def _count_tokens(usable: Sequence[NoiseBatches]) -> float | None:
-    """Return the mean weight of a sample; None where samples count alike."""
-    weighted = [batch for batch in usable if batch.weights]
-    samples = sum(sum(batch.micro_batch_sizes) for batch in weighted)
-    return math.fsum(w for batch in weighted for w in batch.weights) / samples if samples else None
 
 
 def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | None:
@@ -162,3 +157,39 @@ def _conclude(conclusions: Conclusions) -> NoiseConclusion | None:
 
 
 NOISE = Topic("noise", NoiseConclusion, _conclude)
+
+
+def merge_shards(results: Mapping[int, Sequence[NoiseBatches]]) -> list[NoiseBatches]:
+    """Return the first rank's; where ranks share the parameters, with the sums over their parts.
+
+    Squared norms and products are sums over the elements of the gradient.
+    """
+    merged = []
+    for own in results.get(0, ()):
+        parts = [
+            each
+            for rank, batches in results.items()
+            for each in batches
+            if rank and each.at_step == own.at_step
+        ]
+        others = [part.preconditioned for part in parts if part.preconditioned is not None]
+        whole = own.preconditioned
+        merged.append(
+            replace(
+                own,
+                plain=_add(own.plain, [part.plain for part in parts]),
+                preconditioned=None if whole is None else _add(whole, others),
+            )
+        )
+    return merged
+
+
+def _add(own: GradientMoments, others: Sequence[GradientMoments]) -> GradientMoments:
+    everything = [own, *others]
+    return GradientMoments(
+        group_sqnorms=tuple(
+            map(sum, zip(*(each.group_sqnorms for each in everything), strict=True))
+        ),
+        group_dots=tuple(map(sum, zip(*(each.group_dots for each in everything), strict=True))),
+        total_sqnorm=sum(each.total_sqnorm for each in everything),
+    )

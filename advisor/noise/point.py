@@ -30,15 +30,12 @@ def estimate_noise_point(
     """Return the noise scale at one point of training, with its interval, over all its iterates.
 
     S = (Σ b_k|m_k|² − n|ḡ|²)/(K−1) and G2 = |ḡ|² − S/n are unbiased for any mix of micro-batch
-    sizes. The share of noise in a step of `batch_size` samples is averaged, with a jackknife that
-    leaves out one group at a time. The m_k must be means over independent samples; under BatchNorm
-    φ holds at their one size.
+    sizes; two are needed. The share of noise in a step of `batch_size` samples is averaged, with a
+    jackknife that leaves out one group at a time. The m_k must be means over independent samples;
+    under BatchNorm φ holds at their one size.
 
     With `dataset_size` N, φ is that of the training set itself, which is what many epochs follow:
     G2 = |ḡ|² − S·(1/n − 1/N). The micro-batches must then be drawn without replacement.
-
-    Raises:
-        ValueError: Fewer than two micro-batches.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, A.1, for two sizes.
     """

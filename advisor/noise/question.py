@@ -13,9 +13,9 @@ from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
+from advisor.noise.iterates import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import NOISE, explain_absence
-from advisor.noise.stations import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
 from advisor.noise.tell import brief_noise, tell_noise
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.step_time import estimate_batch_s, estimate_step_s, read_probes
@@ -38,11 +38,7 @@ T = TypeVar("T")
 
 
 def read_sources(run: Run) -> None:
-    """Keep the log of gradients that was given, and see that the checkpoints are there.
-
-    Raises:
-        UsageError: A file is missing or no log, or two sources of the noise were asked for.
-    """
+    """Keep the log of gradients that was given, and see that the checkpoints are there."""
     limits = run.spec.limits
     asked = {
         "--noise-log": limits.noise_log is not None,
@@ -65,11 +61,7 @@ def read_sources(run: Run) -> None:
 
 
 def check_sample_unit(run: Run) -> None:
-    """See that samples have tokens where the noise scale is to be told in them.
-
-    Raises:
-        UsageError: They have none.
-    """
+    """See that samples have tokens where the noise scale is to be told in them."""
     if run.spec.limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
         raise UsageError(
             "--sample-unit token: the batch holds no integer tensor of samples by tokens",

@@ -9,8 +9,6 @@ from advisor.units import format_figure, format_number
 
 #: Optimizers whose metric is their running second moment, from the first step on.
 _WITH_METRIC = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "SparseAdam"})
-#: Optimizers whose own metric is the plain one.
-_PLAIN = frozenset({"SGD"})
 
 
 def describe_points(
@@ -77,10 +75,8 @@ def _describe_course(noise: NoiseConclusion, unit: str) -> str | None:
     span = f"from {_render(first)} to {_render(last)} {unit}"
     if trend is None or trend.direction not in {"rose", "fell"}:
         return f"it went {span}, a change within its intervals"
-    point, low, high = (
-        "unknown" if end is None else format_figure(end, 2)
-        for end in (trend.factor.point, trend.factor.low, trend.factor.high)
-    )
+    ends = (trend.factor.point, trend.factor.low, trend.factor.high)
+    point, low, high = ("unknown" if end is None else format_figure(end, 2) for end in ends)
     is_told = _has_point(first) and _has_point(last)
     is_told &= ((last.point or 0.0) > (first.point or 0.0)) == (trend.direction == "rose")
     way = f" {span}," if is_told else ""
@@ -108,7 +104,7 @@ def _describe_metric(
 ) -> str | None:
     """Return why the optimizer's own metric is missing; None where that is the plain one."""
     name = None if facts.optimizer is None else facts.optimizer.name
-    if name is None or name in _PLAIN:
+    if name is None or name == "SGD":
         return None
     if log:
         return f"of plain gradients, which is all that a log holds, not in the metric of {name}"

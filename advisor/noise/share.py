@@ -79,24 +79,20 @@ def pool_shares(shares: Sequence[Share | None], steps: int | None = None) -> Sha
 
 
 def average_shares(shares: Sequence[Share | None], weights: Sequence[float]) -> Share:
-    """Return the weighted mean of independent shares."""
-    known = [share or _UNKNOWN for share in shares]
-    total = math.fsum(weights)
-    parts = [weight / total for weight in weights]
-    mean = math.fsum(part * share.value for part, share in zip(parts, known, strict=True))
-    return _add_up(
-        mean, [(part**2 * s.variance, s.degrees) for part, s in zip(parts, known, strict=True)]
-    )
+    """Return the weighted mean of independent shares.
 
-
-def _add_up(value: float, variances: Sequence[tuple[float, float]]) -> Share:
-    """Return the share whose variance is the sum of these, each with its degrees of freedom.
-
-    Source: Satterthwaite 1946, Biometrics Bulletin 2:110; Welch 1947.
+    Source: Satterthwaite 1946, Biometrics Bulletin 2:110; Welch 1947, for the degrees of freedom.
     """
-    total = math.fsum(variance for variance, _ in variances)
-    square = math.fsum(variance**2 / degrees for variance, degrees in variances)
-    return Share(value, total, total**2 / square if square > 0.0 else _ENDLESS)
+    total = math.fsum(weights)
+    known = [(w / total, share or _UNKNOWN) for w, share in zip(weights, shares, strict=True)]
+    variances = [(part**2 * share.variance, share.degrees) for part, share in known]
+    variance = math.fsum(each for each, _ in variances)
+    square = math.fsum(each**2 / degrees for each, degrees in variances)
+    return Share(
+        math.fsum(part * share.value for part, share in known),
+        variance,
+        variance**2 / square if square > 0.0 else _ENDLESS,
+    )
 
 
 def to_noise_scale(share: Share | None, batch_size: float) -> Estimate:

@@ -6,9 +6,9 @@ rounding to powers of two), no graph capture and no private pools.
 Source: the behaviour of c10/cuda/CUDACachingAllocator.cpp in torch 2.8 and later.
 """
 
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
 from typing import Final
-
-from advisor.predict.blocks import Block, Pool
 
 MIB: Final = 1 << 20
 GRANULE_BYTES: Final = 512  # every block is a multiple of it
@@ -23,19 +23,106 @@ LARGE_REST_BYTES: Final = MIB + GRANULE_BYTES  # the least in a native large seg
 ADDRESS_SPACE_BYTES: Final = LARGE_SEGMENT_BYTES << 36
 
 
+@dataclass(slots=True, eq=False)
+class Block:
+    """A range of addresses: handed out, free, or (expandable segments only) without memory.
+
+    `before` and `after` are its neighbours in the same segment. One that is free and listed in its
+    pool stays so until `take`, `unlist` or a neighbour's `absorb_neighbours` removes it; whoever
+    changes its size or address unlists it first.
+    """
+
+    pool: "Pool"
+    address: int
+    size: int
+    is_mapped: bool = True
+    is_free: bool = True
+    before: "Block | None" = None
+    after: "Block | None" = None
+
+    def split(self, size: int) -> "Block":
+        """Return the rest: this block keeps its first `size` bytes."""
+        rest = Block(self.pool, self.address + size, self.size - size, is_mapped=self.is_mapped)
+        rest.before, rest.after, self.after = self, self.after, rest
+        if rest.after is not None:
+            rest.after.before = rest
+        self.size = size
+        return rest
+
+    def absorb_neighbours(self) -> None:
+        """Take in the free neighbours of the same kind; none of the three is listed afterwards."""
+        before, after = self.before, self.after
+        if before is not None and before.is_free and before.is_mapped == self.is_mapped:
+            before.pool.unlist(before)
+            self.address, self.size = before.address, self.size + before.size
+            self.before = before.before
+            if self.before is not None:
+                self.before.after = self
+        if after is not None and after.is_free and after.is_mapped == self.is_mapped:
+            after.pool.unlist(after)
+            self.size += after.size
+            self.after = after.after
+            if self.after is not None:
+                self.after.before = self
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Pool:
+    """The free blocks of one pool, by size and then address; those without memory by address.
+
+    An expandable segment grows and shrinks in pages; a rest below the least one is not split off.
+    """
+
+    page_bytes: int
+    least_rest_bytes: int
+    free: list[tuple[int, int, Block]] = field(default_factory=list)
+    unmapped: list[tuple[int, Block]] = field(default_factory=list)
+
+    def enlist(self, block: Block) -> None:
+        """Add a free block to its list."""
+        if block.is_mapped:
+            insort(self.free, (block.size, block.address, block))
+        else:
+            insort(self.unmapped, (block.address, block))
+
+    def unlist(self, block: Block) -> None:
+        """Remove a free block from its list."""
+        if block.is_mapped:
+            del self.free[bisect_left(self.free, (block.size, block.address))]
+        else:
+            del self.unmapped[bisect_left(self.unmapped, (block.address,))]
+
+    def take(self, size: int) -> Block | None:
+        """Return the best free block of at least `size` bytes, no longer listed; None without one.
+
+        A block that ends where memory could be added counts as large as it could become, so that
+        a block between others is taken first.
+        """
+        free = self.free
+        index = bisect_left(free, (size,))
+        if index == len(free):
+            return None
+        while index + 1 < len(free) and _reach(free[index + 1][2]) < _reach(free[index][2]):
+            index += 1
+        return free.pop(index)[2]
+
+
+def _reach(block: Block) -> int:
+    """Return how large a free block could become in place."""
+    after = block.after
+    return block.size if after is None or after.is_mapped else block.size + after.size
+
+
 class OutOfDeviceMemoryError(Exception):
     """The allocator cannot serve a request under its cap."""
 
 
 class CachingAllocator:
-    """The allocator of one device; `retries` counts as torch's num_alloc_retries.
+    """The allocator of one device, under a cap or without one.
 
-    A block that is handed out counts with the rest that was not worth splitting off.
-
-    Args:
-        capacity_bytes: The most it may reserve; None for no cap.
-        expandable_segments: Whether each pool is one growing segment. The pages it maps count
-            against the cap, as they do for the driver.
+    A block that is handed out counts with the rest that was not worth splitting off. With
+    `expandable_segments` each pool is one growing segment, whose mapped pages count against the
+    cap, as they do for the driver.
     """
 
     def __init__(self, capacity_bytes: int | None = None, *, expandable_segments: bool = False):
@@ -56,14 +143,14 @@ class CachingAllocator:
     def allocate(self, size_bytes: int) -> Block:
         """Return the block that serves a request above 0 bytes.
 
-        Raises:
-            OutOfDeviceMemoryError: It does not fit under the cap, not even without the cache.
+        Raises OutOfDeviceMemoryError where it does not fit under the cap, not even without the
+        cache.
         """
         size = round_up(size_bytes, GRANULE_BYTES)
         pool = self.pools[size > SMALL_REQUEST_BYTES]
         block = pool.take(size) or self._grow(pool, size)
         if block is None:
-            self.retries += 1
+            self.retries += 1  # as torch's num_alloc_retries
             self.release_cached()
             block = self._grow(pool, size)
             if block is None:

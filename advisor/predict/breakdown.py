@@ -21,12 +21,9 @@ CATEGORY_NAMES: dict[Category, str] = {
 
 
 def break_down(trace: MemoryTrace, micro_batch_size: int) -> Breakdown:
-    """Return what is allocated at the peak, and how the phases lead up to it; unrounded.
+    """Return what is allocated at the peak, the first of several, and how the phases lead up to it.
 
-    Where the peak is reached several times, the first counts.
-
-    Raises:
-        ValueError: The trace does not hold for the size.
+    The figures are unrounded. The trace must hold for the size.
     """
     sizes = size_blocks(trace, micro_batch_size)
     levels = accumulate(trace, sizes)

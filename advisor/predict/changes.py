@@ -3,18 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.progress import Progress
 from advisor.engine.runner import TaskRunner
 from advisor.errors import AdvisorError
-from advisor.predict.data import (
-    MemorySaving,
-    MemorySavings,
-    PredictedMemory,
-    TraceTask,
-    WhatIf,
-)
+from advisor.predict.data import MemorySaving, MemorySavings, PredictedMemory, TraceTask, WhatIf
 from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import Change, MemoryTrace, TraceBlock
 from advisor.predict.roofline import cost_step
@@ -59,16 +53,15 @@ def trace_changes(
     """Return the traces with one change each that serve every size; as many as time allows.
 
     A change under which the model does not run is left out, and said to be.
-
-    Args:
-        task: The trace of the training as it is.
-        with_optimizer: Whether a leaner optimizer step could change anything.
-        runner: Of the same model file.
-        progress: Told what runs.
-        left_s: For all of them.
     """
+    changes: dict[Change, TraceTask] = {"checkpointing": replace(task, checkpoint_blocks=True)}
+    if task.workload.precision == "fp32":
+        changes["bf16"] = replace(task, workload=replace(task.workload, precision="bf16"))
+    # On the CPU no optimizer takes all tensors at once by itself.
+    if with_optimizer and task.operators == "cuda":
+        changes["foreach_off"] = replace(task, foreach=False)
     found: list[WhatIf] = []
-    for change, changed in _list_changes(task, with_optimizer=with_optimizer):
+    for change, changed in changes.items():
         remaining_s = left_s()
         if remaining_s < _LEAST_S:
             progress.note("remedies: no time left to trace them all")
@@ -85,16 +78,6 @@ def trace_changes(
     return tuple(found)
 
 
-def _list_changes(task: TraceTask, *, with_optimizer: bool) -> Iterator[tuple[Change, TraceTask]]:
-    yield "checkpointing", msgspec.structs.replace(task, checkpoint_blocks=True)
-    if task.workload.precision == "fp32":
-        workload = msgspec.structs.replace(task.workload, precision="bf16")
-        yield "bf16", msgspec.structs.replace(task, workload=workload)
-    # On the CPU no optimizer takes all tensors at once by itself.
-    if with_optimizer and task.operators == "cuda":
-        yield "foreach_off", msgspec.structs.replace(task, foreach=False)
-
-
 def compare_changes(
     micro_batch_size: int,
     measure: Callable[[M], tuple[int, int]],
@@ -104,26 +87,25 @@ def compare_changes(
     """Return the training as it is with the changes that help, the largest micro-batch first.
 
     A change helps where it raises the largest size or lowers the peak by `LEAST_CHANGE_FRACTION`,
-    and worsens neither by as much.
-
-    Args:
-        micro_batch_size: The size that the peaks are for.
-        measure: Returns the largest size that fits, and the allocated peak in bytes.
-        base: The training as it is.
-        changed: The same with each change, the code that makes it, and the operations that it adds
-            as a share; None where not counted.
+    and worsens neither by as much: `measure` returns both, the peak in bytes at the given size.
+    With each comes the code that makes it, and the share of operations that it adds; None where not
+    counted.
     """
     before = measure(base)
     savings = []
     for change, one, how_to, more_flops_fraction in changed:
         largest, peak_bytes = after = measure(one)
         if _helps(before, after):
+            note = _NOTES[change]
+            if more_flops_fraction is not None and more_flops_fraction >= LEAST_CHANGE_FRACTION:
+                more = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations"
+                note = f"{more}; {note}"
             saving = MemorySaving(
                 name=CHANGE_NAMES[change],
                 how_to=how_to,
                 max_micro_batch_size=largest,
                 peak_bytes=peak_bytes,
-                note=_describe_cost(change, more_flops_fraction),
+                note=note,
             )
             savings.append(saving)
     savings.sort(key=lambda one: (-one.max_micro_batch_size, one.peak_bytes))
@@ -145,13 +127,6 @@ def _helps(before: tuple[int, int], after: tuple[int, int]) -> bool:
     )
 
 
-def _describe_cost(change: Change, more_flops_fraction: float | None) -> str:
-    if more_flops_fraction is None or more_flops_fraction < LEAST_CHANGE_FRACTION:
-        return _NOTES[change]
-    more = f"{100.0 * more_flops_fraction:.0f} % more floating-point operations"
-    return f"{more}; {_NOTES[change]}"
-
-
 def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[WhatIf]:
     """Yield the what-ifs, and the optimizer's state in 8 bits.
 
@@ -164,7 +139,7 @@ def add_8bit_state(what_ifs: tuple[WhatIf, ...], base: MemoryTrace) -> Iterator[
     yield from what_ifs
     trace = next((one.trace for one in what_ifs if one.change == "foreach_off"), base)
     blocks = tuple(map(_quantize, trace.blocks))
-    yield WhatIf(change="state_8bit", trace=msgspec.structs.replace(trace, blocks=blocks))
+    yield WhatIf(change="state_8bit", trace=replace(trace, blocks=blocks))
 
 
 def _quantize(block: TraceBlock) -> TraceBlock:
@@ -174,7 +149,7 @@ def _quantize(block: TraceBlock) -> TraceBlock:
     if block.category != "optimizer_state" or not is_large:
         return block
     scales = -(-elements // _ELEMENTS_FOR_EACH_SCALE)
-    return msgspec.structs.replace(block, fixed_bytes=elements + _FP32_BYTES * scales)
+    return replace(block, fixed_bytes=elements + _FP32_BYTES * scales)
 
 
 def count_more_flops(base: MemoryTrace, changed: MemoryTrace, size: int) -> float | None:

@@ -197,37 +197,34 @@ class ThroughputBound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """Training on one card that is not here: predicted, not run.
-
-    Attributes:
-        memory_source: `driver-reported`, `nominal` or `stated`.
-        usable_bytes: What CUDA programs can get of the memory.
-        capacity_bytes: What is left for tensors: usable, less context and headroom.
-        max_micro_batch_size: The largest that fits; 0 where not even the smallest does.
-        micro_batch_size: The size that the figures below are for: the one asked for, else the
-            largest; None where there is none.
-        fits: Whether that size fits; None where the interval holds both.
-        device_used_bytes: Peak of the process as the driver sees it, the context included.
-        at_peak: None where no trace holds for that size.
-        what_would_change: None where no change was traced.
-    """
+    """Training on one card that is not here: predicted, not run."""
 
     gpu: str
     memory_bytes: int
+    #: `driver-reported`, `nominal` or `stated`.
     memory_source: str
+    #: What CUDA programs can get of the memory.
     usable_bytes: int
     headroom_bytes: int
+    #: What is left for tensors: usable, less context and headroom.
     capacity_bytes: int
+    #: The largest that fits; 0 where not even the smallest does.
     max_micro_batch_size: Estimate
     limited_by: LimitedBy
+    #: The size that the figures below are for: the one asked for, else the largest; None where
+    #: there is none.
     micro_batch_size: int | None = None
+    #: Whether that size fits; None where the interval holds both.
     fits: bool | None = None
     allocated_bytes: Estimate | None = None
     reserved_bytes: Estimate | None = None
+    #: Peak of the process as the driver sees it, the context included.
     device_used_bytes: Estimate | None = None
     breakdown: tuple[MemoryShare, ...] = ()
     bound: ThroughputBound | None = None
+    #: None where no trace holds for that size.
     at_peak: Breakdown | None = None
+    #: None where no change was traced.
     what_would_change: MemorySavings | None = None
 
 

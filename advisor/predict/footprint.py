@@ -33,9 +33,7 @@ class _Point(NamedTuple):
 class Footprint:
     """The memory of one workload under one allocator.
 
-    Args:
-        traces: One that serves every size, or any number of one size each; at least one.
-        settings: Of the allocator.
+    By one trace that serves every size, or any number of one size each.
     """
 
     def __init__(self, traces: tuple[MemoryTrace, ...], settings: AllocatorSettings) -> None:
@@ -94,10 +92,7 @@ def predict_largest(
     Which sizes fit is not strictly monotone near the limit, because the allocator splits its blocks
     differently at each: a larger size may fit again. The answer is the one that stepping down from
     the largest size whose allocated bytes are within the capacity, and then bisection, end on.
-    About 10 simulations, 27 at most.
-
-    Raises:
-        ValueError: The trace holds for one size only.
+    About 10 simulations, 27 at most. The trace must serve every size.
     """
 
     def fits(size: int) -> bool:

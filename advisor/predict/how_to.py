@@ -24,10 +24,7 @@ def write_how_to(
 ) -> str | None:
     """Return one line of code that makes the change; None where there is nothing to change.
 
-    Args:
-        what_if: Its trace names the blocks to recompute, and all modules.
-        device_type: Where the training runs, such as `cuda`.
-        optimizer: The user's; None where unknown.
+    The trace names the blocks to recompute, and all modules.
     """
     match what_if.change:
         case "bf16":

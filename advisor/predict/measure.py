@@ -60,8 +60,7 @@ def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
 def _measure(workload: Workload, task: TraceTask, why_run: str) -> MemoryTrace:
     """Return the trace of real runs; a first step tells how the optimizer is stepped.
 
-    Raises:
-        WorkloadError: The model runs that step, but not every size.
+    A model that runs that step, but not every size, is a WorkloadError.
     """
     if workload.is_step_only:
         return _trace(workload, task, why_run)

@@ -33,12 +33,7 @@ _SAVINGS_LEGEND = (
 
 
 def tell_peak(peak: Breakdown, *, where: str = "") -> Table:
-    """Return the table 'At the peak': modules by what they hold, largest first, and the timeline.
-
-    Args:
-        peak: Of one size.
-        where: Added to the title, such as ` on RTX 4090`.
-    """
+    """Return the table 'At the peak': modules by what they hold, and the timeline."""
     title = f"At the peak, batch {format_count(peak.micro_batch_size)}{where}"
     shares = list(_choose_shares(peak))
     rows = [
@@ -94,8 +89,7 @@ def chart_peak(peak: Breakdown) -> Chart:
 def tell_savings(savings: Sequence[tuple[str, MemorySavings]]) -> tuple[Table, ...]:
     """Return the tables 'What would change it', below the last one how; none where nothing helps.
 
-    Args:
-        savings: A title for each, such as the card's name; empty for no title.
+    Each has a title such as the card's name, or an empty one.
     """
     helped = [(title, one) for title, one in savings if one.savings]
     starts = range(0, len(helped), CARDS_ABREAST)

@@ -14,8 +14,7 @@ from typing import Literal
 import msgspec
 
 from advisor.figures import Signed, Size
-from advisor.predict.embeddings import EmbeddingGradient
-from advisor.predict.reductions import Reduction
+from advisor.predict.buffers import EmbeddingGradient, Reduction
 
 #: Training steps of a trace and of a memory probe: the first has no optimizer state yet, the second
 #: creates the steady state, the third shows that it is steady.
@@ -30,20 +29,16 @@ Change = Literal["bf16", "checkpointing", "foreach_off", "state_8bit"]
 
 
 class TraceBlock(msgspec.Struct, frozen=True, array_like=True):
-    """One storage.
+    """One storage."""
 
-    Attributes:
-        fixed_bytes: Size at batch 0, by the line through the traced sizes; may be negative.
-        bytes_per_sample: Slope; 0 where the trace holds for one size only.
-        category: What it holds. `activation`: made in the forward pass and still there when the
-            backward pass begins. `temporary`: everything that fits no other.
-        module: Index into `MemoryTrace.modules` of the module in whose call it was made; -1 for
-            none.
-    """
-
+    #: Size at batch 0, by the line through the traced sizes; may be negative.
     fixed_bytes: Signed
+    #: Slope; 0 where the trace holds for one size only.
     bytes_per_sample: Signed
+    #: What it holds. `activation`: made in the forward pass and still there when the backward pass
+    #: begins. `temporary`: everything that fits no other.
     category: Category
+    #: Index into `MemoryTrace.modules` of the module in whose call it was made; -1 for none.
     module: int = -1
 
 
@@ -56,47 +51,44 @@ class PhaseMark(msgspec.Struct, frozen=True, array_like=True):
 
 
 class MemoryTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """The allocations of three training steps.
+    """The allocations of three training steps."""
 
-    Attributes:
-        operators: Whose operators were traced: `cuda` has its attention, dropout and autocast.
-        method: `symbolic`: one trace for every size. `per_size`: holds at `traced_sizes[0]` only.
-            `measured`: recorded in real runs on the CPU, at one size or at several that agree.
-        traced_sizes: Micro-batch sizes that were run, in samples.
-        blocks: Every storage.
-        events: `i` where block i is allocated, `-1 - i` where it is freed, in order.
-        phases: Ascending by `first_event`; the first is the setup.
-        modules: Dotted names as in `named_modules()`; the model itself is "".
-        reason: Why it is not symbolic, in one sentence; None where it is.
-        flops_fixed: Floating-point operations of the last step (forward and backward) at batch 0;
-            None where they are not affine in the batch.
-        flops_per_sample: Their slope.
-        notes: What the trace leaves out or assumes, one sentence each.
-        checkpointed: Names of the blocks that recompute their activations as a what-if.
-        reductions: Those that take a buffer, whose size depends on the card; their blocks take
-            nothing by themselves.
-        embeddings: Gradients of tables that take buffers; the same holds for their blocks.
-        uses_tf32: Whether products of fp32 may run as TF32 on a GPU: those of convolutions do as
-            torch comes, those of matrices where the code asks for it.
-        workspaces: Blocks that stand for the workspace of a matrix library's handle, one for each
-            thread that multiplies; None where it was not seen whether there is one.
-    """
-
+    #: Whose operators were traced: `cuda` has its attention, dropout and autocast.
     operators: Operators
+    #: `symbolic`: one trace for every size. `per_size`: holds at `traced_sizes[0]` only.
+    #: `measured`: recorded in real runs on the CPU, at one size or at several that agree.
     method: TraceMethod
+    #: Micro-batch sizes that were run, in samples.
     traced_sizes: tuple[Size, ...]
+    #: Every storage.
     blocks: tuple[TraceBlock, ...]
+    #: `i` where block i is allocated, `-1 - i` where it is freed, in order.
     events: tuple[int, ...]
+    #: Ascending by `first_event`; the first is the setup.
     phases: tuple[PhaseMark, ...]
+    #: Dotted names as in `named_modules()`; the model itself is "".
     modules: tuple[str, ...]
+    #: Why it is not symbolic, in one sentence; None where it is.
     reason: str | None = None
+    #: Floating-point operations of the last step (forward and backward) at batch 0; None where they
+    #: are not affine in the batch.
     flops_fixed: Signed | None = None
+    #: Their slope.
     flops_per_sample: Signed | None = None
+    #: What the trace leaves out or assumes, one sentence each.
     notes: tuple[str, ...] = ()
+    #: Names of the blocks that recompute their activations as a what-if.
     checkpointed: tuple[str, ...] = ()
+    #: Those that take a buffer, whose size depends on the card; their blocks take nothing by
+    #: themselves.
     reductions: tuple[Reduction, ...] = ()
+    #: Gradients of tables that take buffers; the same holds for their blocks.
     embeddings: tuple[EmbeddingGradient, ...] = ()
+    #: Blocks that stand for the workspace of a matrix library's handle, one for each thread that
+    #: multiplies; None where it was not seen whether there is one.
     workspaces: tuple[int, ...] | None = None
+    #: Whether products of fp32 may run as TF32 on a GPU: those of convolutions do as torch comes,
+    #: those of matrices where the code asks for it.
     uses_tf32: bool = True
 
     @property

@@ -18,8 +18,7 @@ from advisor.predict.replay import Integers, accumulate, find_spans, read_lines
 def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
     """Return the peaks of both phases for every micro-batch size from 1; exact, unrounded.
 
-    Raises:
-        ValueError: The trace holds for one size only.
+    The trace must serve every size.
 
     Source: the upper envelope of lines, Andrew 1979 in the dual plane.
     """
@@ -28,7 +27,12 @@ def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
     fixed, slopes = read_lines(trace)
     forward_backward: list[AffinePiece] = []
     optimizer: list[AffinePiece] = []
-    for size in _find_range_starts(fixed, slopes):
+    # A line with a positive slope is above zero from floor(−c/s) + 1 on, one with a negative slope
+    # is no longer above zero from ceil(−c/s) on: there ranges begin, where no line changes sign.
+    rising, falling = (slopes > 0) & (fixed + slopes <= 0), (slopes < 0) & (fixed + slopes > 0)
+    appear = -fixed[rising] // slopes[rising] + 1
+    vanish = -(fixed[falling] // slopes[falling])
+    for size in [1, *np.unique(np.concatenate([appear, vanish])).tolist()]:
         is_there = fixed + slopes * size > 0
         heights = accumulate(trace, np.where(is_there, fixed, 0))
         growths = accumulate(trace, np.where(is_there, slopes, 0))
@@ -77,16 +81,3 @@ def _keep_highest(
         AffinePiece(height, slope)
         for height, slope in zip(tops.tolist(), slopes.tolist(), strict=True)
     ]
-
-
-def _find_range_starts(fixed: Integers, slopes: Integers) -> list[int]:
-    """Return the first size of every range in which no block's line changes sign; 1 is among them.
-
-    A line with a positive slope is above zero from floor(−c/s) + 1 on, one with a negative slope is
-    no longer above zero from ceil(−c/s) on.
-    """
-    rising = (slopes > 0) & (fixed + slopes <= 0)
-    falling = (slopes < 0) & (fixed + slopes > 0)
-    appear = -fixed[rising] // slopes[rising] + 1
-    vanish = -(fixed[falling] // slopes[falling])
-    return [1, *np.unique(np.concatenate([appear, vanish])).tolist()]

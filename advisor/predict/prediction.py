@@ -18,6 +18,7 @@ from advisor.engine.conclusions import Topic
 from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.predict.breakdown import break_down, compose_peak
+from advisor.predict.buffers import find_card
 from advisor.predict.changes import add_8bit_state, compare_changes, count_more_flops
 from advisor.predict.data import (
     CARDS,
@@ -33,7 +34,6 @@ from advisor.predict.data import (
 from advisor.predict.footprint import Footprint, find_general
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.reductions import find_card
 from advisor.predict.replay import AllocatorSettings
 from advisor.predict.roofline import bound_throughput, cost_step
 from advisor.statistics import Estimate
@@ -94,11 +94,7 @@ def read_case(record: Record) -> Case:
 
 
 def list_cards(asked: CardsAsked) -> tuple[Gpu, ...]:
-    """Return the cards that are asked for, each once.
-
-    Raises:
-        UsageError: A name is not in the catalogue, or no card was asked for.
-    """
+    """Return the cards that are asked for, each once; UsageError for none, or an unknown one."""
     named = [find_gpu(name) for name in asked.gpus]
     stated = [describe_stated_gpu(size) for size in asked.gpu_memory_bytes]
     if not named and not stated:
@@ -111,11 +107,7 @@ def list_cards(asked: CardsAsked) -> tuple[Gpu, ...]:
 
 @functools.lru_cache(maxsize=1)  # a record is saved several times with the same traces
 def predict_cards(case: Case) -> tuple[Prediction, ...]:
-    """Return the prediction for each card; none where nothing was traced.
-
-    Raises:
-        UsageError: The catalogue has no such card.
-    """
+    """Return the prediction for each card; none where nothing was traced."""
     if not case.traces:
         return ()
     return tuple(predict_on(gpu, case) for gpu in list_cards(case.asked))

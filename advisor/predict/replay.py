@@ -9,10 +9,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from advisor.predict.allocator import CachingAllocator, OutOfDeviceMemoryError
-from advisor.predict.blocks import Block
+from advisor.predict.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
+from advisor.predict.buffers import Card
 from advisor.predict.memory_trace import MemoryTrace, Phase
-from advisor.predict.reductions import Card
 
 #: Handles with a workspace each: that of the forward pass and that of autograd's thread.
 _WORKSPACES = 2
@@ -53,14 +52,7 @@ def replay_allocator(
 ) -> Peaks:
     """Return the peaks under torch's caching allocator, and whether the trace fits.
 
-    Args:
-        trace: Symbolic, or traced at this very size.
-        micro_batch_size: In samples.
-        settings: Of the allocator.
-        capacity_bytes: The most it may reserve; None for no cap.
-
-    Raises:
-        ValueError: The trace does not hold for the size.
+    It must hold for the size. A capacity of None is no cap.
     """
     sizes: list[int] = size_blocks(trace, micro_batch_size).tolist()
     if settings.card is not None:
@@ -111,8 +103,7 @@ def read_lines(trace: MemoryTrace) -> tuple[Integers, Integers]:
 def size_blocks(trace: MemoryTrace, micro_batch_size: int) -> Integers:
     """Return the size of every block, in bytes; 0 where its line is below zero.
 
-    Raises:
-        ValueError: The trace does not hold for the size, or the size is below 1.
+    Raises ValueError where the trace does not hold for the size.
     """
     if micro_batch_size < 1:
         raise ValueError(f"no batch of {micro_batch_size} samples")

@@ -17,6 +17,7 @@ from advisor.telling import (
     Line,
     Passage,
     Row,
+    Screen,
     Table,
     Told,
     place_estimates,
@@ -34,15 +35,13 @@ _SOURCES = {
     "stated": "as you stated",
 }
 _ENDS: dict[LimitedBy, str] = {
-    "memory": "",
-    "kernel": "",
     "dataset": "; the dataset has no more samples",
     "cap": "; larger sizes were not looked for",
-    "model": "",
-    "budget": "",
 }
 _BOUNDS = {"arithmetic": "peak arithmetic", "bandwidth": "peak memory bandwidth"}
 FITS = {True: "yes", False: "no", None: "uncertain"}
+#: Cards on the screen; the full report has all.
+_MOST_CARDS = 12
 
 
 def tell_catalogue(gpus: Sequence[Gpu]) -> Table:
@@ -103,6 +102,7 @@ def tell_prediction(conclusions: Conclusions) -> Told:
         (one.gpu, one.what_would_change) for one in predictions if one.what_would_change is not None
     ]
     notes = tuple(dict.fromkeys(note for trace in traces for note in trace.notes))
+    expandable = ", expandable segments" * asked.expandable_segments
     return Told(
         tables=(
             _tell_cards(predictions, is_asked=asked.micro_batch_size is not None),
@@ -113,7 +113,7 @@ def tell_prediction(conclusions: Conclusions) -> Told:
         rows=(
             *(Row("Memory", _describe_memory(one)) for one in predictions),
             *(Row("Speed bound", text) for text in _describe_bounds(predictions)),
-            Row("Method", _describe_trace(traces[0], is_expandable=asked.expandable_segments)),
+            Row("Method", _describe_trace(traces[0]) + expandable),
         ),
         passages=(Passage(title="What the trace assumes", items=notes),) if notes else (),
         charts=(_chart_sizes(predictions), _chart_parts(sized)),
@@ -184,7 +184,7 @@ def _describe_memory(one: Prediction) -> str:
     return (
         f"{one.gpu}: {format_bytes(one.memory_bytes)} {_SOURCES[one.memory_source]}{usable}; "
         f"{format_bytes(one.capacity_bytes)} for tensors, after the context and "
-        f"{format_bytes(one.headroom_bytes)} headroom{_ENDS[one.limited_by]}"
+        f"{format_bytes(one.headroom_bytes)} headroom{_ENDS.get(one.limited_by, '')}"
     )
 
 
@@ -198,11 +198,10 @@ def _describe_bounds(predictions: Sequence[Prediction]) -> Iterator[str]:
             )
 
 
-def _describe_trace(trace: MemoryTrace, *, is_expandable: bool) -> str:
+def _describe_trace(trace: MemoryTrace) -> str:
     reason = f": {trace.reason}" if trace.reason else ""
     operators = "CUDA's operators" if trace.operators == "cuda" else "the CPU's operators"
-    expandable = ", expandable segments" if is_expandable else ""
-    return f"{_METHODS[trace.method]}{reason}; {operators}{expandable}"
+    return f"{_METHODS[trace.method]}{reason}; {operators}"
 
 
 def format_sizes(estimate: Estimate) -> str:
@@ -224,3 +223,62 @@ def _format_gib(estimate: Estimate | None) -> str:
 
 def _whole(value: float | None) -> int:
     return int(value or 0)
+
+
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the first screen of a prediction."""
+    headline, predictions = tell_headline(conclusions), conclusions.of(PREDICTIONS) or ()
+    answer, asked = headline.answer, conclusions.record.get(CARDS)
+    size = None if asked is None else asked.micro_batch_size
+    if len(predictions) > 1:
+        answer = f"Predicted for {len(predictions)} cards by a trace; nothing was run on them"
+    return Screen(
+        answer=answer,
+        lines=headline.remarks,
+        table=_draw_up(predictions[:_MOST_CARDS], size) if predictions else None,
+    )
+
+
+def _draw_up(predictions: tuple[Prediction, ...], size: int | None) -> Table:
+    rows = [
+        (
+            one.gpu,
+            format_sizes(one.max_micro_batch_size),
+            *(() if size is None else (FITS[one.fits],)),
+            _name_largest_part(one),
+            _name_best_change(one),
+        )
+        for one in predictions
+    ]
+    return Table(
+        columns=(
+            Column("GPU", "left"),
+            Column("largest micro-batch"),
+            *(() if size is None else (Column(f"batch {format_count(size)} fits"),)),
+            Column("mostly", "left"),
+            Column("would help", "left", folds=True),
+        ),
+        rows=tuple(rows),
+        legend="all predicted; in brackets the interval of such predictions on real GPUs",
+        is_narrow=True,
+    )
+
+
+def _name_largest_part(one: Prediction) -> str:
+    """Return what takes most of the memory; empty where it is not known."""
+    total = sum(share.size_bytes for share in one.breakdown)
+    if not total:
+        return ""
+    largest = max(one.breakdown, key=lambda share: share.size_bytes)
+    return f"{largest.part}, {format_percent(largest.size_bytes / total, decimals=0)}"
+
+
+def _name_best_change(one: Prediction) -> str:
+    """Return the change that allows the largest batch; empty where none allows a larger one."""
+    changes = one.what_would_change
+    if changes is None or not changes.savings:
+        return ""
+    best = max(changes.savings, key=lambda saving: saving.max_micro_batch_size)
+    if best.max_micro_batch_size <= changes.max_micro_batch_size:
+        return ""
+    return f"{best.name}: {format_count(best.max_micro_batch_size)}"

@@ -71,11 +71,14 @@ class Branches:
         most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
         asked = limits.train_steps or limits.noise_steps
         self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
-        if (
-            not run.facts.has_scheduler or run.facts.script is not None
-        ):  # the rate falls beyond what is compared
+        if not run.facts.has_scheduler or run.facts.script is not None:
+            # The rate falls beyond what is compared.
             self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - DECAY_FRACTION))
-        self.base_steps = self._choose_base_steps(time_s)
+        many, few = (
+            int(max(0.0, time_s / count - self._planned_start_s) / self._trial_step_s)
+            for count in (BRANCHES, _LEAST_BRANCHES)
+        )
+        self.base_steps = min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
         self._evaluations, self._evaluation_samples = self._plan_evaluations(time_s)
 
     @property
@@ -147,14 +150,6 @@ class Branches:
 
     def _estimate_alone_s(self, way: Candidate) -> float:
         return self._times.estimate_alone_s(way.micro_batch_size, way.gradient_accumulation_steps)
-
-    def _choose_base_steps(self, time_s: float) -> int:
-        """Return the steps of the base pair's longest branch that the time allows."""
-        many, few = (
-            int(max(0.0, time_s / count - self._planned_start_s) / self._trial_step_s)
-            for count in (BRANCHES, _LEAST_BRANCHES)
-        )
-        return min(self.wanted_steps, max(many, min(few, _WANTED_STEPS)))
 
     def _plan_evaluations(self, time_s: float) -> tuple[int, int]:
         """Return the evaluations of a branch and the samples of each, the same for all branches.

@@ -1,10 +1,12 @@
 """The proof as charts: losses of the pair beside the base pair's, and all pairs that were tried."""
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from advisor.race.courses import CoursePoint, read_courses
 from advisor.race.data import BasePair, PairResult, Race, Standing, is_same
-from advisor.race.plan import group_pairs, rank_by_regret
+from advisor.race.plan import FRESH, LEAST_FRESH, group_pairs, rank_by_regret
 from advisor.race.tell import describe_gain, name_pair
 from advisor.race.ways import find_way
 from advisor.rate.data import Candidate, TrialBranch
@@ -18,6 +20,15 @@ _STANDINGS: dict[Standing, tuple[str, Style]] = {
     "too_short": ("not told", "points"),
     "failed": ("did not train", "failures"),
 }
+
+
+class CoursePoint(NamedTuple):
+    """The mean loss over starts after so many samples, and the lowest and highest of them."""
+
+    samples: int
+    loss: float
+    low: float
+    high: float
 
 
 def chart_pairs(race: Race) -> Chart:
@@ -117,4 +128,30 @@ def _trace(course: Sequence[CoursePoint], scale: float) -> tuple[Datum, ...]:
     return tuple(
         Datum(x=scale * point.samples, y=point.loss, low=point.low, high=point.high)
         for point in course
+    )
+
+
+def read_courses(
+    sides: Sequence[Sequence[TrialBranch]],
+) -> tuple[list[tuple[CoursePoint, ...]], int]:
+    """Return the course of each side, and the number of starts: those that judge, if there are."""
+    seeds = set.intersection(*({each.seed for each in side} for side in sides))
+    fresh = {seed for seed in seeds if seed in FRESH}
+    # Branches of other starts have other lengths, so that their means would be of no training.
+    seeds = fresh if len(fresh) >= LEAST_FRESH else seeds - fresh
+    return [_average([each for each in side if each.seed in seeds]) for side in sides], len(seeds)
+
+
+def _average(branches: Sequence[TrialBranch]) -> tuple[CoursePoint, ...]:
+    """Return the mean of each start's longest branch, where all starts were evaluated."""
+    longest = {each.seed: each for each in sorted(branches, key=lambda each: each.samples)}
+    found: dict[int, list[float]] = {}
+    for branch in longest.values():
+        for each in branch.evaluations:
+            if math.isfinite(each.loss):
+                found.setdefault(each.samples, []).append(each.loss)
+    return tuple(
+        CoursePoint(samples, statistics.fmean(losses), min(losses), max(losses))
+        for samples, losses in sorted(found.items())
+        if len(losses) == len(longest)
     )

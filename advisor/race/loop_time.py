@@ -26,20 +26,17 @@ Split = tuple[int, int]
 
 
 class LoopTimes(NamedTuple):
-    """What is known of the times of steps, and of the loop that they stand in.
+    """What is known of the times of steps, and of the loop that they stand in."""
 
-    Attributes:
-        steps: On batches that are on the device already.
-        loop: With loading; None where it was not timed.
-        is_loaded: Whether there is a loop that loads.
-        epoch_per_sample_s: What the user says an epoch costs besides, over its samples.
-        dataset_size: None where it is not known: then no pass over it ends.
-    """
-
+    #: On batches that are on the device already.
     steps: StepTimes
+    #: With loading; None where it was not timed.
     loop: Loop | None
+    #: Whether there is a loop that loads.
     is_loaded: bool
+    #: What the user says an epoch costs besides, over its samples.
     epoch_per_sample_s: float
+    #: None where it is not known: then no pass over it ends.
     dataset_size: int | None
 
     def estimate_s(self, micro_batch_size: int, accumulation: int = 1) -> float | None:

@@ -59,26 +59,20 @@ class Picks:
         ways = self._trainer.ways
         if self._given is not None:
             ways = [way for way in ways if way.global_batch_size == self._given]
-        return choose_next(ways, seen, self._predict, self._find_planned())
-
-    def _find_planned(self) -> int:
-        if self._given is not None:
-            return self._given
-        near = choose_by_law(self._trainer.ways, self._scale, self._trainer.run.facts.dataset_size)
-        return next(iter(near), self._branches.base).global_batch_size
+        size = self._trainer.run.facts.dataset_size
+        near = choose_by_law(self._trainer.ways, self._scale, size)
+        planned = self._given or next(iter(near), self._branches.base).global_batch_size
+        return choose_next(ways, seen, self._predict, planned)
 
     def _predict(self, way: Candidate) -> float:
         size = self._trainer.run.facts.dataset_size
         return predict_log_ratio(way, self._branches.base, self._scale, dataset_size=size)
 
-    def _find_rate(self, place: Place) -> float:
-        proposed = plan_pair(self._branches.facts, place.size, self._trainer.noise)[0].proposed
-        assert proposed is not None
-        return float(proposed * RATE_STEP**place.step)
-
     def try_place(self, place: Place, race: Race) -> None:
         """Train one pair from the starts that pick."""
-        rate = self._find_rate(place)
+        proposed = plan_pair(self._branches.facts, place.size, self._trainer.noise)[0].proposed
+        assert proposed is not None
+        rate = float(proposed * RATE_STEP**place.step)
         self._places[place] = rate
         own = self._trainer.list_base()
         share: float | None = self._choose_share(place, race)

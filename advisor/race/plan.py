@@ -56,8 +56,9 @@ def _conclude(conclusions: Conclusions) -> Race | None:
         return Race(base=base, reason=_explain_untrained(conclusions, base))
     own = groups.pop(key)
     steps = max(branch.decays_from or branch.samples for branch in own) // base.global_batch_size
-    reason = judge_base(own)
-    if reason:
+    failure = _find_failure(own)
+    if failure:
+        reason = f"at the base rate itself {failure}"
         return Race(base=base, does_base_train=False, reason=reason, base_steps=steps)
     pairs = _judge_pairs(conclusions, base, own, groups)
     confirmed = [pair for pair in pairs if pair.standing == "confirmed"]
@@ -130,12 +131,6 @@ def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch
         near = (key for key in groups if is_same(key, pair))
         groups.setdefault(next(near, pair), []).append(branch)
     return groups
-
-
-def judge_base(branches: Sequence[TrialBranch]) -> str:
-    """Return why the base pair cannot be compared with; empty where it trains from every start."""
-    failure = _find_failure(branches)
-    return f"at the base rate itself {failure}" if failure else ""
 
 
 def _find_failure(branches: Sequence[TrialBranch]) -> str:

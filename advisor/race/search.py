@@ -51,12 +51,9 @@ def choose_next(
 ) -> Place | None:
     """Return the place to try next; None where no neighbour of the best can be clearly faster.
 
-    Args:
-        ways: The batches that may be tried, by size.
-        seen: Log of the time ratio at each place tried, the base pair's among them; None where
-            it failed: no higher rate of that batch is tried.
-        predict: The law's log ratio of a batch at the rule's rate.
-        planned: The batch that the law names.
+    `seen` has the log of the time ratio at each place tried, the base pair's among them; None where
+    it failed: no higher rate of that batch is tried. `predict` is the law's log ratio of a batch at
+    the rule's rate, `planned` the batch that it names.
     """
     sizes = {way.global_batch_size: way for way in ways}
     known = {place: ratio for place, ratio in seen.items() if ratio is not None}

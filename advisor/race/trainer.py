@@ -14,7 +14,7 @@ from advisor.race.data import UNTRAINED, BasePair, PairKey
 from advisor.race.law import choose_by_law
 from advisor.race.plan import group_pairs
 from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
-from advisor.rate.starts import run_starts
+from advisor.rate.range_stage import run_starts
 
 #: Share of the time left that a race begun late may plan with.
 _LEAST_OF_LEFT = 0.5

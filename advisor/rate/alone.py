@@ -62,9 +62,14 @@ def judge_alone(branches: Sequence[TrialBranch], *, fall: float) -> Verdict:
         end_loss=end,
         curve=average_curves(branches),
     )
+    risen = (
+        branch.end.loss - min(each.loss for each in branch.evaluations)
+        > RISE_FRACTION * branch.fall
+        for branch in branches
+    )
     return (
         _refuse("stalled", (each < least or each <= 0.0 for each in falls))
-        or _refuse("ended on a rising loss", map(_is_rising, branches))
+        or _refuse("ended on a rising loss", risen)
         or passed
     )
 
@@ -74,17 +79,16 @@ def _refuse(what: str, failed: Iterable[bool]) -> Verdict | None:
     return Verdict(reason=f"{what} from {sum(each)} of {len(each)} starts") if any(each) else None
 
 
-def _is_rising(branch: TrialBranch) -> bool:
-    lowest = min(each.loss for each in branch.evaluations)
-    return branch.end.loss - lowest > RISE_FRACTION * branch.fall
-
-
 def choose_next_rate(suggested: float, tried: Mapping[float, Verdict]) -> float | None:
     """Return the rate to try next: the suggested one, then its neighbours towards the best.
 
     None once the best rate's neighbours were tried, or once there is no lower one.
     """
-    places = {_find_place(suggested, rate): verdict for rate, verdict in tried.items()}
+    # By steps from the suggested rate, to rates that were stored and read again.
+    places = {
+        round(math.log(rate / suggested) / math.log(RATE_STEP)): verdict
+        for rate, verdict in tried.items()
+    }
     passed = {place: each for place, each in places.items() if each.passed}
     candidates = [0]
     if places and not passed:
@@ -97,11 +101,6 @@ def choose_next_rate(suggested: float, tried: Mapping[float, Verdict]) -> float 
         if place not in places and -_MOST_STEPS_DOWN <= place <= _MOST_STEPS_UP:
             return float(suggested * RATE_STEP**place)
     return None
-
-
-def _find_place(suggested: float, rate: float) -> int:
-    """Return the steps from the suggested rate to one that was stored and read again."""
-    return round(math.log(rate / suggested) / math.log(RATE_STEP))
 
 
 def choose_best_rate(verdicts: Mapping[float, Verdict]) -> float | None:

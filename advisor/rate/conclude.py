@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.rate.alone import choose_best_rate, judge_alone
@@ -44,12 +44,8 @@ def settle_ranged_rate(
 ) -> LearningRate:
     """Return the rate that the range test suggests and the trials at that batch confirm.
 
-    Args:
-        facts: The workload; the optimizer's own rate is only told.
-        curves: Of the range test; those at other batches do not count.
-        trials: Likewise, as those that are not the range test's.
-        global_batch_size: The batch.
-        is_asked: Whether the user asked for the test; else the reason says why it was run.
+    Curves and trials at other batches do not count, nor trials that are not the range test's. The
+    reason says why the test was run, unless the user asked for it.
     """
     optimizer = facts.optimizer
     own = [curve for curve in curves if curve.global_batch_size == global_batch_size]
@@ -67,21 +63,16 @@ def settle_ranged_rate(
     )
     if found.suggested is None:
         reason = f"the range test: {found.reason}" if own else found.reason
-        rate = msgspec.structs.replace(rate, reason=reason)
+        rate = replace(rate, reason=reason)
     else:
-        rate = _settle(rate, found.suggested, trials, global_batch_size, found.fall)
+        rate = _settle(rate, trials, global_batch_size, found.fall)
     if not is_asked and optimizer is not None:
-        reason = f"{_explain_range(optimizer)}; {rate.reason}"
-        rate = msgspec.structs.replace(rate, reason=reason)
+        rate = replace(rate, reason=f"{_explain_range(optimizer)}; {rate.reason}")
     return rate
 
 
 def _settle(
-    rate: LearningRate,
-    suggested: float,
-    trials: Sequence[TrialBranch],
-    global_batch_size: int,
-    fall: float,
+    rate: LearningRate, trials: Sequence[TrialBranch], global_batch_size: int, fall: float
 ) -> LearningRate:
     """Return the best rate that passed, without a value where none did, and why."""
     tried: dict[float, list[TrialBranch]] = {}
@@ -102,13 +93,7 @@ def _settle(
         reason += verdicts[low].reason
     elif all_verdicts:
         reason = f"the trial was cut short, and {NOT_RUN} from every start"
-    return msgspec.structs.replace(
-        rate,
-        value=value,
-        reason=reason,
-        capped_by="trial" if value is not None and value < 0.99 * suggested else None,
-        raised_by="trial" if value is not None and value > 1.01 * suggested else None,
-    )
+    return rate.settle(value, reason)
 
 
 def _explain_range(optimizer: OptimizerFacts) -> str:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ T = TypeVar("T")
 TRIAL_EVALUATIONS = 24
 #: Those at the end of a branch whose mean is its result: one alone may be a lucky dip.
 TAIL_EVALUATIONS = 3
+#: Share by which a rate differs from the proposed one where the trial is said to have moved it.
+_LEAST_MOVE = 0.01
 
 
 class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,17 @@ class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
     raised_by: Literal["trial"] | None = None
     #: Why the value is what it is, or why there is none; without a full stop.
     reason: str = ""
+
+    def settle(self, value: float | None, reason: str) -> "LearningRate":
+        """Return the rate with what the trial made of it: a value that was tried, and why."""
+        ratio = value / self.proposed if value is not None and self.proposed else 1.0
+        return msgspec.structs.replace(
+            self,
+            value=value,
+            reason=reason,
+            capped_by="trial" if ratio < 1.0 - _LEAST_MOVE else None,
+            raised_by="trial" if ratio > 1.0 + _LEAST_MOVE else None,
+        )
 
 
 class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +186,18 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     evaluation_samples: int = 512
     #: The same for all branches that are compared, since BatchNorm sees the batch.
     evaluation_batch_size: int = 64
+
+    def make_branch(self, **seen: Any) -> TrialBranch:
+        """Return one of the branches, with what was seen of it."""
+        return TrialBranch(
+            micro_batch_size=self.micro_batch_size,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            global_batch_size=self.global_batch_size,
+            learning_rate=self.learning_rate,
+            beta2=self.beta2,
+            weight_decay=self.weight_decay,
+            **seen,
+        )
 
     def list_branches(self) -> Sequence[Self]:
         """Return a task for the whole branch, and for each shorter one."""

@@ -10,17 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import torch
 from torch.optim import Optimizer
 
 from advisor.engine.worker.emitter import Emit
-from advisor.rate.data import (
-    BranchTask,
-    Evaluation,
-    TrialBranch,
-    TrialTask,
-)
+from advisor.memory.measure import catch_out_of_memory
+from advisor.rate.data import BranchTask, Evaluation, TrialBranch, TrialTask
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors, tensors_of
@@ -28,7 +23,6 @@ from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.schedule import ScheduleObserver
 from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
@@ -52,15 +46,12 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
     for seed in task.seeds:
         if time.perf_counter() - started > task.budget_s:
             return
-        try:
-            for samples in (task.samples, *task.shorter_samples):
+        with catch_out_of_memory() as failure:
+            for branch in task.list_branches():
                 seed_everything(seed)
-                branch = msgspec.structs.replace(task, samples=samples)
                 training = workload.make_training()
                 emit(follow_branch(workload, training, branch, seed, take=take))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+        if failure:
             return
 
 
@@ -92,17 +83,11 @@ def follow_branch(
     observers = [*schedule, curve]  # the last evaluation sees the end
     train_on(workload, training, task, IndexStream(size_of_data, seed=seed), observers, steps)
     finite = [each for each in curve.evaluations if math.isfinite(each.loss)]
-    return TrialBranch(
-        micro_batch_size=task.micro_batch_size,
-        gradient_accumulation_steps=task.gradient_accumulation_steps,
-        global_batch_size=size,
-        learning_rate=task.learning_rate,
+    return task.make_branch(
         seed=seed,
         samples=steps * size,
         evaluations=tuple(finite),
         diverged=len(finite) < len(curve.evaluations),
-        beta2=task.beta2,
-        weight_decay=task.weight_decay,
         decays_from=decays_from,
     )
 
@@ -211,11 +196,6 @@ def evaluate(
         torch.manual_seed(_EVALUATION_SEED)
         losses = [training.evaluate(take(part)) for part in parts]
     return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.nan
-
-
-def take_step(workload: Workload, training: Training, task: TrialTask, stream: IndexStream) -> None:
-    """Run one optimizer step on the stream's next samples."""
-    train_on(workload, training, task, stream, [], 1)
 
 
 def train_on(

@@ -32,10 +32,8 @@ _PILOT_STEPS = 4
 def run(task: LrRangeTask, emit: Emit[LrRangeCurve]) -> None:
     """Emit one LrRangeCurve for each seed, all of as many steps as the time allows.
 
-    Nothing is emitted where it does not allow the least number of steps.
-
-    Raises:
-        DeviceError: The batch does not fit in memory.
+    Nothing is emitted where it does not allow the least number; a batch that does not fit is an
+    error.
     """
     keep_freed_memory()
     workload = Workload(task.workload)

@@ -5,18 +5,20 @@ The rate that the script sets, schedule included, is multiplied by one factor; i
 
 import math
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from msgspec.structs import replace
 from torch import Tensor
 
 from advisor.engine.worker.emitter import Emitter
-from advisor.rate.data import Evaluation, LrRangeTask, TrialBranch, TrialTask
+from advisor.memory.measure import catch_out_of_memory
+from advisor.rate.data import BranchTask, Evaluation, LrRangeTask, TrialTask
 from advisor.rate.measure import FallingRate, apply_other_settings
 from advisor.rate.measure_range import RisingRate
 from advisor.statistics import median
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.arguments import fill_batch
 from advisor.training.script.rate import RateFactor
 from advisor.training.script.running import ScriptRun
@@ -30,10 +32,11 @@ class RunningLoss(Observer):
         diverged: Whether a loss was not finite.
     """
 
-    def __init__(self, task: TrialTask, *, every: int, divides: bool) -> None:
+    def __init__(self, task: TrialTask, *, every: int) -> None:
+        script = task.workload.script
         self.evaluations: list[Evaluation] = []
         self.diverged = False
-        self._every, self._divides = every, divides
+        self._every, self._divides = every, script is not None and script.divides_loss
         self._divisor = task.global_batch_size if task.loss_is_sum else 1
         self._losses: list[Tensor] = []
         self._steps = 0
@@ -83,55 +86,57 @@ class _Settings(Observer):
             apply_other_settings(step.optimizer, self._task)
 
 
-def run(task: TrialTask, emit: Emitter) -> None:
-    """Emit the TrialBranch of the first seed and length, and end the process."""
-    script_spec, (seed, *_) = task.workload.script, task.seeds
-    assert script_spec is not None
-    size = task.global_batch_size
-    steps = max(1, task.samples // size)
-    losses = RunningLoss(
-        task, every=math.ceil(steps / task.evaluations), divides=script_spec.divides_loss
-    )
-    factor = RateFactor(task.learning_rate, task.warmup_steps)
-    constant = steps - max(1, round(task.decay_fraction * steps))
-    falling = FallingRate(factor.set_rate, task.learning_rate, constant, steps)
-    filling = fill_batch(script_spec, task.micro_batch_size, task.gradient_accumulation_steps)
+def _start(
+    task: BranchTask[Any],
+    emit: Emitter,
+    factor: RateFactor,
+    observers: Sequence[Observer],
+    steps: int,
+    rate: float | None = None,
+) -> ScriptRun:
+    """Return the script from the task's first seed, at a rate where its command line takes one."""
+    assert task.workload.script is not None
+    split = (task.micro_batch_size, task.gradient_accumulation_steps)
+    filling = fill_batch(task.workload.script, *split)
     script = ScriptRun(
         task.workload,
         emit,
-        observers=[falling, _Settings(task), losses],
+        observers=observers,
         samples=task.micro_batch_size,
         accumulation=task.gradient_accumulation_steps,
-        filling=filling.with_start(seed, task.learning_rate),
+        filling=replace(filling, seed=task.seeds[0], learning_rate=rate),
         most_steps=steps,
     )
     factor.attach(script.stream)
+    return script
+
+
+def run(task: TrialTask, emit: Emitter) -> None:
+    """Emit the TrialBranch of the first seed and length, and end the process."""
+    size = task.global_batch_size
+    steps = max(1, task.samples // size)
+    losses = RunningLoss(task, every=math.ceil(steps / task.evaluations))
+    factor = RateFactor(task.learning_rate, task.warmup_steps)
+    constant = steps - max(1, round(task.decay_fraction * steps))
+    falling = FallingRate(factor.set_rate, task.learning_rate, constant, steps)
+    observers = (falling, _Settings(task), losses)
+    script = _start(task, emit, factor, observers, steps, task.learning_rate)
 
     def finish() -> None:
-        emit(
-            TrialBranch(
-                micro_batch_size=task.micro_batch_size,
-                gradient_accumulation_steps=task.gradient_accumulation_steps,
-                global_batch_size=size,
-                learning_rate=task.learning_rate,
-                seed=seed,
-                samples=script.stream.count * size,
-                evaluations=tuple(losses.evaluations),
-                diverged=losses.diverged,
-                deviation=losses.deviation,
-                beta2=task.beta2,
-                weight_decay=task.weight_decay,
-                warmup_steps=task.warmup_steps if factor.warms_up else None,
-                decays_from=constant * size if task.decay_fraction else None,
-            )
+        branch = task.make_branch(
+            seed=task.seeds[0],
+            samples=script.stream.count * size,
+            evaluations=tuple(losses.evaluations),
+            diverged=losses.diverged,
+            deviation=losses.deviation,
+            warmup_steps=task.warmup_steps if factor.warms_up else None,
+            decays_from=constant * size if task.decay_fraction else None,
         )
+        emit(branch)
 
-    try:
+    with catch_out_of_memory():
         script.follow(finish)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        emit.stop()
+    emit.stop()
 
 
 class _Rising(Observer):
@@ -150,21 +155,8 @@ def run_range(task: LrRangeTask, emit: Emitter) -> None:
 
     Of several ranks the first one's loss is that of its part of each batch, and it ends the range.
     """
-    script_spec, (seed, *_) = task.workload.script, task.seeds
-    assert script_spec is not None
     factor = RateFactor(task.low_rate)
-    deadline = time.perf_counter() + task.budget_s
-    rising = RisingRate(factor.set_rate, task, task.steps, deadline)
+    rising = RisingRate(factor.set_rate, task, task.steps, time.perf_counter() + task.budget_s)
     observer = _Rising(rising) if emit.goes_on else rising
-    filling = fill_batch(script_spec, task.micro_batch_size, task.gradient_accumulation_steps)
-    script = ScriptRun(
-        task.workload,
-        emit,
-        observers=[observer],
-        samples=task.micro_batch_size,
-        accumulation=task.gradient_accumulation_steps,
-        filling=replace(filling, seed=seed),
-        most_steps=task.steps,
-    )
-    factor.attach(script.stream)
-    script.follow(lambda: emit(rising.make_curve(task, seed, task.steps)))
+    script = _start(task, emit, factor, [observer], task.steps)
+    script.follow(lambda: emit(rising.make_curve(task, task.seeds[0], task.steps)))

@@ -2,18 +2,17 @@
 
 from advisor.engine.question import Kind, Question
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
-from advisor.rate.data import LR_RANGES, RANGE, TRIALS
+from advisor.rate.data import LR_RANGES, RANGE, TRIALS, RangePlan
 from advisor.rate.range_plan import plan_range
-from advisor.rate.range_stage import run_lr_range
-from advisor.rate.screen import draw_up_screen
-from advisor.rate.tell import head_lr_range, tell_lr_range
+from advisor.rate.range_stage import search_rate
+from advisor.rate.tell import draw_up_screen, head_lr_range, tell_lr_range
 
 QUESTION = Question(
     name="lr-range",
     keys=(RANGE, LR_RANGES, TRIALS),
     topics=(LR_RANGE, LEARNING_RATE),
     check=plan_range,
-    run=run_lr_range,
+    run=lambda run: search_rate(run, run.record.get(RANGE) or RangePlan()),
     tell=tell_lr_range,
 )
 KIND = Kind(

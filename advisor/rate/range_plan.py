@@ -18,19 +18,14 @@ _LEAST_SPAN = 10.0
 
 
 def plan_range(run: Run) -> None:
-    """Keep what is to be tested.
-
-    Raises:
-        UsageError: The model file gives nothing to learn from, or batch or range are impossible.
-    """
+    """Keep what is to be tested."""
     run.set(RANGE, resolve_plan(run.record.get(RANGE) or RangePlan(), run.facts))
 
 
 def resolve_plan(asked: RangePlan, facts: WorkloadFacts) -> RangePlan:
     """Return what was asked with its defaults filled in.
 
-    Raises:
-        UsageError: As in `plan_range`.
+    Raises UsageError where there is nothing to learn from, or batch or range are impossible.
     """
     _refuse_unlearnable(facts)
     size = _choose_batch(asked, facts)

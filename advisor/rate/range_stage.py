@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
 from advisor.engine.ends import WorkerTimeoutError
+from advisor.engine.record import Series
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.rate.alone import LEAST_SEEDS, Verdict, choose_next_rate, judge_alone
 from advisor.rate.conclude import FIRST_TRIAL_SEED, needs_range
 from advisor.rate.data import (
     LR_RANGES,
-    RANGE,
     TRIALS,
+    BranchTask,
     Candidate,
-    LrRangeConclusion,
     LrRangeTask,
     RangePlan,
     TrialBranch,
@@ -22,7 +23,6 @@ from advisor.rate.data import (
 )
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_test import conclude_lr_range
-from advisor.rate.starts import run_starts
 
 #: Fewest steps of a curve: over seven decades each is then a factor of 1.3.
 _LEAST_CURVE_STEPS = 60
@@ -34,13 +34,7 @@ _EVALUATION_BATCH = 64
 _EXPECTED_RATES = 4
 #: Time of a trial step over a step of the range test: evaluations come on top.
 _OVERHEAD = 1.3
-
-
-def run_lr_range(run: Run) -> None:
-    """Run the range test that was asked for, and the trial after it."""
-    plan = run.record.get(RANGE)
-    assert plan is not None
-    _search_rate(run, plan)
+T = TypeVar("T")
 
 
 def run_ranged_rate(run: Run, find_way: Callable[[], Candidate | None]) -> None:
@@ -54,14 +48,14 @@ def run_ranged_rate(run: Run, find_way: Callable[[], Candidate | None]) -> None:
         global_batch_size=way.global_batch_size, micro_batch_size=way.micro_batch_size
     )
     try:
-        _search_rate(run, resolve_plan(asked, run.facts))
+        search_rate(run, resolve_plan(asked, run.facts))
     except WorkerTimeoutError:
         run.progress.note("range test: it took longer than the time left")
     except AdvisorError as error:
         run.progress.note(f"range test: {error.message}")
 
 
-def _search_rate(run: Run, plan: RangePlan) -> None:
+def search_rate(run: Run, plan: RangePlan) -> None:
     """Run the range test; try the rate that it suggests, then towards the best one."""
     task, left_s = _make_range_task(run, plan), run.left_s
     run.progress.stage(f"learning-rate range test: batch {plan.global_batch_size}", left_s=left_s)
@@ -74,12 +68,13 @@ def _search_rate(run: Run, plan: RangePlan) -> None:
     if conclusion.suggested is None:
         run.progress.note(f"range test: {conclusion.reason}")
         return
-    ran = sum(len(curve.rates) for curve in curves)
-    steps = _choose_trial_steps((time.monotonic() - started) / ran, run.left_s)
+    step_s = (time.monotonic() - started) / sum(len(curve.rates) for curve in curves)
+    each_s = _OVERHEAD * LEAST_SEEDS * _EXPECTED_RATES * step_s
+    steps = min(_STEPS, int(TRIAL_OF_LEFT * run.left_s / each_s)) if each_s > 0 else _STEPS
     if steps < _LEAST_STEPS:
         run.progress.note("trial: no time left to try the suggested rate")
         return
-    _try_rates(run, task, conclusion, conclusion.suggested, steps)
+    _try_rates(run, task, conclusion.suggested, conclusion.fall, steps)
 
 
 def _make_range_task(run: Run, plan: RangePlan) -> LrRangeTask:
@@ -103,14 +98,7 @@ def _make_range_task(run: Run, plan: RangePlan) -> LrRangeTask:
     )
 
 
-def _choose_trial_steps(step_s: float, left_s: float) -> int:
-    each_s = _OVERHEAD * LEAST_SEEDS * _EXPECTED_RATES * step_s
-    return min(_STEPS, int(TRIAL_OF_LEFT * left_s / each_s)) if each_s > 0 else _STEPS
-
-
-def _try_rates(
-    run: Run, task: LrRangeTask, conclusion: LrRangeConclusion, suggested: float, steps: int
-) -> None:
+def _try_rates(run: Run, task: LrRangeTask, suggested: float, fall: float, steps: int) -> None:
     tried: dict[float, Verdict] = {}
     started = time.monotonic()
     while (rate := choose_next_rate(suggested, tried)) is not None:
@@ -118,7 +106,7 @@ def _try_rates(
         if tried and spent_s / len(tried) > run.left_s:
             run.progress.note("trial: no time left to try another rate")
             return
-        verdict = judge_alone(_train(run, task, rate, steps), fall=conclusion.fall)
+        verdict = judge_alone(_train(run, task, rate, steps), fall=fall)
         if verdict.is_too_short:
             return
         tried[rate] = verdict
@@ -141,3 +129,20 @@ def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialB
         f"trial: batch {trial.global_batch_size}, rate {rate:.3g}", left_s=run.left_s
     )
     return run_starts(run, trial, TRIALS)
+
+
+def run_starts(
+    run: Run, task: BranchTask[T], series: Series[T], watch: Callable[[T], None] | None = None
+) -> tuple[T, ...]:
+    """Keep each result as it comes, and return them all; `watch` may end that by an error."""
+
+    def keep(result: T) -> None:
+        run.add(series, result)
+        if watch is not None:
+            watch(result)
+
+    return tuple(
+        result
+        for start in task.list_starts()
+        for result in run.runner.run(start, timeout_s=run.left_s, on_result=keep)
+    )

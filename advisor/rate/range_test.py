@@ -94,14 +94,7 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
     levels, slopes, errors = fit_local_lines(
         np.log(rates), np.minimum(losses, first + spread), _choose_bandwidth(curve)
     )
-    return SmoothedCurve(
-        rates=rates,
-        levels=levels,
-        slopes=slopes,
-        errors=errors,
-        first=first,
-        first_error=spread / math.sqrt(plateau),
-    )
+    return SmoothedCurve(rates, levels, slopes, errors, first, spread / math.sqrt(plateau))
 
 
 def fit_local_lines(places: Floats, values: Floats, bandwidth: float) -> tuple[Floats, ...]:
@@ -141,11 +134,8 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     overall = int(np.argmin(smoothed.levels))
     fall = smoothed.first - float(smoothed.levels[overall])
     errors = np.hypot(smoothed.first_error, smoothed.errors)
-    flat = LrRangeSeed(
-        seed=curve.seed,
-        first_loss=smoothed.first,
-        lowest_loss=float(smoothed.levels[overall]),
-    )
+    lowest_loss = float(smoothed.levels[overall])
+    flat = LrRangeSeed(seed=curve.seed, first_loss=smoothed.first, lowest_loss=lowest_loss)
     if not fall > CLEAR_ERRORS * errors[overall]:
         return flat
     # The loss may come back after it broke away; only what lies before counts.
@@ -250,16 +240,13 @@ def _find_obstacle(concluded: Sequence[tuple[LrRangeCurve, LrRangeSeed]]) -> str
             f"the seeds disagree: their loss is lowest at rates from {min(lowest):.3g} to "
             f"{max(lowest):.3g}; give more --steps or a larger --global-batch-size"
         )
-    if any(seed.diverges_at is None and _is_at_end(curve, seed) for curve, seed in concluded):
-        return "at the highest rate the loss still falls; give a higher --to"
+    for (curve, seed), lowest_at in zip(concluded, lowest, strict=True):
+        step = math.log(curve.rates[-1] / curve.rates[0]) / (len(curve.rates) - 1)
+        # About as near to the end as smoothing can tell.
+        near = math.log(curve.rates[-1] / lowest_at) <= 2.0 * step * _choose_bandwidth(curve)
+        if near and seed.diverges_at is None:
+            return "at the highest rate the loss still falls; give a higher --to"
     return None
-
-
-def _is_at_end(curve: LrRangeCurve, seed: LrRangeSeed) -> bool:
-    """Return whether the lowest point is about as near to the end as smoothing can tell."""
-    assert seed.lowest_at is not None
-    step = math.log(curve.rates[-1] / curve.rates[0]) / (len(curve.rates) - 1)
-    return math.log(curve.rates[-1] / seed.lowest_at) <= 2.0 * step * _choose_bandwidth(curve)
 
 
 def _choose_bandwidth(curve: LrRangeCurve) -> float:

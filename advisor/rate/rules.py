@@ -131,13 +131,16 @@ def propose_learning_rate(
         )
     if rate.reason or base_rate is None or base_batch_size is None:
         return rate
-    working = get_working_noise_scale(noise)
+    working, ends = get_working_noise_scale(noise), [0.0, math.inf]
+    if noise is not None:  # an unknown end is where it can be at most
+        high = math.inf if noise.high is None else noise.high
+        ends = [max(noise.low or 0.0, 0.0), max(high, 0.0)]
     is_summed = facts.loss_reduction == "sum" and family == "gradient"
     unit = base_rate * (base_batch_size / global_batch_size if is_summed else 1.0)
     sizes = {"base_batch_size": base_batch_size, "global_batch_size": global_batch_size}
     proposed, *ends = [
         scale_rate(family, unit, **sizes, noise_scale=scale)
-        for scale in (math.inf if working is None else working, *_get_ends(noise))
+        for scale in (math.inf if working is None else working, *ends)
     ]
     if family == "adam" and working is not None:
         ends.append(scale_rate_with_surge(unit, **sizes, noise_scale=working))
@@ -169,14 +172,6 @@ def _explain_absence(optimizer: OptimizerFacts | None, base_batch_size: int | No
             "model file, or give --base-batch-size"
         )
     return ""
-
-
-def _get_ends(noise: Estimate | None) -> tuple[float, float]:
-    """Return the ends of the noise interval; an unknown one is where it can be at most."""
-    if noise is None:
-        return (0.0, math.inf)
-    high = math.inf if noise.high is None else noise.high
-    return (max(noise.low or 0.0, 0.0), max(high, 0.0))
 
 
 def propose_optimizer_changes(

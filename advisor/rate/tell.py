@@ -1,6 +1,7 @@
-"""Every sentence, row and chart about learning rates."""
+"""Every sentence, row and chart about learning rates, and the first screen of a range test."""
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 
 from advisor.engine.conclusions import Conclusions
@@ -16,13 +17,15 @@ from advisor.rate.data import (
     TrialBranch,
 )
 from advisor.rate.range_test import conclude_lr_range, smooth_curve
-from advisor.telling import Chart, Datum, Headline, Line, Mark, Row, Told
-from advisor.units import count_of, format_count, format_figure, format_number
+from advisor.telling import Chart, Datum, Headline, Line, Mark, Row, Screen, Table, Told, draw_up
+from advisor.units import begin_sentence, count_of, format_count, format_figure, format_number
 
 #: Points of a curve in the chart: more than the eye tells apart make the page large.
 _MOST_POINTS = 120
 #: Rates past the highest good one, as a ratio, that the chart shows; losses there hide all else.
 _SHOWN_BEYOND = 4.0
+#: Rates on the screen; the full report has all.
+_MOST_RATES = 8
 
 
 def describe_learning_rate(rate: LearningRate) -> str:
@@ -72,11 +75,6 @@ def format_beta(beta: float) -> str:
     return f"{beta:.{decimals}f}".rstrip("0").rstrip(".")
 
 
-def describe_trials(trials: Sequence[TrialBranch]) -> list[str]:
-    """Return one line for each pair of batch and rate among the branches."""
-    return [_describe_trial(branches) for branches in group_trials(trials).values()]
-
-
 def group_trials(trials: Sequence[TrialBranch]) -> dict[tuple[int, float], list[TrialBranch]]:
     """Return the branches by global batch and rate, in the order in which they were trained."""
     pairs: dict[tuple[int, float], list[TrialBranch]] = {}
@@ -90,20 +88,15 @@ def _describe_trial(branches: Sequence[TrialBranch]) -> str:
     diverged = sum(branch.diverged for branch in branches)
     size, rate = branches[0].global_batch_size, branches[0].learning_rate
     head = f"batch {format_count(size)} at {format_figure(rate)}, {count_of(len(branches), 'seed')}"
-    parts = []
-    if ends:
-        parts.append(f"last loss {ends}")
-    if diverged:
-        parts.append(f"{diverged} diverged")
-    return f"{head}: {', '.join(parts)}" if parts else head
+    seen = (f"last loss {ends}" if ends else "", f"{diverged} diverged" if diverged else "")
+    return ": ".join(filter(None, (head, ", ".join(filter(None, seen)))))
 
 
 def write_ends(branches: Sequence[TrialBranch]) -> str:
     """Return the last losses of those that did not diverge; empty where all did."""
     losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]
-    return (
-        " to ".join(dict.fromkeys(map(format_number, (min(losses), max(losses))))) if losses else ""
-    )
+    ends = (min(losses), max(losses)) if losses else ()
+    return " to ".join(dict.fromkeys(map(format_number, ends)))
 
 
 def describe_range(curves: Sequence[LrRangeCurve]) -> list[str]:
@@ -152,7 +145,8 @@ def tell_lr_range(conclusions: Conclusions) -> Told:
     record, rate = conclusions.record, conclusions.of(LEARNING_RATE)
     rows = [*_list_conclusion(conclusions.of(LR_RANGE))]
     rows += [Row("Curves", line) for line in describe_range(record.all(LR_RANGES))]
-    rows += [Row("Trial", line) for line in describe_trials(record.all(TRIALS))]
+    groups = group_trials(record.all(TRIALS)).values()
+    rows += [Row("Trial", _describe_trial(branches)) for branches in groups]
     if rate is not None:
         change = f"; {moved}" if (moved := describe_move(rate)) else ""
         value = "not advised" if rate.value is None else format_figure(rate.value)
@@ -210,3 +204,48 @@ def _smooth(curve: LrRangeCurve, most: float) -> tuple[Datum, ...]:
     ]
     every = max(1, len(pairs) // _MOST_POINTS)
     return tuple(Datum(x=rate, y=level) for rate, level in pairs[::every])
+
+
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the first screen of a range test."""
+    record, rate = conclusions.record, conclusions.of(LEARNING_RATE)
+    is_found = rate is not None and rate.value is not None
+    file = None if record.workload is None or record.workload.script else record.workload.file
+    return Screen(
+        answer=head_lr_range(conclusions).answer,
+        lines=tuple(_list_lines(rate, conclusions.of(LR_RANGE))),
+        table=_tabulate(conclusions, rate),
+        next_step=f"bsadvisor probe {shlex.quote(file)}" if is_found and file else "",
+    )
+
+
+def _list_lines(rate: LearningRate | None, found: LrRangeConclusion | None) -> Iterator[str]:
+    if found is not None and found.low is not None:
+        up_to = "up" if found.high is None else f"to {format_figure(found.high)}"
+        yield f"Good rates: {format_figure(found.low)} {up_to}; {found.reason}."
+    if rate is None or rate.value is None:
+        return
+    yield f"{'; '.join(filter(None, (begin_sentence(rate.reason), describe_move(rate))))}."
+    if found is not None and found.one_cycle_maximum is not None and found.one_cycle_base:
+        top, start = map(format_figure, (found.one_cycle_maximum, found.one_cycle_base))
+        yield f"For a one-cycle schedule: from {start} up to {top} and down again."
+
+
+def _tabulate(conclusions: Conclusions, rate: LearningRate | None) -> Table | None:
+    """Return a row for each rate that was trained at."""
+    tried = sorted(group_trials(conclusions.record.all(TRIALS)).items())[:_MOST_RATES]
+    if not tried:
+        return None
+    groups = [branches for _, branches in tried]
+    diverged = [sum(branch.diverged for branch in branches) for branches in groups]
+    return draw_up(
+        [
+            ("rate", [format_figure(each) for (_, each), _ in tried]),
+            ("starts", [format_count(len(branches)) for branches in groups]),
+            ("last loss", [write_ends(branches) for branches in groups]),
+            ("diverged", [format_count(count) for count in diverged]),
+        ],
+        marks=[">" * (rate is not None and each == rate.value) for (_, each), _ in tried],
+        legend="> advised; trained at from fresh starts",
+        is_narrow=True,
+    )

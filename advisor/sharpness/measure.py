@@ -13,6 +13,7 @@ import torch
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
+from advisor.memory.measure import catch_out_of_memory
 from advisor.noise.measure import visit
 from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.sharpness.data import Sharpness, SharpnessTask
@@ -56,7 +57,7 @@ def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
     size = workload.batches.sampling_size
     indices = IndexStream(size, seed=_SEED).next(min(_MOST_SAMPLES, size or _MOST_SAMPLES))
     meter = None
-    try:
+    with catch_out_of_memory():
         for place in visit(workload, path):
             if meter is None or path.checkpoints:  # each checkpoint has a training of its own
                 meter = SharpnessMeter(
@@ -68,22 +69,13 @@ def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
                     training_batch_size=path.micro_batch_size * path.gradient_accumulation_steps,
                 )
             emit(meter.measure(place.at_step, place.share_s))
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
 
 
 class SharpnessMeter:
-    """Measures; model, optimizer and random state stay as they are.
+    """Measures over some samples; model, optimizer and random state stay as they are.
 
-    Args:
-        workload: Where samples come from.
-        training: What is measured.
-        indices: Samples to measure over.
-        micro_batch_size: In which they enter; None where none is expected to fit.
-        loss_is_sum: Whether the loss sums over its batch.
-        training_batch_size: Of which the optimizer's metric is; None leaves that metric out.
-        takes_all: Whether fewer than all samples are not worth measuring over.
+    They enter in micro-batches; None where none is expected to fit. The optimizer's metric is that
+    of a training batch; None leaves it out. Fewer samples may be taken, unless `takes_all`.
     """
 
     def __init__(
@@ -185,8 +177,7 @@ class SharpnessMeter:
 
     def _take(self, count: int) -> list[Any]:
         """Return up to `count` batches on the host, always the same ones."""
-        batches: list[Any] = []
-        held_bytes = 0
+        batches, held_bytes = list[Any](), 0
         with fixed_conditions(self._training):
             seed_everything(_SEED)
             for start in range(0, self._size * count, self._size):
@@ -207,7 +198,7 @@ def _name_obstacle(error: Exception) -> str:
     if is_out_of_memory(error):
         return "differentiating its gradient needs more memory than there is"
     text = str(error) if isinstance(error, NoSecondDerivativeError) else describe(error)
-    return f"{_NO_SECOND}: {text if len(text) <= _MOST_TEXT else f'{text[:_MOST_TEXT]}...'}"
+    return f"{_NO_SECOND}: {text[:_MOST_TEXT]}{'...' * (len(text) > _MOST_TEXT)}"
 
 
 def _name_shortage(*found: LargestEigenvalue) -> str | None:

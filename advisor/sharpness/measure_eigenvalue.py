@@ -76,7 +76,9 @@ def find_largest_eigenvalue(
         refused = LargestEigenvalue(None, len(diagonal), is_symmetric=False)
         if not math.isfinite(alpha):
             return refused
-        theta, weight, magnitude = _solve(diagonal, beside)
+        values, vectors = eigh_tridiagonal(diagonal, beside)
+        theta, weight = float(values[-1]), abs(float(vectors[-1, -1]))
+        magnitude = float(abs(values).max())
         largest.append(theta)
         if abs(back - beta) > _ASYMMETRY_FRACTION * magnitude:
             return refused
@@ -87,12 +89,6 @@ def find_largest_eigenvalue(
             return LargestEigenvalue(theta, len(diagonal), converged=True)
         previous, vector = vector, product.div_(beside[-1])
     return LargestEigenvalue(largest[-1] if len(largest) > 1 else None, len(largest))
-
-
-def _solve(diagonal: list[float], beside: list[float]) -> tuple[float, float, float]:
-    """Return θ, the last component of its eigenvector in size, and the largest |eigenvalue|."""
-    values, vectors = eigh_tridiagonal(diagonal, beside)
-    return float(values[-1]), abs(float(vectors[-1, -1])), float(abs(values).max())
 
 
 def _has_settled(largest: list[float], residual: float, magnitude: float) -> bool:
@@ -135,17 +131,19 @@ class HessianProducts:
     def multiply(self, vector: Tensor) -> Tensor:
         """Return the Hessian of the mean loss times the vector.
 
-        Raises:
-            NoSecondDerivativeError: No gradient leads back to a parameter, or some of it does not.
+        Raises NoSecondDerivativeError where no gradient leads back to a parameter, or some of it
+        does not.
         """
         product = torch.zeros_like(vector)
         directions, totals = self._split(vector), self._split(product)
         with fixed_conditions(self._training):
-            is_found = False
+            is_found = []
             for number, batch in enumerate(self._batches):
                 seed_everything(_SEED + number)
-                is_found |= self._add_product(to_device(batch, self.device), directions, totals)
-        if not is_found:
+                is_found.append(
+                    self._add_product(to_device(batch, self.device), directions, totals)
+                )
+        if not any(is_found):
             raise NoSecondDerivativeError("nothing of its gradient depends on the parameters")
         return product.mul_(self._factor)
 

@@ -29,8 +29,12 @@ _NOT_REACHED = (
     "left"
 )
 
-#: A rate and the batch that it goes with.
-_Rate = tuple[float | None, int | None]
+
+class _Rate(NamedTuple):
+    """A rate and the batch that it goes with."""
+
+    value: float | None
+    batch_size: int | None
 
 
 class Limit(NamedTuple):
@@ -68,7 +72,7 @@ def find_limit(optimizer: OptimizerFacts) -> Limit | None:
 
 
 def find_largest_stable_rate(limit: Limit, eigenvalue: float) -> float | None:
-    """Return the largest rate at which a quadratic of this largest eigenvalue does not diverge.
+    """Return the largest rate at which a quadratic with this eigenvalue does not diverge.
 
     None where no direction curves upwards: there is nothing to overshoot.
     """
@@ -91,12 +95,11 @@ def conclude_sharpness(conclusions: Conclusions) -> SharpnessConclusion | None:
         reason = reason if seen else explain_absence(facts) or _NOT_REACHED
         return SharpnessConclusion(status="not_measured", reason=reason)
     limit = None if facts.optimizer is None else find_limit(facts.optimizer)
-    base: _Rate = None, facts.base_batch_size
-    advised: _Rate = None, None
+    base, advised = _Rate(None, facts.base_batch_size), _Rate(None, None)
     if advice is not None:
         rate = advice.learning_rate
-        base = rate.base_value, facts.base_batch_size
-        advised = rate.value or rate.proposed, advice.global_batch_size
+        base = base._replace(value=rate.base_value)
+        advised = _Rate(rate.value or rate.proposed, advice.global_batch_size)
     is_sum = facts.loss_reduction == "sum"
     points = tuple(_conclude_point(each, limit, base, advised, is_sum=is_sum) for each in seen)
     return SharpnessConclusion(
@@ -125,8 +128,8 @@ def _conclude_point(
         return find_largest_stable_rate(limit, eigenvalue * size)
 
     def compare(rate: _Rate) -> float | None:
-        value, stable = rate[0], find_stable(rate[1])
-        return None if value is None or stable is None else value / stable
+        stable = find_stable(rate.batch_size)
+        return None if rate.value is None or stable is None else rate.value / stable
 
     return SharpnessPoint(
         at_step=seen.at_step,

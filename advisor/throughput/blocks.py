@@ -6,6 +6,7 @@ bracket    |_________|  |__________| |_________|    the samples nearest outside 
 """
 
 import bisect
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -57,8 +58,15 @@ def discard_held_blocks(probes: Sequence[Probe], telemetry: Sequence[Telemetry])
         causes = [_find_cause(counters, span) for span in probe.block_spans_s]
         judged += len(causes)
         discarded.update(cause for cause in causes if cause is not None)
-        if any(cause is None for cause in causes):
-            kept.append(_keep_blocks(probe, [cause is None for cause in causes]))
+        is_kept = [cause is None for cause in causes]
+        if any(is_kept):
+            series = {name: getattr(probe, name) for name in _SERIES}
+            changes = {
+                name: tuple(itertools.compress(values, is_kept))
+                for name, values in series.items()
+                if len(values) == len(is_kept)
+            }
+            kept.append(msgspec.structs.replace(probe, **changes))
     if discarded.total() > MOST_DISCARDED_FRACTION * judged:
         return Valid(tuple(probes), {})
     found = {cause: discarded[cause] for cause in INVALIDATING_CAUSES if discarded[cause]}
@@ -133,13 +141,3 @@ def _bracket(at_s: Sequence[float], span_s: tuple[float, float]) -> tuple[int, i
     first = bisect.bisect_right(at_s, span_s[0]) - 1
     last = bisect.bisect_left(at_s, span_s[1])
     return (first, last) if first >= 0 and last < len(at_s) else None
-
-
-def _keep_blocks(probe: Probe, kept: Sequence[bool]) -> Probe:
-    """Return the probe with the series of its blocks cut to those kept."""
-    changes = {
-        name: tuple(value for value, keep in zip(values, kept, strict=True) if keep)
-        for name in _SERIES
-        if len(values := getattr(probe, name)) == len(kept)
-    }
-    return msgspec.structs.replace(probe, **changes)

@@ -101,6 +101,10 @@ def conclude_throughput(
         host_bound=_is_host_bound(by_size),
     )
     decisive = saturation.batch_size or largest
+    half_width = None
+    speed = next((p.samples_per_s for p in points if p.micro_batch_size == decisive), None)
+    if speed is not None and speed.point and speed.low is not None and speed.high is not None:
+        half_width = (speed.high - speed.low) / 2.0 / speed.point
     times = [[median(probe.step_times_s) for probe in mine] for mine in by_size.values()]
     spreads = [(max(each) - min(each)) / 2.0 / median(each) for each in times if len(each) >= 2]
     return ThroughputConclusion(
@@ -115,7 +119,7 @@ def conclude_throughput(
         fall=measure_fall(paired) if saturation.status == "retrograde" else None,
         session_spread_fraction=max(spreads, default=None),
         decisive_micro_batch_size=decisive,
-        half_width_fraction=_measure_half_width(points, decisive),
+        half_width_fraction=half_width,
         cheapest_micro_batch_size=find_cheapest_size(energy),
         discarded_blocks=valid.discarded,
         disturbances=name_disturbances(
@@ -126,13 +130,6 @@ def conclude_throughput(
             environment=environment,
         ),
     )
-
-
-def _measure_half_width(points: Sequence[ThroughputPoint], size: int | None) -> float | None:
-    speed = next((p.samples_per_s for p in points if p.micro_batch_size == size), None)
-    if speed is None or speed.point is None or speed.low is None or speed.high is None:
-        return None
-    return (speed.high - speed.low) / 2.0 / speed.point
 
 
 def _make_point(

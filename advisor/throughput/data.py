@@ -44,48 +44,41 @@ class ThroughputTask(WorkloadTask[Probe], frozen=True, kw_only=True):
 
 
 class ThroughputPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Speed at one micro-batch size: medians over sessions; what is not known is None.
-
-    Attributes:
-        micro_step_s: Of forward and backward alone.
-        flops_fraction: Operations each second over the device's peak (MFU on a GPU).
-        bandwidth_fraction: Bytes that a step must move each second over the memory's bandwidth, at
-            the least.
-        peak_bytes: Of training at this size, measured.
-        predicted_peak_bytes: The same where it was not: between measured sizes, or by the law.
-    """
+    """Speed at one micro-batch size: medians over sessions; what is not known is None."""
 
     micro_batch_size: int
     samples_per_s: Estimate
     step_s: Estimate
+    #: Of forward and backward alone.
     micro_step_s: float | None
     sessions: int
     energy_per_sample_j: Estimate | None = None
+    #: Operations each second over the device's peak (MFU on a GPU).
     flops_fraction: float | None = None
+    #: Bytes that a step must move each second over the memory's bandwidth, at the least.
     bandwidth_fraction: float | None = None
+    #: Of training at this size, measured.
     peak_bytes: int | None = None
+    #: The same where it was not: between measured sizes, or by the law.
     predicted_peak_bytes: float | None = None
 
 
 class Saturation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where larger batches stop being faster, or by how much they still are.
+    """Where larger batches stop being faster, or by how much they still are."""
 
-    Attributes:
-        batch_size: The smallest timed size whose throughput is within the tolerance of every larger
-            one that can run; None where the curve rises to its end or the data do not tell.
-        high: Upper end of its interval; None where the curve may rise to its end.
-        needed_batch_size: Where the range would have to end for the law's last doubling to gain no
-            more than the tolerance; None where that is far beyond the timed sizes.
-        last_gain: What doubling the batch to the largest one gains in throughput, as a share.
-        range_end: What ends the range.
-    """
-
+    #: The smallest timed size whose throughput is within the tolerance of every larger one that can
+    #: run; None where the curve rises to its end or the data do not tell.
     batch_size: int | None
     low: int | None
+    #: Upper end of its interval; None where the curve may rise to its end.
     high: int | None
     status: SaturationStatus
+    #: Where the range would have to end for the law's last doubling to gain no more than the
+    #: tolerance; None where that is far beyond the timed sizes.
     needed_batch_size: int | None = None
+    #: What doubling the batch to the largest one gains in throughput, as a share.
     last_gain: Estimate | None = None
+    #: What ends the range.
     range_end: LimitedBy | None = None
 
 
@@ -98,64 +91,58 @@ class ThroughputFall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpeedLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds the speed of training at one size, with the figures that show it.
-
-    Attributes:
-        kind: `host`: issuing the work takes all the time. `heap`: the kernel takes much of the
-            processors' time to give back memory that the C heap had returned. `fixed`: most of a
-            step is the same at any size. `arithmetic`, `bandwidth`: at least half of the device's
-            peak is reached. `neither`: both peaks are far. None where the figures are missing.
-        peak: What the operations are compared with: the data sheet, or a matrix product that was
-            timed on this machine.
-        enqueue_fraction: Share of a step in which the host issued work; GPUs only.
-        fixed_fraction: Share of a step that the fitted law puts down to no sample.
-        page_faults_per_step: Pages that the kernel gave the process in a step; CPUs only.
-        kernel_time_fraction: Share of the processors' time that the kernel took; CPUs only.
-    """
+    """What holds the speed of training at one size, with the figures that show it."""
 
     micro_batch_size: int
+    #: `host`: issuing the work takes all the time. `heap`: the kernel takes much of the processors'
+    #: time to give back memory that the C heap had returned. `fixed`: most of a step is the same at
+    #: any size. `arithmetic`, `bandwidth`: at least half of the device's peak is reached.
+    #: `neither`: both peaks are far. None where the figures are missing.
     kind: SpeedLimitKind | None
+    #: What the operations are compared with: the data sheet, or a matrix product that was timed on
+    #: this machine.
     peak: Literal["data sheet", "matrix product"] | None = None
     flops_fraction: float | None = None
     bandwidth_fraction: float | None = None
+    #: Share of a step in which the host issued work; GPUs only.
     enqueue_fraction: float | None = None
+    #: Share of a step that the fitted law puts down to no sample.
     fixed_fraction: float | None = None
+    #: Pages that the kernel gave the process in a step; CPUs only.
     page_faults_per_step: float | None = None
+    #: Share of the processors' time that the kernel took; CPUs only.
     kernel_time_fraction: float | None = None
 
 
 class ThroughputConclusion(msgspec.Struct, frozen=True, kw_only=True):
-    """The throughput curve and its law t(b) = fixed_s + per_sample_s·b.
-
-    Attributes:
-        half_saturation_batch_size: fixed_s / per_sample_s, where throughput is half its limit.
-        optimizer_step_s: Of one optimizer step beyond forward and backward.
-        step_law: Of all sizes, paired within sessions; what advice goes by.
-        optimizer_step_error_s: Standard error of `optimizer_step_s`.
-        session_spread_fraction: Half the range of sessions over their median, worst size.
-        decisive_micro_batch_size: Whose throughput the answer rests on: the saturation batch, or
-            the largest size timed where there is none.
-        half_width_fraction: Of that throughput's interval; None where an end is unknown.
-        cheapest_micro_batch_size: The size that takes the least energy for each sample.
-        discarded_blocks: Timed blocks left out, by cause.
-        disturbances: A sentence each.
-    """
+    """The throughput curve and its law t(b) = fixed_s + per_sample_s·b."""
 
     points: tuple[ThroughputPoint, ...]
+    #: Fixed_s / per_sample_s, where throughput is half its limit.
     half_saturation_batch_size: Estimate
     fixed_s: float | None
     per_sample_s: float | None
+    #: Of one optimizer step beyond forward and backward.
     optimizer_step_s: float | None
     saturation: Saturation
+    #: Of all sizes, paired within sessions; what advice goes by.
     step_law: StepLaw | None = None
+    #: Standard error of `optimizer_step_s`.
     optimizer_step_error_s: float | None = None
+    #: Half the range of sessions over their median, worst size.
     session_spread_fraction: float | None
+    #: Whose throughput the answer rests on: the saturation batch, or the largest size timed where
+    #: there is none.
     decisive_micro_batch_size: int | None = None
+    #: Of that throughput's interval; None where an end is unknown.
     half_width_fraction: float | None = None
+    #: The size that takes the least energy for each sample.
     cheapest_micro_batch_size: int | None = None
     speed_limit: SpeedLimit | None = None
     fall: ThroughputFall | None = None
+    #: Timed blocks left out, by cause.
     discarded_blocks: dict[str, int] = {}
+    #: A sentence each.
     disturbances: tuple[str, ...] = ()
 
 

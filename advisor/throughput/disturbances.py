@@ -4,6 +4,7 @@ Nothing is corrected here. Blocks are discarded for an external cause alone (blo
 else stays in the figures, whose intervals are the wider for it.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from advisor.device.counters import find_power_cap
@@ -47,12 +48,9 @@ def name_disturbances(
     return (
         *_name_held(timed, telemetry, discarded),
         *_name_power_limit(timed, telemetry, environment),
-        *_name_clock(timed, telemetry),
-        *_name_canary(timed),
-        *_name_neighbours(timed, telemetry),
-        *_name_memory_of_others(timed, telemetry, environment),
-        *_name_groups(session_levels),
-        *_name_restless(timed),
+        *_name_machine(timed, telemetry),
+        *_name_others(timed, telemetry, environment),
+        *_name_restless(timed, session_levels),
     )
 
 
@@ -109,21 +107,18 @@ def _name_power_limit(
         yield "; ".join(parts)
 
 
-def _name_clock(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+def _name_machine(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+    """Yield what its clock and the fixed product showed within and between sessions."""
     clocks = [median(values) for values in _sample(probes, telemetry, "sm_clock_mhz")]
     if len(clocks) >= 2 and max(clocks) - min(clocks) > CLOCK_FRACTION * median(clocks):
         yield (
             f"the clock differed between sessions: {min(clocks):.0f} to {max(clocks):.0f} MHz; "
             "lock it for repeatable figures"
         )
-
-
-def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
-    """Yield what the fixed product showed within and between sessions."""
-    by_session: dict[int, list[float]] = {}
+    by_session = defaultdict[int, list[float]](list)
     ran = {p.canary_times_s: p for p in probes if len(p.canary_times_s) == 2}  # once for a process
     for probe in sorted(ran.values(), key=lambda probe: probe.block_spans_s[:1]):
-        by_session.setdefault(probe.session, []).extend(probe.canary_times_s)
+        by_session[probe.session].extend(probe.canary_times_s)
     drifts = [times[-1] / times[0] - 1.0 for times in by_session.values()]
     drifted = [drift for drift in drifts if abs(drift) > CANARY_FRACTION]
     if drifted:
@@ -142,7 +137,15 @@ def _name_canary(probes: Sequence[Probe]) -> Iterator[str]:
         )
 
 
-def _name_neighbours(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) -> Iterator[str]:
+def _name_others(
+    probes: Sequence[Probe], telemetry: Sequence[Telemetry], environment: Environment | None
+) -> Iterator[str]:
+    """Yield that others took processors, or memory of the device, while sessions were timed.
+
+    Where the driver does not list our own processes (`own_memory`: `pids_not_listed`), the counter
+    is what was in use before the worker started, which might be what an earlier one left behind
+    for a moment: then only what every session found counts, and that is a lower bound.
+    """
     shares = _sample(probes, telemetry, "foreign_cpu_fraction")
     most = max((sum(values) / len(values) for values in shares), default=0.0)
     if most > FOREIGN_CPU_FRACTION:
@@ -150,17 +153,6 @@ def _name_neighbours(probes: Sequence[Probe], telemetry: Sequence[Telemetry]) ->
             f"other processes took up to {100 * most:.0f} % of the processors' time during "
             "a session: leave the machine idle meanwhile"
         )
-
-
-def _name_memory_of_others(
-    probes: Sequence[Probe], telemetry: Sequence[Telemetry], environment: Environment | None
-) -> Iterator[str]:
-    """Yield that others held memory of the device while sessions were timed.
-
-    Where the driver does not list our own processes (`own_memory`: `pids_not_listed`), the counter
-    is what was in use before the worker started, which might be what an earlier one left behind
-    for a moment: then only what every session found counts, and that is a lower bound.
-    """
     held = [median(values) for values in _sample(probes, telemetry, "foreign_memory_bytes")]
     is_listed = all(counter.name != "own_memory" for each in telemetry for counter in each.counters)
     most_bytes = (max if is_listed else min)(held, default=0.0)
@@ -177,17 +169,14 @@ def _name_memory_of_others(
     )
 
 
-def _name_groups(session_levels: Sequence[float]) -> Iterator[str]:
-    """Yield that the sessions fall into two groups, which no interval describes well."""
+def _name_restless(probes: Sequence[Probe], session_levels: Sequence[float]) -> Iterator[str]:
+    """Yield that sessions fall into two groups, which no interval describes well; odd blocks."""
     groups = find_two_groups(session_levels)
     if groups is not None:
         yield (
             f"the sessions fall into two groups {100 * groups.gap_fraction:.0f} % apart "
             f"({groups.fast} fast, {groups.slow} slow): the machine has two speeds"
         )
-
-
-def _name_restless(probes: Sequence[Probe]) -> Iterator[str]:
     outliers = sum(
         seconds > OUTLIER_RATIO * median(probe.step_times_s)
         for probe in probes

@@ -21,35 +21,29 @@ _LOW_QUANTILE = 0.1
 
 
 class Block(NamedTuple):
-    """What one block of steps showed.
-
-    Attributes:
-        span_s: When it began and ended, by the monotonic clock.
-        low_step_s: What a tenth of the steps stayed below, CPUs only: a neighbour slows many steps
-            and never speeds one up.
-        enqueue_s: That the host took to issue a step; GPUs only.
-        device_step_s: Seconds of a step by the device's own events; CUDA only, as the peak.
-        use: Page faults, kernel time and processor time, all threads together; zero on GPUs and
-            where the system does not tell.
-    """
+    """What one block of steps showed."""
 
     steps: int
     step_s: float
+    #: When it began and ended, by the monotonic clock.
     span_s: tuple[float, float]
+    #: What a tenth of the steps stayed below, CPUs only: a neighbour slows many steps and never
+    #: speeds one up.
     low_step_s: float | None = None
+    #: That the host took to issue a step; GPUs only.
     enqueue_s: float | None = None
+    #: Seconds of a step by the device's own events; CUDA only, as the peak.
     device_step_s: float | None = None
     peak_bytes: int | None = None
+    #: Page faults, kernel time and processor time, all threads together; zero on GPUs and where the
+    #: system does not tell.
     use: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 class BlockTimer(Observer):
-    """Times the next `count` steps; it is begun just before the first of them.
+    """Times the next `count` steps; it is begun just before the first of them."""
 
-    Attributes:
-        block: Known once they are done.
-    """
-
+    #: Known once they are done.
     block: Block
 
     def __init__(self, device: torch.device, count: int) -> None:
@@ -77,15 +71,14 @@ class BlockTimer(Observer):
         issued_s = time.perf_counter()
         synchronise(self._device)
         done_s, use = time.perf_counter(), _read_use()
+        is_cpu = self._device.type == "cpu"
         self.block = Block(
             steps=self._count,
             step_s=(done_s - self._start_s) / self._count,
             span_s=(self._began_s, time.monotonic()),
+            enqueue_s=None if is_cpu else (issued_s - self._start_s) / self._count,
         )
-        if self._device.type != "cpu":
-            enqueue_s = (issued_s - self._start_s) / self._count
-            self.block = self.block._replace(enqueue_s=enqueue_s)
-        else:
+        if is_cpu:
             steps_s = np.diff([self._start_s, *ends_s]) / every
             self.block = self.block._replace(
                 low_step_s=float(np.quantile(steps_s, _LOW_QUANTILE)),
@@ -123,10 +116,9 @@ def make_probe(
     task: ThroughputTask, size: int, timed: Timed, *, message: str | None = None
 ) -> Probe:
     """Return the probe of a size; with a message, one that ran out of memory."""
-    blocks = timed.blocks
-    steps = sum(block.steps for block in blocks)
+    blocks, steps = timed.blocks, sum(block.steps for block in timed.blocks)
     faults, kernel_s, processor_s = np.sum([(0.0, 0.0, 0.0), *(b.use for b in blocks)], axis=0)
-    probe = Probe(
+    return Probe(
         stage="throughput",
         session=task.session,
         micro_batch_size=size,
@@ -144,11 +136,6 @@ def make_probe(
         peak_allocated_bytes=blocks[-1].peak_bytes if blocks else None,
         micro_step_times_s=tuple(timed.micro_step_times_s),
         message=message,
-    )
-    if processor_s <= 0.0:
-        return probe
-    return msgspec.structs.replace(
-        probe,
-        page_faults_per_step=float(faults / steps),
-        kernel_time_fraction=float(kernel_s / processor_s),
+        page_faults_per_step=float(faults / steps) if processor_s > 0.0 else None,
+        kernel_time_fraction=float(kernel_s / processor_s) if processor_s > 0.0 else None,
     )

@@ -33,17 +33,14 @@ _LEAST_COMPARED = 4
 
 
 class PairedSizes(NamedTuple):
-    """K sizes on one scale, session effects taken out.
-
-    Attributes:
-        step_s: K levels exp(μ_k), in seconds of an average session.
-        errors: Relative standard errors of the levels, independent of each other.
-        degrees_of_freedom: Of the pooled noise; 0 where no two sessions show any.
-    """
+    """K sizes on one scale, session effects taken out."""
 
     sizes: tuple[int, ...]
+    #: K levels exp(μ_k), in seconds of an average session.
     step_s: tuple[float, ...]
+    #: Relative standard errors of the levels, independent of each other.
     errors: tuple[float, ...]
+    #: Of the pooled noise; 0 where no two sessions show any.
     degrees_of_freedom: int
     #: As they were: seconds of a step by size, in each session.
     sessions: tuple[Mapping[int, float], ...] = ()

@@ -116,7 +116,11 @@ def find_saturation(
         return msgspec.structs.replace(found, status="host_bound")
     if point > _TOLERANCE:
         status: SaturationStatus = "memory_limited" if range_end == "memory" else "rising"
-        needed = _predict_needed(laws[0], paired.sizes[-1])
+        # The least range end at which the law's last doubling gains no more, if near.
+        ends = np.geomspace(paired.sizes[-1], _MOST_BEYOND * paired.sizes[-1], _GRID_SIZES)
+        gains = np.log(2.0 * laws[0].evaluate(ends / 2.0) / laws[0].evaluate(ends))
+        flat = np.flatnonzero(gains <= _TOLERANCE)
+        needed = math.ceil(ends[flat[0]]) if flat.size else None
         return msgspec.structs.replace(found, status=status, needed_batch_size=needed)
     high = max(size, *(int(curve.sizes[curve.find_first(sign=1.0)]) for curve in curves))
     return msgspec.structs.replace(
@@ -265,11 +269,3 @@ def _measure_squared_misfit(paired: PairedSizes, law: StepLaw, sizes: Floats) ->
     weights = np.maximum(1.0 - apart, 1e-9)
     squared: Floats = (weights * missed).sum(axis=1) / weights.sum(axis=1)
     return np.maximum(squared, _LEAST_MISFIT**2)
-
-
-def _predict_needed(law: StepLaw, largest: int) -> int | None:
-    """Return the least range end at which the law's last doubling gains no more, if near."""
-    ends = np.geomspace(largest, _MOST_BEYOND * largest, _GRID_SIZES)
-    gains = np.log(2.0 * law.evaluate(ends / 2.0) / law.evaluate(ends))
-    flat = np.flatnonzero(gains <= _TOLERANCE)
-    return math.ceil(ends[flat[0]]) if flat.size else None

@@ -1,7 +1,8 @@
 """How fast each session was as a whole, and whether the sessions fall into two groups."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from advisor.memory.data import Probe
@@ -38,33 +39,24 @@ def measure_session_levels(probes: Sequence[Probe]) -> tuple[float, ...]:
 
     Source: median polish, Tukey 1977.
     """
-    logs: dict[int, dict[int, float]] = {}
+    logs = defaultdict[int, dict[int, float]](dict)
     for probe in probes:
         if probe.step_times_s:
-            sizes = logs.setdefault(probe.session, {})
-            level = math.log(min(probe.step_times_s))
-            size = probe.micro_batch_size
-            sizes[size] = min(level, sizes.get(size, level))
+            level, size = math.log(min(probe.step_times_s)), probe.micro_batch_size
+            logs[probe.session][size] = min(level, logs[probe.session].get(size, level))
     effects = dict.fromkeys(sorted(logs), 0.0)
     for _ in range(_POLISH_ROUNDS):
-        usual = _take_usual(logs, effects)
+        levels = defaultdict[int, list[float]](list)
+        for session, sizes in logs.items():
+            for size, level in sizes.items():
+                levels[size].append(level - effects[session])
+        usual = {size: median(each) for size, each in levels.items()}
         effects = {
             session: median([level - usual[size] for size, level in logs[session].items()])
             for session in effects
         }
     middle = median(list(effects.values())) if effects else 0.0
     return tuple(effect - middle for effect in effects.values())
-
-
-def _take_usual(
-    logs: Mapping[int, Mapping[int, float]], effects: Mapping[int, float]
-) -> dict[int, float]:
-    """Return the median level of each size, what its session has in common taken off."""
-    levels: dict[int, list[float]] = {}
-    for session, sizes in logs.items():
-        for size, level in sizes.items():
-            levels.setdefault(size, []).append(level - effects[session])
-    return {size: median(each) for size, each in levels.items()}
 
 
 def find_two_groups(levels: Sequence[float]) -> TwoGroups | None:

@@ -47,23 +47,20 @@ _RIDGE = 1e-12
 
 
 class StepLaw(msgspec.Struct, frozen=True, kw_only=True):
-    """The fitted law.
-
-    Attributes:
-        parameter: The bend or the tile, in samples.
-        knots: Timed sizes of a table.
-        coefficients: In seconds.
-        covariance: Of the coefficients.
-        misfit_fraction: Root mean square by which the timed sizes miss it beyond their noise.
-        stands: Whether that is no more than noise.
-    """
+    """The fitted law."""
 
     kind: Kind
+    #: In seconds.
     coefficients: tuple[float, ...]
+    #: Of the coefficients.
     covariance: tuple[tuple[float, ...], ...]
+    #: The bend or the tile, in samples.
     parameter: float = 0.0
+    #: Timed sizes of a table.
     knots: tuple[float, ...] = ()
+    #: Root mean square by which the timed sizes miss it beyond their noise.
     misfit_fraction: float = 0.0
+    #: Whether that is no more than noise.
     stands: bool = True
 
     def expand(self, sizes: npt.ArrayLike) -> Floats:
@@ -263,6 +260,5 @@ def _chi_squared(degrees: int) -> float:
 
     Source: Wilson and Hilferty 1931.
     """
-    normal = student_t_quantile(_MISFIT_CONFIDENCE, 1e9)
-    part = 2.0 / (9.0 * degrees)
+    normal, part = student_t_quantile(_MISFIT_CONFIDENCE, 1e9), 2.0 / (9.0 * degrees)
     return degrees * (1.0 - part + normal * math.sqrt(part)) ** 3

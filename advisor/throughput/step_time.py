@@ -13,18 +13,15 @@ from advisor.throughput.step_law import Floats, StepLaw, tabulate
 
 
 class StepTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the seconds of a step.
+    """What is known of the seconds of a step."""
 
-    Attributes:
-        step_s: Of whole optimizer steps at each timed size, by the law where there is one.
-        law: For all sizes; None joins the timed ones.
-        optimizer_step_s: That a step takes beyond forward and backward, whatever the size.
-        optimizer_step_error_s: Its standard error.
-    """
-
+    #: Of whole optimizer steps at each timed size, by the law where there is one.
     step_s: Mapping[int, float]
+    #: For all sizes; None joins the timed ones.
     law: StepLaw | None = None
+    #: That a step takes beyond forward and backward, whatever the size.
     optimizer_step_s: float = 0.0
+    #: Its standard error.
     optimizer_step_error_s: float = 0.0
 
 

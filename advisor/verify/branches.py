@@ -36,11 +36,8 @@ def choose_extension(
 ) -> int | None:
     """Return the batch that may close an open end of the critical batch, None where there is none.
 
-    Args:
-        status: Of the critical batch so far.
-        sizes: The batches trained.
-        smallest: The smallest batch that the model runs.
-        centre: The recommended batch, from which extensions are counted.
+    It is no smaller than the smallest that runs, and not too far from the recommended one,
+    `centre`.
     """
     reach = FACTORS[-1] * 2**_MOST_EXTENSIONS
     if status == "at_most" and min(sizes) // 2 >= max(smallest, centre / reach):
@@ -70,15 +67,7 @@ def choose_rate(
 
     The rule gives base and recommended rate alike, unless the trial lowered the latter. The factor
     of that is applied in full from the recommended batch on, not at all at the base batch, and by
-    the logarithm of the batch between.
-
-    Args:
-        facts: Names the optimizer, and so the rule.
-        advice: The recommended pair.
-        size: The batch.
-        noise_scale: φ in samples; None takes the rule's limit.
-
-    Source: docs/method.md, section 4, for the rule.
+    the logarithm of the batch between. Without a noise scale it is the rule's limit.
     """
     rate, recommended = anchor_rate(advice), advice.global_batch_size
     family = None if facts.optimizer is None else name_family(facts.optimizer)

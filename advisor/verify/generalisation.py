@@ -58,25 +58,23 @@ def describe_gap_growth(gap: Estimate | None, sharpness: Estimate | None) -> str
     """
     if gap is None or gap.low is None or gap.low <= 0.0:
         return None
+    if sharpness is None or sharpness.point is None:
+        minima = "the sharpness at the end was not measured at enough batches"
+    elif sharpness.low is None or sharpness.high is None:
+        minima = "one seed does not tell whether the sharpness rises"
+    elif sharpness.high < 0.0:
+        minima = f"yet the sharpness at the end falls, by {-sharpness.point:.2g}"
+    else:
+        interval = _write_interval(sharpness)
+        minima = f"whether the sharpness at the end rises is not told ({interval})"
+        if sharpness.low > 0.0:
+            minima = f"the sharpness at the end rises too, by {sharpness.point:.2g} ({interval})"
     return (
         f"Held-out loss falls behind training loss by {gap.point:.2g} more with each doubling of "
         f"the batch ({_write_interval(gap)}): larger batches may end in sharper minima "
-        f"(Keskar 2016); {_describe_sharpness_growth(sharpness)}. Prefer the smaller end of the "
-        "range, or compare held-out loss after a full training."
+        f"(Keskar 2016); {minima}. Prefer the smaller end of the range, or compare held-out loss "
+        "after a full training."
     )
-
-
-def _describe_sharpness_growth(slope: Estimate | None) -> str:
-    if slope is None or slope.point is None:
-        return "the sharpness at the end was not measured at enough batches"
-    if slope.low is None or slope.high is None:
-        return "one seed does not tell whether the sharpness rises"
-    interval = _write_interval(slope)
-    if slope.low > 0.0:
-        return f"the sharpness at the end rises too, by {slope.point:.2g} ({interval})"
-    if slope.high < 0.0:
-        return f"yet the sharpness at the end falls, by {-slope.point:.2g}"
-    return f"whether the sharpness at the end rises is not told ({interval})"
 
 
 def _write_interval(slope: Estimate) -> str:

@@ -19,20 +19,15 @@ END_READINGS = 3
 LOSS_FRACTION, TOLERANCE_FRACTION = 0.01, 0.05
 
 
-class BatchBranches(msgspec.Struct, frozen=True, kw_only=True):
+class BatchBranches(msgspec.Struct, frozen=True):
     """The branches of one batch and rate, by seed."""
 
     branches: tuple[VerificationBranch, ...]
 
     @property
-    def first(self) -> VerificationBranch:
-        """Any one of them, for the settings that they share."""
-        return self.branches[0]
-
-    @property
     def global_batch_size(self) -> int:
         """Samples of one optimizer step."""
-        return self.first.global_batch_size
+        return self.branches[0].global_batch_size
 
     @property
     def diverged(self) -> int:
@@ -71,7 +66,7 @@ def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranche
             groups.setdefault(key, {})[branch.seed] = branch
     best: dict[int, BatchBranches] = {}
     for (size, _), by_seed in groups.items():
-        group = BatchBranches(branches=tuple(by_seed[seed] for seed in sorted(by_seed)))
+        group = BatchBranches(tuple(by_seed[seed] for seed in sorted(by_seed)))
         if size not in best or _rank(group) < _rank(best[size]):
             best[size] = group
     return tuple(best[size] for size in sorted(best))

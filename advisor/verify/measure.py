@@ -6,13 +6,13 @@ samples in the same order, whatever their batch, and draw the same random number
 
 import math
 import time
-from typing import Any
 
 import msgspec
 import torch
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
+from advisor.memory.measure import catch_out_of_memory
 from advisor.rate.curves import has_diverged
 from advisor.rate.data import TrialTask
 from advisor.rate.measure import (
@@ -21,7 +21,7 @@ from advisor.rate.measure import (
     evaluate,
     follow_branch,
     make_rate_setter,
-    take_step,
+    train_on,
 )
 from advisor.sharpness.measure import SharpnessMeter
 from advisor.training.checkpoints import load_checkpoint
@@ -49,12 +49,7 @@ _NOT_SETTLED = "it had not settled when its share of the time was over"
 
 
 def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
-    """Emit one VerificationBranch for each branch that the budget and the memory allow.
-
-    Raises:
-        UsageError: There is no such checkpoint.
-        WorkloadError: The checkpoint does not fit the model file.
-    """
+    """Emit one VerificationBranch for each branch that the budget and the memory allow."""
     keep_freed_memory()
     started = time.perf_counter()
     workload = Workload(task.workload)
@@ -74,11 +69,9 @@ def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
         if size in too_large:
             continue
         training.restore_state(state)
-        try:
+        with catch_out_of_memory() as failure:
             emit(trainer.train(branch))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+        if failure:
             too_large.add(size)
 
 
@@ -92,7 +85,7 @@ def _train_trunk(
         set_rate(0.0)
     stream = IndexStream(workload.batches.sampling_size, seed=trunk.workload.seed)
     for _ in range(trunk.samples // trunk.global_batch_size):
-        take_step(workload, training, trunk, stream)
+        train_on(workload, training, trunk, stream, [], 1)
         if fills_state and not _has_state(training):
             break  # it keeps none, as plain SGD
     if fills_state:
@@ -106,10 +99,6 @@ def load_start(workload: Workload, training: Training, path: str, trunk: TrialTa
     that needs a state and finds none in the file takes the trunk's steps at rate 0: its moments
     then hold gradients at these weights, and the weights do not move. LBFGS, whose state comes of
     movement alone, starts without one.
-
-    Raises:
-        UsageError: There is no such file.
-        WorkloadError: It does not fit the model file.
     """
     groups = training.optimizer.param_groups
     settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
@@ -188,9 +177,12 @@ class _BranchTrainer:
             )
 
     def _evaluate(self, batches: Batches) -> float:
-        def take(indices: list[int]) -> Any:
-            return self._workload.to_device(batches.take(indices))
-
         chosen = choose_evaluation_samples(batches.sampling_size)
         with torch.no_grad():
-            return evaluate(self._workload, self._training, chosen, self._batch_size, take)
+            return evaluate(
+                self._workload,
+                self._training,
+                chosen,
+                self._batch_size,
+                lambda indices: self._workload.to_device(batches.take(indices)),
+            )

@@ -9,7 +9,6 @@ from advisor.statistics import estimate_mean
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput
-from advisor.verify.critical_batch import judge_batches
 from advisor.verify.data import (
     VERIFICATION,
     CurvePoint,
@@ -17,7 +16,6 @@ from advisor.verify.data import (
     VerificationRecord,
     VerifiedBatch,
 )
-from advisor.verify.equal_time import judge_recommendation
 from advisor.verify.generalisation import (
     describe_gap_growth,
     estimate_over_seeds,
@@ -32,6 +30,7 @@ from advisor.verify.groups import (
     find_common_samples,
     group_branches,
 )
+from advisor.verify.judgement import judge_batches, judge_recommendation
 
 #: Relative difference of the first losses beyond which branches do not start from one state: the
 #: same training on the same device repeats itself to rounding.
@@ -80,7 +79,7 @@ def _time_steps(
     groups: Sequence[BatchBranches], throughput: ThroughputConclusion | None
 ) -> dict[int, float]:
     times, step_s = read_throughput(throughput), dict[int, float]()
-    for first in (group.first for group in groups):
+    for first in (group.branches[0] for group in groups):
         micro, parts = first.micro_batch_size, first.gradient_accumulation_steps
         time_s = estimate_step_s(times, micro, parts, may_extrapolate=False)
         if time_s is not None:
@@ -96,7 +95,7 @@ def _describe(
     samples: int,
     step_s: Mapping[int, float],
 ) -> VerifiedBatch:
-    first, diverged, size = group.first, group.diverged, group.global_batch_size
+    first, diverged, size = group.branches[0], group.diverged, group.global_batch_size
     own_s, then, to_target_s = step_s.get(size), Standing(), None
     if at_time is not None and own_s is not None and size in at_time.standings:
         then = at_time.standings[size]
@@ -118,19 +117,17 @@ def _describe(
         time_to_target_s=to_target_s,
         generalisation_gap=estimate_over_seeds(group, read_gap),
         sharpness=estimate_over_seeds(group, attrgetter("sharpness")),
-        curve=() if diverged else _draw(group, samples, own_s),
-    )
-
-
-def _draw(group: BatchBranches, samples: int, step_s: float | None) -> tuple[CurvePoint, ...]:
-    points = sorted({round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)})
-    return tuple(
-        CurvePoint(
-            samples=point,
-            time_s=None if step_s is None else point / group.global_batch_size * step_s,
-            loss=estimate_mean([read_loss(branch, point) for branch in group.branches]),
-        )
-        for point in points
+        curve=tuple(
+            CurvePoint(
+                samples=point,
+                time_s=None if own_s is None else point / size * own_s,
+                loss=estimate_mean([read_loss(branch, point) for branch in group.branches]),
+            )
+            for point in sorted(
+                {round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)}
+            )
+            if not diverged
+        ),
     )
 
 

@@ -5,8 +5,12 @@ from dataclasses import replace
 from advisor.engine.question import Kind, Question
 from advisor.verify.data import VERIFICATION
 from advisor.verify.plan import VERIFICATION_TOPIC
-from advisor.verify.screen import brief_verification, draw_up_screen
-from advisor.verify.tell import head_verification, tell_verification
+from advisor.verify.tell import (
+    brief_verification,
+    draw_up_screen,
+    head_verification,
+    tell_verification,
+)
 
 QUESTION = Question(
     name="verification",

@@ -13,7 +13,11 @@ from advisor.engine.record import Record
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import UsageError
 from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
-from advisor.verify.data import VERIFICATION, VerificationBranch, VerifySpec
+from advisor.verify.data import (
+    VERIFICATION,
+    VerificationBranch,
+    VerifySpec,
+)
 from advisor.verify.start import find_origin
 from advisor.verify.tasks import Plan
 
@@ -24,16 +28,10 @@ _GRACE_S = 60.0
 def run_verify(
     record: Record, spec: VerifySpec, *, progress: Progress, save: Callable[[Record], None]
 ) -> None:
-    """Add the branches that the time allows.
-
-    Args:
-        record: A saved run with a recommendation.
-        spec: What is asked.
-        progress: Told what runs.
-        save: Called with the record after each branch, and at the end.
+    """Add to a saved run the branches that the time allows; `save` it after each, and at the end.
 
     Raises:
-        UsageError: The run has no recommendation to test, or is of another model; or there is no
+        UsageError: The run has no recommendation to test or is of another model, or there is no
             such checkpoint.
         WorkloadError: The checkpoint does not fit the model file.
         InconclusiveError: The budget does not suffice for a branch worth training.
@@ -108,11 +106,7 @@ def _train(
 
 
 def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadFacts]:
-    """Return what is to be tested.
-
-    Raises:
-        UsageError: The run has no recommendation, or none whose rate can be trained.
-    """
+    """Return what is to be tested; UsageError where there is none, or no rate that can be tried."""
     advice, facts = conclusions.of(ADVICE), conclusions.record.workload
     if advice is None or facts is None:
         raise UsageError(
@@ -134,9 +128,13 @@ def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadF
 
 def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
     """Raise UsageError where the model file is not the one that the run measured."""
+    optimizers = (
+        one and f"{one.name} at rate {one.learning_rate}"
+        for one in (stored.optimizer, found.optimizer)
+    )
     compared = {
         "parameters": (stored.parameter_count, found.parameter_count),
-        "the optimizer": tuple(map(_name_optimizer, (stored, found))),
+        "the optimizer": tuple(optimizers),
         "the samples of the dataset": (stored.dataset_size, found.dataset_size),
     }
     for what, (before, now) in compared.items():
@@ -145,8 +143,3 @@ def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
                 f"the run is of another model: {what}: {before} in the run, {now} in the file",
                 next_step="Give the model file of this run, or probe this one.",
             )
-
-
-def _name_optimizer(facts: WorkloadFacts) -> str | None:
-    optimizer = facts.optimizer
-    return None if optimizer is None else f"{optimizer.name} at rate {optimizer.learning_rate}"

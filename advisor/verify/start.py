@@ -22,11 +22,7 @@ _STATE_STEPS = 100
 
 
 def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Progress) -> Origin:
-    """Return what the branches are to start from; a note says where the run's checkpoints wait.
-
-    Raises:
-        UsageError: There is no such checkpoint.
-    """
+    """Return what the branches are to start from; a note says where the run's checkpoints wait."""
     name = target.text.encode() if target.path is None else Path(target.path).read_bytes()
     origin = Origin(model_sha256=hashlib.sha256(name).hexdigest(), checkpoint=spec.checkpoint)
     if spec.checkpoint is None:
@@ -50,13 +46,8 @@ def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Prog
 def count_steps(record: Record, origin: Origin, step_s: float, budget_s: float) -> tuple[int, int]:
     """Return the steps that train before the branches, and those that fill a state at rate 0.
 
-    Either is no more than its share of the budget allows, and one of them is 0.
-
-    Args:
-        record: The run.
-        origin: Where branches start.
-        step_s: Seconds of one step of the base pair; 0 where unknown.
-        budget_s: Of the whole command.
+    Either is no more than its share of the budget allows, and one of them is 0. The seconds of a
+    step are of the base pair; 0 where unknown.
     """
     own = [each.at_step for each in record.all(NOISE_BATCHES) if each.from_checkpoint is None]
     wanted = max(own, default=2 * _TRUNK_STEPS) // 2 if origin.checkpoint is None else _STATE_STEPS

@@ -54,11 +54,7 @@ _SAME = 1e-9
 
 
 class Plan:
-    """What is to be trained, and what of it the record holds already.
-
-    Attributes:
-        verification: The branches so far: at first those stored, where they go with this plan.
-    """
+    """What is to be trained, and in `verification` what of it there is, at first as stored."""
 
     def __init__(
         self,
@@ -197,7 +193,13 @@ class Plan:
             msgspec.structs.replace(pair, seeds=(seed,), samples=self.verification.samples)
             for seed in range(self._seeds)
             for pair in self._pairs
-            if not any(_is_of(branch, pair, seed) for branch in self.verification.branches)
+            if not any(
+                branch.seed == seed
+                and branch.micro_batch_size == pair.micro_batch_size
+                and branch.gradient_accumulation_steps == pair.gradient_accumulation_steps
+                and math.isclose(branch.learning_rate, pair.learning_rate, rel_tol=_SAME)
+                for branch in self.verification.branches
+            )
         )
 
     def add(self, branch: VerificationBranch) -> None:
@@ -217,15 +219,12 @@ class Plan:
             return False
         status = found.critical_batch.status
         is_noisy = "inconclusive" in {status, found.verdict.status}
-        if not self._add_batch(status) and not (is_noisy and self._add_seeds()):
-            return False
+        if not self._add_batch(status):
+            more = min(_MOST_SEEDS, self._seeds + _MORE_SEEDS)
+            if not is_noisy or self._spec.seeds is not None or more <= self._seeds:
+                return False
+            self._seeds = more
         return _OVERHEAD * self._estimate_s(self.list_pending()) <= left_s
-
-    def _add_seeds(self) -> bool:
-        before = self._seeds
-        if self._spec.seeds is None:
-            self._seeds = max(before, min(_MOST_SEEDS, before + _MORE_SEEDS))
-        return self._seeds > before
 
     def _add_batch(self, status: CriticalBatchStatus) -> bool:
         facts, centre = self._facts, self._advice.global_batch_size
@@ -255,12 +254,3 @@ class Plan:
             checkpoint=self.verification.checkpoint,
             sharpness_batch_size=size if size >= self._facts.min_micro_batch_size else None,
         )
-
-
-def _is_of(branch: VerificationBranch, pair: TrialTask, seed: int) -> bool:
-    return (
-        branch.seed == seed
-        and branch.micro_batch_size == pair.micro_batch_size
-        and branch.gradient_accumulation_steps == pair.gradient_accumulation_steps
-        and math.isclose(branch.learning_rate, pair.learning_rate, rel_tol=_SAME)
-    )

@@ -1,11 +1,25 @@
-"""What training showed of the recommendation: a table of batches, a paragraph each, two charts."""
+"""What training showed of the recommendation: a screen, a table of batches, paragraphs, charts."""
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 
 from advisor.engine.conclusions import Conclusions
 from advisor.statistics import Estimate
-from advisor.telling import Chart, Datum, Headline, Line, Row, Table, Told, draw_up, place_estimates
+from advisor.telling import (
+    Chart,
+    Datum,
+    Headline,
+    Line,
+    Row,
+    Screen,
+    Status,
+    Table,
+    Told,
+    draw_up,
+    place_estimates,
+)
 from advisor.units import (
+    begin_sentence,
     count_of,
     format_count,
     format_duration,
@@ -27,6 +41,7 @@ _MARKS = {"fails": " -", "undecided": " ?"}
 _MOST_LINES = 8
 
 _Cell = tuple[str, Callable[[VerifiedBatch], str]]
+_MOST_CAUTIONS = 2
 
 
 def head_verification(conclusions: Conclusions) -> Headline:
@@ -191,3 +206,40 @@ def _trace(each: VerifiedBatch, *, over_time: bool) -> tuple[Datum, ...]:
         for point in each.curve
         if (x := point.time_s if over_time else float(point.samples)) is not None
     )
+
+
+def draw_up_screen(conclusions: Conclusions) -> Screen:
+    """Return the first screen of a verification."""
+    found, answer = conclusions.of(VERIFICATION_TOPIC), head_verification(conclusions).answer
+    if found is None:
+        return Screen(answer=answer)
+    facts, needed = conclusions.record.workload, found.critical_batch.needed_seeds
+    more = ""
+    if needed is not None and facts is not None:
+        more = f"bsadvisor verify last {shlex.quote(facts.file)} --seeds {needed}"
+    return Screen(
+        answer=answer,
+        lines=tuple(_list_lines(found)),
+        cautions=found.warnings[:_MOST_CAUTIONS],
+        table=tabulate(found),
+        next_step=more,
+    )
+
+
+def _list_lines(found: VerificationConclusion) -> Iterator[str]:
+    verdict = found.verdict
+    yield f"{begin_sentence(verdict.reason)}."
+    if verdict.equal_time_s is not None and verdict.best_batch_size is not None:
+        time, best = format_duration(verdict.equal_time_s), format_count(verdict.best_batch_size)
+        yield f"After {time} of training batch {best} leads."
+    yield f"Critical batch: {describe_critical_batch(found.critical_batch)}."
+    yield f"Branches {describe_start(found)}."
+
+
+def brief_verification(conclusions: Conclusions) -> Status | None:
+    """Return the verdict, for the screen of a run that was verified."""
+    found = conclusions.of(VERIFICATION_TOPIC)
+    if found is None:
+        return None
+    is_open = found.verdict.status == "inconclusive"
+    return Status("Verified", describe_verdict(found), "inconclusive" if is_open else "measured")

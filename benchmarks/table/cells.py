@@ -8,9 +8,9 @@ import msgspec
 
 from advisor.device.catalogue import Gpu
 from advisor.engine.runner import Runner
+from advisor.predict.buffers import find_card
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import MemoryTrace
-from advisor.predict.reductions import find_card
 from advisor.predict.replay import AllocatorSettings, replay_allocator
 from advisor.training.data import Precision, WorkloadSpec
 from benchmarks.table.by_hand import Counted, Loop, TracesTask

@@ -1,8 +1,7 @@
 """The allocations of a training step, traced without running it: fake tensors, no memory, no GPU.
 
 steps.py        three training steps, under fake tensors or really run where those fail
-unfilled.py     a model made without random values in its large tensors
-fake.py         a model's tensors replaced for a while, and sizes that fake ones get wrong
+fake.py         a model's tensors unfilled, or replaced for a while; sizes that fake ones get wrong
 storage.py      a dispatch mode that sees every storage come and go
 ledger.py       the book it keeps: blocks, events, phases
 modules.py      which module is at work, also in the backward pass

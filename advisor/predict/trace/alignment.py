@@ -24,20 +24,16 @@ def lose_alignment(
 ) -> Tensor:
     """Return the loss as `aten::ctc_loss` does, for shapes alone."""
     batched = log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)
-    longest = _find_longest(targets, target_lengths, batched.size(1))
+    # The mean length stands for the longest where targets are in one row and lengths unknown.
+    longest = math.ceil(targets.numel() / batched.size(1))
+    if targets.dim() == 2:
+        longest = targets.size(1)
+    elif isinstance(target_lengths, (list, tuple)):
+        longest = int(max(target_lengths))
     losses: Tensor = _Alignment.apply(batched, longest)  # type: ignore[no-untyped-call]
     if reduction == 0:
         return losses if log_probs.dim() == 3 else losses.squeeze(0)
     return (losses / torch.ones_like(losses)).mean() if reduction == 1 else losses.sum()
-
-
-def _find_longest(targets: Tensor, lengths: Any, batch: int) -> int:
-    """Return the length of the longest target; the mean where they are in one row and unknown."""
-    if targets.dim() == 2:
-        return targets.size(1)
-    if isinstance(lengths, (list, tuple)):
-        return int(max(lengths))
-    return math.ceil(targets.numel() / batch)
 
 
 class _Alignment(torch.autograd.Function):

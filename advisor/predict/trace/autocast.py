@@ -43,7 +43,14 @@ Kernel = Callable[..., Any]
 
 def register_autocast(library: Library) -> None:
     """Make the CPU's autocast treat every operator as CUDA's does, as long as the library lives."""
-    here, there = (_list_registered(key) for key in (_HERE, _THERE))
+    here, there = (
+        {
+            name.removeprefix("aten::")
+            for name in torch._C._dispatch_get_registrations_for_dispatch_key(key)  # noqa: SLF001
+            if name.startswith("aten::")
+        }
+        for key in (_HERE, _THERE)
+    )
     kernels: dict[str, Kernel | None]
     kernels = dict.fromkeys(sorted(here - there - KEPT), fallthrough_kernel)
     kernels |= {name: _make_kernel(name, has_kernel=name in here) for name in sorted(there)}
@@ -95,11 +102,6 @@ def _make_kernel(name: str, *, has_kernel: bool) -> Kernel | None:
     if stem in LOW:
         return _cast_to(lambda _: torch.get_autocast_dtype("cpu"), operator)
     return _cast_to(lambda _: torch.float32, operator)
-
-
-def _list_registered(key: str) -> set[str]:
-    names = torch._C._dispatch_get_registrations_for_dispatch_key(key)  # noqa: SLF001
-    return {name.removeprefix("aten::") for name in names if name.startswith("aten::")}
 
 
 def _without_autocast() -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from advisor.training.model_file.batches import map_tensors
@@ -22,6 +23,19 @@ _FIRST_AS_LARGE_AS_INPUT = {
     _ATEN.soft_margin_loss.default,
     _ATEN.col2im.default,
 }
+#: Elements from which on a tensor is large: filling it takes longer than a small model's making.
+_LARGE = 1 << 16
+_FILLS = {
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+    torch.nn.init.kaiming_normal_,
+    torch.nn.init.kaiming_uniform_,
+    torch.nn.init.normal_,
+    torch.nn.init.trunc_normal_,
+    torch.nn.init.uniform_,
+    torch.nn.init.xavier_normal_,
+    torch.nn.init.xavier_uniform_,
+}
 
 
 @contextmanager
@@ -32,7 +46,11 @@ def replaced_tensors(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> I
 
     def swap(old: Tensor) -> Tensor:
         if id(old) not in known:
-            known[id(old)] = _convert_one(old, convert)
+            new = convert(old.detach())
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=old.requires_grad)
+            vars(new).update(vars(old))  # what the user noted on it
+            known[id(old)] = new
         return known[id(old)]
 
     for module in model.modules():
@@ -64,14 +82,6 @@ def _is_plain(value: object) -> bool:
         return False
     parts = value.values() if isinstance(value, dict) else value
     return all(isinstance(part, Tensor) for part in parts)
-
-
-def _convert_one(old: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
-    new = convert(old.detach())
-    if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, requires_grad=old.requires_grad)
-    vars(new).update(vars(old))  # what the user noted on it
-    return new
 
 
 class SizeCorrections(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -119,3 +129,26 @@ class SizeCorrections(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 ]
                 self._workspaces[key] = _RECURRENT(*real)[3].numel()
         return self._workspaces[key]
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves large tensors as the allocator gave them: mostly untouched pages, which read as 0."""
+
+    def __torch_function__(
+        self,
+        function: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the function, unless it fills a large tensor with random numbers."""
+        given = kwargs or {}
+        tensor = args[0] if args else given.get("tensor")
+        if (
+            function in _FILLS
+            and isinstance(tensor, torch.Tensor)
+            and tensor.device.type == "cpu"
+            and tensor.numel() >= _LARGE
+        ):
+            return tensor
+        return function(*args, **given)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from advisor.predict.embeddings import EmbeddingGradient
+from advisor.predict.buffers import EmbeddingGradient, Reduction
 from advisor.predict.memory_trace import (
     Category,
     MemoryTrace,
@@ -14,7 +14,6 @@ from advisor.predict.memory_trace import (
     PhaseMark,
     TraceBlock,
 )
-from advisor.predict.reductions import Reduction
 
 Buffer = Reduction | EmbeddingGradient
 

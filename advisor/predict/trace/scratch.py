@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advisor.predict.embeddings import EmbeddingGradient
-from advisor.predict.reductions import Reduction
+from advisor.predict.buffers import EmbeddingGradient, Reduction
 
 _ATEN = torch.ops.aten
 #: Run by cuBLAS, whose handle takes a workspace when it first multiplies.

@@ -17,10 +17,9 @@ from torch.optim import Optimizer
 from advisor.predict.data import TraceTask
 from advisor.predict.memory_trace import TRACED_STEPS
 from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
-from advisor.predict.trace.fake import SizeCorrections, plain_tensors, replaced_tensors
+from advisor.predict.trace.fake import SizeCorrections, Unfilled, plain_tensors, replaced_tensors
 from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
-from advisor.predict.trace.unfilled import Unfilled
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.workload import Workload
 from advisor.training.seeds import seed_everything
@@ -38,8 +37,7 @@ class UntraceableError(Exception):
 def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
     """Return the allocations of three training steps, run under fake tensors on the CPU.
 
-    Raises:
-        UntraceableError: The step is the user's own, or the optimizer needs a closure.
+    Raises UntraceableError where the step is the user's own, or the optimizer needs a closure.
     """
     if workload.is_step_only:
         raise UntraceableError("make_step hides the model and the optimizer")

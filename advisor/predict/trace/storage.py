@@ -57,12 +57,9 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     The autograd engine sums two gradients in place when nothing else holds the first, but never
     under a dispatch mode. Such a sum is recorded as the engine does it without one: the result
-    takes over the memory of the first summand if that is freed right after.
-
-    Args:
-        model: Its modules name the blocks; None names none.
-        operators: With those of CUDA, scalars that the optimizer makes from Python numbers (its
-            step counters) are left out: they stay on the host.
+    takes over the memory of the first summand if that is freed right after. With the operators of
+    CUDA, scalars that the optimizer makes from Python numbers (its step counters) are left out:
+    they stay on the host.
     """
 
     def __init__(self, model: nn.Module | None = None, *, operators: Operators = "cpu") -> None:
@@ -103,10 +100,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         """Say what these tensors are; one whose storage was not seen yet is an allocation.
 
-        Args:
-            tensors: Of one category.
-            category: The strongest wins where a storage is several.
-            owner: The parameter whose module they belong to; None leaves them where they are.
+        Of several categories of a storage the strongest wins. The owner is the parameter whose
+        module they belong to; None leaves them where they are.
         """
         for tensor in tensors:
             module = self._modules.find_owner(tensor if owner is None else owner)
@@ -233,7 +228,9 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is not _ADD or node is None or torch.is_grad_enabled() or not _is_engine_calling():
             return None
         first, second = args
-        if not (_is_dense(first) and isinstance(second, Tensor)):
+        are_tensors = isinstance(first, Tensor) and isinstance(second, Tensor)
+        is_strided = are_tensors and first.layout is torch.strided
+        if not (is_strided and _is_non_overlapping_and_dense(first)):
             return None
         block = self._block_of.get(_key_of(first.untyped_storage()))
         own = block is not None and self._node_of[block] == number_of(node)
@@ -247,11 +244,6 @@ def _is_engine_calling() -> bool:
     while frame is not None and re.search(_DISPATCH, frame.f_code.co_filename):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_name == "_engine_run_backward"
-
-
-def _is_dense(value: Any) -> bool:
-    is_strided = isinstance(value, Tensor) and value.layout is torch.strided
-    return is_strided and bool(_is_non_overlapping_and_dense(value))
 
 
 def _key_of(storage: Any) -> int:

@@ -15,8 +15,7 @@ class StructureDiffersError(Exception):
 def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
     """Return the trace for every batch size: each block on the line through its two sizes.
 
-    Raises:
-        StructureDiffersError: The events differ, or no line with whole bytes goes through both.
+    Raises StructureDiffersError where events differ, or no line with whole bytes goes through both.
     """
     (small,), (large,) = first.traced_sizes, second.traced_sizes
     _compare_events(first, second)
@@ -71,8 +70,7 @@ def _merge(low: tuple[int, int], high: tuple[int, int], growth: int, small: int)
 def check_trace(trace: MemoryTrace, third: SizeTrace) -> MemoryTrace:
     """Return the trace with a further size to its name, which it was seen to predict exactly.
 
-    Raises:
-        StructureDiffersError: A size is not affine in the batch, or the events differ.
+    Raises StructureDiffersError where it does not.
     """
     _compare_events(trace, third)
     (size,) = third.traced_sizes

@@ -23,10 +23,6 @@ class Filling(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float | None = None
     seed: int | None = None
 
-    def with_start(self, seed: int, learning_rate: float) -> "Filling":
-        """Return the same from another start and at a rate."""
-        return msgspec.structs.replace(self, seed=seed, learning_rate=learning_rate)
-
     def as_text(self) -> dict[str, str]:
         """Return what there is, by name."""
         values = {name: getattr(self, name) for name in NAMES}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.noise.stations import STATIONS, draw_iterates, plan_edges
+from advisor.noise.iterates import STATIONS, draw_iterates, plan_edges
 
 
 def test_each_span_is_as_long_as_all_before():

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from advisor.predict.allocator import (
     GRANULE_BYTES,
     MIB,
+    Block,
     CachingAllocator,
     OutOfDeviceMemoryError,
     choose_segment_bytes,
     round_up,
 )
-from advisor.predict.blocks import Block
 
 SIZES = st.one_of(
     st.integers(1, 4096),

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from advisor.predict.allocator import MIB
+from advisor.predict.buffers import Card, Reduction
 from advisor.predict.data import MOST_SAMPLES
 from advisor.predict.footprint import predict_largest, predict_unusable_bytes
 from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces
-from advisor.predict.reductions import Card, Reduction
 from advisor.predict.replay import AllocatorSettings, replay_allocator, size_blocks
 from tests.unit.predict.sample_trace import add_up
 

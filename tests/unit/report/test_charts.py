@@ -14,7 +14,7 @@ from advisor.memory.data import Probe
 from advisor.memory.tell import chart_memory
 from advisor.predict.memory_tables import chart_peak
 from advisor.predict.tell import tell_prediction
-from advisor.race.courses import CoursePoint, read_courses
+from advisor.race.charts import CoursePoint, read_courses
 from advisor.rate.data import Evaluation, TrialBranch
 from advisor.telling import Mark
 from tests.given import GivenConclusions

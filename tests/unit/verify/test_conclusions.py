@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from advisor.rate.curves import find_samples_to, has_diverged, read_loss
 from advisor.statistics import estimate_mean
 from advisor.throughput.step_time import estimate_step_s, read_throughput
-from advisor.verify.critical_batch import judge_batches
 from advisor.verify.groups import (
     BatchBranches,
     find_common_samples,
     group_branches,
     measure_margin,
 )
+from advisor.verify.judgement import judge_batches
 from advisor.verify.plan import conclude_verification
 from tests.unit.verify.verified_branches import (
     SAMPLES,
@@ -171,7 +171,7 @@ def test_of_several_rates_of_a_batch_the_best_one_counts():
     wild = [make_branch(32, seed, rate=0.4, diverged=True) for seed in range(2)]
     for branches in ([*good, *bad, *wild], [*wild, *bad, *good]):
         (group,) = group_branches(branches)
-        assert group.first.learning_rate == 0.1
+        assert group.branches[0].learning_rate == 0.1
 
 
 def test_a_loss_that_rises_clearly_counts_as_diverged():

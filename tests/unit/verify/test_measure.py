@@ -387,8 +387,8 @@ def test_an_optimizer_without_a_state_needs_no_filling(train, tmp_path, monkeypa
     path = str(tmp_path / "weights.pt")
     torch.save({"weight": torch.ones(1, 6)}, path)
     steps = []
-    real = verification.take_step
-    monkeypatch.setattr(verification, "take_step", lambda *a: (steps.append(1), real(*a)))
+    real = verification.train_on
+    monkeypatch.setattr(verification, "train_on", lambda *a: (steps.append(1), real(*a)))
     (branch,) = train(LINEAR, [(16, 0)], checkpoint=path, sharpness_batch_size=32, rate=1e-4)
     assert len(steps) == 1  # which found that out
     assert losses(branch)[0] == pytest.approx(0.0, abs=1e-9)  # ones are the solution

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from advisor.predict.trace.unfilled import Unfilled
+from advisor.predict.trace.fake import Unfilled
 
 
 def test_large_tensors_are_left_as_they_are_and_small_ones_filled():

@@ -1,11 +1,17 @@
-"""What a CUDA reduction takes while it runs: sums that several blocks of threads make in parts.
+"""Buffers of partial sums that CUDA's kernels take while they run, and that no operator returns.
 
 A reduction over dimensions that are not the fastest in memory, such as that of a bias's gradient
-over the batch, is split over blocks of threads until the card is full. Their partial sums are in a
-buffer of the caching allocator, which grows with the card and not with the batch: 132 MiB on 132
-multiprocessors. Where the fastest dimension is reduced the buffer is small, and left out.
+over the batch, is split over blocks of threads until the card is full. Its buffer grows with the
+card and not with the batch: 132 MiB on 132 multiprocessors. Where the fastest dimension is reduced
+it is small, and left out.
 
-Source: setReduceConfig and global_memory_size in aten/src/ATen/native/cuda/Reduce.cuh, torch 2.14.
+The gradient of an embedding: indices are sorted; each run of equal ones is cut into parts of ten,
+each part has a row of its own, and the rows of a run are summed into that of the table. How many
+parts there are only the values tell, so that the kernel takes as many rows as there can be.
+
+Source: setReduceConfig and global_memory_size in aten/src/ATen/native/cuda/Reduce.cuh;
+embedding_backward_cuda_kernel in EmbeddingBackwardKernel.cu and embedding_dense_backward_cuda
+beside it; torch 2.14.
 """
 
 from typing import Final
@@ -21,12 +27,14 @@ _VECTOR: Final = 4
 #: Values that a thread sums at least where the input is split, and from how many on it is split.
 _LEAST_VALUES: Final = 16
 _MOST_VALUES: Final = 256
-#: Partial sums are float32, of low types as well.
-_SUM_BYTES: Final = 4
-
-
 #: By compute capability; all others hold 2048.
 _THREADS_OF_A_MULTIPROCESSOR: Final = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}
+#: Up to so many indices a kernel without buffers serves a plain embedding.
+_MOST_UNSORTED: Final = 3072
+#: Rows that make a part.
+_PART_ROWS: Final = 10
+#: Partial sums are float32, of low types as well.
+_SUM_BYTES: Final = 4
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,18 +53,15 @@ def find_card(gpu: Gpu | None) -> Card | None:
 
 
 class Reduction(msgspec.Struct, frozen=True, array_like=True):
-    """One reduction over dimensions that are not the fastest; affine in the batch size.
+    """One reduction over dimensions that are not the fastest; affine in the batch size."""
 
-    Attributes:
-        block: Of the trace, which stands for the buffer.
-        inputs: Values of each output, at batch 0 and for each sample.
-        outputs: The same of the outputs.
-        contiguous: Whether outputs follow each other in memory.
-    """
-
+    #: Of the trace, which stands for the buffer.
     block: int
+    #: Values of each output, at batch 0 and for each sample.
     inputs: tuple[int, int]
+    #: The same of the outputs.
     outputs: tuple[int, int]
+    #: Whether outputs follow each other in memory.
     contiguous: bool = True
 
     def size_buffer(self, micro_batch_size: int, card: Card) -> int:
@@ -92,3 +97,26 @@ def size_buffer(inputs: int, outputs: int, card: Card, *, contiguous: bool = Tru
 def _round_down(value: int, most: int) -> int:
     """Return the largest power of two up to both."""
     return most if value >= most else 1 << (max(1, value).bit_length() - 1)
+
+
+class EmbeddingGradient(msgspec.Struct, frozen=True, array_like=True):
+    """The gradient of one table; affine in the batch size."""
+
+    #: Of the trace, which stands for the buffers.
+    block: int
+    #: That were looked up, at batch 0 and for each sample.
+    indices: tuple[int, int]
+    #: Of the table.
+    rows: int
+    #: Of a row.
+    width: int
+    #: Whether rows were summed to bags, which always sorts.
+    is_bag: bool = False
+
+    def size_buffer(self, micro_batch_size: int) -> int:
+        """Return the bytes of the partial sums at a size."""
+        count = max(0, self.indices[0] + self.indices[1] * micro_batch_size)
+        if not self.is_bag and count <= _MOST_UNSORTED:
+            return 0
+        parts = count // _PART_ROWS + min(count, self.rows)
+        return _SUM_BYTES * parts * self.width

@@ -1,9 +1,9 @@
-"""Buffers of CUDA's reductions, against sizes that torch's allocator was seen to hand out."""
+"""Buffers of CUDA's kernels, against sizes that torch's allocator was seen to hand out."""
 
 import pytest
 
 from advisor.device.catalogue import find_gpu, list_gpus
-from advisor.predict.reductions import Card, Reduction, find_card, size_buffer
+from advisor.predict.buffers import Card, EmbeddingGradient, Reduction, find_card, size_buffer
 
 MIB = 1 << 20
 H100, A100 = Card(multiprocessors=132), Card(multiprocessors=108)
@@ -39,3 +39,14 @@ def test_cards_of_the_catalogue_have_their_multiprocessors():
     assert find_card(find_gpu("H100 SXM")) == H100
     assert find_card(find_gpu("RTX 4090")).threads_per_multiprocessor == 1536
     assert find_card(None) is None
+
+
+def test_the_buffers_of_a_bag_are_those_of_the_kernel():
+    gradient = EmbeddingGradient(0, (0, 8), 100_000, 64, True)
+    assert gradient.size_buffer(8192) == 18_454_784
+
+
+def test_a_table_with_fewer_rows_than_indices_takes_no_more_than_its_rows():
+    gradient = EmbeddingGradient(0, (0, 128), 4000, 256)
+    assert gradient.size_buffer(48) == 4_724_736
+    assert gradient.size_buffer(24) == 0  # a kernel without buffers serves 3072 indices

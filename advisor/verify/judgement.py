@@ -1,16 +1,22 @@
-"""The critical batch as training measured it: how large a batch may be at no loss of samples."""
+"""What the branches say of batches: the critical one, and which is furthest after equal time."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from advisor.statistics import two_sided_t
-from advisor.verify.data import CriticalBatch
+from advisor.verify.data import BatchStanding, CriticalBatch, Verdict, VerdictStatus
 from advisor.verify.groups import BatchBranches, Comparison, Standing, compare_batches
 
 #: Most seeds worth naming: where more are needed, longer branches are the better answer.
 _MOST_SEEDS = 200
+_VERDICTS: dict[BatchStanding, tuple[VerdictStatus, str]] = {
+    "holds": ("holds", "after equal time it is within the margin of the best"),
+    "fails": ("beaten", "after equal time batch {best} is further"),
+    "undecided": ("inconclusive", "the seeds differ too much to tell it from batch {best}"),
+}
 
 
 def judge_batches(
@@ -21,10 +27,6 @@ def judge_batches(
     It is the largest batch whose mean excess is within the margin. The answer is inconclusive where
     a batch in doubt has an interval wider than the margin on either side, unless it is the only one
     between a batch that holds and the first that fails: then these two are the interval's ends.
-
-    Args:
-        groups: By batch, smallest first.
-        samples: At which they are compared.
 
     Source: Merrill et al. 2025, arXiv:2505.23971, for branches and their tolerance.
     """
@@ -42,9 +44,15 @@ def judge_batches(
 
 def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalBatch:
     sizes, margin = list(standings), compared.margin
-    critical = max(size for size in sizes if _is_within(standings[size], margin))
+    excesses = {size: each.excess.point for size, each in standings.items() if each.excess}
+    critical = max(size for size, each in excesses.items() if each is not None and each <= margin)
     surely = max(size for size in sizes if standings[size].standing == "holds")
-    fails = _find_first_failure(standings, above=surely)
+    # The smallest batch from which on all fail; None where the last does not.
+    failing = itertools.takewhile(
+        lambda size: size > surely and standings[size].standing in {"fails", "diverged"},
+        reversed(sizes),
+    )
+    fails = min(failing, default=None)
     doubtful = {
         size: _half_width(each)
         for size, each in standings.items()
@@ -83,20 +91,6 @@ def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalB
     return msgspec.structs.replace(found, reason=reason)
 
 
-def _is_within(each: Standing, margin: float) -> bool:
-    return each.excess is not None and each.excess.point is not None and each.excess.point <= margin
-
-
-def _find_first_failure(standings: dict[int, Standing], *, above: int) -> int | None:
-    """Return the smallest batch from which on all fail; None where the last does not."""
-    first = None
-    for size, each in reversed(standings.items()):
-        if size <= above or each.standing not in {"fails", "diverged"}:
-            break
-        first = size
-    return first
-
-
 def _half_width(each: Standing) -> float:
     if each.excess is None or each.excess.high is None or each.excess.point is None:
         return math.inf
@@ -112,3 +106,54 @@ def _count_needed_seeds(half_width: float, seeds: int, margin: float) -> int | N
         if two_sided_t(0.95, count - 1) * deviation / math.sqrt(count) <= margin:
             return count
     return None
+
+
+def judge_recommendation(
+    groups: Sequence[BatchBranches],
+    step_s: Mapping[int, float],
+    *,
+    recommended: int,
+    samples: int,
+) -> tuple[Comparison | None, Verdict]:
+    """Return every batch after equal time, and whether the recommended one is as far as the best.
+
+    All branches consume as many samples, so that of the fastest batch ends first: the losses are
+    read then. No branch is extended beyond what was trained. Steps have their seconds by batch.
+    """
+    usable = [
+        group.global_batch_size
+        for group in groups
+        if not group.diverged and group.global_batch_size in step_s
+    ]
+    if recommended not in usable:
+        return None, _explain_absence(groups, recommended)
+    time_s = min(samples / size * step_s[size] for size in usable)
+    compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in usable})
+    assert compared is not None
+    best, own = compared.best.global_batch_size, compared.standings[recommended]
+    assert own.loss is not None
+    status, reason = _VERDICTS[own.standing]
+    reason = f"{reason.format(best=best)}: loss {own.loss.point:.3g} against "
+    reason += f"{compared.lowest:.3g} at batch {best}"
+    if best == recommended:
+        reason = "after equal time no batch has a lower loss"
+    return compared, Verdict(
+        status=status,
+        reason=reason,
+        equal_time_s=time_s,
+        target_loss=compared.lowest,
+        margin=compared.margin,
+        best_batch_size=best,
+    )
+
+
+def _explain_absence(groups: Sequence[BatchBranches], recommended: int) -> Verdict:
+    own = next((group for group in groups if group.global_batch_size == recommended), None)
+    if own is None:
+        reason = "the recommended batch was not trained"
+    elif own.diverged:
+        count = f"{own.diverged} of {len(own.branches)} seeds"
+        return Verdict(status="beaten", reason=f"the recommended pair diverged from {count}")
+    else:
+        reason = "the run did not time the recommended batch"
+    return Verdict(status="inconclusive", reason=reason)
