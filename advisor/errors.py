@@ -65,6 +65,10 @@ class SampleError(WorkloadError):
     """One sample of the data fails, whatever batch it is in."""
 
 
+class DeviceCallError(WorkloadError):
+    """A call to the device failed in the user's code: a fault of that code, or a lost device."""
+
+
 class DeviceError(AdvisorError):
     """The device does not exist, or not even the smallest batch fits on it."""
 

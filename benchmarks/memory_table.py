@@ -39,7 +39,7 @@ from advisor.engine.spec import Limits, Spec
 from advisor.errors import AdvisorError
 from advisor.memory.data import PROBES
 from advisor.memory.plan import MEMORY
-from advisor.memory.stage import run_memory
+from advisor.memory.stage import measure_base, run_memory
 from advisor.questions import RUN
 from advisor.training.data import Precision, parse_target
 from benchmarks.table.by_hand import Loop, LoopsTask
@@ -53,7 +53,7 @@ CARDS = {"H100 SXM": ("90", "132"), "A100 80GB SXM": ("80", "108")}
 #: A prediction holds where it is off by no more than this.
 ALLOCATED_WITHIN, RESERVED_WITHIN = 0.01, 0.03
 #: Of the searches, so that the largest batch is some hundred samples.
-LIMIT_BYTES, BUDGET_S = 768 * MIB, 600.0
+LIMIT_BYTES, BUDGET_S = 768 * MIB, 86_400.0
 #: Around the answer every size is tried, so far on either side.
 REACH_FRACTION = 0.02
 
@@ -89,6 +89,7 @@ def search(
     (facts,) = runner.run(InspectTask(workload=workload), timeout_s=TIMEOUT_S)
     run.keep_environment(environment)
     run.keep_workload(facts)
+    run.plan(measure_base(run))
     run_memory(run)
     memory = run.of(MEMORY)
     assert memory is not None

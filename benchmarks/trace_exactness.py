@@ -7,6 +7,7 @@ counted in a run of its own over the peak of the trace, which lacks what an oper
 frees inside itself (oneDNN's convolutions).
 """
 
+import itertools
 import time
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def count_allocator_peak_bytes(workload: Workload, size: int) -> int:
     training = hold_training(workload, workload.make_model(), untracked, task)
     batch = workload.take(range(size))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        run_steps(training, batch, untracked)
+        run_steps(training, itertools.repeat(batch), untracked)
     events = [each for each in seen.profiler.kineto_results.events() if each.name() == "[memory]"]
     live = peak = 0
     for each in sorted(events, key=lambda each: each.start_ns()):

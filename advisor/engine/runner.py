@@ -30,13 +30,11 @@ from advisor.engine.spawn import Spawner
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Place, make_order
 from advisor.engine.witness import forget_output, list_files, read_last_lines
-from advisor.errors import AdvisorError, WorkloadError
+from advisor.errors import AdvisorError, DeviceCallError, WorkloadError
 from advisor.training.data import Target
 
 #: Time a worker gets to write down where it stands before it is killed.
 _STAND_S = 0.3
-#: In the text of each failure that leaves a process without its device.
-_DEVICE_FAILED = "CUDA error"
 #: Seconds for a first task: importing torch on a cold disk is not the user's time to budget.
 COLD_START_S = 300.0
 
@@ -128,8 +126,8 @@ class Runner:
             is_lost = isinstance(error, LostServerError)
             self._starter = self._open_starter() if is_lost else Spawner()
             return self._run_once(self._starter, task, timeout_s, on_result, place)
-        except WorkloadError as error:
-            if isinstance(task, WorkloadTask) and _DEVICE_FAILED in error.message:
+        except DeviceCallError:
+            if isinstance(task, WorkloadTask):
                 # The line at which a lost device is first seen is no fault of the user's file.
                 self.run(EnvironmentTask(device=task.workload.device), timeout_s=COLD_START_S)
             raise

@@ -12,6 +12,7 @@ from advisor.engine.ends import WorkerTimeoutError
 from advisor.engine.task import Task
 from advisor.errors import (
     AdvisorError,
+    DeviceCallError,
     DeviceError,
     GivenFileError,
     InternalError,
@@ -21,7 +22,7 @@ from advisor.errors import (
 )
 
 FailureKind = Literal[
-    "file", "sample", "user", "usage", "device", "internal", "unforkable", "death", "hang"
+    "file", "sample", "call", "user", "usage", "device", "internal", "unforkable", "death", "hang"
 ]
 
 
@@ -108,6 +109,7 @@ _ERRORS: dict[FailureKind, type[AdvisorError]] = {
     "file": GivenFileError,  # before the kind that it is one of
     "sample": SampleError,
     "hang": WorkerTimeoutError,
+    "call": DeviceCallError,
     "user": WorkloadError,
     "usage": UsageError,
     "device": DeviceError,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import ceil, comb, inf
 
 from advisor.memory.data import Probe
+from advisor.memory.law import find_peak_bytes
 from advisor.memory.search import TOO_BIG, Evidence, SearchBounds, SearchLimits
 from advisor.predict.data import PredictedMemory
 from advisor.predict.law import MemoryLaw
@@ -33,6 +34,9 @@ NOISE_BYTES = 1 << 18
 CAREFUL_GRANULES = 2
 #: Share of the limit that an allocator may leave unused although the peaks do not show it.
 HIDDEN_FRACTION = 0.02
+#: Share of it by which a peak may differ from that of the simulated allocator where this is
+#: taken at its word.
+AGREEMENT_FRACTION = 0.01
 #: Each step down from a failure is longer than the one before by this factor.
 DROP_GROWTH = 3.0
 #: A prediction is refuted where the measured peaks grow this much faster, or slower, than it says.
@@ -60,6 +64,9 @@ def choose_guided_size(
     doubt_bytes = NOISE_BYTES if is_exact else max(NOISE_BYTES, HIDDEN_FRACTION * capacity)
     largest = min(law.predict_largest(capacity) for law in phases)
     doubt = largest - min(law.predict_largest(capacity - doubt_bytes) for law in phases)
+    if prediction.largest is not None and _agrees(evidence.largest, prediction, bounds):
+        # How blocks fall into their segments no sum of bytes tells.
+        largest, doubt = prediction.largest, 0.0
     estimate = largest // bounds.batch_multiple * bounds.batch_multiple
     if evidence.failed is None or estimate < evidence.failed:
         return _rise(evidence, estimate, doubt, granule)
@@ -96,6 +103,15 @@ def _choose_calibration(
             share_bytes = min(share_bytes, failed_bytes * retry)
         size = min(size, law.predict_largest(start + share_bytes))
     return size if evidence.ran < NEAR_FRACTION * size else None
+
+
+def _agrees(probe: Probe, prediction: PredictedMemory, bounds: SearchBounds) -> bool:
+    """Return whether the peak was that of the simulation."""
+    peak, simulated = find_peak_bytes(probe), dict(prediction.simulated)
+    if peak is None or bounds.capacity_bytes is None or probe.micro_batch_size not in simulated:
+        return False
+    error = abs(simulated[probe.micro_batch_size] - peak)
+    return error <= AGREEMENT_FRACTION * bounds.capacity_bytes
 
 
 def _rise(evidence: Evidence, estimate: float, doubt: float, granule: int) -> float:

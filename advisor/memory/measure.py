@@ -30,7 +30,7 @@ from advisor.training.compilation import load_compiler
 from advisor.training.device_clock import synchronise
 from advisor.training.device_failure import is_device_full
 from advisor.training.loop import train
-from advisor.training.model_file.batches import map_tensors
+from advisor.training.model_file.batches import arrive
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.out_of_memory import is_out_of_memory
@@ -194,7 +194,9 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
     probe = msgspec.structs.replace(probe, batch_s=time.perf_counter() - began_s)
     if isinstance(stepper, Training):  # steps that overflow are skipped, and make no state
         stepper.settle_gradient_scale(batch)
-    batches = itertools.repeat(batch) if device.type == "cpu" else _arrive(batch)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # so that the steps find the allocator as a loop's would
+    batches = itertools.repeat(batch) if device.type == "cpu" else arrive(batch)
     del batch
     hold_output(stepper)
     observer = PeakObserver(gauge, device)
@@ -236,30 +238,27 @@ def add_peaks(
         peak_device_used_bytes=total - free if is_cuda else peak,
         limit_peak_bytes=gauge.limit_peak_bytes(),
         swapped_bytes=gauge.swapped_bytes(),
-        alloc_retries=torch.cuda.memory_stats(device).get("num_alloc_retries", 0)
-        if is_cuda
-        else None,
+        alloc_retries=_count_retries(device) if is_cuda else None,
     )
 
 
+def _count_retries(device: torch.device) -> int:
+    """Return how often the caching allocator had to give back its cache and try again."""
+    return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
+
+
 def _settle_allocator(run_step: Callable[[], None], device: torch.device) -> None:
-    """Run steps until the caching allocator takes no more: pieces of memory come step by step."""
+    """Run steps until the caching allocator takes no more: pieces of memory come step by step.
+
+    One that has to give back its cache may do so every few steps, and fail at any.
+    """
     still = 0
     for _ in range(_MOST_SETTLING_STEPS):
         before = torch.cuda.memory_reserved(device)
         run_step()
         still = 0 if torch.cuda.memory_reserved(device) > before else still + 1
-        if still == _STILL_STEPS:
+        if still >= _STILL_STEPS and not _count_retries(device):
             return
-
-
-def _arrive(batch: Any) -> Iterator[Any]:
-    """Yield the batch, then copies of it, each made while the last one is held."""
-    while True:
-        yield batch
-        batch = map_tensors(
-            batch, lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad)
-        )
 
 
 def _accumulates(stepper: Training | UserStep, batches: Iterator[Any], size: int) -> bool | None:

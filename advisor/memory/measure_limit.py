@@ -8,6 +8,7 @@ peak counter, and what is taken after a pass is not its peak; whether a size fit
 same, since the allocator fails.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from advisor.errors import DeviceError
+from advisor.memory.allocator_settings import lower_limit
 from advisor.training.heap import return_freed_memory
 
 if sys.platform != "win32":
@@ -47,7 +49,7 @@ class MemoryGauge:
         elif capacity_bytes is not None and device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory
             allowed = torch.cuda.get_per_process_memory_fraction(device)  # a user's own cap stands
-            fraction = min(allowed, capacity_bytes / total)
+            fraction = min(allowed, lower_limit(capacity_bytes, os.environ) / total)
             torch.cuda.set_per_process_memory_fraction(fraction, device)
         elif capacity_bytes is not None:
             fraction = min(1.0, capacity_bytes / torch.mps.recommended_max_memory())

@@ -1,6 +1,5 @@
 """The memory stage: probe after probe until the search is content."""
 
-import os
 import signal
 import time
 from typing import Literal
@@ -21,11 +20,9 @@ from advisor.memory.surroundings import (
     find_spill,
     judge_surroundings,
 )
-from advisor.memory.trace_stage import keep_prediction
+from advisor.memory.trace_stage import keep_prediction, simulate_peak
 from advisor.predict.data import PREDICTED_MEMORY
 
-#: Where torch reads its allocator's settings, the first that is there; 2.9 knows the first.
-_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 #: Steps that took less than this were not timed well enough to be multiplied.
 _SHORTEST_STEPS_S = 0.005
 #: A probe that the time left makes smaller than asked must still grow by this to tell anything.
@@ -91,6 +88,8 @@ def _try_size(run: Run, size: int, bounds: SearchBounds, steps_s: float) -> bool
     run.progress.stage(f"memory: batch {affordable}", left_s=run.left_s)
     probe = _probe(run, affordable, history)
     run.add(PROBES, probe)
+    if probe.outcome == "fit":
+        simulate_peak(run, affordable)
     _refuse_leak(run, probe)
     if probe.outcome == "timeout":
         run.progress.note(f"memory: batch {affordable} took too long")
@@ -114,9 +113,9 @@ def _choose_size(run: Run, bounds: SearchBounds, deadline: float) -> int | None:
     ):
         return size
     run.progress.stage("memory: trace", left_s=run.left_s)
-    allocator = next((os.environ[name] for name in _ALLOCATOR if name in os.environ), "")
     most_s = TRACE_OF_MEMORY * (deadline - time.monotonic())
-    why = keep_prediction(run, most_s, allocator=allocator)
+    why = keep_prediction(run, most_s)
+    simulate_peak(run, history[-1].micro_batch_size)
     if why is not None:
         run.progress.note(f"memory: no trace, so the search goes by its probes alone ({why})")
     return choose_next_micro_batch_size(history, bounds, run.record.get(PREDICTED_MEMORY))

@@ -8,6 +8,7 @@ from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.question import Question
 from advisor.engine.run import Run
+from advisor.memory.trace_stage import find_settings
 from advisor.memory_savings.plan import MEMORY_SAVINGS
 from advisor.predict.breakdown import break_down
 from advisor.predict.changes import (
@@ -20,6 +21,7 @@ from advisor.predict.data import PEAK, PREDICTED_MEMORY, TRACE, WHAT_IFS, Predic
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_tables import chart_peak, tell_peak, tell_savings
 from advisor.predict.pieces import derive_pieces
+from advisor.predict.replay import draw_scratch
 from advisor.telling import Told
 
 
@@ -43,11 +45,17 @@ def run_memory_savings(run: Run) -> None:
         left_s=lambda: 0.0 if run.is_spent else min(run.left_s, deadline - time.monotonic()),
     )
     device_type, optimizer = run.environment.device.kind, run.facts.optimizer
+    settings = find_settings(run)
     predicted = tuple(
         PredictedWhatIf(
             change=each.change,
             memory=msgspec.structs.replace(
-                derive_pieces(each.trace), unusable_bytes=memory.unusable_bytes
+                derive_pieces(
+                    each.trace
+                    if settings is None
+                    else draw_scratch(each.trace, memory.largest or size, settings)
+                ),
+                unusable_bytes=memory.unusable_bytes,
             ),
             more_flops_fraction=count_more_flops(base, each.trace, size),
             how_to=how_to,

@@ -63,6 +63,11 @@ class PredictedMemory(msgspec.Struct, frozen=True, kw_only=True):
     #: What of the limit the device's allocator cannot use at the largest size, by simulation; 0
     #: where it was not simulated.
     unusable_bytes: Bytes = 0
+    #: The largest size by that simulation; None without one.
+    largest: Size | None = None
+    #: What is allocated at the peak by that simulation, at sizes that ran: with the rest of blocks
+    #: that is not worth splitting off.
+    simulated: tuple[tuple[Size, Bytes], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -9,14 +9,18 @@ import itertools
 from bisect import bisect_right
 from typing import NamedTuple
 
-from advisor.predict.data import MOST_SAMPLES
+import msgspec
+
+from advisor.predict.data import MOST_SAMPLES, PredictedMemory
 from advisor.predict.memory_trace import MemoryTrace
 from advisor.predict.pieces import derive_pieces
-from advisor.predict.replay import AllocatorSettings, Peaks, replay_allocator
+from advisor.predict.replay import AllocatorSettings, Peaks, draw_scratch, replay_allocator
 
 #: First step down from the upper bound, as its share. The allocator rarely costs more than a few
 #: percent, so one or two steps bracket the answer.
 _STEP_FRACTION = 1 / 32
+#: Sizes nearer to each other than this share are not told apart.
+_GRANULE_FRACTION = 0.005
 #: The least capacity is looked for to this share of it: far below the error of any prediction.
 _CAPACITY_TOLERANCE = 0.005
 
@@ -109,19 +113,52 @@ def predict_largest(
     return good
 
 
-def predict_unusable_bytes(
+def predict_on_card(
     trace: MemoryTrace, *, capacity_bytes: int, settings: AllocatorSettings
-) -> int:
-    """Return what of the capacity the allocator cannot use at the largest size that it allows.
+) -> PredictedMemory:
+    """Return the peaks with what the card adds to the trace, and what its allocator makes of them.
 
-    One size more does not fit in the simulation, so less is usable than that size's peak. 0 where
-    not even one sample fits.
+    One granule above the largest size does not fit in the simulation, so less is usable than that
+    peak. Where not even one sample fits, all is as without a simulation.
     """
-    largest = predict_largest(trace, capacity_bytes=capacity_bytes, settings=settings)
+    largest = _find_border(trace, capacity_bytes, settings)
     if not largest:
-        return 0
-    next_bytes = int(derive_pieces(trace).law.predict_bytes(largest + 1))
-    return max(0, capacity_bytes - settings.sum_workspaces(trace) + 1 - next_bytes)
+        return derive_pieces(trace)
+    prediction = derive_pieces(draw_scratch(trace, largest, settings))
+    next_bytes = int(prediction.law.predict_bytes(largest + _find_granule(largest)))
+    room = capacity_bytes - settings.sum_unseen_workspaces(trace)
+    unusable_bytes = max(0, room - (next_bytes - 1))
+    return msgspec.structs.replace(
+        prediction,
+        unusable_bytes=unusable_bytes,
+        # Pages that come and go make the edge of expandable segments another in each loop.
+        largest=None if settings.expandable_segments else largest,
+    )
+
+
+def _find_border(trace: MemoryTrace, capacity_bytes: int, settings: AllocatorSettings) -> int:
+    """Return the largest size up to which all fit, in granules; 0 where none does.
+
+    Up to some size the allocator never has to give back its cache. Beyond, what fits lies among
+    sizes that do not, and falls with the next change to the training: the first failure ends it.
+    """
+
+    def replay(size: int, capacity_bytes: int | None) -> Peaks:
+        return replay_allocator(trace, size, settings=settings, capacity_bytes=capacity_bytes)
+
+    room = capacity_bytes - settings.sum_workspaces(trace)
+    sizes = range(1, min(MOST_SAMPLES, derive_pieces(trace).predict_largest(room)) + 1)
+    border = bisect_right(sizes, capacity_bytes, key=lambda size: replay(size, None).reserved_bytes)
+    while border < len(sizes):
+        size = min(border + _find_granule(border), len(sizes))
+        if not replay(size, capacity_bytes).fits:
+            break
+        border = size
+    return border
+
+
+def _find_granule(size: int) -> int:
+    return max(1, int(_GRANULE_FRACTION * size))
 
 
 def _find_largest(points: list[_Point], capacity_bytes: int, at_most: int) -> int:

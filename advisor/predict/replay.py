@@ -3,6 +3,8 @@
 The point at which a phase begins belongs to it, as for a peak counter that is reset there.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import msgspec
@@ -15,6 +17,10 @@ from advisor.predict.memory_trace import MemoryTrace, Phase
 
 #: Handles with a workspace each: that of the forward pass and that of autograd's thread.
 _WORKSPACES = 2
+
+#: At most so many further steps, like the last, are replayed until one takes nothing more; all of
+#: them where the cache had to be given back, which may fail at any.
+_MORE_STEPS = 8
 
 Integers = npt.NDArray[np.int64]
 
@@ -34,9 +40,13 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
         count = _WORKSPACES if trace.workspaces is None else len(trace.workspaces)
         return count * self.workspace_bytes
 
+    def sum_unseen_workspaces(self, trace: MemoryTrace) -> int:
+        """Return what those take that no block of the trace stands for."""
+        return self.sum_workspaces(trace) if trace.workspaces is None else 0
+
 
 class Peaks(msgspec.Struct, frozen=True, kw_only=True):
-    """The peaks of three training steps; up to the failed request where they do not fit."""
+    """The peaks of training steps; up to the failed request where they do not fit."""
 
     allocated_bytes: int
     reserved_bytes: int
@@ -55,14 +65,9 @@ def replay_allocator(
     It must hold for the size. A capacity of None is no cap.
     """
     sizes: list[int] = size_blocks(trace, micro_batch_size).tolist()
-    if settings.card is not None:
-        for reduction in trace.reductions:
-            sizes[reduction.block] = reduction.size_buffer(micro_batch_size, settings.card)
-    for gradient in trace.embeddings:
-        sizes[gradient.block] = gradient.size_buffer(micro_batch_size)
-    for block in trace.workspaces or ():
-        sizes[block] = settings.workspace_bytes
-    extra_bytes = settings.sum_workspaces(trace) if trace.workspaces is None else 0
+    for block, size in size_scratch(trace, micro_batch_size, settings).items():
+        sizes[block] = size
+    extra_bytes = settings.sum_unseen_workspaces(trace)
     allocator = CachingAllocator(capacity_bytes, expandable_segments=settings.expandable_segments)
     fits = True
     try:
@@ -76,20 +81,80 @@ def replay_allocator(
     )
 
 
+def size_scratch(
+    trace: MemoryTrace, micro_batch_size: int, settings: AllocatorSettings
+) -> dict[int, int]:
+    """Return the bytes of blocks that the trace alone does not size: buffers and workspaces."""
+    sizes = dict.fromkeys(trace.workspaces or (), settings.workspace_bytes)
+    for gradient in trace.embeddings:
+        sizes[gradient.block] = gradient.size_buffer(micro_batch_size)
+    if settings.card is not None:
+        for reduction in trace.reductions:
+            sizes[reduction.block] = reduction.size_buffer(micro_batch_size, settings.card)
+    return sizes
+
+
+def draw_scratch(
+    trace: MemoryTrace, micro_batch_size: int, settings: AllocatorSettings
+) -> MemoryTrace:
+    """Return the trace with lines for these blocks too, which hold from half the size up to it.
+
+    The bytes of a buffer are no affine function of the batch: they end where the card is full.
+    """
+    blocks, low = list(trace.blocks), (micro_batch_size + 1) // 2
+    at_low, at_size = (size_scratch(trace, size, settings) for size in (low, micro_batch_size))
+    for place, size in at_size.items():
+        slope = (size - at_low[place]) // max(1, micro_batch_size - low)
+        blocks[place] = msgspec.structs.replace(
+            blocks[place], fixed_bytes=size - slope * micro_batch_size, bytes_per_sample=slope
+        )
+    return msgspec.structs.replace(trace, blocks=tuple(blocks))
+
+
 def _replay(
     trace: MemoryTrace, sizes: list[int], allocator: CachingAllocator, extra_bytes: int
 ) -> None:
     live: dict[int, Block] = {}
+    run = partial(_run, sizes=sizes, allocator=allocator, live=live)
     for phase, span in find_spans(trace):
         if extra_bytes > 0 and phase == "forward":
             allocator.allocate(extra_bytes)
             extra_bytes = 0
-        for event in trace.events[span]:
-            if event >= 0:
-                if sizes[event] > 0:
-                    live[event] = allocator.allocate(sizes[event])
-            elif sizes[-1 - event] > 0:
-                allocator.free(live.pop(-1 - event))
+        run(trace.events[span])
+    starts = [mark.first_event for mark in trace.phases if mark.phase == "forward"]
+    last = trace.events[max(starts) :] if starts else ()
+    successors = _find_successors(last, sizes)
+    if successors is None:
+        return
+    for _ in range(_MORE_STEPS):
+        before = allocator.peak_reserved_bytes
+        live |= {block: live.pop(successor) for block, successor in successors.items()}
+        run(last)
+        if before == allocator.peak_reserved_bytes and not allocator.retries:
+            return
+
+
+def _run(
+    events: Sequence[int], *, sizes: list[int], allocator: CachingAllocator, live: dict[int, Block]
+) -> None:
+    for event in events:
+        if event >= 0:
+            if sizes[event] > 0:
+                live[event] = allocator.allocate(sizes[event])
+        elif sizes[-1 - event] > 0:
+            allocator.free(live.pop(-1 - event))
+
+
+def _find_successors(last: Sequence[int], sizes: list[int]) -> dict[int, int] | None:
+    """Return for each block that the last step frees and did not make the one in its place after.
+
+    None where they do not go in pairs, so that the step cannot be repeated.
+    """
+    made = {event for event in last if event >= 0 and sizes[event] > 0}
+    freed = {-1 - event for event in last if event < 0 and sizes[-1 - event] > 0}
+    old, new = sorted(freed - made), sorted(made - freed)
+    is_paired = [sizes[block] for block in old] == [sizes[block] for block in new]
+    return dict(zip(old, new, strict=True)) if is_paired else None
 
 
 def read_lines(trace: MemoryTrace) -> tuple[Integers, Integers]:

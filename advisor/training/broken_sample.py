@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from advisor.errors import AdvisorError, SampleError, shorten
+from advisor.training.device_failure import is_device_call
 from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.workload import Workload
 from advisor.training.out_of_memory import is_out_of_memory
@@ -20,7 +21,7 @@ def naming_broken_sample(
     except AdvisorError:
         raise
     except Exception as error:
-        if is_out_of_memory(error) or workload.is_step_only:
+        if is_out_of_memory(error) or is_device_call(error) or workload.is_step_only:
             raise
         if not isinstance(workload.batches, DatasetBatches):
             raise

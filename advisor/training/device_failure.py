@@ -28,6 +28,8 @@ _FAILURES = (
         f"Run `bsadvisor doctor` to see what it sees, {_OTHER_DEVICE}.",
     ),
 )
+#: In the text of each call to a GPU that failed.
+_CALL_FAILED = "CUDA error"
 #: Of a card that no longer answers, where no line of the user's is at fault.
 _LOST = ("unspecified launch failure", "unknown error", "uncorrectable", "fallen off the bus")
 
@@ -37,18 +39,23 @@ def explain_device_failure(error: BaseException, *, is_users: bool) -> tuple[str
 
     `is_users`: it came out of the user's code, which a failed kernel then belongs to.
     """
-    texts = " ".join(str(each) for each in chain(error) if isinstance(each, RuntimeError))
     if is_device_full(error):
         return (
             "its memory is full",
             f"Stop what else uses it (nvidia-smi lists that), {_OTHER_DEVICE}.",
         )
+    texts = _read_texts(error)
     for text, what, next_step in _FAILURES:
         if text in texts:
             return what, next_step
-    if not is_users and "CUDA error" in texts and any(text in texts for text in _LOST):
+    if not is_users and _CALL_FAILED in texts and any(text in texts for text in _LOST):
         return "it no longer answers", "Look for Xid in the kernel's log (dmesg), and reset it."
     return None
+
+
+def is_device_call(error: BaseException) -> bool:
+    """Return whether a call to a GPU failed: from then on the process has no use of it."""
+    return _CALL_FAILED in _read_texts(error)
 
 
 def is_device_full(error: BaseException) -> bool:
@@ -58,3 +65,7 @@ def is_device_full(error: BaseException) -> bool:
         or (isinstance(each, RuntimeError) and ("CUDA" in str(each) or "CUBLAS" in str(each)))
         for each in chain(error)
     )
+
+
+def _read_texts(error: BaseException) -> str:
+    return " ".join(str(each) for each in chain(error) if isinstance(each, RuntimeError))

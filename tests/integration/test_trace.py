@@ -1,6 +1,7 @@
 """The trace against real runs: storage by storage, and against the CPU allocator's own count."""
 
 import gc
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -148,7 +149,7 @@ def count_allocator_peak_bytes(workload, size):
     training = hold_training(workload, workload.make_model(), NoTracker(), order(workload))
     batch = workload.take(range(size))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        run_steps(training, batch, NoTracker())
+        run_steps(training, itertools.repeat(batch), NoTracker())
     events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

@@ -7,7 +7,7 @@ from typing import Any
 
 from advisor.engine.crash import PACKAGE, is_library
 from advisor.engine.task import Task, WorkloadTask
-from advisor.engine.wire import Failure, kind_of
+from advisor.engine.wire import Failure, FailureKind, kind_of
 from advisor.errors import AdvisorError, clean, place_of
 
 #: Characters of a failure's text that are told; some hold whole tensors.
@@ -25,18 +25,21 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
     """Return what is told of an error: whose it is, where, and what to do about it."""
     if isinstance(error, UnforkableError):
         return Failure(kind="unforkable", message="CUDA was initialised before the fork")
+    from advisor.training.device_failure import (  # noqa: PLC0415 - has torch
+        explain_device_failure,
+        is_device_call,
+    )
+
+    users: FailureKind = "call" if is_device_call(error) else "user"
     if isinstance(error, AdvisorError):
         kind = kind_of(error)
+        is_users = kind in {"user", "sample"}
         return Failure(
-            kind=kind,
-            message=_name_file(error.message, task)
-            if kind in {"user", "sample"}
-            else error.message,
+            kind=users if kind == "user" else kind,
+            message=_name_file(error.message, task) if is_users else error.message,
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )
-    from advisor.training.device_failure import explain_device_failure  # noqa: PLC0415 - has torch
-
     place = place_of(error)
     explained = explain_device_failure(error, is_users=location_of(error) is not None)
     if explained is not None:
@@ -61,7 +64,7 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
     said = f"{where or task.workload.target}: {describe(error)}"
     is_script = task.workload.script is not None
     return Failure(
-        kind="user",
+        kind=users,
         message=f"{said}, in {what}" if what else said,
         next_step=next_step or f"Correct the {'script' if is_script else 'model file'} there.",
         traceback=_user_traceback(error),

@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 #: Gates of one cell, and values per unit and step that its backward pass needs.
 GATES: Final = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 KEPT_VALUES: Final = {"lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}
+#: Of a recurrent layer under autocast, whichever type that asks for.
+#: Source: aten/src/ATen/cudnn/AutocastRNN.cpp, torch 2.14.
+AUTOCAST_DTYPE: Final = torch.float16
 
 
 class _Layout(NamedTuple):
@@ -61,14 +64,35 @@ def lower_recurrent(kind: str) -> Callable[..., tuple[Tensor, ...]]:
         bidirectional: bool,
         batch_first: bool,
     ) -> tuple[Tensor, ...]:
-        tensors = [source, *(state if isinstance(state, (list, tuple)) else (state,)), *weights]
+        tensors = [source, *(state if isinstance(state, (list, tuple)) else (state,))]
         if torch.is_autocast_enabled("cpu"):
-            tensors = [each.to(torch.get_autocast_dtype("cpu")) for each in tensors]
+            tensors = [each.to(AUTOCAST_DTYPE) for each in tensors]
+            if weights[0].dtype != AUTOCAST_DTYPE:
+                weights = [*_Flatten.apply(*weights)]  # type: ignore[no-untyped-call]
+        tensors += weights
         layout = _Layout(kind, layers, 1 + bidirectional, batch_first, train)
         result: tuple[Tensor, ...] = _Recurrent.apply(layout, *tensors)  # type: ignore[no-untyped-call]
         return result
 
     return run
+
+
+class _Flatten(torch.autograd.Function):
+    """A copy of all weights of a layer in one piece of memory."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtype = weights[0].dtype
+        sizes = [weight.numel() for weight in weights]
+        parts = torch.split(weights[0].new_empty(sum(sizes), dtype=AUTOCAST_DTYPE), sizes)
+        return tuple(
+            part.view_as(weight).copy_(weight) for part, weight in zip(parts, weights, strict=True)
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(each.to(ctx.dtype) for each in gradients)
 
 
 class _Recurrent(torch.autograd.Function):

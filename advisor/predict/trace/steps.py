@@ -4,6 +4,7 @@ model, built for real ─▶ its tensors become fake ─▶ optimizer ─▶ bat
 """
 
 import gc
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -20,7 +21,7 @@ from advisor.predict.trace.checkpointing import checkpoint_repeated_blocks
 from advisor.predict.trace.fake import SizeCorrections, Unfilled, plain_tensors, replaced_tensors
 from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
-from advisor.training.model_file.batches import map_tensors, tensors_of
+from advisor.training.model_file.batches import arrive, map_tensors, tensors_of
 from advisor.training.model_file.workload import Workload
 from advisor.training.seeds import seed_everything
 from advisor.training.training import Training, UserStep
@@ -50,7 +51,10 @@ def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
 
             notes += stack.enter_context(lower_to_cuda(workload.spec.precision))
         stack.enter_context(replaced_tensors(model, mode.from_tensor))
-        fake_batch = map_tensors(batch, mode.from_tensor)
+        fake = map_tensors(batch, mode.from_tensor)
+        # A probe repeats one batch on the CPU; on a GPU each arrives while the last is held.
+        batches = arrive(fake) if task.operators == "cuda" else itertools.repeat(fake)
+        del fake
         stack.enter_context(mode)
         stack.enter_context(SizeCorrections())
         tracker = stack.enter_context(StorageTracker(model, operators=task.operators))
@@ -59,7 +63,7 @@ def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
             raise UntraceableError("the optimizer evaluates the loss as often as it likes")
         if training.skip_overflow_check():
             notes += (NOTE_SCALER,)
-        run_steps(training, fake_batch, tracker)
+        _held = run_steps(training, batches, tracker)
         return tracker.finish(size, notes=notes, checkpointed=checkpointed)
 
 
@@ -81,7 +85,7 @@ def measure_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
             _run_whole_steps(training, batch, tracker)
             notes += (_NOTE_WHOLE,)
         else:
-            run_steps(training, batch, tracker)
+            _held = run_steps(training, itertools.repeat(batch), tracker)
         return tracker.finish(size, notes=notes, checkpointed=checkpointed)
 
 
@@ -124,15 +128,22 @@ def hold_training(
     )
 
 
-def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
-    """Run three training steps as a user's loop does, holding the last output and loss."""
+def run_steps(training: Training, batches: Iterator[Any], tracker: StorageTracker) -> object:
+    """Run three training steps as a user's loop does, holding the last batch, output and loss.
+
+    They are returned, since a next step would find them there.
+    """
     model, optimizer = training.model, training.optimizer
     kept: dict[str, Any] = {}
+    batch = next(batches)
     tracker.hold(tensors_of(batch), "input")
     handle = training.watch_output(lambda output: kept.update(output=output))
     with _quiet_collector() as collect:
         for step in range(1, TRACED_STEPS + 1):
             tracker.mark("forward", step)
+            if step > 1:
+                batch = next(batches)
+                tracker.hold(tensors_of(batch), "input")
             loss = training.loss(batch)
             tracker.mark("backward", step)
             training.differentiate(loss)
@@ -147,6 +158,7 @@ def run_steps(training: Training, batch: Any, tracker: StorageTracker) -> None:
             collect()
     if handle is not None:
         handle.remove()
+    return batch, kept
 
 
 def _run_whole_steps(stepper: Training | UserStep, batch: Any, tracker: StorageTracker) -> None:

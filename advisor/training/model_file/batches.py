@@ -108,6 +108,15 @@ def map_tensors(batch: Any, function: Callable[[Tensor], Any]) -> Any:
     return map_leaves(batch, lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf)
 
 
+def arrive(batch: Any) -> Iterator[Any]:
+    """Yield the batch, then copies of it, each made while the last one is held: as a loader's."""
+    while True:
+        yield batch
+        batch = map_tensors(
+            batch, lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        )
+
+
 def hand_out(batch: Any, depth: int = _DEPTH) -> Any:
     """Return the batch in new containers with the same tensors: user code may pop, add, replace."""
     kind = type(batch)

@@ -5,6 +5,7 @@ import random
 import statistics
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -375,6 +376,26 @@ def test_unusable_memory_of_the_allocator_is_left_free() -> None:
     assert machine.largest() - answer_of(history) <= 2
 
 
+@pytest.mark.parametrize(
+    ("unmodelled", "off", "probes"),
+    [(0.0, 0, 4), (0.0, -1, 6), (0.0, 1, 4), (0.1, 0, 9)],  # the last is not as predicted
+)
+def test_the_simulated_allocator_is_taken_at_its_word_where_peaks_are_as_predicted(
+    unmodelled: float, off: int, probes: int
+) -> None:
+    machine = transformer(16 * GIB, unmodelled=unmodelled, hidden=0.03, is_exact=False)
+    assert machine.largest() < 400  # so that a granule is one sample
+    bounds = SearchBounds(min_micro_batch_size=1, capacity_bytes=machine.capacity_bytes)
+    simulated = msgspec.structs.replace(machine.predict(), largest=machine.largest() + off)
+    history: list[Probe] = []
+    while (size := choose_next_micro_batch_size(history, bounds, simulated)) is not None:
+        history.append(machine.run(size))
+        peaks = (*simulated.simulated, (size, round(simulated.law.predict_bytes(size))))
+        simulated = msgspec.structs.replace(simulated, simulated=peaks)
+    assert answer_of(history) == machine.largest()
+    assert len(history) <= probes
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     outcomes=st.lists(st.booleans(), min_size=MAX_PROBES, max_size=MAX_PROBES),
@@ -385,6 +406,7 @@ def test_unusable_memory_of_the_allocator_is_left_free() -> None:
     capacity=st.integers(1, 4 * GIB),
     multiple=st.integers(1, 32),
     largest=st.one_of(st.none(), st.integers(1, 10**6)),
+    simulated=st.one_of(st.none(), st.integers(1, 10**6)),
     is_exact=st.booleans(),
 )
 @example(  # sizes that no float tells from their neighbours
@@ -394,6 +416,7 @@ def test_unusable_memory_of_the_allocator_is_left_free() -> None:
     capacity=3_619_358_850,
     multiple=17,
     largest=None,
+    simulated=None,
     is_exact=False,
 )
 def test_limits_hold_on_a_machine_without_any_law(
@@ -403,6 +426,7 @@ def test_limits_hold_on_a_machine_without_any_law(
     capacity: int,
     multiple: int,
     largest: int | None,
+    simulated: int | None,
     is_exact: bool,
 ) -> None:
     bounds = SearchBounds(
@@ -412,7 +436,10 @@ def test_limits_hold_on_a_machine_without_any_law(
         capacity_bytes=capacity,
     )
     prediction = PredictedMemory(
-        operators="cpu", forward_backward=tuple(pieces), optimizer=tuple(pieces[:1])
+        operators="cpu",
+        forward_backward=tuple(pieces),
+        optimizer=tuple(pieces[:1]),
+        largest=simulated,
     )
     history: list[Probe] = []
     while (size := choose_next_micro_batch_size(history, bounds, prediction)) is not None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from advisor.predict.allocator import MIB
-from advisor.predict.buffers import Card, Reduction
+from advisor.predict.buffers import Card, EmbeddingGradient, Reduction
 from advisor.predict.data import MOST_SAMPLES
-from advisor.predict.footprint import predict_largest, predict_unusable_bytes
+from advisor.predict.footprint import predict_largest, predict_on_card
 from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces
-from advisor.predict.replay import AllocatorSettings, replay_allocator, size_blocks
+from advisor.predict.replay import AllocatorSettings, draw_scratch, replay_allocator, size_blocks
 from tests.unit.predict.sample_trace import add_up
 
 NATIVE = AllocatorSettings()
@@ -207,16 +208,48 @@ def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
     for settings in (NATIVE, AllocatorSettings(workspace_bytes=9 * MIB // 2)):
         largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
         assert largest
-        unusable = predict_unusable_bytes(trace, capacity_bytes=capacity, settings=settings)
-        usable = capacity - settings.sum_workspaces(trace) - unusable
-        assert unusable > 0
+        prediction = predict_on_card(trace, capacity_bytes=capacity, settings=settings)
+        usable = capacity - settings.sum_workspaces(trace) - prediction.unusable_bytes
+        assert prediction.largest == largest
+        assert prediction.unusable_bytes > 0
         assert add_up(trace, largest)["all"] <= usable
         assert add_up(trace, largest + 1)["all"] > usable
 
 
 def test_nothing_is_unusable_where_the_next_size_is_beyond_the_capacity():
     trace = make_wide_trace(0, 32 * MIB, count=1)
-    assert predict_unusable_bytes(trace, capacity_bytes=98 * MIB, settings=NATIVE) == 0
+    prediction = predict_on_card(trace, capacity_bytes=98 * MIB, settings=NATIVE)
+    assert (prediction.largest, prediction.unusable_bytes) == (2, 0)
+
+
+def test_the_first_size_that_does_not_fit_is_the_border(monkeypatch):
+    """From 50 on the allocator has to give back its cache; 90 alone does not fit so."""
+    real = replay_allocator
+
+    def replay(trace, size, *, capacity_bytes, **given):
+        peaks = real(trace, size, capacity_bytes=capacity_bytes, **given)
+        if capacity_bytes is None and size >= 50:
+            return msgspec.structs.replace(peaks, reserved_bytes=1000 * peaks.reserved_bytes)
+        return msgspec.structs.replace(peaks, fits=size != 90)
+
+    monkeypatch.setattr("advisor.predict.footprint.replay_allocator", replay)
+    trace = make_wide_trace(20, 1_234_567)
+    found = predict_on_card(trace, capacity_bytes=1000 * MIB, settings=NATIVE)
+    assert found.largest == 89
+
+
+def test_the_lines_of_workspaces_and_buffers_are_those_of_the_replay():
+    blocks = (TraceBlock(100, 0, "parameter"), *(TraceBlock(0, 0, "temporary") for _ in range(2)))
+    trace = make_trace(
+        blocks=blocks,
+        events=(0, 1, 2, -3),
+        embeddings=(EmbeddingGradient(2, (0, 1000), 500, 8),),
+        workspaces=(1,),
+    )
+    settings = AllocatorSettings(workspace_bytes=32 * MIB)
+    law = derive_pieces(draw_scratch(trace, 100, settings)).law
+    for size in (50, 75, 100):
+        assert law.predict_bytes(size) == pytest.approx(peak(trace, size, settings)[0], abs=1024)
 
 
 def test_workspaces_and_buffers_are_as_large_as_the_card_makes_them():

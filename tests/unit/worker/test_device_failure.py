@@ -1,6 +1,11 @@
 import pytest
 import torch
 
+from advisor.engine.wire import error_from
+from advisor.engine.worker.failure import failure_from
+from advisor.errors import DeviceCallError, WorkloadError
+from advisor.memory.data import MemoryTask
+from advisor.training.data import WorkloadSpec
 from advisor.training.device_failure import explain_device_failure
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -37,3 +42,30 @@ def test_what_is_wrong_with_the_card_is_told(error, what):
 )
 def test_the_users_errors_are_left_to_the_user(error):
     assert explain_device_failure(error, is_users=True) is None
+
+
+def fail(text, error_type=None):
+    """The error of a line of the user's, or one of ours that it led to."""
+    try:
+        try:
+            raise RuntimeError(text)
+        except RuntimeError as error:
+            if error_type is None:
+                raise
+            raise error_type("it does not run") from error
+    except Exception as error:
+        return error
+
+
+@pytest.mark.parametrize("error_type", [None, WorkloadError])
+@pytest.mark.parametrize(
+    ("text", "is_call"),
+    [("CUDA error: unspecified launch failure", True), ("shapes cannot be multiplied", False)],
+)
+def test_a_failed_call_in_the_users_code_is_told_apart(text, is_call, error_type):
+    task = MemoryTask(
+        workload=WorkloadSpec(target="model.py"), micro_batch_size=1, capacity_bytes=None
+    )
+    told = error_from(failure_from(fail(text, error_type), task))
+    assert isinstance(told, WorkloadError)
+    assert isinstance(told, DeviceCallError) == is_call
