@@ -22,9 +22,9 @@ _COPIES = {
     _ATEN.embedding_dense_backward: 1,
     _ATEN._embedding_bag_backward: 1,  # noqa: SLF001
 }
-#: These sort the indices in their second argument, and hold so many copies beside the sums.
+#: These sort the indices in their second argument, and hold so many copies at once.
 _SORTS = {_ATEN.embedding_dense_backward, _ATEN._embedding_bag_backward}  # noqa: SLF001
-_INDEX_COPIES = 4
+_INDEX_COPIES = 6
 #: Mode of a bag that takes the largest, and sums nothing; the argument after it asks for a sparse
 #: gradient, which has the looked-up rows alone.
 _MODE_MAX = 2

@@ -378,7 +378,7 @@ def test_unusable_memory_of_the_allocator_is_left_free() -> None:
 
 @pytest.mark.parametrize(
     ("unmodelled", "off", "probes"),
-    [(0.0, 0, 4), (0.0, -1, 6), (0.0, 1, 4), (0.1, 0, 9)],  # the last is not as predicted
+    [(0.0, 0, 4), (0.0, -1, 5), (0.0, 1, 4), (0.1, 0, 9)],  # the last is not as predicted
 )
 def test_the_simulated_allocator_is_taken_at_its_word_where_peaks_are_as_predicted(
     unmodelled: float, off: int, probes: int
