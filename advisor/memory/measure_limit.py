@@ -8,7 +8,6 @@ peak counter, and what is taken after a pass is not its peak; whether a size fit
 same, since the allocator fails.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -17,8 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from advisor.device.allocator_settings import has_expandable_segments
 from advisor.errors import DeviceError
-from advisor.memory.allocator_settings import lower_limit
+from advisor.predict.allocator import LARGE_SEGMENT_BYTES
 from advisor.training.heap import return_freed_memory
 
 if sys.platform != "win32":
@@ -49,7 +49,7 @@ class MemoryGauge:
         elif capacity_bytes is not None and device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory
             allowed = torch.cuda.get_per_process_memory_fraction(device)  # a user's own cap stands
-            fraction = min(allowed, lower_limit(capacity_bytes, os.environ) / total)
+            fraction = min(allowed, _keep_page(capacity_bytes) / total)
             torch.cuda.set_per_process_memory_fraction(fraction, device)
         elif capacity_bytes is not None:
             fraction = min(1.0, capacity_bytes / torch.mps.recommended_max_memory())
@@ -106,6 +106,16 @@ class MemoryGauge:
         if self._device.type != "cpu" or self._swapped_before_bytes is None:
             return None
         return max(0, _read_status()["VmSwap"] - self._swapped_before_bytes)
+
+
+def _keep_page(capacity_bytes: int) -> int:
+    """Return the limit of a probe, with one page of expandable segments less.
+
+    Which of them come and go near the limit is another in each loop.
+    """
+    if not has_expandable_segments():
+        return capacity_bytes
+    return max(1, capacity_bytes - LARGE_SEGMENT_BYTES)
 
 
 def _warm_up_cpu() -> None:

@@ -1,13 +1,11 @@
 """The trace that guides the search for memory, kept where it serves every size."""
 
-import os
-
 import msgspec
 
+from advisor.device.allocator_settings import has_expandable_segments
 from advisor.device.catalogue import recognise_gpu
 from advisor.engine.run import Run
 from advisor.errors import AdvisorError
-from advisor.memory.allocator_settings import has_expandable_segments
 from advisor.predict.buffers import find_card
 from advisor.predict.data import PREDICTED_MEMORY, STEP_COST, TRACE, TraceTask
 from advisor.predict.footprint import predict_on_card
@@ -68,7 +66,7 @@ def find_settings(run: Run) -> AllocatorSettings | None:
         return None
     gpu = recognise_gpu(run.environment.device.name)
     return AllocatorSettings(
-        expandable_segments=has_expandable_segments(os.environ),
+        expandable_segments=has_expandable_segments(),
         workspace_bytes=0 if gpu is None else gpu.workspace_bytes,
         card=find_card(gpu),
     )

@@ -2,9 +2,7 @@
 
 import pytest
 
-from advisor.memory.allocator_settings import has_expandable_segments, lower_limit
-
-MIB = 1 << 20
+from advisor.device.allocator_settings import has_expandable_segments
 
 
 @pytest.mark.parametrize(
@@ -22,6 +20,11 @@ MIB = 1 << 20
         ),
     ],
 )
-def test_a_page_of_expandable_segments_is_kept_free(environment, is_there):
-    assert has_expandable_segments(environment) == is_there
-    assert lower_limit(1024 * MIB, environment) == (1004 if is_there else 1024) * MIB
+def test_expandable_segments_are_found_in_the_variable_that_torch_reads(
+    environment, is_there, monkeypatch
+):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert has_expandable_segments() == is_there
