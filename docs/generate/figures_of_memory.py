@@ -90,7 +90,8 @@ def tell_table() -> str:
         shares = [row["answer"] / row["largest_in_a_loop"] for row in holding]
         exact = sum(share == 1.0 for share in shares)
         cut = sum(row["method"] == "affine" for row in searches)
-        searched = f""" The search took {rough_ratio(mean["probes"])} probes and {rough_ratio(mean["ooms"])} out-of-memory errors on average; its answer held in such a loop in {len(holding)} of {len(searches)} cells, was the largest that did in {exact}, and {tell_range(shares, ratio)} of it over all of these. In {cut} cells the probes alone led."""
+        led = f" In {cut} of them the probes alone led." if cut else ""
+        searched = f""" The search took {rough_ratio(mean["probes"])} probes and {rough_ratio(mean["ooms"])} out-of-memory errors on average; its answer held in such a loop in {len(holding)} of {len(searches)} cells, was the largest that did in {exact}, and {tell_range(shares, ratio)} of it over all of these.{led}"""
     return f"""On pretended cards, whose allocator is torch's own and whose kernels do nothing: the peaks predicted from a trace beside those of a loop with fresh batches and held outputs, over precisions, optimizers and two cards ({len(cells)} cells). Allocated is within {held[0][0]} in {held[0][1]} of the cells, reserved within {held[1][0]} in {held[1][1]}.{searched}{left_out}
 
 {draw_table(["model", "cells", "allocated, furthest off", "reserved, furthest off"], lines)}
