@@ -121,8 +121,8 @@ class Training:
     )
     arguments: list[str] | None = argument(
         None,
-        "The script's own arguments, with {batch_size}, {learning_rate}, {accumulation} and {seed} "
-        "where it takes them.",
+        "The script's own arguments, with {batch_size}, {learning_rate}, {accumulation}, {seed} "
+        "and {steps} where it takes them.",
         "[-- ARGS...]",
     )
     is_module: bool = flag("The script is a module, as after python -m.", "-m", "--module")

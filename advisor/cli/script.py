@@ -111,7 +111,7 @@ def spread_model_file(
         *("--precision", variant.precision, *(["--compile"] if variant.compile else [])),
         *(part for each in training.settings or [] for part in ("--set", _escape(each))),
         *("--batch-size", "{batch_size}", "--accumulation", "{accumulation}"),
-        *("--learning-rate", "{learning_rate}"),
+        *("--learning-rate", "{learning_rate}", "--steps", "{steps}"),
     ]
     return _start(arguments, ranks, nodes, is_module=True, model_file=training.model)
 

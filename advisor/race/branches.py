@@ -71,8 +71,9 @@ class Branches:
         most = STEPS if size is None else round(_MOST_EPOCHS * size / pair.global_batch_size)
         asked = limits.train_steps or limits.noise_steps
         self.wanted_steps = asked or min(STEPS, max(most, _WANTED_STEPS))
-        if not run.facts.has_scheduler or run.facts.script is not None:
-            # The rate falls beyond what is compared.
+        script = run.facts.script
+        follows = script is None or script.script.stretches_schedule
+        if not (run.facts.has_scheduler and follows):  # the rate falls beyond what is compared
             self.wanted_steps = math.ceil(self.wanted_steps / (1.0 - DECAY_FRACTION))
         many, few = (
             int(max(0.0, time_s / count - self._planned_start_s) / self._trial_step_s)

@@ -91,10 +91,10 @@ def _start(
     emit: Emitter,
     factor: RateFactor,
     observers: Sequence[Observer],
-    steps: int,
-    rate: float | None = None,
+    most_steps: int,
+    **told: float | None,
 ) -> ScriptRun:
-    """Return the script from the task's first seed, at a rate where its command line takes one."""
+    """Return the script from the task's first seed, and what else its command line is told."""
     assert task.workload.script is not None
     split = (task.micro_batch_size, task.gradient_accumulation_steps)
     filling = fill_batch(task.workload.script, *split)
@@ -104,8 +104,8 @@ def _start(
         observers=observers,
         samples=task.micro_batch_size,
         accumulation=task.gradient_accumulation_steps,
-        filling=replace(filling, seed=task.seeds[0], learning_rate=rate),
-        most_steps=steps,
+        filling=replace(filling, seed=task.seeds[0], **told),
+        most_steps=most_steps,
     )
     factor.attach(script.stream)
     return script
@@ -116,11 +116,14 @@ def run(task: TrialTask, emit: Emitter) -> None:
     size = task.global_batch_size
     steps = max(1, task.samples // size)
     losses = RunningLoss(task, every=math.ceil(steps / task.evaluations))
-    factor = RateFactor(task.learning_rate, task.warmup_steps)
-    constant = steps - max(1, round(task.decay_fraction * steps))
+    assert task.workload.script is not None
+    follows = task.workload.script.stretches_schedule and task.decay_fraction > 0.0
+    factor = RateFactor(task.learning_rate, 0 if follows else task.warmup_steps)
+    constant = 0 if follows else steps - max(1, round(task.decay_fraction * steps))
     falling = FallingRate(factor.set_rate, task.learning_rate, constant, steps)
-    observers = (falling, _Settings(task), losses)
-    script = _start(task, emit, factor, observers, steps, task.learning_rate)
+    observers = [*([] if follows else [falling]), _Settings(task), losses]
+    told = {"learning_rate": task.learning_rate, "steps": steps if follows else None}
+    script = _start(task, emit, factor, observers, steps, **told)
 
     def finish() -> None:
         branch = task.make_branch(

@@ -99,6 +99,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     model_file: str = ""
     #: Whether it divides each backward pass's loss by how many a step has.
     divides_loss: bool = False
+    #: Whether it is told a trial's steps, and has a schedule that is stretched over them.
+    stretches_schedule: bool = False
     #: Of the model's first input, the one that is the batch; None where a DataLoader tells.
     dimension: int | None = None
 

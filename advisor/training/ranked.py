@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -63,7 +64,8 @@ def main() -> None:
         _scale_rates(training.optimizer, asked.learning_rate)
     size = asked.batch_size or max(1, (workload.data.base_batch_size or _USUAL_BATCH) // world)
     batches = _open_batches(workload, size, rank, world, asked.seed)
-    _train(training, batches, asked.accumulation)
+    schedule = workload.make_scheduler(training, asked.steps) if asked.steps else None
+    _train(training, batches, asked.accumulation, schedule)
 
 
 def _parse() -> argparse.Namespace:
@@ -73,6 +75,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="of one rank's backward pass")
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--steps", type=int, help="over which the file's schedule is stretched")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -148,7 +151,9 @@ def _go_round(
         yield from map(workload.to_device, loader)
 
 
-def _train(training: Training, batches: Iterator[Any], accumulation: int) -> None:
+def _train(
+    training: Training, batches: Iterator[Any], accumulation: int, schedule: LRScheduler | None
+) -> None:
     model: Any = training.model
     while True:
         for number in range(1, accumulation + 1):
@@ -156,6 +161,8 @@ def _train(training: Training, batches: Iterator[Any], accumulation: int) -> Non
             with model.no_sync() if keeps else contextlib.nullcontext():
                 training.backward(next(batches), divisor=float(accumulation))
         training.update()
+        if schedule is not None:
+            schedule.step()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from advisor.cli.options import Training
 from advisor.cli.script import RANKED_MODULE, spread_model_file
@@ -246,6 +247,68 @@ def test_a_model_file_trains_on_ranks(run_alone, strategy, name):
     assert (facts.base_batch_size, facts.parts) == (32, 2)
     assert facts.script.takes_rate
     assert facts.optimizer.learning_rate == 1.0
+
+
+#: Notes the rate of each step.
+SCHEDULED = """
+import os
+
+import torch
+
+class Noting(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step(closure)
+        with open(f"{__file__}.{os.environ.get('RANK', 'alone')}", "a") as notes:
+            print(self.param_groups[0]["lr"], file=notes)
+
+def make_model():
+    return torch.nn.Linear(4, 2)
+
+def make_dataset():
+    return [(torch.randn(4), i % 2) for i in range(256)]
+
+def make_optimizer(model):
+    return Noting(model.parameters(), lr=0.1)
+
+def make_scheduler(optimizer, total_steps):
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, optimizer.param_groups[0]["lr"], total_steps=total_steps
+    )
+"""
+
+
+def test_ranks_follow_the_schedule_of_a_model_file_as_one_process_does(run_alone, tmp_path):
+    model = tmp_path / "scheduled.py"
+    model.write_text(SCHEDULED)
+    steps, workload = 20, spread(model)
+    told = Filling(batch_size=8, accumulation=1, learning_rate=0.1, steps=100)
+    (sight,) = run_alone(ScriptTask(workload=workload, filling=told))
+    assert sight.has_scheduler
+    script = replace(workload.script, parts=2, stretches_schedule=True)
+    workloads = {
+        "alone": WorkloadSpec(target=str(model), device="cpu"),
+        "0": replace(workload, script=script),
+    }
+    noted = {}
+    for name, each in workloads.items():
+        notes = tmp_path / f"scheduled.py.{name}"
+        notes.unlink(missing_ok=True)
+        task = TrialTask(
+            workload=each,
+            micro_batch_size=32,
+            gradient_accumulation_steps=1,
+            learning_rate=0.4,
+            samples=32 * steps,
+            decay_fraction=0.3,
+            warmup_steps=2,
+            seeds=(0,),
+        )
+        (branch,) = run_alone(task)
+        assert branch.decays_from == 0
+        noted[name] = [float(line) for line in notes.read_text().split()][-steps:]
+    assert len(noted["0"]) == steps
+    assert max(noted["0"]) == pytest.approx(0.4, rel=0.1)
+    assert noted["0"] == pytest.approx(noted["alone"])
 
 
 @pytest.mark.parametrize(

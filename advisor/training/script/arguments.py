@@ -10,7 +10,7 @@ from advisor.errors import UsageError
 from advisor.training.data import Script
 
 #: What a script may be told, by the name of its placeholder.
-NAMES = ("batch_size", "accumulation", "learning_rate", "seed")
+NAMES = ("batch_size", "accumulation", "learning_rate", "seed", "steps")
 #: `{{`, `}}`, `{name}` or `{name=default}`.
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?:=([^{}]*))?\}")
 
@@ -22,6 +22,8 @@ class Filling(msgspec.Struct, frozen=True, kw_only=True):
     accumulation: int | None = None
     learning_rate: float | None = None
     seed: int | None = None
+    #: After which the start ends, where a schedule is to be stretched over them.
+    steps: int | None = None
 
     def as_text(self) -> dict[str, str]:
         """Return what there is, by name."""

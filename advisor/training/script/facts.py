@@ -66,6 +66,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
     )
     parts = script.ranks * (1 if "accumulation" in names else source.parts)
     reduction, divides = _judge_losses(own, other, source)
+    has_scheduler = own.has_scheduler or other.has_scheduler
     maker = "the model file" if script.model_file else "the script"
     return WorkloadFacts(
         file=script.model_file or workload.target,
@@ -80,7 +81,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
         dataset_size=own.dataset_size,
         has_dataset=not why,
         optimizer=own.optimizer,
-        has_scheduler=own.has_scheduler,
+        has_scheduler=has_scheduler,
         clip_grad_norm=own.clip_grad_norm,
         base_batch_size=source.size * source.parts * script.ranks,
         min_micro_batch_size=parts * (2 if own.has_batch_statistics else 1),
@@ -94,6 +95,7 @@ def conclude_facts(workload: WorkloadSpec, own: ScriptSight, other: ScriptSight)
                 script,
                 parts=parts,
                 divides_loss=divides,
+                stretches_schedule=has_scheduler and "steps" in names,
                 dimension=source.dimension,
             ),
             placeholders=tuple(name for name in NAMES if name in names),

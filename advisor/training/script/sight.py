@@ -7,6 +7,8 @@ from advisor.training.script.arguments import Filling, list_placeholders, read_d
 
 #: The script's own batch over that of the second start, which should have two samples at least.
 _RATIOS = (4, 2)
+#: That the second start is told, so that a schedule over them shows.
+_STEPS = 100
 
 
 class ScriptSight(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,4 +79,5 @@ def choose_other_filling(workload: WorkloadSpec, own: ScriptSight) -> Filling:
     if accumulation is not None and workload.script.batch_is_global:
         size = size // parts * accumulation * ranks
     rate = own.optimizer.learning_rate if "learning_rate" in names else None
-    return Filling(batch_size=size, accumulation=accumulation, learning_rate=rate)
+    steps = _STEPS if "steps" in names else None
+    return Filling(batch_size=size, accumulation=accumulation, learning_rate=rate, steps=steps)
