@@ -127,7 +127,8 @@ def make_probe(
         step_times_s=tuple(block.step_s for block in blocks),
         block_spans_s=tuple(block.span_s for block in blocks),
         block_steps=tuple(block.steps for block in blocks),
-        fastest_step_s=timed.step_s if blocks and blocks[0].low_step_s is not None else None,
+        # A script's blocks are as long as its warm-up says: no fastest step is kept.
+        fastest_step_s=timed.step_s or None if blocks and blocks[0].low_step_s else None,
         is_steady=timed.is_steady,
         recompiles=timed.graphs if task.workload.compile or timed.graphs else None,
         device_step_times_s=tuple(b.device_step_s for b in blocks if b.device_step_s is not None),
