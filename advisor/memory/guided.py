@@ -120,7 +120,7 @@ def _rise(evidence: Evidence, estimate: float, doubt: float, granule: int) -> fl
     if estimate < ran + granule:
         # It ran although the corrected prediction says it should not: ever longer steps.
         beyond = sum(probe.micro_batch_size >= estimate for probe in evidence.fits)
-        near = 2 if doubt == 0.0 else 1  # a simulated border is off by a granule or two
+        near = 2 if doubt == 0.0 and granule == 1 else 1  # it is off by a sample or two
         size = ran + granule * 2.0 ** max(0, beyond - near)
     else:
         is_careful = doubt > CAREFUL_GRANULES * granule and estimate - doubt >= ran + granule
