@@ -64,7 +64,8 @@ def check_sample_unit(run: Run) -> None:
     """See that samples have tokens where the noise scale is to be told in them."""
     if run.spec.limits.sample_unit == "token" and run.facts.tokens_per_sample is None:
         raise UsageError(
-            "--sample-unit token: the batch holds no integer tensor of samples by tokens",
+            "--sample-unit token: the batch holds no integer tensor of samples by tokens that "
+            "count",
             next_step="Leave the option out, so that samples are the unit.",
         )
 

@@ -130,7 +130,8 @@ def measure_tokens_per_sample(workload: Workload) -> float | None:
     ]
     if not places:
         return None
-    return count_tokens(batch, TokenCount(tensor=places[-1], ignored=_IGNORED[0])) / count
+    tokens = count_tokens(batch, TokenCount(tensor=places[-1], ignored=_IGNORED[0]))
+    return tokens / count if tokens else None  # a prompt may fill a sample, its answer cut off
 
 
 def _size_lot(workload: Workload, batch_multiple: int, count: int) -> int | None:

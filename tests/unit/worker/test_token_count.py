@@ -108,6 +108,15 @@ def test_the_mean_number_of_tokens_is_that_of_the_targets(tmp_path):
     assert measure_tokens_per_sample(workload) == pytest.approx(expected)
 
 
+def test_samples_whose_answers_were_all_cut_off_have_no_known_number_of_tokens(tmp_path):
+    make_workload(tmp_path, LABELS)
+    path = tmp_path / "model.py"
+    path.write_text(path.read_text().replace("ids.masked_fill(~kept, -100)", "ids * 0 - 100"))
+    cut = Workload(WorkloadSpec(target=str(path), device="cpu"))
+    assert float(cut.take(range(8))["labels"].max()) == -100.0
+    assert measure_tokens_per_sample(cut) is None
+
+
 def test_images_have_no_tokens():
     workload = Workload(WorkloadSpec(target="tests/workloads/good/mean_squared_error.py"))
     assert measure_tokens_per_sample(workload) is None
