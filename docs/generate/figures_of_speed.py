@@ -29,9 +29,17 @@ def tell_saturation() -> str:
     def span(name: str) -> str:
         return tell_range((row[f"{name}_fraction"] for row in rows), percent)
 
+    loaded = read("saturation_under_load")
+    spans = []
+    for row in loaded["models"]:
+        seen = [each["step_ratio"] for each in row["probes"] if each.get("step_ratio")]
+        spans.append(max(seen) / min(seen))
+
     return f"""Simulated: {len(laws)} kinds of step-time law, three of which the analysis does not know, at {", ".join(f"{each:g}" for each in noises)} % noise, {rows[0]["cases"]} cases each in two ranges. The interval held the truth in {span("covered")}, {span("answered")} got an answer, whether the curve still rises was told rightly in {span("right_status")}, and doubling the range moved the answer by less than a doubling in {span("still")}. Kneedle on the same data stayed in {tell_range(still, percent)}.
 
-{tell_source("saturation_simulation")}"""
+Real, beside a process that computes without a pause and is left a processor: of {loaded["probes"]} probes of {len(loaded["models"])} models {loaded["answered"]} got an answer. {loaded["compared"]} can be held against a long measurement alone, and {loaded["agreed"]} of these agree with it. The time of a step at the largest batch over that at a small one differed between the probes of a model by up to a factor of {max(spans):.2f} ({statistics.median(spans):.2f} in the middle).
+
+{tell_source("saturation_simulation", "saturation_under_load")}"""
 
 
 def tell_gate() -> str:
