@@ -2,6 +2,7 @@
 
 import pytest
 
+from advisor.engine.opening import EnvironmentTask
 from tests.integration.conftest import WORKLOADS
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
@@ -68,6 +69,7 @@ def test_a_lightning_module_starts_from_its_own_workers_and_sampler(
     time_loader, check_workers_are_right, open_workers
 ):
     workers = open_workers(WORKLOADS / "loader" / "lightning_workers.py")
+    workers.run(EnvironmentTask(device="cpu"), timeout_s=100)  # the server is there from here on
     timings, conclusion = time_loader("loader/lightning_workers", workers=workers)
     assert conclusion.own_workers == 1
     # A batch waits for 8 × 10 ms and a step for 20 ms.
