@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import msgspec
 
-from advisor.advice.data import Scenario, Schedule, ScheduleItem
+from advisor.advice.data import Scenario, Schedule
 from advisor.advice.decay_swap import place_cuts
 from advisor.advice.schedule import LEAST_GAIN_FRACTION, interpolate_step_s
-from advisor.growth.data import Growth, GrowthBranch, Leg, Legs, RateCourse
+from advisor.growth.data import Growth, GrowthBranch, Leg, Legs, RateCourse, find_cosine
 from advisor.growth.plan import MOST_STARTS, compare_growth, select_branches
 from advisor.race.plan import UNSEEN_ERROR
 from advisor.rate.data import Candidate, OptimizerChanges
@@ -58,7 +58,10 @@ def plan_growth(
             item.from_samples / whole,
             item.micro_batch_size,
             item.gradient_accumulation_steps,
-            (item.learning_rate or 0.0) / learning_rate / _find_height(course, item, whole),
+            # What a cosine lowers beside the items is no part of their ratio.
+            (item.learning_rate or 0.0)
+            / learning_rate
+            / (find_cosine(item.from_samples / whole) if course == "cosine" else 1.0),
         )
         for item in schedule.items
     ]
@@ -80,13 +83,6 @@ def plan_growth(
         beta2=changes.beta2,
         weight_decay=changes.weight_decay,
     )
-
-
-def _find_height(course: RateCourse, item: ScheduleItem, samples: int) -> float:
-    """Return what is left of the rate where an item begins, by what lowers it beside the items."""
-    if course != "cosine":
-        return 1.0
-    return (1.0 + math.cos(math.pi * item.from_samples / samples)) / 2.0
 
 
 def _lay(ways: Sequence[tuple[float, int, int, float]], samples: float) -> Legs:

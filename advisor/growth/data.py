@@ -1,5 +1,6 @@
 """What is trained of a batch that grows, and what was seen: the types."""
 
+import math
 from typing import ClassVar, Literal
 
 import msgspec
@@ -11,6 +12,11 @@ from advisor.figures import Count, Figure, Fraction, Size, Weight
 #: How the rate goes along a branch, times what its legs say: as the user's own scheduler has it,
 #: level and falling to 0 in the end where there is none; as a cosine; not at all.
 RateCourse = Literal["own", "cosine", "legs"]
+
+
+def find_cosine(share: float) -> float:
+    """Return what a cosine schedule leaves of the rate after a share of its length."""
+    return (1.0 + math.cos(math.pi * share)) / 2.0
 
 
 class Leg(msgspec.Struct, frozen=True, kw_only=True):

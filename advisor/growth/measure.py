@@ -5,21 +5,20 @@ import time
 from collections.abc import Callable
 
 from advisor.engine.worker.emitter import Emit
-from advisor.growth.data import GrowthBranch, GrowthTask, Leg, Legs
+from advisor.growth.data import GrowthBranch, GrowthTask, Leg, Legs, find_cosine
+from advisor.memory.measure import catch_out_of_memory
 from advisor.rate.data import TrialTask
 from advisor.rate.measure import (
     apply_settings,
     choose_evaluation_samples,
     evaluate,
-    keep_batches,
     make_rate_setter,
+    open_for_training,
     train_on,
 )
-from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.schedule import list_rates
 from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
@@ -27,11 +26,8 @@ from advisor.training.training import Training
 
 def run(task: GrowthTask, emit: Emit[GrowthBranch]) -> None:
     """Emit a GrowthBranch for each seed and course of legs."""
-    keep_freed_memory()
-    workload = Workload(task.workload)
-    if workload.rows is None:
-        workload.batches.keep_samples()
-    chosen, take = choose_evaluation_samples(workload.batches.sampling_size), keep_batches(workload)
+    workload, take = open_for_training(task.workload)
+    chosen = choose_evaluation_samples(workload.batches.sampling_size)
     started = time.perf_counter()
     courses = [(True, legs) for legs in task.growing] + [(False, legs) for legs in task.constant]
     for seed in task.seeds:
@@ -39,13 +35,11 @@ def run(task: GrowthTask, emit: Emit[GrowthBranch]) -> None:
             if time.perf_counter() - started > task.budget_s:
                 return
             seed_everything(seed)
-            try:
+            with catch_out_of_memory() as failure:
                 training = workload.make_training()
                 _train(workload, training, task, legs, seed)
                 loss = evaluate(workload, training, chosen, task.evaluation_batch_size, take)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
+            if failure:
                 return
             emit(
                 GrowthBranch(
@@ -121,7 +115,7 @@ def _plan_rate(
     if task.rate_course == "legs":
         return lambda _: rate
     if task.rate_course == "cosine":
-        return lambda share: rate * (1.0 + math.cos(math.pi * share)) / 2.0
+        return lambda share: rate * find_cosine(share)
     rates = list_rates(
         lambda count: workload.make_scheduler(training, count), training.optimizer, steps
     )

@@ -50,7 +50,7 @@ def continue_growth(run: Run, find_open: Callable[[], Growth | None]) -> bool:
     before = len(run.record.all(GROWTH_BRANCHES))
     with run.noting_ends("schedule"):
         run.runner.run(
-            msgspec.structs.replace(task, budget_s=run.left_s),
+            msgspec.structs.replace(task, budget_s=run.left_s),  # it may have been extended
             timeout_s=run.left_s,
             on_result=lambda branch: run.add(GROWTH_BRANCHES, branch),
         )

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from advisor.engine.worker.emitter import Emit
 from advisor.memory.measure import catch_out_of_memory
 from advisor.rate.data import BranchTask, Evaluation, TrialBranch, TrialTask
+from advisor.training.data import WorkloadSpec
 from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors, tensors_of
@@ -37,11 +38,7 @@ _KEPT_BYTES = 64 << 20
 
 def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
     """Emit one TrialBranch for each seed and length."""
-    keep_freed_memory()
-    workload = Workload(task.workload)
-    if workload.rows is None:
-        workload.batches.keep_samples()
-    take = keep_batches(workload)
+    workload, take = open_for_training(task.workload)
     started = time.perf_counter()
     for seed in task.seeds:
         if time.perf_counter() - started > task.budget_s:
@@ -53,6 +50,18 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
                 emit(follow_branch(workload, training, branch, seed, take=take))
         if failure:
             return
+
+
+def open_for_training(spec: WorkloadSpec) -> tuple[Workload, Callable[[list[int]], Any]]:
+    """Return what many branches are trained on, with what takes the batches of evaluations.
+
+    Samples are read once, and freed memory is kept.
+    """
+    keep_freed_memory()
+    workload = Workload(spec)
+    if workload.rows is None:
+        workload.batches.keep_samples()
+    return workload, keep_batches(workload)
 
 
 def follow_branch(

@@ -8,7 +8,7 @@ e_sk, pooled over all sizes, is noise.
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,11 @@ _STARTING_ROUNDS, _ROUNDS = 40, 10
 _UNSHOWN_ERROR = 0.005
 #: Sessions from which on two sizes are compared by these alone.
 _LEAST_COMPARED = 4
+
+
+def find_half(sizes: Sequence[int]) -> int:
+    """Return the size nearest to half of the largest, the last of those that ascend."""
+    return min(sizes, key=lambda size: abs(size - sizes[-1] / 2.0))
 
 
 class PairedSizes(NamedTuple):

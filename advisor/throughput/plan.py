@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from advisor.memory.data import Probe
 from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.paired_sizes import find_half
 from advisor.throughput.saturation import LEAST_SIZES, predict_saturation
 from advisor.throughput.step_time import StepTimes, estimate_step_s
 
@@ -124,7 +125,7 @@ def choose_next(
     """
     sizes, saturation = [point.micro_batch_size for point in found.points], found.saturation
     largest = sizes[-1]
-    half = min(sizes, key=lambda size: abs(size - largest / 2.0))
+    half = find_half(sizes)
     if saturation.status == "inconclusive" and saturation.last_gain is not None:
         return tuple(sorted({half, largest}.union(kept).intersection(sizes)))
     ends = {sizes[0], largest, half}

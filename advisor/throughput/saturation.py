@@ -26,7 +26,7 @@ import numpy as np
 from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate, two_sided_t
 from advisor.throughput.data import Saturation, SaturationStatus, ThroughputFall
-from advisor.throughput.paired_sizes import PairedSizes
+from advisor.throughput.paired_sizes import PairedSizes, find_half
 from advisor.throughput.step_law import Floats, StepLaw, tabulate
 
 #: Throughput that a larger batch must gain to count as faster. On the affine law, doubling a batch
@@ -205,7 +205,7 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
 def _compare_last(paired: PairedSizes) -> Estimate | None:
     """Return the same by what the sessions show of both sizes; None where half was not timed."""
     largest = paired.sizes[-1]
-    half = min(paired.sizes, key=lambda size: abs(size - largest / 2.0))
+    half = find_half(paired.sizes)
     ratio = paired.compare(half, largest)
     if ratio is None or abs(math.log(2.0 * half / largest)) > _SAME_RATIO:
         return None
