@@ -18,7 +18,8 @@ from advisor.errors import UsageError
 from advisor.loader.data import LoaderTask, LoopTask
 from advisor.memory.data import MemoryTask, Probe
 from advisor.noise.data import NoiseTask
-from advisor.rate.data import LrRangeTask, TrialTask
+from advisor.rate.data import TrialTask
+from advisor.rate.range_data import LrRangeTask
 from advisor.soak.data import SoakTask
 from advisor.throughput.data import ThroughputTask
 

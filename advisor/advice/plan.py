@@ -23,7 +23,8 @@ from advisor.race.law import LAW_DEVIATION, predict_log_ratio, tabulate
 from advisor.race.plan import RACE, anchor
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
-from advisor.rate.data import LR_RANGES, TRIALS, Candidate, LearningRate, OptimizerChanges
+from advisor.rate.data import TRIALS, Candidate, LearningRate, OptimizerChanges
+from advisor.rate.range_data import LR_RANGES
 from advisor.rate.rules import plan_pair
 from advisor.soak.plan import SOAK
 from advisor.statistics import NORMAL_QUANTILE, Estimate, exponentiate

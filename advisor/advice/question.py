@@ -9,7 +9,8 @@ from advisor.race.data import UNTRAINED
 from advisor.race.plan import RACE
 from advisor.race.stage import continue_race, run_race
 from advisor.race.tell import brief_race
-from advisor.rate.data import LR_RANGES, TRIALS
+from advisor.rate.data import TRIALS
+from advisor.rate.range_data import LR_RANGES
 
 #: Told alone: the table stands above all others, the chart beside that of the throughput.
 BATCHES = Question(name="batches", tell=tell_batches)

@@ -19,7 +19,7 @@ from advisor.race.charts import chart_pairs
 from advisor.race.data import Race
 from advisor.race.plan import RACE
 from advisor.race.tell import describe_race, name_pair
-from advisor.rate.data import LR_RANGES
+from advisor.rate.range_data import LR_RANGES
 from advisor.rate.tell import describe_changes, describe_learning_rate, describe_range
 from advisor.telling import Headline, Passage, Row, Told
 from advisor.throughput.conclude import THROUGHPUT

@@ -64,8 +64,8 @@ def lr_range(
     follow_leader(nodes, workload)
     output = Output(results, reads=(training.model,))
 
-    from advisor.rate.data import RANGE, RangePlan
     from advisor.rate.question import KIND
+    from advisor.rate.range_data import RANGE, RangePlan
 
     asked = ((RANGE, RangePlan(**vars(tested))),)
     with leading(nodes if workload.script else None) as leader:

@@ -16,7 +16,8 @@ from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.curves import has_diverged
-from advisor.rate.data import LR_RANGES, TRIALS, Candidate, TrialBranch
+from advisor.rate.data import TRIALS, Candidate, TrialBranch
+from advisor.rate.range_data import LR_RANGES
 from advisor.rate.rules import propose_learning_rate
 from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
 from advisor.training.data import WorkloadFacts

@@ -8,7 +8,8 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.race.loop_time import LOOP_TIMES, LoopTimes
-from advisor.rate.data import LR_RANGES, TRIALS, Candidate
+from advisor.rate.data import TRIALS, Candidate
+from advisor.rate.range_data import LR_RANGES
 from advisor.soak.data import SOAKS
 from advisor.soak.plan import find_failed_sizes
 from advisor.throughput.conclude import THROUGHPUT

@@ -6,15 +6,8 @@ from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.rate.alone import choose_best_rate, judge_alone
-from advisor.rate.data import (
-    LR_RANGES,
-    RANGE,
-    TRIALS,
-    LearningRate,
-    LrRangeConclusion,
-    LrRangeCurve,
-    TrialBranch,
-)
+from advisor.rate.data import TRIALS, LearningRate, TrialBranch
+from advisor.rate.range_data import LR_RANGES, RANGE, LrRangeConclusion, LrRangeCurve
 from advisor.rate.range_test import conclude_lr_range
 from advisor.rate.rules import NOT_RUN
 from advisor.training.data import OptimizerFacts, WorkloadFacts

@@ -13,8 +13,8 @@ import torch
 
 from advisor.engine.worker.emitter import Emit
 from advisor.errors import DeviceError
-from advisor.rate.data import LrRangeCurve, LrRangeTask
 from advisor.rate.measure import make_rate_setter, train_on
+from advisor.rate.range_data import LrRangeCurve, LrRangeTask
 from advisor.rate.range_test import LossGuard
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.foreign import parameters_in

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from advisor.engine.worker.emitter import Emitter
 from advisor.memory.measure import catch_out_of_memory
-from advisor.rate.data import BranchTask, Evaluation, LrRangeTask, TrialTask
+from advisor.rate.data import BranchTask, Evaluation, TrialTask
 from advisor.rate.measure import FallingRate, apply_other_settings
 from advisor.rate.measure_range import RisingRate
+from advisor.rate.range_data import LrRangeTask
 from advisor.statistics import median
 from advisor.training.observer import Observer, Step
 from advisor.training.script.arguments import fill_batch

@@ -2,7 +2,8 @@
 
 from advisor.engine.question import Kind, Question
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
-from advisor.rate.data import LR_RANGES, RANGE, TRIALS, RangePlan
+from advisor.rate.data import TRIALS
+from advisor.rate.range_data import LR_RANGES, RANGE, RangePlan
 from advisor.rate.range_plan import plan_range
 from advisor.rate.range_stage import search_rate
 from advisor.rate.tell import draw_up_screen, head_lr_range, tell_lr_range

@@ -4,7 +4,7 @@ import msgspec
 
 from advisor.engine.run import Run
 from advisor.errors import UsageError
-from advisor.rate.data import RANGE, RangePlan
+from advisor.rate.range_data import RANGE, RangePlan
 from advisor.training.data import WorkloadFacts
 
 #: The batch where neither the user nor the model file names one.

@@ -11,16 +11,8 @@ from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.rate.alone import LEAST_SEEDS, Verdict, choose_next_rate, judge_alone
 from advisor.rate.conclude import FIRST_TRIAL_SEED, needs_range
-from advisor.rate.data import (
-    LR_RANGES,
-    TRIALS,
-    BranchTask,
-    Candidate,
-    LrRangeTask,
-    RangePlan,
-    TrialBranch,
-    TrialTask,
-)
+from advisor.rate.data import TRIALS, BranchTask, Candidate, TrialBranch, TrialTask
+from advisor.rate.range_data import LR_RANGES, LrRangeTask, RangePlan
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_test import conclude_lr_range
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from advisor.rate.data import LrRangeConclusion, LrRangeCurve, LrRangeSeed
+from advisor.rate.range_data import LrRangeConclusion, LrRangeCurve, LrRangeSeed
 
 #: A run stops once its level is above its lowest by this many times the larger of its fall so far
 #: and of the lowest: without a fall that is four times the first loss.

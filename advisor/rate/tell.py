@@ -6,16 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from advisor.engine.conclusions import Conclusions
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
-from advisor.rate.data import (
-    LR_RANGES,
-    TRIALS,
-    LearningRate,
-    LrRangeConclusion,
-    LrRangeCurve,
-    LrRangeSeed,
-    OptimizerChanges,
-    TrialBranch,
-)
+from advisor.rate.data import TRIALS, LearningRate, OptimizerChanges, TrialBranch
+from advisor.rate.range_data import LR_RANGES, LrRangeConclusion, LrRangeCurve, LrRangeSeed
 from advisor.rate.range_test import conclude_lr_range, smooth_curve
 from advisor.telling import Chart, Datum, Headline, Line, Mark, Row, Screen, Table, Told, draw_up
 from advisor.units import begin_sentence, count_of, format_count, format_figure, format_number

@@ -12,7 +12,8 @@ import uuid
 import pytest
 
 from advisor.advice.plan import ADVICE
-from advisor.rate.data import LR_RANGES, TRIALS
+from advisor.rate.data import TRIALS
+from advisor.rate.range_data import LR_RANGES
 from tests.integration.asked import ask
 from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_interrupts
 

@@ -17,7 +17,8 @@ from advisor.engine.opening import ScriptTask
 from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory
-from advisor.rate.data import LrRangeTask, TrialTask
+from advisor.rate.data import TrialTask
+from advisor.rate.range_data import LrRangeTask
 from advisor.throughput.data import ThroughputTask
 from advisor.training.data import Script, Variant, WorkloadSpec
 from advisor.training.script.arguments import Filling

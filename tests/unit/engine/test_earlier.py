@@ -12,7 +12,7 @@ from advisor.errors import UsageError
 from advisor.noise.data import NOISE_BATCHES, GradientMoments, NoiseBatches
 from advisor.predict.data import CARDS, CardsAsked
 from advisor.questions import KINDS
-from advisor.rate.data import RANGE, RangePlan
+from advisor.rate.range_data import RANGE, RangePlan
 from advisor.sharpness.data import SHARPNESS, Sharpness
 
 BATCHES = NoiseBatches(

@@ -15,7 +15,7 @@ from advisor.race.data import UNTRAINED
 from advisor.race.plan import FRESH, RACE, STARTS
 from advisor.race.trainer import Trainer
 from advisor.race.ways import WAYS
-from advisor.rate.data import LrRangeTask
+from advisor.rate.range_data import LrRangeTask
 from advisor.training.data import OptimizerFacts
 from tests.unit.race.law_training import LawTraining, race_pairs
 from tests.unit.race.timed_training import Clock, TimedTraining

@@ -7,7 +7,7 @@ import torch
 
 from advisor.errors import DeviceError
 from advisor.rate import measure_range
-from advisor.rate.data import LrRangeTask
+from advisor.rate.range_data import LrRangeTask
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload

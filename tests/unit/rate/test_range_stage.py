@@ -8,7 +8,7 @@ from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import settle_ranged_rate
-from advisor.rate.data import RangePlan
+from advisor.rate.range_data import RangePlan
 from advisor.rate.range_plan import resolve_plan
 from advisor.rate.range_stage import run_ranged_rate
 from advisor.rate.range_test import conclude_lr_range
