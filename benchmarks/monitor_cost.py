@@ -1,17 +1,19 @@
 """What NoiseScaleMonitor adds to a step, amortised at the interval that it chooses.
 
-A monitor chooses its interval of k steps, which may change as it goes; 4 k steps with four that are
-measured and as many without a monitor take turns in one process, on two ranks in two. The time is
-the processor's, of the thread that trains (of the process on ranks, whose exchange has threads), so
-that neighbours count little; the wall clock's stands beside it. Neighbours still move such a ratio
-by a per cent: so blocks in which one of 8 steps is measured take turns as well, and what that one
-adds is divided by k.
+A monitor chooses its interval of k steps, which may change as it goes; a block of k steps of which
+one is measured and two blocks without a monitor take turns in one process, in each order; on two
+ranks in two processes, by blocks of 4 k steps. The ratio is to the mean of the two, and that of one
+to the other shows what the machine adds by itself. The time is the processor's, of the thread that
+trains (of the process on ranks, whose exchange has threads), so that neighbours count little; the
+wall clock's stands beside it. Blocks in which one of 8 steps is measured take turns as well, and
+what that one adds is divided by k.
 
 Run it from anywhere: `python benchmarks/monitor_cost.py`. It prints a table and writes
 `results/monitor_cost.json`.
 """
 
 import contextlib
+import itertools
 import json
 import statistics
 import subprocess
@@ -33,12 +35,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor import NoiseScaleMonitor
 
-#: Seconds of either kind of blocks, the least pairs, and measured steps before k stands.
-LOOP_S, LEAST_PAIRS, SETTLED = 35.0, 10, 9
-#: Intervals of a block, at whose end a monitor waits for its ranks; steps of a short interval.
-INTERVALS, SHORT = 4, 8
-#: Pairs of blocks on ranks.
-RANK_PAIRS = 40
+#: Seconds of either kind of blocks, the least turns, and measured steps before k stands.
+LOOP_S, LEAST_TURNS, SETTLED = 90.0, 10, 9
+#: Steps of a short interval, and after a block's last, which find the caches as it left them.
+SHORT, AFTER = 8, 2
+#: Turns on ranks, and intervals of a block there, at whose end a monitor waits for the others.
+RANK_TURNS, RANK_INTERVALS = 90, 4
+#: The orders in which a block with a monitor and two without are timed.
+ORDERS = tuple(itertools.permutations(("monitored", "plain", "again")))
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,10 @@ def make_loops() -> list[Loop]:
     ]
 
 
-def measure(loop: Loop, clock: Callable[[], float], pairs: int | None = None) -> dict[str, object]:
+def measure(loop: Loop, clock: Callable[[], float], turns: int | None = None) -> dict[str, object]:
     """Return the ratio of k steps with a monitor to k without, in blocks that take turns.
 
-    Ranks need the same number of pairs.
+    Ranks need the same number of turns.
     """
     loop.train(5)
     monitor = NoiseScaleMonitor(loop.model, loop.optimizer)
@@ -116,51 +120,88 @@ def measure(loop: Loop, clock: Callable[[], float], pairs: int | None = None) ->
         while len(monitor.entries) < SETTLED:
             loop.train(1)
 
-    plain, ratios, wall_ratios, intervals = take_turns(loop, monitor, clock, pairs)
-    short = NoiseScaleMonitor(loop.model, loop.optimizer, every=SHORT)
-    _, short_ratios, _, _ = take_turns(loop, short, clock, pairs and 4 * pairs)
-    every = statistics.median(intervals)
-    resolved = [1.0 + (each - 1.0) * SHORT / every for each in bound_median(short_ratios)]
-    low, middle, high = bound_median(ratios)
-    wall_low, wall, wall_high = bound_median(wall_ratios)
+    taken = take_turns(loop, monitor, clock, turns)
+    short = take_turns(
+        loop,
+        NoiseScaleMonitor(loop.model, loop.optimizer, every=SHORT),
+        clock,
+        turns and 2 * turns,
+    )
+    every = statistics.median(turn.every for turn in taken)
+    found = {
+        "ratio": bound_median([turn.ratio for turn in taken]),
+        "without_ratio": bound_median([turn.without_ratio for turn in taken]),
+        "wall_ratio": bound_median([turn.wall_ratio for turn in taken]),
+        "resolved_ratio": tuple(
+            1.0 + (each - 1.0) * SHORT / every
+            for each in bound_median([turn.ratio for turn in short])
+        ),
+    }
     return {
         "loop": loop.name,
         "estimator": monitor.estimator,
         "every": every,
-        "pairs_of_blocks": len(ratios),
-        "step_s": statistics.median(plain),
+        "turns": len(taken),
+        "short_turns": len(short),
+        "step_s": statistics.median(turn.step_s for turn in taken),
         "told_cost_fraction": monitor.cost_fraction,
-        "ratio": middle,
-        "ratio_interval": [low, high],
-        "wall_ratio": wall,
-        "wall_ratio_interval": [wall_low, wall_high],
-        "short_pairs": len(short_ratios),
-        "resolved_ratio": resolved[1],
-        "resolved_ratio_interval": [resolved[0], resolved[2]],
+        **{name: middle for name, (_, middle, _) in found.items()},
+        **{f"{name}_interval": [low, high] for name, (low, _, high) in found.items()},
     }
 
 
-def take_turns(
-    loop: Loop, monitor: NoiseScaleMonitor, clock: Callable[[], float], pairs: int | None
-) -> tuple[list[float], list[float], list[float], list[int]]:
-    """Return seconds of a step without the monitor, ratios of blocks, and steps of an interval.
+@dataclass(frozen=True)
+class Turn:
+    """What one block with a monitor and two without took.
 
-    The ratios are the clock's, and the wall clock's.
+    Attributes:
+        every: Steps of an interval.
+        step_s: Seconds of a step without.
+        ratio: With the monitor over without.
+        without_ratio: One block without over the other.
+        wall_ratio: As `ratio`, by the wall clock.
     """
-    plain, ratios, wall_ratios, intervals = [], [], [], []
+
+    every: int
+    step_s: float
+    ratio: float
+    without_ratio: float
+    wall_ratio: float
+
+
+def take_turns(
+    loop: Loop, monitor: NoiseScaleMonitor, clock: Callable[[], float], turns: int | None
+) -> list[Turn]:
+    """Return so many turns, else those of `LOOP_S`."""
+    found: list[Turn] = []
     ends_s = time.monotonic() + LOOP_S
-    while len(ratios) < (pairs or LEAST_PAIRS) or (not pairs and time.monotonic() < ends_s):
-        every, taken = monitor.every, {}
-        for is_monitored in (False, True) if len(ratios) % 2 else (True, False):
+    while len(found) < (turns or LEAST_TURNS) or (not turns and time.monotonic() < ends_s):
+        every = monitor.every
+        steps = every * (RANK_INTERVALS if turns else 1)
+        times_s, wall_times_s = {}, {}
+        for kind in ORDERS[len(found) % len(ORDERS)]:
             began_s, began_wall_s = clock(), time.perf_counter()
-            with monitor if is_monitored else contextlib.nullcontext():
-                loop.train(INTERVALS * every)
-            taken[is_monitored] = clock() - began_s, time.perf_counter() - began_wall_s
-        plain.append(taken[False][0] / (INTERVALS * every))
-        ratios.append(taken[True][0] / taken[False][0])
-        wall_ratios.append(taken[True][1] / taken[False][1])
-        intervals.append(every)
-    return plain, ratios, wall_ratios, intervals
+            with monitor if kind == "monitored" else contextlib.nullcontext():
+                loop.train(steps)
+            loop.train(AFTER)
+            times_s[kind] = clock() - began_s
+            wall_times_s[kind] = time.perf_counter() - began_wall_s
+        found.append(
+            Turn(
+                every=every,
+                step_s=times_s["plain"] / (steps + AFTER),
+                ratio=compare(times_s, steps),
+                without_ratio=times_s["again"] / times_s["plain"],
+                wall_ratio=compare(wall_times_s, steps),
+            )
+        )
+    return found
+
+
+def compare(times_s: dict[str, float], steps: int) -> float:
+    """Return steps with the monitor over steps without, from blocks of `AFTER` more."""
+    without_s = (times_s["plain"] + times_s["again"]) / 2.0
+    return 1.0 + (times_s["monitored"] - without_s) / without_s * (steps + AFTER) / steps
 
 
 def bound_median(values: list[float]) -> tuple[float, float, float]:
@@ -178,7 +219,7 @@ def run_rank(rank: int, store: str) -> None:
     wrapped = nn.parallel.DistributedDataParallel(model)
     name = "perceptron, DistributedDataParallel on 2 ranks"
     loop = make_loop(name, model, torch.randn(128, 256), 1, wrapped)
-    found = measure(loop, time.process_time, RANK_PAIRS)
+    found = measure(loop, time.process_time, RANK_TURNS)
     if rank == 0:
         print(json.dumps(found))
     distributed.barrier()
@@ -212,17 +253,18 @@ def main() -> None:
         results.append(measured())
         print(results[-1], file=sys.stderr)
         write_results("monitor_cost", {"loops": results})
-    table = Table("loop", "told from", "step", "every", "told", "with the monitor", "resolved")
+    table = Table("loop", "told from", "step", "every", "told", "with", "without", "resolved")
     for found in results:
-        low, high = found["ratio_interval"]  # type: ignore[misc]
         table.add_row(
             str(found["loop"]),
             str(found["estimator"]),
             f"{1e3 * found['step_s']:.2f} ms",  # type: ignore[operator]
             f"{found['every']}",
             f"{found['told_cost_fraction']:.4f}",
-            f"{found['ratio']:.4f} ({low:.4f} to {high:.4f})",
-            f"{found['resolved_ratio']:.4f}",
+            *(
+                "{:.4f} ({:.4f} to {:.4f})".format(found[name], *found[f"{name}_interval"])  # type: ignore[misc]
+                for name in ("ratio", "without_ratio", "resolved_ratio")
+            ),
         )
     Console().print(table)
 

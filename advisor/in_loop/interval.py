@@ -6,8 +6,9 @@ from collections import deque
 
 #: Share of a step's time that measuring may take, averaged over the steps.
 MOST_COST_FRACTION = 0.01
-#: Of that, what is planned with: costs are known by a few measured steps alone.
-_PLANNED_FRACTION = 0.5
+#: Of that, what is planned with: costs are known by a few measured steps alone, and without what
+#: the next step loses to emptied caches, half as much again on small models (`monitor_cost.json`).
+_PLANNED_FRACTION = 0.4
 #: Steps before the first measured one: the first of a training take longer than others.
 _FIRST_STEPS = 8
 #: Measured steps that are looked back on.

@@ -127,7 +127,7 @@ def _foresee(
     size: int, noise: NoiseScale | None, points: Sequence[NoisePoint], last_step: int
 ) -> tuple[Change, int | None]:
     """Return what is asked of the batch, and when, by the power law through the points."""
-    if noise is None:
+    if noise is None or not noise.is_known:
         return "unknown", None
     wanted = want_change(size, noise)
     if wanted:

@@ -18,10 +18,9 @@ from advisor.in_loop.sight import Seen, StepSight
 from advisor.in_loop.window import WINDOW_STEPS, Window
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry
-from advisor.statistics import Estimate
 from advisor.training.device_clock import synchronise
 from advisor.training.optimizer_facts import to_number
-from advisor.units import format_interval, format_percent
+from advisor.units import format_percent
 
 
 class NoiseScaleMonitor:
@@ -144,9 +143,8 @@ class NoiseScaleMonitor:
         if value is None:
             seen = len(self.entries)
             return f"no noise scale yet: {self._reason or f'{seen} steps measured'}, {every}"
-        scale = format_interval(Estimate(value.noise_scale, value.low, value.high))
         return (
-            f"noise scale {scale} samples at step {value.at_step}, from "
+            f"noise scale {value} at step {value.at_step}, from "
             f"{SOURCES[value.estimator]} of {value.steps} steps, {every}"
         )
 

@@ -3,7 +3,6 @@
 from advisor.in_loop.data import SOURCES
 from advisor.in_loop.live import LiveAdvice
 from advisor.noise.point import LEAST_STEPS
-from advisor.statistics import Estimate
 from advisor.telling import Column, Headline, Row, Table, Told
 from advisor.units import format_count, format_figure, format_interval
 
@@ -31,9 +30,8 @@ def tell_live(advice: LiveAdvice) -> Told:
     rows = [Row("Now", f"step {advice.at_step:,}, batch {now.batch_size or 0:,}{rate}{name}")]
     noise = advice.noise
     if noise is not None:
-        scale = format_interval(Estimate(noise.noise_scale, noise.low, noise.high))
         source = SOURCES[noise.estimator]
-        rows.append(Row("Noise scale", f"{scale} samples, from {source} of {noise.steps} steps"))
+        rows.append(Row("Noise scale", f"{noise}, from {source} of {noise.steps} steps"))
         rows.append(Row("Batch", tell_change(advice)))
         rows.append(Row("By", _tell_basis(advice)))
     return Told(rows=tuple(rows), tables=(_draw_course(advice),) if advice.points else ())
@@ -44,8 +42,7 @@ def tell_line(advice: LiveAdvice) -> str:
     parts = [f"step {advice.at_step:,}", tell_headline(advice).answer]
     noise = advice.noise
     if noise is not None:
-        scale = format_interval(Estimate(noise.noise_scale, noise.low, noise.high))
-        parts += [f"noise scale {scale}", tell_change(advice)]
+        parts += [f"noise scale {noise}", tell_change(advice)]
     return "; ".join(parts)
 
 

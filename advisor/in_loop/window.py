@@ -59,10 +59,15 @@ class Window:
             self.entries, dataset_size=self._dataset_size, most_windows=1
         )
         scale = point.noise_scale
+        # As sampled they may be below 0; a lower end of 0 alone says nothing.
+        middle, low, high = (
+            None if each is None else max(0.0, each)
+            for each in (scale.point, scale.low, scale.high)
+        )
         return NoiseScale(
-            noise_scale=scale.point,
-            low=scale.low,
-            high=scale.high,
+            noise_scale=middle,
+            low=low or (None if high is None else low),
+            high=high,
             at_step=point.at_step,
             steps=len(self._entries),
             samples_seen=point.samples,

@@ -87,14 +87,23 @@ def tell_monitor() -> str:
     loops, found = read("monitor_cost")["loops"], read("monitor_value")
     rows = found["rows"]
     costs = draw_table(
-        ["loop", "told from", "one step in", "blocks of so many", "what one adds, over so many"],
+        [
+            "loop",
+            "told from",
+            "one step in",
+            "blocks of so many",
+            "two blocks without",
+            "what one adds, over so many",
+        ],
         [
             [
                 loop["loop"],
                 loop["estimator"],
                 f"{loop['every']:.0f}",
-                _tell_overhead(loop["ratio"], loop["ratio_interval"]),
-                _tell_overhead(loop["resolved_ratio"], loop["resolved_ratio_interval"]),
+                *(
+                    _tell_overhead(loop[name], loop[f"{name}_interval"])
+                    for name in ("ratio", "without_ratio", "resolved_ratio")
+                ),
             ]
             for loop in loops
         ],
@@ -111,7 +120,7 @@ def tell_monitor() -> str:
             for row in rows
         ],
     )
-    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it: processor time over that without, the median of pairs of blocks with its interval. Neighbours on this machine move blocks by some per cent, more than the hundredth that is wanted; what one measured step adds is told in short ones, and divided by the steps that it is one of:
+    return f"""`NoiseScaleMonitor` at the interval that it chooses, in turns with the same loop without it: processor time over that without, the median over turns with its interval. Neighbours on this machine move single blocks by some per cent, more than the hundredth that is wanted: two blocks without a monitor differ by the column beside. What one measured step adds is told in short blocks as well, and divided by the steps that it is one of:
 
 {costs}
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from advisor.cli.nodes import Ranks, find_nodes
-from advisor.engine.ends import WorkerDeathError
+from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.leading import Leader
 from advisor.engine.opening import ScriptTask
 from advisor.engine.runner import Runner
@@ -199,6 +199,21 @@ def test_a_rank_that_ends_without_a_word_ends_them_all(two):
     runner, _, nodes = two
     task = ScriptTask(workload=make_spec(nodes, "ranks", "--ends-on", "1"), filling=Filling())
     with pytest.raises(WorkloadError, match=r"rank 1 of .* exit status 4|Connection|closed"):
+        runner.run(task, timeout_s=_PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("--hangs-on", r"rank 1 of .* hangs: it did nothing for \d+ s at .*ranks.py:\d+"),
+        ("--waits-on", r"hangs: all ranks wait for each other: rank 0 at .*, rank 1 at .*ranks.py"),
+    ],
+)
+def test_a_rank_that_hangs_elsewhere_is_named(two, how, said):
+    runner, _, nodes = two
+    workload = make_spec(nodes, "ranks", how, "1")
+    task = MemoryTask(workload=workload, micro_batch_size=64, capacity_bytes=None, steps=10**6)
+    with pytest.raises(WorkerTimeoutError, match=said):
         runner.run(task, timeout_s=_PATIENCE_S)
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import psutil
@@ -114,6 +115,9 @@ class HangWatch:
         ranks: Those of this machine.
         has_ended: Whether a rank has said all.
         are_all: Whether there are no ranks elsewhere that these may wait for.
+
+    Attributes:
+        waits: Where each of its ranks waits for others, once all do; else empty.
     """
 
     def __init__(
@@ -129,11 +133,13 @@ class HangWatch:
         self._has_ended, self._are_all = has_ended, are_all
         self._idle: dict[int, Idleness] = {}
         self._waiting: dict[int, str] = {}
+        self.waits = ""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
@@ -145,6 +151,12 @@ class HangWatch:
                 with contextlib.suppress(psutil.Error, OSError):  # it has ended
                     if self._look(rank):
                         return
+            do_all_wait = len(self._waiting) == len(self._ranks)
+            told = (f"rank {rank} at {where}" for rank, where in sorted(self._waiting.items()))
+            self.waits = ", ".join(told) if do_all_wait else ""
+            if self.waits and self._are_all:
+                self.end_deadlock(self.waits)
+                return
 
     def _look(self, rank: int) -> bool:
         """Return whether a rank hangs, which is ended then."""
@@ -162,24 +174,19 @@ class HangWatch:
         )
         if not idle.is_due(now_s):
             self._waiting.pop(rank, None)
-            return False
-        if rank not in self._waiting:
+        elif rank not in self._waiting:
             stack = self._ask(rank, pid)
             where = find_location(name_stack(self._folder, rank)) or "a place that it does not tell"
             if not waits_for_others(stack):
                 self._end(rank, pid, f"it did nothing for {idle.idle_s(now_s):.0f} s at {where}")
                 return True
             self._waiting[rank] = where
-        return self._is_deadlock()
-
-    def _is_deadlock(self) -> bool:
-        """Return whether all ranks wait, for nobody; one is ended then."""
-        if self._are_all and len(self._waiting) == len(self._ranks):
-            first = min(self._ranks, key=lambda each: (self._idle[each].steps, each))
-            told = ", ".join(f"rank {each} at {self._waiting[each]}" for each in self._ranks)
-            self._end(first, self._idle[first].pid, f"all ranks wait for each other: {told}")
-            return True
         return False
+
+    def end_deadlock(self, waits: str) -> None:
+        """End one of these ranks, since all there are wait, as told, for nobody."""
+        first = min(self._ranks, key=lambda each: (self._idle[each].steps, each))
+        self._end(first, self._idle[first].pid, f"all ranks wait for each other: {waits}")
 
     def _ask(self, rank: int, pid: int) -> str:
         """Return where a rank stands, innermost first; empty where it does not answer."""

@@ -23,6 +23,7 @@ from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Message, Place
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.failure import describe
+from advisor.engine.worker.hanging import HangWatch
 from advisor.engine.worker.ranks import (
     ends_all,
     has_ended,
@@ -66,14 +67,14 @@ def run_on_nodes(task: WorkloadTask[Any], place: Place, emit: Emitter) -> None:
         ranks = _Ranks(task, script, place, folder)
         try:
             own = script.list_ranks(place.node)
-            with watch_ranks(task, folder, own, are_all=False):
+            with watch_ranks(task, folder, own, are_all=False) as watch:
                 store = _open_store(place)  # after the forks, which would hold its connections open
                 if place.node == 0:
-                    codes = _lead(ranks, script, store)
+                    codes = _lead(ranks, script, store, watch)
                     relay_ranks(task, emit, folder, codes)
                 else:
                     with contextlib.suppress(RuntimeError):  # the store went with node 0's worker
-                        _follow(ranks, place, store)
+                        _follow(ranks, place, store, watch)
         finally:
             ranks.kill()
 
@@ -135,7 +136,7 @@ class _Ranks:
         return self._read[rank][1] if rank in self._read else []
 
 
-def _lead(ranks: _Ranks, script: Script, store: TCPStore) -> dict[int, int]:
+def _lead(ranks: _Ranks, script: Script, store: TCPStore, watch: HangWatch) -> dict[int, int]:
     """Return how ranks ended, once all have; what those of other nodes sent is in files then."""
     nodes = [node for node in range(1, script.ranks) if script.list_ranks(node)]
     early, last = ({f"{name}/{node}" for node in nodes} for name in ("early", "last"))
@@ -150,6 +151,10 @@ def _lead(ranks: _Ranks, script: Script, store: TCPStore) -> dict[int, int]:
 
     while not (has_failed := ranks.have_failed()) and not store.check(["stop"]):
         take(early)
+        if watch.waits and store.check([f"waits/{node}" for node in nodes]):
+            told = [store.get(f"waits/{node}").decode() for node in nodes]
+            if all(told):
+                watch.end_deadlock(", ".join((watch.waits, *told)))
         time.sleep(_PAUSE_S)
     if has_failed:
         store.add("failed", 1)
@@ -173,11 +178,11 @@ def _write(ranks: _Ranks, report: _Report) -> None:
             os.utime(path, ns=(rank, rank))  # clocks differ: the store knows who was first
 
 
-def _follow(ranks: _Ranks, place: Place, store: TCPStore) -> None:
+def _follow(ranks: _Ranks, place: Place, store: TCPStore, watch: HangWatch) -> None:
     """Report to node 0 until all are to end."""
     words = WordFile(ranks.folder / "word")
     threading.Thread(target=pass_words, args=(place, words), daemon=True).start()
-    has_told = False
+    has_told, waits = False, ""
     while not store.check(["stop"]):
         if ranks.have_failed():
             is_first = store.add("failed", 1) == 1
@@ -187,6 +192,9 @@ def _follow(ranks: _Ranks, place: Place, store: TCPStore) -> None:
         if not has_told and ranks.have_ended():
             ranks.report(store, f"early/{place.node}")
             has_told = True
+        if waits != watch.waits:
+            waits = watch.waits
+            store.set(f"waits/{place.node}", waits)
         time.sleep(_PAUSE_S)
     ranks.kill()
     ranks.report(store, f"last/{place.node}")

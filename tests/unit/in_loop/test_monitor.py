@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from advisor import NoiseScaleMonitor
+from advisor.in_loop.window import Window
+from advisor.noise.data import NoiseLogEntry
 from advisor.noise.log import read_noise_log
 from advisor.noise.point import estimate_log_points
 from tests.unit.in_loop.seen import train
@@ -47,6 +49,27 @@ def test_the_value_is_that_of_a_log_of_the_same_steps(model, run_pass, tmp_path)
     assert (value.steps, value.samples_seen, value.batch_size) == (12, 12 * 12, 12)
     assert value.estimator == "micro-batches"
     assert "from the micro-batches of 12 steps, every 1 steps" in str(monitor)
+
+
+def test_a_value_is_not_below_zero_and_one_that_noise_hides_is_not_known():
+    window = Window()
+    # As much of the gradient in the whole batch as in its parts: less noise than none, as sampled.
+    window.add("micro-batches", [entry(mean, 1.0) for mean in (1.0, 1.1) * 4])
+    assert (window.value.noise_scale, window.value.low) == (0.0, 0.0)
+    window = Window()
+    window.add("micro-batches", [entry(mean, 1.0) for mean in (0.2, 0.9, 0.1, 0.8) * 2])
+    assert (window.value.noise_scale, window.value.low, window.value.high) == (None, None, None)
+    assert str(window.value) == "not known: the gradient is too small against its noise"
+
+
+def entry(mean_sqnorm, micro_batch_sqnorm):
+    return NoiseLogEntry(
+        at_step=0,
+        samples=8.0,
+        micro_batches=2.0,
+        micro_batch_sqnorm=micro_batch_sqnorm,
+        mean_sqnorm=mean_sqnorm,
+    )
 
 
 def test_a_line_says_optimizer_rate_and_estimator(model, run_pass, tmp_path):
