@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Two-sided normal quantile of 95 % confidence.
 NORMAL_QUANTILE = 1.959964
 #: Beyond it exp overflows.
-_MOST_LOG = 700.0
+MOST_LOG = 700.0
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -114,7 +114,7 @@ def exponentiate(logs: Estimate, *, factor: float = 1.0, inverse: bool = False) 
     """
     sign = -1.0 if inverse else 1.0
     return logs.map(
-        lambda log: None if sign * log > _MOST_LOG else factor * math.exp(sign * log), falls=inverse
+        lambda log: None if sign * log > MOST_LOG else factor * math.exp(sign * log), falls=inverse
     )
 
 

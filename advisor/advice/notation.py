@@ -1,5 +1,6 @@
 """A batch that changes along a run, as a table: the notations of Megatron-LM and OLMo-core."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -53,6 +54,8 @@ class BatchSizeTable(msgspec.Struct, frozen=True):
         What stands before a colon is in samples, or in tokens of sequences of so many; batches are
         in samples.
         """
+        if tokens_per_sample < 1:
+            raise ValueError(f"a sequence has a token at least, not {tokens_per_sample}")
         pairs = [entry.partition(":") for entry in text.replace(",", " ").split()]
         entries = ((_read(start), _read(size)) for start, _, size in pairs)
         return cls(tuple((start // tokens_per_sample, size) for start, size in entries))
@@ -101,9 +104,10 @@ class BatchSizeTable(msgspec.Struct, frozen=True):
 
 def _read(text: str) -> int:
     found = _NUMBER.fullmatch(text.strip())
-    if found is None:
+    number = math.inf if found is None else float(found[1].replace("_", ""))
+    if found is None or math.isinf(number):
         raise ValueError(f"{text!r} is no number of samples: a table is written as 0:64 2e6:128")
-    return round(float(found[1].replace("_", "")) * _SUFFIXES[found[2].upper()])
+    return round(number * _SUFFIXES[found[2].upper()])
 
 
 def _shorten(number: int) -> str:

@@ -2,9 +2,8 @@
 
 import msgspec
 
-from advisor.noise.data import Estimator
+from advisor.noise.data import Estimator, format_noise_scale
 from advisor.statistics import Estimate
-from advisor.units import format_interval
 
 #: What a noise scale was told from, in words.
 SOURCES: dict[Estimator, str] = {
@@ -34,10 +33,10 @@ class NoiseScale(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_known(self) -> bool:
         """Whether the steps say anything of it."""
-        return self.noise_scale is not None or self.low is not None
+        return self.high is not None or self.low is not None
 
     def __str__(self) -> str:
         """Return it with its interval, in samples."""
         if not self.is_known:
             return "not known: the gradient is too small against its noise"
-        return f"{format_interval(Estimate(self.noise_scale, self.low, self.high))} samples"
+        return f"{format_noise_scale(Estimate(self.noise_scale, self.low, self.high))} samples"

@@ -22,9 +22,14 @@ class Interval:
 
     Args:
         every: As the user wants it; None chooses by what measuring costs.
+
+    Raises:
+        ValueError: It is below 1.
     """
 
     def __init__(self, every: int | None = None) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"of {every} steps none can be measured: every is 1 at least")
         self._given = every
         self._costs_s: deque[float] = deque(maxlen=_RECENT)
         self._excesses_s: deque[float] = deque(maxlen=_RECENT)

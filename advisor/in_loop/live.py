@@ -116,7 +116,7 @@ def _choose_batch(size: int, noise_scale: float, candidates: Sequence[Candidate]
 
 
 def _scale_rate(now: Setting, base: Setting, batch_size: int, noise_scale: float) -> float | None:
-    size, rate = base.batch_size or now.batch_size, base.learning_rate or now.learning_rate
+    size, rate = base.batch_size or now.batch_size, base.learning_rate or now.learning_rate or None
     assert size is not None
     facts = None if now.optimizer is None else OptimizerFacts(name=now.optimizer)
     pair = Pair(global_batch_size=size, learning_rate=rate, optimizer=facts)

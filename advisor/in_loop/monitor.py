@@ -20,7 +20,7 @@ from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry
 from advisor.training.device_clock import synchronise
 from advisor.training.optimizer_facts import to_number
-from advisor.units import format_percent
+from advisor.units import count_of, format_percent
 
 
 class NoiseScaleMonitor:
@@ -38,13 +38,13 @@ class NoiseScaleMonitor:
             TensorBoard SummaryWriter, a run of Weights & Biases, or a function of a dictionary and
             the step.
         every: Measures every so many steps; None chooses so that it costs 1 % of a step at most.
-        window: Measured steps that one value is told from.
+        window: Measured steps that one value is told from, 8 at least.
         batch_size: Samples of a backward pass of a process; None reads them from the first tensor
             that the model is called with.
         dataset_size: Samples of a training set that is passed many times.
 
     Raises:
-        ValueError: No parameter trains.
+        ValueError: No parameter trains, or a number is too small to mean anything.
         TypeError: The logger is none of these.
     """
 
@@ -139,10 +139,10 @@ class NoiseScaleMonitor:
         """Return the value, what it was told from and what that costs, or why there is none."""
         value, cost = self.value, self.cost_fraction
         spent = "" if cost is None else f": {format_percent(cost)} of a step"
-        every = f"every {self.every} steps{spent}"
+        every = f"every {'step' if self.every == 1 else count_of(self.every, 'step')}{spent}"
         if value is None:
-            seen = len(self.entries)
-            return f"no noise scale yet: {self._reason or f'{seen} steps measured'}, {every}"
+            seen = f"{count_of(len(self.entries), 'step')} measured"
+            return f"no noise scale yet: {self._reason or seen}, {every}"
         return (
             f"noise scale {value} at step {value.at_step}, from "
             f"{SOURCES[value.estimator]} of {value.steps} steps, {every}"

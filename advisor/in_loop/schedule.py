@@ -87,6 +87,8 @@ class BatchSizeSchedule:
         self.micro_batch_samples = micro_batch_size * (
             _count_ranks() if world_size is None else world_size
         )
+        if self.micro_batch_samples < 1:
+            raise ValueError("a micro-batch has a sample at least, and a rank to be on")
         self._monitor = monitor
         self._limits = Limits(
             patience_steps=patience_steps,

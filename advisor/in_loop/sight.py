@@ -59,6 +59,9 @@ class StepSight:
         parameters: That the optimizer moves.
         exchange: The ranks.
         batch_size: Samples of a backward pass; None reads them from the model's first tensor.
+
+    Raises:
+        ValueError: The batch has no sample.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class StepSight:
         *,
         batch_size: int | None = None,
     ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"a backward pass has a sample at least, not {batch_size}")
         self._exchange, self._given_size = exchange, batch_size
         self._entrances = list(_list_entrances(model))
         self._parts = PartNorms(

@@ -2,9 +2,10 @@
 
 from advisor.in_loop.data import SOURCES
 from advisor.in_loop.live import LiveAdvice
+from advisor.noise.data import format_noise_scale
 from advisor.noise.point import LEAST_STEPS
 from advisor.telling import Column, Headline, Row, Table, Told
-from advisor.units import format_count, format_figure, format_interval
+from advisor.units import count_of, format_count, format_figure, format_number
 
 #: Of the longest bar of the table.
 _BAR_WIDTH = 20
@@ -14,12 +15,20 @@ def tell_headline(advice: LiveAdvice) -> Headline:
     """Return the batch and rate that would be best now."""
     size, best = advice.now.batch_size, advice.best_batch_size
     if best is None:
-        left = max(0, LEAST_STEPS - advice.steps)
-        why = f"{left} more measured steps are needed" if left else "the samples are too few"
-        return Headline(answer=f"No noise scale yet at step {advice.at_step:,}: {why}")
+        return Headline(answer=f"No noise scale yet at step {advice.at_step:,}: {_explain(advice)}")
     verb = "Stay at" if best == size else "Now best:"
     rate = "" if advice.best_rate is None else f", learning rate {format_figure(advice.best_rate)}"
     return Headline(answer=f"{verb} batch {format_count(best)}{rate}")
+
+
+def _explain(advice: LiveAdvice) -> str:
+    """Return why no batch can be named, without a full stop."""
+    left, noise = LEAST_STEPS - advice.steps, advice.noise
+    if left > 0:
+        return f"{count_of(left, 'more measured step')} to take"
+    if noise is not None and noise.high is not None:
+        return f"it is {format_number(noise.high)} at most, and the samples tell no more"
+    return "the samples are too few"
 
 
 def tell_live(advice: LiveAdvice) -> Told:
@@ -80,7 +89,7 @@ def _draw_course(advice: LiveAdvice) -> Table:
     rows = tuple(
         (
             f"{point.at_step:,}",
-            format_interval(point.noise_scale),
+            format_noise_scale(point.noise_scale),
             "█" * round(_BAR_WIDTH * max(0.0, scale) / most),
         )
         for point, scale in zip(advice.points, known, strict=True)

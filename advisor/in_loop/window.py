@@ -18,9 +18,18 @@ class Window:
     Args:
         steps: The most of them.
         dataset_size: Samples of a training set that is passed many times; None for a stream.
+
+    Raises:
+        ValueError: Fewer steps than tell anything, or a training set without a sample.
     """
 
     def __init__(self, steps: int = WINDOW_STEPS, dataset_size: int | None = None) -> None:
+        if steps < LEAST_STEPS:
+            raise ValueError(
+                f"a window of {steps} steps tells nothing: {LEAST_STEPS} are the least"
+            )
+        if dataset_size is not None and dataset_size < 1:
+            raise ValueError(f"a training set has a sample at least, not {dataset_size}")
         self._dataset_size = dataset_size
         self._entries: deque[NoiseLogEntry] = deque(maxlen=steps)
         self._estimator: Estimator | None = None

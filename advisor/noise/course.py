@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from advisor.noise.data import NoiseConclusion, NoisePoint, NoiseTrend, TrendDirection
 from advisor.noise.share import average_shares, to_noise_scale, to_share
-from advisor.statistics import Estimate, exponentiate, two_sided_t
+from advisor.statistics import MOST_LOG, Estimate, exponentiate, two_sided_t
 
 #: A change of the noise scale within this factor moves the batch by 25 % at most, as the batch of
 #: least time goes with its root.
@@ -123,8 +123,10 @@ def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
         if average is None or last is None or factor is None or last <= 0.0:
             return None
         power = math.log(factor) / run
-        start = last * ((measured + 1) / (trend.to_step + 1)) ** power
-        shares = [to_share(start * math.exp(power * piece), batch_size) for piece in pieces]
+        # B0/φ on the log scale: between points that lie near each other the power is large.
+        start = math.log(batch_size / last) - power * math.log((measured + 1) / (trend.to_step + 1))
+        ratios = (math.exp(min(start - power * piece, MOST_LOG)) for piece in pieces)
+        shares = [1.0 / (1.0 + ratio) for ratio in ratios]
         weights = [math.exp(piece) for piece in pieces]
         later = math.fsum(map(operator.mul, weights, shares)) / math.fsum(weights)
         known = to_share(average, batch_size)

@@ -13,6 +13,7 @@ from advisor.figures import Count, Figure, Size, Weight
 from advisor.noise.share import Share
 from advisor.statistics import Estimate
 from advisor.training.data import StepSource, TokenCount
+from advisor.units import NOT_MEASURED, format_interval, format_number
 
 NoiseStatus = Literal["estimated", "lower_bound", "not_estimated"]
 TrendDirection = Literal["rose", "fell", "flat", "unclear"]
@@ -256,6 +257,18 @@ def get_working_noise_scale(noise: Estimate | None) -> float | None:
     if low is None or point is None:
         return low
     return min(math.sqrt(low * max(low, point)), MOST_OVER_LOWER_END * low)
+
+
+def format_noise_scale(scale: Estimate | None) -> str:
+    """Return `57 (31 to 120)`, `≥ 31` or `≤ 120`: as sampled it may be below 0, which none is."""
+    if scale is None:
+        return NOT_MEASURED
+    point, low, high = scale.point or 0.0, max(scale.low or 0.0, 0.0), scale.high
+    if high is None:
+        return f"≥ {format_number(low)}" if low > 0.0 else "not known"
+    if point <= 0.0:
+        return f"≤ {format_number(max(high, 0.0))}"
+    return format_interval(Estimate(point, low, high))
 
 
 NOISE_BATCHES = Series("noise_batches", NoiseBatches)

@@ -7,10 +7,12 @@ The forms of a line are in docs/method.md, section 4. The user's loop writes lin
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from advisor.errors import UsageError
+from advisor.figures import Count, Figure
 from advisor.noise.data import Estimator, NoiseLogEntry
 
 _FORMS = "The forms of a line are in docs/method.md, section 4."
@@ -22,10 +24,10 @@ class NoiseLine(
     """What every line may say of its step."""
 
     #: Optimizer steps taken before.
-    step: int
-    loss: float | None = None
+    step: Count
+    loss: Figure | None = None
     #: Of the first group that trains, and the optimizer's class.
-    learning_rate: float | None = None
+    learning_rate: Figure | None = None
     optimizer: str | None = None
     #: What the gradients are of; None where the user's own loop wrote the line.
     estimator: Estimator | None = None
@@ -38,9 +40,9 @@ class NoiseLine(
 class _MicroBatches(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The micro-batches of a step, of accumulation or of the ranks, and their mean."""
 
-    micro_batch_sizes: tuple[float, ...]
-    sqnorms: tuple[float, ...]
-    mean_sqnorm: float
+    micro_batch_sizes: tuple[Figure, ...]
+    sqnorms: tuple[Figure, ...]
+    mean_sqnorm: Figure
 
     def sum_up(self) -> NoiseLogEntry:
         sizes, sqnorms = self.micro_batch_sizes, self.sqnorms
@@ -50,7 +52,7 @@ class _MicroBatches(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("micro_batch_sizes must be above 0")
         _check(*sqnorms, self.mean_sqnorm)
         samples = math.fsum(sizes)
-        return NoiseLogEntry(
+        return _make_entry(
             at_step=self.step,
             samples=samples,
             micro_batches=float(len(sizes)),
@@ -64,19 +66,20 @@ class _MicroBatches(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=
 class _Pair(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A batch, and a part of it or a smaller one."""
 
-    small_batch_size: float
-    small_sqnorm: float
-    large_batch_size: float
-    large_sqnorm: float
+    small_batch_size: Figure
+    small_sqnorm: Figure
+    large_batch_size: Figure
+    large_sqnorm: Figure
 
     def sum_up(self) -> NoiseLogEntry:
-        if not 0 < self.small_batch_size < self.large_batch_size:
+        small, large = self.small_batch_size, self.large_batch_size
+        if small <= 0 or large / small <= 1.0:
             raise ValueError("small_batch_size must be above 0 and below large_batch_size")
         _check(self.small_sqnorm, self.large_sqnorm)
-        return NoiseLogEntry(
+        return _make_entry(
             at_step=self.step,
-            samples=self.large_batch_size,
-            micro_batches=self.large_batch_size / self.small_batch_size,
+            samples=large,
+            micro_batches=large / small,
             micro_batch_sqnorm=self.small_sqnorm,
             mean_sqnorm=self.large_sqnorm,
             loss=self.loss,
@@ -86,6 +89,14 @@ class _Pair(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def _check(*sqnorms: float) -> None:
     if not all(math.isfinite(sqnorm) and sqnorm >= 0.0 for sqnorm in sqnorms):
         raise ValueError("squared norms must be finite and not negative")
+
+
+def _make_entry(**figures: Any) -> NoiseLogEntry:
+    """Return the entry, ValueError where a figure is beyond what a record keeps."""
+    try:
+        return msgspec.convert(figures, NoiseLogEntry)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"no such step was measured: {error}") from error
 
 
 def encode_noise_line(

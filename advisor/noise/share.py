@@ -49,7 +49,7 @@ def estimate_share(
     if dataset_size is not None:
         sqnorms = sqnorms + traces * np.minimum(sampling, 1.0 / dataset_size)
     totals = traces + batch_size * sqnorms
-    if len(rows) < 3 or np.min(totals) <= 0.0:
+    if len(rows) < 3 or not np.all(np.isfinite(totals) & (totals > 0.0)):
         return None
     shares = traces / totals
     variance = jackknife_covariance(shares[1:, None])[0, 0]

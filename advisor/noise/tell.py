@@ -1,11 +1,10 @@
 """The noise scale in words and as a chart."""
 
 from advisor.engine.conclusions import Conclusions
-from advisor.noise.data import NoiseConclusion, choose_metric
+from advisor.noise.data import NoiseConclusion, choose_metric, format_noise_scale
 from advisor.noise.plan import NOISE
-from advisor.statistics import Estimate
 from advisor.telling import Chart, Line, Row, Status, Told, place_estimates
-from advisor.units import NOT_MEASURED, format_interval, format_number
+from advisor.units import NOT_MEASURED, format_number
 
 
 def tell_noise(conclusions: Conclusions) -> Told:
@@ -22,10 +21,11 @@ def brief_noise(conclusions: Conclusions) -> Status | None:
     noise = conclusions.of(NOISE)
     if noise is None:
         return Status("Noise", conclusions.record.why_missing, "skipped")
-    if noise.decisive is None or noise.working is None:
+    if noise.decisive is None or (noise.working is None and noise.decisive.high is None):
         return Status("Noise", noise.reason or "not estimated", "inconclusive")
-    text = f"noise scale {_format(noise.decisive)}; far larger batches gain little"
-    return Status("Noise", text, "measured" if noise.decisive.high is not None else "inconclusive")
+    text = f"noise scale {format_noise_scale(noise.decisive)}; far larger batches gain little"
+    is_known = noise.working is not None and noise.decisive.high is not None
+    return Status("Noise", text, "measured" if is_known else "inconclusive")
 
 
 def chart_noise(noise: NoiseConclusion) -> Chart:
@@ -55,26 +55,19 @@ def describe_noise(noise: NoiseConclusion) -> str:
     decisive = noise.decisive
     if decisive is None:
         return f"not estimated: {noise.reason or 'no reason was recorded'}"
-    if noise.working is None:
+    if noise.working is None and decisive.high is None:
         return f"not known: {noise.reason}"
     confidence = f"{100 * decisive.confidence:.0f} %"
-    figure = f"{_format(decisive)} samples"
+    figure = f"{format_noise_scale(decisive)} samples"
     if decisive.high is None:
         parts = [f"{figure} ({confidence})", "its upper end is unknown"]
     else:
         parts = [f"{figure}, {confidence} interval"]
     if noise.preconditioned_noise_scale is not None:
         parts[-1] += ", in the optimizer's own metric"
-        parts.append(f"plain gradients: {_format(noise.noise_scale)}")
+        parts.append(f"plain gradients: {format_noise_scale(noise.noise_scale)}")
     tokens = noise.tokens_per_sample
     if noise.sample_unit == "token" and tokens is not None:
-        figure = _format(decisive.map(lambda samples: tokens * samples))
+        figure = format_noise_scale(decisive.map(lambda samples: tokens * samples))
         parts.append(f"{figure} tokens, at {format_number(tokens)} in a sample")
     return "; ".join([*parts, *([noise.reason] if noise.reason else [])])
-
-
-def _format(scale: Estimate | None) -> str:
-    """Return the interval, which no noise scale has below 0."""
-    if scale is not None and scale.low is not None:
-        scale = Estimate(scale.point, max(scale.low, 0.0), scale.high)
-    return format_interval(scale)

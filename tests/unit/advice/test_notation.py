@@ -67,6 +67,7 @@ def test_megatrons_ramp_is_read_as_megatron_follows_it():
         ("64", "'' is no number"),
         ("0:64 later:128", "'later' is no number"),
         ("0:64 -5:128", "'-5' is no number"),
+        ("0:64 1e999:128", "'1e999' is no number"),
     ],
 )
 def test_what_is_no_table_is_refused(text, message):
@@ -83,6 +84,8 @@ def test_schedules_that_samples_do_not_tell_are_refused():
         BatchSizeTable.from_olmo_core(odd, tokens_per_sample=4)
     with pytest.raises(ValueError, match="do not lead from 16 to 40"):
         BatchSizeTable.from_megatron_ramp(16, 16, 1000, final=40)
+    with pytest.raises(ValueError, match="a token at least, not 0"):
+        BatchSizeTable.parse("0:64", tokens_per_sample=0)
 
 
 def test_the_batch_of_a_step_is_that_of_its_first_sample():

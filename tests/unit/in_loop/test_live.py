@@ -96,3 +96,20 @@ def test_with_the_time_of_a_step_the_fastest_batch_is_best():
     expected = min(times, key=lambda size: (1 + advice.noise.noise_scale / size) * times[size])
     assert advice.best_batch_size == expected
     assert "timed" in tell_live(advice).rows[-1].text
+
+
+def test_a_noise_scale_surely_below_the_batch_is_told_by_its_upper_end():
+    """Less noise than none, as samples show it now and then: parts as long as the whole."""
+    line = (
+        '{{"step": {}, "small_batch_size": 512, "small_sqnorm": 1.0, '
+        '"large_batch_size": 1024, "large_sqnorm": {}}}\n'
+    )
+    advice = conclude("".join(line.format(k, 1.0 + 1e-4 * (k % 3)) for k in range(160)))
+    assert (advice.change, advice.best_batch_size) == ("halve", None)
+    high = advice.noise.high
+    assert 0.0 <= high < 512.0
+    assert "at most" in tell_headline(advice).answer
+    told = tell_live(advice)
+    cells = [cell for row in told.tables[0].rows for cell in row]
+    assert not [text for text in (*cells, *(row.text for row in told.rows)) if "-0" in text]
+    assert all(row[1].startswith("≤") for row in told.tables[0].rows)

@@ -48,7 +48,7 @@ def test_the_value_is_that_of_a_log_of_the_same_steps(model, run_pass, tmp_path)
     )
     assert (value.steps, value.samples_seen, value.batch_size) == (12, 12 * 12, 12)
     assert value.estimator == "micro-batches"
-    assert "from the micro-batches of 12 steps, every 1 steps" in str(monitor)
+    assert "from the micro-batches of 12 steps, every step" in str(monitor)
 
 
 def test_a_value_is_not_below_zero_and_one_that_noise_hides_is_not_known():
@@ -60,6 +60,14 @@ def test_a_value_is_not_below_zero_and_one_that_noise_hides_is_not_known():
     window.add("micro-batches", [entry(mean, 1.0) for mean in (0.2, 0.9, 0.1, 0.8) * 2])
     assert (window.value.noise_scale, window.value.low, window.value.high) == (None, None, None)
     assert str(window.value) == "not known: the gradient is too small against its noise"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"every": 0}, {"window": 7}, {"batch_size": 0}, {"dataset_size": 0}]
+)
+def test_a_number_that_would_tell_nothing_is_refused(model, settings):
+    with pytest.raises(ValueError, match=str(*settings.values())):
+        NoiseScaleMonitor(model, torch.optim.SGD(model.parameters(), lr=0.1), **settings)
 
 
 def entry(mean_sqnorm, micro_batch_sqnorm):

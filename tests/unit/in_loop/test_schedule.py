@@ -166,6 +166,12 @@ def test_a_batch_that_ranks_cannot_share_is_told_with_the_nearest():
         _ = Training("0:8", micro_batch_size=16, world_size=2).schedule.micro_batches
 
 
+@pytest.mark.parametrize("sizes", [{"micro_batch_size": 0}, {"world_size": 0}])
+def test_a_micro_batch_of_no_sample_is_refused(sizes):
+    with pytest.raises(ValueError, match="a sample at least"):
+        BatchSizeSchedule("0:8", None, **{"micro_batch_size": 4, **sizes})
+
+
 def test_batches_of_the_past_need_not_be_shared_by_the_ranks_of_now():
     state = Training(TABLE).train(110).state_dict()
     schedule = Training(TABLE, micro_batch_size=4, world_size=4).load(state).schedule

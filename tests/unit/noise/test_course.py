@@ -254,3 +254,27 @@ def test_without_a_clear_trend_nothing_is_predicted():
     assert predict_noise_scale(follow([50, 50, 20, 90, 15, 110]), 3200) is None
     few = follow([50.0] * 6)
     assert predict_noise_scale(msgspec.structs.replace(few, points=few.points[:2]), 3200) is None
+
+
+def test_a_steep_law_through_points_that_lie_near_each_other_still_has_an_end():
+    steps, points = (10_000, 10_001, 10_002), along([100.0, 200.0, 400.0], factor=1.05)
+    noise = NoiseConclusion(
+        status="estimated",
+        reason="",
+        noise_scale=known(200.0),
+        batch_size=32,
+        points=tuple(
+            NoisePoint(
+                at_step=step,
+                loss=None,
+                samples=1000,
+                noise_scale=scale,
+                preconditioned_noise_scale=None,
+                gradient_sqnorm=1.0,
+                gradient_cov_trace=1.0,
+            )
+            for step, scale in zip(steps, points, strict=True)
+        ),
+    )
+    found = predict_noise_scale(noise, 1_000_000)
+    assert 200.0 < found.low <= found.point <= found.high < math.inf

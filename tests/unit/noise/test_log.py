@@ -84,3 +84,20 @@ def test_lines_told_from_something_else_than_the_last_do_not_count(tmp_path):
     lines = [SECOND.replace("}", f', "estimator": "{name}"}}') for name in ("per-example", "ranks")]
     assert len(read(tmp_path, *lines)) == 1
     assert len(read(tmp_path, *lines, lines[1])) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        FIRST.replace('"step": 3', '"step": -3'),
+        FIRST.replace("[4, 4, 8]", "[4, 4, 1e200]"),
+        FIRST.replace("[2, 4, 1]", "[2, 4, 1e300]").replace("[4, 4, 8]", "[4, 4, 1e100]"),
+        FIRST.replace("0.5", "1e308"),
+        SECOND.replace('"small_batch_size": 8', '"small_batch_size": 1e-300'),
+        SECOND.replace("8,", "3,").replace("32", "3.0000000000000001"),
+        SECOND.replace("0.7", "-1e308"),
+    ],
+)
+def test_a_line_of_no_possible_step_is_refused_in_place_of_figures_without_an_end(tmp_path, line):
+    with pytest.raises(UsageError, match="line 2"):
+        read(tmp_path, FIRST, line)
