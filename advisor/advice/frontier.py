@@ -12,7 +12,7 @@ from advisor.device.data import Interconnect
 from advisor.noise.data import predict_relative_samples
 from advisor.rate.data import Candidate
 from advisor.training.data import WorkloadFacts
-from advisor.units import format_figure
+from advisor.units import count_of, format_figure
 
 #: Optimizer steps an epoch below which the batch is large for the dataset: epochs, schedules and
 #: warm-ups are then counted in very few steps.
@@ -51,7 +51,8 @@ def conclude_frontier(
         if facts.dataset_size is None or count * each.global_batch_size <= facts.dataset_size
     ]
     if not ways:
-        return Frontier(reason=f"the dataset has fewer samples than {counts[0]} GPUs take at once")
+        takers = f"{count_of(counts[0], 'GPU')} take{'s' * (counts[0] == 1)}"
+        return Frontier(reason=f"the dataset has fewer samples than {takers} at once")
     steps_s = [
         _predict_step_s(each, count, gradient_bytes, scenario.interconnect) for count, each in ways
     ]

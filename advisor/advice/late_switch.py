@@ -89,7 +89,7 @@ def conclude_late_switch(
         kind="trained",
         items=write_items(candidates, segments) if is_advised else (),
         gain_fraction=gain,
-        gain_interval=Estimate(gain, gain - reach, gain + reach),
+        gain_interval=Estimate(gain, gain - reach, min(gain + reach, 1.0)),  # of all the time
         reason="the trained curves of two batches cross"
         if is_advised
         else "a switch where trained curves cross does not save "

@@ -57,12 +57,12 @@ def conclude_schedule(
     Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for batches that follow φ.
     """
     points = _list_noise_scales(noise)
-    if noise is None or len(points) < 2 or noise.micro_batch_size is None:
+    if noise is None or len(points) < 2 or noise.batch_size is None:
         return Schedule(
             kind="noise",
             reason="the noise scale was not measured at two points of training or more",
         )
-    phases = cut_phases(points, batch_size=noise.micro_batch_size)
+    phases = cut_phases(points, batch_size=noise.batch_size)
 
     def take_s(course: Sequence[int]) -> float:
         return predict_time(candidates, phases, course)
@@ -78,7 +78,7 @@ def conclude_schedule(
     ]
     # Before the first point φ is taken to be as there: it only places the items.
     step, first = points[0][0], get_working_noise_scale(points[0][1]) or 0.0
-    lead_steps = step / (1.0 + first / noise.micro_batch_size)
+    lead_steps = step / (1.0 + first / noise.batch_size)
     lead = (lead_steps * (best[0] + phases[0].noise_scale), *parts[0][1:])
     segments = [
         (count, size, scale_to(advised, size, scale)) for count, size, scale in (lead, *parts)

@@ -49,23 +49,7 @@ def describe_schedule(schedule: Schedule) -> str:
     parts = [f"{advised if schedule.items else 'not advised'}: {schedule.reason}"]
     if schedule.untrained_because:
         parts.append(f"not trained: {schedule.untrained_because}")
-    gain, over_advised = schedule.gain_fraction, schedule.gain_over_advised_fraction
-    if gain is not None and schedule.gain_interval is not None:
-        near = schedule.gain_interval
-        ratio = Estimate(1.0 - gain, 1.0 - (near.high or 0.0), 1.0 - (near.low or 0.0))
-        took = f"it took {format_interval(ratio)} × the time at"
-        parts.append(
-            f"trained from {schedule.starts} starts, {took} the advised batch"
-            if schedule.starts
-            else f"read from starts that did not choose it, {took} the best constant batch"
-        )
-    elif gain is not None:
-        saved = f"predicted to save {format_percent(gain, decimals=1)} of the time"
-        if over_advised is None:
-            parts.append(f"{saved} at the advised batch")
-        else:
-            over = format_percent(over_advised, decimals=1)
-            parts.append(f"{saved} at the best constant batch, {over} at the advised one")
+    parts += [gain] if (gain := _describe_gain(schedule)) else []
     if schedule.measured_to_step is not None:
         start, end = schedule.measured_from_step or 0, schedule.measured_to_step
         span = f"step {format_count(start)} to {format_count(end)}"
@@ -75,6 +59,27 @@ def describe_schedule(schedule: Schedule) -> str:
         if schedule.rate_note and not is_trained:
             parts.append("not run")
     return "; ".join(parts)
+
+
+def _describe_gain(schedule: Schedule) -> str:
+    """Return what it saves, as trained or by the law; empty where that is not known."""
+    gain, near = schedule.gain_fraction, schedule.gain_interval
+    if gain is None:
+        return ""
+    if near is not None:
+        ratio = Estimate(1.0 - gain, 1.0 - (near.high or 0.0), 1.0 - (near.low or 0.0))
+        took = f"it took {format_interval(ratio)} × the time at"
+        if schedule.starts:
+            return f"trained from {count_of(schedule.starts, 'start')}, {took} the advised batch"
+        return f"read from starts that did not choose it, {took} the best constant batch"
+    if gain < 0.0:
+        more = format_percent(-gain, decimals=1)
+        return f"predicted to take {more} more time than the advised batch"
+    saved = f"predicted to save {format_percent(gain, decimals=1)} of the time"
+    if schedule.gain_over_advised_fraction is None:
+        return f"{saved} at the advised batch"
+    over = format_percent(schedule.gain_over_advised_fraction, decimals=1)
+    return f"{saved} at the best constant batch, {over} at the advised one"
 
 
 def _describe_item(item: ScheduleItem) -> str:

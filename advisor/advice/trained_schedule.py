@@ -40,7 +40,7 @@ def plan_growth(
     """Return what to train of a schedule; None where a short branch does not show it.
 
     Args:
-        schedule: With items, each with a rate.
+        schedule: Trained where it has items, each with a rate.
         advised: The constant batch, with its rate.
         learning_rate: Of the advised pair.
         changes: The other settings that it was trained with.
@@ -50,6 +50,8 @@ def plan_growth(
     """
     course = _RATE_COURSES.get(schedule.kind)
     if course is None or not schedule.items or not schedule.samples:
+        return None
+    if any(item.learning_rate is None for item in schedule.items):
         return None
     whole = schedule.samples
     scale = 1.0 if course == "own" else min(1.0, window_samples / whole)
@@ -64,6 +66,7 @@ def plan_growth(
             / (find_cosine(item.from_samples / whole) if course == "cosine" else 1.0),
         )
         for item in schedule.items
+        if item.from_samples < whole  # of a few samples the last one may begin at their end
     ]
     own = advised.micro_batch_size, advised.gradient_accumulation_steps
     constant = [(0.0, *own, 1.0)]
@@ -71,6 +74,8 @@ def plan_growth(
         cuts, _ = place_cuts(scenario, facts)
         constant = [(place / whole, *own, 1.0 / divisor) for place, divisor in cuts]
     growing, level = (_lay(each, scale * whole) for each in (ways, constant))
+    if not growing:  # not even half a step
+        return None
     first = growing[0].global_batch_size
     grown_steps = sum(leg.steps for leg in growing if leg.global_batch_size != first)
     if min(grown_steps, growing[0].steps) < _LEAST_STEPS or len(level) < len(constant):

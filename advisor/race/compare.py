@@ -207,10 +207,13 @@ def is_only_bound(own: Sequence[TrialBranch], base: Sequence[TrialBranch]) -> bo
 def compare_picks(own: Curve, base: Curve) -> float | None:
     """Return `compare_curves`, or where all own ends are lower, when the base pair would be there.
 
-    Its ends are joined by lines over the logarithm of the samples, the last of them extended.
+    Its ends, each lower than all before, are joined by lines over the logarithm of the samples, the
+    last of them extended.
     """
-    falling = [base[0]] if base else []
-    falling += [after for before, after in pairwise(base) if after[1] < before[1]]
+    falling: list[tuple[float, float]] = []
+    for samples, loss in base:
+        if not falling or loss < falling[-1][1]:
+            falling.append((samples, loss))
     if not own or len(falling) < 2 or own[0][1] >= falling[-1][1]:
         return compare_curves(own, base)
     (first, first_loss), (second, second_loss) = falling[-2:]

@@ -118,3 +118,23 @@ def test_noise_that_crosses_by_chance_is_hardly_ever_advised(noise, most):
 )
 def test_without_two_curves_at_a_level_rate_nothing_is_said(groups):
     assert conclude_late_switch(groups, WAYS) is None
+
+
+def test_an_interval_saves_no_more_than_all_of_the_time():
+    """Starts that hardly agree make it wide, but no time is below 0."""
+    shapes = {
+        SMALL: [(0.5, 100), (0.3, 4000), (0.2, 2000)],
+        LARGE: [(0.3, 2000), (0.3, 9000), (0.1, 300)],
+    }
+    groups = {
+        pair: [
+            each
+            for start, shape in zip(STARTS, starts, strict=True)
+            for each in curve(pair, *shape, starts=(start,))
+        ]
+        for pair, starts in shapes.items()
+    }
+    schedule = conclude_late_switch(groups, WAYS)
+    assert schedule.gain_interval.high == 1.0
+    (row,) = [row for row in list_schedules([schedule]) if "took" in row.text]
+    assert "-" not in row.text.partition("took")[2]

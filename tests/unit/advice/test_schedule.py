@@ -54,7 +54,8 @@ def make_noise(scales, *, every=100, spread=1.1, batch=32, adapted=None):
         reason="",
         noise_scale=estimate(scales[-1]),
         preconditioned_noise_scale=None if adapted is None else estimate(adapted[-1]),
-        micro_batch_size=batch,
+        micro_batch_size=batch // 2,  # of what is measured: a run's own steps are of the batch
+        batch_size=batch,
         points=points,
     )
 
@@ -232,3 +233,8 @@ def test_a_batch_is_split_into_equal_micro_batches_that_fit():
     assert find_split(curve, 20) == (20, 1)
     assert find_split(curve, 50) == (25, 2)
     assert find_split(curve, 35) == (7, 5)
+
+
+def test_a_batch_that_stays_takes_the_samples_that_the_measured_run_took():
+    schedule = conclude_schedule(affine((32,)), make_noise([90, 90, 90], every=100, batch=32), PAIR)
+    assert schedule.samples == 200 * 32

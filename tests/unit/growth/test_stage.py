@@ -138,3 +138,18 @@ def test_without_time_the_law_stands_alone_and_says_so():
     assert told.startswith("by the law alone: ")
     assert "not trained: no time was left for it" in told
     assert "predicted to save" in told
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(cosine=Moment(at=1.0)),
+        Scenario(milestones=(Moment(at=1.0), Moment(at=2.0)), samples=70),
+        Scenario(milestones=(Moment(at=0.25),), samples=10),
+    ],
+)
+def test_a_run_of_a_step_or_less_has_no_branches(scenario):
+    run = race(LawGrowth())
+    run.set(SCENARIO, scenario)
+    assert grow(run) == 0
+    assert [*list_schedules(run.of(SCHEDULES))]

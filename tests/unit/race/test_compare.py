@@ -130,6 +130,12 @@ def test_the_ends_of_branches_are_read_on_lines_over_the_logarithm_of_the_sample
     assert compare_picks([(100.0, 0.5)], base[:1]) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("bump", [[(300.0, 0.8)], [(300.0, 0.8), (400.0, 0.5)], [(300.0, 0.5)]])
+def test_a_longer_branch_that_ended_no_lower_is_no_end_of_the_line(bump):
+    base = [(100.0, 1.0), (200.0, 0.5), *bump]
+    assert compare_picks([(100.0, 0.25)], base) == pytest.approx(-1.5 * math.log(2.0))
+
+
 def test_a_loss_is_reached_the_first_time_and_between_evaluations():
     curve = [(0.0, 2.0), (100.0, 1.0), (200.0, 1.5), (400.0, 0.5)]
     assert find_samples(curve, 1.5) == 50.0  # on a line from the start

@@ -169,5 +169,7 @@ def test_a_schedule_without_rates_or_gain_prints_none():
     assert list(list_schedules(())) == []
     schedule = Schedule(kind="milestones", reason="what it saves depends on the length")
     assert describe_schedule(schedule) == "not advised: what it saves depends on the length"
+    slower = replace(schedule, gain_fraction=-0.05)
+    assert describe_schedule(slower).endswith("to take 5.0 % more time than the advised batch")
     unrated = replace(SCHEDULES[0], rate_note="", items=SCHEDULES[0].items[:1])
     assert "no rates, since none was run to scale from" in describe_schedule(unrated)
