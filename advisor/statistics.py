@@ -102,6 +102,14 @@ def estimate_median_over_sessions(
     return Estimate(point, min(point, mean - half_width), max(point, mean + half_width), confidence)
 
 
+def estimate_median_rate(rates: Sequence[float]) -> Estimate:
+    """Return the median of figures above 0, with a t-interval on the log scale: no end is below 0.
+
+    One value alone has no interval.
+    """
+    return exponentiate(estimate_median_over_sessions([(math.log(rate),) for rate in rates]))
+
+
 def _find_half_width(values: Sequence[float], confidence: float) -> float:
     standard_error = statistics.stdev(values) / math.sqrt(len(values))
     return two_sided_t(confidence, len(values) - 1) * standard_error

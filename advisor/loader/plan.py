@@ -17,7 +17,7 @@ from advisor.loader.data import (
     LoaderStatus,
     LoaderTiming,
 )
-from advisor.statistics import Estimate, compare_rates, estimate_median_over_sessions, median
+from advisor.statistics import Estimate, compare_rates, estimate_median_rate, median
 from advisor.training.data import WorkloadFacts
 
 #: Share of the training speed below which a loss to loading is not worth a change, and which a gain
@@ -68,7 +68,7 @@ def conclude_loader(timings: Sequence[LoaderTiming]) -> LoaderConclusion | None:
         micro_batch_size=own.micro_batch_size,
         status=status,
         own_workers=own.workers,
-        training_samples_per_s=_estimate(training),
+        training_samples_per_s=estimate_median_rate(training),
         points=points,
         samples_per_s_per_worker=per_worker,
         workers_needed=needed,
@@ -109,8 +109,8 @@ def _summarise(timing: LoaderTiming) -> LoaderPoint:
     return LoaderPoint(
         workers=timing.workers,
         status=_judge(loss, timing.waiting_fractions),
-        samples_per_s=_estimate(timing.alone_samples_per_s),
-        together_samples_per_s=_estimate(timing.together_samples_per_s),
+        samples_per_s=estimate_median_rate(timing.alone_samples_per_s),
+        together_samples_per_s=estimate_median_rate(timing.together_samples_per_s),
         loss_fraction=loss,
         waiting_fraction=median(timing.waiting_fractions) if timing.waiting_fractions else None,
     )
@@ -170,11 +170,6 @@ def _list_training(timings: Sequence[LoaderTiming]) -> list[float]:
 
 def _rate(timing: LoaderTiming) -> float:
     return median(timing.alone_samples_per_s)
-
-
-def _estimate(rates: Sequence[float]) -> Estimate:
-    """Return the median with its interval over windows."""
-    return estimate_median_over_sessions([(rate,) for rate in rates])
 
 
 def choose_micro_batch(

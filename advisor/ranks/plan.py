@@ -8,7 +8,13 @@ from advisor.memory.data import PROBES, Probe
 from advisor.noise.data import predict_relative_samples
 from advisor.noise.plan import NOISE
 from advisor.ranks.data import RANK_PROBES, RankPoint, RankProbe, RanksConclusion
-from advisor.statistics import Estimate, compare_rates, estimate_mean, median
+from advisor.statistics import (
+    Estimate,
+    compare_rates,
+    estimate_mean,
+    estimate_median_rate,
+    median,
+)
 
 #: A rank that is slower than the middle by less is no straggler: clocks differ by as much.
 _LEAST_SLOWER = 0.05
@@ -83,7 +89,7 @@ def _scale(
         RankPoint(
             ranks=count,
             global_batch_size=sizes[count],
-            samples_per_s=estimate_mean([*mine.values()]),
+            samples_per_s=estimate_median_rate([*mine.values()]),
             efficiency=compare_rates([rate / count for rate in mine.values()], single),
             relative_time=times[count] / whole if whole else None,
             relative_cost=count * times[count] / (ranks * whole) if whole else None,

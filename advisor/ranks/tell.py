@@ -29,14 +29,23 @@ def tell_ranks(conclusions: Conclusions) -> Told:
 def _describe(found: RanksConclusion) -> str:
     size, share = format_count(found.global_batch_size), found.exchange_fraction
     head = f"{format_count(found.ranks)} ranks at batch {size}"
-    if share.high is not None and share.high <= 0.0:
-        parts = [f"{head} lose no time by their exchange"]
-    else:
-        parts = [f"{head} spend {_write_share(share)} of a step on their exchange"]
+    parts = [f"{head} {_tell_exchange(share)}"]
     if found.straggler is not None and found.straggler_fraction is not None:
         slower = _write_share(found.straggler_fraction)
         parts.append(f"rank {found.straggler} is {slower} slower than the others on its own")
     return "; ".join(parts)
+
+
+def _tell_exchange(share: Estimate) -> str:
+    """Return what the exchange takes; as measured it may be less than nothing, which none is."""
+    if share.high is not None and share.high <= 0.0:
+        return "lose no time by their exchange"
+    if (share.point or 0.0) <= 0.0:
+        most = "" if share.high is None else f": {format_percent(share.high)} of a step at most"
+        return f"lose no time that shows by their exchange{most}"
+    low = None if share.low is None else max(share.low, 0.0)
+    spent = _write_share(Estimate(share.point, low, share.high))
+    return f"spend {spent} of a step on their exchange"
 
 
 def _write_share(share: Estimate) -> str:

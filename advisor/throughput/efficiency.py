@@ -131,7 +131,7 @@ def _find_speed_limit(
     point = next((p for p in throughput.points if p.micro_batch_size == size), None)
     if point is None or point.step_s.point is None:
         return None
-    step_s = point.step_s.point
+    step_s, fixed_s = point.step_s.point, throughput.fixed_s
     mine = [probe for probe in probes if probe.micro_batch_size == size]
     issued_s = _take_median([median(p.enqueue_times_s) for p in mine if p.enqueue_times_s])
     limit = SpeedLimit(
@@ -140,8 +140,8 @@ def _find_speed_limit(
         peak=peaks.source if point.flops_fraction is not None else None,
         flops_fraction=point.flops_fraction,
         bandwidth_fraction=point.bandwidth_fraction,
-        enqueue_fraction=None if issued_s is None else issued_s / step_s,
-        fixed_fraction=None if throughput.fixed_s is None else throughput.fixed_s / step_s,
+        enqueue_fraction=None if issued_s is None else min(issued_s / step_s, 1.0),
+        fixed_fraction=None if fixed_s is None else min(fixed_s / step_s, 1.0),
         page_faults_per_step=_take_median([probe.page_faults_per_step for probe in mine]),
         kernel_time_fraction=_take_median([probe.kernel_time_fraction for probe in mine]),
     )

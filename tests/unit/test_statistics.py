@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from advisor.statistics import (
     Estimate,
     estimate_median_over_sessions,
+    estimate_median_rate,
     fieller_ratio,
     jackknife_covariance,
     median,
@@ -80,6 +81,15 @@ def test_the_interval_over_sessions_covers_the_truth_as_often_as_it_says():
     intervals = [estimate_median_over_sessions([[value] for value in row]) for row in means]
     covered = sum(item.low <= 5.0 <= item.high for item in intervals) / len(intervals)
     assert 0.935 < covered < 0.965
+
+
+def test_rates_that_hardly_agree_have_no_end_below_zero():
+    found = estimate_median_rate([100.0, 220.0, 90.0])
+    assert found.point == pytest.approx(100.0)
+    assert 0.0 < found.low < 90.0
+    assert found.high > 220.0
+    assert estimate_median_rate([7.0]) == Estimate(pytest.approx(7.0), None, None)
+    assert estimate_median_rate([]) == Estimate(None, None, None)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))

@@ -161,9 +161,11 @@ class HangWatch:
     def _look(self, rank: int) -> bool:
         """Return whether a rank hangs, which is ended then."""
         path, now_s = name_progress(self._folder, rank), time.monotonic()
-        if not path.exists() or self._has_ended(rank):
+        said = path.read_bytes() if path.exists() else b""
+        if len(said) < _FORMAT.size or self._has_ended(rank):  # it has not begun, or waits for none
+            self._waiting.pop(rank, None)
             return False
-        pid, steps = _FORMAT.unpack(path.read_bytes())
+        pid, steps = _FORMAT.unpack(said)
         idle = self._idle.setdefault(rank, Idleness(pid, now_s))
         idle.see_steps(steps, now_s)
         process = psutil.Process(pid)
@@ -205,8 +207,9 @@ class HangWatch:
         )
         with (self._folder / f"{rank}.jsonl").open("ab") as said:
             said.write(msgspec.json.encode(failure) + b"\n")
-        for number in (signal.SIGTERM, signal.SIGCONT):  # the second where it was stopped
-            os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            for number in (signal.SIGTERM, signal.SIGCONT):  # the second where it was stopped
+                os.kill(pid, number)
 
 
 def waits_for_others(stack: str) -> bool:

@@ -68,6 +68,13 @@ def test_a_host_that_issues_all_the_time_binds():
     assert limit.enqueue_fraction == pytest.approx(0.99)
 
 
+def test_no_part_of_a_step_is_more_than_the_step():
+    limit = conclude(law=lambda _: 1.0, enqueue=lambda _: 1.03).speed_limit
+    assert limit is not None
+    assert limit.enqueue_fraction == 1.0
+    assert limit.fixed_fraction <= 1.0
+
+
 def test_the_peak_of_a_cpu_is_its_own_matrix_product():
     canary = {"canary_times_s": (2.0, 2.5), "canary_flops": 1000}
     limit = conclude(machine=environment("cpu"), **canary).speed_limit

@@ -1,9 +1,18 @@
 """Which rank hangs, of what it did and of where it stands."""
 
+import subprocess
+import sys
+
 import pytest
 
 from advisor.engine.crash import PACKAGE
-from advisor.engine.worker.hanging import Idleness, waits_for_others
+from advisor.engine.worker.hanging import (
+    HangWatch,
+    Idleness,
+    ProgressFile,
+    name_progress,
+    waits_for_others,
+)
 
 _SITE = "/venv/lib/python3.12/site-packages"
 
@@ -80,3 +89,19 @@ def test_a_process_that_hardly_works_is_idle():
 def test_where_a_rank_stands_tells_whether_it_waits_for_others(paths, waits):
     lines = [f'  File "{path}", line 7 in run' for path in paths]
     assert waits_for_others("\n".join(["Stack (most recent call first):", *lines])) == waits
+
+
+def test_a_rank_that_is_writing_down_that_it_began_is_looked_at_later(tmp_path):
+    name_progress(tmp_path, 0).write_bytes(b"\0\0")
+    watch = HangWatch("train.py", tmp_path, [0], lambda _: False, are_all=True)
+    assert not watch._look(0)
+    ProgressFile(tmp_path, 0)
+    assert not watch._look(0)
+
+
+def test_a_rank_that_has_ended_by_itself_is_no_failure_of_the_watch(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    watch = HangWatch("train.py", tmp_path, [0], lambda _: False, are_all=True)
+    watch._end(0, child.pid, "it did nothing")
+    assert "hangs: it did nothing" in (tmp_path / "0.jsonl").read_text()
