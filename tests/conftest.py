@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,10 @@ _DISTRIBUTION = ("--numprocesses", "--dist")
 # Before torch is loaded, here and in what the tests start: threads of several processes would wait
 # for one another on the same cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tests look at what is compiled, not at how fast it is: no processes for it, and no compiler
+# asked which instructions there are.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 # What tests look for may stand anywhere in the report; the first screen has tests of its own.
 os.environ.setdefault("BSADVISOR_FULL", "1")
 # Runs of tests are not kept among the user's.
@@ -30,6 +35,17 @@ def pytest_addoption(parser, pluginmanager):
         for name in _DISTRIBUTION:
             parser.addoption(name)
         parser.addoption("--no-loadscope-reorder", action="store_true")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Spare the collector of garbage what all tests are made of: it stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):
