@@ -19,7 +19,7 @@ from advisor.in_loop.window import WINDOW_STEPS, Window
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry
 from advisor.training.device_clock import synchronise
-from advisor.training.optimizer_facts import to_number
+from advisor.training.optimizer_facts import find_leading, to_number
 from advisor.units import count_of, format_percent
 
 
@@ -193,8 +193,8 @@ class NoiseScaleMonitor:
         synchronise(self._device)
         excess_s = time.perf_counter() - self._since_s - self._step_s if self._step_s else 0.0
         wait = self._sight.finish(self._step - 1, step_s=self._step_s, excess_s=excess_s)
-        rates = [to_number(group.get("lr")) for group in self._optimizer.param_groups]
-        rate = next((rate for rate in rates if rate), None)
+        rates = [group.get("lr") for group in self._optimizer.param_groups]
+        rate = to_number(rates[find_leading(rates)]) or None
         self._wait_for_ranks = lambda: self._keep(wait(), rate)
         if not self._interval.is_known:
             self._take_in()

@@ -24,6 +24,7 @@ from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.order import IndexStream
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
+from advisor.training.optimizer_facts import find_leading
 from advisor.training.schedule import ScheduleObserver
 from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
@@ -236,7 +237,7 @@ def apply_settings(training: Training, task: TrialTask) -> None:
 def apply_other_settings(optimizer: Optimizer, task: TrialTask) -> None:
     """Set what goes with the task's rate; groups keep the ratios of their decays."""
     groups = optimizer.param_groups
-    decay = next((group for group in groups if group["lr"]), groups[0]).get("weight_decay")
+    decay = groups[find_leading([group["lr"] for group in groups])].get("weight_decay")
     for group in groups:
         if task.beta2 is not None and "betas" in group:
             group["betas"] = (group["betas"][0], task.beta2)
@@ -250,8 +251,9 @@ def make_rate_setter(training: Training) -> Callable[[float], None]:
     Where all are at rate 0 there is no ratio to keep: all groups then get the same rate.
     """
     groups = training.optimizer.param_groups
-    first = next((group["lr"] for group in groups if group["lr"]), None)
-    ratios = [group["lr"] / first if first else 1.0 for group in groups]
+    rates = [group["lr"] for group in groups]
+    first = rates[find_leading(rates)]
+    ratios = [rate / first if first else 1.0 for rate in rates]
 
     def set_rate(rate: float) -> None:
         for group, ratio in zip(groups, ratios, strict=True):

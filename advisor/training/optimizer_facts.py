@@ -1,6 +1,7 @@
 """What an optimizer says of itself: settings of any type, in any number of parameter groups."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ def describe_optimizer(
 ) -> OptimizerFacts:
     """Return the settings that are numbers; one of another type counts as none."""
     groups = optimizer.param_groups
-    group = next((each for each in groups if (to_number(each.get("lr")) or 0.0) > 0.0), groups[0])
+    group = groups[find_leading([each.get("lr") for each in groups])]
     found = group.get("betas")
     betas = tuple(found) if isinstance(found, list | tuple) else ()
     beta1, beta2, *_ = (*betas, None, None)
@@ -42,6 +43,15 @@ def describe_optimizer(
         ),
         class_names=tuple(each.__name__ for each in classes[: classes.index(Optimizer)]),
     )
+
+
+def find_leading(rates: Sequence[object]) -> int:
+    """Return the place of the group that a rate is told and set of: the first that trains.
+
+    That is the first one above 0, as one below climbs beside others; else the first of all.
+    """
+    numbers = [to_number(rate) or 0.0 for rate in rates]
+    return next((place for place, number in enumerate(numbers) if number > 0.0), 0)
 
 
 def restart_rates(optimizer: Optimizer) -> None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from advisor.errors import WorkloadError
 from advisor.training.observer import Observer, Step
+from advisor.training.optimizer_facts import find_leading
 
 #: Optimizer steps of the schedule that a model file is tried with: any number has to do.
 _TRIED_STEPS = 100
@@ -87,7 +88,7 @@ def list_rates(
     left as they were.
     """
     groups = optimizer.param_groups
-    first = next((n for n, group in enumerate(groups) if group["lr"]), 0)
+    first = find_leading([group["lr"] for group in groups])
     with _keeping_settings(optimizer):
         scheduler = make(steps)
         if scheduler is None:

@@ -10,7 +10,7 @@ from torch import nn
 from advisor.training.data import OptimizerFacts, WorkloadSpec
 from advisor.training.model_file.foreign import parameters_in
 from advisor.training.observer import Observer, Step
-from advisor.training.optimizer_facts import describe_optimizer, to_number
+from advisor.training.optimizer_facts import describe_optimizer, find_leading, to_number
 from advisor.training.script.arguments import Filling
 from advisor.training.script.losses import read_loss
 from advisor.training.script.running import Ending, ScriptRun
@@ -107,5 +107,5 @@ def _with_given_rates(facts: OptimizerFacts, rates: tuple[Any, ...]) -> Optimize
         msgspec.structs.replace(group, learning_rate=rate)
         for group, rate in zip(facts.groups, numbers, strict=False)
     )
-    first = next((rate for rate in numbers if rate), facts.learning_rate)
-    return msgspec.structs.replace(facts, learning_rate=first, groups=groups)
+    first = numbers[find_leading(numbers)] if numbers else None
+    return msgspec.structs.replace(facts, learning_rate=first or facts.learning_rate, groups=groups)

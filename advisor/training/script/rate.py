@@ -1,6 +1,6 @@
 """The rate of the script's steps: its own schedule times one factor, its warm-up compressed."""
 
-from advisor.training.optimizer_facts import to_number
+from advisor.training.optimizer_facts import find_leading, to_number
 from advisor.training.script.stream import StepStream
 
 #: Share of the rate that was given below which the first step shows a warm-up.
@@ -47,10 +47,7 @@ class RateFactor:
 
     def _find_current(self) -> float:
         """Return the rate that the script has set in the first group that trains."""
-        stream, current = self.stream, 0.0
+        stream = self.stream
         assert stream.optimizer is not None
-        for group, given in zip(stream.optimizer.param_groups, stream.given_rates, strict=False):
-            if to_number(given):
-                current = to_number(group.get("lr")) or 0.0
-                break
-        return current
+        group = stream.optimizer.param_groups[find_leading(stream.given_rates)]
+        return to_number(group.get("lr")) or 0.0

@@ -9,7 +9,7 @@ from torch.amp.grad_scaler import OptState
 from torch.optim import LBFGS, Optimizer
 
 from advisor.training.observer import Observer, Step
-from advisor.training.optimizer_facts import find_given_rate, to_number
+from advisor.training.optimizer_facts import find_given_rate, find_leading, to_number
 from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.losses import is_plain_mean
 from advisor.training.script.moving import MovedRates, TakenGradients
@@ -80,7 +80,8 @@ class StepStream:
     @property
     def given_rate(self) -> float | None:
         """The rate that the script gave the first group that trains, before any schedule."""
-        return next((rate for each in self.given_rates if (rate := to_number(each))), None)
+        rates = self.given_rates
+        return to_number(rates[find_leading(rates)]) if rates else None
 
     @property
     def evaluates_itself(self) -> bool:

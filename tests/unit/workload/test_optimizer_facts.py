@@ -1,13 +1,19 @@
 """Every optimizer tells its settings, of whatever type they are."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+from advisor import NoiseScaleMonitor
+from advisor.rate.measure import make_rate_setter
 from advisor.rate.rules import name_family, propose_learning_rate
 from advisor.training.data import WorkloadFacts
 from advisor.training.model_file.foreign import call_with_known
 from advisor.training.optimizer_facts import describe_optimizer, restart_rates, to_number
+from advisor.training.schedule import list_rates
 
 CLASSES = [
     value
@@ -67,3 +73,36 @@ def test_a_function_is_given_what_it_has_room_for():
     assert call_with_known(lambda stage: stage, "fit", 2) == "fit"
     assert call_with_known(lambda *all_: all_, "fit", 2) == ("fit", 2)
     assert call_with_known(lambda stage, *, size=0: (stage, size), "fit", size=3) == ("fit", 3)
+
+
+def make_beside_a_multiplier():
+    """As of a Lagrangian: the first group climbs, beside the one that trains."""
+    weights = [nn.Parameter(torch.ones(2)) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.ones(2)
+    made = torch.optim.SGD([{"params": [weight]} for weight in weights], lr=0.1, weight_decay=0.01)
+    made.param_groups[0]["lr"] = -0.5
+    return made
+
+
+def test_a_rate_is_that_of_the_first_group_that_trains_and_others_keep_their_ratio():
+    made = make_beside_a_multiplier()
+    facts = describe_optimizer(made, needs_closure=False, is_default=False)
+    assert facts.learning_rate == 0.1
+    make_rate_setter(SimpleNamespace(optimizer=made))(0.2)
+    assert [group["lr"] for group in made.param_groups] == [-1.0, 0.2]
+    halving = list_rates(lambda _: torch.optim.lr_scheduler.StepLR(made, 1, 0.5), made, 2)
+    assert halving == pytest.approx([0.2, 0.1, 0.05])
+
+
+def test_a_monitor_writes_the_rate_of_the_first_group_that_trains(tmp_path):
+    made, log = make_beside_a_multiplier(), tmp_path / "noise.jsonl"
+    model = nn.Linear(2, 1)
+    made.add_param_group({"params": model.parameters()})
+    with NoiseScaleMonitor(model, made, log=log, every=1):
+        for _ in range(2):
+            model(torch.ones(3, 2)).sum().backward()
+            model(torch.ones(3, 2)).sum().backward()
+            made.step()
+    rates = {json.loads(line)["learning_rate"] for line in log.read_text().splitlines()}
+    assert rates == {0.1}
