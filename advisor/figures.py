@@ -9,9 +9,11 @@ from typing import Annotated
 from msgspec import Meta
 
 #: Of a batch, in samples: kernels index with 32 bits.
-Size = Annotated[int, Meta(ge=1, le=2**31)]
-#: Samples of a dataset.
-Many = Annotated[int, Meta(ge=1, le=2**62)]
+MOST_BATCH = 2**31
+Size = Annotated[int, Meta(ge=1, le=MOST_BATCH)]
+#: Samples of a dataset, whose length may be said to be endless.
+MOST_SAMPLES = 2**62
+Many = Annotated[int, Meta(ge=1, le=MOST_SAMPLES)]
 #: Steps, samples, processes, operations.
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Bytes = Annotated[int, Meta(ge=0, le=2**60)]

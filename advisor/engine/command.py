@@ -17,7 +17,13 @@ from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.engine.spec import Spec
-from advisor.errors import DeviceError, GivenFileError, InternalError, WorkloadError
+from advisor.errors import (
+    DeviceError,
+    GivenFileError,
+    InternalError,
+    UsageError,
+    WorkloadError,
+)
 from advisor.training.data import parse_target
 from advisor.training.script.arguments import Filling
 from advisor.training.script.facts import conclude_facts
@@ -48,10 +54,12 @@ def execute(
     clock; None is now.
 
     Raises:
+        UsageError: Nothing as was asked can be kept.
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
     record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
+    _refuse_impossible(spec, record)
     target = parse_target(spec.workload.target)
     with Runner(target, leader, shows_output=shows_output) as runner:
         run = Run(
@@ -83,6 +91,17 @@ def execute(
                 if spec.workload.script is not None:
                     run.keep_files(runner.written_files)
         return run.record
+
+
+def _refuse_impossible(spec: Spec, record: Record) -> None:
+    """Raise UsageError where what was asked could be neither sent to a worker nor read again."""
+    try:
+        for asked in (spec, record):
+            msgspec.convert(msgspec.to_builtins(asked), type(asked))
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"an option is beyond what can be measured: {error}", next_step="Give one within that."
+        ) from error
 
 
 def _use_time_left(run: Run, kind: Kind) -> None:
@@ -134,7 +153,13 @@ def _open(run: Run, kind: Kind) -> None:
         without_steps=kind.traces_only,
     )
     started = time.monotonic()
-    (facts,) = run.runner.run(task, timeout_s=run.left_s)
+    try:
+        (facts,) = run.runner.run(task, timeout_s=run.left_s)
+    except msgspec.ValidationError as error:  # the user's own settings, and nothing measured
+        raise WorkloadError(
+            f"{run.spec.workload.target}: a setting is beyond what can be measured: {error}",
+            next_step="Give one within that.",
+        ) from error
     run.start_s = time.monotonic() - started
     if facts.device_uuid_hash not in {None, environment.device.uuid_hash}:
         _see_chosen_card(run)

@@ -134,7 +134,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True):
     compile: bool = False
     seed: int = 0
     #: Overrides the model file's `BASE_BATCH_SIZE`.
-    base_batch_size: int | None = None
+    base_batch_size: Size | None = None
     #: How the optimizer was seen to be stepped; None where its signature alone tells.
     closure: ClosureUse | None = None
     #: The smallest batch that was seen to run.

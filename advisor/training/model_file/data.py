@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from advisor.errors import WorkloadError, note_place, shorten
+from advisor.figures import MOST_SAMPLES
 from advisor.training.model_file.batches import hand_out, tensors_of
 from advisor.training.model_file.foreign import running
 from advisor.training.model_file.kept import (
@@ -204,7 +205,7 @@ class IterableBatches(DatasetBatches):
         kept.grow(1)
         super().__init__(kept, collate)
         try:
-            self._stated_size: int | None = len(dataset) or None
+            self._stated_size: int | None = min(len(dataset), MOST_SAMPLES) or None
         except Exception:  # noqa: BLE001 - a stream need not know how long it is
             self._stated_size = None
 
@@ -249,7 +250,7 @@ Batches = SyntheticBatches | DatasetBatches
 
 def _find_length(dataset: Any) -> int:
     try:
-        return len(dataset)
+        return min(len(dataset), MOST_SAMPLES)
     except Exception as error:
         raise WorkloadError(
             f"the length of the {type(dataset).__name__} of make_dataset is not known "

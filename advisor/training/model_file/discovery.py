@@ -13,6 +13,7 @@ import msgspec
 from torch import nn
 
 from advisor.errors import UsageError, WorkloadError
+from advisor.figures import MOST_BATCH
 from advisor.training.model_file.copying import copy_model
 from advisor.training.model_file.foreign import is_a, parameters_in, parameters_of
 from advisor.training.model_file.lightning import is_data_module_type, is_lightning_type
@@ -234,9 +235,14 @@ def _base_batch_size(module: ModuleType) -> int | None:
     value = getattr(module, "BASE_BATCH_SIZE", None)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Integral)
+        or not 1 <= int(value) <= MOST_BATCH
+    ):
         raise WorkloadError(
-            f"{_file_of(module)}: BASE_BATCH_SIZE is {value!r}, not a positive whole number",
+            f"{_file_of(module)}: BASE_BATCH_SIZE is {value!r}, not a whole number from 1 to "
+            f"{MOST_BATCH:,}",
             next_step="Set it to the global batch size for which the learning rate was tuned.",
         )
     return int(value)

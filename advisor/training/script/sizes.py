@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
+from advisor.figures import MOST_SAMPLES
+
 
 class Sizes(msgspec.Struct, kw_only=True):
     """What was seen of the last batch that went into training."""
@@ -52,7 +54,8 @@ class Sizes(msgspec.Struct, kw_only=True):
         self.loader = size
         self.workers = getattr(iterator, "_num_workers", None)
         try:
-            self.dataset_size = len(iterator._dataset)  # noqa: SLF001
+            length = len(iterator._dataset)  # noqa: SLF001
+            self.dataset_size = min(length, MOST_SAMPLES) or None
         except Exception:  # noqa: BLE001 - a stream, or a length that is the user's
             self.dataset_size = None
 
