@@ -7,7 +7,7 @@ import msgspec
 
 from advisor.advice.data import Recommendation
 from advisor.rate.data import LearningRate, OptimizerChanges
-from advisor.rate.rules import name_family, propose_optimizer_changes, scale_rate
+from advisor.rate.rules import Family, name_family, propose_optimizer_changes, scale_rate
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.verify.data import CriticalBatchStatus
 
@@ -70,10 +70,10 @@ def choose_rate(
     the logarithm of the batch between. Without a noise scale it is the rule's limit.
     """
     rate, recommended = anchor_rate(advice), advice.global_batch_size
-    family = None if facts.optimizer is None else name_family(facts.optimizer)
     base, base_size = rate.base_value, rate.base_batch_size
-    if family is None or base is None or base_size is None or rate.value is None:
+    if facts.optimizer is None or not base or base_size is None or rate.value is None:
         return None
+    family: Family = name_family(facts.optimizer) or "heuristic"  # as where it was tried
     is_summed = facts.loss_reduction == "sum" and family == "gradient"
 
     def apply_rule(batch: int) -> float:

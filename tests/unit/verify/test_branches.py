@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from advisor.advice.data import Expected, Interval, Recommendation
 from advisor.rate.data import LearningRate, OptimizerChanges
+from advisor.rate.rules import propose_learning_rate
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from advisor.verify.branches import (
     choose_batches,
@@ -96,8 +97,20 @@ def test_at_the_base_batch_itself_the_rule_applies_from_it():
     assert rate_at(64, value=1.0, noise_scale=math.inf, advised=32) == pytest.approx(2.0)
 
 
-def test_an_optimizer_without_a_rule_has_no_rates():
-    assert rate_at(64, optimizer=OptimizerFacts(name="Rprop", learning_rate=1.0)) is None
+def test_an_optimizer_without_a_rule_has_the_rates_that_the_run_tried():
+    own = OptimizerFacts(name="Rprop", learning_rate=1.0)
+    facts = msgspec.structs.replace(FACTS, optimizer=own, base_batch_size=32)
+    tried = propose_learning_rate(facts, 256, None).proposed
+    assert rate_at(256, optimizer=own, value=tried) == pytest.approx(tried)
+    assert rate_at(64, optimizer=own, value=tried) == pytest.approx(math.sqrt(2.0))
+
+
+def test_a_base_rate_of_zero_scales_to_none():
+    advice = make_advice()
+    rate = msgspec.structs.replace(advice.learning_rate, base_value=0.0)
+    advice = msgspec.structs.replace(advice, learning_rate=rate)
+    facts = msgspec.structs.replace(FACTS, optimizer=SGD)
+    assert choose_rate(facts, advice, 64, noise_scale=None) is None
 
 
 def test_an_open_end_asks_for_the_next_batch_until_it_is_too_far():

@@ -158,3 +158,11 @@ def test_noise_that_hides_the_answer_gets_more_seeds_where_the_user_named_none()
 def test_nothing_trained_extends_nothing():
     plan, _ = make_plan()
     assert not plan.extend(1e6)
+
+
+def test_an_optimizer_without_a_rule_is_verified_as_it_was_advised():
+    facts = build_run().workload
+    own = msgspec.structs.replace(facts.optimizer, name="Mine", class_names=("Mine",))
+    known = msgspec.structs.replace(facts, optimizer=own)
+    plan, _ = make_plan(known=known, samples=None, budget_s=60.0)
+    assert len({size for _, size in list_batches(plan)}) > 1
