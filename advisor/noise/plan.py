@@ -21,6 +21,7 @@ from advisor.noise.data import (
     NoiseStatus,
     choose_metric,
 )
+from advisor.noise.iterates import LEAST_GROUPS
 from advisor.noise.point import (
     LEAST_STEPS,
     estimate_log_points,
@@ -30,6 +31,7 @@ from advisor.noise.point import (
 from advisor.noise.reason import describe_points
 from advisor.statistics import median
 from advisor.training.data import WorkloadFacts
+from advisor.units import count_of
 
 
 def conclude_noise(
@@ -48,9 +50,10 @@ def conclude_noise(
     points = _estimate_points(facts, usable, log)
     reason = explain_absence(facts, has_log=bool(log))
     if reason is None and not points:
-        reason = "no gradient measurement was reached before the run ended"
+        reason = _explain_nothing(facts)
         if log:
-            reason = f"the log has {len(log)} steps, too few: {LEAST_STEPS} are needed"
+            steps = count_of(len(log), "step")
+            reason = f"the log has {steps}, too few: {LEAST_STEPS} are needed"
     if reason is not None:
         return NoiseConclusion(status="not_estimated", reason=reason)
     if log:  # whose steps alone are known
@@ -122,6 +125,20 @@ def _estimate_points(
             zip(keys, usable, strict=True), key=lambda pair: pair[0]
         )
     )
+
+
+def _explain_nothing(facts: WorkloadFacts) -> str:
+    """Return why no gradient was measured: within one pass over the data none comes twice."""
+    size = facts.min_micro_batch_size
+    if facts.has_batch_statistics:  # which are those of the whole batch
+        size = max(size, facts.base_batch_size or size)
+    if facts.dataset_size is not None and facts.dataset_size < LEAST_GROUPS * size:
+        samples = count_of(facts.dataset_size, "sample")
+        return (
+            f"the dataset has {samples}, too few: gradients of {LEAST_GROUPS} batches of {size} "
+            "that share none are needed"
+        )
+    return "no gradient measurement was reached before the run ended"
 
 
 def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | None:

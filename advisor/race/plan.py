@@ -21,6 +21,7 @@ from advisor.rate.range_data import LR_RANGES
 from advisor.rate.rules import propose_learning_rate
 from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
 from advisor.training.data import WorkloadFacts
+from advisor.units import count_of
 
 #: What befell a race, where the failure behind it is told by itself.
 CUT_SHORT = "the trial was cut short"
@@ -119,8 +120,12 @@ def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:
         return CUT_SHORT
     if not ways:
         return UNTIMED
-    if find_way(ways, base.global_batch_size) is None:
-        return f"batch {base.global_batch_size} does not fit and cannot be split"
+    facts, size = record.workload, base.global_batch_size
+    if facts is not None and facts.dataset_size is not None and size > facts.dataset_size:
+        samples = count_of(facts.dataset_size, "sample")
+        return f"batch {size} is more than the dataset has, {samples}"
+    if find_way(ways, size) is None:
+        return f"batch {size} does not fit and cannot be split"
     return record.get(UNTRAINED) or "your own pair was not trained before the run ended"
 
 

@@ -261,6 +261,21 @@ def test_without_usable_measurements_nothing_is_concluded():
     assert "no gradient measurement" in conclusion.reason
 
 
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"dataset_size": 5}, "the dataset has 5 samples, too few: gradients of 8 batches of 1"),
+        (
+            {"dataset_size": 200, "has_batch_statistics": True, "base_batch_size": 32},
+            "the dataset has 200 samples, too few: gradients of 8 batches of 32",
+        ),
+        ({"dataset_size": 200, "base_batch_size": 32}, "no gradient measurement"),
+    ],
+)
+def test_a_dataset_of_too_few_samples_is_told_as_such(facts, words):
+    assert words in conclude_noise(msgspec.structs.replace(FACTS, **facts), ()).reason
+
+
 def test_the_run_has_the_step_average_of_a_rising_noise_scale():
     conclusion = conclude_noise(FACTS, list(reversed(along([40.0, 80.0, 160.0], samples=3200))))
     assert conclusion.status == "estimated"

@@ -238,6 +238,9 @@ def test_why_the_own_pair_was_not_trained_is_told():
     own = msgspec.structs.replace(FACTS, base_batch_size=3000, dataset_size=4000)
     run, _ = race_pairs(LawTraining(), facts=msgspec.structs.replace(own, base_batch_size=3001))
     assert "3001 does not fit and cannot be split" in run.of(RACE).reason
+    few = msgspec.structs.replace(own, dataset_size=2000)
+    run, _ = race_pairs(LawTraining(), facts=few)
+    assert run.of(RACE).reason == "batch 3000 is more than the dataset has, 2,000 samples"
     run, _ = race_pairs(LawTraining(), budget_s=0.5)
     run.record = msgspec.structs.replace(run.record, probes=())
     run.set(UNTRAINED, None)
