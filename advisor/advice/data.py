@@ -6,7 +6,7 @@ import msgspec
 
 from advisor.device.data import Interconnect
 from advisor.engine.record import Slot
-from advisor.figures import Count, Duration, Figure, Size
+from advisor.figures import Many, Size, Weight
 from advisor.rate.data import Candidate, LearningRate, OptimizerChanges
 from advisor.statistics import Estimate
 
@@ -18,10 +18,14 @@ LimitingFactor = Literal[
 Basis = Literal["winner", "stay", "untried", "given", "ranged"]
 
 
+#: Of a training, in steps or epochs; none has no length.
+Length = Annotated[float, msgspec.Meta(ge=1e-9, le=1e12)]
+
+
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """A point of the user's own training run; steps count at the base batch."""
 
-    at: Duration
+    at: Length
     unit: Literal["step", "epoch"] = "step"
 
 
@@ -31,11 +35,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     #: Numbers of GPUs like this one to compare; empty means one, as measured.
     gpus: tuple[Size, ...] = ()
     #: In any currency.
-    price_per_gpu_hour: Figure | None = None
+    price_per_gpu_hour: Weight | None = None
     interconnect: Interconnect | None = None
     #: That training takes at the base batch, or passes over the dataset; at most one of both.
-    samples: Count | None = None
-    epochs: Duration | None = None
+    samples: Many | None = None
+    epochs: Length | None = None
     #: Where the user's schedule cuts the rate, ascending, and what multiplies it at each.
     milestones: Annotated[tuple[Moment, ...], msgspec.Meta(max_length=100)] = ()
     gamma: Annotated[float, msgspec.Meta(ge=0.001, lt=1.0)] = 0.1

@@ -53,6 +53,11 @@ class Comparison(NamedTuple):
     margin: float
     standings: dict[int, Standing]
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether any batch lowered the loss by more than counts as equal."""
+        return self.start - self.lowest > self.margin
+
 
 def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranches, ...]:
     """Return the branches by batch, smallest first; of several rates the best one's.

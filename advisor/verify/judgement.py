@@ -12,6 +12,7 @@ from advisor.verify.groups import BatchBranches, Comparison, Standing, compare_b
 
 #: Most seeds worth naming: where more are needed, longer branches are the better answer.
 _MOST_SEEDS = 200
+_UNLEARNT = "no batch lowered the loss: the branches are too short, or the state is trained"
 _VERDICTS: dict[BatchStanding, tuple[VerdictStatus, str]] = {
     "holds": ("holds", "after equal time it is within the margin of the best"),
     "fails": ("beaten", "after equal time batch {best} is further"),
@@ -36,10 +37,9 @@ def judge_batches(
         reason = "every batch diverged, or none was trained"
         return standings, CriticalBatch(status="inconclusive", reason=reason)
     standings |= compared.standings
-    if compared.start - compared.lowest > compared.margin:
+    if compared.has_learnt:
         return standings, _conclude(standings, compared)
-    reason = "no batch lowered the loss: the branches are too short, or the state is trained"
-    return standings, CriticalBatch(status="inconclusive", reason=reason, margin=compared.margin)
+    return standings, CriticalBatch(status="inconclusive", reason=_UNLEARNT, margin=compared.margin)
 
 
 def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalBatch:
@@ -130,6 +130,8 @@ def judge_recommendation(
     time_s = min(samples / size * step_s[size] for size in usable)
     compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in usable})
     assert compared is not None
+    if not compared.has_learnt:
+        return None, Verdict(status="inconclusive", reason=_UNLEARNT)
     best, own = compared.best.global_batch_size, compared.standings[recommended]
     assert own.loss is not None
     status, reason = _VERDICTS[own.standing]

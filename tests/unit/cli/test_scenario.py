@@ -115,3 +115,12 @@ def test_a_saved_scenario_is_read_again(saved):
     given = GivenConclusions(msgspec.structs.replace(record, scenario=scenario), build_derived())
     saved.write_bytes(encode_document(RUN, given))
     assert read_run(saved).scenario == scenario
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [{"epochs": 0.0}, {"samples": 0}, {"price_per_gpu_hour": -2.0}, {"cosine": {"at": 0.0}}],
+)
+def test_a_file_with_what_no_option_takes_is_refused(stored):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(stored, Scenario)

@@ -390,3 +390,17 @@ def test_branches_of_a_checkpoint_name_it():
 def test_a_group_is_of_one_batch():
     group = BatchBranches(branches=(make_branch(64, 0), make_branch(64, 1, diverged=True)))
     assert (group.global_batch_size, group.diverged) == (64, 1)
+
+
+def test_batches_that_learnt_nothing_are_no_proof_of_the_recommendation():
+    flat = [
+        msgspec.structs.replace(
+            each,
+            evaluations=tuple(msgspec.structs.replace(one, loss=2.0) for one in each.evaluations),
+        )
+        for each in make_all()
+    ]
+    found = conclude(flat, make_throughput())
+    assert (found.verdict.status, found.critical_batch.status) == ("inconclusive", "inconclusive")
+    assert "no batch lowered the loss" in found.verdict.reason
+    assert all(each.time_to_target_s is None for each in found.batches)
