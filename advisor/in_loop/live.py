@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from advisor.advice.schedule import Pair, scale_to
+from advisor.advice.schedule import Pair, interpolate_step_s, scale_to
 from advisor.in_loop.data import NoiseScale
 from advisor.in_loop.growth import want_change
 from advisor.in_loop.window import Window
@@ -53,6 +53,8 @@ class LiveAdvice(msgspec.Struct, frozen=True, kw_only=True):
     change: Change
     #: For `later`.
     change_at_step: int | None = None
+    #: Whether steps of that batch, where they were timed, let it train faster.
+    does_change_pay: bool = True
     #: Whether the time of a step entered.
     is_by_time: bool = False
 
@@ -68,7 +70,7 @@ def conclude_live(
     Args:
         lines: One at least; those of the last line's estimator count.
         base: The pair that rates are scaled from.
-        candidates: Batches with the seconds of a step, as a run measured them.
+        candidates: Batches by size with the seconds of a step, as a run measured them.
     """
     last, entries = lines[-1][0], select_entries(lines)
     window = Window()
@@ -93,6 +95,7 @@ def conclude_live(
         best_rate=None if best is None or scale is None else _scale_rate(now, base, best, scale),
         change=change,
         change_at_step=at_step,
+        does_change_pay=noise is None or _pays(change, now.batch_size, noise, candidates),
         is_by_time=bool(candidates),
     )
 
@@ -121,6 +124,23 @@ def _scale_rate(now: Setting, base: Setting, batch_size: int, noise_scale: float
     facts = None if now.optimizer is None else OptimizerFacts(name=now.optimizer)
     pair = Pair(global_batch_size=size, learning_rate=rate, optimizer=facts)
     return scale_to(pair, batch_size, noise_scale)
+
+
+def _pays(change: Change, size: int, noise: NoiseScale, candidates: Sequence[Candidate]) -> bool:
+    """Return whether the batch that is asked for trains faster, where steps were timed.
+
+    At the end of the noise scale that speaks least for it.
+    """
+    if change not in {"double", "later", "halve"} or not candidates:
+        return True
+    other = size // 2 if change == "halve" else 2 * size
+    scale = {"double": noise.low, "halve": noise.high}.get(change) or 2.0 * size
+    if not candidates[0].global_batch_size <= other <= candidates[-1].global_batch_size:
+        return False
+    own_s, other_s = (
+        (1.0 + scale / each) * interpolate_step_s(candidates, each) for each in (size, other)
+    )
+    return other_s < own_s
 
 
 def _foresee(

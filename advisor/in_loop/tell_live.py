@@ -58,6 +58,9 @@ def tell_line(advice: LiveAdvice) -> str:
 def tell_change(advice: LiveAdvice) -> str:
     """Return when to double."""
     size = advice.now.batch_size or 0
+    if not advice.does_change_pay:
+        what = "halving" if advice.change == "halve" else "doubling"
+        return f"no {what}: by the steps that the run timed it would train no faster"
     match advice.change:
         case "double":
             return f"double it to {2 * size:,}: the noise scale's lower end is above that"

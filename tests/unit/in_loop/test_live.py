@@ -12,6 +12,18 @@ from advisor.rate.rules import scale_rate
 from tests.unit.in_loop.logs import write_lines
 
 
+def make_candidates(times):
+    return [
+        Candidate(
+            global_batch_size=size,
+            micro_batch_size=size,
+            gradient_accumulation_steps=1,
+            step_s=step_s,
+        )
+        for size, step_s in times.items()
+    ]
+
+
 def conclude(text, candidates=(), **base):
     lines = parse_noise_lines(text.encode(), Path("log"))
     return conclude_live(lines, base=Setting(**base), candidates=candidates)
@@ -83,19 +95,32 @@ def test_a_base_pair_and_an_optimizer_that_are_given():
 
 def test_with_the_time_of_a_step_the_fastest_batch_is_best():
     times = {32: 1.0, 64: 1.9, 128: 3.7, 256: 7.3}  # hardly any gain beyond 32
-    candidates = [
-        Candidate(
-            global_batch_size=size,
-            micro_batch_size=size,
-            gradient_accumulation_steps=1,
-            step_s=step_s,
-        )
-        for size, step_s in times.items()
-    ]
-    advice = conclude(write_lines([250.0] * 160), candidates)
+    advice = conclude(write_lines([250.0] * 160), make_candidates(times))
     expected = min(times, key=lambda size: (1 + advice.noise.noise_scale / size) * times[size])
     assert advice.best_batch_size == expected
     assert "timed" in tell_live(advice).rows[-1].text
+
+
+@pytest.mark.parametrize(
+    ("times", "change", "scale"),
+    [
+        (
+            {32: 1.0, 64: 1.9, 128: 3.7},
+            "no doubling",
+            250.0,
+        ),  # larger batches take as long a sample
+        ({32: 1.0, 64: 1.0, 128: 1.0}, "double", 250.0),
+        ({16: 0.2, 32: 1.0}, "no doubling", 250.0),  # nothing is known of larger ones
+        ({16: 1.0, 32: 1.0, 64: 1.0}, "no halving", 6.0),  # a small step takes as long
+        ({16: 0.5, 32: 1.0, 64: 2.0}, "halve", 6.0),
+    ],
+)
+def test_another_batch_is_asked_for_where_its_timed_steps_pay(times, change, scale):
+    advice = conclude(write_lines([scale] * 160), make_candidates(times))
+    assert tell_change(advice).startswith(change)
+    if change == "double":
+        assert advice.best_batch_size > 32
+    assert tell_headline(advice).answer.startswith("Stay") == (advice.best_batch_size == 32)
 
 
 def test_a_noise_scale_surely_below_the_batch_is_told_by_its_upper_end():
