@@ -55,7 +55,7 @@ def _chart_time(advice: Recommendation, rows: Sequence[Row]) -> Chart:
             y=ratio.point,
             low=ratio.low,
             high=ratio.high,
-            note=name_pair(row.candidate.global_batch_size, row.trial.learning_rate),
+            note=name_pair(row.trial.key),
         )
         for row in rows
         if row.trial is not None

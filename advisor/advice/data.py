@@ -7,6 +7,7 @@ import msgspec
 from advisor.device.data import Interconnect
 from advisor.engine.record import Slot
 from advisor.figures import Many, Size, Weight
+from advisor.memory.split import GlobalBatch
 from advisor.rate.data import Candidate, LearningRate, OptimizerChanges
 from advisor.statistics import Estimate
 
@@ -73,14 +74,11 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     is_measured: bool = False
 
 
-class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
+class Recommendation(GlobalBatch, frozen=True, kw_only=True):
     """The one answer, with its reasons."""
 
     basis: Basis = "stay"
-    micro_batch_size: int
-    gradient_accumulation_steps: int
     data_parallel_size: int
-    global_batch_size: int
     #: Global batches that trained within 5 % of the advised one's time.
     interval: Interval
     learning_rate: LearningRate
@@ -117,16 +115,11 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
         return Bounds(low=self.low * factor, high=high)
 
 
-class FrontierPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to train to the same loss: so many GPUs at so large a batch."""
+class FrontierPoint(GlobalBatch, frozen=True, kw_only=True):
+    """One way to train to the same loss: so many GPUs, of whose micro-batches the batch is."""
 
     #: One is measured; more are on paper.
     gpus: int
-    #: On each GPU.
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    #: Over all GPUs.
-    global_batch_size: int
     step_s: Bounds
     #: Over the least of all points; the cost is GPU time.
     relative_time: Bounds
@@ -165,15 +158,12 @@ class Frontier(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class ScheduleItem(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleItem(GlobalBatch, frozen=True, kw_only=True):
     """From here on, this batch and rate."""
 
     #: Optimizer steps of the scheduled run before, and samples.
     from_step: int
     from_samples: int
-    global_batch_size: int
-    micro_batch_size: int
-    gradient_accumulation_steps: int
     #: By rule, or as trained; None where no rule gives one.
     learning_rate: float | None
 

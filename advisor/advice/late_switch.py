@@ -21,9 +21,8 @@ from typing import NamedTuple
 from advisor.advice.data import Schedule
 from advisor.advice.schedule import LEAST_GAIN_FRACTION, write_items
 from advisor.race.compare import Curve, find_samples, read_running
-from advisor.race.data import PairKey
 from advisor.race.plan import STARTS
-from advisor.rate.data import Candidate, TrialBranch
+from advisor.rate.data import Candidate, PairKey, TrialBranch
 from advisor.statistics import Estimate, two_sided_t
 from advisor.units import format_percent
 

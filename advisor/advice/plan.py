@@ -3,13 +3,7 @@
 import msgspec
 
 from advisor.advice.cautions import list_deciding, list_minor
-from advisor.advice.data import (
-    SCENARIO,
-    Expected,
-    Frontier,
-    Recommendation,
-    Scenario,
-)
+from advisor.advice.data import SCENARIO, Expected, Frontier, Recommendation, Scenario
 from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.reasons import write_reasons
@@ -17,9 +11,8 @@ from advisor.advice.snippet import list_settings, write_snippet
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import LOADER
 from advisor.memory.plan import MEMORY
-from advisor.noise.data import NoiseConclusion
 from advisor.noise.plan import NOISE
-from advisor.race.law import LAW_DEVIATION, predict_log_ratio, tabulate
+from advisor.race.law import LAW_DEVIATION, Law, read_law
 from advisor.race.plan import RACE, anchor
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
@@ -39,17 +32,16 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
     race, ways = conclusions.of(RACE), conclusions.of(WAYS) or ()
     if facts is None or memory is None or throughput is None or race is None:
         return None
-    noise, loader = conclusions.of(NOISE), conclusions.of(LOADER)
+    law, loader = read_law(conclusions), conclusions.of(LOADER)
     given = record.command.limits.global_batch_size
     decision = decide(facts, memory, ways, race, global_batch_size=given)
     if decision is None:
         return None
     way, size = decision.way, decision.way.global_batch_size
-    rate, changes = _settle_rate(conclusions, facts, decision, noise)
+    rate, changes = _settle_rate(conclusions, facts, decision, law.noise)
     base = find_way(
         ways, facts.base_batch_size if race.base is None else race.base.global_batch_size
     )
-    working = None if noise is None else noise.working
     workers = None if loader is None else loader.advised_workers
     ranks = 1 if facts.script is None else facts.script.script.ranks  # that spread its steps
     is_change = (
@@ -68,11 +60,11 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         learning_rate=rate,
         optimizer_changes=changes,
         limiting_factor=decision.limiting_factor,
-        expected=_expect(decision, base, working, facts),
-        reasons=tuple(write_reasons(facts, decision, throughput, noise, ways)),
+        expected=_expect(decision, base, law),
+        reasons=tuple(write_reasons(facts, decision, throughput, conclusions.of(NOISE), law, ways)),
         warnings=(*cautions, *list_minor(facts, decision, memory, throughput)),
         cautions=cautions,
-        candidates=tabulate(ways, base, working, facts.dataset_size),
+        candidates=law.tabulate(ways, base),
         settings=list_settings(way, facts, rate.value, changes),
         snippet=write_snippet(way, facts, rate.value, changes, workers=workers)
         if is_change
@@ -81,27 +73,23 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
 
 
 def _settle_rate(
-    conclusions: Conclusions,
-    facts: WorkloadFacts,
-    decision: Decision,
-    noise: NoiseConclusion | None,
+    conclusions: Conclusions, facts: WorkloadFacts, decision: Decision, noise: Estimate | None
 ) -> tuple[LearningRate, OptimizerChanges]:
     """Return the advised rate beside the rule's, and the settings that it was trained with."""
     record, race, size = conclusions.record, decision.race, decision.way.global_batch_size
     value, result = decision.learning_rate, decision.result
-    scale = None if noise is None else noise.decisive
     if race.base is None or not race.base.is_own:
         batch = size if race.base is None else race.base.global_batch_size
         rate = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), batch)
         if race.base is not None:
             anchored = anchor(facts, race.base)
-            rule = plan_pair(anchored, size, scale)[0]
+            rule = plan_pair(anchored, size, noise)[0]
             rate = msgspec.structs.replace(rate, value=value, proposed=rule.proposed)
         elif value is not None or not (needs_range(facts) and facts.has_dataset):
-            rate = plan_pair(facts, size, scale)[0]
+            rate = plan_pair(facts, size, noise)[0]
             rate = msgspec.structs.replace(rate, value=value, reason=race.reason)
     else:
-        rate = plan_pair(facts, size, scale)[0]
+        rate = plan_pair(facts, size, noise)[0]
         reason = race.reason or rate.reason
         if result is not None:
             reason = f"trained from {result.starts + result.fresh_starts} starts beside your pair"
@@ -112,23 +100,21 @@ def _settle_rate(
         rate = rate.settle(value, reason)
     if result is None:
         return rate, OptimizerChanges()
-    warmup = plan_pair(facts, size, scale, value)[1].warmup_steps
+    warmup = plan_pair(facts, size, noise, value)[1].warmup_steps
     changes = OptimizerChanges(
         beta2=result.beta2, weight_decay=result.weight_decay, warmup_steps=warmup
     )
     return rate, changes
 
 
-def _expect(
-    decision: Decision, base: Candidate | None, noise_scale: float | None, facts: WorkloadFacts
-) -> Expected:
+def _expect(decision: Decision, base: Candidate | None, law: Law) -> Expected:
     """Return what was measured of the advised pair, or the law's word where it was not trained."""
     if decision.result is not None and decision.result.time_ratio is not None:
         ratio = decision.result.time_ratio
         return Expected(time_ratio=ratio, cost_ratio=ratio, is_measured=True)
-    if base is None or noise_scale is None or decision.way == base:
+    if base is None or law.noise_scale is None or decision.way == base:
         return Expected()
-    log = predict_log_ratio(decision.way, base, noise_scale, dataset_size=facts.dataset_size)
+    log = law.predict_log_ratio(decision.way, base)
     half = NORMAL_QUANTILE * LAW_DEVIATION
     ratio = exponentiate(Estimate(log, log - half, log + half))
     return Expected(time_ratio=ratio, cost_ratio=ratio)
@@ -143,16 +129,12 @@ def find_advised_way(conclusions: Conclusions) -> Candidate | None:
 
 def _conclude_frontier(conclusions: Conclusions) -> Frontier | None:
     """Return time against cost; None where no size was timed."""
-    record, noise = conclusions.record, conclusions.of(NOISE)
-    facts, advice = record.workload, conclusions.of(ADVICE)
+    facts, advice = conclusions.record.workload, conclusions.of(ADVICE)
     if facts is None or advice is None:
         return None
-    return conclude_frontier(
-        advice.candidates,
-        None if noise is None else noise.working,
-        scenario=record.get(SCENARIO) or Scenario(),
-        facts=facts,
-    )
+    scenario = conclusions.record.get(SCENARIO) or Scenario()
+    scale = read_law(conclusions).noise_scale
+    return conclude_frontier(advice.candidates, scale, scenario=scenario, facts=facts)
 
 
 ADVICE = Topic("recommendation", Recommendation, _conclude)

@@ -4,13 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from advisor.advice.decide import Decision
 from advisor.noise.course import predict_noise_scale
-from advisor.noise.data import (
-    NoiseConclusion,
-    get_working_noise_scale,
-    predict_relative_samples,
-)
+from advisor.noise.data import NoiseConclusion, predict_relative_samples
 from advisor.race.data import Race
-from advisor.race.law import choose_by_law
+from advisor.race.law import Law
 from advisor.race.plan import rank_by_regret
 from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
@@ -32,13 +28,14 @@ def write_reasons(
     decision: Decision,
     throughput: ThroughputConclusion,
     noise: NoiseConclusion | None,
+    law: Law,
     ways: Sequence[Candidate],
 ) -> Iterator[str]:
     """Yield the sentences, the one on what training showed first, the caution last."""
     yield _explain_choice(decision)
     if decision.basis != "given":
-        yield _explain_limit(facts, decision, throughput, noise)
-    yield from _explain_law(facts, noise, ways)
+        yield _explain_limit(facts, decision, throughput, law.noise_scale)
+    yield from _explain_law(noise, law, ways)
     way = decision.way
     if way.gradient_accumulation_steps > 1:
         yield (
@@ -60,14 +57,14 @@ def _explain_choice(decision: Decision) -> str:
             f"{given}No pair of batch and rate was trained, so nothing else than batch {own} can "
             f"be advised: {race.reason}."
         )
-    base = name_pair(race.base.global_batch_size, race.base.learning_rate)
+    base = name_pair(race.base.key)
     if not race.does_base_train:
         return f"{given}Your own pair, {base}, does not train: {race.reason}."
     if result is not None:
         starts = result.fresh_starts or result.starts
         origin = "that had no part in picking it" if result.fresh_starts else "that picked it"
         return (
-            f"{given}{name_pair(size, result.learning_rate).capitalize()} {describe_gain(result)} "
+            f"{given}{name_pair(result.key).capitalize()} {describe_gain(result)} "
             f"of {'your own pair' if race.base.is_own else 'the pair it started from'}, "
             f"{base}, to the same loss, from {count_of(starts, 'start')} {origin}."
         )
@@ -88,15 +85,15 @@ def _describe_others(race: Race) -> str:
     tried = count_of(len(race.pairs), "other pair")
     if best is None:
         return f"of {tried} tried none trained"
-    name = name_pair(best.global_batch_size, best.learning_rate)
-    return f"of {tried} trained none was surely faster; the best, {name}, {describe_gain(best)}"
+    what = f"{name_pair(best.key)}, {describe_gain(best)}"
+    return f"of {tried} trained none was surely faster; the best, {what}"
 
 
 def _explain_limit(
     facts: WorkloadFacts,
     decision: Decision,
     throughput: ThroughputConclusion,
-    noise: NoiseConclusion | None,
+    noise_scale: float | None,
 ) -> str:
     """Return what keeps the batch from being larger, and by how much."""
     way, larger, unit = decision.way, decision.next_larger, facts.sample_unit
@@ -105,7 +102,7 @@ def _explain_limit(
         speed = _compare_speed(way, larger, unit)
         if decision.limiting_factor == "throughput":
             return f"Beyond {size} {unit}s a step speed no longer pays: {speed}."
-        return _weigh_larger(way, larger, speed, None if noise is None else noise.working)
+        return _weigh_larger(way, larger, speed, noise_scale)
     if decision.limiting_factor == "throughput":
         return f"Up to {size}, the largest, speed hardly rises any more: smaller ones are as fast."
     needed = throughput.saturation.needed_batch_size
@@ -150,11 +147,10 @@ def _weigh_larger(way: Candidate, larger: Candidate, speed: str, noise_scale: fl
 
 
 def _explain_law(
-    facts: WorkloadFacts, noise: NoiseConclusion | None, ways: Sequence[Candidate]
+    noise: NoiseConclusion | None, law: Law, ways: Sequence[Candidate]
 ) -> Iterator[str]:
     """Yield where noise and speed alone put the least time."""
-    scale, working = (None, None) if noise is None else (noise.decisive, noise.working)
-    near = choose_by_law(ways, working, facts.dataset_size)
+    near, scale, working = law.choose(ways), law.noise, law.noise_scale
     if scale is None or working is None or not near:
         why = "" if noise is None else f": {noise.reason}"
         yield f"The noise scale is not known{why}."
@@ -186,7 +182,7 @@ def _explain_length(
     moves: dict[int, list[str]] = {}
     for factor in _LENGTHS:
         scale = None if noise is None else predict_noise_scale(noise, factor * race.base_steps)
-        near = choose_by_law(ways, get_working_noise_scale(scale), facts.dataset_size)
+        near = Law(scale, facts.dataset_size).choose(ways)
         if near:
             moves.setdefault(near[0].global_batch_size, []).append(f"{factor} times")
     if moves:

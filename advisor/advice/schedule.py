@@ -116,7 +116,7 @@ def find_split(candidates: Sequence[Candidate], global_batch_size: int) -> tuple
     """Return micro-batch and accumulation that make up the batch: the candidate's own, or few."""
     for each in candidates:
         if each.global_batch_size == global_batch_size:
-            return each.micro_batch_size, each.gradient_accumulation_steps
+            return each.split
     largest = max(each.micro_batch_size for each in candidates)
     split = split_batch(global_batch_size, largest=largest)
     assert split is not None  # micro-batches of one sample make any batch

@@ -16,7 +16,8 @@ from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, Growth
 from advisor.noise.data import NOISE_BATCHES, get_working_noise_scale
 from advisor.noise.plan import NOISE
 from advisor.race.loop_time import LOOP_TIMES
-from advisor.race.plan import RACE, group_pairs
+from advisor.race.plan import RACE
+from advisor.rate.curves import group_pairs
 from advisor.rate.data import TRIALS
 from advisor.training.data import WorkloadFacts
 
@@ -76,10 +77,7 @@ def _settle(
     record, times = conclusions.record, conclusions.of(LOOP_TIMES)
     growth, settled = _plan(conclusions, schedule, advice, facts), schedule
     if growth is not None and times is not None:
-        ends = [
-            (leg.micro_batch_size, leg.gradient_accumulation_steps)
-            for leg in (growth.growing[-1], growth.constant[-1])
-        ]
+        ends = (growth.growing[-1].split, growth.constant[-1].split)
         settled = settle_schedule(
             schedule,
             growth,

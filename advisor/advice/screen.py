@@ -67,8 +67,7 @@ def _list_lines(conclusions: Conclusions, advice: Recommendation) -> Iterator[st
     """Yield what it gains and what limits it, a line each."""
     ratio, race = advice.expected.time_ratio, conclusions.of(RACE)
     if ratio is not None and ratio.point is not None and race is not None and race.base is not None:
-        pair = name_pair(race.base.global_batch_size, race.base.learning_rate)
-        whose = f"your {pair}" if race.base.is_own else pair
+        whose = f"{'your ' * race.base.is_own}{name_pair(race.base.key)}"
         origin = "measured" if advice.expected.is_measured else "predicted, not tried"
         low, high = ratio.low or 0.0, ratio.high or math.inf
         span = f"{format_figure(low, 2)} to {format_figure(high, 2)}"

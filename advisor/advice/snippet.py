@@ -73,7 +73,7 @@ def _write_start(
     changes: OptimizerChanges,
 ) -> str:
     """Return the script's command line, and what to set in it where that takes no argument."""
-    filling = fill_batch(known.script, way.micro_batch_size, way.gradient_accumulation_steps)
+    filling = fill_batch(known.script, *way.split)
     own = None if facts.optimizer is None else facts.optimizer.learning_rate
     if known.takes_rate and rate is not None:
         filling = replace(filling, learning_rate=float(format_figure(rate, 4).replace(",", "")))

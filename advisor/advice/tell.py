@@ -126,7 +126,7 @@ def _describe_gain(conclusions: Conclusions, advice: Recommendation) -> str:
     ratio, race = advice.expected.time_ratio, conclusions.of(RACE)
     if ratio is None or ratio.point is None or race is None or race.base is None:
         return ""
-    base = name_pair(race.base.global_batch_size, race.base.learning_rate)
+    base = name_pair(race.base.key)
     whose = "your own pair" if race.base.is_own else "the pair it started from"
     origin = "measured" if advice.expected.is_measured else "predicted, not tried"
     span = f"{format_figure(ratio.low or 0.0)} to {format_figure(ratio.high or math.inf)}"

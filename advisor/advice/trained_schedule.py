@@ -85,8 +85,7 @@ def plan_growth(
         constant=level,
         rate_course=course,
         learning_rate=learning_rate,
-        beta2=changes.beta2,
-        weight_decay=changes.weight_decay,
+        changes=changes,
     )
 
 

@@ -7,7 +7,9 @@ import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
-from advisor.figures import Count, Figure, Fraction, Size, Weight
+from advisor.figures import Count, Figure, Weight
+from advisor.memory.split import MicroBatches
+from advisor.rate.data import OptimizerChanges, TrialTask
 
 #: How the rate goes along a branch, times what its legs say: as the user's own scheduler has it,
 #: level and falling to 0 in the end where there is none; as a cosine; not at all.
@@ -19,12 +21,10 @@ def find_cosine(share: float) -> float:
     return (1.0 + math.cos(math.pi * share)) / 2.0
 
 
-class Leg(msgspec.Struct, frozen=True, kw_only=True):
+class Leg(MicroBatches, frozen=True, kw_only=True):
     """Some optimizer steps at one batch."""
 
     steps: Count
-    micro_batch_size: Size
-    gradient_accumulation_steps: Size
     #: Over the branch's own rate.
     rate_ratio: Weight = 1.0
 
@@ -49,9 +49,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
     constant: Legs
     rate_course: RateCourse
     learning_rate: float
-    #: In place of the optimizer's own.
-    beta2: float | None = None
-    weight_decay: float | None = None
+    changes: OptimizerChanges = OptimizerChanges()
 
     @property
     def is_stretched(self) -> bool:
@@ -72,25 +70,14 @@ class GrowthBranch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GrowthTask(WorkloadTask[GrowthBranch], frozen=True, kw_only=True):
-    """Train branches, each from every seed: it fixes the start and the order of the data."""
+    """Train branches of legs, each from every seed of a trial, whose other settings they have."""
 
     runs: ClassVar[str] = "advisor.growth.measure:run"
 
     growing: tuple[Legs, ...]
     constant: tuple[Legs, ...]
-    seeds: tuple[int, ...]
     rate_course: RateCourse
-    learning_rate: float
-    beta2: float | None = None
-    weight_decay: float | None = None
-    #: Whether the loss sums over its batch; accumulated losses are then not averaged.
-    loss_is_sum: bool = False
-    #: Of the samples on which losses are evaluated: the same for all branches.
-    evaluation_batch_size: int = 64
-    #: Last share of a branch in which the rate falls, where the user has no schedule.
-    decay_fraction: Fraction
-    #: No further branch is started after this long.
-    budget_s: float
+    trial: TrialTask
 
 
 GROWTH_BRANCHES = Series("schedule_trials", GrowthBranch)

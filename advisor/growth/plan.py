@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.growth.data import Growth, GrowthBranch, Legs
 from advisor.race.compare import Comparison, average_curve, compare_sides
-from advisor.race.data import SAME_RATE
+from advisor.rate.data import SAME_RATE
 
 #: Starts after which a schedule stays undecided.
 MOST_STARTS = 9
@@ -16,34 +16,13 @@ MOST_STARTS = 9
 GROWING_LENGTHS, CONSTANT_LENGTHS = (1.0, 0.8), (1.0, 0.7, 0.5)
 
 
-def _shorten(legs: Legs, fraction: float, *, is_stretched: bool) -> Legs:
-    """Return the legs of a branch of a share of the samples: each shorter, or the last cut off."""
-    if is_stretched:
-        return tuple(
-            msgspec.structs.replace(leg, steps=max(1, round(fraction * leg.steps))) for leg in legs
-        )
-    left, kept = round(fraction * sum(leg.samples for leg in legs)), []
-    for leg in legs:
-        steps = min(leg.steps, left // leg.global_batch_size)
-        left -= steps * leg.global_batch_size
-        if steps:
-            kept.append(msgspec.structs.replace(leg, steps=steps))
-        if steps < leg.steps:
-            break
-    return tuple(kept)
-
-
 def compare_growth(
     growth: Growth, branches: Sequence[GrowthBranch], time_s: Callable[[Legs], float]
 ) -> Comparison | None:
     """Return the log of the growing batch's time to the constant one's loss over that one's time.
 
-    None where either was not trained, did not train, or they share no loss.
-
-    Args:
-        growth: What was to be trained.
-        branches: Of any schedule.
-        time_s: Seconds of a branch in the user's loop.
+    None where either was not trained, did not train, or they share no loss. A branch takes `time_s`
+    in the user's loop.
     """
 
     def read(side: Sequence[GrowthBranch]) -> list[tuple[float, float]]:
@@ -62,19 +41,34 @@ def compare_growth(
 
 def select_branches(growth: Growth, branches: Sequence[GrowthBranch]) -> list[GrowthBranch]:
     """Return the branches of the same batches and rate, of any length."""
-    return [branch for branch in branches if _is_of(growth, branch)]
 
+    def is_own(branch: GrowthBranch) -> bool:
+        legs = growth.growing if branch.is_growing else growth.constant
+        own, asked = ([leg.global_batch_size for leg in each] for each in (branch.legs, legs))
+        is_same_rate = math.isclose(branch.learning_rate, growth.learning_rate, rel_tol=SAME_RATE)
+        is_same_course = branch.rate_course == growth.rate_course
+        return is_same_course and is_same_rate and own == asked[: len(own)]
 
-def _is_of(growth: Growth, branch: GrowthBranch) -> bool:
-    legs = growth.growing if branch.is_growing else growth.constant
-    own, asked = ([leg.global_batch_size for leg in each] for each in (branch.legs, legs))
-    return (
-        branch.rate_course == growth.rate_course
-        and math.isclose(branch.learning_rate, growth.learning_rate, rel_tol=SAME_RATE)
-        and own == asked[: len(own)]
-    )
+    return [branch for branch in branches if is_own(branch)]
 
 
 def list_lengths(legs: Legs, fractions: Sequence[float], *, is_stretched: bool) -> tuple[Legs, ...]:
-    """Return the branches of these shares of the samples."""
-    return tuple(_shorten(legs, each, is_stretched=is_stretched) for each in fractions)
+    """Return branches of these shares of the samples: each leg shorter, or the last cut off."""
+    if is_stretched:
+        return tuple(
+            tuple(replace(leg, steps=max(1, round(each * leg.steps))) for leg in legs)
+            for each in fractions
+        )
+    samples = sum(leg.samples for leg in legs)
+    return tuple(_cut(legs, round(each * samples)) for each in fractions)
+
+
+def _cut(legs: Legs, samples: int) -> Legs:
+    kept = []
+    for leg in legs:
+        steps = min(leg.steps, samples // leg.global_batch_size)
+        samples -= steps * leg.global_batch_size
+        kept += [replace(leg, steps=steps)] if steps else []
+        if steps < leg.steps:
+            break
+    return tuple(kept)

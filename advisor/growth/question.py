@@ -13,6 +13,6 @@ def make_question(find_open: Callable[[Run], Growth | None]) -> Question:
     return Question(
         name="schedule",
         keys=(GROWTH_BRANCHES, UNGROWN),
-        more=lambda run: continue_growth(run, lambda: find_open(run)),
+        more=lambda run: continue_growth(run, find_open),
         fails_alone=True,
     )

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-import msgspec
-
 from advisor.engine.run import Run
-from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, Growth, GrowthTask, Legs
+from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, Growth, GrowthTask
 from advisor.growth.plan import (
     CONSTANT_LENGTHS,
     GROWING_LENGTHS,
@@ -14,15 +12,13 @@ from advisor.growth.plan import (
     select_branches,
 )
 from advisor.race.branches import DECAY_FRACTION
-from advisor.race.loop_time import LOOP_TIMES, LoopTimes
+from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import FRESH, LEAST_FRESH
 from advisor.race.stage import is_race_open
-
-#: Samples of a batch on which losses are evaluated.
-_EVALUATION_BATCH = 64
+from advisor.rate.range_stage import make_trial
 
 
-def continue_growth(run: Run, find_open: Callable[[], Growth | None]) -> bool:
+def continue_growth(run: Run, find_open: Callable[[Run], Growth | None]) -> bool:
     """Train the growing batch that is open from new starts; return whether there was one.
 
     It waits for the end of the race, whose winner it begins with.
@@ -30,16 +26,20 @@ def continue_growth(run: Run, find_open: Callable[[], Growth | None]) -> bool:
     times = run.of(LOOP_TIMES)
     if run.facts.script is not None or times is None or is_race_open(run):
         return False
-    growth = find_open()
+    growth = find_open(run)
     if growth is None:
         return False
     trained = {each.seed for each in select_branches(growth, run.record.all(GROWTH_BRANCHES))}
     seeds = tuple(seed for seed in FRESH if seed not in trained)[:LEAST_FRESH]
     if len(trained) >= MOST_STARTS:  # they share no loss
         return False
-    task = _make_task(run, growth, seeds)
+    stretches = growth.is_stretched
+    growing = list_lengths(growth.growing, GROWING_LENGTHS, is_stretched=stretches)
+    constant = list_lengths(growth.constant, CONSTANT_LENGTHS, is_stretched=stretches)
     needed_s = run.start_s + len(seeds) * sum(
-        _estimate_s(times, legs) for legs in (*task.growing, *task.constant)
+        leg.steps * times.estimate_alone_s(*leg.split)
+        for legs in (*growing, *constant)
+        for leg in legs
     )
     more_s = needed_s - run.unspent_s
     if more_s > 0.0 and not run.may_take("trial", more_s):
@@ -47,44 +47,30 @@ def continue_growth(run: Run, find_open: Callable[[], Growth | None]) -> bool:
         return False
     run.extend(max(0.0, more_s))
     run.progress.stage("schedule: a growing batch beside the constant one", left_s=run.left_s)
+    first = growth.constant[0]
+    task = GrowthTask(
+        workload=run.spec.workload,
+        growing=growing,
+        constant=constant,
+        rate_course=growth.rate_course,
+        trial=make_trial(
+            run,
+            largest=max(leg.micro_batch_size for leg in growth.growing),
+            micro_batch_size=first.micro_batch_size,
+            gradient_accumulation_steps=first.gradient_accumulation_steps,
+            learning_rate=growth.learning_rate,
+            beta2=growth.changes.beta2,
+            weight_decay=growth.changes.weight_decay,
+            samples=first.samples,
+            seeds=seeds,
+            decay_fraction=DECAY_FRACTION,
+        ),
+    )
     before = len(run.record.all(GROWTH_BRANCHES))
     with run.noting_ends("schedule"):
         run.runner.run(
-            msgspec.structs.replace(task, budget_s=run.left_s),  # it may have been extended
+            task,
             timeout_s=run.left_s,
             on_result=lambda branch: run.add(GROWTH_BRANCHES, branch),
         )
     return len(run.record.all(GROWTH_BRANCHES)) > before
-
-
-def _make_task(run: Run, growth: Growth, seeds: tuple[int, ...]) -> GrowthTask:
-    growing, constant = (
-        list_lengths(legs, fractions, is_stretched=growth.is_stretched)
-        for legs, fractions in (
-            (growth.growing, GROWING_LENGTHS),
-            (growth.constant, CONSTANT_LENGTHS),
-        )
-    )
-    largest = max(leg.micro_batch_size for leg in growth.growing)
-    return GrowthTask(
-        workload=run.spec.workload,
-        growing=growing,
-        constant=constant,
-        seeds=seeds,
-        rate_course=growth.rate_course,
-        learning_rate=growth.learning_rate,
-        beta2=growth.beta2,
-        weight_decay=growth.weight_decay,
-        loss_is_sum=run.facts.loss_reduction == "sum",
-        evaluation_batch_size=max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest)),
-        decay_fraction=DECAY_FRACTION,
-        budget_s=run.left_s,
-    )
-
-
-def _estimate_s(times: LoopTimes, legs: Legs) -> float:
-    """Return the seconds of a branch that loads for itself."""
-    return sum(
-        leg.steps * times.estimate_alone_s(leg.micro_batch_size, leg.gradient_accumulation_steps)
-        for leg in legs
-    )

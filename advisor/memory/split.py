@@ -2,7 +2,28 @@
 
 from math import isqrt
 
+import msgspec
+
+from advisor.figures import Size
 from advisor.training.data import WorkloadFacts
+
+
+class MicroBatches(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what an optimizer step is made."""
+
+    micro_batch_size: Size
+    gradient_accumulation_steps: Size
+
+    @property
+    def split(self) -> tuple[int, int]:
+        """Both of it."""
+        return self.micro_batch_size, self.gradient_accumulation_steps
+
+
+class GlobalBatch(MicroBatches, frozen=True, kw_only=True):
+    """The same with the samples of all."""
+
+    global_batch_size: Size
 
 
 def split_batch(
@@ -18,17 +39,8 @@ def split_batch(
     """Return the micro-batch and how many of it make the batch; None where none does.
 
     The whole batch where it is feasible; else out of the preferred micro-batch where that divides
-    it; else out of the largest feasible one that does.
-
-    Args:
-        global_batch_size: In samples.
-        largest: The largest micro-batch that fits, in samples.
-        largest_part: The largest that fits where gradients are held from one to the next; None
-            where that is any that fits.
-        smallest: The smallest that the model runs at, in samples.
-        multiple: Only multiples of this are feasible.
-        preferred: The micro-batch to take before any but the whole batch.
-        may_split: Whether a step can be made of several micro-batches; see `can_split`.
+    it; else out of the largest feasible one that does. Feasible are multiples from the smallest to
+    the `largest` that fits; where gradients are held from one to the next, to the `largest_part`.
     """
     whole, least = global_batch_size, max(smallest, 1)
     parts = [part for part in _list_divisors(whole) if least <= part < whole]

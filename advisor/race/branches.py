@@ -8,12 +8,13 @@ import msgspec
 from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.run import Run
 from advisor.race.data import BasePair
+from advisor.race.law import read_law
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import anchor
 from advisor.race.ways import find_way
 from advisor.rate.data import TRIAL_EVALUATIONS, Candidate, TrialTask
+from advisor.rate.range_stage import make_trial
 from advisor.rate.rules import plan_pair
-from advisor.statistics import Estimate
 from advisor.training.data import WARMUP_FRACTION
 
 #: Optimizer steps of the base pair where the user names no length, and the least worth judging.
@@ -33,10 +34,9 @@ _OVERHEAD = 1.3
 DECAY_FRACTION = 0.3
 #: Fewest steps of any branch: fewer show no curve.
 _LEAST_BRANCH_STEPS = 8
-#: Samples of one evaluation pass where memory allows, and of an evaluation: as many as its share
-#: of the time allows, within this range; where that is too little for the least of them, the
-#: branch has fewer evaluations, which still draw a curve.
-_EVALUATION_BATCH, _EVALUATION_SAMPLES, _LEAST_EVALUATIONS = 64, (64, 512), 10
+#: Samples of an evaluation: as many as its share of the time allows, within this range; where that
+#: is too little for the least of them, the branch has fewer evaluations, which still draw a curve.
+_EVALUATION_SAMPLES, _LEAST_EVALUATIONS = (64, 512), 10
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
 
@@ -45,24 +45,18 @@ class Branches:
     """Makes the tasks of one race, which may take `time_s`.
 
     Attributes:
+        law: Of the batches before they are trained.
         facts: With the base pair as the one that rules scale from.
         start_s: Of a branch that is a start of its own; 0 where a process has many.
         wanted_steps: Of the base pair's longest branch; and `base_steps`, what the time allows.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        pair: BasePair,
-        ways: Sequence[Candidate],
-        noise: Estimate | None,
-        time_s: float,
-    ) -> None:
-        self._run, self._ways, self._noise = run, ways, noise
-        self.base = base = self.find_way(pair.global_batch_size)
+    def __init__(self, run: Run, pair: BasePair, ways: Sequence[Candidate], time_s: float) -> None:
         times = run.of(LOOP_TIMES)
         assert times is not None
-        self._times = times
+        self._run, self._ways, self._times = run, ways, times
+        self.law = read_law(run.conclusions)
+        self.base = base = self.find_way(pair.global_batch_size)
         self._trial_step_s = _OVERHEAD * self._estimate_alone_s(base)
         self.start_s = 0.0 if run.facts.script is None else run.start_s
         self._planned_start_s = self.start_s or run.start_s / _BRANCHES_OF_A_WORKER
@@ -103,7 +97,7 @@ class Branches:
     ) -> TrialTask:
         """Return a pair with the settings that go with it, for shares of the base pair's time."""
         way, whole = self.find_way(size), self.count_whole_steps(size)
-        changes = plan_pair(self.facts, size, self._noise, rate)[1]
+        changes = plan_pair(self.facts, size, self.law.noise, rate)[1]
         return msgspec.structs.replace(
             self.make(way, rate, [ratio * whole for ratio in ratios], seeds),
             beta2=changes.beta2,
@@ -117,10 +111,9 @@ class Branches:
         longest, *shorter = (
             max(_LEAST_BRANCH_STEPS, round(each)) * way.global_batch_size for each in steps
         )
-        run = self._run
-        smallest, largest = run.facts.min_micro_batch_size, self._ways[-1].micro_batch_size
-        return TrialTask(
-            workload=run.spec.workload,
+        return make_trial(
+            self._run,
+            largest=self._ways[-1].micro_batch_size,
             micro_batch_size=way.micro_batch_size,
             gradient_accumulation_steps=way.gradient_accumulation_steps,
             learning_rate=rate,
@@ -131,9 +124,6 @@ class Branches:
             warmup_steps=math.ceil(WARMUP_FRACTION * self.count_whole_steps(way.global_batch_size)),
             evaluations=self._evaluations,
             evaluation_samples=self._evaluation_samples,
-            evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
-            loss_is_sum=run.facts.loss_reduction == "sum",
-            budget_s=run.left_s,
         )
 
     def count_whole_steps(self, size: int) -> float:
@@ -150,7 +140,7 @@ class Branches:
         return ratio * self.count_whole_steps(size) / self.base_steps
 
     def _estimate_alone_s(self, way: Candidate) -> float:
-        return self._times.estimate_alone_s(way.micro_batch_size, way.gradient_accumulation_steps)
+        return self._times.estimate_alone_s(*way.split)
 
     def _plan_evaluations(self, time_s: float) -> tuple[int, int]:
         """Return the evaluations of a branch and the samples of each, the same for all branches.

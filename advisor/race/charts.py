@@ -5,10 +5,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from advisor.race.data import BasePair, PairResult, Race, Standing, is_same
-from advisor.race.plan import FRESH, LEAST_FRESH, group_pairs, rank_by_regret
+from advisor.race.data import BasePair, PairResult, Race, Standing
+from advisor.race.plan import FRESH, LEAST_FRESH, rank_by_regret
 from advisor.race.tell import describe_gain, name_pair
 from advisor.race.ways import find_way
+from advisor.rate.curves import group_pairs, is_same
 from advisor.rate.data import Candidate, TrialBranch
 from advisor.telling import Chart, Datum, Line, Style
 from advisor.units import count_of
@@ -66,16 +67,16 @@ def chart_losses(
     if base is None or pair is None:
         return
     groups = group_pairs(trials)
-    asked = [(each.global_batch_size, each.learning_rate) for each in (base, pair)]
+    asked = (base.key, pair.key)
     sides = [next((groups[key] for key in groups if is_same(key, one)), []) for one in asked]
     courses, starts = read_courses(sides)
     if not all(courses):
         return
-    is_chosen = is_same(asked[1], (chosen[0], chosen[1] or 0.0))
-    labels = (_name_base(race), f"{name_pair(*asked[1])}{', recommended' * is_chosen}")
-    gain = describe_gain(pair)
+    is_chosen = is_same(pair.key, (chosen[0], chosen[1] or 0.0))
+    labels = (_name_base(race), f"{name_pair(pair.key)}{', recommended' * is_chosen}")
     caption = (
-        f"{name_pair(*asked[1]).capitalize()} {gain}; means over {count_of(starts, 'start')} "
+        f"{name_pair(pair.key).capitalize()} {describe_gain(pair)}; means over "
+        f"{count_of(starts, 'start')} "
         f"{_describe_rate(sides[0][0])}, with the lowest and the highest of them."
     )
     loop_s = [find_way(ways, size) for size, _ in asked]
@@ -108,15 +109,14 @@ def _describe_rate(branch: TrialBranch) -> str:
 
 def _choose_pair(race: Race, chosen: tuple[int, float | None]) -> PairResult | None:
     """Return the pair, the best of all trained where it is the base pair itself."""
-    found = None if chosen[1] is None else race.find(chosen[0], chosen[1])
+    found = race.find((chosen[0], chosen[1] or 0.0))
     return found or next(iter(rank_by_regret(race.pairs)), None)
 
 
 def _name_base(race: Race) -> str:
     if race.base is None:
         return ""
-    pair = name_pair(race.base.global_batch_size, race.base.learning_rate)
-    return f"your {pair}" if race.base.is_own else pair
+    return f"{'your ' * race.base.is_own}{name_pair(race.base.key)}"
 
 
 def _place(pair: BasePair | PairResult) -> Datum:

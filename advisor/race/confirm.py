@@ -41,8 +41,7 @@ class Confirmation:
         pick = self._choose_open(race)
         if pick is None:
             return False
-        pair = (pick.global_batch_size, pick.learning_rate)
-        trained = {branch.seed for branch in self._trainer.list_pair(pair)}
+        trained = {branch.seed for branch in self._trainer.list_pair(pick.key)}
         seeds = tuple(islice((seed for seed in FRESH if seed not in trained), LEAST_FRESH))
         needed_s = self.predict_s(pick) + self._predict_loop_s(pick)
         if not self._trainer.affords(needed_s, most_s, is_close=race.winner is None):
@@ -63,7 +62,7 @@ class Confirmation:
         self._train_pick(pick, ratios, seeds)
         ratio = ratios[-1]
         while (
-            self._trainer.is_only_bound(pair, seeds)
+            self._trainer.is_only_bound(pick.key, seeds)
             and ratio > LEAST_RATIO
             and not self._trainer.is_over
         ):
@@ -108,10 +107,8 @@ class Confirmation:
         return 2.0 * (run.start_s + _BLOCK_S)
 
     def _is_loop_known(self, pick: PairResult) -> bool:
-        times, own = self._trainer.run.of(LOOP_TIMES), self._branches.base
-        base = (own.micro_batch_size, own.gradient_accumulation_steps)
-        split = (pick.micro_batch_size, pick.gradient_accumulation_steps)
-        return times is None or split == base or times.is_known(split, base)
+        times, base = self._trainer.run.of(LOOP_TIMES), self._branches.base.split
+        return times is None or pick.split == base or times.is_known(pick.split, base)
 
     def _train_pick(
         self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]

@@ -1,29 +1,20 @@
 """What a race of pairs is run with, and what it shows: the types."""
 
-import math
 from typing import Literal
 
 import msgspec
 
 from advisor.engine.record import Slot
+from advisor.rate.curves import is_same
+from advisor.rate.data import PairKey, TrainedAt
 from advisor.statistics import Estimate
 
-#: Global batch and rate.
-PairKey = tuple[int, float]
-#: Rates closer than this, relatively, are the same: they were stored and read again.
-SAME_RATE = 1e-9
 #: Of a pair: beaten or level; perhaps ahead; surely ahead, from fresh starts; did not train; not
 #: trained for long enough to be compared.
 Standing = Literal["behind", "ahead", "confirmed", "failed", "too_short"]
 
-
 #: Why the base pair was not trained where nothing failed; without a full stop.
 UNTRAINED = Slot("untrained_because", str)
-
-
-def is_same(pair: PairKey, other: PairKey) -> bool:
-    """Return whether two pairs of batch and rate are one."""
-    return pair[0] == other[0] and math.isclose(pair[1], other[1], rel_tol=SAME_RATE)
 
 
 class BasePair(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,14 +25,15 @@ class BasePair(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether it is the user's own; else it stands in, as the range test found it.
     is_own: bool = True
 
+    @property
+    def key(self) -> PairKey:
+        """What it is told apart by."""
+        return self.global_batch_size, self.learning_rate
 
-class PairResult(msgspec.Struct, frozen=True, kw_only=True):
+
+class PairResult(TrainedAt, frozen=True, kw_only=True):
     """What training showed of one pair beside the base pair."""
 
-    global_batch_size: int
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    learning_rate: float
     standing: Standing
     #: R: the time to the lowest loss that both pairs reached, over the base pair's, in the user's
     #: loop. From fresh starts where those were run; None where it diverged or nothing was shared.
@@ -79,8 +71,6 @@ class Race(msgspec.Struct, frozen=True, kw_only=True):
     #: That is surely faster than the base pair; None where none is.
     winner: PairResult | None = None
 
-    def find(self, global_batch_size: int, learning_rate: float) -> PairResult | None:
+    def find(self, pair: PairKey) -> PairResult | None:
         """Return what was seen of a pair; None where it was not trained."""
-        asked = (global_batch_size, learning_rate)
-        same = (p for p in self.pairs if is_same((p.global_batch_size, p.learning_rate), asked))
-        return next(same, None)
+        return next((each for each in self.pairs if is_same(each.key, pair)), None)

@@ -7,11 +7,19 @@ rule's rate. Steps to a loss go as (1 + φ·(1/B − 1/N)) / (x·(2 − x)).
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from advisor.noise.data import NEAR_OPTIMUM_FRACTION, predict_relative_samples
+from advisor.engine.conclusions import Conclusions
+from advisor.noise.data import (
+    NEAR_OPTIMUM_FRACTION,
+    get_working_noise_scale,
+    predict_relative_samples,
+)
+from advisor.noise.plan import NOISE
 from advisor.rate.data import Candidate
+from advisor.statistics import Estimate
 
 #: Standard deviation of the log of what training takes over what the law says: measured noise
 #: scales were off by factors of 0.34 to 5, ratios of times by less.
@@ -22,29 +30,75 @@ _OWN_SHARES = (1.0, 0.71, 0.5, 0.35, 0.25)
 _LEAST_PACE = 0.25
 
 
-def predict_log_ratio(
-    way: Candidate,
-    base: Candidate,
-    noise_scale: float | None,
-    *,
-    dataset_size: int | None = None,
-    rate_over_rule: float = 1.0,
-) -> float:
-    """Return the log of a pair's time to a loss over the base pair's, by the law.
+class Law(NamedTuple):
+    """The law at one noise scale."""
 
-    Without a noise scale a batch is taken to save steps by its root, half of what it can.
+    #: That rules for rates take as well; None where it is not known.
+    noise: Estimate | None
+    #: N; None where it is not known, as of an endless one.
+    dataset_size: int | None = None
 
-    Source: McCandlish et al. 2018, arXiv:1812.06162, for the steps; x·(2 − x) is the decrease of a
-    quadratic at x times its best rate.
-    """
-    steps = math.sqrt(base.global_batch_size / way.global_batch_size)
-    if noise_scale is not None:
-        own, other = (
-            count_relative_steps(each.global_batch_size, noise_scale, dataset_size)
-            for each in (way, base)
+    @property
+    def noise_scale(self) -> float | None:
+        """The one number to choose by, in samples."""
+        return get_working_noise_scale(self.noise)
+
+    def count_relative_steps(self, global_batch_size: int) -> float | None:
+        """Return the steps to a loss over those of an endless batch, or of the whole dataset."""
+        scale = self.noise_scale
+        unseen = 1.0 / global_batch_size - (1.0 / self.dataset_size if self.dataset_size else 0.0)
+        return None if scale is None else 1.0 + scale * max(unseen, 0.0)
+
+    def predict_log_ratio(
+        self, way: Candidate, base: Candidate, *, rate_over_rule: float = 1.0
+    ) -> float:
+        """Return the log of a pair's time to a loss over the base pair's.
+
+        Without a noise scale a batch is taken to save steps by its root, half of what it can.
+
+        Source: McCandlish et al. 2018, arXiv:1812.06162, for the steps; x·(2 − x) is the decrease
+        of a quadratic at x times its best rate.
+        """
+        own, other = (self.count_relative_steps(e.global_batch_size) for e in (way, base))
+        steps = math.sqrt(base.global_batch_size / way.global_batch_size)
+        if own is not None and other is not None:
+            steps = own / other
+        return math.log(steps * way.step_s / base.step_s) - _predict_log_pace(rate_over_rule)
+
+    def choose(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Return the candidates within 5 % of the least time, by size; none without φ."""
+        times = [
+            (each, each.step_s * steps)
+            for each in candidates
+            if (steps := self.count_relative_steps(each.global_batch_size)) is not None
+        ]
+        least = min((time for _, time in times), default=0.0)
+        return tuple(each for each, time in times if time <= least * (1.0 + NEAR_OPTIMUM_FRACTION))
+
+    def tabulate(
+        self, candidates: Sequence[Candidate], base: Candidate | None
+    ) -> tuple[Candidate, ...]:
+        """Return the candidates with their time over the base's, samples over the smallest's."""
+        scale = self.noise_scale
+        if scale is None or base is None or not candidates:
+            return tuple(candidates)
+        samples = [predict_relative_samples(each.global_batch_size, scale) for each in candidates]
+        return tuple(
+            msgspec.structs.replace(
+                each,
+                relative_time=math.exp(self.predict_log_ratio(each, base)),
+                relative_samples=own / samples[0],
+            )
+            for each, own in zip(candidates, samples, strict=True)
         )
-        steps = own / other
-    return math.log(steps * way.step_s / base.step_s) - _predict_log_pace(rate_over_rule)
+
+
+def read_law(conclusions: Conclusions) -> Law:
+    """Return the law of a run, as far as its noise is known."""
+    noise, facts = conclusions.of(NOISE), conclusions.record.workload
+    return Law(
+        None if noise is None else noise.decisive, None if facts is None else facts.dataset_size
+    )
 
 
 def _predict_log_pace(rate_over_rule: float) -> float:
@@ -58,47 +112,3 @@ def _predict_log_pace(rate_over_rule: float) -> float:
 
     logs = (math.log(progress(rate_over_rule * own) / progress(own)) for own in _OWN_SHARES)
     return statistics.fmean(logs)
-
-
-def count_relative_steps(
-    global_batch_size: int, noise_scale: float, dataset_size: int | None = None
-) -> float:
-    """Return the steps to a loss over those of an endless batch, or of the whole dataset."""
-    unseen = 1.0 / global_batch_size - (1.0 / dataset_size if dataset_size else 0.0)
-    return 1.0 + noise_scale * max(unseen, 0.0)
-
-
-def choose_by_law(
-    candidates: Sequence[Candidate], noise_scale: float | None, dataset_size: int | None = None
-) -> tuple[Candidate, ...]:
-    """Return the candidates within 5 % of the least time by the law, by size; none without φ."""
-    if noise_scale is None or not candidates:
-        return ()
-    times = [
-        each.step_s * count_relative_steps(each.global_batch_size, noise_scale, dataset_size)
-        for each in candidates
-    ]
-    most = min(times) * (1.0 + NEAR_OPTIMUM_FRACTION)
-    return tuple(each for each, time in zip(candidates, times, strict=True) if time <= most)
-
-
-def tabulate(
-    candidates: Sequence[Candidate],
-    base: Candidate | None,
-    noise_scale: float | None,
-    dataset_size: int | None = None,
-) -> tuple[Candidate, ...]:
-    """Return the candidates with the law's time over the base's and samples over the smallest's."""
-    if noise_scale is None or base is None or not candidates:
-        return tuple(candidates)
-    least = predict_relative_samples(candidates[0].global_batch_size, noise_scale)
-    return tuple(
-        msgspec.structs.replace(
-            each,
-            relative_time=math.exp(
-                predict_log_ratio(each, base, noise_scale, dataset_size=dataset_size)
-            ),
-            relative_samples=predict_relative_samples(each.global_batch_size, noise_scale) / least,
-        )
-        for each in candidates
-    )

@@ -6,15 +6,13 @@ lost, and one that is as low far sooner is trained again for less.
 
 import math
 
-from advisor.noise.plan import NOISE
 from advisor.race.compare import compare_all
-from advisor.race.data import PairKey, PairResult, Race
-from advisor.race.law import choose_by_law, predict_log_ratio
+from advisor.race.data import PairResult, Race
 from advisor.race.plan import RACE, STARTS
 from advisor.race.search import RATE_STEP, Place, choose_next
 from advisor.race.trainer import BeatenError, Trainer
 from advisor.rate.curves import has_diverged
-from advisor.rate.data import Candidate, TrialBranch
+from advisor.rate.data import Candidate, PairKey, TrialBranch
 from advisor.rate.rules import plan_pair
 
 #: Time of a pair's branch over the base pair's, at the least.
@@ -39,8 +37,6 @@ class Picks:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer, self._branches = trainer, trainer.branches
-        noise = trainer.run.of(NOISE)
-        self._scale = None if noise is None else noise.working
         self._given = trainer.run.spec.limits.global_batch_size
         pair = trainer.pair
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
@@ -49,28 +45,28 @@ class Picks:
 
     def choose_next(self, race: Race) -> Place | None:
         """Return the place to try next; None where no neighbour of the best can win."""
-        pair, seen = self._trainer.pair, dict[Place, float | None]()
-        own = (pair.global_batch_size, pair.learning_rate)
-        for place, rate in self._places.items():
-            result = race.find(place.size, rate)
-            seen[place] = 0.0 if (place.size, rate) == own else _rank(result)
+        seen = {
+            place: 0.0
+            if (place.size, rate) == self._trainer.pair.key
+            else _rank(race.find((place.size, rate)))
+            for place, rate in self._places.items()
+        }
         known = {place: ratio for place, ratio in seen.items() if ratio is not None}
         self.climbs = min(known, key=known.__getitem__) in [*seen][-_LAST_TRIED:]
         ways = self._trainer.ways
         if self._given is not None:
             ways = [way for way in ways if way.global_batch_size == self._given]
-        size = self._trainer.run.facts.dataset_size
-        near = choose_by_law(self._trainer.ways, self._scale, size)
+        near = self._branches.law.choose(self._trainer.ways)
         planned = self._given or next(iter(near), self._branches.base).global_batch_size
         return choose_next(ways, seen, self._predict, planned)
 
     def _predict(self, way: Candidate) -> float:
-        size = self._trainer.run.facts.dataset_size
-        return predict_log_ratio(way, self._branches.base, self._scale, dataset_size=size)
+        return self._branches.law.predict_log_ratio(way, self._branches.base)
 
     def try_place(self, place: Place, race: Race) -> None:
         """Train one pair from the starts that pick."""
-        proposed = plan_pair(self._branches.facts, place.size, self._trainer.noise)[0].proposed
+        branches = self._branches
+        proposed = plan_pair(branches.facts, place.size, branches.law.noise)[0].proposed
         assert proposed is not None
         rate = float(proposed * RATE_STEP**place.step)
         self._places[place] = rate
@@ -80,21 +76,20 @@ class Picks:
 
         def watch(branch: TrialBranch) -> None:
             found = compare_all(own, {0: [branch]}, picking=(0,)).get(0)
-            way = self._branches.find_way(place.size)
-            slower = math.log(way.sample_s / self._branches.base.sample_s)
+            slower = math.log(branches.find_way(place.size).sample_s / branches.base.sample_s)
             if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
                 raise BeatenError
 
         known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
         lost = _SHARE_OF_BEST * math.exp(min(known)) if known else math.inf
         while share is not None and not self._trainer.is_over:
-            self._trainer.train(self._branches.make_pair(*pair, (share,), STARTS), watch)
+            self._trainer.train(branches.make_pair(*pair, (share,), STARTS), watch)
             share = self._choose_nearer(pair, share, lost)
 
     def _choose_nearer(self, pair: PairKey, share: float, lost: float) -> float | None:
         """Return a length that ends nearer to the base pair's loss; None where this one will do."""
         race = self._trainer.run.of(RACE)
-        result = None if race is None else race.find(*pair)
+        result = None if race is None else race.find(pair)
         if self._trainer.is_only_bound(pair, STARTS):
             nearer = share / _SHARE_OF_BEST
         elif result is not None and result.standing == "too_short":

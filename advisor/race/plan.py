@@ -1,22 +1,21 @@
 """The trials of a run -> who is surely faster than the base pair, and by how much."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
-from advisor.noise.plan import NOISE
 from advisor.race.compare import Comparison, compare_all
-from advisor.race.data import UNTRAINED, BasePair, PairKey, PairResult, Race, is_same
-from advisor.race.law import LAW_DEVIATION, predict_log_ratio
+from advisor.race.data import UNTRAINED, BasePair, PairResult, Race
+from advisor.race.law import LAW_DEVIATION, read_law
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
-from advisor.rate.curves import has_diverged
-from advisor.rate.data import TRIALS, Candidate, TrialBranch
+from advisor.rate.curves import group_pairs, has_diverged, is_same
+from advisor.rate.data import TRIALS, Candidate, PairKey, TrialBranch
 from advisor.rate.range_data import LR_RANGES
 from advisor.rate.rules import propose_learning_rate
 from advisor.statistics import Estimate, exponentiate, student_t_quantile, two_sided_t
@@ -52,8 +51,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
     if base is None:
         return Race(reason=_explain_none(conclusions))
     groups = group_pairs(record.all(TRIALS))
-    asked = (base.global_batch_size, base.learning_rate)
-    key = next((key for key in groups if is_same(key, asked)), None)
+    key = next((key for key in groups if is_same(key, base.key)), None)
     if key is None:
         return Race(base=base, reason=_explain_untrained(conclusions, base))
     own = groups.pop(key)
@@ -129,16 +127,6 @@ def _explain_untrained(conclusions: Conclusions, base: BasePair) -> str:
     return record.get(UNTRAINED) or "your own pair was not trained before the run ended"
 
 
-def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch]]:
-    """Return the branches of each pair of batch and rate."""
-    groups: dict[PairKey, list[TrialBranch]] = {}
-    for branch in trials:
-        pair = (branch.global_batch_size, branch.learning_rate)
-        near = (key for key in groups if is_same(key, pair))
-        groups.setdefault(next(near, pair), []).append(branch)
-    return groups
-
-
 def _find_failure(branches: Sequence[TrialBranch]) -> str:
     """Return how training went wrong, empty where it did not."""
     diverged = sum(map(has_diverged, branches))
@@ -202,10 +190,9 @@ def _judge(
         if way is None:
             reason = "it cannot be made of micro-batches that fit"
         return msgspec.structs.replace(result, reason=reason)
-    splits = [(w.micro_batch_size, w.gradient_accumulation_steps) for w in (way, other)]
     level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
     quantile, own_error = two_sided_t(0.95, seen.degrees), math.hypot(seen.error, UNSEEN_ERROR)
-    error = math.hypot(own_error, times.estimate_error(*splits))
+    error = math.hypot(own_error, times.estimate_error(way.split, other.split))
     prior = _predict(conclusions, base, way, other, rate)
     if prior is not None:  # combined by precision
         weight = error**2 / (error**2 + LAW_DEVIATION**2)
@@ -242,18 +229,12 @@ def _predict(
     conclusions: Conclusions, pair: BasePair, way: Candidate, base: Candidate, rate: float
 ) -> float | None:
     """Return the law's log ratio; None without a noise scale."""
-    noise, facts = conclusions.of(NOISE), conclusions.record.workload
-    if noise is None or noise.working is None or facts is None:
+    law, facts = read_law(conclusions), conclusions.record.workload
+    if law.noise_scale is None or facts is None:
         return None
     own = anchor(facts, pair)
-    proposed = propose_learning_rate(own, way.global_batch_size, noise.decisive).proposed
-    return predict_log_ratio(
-        way,
-        base,
-        noise.working,
-        dataset_size=facts.dataset_size,
-        rate_over_rule=rate / proposed if proposed else 1.0,
-    )
+    proposed = propose_learning_rate(own, way.global_batch_size, law.noise).proposed
+    return law.predict_log_ratio(way, base, rate_over_rule=rate / proposed if proposed else 1.0)
 
 
 def rank_by_regret(pairs: Sequence[PairResult]) -> list[PairResult]:

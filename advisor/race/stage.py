@@ -10,10 +10,9 @@ import math
 from advisor.engine.budget import NEEDS, TIME_PLAN, describe_plan
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
-from advisor.noise.plan import NOISE
 from advisor.race.branches import LEAST_STEPS
 from advisor.race.confirm import Confirmation
-from advisor.race.law import choose_by_law
+from advisor.race.law import read_law
 from advisor.race.picks import Picks
 from advisor.race.plan import RACE, STARTS
 from advisor.race.trainer import Trainer
@@ -41,12 +40,10 @@ def run_race(run: Run) -> None:
 
 def continue_race(run: Run, *, most_s: float | None = None) -> bool:
     """Train one pair more, within the time; return whether there was one to train."""
-    racer = run.held(_RACER)
+    racer = run.held(_RACER) or _open(run)
     if racer is None:
-        racer = _open(run)
-        if racer is None:
-            return False
-        run.hold(_RACER, racer)
+        return False
+    run.hold(_RACER, racer)
     with run.noting_ends("trial"):
         did = racer.advance(run.unspent_s if most_s is None else most_s)
         run.hold(_IS_OPEN, did)
@@ -63,13 +60,12 @@ def is_race_open(run: Run) -> bool:
 
 def _find_reference(run: Run) -> Candidate | None:
     """Return the batch at which a rate is looked for where the user has none: the law's, or 32."""
-    ways, noise, facts = run.of(WAYS), run.of(NOISE), run.facts
+    ways, given = run.of(WAYS), run.spec.limits.global_batch_size
     if not ways:
         return None
-    own = find_way(ways, run.spec.limits.global_batch_size) or find_way(ways, facts.base_batch_size)
-    near = choose_by_law(ways, None if noise is None else noise.working, facts.dataset_size)
+    own = find_way(ways, given) or find_way(ways, run.facts.base_batch_size)
     usual = min(ways, key=lambda way: abs(math.log(way.global_batch_size / 32)))
-    return own or next(iter(near), usual)
+    return own or next(iter(read_law(run.conclusions).choose(ways)), usual)
 
 
 def _open(run: Run) -> "_Racer | None":
@@ -112,11 +108,8 @@ class _Racer:
         if not self._is_searched:
             place, reserve_s = self._picks.choose_next(race), self._confirmation.predict_s()
             if place is not None:
-                needed_s, climbs = (
-                    self._picks.predict_s(place, race) + reserve_s,
-                    self._picks.climbs,
-                )
-                if self.trainer.affords(needed_s, most_s, is_close=climbs):
+                needed_s = self._picks.predict_s(place, race) + reserve_s
+                if self.trainer.affords(needed_s, most_s, is_close=self._picks.climbs):
                     self._picks.try_place(place, race)
                     return True
             self._is_searched = place is None

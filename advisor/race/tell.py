@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from advisor.race.data import PairResult, Race
+from advisor.rate.data import PairKey
 from advisor.telling import Status
 from advisor.units import count_of, format_count, format_figure, format_ratio
 
@@ -10,9 +11,9 @@ from advisor.units import count_of, format_count, format_figure, format_ratio
 MOST_TOLD = 10.0
 
 
-def name_pair(global_batch_size: int, learning_rate: float) -> str:
+def name_pair(pair: PairKey) -> str:
     """Return a pair in words."""
-    return f"batch {format_count(global_batch_size)} at {format_figure(learning_rate)}"
+    return f"batch {format_count(pair[0])} at {format_figure(pair[1])}"
 
 
 def describe_gain(result: PairResult) -> str:
@@ -54,12 +55,10 @@ def describe_race(race: Race | None) -> Iterator[str]:
     """Yield one line for each pair that was trained, the base pair first."""
     if race is None or race.base is None or race.does_base_train is None:
         return
-    base = name_pair(race.base.global_batch_size, race.base.learning_rate)
     what = "all others are compared with it" if race.does_base_train else race.reason
-    yield f"{base}, {count_of(race.base_steps, 'step')}: {what}"
+    yield f"{name_pair(race.base.key)}, {count_of(race.base_steps, 'step')}: {what}"
     for pair in race.pairs:
         count = pair.starts + pair.fresh_starts
         starts = f", {count_of(count, 'start')}" if count else ""
         fresh = f", {pair.fresh_starts} of them fresh" if pair.fresh_starts else ""
-        name = name_pair(pair.global_batch_size, pair.learning_rate)
-        yield f"{name}{starts}{fresh}: {describe_gain(pair)}"
+        yield f"{name_pair(pair.key)}{starts}{fresh}: {describe_gain(pair)}"

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from advisor.engine.run import Run
-from advisor.noise.plan import NOISE
 from advisor.race.branches import BRANCHES, Branches
 from advisor.race.compare import is_only_bound
-from advisor.race.data import UNTRAINED, BasePair, PairKey
-from advisor.race.law import choose_by_law
-from advisor.race.plan import group_pairs
-from advisor.rate.data import TRIALS, Candidate, TrialBranch, TrialTask
+from advisor.race.data import UNTRAINED, BasePair
+from advisor.rate.curves import group_pairs
+from advisor.rate.data import TRIALS, Candidate, PairKey, TrialBranch, TrialTask
 from advisor.rate.range_stage import run_starts
 
 #: Share of the time left that a race begun late may plan with.
@@ -31,19 +29,16 @@ class Trainer:
         run: Keeps what was trained.
         pair: The base pair.
         ways: The batches that may be tried.
-        noise: The noise scale that rules for rates take.
         branches: Makes the tasks.
         is_over: Nothing more is to be trained.
     """
 
     def __init__(self, run: Run, pair: BasePair, ways: Sequence[Candidate]) -> None:
         self.run, self.pair, self.ways = run, pair, ways
-        noise = run.of(NOISE)
-        self.noise = None if noise is None else noise.decisive
         time_s = max(run.share_s("trial"), _LEAST_OF_LEFT * run.unspent_s)
-        self.branches = Branches(run, pair, ways, self.noise, time_s)
+        self.branches = Branches(run, pair, ways, time_s)
         if self.branches.are_too_short:  # a short race tells more than what comes after it
-            self.branches = Branches(run, pair, ways, self.noise, run.unspent_s)
+            self.branches = Branches(run, pair, ways, run.unspent_s)
         # By batch, as trained: of a branch as long as the base pair's, beside its start.
         self._branch_s: dict[int, float] = {}
         self._start_s = self.branches.start_s
@@ -57,7 +52,7 @@ class Trainer:
 
     def list_base(self) -> list[TrialBranch]:
         """Return the branches of the base pair."""
-        return self.list_pair((self.pair.global_batch_size, self.pair.learning_rate))
+        return self.list_pair(self.pair.key)
 
     def list_pair(self, pair: PairKey) -> list[TrialBranch]:
         """Return the branches of a pair."""
@@ -118,9 +113,7 @@ class Trainer:
         """
         if not self._branch_s:
             return 0.0
-        noise, size = self.run.of(NOISE), self.run.facts.dataset_size
-        scale = None if noise is None else noise.working
-        sizes = [way.global_batch_size for way in choose_by_law(self.ways, scale, size)]
+        sizes = [way.global_batch_size for way in self.branches.law.choose(self.ways)]
         own = self.pair.global_batch_size
         others = [self.predict_s(each, (1.0,)) for each in sizes or [own]]
         return BRANCHES * (self.predict_s(own, (1.0,)) + statistics.fmean(others)) / 2.0

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.rate.alone import choose_best_rate, judge_alone
+from advisor.rate.curves import group_pairs
 from advisor.rate.data import TRIALS, LearningRate, TrialBranch
 from advisor.rate.range_data import LR_RANGES, RANGE, LrRangeConclusion, LrRangeCurve
 from advisor.rate.range_test import conclude_lr_range
@@ -68,11 +69,12 @@ def _settle(
     rate: LearningRate, trials: Sequence[TrialBranch], global_batch_size: int, fall: float
 ) -> LearningRate:
     """Return the best rate that passed, without a value where none did, and why."""
-    tried: dict[float, list[TrialBranch]] = {}
-    for branch in trials:
-        if branch.global_batch_size == global_batch_size and branch.seed >= FIRST_TRIAL_SEED:
-            tried.setdefault(branch.learning_rate, []).append(branch)
-    all_verdicts = {each: judge_alone(tried[each], fall=fall) for each in tried}
+    own = (each for each in trials if each.seed >= FIRST_TRIAL_SEED)
+    all_verdicts = {
+        tried: judge_alone(branches, fall=fall)
+        for (size, tried), branches in group_pairs(own).items()
+        if size == global_batch_size
+    }
     verdicts = {each: verdict for each, verdict in all_verdicts.items() if not verdict.is_too_short}
     value, reason = choose_best_rate(verdicts), rate.reason
     if value is not None:

@@ -1,17 +1,32 @@
 """Loss against samples along the branches of a trial, alone and averaged over starts."""
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from msgspec.structs import replace
 
-from advisor.rate.data import Evaluation, TrialBranch
+from advisor.rate.data import SAME_RATE, Evaluation, PairKey, TrialBranch
 
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
 #: And by so many standard deviations of a step's loss.
 _DEVIATIONS = 2.0
+
+
+def is_same(pair: PairKey, other: PairKey) -> bool:
+    """Return whether two pairs of batch and rate are one."""
+    return pair[0] == other[0] and math.isclose(pair[1], other[1], rel_tol=SAME_RATE)
+
+
+def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch]]:
+    """Return the branches of each pair of batch and rate, in the order of their training."""
+    groups: dict[PairKey, list[TrialBranch]] = {}
+    for branch in trials:
+        near = (key for key in groups if is_same(key, branch.key))
+        groups.setdefault(next(near, branch.key), []).append(branch)
+    return groups
 
 
 def has_diverged(branch: TrialBranch) -> bool:

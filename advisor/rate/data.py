@@ -9,14 +9,20 @@ import msgspec
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
-from advisor.figures import Count, Figure, Fraction, Size
+from advisor.figures import Count, Figure, Fraction
+from advisor.memory.split import GlobalBatch
 
 T = TypeVar("T")
+
+#: Global batch and rate.
+PairKey = tuple[int, float]
 
 #: Evaluations along a branch: enough to compare curves of different batches at equal samples.
 TRIAL_EVALUATIONS = 24
 #: Those at the end of a branch whose mean is its result: one alone may be a lucky dip.
 TAIL_EVALUATIONS = 3
+#: Rates closer than this, relatively, are the same: they were stored and read again.
+SAME_RATE = 1e-9
 #: Share by which a rate differs from the proposed one where the trial is said to have moved it.
 _LEAST_MOVE = 0.01
 
@@ -59,12 +65,9 @@ class OptimizerChanges(msgspec.Struct, frozen=True, kw_only=True):
     warmup_steps: int | None = None
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(GlobalBatch, frozen=True, kw_only=True):
     """One way to make an optimizer step."""
 
-    global_batch_size: int
-    micro_batch_size: int
-    gradient_accumulation_steps: int
     #: In the user's loop.
     step_s: float
     #: By the law: time to train over the base batch's, and samples over the smallest batch's.
@@ -84,13 +87,20 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     loss: Figure
 
 
-class TrialBranch(msgspec.Struct, frozen=True, kw_only=True):
+class TrainedAt(GlobalBatch, frozen=True, kw_only=True):
+    """At which batch and rate something was trained."""
+
+    learning_rate: Figure
+
+    @property
+    def key(self) -> PairKey:
+        """What it is told apart by."""
+        return self.global_batch_size, self.learning_rate
+
+
+class TrialBranch(TrainedAt, frozen=True, kw_only=True):
     """One short training run at one batch and rate."""
 
-    micro_batch_size: Size
-    gradient_accumulation_steps: Size
-    global_batch_size: Size
-    learning_rate: Figure
     seed: int
     samples: Count
     #: Losses along the branch, the first before training; they end early on divergence.

@@ -6,15 +6,13 @@ import msgspec
 
 from advisor.engine.record import Series, Slot
 from advisor.figures import Count, Figure, Size, Weight
+from advisor.memory.split import GlobalBatch
 from advisor.rate.data import BranchTask
 
 
-class LrRangeCurve(msgspec.Struct, frozen=True, kw_only=True):
+class LrRangeCurve(GlobalBatch, frozen=True, kw_only=True):
     """One training run in which the learning rate rose with every step."""
 
-    micro_batch_size: Size
-    gradient_accumulation_steps: Size
-    global_batch_size: Size
     #: Of the whole range, of which the curve may have fewer.
     steps: Count
     seed: int

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from advisor.engine.budget import RANGE_OF_LEFT, TRIAL_OF_LEFT
 from advisor.engine.ends import WorkerTimeoutError
@@ -20,7 +20,7 @@ from advisor.rate.range_test import conclude_lr_range
 _LEAST_CURVE_STEPS = 60
 #: Optimizer steps of a trial's branch, and the least worth judging.
 _STEPS, _LEAST_STEPS = 100, 20
-#: Samples of one evaluation pass.
+#: Samples of one evaluation pass, where memory allows.
 _EVALUATION_BATCH = 64
 #: Rates that are expected to be tried, for the division of the time.
 _EXPECTED_RATES = 4
@@ -105,22 +105,32 @@ def _try_rates(run: Run, task: LrRangeTask, suggested: float, fall: float, steps
 
 
 def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialBranch, ...]:
-    first, smallest = task.seeds[0] + FIRST_TRIAL_SEED, run.facts.min_micro_batch_size
-    trial = TrialTask(
-        workload=run.spec.workload,
+    first = task.seeds[0] + FIRST_TRIAL_SEED
+    trial = make_trial(
+        run,
+        largest=task.micro_batch_size,
         micro_batch_size=task.micro_batch_size,
         gradient_accumulation_steps=task.gradient_accumulation_steps,
         learning_rate=rate,
         samples=steps * task.global_batch_size,
         seeds=tuple(first + seed for seed in range(LEAST_SEEDS)),
-        evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, task.micro_batch_size)),
-        loss_is_sum=task.loss_is_sum,
-        budget_s=run.left_s,
     )
     run.progress.stage(
         f"trial: batch {trial.global_batch_size}, rate {rate:.3g}", left_s=run.left_s
     )
     return run_starts(run, trial, TRIALS)
+
+
+def make_trial(run: Run, *, largest: int, **settings: Any) -> TrialTask:
+    """Return a trial with these settings, evaluated at micro-batches up to the largest."""
+    smallest = run.facts.min_micro_batch_size
+    return TrialTask(
+        workload=run.spec.workload,
+        evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
+        loss_is_sum=run.facts.loss_reduction == "sum",
+        budget_s=run.left_s,
+        **settings,
+    )
 
 
 def run_starts(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from advisor.engine.conclusions import Conclusions
 from advisor.rate.conclude import LEARNING_RATE, LR_RANGE
+from advisor.rate.curves import group_pairs
 from advisor.rate.data import TRIALS, LearningRate, OptimizerChanges, TrialBranch
 from advisor.rate.range_data import LR_RANGES, LrRangeConclusion, LrRangeCurve, LrRangeSeed
 from advisor.rate.range_test import conclude_lr_range, smooth_curve
@@ -65,14 +66,6 @@ def format_beta(beta: float) -> str:
     """Return a decay rate by three significant digits of its distance from 1: `0.999`, `0.9865`."""
     decimals = 3 if beta >= 1 else 2 - math.floor(math.log10(1 - beta))
     return f"{beta:.{decimals}f}".rstrip("0").rstrip(".")
-
-
-def group_trials(trials: Sequence[TrialBranch]) -> dict[tuple[int, float], list[TrialBranch]]:
-    """Return the branches by global batch and rate, in the order in which they were trained."""
-    pairs: dict[tuple[int, float], list[TrialBranch]] = {}
-    for branch in trials:
-        pairs.setdefault((branch.global_batch_size, branch.learning_rate), []).append(branch)
-    return pairs
 
 
 def _describe_trial(branches: Sequence[TrialBranch]) -> str:
@@ -137,7 +130,7 @@ def tell_lr_range(conclusions: Conclusions) -> Told:
     record, rate = conclusions.record, conclusions.of(LEARNING_RATE)
     rows = [*_list_conclusion(conclusions.of(LR_RANGE))]
     rows += [Row("Curves", line) for line in describe_range(record.all(LR_RANGES))]
-    groups = group_trials(record.all(TRIALS)).values()
+    groups = group_pairs(record.all(TRIALS)).values()
     rows += [Row("Trial", _describe_trial(branches)) for branches in groups]
     if rate is not None:
         change = f"; {moved}" if (moved := describe_move(rate)) else ""
@@ -225,7 +218,7 @@ def _list_lines(rate: LearningRate | None, found: LrRangeConclusion | None) -> I
 
 def _tabulate(conclusions: Conclusions, rate: LearningRate | None) -> Table | None:
     """Return a row for each rate that was trained at."""
-    tried = sorted(group_trials(conclusions.record.all(TRIALS)).items())[:_MOST_RATES]
+    tried = sorted(group_pairs(conclusions.record.all(TRIALS)).items())[:_MOST_RATES]
     if not tried:
         return None
     groups = [branches for _, branches in tried]

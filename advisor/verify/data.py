@@ -7,7 +7,7 @@ import msgspec
 from advisor.engine.record import Slot
 from advisor.engine.task import WorkloadTask
 from advisor.figures import Count, Figure, Size
-from advisor.rate.data import TrialBranch, TrialTask
+from advisor.rate.data import TrainedAt, TrialBranch, TrialTask
 from advisor.statistics import Estimate
 
 
@@ -90,13 +90,9 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
     loss: Estimate
 
 
-class VerifiedBatch(msgspec.Struct, frozen=True, kw_only=True):
+class VerifiedBatch(TrainedAt, frozen=True, kw_only=True):
     """One batch of the verification; no loss where a branch diverged."""
 
-    global_batch_size: int
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    learning_rate: float
     seeds: int
     #: How many of the seeds diverged.
     diverged: int

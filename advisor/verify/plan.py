@@ -80,8 +80,7 @@ def _time_steps(
 ) -> dict[int, float]:
     times, step_s = read_throughput(throughput), dict[int, float]()
     for first in (group.branches[0] for group in groups):
-        micro, parts = first.micro_batch_size, first.gradient_accumulation_steps
-        time_s = estimate_step_s(times, micro, parts, may_extrapolate=False)
+        time_s = estimate_step_s(times, *first.split, may_extrapolate=False)
         if time_s is not None:
             step_s[first.global_batch_size] = time_s
     return step_s

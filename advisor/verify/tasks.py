@@ -12,7 +12,7 @@ from advisor.engine.progress import Progress
 from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
-from advisor.noise.plan import NOISE
+from advisor.race.law import read_law
 from advisor.rate.data import OptimizerChanges, TrialTask
 from advisor.sharpness.plan import find_room
 from advisor.throughput.conclude import THROUGHPUT
@@ -123,9 +123,8 @@ class Plan:
 
     def _make_pair(self, size: int) -> TrialTask | None:
         """Return one step of a batch with the settings that go with it."""
-        optimizer, noise = self._facts.optimizer, self._conclusions.of(NOISE)
+        optimizer, noise_scale = self._facts.optimizer, read_law(self._conclusions).noise_scale
         assert optimizer is not None
-        noise_scale = None if noise is None else noise.working
         rate = choose_rate(self._facts, self._advice, size, noise_scale=noise_scale)
         pair = None
         if rate is not None:
@@ -141,7 +140,7 @@ class Plan:
         """Return one step of a batch; None where it cannot be made of what fits."""
         advice, facts = self._advice, self._facts
         split: tuple[int, int] | None
-        split = advice.micro_batch_size, advice.gradient_accumulation_steps
+        split = advice.split
         if size != advice.global_batch_size:
             timed = (each.micro_batch_size for each in advice.candidates)
             split = split_batch(

@@ -5,6 +5,7 @@ import torch
 
 from advisor.growth import measure
 from advisor.growth.data import GrowthTask, Leg
+from advisor.rate.data import TrialTask
 from advisor.training.data import WorkloadSpec
 
 FILE = """
@@ -36,7 +37,7 @@ CONSTANT = (Leg(steps=8, micro_batch_size=8, gradient_accumulation_steps=1),)
 
 @pytest.fixture
 def grow(tmp_path, monkeypatch):
-    """A function: fields of the task go in; the branches and each step's rate come out."""
+    """A function: settings of the trial go in; the branches and each step's rate come out."""
     rates = []
     step = torch.optim.SGD.step
 
@@ -47,22 +48,24 @@ def grow(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.optim.SGD, "step", keep)
 
-    def run(more="", **fields):
+    def run(more="", course="legs", constant=(), **settings):
         path = tmp_path / "model.py"
         path.write_text(FILE + more)
+        workload = WorkloadSpec(target=str(path), device="cpu")
         task = GrowthTask(
-            workload=WorkloadSpec(target=str(path), device="cpu"),
-            **{
-                "growing": (GROWING,),
-                "constant": (),
-                "seeds": (3,),
-                "rate_course": "legs",
-                "learning_rate": 0.2,
-                "weight_decay": 0.05,
-                "decay_fraction": 0.5,
-                "budget_s": 60.0,
-                **fields,
-            },
+            workload=workload,
+            growing=(GROWING,),
+            constant=constant,
+            rate_course=course,
+            trial=TrialTask(
+                workload=workload,
+                micro_batch_size=8,
+                gradient_accumulation_steps=1,
+                samples=64,
+                weight_decay=0.05,
+                decay_fraction=0.5,
+                **{"seeds": (3,), "learning_rate": 0.2, **settings},
+            ),
         )
         branches = []
         measure.run(task, branches.append)
@@ -96,7 +99,7 @@ def test_a_leg_has_its_batch_and_its_rate(grow, monkeypatch):
     ],
 )
 def test_the_rate_goes_by_samples_whatever_the_batch(grow, course, more, wanted):
-    _, rates = grow(more, rate_course=course)
+    _, rates = grow(more, course)
     assert rates == pytest.approx(wanted, rel=1e-3)
 
 

@@ -28,7 +28,7 @@ class LawGrowth(LawTraining):
         self.tasks.append(task)
         draw = random.Random(len(self.tasks))
         sides = [(True, legs) for legs in task.growing] + [(False, legs) for legs in task.constant]
-        for seed in task.seeds:
+        for seed in task.trial.seeds:
             luck = draw.gauss(0.0, 0.02)
             for is_growing, legs in sides:
                 first = legs[0].global_batch_size
@@ -43,7 +43,7 @@ class LawGrowth(LawTraining):
                         is_growing=is_growing,
                         legs=legs,
                         rate_course=task.rate_course,
-                        learning_rate=task.learning_rate,
+                        learning_rate=task.trial.learning_rate,
                         seed=seed,
                         loss=loss if loss > 0.0 else None,
                     )
@@ -70,7 +70,7 @@ def grow(run):
     while continue_race(run):
         pass
     rounds = 0
-    while continue_growth(run, lambda: find_open_growth(run.conclusions)):
+    while continue_growth(run, lambda run: find_open_growth(run.conclusions)):
         rounds += 1
     return rounds
 
@@ -123,7 +123,7 @@ def test_what_is_not_sure_is_trained_from_more_starts_and_then_left():
 def test_it_waits_for_the_end_of_the_race(monkeypatch):
     run = race(LawGrowth())
     monkeypatch.setattr(stage, "is_race_open", lambda run: True)
-    assert not continue_growth(run, lambda: find_open_growth(run.conclusions))
+    assert not continue_growth(run, lambda run: find_open_growth(run.conclusions))
     assert run.record.all(GROWTH_BRANCHES) == ()
 
 
@@ -132,7 +132,7 @@ def test_without_time_the_law_stands_alone_and_says_so():
     while continue_race(run):
         pass
     run.start_s = 1e6
-    assert not continue_growth(run, lambda: find_open_growth(run.conclusions))
+    assert not continue_growth(run, lambda run: find_open_growth(run.conclusions))
     assert "no time was left" in run.record.get(UNGROWN)
     told = next(iter(list_schedules([find_swap(run)]))).text
     assert told.startswith("by the law alone: ")

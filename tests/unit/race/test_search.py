@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.race.law import predict_log_ratio
+from advisor.race.law import Law
 from advisor.race.search import HIGHEST, LOWEST, Place, choose_next
 from tests.unit.samples import affine, make_candidate
 
@@ -19,7 +19,7 @@ def search(ways, measure, *, base=32, planned=None, predict=None, most=200):
     own = by_size.get(base, make_candidate(base, 1, 0.01))
 
     def predict_own(way):
-        return predict_log_ratio(way, own, None)
+        return Law(None).predict_log_ratio(way, own)
 
     seen = {Place(base, 0): 0.0}
     while (place := choose_next(ways, seen, predict or predict_own, planned or base)) is not None:

@@ -87,5 +87,5 @@ def test_what_a_plan_has_for_a_race_is_what_its_branches_take(race):
         run, _, _ = race(step_s)
         enough_s = run.needs.enough["trial"]
         base = run.of(RACE).base
-        assert not Branches(run, base, run.of(WAYS), None, enough_s).are_too_short
-        assert Branches(run, base, run.of(WAYS), None, 0.9 * enough_s).are_too_short
+        assert not Branches(run, base, run.of(WAYS), enough_s).are_too_short
+        assert Branches(run, base, run.of(WAYS), 0.9 * enough_s).are_too_short

@@ -261,7 +261,7 @@ def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_no
     def plan(start_s, time_s):
         run, _ = race_pairs(LawTraining(), budget_s=0.5)
         run.start_s = start_s
-        return Branches(run, run.of(RACE).base, run.of(WAYS), None, time_s)
+        return Branches(run, run.of(RACE).base, run.of(WAYS), time_s)
 
     fast, slow = plan(0.0, 10.0), plan(1.0, 10.0)
     assert 0 < slow.base_steps < fast.base_steps
@@ -272,7 +272,7 @@ def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_no
 @pytest.mark.parametrize("time_s", [3.0, 10.0, 30.0, 100.0, 1000.0])
 def test_evaluations_keep_to_their_share_of_the_race(time_s):
     run, _ = race_pairs(LawTraining(), budget_s=0.5)
-    branches = Branches(run, run.of(RACE).base, run.of(WAYS), None, time_s)
+    branches = Branches(run, run.of(RACE).base, run.of(WAYS), time_s)
     task = branches.make(branches.base, 1.0, [branches.base_steps], (0,))
     assert (task.evaluations, task.evaluation_samples) >= (10, 64)
     if (task.evaluations, task.evaluation_samples) > (10, 64):
