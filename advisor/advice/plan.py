@@ -18,7 +18,7 @@ from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.data import TRIALS, Candidate, LearningRate, OptimizerChanges
 from advisor.rate.range_data import LR_RANGES
-from advisor.rate.rules import plan_pair
+from advisor.rate.rules import plan_changes, propose_learning_rate
 from advisor.soak.plan import SOAK
 from advisor.statistics import NORMAL_QUANTILE, Estimate, exponentiate
 from advisor.throughput.conclude import THROUGHPUT
@@ -83,13 +83,13 @@ def _settle_rate(
         rate = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), batch)
         if race.base is not None:
             anchored = anchor(facts, race.base)
-            rule = plan_pair(anchored, size, noise)[0]
+            rule = propose_learning_rate(anchored, size, noise)
             rate = msgspec.structs.replace(rate, value=value, proposed=rule.proposed)
         elif value is not None or not (needs_range(facts) and facts.has_dataset):
-            rate = plan_pair(facts, size, noise)[0]
+            rate = propose_learning_rate(facts, size, noise)
             rate = msgspec.structs.replace(rate, value=value, reason=race.reason)
     else:
-        rate = plan_pair(facts, size, noise)[0]
+        rate = propose_learning_rate(facts, size, noise)
         reason = race.reason or rate.reason
         if result is not None:
             reason = f"trained from {result.starts + result.fresh_starts} starts beside your pair"
@@ -100,7 +100,7 @@ def _settle_rate(
         rate = rate.settle(value, reason)
     if result is None:
         return rate, OptimizerChanges()
-    warmup = plan_pair(facts, size, noise, value)[1].warmup_steps
+    warmup = plan_changes(facts, size, noise, value).warmup_steps
     changes = OptimizerChanges(
         beta2=result.beta2, weight_decay=result.weight_decay, warmup_steps=warmup
     )

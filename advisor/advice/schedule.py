@@ -175,17 +175,14 @@ def scale_to(advised: Pair, global_batch_size: int, noise_scale: float) -> float
     family = None if advised.optimizer is None else name_family(advised.optimizer)
     if family is None or advised.learning_rate is None:
         return None
-    rate = scale_rate(
+    return scale_rate(
         family,
         advised.learning_rate,
         base_batch_size=advised.global_batch_size,
         global_batch_size=global_batch_size,
         noise_scale=noise_scale,
+        is_summed=advised.loss_is_sum,
     )
-    if advised.loss_is_sum and family == "gradient":
-        # A gradient that is summed grows with the batch by itself.
-        rate *= advised.global_batch_size / global_batch_size
-    return rate
 
 
 def write_items(

@@ -57,12 +57,12 @@ class PeakObserver(Observer):
     The gauge is reset between the phases and after each step; `begin` comes before the first.
     """
 
-    def __init__(self, gauge: MemoryGauge, device: torch.device) -> None:
+    def __init__(self, gauge: MemoryGauge) -> None:
         self.forward_backward_bytes: int | None = None
         self.optimizer_bytes: int | None = None
         self.held_bytes: list[int] = []
         self.times_s: list[float] = []
-        self._gauge, self.device = gauge, device
+        self.gauge = gauge
         self._start_s = 0.0
 
     def forget_peaks(self) -> None:
@@ -76,28 +76,28 @@ class PeakObserver(Observer):
 
     def begin(self) -> None:
         """Forget what came before: what follows is a step."""
-        self._gauge.reset()
+        self.gauge.reset()
         self._start_s = time.perf_counter()
 
     def before_step(self, step: Step) -> None:
         """Read the peak of forward and backward where the step comes apart."""
         if step.has_gradients:
             self.see_failure()
-            self._gauge.reset()
+            self.gauge.reset()
 
     def see_failure(self) -> None:
         """Count what a step reached that is not over, as one that failed."""
-        peak = self._gauge.peak_bytes()
+        peak = self.gauge.peak_bytes()
         self.forward_backward_bytes = find_largest(self.forward_backward_bytes, peak)
 
     def after_step(self, step: Step) -> bool:
         """Read the peak of the optimizer, or of the whole step."""
         if not step.has_gradients:
             self.see_failure()
-        self.optimizer_bytes = find_largest(self.optimizer_bytes, self._gauge.peak_bytes())
-        synchronise(self.device)
+        self.optimizer_bytes = find_largest(self.optimizer_bytes, self.gauge.peak_bytes())
+        synchronise(self.gauge.device)
         self.times_s.append(time.perf_counter() - self._start_s)
-        self.held_bytes.append(self._gauge.held_bytes())
+        self.held_bytes.append(self.gauge.held_bytes())
         self.begin()
         return True
 
@@ -124,7 +124,7 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
         catch_out_of_memory() as failure,
         naming_broken_sample(workload, task.micro_batch_size, task.largest_samples),
     ):
-        probe = _run_steps(workload, gauge, task, probe)
+        probe = _run_steps(workload, PeakObserver(gauge), task, probe)
     if failure:
         gc.collect()
         probe = msgspec.structs.replace(probe, outcome="oom", message=failure[0])
@@ -178,15 +178,7 @@ def find_largest(*peaks: int | None) -> int | None:
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
-def is_over(gauge: MemoryGauge, capacity_bytes: int | None, *peaks: int | None) -> bool:
-    """Return whether the measured peak is above the limit, which not every device enforces."""
-    counted = gauge.limit_peak_bytes()
-    if counted is None:
-        counted = find_largest(*peaks)
-    return counted is not None and capacity_bytes is not None and counted > capacity_bytes
-
-
-def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: Probe) -> Probe:
+def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, probe: Probe) -> Probe:
     device, size = workload.device, task.micro_batch_size
     stepper = workload.make_stepper(size)
     began_s = time.perf_counter()
@@ -199,7 +191,6 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
     batches = itertools.repeat(batch) if device.type == "cpu" else arrive(batch)
     del batch
     hold_output(stepper)
-    observer = PeakObserver(gauge, device)
     run_steps = partial(train, stepper, batches, (observer,), micro_batch_size=size)
     observer.begin()
     run_steps(most_steps=1)
@@ -215,17 +206,14 @@ def _run_steps(workload: Workload, gauge: MemoryGauge, task: MemoryTask, probe: 
         step_times_s=tuple(observer.times_s[: task.steps]),
         growth_bytes_per_step=growth,
     )
-    probe = add_peaks(probe, observer, gauge, device)
+    probe = add_peaks(probe, observer)
     return msgspec.structs.replace(probe, accumulates=_accumulates(stepper, batches, size))
 
 
-def add_peaks(
-    probe: Probe, observer: PeakObserver, gauge: MemoryGauge, device: torch.device
-) -> Probe:
+def add_peaks(probe: Probe, observer: PeakObserver) -> Probe:
     """Return the probe with what was seen of its memory, `oom` where that is above the limit."""
-    peak = observer.peak_bytes
-    over = is_over(gauge, probe.capacity_bytes, peak)
-    is_cuda = device.type == "cuda"
+    peak, gauge, device = observer.peak_bytes, observer.gauge, observer.gauge.device
+    over, is_cuda = gauge.is_over(peak), device.type == "cuda"
     free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
     return msgspec.structs.replace(
         probe,

@@ -32,7 +32,7 @@ class MemoryGauge:
     """Enforces a limit on a device, None for none, and counts bytes beyond the idle process."""
 
     def __init__(self, device: torch.device, capacity_bytes: int | None) -> None:
-        self._device = device
+        self.device, self._capacity_bytes = device, capacity_bytes
         self._idle: dict[str, int] | None = None  # where the limit is the kernel's
         self._mapped_before_bytes: int | None = None
         self._swapped_before_bytes = _read_status().get("VmSwap")
@@ -59,16 +59,16 @@ class MemoryGauge:
         """Forget the peak so far."""
         if self._idle is not None and self._mapped_before_bytes is None:
             self._mapped_before_bytes = _read_status()["VmPeak"]
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        elif self._device.type == "cpu" and _CLEAR_REFS.exists():
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif self.device.type == "cpu" and _CLEAR_REFS.exists():
             _CLEAR_REFS.write_text("5")  # resets the high-water mark, see proc(5)
 
     def peak_bytes(self) -> int | None:
         """Return the peak since the last reset; None on MPS."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device)
-        if self._device.type == "mps":
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if self.device.type == "mps":
             return None
         return max(0, _read_peak_resident_bytes() - self._baseline_bytes)
 
@@ -87,15 +87,22 @@ class MemoryGauge:
         libraries = (now["VmSize"] - now["VmData"]) - (idle["VmSize"] - idle["VmData"])
         return max(0, now["VmPeak"] - idle["VmSize"] - libraries)
 
+    def is_over(self, *peaks: int | None) -> bool:
+        """Return whether a peak is above the limit, which not every device enforces."""
+        counted = self.limit_peak_bytes()
+        if counted is None:
+            counted = max((peak for peak in peaks if peak is not None), default=0)
+        return self._capacity_bytes is not None and counted > self._capacity_bytes
+
     def held_bytes(self) -> int:
         """Return what is taken now, in the count that tells a small leak best.
 
         Resident memory also rises as pages of a mapped data file are read and as memory taken long
         ago is first used; what is mapped to be written does not.
         """
-        if self._device.type == "cuda":
-            return torch.cuda.memory_allocated(self._device)
-        if self._device.type == "mps":
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        if self.device.type == "mps":
             return torch.mps.current_allocated_memory()
         if self._idle is not None:
             return _read_status()["VmData"] - self._idle["VmData"]
@@ -103,7 +110,7 @@ class MemoryGauge:
 
     def swapped_bytes(self) -> int | None:
         """Return by how much more of the process is swapped out than before, None if unknown."""
-        if self._device.type != "cpu" or self._swapped_before_bytes is None:
+        if self.device.type != "cpu" or self._swapped_before_bytes is None:
             return None
         return max(0, _read_status()["VmSwap"] - self._swapped_before_bytes)
 

@@ -24,7 +24,7 @@ def run(task: MemoryTask, emit: Emitter) -> None:
     """Emit one Probe, and end the process; what the script fails of but memory is raised."""
     device = resolve_device(task.workload.device)
     gauge, available_bytes = open_gauge(device, task.capacity_bytes)
-    observer = PeakObserver(gauge, device)
+    observer = PeakObserver(gauge)
     probe = Probe(
         stage="memory",
         session=0,
@@ -44,7 +44,7 @@ def run(task: MemoryTask, emit: Emitter) -> None:
             emit(replace(probe, outcome="error", steps=steps, message=text))
         else:
             found = replace(probe, steps=len(times), step_times_s=times)
-            emit(add_peaks(found, observer, gauge, device))
+            emit(add_peaks(found, observer))
 
     follow_to_the_limit(
         task.workload,
@@ -71,7 +71,7 @@ def follow_to_the_limit(
     Memory ran out as well where the script caught that; what else it caught and ended by is its
     failure.
     """
-    device = observer.device
+    device = observer.gauge.device
     script = ScriptRun(
         workload,
         emit,

@@ -14,7 +14,7 @@ from advisor.race.plan import anchor
 from advisor.race.ways import find_way
 from advisor.rate.data import TRIAL_EVALUATIONS, Candidate, TrialTask
 from advisor.rate.range_stage import make_trial
-from advisor.rate.rules import plan_pair
+from advisor.rate.rules import plan_changes
 from advisor.training.data import WARMUP_FRACTION
 
 #: Optimizer steps of the base pair where the user names no length, and the least worth judging.
@@ -97,7 +97,7 @@ class Branches:
     ) -> TrialTask:
         """Return a pair with the settings that go with it, for shares of the base pair's time."""
         way, whole = self.find_way(size), self.count_whole_steps(size)
-        changes = plan_pair(self.facts, size, self.law.noise, rate)[1]
+        changes = plan_changes(self.facts, size, self.law.noise, rate)
         return msgspec.structs.replace(
             self.make(way, rate, [ratio * whole for ratio in ratios], seeds),
             beta2=changes.beta2,

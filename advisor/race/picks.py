@@ -13,7 +13,7 @@ from advisor.race.search import RATE_STEP, Place, choose_next
 from advisor.race.trainer import BeatenError, Trainer
 from advisor.rate.curves import has_diverged
 from advisor.rate.data import Candidate, PairKey, TrialBranch
-from advisor.rate.rules import plan_pair
+from advisor.rate.rules import propose_learning_rate
 
 #: Time of a pair's branch over the base pair's, at the least.
 LEAST_RATIO = 0.03
@@ -66,9 +66,9 @@ class Picks:
     def try_place(self, place: Place, race: Race) -> None:
         """Train one pair from the starts that pick."""
         branches = self._branches
-        proposed = plan_pair(branches.facts, place.size, branches.law.noise)[0].proposed
-        assert proposed is not None
-        rate = float(proposed * RATE_STEP**place.step)
+        rule = propose_learning_rate(branches.facts, place.size, branches.law.noise)
+        assert rule.proposed is not None
+        rate = float(rule.proposed * RATE_STEP**place.step)
         self._places[place] = rate
         own = self._trainer.list_base()
         share: float | None = self._choose_share(place, race)

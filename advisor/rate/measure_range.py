@@ -89,12 +89,21 @@ def _follow_curve(
 
 
 class RisingRate(Observer):
-    """Raises the rate by one factor with each step and keeps the losses, until they diverge."""
+    """Raises the rate by one factor with each step and keeps the losses, until they diverge.
+
+    Of several ranks the first one leads: it ends the range.
+    """
 
     def __init__(
-        self, set_rate: Callable[[float], None], task: LrRangeTask, steps: int, deadline: float
+        self,
+        set_rate: Callable[[float], None],
+        task: LrRangeTask,
+        steps: int,
+        deadline: float,
+        *,
+        leads: bool = True,
     ) -> None:
-        self._low = task.low_rate
+        self._low, self._leads = task.low_rate, leads
         self._factor = (task.high_rate / task.low_rate) ** (1.0 / (steps - 1))
         self._loss_is_sum, self._deadline = task.loss_is_sum, deadline
         self._set_rate, self._guard = set_rate, LossGuard()
@@ -131,7 +140,8 @@ class RisingRate(Observer):
         self.losses.append(loss if math.isfinite(loss) else None)
         self.ended_s.append(time.perf_counter())
         self.has_diverged = self._guard.is_beyond(loss)
-        return not self.has_diverged and self.ended_s[-1] <= self._deadline
+        is_over = self.has_diverged or self.ended_s[-1] > self._deadline
+        return not (self._leads and is_over)
 
 
 def _is_finite(training: Training) -> bool:

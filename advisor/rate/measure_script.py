@@ -143,24 +143,12 @@ def run(task: TrialTask, emit: Emitter) -> None:
     emit.stop()
 
 
-class _Rising(Observer):
-    """Sets the rates of a range on another rank than the first, for as long as that goes on."""
-
-    def __init__(self, rising: RisingRate) -> None:
-        self._rising = rising
-
-    def before_step(self, step: Step) -> None:
-        """Set the step's rate."""
-        self._rising.before_step(step)
-
-
 def run_range(task: LrRangeTask, emit: Emitter) -> None:
     """Emit the LrRangeCurve of the first seed, of its own training loss, and end the process.
 
-    Of several ranks the first one's loss is that of its part of each batch, and it ends the range.
+    Of several ranks the first one's loss is that of its part of each batch.
     """
-    factor = RateFactor(task.low_rate)
-    rising = RisingRate(factor.set_rate, task, task.steps, time.perf_counter() + task.budget_s)
-    observer = _Rising(rising) if emit.goes_on else rising
-    script = _start(task, emit, factor, [observer], task.steps)
+    factor, deadline = RateFactor(task.low_rate), time.perf_counter() + task.budget_s
+    rising = RisingRate(factor.set_rate, task, task.steps, deadline, leads=not emit.goes_on)
+    script = _start(task, emit, factor, [rising], task.steps)
     script.follow(lambda: emit(rising.make_curve(task, task.seeds[0], task.steps)))

@@ -7,7 +7,7 @@ scale in samples; unknown, it counts as large.
 import math
 from typing import Literal
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.noise.data import get_working_noise_scale
 from advisor.rate.data import LearningRate, OptimizerChanges
@@ -60,18 +60,22 @@ def scale_rate(
     base_batch_size: int,
     global_batch_size: int,
     noise_scale: float,
+    is_summed: bool = False,
 ) -> float:
     """Return the rule's rate; an infinite noise scale gives its limit.
+
+    SGD's rate is that of the mean loss over κ where the loss sums over its batch (`is_summed`),
+    since the gradient then grows with the batch; Adam and its kin do not see the scale.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6, which is AdaScale's gain (Johnson
     et al. 2020, arXiv:2007.05105); Malladi et al. 2022, arXiv:2205.10287.
     """
     ratio = global_batch_size / base_batch_size
     if family == "gradient":
+        rate = base_rate if is_summed else base_rate * ratio
         if math.isinf(noise_scale):
-            return base_rate * ratio
-        damping = (noise_scale + base_batch_size) / (noise_scale + global_batch_size)
-        return base_rate * ratio * damping
+            return rate
+        return rate * (noise_scale + base_batch_size) / (noise_scale + global_batch_size)
     if family == "adam":
         if noise_scale <= 0.0:
             return base_rate
@@ -93,23 +97,19 @@ def scale_rate_with_surge(
     return base_rate * weigh(base_batch_size) / weigh(global_batch_size)
 
 
-def plan_pair(
-    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None, rate: float | None = None
-) -> tuple[LearningRate, OptimizerChanges]:
-    """Return the rule's rate for a batch, and the other settings that go with it or with `rate`."""
+def plan_changes(
+    facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None, rate: float | None
+) -> OptimizerChanges:
+    """Return the other settings that go with a batch and a rate, by default the rule's."""
     proposed = propose_learning_rate(facts, global_batch_size, noise)
-    chosen = proposed if rate is None else msgspec.structs.replace(proposed, proposed=rate)
-    return proposed, propose_optimizer_changes(facts.optimizer, chosen, global_batch_size)
+    chosen = proposed if rate is None else replace(proposed, proposed=rate)
+    return propose_optimizer_changes(facts.optimizer, chosen, global_batch_size)
 
 
 def propose_learning_rate(
     facts: WorkloadFacts, global_batch_size: int, noise: Estimate | None
 ) -> LearningRate:
-    """Return the rule's rate with its range over the noise interval; `value` waits for a trial.
-
-    SGD's rate is that of the mean loss over κ where the loss sums over its batch, since the
-    gradient then grows with the batch; Adam and its kin do not see the scale.
-    """
+    """Return the rule's rate with its range over the noise interval; `value` waits for a trial."""
     optimizer, base_batch_size = facts.optimizer, facts.base_batch_size
     known = None if optimizer is None else name_family(optimizer)
     family: Family = known or "heuristic"
@@ -121,7 +121,7 @@ def propose_learning_rate(
         reason=_explain_absence(optimizer, base_batch_size),
     )
     if base_rate and base_batch_size == global_batch_size:
-        return msgspec.structs.replace(
+        return replace(
             rate,
             rule="the base batch keeps its rate",
             proposed=base_rate,
@@ -136,16 +136,15 @@ def propose_learning_rate(
         high = math.inf if noise.high is None else noise.high
         ends = [max(noise.low or 0.0, 0.0), max(high, 0.0)]
     is_summed = facts.loss_reduction == "sum" and family == "gradient"
-    unit = base_rate * (base_batch_size / global_batch_size if is_summed else 1.0)
     sizes = {"base_batch_size": base_batch_size, "global_batch_size": global_batch_size}
     proposed, *ends = [
-        scale_rate(family, unit, **sizes, noise_scale=scale)
+        scale_rate(family, base_rate, **sizes, noise_scale=scale, is_summed=is_summed)
         for scale in (math.inf if working is None else working, *ends)
     ]
     if family == "adam" and working is not None:
-        ends.append(scale_rate_with_surge(unit, **sizes, noise_scale=working))
+        ends.append(scale_rate_with_surge(base_rate, **sizes, noise_scale=working))
     rules = _RULES if working is not None else {**_RULES, **_RULES_WITHOUT_NOISE}
-    return msgspec.structs.replace(
+    return replace(
         rate,
         rule=rules[family] + ("; over κ, since the loss is a sum" if is_summed else ""),
         proposed=proposed,

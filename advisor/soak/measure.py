@@ -24,7 +24,6 @@ from advisor.memory.measure import (
     catch_out_of_memory,
     find_largest,
     hold_output,
-    is_over,
     prepare,
 )
 from advisor.memory.measure_limit import MemoryGauge
@@ -42,7 +41,7 @@ class _SoakObserver(PeakObserver):
     """Sees the steps, and between them evaluates the model and copies its state."""
 
     def __init__(self, gauge: MemoryGauge, workload: Workload, task: SoakTask) -> None:
-        super().__init__(gauge, workload.device)
+        super().__init__(gauge)
         self.training: Training | None = None  # a step of the user's own has no pauses
         self.evaluations = 0
         self.evaluation_peak_bytes: int | None = None
@@ -78,7 +77,7 @@ class _SoakObserver(PeakObserver):
 
         Such a loss fails for another reason than memory; the reason is kept, and training goes on.
         """
-        self._gauge.reset()
+        self.gauge.reset()
         try:
             with _in_evaluation_mode(training.model):
                 size, largest = self._task.micro_batch_size, self._task.largest_samples
@@ -89,7 +88,7 @@ class _SoakObserver(PeakObserver):
             self.why_not_evaluated = f"no evaluation: {describe(error)}"[:MESSAGE_LENGTH]
             return
         synchronise(training.device)
-        peak = self._gauge.peak_bytes()
+        peak = self.gauge.peak_bytes()
         self.evaluation_peak_bytes = find_largest(self.evaluation_peak_bytes, peak)
         self.evaluations += 1
 
@@ -98,10 +97,10 @@ class _SoakObserver(PeakObserver):
 
         The gradients and the last output are still held, as they are where a checkpoint is written.
         """
-        self._gauge.reset()
+        self.gauge.reset()
         state = {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}
         copied = map_tensors(state, lambda tensor: tensor.detach().to("cpu", copy=True))
-        self.reserve_peak_bytes = self._gauge.peak_bytes()
+        self.reserve_peak_bytes = self.gauge.peak_bytes()
         del state, copied
 
 
@@ -117,7 +116,7 @@ def run(task: SoakTask, emit: Emit[Soak]) -> None:
     peaks = (seen.peak_bytes, seen.evaluation_peak_bytes, seen.reserve_peak_bytes)
     if failure is not None:
         gc.collect()
-    elif is_over(gauge, task.capacity_bytes, *peaks):
+    elif gauge.is_over(*peaks):
         failure = OVER_LIMIT
     found = make_soak(task, seen, failure)
     emit(

@@ -8,7 +8,7 @@ import time
 from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emitter
-from advisor.memory.measure import OVER_LIMIT, PeakObserver, is_over, open_gauge
+from advisor.memory.measure import OVER_LIMIT, PeakObserver, open_gauge
 from advisor.memory.measure_script import follow_to_the_limit
 from advisor.soak.data import SoakTask
 from advisor.soak.measure import make_soak
@@ -28,12 +28,11 @@ class _UntilLate(PeakObserver):
 
 def run(task: SoakTask, emit: Emitter) -> None:
     """Emit one Soak, `fit` or `oom`, and end the process."""
-    device = resolve_device(task.workload.device)
-    gauge, _ = open_gauge(device, task.capacity_bytes)
-    observer = _UntilLate(gauge, device)
+    gauge, _ = open_gauge(resolve_device(task.workload.device), task.capacity_bytes)
+    observer = _UntilLate(gauge)
 
     def finish(failure: str | None) -> None:
-        if failure is None and is_over(gauge, task.capacity_bytes, observer.peak_bytes):
+        if failure is None and gauge.is_over(observer.peak_bytes):
             failure = OVER_LIMIT
         found = make_soak(task, observer, failure)
         emit(replace(found, step_times_s=found.step_times_s[1:]))  # the first holds the start

@@ -74,15 +74,15 @@ def choose_rate(
     if facts.optimizer is None or not base or base_size is None or rate.value is None:
         return None
     family: Family = name_family(facts.optimizer) or "heuristic"  # as where it was tried
-    is_summed = facts.loss_reduction == "sum" and family == "gradient"
 
     def apply_rule(batch: int) -> float:
         return scale_rate(
             family,
-            base * (base_size / batch if is_summed else 1.0),
+            base,
             base_batch_size=base_size,
             global_batch_size=batch,
             noise_scale=math.inf if noise_scale is None else noise_scale,
+            is_summed=facts.loss_reduction == "sum",
         )
 
     share = 1.0

@@ -34,16 +34,20 @@ class PeaklessGauge:
     held = iter(())
 
     def __init__(self, device, capacity_bytes):
-        self.device = torch.device("mps")
+        self.device = device  # what the steps run on
 
     def reset(self):
         return None
 
     def peak_bytes(self):
-        return MemoryGauge.peak_bytes(MemoryGauge(self.device, None))
+        return MemoryGauge(torch.device("mps"), None).peak_bytes()
 
     def limit_peak_bytes(self):
         return None
+
+    def is_over(self, *peaks):
+        assert not any(peaks)
+        return False
 
     def held_bytes(self):
         return next(self.held, 100 * MIB)
