@@ -24,8 +24,8 @@ _KERNEL = (
 )
 
 
-def judge_failure(message: str) -> Literal["oom", "kernel"] | None:
-    """Return how a size ended whose error reads so, None for an error of the model's."""
+def judge_failure(message: str) -> Literal["oom", "kernel", "refused"]:
+    """Return how a size ended whose error reads so; an error of the model's refuses it."""
     if any(text in message for text in _MEMORY):
         return "oom"
-    return "kernel" if any(text in message for text in _KERNEL) else None
+    return "kernel" if any(text in message for text in _KERNEL) else "refused"

@@ -7,11 +7,7 @@ from advisor.memory.split import can_split, split_batch
 
 
 def refuse_impossible_batch(run: Run) -> None:
-    """See that the given batch can exist, as far as the model file tells.
-
-    Raises:
-        UsageError: It is above the dataset, below the smallest batch, or not a multiple.
-    """
+    """Raise UsageError where the model file tells that the given batch cannot exist."""
     size, facts = run.spec.limits.global_batch_size, run.facts
     multiple, smallest = run.spec.limits.batch_multiple, facts.min_micro_batch_size
     if size is None:
@@ -35,12 +31,9 @@ def refuse_impossible_batch(run: Run) -> None:
 
 
 def refuse_oversized_batch(run: Run) -> None:
-    """See that the given batch fits, whole or in equal micro-batches.
-
-    Raises:
-        UsageError: It does not.
-    """
-    size, largest = run.spec.limits.global_batch_size, _find_largest(run)
+    """Raise UsageError where the given batch fits neither whole nor in equal micro-batches."""
+    size, memory = run.spec.limits.global_batch_size, run.of(MEMORY)
+    largest = None if memory is None else memory.max_micro_batch_size
     if size is None or largest is None or find_given_micro_batch(run) is not None:
         return
     given = f"--global-batch-size {size} does not fit"
@@ -70,8 +63,3 @@ def find_given_micro_batch(run: Run) -> int | None:
         may_split=can_split(run.facts),
     )
     return None if split is None else split[0]
-
-
-def _find_largest(run: Run) -> int | None:
-    memory = run.of(MEMORY)
-    return None if memory is None else memory.max_micro_batch_size

@@ -17,23 +17,18 @@ _SPAN_FRACTION = 0.25
 
 
 def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLaw | None:
-    """Return the law near the largest sizes that ran; None with fewer than two sizes.
+    """Return the law near the largest sizes that ran in the search; None with fewer than two.
 
     A least-squares line for each phase, through the sizes above half of the largest one, and
     through smaller ones only where those lie too close together for a slope. Below a kink, and
-    beyond one not yet seen, the peak is larger than the law says.
-
-    Args:
-        probes: Only those of the memory stage that ran to their end count.
-        noise_bytes: Error that each measured peak may have; every slope is raised by what it could
-            hide, turning about the largest size. 0 gives the line itself.
+    beyond one not yet seen, the peak is larger than the law says. Every slope is raised by what an
+    error of `noise_bytes` in each peak could hide, turning about the largest size.
     """
     ran = [probe for probe in probes if probe.stage == "memory" and probe.outcome == "fit"]
-    phases = (
-        [(probe.micro_batch_size, probe.forward_backward_peak_bytes) for probe in ran],
-        [(probe.micro_batch_size, probe.optimizer_peak_bytes) for probe in ran],
-    )
-    lines = [_fit_phase(phase, noise_bytes) for phase in phases]
+    lines = [
+        _fit_phase([(probe.micro_batch_size, getattr(probe, phase)) for probe in ran], noise_bytes)
+        for phase in ("forward_backward_peak_bytes", "optimizer_peak_bytes")
+    ]
     known = tuple(line for line in lines if line is not None)
     return MemoryLaw(known) if known else None
 
@@ -64,13 +59,8 @@ def find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
 def predict_peak_bytes(size: int, peaks: Mapping[int, int], law: MemoryLaw) -> float:
     """Return the peak at a size that was not measured: between its neighbours, beyond them the law.
 
-    The law holds near the largest size alone. Where samples differ in size the worst batch of a
-    small size takes nearly all that a large one does, or little of it.
-
-    Args:
-        size: The size.
-        peaks: Measured, by size.
-        law: Fitted to them.
+    That was fitted to the measured `peaks` and holds near the largest size alone: where samples
+    differ in size a small size's worst batch takes nearly all that a large one does, or little.
     """
     sizes = sorted(peaks)
     above = bisect_left(sizes, size)

@@ -250,9 +250,9 @@ def _settle_allocator(run_step: Callable[[], None], device: torch.device) -> Non
 
 
 def _accumulates(stepper: Training | UserStep, batches: Iterator[Any], size: int) -> bool | None:
-    """Return whether a step of two micro-batches fits: gradients are held meanwhile.
+    """Return whether a step of two micro-batches fits; None where no step is made of several.
 
-    None where a step cannot be made of several, and on the CPU, where later stages have no limit.
+    Gradients are held meanwhile. On the CPU later stages have no limit.
     """
     if isinstance(stepper, UserStep) or stepper.needs_closure or stepper.device.type == "cpu":
         return None

@@ -95,10 +95,9 @@ class MemoryGauge:
         return self._capacity_bytes is not None and counted > self._capacity_bytes
 
     def held_bytes(self) -> int:
-        """Return what is taken now, in the count that tells a small leak best.
+        """Return what is taken now, on the CPU what is mapped to be written: it tells a leak best.
 
-        Resident memory also rises as pages of a mapped data file are read and as memory taken long
-        ago is first used; what is mapped to be written does not.
+        Resident memory also rises as pages of a data file are read and old ones are first used.
         """
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)

@@ -1,6 +1,6 @@
 """Which micro-batch to try next for the largest one that fits, and what the probes say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, floor, inf, lcm
 
 import msgspec
@@ -65,20 +65,15 @@ def choose_next_micro_batch_size(
     """Return the size to probe next, or None where the search is over.
 
     The user's own batch comes first; where it does not fit, the smallest. The search is over when
-    the largest allowed size ran; when a size ran and one at most the resolution above did not; when
-    the smallest did not fit; after an outcome that is not about memory; after
-    the most out-of-memory errors or the most probes. Sizes at or above one that did not fit are not
-    tried: near the limit, fitting is not strictly monotone.
-
-    Only probes of the memory stage count, in the order they ran.
+    the largest allowed size ran, the smallest did not, or a size ran and one at most the resolution
+    above did not; after an outcome that is not about memory; after the most errors or probes. Sizes
+    at or above one that did not fit are not tried: near the limit fitting is not monotone.
     """
     probes = leave_out_disturbed(_select(history))
     if all(probe.outcome in TOO_BIG for probe in probes):
         firsts = (bounds.base_micro_batch_size, bounds.min_micro_batch_size)
-        least = min(
-            (probe.micro_batch_size for probe in probes), default=bounds.largest_allowed + 1
-        )
-        return next((size for size in firsts if size is not None and size < least), None)
+        tried = [bounds.largest_allowed + 1, *(probe.micro_batch_size for probe in probes)]
+        return next((size for size in firsts if size is not None and size < min(tried)), None)
     refused = list_refused(probes)
     if refused:
         if len(refused) >= MOST_REFUSALS:
@@ -139,21 +134,13 @@ def conclude_memory(
 
     It is verified where a size not more than the resolution above was seen not to fit, or where the
     dataset or the user's cap allows none above. What failed for want of promised memory counts as a
-    probe, but not as evidence.
-
-    Args:
-        probes: Only those of the memory stage count.
-        bounds: Of the search.
-        headroom_bytes: Kept free below the limit.
-        dataset_size: In samples; None where unknown.
-        complete: False where the search was stopped before it was done.
-        method: What led the search.
+    probe, but not as evidence. The search is `complete` unless it was stopped before it was done.
     """
     searched = _select(probes)
     trusted, disturbances = judge_surroundings(searched)
     fits = [probe for probe in trusted if probe.outcome == "fit"]
     failed_sizes = [probe.micro_batch_size for probe in trusted if probe.outcome in TOO_BIG]
-    ran = max((probe.micro_batch_size for probe in fits), default=None)
+    ran = _find_largest(fits)
     refused = [probe for probe in searched if probe.outcome == "refused"]
     bounds = narrow_bounds(bounds, searched)
     failed_above = min((size for size in failed_sizes if ran is None or size > ran), default=None)
@@ -186,13 +173,8 @@ def conclude_memory(
         probes=len(searched),
         ooms=sum(probe.outcome in {"oom", "spill"} for probe in searched),
         upper_bound=failed_above,
-        largest_accumulating=max(
-            (probe.micro_batch_size for probe in fits if probe.accumulates is not False),
-            default=None,
-        ),
-        largest_without_retries=max(
-            (probe.micro_batch_size for probe in fits if probe.alloc_retries == 0), default=None
-        ),
+        largest_accumulating=_find_largest(p for p in fits if p.accumulates is not False),
+        largest_without_retries=_find_largest(p for p in fits if p.alloc_retries == 0),
         refused=tuple(probe.micro_batch_size for probe in refused),
         refusal=next((probe.message for probe in refused), None),
         headroom_at_max_bytes=_find_headroom_bytes(fits, bounds.capacity_bytes),
@@ -203,6 +185,10 @@ def conclude_memory(
 
 def _select(probes: Sequence[Probe]) -> list[Probe]:
     return [probe for probe in probes if probe.stage == "memory"]
+
+
+def _find_largest(probes: Iterable[Probe]) -> int | None:
+    return max((probe.micro_batch_size for probe in probes), default=None)
 
 
 def _find_fixed_bytes(line: AffinePiece | None, fits: Sequence[Probe]) -> float | None:
@@ -217,7 +203,7 @@ def _find_fixed_bytes(line: AffinePiece | None, fits: Sequence[Probe]) -> float 
 
 def _find_headroom_bytes(fits: Sequence[Probe], capacity_bytes: int | None) -> int | None:
     """Return what the largest size leaves of the limit, by the count nearest to the limit's own."""
-    largest = max((probe.micro_batch_size for probe in fits), default=None)
+    largest = _find_largest(fits)
     peaks = [find_peak_bytes(probe) for probe in fits if probe.micro_batch_size == largest]
     known = [peak for peak in peaks if peak is not None]
     return None if capacity_bytes is None or not known else max(0, capacity_bytes - max(known))

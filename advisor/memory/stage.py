@@ -2,7 +2,6 @@
 
 import signal
 import time
-from typing import Literal
 
 import msgspec
 
@@ -10,7 +9,7 @@ from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMOR
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.run import Run
 from advisor.errors import DeviceError, SampleError, UsageError, WorkloadError
-from advisor.memory.data import PROBES, MemoryTask, Probe
+from advisor.memory.data import PROBES, MemoryTask, Outcome, Probe
 from advisor.memory.failures import judge_failure
 from advisor.memory.plan import choose_bounds, choose_next_micro_batch_size, narrow_bounds
 from advisor.memory.search import SearchBounds
@@ -32,12 +31,8 @@ _LEAST_GROWTH = 1.5
 def measure_base(run: Run) -> float:
     """Probe the user's own batch, or the smallest where it does not fit, unless one has run.
 
-    Returns:
-        Seconds of a step of the user's own batch; without one, of the smallest.
-
-    Raises:
-        DeviceError: Not even the smallest batch fits.
-        WorkloadError: The model failed for another reason than memory.
+    Returns the seconds of a step of the user's own batch; without one, of the smallest. Raises
+    DeviceError where not even that fits, WorkloadError where the model fails otherwise.
     """
     bounds = _choose_bounds(run)
     _refuse_empty_range(run, bounds)
@@ -129,12 +124,10 @@ def _choose_affordable(
     if not ran:
         return size
     largest = max(ran, key=lambda probe: probe.micro_batch_size)
-    probe_s = largest.steps * min(largest.step_times_s)  # the first step also warms up
-    compile_s = largest.step_times_s[0] - min(largest.step_times_s)  # or compiles
+    step_s = min(largest.step_times_s)  # the first step also warms up, or compiles
+    left_s = max(0.0, steps_s - (largest.step_times_s[0] - step_s))
     # In proportion, the steps of a larger batch are never taken to cost too little.
-    most = (
-        largest.micro_batch_size * max(0.0, steps_s - compile_s) / max(probe_s, _SHORTEST_STEPS_S)
-    )
+    most = largest.micro_batch_size * left_s / max(largest.steps * step_s, _SHORTEST_STEPS_S)
     if size <= most:
         return size
     smaller = int(most) // bounds.batch_multiple * bounds.batch_multiple
@@ -161,8 +154,8 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
         if isinstance(error, SampleError) or not any(p.outcome == "fit" for p in history):
             raise
         is_larger = any(p.outcome == "fit" and p.micro_batch_size < size for p in history)
-        outcome = judge_failure(error.message) if is_larger else None
-        probe = _fail(task, outcome or "refused", error.message)
+        outcome = judge_failure(error.message) if is_larger else "refused"
+        probe = _fail(task, outcome, error.message)
     if probe.outcome == "error":
         probe = _judge_early_end(run, probe, history)
     why = find_spill(probe, history, timed=can_spill(run.environment))
@@ -200,12 +193,9 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
 
 
 def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
-    """Return out of memory for a script that ended early where smaller batches went on.
+    """Return out of memory for a script that ended early; WorkloadError where no batch went on.
 
     It caught what its loop raised; where the data may have ended, nothing is known of the size.
-
-    Raises:
-        WorkloadError: No batch went on.
     """
     if not any(each.outcome == "fit" for each in history):
         raise WorkloadError(
@@ -218,9 +208,7 @@ def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
     return msgspec.structs.replace(probe, outcome="oom", message=text)
 
 
-def _fail(
-    task: MemoryTask, outcome: Literal["oom", "timeout", "kernel", "refused"], message: str
-) -> Probe:
+def _fail(task: MemoryTask, outcome: Outcome, message: str) -> Probe:
     return Probe(
         stage="memory",
         session=0,

@@ -134,9 +134,8 @@ def explain_state_size(facts: WorkloadFacts, capacity_bytes: int) -> str | None:
 def can_spill(environment: Environment) -> bool:
     """Return whether a device may lend host memory silently, so that a step slows instead of fails.
 
-    Linux's CUDA driver does not: an allocation gets device memory or fails. Windows (WSL included)
-    and ROCm may page to the host, and an Apple GPU shares its memory with everything else. A CPU's
-    swap is counted, not timed: its step times say more about who else is computing.
+    Linux's CUDA driver does not; Windows (WSL included), ROCm and Apple's shared memory may. A
+    CPU's swap is counted, not timed: its step times say more about who else is computing.
     """
     kind, platform = environment.device.kind, environment.platform.lower()
     if kind == "cuda":
@@ -147,9 +146,8 @@ def can_spill(environment: Environment) -> bool:
 def find_spill(probe: Probe, earlier: Sequence[Probe], *, timed: bool) -> str | None:
     """Return how a probe that ran shows that it did not fit; None where it does not.
 
-    By the kernel's count of what was swapped out, or, where time may tell (see `can_spill`), by a
-    step more than `SPILL_FACTOR` times slower than both the affine law of the smaller sizes and
-    their largest one in proportion.
+    By what the kernel swapped out, or, where time may tell (`can_spill`), by a step far slower than
+    the smaller sizes predict.
     """
     if probe.outcome != "fit":
         return None

@@ -47,11 +47,8 @@ def keep_prediction(run: Run, most_s: float) -> str | None:
 
 def simulate_peak(run: Run, size: int) -> None:
     """Add to the prediction the peak of a size by the simulated allocator, if there is one."""
-    trace, prediction, settings = (
-        run.held(TRACE),
-        run.record.get(PREDICTED_MEMORY),
-        find_settings(run),
-    )
+    trace, settings = run.held(TRACE), find_settings(run)
+    prediction = run.record.get(PREDICTED_MEMORY)
     if trace is None or prediction is None or settings is None or prediction.largest is None:
         return
     if size not in dict(prediction.simulated):

@@ -30,9 +30,8 @@ def average_over_progress(
 ) -> Estimate | None:
     """Return the average of φ over a run's progress; None where no lower end is known.
 
-    That of the share of noise over steps: each point counts by the steps it stands for, or else by
-    the trapezoid rule. Each point drew its own samples; how φ runs between points that stand for no
-    steps is not part of the interval.
+    Each point counts by the steps it stands for, or else by the trapezoid rule; how φ runs between
+    points that stand for no steps is not part of the interval.
     """
     known = [p for p in points if not adapted or p.preconditioned_noise_scale is not None]
     shares = [p.preconditioned_noise_share if adapted else p.noise_share for p in known]
@@ -56,11 +55,10 @@ def _span(steps: Sequence[int]) -> list[int]:
 def fit_trend(course: Course) -> NoiseTrend | None:
     """Return how φ went; None with fewer than two points whose ends are both known and positive.
 
-    A line through log φ over log steps by weighted least squares, each point with the standard
-    error that its interval stands for; the slope's is multiplied by the Birge ratio where the
-    points scatter more.
+    A line through log φ over log steps by weighted least squares.
 
-    Source: Birge 1932, Phys. Rev. 40:207, for the ratio.
+    Source: Birge 1932, Phys. Rev. 40:207, for the slope's error where points scatter more than
+    their intervals say.
     """
     known = [
         (step, math.log(item.point), (math.log(item.high) - math.log(item.low)) / 2.0, item)
@@ -133,8 +131,6 @@ def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
         share = (measured * known + (steps - measured) * later) / steps
         return batch_size * share / (1.0 - share)
 
-    point, low, high = (
-        extend(getattr(average, end), getattr(late[-1][1], end), getattr(trend.factor, end))
-        for end in ("point", "low", "high")
-    )
+    ends = ((each.point, each.low, each.high) for each in (average, late[-1][1], trend.factor))
+    point, low, high = (extend(*each) for each in zip(*ends, strict=True))
     return Estimate(point, low, high, average.confidence)

@@ -114,6 +114,15 @@ class NoiseBatches(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError("sizes, groups and moments are not of the same gradients")
 
 
+class FreeMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is for the groups' sums."""
+
+    #: Of the host that training may take; None where the device has its own memory.
+    host_bytes: int | None = None
+    #: Of a GPU beside a step.
+    device_bytes: int = 0
+
+
 class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
     """Measure gradient moments at the points of a trajectory."""
 
@@ -129,10 +138,7 @@ class NoiseTask(WorkloadTask[NoiseBatches], frozen=True, kw_only=True):
     max_micro_batches: int
     #: How to count the tokens by which a micro-batch weighs; None where its samples count.
     token_count: TokenCount | None = None
-    #: Of the host's memory that training may take; None where the device has its own.
-    host_memory_bytes: int | None = None
-    #: Of a GPU's memory that is free beside a step, for the groups' sums.
-    device_memory_bytes: int = 0
+    memory: FreeMemory = FreeMemory()
 
 
 class NoiseLogEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,9 +250,8 @@ def predict_relative_samples(global_batch_size: int, noise_scale: float) -> floa
 def get_working_noise_scale(noise: Estimate | None) -> float | None:
     """Return the noise scale to choose by: the point; where no upper end is known, a smaller one.
 
-    Without an upper end the point can be far too large, while the lower end is mostly too small. A
-    batch costs as much too small by a factor as too large by it: so their geometric mean, but no
-    more than twice the lower end.
+    The point can then be far too large, while the lower end is mostly too small, and a batch costs
+    as much too small by a factor as too large by it: so their geometric mean.
     """
     if noise is None:
         return None

@@ -142,11 +142,7 @@ def encode_entry(
 
 
 def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
-    """Return the steps of the log that count, blank lines left out.
-
-    Raises:
-        UsageError: The file cannot be read, is empty, or a line is in neither form.
-    """
+    """Return the steps of the log that count; UsageError where there are none, or not all read."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -159,9 +155,7 @@ def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
     return select_entries(lines)
 
 
-def select_entries(
-    lines: Sequence[tuple[NoiseLine, NoiseLogEntry]],
-) -> tuple[NoiseLogEntry, ...]:
+def select_entries(lines: Sequence[tuple[NoiseLine, NoiseLogEntry]]) -> tuple[NoiseLogEntry, ...]:
     """Return the figures told from what the last line's are: others are of another noise scale."""
     last, _ = lines[-1]
     return tuple(entry for line, entry in lines if line.estimator == last.estimator)

@@ -28,10 +28,7 @@ from advisor.training.training import Training
 
 
 def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
-    """Emit one NoiseBatches for each iterate of the trajectory, or each checkpoint, in the budget.
-
-    The trajectory ends early when the time is up, when memory runs out, or when training diverges.
-    """
+    """Emit one NoiseBatches for each iterate or checkpoint, until time, memory or training end."""
     keep_freed_memory()
     workload = Workload(task.workload)
     meter = MomentMeter(workload, task, seed=task.workload.seed)
@@ -139,21 +136,15 @@ class MomentMeter:
     def measure(self, place: Place) -> NoiseBatches | None:
         """Return the moments at the present parameters; None where there is no room for them.
 
-        Those before decide how many samples are taken. Stopping by the same data that make the
-        estimate would favour the moments at which it happens to be small: simulated, the median is
-        then 5 to 12 % low (docs/method.md). So the first one has a pilot round that is thrown away.
+        Those before decide how many samples are taken, as data that end their own measurement make
+        a median 5 to 12 % low (docs/method.md). So the first one has a pilot that is thrown away.
         """
         deadline = time.perf_counter() + place.share_s
         training, task = place.training, self._task
         is_new = training is not self._training
         if is_new:
             self._training = training
-            self._room = find_room(
-                training,
-                int(min(task.groups, self._most)),
-                host_memory_bytes=task.host_memory_bytes,
-                device_memory_bytes=task.device_memory_bytes,
-            )
+            self._room = find_room(training, int(min(task.groups, self._most)), task.memory)
             self._rounds.forget()
         if self._room.groups < LEAST_GROUPS:
             return None

@@ -47,9 +47,8 @@ def find_metric(
 ) -> Tensor | None:
     """Return sqrt(P) of all parameters in one row; None before any v̂.
 
-    On the host in float64; on a GPU, where it takes room beside the training, in float32.
-
-    P = 1/(sqrt(v̂)+ε) is the metric in which an Adam-like optimizer steps, from its own state.
+    P = 1/(sqrt(v̂)+ε) is the metric in which an Adam-like optimizer steps, from its own state. On
+    the host in float64; on a GPU, where it takes room beside the training, in float32.
     """
     dtype = torch.float64 if device.type == "cpu" else torch.float32
     roots = find_roots(parameters, optimizer)
@@ -110,10 +109,7 @@ def _find_correction(group: dict[str, Any], state: dict[str, Any]) -> float | No
 
 
 def as_real(values: Tensor) -> Tensor:
-    """Return the values without a graph: dense, and complex ones as two real numbers each.
-
-    Of a tensor that ranks share, those of this rank.
-    """
+    """Return this rank's values without a graph: dense, complex ones as two real numbers each."""
     values = values.to_local() if isinstance(values, DTensor) else values
     dense = values.detach().to_dense() if values.layout is not torch.strided else values.detach()
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense

@@ -7,13 +7,13 @@ those of the whole rows but for an error below a per cent.
 import math
 import random
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from advisor.device.cpu import available_memory_bytes
-from advisor.noise.data import GradientMoments
+from advisor.noise.data import FreeMemory, GradientMoments
 from advisor.noise.iterates import LEAST_GROUPS
 from advisor.noise.measure_metric import (
     Trained,
@@ -47,28 +47,20 @@ class Room(NamedTuple):
     place: Place
 
 
-def find_room(
-    training: Trained,
-    groups: int,
-    *,
-    host_memory_bytes: int | None = None,
-    device_memory_bytes: int = 0,
-) -> Room:
+def find_room(training: Trained, groups: int, memory: FreeMemory) -> Room:
     """Return how many of the groups there is room for, and where.
 
-    On a GPU where they fit beside a step, in what is free of its memory, else on the host, in what
-    training may take of that (None: all that is free, a container's limit included), else as
-    sketches. On the CPU fewer rows are taken before sketches are, as long as they carry an
-    interval.
+    On a GPU where they fit beside a step, else on the host, else as sketches. On the CPU fewer rows
+    are taken before sketches are, as long as they carry an interval.
     """
     parameters = trained_parameters(training)
     item_bytes = choose_dtype(parameters).itemsize
     row_bytes = max(1, item_bytes * sum(parameter.numel() for parameter in parameters))
     # One more is the optimizer's metric, another what is made of them.
-    if (groups + 2) * row_bytes <= device_memory_bytes:
+    if (groups + 2) * row_bytes <= memory.device_bytes:
         return Room(groups, "device")
     is_apart = training.device.type == "cuda"
-    room_bytes = _HOST_FRACTION * min(available_memory_bytes(), host_memory_bytes or math.inf)
+    room_bytes = _HOST_FRACTION * min(available_memory_bytes(), memory.host_bytes or math.inf)
     on_host = min(groups, int(room_bytes / row_bytes))
     if is_apart and groups * row_bytes > _MOST_HOST_BYTES:
         on_host = 0
@@ -80,36 +72,12 @@ def find_room(
     return Room(groups, "sketch") if is_smaller and fits else Room(on_host, "host")
 
 
-class Rows(Protocol):
-    """The sums of the gradients of J groups; gradients come for one group after another."""
-
-    def begin(self, group: int) -> None:
-        """Have what comes belong to a group."""
-
-    def add(self, gradients: Sequence[Tensor | None], alpha: float) -> None:
-        """Add the gradient of each parameter, times alpha; None is zero."""
-
-    def find_finite(self, groups: Sequence[int]) -> list[int]:
-        """Return those of the groups whose sum is finite; no more is added after it."""
-
-    def compute_moments(
-        self, groups: Sequence[int], factor: float
-    ) -> tuple[GradientMoments, GradientMoments | None]:
-        """Return the moments of these groups, times a factor, plain and in the own metric."""
-
-
-def make_rows(training: Trained, groups: int, place: Place) -> Rows:
-    """Return rows of zeros."""
-    if place == "sketch":
-        return SketchedRows(training, groups)
-    return WholeRows(training, groups, is_on_device=place == "device")
-
-
 class WholeRows:
-    """The rows of one J×P matrix, allocated beforehand: gradients kept one by one split the heap.
+    """The sums of the gradients of J groups, one after another, as rows of one J×P matrix.
 
-    It is on the host, and of a GPU's sums one alone is on the device, which moves to its row when
-    the next group begins; or all are (`is_on_device`).
+    It is allocated beforehand: gradients kept one by one split the heap. It is on the host, and of
+    a GPU's sums one alone is on the device, which moves to its row when the next group begins; or
+    all are (`is_on_device`).
     """
 
     def __init__(self, training: Trained, groups: int, *, is_on_device: bool) -> None:
@@ -136,12 +104,9 @@ class WholeRows:
 
     def add(self, gradients: Sequence[Tensor | None], alpha: float) -> None:
         """Add the gradient of each parameter, times alpha; None is zero."""
-        pairs = [
-            (total, as_real(gradient))
-            for total, gradient in zip(self._running, gradients, strict=True)
-            if gradient is not None
-        ]
-        totals, summands = [total for total, _ in pairs], [summand for _, summand in pairs]
+        pairs = zip(self._running, gradients, strict=True)
+        known = [(total, as_real(each)) for total, each in pairs if each is not None]
+        totals, summands = [total for total, _ in known], [summand for _, summand in known]
         torch._foreach_add_(totals, summands, alpha=alpha)
 
     def find_finite(self, groups: Sequence[int]) -> list[int]:
@@ -220,6 +185,13 @@ class SketchedRows:
         """Return the moments of these groups, times a factor, plain and in the own metric."""
         found = [_compute_moments(_pick(sums, groups), factor, None) for sums in self._store]
         return found[0], found[1] if len(found) > 1 else None
+
+
+def make_rows(training: Trained, groups: int, place: Place) -> WholeRows | SketchedRows:
+    """Return rows of zeros."""
+    if place == "sketch":
+        return SketchedRows(training, groups)
+    return WholeRows(training, groups, is_on_device=place == "device")
 
 
 def _add_turned(row: Tensor, values: Tensor, offset: int) -> None:

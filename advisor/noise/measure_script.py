@@ -20,7 +20,7 @@ from advisor.memory.measure import catch_out_of_memory
 from advisor.noise.data import NoiseBatches, NoiseTask
 from advisor.noise.iterates import LEAST_GROUPS, Rounds
 from advisor.noise.measure_moments import GroupSums
-from advisor.noise.measure_rows import Room, find_room
+from advisor.noise.measure_rows import find_room
 from advisor.training.data import WARMUP_FRACTION
 from advisor.training.observer import Observer, Step
 from advisor.training.script.rate import RateFactor
@@ -89,7 +89,7 @@ class FrozenVisits(Observer):
 
     def _begin(self, step: Step) -> None:
         trained = _read_trained(step)
-        room = _find_room(trained, self._task)
+        room = find_room(trained, self._task.groups, self._task.memory)
         if room.groups < LEAST_GROUPS:
             self._emit.stop()
         most = self._task.max_micro_batches // room.groups
@@ -142,7 +142,7 @@ class FollowedVisits(Observer):
         if not any(isinstance(parameter, DTensor) for parameter in trained.parameters):
             return
         if self._sums is None:
-            place = _find_room(trained, self._task).place
+            place = find_room(trained, self._task.groups, self._task.memory).place
             self._sums = GroupSums(trained, self._task.groups, step.samples, place=place)
         self._sums.before_step(step)
 
@@ -167,15 +167,6 @@ def _read_trained(step: Step) -> _Trained:
     assert optimizer is not None
     everything = (p for group in optimizer.param_groups for p in group["params"])
     return _Trained(optimizer, [p for p in everything if p.requires_grad])
-
-
-def _find_room(trained: _Trained, task: NoiseTask) -> Room:
-    return find_room(
-        trained,
-        task.groups,
-        host_memory_bytes=task.host_memory_bytes,
-        device_memory_bytes=task.device_memory_bytes,
-    )
 
 
 def _conclude(

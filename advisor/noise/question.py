@@ -12,7 +12,14 @@ from advisor.errors import UsageError
 from advisor.memory.data import PROBES, Probe
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
-from advisor.noise.data import NOISE_BATCHES, NOISE_LOG, NoiseBatches, NoiseTask, Trajectory
+from advisor.noise.data import (
+    NOISE_BATCHES,
+    NOISE_LOG,
+    FreeMemory,
+    NoiseBatches,
+    NoiseTask,
+    Trajectory,
+)
 from advisor.noise.iterates import MOST_ITERATES, STATIONS, draw_iterates, plan_edges
 from advisor.noise.log import read_noise_log
 from advisor.noise.plan import NOISE, explain_absence
@@ -75,6 +82,7 @@ def run_noise(run: Run) -> None:
     if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
         return
     path, size = plan_trajectory(run, run.share_s("noise")), _choose_micro_batch_size(run)
+    capacity_bytes, largest = run.capacity_bytes, max(size, path.micro_batch_size)
     task = NoiseTask(
         workload=run.spec.workload,
         trajectory=path,
@@ -82,11 +90,9 @@ def run_noise(run: Run) -> None:
         groups=_count_groups(run),
         max_micro_batches=_MOST_MICRO_BATCHES,
         token_count=run.facts.token_count,
-        host_memory_bytes=run.capacity_bytes if run.environment.device.kind == "cpu" else None,
-        device_memory_bytes=find_free_bytes(
-            run.record.all(PROBES),
-            max(size, path.micro_batch_size),
-            capacity_bytes=run.capacity_bytes,
+        memory=FreeMemory(
+            host_bytes=capacity_bytes if run.environment.device.kind == "cpu" else None,
+            device_bytes=find_free_bytes(run.record.all(PROBES), largest, capacity_bytes),
         ),
     )
     iterates: list[NoiseBatches] = []
@@ -98,7 +104,7 @@ def run_noise(run: Run) -> None:
         run.progress.note("noise: no point could be measured in the memory and time there are")
 
 
-def find_free_bytes(probes: Sequence[Probe], size: int, *, capacity_bytes: int) -> int:
+def find_free_bytes(probes: Sequence[Probe], size: int, capacity_bytes: int) -> int:
     """Return what a step of the size leaves of a GPU's memory, by a probe that took no less."""
     taken = [
         probe.peak_reserved_bytes
@@ -178,8 +184,7 @@ def _choose_batch_size(run: Run) -> int:
     if size is None and throughput is not None:
         size = round(throughput.half_saturation_batch_size.point or 0)
     size = max(size or _FALLBACK_SIZE, facts.min_micro_batch_size)
-    largest = None if memory is None else memory.max_micro_batch_size
-    return size if largest is None else min(size, largest)
+    return size if memory is None else min(size, memory.max_micro_batch_size or size)
 
 
 def _choose_micro_batch_size(run: Run) -> int:
@@ -191,8 +196,8 @@ def _choose_micro_batch_size(run: Run) -> int:
     if facts.script is not None:  # each gradient is that of a step of its loop
         return size
     memory = run.of(MEMORY)
-    if memory is not None and memory.largest_accumulating is not None:
-        size = min(size, memory.largest_accumulating)  # a group's sum takes as much as gradients
+    if memory is not None:  # a group's sum takes as much as gradients
+        size = min(size, memory.largest_accumulating or size)
     if not facts.has_batch_statistics:
         size = size if run.spec.limits.checkpoints else round(_GRADIENT_FRACTION * size)
         if facts.dataset_size is not None:

@@ -164,11 +164,11 @@ def _estimate_half_saturation(line: StepLaw | None, paired: PairedSizes) -> Esti
 
 
 def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
-    """Return the seconds of a step beyond forward and backward, and their standard error.
+    """Return the seconds of a step beyond forward and backward, and their standard error, if timed.
 
-    None where those were not timed. They do not depend on the size, so the small sizes, where they
-    stand out, weigh most: each difference weighs as its noise, proportional to the step time,
-    allows. Both are the fastest seen, as a neighbour disturbs the one and not the other.
+    They do not depend on the size, so the small sizes, where they stand out, weigh most: each
+    difference by its noise, which is proportional to the step time. Both are the fastest seen, as a
+    neighbour disturbs the one and not the other.
     """
     differences, weights = [], []
     for probes in by_size.values():
@@ -225,9 +225,11 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
         environment=record.environment,
         precision=record.command.precision,
     )
+    if law is None:
+        return throughput
     points = (
         replace(point, predicted_peak_bytes=predict_peak_bytes(point.micro_batch_size, peaks, law))
-        if law is not None and point.peak_bytes is None
+        if point.peak_bytes is None
         else point
         for point in throughput.points
     )

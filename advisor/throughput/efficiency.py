@@ -62,9 +62,8 @@ def estimate_energy_per_sample(
 ) -> dict[int, Estimate]:
     """Return the joules that training takes for each sample, by micro-batch size.
 
-    Everything that the counter covers is in the figure: on a GPU the whole board, on a CPU the
-    whole package with whatever else runs on it. The interval is made on the log scale, for no
-    energy is negative.
+    All that the counter covers is in it: a GPU's whole board, or a CPU's package with whatever else
+    runs on it.
     """
     counters = {each.session: each for each in telemetry if each.energy_j}
     logs: dict[int, dict[int, list[float]]] = {}

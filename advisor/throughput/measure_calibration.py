@@ -55,13 +55,11 @@ def time_product(device: torch.device) -> float:
 def settle_device(
     work: Callable[[], object], device: torch.device, *, most_s: float
 ) -> bool | None:
-    """Work until the clock is flat, and return whether it was in that time.
+    """Work until the clock is flat, and return whether it was in that time; None where none tells.
 
     A cold GPU starts at a high clock and loses it as it warms up, so that the first blocks would be
-    faster than the rest. A clock that holds for a second says that these are not; what it loses
-    later all sizes share, as their blocks take turns. True at once on a CPU, where the windows of
-    the warm-up alone judge. None where nothing tells: on MPS and ROCm, and where the driver gives
-    no clock.
+    faster than the rest; what it loses later all sizes share, as their blocks take turns. On a CPU
+    the windows of the warm-up alone judge.
     """
     if device.type == "cpu":
         return True

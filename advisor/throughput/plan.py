@@ -59,9 +59,8 @@ def choose_sweep(
     """Return the first sizes to time, ascending: about one for each doubling, at most eight.
 
     The ends of the range, half of the largest and, if feasible, the base batch and the given size
-    are always in. Where the range holds more doublings, every second one is left out from the
-    bottom up: saturation mostly lies in the upper half, and a refinement closes a gap that it falls
-    in.
+    are always in. Of more doublings every second one is left out from the bottom up, as saturation
+    mostly lies in the upper half.
     """
     smallest = -(-max(min_micro_batch_size, 1) // batch_multiple) * batch_multiple
     largest = max_micro_batch_size // batch_multiple * batch_multiple
@@ -92,8 +91,8 @@ def choose_refinement(found: ThroughputConclusion, *, batch_multiple: int = 1) -
     """Return at most three further sizes around the saturation batch, ascending.
 
     Where the times rise in stairs, they are the ends of treads that may reach saturation. Else two
-    split the gap below the law's answer and one that above it. They are not powers of two: stairs
-    may end between those. None is needed where the curve rises to its end.
+    split the gap below the law's answer and one that above it. A curve that rises to its end needs
+    none.
     """
     sizes, law = [point.micro_batch_size for point in found.points], found.step_law
     if law is None or len(sizes) < LEAST_SIZES:
@@ -117,15 +116,13 @@ def choose_refinement(found: ThroughputConclusion, *, batch_multiple: int = 1) -
 def choose_next(
     found: ThroughputConclusion, *, session: int, kept: Collection[int], batch_multiple: int = 1
 ) -> tuple[int, ...]:
-    """Return the sizes of the session after this one: those that still matter, and finer ones.
+    """Return the sizes of the session after this one: those that may be the answer, and finer ones.
 
-    They are the kept ones, the ends, half of the largest, and those near the answer: no further
-    time would make another one the answer. Where sessions contradict each other in what the last
-    doubling gains, its two sizes come first.
+    The kept ones, the ends and half of the largest are always among them. Where sessions contradict
+    each other in what the last doubling gains, its two sizes come first.
     """
     sizes, saturation = [point.micro_batch_size for point in found.points], found.saturation
-    largest = sizes[-1]
-    half = find_half(sizes)
+    largest, half = sizes[-1], find_half(sizes)
     if saturation.status == "inconclusive" and saturation.last_gain is not None:
         return tuple(sorted({half, largest}.union(kept).intersection(sizes)))
     ends = {sizes[0], largest, half}
@@ -211,9 +208,9 @@ def choose_session_plan(
     """Return the most telling plan that fits the budget, or None where nothing does.
 
     Sessions come first, up to three, for they alone give an interval; then rounds. Blocks have the
-    wanted steps at least where that leaves no session and no size out. Sizes are left
-    out, every second one from the bottom up, only where not even two sessions of one round fit,
-    but never the ends and those of `must_keep`; where that does not help, one session is planned.
+    wanted steps where that leaves no session and no size out. Where not even two sessions of one
+    round fit, every second size goes from the bottom up, but never the ends and those of
+    `must_keep`; where that does not help, one session is planned.
     """
     ordered = sorted(set(sizes))
     kept = {*ordered[:1], *ordered[-1:], *must_keep}.intersection(ordered)

@@ -153,11 +153,10 @@ def predict_saturation(law: StepLaw, timed: Sequence[int]) -> int:
 
 
 def measure_fall(paired: PairedSizes) -> ThroughputFall | None:
-    """Return how much slower the largest size is than the fastest, where throughput falls.
+    """Return how much slower the largest size is than the fastest; None within tolerance or noise.
 
-    It does where that is more than the tolerance and more than noise. The interval holds for each
-    size that could have been the fastest together, so picking the fastest one does not make it too
-    narrow. A dip that recovers is a stair, no fall.
+    The interval holds for each size that could have been the fastest together, so picking one does
+    not make it too narrow. A dip that recovers is a stair, no fall.
     """
     if paired.degrees_of_freedom < 1:
         return None
@@ -182,34 +181,25 @@ def _measure_last_gain(paired: PairedSizes, laws: Sequence[StepLaw]) -> Estimate
     By both sizes alone where enough sessions timed them beside each other; else by every law that
     may be true where the first stands, or the times of all sizes.
     """
-    seen = _compare_last(paired)
-    if seen is not None:
-        return seen
+    half, largest = find_half(paired.sizes), paired.sizes[-1]
+    ratio = paired.compare(half, largest)
+    if ratio is not None and abs(math.log(2.0 * half / largest)) <= _SAME_RATIO:
+        return ratio.map(lambda log: math.log(2.0) - log, falls=True)
     ends = np.asarray([max(math.ceil(paired.sizes[-1] / 2.0), paired.sizes[0]), paired.sizes[-1]])
     curves = [_span_table(paired, ends)]
     if laws[0].stands:
         curves = [_draw_curve(paired, law) for law in laws]
     gains = []
     for curve in curves:
-        half = int(np.searchsorted(curve.sizes, ends[0]))
-        gain = float(curve.levels[-1] - curve.levels[half])
-        gains.append((gain, float(curve.margins[half, -1])))
+        place = int(np.searchsorted(curve.sizes, ends[0]))
+        gain = float(curve.levels[-1] - curve.levels[place])
+        gains.append((gain, float(curve.margins[place, -1])))
     return Estimate(
         gains[0][0],
         min(gain - margin for gain, margin in gains),
         max(gain + margin for gain, margin in gains),
         CONFIDENCE,
     )
-
-
-def _compare_last(paired: PairedSizes) -> Estimate | None:
-    """Return the same by what the sessions show of both sizes; None where half was not timed."""
-    largest = paired.sizes[-1]
-    half = find_half(paired.sizes)
-    ratio = paired.compare(half, largest)
-    if ratio is None or abs(math.log(2.0 * half / largest)) > _SAME_RATIO:
-        return None
-    return ratio.map(lambda log: math.log(2.0) - log, falls=True)
 
 
 def _draw_curve(paired: PairedSizes, law: StepLaw) -> _Curve:

@@ -34,8 +34,7 @@ class TwoGroups(NamedTuple):
 def measure_session_levels(probes: Sequence[Probe]) -> tuple[float, ...]:
     """Return how much longer each session's steps took than usual, on the log scale, by session.
 
-    Of each size the fastest block of a session counts: what comes and goes only makes blocks
-    slower. Sizes that some sessions did not time are compared between the others.
+    Of each size the fastest block of a session counts: what comes and goes only slows blocks.
 
     Source: median polish, Tukey 1977.
     """
@@ -62,10 +61,7 @@ def measure_session_levels(probes: Sequence[Probe]) -> tuple[float, ...]:
 def find_two_groups(levels: Sequence[float]) -> TwoGroups | None:
     """Return the two groups that the sessions fall into, None where one speed explains them.
 
-    The split is the one with the largest scatter between the groups over that within them, and it
-    must exceed what chance makes of one speed.
-
-    Source: the ratio is that of Engelman and Hartigan 1969 (a test for clusters).
+    Source: Engelman and Hartigan 1969, for the scatter between the groups over that within them.
     """
     ordered = sorted(levels)
     ends = range(LEAST_GROUP_SESSIONS, len(ordered) - LEAST_GROUP_SESSIONS + 1)

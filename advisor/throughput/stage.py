@@ -51,26 +51,20 @@ _WANTED_STEPS = 4
 
 
 def run_throughput(run: Run) -> None:
-    """Time every size once, then those near the answer, in three sessions or until it is settled.
-
-    Three at least, since with less an interval is several times wider.
-    """
+    """Time every size once, then those near the answer, in three sessions."""
     memory = run.of(MEMORY)
     if memory is None or memory.max_micro_batch_size is None or run.is_spent:
         return
     plan, is_apart = _choose_layout(run, _choose_sizes(run))
-    why: str | None = "the budget is too short to time even one size"
+    why = "the budget is too short to time even one size"
     if plan is not None:
         why = _run_sessions(run, plan, is_apart=is_apart)
-    if why is not None:
+    if why:
         run.progress.note(f"throughput: {why}")
 
 
 def time_once_more(run: Run) -> bool:
-    """Time the sizes near the answer, and those left out, once more while it is not settled.
-
-    Returns whether it did.
-    """
+    """Time sizes near the answer, and those left out, while it is open; return whether it did."""
     found, timed = run.of(THROUGHPUT), _list_timed(run)
     if found is None or not timed or is_settled(found.saturation):
         return False
@@ -148,8 +142,8 @@ def _choose_next(run: Run, found: ThroughputConclusion, session: int) -> tuple[i
     return _list_runnable(run, chosen)
 
 
-def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
-    """Run the planned sessions; return what ended them early."""
+def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str:
+    """Run the planned sessions; return what ended them early, empty where nothing did."""
     started, share_s = time.monotonic(), run.share_s("throughput")
     for session in range(plan.sessions):
         spent_s = time.monotonic() - started
@@ -174,7 +168,7 @@ def _run_sessions(run: Run, plan: SessionPlan, *, is_apart: bool) -> str | None:
         found = run.of(THROUGHPUT)
         if found is not None and found.points:
             plan = plan._replace(sizes=_choose_next(run, found, session))
-    return None
+    return ""
 
 
 def _time_session(
@@ -207,14 +201,10 @@ def _run_task(run: Run, task: ThroughputTask) -> None:
         if death.code != -signal.SIGKILL or others or size <= run.facts.min_micro_batch_size:
             raise
         run.progress.note(f"throughput: micro-batch {size}: {death.message}")
-        probe = Probe(
-            stage="throughput",
-            session=task.session,
-            micro_batch_size=size,
-            outcome="oom",
-            message=death.message,
+        failed = Probe(
+            stage="throughput", session=task.session, micro_batch_size=size, outcome="oom"
         )
-        run.add(PROBES, probe)
+        run.add(PROBES, msgspec.structs.replace(failed, message=death.message))
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
@@ -240,8 +230,7 @@ def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:
 def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None, bool]:
     """Return the plan, and whether each size has a process of its own.
 
-    It has none where that leaves no time for as many sizes in three sessions, or where the model is
-    compiled, which starts anew in every process.
+    It has none where the time is short of as many sizes, or where each process would compile anew.
     """
     share_s = run.share_s("throughput")
     if run.facts.script is not None:  # one start has one size
@@ -257,10 +246,10 @@ def _choose_layout(run: Run, sizes: tuple[int, ...]) -> tuple[SessionPlan | None
 def _choose_plan(
     run: Run, sizes: tuple[int, ...], *, are_apart: bool, budget_s: float
 ) -> SessionPlan | None:
-    """Return the plan, the largest sizes left out where their steps leave no time for sessions.
+    """Return the plan, the largest sizes left out where their steps leave no time for two sessions.
 
-    Two sessions come before sizes: without them no figure has an interval. Those after the first
-    time fewer sizes, and what was left out is timed once other stages have left time.
+    Without these no figure has an interval. What was left out is timed once other stages have left
+    time.
     """
     kind, kept, fallback = run.environment.device.kind, _list_kept(run), None
     start_s = max(_START_S[kind], run.start_s)

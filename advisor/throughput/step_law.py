@@ -18,8 +18,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from advisor.statistics import student_t_quantile
-
 Floats = npt.NDArray[np.float64]
 Kind = Literal["affine", "bent", "curved", "stairs", "table"]
 
@@ -149,20 +147,12 @@ def _complete(fit: _Fit, sizes: Floats, times: Floats, errors: Floats, scale: fl
 def tabulate(
     sizes: Sequence[int], step_s: Sequence[float], errors: Sequence[float] | None = None
 ) -> StepLaw:
-    """Return the table of times, made to never decrease.
+    """Return the table of times, made to never decrease."""
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - no worker tabulates
 
-    Source: isotonic least squares by pooling adjacent violators, Ayer et al. 1955.
-    """
     known = np.asarray([0.0] * len(sizes) if errors is None else errors, np.float64)
     weights = 1.0 / np.square(np.hypot(known, _LEAST_ERROR))
-    pools: list[list[float]] = []
-    for level, weight in zip(np.log(step_s), weights, strict=True):
-        pools.append([float(level), float(weight), 1])
-        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
-            (one, first, many), (two, second, more) = pools[-2:]
-            mean = (one * first + two * second) / (first + second)
-            pools[-2:] = [[mean, first + second, many + more]]
-    levels = np.exp([level for level, _, count in pools for _ in range(int(count))])
+    levels = np.exp(isotonic_regression(np.log(step_s), weights=weights).x)
     return StepLaw(
         kind="table",
         knots=tuple(map(float, sizes)),
@@ -256,9 +246,7 @@ def _covary(
 
 
 def _chi_squared(degrees: int) -> float:
-    """Return what a squared misfit exceeds in 1 % of cases.
+    """Return what a squared misfit exceeds in 1 % of cases."""
+    from scipy.special import chdtri  # noqa: PLC0415 - only where laws are fitted
 
-    Source: Wilson and Hilferty 1931.
-    """
-    normal, part = student_t_quantile(_MISFIT_CONFIDENCE, 1e9), 2.0 / (9.0 * degrees)
-    return degrees * (1.0 - part + normal * math.sqrt(part)) ** 3
+    return float(chdtri(degrees, 1.0 - _MISFIT_CONFIDENCE))

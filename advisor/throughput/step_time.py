@@ -8,8 +8,8 @@ import numpy as np
 
 from advisor.memory.data import Probe
 from advisor.statistics import median
-from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
-from advisor.throughput.step_law import Floats, StepLaw, tabulate
+from advisor.throughput.data import ThroughputConclusion
+from advisor.throughput.step_law import StepLaw, tabulate
 
 
 class StepTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,23 +36,16 @@ def read_probes(probes: Iterable[Probe]) -> StepTimes:
 
 
 def estimate_batch_s(probes: Iterable[Probe], size: int) -> float:
-    """Return the seconds in which one process takes a batch from the user's data, by the fastest.
-
-    A training whose batches no other process loads takes that long for each, besides its step. 0
-    where nothing is known.
-    """
+    """Return the seconds in which one process takes a batch from the data; 0 where not known."""
     rates = [each.batch_s / each.micro_batch_size for each in probes if each.batch_s is not None]
     return size * min(rates, default=0.0)
 
 
-def read_throughput(
-    throughput: ThroughputConclusion | None, points: Sequence[ThroughputPoint] | None = None
-) -> StepTimes:
-    """Return the times of a concluded curve, or of some of its points; none without a curve."""
+def read_throughput(throughput: ThroughputConclusion | None) -> StepTimes:
+    """Return the times of a concluded curve; none without one."""
     if throughput is None:
         return StepTimes(step_s={})
-    points = throughput.points if points is None else points
-    law = throughput.step_law
+    law, points = throughput.step_law, throughput.points
     step_s = {p.micro_batch_size: p.step_s.point for p in points if p.step_s.point is not None}
     if law is not None:
         step_s = dict(zip(step_s, law.evaluate([*step_s]).tolist(), strict=True))
@@ -76,9 +69,7 @@ def estimate_step_s(
     if not known or not (may_extrapolate or min(known) <= batch_size <= max(known)):
         return None
     step_s = float(_get_law(times).evaluate(batch_size))
-    saved_s = min(
-        times.optimizer_step_s, step_s, *known.values()
-    )  # no step is shorter than its end
+    saved_s = min(times.optimizer_step_s, step_s, *known.values())  # none is shorter than its end
     return accumulation * step_s - (accumulation - 1) * saved_s
 
 
@@ -97,7 +88,8 @@ def compare_step_s(
     if pair == other:
         return 0.0, 0.0
     law = _get_law(times)
-    slopes = _differentiate(law, pair, seconds) - _differentiate(law, other, other_s)
+    # The gradients of log t in the law's coefficients.
+    slopes = pair[1] * law.expand(pair[0]) / seconds - other[1] * law.expand(other[0]) / other_s
     optimizer = -(pair[1] - 1) / seconds + (other[1] - 1) / other_s
     variance = float(slopes @ np.asarray(law.covariance) @ slopes)
     variance += (optimizer * times.optimizer_step_error_s) ** 2
@@ -121,9 +113,3 @@ def estimate_compile_s(probes: Sequence[Probe]) -> float:
 def _get_law(times: StepTimes) -> StepLaw:
     sizes = sorted(times.step_s)
     return times.law or tabulate(sizes, [times.step_s[size] for size in sizes])
-
-
-def _differentiate(law: StepLaw, pair: tuple[float, int], seconds: float) -> Floats:
-    """Return the gradient of log t in the law's coefficients."""
-    gradient: Floats = pair[1] * law.expand(pair[0]) / seconds
-    return gradient

@@ -13,7 +13,7 @@ from advisor.memory.failures import judge_failure
         ("CUDA error: invalid configuration argument", "kernel"),
         ("input tensor must fit into 32-bit index math", "kernel"),
         ("nonzero is not supported for tensors with more than INT_MAX elements", "kernel"),
-        ("mat1 and mat2 shapes cannot be multiplied (2x9 and 8x3)", None),
+        ("mat1 and mat2 shapes cannot be multiplied (2x9 and 8x3)", "refused"),
     ],
 )
 def test_errors_that_mean_the_size_are_told_from_the_models(message, outcome):

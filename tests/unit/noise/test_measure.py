@@ -6,7 +6,7 @@ import pytest
 
 from advisor.noise import measure as gradients
 from advisor.noise import measure_rows
-from advisor.noise.data import NoiseTask, Trajectory
+from advisor.noise.data import FreeMemory, NoiseTask, Trajectory
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.workload import Workload
 from advisor.training.seeds import seed_everything
@@ -14,7 +14,7 @@ from advisor.training.seeds import seed_everything
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 
 
-def follow(host_memory_bytes=None, **split):
+def follow(host_bytes=None, **split):
     found = []
     task = NoiseTask(
         workload=WorkloadSpec(target=str(DIGITS), device="cpu"),
@@ -24,7 +24,7 @@ def follow(host_memory_bytes=None, **split):
         micro_batch_size=8,
         groups=8,
         max_micro_batches=8,
-        host_memory_bytes=host_memory_bytes,
+        memory=FreeMemory(host_bytes=host_bytes),
     )
     seed_everything(0)
     gradients.run(task, found.append)
@@ -60,7 +60,7 @@ def test_no_sample_comes_twice_before_a_pass_is_through(monkeypatch):
 @pytest.mark.parametrize(("room", "groups"), [(1 << 40, 8), (40 * 9610 * 4, 8), (31 * 9610 * 4, 0)])
 def test_the_groups_take_a_quarter_of_the_memory_there_is(monkeypatch, room, groups):
     """Fewer than 8 groups carry no interval; 9610 parameters take 4 bytes each."""
-    given = follow(host_memory_bytes=room)
+    given = follow(host_bytes=room)
     monkeypatch.setattr(measure_rows, "available_memory_bytes", lambda: room)
     for found in (given, follow()):
         assert [len(each.micro_batch_sizes) for each in found] == ([groups] * 2 if groups else [])

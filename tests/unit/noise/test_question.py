@@ -204,6 +204,6 @@ def test_what_is_free_beside_a_step_is_told_by_a_probe_that_took_no_less():
         )
 
     probes = [probe(8, 100), probe(32, 300), probe(64, 700), probe(128, None, "oom")]
-    assert find_free_bytes(probes, 16, capacity_bytes=1000) == 900 - 300
-    assert find_free_bytes(probes, 64, capacity_bytes=700) == 0
-    assert find_free_bytes(probes, 100, capacity_bytes=1000) == 0
+    assert find_free_bytes(probes, 16, 1000) == 900 - 300
+    assert find_free_bytes(probes, 64, 700) == 0
+    assert find_free_bytes(probes, 100, 1000) == 0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from advisor.noise import measure_rows
-from advisor.noise.data import NoiseBatches
+from advisor.noise.data import FreeMemory, NoiseBatches
 from advisor.noise.measure_moments import GroupSums
 from advisor.noise.measure_rows import Room, SketchedRows, WholeRows, find_room
 from advisor.noise.point import estimate_noise_point
@@ -141,7 +141,7 @@ def test_on_a_gpu_rows_go_to_the_device_then_to_the_host_then_into_sketches(
     monkeypatch, parameters, device_mib, expected
 ):
     monkeypatch.setattr(measure_rows, "available_memory_bytes", lambda: 256 << 30)
-    found = find_room(model_of(parameters), GROUPS, device_memory_bytes=device_mib * MIB)
+    found = find_room(model_of(parameters), GROUPS, FreeMemory(device_bytes=device_mib * MIB))
     assert found == expected
 
 
@@ -160,5 +160,5 @@ def test_on_the_cpu_sketches_are_taken_where_rows_do_not_fit(
 ):
     monkeypatch.setattr(measure_rows, "available_memory_bytes", lambda: 256 << 30)
     room_bytes = room_mib * MIB
-    found = find_room(model_of(parameters, "cpu"), GROUPS, host_memory_bytes=room_bytes)
+    found = find_room(model_of(parameters, "cpu"), GROUPS, FreeMemory(host_bytes=room_bytes))
     assert found == expected
