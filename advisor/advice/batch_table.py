@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from advisor.advice.data import Recommendation
-from advisor.race.data import PairResult, Race
+from advisor.advice.plan import ADVICE
+from advisor.engine.conclusions import Conclusions
+from advisor.race.data import PairResult
 from advisor.race.law import LAW_DEVIATION
-from advisor.race.plan import rank_by_regret
+from advisor.race.plan import RACE, rank_by_regret
 from advisor.rate.data import Candidate
 from advisor.statistics import Estimate
 from advisor.telling import Column, Table, draw_up
-from advisor.throughput.data import ThroughputConclusion, ThroughputPoint
+from advisor.throughput.conclude import THROUGHPUT
+from advisor.throughput.data import ThroughputPoint
 from advisor.units import (
     NOT_MEASURED,
     format_bytes,
@@ -52,21 +54,18 @@ class Row(NamedTuple):
     trial: PairResult | None = None
 
 
-def choose_rows(
-    advice: Recommendation | None,
-    throughput: ThroughputConclusion | None,
-    race: Race | None,
-    base_batch_size: int | None,
-) -> tuple[Row, ...]:
+def choose_rows(conclusions: Conclusions) -> tuple[Row, ...]:
     """Return the rows by batch size: at most `MAX_ROWS`, the marked and measured ones first."""
-    points = () if throughput is None else throughput.points
+    advice, facts = conclusions.of(ADVICE), conclusions.record.workload
+    found, race = conclusions.of(THROUGHPUT), conclusions.of(RACE)
+    points, pairs = () if found is None else found.points, () if race is None else race.pairs
     measured = {point.micro_batch_size: point for point in points}
 
     def make(each: Candidate) -> Row:
         is_single = each.gradient_accumulation_steps == 1
         is_advised = advice is not None and each.global_batch_size == advice.global_batch_size
-        mark = RECOMMENDED * is_advised + BASE * (each.global_batch_size == base_batch_size)
-        pairs = () if race is None else race.pairs
+        is_base = facts is not None and each.global_batch_size == facts.base_batch_size
+        mark = RECOMMENDED * is_advised + BASE * is_base
         own = [pair for pair in pairs if pair.global_batch_size == each.global_batch_size]
         trial = next(iter(rank_by_regret(own)), None)
         return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None, trial)
@@ -91,31 +90,28 @@ def choose_rows(
         for size, point in measured.items()
         if size not in covered
     ]
-    ranked = sorted(rows, key=lambda row: (not row.mark, row.trial is None, row.point is None))
-    return tuple(
-        sorted(
-            ranked[:MAX_ROWS],
-            key=lambda row: (row.candidate.global_batch_size, row.candidate.micro_batch_size),
-        )
-    )
+    rows.sort(key=lambda row: (not row.mark, row.trial is None, row.point is None))
+
+    def get_sizes(row: Row) -> tuple[int, int]:
+        return row.candidate.global_batch_size, row.candidate.micro_batch_size
+
+    return tuple(sorted(rows[:MAX_ROWS], key=get_sizes))
 
 
 def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = False) -> Table:
     """Return the table, by batch; a column that no row could fill is left out."""
     has_energy = any(_get_energy_j(row) is not None for row in rows)
     missing = DASH if has_energy else NOT_MEASURED
-    columns = [("batch", [format_count(row.candidate.global_batch_size) for row in rows])]
-    if any(row.candidate.gradient_accumulation_steps > 1 for row in rows):
-        columns.append(("as", [_write_split(row.candidate) for row in rows]))
-    if any(row.point is not None and row.point.peak_bytes is not None for row in rows):
-        columns.append(("memory", [_write_memory(row) or missing for row in rows]))
+    columns = _list_columns(rows, missing)
     has_loop = not is_loop and any(map(_is_apart_in_loop, rows))
     write_speed = _write_measured_speed if has_loop else _write_speed
     columns.append((f"{sample_unit}s/s", [write_speed(row) or missing for row in rows]))
     if has_loop and not has_energy:  # nor is there room for it
         columns.append(("in your loop", [_write_loop_speed(row) or missing for row in rows]))
     if has_energy:
-        columns.append((f"J/{sample_unit}", [_write_energy(row) for row in rows]))
+        energies_j = map(_get_energy_j, rows)
+        written = [DASH if each is None else format_number(each) for each in energies_j]
+        columns.append((f"J/{sample_unit}", written))
     if any(row.trial or row.candidate.relative_time is not None for row in rows):
         columns.append(("time to train", [_write_time(row) for row in rows]))
     return draw_up(
@@ -126,19 +122,25 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = Fa
     )
 
 
+def _list_columns(rows: Sequence[Row], missing: str) -> list[tuple[str, list[str]]]:
+    """Return batch, accumulation and memory, as far as any row has them."""
+    columns = [("batch", [format_count(row.candidate.global_batch_size) for row in rows])]
+    if any(row.candidate.gradient_accumulation_steps > 1 for row in rows):
+        splits = [row.candidate.split for row in rows]
+        columns.append(("as", [f"{size} × {count}" for size, count in splits]))
+    if any(row.point is not None and row.point.peak_bytes is not None for row in rows):
+        columns.append(("memory", [_write_memory(row) or missing for row in rows]))
+    return columns
+
+
 def draw_up_few(rows: Sequence[Row], *, sample_unit: str) -> Table:
     """Return the rows around the advised one for the first screen, in the user's loop.
 
     The bar is the time to train: shorter is better, half of its width is the base pair's.
     """
     few = _choose_around(rows)
-    columns = [("batch", [format_count(row.candidate.global_batch_size) for row in few])]
-    if any(row.candidate.gradient_accumulation_steps > 1 for row in few):
-        columns.append(("as", [_write_split(row.candidate) for row in few]))
-    if any(row.point is not None and row.point.peak_bytes is not None for row in few):
-        columns.append(("memory", [_write_memory(row) or DASH for row in few]))
-    speeds = [_write_own_speed(row) or DASH for row in few]
-    columns.append((f"{sample_unit}s/s", speeds))
+    columns = _list_columns(few, DASH)
+    columns.append((f"{sample_unit}s/s", [_write_own_speed(row) or DASH for row in few]))
     times = [_get_time(row)[0].point for row in few]
     has_times = any(time is not None for time in times)
     if has_times:
@@ -212,10 +214,6 @@ def _get_energy_j(row: Row) -> float | None:
     return None if energy is None else energy.point
 
 
-def _write_split(candidate: Candidate) -> str:
-    return f"{candidate.micro_batch_size} × {candidate.gradient_accumulation_steps}"
-
-
 def _write_memory(row: Row) -> str:
     """Return the peak, `~` where it is by the fitted law; empty where it is not known."""
     if row.point is None:
@@ -261,11 +259,6 @@ def _is_apart_in_loop(row: Row) -> bool:
     if not own or not speed:
         return False
     return speed * (1.0 + LOOP_FRACTION) < own
-
-
-def _write_energy(row: Row) -> str:
-    energy_j = _get_energy_j(row)
-    return DASH if energy_j is None else format_number(energy_j)
 
 
 def _get_time(row: Row) -> tuple[Estimate, str]:

@@ -7,6 +7,8 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from advisor.advice.data import Bounds, Frontier, FrontierPoint, Scenario
 from advisor.device.data import Interconnect
 from advisor.noise.data import predict_relative_samples
@@ -31,8 +33,7 @@ def conclude_frontier(
 ) -> Frontier:
     """Return all ways to train that were asked for, with the three to choose from.
 
-    A point counts with the most that its time can be, so that no gain rests on an overlap that was
-    not measured; where no interconnect was stated, with the least of all points alike.
+    A point counts with the most that its time can be; without an interconnect, with the least.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, for steps and samples.
     """
@@ -53,10 +54,7 @@ def conclude_frontier(
     if not ways:
         takers = f"{count_of(counts[0], 'GPU')} take{'s' * (counts[0] == 1)}"
         return Frontier(reason=f"the dataset has fewer samples than {takers} at once")
-    steps_s = [
-        _predict_step_s(each, count, gradient_bytes, scenario.interconnect) for count, each in ways
-    ]
-    points = _compare(ways, steps_s, noise_scale, scenario, facts)
+    points = _compare(ways, gradient_bytes, noise_scale, scenario, facts)
     return Frontier(
         points=points,
         fastest=min(points, key=_rank),
@@ -72,8 +70,7 @@ def conclude_frontier(
 def estimate_gradient_bytes(facts: WorkloadFacts) -> int | None:
     """Return the bytes of all gradients; None where the parameters are not known.
 
-    A gradient has the type of its parameter, and those that are trained are assumed to have the
-    average size of all.
+    Those that are trained are assumed to have the average size of all.
     """
     count, trained = facts.parameter_count, facts.trainable_parameter_count
     if facts.parameter_bytes is None or not count:
@@ -116,55 +113,51 @@ def _predict_step_s(
 
 def _compare(
     ways: Sequence[tuple[int, Candidate]],
-    steps_s: Sequence[Bounds],
+    gradient_bytes: int | None,
     noise_scale: float,
     scenario: Scenario,
     facts: WorkloadFacts,
 ) -> tuple[FrontierPoint, ...]:
     """Return a point for each way, with time and cost over the least of all."""
-    sizes = [gpus * each.global_batch_size for gpus, each in ways]
-    # In units of S_min.
-    times = [
-        step_s.scale(1.0 + noise_scale / size) for step_s, size in zip(steps_s, sizes, strict=True)
-    ]
-    costs = [time.scale(gpus) for time, (gpus, _) in zip(times, ways, strict=True)]
-    relative_times, relative_costs = (
-        [one.scale(1.0 / min(each.ranked for each in all_of_them)) for one in all_of_them]
-        for all_of_them in (times, costs)
-    )
-    ranks = [
-        (time.ranked, cost.ranked)
-        for time, cost in zip(relative_times, relative_costs, strict=True)
-    ]
-    marked = _find_nearest(ways, noise_scale)
     least_steps = _count_least_steps(scenario, facts, noise_scale)
-    price, dataset_size = scenario.price_per_gpu_hour, facts.dataset_size
-    unit_price = None if least_steps is None or price is None else price / _SECONDS_PER_HOUR
-    return tuple(
-        FrontierPoint(
+    price, points = scenario.price_per_gpu_hour, []
+    for gpus, each in ways:
+        size = gpus * each.global_batch_size
+        step_s = _predict_step_s(each, gpus, gradient_bytes, scenario.interconnect)
+        time = step_s.scale(1.0 + noise_scale / size)  # in units of S_min
+        training_s = None if least_steps is None else time.scale(least_steps)
+        point = FrontierPoint(
             gpus=gpus,
             micro_batch_size=each.micro_batch_size,
             gradient_accumulation_steps=each.gradient_accumulation_steps,
-            global_batch_size=sizes[index],
-            step_s=steps_s[index],
-            relative_time=relative_times[index],
-            relative_cost=relative_costs[index],
-            relative_steps=1.0 + noise_scale / sizes[index],
-            relative_samples=predict_relative_samples(sizes[index], noise_scale),
+            global_batch_size=size,
+            step_s=step_s,
+            relative_time=time,
+            relative_cost=time.scale(gpus),
+            relative_steps=1.0 + noise_scale / size,
+            relative_samples=predict_relative_samples(size, noise_scale),
+            has_short_epochs=facts.dataset_size is not None
+            and size * LEAST_STEPS_PER_EPOCH > facts.dataset_size,
+            training_s=training_s,
+            training_price=None
+            if training_s is None or price is None
+            else training_s.scale(gpus * price / _SECONDS_PER_HOUR),
+        )
+        points.append(point)
+    ranks, nearest = list(map(_rank, points)), _find_nearest(points, noise_scale)
+    least_time, least_cost = map(min, zip(*ranks, strict=True))
+    return tuple(
+        replace(
+            point,
+            relative_time=point.relative_time.scale(1.0 / least_time),
+            relative_cost=point.relative_cost.scale(1.0 / least_cost),
             # None is no worse in time and in cost, and better in either.
             is_efficient=not any(
-                other != ranks[index] and all(map(operator.le, other, ranks[index]))
-                for other in ranks
+                other != rank and all(map(operator.le, other, rank)) for other in ranks
             ),
-            is_at_noise_scale=(gpus, sizes[index]) in marked,
-            has_short_epochs=dataset_size is not None
-            and sizes[index] * LEAST_STEPS_PER_EPOCH > dataset_size,
-            training_s=None if least_steps is None else times[index].scale(least_steps),
-            training_price=None
-            if least_steps is None or unit_price is None
-            else costs[index].scale(least_steps * unit_price),
+            is_at_noise_scale=point.global_batch_size == nearest.get(point.gpus),
         )
-        for index, (gpus, each) in enumerate(ways)
+        for point, rank in zip(points, ranks, strict=True)
     )
 
 
@@ -172,17 +165,16 @@ def _rank(point: FrontierPoint) -> tuple[float, float]:
     return point.relative_time.ranked, point.relative_cost.ranked
 
 
-def _find_nearest(
-    ways: Sequence[tuple[int, Candidate]], noise_scale: float
-) -> set[tuple[int, int]]:
-    """Return GPUs and batch nearest to the noise scale, for each number of GPUs that has one."""
-    nearest: dict[int, tuple[float, int]] = {}
-    for gpus, each in ways:
-        size = gpus * each.global_batch_size
-        distance = abs(math.log(size / noise_scale))
-        if distance <= math.log(NEAR_NOISE_RATIO):
-            nearest[gpus] = min(nearest.get(gpus, (math.inf, 0)), (distance, size))
-    return {(gpus, size) for gpus, (_, size) in nearest.items()}
+def _find_nearest(points: Sequence[FrontierPoint], noise_scale: float) -> dict[int, int]:
+    """Return the batch nearest to the noise scale by the numbers of GPUs that have one."""
+
+    def measure(point: FrontierPoint) -> tuple[float, int]:
+        size = point.global_batch_size
+        return abs(math.log(size / noise_scale)), size
+
+    near = [point for point in points if measure(point)[0] <= math.log(NEAR_NOISE_RATIO)]
+    # The nearest comes last, and stays.
+    return {p.gpus: p.global_batch_size for p in sorted(near, key=measure, reverse=True)}
 
 
 def _count_least_steps(

@@ -7,7 +7,7 @@ from advisor.advice.data import SCENARIO, Expected, Frontier, Recommendation, Sc
 from advisor.advice.decide import Decision, decide
 from advisor.advice.frontier import conclude_frontier
 from advisor.advice.reasons import write_reasons
-from advisor.advice.snippet import list_settings, write_snippet
+from advisor.advice.snippet import set_up
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import LOADER
 from advisor.memory.plan import MEMORY
@@ -49,6 +49,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         or way.gradient_accumulation_steps > 1
         or (loader is not None and workers not in {None, loader.own_workers})
     )
+    settings, snippet = set_up(way, facts, rate.value, changes, workers=workers)
     cautions = list_deciding(facts, decision, throughput, conclusions.of(SOAK), loader)
     return Recommendation(
         basis=decision.basis,
@@ -65,10 +66,8 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         warnings=(*cautions, *list_minor(facts, decision, memory, throughput)),
         cautions=cautions,
         candidates=law.tabulate(ways, base),
-        settings=list_settings(way, facts, rate.value, changes),
-        snippet=write_snippet(way, facts, rate.value, changes, workers=workers)
-        if is_change
-        else "",
+        settings=settings,
+        snippet=snippet if is_change else "",
     )
 
 

@@ -15,7 +15,6 @@ from advisor.race.data import Race
 from advisor.race.plan import RACE
 from advisor.race.tell import name_pair
 from advisor.telling import Screen
-from advisor.throughput.conclude import THROUGHPUT
 from advisor.units import format_count, format_figure, format_ratio
 
 #: Warnings on the first screen.
@@ -30,9 +29,8 @@ def draw_up_screen(conclusions: Conclusions, *, is_verified: bool) -> Screen:
     """Return the first screen of a run."""
     record, advice = conclusions.record, conclusions.of(ADVICE)
     headline = head_run(conclusions)
-    facts, race = record.workload, conclusions.of(RACE)
-    base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
-    rows = choose_rows(advice, conclusions.of(THROUGHPUT), race, base)
+    rows = choose_rows(conclusions)
+    unit = "sample" if record.workload is None else record.workload.sample_unit
     is_advised = advice is not None and advice.basis not in {"untried", "stay"}
     lines = [*_list_lines(conclusions, advice)] if is_advised and advice is not None else []
     if not is_advised:

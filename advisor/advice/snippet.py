@@ -1,24 +1,61 @@
 """Code to paste: it multiplies what the user's own optimizer has, and rebuilds nothing."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from advisor.rate.data import Candidate, OptimizerChanges
-from advisor.training.data import ScriptFacts, WorkloadFacts
+from advisor.training.data import WorkloadFacts
 from advisor.training.script.arguments import fill_batch, write_command
 from advisor.units import format_figure
 
+_LOOP = "for group in optimizer.param_groups:"
 
-def write_snippet(
+
+def set_up(
     way: Candidate,
     facts: WorkloadFacts,
     rate: float | None,
     changes: OptimizerChanges,
     *,
     workers: int | None = None,
+) -> tuple[tuple[str, ...], str]:
+    """Return what to set, a line each in the names of the user's own tools, and code to paste.
+
+    Without a rate that was run, the batch alone.
+    """
+    known = facts.script
+    if known is None or known.script.model_file:
+        groups = _list_settings(facts, rate, changes)
+        settings = (_name_batch(way, facts), *(f"{_LOOP} {each}" for each in groups))
+        return settings, _write_loop(way, facts, groups, workers)
+    filling = fill_batch(known.script, *way.split)
+    if known.takes_rate and rate is not None:
+        filling = replace(filling, learning_rate=float(format_figure(rate, 4).replace(",", "")))
+        # Nothing is left to set.
+        rate = None if facts.optimizer is None else facts.optimizer.learning_rate
+    command = write_command(facts.file, known.script, filling)
+    groups = _list_settings(facts, rate, changes)
+    lines = [command]
+    if groups:
+        lines += [f"# In {facts.file}, before a scheduler is made:", _LOOP, *map(_indent, groups)]
+    settings = (command, *(f"in every group of the optimizer: {each}" for each in groups))
+    return settings, "\n".join(lines) + "\n"
+
+
+def _name_batch(way: Candidate, facts: WorkloadFacts) -> str:
+    steps, size = way.gradient_accumulation_steps, way.micro_batch_size // facts.parts
+    batch = f"DataLoader(batch_size={size})" + " on each rank" * (facts.parts > 1)
+    if steps > 1 and facts.is_lightning:
+        batch += f", Trainer(accumulate_grad_batches={steps})"
+    elif steps > 1:
+        batch += f", {steps} of them for each optimizer step"
+    return batch
+
+
+def _write_loop(
+    way: Candidate, facts: WorkloadFacts, groups: Sequence[str], workers: int | None
 ) -> str:
-    """Return what sets up the advice; without a rate that was run, the batch alone."""
-    if facts.script is not None and not facts.script.script.model_file:
-        return _write_start(way, facts, facts.script, rate, changes)
     steps = way.gradient_accumulation_steps
     size = f"batch_size={way.micro_batch_size // facts.parts}"  # on each rank
     lines = [f"loader = torch.utils.data.DataLoader(dataset, {size}, shuffle=True, drop_last=True)"]
@@ -29,10 +66,8 @@ def write_snippet(
             f"    num_workers={workers}, persistent_workers=True,",
             ")",
         ]
-    settings = _list_settings(facts, rate, changes)
-    if settings:
-        lines += ["for group in optimizer.param_groups:  # before a scheduler is made"]
-        lines += [f"    {setting}" for setting in settings]
+    if groups:
+        lines += [f"{_LOOP}  # before a scheduler is made", *map(_indent, groups)]
     if steps > 1:
         is_sum = facts.loss_reduction == "sum"
         loss = "loss_fn(model, batch)" if is_sum else f"(loss_fn(model, batch) / {steps})"
@@ -47,44 +82,8 @@ def write_snippet(
     return "\n".join(lines) + "\n"
 
 
-def list_settings(
-    way: Candidate, facts: WorkloadFacts, rate: float | None, changes: OptimizerChanges
-) -> tuple[str, ...]:
-    """Return what to set, a line each, in the names that the user's own tools have for it."""
-    if facts.script is not None and not facts.script.script.model_file:
-        command, *lines = _write_start(way, facts, facts.script, rate, changes).splitlines()
-        settings = (line.strip() for line in lines if line.startswith(" "))
-        return (command, *(f"in every group of the optimizer: {each}" for each in settings))
-    steps, size = way.gradient_accumulation_steps, way.micro_batch_size // facts.parts
-    batch = f"DataLoader(batch_size={size})" + " on each rank" * (facts.parts > 1)
-    if steps > 1 and facts.is_lightning:
-        batch += f", Trainer(accumulate_grad_batches={steps})"
-    elif steps > 1:
-        batch += f", {steps} of them for each optimizer step"
-    groups = _list_settings(facts, rate, changes)
-    return (batch, *(f"for group in optimizer.param_groups: {each}" for each in groups))
-
-
-def _write_start(
-    way: Candidate,
-    facts: WorkloadFacts,
-    known: ScriptFacts,
-    rate: float | None,
-    changes: OptimizerChanges,
-) -> str:
-    """Return the script's command line, and what to set in it where that takes no argument."""
-    filling = fill_batch(known.script, *way.split)
-    own = None if facts.optimizer is None else facts.optimizer.learning_rate
-    if known.takes_rate and rate is not None:
-        filling = replace(filling, learning_rate=float(format_figure(rate, 4).replace(",", "")))
-        rate = own  # nothing is left to set
-    command = write_command(facts.file, known.script, filling)
-    settings = _list_settings(facts, rate, changes)
-    if settings:
-        command += f"\n# In {facts.file}, before a scheduler is made:"
-        command += "\nfor group in optimizer.param_groups:"
-        command += "".join(f"\n    {setting}" for setting in settings)
-    return command + "\n"
+def _indent(line: str) -> str:
+    return f"    {line}"
 
 
 def _list_settings(

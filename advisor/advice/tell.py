@@ -136,10 +136,9 @@ def _describe_gain(conclusions: Conclusions, advice: Recommendation) -> str:
 
 def tell_batches(conclusions: Conclusions) -> Told:
     """Tell the table of batches, and all charts over them."""
-    facts, advice = conclusions.record.workload, conclusions.of(ADVICE)
-    base, unit = (None, "sample") if facts is None else (facts.base_batch_size, facts.sample_unit)
+    rows, facts = choose_rows(conclusions), conclusions.record.workload
+    unit = "sample" if facts is None else facts.sample_unit
     is_loop = facts is not None and facts.script is not None
-    rows = choose_rows(advice, conclusions.of(THROUGHPUT), conclusions.of(RACE), base)
     return Told(
         tables=(draw_up_batches(rows, sample_unit=unit, is_loop=is_loop),) if rows else (),
         charts=tuple(draw_charts(conclusions, rows)),

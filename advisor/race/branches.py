@@ -143,13 +143,10 @@ class Branches:
         return self._times.estimate_alone_s(*way.split)
 
     def _plan_evaluations(self, time_s: float) -> tuple[int, int]:
-        """Return the evaluations of a branch and the samples of each, the same for all branches.
-
-        Those of a script are means over training's own batches and cost nothing.
-        """
+        """Return the evaluations of a branch and the samples of each, the same for all branches."""
         sample_s, (least, most) = _FORWARD_FRACTION * self.base.sample_s, _EVALUATION_SAMPLES
         samples = int(EVALUATION_OF_TRIAL * time_s / (BRANCHES * sample_s))
         count = min(max(samples // least, _LEAST_EVALUATIONS), TRIAL_EVALUATIONS)
-        if self._run.facts.script is not None:
+        if self._run.facts.script is not None:  # they are means over training's own, and cost none
             count = TRIAL_EVALUATIONS
         return count, min(max(samples // count, least), most)

@@ -66,8 +66,7 @@ def compare_all(
 ) -> dict[int, Comparison]:
     """Return each of the others beside the base pair; those not comparable are left out.
 
-    Those in `picking` may all end below the base pair: then the highest of their ends is read on
-    the line through that one's last two. It ranks them; the ratio that is printed is none of these.
+    Those in `picking` are compared as `compare_picks` does: it ranks them, and is never printed.
 
     The branches of one start see the same samples, so both sides are averaged over the same starts;
     the error is the jackknife's, its spread pooled over the pairs as in an empirical Bayes test.
@@ -191,10 +190,9 @@ def compare_curves(own: Curve, base: Curve) -> float | None:
 
 
 def is_only_bound(own: Sequence[TrialBranch], base: Sequence[TrialBranch]) -> bool:
-    """Return whether even the shortest branches end below all of the base pair's.
+    """Return whether even the shortest branches end below all of the base pair's, with no curve.
 
-    They were as low sooner: by how much only shorter ones tell. Where a curve at a constant rate is
-    there it tells.
+    They were as low sooner: by how much only shorter ones tell.
     """
     starts = {branch.seed for branch in base} & {branch.seed for branch in own}
     mine, other = ([each for each in side if each.seed in starts] for side in (own, base))

@@ -28,10 +28,7 @@ _LONG_RATIO = 1.2
 
 
 def run_race(run: Run) -> None:
-    """Train pairs for the race's share of the time; the recommendation says why where none can be.
-
-    Without a base rate that a rule could scale, a range test comes first.
-    """
+    """Train pairs for the race's share of the time, without a base rate after a range test."""
     run_ranged_rate(run, lambda: _find_reference(run))
     later_s = run.unspent_s - run.share_s("trial")  # of the stages after it
     while not run.is_spent and continue_race(run, most_s=run.unspent_s - later_s):
@@ -116,10 +113,7 @@ class _Racer:
         return self._confirmation.judge_next(race, most_s)
 
     def _plan_again(self) -> None:
-        """Plan the rest with what a race of such branches takes, where that is more than thought.
-
-        A budget that was given stays.
-        """
+        """Plan the rest with what such branches take in a race, where that is more than thought."""
         run, race_s = self.trainer.run, self.trainer.predict_race_s()
         plan = run.record.get(TIME_PLAN)
         if run.spec.limits.budget_s is not None or plan is None:

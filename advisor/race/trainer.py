@@ -86,11 +86,7 @@ class Trainer:
             self.say_untrained(f"batch {size} ran out of memory when it was trained")
 
     def affords(self, needed_s: float, most_s: float, *, is_close: bool) -> bool:
-        """Return whether there is time for a piece of work.
-
-        Where no budget was given, what is close to an answer may take up to the race's plan more;
-        a plan that was kept short of what the model takes stays.
-        """
+        """Return whether there is time for a piece of work; what is close may take a plan more."""
         more_s = needed_s - most_s
         if more_s <= 0.0:
             return True
@@ -107,11 +103,8 @@ class Trainer:
             self.run.set(UNTRAINED, why)
 
     def predict_race_s(self) -> float:
-        """Return the seconds of the branches of a whole race, 0 before one was trained.
-
-        Half of them are counted as the base pair's, half as of the batches that the law names.
-        """
-        if not self._branch_s:
+        """Return the seconds of a whole race: half its branches the base pair's, half the law's."""
+        if not self.has_begun:
             return 0.0
         sizes = [way.global_batch_size for way in self.branches.law.choose(self.ways)]
         own = self.pair.global_batch_size

@@ -104,10 +104,7 @@ def choose_next_rate(suggested: float, tried: Mapping[float, Verdict]) -> float 
 
 
 def choose_best_rate(verdicts: Mapping[float, Verdict]) -> float | None:
-    """Return the rate that trains best, or a lower one about as good; None where none passed.
-
-    A few starts do not show the edge of stability to within a step; the lower rate is further off.
-    """
+    """Return the rate that trains best, or a lower one about as good, further off the edge."""
     passed = {rate: verdict for rate, verdict in verdicts.items() if verdict.passed}
     if not passed:
         return None

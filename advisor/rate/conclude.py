@@ -18,10 +18,7 @@ FIRST_TRIAL_SEED = 1000
 
 
 def needs_range(facts: WorkloadFacts) -> bool:
-    """Return whether the optimizer has a rate, but none that a rule could scale.
-
-    The rate of the AdamW that stands in was tuned for no batch at all.
-    """
+    """Return whether the optimizer has a rate, but none that a rule could scale."""
     optimizer = facts.optimizer
     if optimizer is None or optimizer.learning_rate is None:
         return False
@@ -36,10 +33,9 @@ def settle_ranged_rate(
     *,
     is_asked: bool = False,
 ) -> LearningRate:
-    """Return the rate that the range test suggests and the trials at that batch confirm.
+    """Return the rate that the range test suggests and its own trials at that batch confirm.
 
-    Curves and trials at other batches do not count, nor trials that are not the range test's. The
-    reason says why the test was run, unless the user asked for it.
+    The reason says why the test was run, unless the user asked for it.
     """
     optimizer = facts.optimizer
     own = [curve for curve in curves if curve.global_batch_size == global_batch_size]

@@ -54,10 +54,7 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
 
 
 def open_for_training(spec: WorkloadSpec) -> tuple[Workload, Callable[[list[int]], Any]]:
-    """Return what many branches are trained on, with what takes the batches of evaluations.
-
-    Samples are read once, and freed memory is kept.
-    """
+    """Return what many branches are trained on, with what takes the batches of evaluations."""
     keep_freed_memory()
     workload = Workload(spec)
     if workload.rows is None:
@@ -76,8 +73,7 @@ def follow_branch(
 ) -> TrialBranch:
     """Return one branch, trained from the state that `training` is in, and left in its last.
 
-    The task's own seeds are not read; `watch` is told the samples consumed at each evaluation,
-    whose batches come from `take`.
+    `watch` is told the samples consumed at each evaluation, whose batches come from `take`.
     """
     apply_settings(training, task)
     size, size_of_data = task.global_batch_size, workload.batches.sampling_size
@@ -162,10 +158,7 @@ def choose_evaluation_samples(size: int | None, most: int = _EVALUATION_SAMPLES)
 
 
 def keep_batches(workload: Workload) -> Callable[[list[int]], Any]:
-    """Return what takes the batch of some samples, and makes small ones once alone.
-
-    A loss is evaluated some thousand times on the same samples; user code gets copies of them.
-    """
+    """Return what takes the batch of some samples; of small ones user code gets copies."""
     kept: dict[tuple[int, ...], Any] = {}
     left_bytes = _KEPT_BYTES
 
@@ -193,8 +186,7 @@ def evaluate(
 ) -> float:
     """Return the mean loss in the mode the model is in; NaN where one is not finite.
 
-    Statistics and random state are left as they were. `take` returns the batch of some samples, by
-    default of the training data.
+    Statistics and random state are left as they were. `take` returns the batch of some samples.
     """
     take = take or workload.take
     starts = range(0, len(indices), batch_size)
@@ -229,7 +221,7 @@ def train_on(
 
 
 def apply_settings(training: Training, task: TrialTask) -> None:
-    """Set the task's rate and other settings; groups keep the ratios of rates and of decays."""
+    """Set the task's rate and other settings."""
     make_rate_setter(training)(task.learning_rate)
     apply_other_settings(training.optimizer, task)
 

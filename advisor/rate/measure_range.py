@@ -30,11 +30,7 @@ _PILOT_STEPS = 4
 
 
 def run(task: LrRangeTask, emit: Emit[LrRangeCurve]) -> None:
-    """Emit one LrRangeCurve for each seed, all of as many steps as the time allows.
-
-    Nothing is emitted where it does not allow the least number; a batch that does not fit is an
-    error.
-    """
+    """Emit one LrRangeCurve for each seed, all of as many steps as the time allows; none of few."""
     keep_freed_memory()
     workload = Workload(task.workload)
     deadline = time.perf_counter() + task.budget_s

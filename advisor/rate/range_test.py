@@ -80,9 +80,8 @@ class SmoothedCurve(NamedTuple):
 def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
     """Return the curve smoothed by local lines in the logarithm of the rate; None if too short.
 
-    Losses above the level of the first steps are cut off there, since the blow-up at the end would
-    otherwise pull the lowest point down. Where a mean over past losses lags, as in fast.ai's range
-    test, a local line does not.
+    Losses above the level of the first steps are cut off there: the blow-up at the end would
+    otherwise pull the lowest point down.
     """
     pairs = [(r, x) for r, x in zip(curve.rates, curve.losses, strict=True) if x is not None]
     rates, losses = np.array([r for r, _ in pairs]), np.array([x for _, x in pairs])
@@ -100,8 +99,7 @@ def smooth_curve(curve: LrRangeCurve) -> SmoothedCurve | None:
 def fit_local_lines(places: Floats, values: Floats, bandwidth: float) -> tuple[Floats, ...]:
     """Return level, slope and the level's standard error at each of evenly spaced places.
 
-    The noise is taken from the residuals near each place; the bandwidth is the standard deviation
-    of the weights, in steps from place to place.
+    The bandwidth is the standard deviation of the weights, in steps from place to place.
 
     Source: Cleveland 1979, JASA 74:829, with normal weights.
     """
@@ -122,9 +120,7 @@ def fit_local_lines(places: Floats, values: Floats, bandwidth: float) -> tuple[F
 
 
 def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
-    """Return where the curve begins to fall, falls fastest, is lowest, and has clearly risen again.
-
-    None where the curve is too short to tell.
+    """Return where a curve begins to fall, falls fastest, is lowest, rises; None if too short.
 
     Source: Smith 2017, arXiv:1506.01186, for the two ends.
     """
@@ -183,9 +179,8 @@ def _find_rise(smoothed: SmoothedCurve, fall: float) -> int | None:
 def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | None:
     """Return the interval of good rates and one of them; None without a curve.
 
-    Good rates reach from where the last seed begins to learn to half of where the first one's loss
-    clearly rises, for the loss lags behind the rate. The suggested rate is the median over seeds of
-    where their loss has come down to its lowest, within that interval (docs/method.md, 7).
+    From where the last seed begins to learn to half of where the first one's loss clearly rises,
+    and the median over seeds of where their loss has come down to its lowest (docs/method.md, 7).
 
     Source: Smith 2017, arXiv:1506.01186; Smith 2018, arXiv:1803.09820, for one cycle.
     """

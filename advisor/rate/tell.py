@@ -79,9 +79,8 @@ def _describe_trial(branches: Sequence[TrialBranch]) -> str:
 
 def write_ends(branches: Sequence[TrialBranch]) -> str:
     """Return the last losses of those that did not diverge; empty where all did."""
-    losses = [b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged]
-    ends = (min(losses), max(losses)) if losses else ()
-    return " to ".join(dict.fromkeys(map(format_number, ends)))
+    losses = sorted(b.evaluations[-1].loss for b in branches if b.evaluations and not b.diverged)
+    return " to ".join(dict.fromkeys(map(format_number, (*losses[:1], *losses[-1:]))))
 
 
 def describe_range(curves: Sequence[LrRangeCurve]) -> list[str]:
@@ -149,8 +148,8 @@ def _list_conclusion(conclusion: LrRangeConclusion | None) -> Iterator[Row]:
     if conclusion.high is not None:
         span = f"{format_figure(conclusion.low)} to {format_figure(conclusion.high)}"
     yield Row("Good rates", f"{span}: {conclusion.reason}")
-    suggested = f"{format_figure(conclusion.suggested)}, where the loss is as low as it gets"
-    yield Row("Suggested", suggested)
+    lowest = format_figure(conclusion.suggested)
+    yield Row("Suggested", f"{lowest}, where the loss is as low as it gets")
     if conclusion.one_cycle_maximum is not None and conclusion.one_cycle_base is not None:
         top, base = map(format_figure, (conclusion.one_cycle_maximum, conclusion.one_cycle_base))
         text = f"maximum {top}, start {base} (1/25 of it); passed by, not stayed at"

@@ -112,7 +112,7 @@ def test_one_session_slowed_by_a_half_costs_a_twentieth_at_most(record, session)
     )
     race, ratios = Conclusions(record).of(RACE), []
     for each in (record, slowed):
-        found = race.find(*pair_of(advise(each)))
+        found = race.find(pair_of(advise(each)))
         ratios.append(1.0 if found is None else found.time_ratio.point)
     assert ratios[1] <= 1.05 * ratios[0]
 

@@ -298,7 +298,8 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
     )
     advice = build_recommendation()
     advice = replace(advice, candidates=advice.candidates + many)
-    rows = choose_rows(advice, build_derived().throughput, build_derived().race, 32)
+    derived = without(build_derived(), recommendation=advice)
+    rows = choose_rows(GivenConclusions(build_record(), derived))
     sizes = [row.candidate.global_batch_size for row in rows]
     assert len(rows) == MAX_ROWS
     assert sizes == sorted(sizes)
@@ -309,7 +310,7 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
 def test_the_energy_has_a_column_only_where_it_is_known():
     assert "J/sample" not in text_of(write_report, build_record(), build_derived())
     derived = counted(build_derived())
-    rows = choose_rows(derived.recommendation, derived.throughput, derived.race, 32)
+    rows = choose_rows(GivenConclusions(build_record(), derived))
     table = draw_up_batches(rows, sample_unit="sample")
     column = [each.header for each in table.columns].index("J/sample")
     known = {cells[1]: cells[column] for cells in table.rows}
@@ -369,7 +370,8 @@ def test_the_loop_has_a_column_only_where_it_is_slower_than_the_steps():
         advice = derived.recommendation
         slower = [replace(each, step_s=factor * each.step_s) for each in advice.candidates]
         advice = replace(advice, candidates=tuple(slower))
-        rows = choose_rows(advice, derived.throughput, derived.race, 32)
+        changed = without(derived, recommendation=advice)
+        rows = choose_rows(GivenConclusions(build_record(), changed))
         table = draw_up_batches(rows, sample_unit="sample")
         return [column.header for column in table.columns], {row[1]: row for row in table.rows}
 
