@@ -1,6 +1,6 @@
 """The conclusions of a run -> its one recommendation, and what follows beyond one batch."""
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.cautions import list_deciding, list_minor
 from advisor.advice.data import SCENARIO, Expected, Frontier, Recommendation, Scenario
@@ -83,10 +83,10 @@ def _settle_rate(
         if race.base is not None:
             anchored = anchor(facts, race.base)
             rule = propose_learning_rate(anchored, size, noise)
-            rate = msgspec.structs.replace(rate, value=value, proposed=rule.proposed)
+            rate = replace(rate, value=value, proposed=rule.proposed)
         elif value is not None or not (needs_range(facts) and facts.has_dataset):
             rate = propose_learning_rate(facts, size, noise)
-            rate = msgspec.structs.replace(rate, value=value, reason=race.reason)
+            rate = replace(rate, value=value, reason=race.reason)
     else:
         rate = propose_learning_rate(facts, size, noise)
         reason = race.reason or rate.reason

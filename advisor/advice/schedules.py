@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.data import SCENARIO, Recommendation, Scenario, Schedule, ScheduleItem
 from advisor.advice.decay_swap import conclude_decay_swap
@@ -89,7 +89,7 @@ def _settle(
         why = record.get(UNGROWN) or ("" if growth is not None else _TOO_SHORT)
         if facts.script is not None:
             why = _IN_A_SCRIPT
-        settled = msgspec.structs.replace(settled, untrained_because=why)
+        settled = replace(settled, untrained_because=why)
     return _Proposal(growth, settled)
 
 

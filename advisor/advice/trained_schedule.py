@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.data import Scenario, Schedule
 from advisor.advice.decay_swap import place_cuts
@@ -131,7 +131,7 @@ def settle_schedule(
         b.seed for b in select_branches(growth, branches) if b.is_growing and b.loss is None
     }
     if diverged:
-        return msgspec.structs.replace(
+        return replace(
             schedule,
             items=(),
             gain_fraction=None,
@@ -147,7 +147,7 @@ def settle_schedule(
     ratio = exponentiate(Estimate(seen.log_ratio, seen.log_ratio - half, seen.log_ratio + half))
     gain = Estimate(*(1.0 - (each or 0.0) for each in (ratio.point, ratio.high, ratio.low)))
     is_sure = (gain.low or 0.0) > 0.0 and (gain.point or 0.0) >= LEAST_GAIN_FRACTION
-    return msgspec.structs.replace(
+    return replace(
         schedule,
         items=schedule.items if is_sure else (),
         gain_fraction=gain.point,

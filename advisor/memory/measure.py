@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import msgspec
 import torch
+from msgspec.structs import replace
 
 from advisor.device.cpu import available_memory_bytes
 from advisor.engine.task import WorkloadTask
@@ -117,9 +117,9 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
         if not is_device_full(error):
             raise
         message = describe(error)[:MESSAGE_LENGTH]  # it says nothing of the size
-        emit(msgspec.structs.replace(probe, outcome="oom", available_bytes=0, message=message))
+        emit(replace(probe, outcome="oom", available_bytes=0, message=message))
         return
-    probe = msgspec.structs.replace(probe, available_bytes=available_bytes)
+    probe = replace(probe, available_bytes=available_bytes)
     with (
         catch_out_of_memory() as failure,
         naming_broken_sample(workload, task.micro_batch_size, task.largest_samples),
@@ -127,7 +127,7 @@ def run(task: MemoryTask, emit: Emit[Probe]) -> None:
         probe = _run_steps(workload, PeakObserver(gauge), task, probe)
     if failure:
         gc.collect()
-        probe = msgspec.structs.replace(probe, outcome="oom", message=failure[0])
+        probe = replace(probe, outcome="oom", message=failure[0])
     emit(probe)
 
 
@@ -183,7 +183,7 @@ def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, pro
     stepper = workload.make_stepper(size)
     began_s = time.perf_counter()
     batch = workload.take_worst(size, task.largest_samples)
-    probe = msgspec.structs.replace(probe, batch_s=time.perf_counter() - began_s)
+    probe = replace(probe, batch_s=time.perf_counter() - began_s)
     if isinstance(stepper, Training):  # steps that overflow are skipped, and make no state
         stepper.settle_gradient_scale(batch)
     if device.type == "cuda":
@@ -200,14 +200,14 @@ def _run_steps(workload: Workload, observer: PeakObserver, task: MemoryTask, pro
     if device.type == "cuda":
         _settle_allocator(lambda: run_steps(most_steps=1), device)
     growth = _find_growth(observer, lambda steps: run_steps(most_steps=steps))
-    probe = msgspec.structs.replace(
+    probe = replace(
         probe,
         steps=task.steps,
         step_times_s=tuple(observer.times_s[: task.steps]),
         growth_bytes_per_step=growth,
     )
     probe = add_peaks(probe, observer)
-    return msgspec.structs.replace(probe, accumulates=_accumulates(stepper, batches, size))
+    return replace(probe, accumulates=_accumulates(stepper, batches, size))
 
 
 def add_peaks(probe: Probe, observer: PeakObserver) -> Probe:
@@ -215,7 +215,7 @@ def add_peaks(probe: Probe, observer: PeakObserver) -> Probe:
     peak, gauge, device = observer.peak_bytes, observer.gauge, observer.gauge.device
     over, is_cuda = gauge.is_over(peak), device.type == "cuda"
     free, total = torch.cuda.mem_get_info(device) if is_cuda else (0, 0)
-    return msgspec.structs.replace(
+    return replace(
         probe,
         forward_backward_peak_bytes=observer.forward_backward_bytes,
         optimizer_peak_bytes=observer.optimizer_bytes,

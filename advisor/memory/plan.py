@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from math import ceil, floor, inf, lcm
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
@@ -101,7 +101,7 @@ def choose_next_micro_batch_size(
 def narrow_bounds(bounds: SearchBounds, probes: Sequence[Probe]) -> SearchBounds:
     """Return the bounds with the sizes left that may run, where the model refused others."""
     multiple = lcm(bounds.batch_multiple, find_multiple(probes))
-    return msgspec.structs.replace(bounds, batch_multiple=multiple)
+    return replace(bounds, batch_multiple=multiple)
 
 
 def _choose_doubling(probes: Sequence[Probe], bounds: SearchBounds) -> int | None:

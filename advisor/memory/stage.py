@@ -3,7 +3,7 @@
 import signal
 import time
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.budget import PROBE_OF_LEFT, PROBE_OF_MEMORY, TRACE_OF_MEMORY
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
@@ -160,8 +160,8 @@ def _probe(run: Run, size: int, history: list[Probe]) -> Probe:
         probe = _judge_early_end(run, probe, history)
     why = find_spill(probe, history, timed=can_spill(run.environment))
     if why is not None:
-        probe = msgspec.structs.replace(probe, outcome="spill", message=why)
-    return msgspec.structs.replace(probe, session=len(history))
+        probe = replace(probe, outcome="spill", message=why)
+    return replace(probe, session=len(history))
 
 
 def _run_task(run: Run, task: MemoryTask) -> Probe:
@@ -182,9 +182,9 @@ def _judge_death(run: Run, task: MemoryTask, death: WorkerDeathError) -> Probe:
         try:
             return _run_task(run, task)
         except WorkerDeathError as again:
-            unlimited = msgspec.structs.replace(task, capacity_bytes=None)
+            unlimited = replace(task, capacity_bytes=None)
             probe = _run_task(run, unlimited)  # raises where the model is broken
-            return msgspec.structs.replace(probe, outcome="oom", steps=0, message=again.message)
+            return replace(probe, outcome="oom", steps=0, message=again.message)
     ran = any(probe.outcome == "fit" for probe in run.record.all(PROBES))
     is_smallest = task.micro_batch_size <= run.facts.min_micro_batch_size
     if death.code == -signal.SIGKILL and (ran or not is_smallest):
@@ -205,7 +205,7 @@ def _judge_early_end(run: Run, probe: Probe, history: list[Probe]) -> Probe:
     if samples is not None and size * (probe.steps + 2) > samples:
         return probe
     text = f"{probe.message}, and caught what ended it"
-    return msgspec.structs.replace(probe, outcome="oom", message=text)
+    return replace(probe, outcome="oom", message=text)
 
 
 def _fail(task: MemoryTask, outcome: Outcome, message: str) -> Probe:

@@ -1,6 +1,6 @@
 """The trace that guides the search for memory, kept where it serves every size."""
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.device.allocator_settings import has_expandable_segments
 from advisor.device.catalogue import recognise_gpu
@@ -54,7 +54,7 @@ def simulate_peak(run: Run, size: int) -> None:
     if size not in dict(prediction.simulated):
         peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=None)
         simulated = (*prediction.simulated, (size, peaks.allocated_bytes))
-        run.set(PREDICTED_MEMORY, msgspec.structs.replace(prediction, simulated=simulated))
+        run.set(PREDICTED_MEMORY, replace(prediction, simulated=simulated))
 
 
 def find_settings(run: Run) -> AllocatorSettings | None:

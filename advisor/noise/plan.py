@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-import msgspec
 from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
@@ -86,7 +85,7 @@ def conclude_noise(
         sample_unit=sample_unit,
         tokens_per_sample=tokens / samples if samples else facts.tokens_per_sample,
     )
-    return msgspec.structs.replace(noise, reason=describe_points(facts, noise, usable, log))
+    return replace(noise, reason=describe_points(facts, noise, usable, log))
 
 
 def _select(batches: Iterable[NoiseBatches]) -> tuple[NoiseBatches, ...]:
@@ -103,8 +102,7 @@ def _select(batches: Iterable[NoiseBatches]) -> tuple[NoiseBatches, ...]:
     sources = {batch.step_source for batch in found}
     if "order" in sources or len(sources) > 1:
         return tuple(
-            msgspec.structs.replace(batch, at_step=place, step_source="order")
-            for place, batch in enumerate(found)
+            replace(batch, at_step=place, step_source="order") for place, batch in enumerate(found)
         )
     return tuple(sorted(found, key=lambda batch: batch.at_step))
 

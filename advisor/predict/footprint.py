@@ -9,7 +9,7 @@ import itertools
 from bisect import bisect_right
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.predict.data import MOST_SAMPLES, PredictedMemory
 from advisor.predict.memory_trace import MemoryTrace
@@ -128,7 +128,7 @@ def predict_on_card(
     next_bytes = int(prediction.law.predict_bytes(largest + _find_granule(largest)))
     room = capacity_bytes - settings.sum_unseen_workspaces(trace)
     unusable_bytes = max(0, room - (next_bytes - 1))
-    return msgspec.structs.replace(
+    return replace(
         prediction,
         unusable_bytes=unusable_bytes,
         # Pages that come and go make the edge of expandable segments another in each loop.

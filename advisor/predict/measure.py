@@ -7,7 +7,7 @@ fake tensors fail ─▶ real runs on the CPU ─▶ measured: at every size whe
 
 import math
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe, location_of
@@ -41,7 +41,7 @@ _MAX_TEXT = 200
 
 def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
     """Emit one MemoryTrace; what fails in a real run too is the user's error and is raised."""
-    workload = Workload(msgspec.structs.replace(task.workload, device="cpu", compile=False))
+    workload = Workload(replace(task.workload, device="cpu", compile=False))
     why_run: str | None = None
     try:
         trace = _trace(workload, task)
@@ -53,7 +53,7 @@ def run(task: TraceTask, emit: Emit[MemoryTrace]) -> None:
         trace = _measure(workload, task, why_run)
     if task.workload.compile:
         note = "torch.compile is left out of the trace"
-        trace = msgspec.structs.replace(trace, notes=(*trace.notes, note))
+        trace = replace(trace, notes=(*trace.notes, note))
     emit(trace)
 
 
@@ -97,7 +97,7 @@ def _trace(workload: Workload, task: TraceTask, why_run: str | None = None) -> M
     except StructureDiffersError as error:
         reason = f"{why_run}; {error}" if why_run else str(error)
         return conclude(third, method=method, reason=reason)
-    return msgspec.structs.replace(merged, method=method, reason=why_run) if why_run else merged
+    return replace(merged, method=method, reason=why_run) if why_run else merged
 
 
 def _explain(error: Exception) -> str:

@@ -12,6 +12,7 @@ that libraries choose on the card. The second is why every figure has an interva
 import functools
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor.device.catalogue import CONTEXT_BYTES, Gpu, describe_stated_gpu, find_gpu
 from advisor.engine.conclusions import Topic
@@ -172,7 +173,7 @@ def _add_figures(
     least, most = CONTEXT_BYTES
     middle = (least + most) // 2
     low, high = round(allocated * _LEAST), round(reserved * _MOST)
-    prediction = msgspec.structs.replace(
+    prediction = replace(
         prediction,
         micro_batch_size=size,
         fits=_fits(size, prediction.max_micro_batch_size),
@@ -185,7 +186,7 @@ def _add_figures(
     if trace is None:
         return prediction
     peak = break_down(trace, size)
-    return msgspec.structs.replace(
+    return replace(
         prediction,
         breakdown=compose_peak(
             peak,

@@ -10,6 +10,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from advisor.predict.allocator import Block, CachingAllocator, OutOfDeviceMemoryError
 from advisor.predict.buffers import Card
@@ -105,10 +106,10 @@ def draw_scratch(
     at_low, at_size = (size_scratch(trace, size, settings) for size in (low, micro_batch_size))
     for place, size in at_size.items():
         slope = (size - at_low[place]) // max(1, micro_batch_size - low)
-        blocks[place] = msgspec.structs.replace(
+        blocks[place] = replace(
             blocks[place], fixed_bytes=size - slope * micro_batch_size, bytes_per_sample=slope
         )
-    return msgspec.structs.replace(trace, blocks=tuple(blocks))
+    return replace(trace, blocks=tuple(blocks))
 
 
 def _replay(

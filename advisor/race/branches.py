@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.budget import EVALUATION_OF_TRIAL
 from advisor.engine.run import Run
@@ -98,7 +98,7 @@ class Branches:
         """Return a pair with the settings that go with it, for shares of the base pair's time."""
         way, whole = self.find_way(size), self.count_whole_steps(size)
         changes = plan_changes(self.facts, size, self.law.noise, rate)
-        return msgspec.structs.replace(
+        return replace(
             self.make(way, rate, [ratio * whole for ratio in ratios], seeds),
             beta2=changes.beta2,
             weight_decay=changes.weight_decay,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import islice
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.loader.stage import choose_loop_s, time_loop
 from advisor.race.data import PairResult, Race
@@ -115,7 +115,7 @@ class Confirmation:
     ) -> None:
         task = self._branches.make_pair(pick.global_batch_size, pick.learning_rate, ratios, seeds)
         self._trainer.train(
-            msgspec.structs.replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
+            replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
         )
 
     def predict_s(self, pick: PairResult | None = None) -> float:

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions
 from advisor.noise.data import (
@@ -84,7 +84,7 @@ class Law(NamedTuple):
             return tuple(candidates)
         samples = [predict_relative_samples(each.global_batch_size, scale) for each in candidates]
         return tuple(
-            msgspec.structs.replace(
+            replace(
                 each,
                 relative_time=math.exp(self.predict_log_ratio(each, base)),
                 relative_samples=own / samples[0],

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
@@ -92,10 +92,8 @@ def _find_base(conclusions: Conclusions) -> BasePair | None:
 def anchor(facts: WorkloadFacts, base: BasePair) -> WorkloadFacts:
     """Return the facts with the pair that rules scale from, where that is not the user's own."""
     assert facts.optimizer is not None
-    optimizer = msgspec.structs.replace(facts.optimizer, learning_rate=base.learning_rate)
-    return msgspec.structs.replace(
-        facts, optimizer=optimizer, base_batch_size=base.global_batch_size
-    )
+    optimizer = replace(facts.optimizer, learning_rate=base.learning_rate)
+    return replace(facts, optimizer=optimizer, base_batch_size=base.global_batch_size)
 
 
 def _explain_none(conclusions: Conclusions) -> str:
@@ -180,7 +178,7 @@ def _judge(
     )
     failure = _find_failure(branches)
     if failure:
-        return msgspec.structs.replace(result, standing="failed", reason=failure)
+        return replace(result, standing="failed", reason=failure)
     ways, times = conclusions.of(WAYS), conclusions.of(LOOP_TIMES)
     way, other = find_way(ways, size), find_way(ways, base.global_batch_size)
     is_fresh = fresh is not None and fresh.starts >= LEAST_FRESH
@@ -189,7 +187,7 @@ def _judge(
         reason = "it was not trained for long enough to be compared"
         if way is None:
             reason = "it cannot be made of micro-batches that fit"
-        return msgspec.structs.replace(result, reason=reason)
+        return replace(result, reason=reason)
     level = seen.log_ratio + math.log(way.sample_s / other.sample_s)
     quantile, own_error = two_sided_t(0.95, seen.degrees), math.hypot(seen.error, UNSEEN_ERROR)
     error = math.hypot(own_error, times.estimate_error(way.split, other.split))
@@ -200,12 +198,12 @@ def _judge(
     end = None if seen.end_log_ratio is None else level + seen.end_log_ratio - seen.log_ratio
     if end is not None and end > 0.0:
         reason = f"where the rate falls in the end it took {math.exp(end):.2f} × the time"
-        result = msgspec.structs.replace(result, reason=reason)
+        result = replace(result, reason=reason)
     half, own_half = quantile * error, quantile * own_error
     most = level + student_t_quantile(SURE, seen.degrees) * error
     is_sure = most <= math.log(LEAST_GAIN_RATIO) and level + half < 0.0
     is_open = level - error < math.log(LEAST_GAIN_RATIO) and not result.reason
-    return msgspec.structs.replace(
+    return replace(
         result,
         standing="confirmed"
         if is_fresh and is_sure and is_open

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.record import Series
 from advisor.engine.task import WorkloadTask
@@ -47,7 +48,7 @@ class LearningRate(msgspec.Struct, frozen=True, kw_only=True):
     def settle(self, value: float | None, reason: str) -> "LearningRate":
         """Return the rate with what the trial made of it: a value that was tried, and why."""
         ratio = value / self.proposed if value is not None and self.proposed else 1.0
-        return msgspec.structs.replace(
+        return replace(
             self,
             value=value,
             reason=reason,
@@ -162,7 +163,7 @@ class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):
             yield self
             return
         for seed in self.seeds:
-            yield from msgspec.structs.replace(self, seeds=(seed,)).list_branches()
+            yield from replace(self, seeds=(seed,)).list_branches()
 
     def list_branches(self) -> Sequence[Self]:
         """Return a task for each branch from one seed."""
@@ -212,7 +213,7 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     def list_branches(self) -> Sequence[Self]:
         """Return a task for the whole branch, and for each shorter one."""
         return tuple(
-            msgspec.structs.replace(self, samples=samples, shorter_samples=())
+            replace(self, samples=samples, shorter_samples=())
             for samples in (self.samples, *self.shorter_samples)
         )
 

@@ -8,8 +8,8 @@ import math
 import time
 from collections.abc import Callable
 
-import msgspec
 import torch
+from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emit
 from advisor.errors import DeviceError
@@ -55,7 +55,7 @@ def _choose_steps(workload: Workload, task: LrRangeTask) -> int:
     started = time.perf_counter()
     seed_everything(task.seeds[0])
     training = workload.make_training()
-    flat = msgspec.structs.replace(task, high_rate=task.low_rate)
+    flat = replace(task, high_rate=task.low_rate)
     pilot = RisingRate(make_rate_setter(training), flat, _PILOT_STEPS, math.inf)
     stream = IndexStream(workload.batches.sampling_size, seed=task.seeds[0])
     train_on(workload, training, task, stream, [pilot], _PILOT_STEPS)

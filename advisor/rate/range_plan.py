@@ -1,6 +1,6 @@
 """What `lr-range` tests: what was asked, its defaults filled in by what the model file gives."""
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.run import Run
 from advisor.errors import UsageError
@@ -47,7 +47,7 @@ def resolve_plan(asked: RangePlan, facts: WorkloadFacts) -> RangePlan:
             next_step="Leave out --micro-batch-size.",
         )
     low, high = _choose_rates(asked, facts.optimizer.learning_rate or 0.0)
-    return msgspec.structs.replace(
+    return replace(
         asked,
         global_batch_size=size,
         micro_batch_size=micro,

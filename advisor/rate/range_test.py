@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from advisor.rate.range_data import LrRangeConclusion, LrRangeCurve, LrRangeSeed
 
@@ -142,7 +142,7 @@ def conclude_seed(curve: LrRangeCurve) -> LrRangeSeed | None:
     # The step after the last one that is not clearly below, or the lowest itself.
     onset = next((k for k in range(lowest) if is_below[k:].all()), lowest)
     end = curve.rates[-1] if curve.stopped_by == "divergence" else None
-    return msgspec.structs.replace(
+    return replace(
         flat,
         lowest_loss=float(smoothed.levels[lowest]),
         learns_from=float(smoothed.rates[onset]),

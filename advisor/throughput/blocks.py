@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from advisor.device.data import Telemetry
 from advisor.memory.data import Probe
@@ -66,7 +66,7 @@ def discard_held_blocks(probes: Sequence[Probe], telemetry: Sequence[Telemetry])
                 for name, values in series.items()
                 if len(values) == len(is_kept)
             }
-            kept.append(msgspec.structs.replace(probe, **changes))
+            kept.append(replace(probe, **changes))
     if discarded.total() > MOST_DISCARDED_FRACTION * judged:
         return Valid(tuple(probes), {})
     found = {cause: discarded[cause] for cause in INVALIDATING_CAUSES if discarded[cause]}

@@ -12,8 +12,8 @@ import math
 import time
 from typing import Any, NamedTuple
 
-import msgspec
 import torch
+from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
@@ -122,7 +122,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
                     raise
                 message = describe(error)[:MESSAGE_LENGTH]
                 probe = make_probe(task, size, timed.pop(size, Timed()), message=message)
-                emit(msgspec.structs.replace(probe, outcome="refused") if is_refused else probe)
+                emit(replace(probe, outcome="refused") if is_refused else probe)
                 sizes.remove(size)
             release_cached_memory(device)
     with catch_out_of_memory():  # a neighbour may have come meanwhile
@@ -130,7 +130,7 @@ def run(task: ThroughputTask, emit: Emit[Probe]) -> None:
     for size in sorted(sizes):
         probe = make_probe(task, size, timed[size])
         emit(
-            msgspec.structs.replace(
+            replace(
                 probe,
                 is_steady=probe.is_steady and settled,
                 first_step_s=loaded_s + (timed[size].first_step_s or 0.0),

@@ -20,8 +20,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from advisor.predict.data import LimitedBy
 from advisor.statistics import Estimate, two_sided_t
@@ -98,7 +98,7 @@ def find_saturation(
         return found
     gain = _measure_last_gain(paired, laws)
     share = gain.map(lambda log: math.expm1(min(log, 1.0)))
-    found = msgspec.structs.replace(found, last_gain=share)
+    found = replace(found, last_gain=share)
     point, least, most = gain.point or 0.0, gain.low or 0.0, gain.high or 0.0
     if most - least > 2.0 * TOO_NOISY_FRACTION and least <= _TOLERANCE < most:
         return found
@@ -110,10 +110,10 @@ def find_saturation(
         levels = _span_table(paired, timed)
         low, curves = _find_low_between(paired), [levels]
     size = paired.sizes[levels.find_first()]
-    found = msgspec.structs.replace(found, low=min(low, size))
+    found = replace(found, low=min(low, size))
     falls = laws[0].kind != "stairs" and measure_fall(paired) is not None
     if host_bound and not falls:
-        return msgspec.structs.replace(found, status="host_bound")
+        return replace(found, status="host_bound")
     if point > _TOLERANCE:
         status: SaturationStatus = "memory_limited" if range_end == "memory" else "rising"
         # The least range end at which the law's last doubling gains no more, if near.
@@ -121,9 +121,9 @@ def find_saturation(
         gains = np.log(2.0 * laws[0].evaluate(ends / 2.0) / laws[0].evaluate(ends))
         flat = np.flatnonzero(gains <= _TOLERANCE)
         needed = math.ceil(ends[flat[0]]) if flat.size else None
-        return msgspec.structs.replace(found, status=status, needed_batch_size=needed)
+        return replace(found, status=status, needed_batch_size=needed)
     high = max(size, *(int(curve.sizes[curve.find_first(sign=1.0)]) for curve in curves))
-    return msgspec.structs.replace(
+    return replace(
         found,
         batch_size=size,
         high=None if most > _TOLERANCE else high,

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.budget import COMPILING_OF_THROUGHPUT
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
@@ -204,7 +204,7 @@ def _run_task(run: Run, task: ThroughputTask) -> None:
         failed = Probe(
             stage="throughput", session=task.session, micro_batch_size=size, outcome="oom"
         )
-        run.add(PROBES, msgspec.structs.replace(failed, message=death.message))
+        run.add(PROBES, replace(failed, message=death.message))
 
 
 def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
@@ -212,10 +212,7 @@ def split_by_size(task: ThroughputTask) -> tuple[ThroughputTask, ...]:
     sizes = list(task.micro_batch_sizes)
     task.make_order().shuffle(sizes)
     budget_s = task.budget_s / len(sizes)
-    return tuple(
-        msgspec.structs.replace(task, micro_batch_sizes=(size,), budget_s=budget_s)
-        for size in sizes
-    )
+    return tuple(replace(task, micro_batch_sizes=(size,), budget_s=budget_s) for size in sizes)
 
 
 def run_session(run: Run, tasks: tuple[ThroughputTask, ...]) -> None:

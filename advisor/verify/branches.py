@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
 from advisor.rate.data import LearningRate, OptimizerChanges
@@ -55,9 +55,7 @@ def anchor_rate(advice: Recommendation) -> LearningRate:
     rate = advice.learning_rate
     if rate.base_batch_size is not None:
         return rate
-    return msgspec.structs.replace(
-        rate, base_value=rate.value, base_batch_size=advice.global_batch_size
-    )
+    return replace(rate, base_value=rate.value, base_batch_size=advice.global_batch_size)
 
 
 def choose_rate(
@@ -98,5 +96,5 @@ def choose_changes(
     """Return the other settings that go with a batch; the recommended one's are as advised."""
     if size == advice.global_batch_size:
         return advice.optimizer_changes
-    proposal = msgspec.structs.replace(anchor_rate(advice), proposed=rate)
+    proposal = replace(anchor_rate(advice), proposed=rate)
     return propose_optimizer_changes(optimizer, proposal, size)

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.statistics import two_sided_t
 from advisor.verify.data import BatchStanding, CriticalBatch, Verdict, VerdictStatus
@@ -71,7 +71,7 @@ def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalB
     # One batch in doubt between one that holds and one that fails is an answer with its interval.
     if noisy and (fails is None or len(doubtful) > 1):
         names = f"batch{'' if len(noisy) == 1 else 'es'} {', '.join(map(str, noisy))}"
-        return msgspec.structs.replace(
+        return replace(
             found,
             status="inconclusive",
             batch_size=None,
@@ -82,13 +82,13 @@ def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalB
         )
     if critical == sizes[-1]:
         reason = "the largest batch tried is still within the margin of the best"
-        return msgspec.structs.replace(found, status="at_least", high=None, reason=reason)
+        return replace(found, status="at_least", high=None, reason=reason)
     if critical == sizes[0]:
         reason = "only the smallest batch tried is within the margin: a smaller one may be better"
-        return msgspec.structs.replace(found, status="at_most", low=None, reason=reason)
+        return replace(found, status="at_most", low=None, reason=reason)
     following = sizes[sizes.index(critical) + 1]
     reason = f"batch {critical} is within the margin of the best and batch {following} is not"
-    return msgspec.structs.replace(found, reason=reason)
+    return replace(found, reason=reason)
 
 
 def _half_width(each: Standing) -> float:

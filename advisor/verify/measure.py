@@ -9,6 +9,7 @@ import time
 
 import msgspec
 import torch
+from msgspec.structs import replace
 
 from advisor.engine.worker.emitter import Emit
 from advisor.engine.worker.failure import describe
@@ -144,7 +145,7 @@ class _BranchTrainer:
         self._watch(0)
         trained = follow_branch(self._workload, self._training, task, order, watch=self._watch)
         branch = VerificationBranch(
-            **msgspec.structs.asdict(msgspec.structs.replace(trained, seed=seed)),
+            **msgspec.structs.asdict(replace(trained, seed=seed)),
             held_out=tuple(self._losses),
             held_out_failure=self._failure,
         )
@@ -155,7 +156,7 @@ class _BranchTrainer:
         seen = self._meter.measure(steps, share_s, patience=_PATIENCE)
         failure = seen.reason or (None if seen.converged else _NOT_SETTLED)
         sharpness = None if failure else seen.largest_eigenvalue
-        return msgspec.structs.replace(branch, sharpness=sharpness, sharpness_failure=failure)
+        return replace(branch, sharpness=sharpness, sharpness_failure=failure)
 
     def _watch(self, samples: int) -> None:
         """Take both losses in eval mode; a model that has none is not asked again."""

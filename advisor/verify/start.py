@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.budget import TRUNK_OF_BUDGET
 from advisor.engine.progress import Progress
@@ -40,7 +40,7 @@ def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Prog
             f"cannot read the checkpoint {spec.checkpoint}: {error.strerror}",
             next_step="Give the path of a state_dict file.",
         ) from None
-    return msgspec.structs.replace(origin, checkpoint_sha256=checkpoint_sha256)
+    return replace(origin, checkpoint_sha256=checkpoint_sha256)
 
 
 def count_steps(record: Record, origin: Origin, step_s: float, budget_s: float) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def resume(
     """Return what is stored where it goes with this plan, else the fresh record."""
     if stored is None or spec.restart:
         return fresh
-    asked = msgspec.structs.replace(
+    asked = replace(
         fresh,
         trunk_steps=stored.trunk_steps,
         state_steps=stored.state_steps,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
 from advisor.engine.budget import VERIFY_OF_BUDGET
@@ -95,7 +96,7 @@ class Plan:
         )
         self.verification = resume(conclusions.record.get(VERIFICATION), fresh, spec, progress)
         steps = self.verification.trunk_steps + self.verification.state_steps
-        self._trunk = msgspec.structs.replace(trunk, samples=steps * trunk.samples)
+        self._trunk = replace(trunk, samples=steps * trunk.samples)
         stored = [branch.seed + 1 for branch in self.verification.branches]
         self._seeds = spec.seeds or max(_LEAST_SEEDS, *stored, 0)
         self._pairs = self._choose_pairs()
@@ -108,7 +109,7 @@ class Plan:
             batches |= {branch.global_batch_size for branch in self.verification.branches}
         pairs = [pair for size in sorted(batches) if (pair := self._make_pair(size)) is not None]
         samples = self.verification.samples or self._afford_samples(pairs)
-        self.verification = msgspec.structs.replace(self.verification, samples=samples)
+        self.verification = replace(self.verification, samples=samples)
         if samples < _LEAST_STEPS * centre:
             message = f"{samples} samples are fewer than {_LEAST_STEPS} steps of batch {centre}"
             if spec.samples is None:
@@ -189,7 +190,7 @@ class Plan:
     def list_pending(self) -> tuple[TrialTask, ...]:
         """Return the branches to train, seed by seed, so that an early end leaves whole seeds."""
         return tuple(
-            msgspec.structs.replace(pair, seeds=(seed,), samples=self.verification.samples)
+            replace(pair, seeds=(seed,), samples=self.verification.samples)
             for seed in range(self._seeds)
             for pair in self._pairs
             if not any(
@@ -203,7 +204,7 @@ class Plan:
 
     def add(self, branch: VerificationBranch) -> None:
         """Append a branch."""
-        self.verification = msgspec.structs.replace(
+        self.verification = replace(
             self.verification, branches=(*self.verification.branches, branch)
         )
 

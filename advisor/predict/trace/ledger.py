@@ -3,7 +3,7 @@
 from itertools import accumulate
 from typing import Any, get_args
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.predict.buffers import EmbeddingGradient, Reduction
 from advisor.predict.memory_trace import (
@@ -60,7 +60,7 @@ class Ledger:
         """Write down a buffer, gone at once, whose size follows a rule of its own."""
         block = self.allocate(0, operator, module)
         self.free(block)
-        self._buffers.append(msgspec.structs.replace(buffer, block=block))
+        self._buffers.append(replace(buffer, block=block))
 
     def take_workspace(self, operator: str) -> None:
         """Write down the workspace of the thread of this phase, where it multiplies for once."""
@@ -81,7 +81,7 @@ class Ledger:
     def label(self, index: int, category: Category, module: int | None = None) -> None:
         """Say what a block holds, of several categories the first in their order, and for whom."""
         block = self._blocks[index]
-        self._blocks[index] = msgspec.structs.replace(
+        self._blocks[index] = replace(
             block,
             category=min(category, block.category, key=get_args(Category).index),
             module=block.module if module is None else module,
@@ -111,9 +111,7 @@ class Ledger:
         runs = accumulate((e >= 0) + (place in bounds) for place, e in enumerate(events))
         in_order = sorted(zip(runs, events, strict=True), key=lambda pair: (pair[0], -pair[1]))
         is_cuda = operators == "cuda"
-        buffers = [
-            msgspec.structs.replace(each, block=number[each.block]) for each in self._buffers
-        ]
+        buffers = [replace(each, block=number[each.block]) for each in self._buffers]
         return SizeTrace(
             operators=operators,
             reductions=tuple(each for each in buffers if isinstance(each, Reduction)),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
-import msgspec
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
@@ -70,7 +70,7 @@ def trace_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
 def measure_steps(workload: Workload, size: int, task: TraceTask) -> SizeTrace:
     """Return the allocations of three training steps that were run, with the CPU's operators."""
     notes: tuple[str, ...] = () if task.operators == "cpu" else (_NOTE_CPU,)
-    task = msgspec.structs.replace(task, operators="cpu")
+    task = replace(task, operators="cpu")
     if workload.is_step_only:
         seed_everything(task.workload.seed)
         with StorageTracker() as tracker:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.predict.memory_trace import MemoryTrace, TraceBlock
 from advisor.predict.trace.ledger import SizeTrace
@@ -36,7 +36,7 @@ def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
         blocks.append(TraceBlock(fixed_bytes, slope, low.category, low.module))
     growth = large - small
     reductions = tuple(
-        msgspec.structs.replace(
+        replace(
             low,
             inputs=_merge(low.inputs, high.inputs, growth, small),
             outputs=_merge(low.outputs, high.outputs, growth, small),
@@ -44,7 +44,7 @@ def merge_traces(first: SizeTrace, second: SizeTrace) -> MemoryTrace:
         for low, high in zip(first.reductions, second.reductions, strict=True)
     )
     embeddings = tuple(
-        msgspec.structs.replace(low, indices=_merge(low.indices, high.indices, growth, small))
+        replace(low, indices=_merge(low.indices, high.indices, growth, small))
         for low, high in zip(first.embeddings, second.embeddings, strict=True)
     )
     low_flops, high_flops = first.flops_fixed or 0, second.flops_fixed or 0
@@ -85,9 +85,7 @@ def check_trace(trace: MemoryTrace, third: SizeTrace) -> MemoryTrace:
     if fixed is None or slope is None or fixed + slope * size != third.flops_fixed:
         fixed = slope = None
     sizes = (*trace.traced_sizes, size)
-    return msgspec.structs.replace(
-        trace, traced_sizes=sizes, flops_fixed=fixed, flops_per_sample=slope
-    )
+    return replace(trace, traced_sizes=sizes, flops_fixed=fixed, flops_per_sample=slope)
 
 
 def conclude(trace: SizeTrace, **changes: Any) -> MemoryTrace:
