@@ -242,10 +242,7 @@ def _warn_of_fall(decision: Decision, throughput: ThroughputConclusion) -> Itera
 
 
 def _warn_of_rule(facts: WorkloadFacts, batch: int) -> Iterator[str]:
-    """Yield what is missing to start from, a batch far from where the rate was tuned, or too large.
-
-    Of a batch with few steps an epoch all that is counted in epochs is coarse.
-    """
+    """Yield what is missing to start from, a batch far from where the rate was tuned, or large."""
     optimizer, base, size = facts.optimizer, facts.base_batch_size, facts.dataset_size
     if optimizer is not None and optimizer.is_default:
         yield Caution.DEFAULT_OPTIMIZER.say()

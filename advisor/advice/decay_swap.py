@@ -43,16 +43,9 @@ def conclude_decay_swap(
 ) -> Schedule | None:
     """Return the swap of the user's own rate schedule for a growing batch; None without one.
 
-    Steps of the user's schedule count at the base batch; the swap keeps its places in samples. The
-    batch grows in multiples of the advised one, not beyond the largest candidate, nor to where an
-    epoch has too few steps.
-
-    Args:
-        candidates: Batches by size, with their step times, at least one.
-        advised: Where the run begins; its rate, if any, is that of the schedule's start.
-        scenario: The rate schedule and the length of the run.
-        facts: The optimizer, the dataset and the base batch.
-        largest_noise_scale: That was measured, in samples.
+    Steps of the user's schedule count at the base batch; the swap keeps its places in samples. From
+    the advised batch on it grows in multiples of that, not beyond the largest of the candidates,
+    which are by size, nor to where an epoch has too few steps.
     """
     if scenario.cosine is None and not scenario.milestones:
         return None
@@ -78,12 +71,11 @@ def conclude_decay_swap(
         for rate in (scale_to(advised, size, math.inf),)
     ]
     is_advised = gain is not None and gain >= LEAST_GAIN_FRACTION
+    # Between two batches a cosine follows its own curve.
+    items = write_items(candidates, segments, keeps_all=kind == "milestones")
     return Schedule(
         kind=kind,
-        # Between two batches a cosine follows its own curve.
-        items=write_items(candidates, segments, keeps_all=kind == "milestones")
-        if is_advised
-        else (),
+        items=items if is_advised else (),
         samples=None if end is None else round(end),
         gain_fraction=gain,
         reason=_explain(gain, sizes, largest_noise_scale),

@@ -42,12 +42,7 @@ class _Switch(NamedTuple):
 def conclude_late_switch(
     groups: Mapping[PairKey, Sequence[TrialBranch]], candidates: Sequence[Candidate]
 ) -> Schedule | None:
-    """Return whether and when to switch; None where no two batches show a curve at a level rate.
-
-    Args:
-        groups: The branches of each pair of batch and rate.
-        candidates: By size, with the seconds of their steps.
-    """
+    """Return whether and when to switch; None where no two batches show a curve at a level rate."""
     ways = {each.global_batch_size: each for each in candidates}
     tried = {
         key: branches

@@ -77,10 +77,7 @@ class BatchSizeTable(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_olmo_core(cls, settings: Mapping[str, Any], *, tokens_per_sample: int) -> Self:
-        """Read the settings of OLMo-core's BatchSizeSchedulerCallback, whose batches are in tokens.
-
-        `batch_sizes`, and in `schedule` for each a `value` and a `unit`.
-        """
+        """Read OLMo-core's settings of a BatchSizeSchedulerCallback, with batches in tokens."""
         sizes: Sequence[int] = settings["batch_sizes"]
         places = settings["schedule"]
         if {place["unit"] for place in places} - {"tokens"} or len(sizes) != len(places):

@@ -5,8 +5,9 @@ Progress is counted in the steps that an endless batch would need, of which a st
 measured; nothing is said of what comes after the last of them.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -49,14 +50,14 @@ def conclude_schedule(
 ) -> Schedule:
     """Return whether and how to double the batch as the measured noise scale grows.
 
-    From every candidate to begin with, the batch is doubled at the start of a phase while the lower
-    end of φ is above twice the batch, the doubled batch is faster there, and it is not beyond the
-    largest candidate. Of these courses and the constant batches the one of least time is taken, so
-    that none loses against the best constant batch.
+    From every candidate to begin with (`plan_doublings`); of these courses and the constant batches
+    the one of least time is taken, so that none loses against the best constant batch.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D, for batches that follow φ.
     """
-    points = _list_noise_scales(noise)
+    course = () if noise is None else noise.course
+    known = {step: scale for step, scale in course if get_working_noise_scale(scale) is not None}
+    points = sorted(known.items(), key=itemgetter(0))
     if noise is None or len(points) < 2 or noise.batch_size is None:
         return Schedule(
             kind="noise",
@@ -99,13 +100,6 @@ def conclude_schedule(
     )
 
 
-def _list_noise_scales(noise: NoiseConclusion | None) -> list[tuple[int, Estimate]]:
-    """Return step and φ where it is known, by step."""
-    course = [] if noise is None else noise.course
-    known = {step: scale for step, scale in course if get_working_noise_scale(scale) is not None}
-    return sorted(known.items(), key=lambda pair: pair[0])
-
-
 def interpolate_step_s(candidates: Sequence[Candidate], global_batch_size: float) -> float:
     """Return the seconds of a step between the candidates; beyond them, those of the nearest."""
     sizes = [each.global_batch_size for each in candidates]
@@ -129,7 +123,7 @@ def cut_phases(points: Sequence[tuple[int, Estimate]], *, batch_size: int) -> tu
     Source: McCandlish et al. 2018, arXiv:1812.06162, appendix D.
     """
     phases = []
-    for (first, before), (last, after) in itertools.pairwise(points):
+    for (first, before), (last, after) in pairwise(points):
         values = [get_working_noise_scale(each) or 0.0 for each in (before, after)]
         paces = [1.0 / (1.0 + value / batch_size) for value in values]
         lows = [max(each.low or 0.0, 0.0) for each in (before, after)]
@@ -193,10 +187,8 @@ def write_items(
 ) -> tuple[ScheduleItem, ...]:
     """Return an item for each change of the batch, counted in the scheduled run's own steps.
 
-    Args:
-        candidates: By size.
-        segments: Samples, batch and rate of each part of the run.
-        keeps_all: A part whose batch is that of the part before has an item as well.
+    A segment is samples, batch and rate of a part of the run; with `keeps_all` one whose batch is
+    that of the part before has an item as well.
     """
     items: list[ScheduleItem] = []
     steps = samples = 0.0

@@ -39,14 +39,8 @@ def plan_growth(
 ) -> Growth | None:
     """Return what to train of a schedule; None where a short branch does not show it.
 
-    Args:
-        schedule: Trained where it has items, each with a rate.
-        advised: The constant batch, with its rate.
-        learning_rate: Of the advised pair.
-        changes: The other settings that it was trained with.
-        scenario: With the user's own schedule.
-        facts: Of the optimizer and the dataset.
-        window_samples: Of a branch into which a schedule of the whole run is compressed.
+    The constant batch is the `advised` one, with its rate and the changes that it was trained with.
+    A schedule of the whole run is compressed into a branch of so many samples.
     """
     course = _RATE_COURSES.get(schedule.kind)
     if course is None or not schedule.items or not schedule.samples:

@@ -38,10 +38,9 @@ def run_memory_savings(run: Run) -> None:
         largest_samples=run.facts.largest_samples,
     )
     what_ifs = trace_changes(
+        run,
         task,
         with_optimizer=is_optimizer_decisive(memory, (size,)),
-        runner=run.runner,
-        progress=run.progress,
         left_s=lambda: 0.0 if run.is_spent else min(run.left_s, deadline - time.monotonic()),
     )
     device_type, optimizer = run.environment.device.kind, run.facts.optimizer

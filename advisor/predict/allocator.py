@@ -95,8 +95,7 @@ class Pool:
     def take(self, size: int) -> Block | None:
         """Return the best free block of at least `size` bytes, no longer listed; None without one.
 
-        A block that ends where memory could be added counts as large as it could become, so that
-        a block between others is taken first.
+        A block that ends where memory could be added counts as large as it could become.
         """
         free = self.free
         index = bisect_left(free, (size,))
@@ -141,11 +140,7 @@ class CachingAllocator:
                 pool.enlist(Block(pool, base, ADDRESS_SPACE_BYTES, is_mapped=False))
 
     def allocate(self, size_bytes: int) -> Block:
-        """Return the block that serves a request above 0 bytes.
-
-        Raises OutOfDeviceMemoryError where it does not fit under the cap, not even without the
-        cache.
-        """
+        """Return the block that serves a request above 0 bytes, if need be without the cache."""
         size = round_up(size_bytes, GRANULE_BYTES)
         pool = self.pools[size > SMALL_REQUEST_BYTES]
         block = pool.take(size) or self._grow(pool, size)

@@ -51,8 +51,7 @@ def compose_peak(
 ) -> tuple[MemoryShare, ...]:
     """Return what a process takes at the moment when its tensors take the most.
 
-    The allocator's part is what it reserves beyond the tensors: rounding and free blocks. The
-    workspaces are inside of the reserved memory, the context is outside of it.
+    The workspaces are inside of the reserved memory, the context is outside of it.
     """
     held = peak.bytes_by_category
     shares = {

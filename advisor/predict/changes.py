@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from advisor.engine.progress import Progress
-from advisor.engine.runner import TaskRunner
+from advisor.engine.run import Run
 from advisor.errors import AdvisorError
 from advisor.predict.data import MemorySaving, MemorySavings, PredictedMemory, TraceTask, WhatIf
 from advisor.predict.law import MemoryLaw
@@ -43,12 +42,7 @@ _NOTES: dict[Change, str] = {
 
 
 def trace_changes(
-    task: TraceTask,
-    *,
-    with_optimizer: bool,
-    runner: TaskRunner,
-    progress: Progress,
-    left_s: Callable[[], float],
+    run: Run, task: TraceTask, *, with_optimizer: bool, left_s: Callable[[], float]
 ) -> tuple[WhatIf, ...]:
     """Return the traces with one change each that serve every size; as many as time allows.
 
@@ -64,13 +58,13 @@ def trace_changes(
     for change, changed in changes.items():
         remaining_s = left_s()
         if remaining_s < _LEAST_S:
-            progress.note("remedies: no time left to trace them all")
+            run.progress.note("remedies: no time left to trace them all")
             break
-        progress.stage(f"what if: {CHANGE_NAMES[change]}", left_s=remaining_s)
+        run.progress.stage(f"what if: {CHANGE_NAMES[change]}", left_s=remaining_s)
         try:
-            (trace,) = runner.run(changed, timeout_s=remaining_s)
+            (trace,) = run.runner.run(changed, timeout_s=remaining_s)
         except AdvisorError as error:
-            progress.note(f"remedies: no trace with {CHANGE_NAMES[change]} ({error.message})")
+            run.progress.note(f"remedies: no trace with {CHANGE_NAMES[change]} ({error.message})")
             continue
         is_changed = change != "checkpointing" or trace.checkpointed
         if is_changed and trace.serves_every_size:

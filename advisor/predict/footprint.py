@@ -93,10 +93,8 @@ def predict_largest(
 ) -> int:
     """Return a size that fits while the next one does not, or `at_most`; 0 where none fits.
 
-    Which sizes fit is not strictly monotone near the limit, because the allocator splits its blocks
-    differently at each: a larger size may fit again. The answer is the one that stepping down from
-    the largest size whose allocated bytes are within the capacity, and then bisection, end on.
-    About 10 simulations, 27 at most. The trace must serve every size.
+    Near the limit a larger size may fit again, as the allocator splits its blocks otherwise. About
+    10 simulations, 27 at most. The trace must serve every size.
     """
 
     def fits(size: int) -> bool:
@@ -164,8 +162,8 @@ def _find_granule(size: int) -> int:
 def _find_largest(points: list[_Point], capacity_bytes: int, at_most: int) -> int:
     """Return the largest size whose needed memory fits, by the lines through the traced sizes.
 
-    Beyond the last point its line goes on, which a convex peak may exceed. Below the first nothing
-    is known, so nothing fits where the first does not; one point alone vouches for no larger size.
+    Beyond the last point its line goes on, which a convex peak may exceed; below the first nothing
+    is known, and one point alone vouches for no larger size.
     """
     first, last = points[0].size, at_most if len(points) > 1 else min(at_most, points[0].size)
     sizes = range(first, max(first, last) + 1)

@@ -34,9 +34,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 def group_modules(names: Sequence[str]) -> tuple[Group, ...]:
     """Return the group of every module, in the order of the names.
 
-    Blocks are siblings named by a number, as in `layers.3` or `encoder_layer_3`, each with modules
-    inside: those that have all the modules of the commonest kind among them, if they are at least
-    two. A block with one module more, as the first of a stage often has, is still of the kind.
+    Blocks are siblings named by a number, as in `layers.3` or `encoder_layer_3`, with all the
+    modules inside that the commonest kind among them has; one more, as a stage's first often has,
+    is still of the kind.
     """
     repeated = _find_repeated(names)
     return tuple(_place(name, repeated) for name in names)

@@ -16,9 +16,7 @@ from advisor.predict.replay import Integers, accumulate, find_spans, read_lines
 
 
 def derive_pieces(trace: MemoryTrace) -> PredictedMemory:
-    """Return the peaks of both phases for every micro-batch size from 1; exact, unrounded.
-
-    The trace must serve every size.
+    """Return the exact peaks of both phases for every size from 1, which the trace must serve.
 
     Source: the upper envelope of lines, Andrew 1979 in the dual plane.
     """

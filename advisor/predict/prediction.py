@@ -241,9 +241,8 @@ def _fits(size: int, largest: Estimate) -> bool | None:
 def choose_next_size(case: Case) -> int | None:
     """Return the size to trace next where no trace serves all; None where nothing is missing.
 
-    The second trace is at twice the size of the first, and gives the slope. Further ones are at the
-    size asked for and at each card's largest, so that their figures are read off a trace. A real
-    run on the CPU is only doubled: the largest size of a GPU may take it hours.
+    Twice the first gives the slope; then the size asked for and each card's largest. A real run on
+    the CPU is only doubled: the largest size of a GPU may take it hours.
     """
     if find_general(case.traces) is not None:
         return None

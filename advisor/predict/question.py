@@ -27,10 +27,9 @@ def run_prediction(run: Run) -> None:
     if base is not None and base.method == "symbolic":
         memory = derive_pieces(base)
         changes = trace_changes(
+            run,
             _make_task(run, None),
             with_optimizer=is_optimizer_decisive(memory, _estimate_sizes(run, memory)),
-            runner=run.runner,
-            progress=run.progress,
             left_s=lambda: 0.0 if run.is_spent else run.left_s,
         )
         run.replace(TRACED_CHANGES, changes)

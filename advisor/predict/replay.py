@@ -61,10 +61,7 @@ def replay_allocator(
     settings: AllocatorSettings,
     capacity_bytes: int | None,
 ) -> Peaks:
-    """Return the peaks under torch's caching allocator, and whether the trace fits.
-
-    It must hold for the size. A capacity of None is no cap.
-    """
+    """Return the peaks under torch's caching allocator; the trace must hold for the size."""
     sizes: list[int] = size_blocks(trace, micro_batch_size).tolist()
     for block, size in size_scratch(trace, micro_batch_size, settings).items():
         sizes[block] = size

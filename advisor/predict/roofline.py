@@ -24,16 +24,12 @@ def bound_throughput(
 ) -> ThroughputBound | None:
     """Return the bound in samples each second at this size; None where nothing is known.
 
-    A step of F operations that moves D bytes takes at least F / peak and at least D / bandwidth
-    seconds. It is a bound and not an estimate: every operation runs at the data sheet's dense peak,
-    at the data sheet's clock.
+    Every operation is taken to run at the data sheet's dense peak, at its clock.
 
     Source: Williams, Waterman and Patterson 2009, Roofline, CACM 52(4):65.
     """
-    flops, moved_bytes = (
-        cost.count_flops(micro_batch_size),
-        cost.count_moved_bytes(micro_batch_size),
-    )
+    flops = cost.count_flops(micro_batch_size)
+    moved_bytes = cost.count_moved_bytes(micro_batch_size)
     peak = find_peak(gpu.peak_flops, precision, uses_tf32=cost.uses_tf32)
     arithmetic = micro_batch_size * peak / flops if peak and flops else None
     bandwidth = None
@@ -53,8 +49,7 @@ def bound_throughput(
 def cost_step(trace: MemoryTrace) -> StepCost:
     """Return what the last step must compute and move at the least, at each size of the trace.
 
-    Each activation is written and read once, each gradient written, each parameter read. Repeated
-    reads and the optimizer are left out.
+    Repeated reads and the optimizer are left out.
     """
     last = max((mark.step for mark in trace.phases), default=0)
     first_event = min((mark.first_event for mark in trace.phases if mark.step == last), default=0)

@@ -153,6 +153,11 @@ class BranchTask(WorkloadTask[T], Generic[T], frozen=True, kw_only=True):
     budget_s: float = 60.0
 
     @property
+    def split(self) -> tuple[int, int]:
+        """Of what an optimizer step is made."""
+        return self.micro_batch_size, self.gradient_accumulation_steps
+
+    @property
     def global_batch_size(self) -> int:
         """Samples of one optimizer step."""
         return self.micro_batch_size * self.gradient_accumulation_steps
@@ -197,6 +202,11 @@ class TrialTask(BranchTask[TrialBranch], frozen=True, kw_only=True):
     evaluation_samples: int = 512
     #: The same for all branches that are compared, since BatchNorm sees the batch.
     evaluation_batch_size: int = 64
+
+    @property
+    def key(self) -> PairKey:
+        """Batch and rate."""
+        return self.global_batch_size, self.learning_rate
 
     def make_branch(self, **seen: Any) -> TrialBranch:
         """Return one of the branches, with what was seen of it."""

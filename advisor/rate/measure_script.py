@@ -97,8 +97,7 @@ def _start(
 ) -> ScriptRun:
     """Return the script from the task's first seed, and what else its command line is told."""
     assert task.workload.script is not None
-    split = (task.micro_batch_size, task.gradient_accumulation_steps)
-    filling = fill_batch(task.workload.script, *split)
+    filling = fill_batch(task.workload.script, *task.split)
     script = ScriptRun(
         task.workload,
         emit,

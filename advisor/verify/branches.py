@@ -36,8 +36,7 @@ def choose_extension(
 ) -> int | None:
     """Return the batch that may close an open end of the critical batch, None where there is none.
 
-    It is no smaller than the smallest that runs, and not too far from the recommended one,
-    `centre`.
+    It is not too far from the recommended one, `centre`.
     """
     reach = FACTORS[-1] * 2**_MOST_EXTENSIONS
     if status == "at_most" and min(sizes) // 2 >= max(smallest, centre / reach):
@@ -48,10 +47,7 @@ def choose_extension(
 
 
 def anchor_rate(advice: Recommendation) -> LearningRate:
-    """Return the recommended rate with the pair that the rule scales from.
-
-    Where the rate comes from a range test there is no base batch: it is the recommended pair.
-    """
+    """Return the rate with the pair that the rule scales from; a range test's is its own."""
     rate = advice.learning_rate
     if rate.base_batch_size is not None:
         return rate
@@ -63,9 +59,8 @@ def choose_rate(
 ) -> float | None:
     """Return the rate that goes with a batch, by the run's rule through both pairs it tried.
 
-    The rule gives base and recommended rate alike, unless the trial lowered the latter. The factor
-    of that is applied in full from the recommended batch on, not at all at the base batch, and by
-    the logarithm of the batch between. Without a noise scale it is the rule's limit.
+    The factor by which the trial moved the recommended rate is applied in full from its batch on,
+    not at all at the base batch, and by the logarithm of the batch between.
     """
     rate, recommended = anchor_rate(advice), advice.global_batch_size
     base, base_size = rate.base_value, rate.base_batch_size

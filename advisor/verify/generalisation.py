@@ -29,9 +29,7 @@ def estimate_over_seeds(group: BatchBranches, read: Read) -> Estimate | None:
 
 
 def estimate_slope(groups: Sequence[BatchBranches], read: Read) -> Estimate | None:
-    """Return how much a value grows when the batch doubles, over seeds; None where unknown.
-
-    For each seed a straight line is fitted over the logarithm of the batch.
+    """Return how much a value grows when the batch doubles, by a line of each seed, where known.
 
     Source: after Keskar et al. 2016, arXiv:1609.04836: large batches tend to sharp minima that
     generalise worse.

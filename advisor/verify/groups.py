@@ -60,10 +60,7 @@ class Comparison(NamedTuple):
 
 
 def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranches, ...]:
-    """Return the branches by batch, smallest first; of several rates the best one's.
-
-    The best rate is that of the lowest mean loss at the end, those that diverged last.
-    """
+    """Return the branches by batch, smallest first; of several rates the best one's."""
     groups: dict[tuple[int, str], dict[int, VerificationBranch]] = {}
     for branch in branches:
         if branch.evaluations or branch.diverged:
@@ -91,10 +88,7 @@ def find_common_samples(groups: Sequence[BatchBranches]) -> int:
 
 
 def measure_margin(start: float, lowest: float) -> float:
-    """Return the difference in loss that counts as equal, at the loss `lowest` fallen from `start`.
-
-    It is 1 % of the loss, or 5 % of its fall where that is more: near a loss of zero 1 % of it is
-    far below the noise of training.
+    """Return the difference in loss that counts as equal: 1 % of it, or 5 % of its fall.
 
     Source: Merrill et al. 2025, arXiv:2505.23971, for the share of the loss.
     """

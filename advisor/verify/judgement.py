@@ -25,9 +25,9 @@ def judge_batches(
 ) -> tuple[dict[int, Standing], CriticalBatch]:
     """Return where every batch stands after so many samples, and the critical batch.
 
-    It is the largest batch whose mean excess is within the margin. The answer is inconclusive where
-    a batch in doubt has an interval wider than the margin on either side, unless it is the only one
-    between a batch that holds and the first that fails: then these two are the interval's ends.
+    It is the largest batch whose mean excess is within the margin; inconclusive where a batch in
+    doubt has an interval wider than that, unless it is the only one between a batch that holds and
+    the first that fails.
 
     Source: Merrill et al. 2025, arXiv:2505.23971, for branches and their tolerance.
     """
@@ -117,8 +117,7 @@ def judge_recommendation(
 ) -> tuple[Comparison | None, Verdict]:
     """Return every batch after equal time, and whether the recommended one is as far as the best.
 
-    All branches consume as many samples, so that of the fastest batch ends first: the losses are
-    read then. No branch is extended beyond what was trained. Steps have their seconds by batch.
+    The losses are read when the branch of the fastest batch ends, by the seconds of a step of each.
     """
     usable = [
         group.global_batch_size

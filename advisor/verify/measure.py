@@ -94,12 +94,10 @@ def _train_trunk(
 
 
 def load_start(workload: Workload, training: Training, path: str, trunk: TrialTask) -> None:
-    """Put the training into the file's state; weights and buffers are the file's afterwards.
+    """Put the training into the file's state, but for the settings of the optimizer.
 
-    Settings of the optimizer stay those of the model file, which the plan is made of. An optimizer
-    that needs a state and finds none in the file takes the trunk's steps at rate 0: its moments
-    then hold gradients at these weights, and the weights do not move. LBFGS, whose state comes of
-    movement alone, starts without one.
+    One that needs a state and finds none in the file takes the trunk's steps at rate 0: its moments
+    then hold gradients at these weights. LBFGS, whose state comes of movement alone, has none.
     """
     groups = training.optimizer.param_groups
     settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]

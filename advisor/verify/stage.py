@@ -13,11 +13,7 @@ from advisor.engine.record import Record
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import UsageError
 from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
-from advisor.verify.data import (
-    VERIFICATION,
-    VerificationBranch,
-    VerifySpec,
-)
+from advisor.verify.data import VERIFICATION, VerificationBranch, VerifySpec
 from advisor.verify.start import find_origin
 from advisor.verify.tasks import Plan
 
@@ -30,11 +26,8 @@ def run_verify(
 ) -> None:
     """Add to a saved run the branches that the time allows; `save` it after each, and at the end.
 
-    Raises:
-        UsageError: The run has no recommendation to test or is of another model, or there is no
-            such checkpoint.
-        WorkloadError: The checkpoint does not fit the model file.
-        InconclusiveError: The budget does not suffice for a branch worth training.
+    Raises UsageError where the run has nothing to test or is of another model, InconclusiveError
+    where the budget does not suffice for a branch worth training.
     """
     started = time.monotonic()
     conclusions = Conclusions(record)

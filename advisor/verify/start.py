@@ -46,8 +46,7 @@ def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Prog
 def count_steps(record: Record, origin: Origin, step_s: float, budget_s: float) -> tuple[int, int]:
     """Return the steps that train before the branches, and those that fill a state at rate 0.
 
-    Either is no more than its share of the budget allows, and one of them is 0. The seconds of a
-    step are of the base pair; 0 where unknown.
+    One of them is 0. The seconds of a step are of the base pair; 0 where unknown.
     """
     own = [each.at_step for each in record.all(NOISE_BATCHES) if each.from_checkpoint is None]
     wanted = max(own, default=2 * _TRUNK_STEPS) // 2 if origin.checkpoint is None else _STATE_STEPS

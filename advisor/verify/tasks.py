@@ -14,6 +14,7 @@ from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
 from advisor.race.law import read_law
+from advisor.rate.curves import is_same
 from advisor.rate.data import OptimizerChanges, TrialTask
 from advisor.sharpness.plan import find_room
 from advisor.throughput.conclude import THROUGHPUT
@@ -50,8 +51,6 @@ _EVALUATIONS = 20
 _EVALUATION_BATCH = 64
 #: Time of a step over a timed one: loading the data and evaluating come on top.
 _OVERHEAD = 1.5
-#: Rates closer than this, relatively, are the same: they were stored and read again.
-_SAME = 1e-9
 
 
 class Plan:
@@ -182,23 +181,20 @@ class Plan:
         """Return the seconds of the tasks' steps as timed, those of unknown ones left out."""
         seconds, timing = 0.0, read_throughput(self._conclusions.of(THROUGHPUT))
         for task in tasks:
-            micro, times = task.micro_batch_size, task.gradient_accumulation_steps
-            step_s = estimate_step_s(timing, micro, times, may_extrapolate=False) or 0.0
-            seconds += task.samples / (micro * times) * step_s
+            step_s = estimate_step_s(timing, *task.split, may_extrapolate=False) or 0.0
+            seconds += task.samples / task.global_batch_size * step_s
         return seconds
 
     def list_pending(self) -> tuple[TrialTask, ...]:
         """Return the branches to train, seed by seed, so that an early end leaves whole seeds."""
+        stored = [(each.seed, each.split, each.key) for each in self.verification.branches]
         return tuple(
             replace(pair, seeds=(seed,), samples=self.verification.samples)
             for seed in range(self._seeds)
             for pair in self._pairs
             if not any(
-                branch.seed == seed
-                and branch.micro_batch_size == pair.micro_batch_size
-                and branch.gradient_accumulation_steps == pair.gradient_accumulation_steps
-                and math.isclose(branch.learning_rate, pair.learning_rate, rel_tol=_SAME)
-                for branch in self.verification.branches
+                (seed, pair.split) == (other, split) and is_same(pair.key, key)
+                for other, split, key in stored
             )
         )
 
@@ -209,11 +205,7 @@ class Plan:
         )
 
     def extend(self, left_s: float) -> bool:
-        """Add what may close an open answer; return whether it fits into the time left.
-
-        A further batch where an end is open, then more seeds where noise hides the answer; neither
-        where the user said which.
-        """
+        """Add a batch where an end is open, or else seeds; return whether time is left for them."""
         found = conclude_verification(self.verification, self._conclusions.of(THROUGHPUT))
         if found is None:
             return False
@@ -239,11 +231,7 @@ class Plan:
         return pair is not None
 
     def make_task(self, pending: tuple[TrialTask, ...], budget_s: float) -> VerificationTask:
-        """Return the worker's task.
-
-        The sharpness takes the evaluation's micro-batch, or what is expected to fit differentiated
-        twice; not the branch's, which would change the matrix under BatchNorm.
-        """
+        """Return the worker's task; under BatchNorm the sharpness must have one micro-batch."""
         room = find_room(self._facts, self._conclusions.of(MEMORY))
         size = self._evaluation_size if room is None else min(self._evaluation_size, room)
         return VerificationTask(

@@ -11,10 +11,8 @@ from torch.utils.checkpoint import checkpoint
 def checkpoint_repeated_blocks(model: nn.Module) -> tuple[str, ...]:
     """Return the dotted names of the blocks that recompute from now on; () where none repeat.
 
-    Each forward runs under `torch.utils.checkpoint`, the state of the random numbers kept, so the
-    gradients stay what they were. Buffers that a forward updates, such as BatchNorm's running
-    averages, are updated twice. A Hugging Face model also stops to cache keys and values, as with
-    its own checkpointing: a block that runs twice would append to that cache twice.
+    Buffers that a forward updates, such as BatchNorm's running averages, are updated twice. A
+    Hugging Face model also stops to cache keys and values, which would be appended twice.
     """
     blocks = find_repeated_blocks(model)
     for block in blocks.values():
@@ -30,9 +28,8 @@ def find_repeated_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Return the blocks by dotted name, each module once, in the order of the model.
 
     Blocks are the children of one ModuleList or Sequential that have parameters and share their
-    class with another of them; the outermost such. Not taken are single operations of torch, which
-    keep their input either way, and plain Sequentials that have blocks of their own inside: those
-    are the blocks then.
+    class with another of them; the outermost such, but for single operations of torch, which keep
+    their input either way, and plain Sequentials that have blocks of their own inside.
     """
     first: dict[int, str] = {}
     found = _search(model, "")

@@ -36,10 +36,9 @@ class _Layout(NamedTuple):
         return tensors[:count], tensors[count:]
 
     def matrices(self, weights: tuple[Tensor, ...]) -> list[tuple[int, int]]:
-        """Return inputs and gates of the input and the hidden matrix of every layer.
+        """Return inputs and gates of both matrices of every layer, of both directions at once.
 
-        Those of both directions are multiplied at once. Two biases and a projection may follow
-        each pair.
+        Two biases and a projection may follow each pair.
         """
         step = len(weights) // self.layers
         pairs = (weights[first:][:2] for first in range(0, len(weights), step))

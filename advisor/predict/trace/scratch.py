@@ -31,10 +31,7 @@ _MODE_MAX = 2
 
 
 def takes_workspace(func: Any, args: tuple[Any, ...]) -> bool:
-    """Return whether cuBLAS multiplies.
-
-    Operands of one value each stand for a product inside of another library (`recurrent.py`).
-    """
+    """Return whether cuBLAS multiplies; operands of one value are `recurrent.py`'s."""
     return func.overloadpacket in _PRODUCTS and any(
         any(each.stride()) for each in args if isinstance(each, Tensor)
     )
@@ -68,10 +65,7 @@ def _find_sum(source: Tensor, over: int | list[int]) -> Reduction | None:
 
 
 def size_copies(func: Any, args: tuple[Any, ...]) -> list[int]:
-    """Return the bytes of each copy that the operator makes of what it reads.
-
-    Contiguous ones, and of indices the sorted ones, their old places and figures of their runs.
-    """
+    """Return the bytes of each copy that the operator makes of what it reads."""
     read = args[: _COPIES.get(func.overloadpacket, 0)]
     copied = [each for each in read if isinstance(each, Tensor) and not each.is_contiguous()]
     if func.overloadpacket in _SORTS:

@@ -222,8 +222,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _find_summand(self, func: Any, args: tuple[Any, ...], node: Any) -> int | None:
         """Return the block whose memory the engine's sum of two gradients may take over.
 
-        The engine sums after the node that made the second gradient: the first is another node's,
-        or the node passes two gradients to one place.
+        The first is another node's, or the node passes two gradients to one place.
         """
         if func is not _ADD or node is None or torch.is_grad_enabled() or not _is_engine_calling():
             return None

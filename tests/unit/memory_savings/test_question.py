@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import msgspec
 
 from advisor.device.data import DeviceFacts
@@ -31,10 +33,9 @@ def list_with(answer, *, operators="cuda", precision="fp32", with_optimizer=True
     runner, notes = FakeRunner(answer), Notes()
     workload = WorkloadSpec(target="model.py", precision=precision)
     found = trace_changes(
+        SimpleNamespace(runner=runner, progress=notes),
         TraceTask(workload=workload, operators=operators, batch_multiple=4),
         with_optimizer=with_optimizer,
-        runner=runner,
-        progress=notes,
         left_s=lambda: left_s,
     )
     return [one.change for one in found], runner.tasks, notes.notes
