@@ -9,7 +9,7 @@ from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
 from advisor.race.data import PairResult
 from advisor.race.law import LAW_DEVIATION
-from advisor.race.plan import RACE, rank_by_regret
+from advisor.race.plan import RACE, choose_best
 from advisor.rate.data import Candidate
 from advisor.statistics import Estimate
 from advisor.telling import Column, Table, draw_up
@@ -66,8 +66,7 @@ def choose_rows(conclusions: Conclusions) -> tuple[Row, ...]:
         is_advised = advice is not None and each.global_batch_size == advice.global_batch_size
         is_base = facts is not None and each.global_batch_size == facts.base_batch_size
         mark = RECOMMENDED * is_advised + BASE * is_base
-        own = [pair for pair in pairs if pair.global_batch_size == each.global_batch_size]
-        trial = next(iter(rank_by_regret(own)), None)
+        trial = choose_best(pairs, each.global_batch_size)
         return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None, trial)
 
     rows = [

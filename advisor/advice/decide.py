@@ -15,7 +15,7 @@ from advisor.memory.data import MemoryConclusion
 from advisor.noise.data import NEAR_OPTIMUM_FRACTION
 from advisor.predict.data import LimitedBy
 from advisor.race.data import PairResult, Race
-from advisor.race.plan import rank_by_regret
+from advisor.race.plan import choose_best
 from advisor.race.ways import find_way
 from advisor.rate.data import Candidate
 from advisor.training.data import WorkloadFacts
@@ -118,8 +118,7 @@ def _choose(
         if base is not None and base.global_batch_size == global_batch_size and not race.winner:
             own_rate = base.learning_rate if race.does_base_train is not False else None
             return global_batch_size, "given", own_rate, None
-        there = [each for each in race.pairs if each.global_batch_size == global_batch_size]
-        best = next(iter(rank_by_regret(there)), None)
+        best = choose_best(race.pairs, global_batch_size)
         rate = None if best is None else best.learning_rate
         return global_batch_size, "given", rate, best
     if race.winner is not None:

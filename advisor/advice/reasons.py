@@ -7,7 +7,7 @@ from advisor.noise.course import predict_noise_scale
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
 from advisor.race.data import Race
 from advisor.race.law import Law
-from advisor.race.plan import rank_by_regret
+from advisor.race.plan import choose_best
 from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
 from advisor.throughput.data import ThroughputConclusion
@@ -81,7 +81,7 @@ def _describe_others(race: Race) -> str:
     """Return how near the best of the others came."""
     if not race.pairs:
         return "the time did not suffice to train another"
-    best = next(iter(rank_by_regret(race.pairs)), None)
+    best = choose_best(race.pairs)
     tried = count_of(len(race.pairs), "other pair")
     if best is None:
         return f"of {tried} tried none trained"

@@ -9,7 +9,6 @@ from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.gate.data import NEW, OCCASIONS, Occasion, Peak, Session, Setting
 from advisor.memory.data import PROBES, Probe
-from advisor.memory.law import find_peak_bytes
 from advisor.statistics import median
 from advisor.throughput.blocks import measure_held_fraction, select_in_blocks
 from advisor.throughput.data import TELEMETRY
@@ -56,7 +55,7 @@ def make_peak(probe: Probe) -> Peak:
     What is less than a page, which nothing counts, is a byte.
     """
     fits = probe.outcome == "fit"
-    peak_bytes = probe.peak_allocated_bytes or find_peak_bytes(probe) if fits else None
+    peak_bytes = probe.peak_allocated_bytes or probe.peak_bytes if fits else None
     return Peak(
         micro_batch_size=probe.micro_batch_size,
         peak_bytes=None if peak_bytes is None else max(1, peak_bytes),

@@ -90,6 +90,17 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     #: What a failure said, in one line.
     message: str | None = None
 
+    @property
+    def step_peak_bytes(self) -> int | None:
+        """The largest of both phases."""
+        peaks = (self.forward_backward_peak_bytes, self.optimizer_peak_bytes)
+        return max((peak for peak in peaks if peak is not None), default=None)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The measured peak, in the currency of the limit where that is known."""
+        return self.step_peak_bytes if self.limit_peak_bytes is None else self.limit_peak_bytes
+
 
 class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     """Run full training steps at one micro-batch size under an enforced limit."""

@@ -8,11 +8,10 @@ What a trace leaves out (workspaces of libraries, the heap's slack, rounding) is
 measured = offset + factor · predicted in each phase, through the largest size that ran.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, comb, inf
 
 from advisor.memory.data import Probe
-from advisor.memory.law import find_peak_bytes
 from advisor.memory.search import TOO_BIG, Evidence, SearchBounds, SearchLimits
 from advisor.predict.data import PredictedMemory
 from advisor.predict.law import MemoryLaw
@@ -107,7 +106,7 @@ def _choose_calibration(
 
 def _agrees(probe: Probe, prediction: PredictedMemory, bounds: SearchBounds) -> bool:
     """Return whether the peak was that of the simulation."""
-    peak, simulated = find_peak_bytes(probe), dict(prediction.simulated)
+    peak, simulated = probe.peak_bytes, dict(prediction.simulated)
     if peak is None or bounds.capacity_bytes is None or probe.micro_batch_size not in simulated:
         return False
     error = abs(simulated[probe.micro_batch_size] - peak)
@@ -153,26 +152,23 @@ def _count_searchable(probes: int, errors: int) -> int:
 
 def _pair(probes: Sequence[Probe], prediction: PredictedMemory) -> list[_Phase]:
     """Return each phase that was predicted and measured, in the currency of the limit if known."""
-    forward_backward, optimizer = [], []
-    for probe in probes:
-        first, second = probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes
-        if probe.outcome != "fit" or (first is None and second is None):
-            continue
-        shift = 0
-        if probe.limit_peak_bytes is not None:
-            shift = probe.limit_peak_bytes - max(first or 0, second or 0)
-        if first is not None:
-            forward_backward.append((probe.micro_batch_size, first + shift))
-        if second is not None:
-            optimizer.append((probe.micro_batch_size, second + shift))
+    ran = [probe for probe in probes if probe.outcome == "fit"]
     return [
-        (MemoryLaw(pieces), sorted(points))
-        for pieces, points in (
-            (prediction.forward_backward, forward_backward),
-            (prediction.optimizer, optimizer),
+        (MemoryLaw(pieces), points)
+        for pieces, phase in (
+            (prediction.forward_backward, "forward_backward_peak_bytes"),
+            (prediction.optimizer, "optimizer_peak_bytes"),
         )
-        if pieces and points
+        if pieces and (points := sorted(_list_peaks(ran, phase)))
     ]
+
+
+def _list_peaks(probes: Sequence[Probe], phase: str) -> Iterator[tuple[int, int]]:
+    for probe in probes:
+        peak = getattr(probe, phase)
+        if peak is not None:
+            counted = (probe.peak_bytes or 0) - (probe.step_peak_bytes or 0)
+            yield probe.micro_batch_size, peak + counted
 
 
 def _correct(law: MemoryLaw, points: Sequence[tuple[int, int]], capacity: float) -> MemoryLaw:

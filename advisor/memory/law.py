@@ -33,26 +33,14 @@ def fit_memory(probes: Sequence[Probe], *, noise_bytes: float = 0.0) -> MemoryLa
     return MemoryLaw(known) if known else None
 
 
-def find_peak_bytes(probe: Probe) -> int | None:
-    """Return the measured peak, in the currency of the limit where that is known."""
-    if probe.limit_peak_bytes is not None:
-        return probe.limit_peak_bytes
-    peaks = (probe.forward_backward_peak_bytes, probe.optimizer_peak_bytes)
-    return max((peak for peak in peaks if peak is not None), default=None)
-
-
 def find_peaks(probes: Iterable[Probe]) -> dict[int, int]:
     """Return the most bytes that each size was seen to take."""
     peaks: dict[int, int] = {}
     for probe in probes:
-        phases = (
-            probe.forward_backward_peak_bytes,
-            probe.optimizer_peak_bytes,
-            probe.peak_allocated_bytes,
-        )
-        if probe.outcome == "fit" and any(phases):
-            size = probe.micro_batch_size
-            peaks[size] = max(peaks.get(size, 0), *(phase or 0 for phase in phases))
+        size = probe.micro_batch_size
+        peak = max(probe.step_peak_bytes or 0, probe.peak_allocated_bytes or 0)
+        if probe.outcome == "fit" and peak:
+            peaks[size] = max(peaks.get(size, 0), peak)
     return peaks
 
 

@@ -9,7 +9,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.spec import Limits
 from advisor.memory.data import PROBES, MemoryConclusion, MemoryMethod, Probe
 from advisor.memory.guided import GUIDED_LIMITS, choose_guided_size, is_refuted
-from advisor.memory.law import find_peak_bytes, fit_memory
+from advisor.memory.law import fit_memory
 from advisor.memory.refusals import (
     MOST_REFUSALS,
     are_multiples_refused,
@@ -196,7 +196,7 @@ def _find_fixed_bytes(line: AffinePiece | None, fits: Sequence[Probe]) -> float 
 
     A line that begins below zero, or above what a size took, is a local slope.
     """
-    peaks = [peak for probe in fits if (peak := find_peak_bytes(probe)) is not None]
+    peaks = [peak for probe in fits if (peak := probe.peak_bytes) is not None]
     most = _MOST_OVER_PEAK * min(peaks, default=inf)
     return line.fixed_bytes if line is not None and 0.0 <= line.fixed_bytes <= most else None
 
@@ -204,7 +204,7 @@ def _find_fixed_bytes(line: AffinePiece | None, fits: Sequence[Probe]) -> float 
 def _find_headroom_bytes(fits: Sequence[Probe], capacity_bytes: int | None) -> int | None:
     """Return what the largest size leaves of the limit, by the count nearest to the limit's own."""
     largest = _find_largest(fits)
-    peaks = [find_peak_bytes(probe) for probe in fits if probe.micro_batch_size == largest]
+    peaks = [probe.peak_bytes for probe in fits if probe.micro_batch_size == largest]
     known = [peak for peak in peaks if peak is not None]
     return None if capacity_bytes is None or not known else max(0, capacity_bytes - max(known))
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from advisor.memory.data import Probe
-from advisor.memory.law import find_peak_bytes, fit_memory
+from advisor.memory.law import fit_memory
 from advisor.predict.law import MemoryLaw
 
 #: Widest gap between a size that ran and one that did not, as a share of the first, that leaves no
@@ -149,7 +149,7 @@ def _predict_largest(law: MemoryLaw | None, capacity_bytes: float | None) -> flo
 
 def _find_safe_size(evidence: Evidence, capacity_bytes: int | None) -> float:
     """Return a size that should fit even if the law is off; zero where nothing is known."""
-    peak = find_peak_bytes(evidence.largest)
+    peak = evidence.largest.peak_bytes
     if capacity_bytes is None or peak is None:
         return 0.0
     allowed, ran = SAFE_FRACTION * capacity_bytes, evidence.ran

@@ -151,10 +151,10 @@ def find_spill(probe: Probe, earlier: Sequence[Probe], *, timed: bool) -> str | 
     """
     if probe.outcome != "fit":
         return None
-    peak = max(probe.forward_backward_peak_bytes or 0, probe.optimizer_peak_bytes or 0)
-    if probe.swapped_bytes and probe.swapped_bytes > SWAPPED_FRACTION * peak:
+    swapped = probe.swapped_bytes
+    if swapped and swapped > SWAPPED_FRACTION * (probe.step_peak_bytes or 0):
         return (
-            f"the kernel swapped out {render_bytes(probe.swapped_bytes)} of the process, so the "
+            f"the kernel swapped out {render_bytes(swapped)} of the process, so the "
             "size does not fit in memory"
         )
     expected_s = _predict_step_s(probe.micro_batch_size, earlier) if timed else None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
 from advisor.memory.data import PROBES, MemoryConclusion, Outcome, Probe
-from advisor.memory.law import find_peak_bytes, find_peaks
+from advisor.memory.law import find_peaks
 from advisor.memory.plan import MEMORY
 from advisor.predict.data import LimitedBy
 from advisor.telling import Chart, Datum, Line, Mark, Row, Status, Told
@@ -91,7 +91,7 @@ def _explain_peaks(record: Record) -> str:
     if environment is None or environment.device.kind != "mps":
         return ""
     ran = [probe for probe in probes if (probe.stage, probe.outcome) == ("memory", "fit")]
-    if not ran or any(find_peak_bytes(probe) is not None for probe in ran):
+    if not ran or any(probe.peak_bytes is not None for probe in ran):
         return ""
     return "; peaks not measured: MPS has no peak counter"
 

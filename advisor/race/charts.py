@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from advisor.race.data import BasePair, PairResult, Race, Standing
-from advisor.race.plan import FRESH, LEAST_FRESH, rank_by_regret
+from advisor.race.plan import FRESH, LEAST_FRESH, choose_best
 from advisor.race.tell import describe_gain, name_pair
 from advisor.race.ways import find_way
 from advisor.rate.curves import group_pairs, is_same
@@ -109,8 +109,7 @@ def _describe_rate(branch: TrialBranch) -> str:
 
 def _choose_pair(race: Race, chosen: tuple[int, float | None]) -> PairResult | None:
     """Return the pair, the best of all trained where it is the base pair itself."""
-    found = race.find((chosen[0], chosen[1] or 0.0))
-    return found or next(iter(rank_by_regret(race.pairs)), None)
+    return race.find((chosen[0], chosen[1] or 0.0)) or choose_best(race.pairs)
 
 
 def _name_base(race: Race) -> str:

@@ -10,7 +10,7 @@ from advisor.loader.stage import choose_loop_s, time_loop
 from advisor.race.data import PairResult, Race
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.picks import LEAST_RATIO
-from advisor.race.plan import FRESH, LEAST_FRESH, rank_by_regret
+from advisor.race.plan import FRESH, LEAST_FRESH, choose_best
 from advisor.race.trainer import Trainer
 from advisor.throughput.stage import time_sizes
 
@@ -43,29 +43,27 @@ class Confirmation:
             return False
         trained = {branch.seed for branch in self._trainer.list_pair(pick.key)}
         seeds = tuple(islice((seed for seed in FRESH if seed not in trained), LEAST_FRESH))
-        needed_s = self.predict_s(pick) + self._predict_loop_s(pick)
+        loop_s = 0.0 if self._is_loop_known(pick) else self._predict_loop_s()
+        needed_s = self.predict_s(pick) + loop_s
         if not self._trainer.affords(needed_s, most_s, is_close=race.winner is None):
             self._trainer.run.progress.note(
                 f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
                 f"about {needed_s:.0f} s"
             )
             return False
-        self._time_loop(pick)
+        if not self._is_loop_known(pick):
+            self._time_loop(pick)
         trained = {branch.seed for branch in self._trainer.list_base()}
         missing = tuple(seed for seed in seeds if seed not in trained)
         if missing:
             self._trainer.train_base(missing, _BASE_LENGTHS)
-        time_ratio = math.exp(pick.log_ratio or 0.0)
-        ratios = [
-            min(max(length * time_ratio, LEAST_RATIO), _MOST_TIME_RATIO) for length in _PICK_LENGTHS
-        ]
+        lengths = [math.exp(pick.log_ratio or 0.0) * length for length in _PICK_LENGTHS]
+        ratios = [min(max(length, LEAST_RATIO), _MOST_TIME_RATIO) for length in lengths]
         self._train_pick(pick, ratios, seeds)
         ratio = ratios[-1]
-        while (
-            self._trainer.is_only_bound(pick.key, seeds)
-            and ratio > LEAST_RATIO
-            and not self._trainer.is_over
-        ):
+        while ratio > LEAST_RATIO and self._trainer.is_only_bound(pick.key, seeds):
+            if self._trainer.is_over:
+                break
             ratio /= 2.0
             self._train_pick(pick, [ratio], seeds)
         return True
@@ -82,26 +80,20 @@ class Confirmation:
             ahead = [pair for pair in ahead if (pair.log_ratio or 0.0) < most]
             if not ahead and (winner.error or 0.0) > _KNOWN_WELL:
                 ahead = [winner]
-        if self._given is not None:
-            ahead = [pair for pair in ahead if pair.global_batch_size == self._given]
         open_ones = [pair for pair in ahead if pair.fresh_starts < _MOST_FRESH]
-        return next(iter(rank_by_regret(open_ones)), None)
+        return choose_best(open_ones, self._given)
 
     def _time_loop(self, pick: PairResult) -> None:
-        """Time the pick's step in the user's loop beside the base pair's, until it is known."""
+        """Time the pick's step in the user's loop beside the base pair's."""
         sizes = (self._branches.base.micro_batch_size, pick.micro_batch_size)
         run = self._trainer.run
-        if self._is_loop_known(pick):
-            return
         if run.facts.script is None:
             time_loop(run, sizes)
         else:  # what is timed of a script is its loop
             time_sizes(run, sizes)
 
-    def _predict_loop_s(self, pick: PairResult) -> float:
+    def _predict_loop_s(self) -> float:
         run = self._trainer.run
-        if self._is_loop_known(pick):
-            return 0.0
         if run.facts.script is None:
             return run.start_s + choose_loop_s(run)
         return 2.0 * (run.start_s + _BLOCK_S)
@@ -114,9 +106,7 @@ class Confirmation:
         self, pick: PairResult, ratios: Sequence[float], seeds: tuple[int, ...]
     ) -> None:
         task = self._branches.make_pair(pick.global_batch_size, pick.learning_rate, ratios, seeds)
-        self._trainer.train(
-            replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay),
-        )
+        self._trainer.train(replace(task, beta2=pick.beta2, weight_decay=pick.weight_decay))
 
     def predict_s(self, pick: PairResult | None = None) -> float:
         """Return the time of a confirmation, of any pair where none is picked yet."""

@@ -80,7 +80,7 @@ class Picks:
             if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
                 raise BeatenError
 
-        known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
+        known = _list_ratios(race)
         lost = _SHARE_OF_BEST * math.exp(min(known)) if known else math.inf
         while share is not None and not self._trainer.is_over:
             self._trainer.train(branches.make_pair(*pair, (share,), STARTS), watch)
@@ -105,14 +105,17 @@ class Picks:
     def _choose_share(self, place: Place, race: Race) -> float:
         """Return the time of a pair's branch over the base pair's: well beyond what it may take."""
         way = self._branches.find_way(place.size)
-        known = [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
-        best = math.exp(min([0.0, self._predict(way), *known]))
+        best = math.exp(min([0.0, self._predict(way), *_list_ratios(race)]))
         return min(1.0, max(LEAST_RATIO, _SHARE_OF_BEST * best))
 
     def predict_s(self, place: Place, race: Race) -> float:
         """Return the seconds that trying a place takes."""
         share = _LENGTHS_OF_A_PAIR * self._choose_share(place, race)
         return len(STARTS) * self._trainer.predict_s(place.size, (share,))
+
+
+def _list_ratios(race: Race) -> list[float]:
+    return [pair.log_ratio for pair in race.pairs if pair.log_ratio is not None]
 
 
 def _rank(result: PairResult | None) -> float | None:

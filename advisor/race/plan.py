@@ -67,7 +67,7 @@ def _conclude(conclusions: Conclusions) -> Race | None:
         does_base_train=True,
         base_steps=steps,
         pairs=pairs,
-        winner=next(iter(rank_by_regret(confirmed)), None),
+        winner=choose_best(confirmed),
     )
 
 
@@ -265,6 +265,12 @@ def rank_by_regret(pairs: Sequence[PairResult]) -> list[PairResult]:
         ),
     )
     return [known[n] for n in order]
+
+
+def choose_best(pairs: Sequence[PairResult], size: int | None = None) -> PairResult | None:
+    """Return the pair to choose, of one batch where that is given; None where none is known."""
+    own = [pair for pair in pairs if size in {None, pair.global_batch_size}]
+    return next(iter(rank_by_regret(own)), None)
 
 
 RACE = Topic("race", Race, _conclude)

@@ -90,12 +90,8 @@ def _list_neighbours(
     ]
     is_highest = not any(place.size == best.size and place.step > best.step for place in seen)
     rates = [Place(best.size, best.step + 2)] if is_highest else []
-    if min(gains.values(), default=0.0) < _LARGE_GAIN:
-        yield from batches
-        yield from rates
-    else:
-        yield from rates
-        yield from batches
+    is_large = min(gains.values(), default=0.0) < _LARGE_GAIN
+    yield from [*batches, *rates] if is_large else [*rates, *batches]
     for step in (1.0, -1.0, 0.5, -0.5):
         yield Place(best.size, best.step + step)
 
@@ -114,9 +110,8 @@ def _enter(
     As far from the rule as the best place of all, then down until one trains, then around that.
     """
     tried = {place: ratio for place, ratio in seen.items() if place.size == size}
-    if not tried:
-        return Place(size, best.step)
-    if max(place.step for place in tried) < best.step:  # left before the best rate went up
+    # Where it was tried, it was left before the best rate went up.
+    if max((place.step for place in tried), default=-math.inf) < best.step:
         return Place(size, best.step)
     known = {place: ratio for place, ratio in tried.items() if ratio is not None}
     own = min(known, key=lambda place: (known[place], place), default=None)
