@@ -121,6 +121,8 @@ class LoopTiming(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse figures that are not one for each size."""
         if not len(self.micro_batch_sizes) == len(self.step_s) == len(self.pass_s):
             raise ValueError("`step_s` and `pass_s` are not as long as `micro_batch_sizes`")
+        if len({*map(len, self.step_s)}) > 1:
+            raise ValueError("`step_s` has not as many rounds of each size")
 
 
 class LoopTask(WorkloadTask[LoopTiming], frozen=True, kw_only=True):

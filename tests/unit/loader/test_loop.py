@@ -87,3 +87,8 @@ def test_the_loop_is_timed_at_sizes_that_ran(base, largest, multiple, data):
 
 def test_without_a_size_that_ran_there_is_none():
     assert choose_micro_batch(FACTS, None, batch_multiple=1) is None
+
+
+def test_rounds_that_are_not_of_all_sizes_are_refused():
+    with pytest.raises(ValueError, match="as many rounds"):
+        make_loop_timing((8, 16), [(1.0, 1.0), (2.0,)])
