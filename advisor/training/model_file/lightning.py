@@ -173,8 +173,9 @@ class _Follower(LRScheduler):
     def get_lr(self) -> list[float | torch.Tensor]:
         groups = self._own.optimizer.param_groups
         return [
-            rate * group["lr"] / find_given_rate(group)
+            rate * group["lr"] / given if given else rate  # a group that rests has no course
             for rate, group in zip(self.base_lrs, groups, strict=True)
+            for given in (find_given_rate(group),)
         ]
 
 

@@ -218,3 +218,24 @@ def test_the_schedule_of_a_lightning_module_is_stretched_and_scaled():
 @pytest.mark.parametrize("model", [Warmed("epoch"), Warmed("step", own_length=10_000)])
 def test_a_lightning_schedule_of_epochs_or_of_a_fixed_length_is_left_out(model):
     assert follow_scheduler(model, torch.optim.SGD(model.parameters(), lr=0.1), 10) is None
+
+
+class Resting(Warmed):
+    """One of its groups rests at rate 0."""
+
+    def configure_optimizers(self):
+        groups = [{"params": self.layer.bias, "lr": 0.0}, {"params": self.layer.weight}]
+        optimizer = torch.optim.SGD(groups, lr=0.4)
+        steps = self.trainer.estimated_stepping_batches
+        schedule = lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def test_a_group_that_rests_follows_no_course_and_the_others_do():
+    model = Resting("step")
+    optimizer = configured_optimizer(model)
+    restart_rates(optimizer)
+    follower = follow_scheduler(model, optimizer, 4)
+    optimizer.step()
+    follower.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.0, 0.2])
