@@ -66,7 +66,9 @@ def choose_rows(conclusions: Conclusions) -> tuple[Row, ...]:
         is_advised = advice is not None and each.global_batch_size == advice.global_batch_size
         is_base = facts is not None and each.global_batch_size == facts.base_batch_size
         mark = RECOMMENDED * is_advised + BASE * is_base
-        trial = choose_best(pairs, each.global_batch_size)
+        trial, winner = choose_best(pairs, each.global_batch_size), race and race.winner
+        if is_advised and winner and winner.global_batch_size == each.global_batch_size:
+            trial = winner  # as the headline says
         return Row(mark, each, measured.get(each.micro_batch_size) if is_single else None, trial)
 
     rows = [

@@ -207,15 +207,18 @@ class Run:
         self.set(TIME_PLAN, plan)
         return plan
 
-    def may_take(self, stage: str, more_s: float) -> bool:
-        """Return whether what is close to an answer may take more time: up to the stage's need.
+    def may_take(self, stage: str, more_s: float, *, taken_s: float = 0.0) -> bool:
+        """Return whether what is close to an answer may take more time, beyond what it has taken.
 
-        Not where a budget was given, nor where the plan was kept short of what the model takes.
+        It may up to the stage's need, and as long as the run waits no longer than a user does who
+        gave no budget; not where one was given, nor where the plan was kept short of what the model
+        takes.
         """
         plan = self.record.get(TIME_PLAN)
         if plan is None or self.spec.limits.budget_s is not None or plan.budget_s < plan.needed_s:
             return False
-        return more_s <= plan.needs_s.get(stage, 0.0)
+        is_short = self.budget_s + more_s / (1.0 - self.reserved_fraction) <= PATIENCE_S
+        return is_short or taken_s + more_s <= plan.needs_s.get(stage, 0.0)
 
     def extend(self, more_s: float) -> None:
         """Take more time than planned, as a stage may that is close to its answer."""

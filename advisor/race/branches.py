@@ -13,7 +13,7 @@ from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import anchor
 from advisor.race.ways import find_way
 from advisor.rate.data import TRIAL_EVALUATIONS, Candidate, TrialTask
-from advisor.rate.range_stage import make_trial
+from advisor.rate.range_stage import choose_evaluation_batch, make_trial
 from advisor.rate.rules import plan_changes
 from advisor.training.data import WARMUP_FRACTION
 
@@ -34,9 +34,10 @@ _OVERHEAD = 1.3
 DECAY_FRACTION = 0.3
 #: Fewest steps of any branch: fewer show no curve.
 _LEAST_BRANCH_STEPS = 8
-#: Samples of an evaluation: as many as its share of the time allows, within this range; where that
-#: is too little for the least of them, the branch has fewer evaluations, which still draw a curve.
-_EVALUATION_SAMPLES, _LEAST_EVALUATIONS = (64, 512), 10
+#: Samples of an evaluation: the least of them, what comes before more than the least evaluations,
+#: which still draw a curve, and the most. That few samples are other than the rest is an error of
+#: all starts alike, which none of them shows.
+_EVALUATION_SAMPLES, _LEAST_EVALUATIONS = (64, 256, 512), 10
 #: Time of a forward pass over that of a step.
 _FORWARD_FRACTION = 1.0 / 3.0
 
@@ -143,10 +144,22 @@ class Branches:
         return self._times.estimate_alone_s(*way.split)
 
     def _plan_evaluations(self, time_s: float) -> tuple[int, int]:
-        """Return the evaluations of a branch and the samples of each, the same for all branches."""
-        sample_s, (least, most) = _FORWARD_FRACTION * self.base.sample_s, _EVALUATION_SAMPLES
-        samples = int(EVALUATION_OF_TRIAL * time_s / (BRANCHES * sample_s))
-        count = min(max(samples // least, _LEAST_EVALUATIONS), TRIAL_EVALUATIONS)
-        if self._run.facts.script is not None:  # they are means over training's own, and cost none
+        """Return the evaluations of a branch and the samples of each, the same for all branches.
+
+        A worker loads the samples once. Those of a script are means over training's own batches and
+        cost nothing.
+        """
+        size = choose_evaluation_batch(self._run, self._ways[-1].micro_batch_size)
+        share_s = EVALUATION_OF_TRIAL * time_s / BRANCHES
+        forward_s = _FORWARD_FRACTION * self._times.estimate_bare_s(size) / size
+        load_s = self._times.fetch_per_sample_s / _BRANCHES_OF_A_WORKER
+        least, enough, most = _EVALUATION_SAMPLES
+
+        def afford(count: int, wanted: int) -> int:
+            return int(min(max(share_s / (count * forward_s + load_s), least), wanted))
+
+        afforded = (share_s / afford(_LEAST_EVALUATIONS, enough) - load_s) / forward_s
+        count = int(min(max(afforded, _LEAST_EVALUATIONS), TRIAL_EVALUATIONS))
+        if self._run.facts.script is not None:
             count = TRIAL_EVALUATIONS
-        return count, min(max(samples // count, least), most)
+        return count, afford(count, most)

@@ -24,9 +24,9 @@ _MOST_TIME_RATIO = 1.0
 _BLOCK_S = 1.0
 #: Starts after which a pick stays undecided.
 _MOST_FRESH = 24
-#: Log of the time by which a pick must look faster than a winner to be judged as well; and the
-#: error of the log from which on a winner's ratio is known well.
-_WORTH_A_CHANGE, _KNOWN_WELL = math.log(0.9), 0.09
+#: Log of the time by which a pick must look faster than a winner to be judged as well; the error of
+#: the log up to which a winner's ratio is known well; and that from which on it is worth more time.
+_WORTH_A_CHANGE, _KNOWN_WELL, _KNOWN_BADLY = math.log(0.9), 0.09, 0.2
 
 
 class Confirmation:
@@ -45,7 +45,8 @@ class Confirmation:
         seeds = tuple(islice((seed for seed in FRESH if seed not in trained), LEAST_FRESH))
         loop_s = 0.0 if self._is_loop_known(pick) else self._predict_loop_s()
         needed_s = self.predict_s(pick) + loop_s
-        if not self._trainer.affords(needed_s, most_s, is_close=race.winner is None):
+        is_close = race.winner is None or (race.winner.error or 0.0) > _KNOWN_BADLY
+        if not self._trainer.affords(needed_s, most_s, is_close=is_close):
             self._trainer.run.progress.note(
                 f"trial: no time left to confirm batch {pick.global_batch_size} from new starts, "
                 f"about {needed_s:.0f} s"

@@ -52,13 +52,13 @@ class LoopTimes(NamedTuple):
             sizes = self.loop.micro_batch_sizes
             near = min(max(micro_batch_size, sizes[0]), sizes[-1])
             factors = [
-                math.log(loop_s / self._estimate_bare_s(each))
+                math.log(loop_s / self.estimate_bare_s(each))
                 for each, loop_s in zip(sizes, self.loop.step_s, strict=True)
             ]
             factor = math.exp(interpolate(near, sizes, factors))
             # Outside the sizes timed, what comes on top goes with the samples.
-            extra_s = self._estimate_bare_s(near) * (factor - 1.0) * micro_batch_size / near
-            least_s = min(1.0, factor) * self._estimate_bare_s(micro_batch_size)
+            extra_s = self.estimate_bare_s(near) * (factor - 1.0) * micro_batch_size / near
+            least_s = min(1.0, factor) * self.estimate_bare_s(micro_batch_size)
             step_s = max(step_s + accumulation * extra_s, least_s)
             pass_s = interpolate(near, sizes, self.loop.pass_s)
         epoch_s = pass_s / self.dataset_size if self.dataset_size else 0.0
@@ -66,11 +66,15 @@ class LoopTimes(NamedTuple):
 
     def estimate_alone_s(self, micro_batch_size: int, accumulation: int = 1) -> float:
         """Return the seconds of a step of a trial, which loads for itself."""
-        per_sample_s = 0.0 if self.loop is None else self.loop.fetch_per_sample_s
-        step_s = self._estimate_bare_s(micro_batch_size, accumulation)
-        return step_s + micro_batch_size * accumulation * per_sample_s
+        step_s = self.estimate_bare_s(micro_batch_size, accumulation)
+        return step_s + micro_batch_size * accumulation * self.fetch_per_sample_s
 
-    def _estimate_bare_s(self, micro_batch_size: int, accumulation: int = 1) -> float:
+    @property
+    def fetch_per_sample_s(self) -> float:
+        """Seconds in which a process takes a sample by itself."""
+        return 0.0 if self.loop is None else self.loop.fetch_per_sample_s
+
+    def estimate_bare_s(self, micro_batch_size: int, accumulation: int = 1) -> float:
         """Return the seconds of a step on batches that are there, beyond the timed sizes too."""
         step_s = estimate_step_s(self.steps, micro_batch_size, accumulation)
         assert step_s is not None

@@ -86,11 +86,11 @@ class Trainer:
             self.say_untrained(f"batch {size} ran out of memory when it was trained")
 
     def affords(self, needed_s: float, most_s: float, *, is_close: bool) -> bool:
-        """Return whether there is time for a piece of work; what is close may take a plan more."""
+        """Return whether there is time for a piece of work; what is close may take more."""
         more_s = needed_s - most_s
         if more_s <= 0.0:
             return True
-        if not is_close or not self.run.may_take("trial", self._extended_s + more_s):
+        if not is_close or not self.run.may_take("trial", more_s, taken_s=self._extended_s):
             return False
         self._extended_s += more_s
         self.run.extend(more_s)

@@ -121,12 +121,16 @@ def _train(run: Run, task: LrRangeTask, rate: float, steps: int) -> tuple[TrialB
     return run_starts(run, trial, TRIALS)
 
 
+def choose_evaluation_batch(run: Run, largest: int) -> int:
+    """Return the micro-batch of evaluations where training's are up to the largest."""
+    return max(run.facts.min_micro_batch_size, min(_EVALUATION_BATCH, largest))
+
+
 def make_trial(run: Run, *, largest: int, **settings: Any) -> TrialTask:
     """Return a trial with these settings, evaluated at micro-batches up to the largest."""
-    smallest = run.facts.min_micro_batch_size
     return TrialTask(
         workload=run.spec.workload,
-        evaluation_batch_size=max(smallest, min(_EVALUATION_BATCH, largest)),
+        evaluation_batch_size=choose_evaluation_batch(run, largest),
         loss_is_sum=run.facts.loss_reduction == "sum",
         budget_s=run.left_s,
         **settings,

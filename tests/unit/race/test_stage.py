@@ -10,13 +10,16 @@ import pytest
 from advisor.advice.plan import ADVICE
 from advisor.engine.budget import TIME_PLAN
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
+from advisor.loader.data import LOOP_TIMINGS
 from advisor.race.branches import Branches
 from advisor.race.data import UNTRAINED
+from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import FRESH, RACE, STARTS
 from advisor.race.trainer import Trainer
 from advisor.race.ways import WAYS
 from advisor.rate.range_data import LrRangeTask
 from advisor.training.data import OptimizerFacts
+from tests.unit.loader.timings import make_loop_timing
 from tests.unit.race.law_training import LawTraining, race_pairs
 from tests.unit.race.timed_training import Clock, TimedTraining
 from tests.unit.rate.range_samples import UNTUNED, RangeRunner
@@ -276,8 +279,25 @@ def test_evaluations_keep_to_their_share_of_the_race(time_s):
     task = branches.make(branches.base, 1.0, [branches.base_steps], (0,))
     assert (task.evaluations, task.evaluation_samples) >= (10, 64)
     if (task.evaluations, task.evaluation_samples) > (10, 64):
-        forwards = task.evaluations * task.evaluation_samples * branches.base.sample_s / 3.0
-        assert 34 * forwards <= 0.2 * time_s
+        size = task.evaluation_batch_size
+        forward_s = run.of(LOOP_TIMES).estimate_bare_s(size) / size / 3.0
+        assert 34 * task.evaluations * task.evaluation_samples * forward_s <= 0.2 * time_s
+
+
+def test_a_slow_loader_takes_no_samples_from_evaluations():
+    """They are loaded once: a loss on few samples may fall as that on all does not."""
+    run, _ = race_pairs(LawTraining(), budget_s=0.5)
+
+    def plan():
+        branches = Branches(run, run.of(RACE).base, run.of(WAYS), 10.0)
+        return branches, branches.make(branches.base, 1.0, [100], (0,)).evaluation_samples
+
+    _, samples = plan()
+    rounds = [(10.0 * (FIXED_S + PER_SAMPLE_S * size),) * 8 for size in SIZES]
+    run.add(LOOP_TIMINGS, make_loop_timing(SIZES, rounds, workers=2, fetch_s=1e-5))
+    slow, slow_samples = plan()
+    assert slow.base.step_s > 5.0 * run.of(LOOP_TIMES).estimate_bare_s(32)
+    assert 64 < samples == pytest.approx(slow_samples, rel=0.1)
 
 
 @pytest.mark.parametrize("budget_s", [None, 40.0])

@@ -31,6 +31,7 @@ from tests.unit.doubles import GOLDEN, text_of
 from tests.unit.report.sample_run import (
     build_derived,
     build_environment,
+    build_race,
     build_recommendation,
     build_record,
     without,
@@ -305,6 +306,15 @@ def test_a_long_table_keeps_the_marked_and_the_measured_rows():
     assert sizes == sorted(sizes)
     assert {32, 192, 640} <= set(sizes)
     assert [row.mark for row in rows if row.mark] == ["b", ">"]
+
+
+def test_the_advised_row_has_the_time_of_the_headline():
+    race = build_race()
+    luckier = replace(race.winner, learning_rate=1.0, standing="ahead", log_ratio=-3.0)
+    derived = without(build_derived(), race=replace(race, pairs=(*race.pairs, luckier)))
+    rows = choose_rows(GivenConclusions(build_record(), derived))
+    (advised,) = (row for row in rows if row.mark == ">")
+    assert advised.trial == race.winner
 
 
 def test_the_energy_has_a_column_only_where_it_is_known():
