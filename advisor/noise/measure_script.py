@@ -7,7 +7,6 @@ The gradients are read before the script clips them, and taken away before its o
 
 import math
 import time
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -49,17 +48,17 @@ class FrozenVisits(Observer):
     The first visit is a pilot: what decides how much is measured is thrown away.
     """
 
-    def __init__(self, task: NoiseTask, emit: Emitter) -> None:
-        self._task, self._emit = task, emit
+    def __init__(self, task: NoiseTask, emit: Emitter, words: WordObserver | None) -> None:
+        self._task, self._emit, self._words = task, emit, words
         self._points = list(task.trajectory.points)
         self._rounds = Rounds(task.trajectory)
         self._sums: GroupSums | None = None
         self._trained = self._visit = 0
         self._ends_s = time.perf_counter() + task.trajectory.budget_s
 
-    def attach(self, stream: StepStream, words: WordObserver | None) -> None:
-        """Watch a stream, and have other ranks do the same; freeze at once where that is wanted."""
-        self._stream, self._words = stream, words
+    def attach(self, stream: StepStream) -> None:
+        """Watch a stream; freeze at once where that is wanted."""
+        self._stream = stream
         self._freeze()
 
     def before_step(self, step: Step) -> None:
@@ -181,14 +180,13 @@ def run(task: NoiseTask, emit: Emitter) -> None:
     """Emit one NoiseBatches for each point of the trajectory, and end the process."""
     path = task.trajectory
     words = None if emit.words is None else WordObserver(emit.words, leads=not emit.goes_on)
-    observers: list[Observer] = []
+    visits: FrozenVisits | FollowedVisits
     if words is not None and emit.goes_on:
-        followed = FollowedVisits(task, emit, words)
-        observers, attach = [words, followed], followed.attach
+        visits = FollowedVisits(task, emit, words)
+        observers: list[Observer] = [words, visits]
     else:
-        visits = FrozenVisits(task, emit)
+        visits = FrozenVisits(task, emit, words)
         observers = [visits] if words is None else [visits, words]
-        attach = partial(visits.attach, words=words)
     script = ScriptRun(
         task.workload,
         emit,
@@ -196,7 +194,7 @@ def run(task: NoiseTask, emit: Emitter) -> None:
         samples=path.micro_batch_size,
         accumulation=path.gradient_accumulation_steps,
     )
-    attach(script.stream)
+    visits.attach(script.stream)
     steps = math.ceil(WARMUP_FRACTION * max(path.points, default=0))
     RateFactor(None, steps).attach(script.stream)
     with catch_out_of_memory():

@@ -45,13 +45,25 @@ class Footprint:
         self._general = find_general(traces)
         self._points = sorted(() if self._general else map(self._measure, traces))
 
-    def predict_largest(self, *, capacity_bytes: int, at_most: int) -> int:
-        """Return the largest size up to `at_most` that fits; 0 where none does."""
-        if self._general is None:
+    def predict_largest(self, *, capacity_bytes: int, at_most: int = MOST_SAMPLES) -> int:
+        """Return a size that fits while the next one does not, or `at_most`; 0 where none fits.
+
+        Near the limit a larger size may fit again, as the allocator splits its blocks otherwise. Of
+        a trace that serves every size about 10 simulations, 27 at most.
+        """
+        trace, settings = self._general, self.settings
+        if trace is None:
             return _find_largest(self._points, capacity_bytes, at_most)
-        return predict_largest(
-            self._general, capacity_bytes=capacity_bytes, settings=self.settings, at_most=at_most
-        )
+        room = capacity_bytes - settings.sum_workspaces(trace)
+        good = min(derive_pieces(trace).predict_largest(room), at_most)
+        bad, step = good + 1, max(1, int(good * _STEP_FRACTION))
+        while good >= 1 and not self._replay(trace, good, capacity_bytes).fits:
+            good, bad, step = (max(1, good - step) if good > 1 else 0), good, 2 * step
+        while bad - good > 1 and good >= 1:
+            middle = (good + bad) // 2
+            fits = self._replay(trace, middle, capacity_bytes).fits
+            good, bad = (middle, bad) if fits else (good, middle)
+        return good
 
     def predict_peaks(self, micro_batch_size: int, *, capacity_bytes: int) -> Peaks:
         """Return the peaks at a size: under the limit where it fits, else as if there were none."""
@@ -82,33 +94,6 @@ class Footprint:
 def find_general(traces: tuple[MemoryTrace, ...]) -> MemoryTrace | None:
     """Return the trace that serves every size, None without one."""
     return next((trace for trace in traces if trace.serves_every_size), None)
-
-
-def predict_largest(
-    trace: MemoryTrace,
-    *,
-    capacity_bytes: int,
-    settings: AllocatorSettings,
-    at_most: int = MOST_SAMPLES,
-) -> int:
-    """Return a size that fits while the next one does not, or `at_most`; 0 where none fits.
-
-    Near the limit a larger size may fit again, as the allocator splits its blocks otherwise. About
-    10 simulations, 27 at most. The trace must serve every size.
-    """
-
-    def fits(size: int) -> bool:
-        return replay_allocator(trace, size, settings=settings, capacity_bytes=capacity_bytes).fits
-
-    bound = derive_pieces(trace).predict_largest(capacity_bytes - settings.sum_workspaces(trace))
-    good = min(bound, at_most)
-    bad, step = good + 1, max(1, int(good * _STEP_FRACTION))
-    while good >= 1 and not fits(good):
-        good, bad, step = (max(1, good - step) if good > 1 else 0), good, 2 * step
-    while bad - good > 1 and good >= 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if fits(middle) else (good, middle)
-    return good
 
 
 def predict_on_card(

@@ -9,7 +9,7 @@ import pytest
 from advisor.predict import measure as tracing
 from advisor.predict.changes import count_more_flops
 from advisor.predict.data import TraceTask, WhatIf
-from advisor.predict.footprint import predict_largest
+from advisor.predict.footprint import Footprint
 from advisor.predict.how_to import write_how_to
 from advisor.predict.memory_trace import TraceBlock
 from advisor.predict.pieces import derive_pieces
@@ -83,7 +83,9 @@ def test_checkpointing_and_bf16_raise_the_largest_micro_batch(base, checkpointed
     half = trace(EXAMPLE, precision="bf16")
     largest = {}
     for name, one in {"base": base, "checkpointing": checkpointed, "bf16": half}.items():
-        largest[name] = predict_largest(one, capacity_bytes=256 << 20, settings=AllocatorSettings())
+        largest[name] = Footprint((one,), AllocatorSettings()).predict_largest(
+            capacity_bytes=256 << 20
+        )
         assert derive_pieces(one).predict_largest(256 << 20) >= largest[name]
     assert largest["checkpointing"] > 1.2 * largest["base"]
     assert largest["bf16"] > 1.2 * largest["base"]

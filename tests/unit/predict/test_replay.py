@@ -6,7 +6,7 @@ import pytest
 from advisor.predict.allocator import MIB
 from advisor.predict.buffers import Card, EmbeddingGradient, Reduction
 from advisor.predict.data import MOST_SAMPLES
-from advisor.predict.footprint import predict_largest, predict_on_card
+from advisor.predict.footprint import Footprint, predict_on_card
 from advisor.predict.law import MemoryLaw
 from advisor.predict.memory_trace import MemoryTrace, PhaseMark, TraceBlock
 from advisor.predict.pieces import derive_pieces
@@ -160,7 +160,7 @@ def test_a_replay_that_does_not_fit_says_so_and_stops():
 @pytest.mark.parametrize("per_sample_bytes", [40_000, 1_234_567])
 def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sample_bytes):
     trace = make_wide_trace(20, per_sample_bytes)
-    largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
+    largest = Footprint((trace,), settings).predict_largest(capacity_bytes=capacity)
     assert largest
     for size, fits in ((largest, True), (largest + 1, False)):
         peaks = replay_allocator(trace, size, settings=settings, capacity_bytes=capacity)
@@ -170,19 +170,19 @@ def test_the_largest_size_fits_and_the_next_does_not(settings, capacity, per_sam
 
 def test_no_size_fits_where_the_parameters_do_not():
     trace = make_wide_trace(200, MIB)
-    assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) == 0
+    assert Footprint((trace,), NATIVE).predict_largest(capacity_bytes=100 * MIB) == 0
 
 
 def test_the_allocator_can_refuse_what_the_sums_allow():
     trace = make_wide_trace(1, 2 * MIB, count=5)
     assert add_up(trace, 1)["all"] == 11 * MIB + 2 * MIB // 3
-    assert predict_largest(trace, capacity_bytes=12 * MIB, settings=NATIVE) == 0
+    assert Footprint((trace,), NATIVE).predict_largest(capacity_bytes=12 * MIB) == 0
 
 
 def test_memory_that_does_not_grow_is_bounded_by_the_most_samples():
     trace = make_wide_trace(5, 0)
-    assert predict_largest(trace, capacity_bytes=100 * MIB, settings=NATIVE) == MOST_SAMPLES
-    assert predict_largest(trace, capacity_bytes=4 * MIB, settings=NATIVE) == 0
+    assert Footprint((trace,), NATIVE).predict_largest(capacity_bytes=100 * MIB) == MOST_SAMPLES
+    assert Footprint((trace,), NATIVE).predict_largest(capacity_bytes=4 * MIB) == 0
 
 
 def test_no_search_takes_more_than_27_simulations(monkeypatch):
@@ -198,7 +198,7 @@ def test_no_search_takes_more_than_27_simulations(monkeypatch):
     for per_sample_bytes, capacity in ((120, 160 * MIB), (1000, 9000 * MIB), (MIB, 4096 * MIB)):
         calls.clear()
         trace = make_wide_trace(20, per_sample_bytes)
-        predict_largest(trace, capacity_bytes=capacity, settings=NATIVE)
+        Footprint((trace,), NATIVE).predict_largest(capacity_bytes=capacity)
         assert len(calls) <= 27
         assert len(calls) == len(set(calls))
 
@@ -206,7 +206,7 @@ def test_no_search_takes_more_than_27_simulations(monkeypatch):
 def test_what_is_unusable_makes_the_sums_give_the_allocators_answer():
     trace, capacity = make_wide_trace(20, 1_234_567), 1000 * MIB
     for settings in (NATIVE, AllocatorSettings(workspace_bytes=9 * MIB // 2)):
-        largest = predict_largest(trace, capacity_bytes=capacity, settings=settings)
+        largest = Footprint((trace,), settings).predict_largest(capacity_bytes=capacity)
         assert largest
         prediction = predict_on_card(trace, capacity_bytes=capacity, settings=settings)
         usable = capacity - settings.sum_workspaces(trace) - prediction.unusable_bytes
