@@ -1,6 +1,5 @@
 """The trace against real runs: storage by storage, and against the CPU allocator's own count."""
 
-import gc
 import itertools
 from pathlib import Path
 
@@ -71,17 +70,6 @@ def worker_trace(name, settings=None, folder="trace", **changes):
     assert len(results) == 1
     assert msgspec.json.decode(msgspec.json.encode(results[0]), type=MemoryTrace) == results[0]
     return results[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def still_heap():
-    """What is loaded already is never searched for garbage, which every trace does first."""
-    gc.collect()
-    gc.freeze()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gc, "unfreeze", lambda: None)
-        yield
-    gc.unfreeze()
 
 
 @pytest.fixture

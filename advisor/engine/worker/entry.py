@@ -1,6 +1,7 @@
 """One worker: read the order, run its task, stream the results, and say how it ended."""
 
 import faulthandler
+import gc
 import importlib
 import os
 import signal
@@ -83,6 +84,7 @@ def _exit_status_of(error: BaseException) -> int:
 def _run_task(task: Task[Any], place: Place | None, emit: Emitter) -> None:
     import torch  # noqa: PLC0415 - a forked worker has it already
 
+    gc.freeze()  # what was imported is no garbage: a look at all of it takes a tenth of a second
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise UnforkableError
     script = task.workload.script if isinstance(task, WorkloadTask) else None

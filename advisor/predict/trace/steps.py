@@ -183,11 +183,10 @@ def _quiet_collector() -> Iterator[Callable[[], object]]:
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
-    gc.freeze()  # what is there already need not be looked at again
+    gc.freeze()  # what is there already need not be looked at again, nor by the next trace
     try:
         yield gc.collect
     finally:
-        gc.unfreeze()
         if enabled:
             gc.enable()
 
