@@ -215,8 +215,8 @@ def _warn_of_measurements(
     decision: Decision, memory: MemoryConclusion, throughput: ThroughputConclusion
 ) -> Iterator[str]:
     saturation = throughput.saturation
-    # A curve that still rises where the sizes end is known well enough.
-    if saturation.status == "inconclusive" and saturation.needed_batch_size is None:
+    # Where fewer than three sizes can run, no time tells more.
+    if saturation.status == "inconclusive" and not saturation.is_range_short:
         yield Caution.UNKNOWN_SATURATION.say()
     if not memory.verified:
         yield Caution.UNVERIFIED_MEMORY.say(size=memory.max_micro_batch_size)

@@ -112,8 +112,8 @@ def _choose(
     """Return batch, why, rate and what was seen of it."""
     optimizer, base = facts.optimizer, race.base
     own_rate = None if optimizer is None or optimizer.is_default else optimizer.learning_rate
-    if race.does_base_train is False:
-        own_rate = None
+    if race.does_base_train is False or not own_rate:
+        own_rate = None  # A rate of 0 is given to a schedule to set, and trains nothing.
     if global_batch_size is not None:
         if base is not None and base.global_batch_size == global_batch_size and not race.winner:
             own_rate = base.learning_rate if race.does_base_train is not False else None

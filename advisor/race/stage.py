@@ -71,7 +71,9 @@ def _open(run: Run) -> "_Racer | None":
     if race is None or race.base is None or not ways:
         return None
     if find_way(ways, race.base.global_batch_size) is None:
-        run.progress.note(f"trial: {race.reason}")
+        if run.held(_TOLD) != race.reason:
+            run.progress.note(f"trial: {race.reason}")
+        run.hold(_TOLD, race.reason)
         return None
     trainer = Trainer(run, race.base, ways)
     if trainer.branches.are_too_short:
@@ -126,3 +128,5 @@ class _Racer:
 _RACER = Slot("racer", _Racer)
 #: Whether the race did anything when it was last asked to go on.
 _IS_OPEN = Slot("race_is_open", bool)
+#: Why there is nothing to train, as it was said last.
+_TOLD = Slot("race_told", str)

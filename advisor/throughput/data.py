@@ -80,6 +80,8 @@ class Saturation(msgspec.Struct, frozen=True, kw_only=True):
     last_gain: Estimate | None = None
     #: What ends the range.
     range_end: LimitedBy | None = None
+    #: Whether that is before there are sizes enough to show a curve, however long they are timed.
+    is_range_short: bool = False
 
 
 class ThroughputFall(msgspec.Struct, frozen=True, kw_only=True):

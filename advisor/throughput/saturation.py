@@ -94,6 +94,8 @@ def find_saturation(
     found = Saturation(
         batch_size=None, low=None, high=None, status="inconclusive", range_end=range_end
     )
+    if paired.sizes and range_end != "budget" and paired.sizes[-1] < LEAST_SIZES:
+        return replace(found, is_range_short=True)
     if not laws or len(paired.sizes) < LEAST_SIZES or paired.degrees_of_freedom < 1:
         return found
     gain = _measure_last_gain(paired, laws)
@@ -134,6 +136,8 @@ def find_saturation(
 def is_settled(saturation: Saturation) -> bool:
     """Return whether another session would change nothing of it."""
     gain = saturation.last_gain
+    if saturation.is_range_short:
+        return True
     if saturation.status == "inconclusive" or saturation.range_end == "budget":
         return False
     if gain is None or gain.low is None or gain.high is None:

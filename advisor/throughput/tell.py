@@ -160,6 +160,8 @@ def _describe_gain(saturation: Saturation) -> str:
     gain = saturation.last_gain
     if saturation.batch_size is not None:
         return ""
+    if saturation.is_range_short:
+        return f"{_RANGE_ENDS[saturation.range_end or 'cap']} ends before three sizes can be timed"
     if gain is None or gain.point is None:
         is_open = saturation.status == "inconclusive"
         return "fewer than three sizes or two sessions were timed: raise --budget" * is_open

@@ -4,6 +4,7 @@ import pytest
 from advisor.advice.cautions import Caution
 from advisor.advice.plan import ADVICE
 from advisor.rate.range_test import conclude_lr_range
+from advisor.throughput.data import Saturation
 from advisor.training.data import OptimizerFacts
 from tests.unit.rate.range_samples import make_curves
 from tests.unit.samples import (
@@ -25,6 +26,24 @@ def test_each_warning_ends_in_what_to_do():
         assert facts
         assert instruction.endswith(".")
         assert instruction[0].isupper() or instruction == "{instruction}."
+
+
+def test_a_rate_of_0_is_not_advised():
+    resting = msgspec.structs.replace(SGD, learning_rate=0.0)
+    record = make_record(msgspec.structs.replace(FACTS, optimizer=resting))
+    rate = recommend(record).learning_rate
+    assert rate.value is None
+    assert rate.proposed is None
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_more_time_is_asked_for_only_where_it_tells_more(is_short):
+    saturation = Saturation(
+        batch_size=None, low=None, high=None, status="inconclusive", is_range_short=is_short
+    )
+    warnings = recommend(throughput=make_throughput(saturation=saturation)).warnings
+    told = [each for each in warnings if "do not tell where larger batches" in each]
+    assert bool(told) is not is_short
 
 
 @pytest.mark.parametrize(

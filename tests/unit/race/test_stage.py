@@ -15,6 +15,7 @@ from advisor.race.branches import Branches
 from advisor.race.data import UNTRAINED
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import FRESH, RACE, STARTS
+from advisor.race.stage import continue_race
 from advisor.race.trainer import Trainer
 from advisor.race.ways import WAYS
 from advisor.rate.range_data import LrRangeTask
@@ -242,7 +243,9 @@ def test_why_the_own_pair_was_not_trained_is_told():
     run, _ = race_pairs(LawTraining(), facts=msgspec.structs.replace(own, base_batch_size=3001))
     assert "3001 does not fit and cannot be split" in run.of(RACE).reason
     few = msgspec.structs.replace(own, dataset_size=2000)
-    run, _ = race_pairs(LawTraining(), facts=few)
+    run, notes = race_pairs(LawTraining(), facts=few)
+    assert not continue_race(run)
+    assert len(notes) == len(set(notes))
     assert run.of(RACE).reason == "batch 3000 is more than the dataset has, 2,000 samples"
     run, _ = race_pairs(LawTraining(), budget_s=0.5)
     run.record = msgspec.structs.replace(run.record, probes=())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from advisor.throughput.conclude import conclude_throughput
 from advisor.throughput.paired_sizes import pair_sizes
 from advisor.throughput.saturation import is_settled
+from advisor.throughput.tell import describe_saturation
 from tests.unit.throughput.curves import DOUBLINGS, affine, measure, probe
 
 FLAT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -52,6 +53,20 @@ def test_a_curve_that_rises_to_its_end_says_by_how_much_and_what_ends_it(end):
     assert found.range_end == end
     assert found.needed_batch_size == pytest.approx(95, rel=0.1)
     assert is_settled(found)
+
+
+@pytest.mark.parametrize("end", ["dataset", "memory"])
+def test_where_fewer_than_three_sizes_can_run_no_budget_is_asked_for(end):
+    found = saturate(measure(affine(5e-3, 1e-3), (1, 2)), largest=2, range_end=end)
+    assert found.status == "inconclusive"
+    assert is_settled(found)
+    told = describe_saturation(found)
+    assert told == "inconclusive; {} ends before three sizes can be timed".format(
+        {"dataset": "the dataset"}.get(end, end)
+    )
+    cut_short = saturate(measure(affine(5e-3, 1e-3), (1, 2)), largest=8, range_end=end)
+    assert not is_settled(cut_short)
+    assert "raise --budget" in describe_saturation(cut_short)
 
 
 def test_sizes_that_were_not_timed_end_the_range_for_want_of_time():
