@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from advisor.race.data import PairResult, Race
+from advisor.race.plan import LEAST_FRESH
 from advisor.rate.data import PairKey
 from advisor.telling import Status
 from advisor.units import count_of, format_count, format_figure, format_ratio
@@ -27,7 +28,8 @@ def describe_gain(result: PairResult) -> str:
     if ratio.low is not None and ratio.high is not None:
         text += f" ({format_figure(ratio.low)} to {format_figure(ratio.high)})"
     text += " the time"
-    if result.end_time_ratio is not None:
+    # Of the starts that pick it may be read beyond what was trained, to rank.
+    if result.end_time_ratio is not None and result.fresh_starts >= LEAST_FRESH:
         text += f"; {format_figure(result.end_time_ratio)} where the rate falls in the end"
     return text
 

@@ -7,7 +7,7 @@ from advisor.race.tell import describe_gain
 from advisor.statistics import Estimate
 
 
-def make_result(ratio, end=None, reason=""):
+def make_result(ratio, end=None, reason="", fresh=3):
     return PairResult(
         global_batch_size=64,
         micro_batch_size=64,
@@ -17,6 +17,7 @@ def make_result(ratio, end=None, reason=""):
         time_ratio=ratio,
         end_time_ratio=end,
         reason=reason,
+        fresh_starts=fresh,
     )
 
 
@@ -28,6 +29,7 @@ def make_result(ratio, end=None, reason=""):
             make_result(Estimate(0.8, 0.7, 0.9), 0.9),
             "took 0.80 × (0.7 to 0.9) the time; 0.9 where the rate falls in the end",
         ),
+        (make_result(Estimate(0.8, 0.7, 0.9), 0.001, fresh=0), "took 0.80 × (0.7 to 0.9) the time"),
         (make_result(None, reason="training diverged"), "training diverged"),
         (make_result(Estimate(5878.0, 4060.0, 8510.0), 1.4), "took more than 10 × the time"),
     ],
