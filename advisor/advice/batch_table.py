@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions
+from advisor.loader.loop import interpolate
 from advisor.race.data import PairResult
 from advisor.race.law import LAW_DEVIATION
 from advisor.race.plan import RACE, choose_best
@@ -105,8 +106,11 @@ def draw_up_batches(rows: Sequence[Row], *, sample_unit: str, is_loop: bool = Fa
     missing = DASH if has_energy else NOT_MEASURED
     columns = _list_columns(rows, missing)
     has_loop = not is_loop and any(map(_is_apart_in_loop, rows))
-    write_speed = _write_measured_speed if has_loop else _write_speed
-    columns.append((f"{sample_unit}s/s", [write_speed(row) or missing for row in rows]))
+    speeds = [_write_measured_speed(row) for row in rows]
+    if not has_loop:  # one column for both, so what is predicted is as others slowed the measured
+        levelled = _level_speeds(rows)
+        speeds = [each or near for each, near in zip(speeds, levelled, strict=True)]
+    columns.append((f"{sample_unit}s/s", [each or missing for each in speeds]))
     if has_loop and not has_energy:  # nor is there room for it
         columns.append(("in your loop", [_write_loop_speed(row) or missing for row in rows]))
     if has_energy:
@@ -235,17 +239,49 @@ def _write_loop_speed(row: Row) -> str:
     return "" if speed is None else f"~ {format_number(speed)}"
 
 
-def _write_speed(row: Row) -> str:
-    return _write_measured_speed(row) or _write_loop_speed(row)
+def _level_speeds(rows: Sequence[Row]) -> list[str]:
+    """Return the speeds by the step that decides, as far below it as those measured beside them.
+
+    That step is as fast as one that nothing slowed; what was measured holds those that others did.
+    """
+    factors = {}
+    for row in rows:
+        own, speed = _get_own_speed(row), _get_loop_speed(row)
+        if own and speed:
+            factors[row.candidate.micro_batch_size] = math.log(own / speed)
+    sizes, logs = sorted(factors), [factors[size] for size in sorted(factors)]
+
+    def write(row: Row) -> str:
+        speed = _get_loop_speed(row)
+        if speed is None:
+            return ""
+        log = interpolate(row.candidate.micro_batch_size, sizes, logs) if sizes else 0.0
+        return f"~ {format_number(speed * math.exp(log))}"
+
+    return [write(row) for row in rows]
+
+
+def _get_own_speed(row: Row) -> float | None:
+    return None if row.point is None else row.point.samples_per_s.point
 
 
 def _write_own_speed(row: Row) -> str:
-    """Return the speed by the step that decides; without `~` where loading adds nothing to it."""
-    own = None if row.point is None else row.point.samples_per_s.point
+    """Return the speed by the step that decides; without `~` where that is as it was measured."""
+    own = _get_own_speed(row)
     speed = _get_loop_speed(row) or own
     if speed is None:
         return ""
-    return f"{'' if own is not None and not _is_apart_in_loop(row) else '~ '}{format_number(speed)}"
+    is_own = own is not None and not _is_apart_in_loop(row) and not _is_faster_than_measured(row)
+    return f"{'' if is_own else '~ '}{format_number(speed)}"
+
+
+def _is_faster_than_measured(row: Row) -> bool:
+    """Return whether the step that decides is shorter than those that were timed on average."""
+    speed = _get_loop_speed(row)
+    if row.point is None or speed is None:
+        return False
+    most = row.point.samples_per_s.high or row.point.samples_per_s.point
+    return most is not None and speed > (1.0 + LOOP_FRACTION) * most
 
 
 def _get_loop_speed(row: Row) -> float | None:
@@ -255,8 +291,7 @@ def _get_loop_speed(row: Row) -> float | None:
 
 def _is_apart_in_loop(row: Row) -> bool:
     """Return whether the step that decides takes longer than the one that was timed."""
-    own = None if row.point is None else row.point.samples_per_s.point
-    speed = _get_loop_speed(row)
+    own, speed = _get_own_speed(row), _get_loop_speed(row)
     if not own or not speed:
         return False
     return speed * (1.0 + LOOP_FRACTION) < own

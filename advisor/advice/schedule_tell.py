@@ -9,6 +9,8 @@ from advisor.statistics import Estimate
 from advisor.telling import Row
 from advisor.units import count_of, format_count, format_figure, format_interval, format_percent
 
+#: Gain below which it is written as none.
+_LEAST_TOLD_FRACTION = 0.0005
 _SCHEDULES = {"noise": "Schedule", "trained": "Late switch"}
 
 
@@ -75,6 +77,8 @@ def _describe_gain(schedule: Schedule) -> str:
     if gain < 0.0:
         more = format_percent(-gain, decimals=1)
         return f"predicted to take {more} more time than the advised batch"
+    if not schedule.items and gain < _LEAST_TOLD_FRACTION:
+        return ""  # as the reason says
     saved = f"predicted to save {format_percent(gain, decimals=1)} of the time"
     if schedule.gain_over_advised_fraction is None:
         return f"{saved} at the advised batch"

@@ -17,6 +17,7 @@ from advisor.advice.schedule import (
     predict_time,
     scale_to,
 )
+from advisor.advice.schedule_tell import describe_schedule
 from advisor.noise.data import NoiseConclusion, NoisePoint
 from advisor.statistics import Estimate
 from advisor.training.data import OptimizerFacts
@@ -76,6 +77,7 @@ def test_a_constant_noise_scale_gives_no_schedule_and_no_gain():
     assert schedule.gain_fraction == 0.0
     assert schedule.gain_over_advised_fraction == 0.0
     assert "constant" in schedule.reason
+    assert "predicted" not in describe_schedule(schedule)
 
 
 def test_a_gain_below_three_per_cent_is_told_and_not_advised():

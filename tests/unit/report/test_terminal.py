@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batches
+from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batches, draw_up_few
 from advisor.advice.data import Expected, Interval
 from advisor.advice.tell import head_run, tell_advice
 from advisor.cards.question import KIND as PREDICTION
@@ -389,7 +389,22 @@ def test_the_loop_has_a_column_only_where_it_is_slower_than_the_steps():
     speed, loop = headers.index("samples/s"), headers.index("in your loop")
     assert (rows["192"][speed], rows["192"][loop]) == ("9,870 ± 103", "~ 2,470")
     assert (rows["128"][speed], rows["128"][loop]) == ("not measured", "~ 2,210")
-    for factor in (1.0, 0.5):
+    predicted = set()
+    for factor in (1.0, 0.5, 0.1):  # steps that others slow are on average far above their fastest
         headers, rows = draw(factor)
         assert "in your loop" not in headers
-        assert rows["128"][headers.index("samples/s")].startswith("~ ")
+        predicted.add(rows["128"][headers.index("samples/s")])
+    assert predicted == {"~ 8,830"}  # between those measured beside it
+
+
+def test_a_speed_that_no_step_had_on_average_is_marked_as_predicted():
+    rows = choose_rows(GivenConclusions(build_record(), build_derived()))
+
+    def write(row, factor):
+        faster = replace(row.candidate, step_s=factor * row.candidate.step_s)
+        table = draw_up_few([row._replace(candidate=faster)], sample_unit="sample")
+        return table.rows[0][[each.header for each in table.columns].index("samples/s")]
+
+    (advised,) = (row for row in rows if row.mark == ">")
+    assert write(advised, 1.0) == "9,870"
+    assert write(advised, 0.25) == "~ 39,500"
