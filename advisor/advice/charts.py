@@ -37,7 +37,7 @@ def draw_charts(conclusions: Conclusions, rows: Sequence[Row]) -> Iterator[Chart
     if advice is not None:
         yield _chart_time(advice, rows)
     if advice is not None and race is not None:
-        chosen = (advice.global_batch_size, advice.learning_rate.value)
+        chosen = (advice.global_batch_size, advice.learning_rate.value or 0.0)
         yield from chart_losses(race, record.all(TRIALS), chosen=chosen, ways=candidates)
     yield chart_memory(conclusions, marks)
 

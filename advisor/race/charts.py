@@ -3,14 +3,14 @@
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 from advisor.race.data import BasePair, PairResult, Race, Standing
 from advisor.race.plan import FRESH, LEAST_FRESH, choose_best
 from advisor.race.tell import describe_gain, name_pair
 from advisor.race.ways import find_way
-from advisor.rate.curves import group_pairs, is_same
-from advisor.rate.data import Candidate, TrialBranch
+from advisor.rate.curves import is_same
+from advisor.rate.data import Candidate, PairKey, TrialBranch
 from advisor.telling import Chart, Datum, Line, Style
 from advisor.units import count_of
 
@@ -21,15 +21,6 @@ _STANDINGS: dict[Standing, tuple[str, Style]] = {
     "too_short": ("not told", "points"),
     "failed": ("did not train", "failures"),
 }
-
-
-class CoursePoint(NamedTuple):
-    """The mean loss over starts after so many samples, and the lowest and highest of them."""
-
-    samples: int
-    loss: float
-    low: float
-    high: float
 
 
 def chart_pairs(race: Race) -> Chart:
@@ -56,30 +47,29 @@ def chart_losses(
     race: Race,
     trials: Sequence[TrialBranch],
     *,
-    chosen: tuple[int, float | None],
+    chosen: PairKey,
     ways: Sequence[Candidate],
 ) -> Iterator[Chart]:
     """Yield the losses of the chosen pair beside the base pair's, over time and over samples.
 
     Where the base pair itself was chosen, the best of the others stands beside it.
     """
-    base, pair = race.base, _choose_pair(race, chosen)
+    base, pair = race.base, race.find(chosen) or choose_best(race.pairs)
     if base is None or pair is None:
         return
-    groups = group_pairs(trials)
-    asked = (base.key, pair.key)
-    sides = [next((groups[key] for key in groups if is_same(key, one)), []) for one in asked]
+    keys = (base.key, pair.key)
+    sides = [[each for each in trials if is_same(each.key, key)] for key in keys]
     courses, starts = read_courses(sides)
     if not all(courses):
         return
-    is_chosen = is_same(pair.key, (chosen[0], chosen[1] or 0.0))
-    labels = (_name_base(race), f"{name_pair(pair.key)}{', recommended' * is_chosen}")
+    recommended = ", recommended" * is_same(pair.key, chosen)
+    labels = (_name_base(race), f"{name_pair(pair.key)}{recommended}")
     caption = (
         f"{name_pair(pair.key).capitalize()} {describe_gain(pair)}; means over "
         f"{count_of(starts, 'start')} "
         f"{_describe_rate(sides[0][0])}, with the lowest and the highest of them."
     )
-    loop_s = [find_way(ways, size) for size, _ in asked]
+    loop_s = [find_way(ways, size) for size, _ in keys]
     for title, x_label, scales in (
         ("time", "seconds in your loop", [way.sample_s if way else 0.0 for way in loop_s]),
         ("samples", "samples", [1.0, 1.0]),
@@ -91,11 +81,11 @@ def chart_losses(
                 x_label=x_label,
                 y_label="loss",
                 lines=tuple(
-                    Line(label, _trace(course, scale))
+                    Line(label, tuple(replace(point, x=scale * float(point.x)) for point in course))
                     for label, course, scale in zip(labels, courses, scales, strict=True)
                 ),
                 log_x=False,
-                log_y=all(point.low > 0.0 for course in courses for point in course),
+                log_y=all((point.low or 0.0) > 0.0 for course in courses for point in course),
             )
 
 
@@ -105,11 +95,6 @@ def _describe_rate(branch: TrialBranch) -> str:
     if branch.decays_from == 0:
         return "along your own schedule"
     return "at a constant rate that falls to 0 in the end"
-
-
-def _choose_pair(race: Race, chosen: tuple[int, float | None]) -> PairResult | None:
-    """Return the pair, the best of all trained where it is the base pair itself."""
-    return race.find((chosen[0], chosen[1] or 0.0)) or choose_best(race.pairs)
 
 
 def _name_base(race: Race) -> str:
@@ -123,17 +108,13 @@ def _place(pair: BasePair | PairResult) -> Datum:
     return Datum(x=pair.global_batch_size, y=pair.learning_rate, note=note)
 
 
-def _trace(course: Sequence[CoursePoint], scale: float) -> tuple[Datum, ...]:
-    return tuple(
-        Datum(x=scale * point.samples, y=point.loss, low=point.low, high=point.high)
-        for point in course
-    )
-
-
 def read_courses(
     sides: Sequence[Sequence[TrialBranch]],
-) -> tuple[list[tuple[CoursePoint, ...]], int]:
-    """Return the course of each side, and the number of starts: those that judge, if there are."""
+) -> tuple[list[tuple[Datum, ...]], int]:
+    """Return the course of each side, and the number of starts: those that judge, if there are.
+
+    A point is the mean loss over starts after so many samples, with the lowest and highest of them.
+    """
     seeds = set.intersection(*({each.seed for each in side} for side in sides))
     fresh = {seed for seed in seeds if seed in FRESH}
     # Branches of other starts have other lengths, so that their means would be of no training.
@@ -141,7 +122,7 @@ def read_courses(
     return [_average([each for each in side if each.seed in seeds]) for side in sides], len(seeds)
 
 
-def _average(branches: Sequence[TrialBranch]) -> tuple[CoursePoint, ...]:
+def _average(branches: Sequence[TrialBranch]) -> tuple[Datum, ...]:
     """Return the mean of each start's longest branch, where all starts were evaluated."""
     longest = {each.seed: each for each in sorted(branches, key=lambda each: each.samples)}
     found: dict[int, list[float]] = {}
@@ -150,7 +131,7 @@ def _average(branches: Sequence[TrialBranch]) -> tuple[CoursePoint, ...]:
             if math.isfinite(each.loss):
                 found.setdefault(each.samples, []).append(each.loss)
     return tuple(
-        CoursePoint(samples, statistics.fmean(losses), min(losses), max(losses))
+        Datum(x=samples, y=statistics.fmean(losses), low=min(losses), high=max(losses))
         for samples, losses in sorted(found.items())
         if len(losses) == len(longest)
     )

@@ -12,7 +12,7 @@ first, and alone where the user's own schedule was followed.
 
 import math
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -42,6 +42,7 @@ class _Branch(Protocol):
 
 
 B = TypeVar("B", bound=_Branch)
+K = TypeVar("K", bound=Hashable)
 
 Curve = Sequence[tuple[float, float]]
 Reader = Callable[[Sequence[B]], Curve]
@@ -60,10 +61,10 @@ class Comparison(NamedTuple):
 
 def compare_all(
     base: Sequence[TrialBranch],
-    others: Mapping[int, Sequence[TrialBranch]],
+    others: Mapping[K, Sequence[TrialBranch]],
     *,
-    picking: Collection[int] = (),
-) -> dict[int, Comparison]:
+    picking: Collection[K] = (),
+) -> dict[K, Comparison]:
     """Return each of the others beside the base pair; those not comparable are left out.
 
     Those in `picking` are compared as `compare_picks` does: it ranks them, and is never printed.
@@ -74,7 +75,7 @@ def compare_all(
     Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3, for the pooled variance; Tukey 1958 for
     the pseudo-values.
     """
-    found: dict[int, Comparison] = {}
+    found: dict[K, Comparison] = {}
     for read in (read_running, read_ends):
         ratios = {
             key: _list_ratios(base, other, read, extends=key in picking and read is read_ends)

@@ -20,7 +20,7 @@ _BASE_LENGTHS = (1.0, math.sqrt(0.5))
 _PICK_LENGTHS = (1.15, 0.8)
 #: Time of a pick's branch over that of the base pair's longest, at most.
 _MOST_TIME_RATIO = 1.0
-#: Time of a script's step takes about so long beside its start, in seconds.
+#: To time a script's step takes about so long beside its start, in seconds.
 _BLOCK_S = 1.0
 #: Starts after which a pick stays undecided.
 _MOST_FRESH = 24

@@ -146,15 +146,15 @@ def _judge_pairs(
 ) -> tuple[PairResult, ...]:
     """Return what each other pair showed, by batch and rate."""
     ordered = sorted(groups.items())
-    seen: dict[int, list[TrialBranch]] = {}
-    for index, (_, branches) in enumerate(ordered):
-        # Those from which pairs are picked have even keys, the fresh ones odd.
-        seen[2 * index] = [branch for branch in branches if branch.seed not in FRESH]
-        seen[2 * index + 1] = [branch for branch in branches if branch.seed in FRESH]
-    found = compare_all(own, seen, picking=range(0, 2 * len(ordered), 2))
+    seen = {
+        (key, is_fresh): [branch for branch in branches if (branch.seed in FRESH) is is_fresh]
+        for key, branches in ordered
+        for is_fresh in (False, True)
+    }
+    found = compare_all(own, seen, picking=[(key, False) for key, _ in ordered])
     return tuple(
-        _judge(conclusions, base, key, branches, found.get(2 * index), found.get(2 * index + 1))
-        for index, (key, branches) in enumerate(ordered)
+        _judge(conclusions, base, key, branches, found.get((key, False)), found.get((key, True)))
+        for key, branches in ordered
     )
 
 

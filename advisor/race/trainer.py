@@ -10,7 +10,7 @@ from advisor.engine.run import Run
 from advisor.race.branches import BRANCHES, Branches
 from advisor.race.compare import is_only_bound
 from advisor.race.data import UNTRAINED, BasePair
-from advisor.rate.curves import group_pairs
+from advisor.rate.curves import is_same
 from advisor.rate.data import TRIALS, Candidate, PairKey, TrialBranch, TrialTask
 from advisor.rate.range_stage import run_starts
 
@@ -56,7 +56,7 @@ class Trainer:
 
     def list_pair(self, pair: PairKey) -> list[TrialBranch]:
         """Return the branches of a pair."""
-        return group_pairs(self.run.record.all(TRIALS)).get(pair, [])
+        return [each for each in self.run.record.all(TRIALS) if is_same(each.key, pair)]
 
     def is_only_bound(self, pair: PairKey, seeds: Sequence[int]) -> bool:
         """Return whether a pair's ends from these starts say only that it was as low sooner."""

@@ -4,10 +4,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
+import numpy as np
 from msgspec.structs import replace
 
 from advisor.rate.data import SAME_RATE, Evaluation, PairKey, TrialBranch
+
+B = TypeVar("B", bound=TrialBranch)
 
 #: Rise above the first loss, as a share of it, from which a branch counts as diverged.
 DIVERGENCE_FRACTION = 0.1
@@ -20,9 +24,9 @@ def is_same(pair: PairKey, other: PairKey) -> bool:
     return pair[0] == other[0] and math.isclose(pair[1], other[1], rel_tol=SAME_RATE)
 
 
-def group_pairs(trials: Iterable[TrialBranch]) -> dict[PairKey, list[TrialBranch]]:
+def group_pairs(trials: Iterable[B]) -> dict[PairKey, list[B]]:
     """Return the branches of each pair of batch and rate, in the order of their training."""
-    groups: dict[PairKey, list[TrialBranch]] = {}
+    groups: dict[PairKey, list[B]] = {}
     for branch in trials:
         near = (key for key in groups if is_same(key, branch.key))
         groups.setdefault(next(near, branch.key), []).append(branch)
@@ -41,12 +45,8 @@ def has_diverged(branch: TrialBranch) -> bool:
 
 def read_loss(branch: TrialBranch, samples: float) -> float:
     """Return the loss after so many samples, between evaluations on a straight line."""
-    evaluations = branch.evaluations
-    for before, after in pairwise(evaluations):
-        if before.samples <= samples <= after.samples and after.samples > before.samples:
-            share = (samples - before.samples) / (after.samples - before.samples)
-            return before.loss + share * (after.loss - before.loss)
-    return evaluations[0].loss if samples <= evaluations[0].samples else evaluations[-1].loss
+    places = [each.samples for each in branch.evaluations]
+    return float(np.interp(samples, places, [each.loss for each in branch.evaluations]))
 
 
 def average_curves(branches: Sequence[TrialBranch]) -> tuple[Evaluation, ...]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from advisor.rate.curves import has_diverged, read_loss
+from advisor.rate.curves import group_pairs, has_diverged, read_loss
 from advisor.statistics import Estimate, estimate_mean
 from advisor.verify.data import BatchStanding, VerificationBranch
 
@@ -61,13 +61,10 @@ class Comparison(NamedTuple):
 
 def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranches, ...]:
     """Return the branches by batch, smallest first; of several rates the best one's."""
-    groups: dict[tuple[int, str], dict[int, VerificationBranch]] = {}
-    for branch in branches:
-        if branch.evaluations or branch.diverged:
-            key = (branch.global_batch_size, f"{branch.learning_rate:.9e}")
-            groups.setdefault(key, {})[branch.seed] = branch
+    trained = (branch for branch in branches if branch.evaluations or branch.diverged)
     best: dict[int, BatchBranches] = {}
-    for (size, _), by_seed in groups.items():
+    for (size, _), of_pair in group_pairs(trained).items():
+        by_seed = {branch.seed: branch for branch in of_pair}
         group = BatchBranches(tuple(by_seed[seed] for seed in sorted(by_seed)))
         if size not in best or _rank(group) < _rank(best[size]):
             best[size] = group

@@ -73,7 +73,7 @@ class Plan:
         assert base.base_batch_size is not None
         evaluation_size = min(_EVALUATION_BATCH, advice.micro_batch_size)
         self._evaluation_size = max(facts.min_micro_batch_size, evaluation_size)
-        trunk = self._make_task(base.base_batch_size, base.base_value)
+        trunk = self._make_task(base.base_batch_size, base.base_value, OptimizerChanges())
         if trunk is None:
             raise UsageError(
                 f"the base batch {base.base_batch_size} does not fit and cannot be split",
@@ -134,13 +134,10 @@ class Plan:
             self._progress.note(f"batch {size} is left out: it cannot be made of what fits")
         return pair
 
-    def _make_task(
-        self, size: int, rate: float, changes: OptimizerChanges | None = None
-    ) -> TrialTask | None:
+    def _make_task(self, size: int, rate: float, changes: OptimizerChanges) -> TrialTask | None:
         """Return one step of a batch; None where it cannot be made of what fits."""
         advice, facts = self._advice, self._facts
-        split: tuple[int, int] | None
-        split = advice.split
+        split: tuple[int, int] | None = advice.split
         if size != advice.global_batch_size:
             timed = (each.micro_batch_size for each in advice.candidates)
             split = split_batch(
@@ -162,8 +159,8 @@ class Plan:
             seeds=(0,),
             evaluation_batch_size=self._evaluation_size,
             loss_is_sum=facts.loss_reduction == "sum",
-            beta2=None if changes is None else changes.beta2,
-            weight_decay=None if changes is None else changes.weight_decay,
+            beta2=changes.beta2,
+            weight_decay=changes.weight_decay,
         )
 
     def _afford_samples(self, pairs: Sequence[TrialTask]) -> int:

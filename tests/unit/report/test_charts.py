@@ -14,9 +14,9 @@ from advisor.memory.data import Probe
 from advisor.memory.tell import chart_memory
 from advisor.predict.memory_tables import chart_peak
 from advisor.predict.tell import tell_prediction
-from advisor.race.charts import CoursePoint, read_courses
+from advisor.race.charts import read_courses
 from advisor.rate.data import Evaluation, TrialBranch
-from advisor.telling import Mark
+from advisor.telling import Datum, Mark
 from tests.given import GivenConclusions
 from tests.unit.loader.timings import run
 from tests.unit.predict.sample_record import build_record as build_prediction
@@ -111,9 +111,9 @@ def test_a_course_is_the_mean_of_each_start_s_longest_branch_with_its_range():
     assert starts == 2
     assert one == other
     assert one == (
-        CoursePoint(0, 4.0, 4.0, 4.0),
-        CoursePoint(8, 3.0, 2.0, 4.0),
-        CoursePoint(16, 2.0, 1.0, 3.0),
+        Datum(x=0, y=4.0, low=4.0, high=4.0),
+        Datum(x=8, y=3.0, low=2.0, high=4.0),
+        Datum(x=16, y=2.0, low=1.0, high=3.0),
     )
 
 
@@ -121,15 +121,15 @@ def test_starts_that_judge_are_drawn_alone_where_there_are_enough():
     picked = [make_branch(seed, 16, [4.0, 1.0]) for seed in range(3)]
     fresh = [make_branch(seed, 16, [4.0, 2.0]) for seed in range(3, 6)]
     (few, _), starts = read_courses([[*picked, *fresh[:2]]] * 2)
-    assert (starts, few[1].loss) == (3, 1.0)
+    assert (starts, few[1].y) == (3, 1.0)
     (many, _), starts = read_courses([[*picked, *fresh]] * 2)
-    assert (starts, many[1].loss) == (3, 2.0)
+    assert (starts, many[1].y) == (3, 2.0)
 
 
 def test_a_loss_that_is_no_number_is_left_out():
     side = [make_branch(0, 16, [4.0, float("nan"), 1.0])]
     (course, _), _ = read_courses([side, side])
-    assert [point.samples for point in course] == [0, 16]
+    assert [point.x for point in course] == [0, 16]
 
 
 def test_a_prediction_is_drawn_card_by_card_with_intervals_and_parts():
