@@ -73,14 +73,13 @@ def record(
     spec = make_spec(workload, allowed)
     budget_s = (spec.limits.budget_s or 0.0) + asked.over_s
     limits = msgspec.structs.replace(spec.limits, budget_s=budget_s)
-    side = stage.Side(workload=workload, revision=worktrees.describe_revision())
     found = drive(
         BASELINE,
         msgspec.structs.replace(spec, limits=limits),
         Output(results, reads=(training.model,)),
         held=(
             (stage.BASELINE, asked),
-            (stage.NEW_SIDE, side),
+            (stage.NEW_SIDE, worktrees.see_side(workload)),
             (stage.PINNED, recorded.micro_batch_size),
         ),
     )

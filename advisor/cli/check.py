@@ -94,20 +94,10 @@ def _opening_sides(
     workload: "WorkloadSpec", against: str | None
 ) -> Iterator[tuple[list[tuple[Any, Any]], tuple[str, ...]]]:
     """Yield the sides by their slots, the new one first, and what is to be said of them."""
-    import msgspec
-
     from advisor.gate import stage, worktrees
 
     if against is None:
-        revision = worktrees.describe_revision()
-        yield [(stage.NEW_SIDE, stage.Side(workload=workload, revision=revision))], ()
+        yield [(stage.NEW_SIDE, worktrees.see_side(workload))], ()
         return
-    with worktrees.open_worktrees(against, workload.target) as trees:
-        sides = []
-        for slot, (checkout, revision) in (
-            (stage.NEW_SIDE, trees.new),
-            (stage.OLD_SIDE, trees.old),
-        ):
-            there = msgspec.structs.replace(workload, checkout=checkout)
-            sides.append((slot, stage.Side(workload=there, revision=revision)))
-        yield sides, trees.remarks
+    with worktrees.open_worktrees(against, workload) as trees:
+        yield [(stage.NEW_SIDE, trees.new), (stage.OLD_SIDE, trees.old)], trees.remarks

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
-from advisor.gate.data import Cause, Occasion, Session, list_sessions
+from advisor.gate.data import Cause, Occasion, Session, list_peaks, list_sessions
 from advisor.gate.setting import list_differences
 from advisor.statistics import median
 from advisor.units import format_percent
@@ -19,7 +19,7 @@ _SHARE = 0.5
 _FOREIGN_FRACTION, _HELD_FRACTION = 0.1, 0.05
 #: Of bytes or operators, a change that only other code makes.
 _CODE_FRACTION = 0.005
-_HOLDERS = {"thermal": "heat", "brake": "the power brake", "power_cap": "the power cap"}
+HOLDERS = {"thermal": "heat", "brake": "the power brake", "power_cap": "the power cap"}
 
 
 def find_cause(old: Sequence[Occasion], new: Sequence[Occasion], change: float) -> Cause:
@@ -57,7 +57,7 @@ def _see_machine(old: Sequence[Occasion], new: Sequence[Occasion], change: float
     )
     if after and median(after) > (median(before) if before else 0.0) + _FOREIGN_FRACTION:
         yield f"other processes take {format_percent(median(after))} of the processors' time"
-    for name, holder in _HOLDERS.items():
+    for name, holder in HOLDERS.items():
         held = [
             fmean([each.held_fraction.get(name, 0.0) for each in list_sessions(side)] or [0.0])
             for side in (old, new)
@@ -82,18 +82,14 @@ def _see_code(old: Sequence[Occasion], new: Sequence[Occasion]) -> Iterator[str]
 
 def find_peak_bytes(side: Sequence[Occasion], micro_batch_size: int) -> float | None:
     """Return the median peak at a size, None where none was measured or it did not fit."""
-    seen = list_peaks(side, micro_batch_size)
+    seen = list_peak_bytes(side, micro_batch_size)
     return median(seen) if seen else None
 
 
-def list_peaks(side: Sequence[Occasion], micro_batch_size: int) -> list[int]:
+def list_peak_bytes(side: Sequence[Occasion], micro_batch_size: int) -> list[int]:
     """Return the bytes of every peak at a size that fitted."""
-    return [
-        peak.peak_bytes
-        for occasion in side
-        for peak in occasion.peaks
-        if peak.micro_batch_size == micro_batch_size and peak.peak_bytes is not None
-    ]
+    mine = (each for each in list_peaks(side) if each.micro_batch_size == micro_batch_size)
+    return [peak.peak_bytes for peak in mine if peak.peak_bytes is not None]
 
 
 def _compare(

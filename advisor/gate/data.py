@@ -10,7 +10,7 @@ from advisor.engine.record import Series, Slot
 from advisor.engine.task import WorkloadTask
 from advisor.figures import Bytes, Count, Fraction, Seconds, Size
 from advisor.statistics import Estimate
-from advisor.training.data import Precision
+from advisor.training.data import Precision, WorkloadSpec
 
 #: Standard deviation of sessions, on the log scale.
 Spread = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
@@ -75,6 +75,14 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     is_changed: bool = False
 
 
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two that are compared."""
+
+    #: Names the file, and the checkout that it is in.
+    workload: WorkloadSpec
+    revision: Revision | None = None
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """All that a figure depends on beside the code."""
 
@@ -105,6 +113,11 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
 def list_sessions(side: Sequence[Occasion]) -> list[Session]:
     """Return the sessions of all occasions."""
     return [session for occasion in side for session in occasion.sessions]
+
+
+def list_peaks(side: Sequence[Occasion]) -> list[Peak]:
+    """Return the peaks of all occasions."""
+    return [peak for occasion in side for peak in occasion.peaks]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.gate.cause import find_peak_bytes, list_peaks
+from advisor.gate.cause import find_peak_bytes, list_peak_bytes
 from advisor.gate.data import (
     GATES_STACK,
     IN_TURNS,
@@ -21,13 +21,11 @@ from advisor.gate.data import (
     Outcome,
     Policy,
     Verdict,
+    list_peaks,
     list_sessions,
 )
 from advisor.gate.setting import list_differences
-from advisor.gate.verdict import LOOKS, combine, judge_exact, judge_noisy
-
-#: With a stack that changed nothing is gated but where it is asked for.
-_NOISY: tuple[Metric, ...] = ("throughput", "first_step")
+from advisor.gate.verdict import LOOKS, NOISY, combine, judge_exact, judge_noisy
 
 
 def compare(
@@ -52,7 +50,7 @@ def compare(
     conclude = partial(Comparison, differences=differences, sessions=sessions)
     if any(each.tier == "identity" for each in differences):
         return conclude(outcome="not_measured", verdicts=())
-    noisy = [metric for metric in _NOISY if metric in on]
+    noisy = [metric for metric in NOISY if metric in on]
     verdicts = [
         judge_noisy(
             metric,
@@ -73,6 +71,7 @@ def compare(
         )
         verdicts.append(judge_exact("operators", before, after, on["operators"]))
     outcome = combine(verdicts)
+    # With a stack that changed nothing is gated but where it is asked for.
     if differences and not gates_stack and outcome in {"fail", "pass", "improved"}:
         outcome = "inconclusive"
     order = list(POLICIES)
@@ -100,7 +99,8 @@ def _judge_memory(
         verdict = judge_exact(
             metric, before, after, on[metric], spread=_measure_spread(old, at), remark=remark
         )
-        if before and _did_not_fit(new, at):
+        unfit = [each for each in list_peaks(new) if each.peak_bytes is None]
+        if before and any(each.micro_batch_size == at for each in unfit):
             verdict = Verdict(
                 metric=metric,
                 outcome="fail",
@@ -114,26 +114,13 @@ def _judge_memory(
 
 def find_largest_size(side: Sequence[Occasion]) -> int:
     """Return the largest size at which the memory of a side was measured, else the pinned one."""
-    sizes = [
-        peak.micro_batch_size
-        for occasion in side
-        for peak in occasion.peaks
-        if peak.peak_bytes is not None
-    ]
+    sizes = [peak.micro_batch_size for peak in list_peaks(side) if peak.peak_bytes is not None]
     return max(sizes, default=side[0].setting.micro_batch_size)
-
-
-def _did_not_fit(side: Sequence[Occasion], size: int) -> bool:
-    return any(
-        peak.micro_batch_size == size and peak.peak_bytes is None
-        for occasion in side
-        for peak in occasion.peaks
-    )
 
 
 def _measure_spread(side: Sequence[Occasion], size: int) -> float:
     """Return the standard deviation of the peaks at a size, relative; 0 of a single one."""
-    logs = [math.log(peak_bytes) for peak_bytes in list_peaks(side, size)]
+    logs = [math.log(peak_bytes) for peak_bytes in list_peak_bytes(side, size)]
     return statistics.stdev(logs) if len(logs) > 1 else 0.0
 
 
@@ -141,7 +128,7 @@ def is_decided(comparison: Comparison) -> bool:
     """Return whether more sessions would change nothing: all told, or the last look taken."""
     open_outcomes: set[Outcome] = {"inconclusive", "not_measured"}
     waits = any(
-        each.outcome in open_outcomes and each.policy.level == "error" and each.metric in _NOISY
+        each.outcome in open_outcomes and each.policy.level == "error" and each.metric in NOISY
         for each in comparison.verdicts
     )
     return not waits or comparison.sessions[1] >= LOOKS[-1]

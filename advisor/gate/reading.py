@@ -1,20 +1,19 @@
 """What the probes of a run and its counters say in the gate's own words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from advisor.device.data import Telemetry
 from advisor.engine.record import Record
 from advisor.errors import UsageError
+from advisor.gate.cause import HOLDERS
 from advisor.gate.data import NEW, OCCASIONS, Occasion, Peak, Session, Setting
 from advisor.memory.data import PROBES, Probe
 from advisor.statistics import median
 from advisor.throughput.blocks import measure_held_fraction, select_in_blocks
 from advisor.throughput.data import TELEMETRY
 from advisor.training.data import WorkloadSpec
-
-_HOLDERS = ("thermal", "brake", "power_cap")
 
 
 def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
@@ -33,7 +32,7 @@ def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
     )
     if telemetry is None:
         return session
-    held = {cause: measure_held_fraction((probe,), (telemetry,), cause) for cause in _HOLDERS}
+    held = {cause: measure_held_fraction((probe,), (telemetry,), cause) for cause in HOLDERS}
     return msgspec.structs.replace(
         session,
         sm_clock_mhz=_find_median(probe, telemetry, telemetry.sm_clock_mhz) or None,
@@ -49,13 +48,15 @@ def _find_median(probe: Probe, telemetry: Telemetry, values: Sequence[float]) ->
     return median(seen) if seen else None
 
 
-def make_peak(probe: Probe) -> Peak:
-    """Return the peak of tensors that a probe of memory showed, None where it did not fit.
+def make_peak(probe: Probe) -> Peak | None:
+    """Return the peak of tensors that a probe of memory showed, None where it showed none.
 
     What is less than a page, which nothing counts, is a byte.
     """
     fits = probe.outcome == "fit"
     peak_bytes = probe.peak_allocated_bytes or probe.peak_bytes if fits else None
+    if peak_bytes is None and probe.outcome != "oom":
+        return None
     return Peak(
         micro_batch_size=probe.micro_batch_size,
         peak_bytes=None if peak_bytes is None else max(1, peak_bytes),
@@ -116,6 +117,7 @@ def _refuse_size(micro_batch_size: int) -> UsageError:
 def _read_run(record: Record, micro_batch_size: int) -> Occasion:
     """Return what a run of `probe` holds of one size; UsageError where it did not time that."""
     probes, facts, command = record.all(PROBES), record.workload, record.command
+    peaks = [make_peak(probe) for probe in probes if probe.stage == "memory"]
     counters = {each.session: each for each in record.all(TELEMETRY)}
     timed = [
         make_session(probe, counters.get(probe.session))
@@ -125,23 +127,21 @@ def _read_run(record: Record, micro_batch_size: int) -> Occasion:
     sessions = tuple(each for each in timed if each is not None)
     if not sessions or facts is None or record.environment is None:
         raise _refuse_size(micro_batch_size)
-    script = facts.script
+    workload = WorkloadSpec(
+        target=facts.file,
+        script=None if facts.script is None else facts.script.script,
+        settings=command.settings,
+        precision=command.precision,
+        compile=command.compile,
+    )
+    if record.environment.device.kind != "cuda":  # the count of a CPU's pages is no sure figure
+        peaks = []
     return Occasion(
         recorded_at=record.created_at,
         tool_version=record.tool_version,
-        setting=Setting(
-            target=facts.file,
-            micro_batch_size=micro_batch_size,
-            environment=record.environment,
-            arguments=() if script is None else script.script.arguments,
-            ranks=1 if script is None else script.script.ranks,
-            precision=command.precision,
-            compile=command.compile,
-            settings=command.settings,
-        ),
+        setting=read_setting(workload, record, micro_batch_size),
         sessions=sessions,
-        # The kernel's count of a CPU's pages is no sure figure.
-        peaks=tuple(_list_peaks(probes)) if record.environment.device.kind == "cuda" else (),
+        peaks=tuple(peak for peak in peaks if peak is not None),
     )
 
 
@@ -156,11 +156,3 @@ def _list_timed_sizes(record: Record) -> tuple[int, ...]:
     )
     own = None if record.workload is None else record.workload.base_batch_size
     return tuple(sorted(sizes, key=lambda size: (size != own, -size)))
-
-
-def _list_peaks(probes: Sequence[Probe]) -> Iterable[Peak]:
-    for probe in probes:
-        if probe.stage == "memory" and probe.outcome in {"fit", "oom"}:
-            peak = make_peak(probe)
-            if probe.outcome == "oom" or peak.peak_bytes is not None:
-                yield peak

@@ -8,10 +8,10 @@ Commit and date are recorded, and decide nothing.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from advisor.device.data import Environment
-from advisor.gate.data import Difference, Occasion, Setting
+from advisor.gate.data import Difference, Occasion, Setting, Tier
 
 #: Memory is told to this many bytes: containers and drivers keep a little for themselves.
 _MEMORY_GRAIN_BYTES = 1 << 30
@@ -51,6 +51,15 @@ def list_stack(environment: Environment) -> dict[str, str]:
     }
 
 
+def compare_named(tier: Tier, old: dict[str, str], new: dict[str, str]) -> list[Difference]:
+    """Return which values are not the same."""
+    return [
+        Difference(tier=tier, name=name, old=old.get(name) or "none", new=new.get(name) or "none")
+        for name in {**old, **new}
+        if old.get(name, "") != new.get(name, "")
+    ]
+
+
 def list_differences(old: Sequence[Occasion], new: Sequence[Occasion]) -> tuple[Difference, ...]:
     """Return in what any occasion of the new side differs from the first of the old."""
     if not old:
@@ -58,20 +67,12 @@ def list_differences(old: Sequence[Occasion], new: Sequence[Occasion]) -> tuple[
     first, found = old[0].setting, dict[tuple[str, str], Difference]()
     for occasion in (*old[1:], *new):
         setting = occasion.setting
-        tiers: Mapping[str, tuple[dict[str, str], dict[str, str]]] = {
-            "identity": (identify(first), identify(setting)),
-            "stack": (list_stack(first.environment), list_stack(setting.environment)),
-        }
-        for tier, (before, after) in tiers.items():
-            for name in {**before, **after}:
-                values = before.get(name, ""), after.get(name, "")
-                if values[0] != values[1]:
-                    found[tier, name] = Difference(
-                        tier="identity" if tier == "identity" else "stack",
-                        name=name,
-                        old=values[0] or "none",
-                        new=values[1] or "none",
-                    )
+        stacks = list_stack(first.environment), list_stack(setting.environment)
+        for each in (
+            *compare_named("identity", identify(first), identify(setting)),
+            *compare_named("stack", *stacks),
+        ):
+            found[each.tier, each.name] = each
     return tuple(found.values())
 
 

@@ -21,8 +21,8 @@ from advisor.gate.data import (
     CountTask,
     Occasion,
     Peak,
-    Revision,
     Session,
+    Side,
     StepCount,
 )
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
@@ -40,14 +40,6 @@ _ROUNDS = 3
 _LARGER = 2
 #: The batch where neither the user nor the model file names one.
 _USUAL_BATCH = 32
-
-
-class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the two that are compared."""
-
-    #: Names the file, and the checkout that it is in.
-    workload: WorkloadSpec
-    revision: Revision | None = None
 
 
 #: What only the command that runs knows.
@@ -76,9 +68,7 @@ def load_baseline(run: Run) -> None:
     if found is not None:
         run.replace(OLD, found)
     elif not asked.records_missing:
-        nearest = [
-            f"{each.name} {each.old or 'none'}" for each in store.find_nearest(asked, setting)
-        ]
+        nearest = [f"{each.name} {each.old}" for each in store.find_nearest(asked, setting)]
         there = f"; the nearest is of {', '.join(nearest)}" if nearest else ""
         raise NoBaselineError(
             f"there is no baseline of {setting.target} at batch {setting.micro_batch_size} on "
@@ -90,13 +80,12 @@ def load_baseline(run: Run) -> None:
 
 def run_check(run: Run) -> None:
     """Measure the new side, and with `--against` the old one in turns, until all is decided."""
-    if not run.record.all(OLD) and run.held(OLD_SIDE) is None:
+    known, old_side = run.record.all(OLD), run.held(OLD_SIDE)
+    if not known and old_side is None:
         _record(run, NEW, _choose_size(run), sessions=BASELINE_SESSIONS)
         return
-    known = run.record.all(OLD)
     size = known[0].setting.micro_batch_size if known else _choose_size(run)
-    sides = {NEW: _find_side(run, NEW_SIDE)}
-    old_side = run.held(OLD_SIDE)
+    sides = {NEW: _find_side(run)}
     if old_side is not None:
         sides[OLD] = old_side
         run.set(IN_TURNS, True)
@@ -143,7 +132,7 @@ def _record(
     before: tuple[Occasion, ...] = (),
     over_s: float = 0.0,
 ) -> None:
-    began, side = time.monotonic(), _find_side(run, NEW_SIDE)
+    began, side = time.monotonic(), _find_side(run)
     occasion = _open_occasion(run, side, size)
     for number in range(sessions):
         _wait_until(run, began + number * over_s / max(1, sessions - 1))
@@ -160,8 +149,8 @@ def _record(
         )
 
 
-def _find_side(run: Run, slot: Slot[Side]) -> Side:
-    return run.held(slot) or Side(workload=run.spec.workload)
+def _find_side(run: Run) -> Side:
+    return run.held(NEW_SIDE) or Side(workload=run.spec.workload)
 
 
 def _order_sessions(each: int, *, both: bool) -> Sequence[Series[Occasion]]:
@@ -208,9 +197,7 @@ def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
         capacity_bytes=run.capacity_bytes,  # on the first samples, which both sides have
     )
     (probe,) = run.runner.run(task, timeout_s=run.left_s)
-    peak = make_peak(probe)
-    is_known = peak.peak_bytes is not None or probe.outcome == "oom"
-    return peak if is_known else None
+    return make_peak(probe)
 
 
 def _time_session(run: Run, workload: WorkloadSpec, size: int, number: int) -> Session | None:

@@ -1,6 +1,8 @@
 """Baselines on disk: `.bsadvisor/baselines/<device>-<fingerprint>.json`, one a setting."""
 
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +13,7 @@ from advisor.engine.files import write_file
 from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.gate.data import Difference, Occasion, Setting, Spread
-from advisor.gate.setting import identify, name_file
+from advisor.gate.setting import compare_named, identify, name_file
 from advisor.gate.verdict import BASELINE_SESSIONS
 
 FOLDER = Path(".bsadvisor", "baselines")
@@ -79,25 +81,13 @@ def find(asked: Asked, setting: Setting) -> tuple[Occasion, ...] | None:
     return read(path) if path.exists() else None
 
 
-def find_nearest(asked: Asked, setting: Setting) -> tuple[Difference, ...]:
+def find_nearest(asked: Asked, setting: Setting) -> Sequence[Difference]:
     """Return in what the nearest baseline that is there is another one; none where none is."""
-    nearest: tuple[Difference, ...] = ()
-    wanted = identify(setting)
+    wanted, found = identify(setting), list[list[Difference]]()
     for path in sorted(find_folder(asked).glob("*.json")):
-        try:
-            known = identify(read(path)[0].setting)
-        except UsageError:
-            continue
-        differences = tuple(
-            Difference(
-                tier="identity", name=name, old=known.get(name, ""), new=wanted.get(name, "")
-            )
-            for name in {**known, **wanted}
-            if known.get(name, "") != wanted.get(name, "")
-        )
-        if not nearest or len(differences) < len(nearest):
-            nearest = differences
-    return nearest
+        with contextlib.suppress(UsageError):  # it is none
+            found.append(compare_named("identity", identify(read(path)[0].setting), wanted))
+    return min(found, key=len, default=())
 
 
 def read(path: Path) -> tuple[Occasion, ...]:

@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from advisor.gate.cause import find_cause
-from advisor.gate.data import Metric, Occasion, Outcome, Policy, Session, Verdict, list_sessions
+from advisor.gate.data import Metric, Occasion, Outcome, Policy, Verdict, list_sessions
 from advisor.gate.difference import compare_in_turns, compare_means
 from advisor.statistics import (
     Estimate,
@@ -28,6 +28,8 @@ from advisor.statistics import (
     student_t_quantile,
 )
 
+#: Seconds, which differ from session to session.
+NOISY: tuple[Metric, ...] = ("throughput", "first_step")
 #: New sessions after which a verdict is tried. With three a side, a machine of two speeds now and
 #: then shows one side the slow one alone, and no spread.
 LOOKS = (4, 7, 10)
@@ -132,16 +134,12 @@ def combine(verdicts: Sequence[Verdict]) -> Outcome:
 
 
 def _list_logs(metric: Metric, side: Sequence[Occasion]) -> list[tuple[int, float]]:
-    """Return the log of each session that has it, with the session's number."""
-    seen = [(each.number, log_seconds(metric, each)) for each in list_sessions(side)]
-    return [(number, log) for number, log in seen if log is not None]
-
-
-def log_seconds(metric: Metric, session: Session) -> float | None:
-    """Return the log of a session's seconds, None where it has none."""
-    if metric == "throughput":
-        return math.log(median(session.step_s))
-    return None if session.first_step_s is None else math.log(session.first_step_s)
+    """Return the log of the seconds of each session that has them, with the session's number."""
+    seen = [
+        (each.number, median(each.step_s) if metric == "throughput" else each.first_step_s)
+        for each in list_sessions(side)
+    ]
+    return [(number, math.log(seconds)) for number, seconds in seen if seconds is not None]
 
 
 def _to_change(log: float) -> float:
@@ -166,8 +164,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge_spread(side: Sequence[Occasion]) -> Spread:
     """Return how far the sessions of a side differ, at least one."""
-    seen = [log_seconds("throughput", each) for each in list_sessions(side)]
-    logs = [log_s for log_s in seen if log_s is not None]
+    logs = [log for _, log in _list_logs("throughput", side)]
     fraction = statistics.stdev(logs) if len(logs) > 1 else None
     return Spread(
         samples_per_s=_render("throughput", side, logs),
@@ -176,18 +173,18 @@ def judge_spread(side: Sequence[Occasion]) -> Spread:
     )
 
 
-def find_smallest_change(spread_fraction: float, old: int, new: int, *, metrics: int = 2) -> float:
+def find_smallest_change(spread_fraction: float, old: int, new: int) -> float:
     """Return the relative change that a check would find in four of five cases.
 
     The spread is the standard deviation of sessions on the log scale; `old` and `new` count these,
-    at least three together, and `metrics` the noisy ones that are judged together.
+    at least three together.
 
     Source: power of the two-sample t-test (Student 1908), its noncentral distribution approximated
     by a shifted t.
     """
     error = spread_fraction * math.sqrt(1.0 / old + 1.0 / new)
     degrees = old + new - 2
-    quantiles = student_t_quantile(1.0 - FALSE_ALARMS / (len(LOOKS) * metrics), degrees)
+    quantiles = student_t_quantile(1.0 - FALSE_ALARMS / (len(LOOKS) * len(NOISY)), degrees)
     return _to_change((quantiles + student_t_quantile(_POWER, degrees)) * error)
 
 
@@ -198,10 +195,9 @@ def estimate_level(
 
     `as_cost` gives seconds of a sample in place of samples each second.
     """
-    if metric not in {"throughput", "first_step"}:
+    if metric not in NOISY:
         return None
-    logs = [log_seconds(metric, session) for session in list_sessions(side)]
-    known = estimate_median_over_sessions([[log_s] for log_s in logs if log_s is not None])
+    known = estimate_median_over_sessions([[log] for _, log in _list_logs(metric, side)])
     if metric == "first_step":
         return exponentiate(known)
     size = float(side[0].setting.micro_batch_size)

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from advisor.errors import UsageError
-from advisor.gate.data import Revision
-from advisor.training.data import Checkout
+from advisor.gate.data import Revision, Side
+from advisor.training.data import Checkout, WorkloadSpec
 
 #: Files by which projects name what they depend on.
 _DEPENDENCIES = (
@@ -43,16 +45,16 @@ subprocess.run(["git", "-C", own, "worktree", "prune"], check=False, capture_out
 
 
 class Trees(NamedTuple):
-    """The two checkouts while they stand: where each is, and what it is."""
+    """Both sides while their checkouts stand."""
 
-    old: tuple[Checkout, Revision]
-    new: tuple[Checkout, Revision]
+    old: Side
+    new: Side
     #: What the reader should know of them, a sentence each.
     remarks: tuple[str, ...]
 
 
 @contextlib.contextmanager
-def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
+def open_worktrees(reference: str, workload: WorkloadSpec) -> Iterator[Trees]:
     """Check out a revision, and what is worked on now, each in a folder of its own.
 
     What git ignores is linked into both, as data and environments are; the working directory stays
@@ -62,7 +64,7 @@ def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
         UsageError: There is no repository, no such commit, or no such file in it.
     """
     own = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel", why="this is no git repository"))
-    folder = Path.cwd().relative_to(own)
+    folder, target = Path.cwd().relative_to(own), workload.target
     old_commit = _git(
         own,
         *("rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}"),
@@ -76,30 +78,33 @@ def open_worktrees(reference: str, target: str) -> Iterator[Trees]:
     if target.endswith(".py") or ".py:" in target:
         place = f"{old_commit}:{PurePosixPath(os.path.normpath(file))}"
         _git(own, "cat-file", "-e", place, why=f"{file} is not in {reference}")
-    with tempfile.TemporaryDirectory(prefix="bsadvisor-", ignore_cleanup_errors=True) as place:
-        paths = [Path(place, name) for name in ("old", "new")]
-        with _taken_care_of(own, Path(place), paths):
-            for path, commit in zip(paths, (old_commit, changed or head), strict=True):
-                _git(own, "worktree", "add", "--detach", str(path), commit, why="no worktree")
-                _link_ignored(own, path)
-            sides = [
-                Checkout(root=str(path), instead_of=str(own), folder=str(folder)) for path in paths
-            ]
-            yield Trees(
-                (sides[0], Revision(commit=old_commit, name=reference)),
-                (sides[1], Revision(commit=head, name="HEAD", is_changed=bool(changed))),
-                tuple(_remark(own, old_commit, changed or head)),
-            )
+    revisions = {
+        "old": (old_commit, Revision(commit=old_commit, name=reference)),
+        "new": (changed or head, Revision(commit=head, name="HEAD", is_changed=bool(changed))),
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="bsadvisor-", ignore_cleanup_errors=True) as place,
+        _taken_care_of(own, Path(place), [Path(place, name) for name in revisions]),
+    ):
+        sides = []
+        for name, (commit, revision) in revisions.items():
+            path = Path(place, name)
+            _git(own, "worktree", "add", "--detach", str(path), commit, why="no worktree")
+            _link_ignored(own, path)
+            checkout = Checkout(root=str(path), instead_of=str(own), folder=str(folder))
+            sides.append(Side(workload=replace(workload, checkout=checkout), revision=revision))
+        old, new = sides
+        yield Trees(old, new, tuple(_remark(own, old_commit, changed or head)))
 
 
-def describe_revision() -> Revision | None:
-    """Return the commit of the working directory, None where there is none."""
+def see_side(workload: WorkloadSpec) -> Side:
+    """Return what is worked on in the working directory, at its commit where it has one."""
     try:
         commit = _git(Path.cwd(), "rev-parse", "--verify", "HEAD", why="")
         changed = _git(Path.cwd(), "status", "--porcelain", "--untracked-files=no", why="")
     except UsageError:
-        return None
-    return Revision(commit=commit, is_changed=bool(changed))
+        return Side(workload=workload)
+    return Side(workload=workload, revision=Revision(commit=commit, is_changed=bool(changed)))
 
 
 @contextlib.contextmanager
