@@ -64,7 +64,7 @@ def record(
     from advisor.gate.question import BASELINE
 
     asked = store.Asked(
-        path=str(recorded.baseline or ""),
+        path=recorded.baseline,
         sessions=recorded.sessions,
         over_s=recorded.over or 0.0,
         adds=recorded.adds,
@@ -104,7 +104,7 @@ def show(
     from advisor.report.console import write_part
     from advisor.telling import Headline
 
-    asked = store.Asked(path=str(path or ""))
+    asked = store.Asked(path=path)
     named = [path] if path is not None and not path.is_dir() else []
     paths = named or sorted(store.find_folder(asked).glob("*.json"))
     if not paths:

@@ -1,10 +1,8 @@
 """`bsadvisor check MODEL`: is it slower or larger than its baseline, or than another revision?"""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from advisor.cli.baseline import keep
 from advisor.cli.configuration import read_policies
@@ -21,9 +19,6 @@ from advisor.cli.options import (
 )
 from advisor.cli.script import read_workload
 from advisor.errors import UsageError
-
-if TYPE_CHECKING:
-    from advisor.training.data import WorkloadSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,44 +55,35 @@ def check(
         )
 
     from advisor.cli.drive import Output, drive
-    from advisor.gate import stage, store
+    from advisor.gate import stage, store, worktrees
     from advisor.gate.data import GATES_STACK, NEW, OLD_NAME, POLICY
     from advisor.gate.plan import COMPARISON
     from advisor.gate.question import CHECK
 
     policies, written = read_policies(Path.cwd()), GateResults(files)
     output = Output(results, reads=(training.model,), also=written.write, others=written.paths)
-    asked = store.Asked(path=str(checked.baseline or ""), records_missing=checked.record_if_missing)
+    asked = store.Asked(path=checked.baseline, records_missing=checked.record_if_missing)
     if checked.record_if_missing or checked.ratchet:
         store.refuse_unwritable(asked)
-    with _opening_sides(workload, against) as (sides, remarks):
-        for remark in remarks:
+    with worktrees.open_sides(against, workload) as sides:
+        for remark in sides.remarks:
             output.remark(remark)
         found = drive(
             CHECK,
-            make_spec(sides[0][1].workload, allowed),
+            make_spec(sides.new.workload, allowed),
             output,
             asked=(
                 (POLICY, policies),
                 (GATES_STACK, checked.gate_env_changed),
                 (OLD_NAME, against or "the baseline"),
             ),
-            held=((stage.BASELINE, asked), *sides, (stage.PINNED, checked.micro_batch_size)),
+            held=(
+                (stage.BASELINE, asked),
+                (stage.NEW_SIDE, sides.new),
+                (stage.OLD_SIDE, sides.old),
+                (stage.PINNED, checked.micro_batch_size),
+            ),
         )
     new, comparison = found.record.all(NEW), found.of(COMPARISON)
     if comparison is None or (checked.ratchet and comparison.outcome == "improved"):
         output.remark(f"baseline written to {keep(found.record, new, asked)}")
-
-
-@contextlib.contextmanager
-def _opening_sides(
-    workload: "WorkloadSpec", against: str | None
-) -> Iterator[tuple[list[tuple[Any, Any]], tuple[str, ...]]]:
-    """Yield the sides by their slots, the new one first, and what is to be said of them."""
-    from advisor.gate import stage, worktrees
-
-    if against is None:
-        yield [(stage.NEW_SIDE, worktrees.see_side(workload))], ()
-        return
-    with worktrees.open_worktrees(against, workload) as trees:
-        yield [(stage.NEW_SIDE, trees.new), (stage.OLD_SIDE, trees.old)], trees.remarks

@@ -68,5 +68,5 @@ def lr_range(
     from advisor.rate.range_data import RANGE, RangePlan
 
     asked = ((RANGE, RangePlan(**vars(tested))),)
-    with leading(nodes if workload.script else None) as leader:
+    with leading(nodes) as leader:
         drive(KIND, make_spec(workload, allowed), output, asked=asked, leader=leader)

@@ -205,7 +205,7 @@ def leading(nodes: "Nodes | None") -> "AbstractContextManager[Leader | None]":
 
 def follow_leader(nodes: "Nodes | None", workload: "WorkloadSpec") -> None:
     """Where this node follows, do what the leader orders, and exit with its code."""
-    if workload.script is None or nodes is None or nodes.node == 0:
+    if nodes is None or nodes.node == 0:
         return
     from advisor.engine.following import follow
     from advisor.training.data import parse_target

@@ -33,11 +33,11 @@ def noise_floor(
     from advisor.noise_floor.data import MICRO_BATCH_SIZE
     from advisor.noise_floor.question import KIND
 
-    asked = store.Asked(path=str(against.baseline or ""))
+    asked = store.Asked(path=against.baseline)
     store.refuse_unwritable(asked)
     output = Output(results, reads=(training.model,))
     pinned = ((MICRO_BATCH_SIZE, against.micro_batch_size),)
-    with leading(nodes if workload.script else None) as leader:
+    with leading(nodes) as leader:
         found = drive(KIND, make_spec(workload, allowed), output, asked=pinned, leader=leader)
     size = found.record.get(MICRO_BATCH_SIZE)
     assert size is not None

@@ -1,6 +1,5 @@
 """`bsadvisor predict MODEL --gpu NAME`: what fits on a card that is not here, and how to train."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +8,7 @@ import typer
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.options import Allowed, Model, Results, Training, flag, make_spec, option
-from advisor.cli.quantities import parse_memory_limit
+from advisor.cli.quantities import parse_memory_limit, read_number
 from advisor.cli.scenario import OnPaper, build_scenario
 from advisor.cli.script import make_workload, refuse_script
 from advisor.cli.variants import parse_variant
@@ -120,10 +119,7 @@ def _parse_price(text: str) -> "Price":
     from advisor.device.catalogue import find_gpu
 
     name, _, amount = text.rpartition("=")
-    try:
-        per_hour = float(amount)
-    except ValueError:
-        per_hour = math.nan
+    per_hour = read_number(amount)
     if not 1e-6 <= per_hour <= 1e9:
         raise typer.BadParameter(
             f"{text!r} is no price of an hour; write such as H100=2.5, or 1.8 for every card",

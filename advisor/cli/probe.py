@@ -138,5 +138,5 @@ def probe(
     from advisor.variants.stage import list_variants
 
     asked = ((SCENARIO, scenario), (VARIANTS, list_variants(variants)))
-    with leading(nodes if script else None) as leader:
+    with leading(nodes) as leader:
         drive(RUN, make_spec(workload, allowed), output, asked=asked, leader=leader)

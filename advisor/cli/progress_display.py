@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from advisor.engine.progress import Progress
 from advisor.units import format_duration
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def open_progress(*, quiet: bool, stream: IO[str] | None = None) -> "Iterator[Si
             yield plain
 
 
-class SilentProgress:
+class SilentProgress(Progress):
     """Shows nothing, but looks at what is known as stages begin."""
 
     _look: "Callable[[], Known] | None" = None
@@ -51,15 +52,6 @@ class SilentProgress:
     def follow(self, look: "Callable[[], Known]") -> None:
         """Look at what is known with this."""
         self._look = look
-
-    def stage(self, name: str, *, left_s: float | None) -> None:
-        """Show nothing."""
-
-    def plan(self, text: str) -> None:
-        """Show nothing."""
-
-    def note(self, text: str) -> None:
-        """Show nothing."""
 
     def _look_if_due(self, stage: str, now_s: float) -> "Known | None":
         """Return what is known, where another part of the run begins, or one goes on for long."""

@@ -6,18 +6,9 @@ import re
 import typer
 
 #: Bytes of each unit of size; KiB counts in 1024s and KB in 1000s, as their names say.
-BYTES_PER_UNIT = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
+BYTES_PER_UNIT = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    BYTES_PER_UNIT |= {f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
 
 #: Seconds of each unit of time.
 SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -46,13 +37,18 @@ def parse_memory_limit(text: str) -> int:
 
 def parse_rate(text: str) -> float:
     """Return the learning rate of `0.1` or `1e-4`; BadParameter unless finite and above zero."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not (math.isfinite(rate) and rate > 0.0):
+    rate = read_number(text)
+    if not 0.0 < rate < math.inf:
         raise typer.BadParameter(f"{text!r} is not a learning rate; write a number such as 1e-4")
     return rate
+
+
+def read_number(text: str) -> float:
+    """Return the number, NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def parse_duration(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from advisor.cli.options import option
-from advisor.cli.quantities import parse_counts
+from advisor.cli.quantities import parse_counts, read_number
 
 if TYPE_CHECKING:
     from advisor.advice.data import Moment, Scenario
@@ -120,10 +120,7 @@ def _parse_moment(text: str, option: str) -> "Moment":
 
     stripped = text.strip().lower()
     number = stripped.removesuffix("e")
-    try:
-        at = float(number) if "e" not in number else math.nan
-    except ValueError:
-        at = math.nan
+    at = math.nan if "e" in number else read_number(number)
     if not 0.0 < at < math.inf:
         raise typer.BadParameter(
             f"{text.strip()!r} is neither a step nor an epoch; write such as 3000 or 30e",

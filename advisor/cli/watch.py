@@ -1,5 +1,6 @@
 """`bsadvisor watch LOG`: the batch and rate that would be best now, from a running job's log."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -62,6 +63,8 @@ def watch(
 
     It reads the log again as that grows, until Ctrl-C.
     """
+    from rich.console import Console
+
     from advisor.in_loop.live import Setting, conclude_live
     from advisor.in_loop.tail import LogTail
 
@@ -78,18 +81,20 @@ def watch(
     tail = LogTail(log)
 
     def look() -> "LiveAdvice | None":
-        """Return what follows where the log has gained lines."""
-        if not tail.read():
-            return None
-        return conclude_live(tail.lines, base=base, candidates=candidates)
+        """Return what follows where the log has gained lines; None also before there is a log."""
+        with contextlib.suppress(FileNotFoundError):
+            if tail.read():
+                return conclude_live(tail.lines, base=base, candidates=candidates)
+        return None
 
+    console = Console()
     if watched.once:
-        _print_once(log, look)
+        _print_once(console, log, look())
         return
-    try:
-        _follow(log, look)
-    except KeyboardInterrupt:
-        return  # the way to end it
+    # Again and again: on one screen, or in lines where there is none.
+    show = _draw if console.is_terminal and not console.options.ascii_only else _print_lines
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        show(console, log, look)
 
 
 def _read_candidates(run: str) -> "tuple[Candidate, ...]":
@@ -108,28 +113,15 @@ def _read_candidates(run: str) -> "tuple[Candidate, ...]":
     return advice.candidates
 
 
-def _print_once(log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
-    from rich.console import Console
-
+def _print_once(console: "Console", log: Path, advice: "LiveAdvice | None") -> None:
     from advisor.in_loop.tell_live import tell_headline, tell_live
     from advisor.report.console import write_part
 
-    try:
-        advice = look()
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no noise log {log}", next_step="Give another file.") from error
+    if not log.exists():
+        raise UsageError(f"there is no noise log {log}", next_step="Give another file.")
     if advice is None:
         raise UsageError(f"the noise log {log} has no line yet", next_step="Wait for one.")
-    write_part(Console(), tell_headline(advice), tell_live(advice))
-
-
-def _follow(log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
-    """Show what the log says, again and again: on one screen, or in lines where there is none."""
-    from rich.console import Console
-
-    console = Console()
-    show = _draw if console.is_terminal and not console.options.ascii_only else _print_lines
-    show(console, log, look)
+    write_part(console, tell_headline(advice), tell_live(advice))
 
 
 def _draw(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]") -> None:
@@ -143,7 +135,7 @@ def _draw(console: "Console", log: Path, look: "Callable[[], LiveAdvice | None]"
     with Live(Text(f"waiting for {log}"), console=console, auto_refresh=False) as live:
         live.refresh()
         while True:
-            advice = _look_again(look)
+            advice = look()
             if advice is not None:
                 part = draw_part(tell_headline(advice), tell_live(advice))
                 live.update(Harmless(part), refresh=True)
@@ -161,15 +153,7 @@ def _print_lines(console: "Console", log: Path, look: "Callable[[], LiveAdvice |
 
     say(f"waiting for {log}")
     while True:
-        advice = _look_again(look)
+        advice = look()
         if advice is not None:
             say(tell_line(advice))
         time.sleep(_LINE_S if advice is not None else _LOOK_S)
-
-
-def _look_again(look: "Callable[[], LiveAdvice | None]") -> "LiveAdvice | None":
-    """Return what is new; None also before there is a log."""
-    try:
-        return look()
-    except FileNotFoundError:
-        return None

@@ -1,10 +1,8 @@
 """What the run tells whoever watches."""
 
-from typing import Protocol
 
-
-class Progress(Protocol):
-    """Receives the stages of a run as they begin."""
+class Progress:
+    """Receives the stages of a run as they begin; one that inherits shows what it is told."""
 
     def stage(self, name: str, *, left_s: float | None) -> None:
         """Begin a stage; `left_s` is the most that the whole run may still take."""

@@ -26,8 +26,8 @@ _MARKS = (".bsadvisor", ".git", "pyproject.toml")
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Which baseline is meant, and how one is made."""
 
-    #: A file, or a folder of them; empty: the project's own.
-    path: str = ""
+    #: A file, or a folder of them; None: the project's own.
+    path: Path | None = None
     #: Of an occasion.
     sessions: int = BASELINE_SESSIONS
     #: Time over which they are spread.
@@ -74,8 +74,8 @@ def choose_spread_path(asked: Asked, setting: Setting) -> Path:
 
 def find(asked: Asked, setting: Setting) -> tuple[Occasion, ...] | None:
     """Return the occasions of the baseline for a setting, None where there is none."""
-    named = Path(asked.path)
-    if asked.path and not named.is_dir():
+    named = asked.path
+    if named is not None and not named.is_dir():
         return read(named) if named.exists() or not asked.records_missing else None
     path = find_folder(asked) / name_file(setting)
     return read(path) if path.exists() else None
@@ -98,8 +98,8 @@ def read(path: Path) -> tuple[Occasion, ...]:
 
 def choose_path(asked: Asked, setting: Setting) -> Path:
     """Return where a baseline of the setting is kept."""
-    named = Path(asked.path)
-    if asked.path and not named.is_dir() and named.suffix == ".json":
+    named = asked.path
+    if named is not None and named.suffix == ".json" and not named.is_dir():
         return named
     return find_folder(asked) / name_file(setting)
 
@@ -131,8 +131,8 @@ def _refuse(path: Path, why: str) -> UsageError:
 
 def find_folder(asked: Asked) -> Path:
     """Return the folder of the baselines: the one named, else that of the nearest project."""
-    if asked.path:
-        named = Path(asked.path)
+    named = asked.path
+    if named is not None:
         return named.parent if named.suffix == ".json" and not named.is_dir() else named
     here = Path.cwd()
     marked = (

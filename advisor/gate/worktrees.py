@@ -44,18 +44,18 @@ subprocess.run(["git", "-C", own, "worktree", "prune"], check=False, capture_out
 """
 
 
-class Trees(NamedTuple):
-    """Both sides while their checkouts stand."""
+class Sides(NamedTuple):
+    """What is compared; no old side where a baseline stands for it."""
 
-    old: Side
+    old: Side | None
     new: Side
     #: What the reader should know of them, a sentence each.
     remarks: tuple[str, ...]
 
 
 @contextlib.contextmanager
-def open_worktrees(reference: str, workload: WorkloadSpec) -> Iterator[Trees]:
-    """Check out a revision, and what is worked on now, each in a folder of its own.
+def open_sides(reference: str | None, workload: WorkloadSpec) -> Iterator[Sides]:
+    """Check out a revision, if any, and what is worked on now, each in a folder of its own.
 
     What git ignores is linked into both, as data and environments are; the working directory stays
     as it is. The target is relative to the working directory; a module counts as it is.
@@ -63,6 +63,9 @@ def open_worktrees(reference: str, workload: WorkloadSpec) -> Iterator[Trees]:
     Raises:
         UsageError: There is no repository, no such commit, or no such file in it.
     """
+    if reference is None:
+        yield Sides(None, see_side(workload), ())
+        return
     own = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel", why="this is no git repository"))
     folder, target = Path.cwd().relative_to(own), workload.target
     old_commit = _git(
@@ -94,7 +97,7 @@ def open_worktrees(reference: str, workload: WorkloadSpec) -> Iterator[Trees]:
             checkout = Checkout(root=str(path), instead_of=str(own), folder=str(folder))
             sides.append(Side(workload=replace(workload, checkout=checkout), revision=revision))
         old, new = sides
-        yield Trees(old, new, tuple(_remark(own, old_commit, changed or head)))
+        yield Sides(old, new, tuple(_remark(own, old_commit, changed or head)))
 
 
 def see_side(workload: WorkloadSpec) -> Side:

@@ -119,7 +119,7 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
     keep(run, index, variant, missing_because=reason, elapsed_s=elapsed_s, **seen)
 
 
-class _Labelled:
+class _Labelled(Progress):
     """Progress with the variant's name in front."""
 
     def __init__(self, progress: Progress, label: str) -> None:
