@@ -48,7 +48,7 @@ def report(
     path = resolve(run)
     kind, record = read_record(path, KINDS)
     if kind.name == "run":
-        record = record.setting(SCENARIO, build_scenario(on_paper, record.get(SCENARIO)))
+        record = record.replacing(SCENARIO, build_scenario(on_paper, record.get(SCENARIO)))
     conclusions = Conclusions(record)
     Output(results, keeps=False, reads=(path,)).write(kind, conclusions)
     if kind.name == "prediction":

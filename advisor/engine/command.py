@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from advisor.engine.record import Record, Series, Slot, open_record
 from advisor.engine.run import Run
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.engine.spec import Spec
+from advisor.engine.task import Task
 from advisor.errors import (
     DeviceError,
     GivenFileError,
@@ -28,6 +29,8 @@ from advisor.training.data import parse_target
 from advisor.training.script.arguments import Filling
 from advisor.training.script.facts import conclude_facts
 from advisor.training.script.sight import ScriptSight, choose_other_filling, choose_own_filling
+
+T = TypeVar("T")
 
 #: What one command alone is asked, by its key.
 Asked = Sequence[tuple[Slot[Any] | Series[Any], Any]]
@@ -152,15 +155,13 @@ def _open(run: Run, kind: Kind) -> None:
         batch_multiple=run.spec.limits.batch_multiple,
         without_steps=kind.traces_only,
     )
-    started = time.monotonic()
     try:
-        (facts,) = run.runner.run(task, timeout_s=run.left_s)
+        facts = _start(run, task)
     except msgspec.ValidationError as error:  # the user's own settings, and nothing measured
         raise WorkloadError(
             f"{run.spec.workload.target}: a setting is beyond what can be measured: {error}",
             next_step="Give one within that.",
         ) from error
-    run.start_s = time.monotonic() - started
     if facts.device_uuid_hash not in {None, environment.device.uuid_hash}:
         _see_chosen_card(run)
     run.keep_workload(facts)
@@ -205,9 +206,13 @@ def open_script(run: Run) -> None:
 
 def _see(run: Run, filling: Filling, how: str) -> ScriptSight:
     run.progress.stage(f"your script {how}", left_s=run.spec.limits.budget_s and run.left_s)
-    task = ScriptTask(workload=run.spec.workload, filling=filling)
+    return _start(run, ScriptTask(workload=run.spec.workload, filling=filling))
+
+
+def _start(run: Run, task: Task[T]) -> T:
+    """Return the one result of a task, and keep how long its worker took."""
     started = time.monotonic()
-    (sight,) = run.runner.run(task, timeout_s=run.left_s)
+    (found,) = run.runner.run(task, timeout_s=run.left_s)
     start_s = time.monotonic() - started
     run.start_s = min(start_s, run.start_s or start_s)
-    return sight
+    return found

@@ -12,8 +12,7 @@ from typing import IO, Any, Generic, TypeVar
 import msgspec
 import psutil
 
-from advisor.engine.crash import describe_exit
-from advisor.engine.ends import UnforkableError, WorkerDeathError
+from advisor.engine.ends import WorkerDeathError
 from advisor.engine.task import Task
 from advisor.engine.wire import Failure, Message, Result, error_from
 
@@ -136,15 +135,6 @@ class Stream(Generic[T]):
     def finish(self, death: Callable[[int | None], WorkerDeathError]) -> tuple[T, ...]:
         """Return the results, or raise what ended the worker."""
         if self._failure is not None:
-            if self._failure.kind == "unforkable":
-                raise UnforkableError(self._failure.message)
-            if self._failure.kind == "death":
-                code = self._failure.code
-                raise WorkerDeathError(
-                    f"{self._failure.message} {describe_exit(code)}",
-                    code=code,
-                    next_step="Run the script under torchrun to see why.",
-                )
             raise error_from(self._failure)
         if not self._has_last_word:
             raise death(self.code)

@@ -19,8 +19,8 @@ class WorkerDeathError(WorkloadError):
             ended and how the process ended is not known.
     """
 
-    def __init__(self, message: str, *, code: int | None, next_step: str) -> None:
-        super().__init__(message, next_step=next_step)
+    def __init__(self, message: str, *, code: int | None = None, **more: str | None) -> None:
+        super().__init__(message, **more)
         self.code = code
 
 

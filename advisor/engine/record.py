@@ -108,13 +108,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         value: T | None = getattr(self, slot.name)
         return value
 
-    def replacing(self, series: Series[T], items: tuple[T, ...]) -> Self:
-        """Return the record with other measurements in a series."""
-        return msgspec.structs.replace(self, **{series.name: items})
-
-    def setting(self, slot: Slot[T], value: T | None) -> Self:
-        """Return the record with this value in a slot."""
-        return msgspec.structs.replace(self, **{slot.name: value})
+    def replacing(self, key: Key, value: object) -> Self:
+        """Return the record with other measurements in a series, or this value in a slot."""
+        return msgspec.structs.replace(self, **{key.name: value})
 
 
 def make_record_type(name: str, keys: tuple[Key, ...]) -> type[Record]:

@@ -91,7 +91,7 @@ class Run:
 
     def set(self, slot: Slot[T], value: T | None) -> None:
         """Keep a value, and save."""
-        self._change(self.record.setting(slot, value))
+        self._change(self.record.replacing(slot, value))
 
     def hold(self, slot: Slot[T], value: T) -> None:
         """Keep a value for later stages of this command alone; it is not saved."""
@@ -107,11 +107,9 @@ class Run:
         """Mark the record complete at the end, or say what ended it before."""
         try:
             yield
-        except AdvisorError as error:
-            self.stop(error.message)
-            raise
-        except KeyboardInterrupt:
-            self.stop("interrupted")
+        except (AdvisorError, KeyboardInterrupt) as error:
+            why = error.message if isinstance(error, AdvisorError) else "interrupted"
+            self._keep(complete=False, stopped_because=why)
             raise
         self._keep(complete=True)
 
@@ -129,10 +127,6 @@ class Run:
         failure = Failure(stage=stage, message=fault + error.message, next_step=error.next_step)
         self.progress.note(f"{stage}: {failure.message}")
         self._keep(failures=(*self.record.failures, failure))
-
-    def stop(self, why: str) -> None:
-        """Mark the record incomplete, and say why."""
-        self._keep(complete=False, stopped_because=why)
 
     @property
     def left_s(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from advisor.engine.ends import WorkerTimeoutError
+from advisor.engine.ends import UnforkableError, WorkerDeathError, WorkerTimeoutError
 from advisor.engine.task import Task
 from advisor.errors import (
     AdvisorError,
@@ -90,7 +90,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     #: The user's own traceback, from the first line of the user's code; for an internal failure the
     #: whole one.
     traceback: str | None = None
-    #: Exit status of a rank that ended without a word, which `message` names.
+    #: Exit status of a rank that ended without a word.
     code: int | None = None
 
 
@@ -109,13 +109,13 @@ _ERRORS: dict[FailureKind, type[AdvisorError]] = {
     "file": GivenFileError,  # before the kind that it is one of
     "sample": SampleError,
     "hang": WorkerTimeoutError,
+    "death": WorkerDeathError,
     "call": DeviceCallError,
     "user": WorkloadError,
     "usage": UsageError,
     "device": DeviceError,
+    "unforkable": UnforkableError,
     "internal": InternalError,
-    "unforkable": InternalError,
-    "death": WorkloadError,
 }
 
 
@@ -126,6 +126,9 @@ def kind_of(error: AdvisorError) -> FailureKind:
 
 def error_from(failure: Failure) -> AdvisorError:
     """Return the exception that stands for a worker's failure in the parent."""
-    return _ERRORS[failure.kind](
+    error = _ERRORS[failure.kind](
         failure.message, next_step=failure.next_step, traceback=failure.traceback
     )
+    if isinstance(error, WorkerDeathError):
+        error.code = failure.code
+    return error

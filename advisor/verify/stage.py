@@ -53,12 +53,12 @@ def run_verify(
 
         def keep(branch: VerificationBranch) -> None:
             plan.add(branch)
-            save(record.setting(VERIFICATION, plan.verification))
+            save(record.replacing(VERIFICATION, plan.verification))
 
         while _train(runner, plan, spec.budget_s - (time.monotonic() - started), keep, progress):
             if not plan.extend(spec.budget_s - (time.monotonic() - started)):
                 break
-    save(record.setting(VERIFICATION, plan.verification))
+    save(record.replacing(VERIFICATION, plan.verification))
 
 
 def _train(

@@ -13,13 +13,13 @@ from advisor.engine.task import Task
 from advisor.engine.wire import Done, Failure, Message, Result
 from advisor.engine.worker.failure import failure_from
 from advisor.engine.worker.replaced import Originals
-from advisor.training.script.word import WordFile
+from advisor.training.script.ending import Ending
 
 T = TypeVar("T")
 Emit = Callable[[T], None]
 
 
-class Emitter:
+class Emitter(Ending):
     """Sends the results of a task, and ends its process where the user's code must not go on.
 
     Its folder outlives the worker, and goes with the command.
@@ -40,27 +40,9 @@ class Emitter:
         """Send a result."""
         self._send(Result(body=msgspec.Raw(msgspec.json.encode(result))))
 
-    #: What passes words among ranks; None where there is one alone.
-    words: WordFile | None = None
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the user's script goes on once enough was seen of it."""
-        return False
-
     def leave(self) -> NoReturn:
         """Say that the task is done, and end the process as it stands."""
         self._end(self._send, Done())
-
-    def stop(self) -> NoReturn:
-        """The same, where the script cannot go on."""
-        self.leave()
-
-    def say_done(self) -> None:
-        """Say that all was sent, where the process goes on."""
-
-    def note_steps(self, steps: int) -> None:
-        """Tell how many steps were taken, where somebody watches for a rank that hangs."""
 
     def relay(self, failure: Failure) -> None:
         """Send what another process said of its failure."""

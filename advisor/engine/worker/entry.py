@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 import msgspec
 
 from advisor.engine.crash import MUTE_STATUS
+from advisor.engine.ends import UnforkableError
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Done, Message, Order, Place
 from advisor.engine.worker.emitter import Emitter
-from advisor.engine.worker.failure import UnforkableError, failure_from
+from advisor.engine.worker.failure import failure_from
 from advisor.engine.worker.replaced import Originals
 from advisor.engine.worker.witness import keep_output, note_files
 from advisor.training.checkout import enter_checkout
@@ -86,7 +87,7 @@ def _run_task(task: Task[Any], place: Place | None, emit: Emitter) -> None:
 
     gc.freeze()  # what was imported is no garbage: a look at all of it takes a tenth of a second
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
-        raise UnforkableError
+        raise UnforkableError("CUDA was initialised before the fork")
     script = task.workload.script if isinstance(task, WorkloadTask) else None
     if isinstance(task, WorkloadTask) and place is not None:
         from advisor.engine.worker.nodes import run_on_nodes  # noqa: PLC0415 - as below

@@ -17,14 +17,8 @@ _DEVICE_TEXT_LENGTH = 160
 _ADVICE = (" Search for `", ". Please ", " CUDA kernel errors might")
 
 
-class UnforkableError(Exception):
-    """A preloaded package initialised CUDA, which does not survive a fork."""
-
-
 def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] = ()) -> Failure:
     """Return what is told of an error: whose it is, where, and what to do about it."""
-    if isinstance(error, UnforkableError):
-        return Failure(kind="unforkable", message="CUDA was initialised before the fork")
     from advisor.training.device_failure import (  # noqa: PLC0415 - has torch
         explain_device_failure,
         is_device_call,
@@ -40,8 +34,8 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
             next_step=error.next_step,
             traceback=error.traceback or _user_traceback(error.__cause__),
         )
-    place = place_of(error)
-    explained = explain_device_failure(error, is_users=location_of(error) is not None)
+    place, where = place_of(error), location_of(error)
+    explained = explain_device_failure(error, is_users=where is not None)
     if explained is not None:
         said = describe(error)[:_DEVICE_TEXT_LENGTH]
         for advice in _ADVICE:
@@ -49,7 +43,6 @@ def failure_from(error: BaseException, task: Task[Any], replaced: Sequence[str] 
         text = f"the GPU cannot be used: {explained[0]} ({said})"
         return Failure(kind="device", message=text, next_step=explained[1])
     is_users = place is not None or _user_frames(error.__traceback__) is not None
-    where = location_of(error)
     if replaced and where is None and isinstance(task, WorkloadTask):
         return Failure(
             kind="user",

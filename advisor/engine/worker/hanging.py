@@ -82,24 +82,18 @@ class Idleness:
         if self.steps:
             self._longest_s = max(self._longest_s, now_s - self._stepped_s)
         self.steps = steps
-        self.see_end(now_s)
-        self._stepped_s = now_s
+        self._worked_s = self._stepped_s = now_s
 
     def see_work(self, work: tuple[float, int], now_s: float, *, is_running: bool) -> None:
         """Take in the processor seconds that it took so far, and the bytes that it moved."""
         most_s = self._work[0] + _IDLE_FRACTION * (now_s - self._worked_s)
         if is_running or work[0] > most_s or work[1] != self._work[1]:
-            self._work = work
-            self.see_end(now_s)
-
-    def see_end(self, now_s: float) -> None:
-        """Count anew from here."""
-        self._worked_s = now_s
+            self._work, self._worked_s = work, now_s
 
     def is_due(self, now_s: float) -> bool:
         """Return whether it did nothing for longer than is like it."""
         most_s = max(_FLOOR_S, _GAPS * self._longest_s)
-        return self.steps >= _LEAST_STEPS and now_s - self._worked_s > most_s
+        return self.steps >= _LEAST_STEPS and self.idle_s(now_s) > most_s
 
     def idle_s(self, now_s: float) -> float:
         """Return for how long it did nothing."""

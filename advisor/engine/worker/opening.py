@@ -29,4 +29,4 @@ def report_workload(task: InspectTask, emit: Emit[WorkloadFacts]) -> None:
 
 def report_script(task: ScriptTask, emit: Emitter) -> None:
     """Emit one ScriptSight, and end the process."""
-    see_script(task.workload, task.filling, emit, emit)
+    see_script(task.workload, task.filling, emit)

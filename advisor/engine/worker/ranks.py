@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from advisor.engine.crash import describe_exit
 from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Result
 from advisor.engine.worker.emitter import Emitter
@@ -47,14 +48,8 @@ class RankEmitter(Emitter):
     ) -> None:
         self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
         super().__init__(task, self._write_line, self._write_line, Originals(), folder)
-        self._rank, self._ranks = rank, ranks
-        self._progress = ProgressFile(folder, rank)
-        self.words = words
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the script goes on once enough was seen: the first rank decides the end."""
-        return self._rank > 0
+        self._ranks, self._progress = ranks, ProgressFile(folder, rank)
+        self.words, self.goes_on = words, rank > 0  # the first rank decides the end
 
     def leave(self) -> NoReturn:
         """Say that all was sent; the first rank then ends all of them."""
@@ -243,4 +238,9 @@ def _is_death(code: int) -> bool:
 
 def _describe_death(rank: int, code: int | None, target: str) -> Failure:
     """Return how a rank ended without a word."""
-    return Failure(kind="death", message=f"rank {rank} of {target}", code=code)
+    return Failure(
+        kind="death",
+        message=f"rank {rank} of {target} {describe_exit(code)}",
+        next_step="Run the script under torchrun to see why.",
+        code=code,
+    )

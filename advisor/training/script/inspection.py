@@ -12,8 +12,9 @@ from advisor.training.model_file.foreign import parameters_in
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import describe_optimizer, find_leading, to_number
 from advisor.training.script.arguments import Filling
+from advisor.training.script.ending import Ending
 from advisor.training.script.losses import read_loss
-from advisor.training.script.running import Ending, ScriptRun
+from advisor.training.script.running import ScriptRun
 from advisor.training.script.sight import ScriptSight
 from advisor.training.script.sizes import Sizes
 
@@ -52,10 +53,10 @@ class _FirstSteps(Observer):
         return statistics.median_low(counts[kind] for counts in self._counts)
 
 
-def see_script(workload: WorkloadSpec, filling: Filling, ending: Ending, emit: Any) -> None:
+def see_script(workload: WorkloadSpec, filling: Filling, emit: Ending) -> None:
     """Emit one ScriptSight, and end the process; WorkloadError where no optimizer step was seen."""
     steps, began_s = _FirstSteps(), time.perf_counter()
-    run = ScriptRun(workload, ending, observers=[steps], filling=filling, looks=True)
+    run = ScriptRun(workload, emit, observers=[steps], filling=filling, looks=True)
     steps.sizes = run.sizes
 
     def finish() -> None:

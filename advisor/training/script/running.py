@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from advisor.errors import WorkloadError
 from advisor.training.data import Script, WorkloadSpec, parse_target
@@ -19,6 +19,7 @@ from advisor.training.script.arguments import (
     list_variables,
     write_command,
 )
+from advisor.training.script.ending import Ending
 from advisor.training.script.hooks import (
     refuse_spawning,
     start_anew,
@@ -31,34 +32,6 @@ from advisor.training.script.movement import Movement
 from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
-from advisor.training.script.word import WordFile
-
-
-class Ending(Protocol):
-    """Ends the process at once, so that nothing that the script would do in the end is done."""
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the script goes on once enough was seen of it, as on all ranks but the first."""
-
-    @property
-    def words(self) -> WordFile | None:
-        """What passes words among ranks; None where there is one alone."""
-
-    def say_done(self) -> None:
-        """Say that all results were sent, where the process goes on."""
-
-    def note_steps(self, steps: int) -> None:
-        """Tell how many steps were taken, where somebody watches for a rank that hangs."""
-
-    def leave(self) -> NoReturn:
-        """Say that all results were sent."""
-
-    def stop(self) -> NoReturn:
-        """The same, where the script cannot go on."""
-
-    def fail(self, error: BaseException) -> NoReturn:
-        """Say what went wrong."""
 
 
 class ScriptRun:
