@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from advisor.training.script.word import WordFile
+from advisor.training.script.word import Words
 
 
 class Ending:
@@ -14,7 +14,7 @@ class Ending:
     """
 
     goes_on = False
-    words: WordFile | None = None
+    words: Words | None = None
 
     def __call__(self, result: object) -> None:
         """Send a result."""
