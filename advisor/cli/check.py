@@ -7,7 +7,7 @@ from typing import Annotated
 from advisor.cli.baseline import keep
 from advisor.cli.configuration import read_policies
 from advisor.cli.failures import reporting_failures
-from advisor.cli.gate_results import GateFiles, GateResults
+from advisor.cli.gate_results import GateFiles
 from advisor.cli.options import (
     Against,
     CompiledTraining,
@@ -60,8 +60,8 @@ def check(
     from advisor.gate.plan import COMPARISON
     from advisor.gate.question import CHECK
 
-    policies, written = read_policies(Path.cwd()), GateResults(files)
-    output = Output(results, reads=(training.model,), also=written.write, others=written.paths)
+    policies = read_policies(Path.cwd())
+    output = Output(results, reads=(training.model,), also=files.write, others=files.paths)
     asked = store.Asked(path=checked.baseline, records_missing=checked.record_if_missing)
     if checked.record_if_missing or checked.ratchet:
         store.refuse_unwritable(asked)

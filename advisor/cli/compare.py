@@ -9,7 +9,7 @@ import typer
 
 from advisor.cli.configuration import read_policies
 from advisor.cli.failures import reporting_failures
-from advisor.cli.gate_results import GateFiles, GateResults
+from advisor.cli.gate_results import GateFiles
 from advisor.cli.options import Results, flag, option
 from advisor.errors import UsageError
 
@@ -67,8 +67,8 @@ def compare(
     from advisor.questions import KINDS
     from advisor.training.data import WorkloadSpec
 
-    written, paths = GateResults(gate_files), (*old_files, *new_files)
-    output = Output(results, reads=paths, also=written.write, others=written.paths)
+    paths = (*old_files, *new_files)
+    output = Output(results, reads=paths, also=gate_files.write, others=gate_files.paths)
     records = [read_record(path, KINDS)[1] for path in paths]
     size = compared.micro_batch_size or choose_common_size(records)
     occasions = [read_occasions(record, size) for record in records]

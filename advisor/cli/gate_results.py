@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GateFiles:
-    """Where a verdict goes besides the report."""
+    """Where a verdict goes besides the report.
+
+    On GitHub the summary of the job and its annotations are written without being asked for.
+    """
 
     comment_path: Path | None = option(
         "Write a comment for a pull request, where something changed, with a marker to find the "
@@ -35,23 +39,17 @@ class GateFiles:
         metavar="FORMAT=FILE",
     )
 
+    @cached_property
+    def _exported(self) -> "dict[Tracker, Path]":
+        return dict(map(_parse_export, self.exports or []))
 
-class GateResults:
-    """Writes them all.
-
-    On GitHub the summary of the job and its annotations are written without being asked for.
-
-    Raises:
-        UsageError: A format is not known.
-    """
-
-    def __init__(self, files: GateFiles) -> None:
-        self._files = files
-        self._exports = dict(map(_parse_export, files.exports or []))
-        self.paths = {
-            "--comment": files.comment_path,
-            "--junit": files.junit_path,
-            **{f"--export {name}": path for name, path in self._exports.items()},
+    @property
+    def paths(self) -> dict[str, Path | None]:
+        """All of them by their options; UsageError where a format is not known."""
+        return {
+            "--comment": self.comment_path,
+            "--junit": self.junit_path,
+            **{f"--export {name}": path for name, path in self._exported.items()},
         }
 
     def write(self, conclusions: "Conclusions") -> None:
@@ -62,10 +60,10 @@ class GateResults:
         found = conclusions.of(COMPARISON)
         if found is None:
             return
-        _write(self._files.junit_path, ci.render_junit(conclusions))
+        _write(self.junit_path, ci.render_junit(conclusions))
         if ci.is_worth_a_comment(found):
-            _write(self._files.comment_path, ci.render_comment(conclusions))
-        for name, path in self._exports.items():
+            _write(self.comment_path, ci.render_comment(conclusions))
+        for name, path in self._exported.items():
             _write(path, ci.render_export(name, conclusions))
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in ci.list_annotations(conclusions):

@@ -140,36 +140,23 @@ def _is_own(host: str) -> bool:
 
 def _find_allocated(variables: Mapping[str, str]) -> "Nodes | None":
     """Return the process that this is of several that torchrun or Slurm has started."""
-    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
-        return _make_allocated(
-            variables["WORLD_SIZE"],
-            variables["RANK"],
-            (variables["LOCAL_RANK"], variables.get("LOCAL_WORLD_SIZE", "1")),
-            variables["MASTER_ADDR"],
-            int(variables["MASTER_PORT"]) + 1,
-            variables.get("TORCHELASTIC_RUN_ID", ""),
-        )
-    if {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"} <= variables.keys():
-        job = variables.get("SLURM_JOB_ID", "0")
-        listed = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
-        nodes = next((variables[name] for name in listed if name in variables), _HOST)
-        own = variables.get("MASTER_PORT")
-        return _make_allocated(
-            variables.get("SLURM_STEP_NUM_TASKS", variables["SLURM_NTASKS"]),
-            variables["SLURM_PROCID"],
-            (variables["SLURM_LOCALID"], _count_tasks_per_node(variables)),
-            variables.get("MASTER_ADDR", find_first(nodes)),
-            int(own) + 1 if own else _SLURM_PORT + int(job) % _SLURM_PORTS,
-            job,
-        )
-    return None
-
-
-def _make_allocated(
-    count: str, node: str, local: tuple[str, str], host: str, port: int, name: str
-) -> "Nodes | None":
     from advisor.engine.nodes import Nodes
 
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
+        count, node, host = (variables[name] for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR"))
+        local = variables["LOCAL_RANK"], variables.get("LOCAL_WORLD_SIZE", "1")
+        port, name = int(variables["MASTER_PORT"]) + 1, variables.get("TORCHELASTIC_RUN_ID", "")
+    elif {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"} <= variables.keys():
+        count = variables.get("SLURM_STEP_NUM_TASKS", variables["SLURM_NTASKS"])
+        node, name = variables["SLURM_PROCID"], variables.get("SLURM_JOB_ID", "0")
+        local = variables["SLURM_LOCALID"], _count_tasks_per_node(variables)
+        listed = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+        nodes = next((variables[each] for each in listed if each in variables), _HOST)
+        host = variables.get("MASTER_ADDR", find_first(nodes))
+        own = variables.get("MASTER_PORT")
+        port = int(own) + 1 if own else _SLURM_PORT + int(name) % _SLURM_PORTS
+    else:
+        return None
     if int(count) < 2:
         return None
     return Nodes(

@@ -178,7 +178,7 @@ def run(task: ThroughputTask, emit: Emitter) -> None:
         if script.sizes.workers:  # what they load comes in bursts: only the mean is the loop's
             blocks.timed.blocks = [b._replace(low_step_s=None) for b in blocks.timed.blocks]
         probe = make_probe(task, size, blocks.timed)
-        probe = replace(probe, rank_step_times_s=() if ranks is None else ranks.apart.list_times())
+        probe = replace(probe, rank_step_times_s=() if ranks is None else ranks.apart.times_s)
         if blocks.timed.blocks:
             probe = replace(
                 probe,

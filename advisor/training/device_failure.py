@@ -5,25 +5,20 @@ import torch
 from advisor.training.out_of_memory import chain, is_out_of_memory
 
 _OTHER_DEVICE = "or choose another device with --device"
-#: Text of the error; what it means; what to do. The first that is found counts.
+#: Texts of the error; what it means; what to do. The first that is found counts.
 _FAILURES = (
     (
-        "busy or unavailable",
+        ("busy or unavailable",),
         "another process has the GPU to itself (its compute mode is exclusive)",
         f"End that process, {_OTHER_DEVICE}.",
     ),
     (
-        "driver on your system is too old",
+        ("driver on your system is too old", "driver version is insufficient"),
         "its driver is too old for this build of torch",
         f"Update the driver, or install a torch for an older CUDA, {_OTHER_DEVICE}.",
     ),
     (
-        "driver version is insufficient",
-        "its driver is too old for this build of torch",
-        f"Update the driver, or install a torch for an older CUDA, {_OTHER_DEVICE}.",
-    ),
-    (
-        "No CUDA GPUs are available",
+        ("No CUDA GPUs are available",),
         "torch sees no GPU any more",
         f"Run `bsadvisor doctor` to see what it sees, {_OTHER_DEVICE}.",
     ),
@@ -45,8 +40,8 @@ def explain_device_failure(error: BaseException, *, is_users: bool) -> tuple[str
             f"Stop what else uses it (nvidia-smi lists that), {_OTHER_DEVICE}.",
         )
     texts = _read_texts(error)
-    for text, what, next_step in _FAILURES:
-        if text in texts:
+    for known, what, next_step in _FAILURES:
+        if any(text in texts for text in known):
             return what, next_step
     if not is_users and _CALL_FAILED in texts and any(text in texts for text in _LOST):
         return "it no longer answers", "Look for Xid in the kernel's log (dmesg), and reset it."

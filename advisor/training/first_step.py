@@ -1,7 +1,7 @@
 """The first step of a training: its loss, whether there is a gradient, and how it is stepped."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 from torch.optim import LBFGS
@@ -16,16 +16,14 @@ from advisor.training.training import Training
 _WITH_GRADIENT = 32
 
 
-class FirstStep(NamedTuple):
-    """The training that was stepped, the loss before, and whether every gradient is 0."""
+def take_first_step(
+    workload: Workload, training: Training, size: int
+) -> tuple[Training, float, bool]:
+    """Step at `size`, by a closure where one is needed; WorkloadError where neither goes.
 
-    training: Training
-    loss: float
-    has_zero_gradient: bool
-
-
-def take_first_step(workload: Workload, training: Training, size: int) -> FirstStep:
-    """Return the first step at `size`, by a closure where one is needed; WorkloadError without."""
+    Returns:
+        The training that was stepped, the loss before, and whether every gradient is 0.
+    """
     batch, is_zero = workload.take(range(size)), False
     loss: Tensor | None = None
     if not training.needs_closure:
@@ -47,7 +45,7 @@ def take_first_step(workload: Workload, training: Training, size: int) -> FirstS
             f"{workload.target.text}: the loss is {first} at the first step (batch of {size})",
             next_step="Look for a division by zero, log(0) or unscaled inputs before the loss.",
         )
-    return FirstStep(training, first, is_zero)
+    return training, first, is_zero
 
 
 def _remake_with_closure(workload: Workload, batch: Any, failed: Exception | None) -> Training:

@@ -53,7 +53,7 @@ def main() -> None:
         )
     )
     torch.manual_seed(asked.seed)  # the same weights on all ranks
-    training = workload.make_training(wrap=_WRAPS[asked.strategy])
+    training = workload.make_training(wrap=lambda model: _wrap(model, asked.strategy))
     if training.needs_closure or workload.is_step_only:
         raise WorkloadError(
             f"{asked.model} makes its own steps, which are not spread over ranks",
@@ -71,7 +71,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="advisor.training.ranked")
     parser.add_argument("model")
-    parser.add_argument("--strategy", choices=_WRAPS, default="ddp")
+    parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp")
     parser.add_argument("--batch-size", type=int, help="of one rank's backward pass")
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--learning-rate", type=float)
@@ -83,14 +83,14 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _wrap_ddp(model: nn.Module) -> nn.Module:
-    _refuse_lightning(model)
-    return DistributedDataParallel(model)
-
-
-def _wrap_fsdp(model: nn.Module) -> nn.Module:
-    """Shard the blocks of each list of modules apart, then the rest, as FSDP2's tutorial does."""
-    _refuse_lightning(model)
+def _wrap(model: nn.Module, strategy: str) -> nn.Module:
+    """Replicate the model, or shard it as FSDP2's tutorial does: blocks apart, then the rest."""
+    if is_lightning_type(type(model)):
+        raise WorkloadError(
+            "a LightningModule is spread over ranks by its Trainer", next_step=_SCRIPT_INSTEAD
+        )
+    if strategy == "ddp":
+        return DistributedDataParallel(model)
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (distributed.get_world_size(),))
     for module in list(model.modules()):
@@ -99,16 +99,6 @@ def _wrap_fsdp(model: nn.Module) -> nn.Module:
                 fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)  # in place
     return model
-
-
-_WRAPS = {"ddp": _wrap_ddp, "fsdp": _wrap_fsdp}
-
-
-def _refuse_lightning(model: nn.Module) -> None:
-    if is_lightning_type(type(model)):
-        raise WorkloadError(
-            "a LightningModule is spread over ranks by its Trainer", next_step=_SCRIPT_INSTEAD
-        )
 
 
 def _scale_rates(optimizer: Optimizer, rate: float) -> None:

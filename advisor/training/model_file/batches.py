@@ -209,10 +209,7 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
         for axis in _find_axes(batch, single, double, count):
             batch = batch.index_select(axis, index)
         return batch
-    if (type(batch).__module__, type(batch).__name__) == (
-        "numpy",
-        "ndarray",
-    ):  # no file need have it
+    if f"{type(batch).__module__}.{type(batch).__name__}" == "numpy.ndarray":  # if it is there
         for axis in _find_axes(batch, single, double, count):
             batch = batch.take(rows, axis)
         return batch

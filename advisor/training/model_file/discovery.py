@@ -37,29 +37,24 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     how_model: str
     #: `make_step(batch_size, device)`, when everything is the user's.
     step: Callable[..., Any] | None = None
-    dataset: Callable[..., Any] | None = None
-    val_dataset: Callable[..., Any] | None = None
-    batch: Callable[..., Any] | None = None
-    collate: Callable[..., Any] | None = None
-    loss: Callable[..., Any] | None = None
-    optimizer: Callable[..., Any] | None = None
-    scheduler: Callable[..., Any] | None = None
+    make_dataset: Callable[..., Any] | None = None
+    make_val_dataset: Callable[..., Any] | None = None
+    make_batch: Callable[..., Any] | None = None
+    collate_fn: Callable[..., Any] | None = None
+    loss_fn: Callable[..., Any] | None = None
+    make_optimizer: Callable[..., Any] | None = None
+    make_scheduler: Callable[..., Any] | None = None
     #: Factory of a LightningDataModule.
     data_module: Callable[..., Any] | None = None
     base_batch_size: int | None = None
     clip_grad_norm: float | None = None
 
 
-#: Functions of the user's by the name of their field.
-_FUNCTIONS = {
-    "dataset": "make_dataset",
-    "val_dataset": "make_val_dataset",
-    "batch": "make_batch",
-    "collate": "collate_fn",
-    "loss": "loss_fn",
-    "optimizer": "make_optimizer",
-    "scheduler": "make_scheduler",
-}
+#: Functions of the user's, which have a field of their name.
+_FUNCTIONS = (
+    *("make_dataset", "make_val_dataset", "make_batch", "collate_fn", "loss_fn"),
+    *("make_optimizer", "make_scheduler"),
+)
 
 
 def discover(module: ModuleType, wanted: str | None) -> Names:
@@ -71,9 +66,9 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
         UsageError: `wanted` is not in the module.
         WorkloadError: No model, or several candidates.
     """
-    functions = {field: _callable(module, name) for field, name in _FUNCTIONS.items()}
+    functions = {name: _callable(module, name) for name in _FUNCTIONS}
     step = _callable(module, "make_step")
-    has_data = bool(functions["dataset"] or functions["batch"])
+    has_data = bool(functions["make_dataset"] or functions["make_batch"])
     has_model = _find_factory(module) is not None
     if wanted is not None and not hasattr(module, wanted):
         raise UsageError(
@@ -91,7 +86,7 @@ def discover(module: ModuleType, wanted: str | None) -> Names:
     return Names(
         model=model,
         how_model=how_model,
-        data_module=_unique_factory(module, is_data_module_type),
+        data_module=_find_data_module(module),
         base_batch_size=_base_batch_size(module),
         clip_grad_norm=_clip_grad_norm(module),
         **functions,
@@ -199,15 +194,14 @@ def _factory_of(module: ModuleType, name: str) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
-def _unique_factory(
-    module: ModuleType, accepts: Callable[[type], bool]
-) -> Callable[..., Any] | None:
+def _find_data_module(module: ModuleType) -> Callable[..., Any] | None:
+    """Return a factory of the one LightningDataModule, a class or ready made."""
     found: list[Callable[..., Any]] = []
     for name in _public_names(module):
         value = getattr(module, name)
-        if is_a(value, type) and value.__module__ == module.__name__ and accepts(value):
+        if is_a(value, type) and value.__module__ == module.__name__ and is_data_module_type(value):
             found.append(value)
-        elif accepts(type(value)):
+        elif is_data_module_type(type(value)):
             found.append(lambda value=value: value)
     return found[0] if len(found) == 1 else None
 

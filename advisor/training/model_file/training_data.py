@@ -56,8 +56,8 @@ class TrainingData:
     def open_held_out(self) -> Batches | None:
         """Return the source of held-out batches; None where the file has no held-out data."""
         _ = self.batches  # opening them finds the collate function
-        if self._names.val_dataset is not None:
-            made = self._make_dataset("val_dataset")
+        if self._names.make_val_dataset is not None:
+            made = self._make_dataset("make_val_dataset")
             own = open_loader(made, "make_val_dataset").dataset if is_loader(made) else made
             return batches_from_dataset(own, self.collate)
         loader = self._find_loader(held_out=True)
@@ -67,24 +67,24 @@ class TrainingData:
 
     def _open_batches(self) -> Batches:
         names, settings = self._names, self._settings
-        collate = names.collate
+        collate = names.collate_fn
         if collate is not None:
             collate = settings.bind(collate, positional=1)
         self.collate = collate
-        if names.val_dataset is not None:
-            settings.bind(names.val_dataset, positional=0)  # its settings count as used
-        if names.dataset is not None:
+        if names.make_val_dataset is not None:
+            settings.bind(names.make_val_dataset, positional=0)  # its settings count as used
+        if names.make_dataset is not None:
             self.how_batch = "make_dataset of the model file"
             with noting_loaders() as read:
-                made = self._make_dataset("dataset")
+                made = self._make_dataset("make_dataset")
                 if is_loader(made):
                     return self._take_apart(open_loader(made, "make_dataset"))
                 source = batches_from_dataset(made, collate)
                 refuse_batches(source.read([0])[0], read)
             self.dataset = made
             return source
-        if names.batch is not None:
-            make_batch = names.batch
+        if names.make_batch is not None:
+            make_batch = names.make_batch
             self.how_batch = "make_batch of the model file: synthetic"
             return SyntheticBatches(lambda size: settings.call(make_batch, size))
         loader = self._find_loader()

@@ -50,7 +50,7 @@ class Workload:
         if spec.precision == "tf32":
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
-        self.is_step_only = self.names.step is not None and self.names.model is None
+        self.is_step_only = self.names.step is not None
         self.data = TrainingData(maker, spec.base_batch_size)
         self.closure = spec.closure
         self._first_size = max(_FIRST_SIZE, spec.smallest_batch)
@@ -140,8 +140,8 @@ class Workload:
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
         """Return the user's optimizer over the model, else AdamW; or WorkloadError."""
-        if self.names.optimizer is not None:
-            optimizer = self._maker.make("optimizer", model)
+        if self.names.make_optimizer is not None:
+            optimizer = self._maker.make("make_optimizer", model)
         elif lightning.is_lightning_type(type(model)):
             optimizer = lightning.configured_optimizer(model)
         else:
@@ -182,16 +182,16 @@ class Workload:
         model, optimizer = training.model, training.optimizer
         for group in optimizer.param_groups:
             group.pop("initial_lr", None)  # an earlier scheduler's, which a new one would keep
-        if self.names.scheduler is not None:
-            made = self.settings.call(self.names.scheduler, optimizer, total_steps)
+        if self.names.make_scheduler is not None:
+            made = self.settings.call(self.names.make_scheduler, optimizer, total_steps)
             return check_scheduler(made, optimizer)
-        if self.names.optimizer is None and lightning.is_lightning_type(type(model)):
+        if self.names.make_optimizer is None and lightning.is_lightning_type(type(model)):
             return lightning.follow_scheduler(model, optimizer, total_steps)
         return None
 
     def how_optimizer(self, model: nn.Module) -> str:
         """Return one sentence on where the optimizer comes from."""
-        if self.names.optimizer is not None:
+        if self.names.make_optimizer is not None:
             return "make_optimizer of the model file"
         if lightning.is_lightning_type(type(model)):
             return "configure_optimizers of the LightningModule"
@@ -199,7 +199,7 @@ class Workload:
 
     def has_own_optimizer(self, model: nn.Module) -> bool:
         """Return whether the optimizer is the user's."""
-        return self.names.optimizer is not None or lightning.is_lightning_type(type(model))
+        return self.names.make_optimizer is not None or lightning.is_lightning_type(type(model))
 
     def loss(self, model: nn.Module) -> Loss:
         """Return the loss, inferred once for the workload where the file has none.
@@ -207,7 +207,7 @@ class Workload:
         The forward pass that infers it leaves neither gradients nor changed statistics behind.
         """
         if self._loss is None:
-            loss_fn, batch = self.names.loss, None
+            loss_fn, batch = self.names.loss_fn, None
             if loss_fn is not None:
                 loss_fn = self.settings.bind(loss_fn, positional=2)
             elif not lightning.is_lightning_type(type(model)):

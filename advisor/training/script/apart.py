@@ -24,17 +24,13 @@ def count_apart(step_s: float, least_s: float) -> int:
 
 
 class Apart:
-    """Has such steps run; `step_s` is that of one on this rank once they are over."""
+    """Has such steps run; `times_s` has that of one on this rank once they are over."""
 
     def __init__(self, device: torch.device, exchange: Callable[[bool], None]) -> None:
         self._device, self._exchange = device, exchange
         self._began_s, self._steps = 0.0, 0
         self.has_begun = False
-        self.step_s: float | None = None
-
-    def list_times(self) -> tuple[float, ...]:
-        """Return the seconds of a step, where they are known."""
-        return () if self.step_s is None else (self.step_s,)
+        self.times_s: tuple[float, ...] = ()
 
     def begin(self, stream: StepStream, steps: int) -> None:
         """Exchange nothing in so many steps from the next on."""
@@ -47,7 +43,7 @@ class Apart:
     def conclude(self) -> None:
         """Take in that the last of them is done."""
         synchronise(self._device)
-        self.step_s = (time.perf_counter() - self._began_s) / self._steps
+        self.times_s = ((time.perf_counter() - self._began_s) / self._steps,)
 
 
 class Following(Observer):

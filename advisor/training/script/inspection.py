@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from torch import nn
+from torch.optim import LBFGS
 
 from advisor.training.data import OptimizerFacts, WorkloadSpec
 from advisor.training.model_file.foreign import parameters_in
@@ -68,7 +69,7 @@ def see_script(workload: WorkloadSpec, filling: Filling, emit: Ending) -> None:
         everything = dict.fromkeys([*(parameters_in(model) if is_model else ()), *parameters])
         modules = list(model.modules()) if is_model else []
         facts = describe_optimizer(
-            optimizer, needs_closure=stream.evaluates_itself, is_default=False
+            optimizer, needs_closure=isinstance(optimizer, LBFGS), is_default=False
         )
         emit(
             ScriptSight(

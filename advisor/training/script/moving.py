@@ -23,8 +23,6 @@ class MovedRates:
 
     def put_back(self, optimizer: Optimizer) -> None:
         """Have them be the script's own again."""
-        if not self._rates:
-            return
         for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
             if rate is not None:
                 group["lr"] = rate
@@ -59,8 +57,6 @@ class TakenGradients:
 
     def put_back(self) -> None:
         """Have them where they were, for whatever the script does with them."""
-        if not self._kept and not self._emptied:
-            return
         for group, parameters in self._emptied:
             group["params"] = parameters
         self._emptied = []

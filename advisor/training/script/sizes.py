@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advisor.figures import MOST_SAMPLES
 
@@ -70,7 +71,7 @@ class Sizes(msgspec.Struct, kw_only=True):
             self._has_trained, self._is_open, self.model = True, True, None
         if module.training != self._has_trained:
             return
-        self.has_batch_statistics |= is_normalising(module)
+        self.has_batch_statistics |= isinstance(module, _BatchNorm)
         if self.model is None:
             self.model = module
         if module is self.model:  # the last call before a backward pass is the one that counts
@@ -81,11 +82,6 @@ class Sizes(msgspec.Struct, kw_only=True):
         first = find_tensor(inputs)
         if first is not None and first.ndim:
             self.shape, self._is_open = tuple(first.shape), False
-
-
-def is_normalising(module: nn.Module) -> bool:
-    """Return whether the module normalises by the statistics of its batch."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001
 
 
 def find_tensor(values: Any) -> Tensor | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.amp.grad_scaler import OptState
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_given_rate, find_leading, to_number
@@ -84,11 +84,6 @@ class StepStream:
         return to_number(rates[find_leading(rates)]) if rates else None
 
     @property
-    def evaluates_itself(self) -> bool:
-        """Whether the optimizer runs its closure more than once in a step, as LBFGS does."""
-        return isinstance(self.optimizer, LBFGS)
-
-    @property
     def gathered_passes(self) -> int:
         """Backward passes since the last step."""
         return self._gathered.passes
@@ -160,11 +155,9 @@ class StepStream:
 
     def begin_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         """See an optimizer about to step; return its arguments where its closure is watched."""
-        stepping = self._stepping
-        if (
-            stepping is not None and stepping is not optimizer
-        ):  # itself: the script caught a step that failed
-            return None  # an optimizer that another one is made of
+        # Itself: the script caught a step that failed. Another: the two make one optimizer.
+        if self._stepping is not None and self._stepping is not optimizer:
+            return None
         if self.optimizer is None:
             self.optimizer = optimizer
             self.given_rates = tuple(_find_own_rate(optimizer, g) for g in optimizer.param_groups)
