@@ -19,6 +19,7 @@ from advisor.gate.data import (
     list_sessions,
 )
 from advisor.gate.plan import COMPARISON
+from advisor.statistics import Estimate
 from advisor.telling import Column, Headline, Row, Screen, Table, Told
 from advisor.units import count_of, format_bytes, format_duration, format_number, format_percent
 
@@ -201,13 +202,13 @@ def _draw_table(found: Comparison) -> Table:
 
 
 def _write_row(verdict: Verdict) -> tuple[str, ...]:
-    change = verdict.change
+    change, ends = verdict.change, _find_ends(verdict.change)
     return (
         NAMES[verdict.metric],
         write_value(verdict.metric, verdict.old),
         write_value(verdict.metric, verdict.new),
         "–" if change is None or change.point is None else _write_percent(change.point),
-        _write_interval(verdict),
+        "" if ends is None else _write_range(*ends),
         _write_percent(verdict.policy.threshold),
         say_outcome(verdict, verdict.outcome),
     )
@@ -230,12 +231,11 @@ def write_value(metric: Metric, value: float | None) -> str:
     return f"{value:,.0f}" if metric == "operators" else format_bytes(value)
 
 
-def _write_interval(verdict: Verdict) -> str:
-    """Return the interval of a change, empty where none is known or it has no width."""
-    change = verdict.change
+def _find_ends(change: Estimate | None) -> tuple[float, float] | None:
+    """Return the ends of a change's interval, None where none is known or it has no width."""
     if change is None or change.low is None or change.high is None or change.low == change.high:
-        return ""
-    return _write_range(change.low, change.high)
+        return None
+    return change.low, change.high
 
 
 def _write_range(low: float, high: float) -> str:
@@ -260,9 +260,10 @@ def say_metric(verdict: Verdict) -> str:
     size = _write_percent(abs(change.point))
     said = f"{name} {size} {worse if is_worse else better}"
     said = f"{name} as it was" if abs(change.point) < _NONE else said
-    if change.low is None or change.high is None or change.low == change.high:
+    ends = _find_ends(change)
+    if ends is None:
         return said
-    low, high = (change.low, change.high) if is_worse else (-change.high, -change.low)
+    low, high = ends if is_worse else (-ends[1], -ends[0])
     return f"{said} ({_write_range(low, high)})"
 
 

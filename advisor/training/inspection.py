@@ -127,10 +127,11 @@ def _inspect_training(
     _check_batch_grows(workload, multiple)
     first = min(first, workload.batches.size or first)
     training = workload.make_training()
+    model = training.model
     optimizer = describe_optimizer(  # before a step, which may change its rate
         training.optimizer,
         needs_closure=training.needs_closure,
-        is_default=not workload.has_own_optimizer(training.model),
+        is_default=workload.names.make_optimizer is None and not is_lightning_type(type(model)),
     )
     notes: list[str] = []
     if without_steps:

@@ -138,8 +138,7 @@ def _count_step_arguments(type_: Any) -> int:
 
 def configured_optimizer(model: nn.Module) -> Optimizer | None:
     """Return the one of `configure_optimizers` at its own rate, None without one."""
-    optimizer, _ = _read(model, _trainer_of(model))
-    return optimizer
+    return _read(model)[0]
 
 
 def follow_scheduler(
@@ -149,8 +148,9 @@ def follow_scheduler(
 
     None where it has none, steps it with epochs, or fixes its length without asking the Trainer.
     """
-    trainer = _trainer_of(model).spanning(total_steps)
-    _, found = _read(model, trainer)
+    trainer: Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
+    with trainer.spanning(total_steps):
+        _, found = _read(model)
     if not isinstance(found, dict) or found.get("interval") != "step" or not trainer.was_asked:
         return None
     own = found.get("scheduler")
@@ -179,20 +179,10 @@ class _Follower(LRScheduler):
         ]
 
 
-def _trainer_of(model: nn.Module) -> Trainer:
-    attached = getattr(model, "_trainer", None)
-    return attached if isinstance(attached, Trainer) else Trainer(model)
-
-
-def _read(model: nn.Module, trainer: Trainer) -> tuple[Optimizer | None, Any]:
+def _read(model: nn.Module) -> tuple[Optimizer | None, Any]:
     """Return the one optimizer that is configured, and the configuration of its scheduler."""
-    attached = getattr(model, "_trainer", None)
-    object.__setattr__(model, "_trainer", trainer)
-    try:
-        with running(f"configure_optimizers of {type(model).__name__}", WITHOUT_TRAINER):
-            found: Any = model.configure_optimizers()  # type: ignore[operator]
-    finally:
-        object.__setattr__(model, "_trainer", attached)
+    with running(f"configure_optimizers of {type(model).__name__}", WITHOUT_TRAINER):
+        found: Any = model.configure_optimizers()  # type: ignore[operator]
     scheduler = None
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], list | tuple):
         found, schedulers = found

@@ -1,8 +1,8 @@
 """What stands in for Lightning's Trainer and logger where a module asks for them."""
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -58,20 +58,21 @@ class Trainer:
     loggers = (SILENT,)
     callbacks: tuple[object, ...] = ()
 
-    def __init__(
-        self, model: nn.Module, find_data_module: Callable[[], Any] = lambda: None
-    ) -> None:
+    def __init__(self, model: nn.Module, find_data_module: Callable[[], Any]) -> None:
         self.model = self.lightning_module = model
         self.was_asked = False
         self._find_data_module = find_data_module
         self._total_steps = _ANY_STEPS
         self._has_begun = False
 
-    def spanning(self, total_steps: int) -> "Trainer":
-        """Return one that trains the same model for so many steps."""
-        made = copy.copy(self)
-        vars(made).update(was_asked=False, _total_steps=total_steps)
-        return made
+    @contextmanager
+    def spanning(self, total_steps: int) -> Iterator[None]:
+        """Train for so many steps, and note whether it is asked for them."""
+        self.was_asked, self._total_steps = False, total_steps
+        try:
+            yield
+        finally:
+            self._total_steps = _ANY_STEPS
 
     @property
     def datamodule(self) -> Any:

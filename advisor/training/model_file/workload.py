@@ -197,10 +197,6 @@ class Workload:
             return "configure_optimizers of the LightningModule"
         return "the model file has no make_optimizer, so AdamW with torch's defaults stands in"
 
-    def has_own_optimizer(self, model: nn.Module) -> bool:
-        """Return whether the optimizer is the user's."""
-        return self.names.make_optimizer is not None or lightning.is_lightning_type(type(model))
-
     def loss(self, model: nn.Module) -> Loss:
         """Return the loss, inferred once for the workload where the file has none.
 

@@ -11,7 +11,7 @@ from advisor.errors import WorkloadError
 from advisor.training.data import WorkloadSpec
 from advisor.training.inspection import inspect_workload
 from advisor.training.loop import train
-from advisor.training.model_file.lightning import configured_optimizer, follow_scheduler
+from advisor.training.model_file.lightning import configured_optimizer, follow_scheduler, prepare
 from advisor.training.model_file.workload import Workload
 from advisor.training.optimizer_facts import restart_rates
 from advisor.training.schedule import ScheduleObserver
@@ -198,13 +198,14 @@ class Warmed(LightningModule):
 
 
 def test_the_schedule_of_a_lightning_module_is_stretched_and_scaled():
-    model = Warmed("step")
+    model = prepare(Warmed("step"))
     optimizer = configured_optimizer(model)
     restart_rates(optimizer)
     assert optimizer.param_groups[0]["lr"] == 0.4
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    steps, rates = model.trainer.estimated_stepping_batches, []
     follower = follow_scheduler(model, optimizer, 10)
-    rates = []
+    assert steps != 10
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(10):
@@ -212,12 +213,13 @@ def test_the_schedule_of_a_lightning_module_is_stretched_and_scaled():
             follower.step()
             rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.01 * step for step in range(1, 11)])
-    assert model._trainer is None
+    assert model.trainer.estimated_stepping_batches == steps
 
 
 @pytest.mark.parametrize("model", [Warmed("epoch"), Warmed("step", own_length=10_000)])
 def test_a_lightning_schedule_of_epochs_or_of_a_fixed_length_is_left_out(model):
-    assert follow_scheduler(model, torch.optim.SGD(model.parameters(), lr=0.1), 10) is None
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert follow_scheduler(prepare(model), optimizer, 10) is None
 
 
 class Resting(Warmed):
@@ -232,7 +234,7 @@ class Resting(Warmed):
 
 
 def test_a_group_that_rests_follows_no_course_and_the_others_do():
-    model = Resting("step")
+    model = prepare(Resting("step"))
     optimizer = configured_optimizer(model)
     restart_rates(optimizer)
     follower = follow_scheduler(model, optimizer, 4)
