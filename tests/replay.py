@@ -35,7 +35,7 @@ class RecordingEndError(NotRecordedError):
 
 
 class ReplayRunner:
-    """Answers tasks from a record, as `TaskRunner` does with workers.
+    """Answers tasks from a record, as `Runner` does with workers.
 
     Tasks that a run may repeat (memory at one size, noise, soak, loader) get the recorded results
     one after the other.

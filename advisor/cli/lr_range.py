@@ -59,14 +59,14 @@ def lr_range(
     """
     nodes = find_nodes(ranks, os.environ)
     workload = read_workload(training, ranks, nodes)
-    if workload.script is not None and not workload.script.model_file:
-        refuse_for_script(precision=training.precision != "fp32", set=bool(training.settings))
+    asked = {"precision": training.precision != "fp32", "set": bool(training.settings)}
+    refuse_for_script(workload.script, **asked)
     follow_leader(nodes, workload)
     output = Output(results, reads=(training.model,))
 
     from advisor.rate.question import KIND
     from advisor.rate.range_data import RANGE, RangePlan
 
-    asked = ((RANGE, RangePlan(**vars(tested))),)
+    plan = ((RANGE, RangePlan(**vars(tested))),)
     with leading(nodes) as leader:
-        drive(KIND, make_spec(workload, allowed), output, asked=asked, leader=leader)
+        drive(KIND, make_spec(workload, allowed), output, asked=plan, leader=leader)

@@ -115,15 +115,15 @@ def probe(
     variants = parse_variants(training.precision, training.compile_model)
     nodes = find_nodes(ranks, os.environ)
     script = spread(training, variants[0], ranks, nodes)
-    if script is not None and not script.model_file:
-        refuse_for_script(
-            precision=training.precision != "fp32",
-            compile=training.compile_model != "off",
-            set=bool(training.settings),
-            checkpoint=bool(allowed.checkpoints),
-            sharpness=allowed.sharpness,
-            no_loader=allowed.no_loader,
-        )
+    refuse_for_script(
+        script,
+        precision=training.precision != "fp32",
+        compile=training.compile_model != "off",
+        set=bool(training.settings),
+        checkpoint=bool(allowed.checkpoints),
+        sharpness=allowed.sharpness,
+        no_loader=allowed.no_loader,
+    )
     workload = make_workload(
         training, variants[0], script, base_batch_size=training.base_batch_size
     )

@@ -129,10 +129,10 @@ def _escape(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def refuse_for_script(**asked: bool) -> None:
-    """Raise UsageError where something is asked of a script that it alone decides."""
+def refuse_for_script(script: "Script | None", **asked: bool) -> None:
+    """Raise UsageError where something is asked of a user's script that it alone decides."""
     named = [f"--{name.replace('_', '-')}" for name, is_asked in asked.items() if is_asked]
-    if named:
+    if named and script is not None and not script.model_file:
         raise UsageError(
             f"{' and '.join(named)}: a script trains in its own way",
             next_step="Leave the option out, or set it in the script's own arguments, after --.",

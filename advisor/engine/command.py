@@ -163,17 +163,12 @@ def _open(run: Run, kind: Kind) -> None:
             next_step="Give one within that.",
         ) from error
     if facts.device_uuid_hash not in {None, environment.device.uuid_hash}:
-        _see_chosen_card(run)
+        spec = run.spec.workload  # as by CUDA_VISIBLE_DEVICES
+        chosen = EnvironmentTask(device=spec.device, after=spec)
+        (environment,) = run.runner.run(chosen, timeout_s=run.left_s)
+        run.keep_environment(environment)
+        run.progress.note(f"{spec.target} chooses its own card: {environment.device.name}")
     run.keep_workload(facts)
-
-
-def _see_chosen_card(run: Run) -> None:
-    """Keep the environment on the card that the file chose, as by CUDA_VISIBLE_DEVICES."""
-    spec = run.spec.workload
-    task = EnvironmentTask(device=spec.device, after=spec)
-    (environment,) = run.runner.run(task, timeout_s=run.left_s)
-    run.keep_environment(environment)
-    run.progress.note(f"{spec.target} chooses its own card: {environment.device.name}")
 
 
 def examine(device: str) -> Environment:

@@ -1,6 +1,7 @@
 """What follows from a record: each conclusion once, when it is first asked for."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from advisor.engine.record import Record
@@ -8,18 +9,16 @@ from advisor.engine.record import Record
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, eq=False)
 class Topic(Generic[T]):
     """The key of one conclusion; the name is its key under `derived` in the JSON document.
 
     `conclude` is pure, and returns None where the record does not hold enough.
     """
 
-    def __init__(
-        self, name: str, kind: type[T], conclude: "Callable[[Conclusions], T | None]"
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.conclude = conclude
+    name: str
+    kind: type[T]
+    conclude: "Callable[[Conclusions], T | None]"
 
 
 class Conclusions:

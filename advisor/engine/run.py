@@ -22,7 +22,7 @@ from advisor.engine.conclusions import Conclusions, Topic
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.progress import Progress
 from advisor.engine.record import Failure, Record, Series, Slot
-from advisor.engine.runner import TaskRunner
+from advisor.engine.runner import Runner
 from advisor.engine.spec import Spec, resolve_limit
 from advisor.errors import AdvisorError, InternalError
 from advisor.training.data import Script, WorkloadFacts
@@ -49,7 +49,7 @@ class Run:
         self,
         spec: Spec,
         *,
-        runner: TaskRunner,
+        runner: Runner,
         progress: Progress,
         record: Record,
         save: Callable[[Record], None],

@@ -40,20 +40,6 @@ COLD_START_S = 300.0
 T = TypeVar("T")
 
 
-class TaskRunner(Protocol):
-    """Answers tasks: with workers (`Runner`), or in a test from a recorded run."""
-
-    def run(
-        self, task: Task[T], *, timeout_s: float, on_result: Callable[[T], None] | None = None
-    ) -> tuple[T, ...]:
-        """Return the results of the task, in the order they came."""
-
-    def watched(
-        self, device: DeviceFacts, *, session: int
-    ) -> AbstractContextManager[Callable[[], Telemetry]]:
-        """Watch the counters while a session runs; yield a function that returns them so far."""
-
-
 class Starter(Protocol):
     """Starts workers and cleans up after them."""
 

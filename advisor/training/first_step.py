@@ -66,7 +66,11 @@ def _remake_with_closure(workload: Workload, batch: Any, failed: Exception | Non
 
 
 def _is_gradient_zero(workload: Workload, training: Training, size: int) -> bool:
-    """Return whether every gradient is 0, in more samples too: a hinge loss may be for two."""
+    """Return whether every gradient is 0, in more samples too: a hinge loss may be for two.
+
+    Raises:
+        WorkloadError: The backward pass leaves none, not even a gradient of 0.
+    """
     if _has_gradient(training):
         return False
     try:
@@ -75,19 +79,13 @@ def _is_gradient_zero(workload: Workload, training: Training, size: int) -> bool
         if not is_out_of_memory(error):
             raise
         return True  # so many do not fit, and those that do have none
-    is_zero = not _has_gradient(training)
-    _check_gradients_are_left(training)
-    return is_zero
-
-
-def _check_gradients_are_left(training: Training) -> None:
-    """Raise WorkloadError where the backward pass leaves none, not even a gradient of 0."""
     if all(parameter.grad is None for parameter in parameters_in(training.model)):
         raise WorkloadError(
             "no parameter of the model has a gradient after the backward pass",
             next_step="The loss must depend on the model's parameters; where hooks step the "
             "optimizer within the backward pass, write make_step(batch_size, device).",
         )
+    return not _has_gradient(training)
 
 
 def _has_gradient(training: Training) -> bool:

@@ -70,18 +70,15 @@ class RankEmitter(Emitter):
         self._progress.note(steps)
 
     def _end_all(self) -> NoReturn:
-        self._wait_for_others()
+        ends_s, ranks = time.monotonic() + _GRACE_S, range(self._ranks)
+        while time.monotonic() < ends_s:
+            if all(has_ended(read_rank(self.folder, rank)) for rank in ranks):
+                break
+            time.sleep(_PAUSE_S)
         os._exit(0)
 
     def _write_line(self, message: Message) -> None:
         self._file.write(msgspec.json.encode(message) + b"\n")
-
-    def _wait_for_others(self) -> None:
-        ends_s = time.monotonic() + _GRACE_S
-        while time.monotonic() < ends_s:
-            if all(has_ended(read_rank(self.folder, rank)) for rank in range(self._ranks)):
-                return
-            time.sleep(_PAUSE_S)
 
 
 def relay_ranks(
@@ -102,7 +99,8 @@ def relay_ranks(
     killed = [
         (rank, code)
         for rank, code in sorted(codes.items())
-        if _is_death(code) or (code >= 0 and not has_ended(said[rank]))
+        # The signal is that of the watch for those that hang.
+        if code != -signal.SIGTERM and (code < 0 or not has_ended(said[rank]))
     ]
     if killed and not is_done:  # what others say is that it went
         emit.relay(_describe_death(*killed[0], task.workload.target))
@@ -166,11 +164,6 @@ def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[A
 def ends_all(message: Message) -> bool:
     """Return whether a rank that says so can have no other go on."""
     return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)
-
-
-def _is_death(code: int) -> bool:
-    """Return whether a rank was ended by a signal that no watch for hanging sends."""
-    return code < 0 and code != -signal.SIGTERM
 
 
 def _describe_death(rank: int, code: int | None, target: str) -> Failure:
