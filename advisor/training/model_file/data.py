@@ -76,10 +76,8 @@ class DatasetBatches:
         """Samples of the dataset."""
         return self._length
 
-    @property
-    def sampling_size(self) -> int | None:
-        """All of them."""
-        return self.size
+    #: All of them.
+    sampling_size = size
 
     def keep_samples(self) -> None:
         """Read each sample once from here on, where those looked at come out the same twice."""
@@ -227,11 +225,6 @@ class IterableBatches(DatasetBatches):
             if index == len(self._dataset):
                 return
             yield index
-
-    def read(self, indices: Sequence[int]) -> list[Any]:
-        """Return these samples, reading on where they lie further ahead."""
-        self._dataset.grow(max(indices) + 1)
-        return super().read([index % len(self._dataset) for index in indices])
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return what was read in random order, reading on only where that is too little."""

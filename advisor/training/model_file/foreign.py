@@ -28,7 +28,7 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter] 
         return None
 
 
-def call_with_known(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def call_with_known(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return the function called with as many of the arguments as its signature has room for."""
     parameters = parameters_of(function)
     if parameters is None:
@@ -37,10 +37,7 @@ def call_with_known(function: Callable[..., Any], *arguments: Any, **named: Any)
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         arguments = arguments[: sum(kind in places for kind in kinds)]
-    taken = {
-        name: value for name, value in named.items() if name in [*parameters][len(arguments) :]
-    }
-    return function(*arguments, **taken)
+    return function(*arguments)
 
 
 def name_of(function: Any) -> str:

@@ -81,7 +81,9 @@ class KeptSamples:
         return len(self._kept)
 
     def __getitem__(self, index: int) -> object:
-        return self._kept[index]
+        """Return a sample, read on where it lies further ahead; past the end it begins anew."""
+        self.grow(index + 1)
+        return self._kept[index % len(self._kept)]
 
 
 class Remade(IterableDataset[Any]):

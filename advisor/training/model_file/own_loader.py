@@ -46,13 +46,9 @@ def open_loader(loader: Any, what: str) -> OwnLoader:
         WorkloadError: It is none, several, or makes its batches out of no samples.
     """
     if not is_loader(loader):
-        several = (
-            count_of(len(loader), "loader")
-            if isinstance(loader, dict | list | tuple)
-            else "no loader"
-        )
-        inner = getattr(loader, "iterables", None)  # Lightning's CombinedLoader
-        said = several if inner is None else "several loaders"
+        held = getattr(loader, "iterables", loader)  # of Lightning's CombinedLoader
+        is_several = isinstance(held, dict | list | tuple)
+        said = count_of(len(held), "loader") if is_several else "no loader"
         raise WorkloadError(
             f"{what} returned {said} in a {type(loader).__name__}, and one DataLoader is needed",
             next_step=_NEXT_STEP,

@@ -20,13 +20,15 @@ import torch
 from torch import Tensor, multiprocessing
 from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
+from torch.optim import optimizer as optimizers
 from torch.utils.data import dataloader
 
 from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
-from advisor.training.script.step_hooks import Guard, StepHooks
 from advisor.training.script.stream import StepStream
 
+#: Runs what a hook does; whatever it raises is not the script's to catch.
+Guard = Callable[[Callable[[], Any]], Any]
 #: What numpy takes, the least of the three.
 _SEEDS = 2**32
 
@@ -48,7 +50,7 @@ def watch_steps(
         on_pass: Called after each backward pass.
         on_enough: Called once an observer has seen enough.
     """
-    StepHooks(stream, patches, guard, on_enough)
+    _watch_optimizers(patches, stream, guard, on_enough)
     _watch_backward(patches, stream, lambda: guard(on_pass))
     _watch_scaler(patches, stream)
     _watch_clipping(patches, stream, guard)
@@ -132,6 +134,37 @@ def _shift(original: Callable[..., Any], offset: int) -> Callable[..., Any]:
         return original(*map(move, args[:1]), *args[1:], **(kwargs | moved))
 
     return seed
+
+
+def _watch_optimizers(
+    patches: Patches, stream: StepStream, guard: Guard, on_enough: Callable[[], None]
+) -> None:
+    """Have the stream see each optimizer step, and of those that are timed no more than it must."""
+
+    def begin(optimizer: Any, args: Any, kwargs: Any) -> Any:
+        return guard(lambda: stream.begin_step(optimizer, args, kwargs))
+
+    def end(optimizer: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001 - torch's signature
+        if not guard(lambda: stream.end_step(optimizer)):
+            guard(on_enough)
+
+    before = optimizers.register_optimizer_step_pre_hook(begin)
+    after = optimizers.register_optimizer_step_post_hook(end)
+
+    def switch() -> None:
+        """Have the hooks be those of the steps that come."""
+        nonlocal before
+        timed = stream.timed
+        before.remove()
+        patches.switch(timed)
+        if timed is None or timed.splits:
+            see = begin if timed is None else timed.begin
+            before = optimizers.register_optimizer_step_pre_hook(see)
+        # torch goes through these now: one may be replaced then, but none added or removed.
+        hook = end if timed is None else timed.make_hook(end)
+        optimizers._global_optimizer_post_hooks[after.id] = hook  # noqa: SLF001
+
+    stream.on_timing = switch
 
 
 def _watch_backward(patches: Patches, stream: StepStream, on_pass: Callable[[], None]) -> None:

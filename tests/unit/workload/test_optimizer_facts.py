@@ -72,7 +72,7 @@ def test_a_function_is_given_what_it_has_room_for():
     assert call_with_known(lambda: 1, "fit") == 1
     assert call_with_known(lambda stage: stage, "fit", 2) == "fit"
     assert call_with_known(lambda *all_: all_, "fit", 2) == ("fit", 2)
-    assert call_with_known(lambda stage, *, size=0: (stage, size), "fit", size=3) == ("fit", 3)
+    assert call_with_known(lambda stage, *, size=0: (stage, size), "fit", 3) == ("fit", 0)
 
 
 def make_beside_a_multiplier():
