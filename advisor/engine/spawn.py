@@ -44,9 +44,7 @@ class Spawner:
             kill_tree(process.pid)
         _kill_orphans(process.pid)
 
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.clean_up()
+    close = clean_up
 
 
 def _kill_orphans(session: int) -> None:

@@ -48,11 +48,7 @@ def _see_machine(old: Sequence[Occasion], new: Sequence[Occasion], change: float
     if clock is not None and _explains(1.0 / (1.0 + clock) - 1.0, change):
         yield f"the card's clock is {format_percent(-clock)} lower"
     before, after = (
-        [
-            each.foreign_cpu_fraction
-            for each in list_sessions(side)
-            if each.foreign_cpu_fraction is not None
-        ]
+        [share for each in list_sessions(side) if (share := each.foreign_cpu_fraction) is not None]
         for side in (old, new)
     )
     if after and median(after) > (median(before) if before else 0.0) + _FOREIGN_FRACTION:

@@ -26,7 +26,7 @@ def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
         return None
     session = Session(
         number=probe.session,
-        step_s=probe.low_step_times_s or probe.step_times_s,
+        step_s=probe.calm_step_times_s,
         product_s=probe.canary_times_s,
         first_step_s=probe.first_step_s,
     )

@@ -101,6 +101,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
         """The measured peak, in the currency of the limit where that is known."""
         return self.step_peak_bytes if self.limit_peak_bytes is None else self.limit_peak_bytes
 
+    @property
+    def calm_step_times_s(self) -> tuple[float, ...]:
+        """Of each timed block, as little disturbed as is known: neighbours speed no step up."""
+        return self.low_step_times_s or self.step_times_s
+
 
 class MemoryTask(WorkloadTask[Probe], frozen=True, kw_only=True):
     """Run full training steps at one micro-batch size under an enforced limit."""

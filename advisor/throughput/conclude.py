@@ -81,7 +81,7 @@ def conclude_throughput(
     )
     step_s = {
         session: {
-            p.micro_batch_size: p.fastest_step_s or min(p.low_step_times_s or p.step_times_s)
+            p.micro_batch_size: p.fastest_step_s or min(p.calm_step_times_s)
             for p in usable
             if p.session == session
         }
@@ -173,7 +173,7 @@ def _estimate_optimizer_step_s(by_size: _BySize) -> tuple[float, float] | None:
     differences, weights = [], []
     for probes in by_size.values():
         timed = [probe for probe in probes if probe.micro_step_times_s]
-        steps_s = [min(probe.low_step_times_s or probe.step_times_s) for probe in timed]
+        steps_s = [min(probe.calm_step_times_s) for probe in timed]
         passes_s = [min(probe.micro_step_times_s) for probe in timed]
         if timed:
             differences.append(

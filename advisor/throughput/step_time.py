@@ -29,7 +29,7 @@ def read_probes(probes: Iterable[Probe]) -> StepTimes:
     """Return the fastest step of each size that ran, in the search for memory or in a session."""
     times: dict[int, float] = {}
     for probe in probes:
-        for step_s in probe.low_step_times_s or probe.step_times_s:
+        for step_s in probe.calm_step_times_s:
             size = probe.micro_batch_size
             times[size] = min(times.get(size, step_s), step_s)
     return StepTimes(step_s=times)
