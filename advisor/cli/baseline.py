@@ -11,7 +11,7 @@ from advisor.cli.options import (
     Against,
     CompiledTraining,
     GateAllowed,
-    SavedResults,
+    Results,
     flag,
     make_spec,
     option,
@@ -51,7 +51,7 @@ def record(
     training: CompiledTraining,
     recorded: _Recorded,
     allowed: Annotated[GateAllowed, "memory_limit_bytes", "budget_s"],
-    results: Annotated[SavedResults, "json_path", "quiet", "verbose"],
+    results: Annotated[Results, "json_path", "quiet", "verbose"],
 ) -> None:
     """Measure what later checks are held against, and keep it for this device and training."""
     workload = read_workload(training)

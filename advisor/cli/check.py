@@ -12,7 +12,7 @@ from advisor.cli.options import (
     Against,
     CompiledTraining,
     GateAllowed,
-    SavedResults,
+    Results,
     flag,
     make_spec,
     option,
@@ -41,7 +41,7 @@ def check(
     training: CompiledTraining,
     checked: _Checked,
     allowed: Annotated[GateAllowed, "memory_limit_bytes", "budget_s"],
-    results: Annotated[SavedResults, "json_path", "markdown_path", "full", "quiet", "verbose"],
+    results: Annotated[Results, "json_path", "markdown_path", "full", "quiet", "verbose"],
     files: GateFiles,
 ) -> None:
     """Say whether a training became slower or larger: PASS, FAIL or INCONCLUSIVE.

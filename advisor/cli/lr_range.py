@@ -7,7 +7,7 @@ from typing import Annotated
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
-from advisor.cli.options import Allowed, SavedResults, Training, make_spec, option
+from advisor.cli.options import Allowed, Results, Training, make_spec, option
 from advisor.cli.quantities import parse_rate
 from advisor.cli.script import read_workload, refuse_for_script
 
@@ -50,7 +50,7 @@ def lr_range(
     ranks: Ranks,
     tested: _Range,
     allowed: Annotated[Allowed, "budget_s"],
-    results: SavedResults,
+    results: Results,
 ) -> None:
     """Find the learning rates that train, by a range test.
 

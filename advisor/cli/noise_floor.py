@@ -5,7 +5,7 @@ from typing import Annotated
 
 from advisor.cli.failures import reporting_failures
 from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
-from advisor.cli.options import Against, Allowed, CompiledTraining, SavedResults, make_spec
+from advisor.cli.options import Against, Allowed, CompiledTraining, Results, make_spec
 from advisor.cli.script import read_workload
 
 
@@ -16,7 +16,7 @@ def noise_floor(
     ranks: Ranks,
     against: Against,
     allowed: Annotated[Allowed, "budget_s"],
-    results: Annotated[SavedResults, "json_path", "quiet", "verbose"],
+    results: Annotated[Results, "json_path", "quiet", "verbose"],
 ) -> None:
     """Time a training against itself: the spread of this machine, and what a check would see.
 

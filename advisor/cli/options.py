@@ -196,7 +196,9 @@ class Results:
     """Where results go, and how much is printed."""
 
     json_path: Path | None = option(
-        "Write the result as JSON to FILE; - is stdout.", "--json", metavar="FILE"
+        "Write the JSON document to FILE, anew after each result; - is stdout.",
+        "--json",
+        metavar="FILE",
     )
     html_path: Path | None = option(
         "Also write the report as one self-contained HTML file; - is stdout.",
@@ -213,15 +215,6 @@ class Results:
         "prints.",
         "--verbose",
         "-v",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SavedResults(Results):
-    """The same of a command that measures for long."""
-
-    json_path: Path | None = option(
-        "Write the JSON document to FILE after each result; - is stdout.", "--json", metavar="FILE"
     )
 
 

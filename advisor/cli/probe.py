@@ -7,7 +7,7 @@ from typing import Literal
 from advisor.cli.drive import Output, drive
 from advisor.cli.failures import reporting_failures
 from advisor.cli.nodes import Ranks, find_nodes, follow_leader, leading
-from advisor.cli.options import Allowed, CompiledTraining, SavedResults, flag, make_spec, option
+from advisor.cli.options import Allowed, CompiledTraining, Results, flag, make_spec, option
 from advisor.cli.quantities import parse_duration
 from advisor.cli.scenario import OnPaper, build_scenario
 from advisor.cli.script import make_workload, refuse_for_script, spread
@@ -105,7 +105,7 @@ def probe(
     ranks: Ranks,
     allowed: _Allowed,
     on_paper: OnPaper,
-    results: SavedResults,
+    results: Results,
 ) -> None:
     """Measure, then recommend a batch size and learning rate.
 
