@@ -1,6 +1,7 @@
 """The data of the user's model file: which it is, and the source of batches over it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
@@ -43,15 +44,7 @@ class TrainingData:
         self.collate: Callable[[list[Any]], Any] | None = None
         self.own_loader: Any = None
         self.how_batch = "make_step of the model file"
-        self._source: Batches | None = None
         self._data_module: Any = None
-
-    @property
-    def batches(self) -> Batches:
-        """The source of batches, opened on first use; WorkloadError where the file has none."""
-        if self._source is None:
-            self._source = self._open_batches()
-        return self._source
 
     def open_held_out(self) -> Batches | None:
         """Return the source of held-out batches; None where the file has no held-out data."""
@@ -65,7 +58,9 @@ class TrainingData:
             return None
         return batches_from_dataset(loader.dataset, self.collate or loader.collate)
 
-    def _open_batches(self) -> Batches:
+    @cached_property
+    def batches(self) -> Batches:
+        """The source of batches, opened on first use; WorkloadError where the file has none."""
         names, settings = self._names, self._settings
         collate = names.collate_fn
         if collate is not None:
