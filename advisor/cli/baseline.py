@@ -1,6 +1,6 @@
 """`bsadvisor baseline record MODEL` and `baseline show`: what later checks are held against."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,8 +56,6 @@ def record(
     """Measure what later checks are held against, and keep it for this device and training."""
     workload = read_workload(training)
 
-    import msgspec
-
     from advisor.cli.drive import Output, drive
     from advisor.gate import stage, store, worktrees
     from advisor.gate.data import OCCASIONS
@@ -70,12 +68,10 @@ def record(
         adds=recorded.adds,
     )
     store.refuse_unwritable(asked)
-    spec = make_spec(workload, allowed)
-    budget_s = (spec.limits.budget_s or 0.0) + asked.over_s
-    limits = msgspec.structs.replace(spec.limits, budget_s=budget_s)
+    longer = replace(allowed, budget_s=(allowed.budget_s or 0.0) + asked.over_s)
     found = drive(
         BASELINE,
-        msgspec.structs.replace(spec, limits=limits),
+        make_spec(workload, longer),
         Output(results, reads=(training.model,)),
         held=(
             (stage.BASELINE, asked),
