@@ -168,14 +168,13 @@ def drive(
     """
     from advisor.cli.progress_display import open_progress
     from advisor.engine.command import execute
-    from advisor.engine.conclusions import Conclusions
     from advisor.report.screen import list_statuses
 
     latest: list[Conclusions] = []
 
-    def save(record: "Record") -> None:
-        latest[:] = [Conclusions(record)]
-        output.save(kind, latest[0])
+    def save(found: "Conclusions") -> None:
+        latest[:] = [found]
+        output.save(kind, found)
 
     def look() -> "tuple[tuple[Status, ...], str]":
         statuses = list_statuses(kind, latest[0]) if latest else ()

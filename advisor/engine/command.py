@@ -9,6 +9,7 @@ import msgspec
 
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.leading import Leader
 from advisor.engine.opening import EnvironmentTask, InspectTask, ScriptTask
 from advisor.engine.progress import Progress
@@ -43,7 +44,7 @@ def execute(
     *,
     argv: Sequence[str],
     progress: Progress,
-    save: Callable[[Record], None],
+    save: Callable[[Conclusions], None],
     asked: Asked = (),
     held: Held = (),
     began_s: float | None = None,
@@ -52,9 +53,9 @@ def execute(
 ) -> Record:
     """Return the complete record.
 
-    The questions are asked in their order. `save` gets the record after each result; `asked` is in
-    it from the start, `held` is what the command alone is to know. `began_s` is by the monotonic
-    clock; None is now.
+    The questions are asked in their order. `save` gets the record with what follows from it after
+    each result; `asked` is in it from the start, `held` is what the command alone is to know.
+    `began_s` is by the monotonic clock; None is now.
 
     Raises:
         UsageError: Nothing as was asked can be kept.

@@ -52,7 +52,7 @@ class Run:
         runner: Runner,
         progress: Progress,
         record: Record,
-        save: Callable[[Record], None],
+        save: Callable[[Conclusions], None],
         held: Sequence[tuple[Slot[Any], Any]] = (),
         began_s: float | None = None,
     ) -> None:
@@ -278,4 +278,4 @@ class Run:
     def _change(self, record: Record) -> None:
         self.record = msgspec.structs.replace(record, elapsed_s=self._elapsed_s)
         self.conclusions = Conclusions(self.record)
-        self._save(self.record)
+        self._save(self.conclusions)

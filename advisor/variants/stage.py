@@ -92,7 +92,7 @@ def _measure(run: Run, index: int, variant: VariantRecord, *, budget_s: float) -
         ),
         runner=run.runner,
         progress=progress,
-        save=lambda seen: keep(run, index, variant, **copy_stages(seen)),
+        save=lambda seen: keep(run, index, variant, **copy_stages(seen.record)),
     )
     part.start_s = run.start_s
     plan = run.record.get(TIME_PLAN)

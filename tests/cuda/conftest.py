@@ -122,5 +122,5 @@ def record_of(spec, *names, save=lambda _: None, **limits):
         Spec(workload=spec, limits=Limits(**{"budget_s": 600.0, **limits})),
         argv=(),
         progress=Notes(),
-        save=save,
+        save=lambda found: save(found.record),
     )

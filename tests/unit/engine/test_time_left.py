@@ -80,7 +80,12 @@ def ask(monkeypatch, tmp_path):
         )
         with ends:
             command.execute(
-                kind, spec, argv=(), progress=Notes(), save=saved.append, began_s=began_s
+                kind,
+                spec,
+                argv=(),
+                progress=Notes(),
+                save=lambda found: saved.append(found.record),
+                began_s=began_s,
             )
         return calls, left, saved[-1]
 

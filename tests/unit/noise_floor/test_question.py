@@ -65,7 +65,7 @@ def compare(monkeypatch, tmp_path, *, sessions=99, error=None, budget_s=100.0, *
             spec,
             argv=("x",),
             progress=notes,
-            save=runner.saved.append,
+            save=lambda found: runner.saved.append(found.record),
             asked=((MICRO_BATCH_SIZE, 16),),
         )
     return runner

@@ -45,7 +45,7 @@ def run_command(monkeypatch, tmp_path, **behaviour):
         Spec(workload=workload),
         argv=("x",),
         progress=Notes(),
-        save=saved.append,
+        save=lambda found: saved.append(found.record),
         asked=((RANGE, asked),),
     )
     return runner
@@ -75,7 +75,9 @@ def test_what_ends_the_command_early_stands_in_the_record(monkeypatch, tmp_path,
     (tmp_path / "model.py").touch()
     spec = Spec(workload=WorkloadSpec(target=str(tmp_path / "model.py")))
     with pytest.raises(type(error)):
-        command.execute(KIND, spec, argv=(), progress=Notes(), save=saved.append)
+        command.execute(
+            KIND, spec, argv=(), progress=Notes(), save=lambda found: saved.append(found.record)
+        )
     assert saved[-1].complete is False
     assert words in saved[-1].stopped_because
     assert msgspec.json.encode(saved[-1])

@@ -86,7 +86,7 @@ def run_with(*variants, failing=None, facts=KNOWN, budget_s=1000.0, saved=None):
         workload=WorkloadSpec(target="model.py", device="cpu"),
         limits=Limits(budget_s=budget_s),
     )
-    save = (lambda record: None) if saved is None else saved.append
+    save = (lambda _: None) if saved is None else (lambda found: saved.append(found.record))
     run = open_run(spec, runner=runner, progress=notes, save=save)
     run.record = make_record(facts, probes=make_probes())
     run.keep_environment(ENVIRONMENT)
