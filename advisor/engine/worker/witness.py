@@ -33,7 +33,7 @@ def note_files(folder: Path) -> None:
     seen, own = set[str](), str(folder)
 
     def note(path: Any) -> None:
-        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike):
+        if not isinstance(path, str | bytes | os.PathLike):
             return
         text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a link is named as it was
         if text not in seen and not _is_ignored(text, own):

@@ -57,15 +57,14 @@ def make_loader(
         "drop_last": True,
         "collate_fn": workload.data.collate,
         "num_workers": workers,
+        "pin_memory": getattr(own, "pin_memory", False),
+        "worker_init_fn": getattr(own, "worker_init_fn", None),
     }
     dataset = workload.data.dataset
     if is_map_style(dataset):
         options |= _choose_order(own, dataset)
     elif not isinstance(dataset, IterableDataset):
         dataset = _Stream(dataset)
-    if own is not None:
-        options["pin_memory"] = getattr(own, "pin_memory", False)
-        options["worker_init_fn"] = getattr(own, "worker_init_fn", None)
     if workers:
         is_own = workers == count_own_workers(workload)
         options["persistent_workers"] = getattr(own, "persistent_workers", True) if is_own else True
