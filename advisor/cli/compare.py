@@ -54,7 +54,7 @@ def compare(
             "one file alone cannot be compared", next_step="bsadvisor compare OLD.json NEW.json"
         )
 
-    import msgspec
+    from msgspec.structs import replace
 
     from advisor.cli.drive import Output, refuse_no_answer
     from advisor.engine.conclusions import Conclusions
@@ -81,6 +81,6 @@ def compare(
         GATES_STACK.name: compared.gate_env_changed,
         OLD_NAME.name: old_files[0].name,
     }
-    conclusions = Conclusions(msgspec.structs.replace(record, complete=True, **changes))
+    conclusions = Conclusions(replace(record, complete=True, **changes))
     output.write(CHECK, conclusions)
     refuse_no_answer(CHECK, conclusions)

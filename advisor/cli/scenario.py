@@ -61,7 +61,7 @@ def build_scenario(asked: OnPaper, saved: "Scenario | None" = None) -> "Scenario
         typer.BadParameter: A value is impossible, or two contradict each other.
         UsageError: No interconnect has that name.
     """
-    import msgspec
+    from msgspec.structs import replace
 
     from advisor.advice.data import Scenario
     from advisor.device.interconnects import find_interconnect
@@ -93,7 +93,7 @@ def build_scenario(asked: OnPaper, saved: "Scenario | None" = None) -> "Scenario
         if one in changes or other in changes:
             replaced = other if one in changes else one
             changes[replaced] = getattr(unstated, replaced)
-    return msgspec.structs.replace(saved or unstated, **changes)
+    return replace(saved or unstated, **changes)
 
 
 def _parse_gpus(text: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor.device.data import Environment
 from advisor.device.processor import read_processor_counters
@@ -62,7 +63,7 @@ def execute(
         AdvisorError: What ended it; the record so far was saved, marked incomplete.
     """
     record = open_record(kind.record_type, spec, kind=kind.name, argv=tuple(argv))
-    record = msgspec.structs.replace(record, **{key.name: value for key, value in asked})
+    record = replace(record, **{key.name: value for key, value in asked})
     _refuse_impossible(spec, record)
     target = parse_target(spec.workload.target)
     with Runner(target, leader, shows_output=shows_output) as runner:
@@ -181,7 +182,7 @@ def examine(device: str) -> Environment:
         (environment,) = runner.run(task, timeout_s=COLD_START_S)
         elapsed_s = time.perf_counter() - start
     counters = (*environment.counters, *read_processor_counters())
-    return msgspec.structs.replace(environment, worker_start_s=elapsed_s, counters=counters)
+    return replace(environment, worker_start_s=elapsed_s, counters=counters)
 
 
 def open_script(run: Run) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.engine.nodes import (
     GREETING_S,
@@ -108,7 +108,7 @@ class Leader:
         own = Hello(
             name=self.nodes.name, count=self.nodes.count, per_node=self.nodes.per_node, node=None
         )
-        if msgspec.structs.replace(hello, node=None) != own:
+        if replace(hello, node=None) != own:
             mine, theirs = (f"{h.count} × {h.per_node} ranks" for h in (own, hello))
             return (
                 f"it leads run {own.name!r} of version {own.version} with {mine}, and this is "

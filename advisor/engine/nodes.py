@@ -11,6 +11,7 @@ import contextlib
 import socket
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor import __version__
 from advisor.engine.wire import Order
@@ -52,7 +53,7 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True):
 
     def spread(self, script: Script) -> Script:
         """Return the script with a rank for each place of theirs."""
-        return msgspec.structs.replace(
+        return replace(
             script,
             ranks=self.count * self.per_node,
             per_node=self.per_node,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from advisor import __version__
 from advisor.device.data import Environment
@@ -110,7 +111,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     def replacing(self, key: Key, value: object) -> Self:
         """Return the record with other measurements in a series, or this value in a slot."""
-        return msgspec.structs.replace(self, **{key.name: value})
+        return replace(self, **{key.name: value})
 
 
 def make_record_type(name: str, keys: tuple[Key, ...]) -> type[Record]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.device.data import Environment
 from advisor.engine.budget import (
@@ -211,7 +211,7 @@ class Run:
         plan = self.record.get(TIME_PLAN)
         self.budget_s = min(LONGEST_S, self.budget_s + more_s / (1.0 - self.reserved_fraction))
         if plan is not None:
-            longer = msgspec.structs.replace(plan, needed_s=self.budget_s, budget_s=self.budget_s)
+            longer = replace(plan, needed_s=self.budget_s, budget_s=self.budget_s)
             self.set(TIME_PLAN, longer)
 
     @property
@@ -240,32 +240,30 @@ class Run:
     def keep_environment(self, environment: Environment) -> None:
         """Keep the environment and the limits in force; UsageError where these leave nothing."""
         limit, headroom = resolve_limit(self.spec, environment)
-        command = msgspec.structs.replace(
-            self.record.command, memory_limit_bytes=limit, headroom_bytes=headroom
-        )
+        command = replace(self.record.command, memory_limit_bytes=limit, headroom_bytes=headroom)
         self._keep(environment=environment, command=command)
 
     def keep_workload(self, facts: WorkloadFacts) -> None:
         """Keep what the user's file was understood to be; later workers need not find it again."""
         closure = None if facts.optimizer is None else facts.optimizer.closure_use
-        workload = msgspec.structs.replace(
+        workload = replace(
             self.spec.workload, closure=closure, smallest_batch=facts.min_micro_batch_size
         )
-        self.spec = msgspec.structs.replace(self.spec, workload=workload)
+        self.spec = replace(self.spec, workload=workload)
         cap, command = facts.allocator_cap_bytes, self.record.command
         if cap is not None and cap < self.capacity_bytes:  # it leaves the rest free by itself
-            command = msgspec.structs.replace(command, memory_limit_bytes=cap, headroom_bytes=0)
+            command = replace(command, memory_limit_bytes=cap, headroom_bytes=0)
         self._keep(workload=facts, command=command)
 
     def keep_script(self, script: Script) -> None:
         """Go on with what was learnt of the user's script: batches are multiples of its parts."""
-        limits = msgspec.structs.replace(
+        limits = replace(
             self.spec.limits,
             batch_multiple=math.lcm(self.spec.limits.batch_multiple, script.parts),
         )
-        workload = msgspec.structs.replace(self.spec.workload, script=script)
-        self.spec = msgspec.structs.replace(self.spec, workload=workload, limits=limits)
-        self._keep(command=msgspec.structs.replace(self.record.command, limits=limits))
+        workload = replace(self.spec.workload, script=script)
+        self.spec = replace(self.spec, workload=workload, limits=limits)
+        self._keep(command=replace(self.record.command, limits=limits))
 
     def keep_files(self, names: tuple[str, ...]) -> None:
         """Keep which files a script wrote."""
@@ -273,9 +271,9 @@ class Run:
             self._keep(written_files=names)
 
     def _keep(self, **changes: object) -> None:
-        self._change(msgspec.structs.replace(self.record, **changes))
+        self._change(replace(self.record, **changes))
 
     def _change(self, record: Record) -> None:
-        self.record = msgspec.structs.replace(record, elapsed_s=self._elapsed_s)
+        self.record = replace(record, elapsed_s=self._elapsed_s)
         self.conclusions = Conclusions(self.record)
         self._save(self.conclusions)

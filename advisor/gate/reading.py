@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.device.data import Telemetry
 from advisor.engine.record import Record
@@ -33,7 +33,7 @@ def make_session(probe: Probe, telemetry: Telemetry | None) -> Session | None:
     if telemetry is None:
         return session
     held = {cause: measure_held_fraction((probe,), (telemetry,), cause) for cause in HOLDERS}
-    return msgspec.structs.replace(
+    return replace(
         session,
         sm_clock_mhz=_find_median(probe, telemetry, telemetry.sm_clock_mhz) or None,
         foreign_cpu_fraction=_find_median(probe, telemetry, telemetry.foreign_cpu_fraction),

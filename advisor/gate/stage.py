@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor import __version__
 from advisor.engine.ends import WorkerTimeoutError
@@ -222,7 +222,7 @@ def _time_session(run: Run, workload: WorkloadSpec, size: int, number: int) -> S
 
 
 def _add(occasion: Occasion, session: Session) -> Occasion:
-    return msgspec.structs.replace(occasion, sessions=(*occasion.sessions, session))
+    return replace(occasion, sessions=(*occasion.sessions, session))
 
 
 def _require_sessions(run: Run) -> None:

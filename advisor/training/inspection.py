@@ -4,7 +4,7 @@ import hashlib
 import math
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -73,8 +73,8 @@ def inspect_workload(
     cap_bytes = find_allocator_cap_bytes(workload.device)
     if cap_bytes is not None:
         note = f"the file caps torch's allocator at {render_bytes(cap_bytes)}, which is the limit"
-        facts = msgspec.structs.replace(facts, notes=(*facts.notes, note))
-    return msgspec.structs.replace(
+        facts = replace(facts, notes=(*facts.notes, note))
+    return replace(
         facts,
         file_sha256=digest,
         device_uuid_hash=hash_device_uuid(workload.device),
@@ -101,7 +101,7 @@ def _inspect(
         raise failed from None
     note = f"a batch of {first} does not run ({shorten(failed, 120)})"
     notes = (f"{note}, so {base} is the smallest size tried", *facts.notes)
-    return msgspec.structs.replace(facts, min_micro_batch_size=base, notes=notes)
+    return replace(facts, min_micro_batch_size=base, notes=notes)
 
 
 def _inspect_step(
@@ -137,7 +137,7 @@ def _inspect_training(
     if without_steps:
         return _describe(workload, training, optimizer, multiple, notes)
     training, loss, has_zero_gradient = take_first_step(workload, training, first)
-    optimizer = msgspec.structs.replace(
+    optimizer = replace(
         optimizer,
         needs_closure=training.needs_closure,
         needs_backward=training.closure == "after_backward",
@@ -145,7 +145,7 @@ def _inspect_training(
     smallest = _find_smallest(workload, training, first, multiple, notes)
     facts = _describe(workload, training, optimizer, smallest, notes)
     reduction = _find_reduction(workload, multiple, notes)
-    return msgspec.structs.replace(
+    return replace(
         facts,
         loss_reduction=reduction,
         first_loss=loss,

@@ -4,7 +4,7 @@ import statistics
 import time
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 from torch import nn
 from torch.optim import LBFGS
 
@@ -106,8 +106,8 @@ def _with_given_rates(facts: OptimizerFacts, rates: tuple[Any, ...]) -> Optimize
     """Return the facts with the rates that the script gave, whatever a schedule made of them."""
     numbers = [to_number(rate) for rate in rates]
     groups = tuple(
-        msgspec.structs.replace(group, learning_rate=rate)
+        replace(group, learning_rate=rate)
         for group, rate in zip(facts.groups, numbers, strict=False)
     )
     first = numbers[find_leading(numbers)] if numbers else None
-    return msgspec.structs.replace(facts, learning_rate=first or facts.learning_rate, groups=groups)
+    return replace(facts, learning_rate=first or facts.learning_rate, groups=groups)
