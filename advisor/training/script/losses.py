@@ -14,15 +14,13 @@ _MOST_NODES = 64
 _MEAN = 1
 
 
-def read_loss(step: Step, *, divides: bool = False) -> float | None:
+def read_loss(step: Step) -> float | None:
     """Return the mean loss of a step's backward passes; None where it is no number.
 
-    It waits for the device. `divides`: each loss was divided by how many passes there are.
+    It waits for the device.
     """
-    if not step.losses:
-        return None
     losses = [float(loss) for loss in step.losses]
-    loss = math.fsum(losses) if divides else math.fsum(losses) / len(losses)
+    loss = math.fsum(losses) / len(losses) if losses else math.nan
     return loss if math.isfinite(loss) else None
 
 
