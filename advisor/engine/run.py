@@ -38,7 +38,7 @@ class Run:
     """One command in progress: what its stages share.
 
     Attributes:
-        record, conclusions: Everything seen so far, and all that follows from it.
+        record: Everything seen so far.
         start_s: Until a worker has the model and a batch, the least seen; 0 where not known.
         budget_s: What the whole command may take; without a limit, as long as the plan says.
         reserved_fraction: Part of it that is kept for a later stage.
@@ -59,12 +59,13 @@ class Run:
         self.spec = spec
         self.runner = runner
         self.progress = progress
-        self.record, self.conclusions = record, Conclusions(record)
+        self.record = record
         self.start_s = 0.0
         given_s = spec.limits.budget_s
         self.budget_s = UNPLANNED_S if given_s is None else given_s
         self.reserved_fraction = 0.0
         self.needs = estimate_needs(0.0, 0.0)
+        self._conclusions = Conclusions(record)
         self._save = save
         self._held: dict[Slot[Any], Any] = dict(held)
         self._started = time.monotonic() if began_s is None else began_s
@@ -72,6 +73,13 @@ class Run:
     def of(self, topic: Topic[T]) -> T | None:
         """Return what follows from the record as it is now."""
         return self.conclusions.of(topic)
+
+    @property
+    def conclusions(self) -> Conclusions:
+        """All that follows from the record as it is now."""
+        if self._conclusions.record is not self.record:
+            self._conclusions = Conclusions(self.record)
+        return self._conclusions
 
     def add(self, series: Series[T], *items: T) -> None:
         """Append measurements, and save."""
@@ -275,5 +283,4 @@ class Run:
 
     def _change(self, record: Record) -> None:
         self.record = replace(record, elapsed_s=self._elapsed_s)
-        self.conclusions = Conclusions(self.record)
         self._save(self.conclusions)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from advisor.cli import app, options
 from advisor.cli.failures import write_failure
+from advisor.engine import conclusions
 from advisor.engine.document import encode_document, read_record
 from advisor.errors import DeviceError, InconclusiveError, InternalError, WorkloadError
 from advisor.questions import KINDS, RUN
@@ -43,11 +44,11 @@ def session(monkeypatch):
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("memory", left_s=10.0)
         for record in Fake.saved:
-            save(record)
+            save(conclusions.Conclusions(record))
             Fake.watch()
         if Fake.error is not None:
             raise Fake.error
-        save(Fake.record)
+        save(conclusions.Conclusions(Fake.record))
         return Fake.record
 
     Fake.watch = lambda: None

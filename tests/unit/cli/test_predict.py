@@ -33,7 +33,7 @@ def session(monkeypatch):
     def execute(kind, spec, *, argv, progress, save, asked, held, began_s, shows_output, leader):
         assert kind is PREDICTION
         Fake.spec, ((_, Fake.asked), (_, Fake.training), (_, Fake.prices)) = spec, asked
-        save(Fake.record)
+        save(Conclusions(Fake.record))
         if Fake.error is not None:
             raise Fake.error
         return Fake.record

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import json_schema, read_record
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import InconclusiveError, UsageError
@@ -29,10 +30,10 @@ def session(monkeypatch):
         progress.stage("session 1 of 20", left_s=10.0)
         for count in range(1 + len(Fake.record.probes)):
             part = {"probes": Fake.record.probes[:count], "complete": False}
-            save(msgspec.structs.replace(Fake.record, **part))
+            save(Conclusions(msgspec.structs.replace(Fake.record, **part)))
         if Fake.error is not None:
             raise Fake.error
-        save(Fake.record)
+        save(Conclusions(Fake.record))
         return Fake.record
 
     monkeypatch.setattr("advisor.engine.command.execute", execute)

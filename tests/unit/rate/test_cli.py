@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import app
+from advisor.engine.conclusions import Conclusions
 from advisor.engine.document import json_schema, read_record
 from advisor.engine.spec import Limits, Spec
 from advisor.errors import DeviceError, UsageError, WorkloadError
@@ -27,7 +28,7 @@ def session(monkeypatch):
         Fake.spec, Fake.asked = spec, dict(asked)
         progress.stage("learning-rate range test", left_s=10.0)
         if Fake.record is not None:
-            save(Fake.record)
+            save(Conclusions(Fake.record))
         if Fake.error is not None:
             raise Fake.error
         return Fake.record
