@@ -58,6 +58,16 @@ class Comparison(NamedTuple):
         """Whether any batch lowered the loss by more than counts as equal."""
         return self.start - self.lowest > self.margin
 
+    @property
+    def is_told(self) -> bool:
+        """Whether two batches share seeds enough to tell a difference from chance."""
+        excesses = (
+            each.excess
+            for size, each in self.standings.items()
+            if size != self.best.global_batch_size
+        )
+        return any(excess is not None and excess.high is not None for excess in excesses)
+
 
 def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranches, ...]:
     """Return the branches by batch, smallest first; of several rates the best one's."""

@@ -13,6 +13,7 @@ from advisor.verify.groups import BatchBranches, Comparison, Standing, compare_b
 #: Most seeds worth naming: where more are needed, longer branches are the better answer.
 _MOST_SEEDS = 200
 _UNLEARNT = "no batch lowered the loss: the branches are too short, or the state is trained"
+_UNTOLD = "no two batches were trained from two seeds or more, so nothing tells chance apart"
 _VERDICTS: dict[BatchStanding, tuple[VerdictStatus, str]] = {
     "holds": ("holds", "after equal time it is within the margin of the best"),
     "fails": ("beaten", "after equal time batch {best} is further"),
@@ -37,9 +38,17 @@ def judge_batches(
         reason = "every batch diverged, or none was trained"
         return standings, CriticalBatch(status="inconclusive", reason=reason)
     standings |= compared.standings
-    if compared.has_learnt:
+    if (reason := _explain_untold(groups, compared)) is None:
         return standings, _conclude(standings, compared)
-    return standings, CriticalBatch(status="inconclusive", reason=_UNLEARNT, margin=compared.margin)
+    return standings, CriticalBatch(status="inconclusive", reason=reason, margin=compared.margin)
+
+
+def _explain_untold(groups: Sequence[BatchBranches], compared: Comparison) -> str | None:
+    """Return why the branches tell nothing of their batches; None where they do."""
+    if not compared.has_learnt:
+        return _UNLEARNT
+    is_told = compared.is_told or any(group.diverged for group in groups)
+    return None if is_told else _UNTOLD
 
 
 def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalBatch:
@@ -129,8 +138,8 @@ def judge_recommendation(
     time_s = min(samples / size * step_s[size] for size in usable)
     compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in usable})
     assert compared is not None
-    if not compared.has_learnt:
-        return None, Verdict(status="inconclusive", reason=_UNLEARNT)
+    if (untold := _explain_untold(groups, compared)) is not None:
+        return None, Verdict(status="inconclusive", reason=untold)
     best, own = compared.best.global_batch_size, compared.standings[recommended]
     assert own.loss is not None
     status, reason = _VERDICTS[own.standing]

@@ -404,3 +404,16 @@ def test_batches_that_learnt_nothing_are_no_proof_of_the_recommendation():
     assert (found.verdict.status, found.critical_batch.status) == ("inconclusive", "inconclusive")
     assert "no batch lowered the loss" in found.verdict.reason
     assert all(each.time_to_target_s is None for each in found.batches)
+
+
+@pytest.mark.parametrize("sizes", [(32, 64, 128), (128,)])
+def test_the_lowest_of_single_seeds_is_no_proof_of_the_recommendation(sizes):
+    branches = make_all(noise_scale=1e9, seeds=1, sizes=sizes)
+    found = conclude(branches, make_throughput(sample_s=1e-9))
+    assert (found.verdict.status, found.critical_batch.status) == ("inconclusive", "inconclusive")
+    assert "nothing tells chance apart" in found.verdict.reason
+
+
+def test_a_batch_beside_which_all_others_diverged_holds():
+    branches = [make_branch(128, 0), make_branch(256, 0, diverged=True)]
+    assert conclude(branches, make_throughput()).verdict.status == "holds"
