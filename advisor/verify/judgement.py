@@ -38,9 +38,9 @@ def judge_batches(
         reason = "every batch diverged, or none was trained"
         return standings, CriticalBatch(status="inconclusive", reason=reason)
     standings |= compared.standings
-    if (reason := _explain_untold(groups, compared)) is None:
+    if (untold := _explain_untold(groups, compared)) is None:
         return standings, _conclude(standings, compared)
-    return standings, CriticalBatch(status="inconclusive", reason=reason, margin=compared.margin)
+    return standings, CriticalBatch(status="inconclusive", reason=untold, margin=compared.margin)
 
 
 def _explain_untold(groups: Sequence[BatchBranches], compared: Comparison) -> str | None:
