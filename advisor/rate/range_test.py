@@ -187,13 +187,12 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
     if not curves:
         return None
     size = curves[-1].global_batch_size
-    concluded = [
-        (curve, seed)
-        for curve in curves
-        if curve.global_batch_size == size and (seed := conclude_seed(curve)) is not None
-    ]
+    mine = [(each, conclude_seed(each)) for each in curves if each.global_batch_size == size]
+    concluded = [(curve, seed) for curve, seed in mine if seed is not None]
     seeds = tuple(seed for _, seed in concluded)
-    obstacle = _find_obstacle(concluded)
+    short = [curve for curve, seed in mine if seed is None]
+    obstacle = _explain_short(short, len(mine)) if len(seeds) < LEAST_SEEDS else None
+    obstacle = obstacle or _find_obstacle(concluded)
     if obstacle is not None:
         return LrRangeConclusion(
             status="inconclusive", reason=obstacle, global_batch_size=size, seeds=seeds
@@ -215,6 +214,19 @@ def conclude_lr_range(curves: Sequence[LrRangeCurve]) -> LrRangeConclusion | Non
         one_cycle_base=maximum / ONE_CYCLE_RATIO,
         seeds=seeds,
     )
+
+
+def _explain_short(short: Sequence[LrRangeCurve], count: int) -> str | None:
+    """Return why curves are too short to be read, where more time would not make them longer."""
+    diverged = sum(curve.stopped_by == "divergence" for curve in short)
+    if diverged:
+        return (
+            f"in {diverged} of {count} seeds training diverged within the first steps; give a "
+            "lower --from"
+        )
+    if any(curve.stopped_by == "range" for curve in short):
+        return "the curves have too few losses to be read; give more --steps"
+    return None
 
 
 def _find_obstacle(concluded: Sequence[tuple[LrRangeCurve, LrRangeSeed]]) -> str | None:

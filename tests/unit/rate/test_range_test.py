@@ -163,6 +163,26 @@ def test_a_curve_that_ends_on_a_blow_up_diverges_at_its_last_rate():
 
 
 @pytest.mark.parametrize(
+    ("stopped_by", "reason"),
+    [
+        ("divergence", "in 3 of 3 seeds training diverged within the first steps; give a lower"),
+        ("range", "give more --steps"),
+        ("budget", "fewer than 2 curves are long enough; raise --budget"),
+    ],
+)
+def test_curves_too_short_to_be_read_say_what_would_make_them_longer(stopped_by, reason):
+    curves = [
+        msgspec.structs.replace(
+            each, rates=each.rates[:8], losses=(*each.losses[:7], None), stopped_by=stopped_by
+        )
+        for each in draw_curves()
+    ]
+    conclusion = conclude_lr_range(curves)
+    assert (conclusion.status, conclusion.seeds) == ("inconclusive", ())
+    assert reason in conclusion.reason
+
+
+@pytest.mark.parametrize(
     ("curves", "reason"),
     [
         (draw_curves(1), "fewer than 2 curves"),
