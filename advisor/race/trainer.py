@@ -99,7 +99,8 @@ class Trainer:
     def say_untrained(self, why: str) -> None:
         """Keep why the base pair has no branch, where it has none."""
         if not self.list_base():
-            self.run.progress.note(f"trial: {why}")
+            if self.run.record.get(UNTRAINED) != why:
+                self.run.progress.note(f"trial: {why}")
             self.run.set(UNTRAINED, why)
 
     def predict_race_s(self) -> float:

@@ -1,5 +1,6 @@
 """The rate that a range test suggests and trials at its batch confirm."""
 
+import re
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -23,6 +24,10 @@ def needs_range(facts: WorkloadFacts) -> bool:
     if optimizer is None or optimizer.learning_rate is None:
         return False
     return optimizer.is_default or facts.base_batch_size is None or not optimizer.learning_rate
+
+
+#: What a range test is told by, which is run for the race without being asked.
+_OPTIONS = re.compile("--(from|to|steps)\\b")
 
 
 def settle_ranged_rate(
@@ -53,6 +58,8 @@ def settle_ranged_rate(
     )
     if found.suggested is None:
         reason = f"the range test: {found.reason}" if own else found.reason
+        if not is_asked and _OPTIONS.search(reason):
+            reason += ", as options of bsadvisor lr-range"
         rate = replace(rate, reason=reason)
     else:
         rate = _settle(rate, trials, global_batch_size, found.fall)

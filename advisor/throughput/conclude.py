@@ -54,13 +54,16 @@ def conclude_throughput(
     largest_micro_batch_size: int | None,
     range_end: LimitedBy,
     peak_bytes: Mapping[int, int],
+    smallest_micro_batch_size: int = 1,
+    batch_multiple: int = 1,
     telemetry: Sequence[Telemetry] = (),
     environment: Environment | None = None,
 ) -> ThroughputConclusion:
     """Return the throughput curve, its law, and the saturation batch.
 
     Of the probes those of throughput count that ran to their end, up to the largest size (None: no
-    limit). `range_end` is what makes that the largest, `peak_bytes` were measured, by size.
+    limit). `range_end` is what makes that the largest, `peak_bytes` were measured, by size. Others
+    than multiples, and those below the smallest, do not run.
     """
     valid = discard_held_blocks(probes, telemetry)
     usable = [
@@ -98,6 +101,8 @@ def conclude_throughput(
         paired,
         laws,
         range_end=range_end if is_whole else "budget",
+        runnable=(largest or 0) // batch_multiple
+        - (smallest_micro_batch_size - 1) // batch_multiple,
         host_bound=_is_host_bound(by_size),
     )
     decisive = saturation.batch_size or largest
@@ -205,7 +210,7 @@ def _is_host_bound(by_size: _BySize) -> bool:
 
 def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
     record, memory = conclusions.record, conclusions.of(MEMORY)
-    probes = record.all(PROBES)
+    probes, facts = record.all(PROBES), record.workload
     timed = [probe for probe in probes if probe.stage == "throughput"]
     if memory is None or not timed:
         return None
@@ -215,6 +220,8 @@ def _conclude(conclusions: Conclusions) -> ThroughputConclusion | None:
         largest_micro_batch_size=memory.max_micro_batch_size,
         range_end=memory.limited_by,
         peak_bytes=peaks,
+        smallest_micro_batch_size=1 if facts is None else facts.min_micro_batch_size,
+        batch_multiple=record.command.limits.batch_multiple,
         telemetry=record.all(TELEMETRY),
         environment=record.environment,
     )

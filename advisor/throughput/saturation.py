@@ -83,18 +83,24 @@ class _Curve(NamedTuple):
 
 
 def find_saturation(
-    paired: PairedSizes, laws: Sequence[StepLaw], *, range_end: LimitedBy, host_bound: bool
+    paired: PairedSizes,
+    laws: Sequence[StepLaw],
+    *,
+    range_end: LimitedBy,
+    runnable: int,
+    host_bound: bool,
 ) -> Saturation:
     """Return the saturation batch with its interval, or by how much the last doubling gains.
 
     Nothing is concluded from fewer than three sizes or two sessions, or where these contradict each
     other so much that it is open whether the last doubling gains more than the tolerance. The laws
-    are those that may be true, the likeliest first; `host_bound` is of the largest size.
+    are those that may be true, the likeliest first; `runnable` sizes can be timed in all, and
+    `host_bound` is of the largest.
     """
     found = Saturation(
         batch_size=None, low=None, high=None, status="inconclusive", range_end=range_end
     )
-    if paired.sizes and range_end != "budget" and paired.sizes[-1] < LEAST_SIZES:
+    if range_end != "budget" and 0 < runnable < LEAST_SIZES:
         return replace(found, is_range_short=True)
     if not laws or len(paired.sizes) < LEAST_SIZES or paired.degrees_of_freedom < 1:
         return found

@@ -225,6 +225,8 @@ def test_without_time_nothing_is_trained_and_a_note_says_how_much_it_takes():
     assert law.tasks == []
     assert "no time was left for 30 steps" in notes[0]
     assert notes[0].endswith(run.of(RACE).reason)
+    assert not continue_race(run)
+    assert len(notes) == 1
     assert run.of(ADVICE).basis == "untried"
 
 

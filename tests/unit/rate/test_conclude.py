@@ -175,3 +175,11 @@ def test_a_record_that_ended_early_has_no_conclusion():
 def test_settling_never_returns_a_rate_that_was_not_run():
     trials = make_branches(32, 0.123, first_seed=FIRST_TRIAL_SEED)
     assert settle_ranged_rate(FACTS, make_curves(32), trials, 32, is_asked=True).value == 0.123
+
+
+def test_options_of_another_command_are_named_as_its_own():
+    curves = make_curves(SIZE, fall=0.0, noise=0.1)
+    for is_asked in (False, True):
+        reason = settle_ranged_rate(FACTS, curves, (), SIZE, is_asked=is_asked).reason
+        assert "give another range with --from and --to" in reason
+        assert reason.endswith(", as options of bsadvisor lr-range") is not is_asked

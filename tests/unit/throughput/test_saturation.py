@@ -16,9 +16,9 @@ from tests.unit.throughput.curves import DOUBLINGS, affine, measure, probe
 FLAT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
-def conclude(probes, *, largest=None, range_end="dataset"):
+def conclude(probes, *, largest=None, range_end="dataset", **sizes):
     return conclude_throughput(
-        probes, largest_micro_batch_size=largest, range_end=range_end, peak_bytes={}
+        probes, largest_micro_batch_size=largest, range_end=range_end, peak_bytes={}, **sizes
     )
 
 
@@ -64,6 +64,11 @@ def test_where_fewer_than_three_sizes_can_run_no_budget_is_asked_for(end):
     assert told == "inconclusive; {} ends before three sizes can be timed".format(
         {"dataset": "the dataset"}.get(end, end)
     )
+    law = affine(5e-3, 1e-3)
+    found = conclude(measure(law, (2, 3)), largest=3, range_end=end, smallest_micro_batch_size=2)
+    assert found.saturation.is_range_short
+    assert conclude(measure(law, (8, 16)), largest=16, batch_multiple=8).saturation.is_range_short
+    assert not conclude(measure(law, (8, 16)), largest=16).saturation.is_range_short
     cut_short = saturate(measure(affine(5e-3, 1e-3), (1, 2)), largest=8, range_end=end)
     assert not is_settled(cut_short)
     assert "raise --budget" in describe_saturation(cut_short)
