@@ -198,6 +198,8 @@ def _list_legend(rows: Sequence[Row], *, has_energy: bool, has_loop: bool) -> li
         "> recommended": any(RECOMMENDED in row.mark for row in rows),
         "b your base batch": any(BASE in row.mark for row in rows),
         "samples/s: without loading": has_loop,
+        "in your loop: as if nothing else ran": has_loop
+        and any(map(_is_faster_than_measured, rows)),
         f"{DASH} not measured": has_energy and any(_get_energy_j(row) is None for row in rows),
         "~ predicted, not measured": any(_is_predicted(row) for row in rows),
         **{f"± {format_percent(each, decimals=0)} interval": True for each in sorted(confidences)},

@@ -53,6 +53,8 @@ def conclude_noise(
         if log:
             steps = count_of(len(log), "step")
             reason = f"the log has {steps}, too few: {LEAST_STEPS} are needed"
+    elif reason is None and usable and not any(map(_has_gradient, usable)):
+        reason = "every gradient that was measured is exactly 0: there is nothing to learn"
     if reason is not None:
         return NoiseConclusion(status="not_estimated", reason=reason)
     if log:  # whose steps alone are known
@@ -125,18 +127,28 @@ def _estimate_points(
     )
 
 
+def _has_gradient(batches: NoiseBatches) -> bool:
+    return batches.plain.total_sqnorm > 0.0 or any(batches.plain.group_sqnorms)
+
+
 def _explain_nothing(facts: WorkloadFacts) -> str:
     """Return why no gradient was measured: within one pass over the data none comes twice."""
     size = facts.min_micro_batch_size
     if facts.has_batch_statistics:  # which are those of the whole batch
         size = max(size, facts.base_batch_size or size)
-    if facts.dataset_size is not None and facts.dataset_size < LEAST_GROUPS * size:
-        samples = count_of(facts.dataset_size, "sample")
-        return (
-            f"the dataset has {samples}, too few: gradients of {LEAST_GROUPS} batches of {size} "
-            "that share none are needed"
-        )
-    return "no gradient measurement was reached before the run ended"
+    few = _explain_few(facts, size)
+    return few or "no gradient measurement was reached before the run ended"
+
+
+def _explain_few(facts: WorkloadFacts, size: int) -> str | None:
+    """Return that the dataset is too small for batches of this size, or None where it is not."""
+    if facts.dataset_size is None or facts.dataset_size >= LEAST_GROUPS * size:
+        return None
+    samples = count_of(facts.dataset_size, "sample")
+    return (
+        f"the dataset has {samples}, too few: gradients of {LEAST_GROUPS} batches of {size} "
+        "that share none are needed"
+    )
 
 
 def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | None:
@@ -156,7 +168,7 @@ def explain_absence(facts: WorkloadFacts, *, has_log: bool = False) -> str | Non
         return "the loss couples the samples of a batch, so no sample has a gradient of its own"
     if facts.has_synchronised_statistics:
         return "synchronised batch statistics couple the samples of all ranks"
-    return None
+    return None if has_log else _explain_few(facts, facts.min_micro_batch_size)
 
 
 def _conclude(conclusions: Conclusions) -> NoiseConclusion | None:

@@ -241,6 +241,8 @@ def test_a_finite_training_set_leaves_the_population_figures_alone():
         ({"has_dataset": False, "is_step_only": True}, "make_step"),
         ({"loss_reduction": "coupled"}, "couples the samples"),
         ({"has_synchronised_statistics": True}, "synchronised"),
+        ({"dataset_size": 1}, "the dataset has 1 sample, too few"),  # a script trains on it again
+        ({"dataset_size": 15, "min_micro_batch_size": 2}, "too few: gradients of 8 batches of 2"),
     ],
 )
 def test_where_no_noise_scale_exists_the_reason_is_named(change, word):
@@ -259,6 +261,12 @@ def test_without_usable_measurements_nothing_is_concluded():
     conclusion = conclude_noise(FACTS, (lonely, overflowed))
     assert conclusion.status == "not_estimated"
     assert "no gradient measurement" in conclusion.reason
+
+
+def test_gradients_that_are_all_0_have_no_noise_scale():
+    conclusion = conclude_noise(FACTS, (split(np.zeros((64, 2)), [4] * 16),) * 3)
+    assert (conclusion.status, conclusion.noise_scale) == ("not_estimated", None)
+    assert "every gradient that was measured is exactly 0" in conclusion.reason
 
 
 @pytest.mark.parametrize(

@@ -408,3 +408,18 @@ def test_a_speed_that_no_step_had_on_average_is_marked_as_predicted():
     (advised,) = (row for row in rows if row.mark == ">")
     assert write(advised, 1.0) == "9,870"
     assert write(advised, 0.25) == "~ 39,500"
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.2])
+def test_a_loop_that_seems_faster_than_its_steps_is_said_to_be_undisturbed(factor):
+    rows = choose_rows(GivenConclusions(build_record(), build_derived()))
+    slow, *others = rows
+
+    def change(row, by):
+        candidate = replace(row.candidate, step_s=by * row.candidate.step_s)
+        return row._replace(candidate=candidate)
+
+    changed = [change(slow, factor), *(change(row, 4.0) for row in others)]
+    table = draw_up_batches(changed, sample_unit="sample")
+    assert "samples/s: without loading" in table.legend
+    assert ("as if nothing else ran" in table.legend) is (factor < 1.0)
