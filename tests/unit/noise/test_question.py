@@ -116,7 +116,7 @@ def test_a_worker_that_dies_on_the_way_leaves_what_was_measured():
 def test_an_interrupt_on_the_way_leaves_what_was_measured():
     run, _, batches = end_with(KeyboardInterrupt())
     saved = []
-    run._save = saved.append
+    run._save = lambda found: saved.append(found.record)
     with pytest.raises(KeyboardInterrupt):
         run_noise(run)
     assert run.record.noise_batches == saved[-1].noise_batches == batches
