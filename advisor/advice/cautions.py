@@ -7,6 +7,7 @@ from advisor.advice.decide import Decision
 from advisor.advice.frontier import LEAST_STEPS_PER_EPOCH
 from advisor.loader.data import LoaderConclusion
 from advisor.memory.data import MemoryConclusion
+from advisor.race.data import Race
 from advisor.race.plan import CUT_SHORT, UNTIMED
 from advisor.soak.data import SoakConclusion
 from advisor.throughput.data import ThroughputConclusion
@@ -260,12 +261,21 @@ def _warn_of_rule(facts: WorkloadFacts, batch: int) -> Iterator[str]:
 def _warn_of_no_trial(facts: WorkloadFacts, decision: Decision) -> Iterator[str]:
     race = decision.race
     if race.does_base_train is None or (race.does_base_train and not race.pairs):
-        instruction = "Raise --budget so that pairs can be trained"
-        if facts.is_step_only or (facts.script is not None and facts.script.why_untrained):
-            instruction = "Compare the loss at equal time before you change the batch"
-        elif not facts.has_dataset:
-            instruction = "Add make_dataset to the model file"
-        elif race.reason in {CUT_SHORT, UNTIMED}:
-            instruction = "What ended it is told with the answer"
         reason = race.reason or "the time did not suffice"
-        yield Caution.NO_TRIAL.say(reason=reason, instruction=instruction)
+        yield Caution.NO_TRIAL.say(reason=reason, instruction=_instruct_untrained(facts, race))
+
+
+def _instruct_untrained(facts: WorkloadFacts, race: Race) -> str:
+    """Return what to do where no other pair was trained: more time only where that was short."""
+    optimizer, script = facts.optimizer, facts.script
+    if facts.is_step_only or (script is not None and script.why_untrained):
+        return "Compare the loss at equal time before you change the batch"
+    if not facts.has_dataset:
+        return "Add make_dataset to the model file"
+    if race.reason in {CUT_SHORT, UNTIMED}:
+        return "What ended it is told with the answer"
+    if race.base is None:
+        if optimizer is None or optimizer.learning_rate is None:
+            return "Compare the loss at equal time before you change the batch"
+        return "Give the optimizer a rate that trains, or raise --budget"
+    return "Raise --budget so that pairs can be trained"

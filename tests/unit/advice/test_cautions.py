@@ -36,6 +36,21 @@ def test_a_rate_of_0_is_not_advised():
     assert rate.proposed is None
 
 
+@pytest.mark.parametrize(
+    ("rate", "instruction"),
+    [
+        (0.0, "Give the optimizer a rate that trains, or raise --budget."),
+        (None, "Compare the loss at equal time before you change the batch."),
+        (0.1, "Raise --budget so that pairs can be trained."),
+    ],
+)
+def test_more_time_to_train_is_asked_for_only_where_that_was_short(rate, instruction):
+    optimizer = msgspec.structs.replace(SGD, learning_rate=rate)
+    record = make_record(msgspec.structs.replace(FACTS, optimizer=optimizer))
+    (told,) = (each for each in recommend(record).warnings if "No other pair was" in each)
+    assert told.endswith(instruction)
+
+
 @pytest.mark.parametrize("is_short", [True, False])
 def test_more_time_is_asked_for_only_where_it_tells_more(is_short):
     saturation = Saturation(
