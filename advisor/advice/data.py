@@ -79,7 +79,7 @@ class Recommendation(GlobalBatch, frozen=True, kw_only=True):
 
     basis: Basis = "stay"
     data_parallel_size: int
-    #: Global batches that trained within 5 % of the advised one's time.
+    #: Global batches that trained within 1.05 × the advised one's time.
     interval: Interval
     learning_rate: LearningRate
     optimizer_changes: OptimizerChanges

@@ -7,7 +7,7 @@ from advisor.noise.course import predict_noise_scale
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
 from advisor.race.data import Race
 from advisor.race.law import Law
-from advisor.race.plan import choose_best
+from advisor.race.plan import LEAST_FRESH, choose_best
 from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
 from advisor.throughput.data import ThroughputConclusion
@@ -86,6 +86,8 @@ def _describe_others(race: Race) -> str:
     if best is None:
         return f"of {tried} tried none trained"
     what = f"{name_pair(best.key)}, {describe_gain(best)}"
+    if best.standing == "ahead" and best.fresh_starts < LEAST_FRESH:
+        what += ", in the starts that it was picked by: those that count were not run"
     return f"of {tried} trained none was surely faster; the best, {what}"
 
 

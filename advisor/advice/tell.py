@@ -17,7 +17,7 @@ from advisor.engine.record import Failure
 from advisor.memory.plan import MEMORY
 from advisor.race.charts import chart_pairs
 from advisor.race.data import Race
-from advisor.race.plan import RACE
+from advisor.race.plan import RACE, choose_best
 from advisor.race.tell import describe_race, name_pair
 from advisor.rate.range_data import LR_RANGES
 from advisor.rate.tell import describe_changes, describe_learning_rate, describe_range
@@ -85,6 +85,9 @@ def _head_answer(conclusions: Conclusions) -> Headline:
 def _explain_stay(race: Race | None) -> str:
     if race is None or not race.does_base_train:
         return "It does not train."
+    ahead = choose_best([pair for pair in race.pairs if pair.standing == "ahead"])
+    if ahead is not None:
+        return f"Nothing that was tried was surely faster; {name_pair(ahead.key)} may be."
     if race.pairs:
         return "Nothing that was tried was surely faster."
     return "There was no time to train another and to confirm it."
@@ -209,7 +212,7 @@ def _list_settings(conclusions: Conclusions, advice: Recommendation) -> Iterator
         yield Row("Also set", changes)
     near = format_range(advice.interval.low, advice.interval.high)
     if near != NOT_MEASURED and advice.interval.low != advice.interval.high:
-        yield Row("Near-best", f"batch {near}: trained within 5 % of the advised one's time")
+        yield Row("Near-best", f"batch {near}: trained within 1.05 × the advised one's time")
     gain = _describe_gain(conclusions, advice)
     if gain:
         yield Row("Expected", gain.rstrip("."))

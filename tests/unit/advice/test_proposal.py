@@ -104,6 +104,17 @@ def test_where_nothing_is_faster_the_own_pair_stays_and_there_is_nothing_to_past
     )
 
 
+def test_a_pair_that_looks_faster_by_the_starts_that_picked_it_is_told_as_such():
+    trials = make_branches(32, 1.0) + make_branches(128, 3.27, FAST)
+    advice = recommend(make_record(trials=trials))
+    assert "none was surely faster; the best, batch 128 at 3.27, took 0." in advice.reasons[0]
+    assert "in the starts that it was picked by: those that count were not run" in advice.reasons[0]
+    remarks = head_run(conclude_from(trials)).remarks
+    assert remarks[0] == "Nothing that was tried was surely faster; batch 128 at 3.27 may be."
+    slower = make_branches(32, 1.0) + make_branches(128, 3.27, SLOW)
+    assert head_run(conclude_from(slower)).remarks[0] == "Nothing that was tried was surely faster."
+
+
 def test_where_the_own_pair_alone_was_trained_no_other_is_said_to_have_been():
     advice = recommend_from({})
     assert advice.basis == "stay"
