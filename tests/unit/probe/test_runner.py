@@ -72,7 +72,8 @@ def test_an_exit_that_nobody_saw_has_no_code():
     assert caught.value.code is None
 
 
-def test_lines_that_come_after_the_exit_count():
+def test_lines_that_come_after_the_exit_count(monkeypatch):
+    monkeypatch.setattr(stream_module, "DRAIN_S", 60.0)  # it ends with the line, however late
     assert run((0.0, 0), (0.05, encode(Done()))) == ()
 
 
