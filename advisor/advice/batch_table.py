@@ -279,11 +279,12 @@ def _write_own_speed(row: Row) -> str:
 
 def _is_faster_than_measured(row: Row) -> bool:
     """Return whether the step that decides is shorter than those that were timed on average."""
-    speed = _get_loop_speed(row)
-    if row.point is None or speed is None:
+    own, speed = _get_own_speed(row), _get_loop_speed(row)
+    if row.point is None or not own or not speed:
         return False
-    most = row.point.samples_per_s.high or row.point.samples_per_s.point
-    return most is not None and speed > (1.0 + LOOP_FRACTION) * most
+    high = row.point.samples_per_s.high or own
+    most = high if high <= 2.0 * own else own  # an interval that wide counts as none
+    return speed > (1.0 + LOOP_FRACTION) * most
 
 
 def _get_loop_speed(row: Row) -> float | None:

@@ -136,12 +136,12 @@ def describe_critical_batch(critical: CriticalBatch) -> str:
             text += f"; about {critical.needed_seeds} seeds would tell (--seeds)"
         return text + margin
     size = format_count(critical.batch_size)
-    low = "?" if critical.low is None else format_count(critical.low)
-    ends = f"({low} or more)"
-    if critical.high is not None:
-        ends = f"(from {low} to below {format_count(critical.high)})"
+    low = "" if critical.low is None else f"from {format_count(critical.low)}"
+    high = "" if critical.high is None else f"below {format_count(critical.high)}"
+    near = " to ".join(each for each in (low, high) if each)
+    near = f" ({near})" if near else ""
     lead = {"at_least": f"at least {size}", "at_most": f"{size} or below"}.get(
-        critical.status, f"batch {size} {ends}"
+        critical.status, f"batch {size}{near}"
     )
     return f"{lead} as measured: {critical.reason}{margin}"
 

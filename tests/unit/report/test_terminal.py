@@ -408,6 +408,8 @@ def test_a_speed_that_no_step_had_on_average_is_marked_as_predicted():
     (advised,) = (row for row in rows if row.mark == ">")
     assert write(advised, 1.0) == "9,870"
     assert write(advised, 0.25) == "~ 39,500"
+    wide = replace(advised.point, samples_per_s=Estimate(9870.0, 1.0, 1e6))
+    assert write(advised._replace(point=wide), 0.25) == "~ 39,500"
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.2])
