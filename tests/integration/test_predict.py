@@ -63,15 +63,6 @@ def test_what_holds_the_memory_and_what_would_change_it_are_told(saved):
     assert "What would change it" in result.stdout
 
 
-def test_a_dataset_ends_the_sizes_of_a_small_model(run_command):
-    result = run_command("predict", "examples/digits.py", *CARDS, "--json", "-")
-    assert result.exit_code == 0, result.stderr
-    document = json.loads(result.stdout)
-    for one in document["predictions"]:
-        assert one["limited_by"] == "dataset"
-        assert one["max_micro_batch_size"]["point"] == document["workload"]["dataset_size"]
-
-
 def test_a_size_asked_for_needs_more_memory_than_a_smaller_one(run_command):
     used = []
     for size in (64, 512):
@@ -94,29 +85,41 @@ def test_a_failing_model_file_exits_5_with_its_own_traceback(run_command):
     assert "missing_import.py" in result.stderr
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """What `bsadvisor probe examples/digits.py --json` wrote, stored once."""
-    path = tmp_path / "run.json"
+    path = tmp_path_factory.mktemp("run") / "run.json"
     path.write_bytes(gzip.decompress(RECORDED.read_bytes()))
     return path
 
 
-def test_a_real_run_is_carried_over_to_cards_that_are_not_here(run_command, run):
+@pytest.fixture(scope="module")
+def carried(run_command, run):
+    """What is predicted of a small model that was run here."""
     prices = ("--gpu-price", "h100=2.5", "--gpu-price", "0.5", "--epochs", "100")
     asked = ("--run", run, *prices, "--json", "-")
     result = run_command("predict", "examples/digits.py", *CARDS, *asked)
     assert result.exit_code == 0, result.stderr
-    document, measured = json.loads(result.stdout), json.loads(run.read_bytes())
-    assert [each["rank"] for each in document["answers"]] == [1, 2]
+    return json.loads(result.stdout)
+
+
+def test_a_dataset_ends_the_sizes_of_a_small_model(carried):
+    for one in carried["predictions"]:
+        assert one["limited_by"] == "dataset"
+        assert one["max_micro_batch_size"]["point"] == carried["workload"]["dataset_size"]
+
+
+def test_a_real_run_is_carried_over_to_cards_that_are_not_here(carried, run):
+    measured = json.loads(run.read_bytes())
+    assert [each["rank"] for each in carried["answers"]] == [1, 2]
     trained = {(each["global_batch_size"], each["learning_rate"]) for each in measured["trials"]}
-    for each in document["answers"]:
+    for each in carried["answers"]:
         assert (each["global_batch_size"], each["learning_rate"]) in trained
         assert each["basis"] == "bounded"  # a CPU says nothing of how a card's steps scale
-        assert each["training_samples"] == 100 * document["workload"]["dataset_size"]
+        assert each["training_samples"] == 100 * carried["workload"]["dataset_size"]
         assert each["training_s"]["low"] > 0.0
         assert each["training_s"]["high"] is None
-    costs = [each["training_price"]["low"] for each in document["answers"]]
+    costs = [each["training_price"]["low"] for each in carried["answers"]]
     assert costs == sorted(costs)
 
 
