@@ -2,7 +2,7 @@
 
     worker of node 0: a store, as torchrun's agent has one, at which all ranks and workers meet
     other workers --(what their ranks sent, how they ended)--> worker of node 0: merge, emit
-    rank 0 --(words)--> all other ranks
+    rank 0 --(words)--> other workers --(a file)--> their ranks
 
 Whoever sees a rank fail sets `stop`, and every worker ends its ranks.
 """
@@ -11,8 +11,8 @@ import contextlib
 import os
 import signal
 import tempfile
+import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,12 @@ from advisor.engine.worker.ranks import (
     relay_ranks,
     run_rank,
 )
+from advisor.engine.worker.shared_words import SharedWords, connect, pass_words
 from advisor.errors import UsageError
 from advisor.training.data import Script
-from advisor.training.script.word import Words
+from advisor.training.script.word import WordFile
 
 _LOOPBACK = "127.0.0.1"
-#: For all to reach the store.
-_MEET = timedelta(seconds=30)
 #: For the other nodes' workers to report in the end, in seconds.
 _REPORT_S = 3.0
 _PAUSE_S = 0.02
@@ -190,6 +189,8 @@ def _write(ranks: _Ranks, report: _Report) -> None:
 
 def _follow(ranks: _Ranks, place: Place, store: TCPStore, watch: HangWatch) -> None:
     """Report to node 0 until all are to end."""
+    words = WordFile(ranks.folder / "word")
+    threading.Thread(target=pass_words, args=(place, words), daemon=True).start()
     has_told, waits = False, ""
     while not store.check(["stop"]):
         if ranks.have_failed():
@@ -210,19 +211,13 @@ def _follow(ranks: _Ranks, place: Place, store: TCPStore, watch: HangWatch) -> N
 
 def _open_store(place: Place) -> TCPStore:
     try:
-        return _connect(place, is_master=place.node == 0)
+        return connect(place, is_master=place.node == 0)
     except RuntimeError as error:
         raise UsageError(
             f"the ranks could not be started: {place.host}:{place.port}, where they meet, cannot "
             f"be reached: {describe(error)}",
             next_step="The nodes need free ports among each other, as torch itself does.",
         ) from error
-
-
-def _connect(place: Place, *, is_master: bool = False) -> TCPStore:
-    """Return the store of a task, which is in this process where it is the master."""
-    host, port = place.host, place.port
-    return TCPStore(host, port, is_master=is_master, timeout=_MEET, wait_for_workers=False)
 
 
 def _fork(task: WorkloadTask[Any], script: Script, place: Place, folder: Path, rank: int) -> int:
@@ -234,7 +229,8 @@ def _fork(task: WorkloadTask[Any], script: Script, place: Place, folder: Path, r
         os.environ.update(_make_environment(script, place, rank))
         for name in _ONES if script.per_node > 1 else ():
             os.environ.setdefault(name, "1")
-        run_rank(task, folder, Words(lambda: _connect(place)))
+        path, is_heard = folder / "word", rank == 0 and script.ranks > script.per_node
+        run_rank(task, folder, SharedWords(path, place) if is_heard else WordFile(path))
     finally:
         os._exit(1)
 

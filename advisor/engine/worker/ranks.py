@@ -25,7 +25,7 @@ from advisor.engine.worker.entry import run_measure
 from advisor.engine.worker.failure import failure_from
 from advisor.engine.worker.hanging import ASK, ProgressFile, name_stack
 from advisor.engine.worker.replaced import Originals
-from advisor.training.script.word import Words
+from advisor.training.script.word import WordFile
 
 #: What the others get to send their results once one rank has its own, in seconds.
 _GRACE_S = 1.0
@@ -36,7 +36,7 @@ class RankEmitter(Emitter):
     """Writes what one rank sends into a file of its own."""
 
     def __init__(
-        self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int, words: Words
+        self, task: WorkloadTask[Any], folder: Path, rank: int, ranks: int, words: WordFile
     ) -> None:
         self._file = (folder / f"{rank}.jsonl").open("ab", buffering=0)
         super().__init__(task, self._write_line, self._write_line, Originals(), folder)
@@ -114,7 +114,7 @@ def relay_ranks(
             emit(result)
 
 
-def run_rank(task: WorkloadTask[Any], folder: Path, words: Words) -> NoReturn:
+def run_rank(task: WorkloadTask[Any], folder: Path, words: WordFile) -> NoReturn:
     """Run the script as the rank that the environment names, and end the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # a collective would not hear of it

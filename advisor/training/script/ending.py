@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from advisor.training.script.word import Words
+from advisor.training.script.word import WordFile
 
 
 class Ending:
@@ -14,7 +14,7 @@ class Ending:
     """
 
     goes_on = False
-    words: Words | None = None
+    words: WordFile | None = None
 
     def __call__(self, result: object) -> None:
         """Send a result."""

@@ -1,19 +1,20 @@
 """What the first rank decides for the step that comes, so that all ranks do the same in it."""
 
+import os
 import struct
-from collections.abc import Callable
-from datetime import timedelta
-from functools import cached_property
-from typing import Any, NamedTuple
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
 
 from advisor.errors import WorkloadError
 from advisor.training.observer import Observer, Step
 
 _FORMAT = struct.Struct("<qqqq")
-#: The first rank was not heard of for so long: it failed, or takes no more steps.
-_SILENCE = timedelta(seconds=600)
-#: What others may be behind by, before a word is forgotten.
-_KEPT_WORDS = 10_000
+_CHECK = struct.Struct("<I")
+#: The first rank was not heard of for so long, in seconds: it failed, or takes no more steps.
+_SILENCE_S = 600.0
+_PAUSE_S = 0.0002
 
 
 class Word(NamedTuple):
@@ -33,37 +34,33 @@ class Word(NamedTuple):
         return self.visit >= 0
 
 
-class Words:
-    """Passes words from the first rank to all others, through a store at which they meet."""
+class WordFile:
+    """Passes words between the ranks of one machine."""
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect, self._passed = connect, 0
-
-    @cached_property
-    def _store(self) -> Any:
-        store = self._connect()
-        store.set_timeout(_SILENCE)
-        return store
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def say(self, word: Word) -> None:
         """Have all ranks hear a word."""
-        self._store.set(f"word/{self._passed}", _FORMAT.pack(*word))
-        if self._passed >= _KEPT_WORDS:
-            self._store.delete_key(f"word/{self._passed - _KEPT_WORDS}")
-        self._passed += 1
+        body = _FORMAT.pack(*map(int, word))
+        self.write(body + _CHECK.pack(zlib.crc32(body)))
+
+    def write(self, said: bytes) -> None:
+        """Write down what was said, here or on another machine."""
+        os.pwrite(self._file, said, 0)
 
     def hear(self, step: int) -> Word:
         """Return the word of a step once it was said; WorkloadError where it was not."""
-        word = Word(0)
-        while word.step < step:
-            try:
-                word = Word(*_FORMAT.unpack(self._store.get(f"word/{self._passed}")))
-            except RuntimeError as error:
-                raise WorkloadError(
-                    "the first rank takes no more steps, while others wait for it"
-                ) from error
-            self._passed += 1
-        return word
+        ends_s = time.monotonic() + _SILENCE_S
+        while time.monotonic() < ends_s:
+            body = os.pread(self._file, _FORMAT.size + _CHECK.size, 0)
+            body, check = body[: _FORMAT.size], body[_FORMAT.size :]
+            if len(check) == _CHECK.size and zlib.crc32(body) == _CHECK.unpack(check)[0]:
+                word = Word(*_FORMAT.unpack(body))
+                if word.step >= step:
+                    return word
+            time.sleep(_PAUSE_S)
+        raise WorkloadError("the first rank takes no more steps, while others wait for it")
 
 
 class WordObserver(Observer):
@@ -72,7 +69,7 @@ class WordObserver(Observer):
     It is the last observer of the first rank, and the first of all others.
     """
 
-    def __init__(self, words: Words, *, leads: bool) -> None:
+    def __init__(self, words: WordFile, *, leads: bool) -> None:
         self._words, self._leads = words, leads
         self.word, self._holds, self._known = Word(1), 1, 0
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.distributed import HashStore
 from torch.nn.utils import clip_grad
 from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
@@ -15,7 +14,7 @@ from advisor.training.script.hooks import watch_loading, watch_steps
 from advisor.training.script.patches import Patches
 from advisor.training.script.sizes import Sizes
 from advisor.training.script.stream import StepStream
-from advisor.training.script.word import Word, WordObserver, Words
+from advisor.training.script.word import Word, WordFile, WordObserver
 
 
 class Seen(Observer):
@@ -186,10 +185,10 @@ class _Stream:
         self.count = count
 
 
-def test_ranks_time_the_steps_that_the_first_one_holds_a_word_for():
+def test_ranks_time_the_steps_that_the_first_one_holds_a_word_for(tmp_path):
     """Blocks of 1, 4 and 1 step, then three apart."""
-    store = HashStore()
-    leader, follower = (WordObserver(Words(lambda: store), leads=each) for each in (True, False))
+    words = WordFile(tmp_path / "word")
+    leader, follower = (WordObserver(words, leads=leads) for leads in (True, False))
     stream, apart = _Stream(), _Apart()
     following = Following(follower, apart)
     following.attach(stream)
