@@ -119,8 +119,8 @@ def spread_model_file(
 def _start(arguments: list[str], ranks: int, nodes: "Nodes | None", **more: Any) -> "Script":
     from advisor.training.data import Script
 
-    per_node = ranks if ranks > 1 else 0
-    script = Script(arguments=tuple(arguments), ranks=ranks, per_node=per_node, **more)
+    launch = ("--standalone", f"--nproc-per-node={ranks}") * (ranks > 1)
+    script = Script(arguments=tuple(arguments), ranks=ranks, launch=launch, **more)
     return script if nodes is None else nodes.spread(script)
 
 

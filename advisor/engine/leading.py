@@ -18,7 +18,6 @@ from advisor.engine.nodes import (
     Refused,
     Trouble,
     Welcome,
-    find_free_port,
 )
 from advisor.engine.task import Task, WorkloadTask
 from advisor.engine.wire import Place, make_order
@@ -73,7 +72,7 @@ class Leader:
         script = task.workload.script if isinstance(task, WorkloadTask) else None
         if script is None or not script.per_node:
             return None
-        nodes, self._port = self.nodes, find_free_port()
+        nodes, self._port = self.nodes, _find_free_port()
         for node, link in self._links.items():
             if script.list_ranks(node):
                 place = Place(node=node, host=nodes.host, port=self._port)
@@ -131,6 +130,12 @@ class Leader:
                     next_step="See what it printed; then start the same command on each node.",
                 )
             )
+
+
+def _find_free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def _find_exit_code(error: BaseException | None) -> int:

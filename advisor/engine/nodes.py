@@ -23,13 +23,6 @@ GREETING_S = 5.0
 _IDLE_S, _PAUSE_S, _COUNT = 3, 2, 3
 
 
-def find_free_port() -> int:
-    """Return a port of this machine that nobody has."""
-    with socket.create_server(("", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 class Nodes(msgspec.Struct, frozen=True, kw_only=True):
     """Which of several nodes this is; under an allocation each of its processes is one.
 
@@ -56,6 +49,7 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True):
         return replace(
             script,
             ranks=self.count * self.per_node,
+            launch=(),
             per_node=self.per_node,
             local_ranks=self.local_ranks,
         )

@@ -46,6 +46,7 @@ def _make_task(run: Run, script: Script, number: int, size: int, turn: int) -> T
         script,
         ranks=number,
         parts=script.parts // script.ranks * number,
+        launch=() if script.per_node else ("--standalone", f"--nproc-per-node={number}"),
     )
     return ThroughputTask(
         workload=replace(run.spec.workload, script=fewer),

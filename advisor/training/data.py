@@ -89,11 +89,11 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     batch_is_global: bool = False
     #: Backward passes and ranks over which the script spreads a step, where it is not told to.
     parts: Size = 1
-    #: Processes that train together.
+    #: Processes that train together, and torchrun's options that start them; one needs none.
     ranks: Size = 1
-    #: Those of each node, started as torchrun does; 0: one process, started as Python does.
+    launch: tuple[str, ...] = ()
+    #: Ranks of each of several nodes, and those that share a machine; 0: all are on this one.
     per_node: int = 0
-    #: Those that share a machine; 0: all are on this one.
     local_ranks: int = 0
     #: Of the user's, which the script trains on the ranks: what is advised is for it.
     model_file: str = ""

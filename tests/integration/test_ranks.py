@@ -14,7 +14,7 @@ from advisor.cli.options import Training
 from advisor.cli.script import RANKED_MODULE, spread_model_file
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.engine.opening import ScriptTask
-from advisor.errors import WorkloadError
+from advisor.errors import UsageError, WorkloadError
 from advisor.memory.data import MemoryTask
 from advisor.noise.data import NoiseTask, Trajectory
 from advisor.rate.data import TrialTask
@@ -34,12 +34,12 @@ EXAMPLES = ROOT / "examples"
 _END_S = 10.0
 
 
-def make_spec(name, *arguments, ranks=2, parts=None):
+def make_spec(name, *arguments, ranks=2, parts=None, launch=None):
     script = Script(
         arguments=("--batch-size", "{batch_size}", *arguments),
         ranks=ranks,
         parts=parts or ranks,
-        per_node=ranks * (ranks > 1),
+        launch=launch or ("--standalone", f"--nproc-per-node={ranks}") * (ranks > 1),
     )
     target = str(WORKLOADS / "scripts" / f"{name}.py")
     return WorkloadSpec(target=target, script=script, device="cpu")
@@ -210,6 +210,14 @@ def _is_rank(process):
     with contextlib.suppress(psutil.Error):
         return "LOCAL_RANK" in process.environ() or process.parent().ppid() != os.getpid()
     return False
+
+
+def test_a_rendezvous_that_is_refused_is_a_usage_error(run_alone):
+    options = ("--nnodes=2", "--nproc-per-node=1", "--node-rank=1", "--rdzv-backend=c10d")
+    options += ("--rdzv-endpoint=localhost:9", "--rdzv-conf=is_host=0,read_timeout=3")
+    spec = make_spec("ranks", launch=options)
+    with pytest.raises(UsageError, match="could not be started"):
+        run_alone(ScriptTask(workload=spec, filling=Filling()))
 
 
 def test_what_a_rank_fails_of_is_told_as_in_one_process(run_alone):

@@ -89,10 +89,14 @@ def _run_task(task: Task[Any], place: Place | None, emit: Emitter) -> None:
     if torch.version.cuda and torch._C._cuda_isInBadFork():  # type: ignore[attr-defined]  # noqa: SLF001
         raise UnforkableError("CUDA was initialised before the fork")
     script = task.workload.script if isinstance(task, WorkloadTask) else None
-    if isinstance(task, WorkloadTask) and script is not None and script.per_node:
-        from advisor.engine.worker.nodes import run_on_nodes  # noqa: PLC0415 - several ranks alone
+    if isinstance(task, WorkloadTask) and place is not None:
+        from advisor.engine.worker.nodes import run_on_nodes  # noqa: PLC0415 - as below
 
-        run_on_nodes(task, script, place, emit)
+        run_on_nodes(task, place, emit)
+    elif isinstance(task, WorkloadTask) and script is not None and script.launch:
+        from advisor.engine.worker.ranks import run_on_ranks  # noqa: PLC0415 - several ranks alone
+
+        run_on_ranks(task, emit)
     else:
         run_measure(task, emit)
 

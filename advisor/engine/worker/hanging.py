@@ -108,16 +108,23 @@ class HangWatch:
         folder: Where the ranks' files are.
         ranks: Those of this machine.
         has_ended: Whether a rank has said all.
+        are_all: Whether there are no ranks elsewhere that these may wait for.
 
     Attributes:
         waits: Where each of its ranks waits for others, once all do; else empty.
     """
 
     def __init__(
-        self, target: str, folder: Path, ranks: Iterable[int], has_ended: Callable[[int], bool]
+        self,
+        target: str,
+        folder: Path,
+        ranks: Iterable[int],
+        has_ended: Callable[[int], bool],
+        *,
+        are_all: bool,
     ) -> None:
         self._target, self._folder, self._ranks = target, folder, [*ranks]
-        self._has_ended = has_ended
+        self._has_ended, self._are_all = has_ended, are_all
         self._idle: dict[int, Idleness] = {}
         self._waiting: dict[int, str] = {}
         self.waits = ""
@@ -141,6 +148,9 @@ class HangWatch:
             do_all_wait = len(self._waiting) == len(self._ranks)
             told = (f"rank {rank} at {where}" for rank, where in sorted(self._waiting.items()))
             self.waits = ", ".join(told) if do_all_wait else ""
+            if self.waits and self._are_all:
+                self.end_deadlock(self.waits)
+                return
 
     def _look(self, rank: int) -> bool:
         """Return whether a rank hangs, which is ended then."""

@@ -1,4 +1,4 @@
-"""One node's ranks of a task, and what its worker tells those of other nodes, if any.
+"""One node's ranks of a task that several nodes run, and what its worker tells the others.
 
     worker of node 0: a store, as torchrun's agent has one, at which all ranks and workers meet
     other workers --(what their ranks sent, how they ended)--> worker of node 0: merge, emit
@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from advisor.engine.nodes import find_free_port
 from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Message, Place
 from advisor.engine.worker.emitter import Emitter
@@ -31,18 +30,16 @@ from advisor.engine.worker.ranks import (
     read_rank,
     relay_ranks,
     run_rank,
+    watch_ranks,
 )
 from advisor.engine.worker.shared_words import SharedWords, connect, pass_words
 from advisor.errors import UsageError
 from advisor.training.data import Script
 from advisor.training.script.word import WordFile
 
-_LOOPBACK = "127.0.0.1"
 #: For the other nodes' workers to report in the end, in seconds.
 _REPORT_S = 3.0
 _PAUSE_S = 0.02
-#: Variables that torchrun sets to 1 where nobody else set them.
-_ONES = ("OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
 class _Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,26 +54,20 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     has_failed_first: bool
 
 
-def run_on_nodes(
-    task: WorkloadTask[Any], script: Script, place: Place | None, emit: Emitter
-) -> None:
+def run_on_nodes(task: WorkloadTask[Any], place: Place, emit: Emitter) -> None:
     """Run this node's ranks; on node 0 emit what all ranks together saw.
-
-    Without a place they are all here.
 
     Raises:
         UsageError: The nodes' workers do not find each other.
     """
-    if place is None:
-        place = Place(node=0, host=_LOOPBACK, port=find_free_port(), local_ranks=script.ranks)
+    script = task.workload.script
+    assert script is not None
     with tempfile.TemporaryDirectory(prefix="ranks-", dir=emit.folder) as name:
         folder = Path(name)
         ranks = _Ranks(task, script, place, folder)
         try:
             own = script.list_ranks(place.node)
-            with HangWatch(
-                task.workload.target, folder, own, lambda rank: has_ended(read_rank(folder, rank))
-            ) as watch:
+            with watch_ranks(task, folder, own, are_all=False) as watch:
                 store = _open_store(place)  # after the forks, which would hold its connections open
                 if place.node == 0:
                     codes = _lead(ranks, script, store, watch)
@@ -160,7 +151,7 @@ def _lead(ranks: _Ranks, script: Script, store: TCPStore, watch: HangWatch) -> d
 
     while not (has_failed := ranks.have_failed()) and not store.check(["stop"]):
         take(early)
-        if watch.waits and all(store.check([f"waits/{node}"]) for node in nodes):
+        if watch.waits and store.check([f"waits/{node}" for node in nodes]):
             told = [store.get(f"waits/{node}").decode() for node in nodes]
             if all(told):
                 watch.end_deadlock(", ".join((watch.waits, *told)))
@@ -227,10 +218,8 @@ def _fork(task: WorkloadTask[Any], script: Script, place: Place, folder: Path, r
         return pid
     try:
         os.environ.update(_make_environment(script, place, rank))
-        for name in _ONES if script.per_node > 1 else ():
-            os.environ.setdefault(name, "1")
-        path, is_heard = folder / "word", rank == 0 and script.ranks > script.per_node
-        run_rank(task, folder, SharedWords(path, place) if is_heard else WordFile(path))
+        path = folder / "word"
+        run_rank(task, folder, WordFile(path) if rank else SharedWords(path, place))
     finally:
         os._exit(1)
 

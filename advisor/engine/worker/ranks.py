@@ -1,15 +1,18 @@
-"""One rank of a task, and the results of all of them made one.
+"""One task on several ranks: launched as torchrun does, their results made one.
 
+    worker --(torch's elastic agent)--> rank 0, rank 1, ...     forks, which have torch already
     rank: the script under the same observers --(a file each)--> worker: merge, emit
 
-The first rank decides when enough was seen. Once one ends, the worker ends the others at once: in a
-collective they would wait for it.
+The first rank decides when enough was seen. Whoever ends does so with an exit status that has the
+agent end the others at once: in a collective they would wait for it.
 """
 
 import faulthandler
 import importlib
+import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +25,18 @@ from advisor.engine.task import WorkloadTask
 from advisor.engine.wire import Done, Failure, Message, Result
 from advisor.engine.worker.emitter import Emitter
 from advisor.engine.worker.entry import run_measure
-from advisor.engine.worker.failure import failure_from
-from advisor.engine.worker.hanging import ASK, ProgressFile, name_stack
+from advisor.engine.worker.failure import describe, failure_from
+from advisor.engine.worker.hanging import ASK, HangWatch, ProgressFile, name_stack
 from advisor.engine.worker.replaced import Originals
+from advisor.errors import UsageError
 from advisor.training.script.word import WordFile
 
+#: Exit status of a rank that ends them all.
+_ENDS_ALL = 77
 #: What the others get to send their results once one rank has its own, in seconds.
 _GRACE_S = 1.0
+#: A rank that the agent has asked to end has no clean-up worth waiting for.
+_SHUTDOWN_S = 2
 _PAUSE_S = 0.005
 
 
@@ -75,10 +83,43 @@ class RankEmitter(Emitter):
             if all(has_ended(read_rank(self.folder, rank)) for rank in ranks):
                 break
             time.sleep(_PAUSE_S)
-        os._exit(0)
+        os._exit(_ENDS_ALL)
 
     def _write_line(self, message: Message) -> None:
         self._file.write(msgspec.json.encode(message) + b"\n")
+
+
+def run_on_ranks(task: WorkloadTask[Any], emit: Emitter) -> None:
+    """Emit what all ranks together saw; UsageError where the ranks did not find each other."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+
+    script = task.workload.script
+    assert script is not None
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=emit.folder) as name:
+        folder = Path(name)
+        codes: dict[int, int] = {}
+        try:
+            with watch_ranks(task, folder, range(script.ranks), are_all=not script.per_node):
+                _launch(script.launch, task, folder)
+        except ChildFailedError as error:
+            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        except Exception as error:
+            raise UsageError(
+                f"the ranks could not be started: {describe(error)}",
+                next_step="Look at --nproc-per-node and the rendezvous options.",
+            ) from error
+        relay_ranks(task, emit, folder, codes)
+
+
+def watch_ranks(task: WorkloadTask[Any], folder: Path, ranks: range, *, are_all: bool) -> HangWatch:
+    """Return a context in which a rank of this machine that hangs is ended."""
+    return HangWatch(
+        task.workload.target,
+        folder,
+        ranks,
+        lambda rank: has_ended(read_rank(folder, rank)),
+        are_all=are_all,
+    )
 
 
 def relay_ranks(
@@ -99,8 +140,7 @@ def relay_ranks(
     killed = [
         (rank, code)
         for rank, code in sorted(codes.items())
-        # The signal is that of the watch for those that hang.
-        if code != -signal.SIGTERM and (code < 0 or not has_ended(said[rank]))
+        if _is_death(code) or (code != _ENDS_ALL and code >= 0 and not has_ended(said[rank]))
     ]
     if killed and not is_done:  # what others say is that it went
         emit.relay(_describe_death(*killed[0], task.workload.target))
@@ -112,6 +152,28 @@ def relay_ranks(
     else:
         for result in _merge(task, said):
             emit(result)
+
+
+def _launch(options: tuple[str, ...], task: WorkloadTask[Any], folder: Path) -> None:
+    """Run the ranks until they have ended."""
+    from torch.distributed import run  # noqa: PLC0415 - only scripts on several ranks need it
+    from torch.distributed.launcher.api import elastic_launch  # noqa: PLC0415
+
+    for name in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # ranks are meant to be ended
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SHUTDOWN_S)
+    arguments = run.parse_args([*options, task.workload.target])  # type: ignore[no-untyped-call]
+    if arguments.standalone:
+        arguments.rdzv_backend, arguments.rdzv_endpoint = "c10d", "localhost:0"
+        arguments.rdzv_id = folder.name
+    config, _, _ = run.config_from_args(arguments)
+    config.start_method = "fork"  # torch is there already, and no CUDA context
+    config.max_restarts = 0
+    elastic_launch(config, _run_rank)(task, str(folder))
+
+
+def _run_rank(task: WorkloadTask[Any], folder: str) -> None:
+    run_rank(task, Path(folder), WordFile(Path(folder) / "word"))
 
 
 def run_rank(task: WorkloadTask[Any], folder: Path, words: WordFile) -> NoReturn:
@@ -164,6 +226,11 @@ def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[A
 def ends_all(message: Message) -> bool:
     """Return whether a rank that says so can have no other go on."""
     return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)
+
+
+def _is_death(code: int) -> bool:
+    """Return whether a rank was ended by a signal that the agent does not send."""
+    return code < 0 and code != -signal.SIGTERM
 
 
 def _describe_death(rank: int, code: int | None, target: str) -> Failure:

@@ -47,7 +47,7 @@ def test_a_model_file_on_ranks_is_started_as_a_script_that_trains_it():
     variant = Variant(precision="bf16", compile=True)
     training = Training(model="m{1}.py", settings=["width=8"], seed=3)
     script = spread_model_file(training, variant, "fsdp", 4, None)
-    assert script.per_node == 4
+    assert script.launch == ("--standalone", "--nproc-per-node=4")
     assert (script.ranks, script.model_file) == (4, "m{1}.py")
     filled = fill(script.arguments, Filling(batch_size=8, learning_rate=0.5))
     assert filled == [
@@ -59,4 +59,4 @@ def test_a_model_file_on_ranks_is_started_as_a_script_that_trains_it():
 def test_ranks_are_started_as_torchrun_does(write):
     script = make(write(_TRAINS), ["{batch_size}"], ranks=4, batch_size_is="global")
     assert (script.ranks, script.batch_is_global) == (4, True)
-    assert script.per_node == 4
+    assert script.launch == ("--standalone", "--nproc-per-node=4")
