@@ -131,11 +131,12 @@ def relay_ranks(
     """
     said = {rank: read_rank(folder, rank) for rank in range(task.workload.ranks)}
     ends = {
-        (folder / f"{rank}.jsonl").stat().st_mtime_ns: messages[-1]
+        # The first has ended the others; one that hung may be behind those that lost it.
+        (not _is_hang(messages[-1]), (folder / f"{rank}.jsonl").stat().st_mtime_ns): messages[-1]
         for rank, messages in said.items()
         if messages and ends_all(messages[-1])
     }
-    first = ends[min(ends)] if ends else None  # it has ended the others
+    first = ends[min(ends)] if ends else None
     is_done = any(isinstance(each, Done) for each in said[0])
     killed = [
         (rank, code)
@@ -226,6 +227,10 @@ def _merge(task: WorkloadTask[Any], said: Mapping[int, list[Message]]) -> list[A
 def ends_all(message: Message) -> bool:
     """Return whether a rank that says so can have no other go on."""
     return isinstance(message, Failure) or (isinstance(message, Done) and message.is_early)
+
+
+def _is_hang(message: Message) -> bool:
+    return isinstance(message, Failure) and message.kind == "hang"
 
 
 def _is_death(code: int) -> bool:

@@ -87,7 +87,7 @@ def test_branches_come_seed_by_seed_at_batches_around_the_recommended_one():
 def test_what_is_stored_is_not_trained_again_and_its_batches_stay():
     plan, _ = make_plan(samples=12_800, batches=(32, 192))
     train(plan)
-    record = build_run().setting(VERIFICATION, plan.verification)
+    record = build_run().replacing(VERIFICATION, plan.verification)
     again, _ = make_plan(record=record, samples=12_800, batches=(32, 192))
     assert list_batches(again) == []
     wider, _ = make_plan(record=record, samples=12_800, seeds=None)
