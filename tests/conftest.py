@@ -9,11 +9,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 #: All tests of all processes share it; one that measures the machine has it for itself.
 _LOCK = Path(tempfile.gettempdir()) / "bsadvisor-tests.lock"
 #: Options of pytest-xdist that pyproject.toml gives, each with one value.
 _DISTRIBUTION = ("--numprocesses", "--dist")
+
+# An example may take as long as a busy machine lets it. The same ones are drawn where a commit is
+# judged; elsewhere new ones look for what these do not find.
+settings.register_profile("tests", deadline=None, derandomize="BSADVISOR_CI" in os.environ)
+settings.load_profile("tests")
 
 # Before torch is loaded, here and in what the tests start: threads of several processes would wait
 # for one another on the same cores.

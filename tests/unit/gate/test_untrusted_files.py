@@ -243,7 +243,7 @@ PEAKS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_no_figures_that_are_allowed_are_too_much_for_the_verdict(data):
     def draw():

@@ -396,7 +396,7 @@ def test_the_simulated_allocator_is_taken_at_its_word_where_peaks_are_as_predict
     assert len(history) <= probes
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     outcomes=st.lists(st.booleans(), min_size=MAX_PROBES, max_size=MAX_PROBES),
     peaks=st.lists(st.integers(0, 2 * GIB), min_size=MAX_PROBES, max_size=MAX_PROBES),

@@ -214,7 +214,7 @@ def test_flat_law_does_not_leap_to_the_dataset() -> None:
     assert all(later <= 8 * earlier for earlier, later in itertools.pairwise(sizes))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     outcomes=st.lists(st.booleans(), min_size=MAX_PROBES, max_size=MAX_PROBES),
     peaks=st.lists(st.integers(0, 2 * GIB), min_size=MAX_PROBES, max_size=MAX_PROBES),

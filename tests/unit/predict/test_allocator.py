@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.predict.allocator import (
@@ -91,7 +91,6 @@ def check_invariants(allocator: CachingAllocator, live: list[Block]) -> None:
 
 
 @given(STEPS, CAPS, st.booleans())
-@settings(deadline=None)
 def test_blocks_never_overlap_and_bytes_are_conserved(steps, cap, expandable):
     allocator = CachingAllocator(cap, expandable_segments=expandable)
     replay(steps, allocator, check=True)
@@ -100,7 +99,6 @@ def test_blocks_never_overlap_and_bytes_are_conserved(steps, cap, expandable):
 
 
 @given(STEPS, CAPS, st.booleans())
-@settings(deadline=None)
 def test_two_replays_are_the_same(steps, cap, expandable):
     runs = []
     for _ in range(2):
@@ -111,7 +109,6 @@ def test_two_replays_are_the_same(steps, cap, expandable):
 
 
 @given(STEPS, CAPS, st.booleans())
-@settings(deadline=None)
 def test_with_everything_freed_each_segment_is_one_free_block(steps, cap, expandable):
     allocator = CachingAllocator(cap, expandable_segments=expandable)
     live, _ = replay(steps, allocator)
@@ -180,7 +177,6 @@ class NaiveAllocator:
 
 
 @given(STEPS, CAPS)
-@settings(deadline=None)
 def test_the_native_allocator_agrees_with_a_plain_search(steps, cap):
     naive, live, expected = NaiveAllocator(cap), [], []
     for step in steps:

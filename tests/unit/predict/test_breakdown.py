@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.predict.breakdown import break_down
@@ -44,7 +44,6 @@ def traces(draw):
     )
 
 
-@settings(deadline=None)
 @given(trace=traces(), size=st.integers(1, 9))
 def test_categories_and_modules_each_sum_to_the_peak_exactly(trace, size):
     found = break_down(trace, size)
@@ -57,7 +56,6 @@ def test_categories_and_modules_each_sum_to_the_peak_exactly(trace, size):
         assert share.size_bytes > 0
 
 
-@settings(deadline=None)
 @given(trace=traces(), size=st.integers(1, 9))
 def test_all_that_is_ranked_is_in_descending_order(trace, size):
     found = break_down(trace, size)
@@ -67,7 +65,6 @@ def test_all_that_is_ranked_is_in_descending_order(trace, size):
     assert all(each == sorted(each, reverse=True) for each in rankings)
 
 
-@settings(deadline=None)
 @given(trace=traces(), size=st.integers(1, 9))
 def test_the_timeline_is_without_gaps_and_holds_the_peak(trace, size):
     found = break_down(trace, size)

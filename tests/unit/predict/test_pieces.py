@@ -64,13 +64,13 @@ def check_at_every_size(trace: MemoryTrace) -> None:
 
 
 @given(traces(GROWING))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_pieces_are_exact_at_every_size(trace):
     check_at_every_size(trace)
 
 
 @given(traces(ANY))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_the_pieces_are_exact_where_lines_cross_zero(trace):
     check_at_every_size(trace)
 
@@ -122,7 +122,6 @@ def test_no_lines_have_no_envelope():
         max_size=40,
     )
 )
-@settings(deadline=None)
 def test_the_envelope_is_the_largest_of_the_lines(lines):
     hull = find_upper_envelope(lines)
     for size in (1, 2, 3, 17, 1000, 10**6):

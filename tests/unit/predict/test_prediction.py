@@ -23,7 +23,7 @@ def ends(estimate):
     return estimate.low, estimate.point, estimate.high
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     memory=st.integers(256 * MIB, 32 * GIB),
     size=st.one_of(st.none(), st.integers(1, 5000)),

@@ -153,7 +153,7 @@ def check_figures(line):
         assert float(half.replace(",", "")) <= float(figure.replace(",", "")) * 1.01, line
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_a_report_of_any_run_agrees_with_itself(run):
     text, line = report_of(run)
@@ -190,7 +190,7 @@ def test_a_report_of_any_run_agrees_with_itself(run):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_the_page_and_the_document_tell_what_the_terminal_tells(run):
     told, headline = collect(RUN, run), RUN.headline(run)

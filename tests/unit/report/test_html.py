@@ -217,7 +217,7 @@ def test_failures_are_crosses_and_bars_stand_upon_each_other():
     assert [trace["type"] for trace in drawn["data"]] == ["bar", "bar"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(

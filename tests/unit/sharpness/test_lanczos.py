@@ -34,7 +34,7 @@ def make_matrix(values, dtype=torch.float32):
     return (basis @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ basis.T).to(dtype)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=40), st.floats(1.0, 30.0))
 def test_the_largest_eigenvalue_is_found_within_two_per_cent(others, top):
     matrix = make_matrix([top, *others])

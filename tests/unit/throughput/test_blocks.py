@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.memory.data import Probe
@@ -65,7 +65,6 @@ def test_a_block_that_the_samples_do_not_reach_around_says_nothing():
     assert measure_block_energy_j(counters, (9.5, 10.5)) is None
 
 
-@settings(deadline=None)  # the first case imports scipy
 @given(st.floats(0.0, 9.0), st.floats(0.01, 1.0), st.floats(1.0, 1000.0), st.integers(1, 500))
 def test_energy_is_power_times_time_over_samples(began_s, length_s, power_w, size):
     span = (began_s, began_s + length_s)

@@ -159,7 +159,7 @@ def test_a_full_launch_queue_is_not_taken_for_a_slow_host():
     assert saturate(probes).status == "saturated"
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), factor=st.floats(1e-4, 1e4))
 def test_a_machine_that_is_slower_throughout_saturates_at_the_same_size(seed, factor):
     found, slower = (
@@ -169,7 +169,7 @@ def test_a_machine_that_is_slower_throughout_saturates_at_the_same_size(seed, fa
     assert found.low == pytest.approx(slower.low, rel=0.1)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(half=st.floats(0.5, 20.0), doublings=st.integers(0, 5))
 def test_a_doubled_range_moves_the_answer_by_less_than_a_doubling(half, doublings):
     reach = 3 + math.ceil(math.log2(19 * half)) + doublings

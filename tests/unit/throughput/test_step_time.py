@@ -44,7 +44,7 @@ def test_every_law_is_met_at_the_timed_sizes_and_never_decreases(name):
     assert curve == sorted(curve)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), noise=st.floats(0.0, 0.5))
 def test_no_noise_makes_a_step_faster_at_a_larger_batch(seed, noise):
     rng = np.random.default_rng(seed)

@@ -60,7 +60,7 @@ def test_nothing_follows_from_no_branches():
 
 
 @given(st.floats(20.0, 20_000.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_without_noise_the_critical_batch_is_exact(noise_scale):
     truth, _ = find_truth(noise_scale)
     _, critical = judge(make_all(noise_scale))
@@ -141,7 +141,7 @@ def test_the_margin_is_a_share_of_the_loss_or_of_its_fall():
 
 
 @given(st.floats(0.01, 100.0), st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_neither_the_unit_of_the_loss_nor_the_order_of_branches_matters(factor, shuffler):
     branches = make_all(spread=0.004, rng=random.Random(3))
     _, before = judge(branches)
@@ -330,7 +330,7 @@ def test_sharpness_is_the_mean_over_seeds_with_its_interval():
 
 
 @given(slope=st.floats(-5.0, 5.0), level=st.floats(0.1, 100.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_slope_of_the_sharpness_over_doublings_is_the_true_one(slope, level):
     branches = sharpen(
         make_all(sizes=(32, 64, 256)),

@@ -28,7 +28,7 @@ from advisor.training.model_file.batches import (
 )
 
 COUNT = 4
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Pair(NamedTuple):
@@ -251,7 +251,6 @@ def loss_fn(model, batch):
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,  # a structure in many hundreds takes all memory of the machine
 )

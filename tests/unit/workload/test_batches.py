@@ -108,7 +108,7 @@ structures = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(structures)
 def test_any_structure_is_handed_out_moved_and_counted(batch):
     tensors = list(tensors_of(batch))
@@ -141,7 +141,7 @@ def loss_fn(model, batch):
 """
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(structures)
 def test_samples_of_any_structure_are_inspected(tmp_path_factory, structure):
     path = tmp_path_factory.getbasetemp() / "any_structure.py"
