@@ -28,7 +28,7 @@ from torch.optim import SGD, Optimizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from advisor.noise.data import NoiseBatches, NoisePoint
-from advisor.noise.measure_rows import SKETCH_LENGTH, Rows, SketchedRows, WholeRows
+from advisor.noise.measure_rows import SKETCH_LENGTH, SketchedRows, WholeRows
 from advisor.noise.point import estimate_noise_point
 
 GROUPS, DIMENSION = 8, 4096
@@ -59,7 +59,9 @@ class OneParameter:
         return self._parameters
 
 
-def estimate(rows: Rows, training: OneParameter, sums: Floats, group_size: int) -> NoisePoint:
+def estimate(
+    rows: WholeRows | SketchedRows, training: OneParameter, sums: Floats, group_size: int
+) -> NoisePoint:
     """Return the estimate by what the rows keep of the groups' sums."""
     for group, total in enumerate(sums):
         rows.begin(group)
@@ -81,7 +83,7 @@ def run_setting(setting: Setting, seeds: int) -> Iterator[dict[str, object]]:
         drawn = drawn[:, np.random.default_rng(seed).permutation(DIMENSION)]
         sums = drawn.reshape(GROUPS, group_size, -1).sum(axis=1)
         for length, found in points.items():
-            rows: Rows = (
+            rows = (
                 WholeRows(training, GROUPS, is_on_device=False)
                 if length is None
                 else SketchedRows(training, GROUPS, length=length)
