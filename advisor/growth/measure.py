@@ -40,6 +40,7 @@ def run(task: GrowthTask, emit: Emit[GrowthBranch]) -> None:
                 training = workload.make_training()
                 _train(workload, training, task, legs, seed)
                 loss = evaluate(workload, training, chosen, trial.evaluation_batch_size, take)
+                del training  # beside the next one there may be no room for it
             if failure:
                 return
             emit(

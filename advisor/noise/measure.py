@@ -29,12 +29,13 @@ from advisor.training.training import Training
 
 def run(task: NoiseTask, emit: Emit[NoiseBatches]) -> None:
     """Emit one NoiseBatches for each iterate or checkpoint, until time, memory or training end."""
-    keep_freed_memory()
     workload = Workload(task.workload)
+    keep_freed_memory(workload.device)
     meter = MomentMeter(workload, task, seed=task.workload.seed)
     with catch_out_of_memory():
         for place in visit(workload, task.trajectory):
             batches = meter.measure(place)
+            del place  # beside the next checkpoint's there may be no room for it
             if batches is None:
                 return
             emit(batches)
@@ -89,7 +90,10 @@ def _load_each(workload: Workload, paths: Sequence[str], deadline: float) -> Ite
         saved = load_checkpoint(path, training)
         at_step = number if saved.number is None else saved.number
         labels = {"step_source": saved.source, "from_checkpoint": path}
-        yield Place(training, at_step, left_s / (len(paths) - number), labels)
+        place = Place(training, at_step, left_s / (len(paths) - number), labels)
+        del training
+        yield place
+        del place
 
 
 class _Clock(Observer):

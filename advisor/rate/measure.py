@@ -47,16 +47,16 @@ def run(task: TrialTask, emit: Emit[TrialBranch]) -> None:
         with catch_out_of_memory() as failure:
             for branch in task.list_branches():
                 seed_everything(seed)
-                training = workload.make_training()
-                emit(follow_branch(workload, training, branch, seed, take=take))
+                # Named nowhere: beside the next one there may be no room for it.
+                emit(follow_branch(workload, workload.make_training(), branch, seed, take=take))
         if failure:
             return
 
 
 def open_for_training(spec: WorkloadSpec) -> tuple[Workload, Callable[[list[int]], Any]]:
     """Return what many branches are trained on, with what takes the batches of evaluations."""
-    keep_freed_memory()
     workload = Workload(spec)
+    keep_freed_memory(workload.device)
     if workload.rows is None:
         workload.batches.keep_samples()
     return workload, keep_batches(workload)

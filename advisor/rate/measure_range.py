@@ -31,8 +31,8 @@ _PILOT_STEPS = 4
 
 def run(task: LrRangeTask, emit: Emit[LrRangeCurve]) -> None:
     """Emit one LrRangeCurve for each seed, all of as many steps as the time allows; none of few."""
-    keep_freed_memory()
     workload = Workload(task.workload)
+    keep_freed_memory(workload.device)
     deadline = time.perf_counter() + task.budget_s
     try:
         steps = _choose_steps(workload, task)

@@ -52,8 +52,8 @@ _TOO_LARGE = "differentiating its gradient is not expected to fit into memory"
 
 def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
     """Emit the sharpness at each point of the trajectory that time and memory allow."""
-    keep_freed_memory()
     workload, path = Workload(task.workload), task.trajectory
+    keep_freed_memory(workload.device)
     size = workload.batches.sampling_size
     indices = IndexStream(size, seed=_SEED).next(min(_MOST_SAMPLES, size or _MOST_SAMPLES))
     meter = None

@@ -8,6 +8,8 @@ where steps are timed: a user's own loop runs on the default heap.
 import ctypes
 import sys
 
+import torch
+
 from advisor.errors import DeviceError
 
 # glibc's malloc.h: parameters of mallopt.
@@ -24,9 +26,13 @@ def return_freed_memory() -> None:
         raise DeviceError("mallopt was refused: the CPU limit cannot be trusted")
 
 
-def keep_freed_memory() -> None:
-    """Keep freed blocks in the heap: steps that nobody times run faster without page faults."""
-    _apply({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})  # where refused, it is merely slower
+def keep_freed_memory(device: torch.device) -> None:
+    """Keep freed blocks in the heap: steps that nobody times run faster without page faults.
+
+    Not where training is on a GPU: the heap would keep each model that goes there, and grow.
+    """
+    if device.type == "cpu":
+        _apply({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1})  # where refused, it is merely slower
 
 
 def _apply(settings: dict[int, int]) -> bool:

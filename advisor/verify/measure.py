@@ -51,9 +51,9 @@ _NOT_SETTLED = "it had not settled when its share of the time was over"
 
 def run(task: VerificationTask, emit: Emit[VerificationBranch]) -> None:
     """Emit one VerificationBranch for each branch that the budget and the memory allow."""
-    keep_freed_memory()
     started = time.perf_counter()
     workload = Workload(task.workload)
+    keep_freed_memory(workload.device)
     seed_everything(task.workload.seed)
     training = workload.make_training()
     if task.checkpoint is None:
