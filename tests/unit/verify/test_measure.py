@@ -54,7 +54,7 @@ def make_model():
 @pytest.fixture
 def train(tmp_path, monkeypatch):
     """A function: a model file and (batch, seed) pairs go in, their branches come out."""
-    monkeypatch.setattr(verification, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(verification, "keep_freed_memory", lambda device: None)
 
     def start(
         text,
