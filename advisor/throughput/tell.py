@@ -166,7 +166,7 @@ def _describe_gain(saturation: Saturation) -> str:
         is_open = saturation.status == "inconclusive"
         return "fewer than three sizes or two sessions were timed: raise --budget" * is_open
     last = saturation.range_end
-    end = "" if last is None else f", where {_RANGE_ENDS[last]} ends"
+    end = "" if last is None else f", where {_RANGE_ENDS[last]} ends,"
     percent = format_interval(gain.map(lambda share: 100 * share))
     text = f"the last doubling{end} gains {percent} % more throughput"
     if gain.point < 0.0:
