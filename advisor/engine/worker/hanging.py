@@ -90,6 +90,10 @@ class Idleness:
         if is_running or work[0] > most_s or work[1] != self._work[1]:
             self._work, self._worked_s = work, now_s
 
+    def see_answer(self, work: tuple[float, int]) -> None:
+        """Take in what it took in all once it has told where it stands, which is no work."""
+        self._work = work
+
     def is_due(self, now_s: float) -> bool:
         """Return whether it did nothing for longer than is like it."""
         most_s = max(_FLOOR_S, _GAPS * self._longest_s)
@@ -172,6 +176,7 @@ class HangWatch:
             self._waiting.pop(rank, None)
         elif rank not in self._waiting:
             stack = self._ask(rank, pid)
+            idle.see_answer(_see_work(process))  # else ranks that wait take turns in seeming to
             where = find_location(name_stack(self._folder, rank)) or "a place that it does not tell"
             if not waits_for_others(stack):
                 self._end(rank, pid, f"it did nothing for {idle.idle_s(now_s):.0f} s at {where}")

@@ -41,6 +41,17 @@ def test_short_steps_have_a_floor():
     assert see(idle, 6.1, steps=99)
 
 
+def test_telling_where_it_stands_is_no_work():
+    """Else ranks that wait for each other would seem to in turns, and never all at once."""
+    idle = Idleness(1, 0.0)
+    for step in range(1, 4):
+        see(idle, 0.1 * step, steps=step)
+    assert see(idle, 6.0)
+    idle.see_answer((0.5, 900))
+    assert see(idle, 6.3, seconds=0.5, moved=900)
+    assert not see(idle, 6.6, seconds=0.5, moved=901)
+
+
 @pytest.mark.parametrize("steps", [0, 1])
 def test_before_two_steps_nothing_is_known(steps):
     idle = Idleness(1, 0.0)
