@@ -4,7 +4,8 @@ import math
 import shlex
 from collections.abc import Iterator
 
-from advisor.advice.batch_table import choose_rows, draw_up_few
+from advisor.advice.batch_rows import choose_rows
+from advisor.advice.batch_table import draw_up_few
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
 from advisor.advice.tell import LIMITS, head_run

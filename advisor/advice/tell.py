@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from advisor.advice.batch_table import choose_rows, draw_up_batches
+from advisor.advice.batch_rows import choose_rows
+from advisor.advice.batch_table import draw_up_batches
 from advisor.advice.charts import draw_charts
 from advisor.advice.data import SCENARIO, LimitingFactor, Recommendation
 from advisor.advice.frontier_tell import chart_frontier, describe_frontier, draw_up_frontier
