@@ -201,26 +201,24 @@ class Run:
         self.set(TIME_PLAN, plan)
         return plan
 
-    def may_take(self, stage: str, more_s: float, *, taken_s: float = 0.0) -> bool:
-        """Return whether what is close to an answer may take more time, beyond what it has taken.
+    def take_more(self, stage: str, more_s: float, *, taken_s: float = 0.0) -> bool:
+        """Take more time than planned, beyond what was taken so, and return whether that may be.
 
-        It may up to the stage's need, and as long as the run waits no longer than a user does who
-        gave no budget; not where one was given, nor where the plan was kept short of what the model
-        takes.
+        What is close to an answer may up to the stage's need, and as long as the run waits no
+        longer than a user does who gave no budget; not where one was given, nor where the plan was
+        kept short of what the model takes.
         """
+        if more_s <= 0.0:
+            return True
         plan = self.record.get(TIME_PLAN)
         if plan is None or self.spec.limits.budget_s is not None or plan.budget_s < plan.needed_s:
             return False
-        is_short = self.budget_s + more_s / (1.0 - self.reserved_fraction) <= PATIENCE_S
-        return is_short or taken_s + more_s <= plan.needs_s.get(stage, 0.0)
-
-    def extend(self, more_s: float) -> None:
-        """Take more time than planned, as a stage may that is close to its answer."""
-        plan = self.record.get(TIME_PLAN)
-        self.budget_s = min(LONGEST_S, self.budget_s + more_s / (1.0 - self.reserved_fraction))
-        if plan is not None:
-            longer = replace(plan, needed_s=self.budget_s, budget_s=self.budget_s)
-            self.set(TIME_PLAN, longer)
+        budget_s = self.budget_s + more_s / (1.0 - self.reserved_fraction)
+        if budget_s > PATIENCE_S and taken_s + more_s > plan.needs_s.get(stage, 0.0):
+            return False
+        self.budget_s = min(LONGEST_S, budget_s)
+        self.set(TIME_PLAN, replace(plan, needed_s=self.budget_s, budget_s=self.budget_s))
+        return True
 
     @property
     def environment(self) -> Environment:

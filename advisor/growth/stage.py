@@ -41,11 +41,9 @@ def continue_growth(run: Run, find_open: Callable[[Run], Growth | None]) -> bool
         for legs in (*growing, *constant)
         for leg in legs
     )
-    more_s = needed_s - run.unspent_s
-    if more_s > 0.0 and not run.may_take("trial", more_s):
+    if not run.take_more("trial", needed_s - run.unspent_s):
         run.set(UNGROWN, f"no time was left for it, about {needed_s:.0f} s")
         return False
-    run.extend(max(0.0, more_s))
     run.progress.stage("schedule: a growing batch beside the constant one", left_s=run.left_s)
     first = growth.constant[0]
     task = GrowthTask(

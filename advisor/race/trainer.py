@@ -90,10 +90,9 @@ class Trainer:
         more_s = needed_s - most_s
         if more_s <= 0.0:
             return True
-        if not is_close or not self.run.may_take("trial", more_s, taken_s=self._extended_s):
+        if not is_close or not self.run.take_more("trial", more_s, taken_s=self._extended_s):
             return False
         self._extended_s += more_s
-        self.run.extend(more_s)
         return True
 
     def say_untrained(self, why: str) -> None:
