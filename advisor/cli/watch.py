@@ -66,7 +66,7 @@ def watch(
     from rich.console import Console
 
     from advisor.in_loop.live import Setting, conclude_live
-    from advisor.in_loop.tail import LogTail
+    from advisor.noise.log import NoiseLog
 
     rate = watched.learning_rate
     if rate is not None and not 0.0 < rate < math.inf:
@@ -78,14 +78,13 @@ def watch(
         batch_size=watched.base_batch_size, learning_rate=rate, optimizer=watched.optimizer
     )
     candidates = () if watched.run is None else _read_candidates(watched.run)
-    tail = LogTail(log)
+    grown = NoiseLog(log)
 
     def look() -> "LiveAdvice | None":
         """Return what follows where the log has gained lines; None also before there is a log."""
-        with contextlib.suppress(FileNotFoundError):
-            if tail.read():
-                return conclude_live(tail.lines, base=base, candidates=candidates)
-        return None
+        return (
+            conclude_live(grown.lines, base=base, candidates=candidates) if grown.read() else None
+        )
 
     console = Console()
     if watched.once:

@@ -8,14 +8,15 @@ Source: Gray et al. 2024, arXiv:2411.00999.
 import copy
 import functools
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
+
+from advisor.in_loop.parts import Stopwatch
 
 #: Kinds of torch's own, whose forward is known.
 _NATIVE = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
@@ -33,45 +34,22 @@ class Examples(NamedTuple):
 
 
 class ExampleNorms:
-    """Sees the gradient that each example adds to the weights of normalisation layers.
+    """Sees the gradient that each example of one step adds to the weights of some layers."""
 
-    Args:
-        model: Whose layers.
-
-    Attributes:
-        cost_s: Seconds that it took on this thread.
-        layers: How many there are.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._layers = [each for each in model.modules() if _is_normalisation(each)]
-        self.layers = len(self._layers)
-        self._handles: list[RemovableHandle] = []
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget what was seen, and see the next step."""
-        self._size = 0
+    def __init__(self, layers: Sequence[nn.Module], clock: Stopwatch) -> None:
+        self._layers, self._clock = layers, clock
+        self._size = self._count = 0
         #: Of the micro-batch that is seen, each example's row by layer and weight.
         self._rows: dict[tuple[int, str], Tensor] = {}
         self._sums: dict[tuple[int, str], Tensor] = {}
         self._sqnorms: list[Tensor] = []
-        self._count = 0
         self._is_whole = True
-        self.cost_s = 0.0
 
-    def watch(self) -> None:
-        """See the layers from here on."""
-        self._handles = [
-            layer.register_forward_hook(functools.partial(self._tap, place))
-            for place, layer in enumerate(self._layers)
-        ]
-
-    def release(self) -> None:
-        """See no more of them."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def watch(self, watching: ExitStack) -> None:
+        """See the layers until `watching` is closed."""
+        for place, layer in enumerate(self._layers):
+            handle = layer.register_forward_hook(functools.partial(self._tap, place))
+            watching.callback(handle.remove)
 
     @property
     def is_part_begun(self) -> bool:
@@ -91,9 +69,7 @@ class ExampleNorms:
         device = self._sqnorms[0].device
         squares = torch.stack([each.to(device) for each in self._sqnorms]).tolist()
         found = [
-            self._sums[place, name].to(device)
-            if (place, name) in self._sums
-            else torch.zeros(weight.numel(), device=device)
+            self._sums.get((place, name), torch.zeros(weight.numel())).to(device)
             for place, layer in enumerate(self._layers)
             for name, weight in layer.named_parameters(recurse=False)
         ]
@@ -103,8 +79,7 @@ class ExampleNorms:
         """Sum up the micro-batch that was seen."""
         for key, rows in self._rows.items():
             self._sqnorms.append(rows.square().sum())
-            total = rows.sum(0)
-            self._sums[key] = self._sums[key] + total if key in self._sums else total
+            self._sums[key] = self._sums.get(key, 0) + rows.sum(0)
         self._count += self._size if self._rows else 0
         self._rows.clear()
 
@@ -118,16 +93,14 @@ class ExampleNorms:
 
     def _see(self, place: int, layer: nn.Module, inputs: Tensor, gradient: Tensor) -> None:
         """Add a call of the layer to each example's row; not where examples are not its rows."""
-        began_s = time.perf_counter()
-        self._is_whole &= inputs.shape[0] % self._size == 0
-        try:
-            found = _list_rows(layer, inputs, gradient, self._size) if self._is_whole else []
-        except Exception:  # noqa: BLE001 - a library's own layer, in the midst of a backward pass
-            found, self._is_whole = [], False
-        for name, rows in found:
-            key = (place, name)
-            self._rows[key] = self._rows[key] + rows if key in self._rows else rows
-        self.cost_s += time.perf_counter() - began_s
+        with self._clock:
+            self._is_whole &= inputs.shape[0] % self._size == 0
+            try:
+                found = _list_rows(layer, inputs, gradient, self._size) if self._is_whole else []
+            except Exception:  # noqa: BLE001 - a library's own layer, in the midst of a backward pass
+                found, self._is_whole = [], False
+            for name, rows in found:
+                self._rows[place, name] = self._rows.get((place, name), 0) + rows
 
 
 class _Tap(torch.autograd.Function):
@@ -151,7 +124,7 @@ class _Tap(torch.autograd.Function):
         return gradient, None, None
 
 
-def _is_normalisation(layer: nn.Module) -> bool:
+def is_normalisation(layer: nn.Module) -> bool:
     """Return whether the layer normalises each example by itself and has weights that train.
 
     One of a library's own is known by its name and by its weights, a vector each.

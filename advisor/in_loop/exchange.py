@@ -12,10 +12,6 @@ from torch.nn.parallel import DistributedDataParallel
 class Exchange:
     """Adds up what ranks saw, where they share a model by DDP or FSDP2; else there is one rank.
 
-    Args:
-        model: As the loop calls it, or what holds that.
-        parameters: That the optimizer moves.
-
     Attributes:
         replicates: Whether each rank has the whole gradient before they exchange.
         is_sharded: Whether each rank has a part of the exchanged one alone.
@@ -32,8 +28,7 @@ class Exchange:
             self._group = found[0].process_group
         elif meshes and meshes[0].ndim == 1:  # of more dimensions some hold the same samples
             self._group = meshes[0].get_group()
-        has_group = self._group is not None
-        self.ranks = distributed.get_world_size(self._group) if has_group else 1
+        self.ranks = 1 if self._group is None else distributed.get_world_size(self._group)
         self.leads = not distributed.is_initialized() or distributed.get_rank() == 0
         self._device = parameters[0].device
 

@@ -18,32 +18,31 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     since_samples: int = 0
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the batch follows, and how soon."""
-
-    patience_steps: int
-    #: None: the batch never shrinks; it grows without end.
-    smallest: int | None = None
-    largest: int | None = None
-
-
-def follow(course: Course, noise: NoiseScale | None, samples: int, limits: Limits) -> Course:
+def follow(
+    course: Course,
+    noise: NoiseScale | None,
+    samples: int,
+    *,
+    patience_steps: int,
+    smallest: int | None,
+    largest: int | None,
+) -> Course:
     """Return what follows from the noise scale after so many samples; its rate is not scaled.
 
     The batch is doubled where the lower end has been above twice the batch for as many samples as
-    `patience_steps` have, halved where the upper end has been below half of it.
+    `patience_steps` have, and where there is a `smallest` halved where the upper end has been below
+    half of it.
 
     Source: McCandlish et al. 2018, arXiv:1812.06162, for batches near the noise scale; the margins
     are derived.
     """
     size, wanted = course.batch_size, want_change(course.batch_size, noise)
     following = size // 2 if wanted < 0 else size * 2
-    least = size if limits.smallest is None else limits.smallest
-    if following < least or (limits.largest or following) < following:
+    if following < (smallest or size) or (largest or following) < following:
         wanted = 0
     if wanted != course.wanted:
         return msgspec.structs.replace(course, wanted=wanted, since_samples=samples)
-    if wanted and samples - course.since_samples >= limits.patience_steps * size:
+    if wanted and samples - course.since_samples >= patience_steps * size:
         return msgspec.structs.replace(course, batch_size=following, wanted=0)
     return course
 

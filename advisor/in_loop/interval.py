@@ -18,13 +18,10 @@ _UNKNOWN = 100
 
 
 class Interval:
-    """Every how manieth step is measured.
-
-    Args:
-        every: As the user wants it; None chooses by what measuring costs.
+    """Every how manieth step is measured: as the user wants, or by what measuring costs.
 
     Raises:
-        ValueError: It is below 1.
+        ValueError: `every` is below 1.
     """
 
     def __init__(self, every: int | None = None) -> None:
@@ -46,8 +43,7 @@ class Interval:
         """
         self._costs_s.append(cost_s)
         self._excesses_s.append(excess_s)
-        if step_s > 0.0:
-            self._steps_s.append(step_s)
+        self._steps_s.extend([step_s] if step_s > 0.0 else ())
 
     @property
     def is_known(self) -> bool:
@@ -62,19 +58,15 @@ class Interval:
     @property
     def every(self) -> int:
         """k, of one measured step to the next."""
-        if self._given is not None:
-            return self._given
-        if not self._steps_s:
-            return _UNKNOWN
+        if self._given is not None or not self._steps_s:
+            return self._given or _UNKNOWN
         afforded_s = _PLANNED_FRACTION * MOST_COST_FRACTION * min(self._steps_s)
         return max(1, math.ceil(self._cost_s / afforded_s))
 
     @property
     def cost_fraction(self) -> float | None:
         """What measuring takes of a step's time, averaged; None before it is known."""
-        if not self._steps_s:
-            return None
-        return self._cost_s / (min(self._steps_s) * self.every)
+        return self._cost_s / (min(self._steps_s) * self.every) if self._steps_s else None
 
     @property
     def _cost_s(self) -> float:

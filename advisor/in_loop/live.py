@@ -7,15 +7,14 @@ from typing import Literal
 import msgspec
 
 from advisor.advice.schedule import Pair, interpolate_step_s, scale_to
-from advisor.in_loop.data import NoiseScale
+from advisor.in_loop.data import WINDOW_STEPS, NoiseScale, pool_steps
 from advisor.in_loop.growth import want_change
-from advisor.in_loop.window import Window
 from advisor.noise.course import fit_trend
 from advisor.noise.data import NoiseLogEntry, NoisePoint, choose_metric, get_working_noise_scale
 from advisor.noise.log import NoiseLine, select_entries
 from advisor.noise.point import estimate_log_points
 from advisor.rate.data import Candidate
-from advisor.statistics import Estimate, median
+from advisor.statistics import median
 from advisor.training.data import OptimizerFacts
 
 #: Times the steps so far beyond which nothing is said of what will be.
@@ -73,16 +72,15 @@ def conclude_live(
         candidates: Batches by size with the seconds of a step, as a run measured them.
     """
     last, entries = lines[-1][0], select_entries(lines)
-    window = Window()
-    window.add(last.estimator or "micro-batches", entries)
-    noise, points = window.value, estimate_log_points(entries)
+    noise = pool_steps(entries[-WINDOW_STEPS:], last.estimator or "micro-batches")
+    points = estimate_log_points(entries)
     now = Setting(
         batch_size=max(1, round(median([entry.samples for entry in entries[-_RECENT:]]))),
         learning_rate=last.learning_rate,
         optimizer=base.optimizer or last.optimizer,
     )
     assert now.batch_size is not None
-    scale = None if noise is None else _get_scale(noise)
+    scale = None if noise is None else get_working_noise_scale(noise.estimate)
     best = None if scale is None else _choose_batch(now.batch_size, scale, candidates)
     change, at_step = _foresee(now.batch_size, noise, points, last.step)
     return LiveAdvice(
@@ -98,10 +96,6 @@ def conclude_live(
         does_change_pay=noise is None or _pays(change, now.batch_size, noise, candidates),
         is_by_time=bool(candidates),
     )
-
-
-def _get_scale(noise: NoiseScale) -> float | None:
-    return get_working_noise_scale(Estimate(noise.noise_scale, noise.low, noise.high))
 
 
 def _choose_batch(size: int, noise_scale: float, candidates: Sequence[Candidate]) -> int:

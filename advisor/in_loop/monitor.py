@@ -1,6 +1,7 @@
 """The noise scale of a training as it runs, from the gradients of its own steps."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -10,14 +11,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from advisor.in_loop.data import SOURCES, NoiseScale
+from advisor.in_loop.data import SOURCES, WINDOW_STEPS, NoiseScale, pool_steps
 from advisor.in_loop.exchange import Exchange
 from advisor.in_loop.interval import Interval
-from advisor.in_loop.loggers import bind_logger
 from advisor.in_loop.sight import Seen, StepSight
-from advisor.in_loop.window import WINDOW_STEPS, Window
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry
+from advisor.noise.point import LEAST_STEPS
 from advisor.training.device_clock import synchronise
 from advisor.training.optimizer_facts import find_leading, to_number
 from advisor.units import count_of, format_percent
@@ -66,18 +66,23 @@ class NoiseScaleMonitor:
         parameters = [p for p in everything if p.requires_grad]
         if not parameters:
             raise ValueError("the optimizer has no parameter that requires a gradient")
+        if window < LEAST_STEPS:
+            raise ValueError(f"a window of {window} steps tells nothing: {LEAST_STEPS} at least")
+        if dataset_size is not None and dataset_size < 1:
+            raise ValueError(f"a training set has a sample at least, not {dataset_size}")
         exchange = Exchange(model, parameters)
         self._optimizer, self._device = optimizer, parameters[0].device
         self._sight = StepSight(model, parameters, exchange, batch_size=batch_size)
-        self._exchange = exchange
-        self._interval = Interval(every)
-        self._window = Window(window, dataset_size)
+        self._interval, self._dataset_size = Interval(every), dataset_size
+        self._entries: deque[NoiseLogEntry] = deque(maxlen=window)
+        self._estimator: Estimator | None = None
+        self._value: NoiseScale | None = None
         self._log = Path(log) if log is not None and exchange.leads else None
-        self._tell = bind_logger(logger) if logger is not None and exchange.leads else None
+        self._tell = _bind_logger(logger) if logger is not None and exchange.leads else None
         self._reason = "no step was measured yet"
         self._handle: RemovableHandle | None = None
         self._step = self._since_step = self._due = 0
-        self._is_seeing = False
+        self._is_seeing = self._is_new = False
         #: What waits for the ranks' sums of the last measured step.
         self._wait_for_ranks: Callable[[], None] | None = None
         self._since_s = self._step_s = self._spent_s = 0.0
@@ -109,7 +114,10 @@ class NoiseScaleMonitor:
     def value(self) -> NoiseScale | None:
         """The noise scale over the last measured steps; None before there are 8."""
         self._take_in()
-        return self._window.value
+        if self._is_new and self._estimator is not None:
+            self._value = pool_steps(self.entries, self._estimator, self._dataset_size)
+            self._is_new = False
+        return self._value
 
     @property
     def every(self) -> int:
@@ -127,13 +135,13 @@ class NoiseScaleMonitor:
     def estimator(self) -> Estimator | None:
         """What the steps were told from; None before the first."""
         self._take_in()
-        return self._window.estimator
+        return self._estimator
 
     @property
     def entries(self) -> tuple[NoiseLogEntry, ...]:
         """What the steps showed that the value is told from."""
         self._take_in()
-        return self._window.entries
+        return tuple(self._entries)
 
     def __str__(self) -> str:
         """Return the value, what it was told from and what that costs, or why there is none."""
@@ -152,7 +160,7 @@ class NoiseScaleMonitor:
         """Return what a monitor of the same training needs to go on, in plain containers."""
         return {
             "step": self._step,
-            "estimator": self._window.estimator,
+            "estimator": self.estimator,
             "entries": [msgspec.to_builtins(entry) for entry in self.entries],
         }
 
@@ -161,7 +169,14 @@ class NoiseScaleMonitor:
         self._step = int(state["step"])
         if state["estimator"] is not None:
             entries = msgspec.convert(state["entries"], list[NoiseLogEntry])
-            self._window.add(state["estimator"], entries)
+            self._add(state["estimator"], *entries)
+
+    def _add(self, estimator: Estimator, *entries: NoiseLogEntry) -> None:
+        """Keep steps; those told from something else are of another noise scale and go."""
+        if estimator != self._estimator:
+            self._entries.clear()
+        self._estimator, self._is_new = estimator, True
+        self._entries.extend(entries)
 
     def _count_step(self, *_: object) -> None:
         """Count a step that the optimizer has taken; go on to what is due."""
@@ -212,26 +227,45 @@ class NoiseScaleMonitor:
     def _keep(self, seen: Seen, learning_rate: float | None) -> None:
         self._reason = seen.reason if seen.entry is None else ""
         if seen.entry is not None and seen.estimator is not None:
-            self._window.add(seen.estimator, [seen.entry])
-            self._write(seen, seen.entry, learning_rate)
+            self._add(seen.estimator, seen.entry)
+            self._write(seen.estimator, seen.entry, learning_rate)
         self._interval.note(cost_s=seen.cost_s, excess_s=seen.excess_s, step_s=seen.step_s)
 
-    def _write(self, seen: Seen, entry: NoiseLogEntry, learning_rate: float | None) -> None:
+    def _write(
+        self, estimator: Estimator, entry: NoiseLogEntry, learning_rate: float | None
+    ) -> None:
         """Tell the log and the logger."""
-        if self._log is not None and seen.estimator is not None:
-            line = encode_entry(
-                entry,
-                estimator=seen.estimator,
-                learning_rate=learning_rate,
-                optimizer=type(self._optimizer).__name__,
-            )
+        if self._log is not None:
+            name = type(self._optimizer).__name__
             with self._log.open("a", encoding="utf-8") as file:
-                file.write(line)
-        value = None if self._tell is None else self._window.value
-        if self._tell is not None and value is not None:
+                file.write(
+                    encode_entry(
+                        entry, estimator=estimator, learning_rate=learning_rate, optimizer=name
+                    )
+                )
+        if self._tell is not None and (value := self.value) is not None:
             ends = {
                 "noise_scale": value.noise_scale,
                 "noise_scale_low": value.low,
                 "noise_scale_high": value.high,
             }
             self._tell({name: end for name, end in ends.items() if end is not None}, entry.at_step)
+
+
+def _bind_logger(logger: Any) -> Callable[[dict[str, float], int], Any]:
+    """Return what tells the user's own logger names with their values and the step, by its call."""
+    if hasattr(logger, "log_metrics"):
+        return lambda values, step: logger.log_metrics(values, step=step)
+    if hasattr(logger, "add_scalar"):
+        return lambda values, step: [logger.add_scalar(*pair, step) for pair in values.items()]
+    if hasattr(logger, "log"):
+        # With what the loop logs next: a step of our own could be behind its count.
+        return lambda values, _step: logger.log(values, commit=False)
+    if callable(logger):
+        tell: Callable[[dict[str, float], int], Any] = logger
+        return tell
+    raise TypeError(
+        f"{type(logger).__name__} is no logger: give a TensorBoard SummaryWriter, a run of "
+        "Weights & Biases, mlflow, a logger of Lightning's, or a function of a dictionary and the "
+        "step"
+    )

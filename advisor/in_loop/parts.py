@@ -4,13 +4,15 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.distributed.tensor import DTensor
-from torch.utils.hooks import RemovableHandle
+
+from advisor.in_loop.exchange import Exchange
 
 #: Relative difference of two squared norms of the same gradient, by other operations.
 _SAME_FRACTION = 1e-6
@@ -27,53 +29,47 @@ class Parts(NamedTuple):
     total_sqnorm: float
 
 
+class Stopwatch:
+    """Adds up the seconds of the blocks that it is entered for."""
+
+    def __init__(self) -> None:
+        self.seconds = self._began_s = 0.0
+
+    def __enter__(self) -> None:
+        self._began_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began_s
+
+
 class PartNorms:
-    """Sees what each backward pass adds to the parameters' gradients, in one step.
+    """Sees what each backward pass of one step adds to the parameters' gradients.
 
-    Args:
-        parameters: That the optimizer moves.
-        exchanges: Whether ranks exchange the gradients at the end of a pass.
-        is_sharded: Whether a rank gets a part of the exchanged gradient alone. Then each norm is of
-            that part, and what a pass adds is told from a copy of what was there.
-
-    Attributes:
-        cost_s: Seconds that it took on this thread.
+    Where each rank has a part of the exchanged gradient alone, each norm is of that part, and what
+    a pass adds is told from a copy of what was there.
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], *, exchanges: bool, is_sharded: bool
+        self, parameters: Sequence[nn.Parameter], exchange: Exchange, clock: Stopwatch
     ) -> None:
-        self._parameters, self._exchanges = parameters, exchanges
-        self._is_sharded = is_sharded
-        self._handles: list[RemovableHandle] = []
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget what was seen, and see the next step."""
-        self._is_called = False
+        self._parameters, self._exchange, self._clock = parameters, exchange, clock
+        self._is_called = self._is_torn = self._is_awaited = False
         #: Of each micro-batch, by the parameter's place: what came, and what is there with it.
         self._parts: list[dict[int, tuple[Tensor, Tensor]]] = [{}]
         self._exchanged: list[Tensor] = []
         self._shards: dict[int, Tensor] = {}
-        self._is_torn = self._is_awaited = False
-        self.cost_s = 0.0
 
-    def watch(self) -> None:
-        """See the gradients from here on."""
+    def watch(self, watching: ExitStack) -> None:
+        """See the gradients until `watching` is closed."""
+        watching.callback(self._shards.clear)
         for place, parameter in enumerate(self._parameters):
             watched: Any = parameter  # torch's hooks are not typed
-            if self._is_sharded:
+            if self._exchange.is_sharded:
                 see = functools.partial(self._see_shard, place)
-                self._handles.append(watched.register_post_accumulate_grad_hook(see))
+                handle = watched.register_post_accumulate_grad_hook(see)
             else:
-                self._handles.append(watched.register_hook(functools.partial(self._see, place)))
-
-    def release(self) -> None:
-        """See no more of them."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._shards.clear()
+                handle = watched.register_hook(functools.partial(self._see, place))
+            watching.callback(handle.remove)
 
     @property
     def is_part_begun(self) -> bool:
@@ -114,39 +110,34 @@ class PartNorms:
 
     def _see(self, place: int, gradient: Tensor) -> None:
         """See a gradient that is about to be added to its parameter's own."""
-        began_s = time.perf_counter()
-        if not self._is_called and place in self._parts[-1]:  # each pass has one of its own
-            self._parts.append({})
-        part, there = self._parts[-1], self._parameters[place].grad
-        if self._exchanges and not self._is_awaited:
-            self._is_awaited = True
-            _call_after_backward(self._await_exchange)
-        self._is_torn |= place in part
-        came = gradient.detach()
-        norm = take_norm(came)
-        part[place] = (norm, norm if there is None else take_norm(there.detach() + came))
-        self.cost_s += time.perf_counter() - began_s
+        with self._clock:
+            if not self._is_called and place in self._parts[-1]:  # each pass has one of its own
+                self._parts.append({})
+            part, there = self._parts[-1], self._parameters[place].grad
+            if self._exchange.replicates and not self._is_awaited:
+                self._is_awaited = True
+                # Then for what others call after a backward pass, as the exchange's end is.
+                _call_after_backward(lambda: _call_after_backward(self._see_exchanged))
+            self._is_torn |= place in part
+            came = gradient.detach()
+            norm = take_norm(came)
+            part[place] = (norm, norm if there is None else take_norm(there.detach() + came))
 
     def _see_shard(self, place: int, parameter: Tensor) -> None:
         """See the part of an exchanged gradient that was added to its parameter's own."""
-        began_s = time.perf_counter()
-        with torch.no_grad():
-            there, before = _get_shard(parameter.grad), self._shards.get(place)
+        with self._clock, torch.no_grad():
+            there, before = parameter.grad, self._shards.get(place)
+            assert there is not None
+            there = there.to_local() if isinstance(there, DTensor) else there
             norm = take_norm(there)
             self._parts[-1][place] = (norm if before is None else take_norm(there - before), norm)
             self._shards[place] = there.clone()
-        self.cost_s += time.perf_counter() - began_s
-
-    def _await_exchange(self) -> None:
-        """Wait for what others call after a backward pass, as the exchange's end is."""
-        _call_after_backward(self._see_exchanged)
 
     def _see_exchanged(self) -> None:
-        began_s = time.perf_counter()
-        gradients = [p.grad for p in self._parameters]
-        self._exchanged = [take_norm(each) for each in gradients if each is not None]
-        self._is_awaited = False
-        self.cost_s += time.perf_counter() - began_s
+        with self._clock:
+            gradients = [p.grad for p in self._parameters]
+            self._exchanged = [take_norm(each) for each in gradients if each is not None]
+            self._is_awaited = False
 
 
 def _call_after_backward(function: Callable[[], None]) -> None:
@@ -160,8 +151,3 @@ def take_norm(values: Tensor) -> Tensor:
     dtype = torch.float32 if values.dtype.itemsize < 4 else None
     norm: Tensor = torch.linalg.vector_norm(values.detach(), dtype=dtype)
     return norm
-
-
-def _get_shard(gradient: Tensor | None) -> Tensor:
-    assert gradient is not None
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient

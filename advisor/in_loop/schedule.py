@@ -1,31 +1,16 @@
 """A batch that changes in the middle of a run: by the accumulation, never by the loader."""
 
+import functools
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from torch import distributed
 from torch.optim import Optimizer
 
 from advisor.advice.notation import BatchSizeTable
-from advisor.in_loop.data import NoiseScale
-from advisor.in_loop.growth import Course, Limits, follow
+from advisor.in_loop.growth import Course, follow
 from advisor.in_loop.rescaling import RateRule, Rescaling
-
-
-class _Monitor(Protocol):
-    """What tells the noise scale."""
-
-    @property
-    def value(self) -> NoiseScale | None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class _Scheduler(Protocol):
-    """What sets the rates, of torch or of a library."""
-
-    def step(self) -> None: ...
 
 
 class BatchSizeSchedule:
@@ -70,7 +55,7 @@ class BatchSizeSchedule:
         micro_batch_size: int,
         world_size: int | None = None,
         tokens_per_sample: int = 1,
-        monitor: _Monitor | None = None,
+        monitor: Any = None,
         largest_batch_size: int | None = None,
         patience_steps: int = 50,
         may_shrink: bool = False,
@@ -79,25 +64,27 @@ class BatchSizeSchedule:
         if isinstance(table, str):
             table = BatchSizeTable.parse(table, tokens_per_sample=tokens_per_sample)
         self.table = table
-        if monitor is not None and len(self.table.entries) > 1:
+        if monitor is not None and len(table.entries) > 1:
             raise ValueError(
-                f"the batch follows either the table {self.table} or a monitor: with a monitor, "
-                f'give the batch to begin with, as in "0:{self.table.first}"'
+                f"the batch follows either the table {table} or a monitor: with a monitor, "
+                f'give the batch to begin with, as in "0:{table.first}"'
             )
-        self.micro_batch_samples = micro_batch_size * (
-            _count_ranks() if world_size is None else world_size
-        )
+        if world_size is None:
+            is_shared = distributed.is_available() and distributed.is_initialized()
+            world_size = distributed.get_world_size() if is_shared else 1
+        self.micro_batch_samples = micro_batch_size * world_size
         if self.micro_batch_samples < 1:
             raise ValueError("a micro-batch has a sample at least, and a rank to be on")
         self._monitor = monitor
-        self._limits = Limits(
+        self._follow = functools.partial(
+            follow,
             patience_steps=patience_steps,
-            smallest=self.table.first if may_shrink else None,
+            smallest=table.first if may_shrink else None,
             largest=largest_batch_size,
         )
         self._rule: RateRule = rate_rule
         self._rescaling: Rescaling | None = None
-        self._course = Course(batch_size=self.table.first)
+        self._course = Course(batch_size=table.first)
         self.samples_seen = self._last_samples = self._done = 0
         self._is_checked = False
         if optimizer is not None:
@@ -147,15 +134,11 @@ class BatchSizeSchedule:
         self.begin_step()
         return True
 
-    def step_scheduler(self, scheduler: _Scheduler) -> None:
+    def step_scheduler(self, scheduler: Any) -> None:
         """Step a scheduler, whose steps are those of the first batch, as far as samples went by."""
-        for _ in range(self.count_first_steps()):
-            scheduler.step()
-
-    def count_first_steps(self) -> int:
-        """Return how many steps of the first batch the last step completed."""
         first, before = self.table.first, self.samples_seen - self._last_samples
-        return self.samples_seen // first - before // first
+        for _ in range(self.samples_seen // first - before // first):
+            scheduler.step()
 
     def end_step(self, micro_batches: int) -> None:
         """Count a step of so many micro-batches; the optimizer's own step comes next."""
@@ -213,19 +196,16 @@ class BatchSizeSchedule:
         return Course(batch_size=size, rate_factors=(self._find_factor(first, size, None),))
 
     def _follow_noise(self) -> Course:
-        assert self._monitor is not None
         noise, course = self._monitor.value, self._course
-        followed = follow(course, noise, self.samples_seen, self._limits)
+        followed = self._follow(course, noise, self.samples_seen)
         if followed.batch_size % self.micro_batch_samples:
             return course  # half of what these ranks can share
         if noise is None or followed.batch_size == course.batch_size:
             return followed
         change = self._find_factor(course.batch_size, followed.batch_size, noise.noise_scale)
-        changed = self.rate_factor * change
-        if followed.batch_size > course.batch_size:
-            factors = (*course.rate_factors, changed)
-        else:
-            factors = course.rate_factors[:-1] or (changed,)
+        changed, earlier = (self.rate_factor * change,), course.rate_factors
+        grows = followed.batch_size > course.batch_size
+        factors = earlier + changed if grows else earlier[:-1] or changed
         return msgspec.structs.replace(followed, rate_factors=factors)
 
     def _find_factor(self, base: int, size: int, noise_scale: float | None) -> float:
@@ -248,8 +228,3 @@ class BatchSizeSchedule:
                 f"nearest {'are' if near[1:] else 'is'} {' and '.join(map(str, near))}"
             )
         return count
-
-
-def _count_ranks() -> int:
-    is_shared = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if is_shared else 1

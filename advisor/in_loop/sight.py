@@ -1,17 +1,16 @@
 """One step of a training, seen while it runs: which noise scale its gradients tell of."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
-from advisor.in_loop.examples import ExampleNorms, Examples
+from advisor.in_loop.examples import ExampleNorms, Examples, is_normalisation
 from advisor.in_loop.exchange import Exchange
-from advisor.in_loop.parts import PartNorms, Parts
+from advisor.in_loop.parts import PartNorms, Parts, Stopwatch
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.training.script.sizes import find_tensor
 
@@ -74,84 +73,56 @@ class StepSight:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"a backward pass has a sample at least, not {batch_size}")
-        self._exchange, self._given_size = exchange, batch_size
+        self._parameters, self._exchange, self._given_size = parameters, exchange, batch_size
         self._entrances = list(_list_entrances(model))
-        self._parts = PartNorms(
-            parameters, exchanges=exchange.replicates, is_sharded=exchange.is_sharded
-        )
-        self._examples = ExampleNorms(model)
-        self._handles: list[RemovableHandle] = []
-        self._scale_outputs: Any = None
+        self._layers = [each for each in model.modules() if is_normalisation(each)]
+        self._watching = ExitStack()
         self._sees_parts = self._sees_examples = True
 
     def begin(self, *, spent_s: float) -> None:
         """See the step that comes; `spent_s` were spent since the last one was seen."""
-        began_s = time.perf_counter()
-        #: Of each micro-batch.
-        self._sizes: list[int] = []
-        self._is_open = True
-        self._scaler: Any = None
-        self._parts.begin()
-        self._examples.begin()
-        if self._sees_parts:
-            self._parts.watch()
-        if self._sees_examples:
-            self._examples.watch()
-        self._handles = [
-            each.register_forward_pre_hook(self._see_call, with_kwargs=True)
-            for each in self._entrances
-        ]
-        self._watch_scaler()
-        self._cost_s = spent_s + time.perf_counter() - began_s
+        self._clock = Stopwatch()
+        self._clock.seconds = spent_s
+        with self._clock:
+            #: Of each micro-batch.
+            self._sizes: list[int] = []
+            self._is_open = True
+            self._scaler: Any = None
+            self._parts = PartNorms(self._parameters, self._exchange, self._clock)
+            self._examples = ExampleNorms(self._layers, self._clock)
+            if self._sees_parts:
+                self._parts.watch(self._watching)
+            if self._sees_examples:
+                self._examples.watch(self._watching)
+            for each in self._entrances:
+                handle = each.register_forward_pre_hook(self._see_call, with_kwargs=True)
+                self._watching.callback(handle.remove)
+            self._watch_scaler()
 
     def release(self) -> None:
         """See no more."""
-        self._parts.release()
-        self._examples.release()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        if self._scale_outputs is not None:
-            torch.amp.GradScaler.scale = self._scale_outputs  # type: ignore[method-assign]
-            self._scale_outputs = None
+        self._watching.close()
 
     def finish(self, at_step: int, *, step_s: float, excess_s: float) -> Callable[[], Seen]:
         """Return what waits for the ranks, and returns what the step told.
 
         To be called on all of them before the next step that is seen begins.
 
+        The mean over R gradients, of h_p each of P parts or examples, is that of m_p = P·h_p/R;
+        where ranks share one R is 1, and its squared norms are the sums over their parts of it.
+
         Args:
             at_step: Steps taken before.
             step_s: Seconds of a step that is not seen.
             excess_s: By which this one took longer.
         """
-        began_s = time.perf_counter()
-        self.release()
-        parts = self._parts.finish() if self._sees_parts else None
-        examples = self._examples.finish() if self._sees_examples else None
-        if not self._sizes and self._given_size:  # no call was seen, as inside of what is compiled
-            self._sizes = [self._given_size] * self._parts.micro_batches
-        size = self._sizes[0] if len({*self._sizes}) == 1 else 0
-        scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
-        self._cost_s += self._parts.cost_s + self._examples.cost_s
-        self._cost_s += time.perf_counter() - began_s
-        times_s = self._cost_s, excess_s, step_s
-        return self._sum_up(at_step, parts, examples, size, scale, times_s)
-
-    def _sum_up(
-        self,
-        at_step: int,
-        parts: Parts | None,
-        examples: Examples | None,
-        size: int,
-        scale: float,
-        times_s: tuple[float, float, float],
-    ) -> Callable[[], Seen]:
-        """Return what waits for what all ranks saw.
-
-        The mean over R gradients, of h_p each of P parts or examples, is that of m_p = P·h_p/R;
-        where ranks share one R is 1, and its squared norms are the sums over their parts of it.
-        """
+        with self._clock:
+            self.release()
+            parts, examples = self._parts.finish(), self._examples.finish()
+            if not self._sizes and self._given_size:  # no call was seen, as inside what is compiled
+                self._sizes = [self._given_size] * self._parts.micro_batches
+            size = self._sizes[0] if len({*self._sizes}) == 1 else 0
+            scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
         own = Sums(
             *(parts or Parts(0, 0.0, 0.0)),
             have_parts=parts is not None,
@@ -161,9 +132,9 @@ class StepSight:
             sizes=size,
             size_squares=size**2,
             have_sizes=size > 0,
-            cost_s=times_s[0],
-            excess_s=times_s[1],
-            step_s=times_s[2],
+            cost_s=self._clock.seconds,
+            excess_s=excess_s,
+            step_s=step_s,
         )
         wait = self._exchange.begin_to_add(own)
         return lambda: self._tell(at_step, Sums(*wait()), examples, size, scale)
@@ -211,7 +182,7 @@ class StepSight:
             return "no size of a batch was seen in the model's call: give batch_size"
         if not is_even:
             return "micro-batches of one step differ in size"
-        if not self._examples.layers:
+        if not self._layers:
             return (
                 "a step is one backward pass, and the model has no normalisation layer to see "
                 "examples in: accumulate two micro-batches or more"
@@ -224,28 +195,28 @@ class StepSight:
             return
         if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - a checkpoint that is recomputed
             return
-        began_s = time.perf_counter()
-        if self._parts.is_part_begun or self._examples.is_part_begun:
-            self._is_open = True
-        if self._is_open:
-            self._parts.begin_part()
-            found = find_tensor((inputs, named))
-            size = self._given_size or (found.shape[0] if found is not None and found.ndim else 0)
-            if size:
-                self._examples.begin_part(size)
-                self._sizes.append(size)
-                self._is_open = False
-        self._cost_s += time.perf_counter() - began_s
+        with self._clock:
+            if self._parts.is_part_begun or self._examples.is_part_begun:
+                self._is_open = True
+            if self._is_open:
+                self._parts.begin_part()
+                found = find_tensor((inputs, named))
+                seen = found.shape[0] if found is not None and found.ndim else 0
+                if size := self._given_size or seen:
+                    self._examples.begin_part(size)
+                    self._sizes.append(size)
+                    self._is_open = False
 
     def _watch_scaler(self) -> None:
         """Note the GradScaler that scales a loss, by which the gradients are then too large."""
         kind: Any = torch.amp.GradScaler
-        scale_outputs = self._scale_outputs = kind.scale
+        scale_outputs = kind.scale
 
         def scale(scaler: Any, outputs: Any) -> Any:
             self._scaler = scaler
             return scale_outputs(scaler, outputs)
 
+        self._watching.callback(setattr, kind, "scale", scale_outputs)
         kind.scale = scale
 
 

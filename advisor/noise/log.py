@@ -1,13 +1,12 @@
 """The file in which a real run notes what it saw of its gradients: one JSON object on each line.
 
 The forms of a line are in docs/method.md, section 4. The user's loop writes lines with
-`encode_noise_line` or has a monitor write them; this module imports neither torch nor numpy.
+`encode_noise_line` or has a monitor write them; torch is not imported for it.
 """
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -34,6 +33,16 @@ class NoiseLine(
 
     def sum_up(self) -> NoiseLogEntry:
         """Return the figures that the noise scale is told from; ValueError where they are none."""
+        names = ("samples", "micro_batches", "micro_batch_sqnorm", "mean_sqnorm")
+        figures = dict(zip(names, self._read(), strict=True))
+        try:
+            return msgspec.convert(
+                {"at_step": self.step, "loss": self.loss, **figures}, NoiseLogEntry
+            )
+        except msgspec.ValidationError as error:
+            raise ValueError(f"no such step was measured: {error}") from error
+
+    def _read(self) -> tuple[float, float, float, float]:
         raise NotImplementedError
 
 
@@ -44,7 +53,7 @@ class _MicroBatches(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=
     sqnorms: tuple[Figure, ...]
     mean_sqnorm: Figure
 
-    def sum_up(self) -> NoiseLogEntry:
+    def _read(self) -> tuple[float, float, float, float]:
         sizes, sqnorms = self.micro_batch_sizes, self.sqnorms
         if len(sizes) < 2 or len(sqnorms) != len(sizes):
             raise ValueError("micro_batch_sizes and sqnorms must be as long, and two at least")
@@ -52,15 +61,8 @@ class _MicroBatches(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("micro_batch_sizes must be above 0")
         _check(*sqnorms, self.mean_sqnorm)
         samples = math.fsum(sizes)
-        return _make_entry(
-            at_step=self.step,
-            samples=samples,
-            micro_batches=float(len(sizes)),
-            micro_batch_sqnorm=math.fsum(map(math.prod, zip(sizes, sqnorms, strict=True)))
-            / samples,
-            mean_sqnorm=self.mean_sqnorm,
-            loss=self.loss,
-        )
+        weighted = math.fsum(map(math.prod, zip(sizes, sqnorms, strict=True)))
+        return samples, float(len(sizes)), weighted / samples, self.mean_sqnorm
 
 
 class _Pair(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,32 +73,17 @@ class _Pair(NoiseLine, frozen=True, kw_only=True, forbid_unknown_fields=True):
     large_batch_size: Figure
     large_sqnorm: Figure
 
-    def sum_up(self) -> NoiseLogEntry:
+    def _read(self) -> tuple[float, float, float, float]:
         small, large = self.small_batch_size, self.large_batch_size
         if small <= 0 or large / small <= 1.0:
             raise ValueError("small_batch_size must be above 0 and below large_batch_size")
         _check(self.small_sqnorm, self.large_sqnorm)
-        return _make_entry(
-            at_step=self.step,
-            samples=large,
-            micro_batches=large / small,
-            micro_batch_sqnorm=self.small_sqnorm,
-            mean_sqnorm=self.large_sqnorm,
-            loss=self.loss,
-        )
+        return large, large / small, self.small_sqnorm, self.large_sqnorm
 
 
 def _check(*sqnorms: float) -> None:
     if not all(math.isfinite(sqnorm) and sqnorm >= 0.0 for sqnorm in sqnorms):
         raise ValueError("squared norms must be finite and not negative")
-
-
-def _make_entry(**figures: Any) -> NoiseLogEntry:
-    """Return the entry, ValueError where a figure is beyond what a record keeps."""
-    try:
-        return msgspec.convert(figures, NoiseLogEntry)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"no such step was measured: {error}") from error
 
 
 def encode_noise_line(
@@ -143,16 +130,10 @@ def encode_entry(
 
 def read_noise_log(path: Path) -> tuple[NoiseLogEntry, ...]:
     """Return the steps of the log that count; UsageError where there are none, or not all read."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the noise log {path}: {error.strerror}", next_step="Give another file."
-        ) from error
-    lines = parse_noise_lines(text, path)
-    if not lines:
+    log = NoiseLog(path)
+    if not log.read(is_written=True):
         raise UsageError(f"the noise log {path} has no line", next_step=_FORMS)
-    return select_entries(lines)
+    return select_entries(log.lines)
 
 
 def select_entries(lines: Sequence[tuple[NoiseLine, NoiseLogEntry]]) -> tuple[NoiseLogEntry, ...]:
@@ -161,13 +142,57 @@ def select_entries(lines: Sequence[tuple[NoiseLine, NoiseLogEntry]]) -> tuple[No
     return tuple(entry for line, entry in lines if line.estimator == last.estimator)
 
 
+class NoiseLog:
+    """Reads what a log has gained; begins anew where it was replaced by a shorter one.
+
+    Attributes:
+        lines: So far, each with its figures.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = self._count = 0
+        self.lines: list[tuple[NoiseLine, NoiseLogEntry]] = []
+
+    def read(self, *, is_written: bool = False) -> bool:
+        """Read on; return whether there was anything new.
+
+        Where it is still being written, there may be no log yet, and a last line without its end
+        waits.
+
+        Raises:
+            UsageError: It cannot be read, or a line is in no form of a noise log.
+        """
+        try:
+            with self._path.open("rb") as file:
+                if self._offset:  # a pipe has no places
+                    if file.seek(0, 2) < self._offset:
+                        self._offset = self._count = 0
+                        self.lines.clear()
+                    file.seek(self._offset)
+                text = file.read()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not is_written:
+                return False
+            raise UsageError(
+                f"cannot read the noise log {self._path}: {error.strerror}",
+                next_step="Give another file.",
+            ) from error
+        text = text if is_written else text[: text.rfind(b"\n") + 1]
+        new = parse_noise_lines(text, self._path, first=self._count + 1)
+        self.lines += new
+        self._offset += len(text)
+        self._count += text.count(b"\n")
+        return bool(new)
+
+
 def parse_noise_lines(
     text: bytes, path: Path, first: int = 1
 ) -> list[tuple[NoiseLine, NoiseLogEntry]]:
     """Return the lines of a part of the log that begins with the line of that number, summed up."""
     lines = list[tuple[NoiseLine, NoiseLogEntry]]()
     for number, line in enumerate(text.splitlines(), start=first):
-        kind: type[_Pair | _MicroBatches] = _Pair if b"small_sqnorm" in line else _MicroBatches
+        kind: type[NoiseLine] = _Pair if b"small_sqnorm" in line else _MicroBatches
         if not line.strip():
             continue
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from advisor import NoiseScaleMonitor
-from advisor.in_loop.window import Window
+from advisor.in_loop.data import pool_steps
 from advisor.noise.data import NoiseLogEntry
 from advisor.noise.log import read_noise_log
 from advisor.noise.point import estimate_log_points
@@ -52,14 +52,12 @@ def test_the_value_is_that_of_a_log_of_the_same_steps(model, run_pass, tmp_path)
 
 
 def test_a_value_is_not_below_zero_and_one_that_noise_hides_is_not_known():
-    window = Window()
     # As much of the gradient in the whole batch as in its parts: less noise than none, as sampled.
-    window.add("micro-batches", [entry(mean, 1.0) for mean in (1.0, 1.1) * 4])
-    assert (window.value.noise_scale, window.value.low) == (0.0, 0.0)
-    window = Window()
-    window.add("micro-batches", [entry(mean, 1.0) for mean in (0.2, 0.9, 0.1, 0.8) * 2])
-    assert (window.value.noise_scale, window.value.low, window.value.high) == (None, None, None)
-    assert str(window.value) == "not known: the gradient is too small against its noise"
+    value = pool_steps([entry(mean, 1.0) for mean in (1.0, 1.1) * 4], "micro-batches")
+    assert (value.noise_scale, value.low) == (0.0, 0.0)
+    value = pool_steps([entry(mean, 1.0) for mean in (0.2, 0.9, 0.1, 0.8) * 2], "micro-batches")
+    assert (value.noise_scale, value.low, value.high) == (None, None, None)
+    assert str(value) == "not known: the gradient is too small against its noise"
 
 
 @pytest.mark.parametrize(

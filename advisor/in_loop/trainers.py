@@ -1,0 +1,139 @@
+"""The monitor and the schedule in a library's trainer, which makes the optimizer and the loop."""
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from advisor.advice.notation import BatchSizeTable
+from advisor.in_loop.data import NoiseScale
+from advisor.in_loop.monitor import NoiseScaleMonitor
+from advisor.in_loop.schedule import BatchSizeSchedule
+
+
+class TrainerMonitor:
+    """Stands for a NoiseScaleMonitor before, during and after a trainer's loop.
+
+    May be the monitor of a schedule.
+
+    Args:
+        settings: As of NoiseScaleMonitor.
+
+    Attributes:
+        monitor: None before training.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._state: dict[str, Any] | None = None
+        self.monitor: NoiseScaleMonitor | None = None
+
+    @property
+    def value(self) -> NoiseScale | None:
+        """The noise scale over the last measured steps; None before there are enough."""
+        return None if self.monitor is None else self.monitor.value
+
+    def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Watch a loop that begins, or goes on from the state that was loaded."""
+        self.monitor = NoiseScaleMonitor(model, optimizer, **self._settings)
+        if self._state is not None:
+            self.monitor.load_state_dict(self._state)
+        self.monitor.start()
+
+    def on_train_end(self, *_: Any, **_more: Any) -> None:
+        """Watch it no more; the value stays."""
+        if self.monitor is not None:
+            self.monitor.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a monitor goes on from."""
+        return self._state or {} if self.monitor is None else self.monitor.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, before the loop begins or in it."""
+        self._state = state_dict or None
+        if self.monitor is not None and state_dict:
+            self.monitor.load_state_dict(state_dict)
+
+
+class TrainerSchedule:
+    """Has a trainer's accumulation follow a BatchSizeSchedule.
+
+    Such a trainer counts steps from the start of each epoch and cuts one at its end: it takes one
+    where the micro-batches of the epoch are a multiple of the accumulation, so a batch begins where
+    they are a multiple of its own: for a doubling at most one step late.
+
+    Args:
+        table: As of BatchSizeSchedule.
+        settings: The same, but for what the trainer has.
+
+    Attributes:
+        first: Micro-batches of the first batch, on each rank: the trainer's own accumulation.
+        taken: Steps of the first batch that all steps so far are worth: what the numbers of steps
+            that the user gave a trainer count.
+        position: Micro-batches of this epoch up to the end of the last step, on each rank.
+        worth: What the last step added to `taken`.
+    """
+
+    def __init__(self, table: str | BatchSizeTable, **settings: Any) -> None:
+        self._table, self._settings = table, settings
+        self._schedule: BatchSizeSchedule | None = None
+        self.first = self.taken = self.position = self.worth = self._done = 0
+
+    @property
+    def schedule(self) -> BatchSizeSchedule:
+        """The schedule, once the trainer is there; RuntimeError before."""
+        if self._schedule is None:
+            raise RuntimeError(
+                "there is no schedule before the Trainer: give the callback to its constructor"
+            )
+        return self._schedule
+
+    def make_schedule(self, **trainers: Any) -> BatchSizeSchedule:
+        """Make the schedule, with what the trainer has."""
+        self._schedule = BatchSizeSchedule(self._table, None, **trainers, **self._settings)
+        self.first, self.taken = self._schedule.micro_batches, 0
+        self.position = self._done = 0
+        return self._schedule
+
+    def start_at(self, steps: int, *, position: int) -> None:
+        """Go on with a run that had no schedule, after so many steps of the first batch."""
+        self.taken, self.position = steps, position
+        self.schedule.start_at(steps * self.schedule.table.first, position=position)
+
+    def begin_step(self, position: int) -> int:
+        """Choose the batch of the step that comes; return its micro-batches.
+
+        Args:
+            position: Micro-batches of this epoch that this rank is done with.
+        """
+        self.position, self._done = position, 0
+        self.schedule.begin_step(position=position)
+        self.schedule.set_settings()  # a closure runs the last micro-batch within the step
+        return self.schedule.micro_batches
+
+    def count(self) -> None:
+        """Count a micro-batch."""
+        self._done += 1
+
+    def end_step(self) -> None:
+        """Count a step; the optimizer's own comes next."""
+        self.schedule.end_step(self._done)
+        before = -(-self.position // self.first)
+        self.position, self._done = self.position + self._done, 0
+        self.worth = -(-self.position // self.first) - before
+        self.taken += self.worth
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the run goes on from, on any number of ranks."""
+        return {
+            "schedule": self.schedule.state_dict(),
+            "taken": self.taken,
+            "epoch_samples": self.position * self.schedule.micro_batch_samples,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the last step."""
+        self.taken, self._done = state_dict["taken"], 0
+        self.position = state_dict["epoch_samples"] // self.schedule.micro_batch_samples
+        self.schedule.load_state_dict(state_dict["schedule"], position=self.position)
