@@ -1,18 +1,14 @@
-"""What all tests share: one at a time where this machine is measured, long ones first."""
+"""What all tests share: their surroundings, long ones first."""
 
 import atexit
-import fcntl
 import gc
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-#: All tests of all processes share it; one that measures the machine has it for itself.
-_LOCK = Path(tempfile.gettempdir()) / "bsadvisor-tests.lock"
 #: Options of pytest-xdist that pyproject.toml gives, each with one value.
 _DISTRIBUTION = ("--numprocesses", "--dist")
 
@@ -55,20 +51,5 @@ def pytest_collection():
 
 
 def pytest_collection_modifyitems(items):
-    """Run the long ones first, and last what measures the machine: others need not wait for it."""
-    items.sort(key=lambda item: (_is_serial(item), item.get_closest_marker("slow") is None))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item):
-    """Wait until no other test measures the machine, or, to measure it, until none runs.
-
-    Around everything else, so that a test's timeout does not count what it waits.
-    """
-    with _LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if _is_serial(item) else fcntl.LOCK_SH)
-        return (yield)
-
-
-def _is_serial(item):
-    return item.get_closest_marker("serial") is not None
+    """Run the long ones first, so that all processes end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

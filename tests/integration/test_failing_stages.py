@@ -43,7 +43,7 @@ def test_every_stage_after_the_speed_may_raise():
 
 
 def test_a_stage_that_is_killed_leaves_the_others():
-    found = run("noise", "loader", stages="noise", how="dies", budget_s=30.0)
+    found = run("noise", "loader", stages="noise", how="dies", budget_s=14.0)
     (end,) = found.record.failures
     assert end.stage == "noise"
     assert "SIGKILL" in end.message
@@ -51,7 +51,7 @@ def test_a_stage_that_is_killed_leaves_the_others():
 
 
 def test_a_stage_that_hangs_leaves_time_to_the_others():
-    found = run("noise", "loader", stages="noise", how="hangs", budget_s=25.0)
+    found = run("noise", "loader", stages="noise", how="hangs", budget_s=14.0)
     (end,) = found.record.failures
     assert end.stage == "noise"
     assert "one_fails.py:" in end.message

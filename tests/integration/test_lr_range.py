@@ -20,33 +20,13 @@ from tests.integration.probe_command import MARK, ROOT, end_survivors, heed_inte
 pytestmark = pytest.mark.slow
 
 
-def start(target, *options, directory, command="lr-range"):
-    mark = uuid.uuid4().hex
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("BSADVISOR_")}
-    environment |= {MARK: mark, "BSADVISOR_FULL": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "advisor.cli", command, str(target), "--device", "cpu", *options],
-        cwd=directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
-    return process, mark
-
-
 def test_the_rate_found_for_the_digits_trains_and_is_that_of_the_same_seed(run_command, tmp_path):
-    model, options = ROOT / "examples/digits.py", ("--steps", "120", "--json")
-    process, mark = start(model, *options, "one.json", directory=tmp_path)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    assert end_survivors(mark) == ()
-    again = run_command("lr-range", model, "--device", "cpu", *options, tmp_path / "two.json")
-    assert again.exit_code == 0, again.stderr
-    values = []
-    for said, name in ((stdout, "one.json"), (again.stdout, "two.json")):
-        assert said.startswith("Train at learning rate")
+    model, values = ROOT / "examples/digits.py", []
+    for name in ("one.json", "two.json"):
+        options = ("--device", "cpu", "--steps", "120", "--json", tmp_path / name)
+        found = run_command("lr-range", model, *options)
+        assert found.exit_code == 0, found.stderr
+        assert found.stdout.startswith("Train at learning rate")
         document = json.loads((tmp_path / name).read_text())
         assert document["complete"] is True
         values.append(document["derived"]["learning_rate"]["value"])
@@ -60,7 +40,7 @@ def test_a_probe_without_make_optimizer_advises_a_rate_that_it_ran(tmp_path):
     text = (ROOT / "examples/digits.py").read_text()
     model.write_text(text.partition("def make_optimizer")[0].replace("BASE_BATCH_SIZE", "OTHER"))
     names = ("memory", "throughput", "trial")
-    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=28.0)
+    found = ask(*names, target=model, max_micro_batch_size=64, budget_s=20.0)
     advice = found.of(ADVICE)
     rate, size = advice.learning_rate, advice.global_batch_size
     ranged = found.record.all(LR_RANGES)[0].global_batch_size
@@ -78,11 +58,17 @@ def test_a_probe_without_make_optimizer_advises_a_rate_that_it_ran(tmp_path):
 
 
 def test_an_interrupt_keeps_the_curves_and_leaves_no_process(tmp_path):
-    path = tmp_path / "range.json"
-    process, mark = start(
-        *(ROOT / "examples/digits.py", "--json", str(path), "--seeds", "20", "--quiet"),
-        directory=tmp_path,
-    )  # fmt: skip
+    mark, path = uuid.uuid4().hex, tmp_path / "range.json"
+    command = [sys.executable, "-m", "advisor.cli", "lr-range", ROOT / "examples/digits.py"]
+    process = subprocess.Popen(
+        [*command, "--device", "cpu", "--json", path, "--seeds", "20", "--quiet"],
+        cwd=tmp_path,
+        env={**os.environ, MARK: mark, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and json.loads(path.read_text())["lr_ranges"]:

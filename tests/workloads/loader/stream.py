@@ -15,7 +15,7 @@ class Stream(IterableDataset):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for index in range(first, self.samples, step):
-            time.sleep(0.005)
+            time.sleep(0.01)
             inputs = torch.full((4,), index / self.samples)
             yield inputs, inputs.sum().reshape(1)
 
@@ -26,7 +26,7 @@ class Model(nn.Module):
         self.layer = nn.Linear(4, 1)
 
     def forward(self, inputs):
-        time.sleep(0.015)
+        time.sleep(0.03)
         return self.layer(inputs)
 
 
