@@ -34,10 +34,7 @@ def choose_batches(
 def choose_extension(
     status: CriticalBatchStatus, sizes: Sequence[int], *, smallest: int, centre: int
 ) -> int | None:
-    """Return the batch that may close an open end of the critical batch, None where there is none.
-
-    It is not too far from the recommended one, `centre`.
-    """
+    """Return the batch near the recommended one, `centre`, that may close an open end; or None."""
     reach = FACTORS[-1] * 2**_MOST_EXTENSIONS
     if status == "at_most" and min(sizes) // 2 >= max(smallest, centre / reach):
         return min(sizes) // 2
@@ -59,8 +56,8 @@ def choose_rate(
 ) -> float | None:
     """Return the rate that goes with a batch, by the run's rule through both pairs it tried.
 
-    The factor by which the trial moved the recommended rate is applied in full from its batch on,
-    not at all at the base batch, and by the logarithm of the batch between.
+    The factor by which the trial moved the recommended rate applies in full from its batch on, not
+    at all at the base batch, and by the logarithm of the batch between.
     """
     rate, recommended = anchor_rate(advice), advice.global_batch_size
     base, base_size = rate.base_value, rate.base_batch_size

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,12 @@ CURVE_POINTS = 20
 END_READINGS = 3
 #: Share of the loss that counts as equal, and of its fall.
 LOSS_FRACTION, TOLERANCE_FRACTION = 0.01, 0.05
+#: Fewest batches on which a slope rests.
+_LEAST_BATCHES = 3
+_UNLEARNT = "no batch lowered the loss: the branches are too short, or the state is trained"
+_UNTOLD = "no two batches were trained from two seeds or more, so nothing tells chance apart"
+
+Read = Callable[[VerificationBranch], float | None]
 
 
 class BatchBranches(msgspec.Struct, frozen=True):
@@ -34,6 +40,20 @@ class BatchBranches(msgspec.Struct, frozen=True):
         """How many of them diverged."""
         return sum(has_diverged(branch) for branch in self.branches)
 
+    def read_ends(self, samples: float) -> dict[int, float]:
+        """Return by seed the mean of a branch's last readings up to so many samples."""
+        part = samples / CURVE_POINTS
+        places = [samples - k * part for k in range(END_READINGS)]
+        return {
+            branch.seed: statistics.fmean(read_loss(branch, place) for place in places)
+            for branch in self.branches
+        }
+
+    def estimate(self, read: Read) -> Estimate | None:
+        """Return the mean over the seeds that have it; None where a branch diverged."""
+        values = [value for branch in self.branches if (value := read(branch)) is not None]
+        return estimate_mean(values) if values and not self.diverged else None
+
 
 class Standing(NamedTuple):
     """One batch beside the best; a batch that diverged has no loss."""
@@ -48,43 +68,29 @@ class Comparison(NamedTuple):
     """The batches that did not diverge, beside the one of the lowest mean loss."""
 
     best: BatchBranches
-    start: float
     lowest: float
+    #: Loss that counts as equal.
     margin: float
     standings: dict[int, Standing]
-
-    @property
-    def has_learnt(self) -> bool:
-        """Whether any batch lowered the loss by more than counts as equal."""
-        return self.start - self.lowest > self.margin
-
-    @property
-    def is_told(self) -> bool:
-        """Whether two batches share seeds enough to tell a difference from chance."""
-        excesses = (
-            each.excess
-            for size, each in self.standings.items()
-            if size != self.best.global_batch_size
-        )
-        return any(excess is not None and excess.high is not None for excess in excesses)
+    #: Why the branches tell nothing of their batches; None where they do.
+    untold: str | None
 
 
 def group_branches(branches: Sequence[VerificationBranch]) -> tuple[BatchBranches, ...]:
     """Return the branches by batch, smallest first; of several rates the best one's."""
     trained = (branch for branch in branches if branch.evaluations or branch.diverged)
-    best: dict[int, BatchBranches] = {}
+    groups: dict[int, list[BatchBranches]] = {}
     for (size, _), of_pair in group_pairs(trained).items():
         by_seed = {branch.seed: branch for branch in of_pair}
         group = BatchBranches(tuple(by_seed[seed] for seed in sorted(by_seed)))
-        if size not in best or _rank(group) < _rank(best[size]):
-            best[size] = group
-    return tuple(best[size] for size in sorted(best))
+        groups.setdefault(size, []).append(group)
+    return tuple(min(groups[size], key=_rank) for size in sorted(groups))
 
 
 def _rank(group: BatchBranches) -> tuple[int, float]:
     if group.diverged:
         return group.diverged, math.inf
-    return 0, statistics.fmean(_read_ends(group, find_common_samples([group])))
+    return 0, statistics.fmean(group.read_ends(find_common_samples([group])).values())
 
 
 def find_common_samples(groups: Sequence[BatchBranches]) -> int:
@@ -117,22 +123,25 @@ def compare_batches(
     }
     if not usable:
         return None
-    ends = {size: _read_ends(group, samples[size]) for size, group in usable.items()}
-    best = min(ends, key=lambda size: statistics.fmean(ends[size]))
-    seeds = [branch.seed for branch in usable[best].branches]
-    of_best = dict(zip(seeds, ends[best], strict=True))
-    lowest = statistics.fmean(ends[best])
+    ends = {size: group.read_ends(samples[size]) for size, group in usable.items()}
+    means = {size: statistics.fmean(of_seeds.values()) for size, of_seeds in ends.items()}
+    best = min(means, key=means.__getitem__)
+    lowest, of_best = means[best], ends[best]
     start = statistics.fmean(each.evaluations[0].loss for each in usable[best].branches)
     margin = measure_margin(start, lowest)
-    standings = {}
-    for size, group in usable.items():
-        own = zip(group.branches, ends[size], strict=True)
-        behind = [end - of_best[one.seed] for one, end in own if one.seed in of_best]
+    standings, is_told = {}, any(group.diverged for group in groups)
+    for size, of_seeds in ends.items():
+        behind = [end - of_best[seed] for seed, end in of_seeds.items() if seed in of_best]
         excess: Estimate | None = Estimate(0.0, 0.0, 0.0)
         if size != best:
             excess = estimate_mean(behind) if behind else None
-        standings[size] = Standing(_judge(excess, margin), estimate_mean(ends[size]), excess)
-    return Comparison(usable[best], start, lowest, margin, standings)
+            is_told |= excess is not None and excess.high is not None
+        loss = estimate_mean([*of_seeds.values()])
+        standings[size] = Standing(_judge(excess, margin), loss, excess)
+    untold = None if is_told else _UNTOLD
+    if start - lowest <= margin:
+        untold = _UNLEARNT
+    return Comparison(usable[best], lowest, margin, standings, untold)
 
 
 def _judge(excess: Estimate | None, margin: float) -> BatchStanding:
@@ -143,10 +152,20 @@ def _judge(excess: Estimate | None, margin: float) -> BatchStanding:
     return "fails" if excess.low > margin else "undecided"
 
 
-def _read_ends(group: BatchBranches, samples: float) -> list[float]:
-    """Return for each branch the mean of its last readings up to so many samples."""
-    part = samples / CURVE_POINTS
-    return [
-        statistics.fmean(read_loss(branch, samples - k * part) for k in range(END_READINGS))
-        for branch in group.branches
+def estimate_slope(groups: Sequence[BatchBranches], read: Read) -> Estimate | None:
+    """Return how much a value grows when the batch doubles, by a line of each seed, where known.
+
+    Source: after Keskar et al. 2016, arXiv:1609.04836: large batches tend to sharp minima that
+    generalise worse.
+    """
+    by_seed: dict[int, list[tuple[float, float]]] = {}
+    for branch in (one for group in groups if not group.diverged for one in group.branches):
+        if (value := read(branch)) is not None:
+            point = (math.log2(branch.global_batch_size), value)
+            by_seed.setdefault(branch.seed, []).append(point)
+    slopes = [
+        statistics.linear_regression(*zip(*points, strict=True)).slope
+        for points in by_seed.values()
+        if len(points) >= _LEAST_BATCHES
     ]
+    return estimate_mean(slopes) if slopes else None

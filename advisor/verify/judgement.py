@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from advisor.statistics import two_sided_t
+from advisor.statistics import Estimate, two_sided_t
 from advisor.verify.data import BatchStanding, CriticalBatch, Verdict, VerdictStatus
 from advisor.verify.groups import BatchBranches, Comparison, Standing, compare_batches
 
 #: Most seeds worth naming: where more are needed, longer branches are the better answer.
 _MOST_SEEDS = 200
-_UNLEARNT = "no batch lowered the loss: the branches are too short, or the state is trained"
-_UNTOLD = "no two batches were trained from two seeds or more, so nothing tells chance apart"
 _VERDICTS: dict[BatchStanding, tuple[VerdictStatus, str]] = {
     "holds": ("holds", "after equal time it is within the margin of the best"),
     "fails": ("beaten", "after equal time batch {best} is further"),
@@ -26,10 +24,6 @@ def judge_batches(
 ) -> tuple[dict[int, Standing], CriticalBatch]:
     """Return where every batch stands after so many samples, and the critical batch.
 
-    It is the largest batch whose mean excess is within the margin; inconclusive where a batch in
-    doubt has an interval wider than that, unless it is the only one between a batch that holds and
-    the first that fails.
-
     Source: Merrill et al. 2025, arXiv:2505.23971, for branches and their tolerance.
     """
     standings = {group.global_batch_size: Standing() for group in groups}
@@ -38,23 +32,22 @@ def judge_batches(
         reason = "every batch diverged, or none was trained"
         return standings, CriticalBatch(status="inconclusive", reason=reason)
     standings |= compared.standings
-    if (untold := _explain_untold(groups, compared)) is None:
+    if compared.untold is None:
         return standings, _conclude(standings, compared)
-    return standings, CriticalBatch(status="inconclusive", reason=untold, margin=compared.margin)
-
-
-def _explain_untold(groups: Sequence[BatchBranches], compared: Comparison) -> str | None:
-    """Return why the branches tell nothing of their batches; None where they do."""
-    if not compared.has_learnt:
-        return _UNLEARNT
-    is_told = compared.is_told or any(group.diverged for group in groups)
-    return None if is_told else _UNTOLD
+    return standings, CriticalBatch(
+        status="inconclusive", reason=compared.untold, margin=compared.margin
+    )
 
 
 def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalBatch:
+    """Return the largest batch whose mean excess is within the margin.
+
+    Inconclusive where a batch in doubt has an interval wider than that, unless it is the only one
+    between a batch that holds and the first that fails: that is an answer with its interval.
+    """
     sizes, margin = list(standings), compared.margin
-    excesses = {size: each.excess.point for size, each in standings.items() if each.excess}
-    critical = max(size for size, each in excesses.items() if each is not None and each <= margin)
+    excesses = {size: each.excess for size, each in standings.items() if each.excess is not None}
+    critical = max(size for size, each in excesses.items() if (each.point or 0.0) <= margin)
     surely = max(size for size in sizes if standings[size].standing == "holds")
     # The smallest batch from which on all fail; None where the last does not.
     failing = itertools.takewhile(
@@ -63,7 +56,7 @@ def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalB
     )
     fails = min(failing, default=None)
     doubtful = {
-        size: _half_width(each)
+        size: _find_half_width(each.excess)
         for size, each in standings.items()
         if surely < size < (fails or math.inf) and each.standing == "undecided"
     }
@@ -77,17 +70,15 @@ def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalB
         best_batch_size=compared.best.global_batch_size,
         margin=margin,
     )
-    # One batch in doubt between one that holds and one that fails is an answer with its interval.
     if noisy and (fails is None or len(doubtful) > 1):
         names = f"batch{'' if len(noisy) == 1 else 'es'} {', '.join(map(str, noisy))}"
+        seeds = len(compared.best.branches)
         return replace(
             found,
             status="inconclusive",
             batch_size=None,
             reason=f"at {names} the noise over seeds is above the margin",
-            needed_seeds=_count_needed_seeds(
-                max(noisy.values()), len(compared.best.branches), margin
-            ),
+            needed_seeds=_count_needed_seeds(max(noisy.values()), seeds, margin),
         )
     if critical == sizes[-1]:
         reason = "the largest batch tried is still within the margin of the best"
@@ -100,10 +91,10 @@ def _conclude(standings: dict[int, Standing], compared: Comparison) -> CriticalB
     return replace(found, reason=reason)
 
 
-def _half_width(each: Standing) -> float:
-    if each.excess is None or each.excess.high is None or each.excess.point is None:
+def _find_half_width(excess: Estimate | None) -> float:
+    if excess is None or excess.high is None or excess.point is None:
         return math.inf
-    return each.excess.high - each.excess.point
+    return excess.high - excess.point
 
 
 def _count_needed_seeds(half_width: float, seeds: int, margin: float) -> int | None:
@@ -111,10 +102,9 @@ def _count_needed_seeds(half_width: float, seeds: int, margin: float) -> int | N
     if math.isinf(half_width) or seeds < 2:
         return None
     deviation = half_width * math.sqrt(seeds) / two_sided_t(0.95, seeds - 1)
-    for count in range(seeds + 1, _MOST_SEEDS + 1):
-        if two_sided_t(0.95, count - 1) * deviation / math.sqrt(count) <= margin:
-            return count
-    return None
+    counts = range(seeds + 1, _MOST_SEEDS + 1)
+    widths = ((n, two_sided_t(0.95, n - 1) * deviation / math.sqrt(n)) for n in counts)
+    return next((n for n, width in widths if width <= margin), None)
 
 
 def judge_recommendation(
@@ -128,22 +118,25 @@ def judge_recommendation(
 
     The losses are read when the branch of the fastest batch ends, by the seconds of a step of each.
     """
-    usable = [
-        group.global_batch_size
-        for group in groups
-        if not group.diverged and group.global_batch_size in step_s
-    ]
+    by_size = {group.global_batch_size: group for group in groups}
+    usable = [size for size, group in by_size.items() if not group.diverged and size in step_s]
+    own = by_size.get(recommended)
+    if own is None:
+        return None, _leave_open("the recommended batch was not trained")
+    if own.diverged:
+        reason = f"the recommended pair diverged from {own.diverged} of {len(own.branches)} seeds"
+        return None, Verdict(status="beaten", reason=reason)
     if recommended not in usable:
-        return None, _explain_absence(groups, recommended)
+        return None, _leave_open("the run did not time the recommended batch")
     time_s = min(samples / size * step_s[size] for size in usable)
     compared = compare_batches(groups, {size: time_s / step_s[size] * size for size in usable})
     assert compared is not None
-    if (untold := _explain_untold(groups, compared)) is not None:
-        return None, Verdict(status="inconclusive", reason=untold)
-    best, own = compared.best.global_batch_size, compared.standings[recommended]
-    assert own.loss is not None
-    status, reason = _VERDICTS[own.standing]
-    reason = f"{reason.format(best=best)}: loss {own.loss.point:.3g} against "
+    if compared.untold is not None:
+        return None, _leave_open(compared.untold)
+    best, standing = compared.best.global_batch_size, compared.standings[recommended]
+    assert standing.loss is not None
+    status, reason = _VERDICTS[standing.standing]
+    reason = f"{reason.format(best=best)}: loss {standing.loss.point:.3g} against "
     reason += f"{compared.lowest:.3g} at batch {best}"
     if best == recommended:
         reason = "after equal time no batch has a lower loss"
@@ -157,13 +150,5 @@ def judge_recommendation(
     )
 
 
-def _explain_absence(groups: Sequence[BatchBranches], recommended: int) -> Verdict:
-    own = next((group for group in groups if group.global_batch_size == recommended), None)
-    if own is None:
-        reason = "the recommended batch was not trained"
-    elif own.diverged:
-        count = f"{own.diverged} of {len(own.branches)} seeds"
-        return Verdict(status="beaten", reason=f"the recommended pair diverged from {count}")
-    else:
-        reason = "the run did not time the recommended batch"
+def _leave_open(reason: str) -> Verdict:
     return Verdict(status="inconclusive", reason=reason)

@@ -6,6 +6,7 @@ samples in the same order, whatever their batch, and draw the same random number
 
 import math
 import time
+from typing import Any
 
 import msgspec
 import torch
@@ -119,11 +120,12 @@ class _BranchTrainer:
 
     def __init__(self, workload: Workload, training: Training, task: VerificationTask) -> None:
         self._workload, self._training = workload, training
-        self._held_out = workload.data.open_held_out()
+        held_out, own = workload.data.open_held_out(), workload.batches
+        self._sources = [] if held_out is None else [own, held_out]
         self._meter = SharpnessMeter(
             workload,
             training,
-            choose_evaluation_samples(workload.batches.sampling_size),
+            choose_evaluation_samples(own.sampling_size),
             task.sharpness_batch_size,
             loss_is_sum=task.trunk.loss_is_sum,
             takes_all=True,
@@ -158,11 +160,11 @@ class _BranchTrainer:
 
     def _watch(self, samples: int) -> None:
         """Take both losses in eval mode; a model that has none is not asked again."""
-        if self._held_out is None or self._failure is not None:
+        if not self._sources or self._failure is not None:
             return
         self._training.model.eval()
         try:
-            own, other = (self._evaluate(b) for b in (self._workload.batches, self._held_out))
+            losses = [self._evaluate(batches) for batches in self._sources]
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -170,18 +172,16 @@ class _BranchTrainer:
             return
         finally:
             self._training.model.train()
-        if math.isfinite(own) and math.isfinite(other):
+        if all(map(math.isfinite, losses)):
+            own, other = losses
             self._losses.append(
                 HeldOutEvaluation(samples=samples, train_loss=own, held_out_loss=other)
             )
 
     def _evaluate(self, batches: Batches) -> float:
+        def take(indices: list[int]) -> Any:
+            return self._workload.to_device(batches.take(indices))
+
         chosen = choose_evaluation_samples(batches.sampling_size)
         with torch.no_grad():
-            return evaluate(
-                self._workload,
-                self._training,
-                chosen,
-                self._batch_size,
-                lambda indices: self._workload.to_device(batches.take(indices)),
-            )
+            return evaluate(self._workload, self._training, chosen, self._batch_size, take)

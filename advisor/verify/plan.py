@@ -1,32 +1,30 @@
 """All that branches from one state show: critical batch, verdict, gap and sharpness."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from operator import attrgetter
 
 from advisor.engine.conclusions import Topic
 from advisor.rate.curves import find_samples_to, read_loss
-from advisor.statistics import estimate_mean
+from advisor.statistics import Estimate, estimate_mean
 from advisor.throughput.conclude import THROUGHPUT
 from advisor.throughput.data import ThroughputConclusion
 from advisor.throughput.step_time import estimate_step_s, read_throughput
 from advisor.verify.data import (
     VERIFICATION,
     CurvePoint,
+    VerificationBranch,
     VerificationConclusion,
     VerificationRecord,
     VerifiedBatch,
 )
-from advisor.verify.generalisation import (
-    describe_gap_growth,
-    estimate_over_seeds,
-    estimate_slope,
-    read_gap,
-)
 from advisor.verify.groups import (
     CURVE_POINTS,
+    END_READINGS,
     BatchBranches,
     Comparison,
     Standing,
+    estimate_slope,
     find_common_samples,
     group_branches,
 )
@@ -35,6 +33,7 @@ from advisor.verify.judgement import judge_batches, judge_recommendation
 #: Relative difference of the first losses beyond which branches do not start from one state: the
 #: same training on the same device repeats itself to rounding.
 _SAME_START = 1e-3
+_read_sharpness = attrgetter("sharpness")
 
 
 def conclude_verification(
@@ -43,15 +42,19 @@ def conclude_verification(
     """Return what the branches show by the run's step times; None where none was trained."""
     if verification is None or not verification.branches:
         return None
-    groups = group_branches(verification.branches)
+    groups, times = group_branches(verification.branches), read_throughput(throughput)
     samples, recommended = find_common_samples(groups), verification.recommended_batch_size
     standings, critical = judge_batches(groups, samples)
-    step_s = _time_steps(groups, throughput)
+    step_s = {
+        group.global_batch_size: time_s
+        for group in groups
+        if (time_s := estimate_step_s(times, *group.branches[0].split, may_extrapolate=False))
+    }
     at_time, verdict = judge_recommendation(
         groups, step_s, recommended=recommended, samples=samples
     )
-    gap_slope = estimate_slope(groups, read_gap)
-    sharpness_slope = estimate_slope(groups, attrgetter("sharpness"))
+    gap_slope = estimate_slope(groups, _read_gap)
+    sharpness_slope = estimate_slope(groups, _read_sharpness)
     converged = [one for group in groups if not group.diverged for one in group.branches]
     failures = {one.sharpness_failure for one in converged if one.sharpness_failure is not None}
     return VerificationConclusion(
@@ -63,7 +66,11 @@ def conclude_verification(
         verdict=verdict,
         batches=tuple(
             _describe(
-                group, standings[group.global_batch_size], at_time, samples=samples, step_s=step_s
+                group,
+                standings[group.global_batch_size],
+                at_time,
+                samples=samples,
+                step_s=step_s.get(group.global_batch_size),
             )
             for group in groups
         ),
@@ -71,19 +78,15 @@ def conclude_verification(
         sharpness_per_doubling=sharpness_slope,
         sharpness_failure="; ".join(sorted(failures)) or None,
         from_checkpoint=verification.checkpoint,
-        warnings=_warn(groups, describe_gap_growth(gap_slope, sharpness_slope)),
+        warnings=_warn(groups, _describe_gap_growth(gap_slope, sharpness_slope)),
     )
 
 
-def _time_steps(
-    groups: Sequence[BatchBranches], throughput: ThroughputConclusion | None
-) -> dict[int, float]:
-    times, step_s = read_throughput(throughput), dict[int, float]()
-    for first in (group.branches[0] for group in groups):
-        time_s = estimate_step_s(times, *first.split, may_extrapolate=False)
-        if time_s is not None:
-            step_s[first.global_batch_size] = time_s
-    return step_s
+def _read_gap(branch: VerificationBranch) -> float | None:
+    """Return held-out minus training loss at the end, both in eval mode."""
+    tail = branch.held_out[1:][-END_READINGS:]
+    gaps = [each.held_out_loss - each.train_loss for each in tail]
+    return statistics.fmean(gaps) if gaps else None
 
 
 def _describe(
@@ -92,15 +95,16 @@ def _describe(
     at_time: Comparison | None,
     *,
     samples: int,
-    step_s: Mapping[int, float],
+    step_s: float | None,
 ) -> VerifiedBatch:
     first, diverged, size = group.branches[0], group.diverged, group.global_batch_size
-    own_s, then, to_target_s = step_s.get(size), Standing(), None
-    if at_time is not None and own_s is not None and size in at_time.standings:
+    then, to_target_s = Standing(), None
+    if at_time is not None and step_s is not None and size in at_time.standings:
         then = at_time.standings[size]
         found = [find_samples_to(each.evaluations, at_time.lowest) for each in group.branches]
-        reached_s = [samples / size * own_s for samples in found if samples is not None]
+        reached_s = [samples / size * step_s for samples in found if samples is not None]
         to_target_s = estimate_mean(reached_s) if len(reached_s) == len(found) else None
+    points = sorted({round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)})
     return VerifiedBatch(
         global_batch_size=size,
         micro_batch_size=first.micro_batch_size,
@@ -111,35 +115,63 @@ def _describe(
         standing=standing.standing,
         end_loss=standing.loss,
         excess=standing.excess,
-        step_s=own_s,
+        step_s=step_s,
         loss_at_equal_time=then.loss,
         time_to_target_s=to_target_s,
-        generalisation_gap=estimate_over_seeds(group, read_gap),
-        sharpness=estimate_over_seeds(group, attrgetter("sharpness")),
+        generalisation_gap=group.estimate(_read_gap),
+        sharpness=group.estimate(_read_sharpness),
         curve=tuple(
             CurvePoint(
                 samples=point,
-                time_s=None if own_s is None else point / size * own_s,
+                time_s=None if step_s is None else point / size * step_s,
                 loss=estimate_mean([read_loss(branch, point) for branch in group.branches]),
             )
-            for point in sorted(
-                {round(samples * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)}
-            )
+            for point in points
             if not diverged
         ),
     )
 
 
+def _describe_gap_growth(gap: Estimate | None, sharpness: Estimate | None) -> str | None:
+    """Return the warning where the gap surely widens with the batch, else None.
+
+    It says whether the measured sharpness, which would explain it, rises as well.
+    """
+    if gap is None or gap.low is None or gap.low <= 0.0:
+        return None
+    if sharpness is None or sharpness.point is None:
+        minima = "the sharpness at the end was not measured at enough batches"
+    elif sharpness.low is None or sharpness.high is None:
+        minima = "one seed does not tell whether the sharpness rises"
+    elif sharpness.high < 0.0:
+        minima = f"yet the sharpness at the end falls, by {-sharpness.point:.2g}"
+    else:
+        interval = _write_interval(sharpness)
+        minima = f"whether the sharpness at the end rises is not told ({interval})"
+        if sharpness.low > 0.0:
+            minima = f"the sharpness at the end rises too, by {sharpness.point:.2g} ({interval})"
+    return (
+        f"Held-out loss falls behind training loss by {gap.point:.2g} more with each doubling of "
+        f"the batch ({_write_interval(gap)}): larger batches may end in sharper minima "
+        f"(Keskar 2016); {minima}. Prefer the smaller end of the range, or compare held-out loss "
+        "after a full training."
+    )
+
+
+def _write_interval(slope: Estimate) -> str:
+    return f"95 % interval {slope.low:.2g} to {slope.high:.2g}"
+
+
 def _warn(groups: Sequence[BatchBranches], gap_growth: str | None) -> tuple[str, ...]:
     branches = [branch for group in groups for branch in group.branches]
     starts = [branch.evaluations[0].loss for branch in branches if branch.evaluations]
-    warnings = [] if gap_growth is None else [gap_growth]
+    warnings = []
     if starts and max(starts) - min(starts) > _SAME_START * max(map(abs, starts)):
-        warnings.insert(
-            0,
+        warnings.append(
             "The branches do not start from the same loss, so they are not comparable. Run verify "
-            "again with --restart.",
+            "again with --restart."
         )
+    warnings += [] if gap_growth is None else [gap_growth]
     warnings += [
         f"The held-out loss could not be taken in eval mode ({failure}). Make the model return the "
         "same output in both modes."

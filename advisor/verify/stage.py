@@ -1,7 +1,13 @@
 """`verify`: branches from one state at several batches, to test a saved run's recommendation."""
 
+import hashlib
 import time
 from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
@@ -12,9 +18,8 @@ from advisor.engine.progress import Progress
 from advisor.engine.record import Record
 from advisor.engine.runner import COLD_START_S, Runner
 from advisor.errors import UsageError
-from advisor.training.data import WorkloadFacts, WorkloadSpec, parse_target
-from advisor.verify.data import VERIFICATION, VerificationBranch, VerifySpec
-from advisor.verify.start import find_origin
+from advisor.training.data import Target, WorkloadFacts, WorkloadSpec, parse_target
+from advisor.verify.data import VERIFICATION, Origin, VerificationBranch, VerifySpec
 from advisor.verify.tasks import Plan
 
 #: A branch that runs when the time is up may end within this.
@@ -51,14 +56,39 @@ def run_verify(
         _require_same(facts, found)
         plan = Plan(conclusions, advice, facts, spec, workload, progress, origin)
 
+        def find_left_s() -> float:
+            return spec.budget_s - (time.monotonic() - started)
+
         def keep(branch: VerificationBranch) -> None:
             plan.add(branch)
             save(record.replacing(VERIFICATION, plan.verification))
 
-        while _train(runner, plan, spec.budget_s - (time.monotonic() - started), keep, progress):
-            if not plan.extend(spec.budget_s - (time.monotonic() - started)):
+        while _train(runner, plan, max(find_left_s(), 0.0), keep, progress):
+            if not plan.extend(find_left_s()):
                 break
     save(record.replacing(VERIFICATION, plan.verification))
+
+
+def find_origin(target: Target, record: Record, spec: VerifySpec, progress: Progress) -> Origin:
+    """Return what the branches are to start from; a note says where the run's checkpoints wait."""
+    name = target.text.encode() if target.path is None else Path(target.path).read_bytes()
+    origin = Origin(model_sha256=hashlib.sha256(name).hexdigest(), checkpoint=spec.checkpoint)
+    if spec.checkpoint is None:
+        if record.command.limits.checkpoints:
+            progress.note(
+                "the noise was measured at checkpoints, the branches start from initialisation: "
+                "--checkpoint FILE starts them from a checkpoint"
+            )
+        return origin
+    try:
+        with Path(spec.checkpoint).open("rb") as file:
+            checkpoint_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the checkpoint {spec.checkpoint}: {error.strerror}",
+            next_step="Give the path of a state_dict file.",
+        ) from None
+    return replace(origin, checkpoint_sha256=checkpoint_sha256)
 
 
 def _train(
@@ -69,33 +99,30 @@ def _train(
     progress: Progress,
 ) -> bool:
     """Train the pending branches in one worker, from one state; return whether all were."""
-    pending = plan.list_pending()
-    waiting, left_s = list(pending), max(left_s, 0.0)
+    pending, done = plan.list_pending(), 0
 
-    def show() -> None:
-        if waiting:
-            number, size = len(pending) - len(waiting) + 1, waiting[0].global_batch_size
-            text = f"branch {number} of {len(pending)}: batch {size}, seed {waiting[0].seeds[0]}"
-            progress.stage(text, left_s=left_s)
+    def take(branch: VerificationBranch | None) -> None:
+        nonlocal done
+        if branch is not None:
+            done += 1
+            keep(branch)
+        for task in pending[done : done + 1]:
+            text = f"branch {done + 1} of {len(pending)}: batch {task.global_batch_size}"
+            progress.stage(f"{text}, seed {task.seeds[0]}", left_s=left_s)
 
-    def take(branch: VerificationBranch) -> None:
-        del waiting[0]
-        keep(branch)
-        show()
-
-    show()
+    take(None)
     try:
         if pending:
             task = plan.make_task(pending, left_s)
             runner.run(task, timeout_s=left_s + _GRACE_S, on_result=take)
     except WorkerTimeoutError:
         progress.note("a branch took longer than the time left")
-    if waiting:
+    if done < len(pending):
         progress.note(
-            f"{len(waiting)} of {len(pending)} branches were not trained in the time and memory "
-            "there are; the same command goes on with them"
+            f"{len(pending) - done} of {len(pending)} branches were not trained in the time and "
+            "memory there are; the same command goes on with them"
         )
-    return not waiting
+    return done == len(pending)
 
 
 def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadFacts]:
@@ -121,17 +148,15 @@ def _require_advice(conclusions: Conclusions) -> tuple[Recommendation, WorkloadF
 
 def _require_same(stored: WorkloadFacts, found: WorkloadFacts) -> None:
     """Raise UsageError where the model file is not the one that the run measured."""
-    optimizers = (
-        one and f"{one.name} at rate {one.learning_rate}"
-        for one in (stored.optimizer, found.optimizer)
-    )
-    compared = {
-        "parameters": (stored.parameter_count, found.parameter_count),
-        "the optimizer": tuple(optimizers),
-        "the samples of the dataset": (stored.dataset_size, found.dataset_size),
+    compared: dict[str, Callable[[WorkloadFacts], Any]] = {
+        "parameters": attrgetter("parameter_count"),
+        "the optimizer": lambda each: (
+            each.optimizer and (f"{each.optimizer.name} at rate {each.optimizer.learning_rate}")
+        ),
+        "the samples of the dataset": attrgetter("dataset_size"),
     }
-    for what, (before, now) in compared.items():
-        if before != now:
+    for what, read in compared.items():
+        if (before := read(stored)) != (now := read(found)):
             raise UsageError(
                 f"the run is of another model: {what}: {before} in the run, {now} in the file",
                 next_step="Give the model file of this run, or probe this one.",

@@ -7,12 +7,14 @@ import msgspec
 from msgspec.structs import replace
 
 from advisor.advice.data import Recommendation
-from advisor.engine.budget import VERIFY_OF_BUDGET
+from advisor.engine.budget import TRUNK_OF_BUDGET, VERIFY_OF_BUDGET
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.progress import Progress
+from advisor.engine.record import Record
 from advisor.errors import InconclusiveError, UsageError
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split, split_batch
+from advisor.noise.data import NOISE_BATCHES
 from advisor.race.law import read_law
 from advisor.rate.curves import is_same
 from advisor.rate.data import OptimizerChanges, TrialTask
@@ -37,7 +39,6 @@ from advisor.verify.data import (
     VerifySpec,
 )
 from advisor.verify.plan import conclude_verification
-from advisor.verify.start import count_steps, resume
 
 #: Optimizer steps of the recommended batch that a branch aims at.
 _STEPS = 100
@@ -51,6 +52,13 @@ _EVALUATIONS = 20
 _EVALUATION_BATCH = 64
 #: Time of a step over a timed one: loading the data and evaluating come on top.
 _OVERHEAD = 1.5
+
+#: Steps before the branches where the run followed no trajectory; else half of the trajectory's,
+#: its middle, since the noise scale behind the advice is its average.
+_TRUNK_STEPS = 100
+#: Most steps at rate 0 that fill the optimizer's state at a checkpoint's weights: a mean of as many
+#: squares is known to about sqrt(2/100) = 14 %, so Adam's step to 7 %.
+_STATE_STEPS = 100
 
 
 class Plan:
@@ -114,21 +122,18 @@ class Plan:
             if spec.samples is None:
                 raise InconclusiveError(message, next_step="Raise --budget.")
             raise UsageError(message, next_step="Raise --branch-samples.")
-        for pair in pairs:
-            if samples < _LEAST_STEPS * pair.samples:
-                self._progress.note(
-                    f"batch {pair.samples} is left out: {samples} samples are too few steps"
-                )
-        return [pair for pair in pairs if samples >= _LEAST_STEPS * pair.samples]
+        kept = [pair for pair in pairs if samples >= _LEAST_STEPS * pair.samples]
+        for size in [pair.samples for pair in pairs if pair not in kept]:
+            self._progress.note(f"batch {size} is left out: {samples} samples are too few steps")
+        return kept
 
     def _make_pair(self, size: int) -> TrialTask | None:
         """Return one step of a batch with the settings that go with it."""
-        optimizer, noise_scale = self._facts.optimizer, read_law(self._conclusions).noise_scale
-        assert optimizer is not None
-        rate = choose_rate(self._facts, self._advice, size, noise_scale=noise_scale)
-        pair = None
-        if rate is not None:
-            changes = choose_changes(optimizer, self._advice, size, rate)
+        facts, advice, pair = self._facts, self._advice, None
+        noise_scale = read_law(self._conclusions).noise_scale
+        rate = choose_rate(facts, advice, size, noise_scale=noise_scale)
+        if rate is not None and facts.optimizer is not None:
+            changes = choose_changes(facts.optimizer, advice, size, rate)
             pair = self._make_task(size, rate, changes)
         if pair is None:
             self._progress.note(f"batch {size} is left out: it cannot be made of what fits")
@@ -176,11 +181,13 @@ class Plan:
 
     def _estimate_s(self, tasks: Iterable[TrialTask]) -> float:
         """Return the seconds of the tasks' steps as timed, those of unknown ones left out."""
-        seconds, timing = 0.0, read_throughput(self._conclusions.of(THROUGHPUT))
-        for task in tasks:
-            step_s = estimate_step_s(timing, *task.split, may_extrapolate=False) or 0.0
-            seconds += task.samples / task.global_batch_size * step_s
-        return seconds
+        timing = read_throughput(self._conclusions.of(THROUGHPUT))
+        return sum(
+            task.samples
+            / task.global_batch_size
+            * (estimate_step_s(timing, *task.split, may_extrapolate=False) or 0.0)
+            for task in tasks
+        )
 
     def list_pending(self) -> tuple[TrialTask, ...]:
         """Return the branches to train, seed by seed, so that an early end leaves whole seeds."""
@@ -239,3 +246,36 @@ class Plan:
             checkpoint=self.verification.checkpoint,
             sharpness_batch_size=size if size >= self._facts.min_micro_batch_size else None,
         )
+
+
+def count_steps(record: Record, origin: Origin, step_s: float, budget_s: float) -> tuple[int, int]:
+    """Return the steps that train before the branches, and those that fill a state at rate 0.
+
+    One of them is 0. The seconds of a step are of the base pair; 0 where unknown.
+    """
+    own = [each.at_step for each in record.all(NOISE_BATCHES) if each.from_checkpoint is None]
+    wanted = max(own, default=2 * _TRUNK_STEPS) // 2 if origin.checkpoint is None else _STATE_STEPS
+    steps = min(wanted, int(TRUNK_OF_BUDGET * budget_s / step_s)) if step_s > 0.0 else wanted
+    return (steps, 0) if origin.checkpoint is None else (0, steps)
+
+
+def resume(
+    stored: VerificationRecord | None,
+    fresh: VerificationRecord,
+    spec: VerifySpec,
+    progress: Progress,
+) -> VerificationRecord:
+    """Return what is stored where it goes with this plan, else the fresh record."""
+    if stored is None or spec.restart:
+        return fresh
+    asked = replace(
+        fresh,
+        trunk_steps=stored.trunk_steps,
+        state_steps=stored.state_steps,
+        samples=spec.samples or stored.samples,
+        branches=stored.branches,
+    )
+    if asked == stored:
+        return stored
+    progress.note("what is stored was trained otherwise, so every branch is trained anew")
+    return fresh

@@ -7,7 +7,6 @@ from advisor.engine.conclusions import Conclusions
 from advisor.statistics import Estimate
 from advisor.telling import (
     Chart,
-    Datum,
     Headline,
     Line,
     Row,
@@ -27,7 +26,7 @@ from advisor.units import (
     format_number,
     format_spread,
 )
-from advisor.verify.data import CriticalBatch, VerificationConclusion, VerifiedBatch
+from advisor.verify.data import CriticalBatch, CurvePoint, VerificationConclusion, VerifiedBatch
 from advisor.verify.plan import VERIFICATION_TOPIC
 
 _HEADLINES = {
@@ -39,8 +38,6 @@ _LEADS = {"holds": "holds", "beaten": "does not hold", "inconclusive": "inconclu
 _MARKS = {"fails": " -", "undecided": " ?"}
 #: Lines that a page has colours for.
 _MOST_LINES = 8
-
-_Cell = tuple[str, Callable[[VerifiedBatch], str]]
 _MOST_CAUTIONS = 2
 
 
@@ -62,54 +59,68 @@ def tell_verification(conclusions: Conclusions) -> Told:
     found = conclusions.of(VERIFICATION_TOPIC)
     if found is None:
         return Told()
-    return Told(rows=_list_rows(found), tables=(tabulate(found),), charts=chart_losses(found))
+    rows = tuple(Row(*each) for each in _list_rows(found) if each[1])
+    return Told(rows=rows, tables=(tabulate(found),), charts=chart_losses(found))
+
+
+def _list_rows(found: VerificationConclusion) -> Iterator[tuple[str, str]]:
+    yield "Verified", f"{describe_verdict(found)}; {_describe_start(found)}"
+    if lead := _describe_lead(found):
+        yield "Equal time", f"after {lead}, with a loss of {found.verdict.target_loss:.3g}"
+    yield "Critical", describe_critical_batch(found.critical_batch)
+    if slope := _write(found.gap_per_doubling):
+        yield "Held out", f"held-out over training loss changes by {slope} with each doubling"
+    yield "Minimum", _describe_sharpness(found)
+    yield from (("Warning", each) for each in found.warnings)
+
+
+def _write_end(each: VerifiedBatch) -> str:
+    if each.standing == "diverged":
+        return f"diverged, {each.diverged} of {each.seeds}"
+    return _write(each.end_loss) + _MARKS.get(each.standing, "  ")
+
+
+def _write(estimate: Estimate | None) -> str:
+    is_known = estimate is not None and estimate.point is not None
+    return format_spread(estimate).removesuffix(" (no interval)") if is_known else ""
+
+
+def _write_time(estimate: Estimate | None) -> str:
+    return "" if estimate is None or estimate.point is None else format_duration(estimate.point)
+
+
+_COLUMNS: dict[str, Callable[[VerifiedBatch], str]] = {
+    "batch": lambda each: format_count(each.global_batch_size),
+    "rate": lambda each: format_figure(each.learning_rate),
+    "loss at the end": _write_end,
+    "at equal time": lambda each: _write(each.loss_at_equal_time),
+    "to target": lambda each: _write_time(each.time_to_target_s),
+    "gap": lambda each: _write(each.generalisation_gap),
+    "sharpness": lambda each: _write(each.sharpness),
+}
+_LEGENDS = {
+    "batch": "> recommended",
+    "loss at the end": "- above the margin of the best, ? not told",
+    "at equal time": "equal time: {time}, where the first batch is done",
+    "to target": "to target: until the lowest loss then",
+    "gap": "gap: held-out over training loss",
+    "sharpness": "sharpness: of the training loss at the end",
+}
 
 
 def tabulate(found: VerificationConclusion) -> Table:
     """Return a row for each batch; a column that no row could fill is left out."""
-    columns: list[_Cell] = [
-        ("batch", lambda each: format_count(each.global_batch_size)),
-        ("rate", lambda each: format_figure(each.learning_rate)),
-        ("loss at the end", _write_end),
-    ]
-    legend = ["> recommended", "- above the margin of the best, ? not told"]
-    if any(each.step_s is not None for each in found.batches):
-        columns.append(("at equal time", lambda each: _write(each.loss_at_equal_time)))
-        columns.append(("to target", lambda each: _write_time(each.time_to_target_s)))
-    if found.verdict.equal_time_s is not None:
-        time = format_duration(found.verdict.equal_time_s)
-        legend.append(f"equal time: {time}, where the first batch is done")
-        legend.append("to target: until the lowest loss then")
-    if any(each.generalisation_gap is not None for each in found.batches):
-        columns.append(("gap", lambda each: _write(each.generalisation_gap)))
-        legend.append("gap: held-out over training loss")
-    if any(each.sharpness is not None for each in found.batches):
-        columns.append(("sharpness", lambda each: _write(each.sharpness)))
-        legend.append("sharpness: of the training loss at the end")
+    written = {name: [write(each) for each in found.batches] for name, write in _COLUMNS.items()}
+    columns = {name: cells for name, cells in written.items() if any(cells)}
+    legends = [_LEGENDS[name] for name in columns if name in _LEGENDS]
+    is_own = [each.global_batch_size == found.recommended_batch_size for each in found.batches]
     return draw_up(
-        [(header, [write(each) for each in found.batches]) for header, write in columns],
-        marks=[
-            ">" * (each.global_batch_size == found.recommended_batch_size) for each in found.batches
-        ],
-        legend="; ".join([*legend, "± 95 % over seeds"]),
+        [*columns.items()],
+        marks=[">" * each for each in is_own],
+        legend="; ".join([*legends, "± 95 % over seeds"]).format(
+            time=format_duration(found.verdict.equal_time_s or 0.0)
+        ),
     )
-
-
-def _list_rows(found: VerificationConclusion) -> tuple[Row, ...]:
-    verdict = found.verdict
-    rows = [Row("Verified", f"{describe_verdict(found)}; {describe_start(found)}")]
-    if verdict.equal_time_s is not None:
-        time = format_duration(verdict.equal_time_s)
-        first = f"after {time} of training batch {format_count(verdict.best_batch_size or 0)} leads"
-        rows.append(Row("Equal time", f"{first}, with a loss of {verdict.target_loss:.3g}"))
-    rows.append(Row("Critical", describe_critical_batch(found.critical_batch)))
-    slope = found.gap_per_doubling
-    if slope is not None and slope.point is not None:
-        text = f"held-out over training loss changes by {_write(slope)} with each doubling"
-        rows.append(Row("Held out", text))
-    if sharpness := _describe_sharpness(found):
-        rows.append(Row("Minimum", sharpness))
-    return (*rows, *(Row("Warning", each) for each in found.warnings))
 
 
 def describe_verdict(found: VerificationConclusion) -> str:
@@ -118,8 +129,15 @@ def describe_verdict(found: VerificationConclusion) -> str:
     return f"batch {batch} {_LEADS[verdict.status]}: {verdict.reason}"
 
 
-def describe_start(found: VerificationConclusion) -> str:
-    """Return from where the branches were trained, and how far."""
+def _describe_lead(found: VerificationConclusion) -> str:
+    """Return which batch is furthest, and when; empty where that is not told."""
+    time_s, best = found.verdict.equal_time_s, found.verdict.best_batch_size
+    if time_s is None or best is None:
+        return ""
+    return f"{format_duration(time_s)} of training batch {format_count(best)} leads"
+
+
+def _describe_start(found: VerificationConclusion) -> str:
     start = f"step {format_count(found.trunk_steps)}"
     if found.from_checkpoint is not None:
         start = f"the checkpoint {found.from_checkpoint}"
@@ -138,20 +156,19 @@ def describe_critical_batch(critical: CriticalBatch) -> str:
     size = format_count(critical.batch_size)
     low = "" if critical.low is None else f"from {format_count(critical.low)}"
     high = "" if critical.high is None else f"below {format_count(critical.high)}"
-    near = " to ".join(each for each in (low, high) if each)
-    near = f" ({near})" if near else ""
+    near = " to ".join(filter(None, (low, high)))
+    lead = f"batch {size} ({near})" if near else f"batch {size}"
     lead = {"at_least": f"at least {size}", "at_most": f"{size} or below"}.get(
-        critical.status, f"batch {size}{near}"
+        critical.status, lead
     )
     return f"{lead} as measured: {critical.reason}{margin}"
 
 
 def _describe_sharpness(found: VerificationConclusion) -> str:
     """Return whether minima get sharper with the batch, and why some have no figure."""
-    slope, failure = found.sharpness_per_doubling, found.sharpness_failure
-    parts = []
-    if slope is not None and slope.point is not None:
-        text = f"sharpness at the end changes by {_write(slope)} with each doubling"
+    slope, failure, parts = _write(found.sharpness_per_doubling), found.sharpness_failure, []
+    if slope:
+        text = f"sharpness at the end changes by {slope} with each doubling"
         parts.append(f"{text} (largest eigenvalue of the Hessian)")
     if failure is not None:
         is_none = all(each.sharpness is None for each in found.batches)
@@ -160,51 +177,35 @@ def _describe_sharpness(found: VerificationConclusion) -> str:
     return "; ".join(parts)
 
 
-def _write_end(each: VerifiedBatch) -> str:
-    if each.standing == "diverged":
-        return f"diverged, {each.diverged} of {each.seeds}"
-    return _write(each.end_loss) + _MARKS.get(each.standing, "  ")
-
-
-def _write(estimate: Estimate | None) -> str:
-    return "" if estimate is None else format_spread(estimate).removesuffix(" (no interval)")
-
-
-def _write_time(estimate: Estimate | None) -> str:
-    return "" if estimate is None or estimate.point is None else format_duration(estimate.point)
-
-
 def chart_losses(found: VerificationConclusion) -> tuple[Chart, ...]:
     """Return the losses of the batches over samples, and over time."""
     shown = [each for each in found.batches if each.curve][-_MOST_LINES:]
     losses = [point.loss.point or 0.0 for each in shown for point in each.curve]
-    caption = f"The recommended batch {_LEADS[found.verdict.status]}: {found.verdict.reason}."
+    verdict = found.verdict
+    axes: dict[tuple[str, str], Callable[[CurvePoint], float | None]] = {
+        ("samples", "samples"): lambda point: float(point.samples),
+        ("time", "seconds of training"): lambda point: point.time_s,
+    }
     return tuple(
         Chart(
             title=f"Training loss against {against}, by batch",
-            caption=caption,
+            caption=f"The recommended batch {_LEADS[verdict.status]}: {verdict.reason}.",
             x_label=x_label,
             y_label="mean over seeds, 95 % interval",
             lines=tuple(
                 Line(
                     format_count(each.global_batch_size)
                     + ", recommended" * (each.global_batch_size == found.recommended_batch_size),
-                    _trace(each, over_time=against == "time"),
+                    place_estimates(
+                        (x, point.loss) for point in each.curve if (x := read(point)) is not None
+                    ),
                 )
                 for each in shown
             ),
             log_x=False,
             log_y=min(losses, default=1.0) > 0.0,
         )
-        for against, x_label in (("samples", "samples"), ("time", "seconds of training"))
-    )
-
-
-def _trace(each: VerifiedBatch, *, over_time: bool) -> tuple[Datum, ...]:
-    return place_estimates(
-        (x, point.loss)
-        for point in each.curve
-        if (x := point.time_s if over_time else float(point.samples)) is not None
+        for (against, x_label), read in axes.items()
     )
 
 
@@ -217,23 +218,19 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
     more = ""
     if needed is not None and facts is not None:
         more = f"bsadvisor verify last {shlex.quote(facts.file)} --seeds {needed}"
+    lead = _describe_lead(found)
     return Screen(
         answer=answer,
-        lines=tuple(_list_lines(found)),
+        lines=(
+            f"{begin_sentence(found.verdict.reason)}.",
+            *([f"After {lead}."] if lead else []),
+            f"Critical batch: {describe_critical_batch(found.critical_batch)}.",
+            f"Branches {_describe_start(found)}.",
+        ),
         cautions=found.warnings[:_MOST_CAUTIONS],
         table=tabulate(found),
         next_step=more,
     )
-
-
-def _list_lines(found: VerificationConclusion) -> Iterator[str]:
-    verdict = found.verdict
-    yield f"{begin_sentence(verdict.reason)}."
-    if verdict.equal_time_s is not None and verdict.best_batch_size is not None:
-        time, best = format_duration(verdict.equal_time_s), format_count(verdict.best_batch_size)
-        yield f"After {time} of training batch {best} leads."
-    yield f"Critical batch: {describe_critical_batch(found.critical_batch)}."
-    yield f"Branches {describe_start(found)}."
 
 
 def brief_verification(conclusions: Conclusions) -> Status | None:

@@ -10,7 +10,8 @@ from advisor.errors import UsageError
 from advisor.noise.data import GradientMoments, NoiseBatches
 from advisor.training.data import parse_target
 from advisor.verify.data import Origin, VerifySpec
-from advisor.verify.start import count_steps, find_origin, resume
+from advisor.verify.stage import find_origin
+from advisor.verify.tasks import count_steps, resume
 from tests.unit.verify.advised_digits import EXAMPLE, build_run
 from tests.unit.verify.verified_branches import make_all, make_record
 
