@@ -6,8 +6,7 @@ from advisor.advice.plan import find_advised_way
 from advisor.advice.question import BATCHES, PLANS
 from advisor.advice.question import QUESTION as ADVICE
 from advisor.advice.schedules import find_open_growth
-from advisor.advice.screen import draw_up_screen, tell_so_far
-from advisor.advice.tell import head_run
+from advisor.advice.tell import draw_up_screen, head_run, tell_so_far
 from advisor.cards.question import KIND as PREDICTION
 from advisor.engine.document import read_record
 from advisor.engine.question import Kind

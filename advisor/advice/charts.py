@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from advisor.advice.batch_rows import Row
+from advisor.advice.batch_table import Row
 from advisor.advice.data import Recommendation
 from advisor.advice.plan import ADVICE
 from advisor.engine.conclusions import Conclusions

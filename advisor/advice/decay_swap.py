@@ -22,7 +22,7 @@ from advisor.advice.schedule import (
     write_items,
 )
 from advisor.rate.data import Candidate
-from advisor.rate.rules import Family, name_family
+from advisor.rate.rules import name_family
 from advisor.training.data import WorkloadFacts
 from advisor.units import format_figure, format_percent
 
@@ -62,24 +62,41 @@ def conclude_decay_swap(
             reason="the places of the rate schedule are not known in samples: steps need the base "
             "batch, epochs the dataset's size",
         )
-    sizes = [_grow(candidates, advised, divisor, facts.dataset_size) for _, divisor in cuts]
-    gain = None if end is None else _predict_gain(candidates, cuts, sizes, end)
-    places = [*(place for place, _ in cuts), cuts[-1][0]]
-    segments = [
-        (after - before, size, None if rate is None else rate / divisor)
-        for (before, after), (_, divisor), size in zip(pairwise(places), cuts, sizes, strict=True)
-        for rate in (scale_to(advised, size, math.inf),)
-    ]
+    size, most = advised.global_batch_size, candidates[-1].global_batch_size
+    if facts.dataset_size is not None:
+        most = min(most, facts.dataset_size // LEAST_STEPS_PER_EPOCH)
+    # In place of a rate divided so often; cuts by 0.1 give divisors such as 9.999999999999998.
+    factors = [min(divisor * (1.0 + 1e-9), most / size) for _, divisor in cuts]
+    sizes = [size * max(1, math.floor(factor)) for factor in factors]
+    rates = [scale_to(advised, each, math.inf) for each in sizes]
+    places, gain = [place for place, _ in cuts], None
+
+    def take_s(samples: float, size: int) -> float:
+        return samples * interpolate_step_s(candidates, size) / size
+
+    if end is not None:
+        spans = [after - before for before, after in pairwise((*places, end))]
+        gain = 1.0 - sum(map(take_s, spans, sizes)) / take_s(end, sizes[0])
     is_advised = gain is not None and gain >= LEAST_GAIN_FRACTION
+    segments = [
+        (after - before, each, None if rate is None else rate / divisor)
+        for (before, after), (_, divisor), each, rate in zip(
+            pairwise((*places, places[-1])), cuts, sizes, rates, strict=True
+        )
+    ]
     # Between two batches a cosine follows its own curve.
     items = write_items(candidates, segments, keeps_all=kind == "milestones")
+    root = "B/B_start" if family == "gradient" else "sqrt(B/B_start)"
+    note = f"rates by rule: the cut one times {root}"
+    if kind == "cosine":
+        note = f"rates by rule; between these the cosine goes on, times {root}"
     return Schedule(
         kind=kind,
         items=items if is_advised else (),
         samples=None if end is None else round(end),
         gain_fraction=gain,
         reason=_explain(gain, sizes, largest_noise_scale),
-        rate_note=_describe_rates(kind, family) if advised.learning_rate is not None else "",
+        rate_note="" if advised.learning_rate is None else note,
     )
 
 
@@ -108,33 +125,6 @@ def _count_to(moment: Moment, facts: WorkloadFacts) -> float | None:
     return None if unit is None else moment.at * unit
 
 
-def _grow(
-    candidates: Sequence[Candidate], advised: Pair, divisor: float, dataset_size: int | None
-) -> int:
-    """Return the batch in place of a rate divided so often: a multiple of the advised one."""
-    size, most = advised.global_batch_size, candidates[-1].global_batch_size
-    if dataset_size is not None:
-        most = min(most, dataset_size // LEAST_STEPS_PER_EPOCH)
-    # Cuts by 0.1 give divisors such as 9.999999999999998.
-    return size * max(1, math.floor(min(divisor * (1.0 + 1e-9), most / size)))
-
-
-def _predict_gain(
-    candidates: Sequence[Candidate], cuts: Sequence[_Cut], sizes: Sequence[int], end: float
-) -> float:
-    """Return the share of time saved over the constant batch."""
-
-    def take_s(samples: float, size: int) -> float:
-        return samples * interpolate_step_s(candidates, size) / size
-
-    places = [*(place for place, _ in cuts), end]
-    spent_s = sum(
-        take_s(after - before, size)
-        for (before, after), size in zip(pairwise(places), sizes, strict=True)
-    )
-    return 1.0 - spent_s / take_s(end, sizes[0])
-
-
 def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: float | None) -> str:
     if gain is None:
         return "what it saves depends on how long the run is: give --epochs or --samples"
@@ -149,10 +139,3 @@ def _explain(gain: float | None, sizes: Sequence[int], largest_noise_scale: floa
             "measured, may need more of them: compare the loss"
         )
     return reason
-
-
-def _describe_rates(kind: Literal["milestones", "cosine"], family: Family) -> str:
-    root = "B/B_start" if family == "gradient" else "sqrt(B/B_start)"
-    if kind == "cosine":
-        return f"rates by rule; between these the cosine goes on, times {root}"
-    return f"rates by rule: the cut one times {root}"

@@ -6,11 +6,11 @@ One GPU is measured; several are on paper, between bounds (docs/method.md, secti
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from advisor.advice.data import Bounds, Frontier, FrontierPoint, Scenario
-from advisor.device.data import Interconnect
 from advisor.noise.data import predict_relative_samples
 from advisor.rate.data import Candidate
 from advisor.training.data import WorkloadFacts
@@ -45,18 +45,43 @@ def conclude_frontier(
     counts = sorted(set(scenario.gpus)) or [1]
     is_on_paper = counts[-1] > 1
     gradient_bytes = estimate_gradient_bytes(facts) if is_on_paper else None
-    ways = [
-        (count, each)
-        for count in counts
+    make = partial(_make, gradient_bytes, noise_scale, scenario, facts)
+    points = [
+        make(gpus, each)
+        for gpus in counts
         for each in candidates
-        if facts.dataset_size is None or count * each.global_batch_size <= facts.dataset_size
+        if facts.dataset_size is None or gpus * each.global_batch_size <= facts.dataset_size
     ]
-    if not ways:
+    if not points:
         takers = f"{count_of(counts[0], 'GPU')} take{'s' * (counts[0] == 1)}"
         return Frontier(reason=f"the dataset has fewer samples than {takers} at once")
-    points = _compare(ways, gradient_bytes, noise_scale, scenario, facts)
+    ranks = [_rank(point) for point in points]
+    least_time, least_cost = map(min, zip(*ranks, strict=True))
+    near = [
+        (abs(math.log(point.global_batch_size / noise_scale)), point.global_batch_size, point.gpus)
+        for point in points
+    ]
+    # Of each number of GPUs the nearest comes last, and stays.
+    nearest = {
+        gpus: size
+        for distance, size, gpus in sorted(near, reverse=True)
+        if distance <= math.log(NEAR_NOISE_RATIO)
+    }
+    points = [
+        replace(
+            point,
+            relative_time=point.relative_time.scale(1.0 / least_time),
+            relative_cost=point.relative_cost.scale(1.0 / least_cost),
+            # None is no worse in time and in cost, and better in either.
+            is_efficient=not any(
+                other != rank and all(map(operator.le, other, rank)) for other in ranks
+            ),
+            is_at_noise_scale=point.global_batch_size == nearest.get(point.gpus),
+        )
+        for point, rank in zip(points, ranks, strict=True)
+    ]
     return Frontier(
-        points=points,
+        points=tuple(points),
         fastest=min(points, key=_rank),
         balanced=min(points, key=lambda point: (max(_rank(point)), min(_rank(point)))),
         cheapest=min(points, key=lambda point: _rank(point)[::-1]),
@@ -64,6 +89,50 @@ def conclude_frontier(
         gradient_bytes=gradient_bytes,
         interconnect=scenario.interconnect if is_on_paper else None,
         notes=tuple(_write_notes(scenario, facts, gradient_bytes, is_on_paper=is_on_paper)),
+    )
+
+
+def _rank(point: FrontierPoint) -> tuple[float, float]:
+    return point.relative_time.ranked, point.relative_cost.ranked
+
+
+def _make(
+    gradient_bytes: int | None,
+    noise_scale: float,
+    scenario: Scenario,
+    facts: WorkloadFacts,
+    gpus: int,
+    way: Candidate,
+) -> FrontierPoint:
+    """Return a point with its time over the fewest steps': as measured, or between bounds."""
+    size, link, step_s = gpus * way.global_batch_size, scenario.interconnect, way.step_s
+    bounds = Bounds(low=step_s, high=step_s if gpus == 1 else None)
+    if gpus > 1 and gradient_bytes is not None and link is not None:
+        reduce_s = predict_all_reduce_s(gpus, gradient_bytes, link.bytes_per_s)
+        bounds = Bounds(low=max(step_s, reduce_s), high=step_s + reduce_s)
+    time = bounds.scale(1.0 + noise_scale / size)  # in units of S_min
+    samples, base, price = count_samples(scenario, facts), facts.base_batch_size, None
+    training_s = None
+    if samples is not None and base is not None:
+        # E_min is the stated run's samples over 1 + B0/φ, and S_min = E_min/φ.
+        least_steps = samples / predict_relative_samples(base, noise_scale) / noise_scale
+        training_s = time.scale(least_steps)
+    if training_s is not None and scenario.price_per_gpu_hour is not None:
+        price = training_s.scale(gpus * scenario.price_per_gpu_hour / _SECONDS_PER_HOUR)
+    limit = facts.dataset_size
+    return FrontierPoint(
+        gpus=gpus,
+        micro_batch_size=way.micro_batch_size,
+        gradient_accumulation_steps=way.gradient_accumulation_steps,
+        global_batch_size=size,
+        step_s=bounds,
+        relative_time=time,
+        relative_cost=time.scale(gpus),
+        relative_steps=1.0 + noise_scale / size,
+        relative_samples=predict_relative_samples(size, noise_scale),
+        has_short_epochs=limit is not None and size * LEAST_STEPS_PER_EPOCH > limit,
+        training_s=training_s,
+        training_price=price,
     )
 
 
@@ -93,101 +162,6 @@ def count_samples(scenario: Scenario, facts: WorkloadFacts) -> float | None:
     if scenario.epochs is None or facts.dataset_size is None:
         return None
     return scenario.epochs * facts.dataset_size
-
-
-def _predict_step_s(
-    candidate: Candidate,
-    gpus: int,
-    gradient_bytes: int | None,
-    interconnect: Interconnect | None,
-) -> Bounds:
-    """Return the seconds of a step: as measured on one GPU, within bounds on several."""
-    step_s = candidate.step_s
-    if gpus == 1:
-        return Bounds(low=step_s, high=step_s)
-    if gradient_bytes is None or interconnect is None:
-        return Bounds(low=step_s, high=None)
-    reduce_s = predict_all_reduce_s(gpus, gradient_bytes, interconnect.bytes_per_s)
-    return Bounds(low=max(step_s, reduce_s), high=step_s + reduce_s)
-
-
-def _compare(
-    ways: Sequence[tuple[int, Candidate]],
-    gradient_bytes: int | None,
-    noise_scale: float,
-    scenario: Scenario,
-    facts: WorkloadFacts,
-) -> tuple[FrontierPoint, ...]:
-    """Return a point for each way, with time and cost over the least of all."""
-    least_steps = _count_least_steps(scenario, facts, noise_scale)
-    price, points = scenario.price_per_gpu_hour, []
-    for gpus, each in ways:
-        size = gpus * each.global_batch_size
-        step_s = _predict_step_s(each, gpus, gradient_bytes, scenario.interconnect)
-        time = step_s.scale(1.0 + noise_scale / size)  # in units of S_min
-        training_s = None if least_steps is None else time.scale(least_steps)
-        point = FrontierPoint(
-            gpus=gpus,
-            micro_batch_size=each.micro_batch_size,
-            gradient_accumulation_steps=each.gradient_accumulation_steps,
-            global_batch_size=size,
-            step_s=step_s,
-            relative_time=time,
-            relative_cost=time.scale(gpus),
-            relative_steps=1.0 + noise_scale / size,
-            relative_samples=predict_relative_samples(size, noise_scale),
-            has_short_epochs=facts.dataset_size is not None
-            and size * LEAST_STEPS_PER_EPOCH > facts.dataset_size,
-            training_s=training_s,
-            training_price=None
-            if training_s is None or price is None
-            else training_s.scale(gpus * price / _SECONDS_PER_HOUR),
-        )
-        points.append(point)
-    ranks, nearest = list(map(_rank, points)), _find_nearest(points, noise_scale)
-    least_time, least_cost = map(min, zip(*ranks, strict=True))
-    return tuple(
-        replace(
-            point,
-            relative_time=point.relative_time.scale(1.0 / least_time),
-            relative_cost=point.relative_cost.scale(1.0 / least_cost),
-            # None is no worse in time and in cost, and better in either.
-            is_efficient=not any(
-                other != rank and all(map(operator.le, other, rank)) for other in ranks
-            ),
-            is_at_noise_scale=point.global_batch_size == nearest.get(point.gpus),
-        )
-        for point, rank in zip(points, ranks, strict=True)
-    )
-
-
-def _rank(point: FrontierPoint) -> tuple[float, float]:
-    return point.relative_time.ranked, point.relative_cost.ranked
-
-
-def _find_nearest(points: Sequence[FrontierPoint], noise_scale: float) -> dict[int, int]:
-    """Return the batch nearest to the noise scale by the numbers of GPUs that have one."""
-
-    def measure(point: FrontierPoint) -> tuple[float, int]:
-        size = point.global_batch_size
-        return abs(math.log(size / noise_scale)), size
-
-    near = [point for point in points if measure(point)[0] <= math.log(NEAR_NOISE_RATIO)]
-    # The nearest comes last, and stays.
-    return {p.gpus: p.global_batch_size for p in sorted(near, key=measure, reverse=True)}
-
-
-def _count_least_steps(
-    scenario: Scenario, facts: WorkloadFacts, noise_scale: float
-) -> float | None:
-    """Return S_min of the run that the user stated: its samples at the base batch, over 1 + B0/φ.
-
-    That gives E_min, and E_min = φ·S_min.
-    """
-    samples = count_samples(scenario, facts)
-    if samples is None or facts.base_batch_size is None:
-        return None
-    return samples / predict_relative_samples(facts.base_batch_size, noise_scale) / noise_scale
 
 
 def _write_notes(

@@ -1,10 +1,11 @@
 """Time against cost: a table of the choices, a paragraph, and a chart."""
 
+import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from advisor.advice.data import Bounds, Frontier, FrontierPoint, Recommendation
-from advisor.telling import Chart, Column, Datum, Line, Table
+from advisor.telling import Chart, Datum, Line, Table, draw_up
 from advisor.units import NOT_MEASURED, count_of, format_count, format_duration, format_number
 
 #: Rows that fit on a screen beside the rest of the report; the JSON document has them all.
@@ -41,34 +42,31 @@ def describe_frontier(frontier: Frontier) -> str:
 def draw_up_frontier(frontier: Frontier, advice: Recommendation | None) -> Table:
     """Return the table; price, which is in proportion to it, takes the place of the GPU time."""
     rows = _choose_rows(frontier, advice)
-    columns: list[tuple[str, Callable[[FrontierPoint], str]]] = [
-        ("batch", lambda row: format_count(row.global_batch_size)),
-        ("as", _write_split),
-        ("time", lambda row: f"{_write_ranked(row.relative_time)} ×"),
+    splits = [(row.micro_batch_size, row.gradient_accumulation_steps, row.gpus) for row in rows]
+    columns = [
+        ("Time and cost", [", ".join(_list_names(frontier, row)) for row in rows]),
+        ("batch", [format_count(row.global_batch_size) for row in rows]),
+        ("as", [" × ".join(map(format_count, split)) for split in splits]),
+        ("time", [f"{_write_ranked(row.relative_time)} ×" for row in rows]),
+        ("GPU time", [f"{_write_ranked(row.relative_cost)} ×" for row in rows]),
     ]
-    if all(row.training_price is not None for row in rows):
-        columns.append(("price", lambda row: _write_ranked(row.training_price)))
-    else:
-        columns.append(("GPU time", lambda row: f"{_write_ranked(row.relative_cost)} ×"))
-    if all(row.training_s is not None for row in rows):
-        columns.append(("training", lambda row: _write_ranked(row.training_s, format_duration)))
-    return Table(
-        columns=(
-            Column(justify="left"),
-            Column("Time and cost", justify="left", folds=True),
-            *(Column(header) for header, _ in columns),
-        ),
-        rows=tuple(
-            (
-                _mark(row, advice),
-                ", ".join(_list_names(frontier, row)),
-                *(write(row) for _, write in columns),
-            )
-            for row in rows
-        ),
-        legend="; ".join(_list_legend(frontier, rows, advice)),
-        notes=frontier.notes,
-        bold_rows=frozenset(n for n, row in enumerate(rows) if _is_advised(row, advice)),
+    prices = [row.training_price for row in rows if row.training_price is not None]
+    if len(prices) == len(rows):
+        columns[-1] = "price", [_write_ranked(each) for each in prices]
+    times = [row.training_s for row in rows if row.training_s is not None]
+    if len(times) == len(rows):
+        columns.append(("training", [_write_ranked(each, format_duration) for each in times]))
+    marks = [
+        RECOMMENDED * _is_advised(row, advice)
+        + NOISE * row.is_at_noise_scale
+        + SHORT * row.has_short_epochs
+        for row in rows
+    ]
+    legend = "; ".join(_list_legend(frontier, rows, "".join(marks), advice))
+    table = draw_up(columns, marks=marks, legend=legend, notes=frontier.notes)
+    mark, names, *rest = table.columns
+    return dataclasses.replace(
+        table, columns=(mark, dataclasses.replace(names, justify="left", folds=True), *rest)
     )
 
 
@@ -148,53 +146,39 @@ def _choose_rows(frontier: Frontier, advice: Recommendation | None) -> tuple[Fro
     return tuple(sorted(rows, key=lambda one: (one.gpus, one.global_batch_size)))
 
 
-def _write_split(row: FrontierPoint) -> str:
-    """Return micro-batch × accumulation × GPUs, as in the headline."""
-    factors = (row.micro_batch_size, row.gradient_accumulation_steps, row.gpus)
-    return " × ".join(format_count(factor) for factor in factors)
-
-
-def _write_ranked(bounds: Bounds | None, write: Callable[[float], str] = format_number) -> str:
+def _write_ranked(bounds: Bounds, write: Callable[[float], str] = format_number) -> str:
     """Return the value that decides: `≤` where it is the most, `≥` where it is the least."""
-    if bounds is None:
-        return NOT_MEASURED
     if bounds.high is None:
         return f"≥ {write(bounds.low)}"
     low, high = write(bounds.low), write(bounds.high)
     return high if low == high else f"≤ {high}"
 
 
-def _mark(row: FrontierPoint, advice: Recommendation | None) -> str:
-    marks = RECOMMENDED * _is_advised(row, advice)
-    return marks + NOISE * row.is_at_noise_scale + SHORT * row.has_short_epochs
-
-
 def _list_names(frontier: Frontier, row: FrontierPoint) -> list[str]:
-    names = ("fastest", "balanced", "cheapest")
-    choices = (frontier.fastest, frontier.balanced, frontier.cheapest)
-    return [name for name, point in zip(names, choices, strict=True) if point == row]
+    choices = {
+        "fastest": frontier.fastest,
+        "balanced": frontier.balanced,
+        "cheapest": frontier.cheapest,
+    }
+    return [name for name, point in choices.items() if point == row]
 
 
 def _list_legend(
-    frontier: Frontier, rows: Sequence[FrontierPoint], advice: Recommendation | None
-) -> list[str]:
-    is_tried = advice is not None and advice.learning_rate.value is not None
-    tried = ", the only batch whose learning rate was tried" if is_tried else ""
-    is_on_paper = len(_list_counts(frontier)) > 1
-    in_use = {
-        "predicted, to the same training loss; × over the least of all": True,
-        "as: micro-batch × accumulation × GPUs": is_on_paper,
-        "balanced: the worse ratio of time and GPU time is least": is_on_paper,
-        "≤ where no exchange hides behind the step": any(
-            row.gpus > 1 and row.step_s.high is not None for row in rows
-        ),
-        f"> recommended{tried}": any(_is_advised(row, advice) for row in rows),
-        "φ nearest to the noise scale: about twice the fewest steps and samples": any(
-            row.is_at_noise_scale for row in rows
-        ),
-        "! fewer than 20 steps an epoch": any(row.has_short_epochs for row in rows),
-    }
-    return [text for text, is_used in in_use.items() if is_used]
+    frontier: Frontier, rows: Sequence[FrontierPoint], marks: str, advice: Recommendation | None
+) -> Iterator[str]:
+    yield "predicted, to the same training loss; × over the least of all"
+    if len(_list_counts(frontier)) > 1:
+        yield "as: micro-batch × accumulation × GPUs"
+        yield "balanced: the worse ratio of time and GPU time is least"
+    if any(row.gpus > 1 and row.step_s.high is not None for row in rows):
+        yield "≤ where no exchange hides behind the step"
+    if RECOMMENDED in marks:
+        is_tried = advice is not None and advice.learning_rate.value is not None
+        yield f"> recommended{', the only batch whose learning rate was tried' * is_tried}"
+    if NOISE in marks:
+        yield "φ nearest to the noise scale: about twice the fewest steps and samples"
+    if SHORT in marks:
+        yield "! fewer than 20 steps an epoch"
 
 
 def _name_batch(point: FrontierPoint) -> str:

@@ -16,6 +16,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
+from operator import itemgetter
 from typing import NamedTuple
 
 from advisor.advice.data import Schedule
@@ -72,7 +73,7 @@ def conclude_late_switch(
     gains = []
     for start in STARTS:
         chosen = _choose(draw(set(STARTS) - {start}))
-        gains.append(0.0 if chosen is None else _find_gain(draw({start}), chosen) or 0.0)
+        gains.append(0.0 if chosen is None else _find_gain(draw({start}), chosen))
     gain = statistics.fmean(gains)
     reach = two_sided_t(0.95, len(gains) - 1) * statistics.stdev(gains) / len(gains) ** 0.5
     is_advised = min(gains) >= LEAST_GAIN_FRACTION
@@ -94,39 +95,29 @@ def conclude_late_switch(
 
 def _choose(curves: _Curves) -> _Switch | None:
     """Return the switch that saves most on these curves; None where none saves."""
-    best: tuple[float, _Switch | None] = (0.0, None)
+    switches = []
     for small, large in permutations(curves, 2):
-        if small[0] >= large[0]:
-            continue
-        end = curves[large][-1][1]
-        seconds = {key: find_samples(curve, end) for key, curve in curves.items()}
-        rival = min(seconds, key=lambda key: seconds[key] or math.inf)
-        for _, level in curves[large][1:-1]:
-            switch = _Switch(small, large, level, rival)
-            gain = _find_gain(curves, switch)
-            if gain is not None and gain > best[0]:
-                best = (gain, switch)
-    return best[1]
+        if small[0] < large[0]:
+            end = curves[large][-1][1]
+            seconds = {key: find_samples(curve, end) for key, curve in curves.items()}
+            rival = min(seconds, key=lambda key: seconds[key] or math.inf)
+            switches += [_Switch(small, large, level, rival) for _, level in curves[large][1:-1]]
+    gains = [(_find_gain(curves, switch), switch) for switch in switches]
+    gain, best = max(gains, key=itemgetter(0), default=(0.0, None))
+    return best if gain > 0.0 else None
 
 
-def _find_gain(curves: _Curves, switch: _Switch) -> float | None:
+def _find_gain(curves: _Curves, switch: _Switch) -> float:
     """Return the share of the rival's time that the switch saves, to the lowest loss of both.
 
-    None where a curve is not there, or does not have the loss of the switch.
+    0 where a curve is not there, or does not have the loss of the switch.
     """
     if any(key not in curves for key in (switch.small, switch.large, switch.rival)):
-        return None
+        return 0.0
     small, large, rival = (curves[key] for key in (switch.small, switch.large, switch.rival))
     end = max(large[-1][1], rival[-1][1])
-    if switch.level < end:
-        return None
-    spent = [
-        find_samples(small, switch.level),
-        find_samples(large, switch.level),
-        find_samples(large, end),
-        find_samples(rival, end),
-    ]
-    if any(each is None for each in spent) or not spent[3]:
-        return None
-    before, its_own, whole, other = (each or 0.0 for each in spent)
+    before, its_own = find_samples(small, switch.level), find_samples(large, switch.level)
+    whole, other = find_samples(large, end), find_samples(rival, end)
+    if switch.level < end or before is None or its_own is None or whole is None or not other:
+        return 0.0
     return 1.0 - (before + whole - its_own) / other

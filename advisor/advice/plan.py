@@ -10,38 +10,33 @@ from advisor.advice.reasons import write_reasons
 from advisor.advice.snippet import set_up
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.loader.plan import LOADER
-from advisor.memory.plan import MEMORY
 from advisor.noise.plan import NOISE
-from advisor.race.law import LAW_DEVIATION, Law, read_law
-from advisor.race.plan import RACE, anchor
+from advisor.race.compare import spread
+from advisor.race.law import LAW_DEVIATION, read_law
+from advisor.race.plan import anchor
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.conclude import needs_range, settle_ranged_rate
 from advisor.rate.data import TRIALS, Candidate, LearningRate, OptimizerChanges
 from advisor.rate.range_data import LR_RANGES
 from advisor.rate.rules import plan_changes, propose_learning_rate
 from advisor.soak.plan import SOAK
-from advisor.statistics import NORMAL_QUANTILE, Estimate, exponentiate
-from advisor.throughput.conclude import THROUGHPUT
-from advisor.training.data import WorkloadFacts
+from advisor.statistics import NORMAL_QUANTILE
 
 
 def _conclude(conclusions: Conclusions) -> Recommendation | None:
     """Return the recommendation; None where the user's own batch was not measured."""
-    record, facts = conclusions.record, conclusions.record.workload
-    memory, throughput = conclusions.of(MEMORY), conclusions.of(THROUGHPUT)
-    race, ways = conclusions.of(RACE), conclusions.of(WAYS) or ()
-    if facts is None or memory is None or throughput is None or race is None:
-        return None
-    law, loader = read_law(conclusions), conclusions.of(LOADER)
-    given = record.command.limits.global_batch_size
-    decision = decide(facts, memory, ways, race, global_batch_size=given)
+    decision = decide(conclusions)
     if decision is None:
         return None
-    way, size = decision.way, decision.way.global_batch_size
-    rate, changes = _settle_rate(conclusions, facts, decision, law.noise)
-    base = find_way(
-        ways, facts.base_batch_size if race.base is None else race.base.global_batch_size
-    )
+    facts, way, base, law = decision.facts, decision.way, decision.race.base, decision.law
+    size, loader, result = way.global_batch_size, conclusions.of(LOADER), decision.result
+    rate, changes = _settle_rate(conclusions, decision), OptimizerChanges()
+    if result is not None:
+        warmup = plan_changes(facts, size, law.noise, decision.learning_rate).warmup_steps
+        changes = OptimizerChanges(
+            beta2=result.beta2, weight_decay=result.weight_decay, warmup_steps=warmup
+        )
+    own = find_way(decision.ways, facts.base_batch_size if base is None else base.global_batch_size)
     workers = None if loader is None else loader.advised_workers
     ranks = 1 if facts.script is None else facts.script.script.ranks  # that spread its steps
     is_change = (
@@ -50,7 +45,7 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         or (loader is not None and workers not in {None, loader.own_workers})
     )
     settings, snippet = set_up(way, facts, rate.value, changes, workers=workers)
-    cautions = list_deciding(facts, decision, throughput, conclusions.of(SOAK), loader)
+    cautions = tuple(list_deciding(decision, conclusions.of(SOAK), loader))
     return Recommendation(
         basis=decision.basis,
         micro_batch_size=way.micro_batch_size // facts.parts,
@@ -61,61 +56,51 @@ def _conclude(conclusions: Conclusions) -> Recommendation | None:
         learning_rate=rate,
         optimizer_changes=changes,
         limiting_factor=decision.limiting_factor,
-        expected=_expect(decision, base, law),
-        reasons=tuple(write_reasons(facts, decision, throughput, conclusions.of(NOISE), law, ways)),
-        warnings=(*cautions, *list_minor(facts, decision, memory, throughput)),
+        expected=_expect(decision, own),
+        reasons=tuple(write_reasons(decision, conclusions.of(NOISE))),
+        warnings=(*cautions, *list_minor(decision)),
         cautions=cautions,
-        candidates=law.tabulate(ways, base),
+        candidates=law.tabulate(decision.ways, own),
         settings=settings,
         snippet=snippet if is_change else "",
     )
 
 
-def _settle_rate(
-    conclusions: Conclusions, facts: WorkloadFacts, decision: Decision, noise: Estimate | None
-) -> tuple[LearningRate, OptimizerChanges]:
-    """Return the advised rate beside the rule's, and the settings that it was trained with."""
-    record, race, size = conclusions.record, decision.race, decision.way.global_batch_size
+def _settle_rate(conclusions: Conclusions, decision: Decision) -> LearningRate:
+    """Return the advised rate beside the rule's."""
+    record, facts, race = conclusions.record, decision.facts, decision.race
+    size, noise = decision.way.global_batch_size, decision.law.noise
     value, result = decision.learning_rate, decision.result
-    if race.base is None or not race.base.is_own:
-        batch = size if race.base is None else race.base.global_batch_size
-        rate = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), batch)
-        if race.base is not None:
-            anchored = anchor(facts, race.base)
-            rule = propose_learning_rate(anchored, size, noise)
-            rate = replace(rate, value=value, proposed=rule.proposed)
-        elif value is not None or not (needs_range(facts) and facts.has_dataset):
-            rate = propose_learning_rate(facts, size, noise)
-            rate = replace(rate, value=value, reason=race.reason)
-    else:
-        rate = propose_learning_rate(facts, size, noise)
+    rate = propose_learning_rate(facts, size, noise)
+    if race.base is not None and race.base.is_own:
         reason = race.reason or rate.reason
         if result is not None:
             reason = f"trained from {result.starts + result.fresh_starts} starts beside your pair"
-        elif value is not None and race.does_base_train:
+        elif value is not None and race.does_base_train and race.pairs:
             reason = "your own, from which nothing else was surely faster"
-            if not race.pairs:
-                reason = "your own; no other was trained"
-        rate = rate.settle(value, reason)
-    if result is None:
-        return rate, OptimizerChanges()
-    warmup = plan_changes(facts, size, noise, value).warmup_steps
-    changes = OptimizerChanges(
-        beta2=result.beta2, weight_decay=result.weight_decay, warmup_steps=warmup
-    )
-    return rate, changes
+        elif value is not None and race.does_base_train:
+            reason = "your own; no other was trained"
+        return rate.settle(value, reason)
+    batch = size if race.base is None else race.base.global_batch_size
+    ranged = settle_ranged_rate(facts, record.all(LR_RANGES), record.all(TRIALS), batch)
+    if race.base is not None:
+        rule = propose_learning_rate(anchor(facts, race.base), size, noise)
+        return replace(ranged, value=value, proposed=rule.proposed)
+    if value is None and needs_range(facts) and facts.has_dataset:
+        return ranged
+    return replace(rate, value=value, reason=race.reason)
 
 
-def _expect(decision: Decision, base: Candidate | None, law: Law) -> Expected:
+def _expect(decision: Decision, base: Candidate | None) -> Expected:
     """Return what was measured of the advised pair, or the law's word where it was not trained."""
-    if decision.result is not None and decision.result.time_ratio is not None:
-        ratio = decision.result.time_ratio
+    result, law = decision.result, decision.law
+    if result is not None and result.time_ratio is not None:
+        ratio = result.time_ratio
         return Expected(time_ratio=ratio, cost_ratio=ratio, is_measured=True)
     if base is None or law.noise_scale is None or decision.way == base:
         return Expected()
     log = law.predict_log_ratio(decision.way, base)
-    half = NORMAL_QUANTILE * LAW_DEVIATION
-    ratio = exponentiate(Estimate(log, log - half, log + half))
+    ratio = spread(log, NORMAL_QUANTILE * LAW_DEVIATION)
     return Expected(time_ratio=ratio, cost_ratio=ratio)
 
 

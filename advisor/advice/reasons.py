@@ -1,17 +1,15 @@
 """Why this pair, in plain sentences with figures, the binding reason first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from advisor.advice.decide import Decision
 from advisor.noise.course import predict_noise_scale
 from advisor.noise.data import NoiseConclusion, predict_relative_samples
-from advisor.race.data import Race
+from advisor.race.data import BasePair, Race
 from advisor.race.law import Law
 from advisor.race.plan import LEAST_FRESH, choose_best
 from advisor.race.tell import describe_gain, name_pair
 from advisor.rate.data import Candidate
-from advisor.throughput.data import ThroughputConclusion
-from advisor.training.data import WorkloadFacts
 from advisor.units import begin_sentence, count_of, format_count, format_number, format_percent
 
 #: Lengths of training, over that of the run, for which the law is asked again.
@@ -23,27 +21,22 @@ _GENERALISATION = (
 )
 
 
-def write_reasons(
-    facts: WorkloadFacts,
-    decision: Decision,
-    throughput: ThroughputConclusion,
-    noise: NoiseConclusion | None,
-    law: Law,
-    ways: Sequence[Candidate],
-) -> Iterator[str]:
+def write_reasons(decision: Decision, noise: NoiseConclusion | None) -> Iterator[str]:
     """Yield the sentences, the one on what training showed first, the caution last."""
+    way = decision.way
     yield _explain_choice(decision)
     if decision.basis != "given":
-        yield _explain_limit(facts, decision, throughput, law.noise_scale)
-    yield from _explain_law(noise, law, ways)
-    way = decision.way
+        yield _explain_limit(decision)
+    yield _explain_law(decision, noise)
     if way.gradient_accumulation_steps > 1:
         yield (
             f"Batch {format_count(way.global_batch_size)} is made of "
             f"{way.gradient_accumulation_steps} micro-batches of "
             f"{format_count(way.micro_batch_size)}, which fit."
         )
-    yield from _explain_length(facts, decision.race, noise, ways)
+    race = decision.race
+    if race.base is not None and race.base_steps and race.does_base_train:
+        yield _explain_length(decision, race.base, noise)
     yield _GENERALISATION
 
 
@@ -91,100 +84,81 @@ def _describe_others(race: Race) -> str:
     return f"of {tried} trained none was surely faster; the best, {what}"
 
 
-def _explain_limit(
-    facts: WorkloadFacts,
-    decision: Decision,
-    throughput: ThroughputConclusion,
-    noise_scale: float | None,
-) -> str:
+def _explain_limit(decision: Decision) -> str:
     """Return what keeps the batch from being larger, and by how much."""
-    way, larger, unit = decision.way, decision.next_larger, facts.sample_unit
-    size = format_count(way.global_batch_size)
+    facts, way, larger = decision.facts, decision.way, decision.next_larger
+    limit, size = decision.limiting_factor, format_count(way.global_batch_size)
     if larger is not None:
-        speed = _compare_speed(way, larger, unit)
-        if decision.limiting_factor == "throughput":
+        gain, unit = way.sample_s / larger.sample_s - 1.0, facts.sample_unit
+        what = f"{format_percent(abs(gain))} {'faster' if gain >= 0.0 else 'slower'}"
+        speed = f"batch {format_count(larger.global_batch_size)} is {what} per {unit} in your loop"
+        if limit == "throughput":
             return f"Beyond {size} {unit}s a step speed no longer pays: {speed}."
-        return _weigh_larger(way, larger, speed, noise_scale)
-    if decision.limiting_factor == "throughput":
+        return begin_sentence(speed) + _weigh_samples(way, larger, decision.law.noise_scale)
+    if limit == "throughput":
         return f"Up to {size}, the largest, speed hardly rises any more: smaller ones are as fast."
-    needed = throughput.saturation.needed_batch_size
-    beyond = ", where larger ones would still be faster"
-    if needed is not None:
-        beyond = "; by the fitted law larger ones would be faster up to about "
-        beyond += format_number(needed)
-    samples = count_of(facts.dataset_size or 0, "sample")
-    ends = {
-        "memory": f"Memory ends the batch at {size}{beyond}.",
-        "kernel": f"A kernel of the model takes no batch much larger than {size}.",
-        "dataset": f"The dataset ends the batch at {size}: it has {samples}.",
-    }
-    what = {"model": "What the model runs", "user": "The largest batch allowed"}
-    end = what.get(decision.limiting_factor, "The time")
-    other = f"{end} ends the search at {size}; larger batches may be faster."
-    return ends.get(decision.limiting_factor, other)
+    if limit == "memory":
+        needed = decision.throughput.saturation.needed_batch_size
+        beyond = ", where larger ones would still be faster"
+        if needed is not None:
+            beyond = "; by the fitted law larger ones would be faster up to about "
+            beyond += format_number(needed)
+        return f"Memory ends the batch at {size}{beyond}."
+    if limit == "kernel":
+        return f"A kernel of the model takes no batch much larger than {size}."
+    if limit == "dataset":
+        samples = count_of(facts.dataset_size or 0, "sample")
+        return f"The dataset ends the batch at {size}: it has {samples}."
+    ends = {"model": "What the model runs", "user": "The largest batch allowed"}
+    return f"{ends.get(limit, 'The time')} ends the search at {size}; larger batches may be faster."
 
 
-def _compare_speed(way: Candidate, larger: Candidate, unit: str) -> str:
-    """Return how much faster or slower the next larger batch is, without a full stop."""
-    gain = way.sample_s / larger.sample_s - 1.0
-    what = f"{format_percent(abs(gain))} {'faster' if gain >= 0.0 else 'slower'}"
-    return f"batch {format_count(larger.global_batch_size)} is {what} per {unit} in your loop"
-
-
-def _weigh_larger(way: Candidate, larger: Candidate, speed: str, noise_scale: float | None) -> str:
-    """Return what the next larger batch gains in speed and costs in samples."""
-    text = begin_sentence(speed)
+def _weigh_samples(way: Candidate, larger: Candidate, noise_scale: float | None) -> str:
+    """Return how many more samples the next larger batch costs, after what it gains in speed."""
     if noise_scale is None:
-        return f"{text}; how many more samples it needs is not known."
+        return "; how many more samples it needs is not known."
     needed, own = (
         predict_relative_samples(each.global_batch_size, noise_scale) for each in (larger, way)
     )
     more = format_percent(needed / own - 1.0)
     if needed * larger.sample_s > own * way.sample_s:
-        return f"{text}, but by the noise needs {more} more of them."
+        return f", but by the noise needs {more} more of them."
     return (
-        f"{text} and by the noise needs only {more} more of them, but this run did not show that "
-        "it trains faster."
+        f" and by the noise needs only {more} more of them, but this run did not show that it "
+        "trains faster."
     )
 
 
-def _explain_law(
-    noise: NoiseConclusion | None, law: Law, ways: Sequence[Candidate]
-) -> Iterator[str]:
-    """Yield where noise and speed alone put the least time."""
-    near, scale, working = law.choose(ways), law.noise, law.noise_scale
+def _explain_law(decision: Decision, noise: NoiseConclusion | None) -> str:
+    """Return where noise and speed alone put the least time."""
+    law = decision.law
+    near, scale, working = law.choose(decision.ways), law.noise, law.noise_scale
     if scale is None or working is None or not near:
-        why = "" if noise is None else f": {noise.reason}"
-        yield f"The noise scale is not known{why}."
-        return
+        return f"The noise scale is not known{'' if noise is None else f': {noise.reason}'}."
     if scale.high is None:
-        low = format_number(scale.low or 0.0)
-        figures = f"at least {low} samples"
+        figures = f"at least {format_number(scale.low or 0.0)} samples"
         figures += "" if scale.low == working else f", and taken for {format_number(working)}"
     else:
         low, high = format_number(max(scale.low or 0.0, 0.0)), format_number(scale.high)
         figures = f"{format_number(working)} samples ({low} to {high})"
     sizes = dict.fromkeys(format_count(each.global_batch_size) for each in (near[0], near[-1]))
-    yield (
+    return (
         f"The noise scale is {figures}: by it and the speed of steps in your loop alone, which is "
         f"right within a factor of 2, batch {' to '.join(sizes)} would train fastest."
     )
 
 
-def _explain_length(
-    facts: WorkloadFacts, race: Race, noise: NoiseConclusion | None, ways: Sequence[Candidate]
-) -> Iterator[str]:
-    """Yield the length of training that the figures hold for, and how the law moves beyond it."""
-    if race.base is None or not race.base_steps or not race.does_base_train:
-        return
+def _explain_length(decision: Decision, base: BasePair, noise: NoiseConclusion | None) -> str:
+    """Return the length of training that the figures hold for, and how the law moves beyond it."""
+    steps = decision.race.base_steps
     text = (
         "The times hold for trainings as long as those of the run, "
-        f"{count_of(race.base_steps, 'step')} of batch {format_count(race.base.global_batch_size)}"
+        f"{count_of(steps, 'step')} of batch {format_count(base.global_batch_size)}"
     )
     moves: dict[int, list[str]] = {}
     for factor in _LENGTHS:
-        scale = None if noise is None else predict_noise_scale(noise, factor * race.base_steps)
-        near = Law(scale, facts.dataset_size).choose(ways)
+        scale = None if noise is None else predict_noise_scale(noise, factor * steps)
+        near = Law(scale, decision.facts.dataset_size).choose(decision.ways)
         if near:
             moves.setdefault(near[0].global_batch_size, []).append(f"{factor} times")
     if moves:
@@ -192,4 +166,4 @@ def _explain_length(
             f"{format_count(size)} for {' and '.join(each)} as long" for size, each in moves.items()
         ]
         text += f"; by the trend of the noise the law would name batch {' and '.join(named)}"
-    yield f"{text}. --train-steps says how long you train."
+    return f"{text}. --train-steps says how long you train."

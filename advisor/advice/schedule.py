@@ -6,6 +6,7 @@ measured; nothing is said of what comes after the last of them.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 
@@ -64,10 +65,7 @@ def conclude_schedule(
             reason="the noise scale was not measured at two points of training or more",
         )
     phases = cut_phases(points, batch_size=noise.batch_size)
-
-    def take_s(course: Sequence[int]) -> float:
-        return predict_time(candidates, phases, course)
-
+    take_s = partial(predict_time, candidates, phases)
     sizes = [each.global_batch_size for each in candidates]
     courses = [plan_doublings(candidates, phases, size) for size in sizes]
     constants = [(size,) * len(phases) for size in sizes]
@@ -84,19 +82,23 @@ def conclude_schedule(
     segments = [
         (count, size, scale_to(advised, size, scale)) for count, size, scale in (lead, *parts)
     ]
+    constant = take_s((advised.global_batch_size,) * len(phases))
+    reason, rates = "the noise scale grows enough for a growing batch to pay", advised.learning_rate
+    if best[0] == best[-1]:
+        reason = "no batch that grows is faster than a constant one over what was measured"
+    elif gain < LEAST_GAIN_FRACTION:
+        least = format_percent(LEAST_GAIN_FRACTION)
+        reason = f"a growing batch saves less than {least} of the time"
     return Schedule(
         kind="noise",
         items=write_items(candidates, segments) if gain >= LEAST_GAIN_FRACTION else (),
         samples=round(sum(count for count, _, _ in segments)),
         gain_fraction=gain,
-        gain_over_advised_fraction=1.0
-        - take_s(best) / take_s((advised.global_batch_size,) * len(phases)),
-        measured_from_step=points[0][0],
+        gain_over_advised_fraction=1.0 - take_s(best) / constant,
+        measured_from_step=step,
         measured_to_step=points[-1][0],
-        reason=_explain(gain, grows=best[0] != best[-1]),
-        rate_note=""
-        if advised.learning_rate is None
-        else "rates by the scaling rule from the advised pair",
+        reason=reason,
+        rate_note="" if rates is None else "rates by the scaling rule from the advised pair",
     )
 
 
@@ -130,8 +132,8 @@ def cut_phases(points: Sequence[tuple[int, Estimate]], *, batch_size: int) -> tu
         phases.append(
             Phase(
                 progress_steps=(last - first) * sum(paces) / 2.0,
-                noise_scale=_average(paces, values),
-                low_noise_scale=_average(paces, lows),
+                noise_scale=float(np.average(values, weights=paces)),
+                low_noise_scale=float(np.average(lows, weights=paces)),
             )
         )
     return tuple(phases)
@@ -210,18 +212,6 @@ def write_items(
     return tuple(items)
 
 
-def _average(weights: Sequence[float], values: Sequence[float]) -> float:
-    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
-
-
 def _measure_pace(candidates: Sequence[Candidate], noise_scale: float, size: int) -> float:
     """Return the seconds for each unit of progress."""
     return (1.0 + noise_scale / size) * interpolate_step_s(candidates, size)
-
-
-def _explain(gain: float, *, grows: bool) -> str:
-    if not grows:
-        return "no batch that grows is faster than a constant one over what was measured"
-    if gain < LEAST_GAIN_FRACTION:
-        return f"a growing batch saves less than {format_percent(LEAST_GAIN_FRACTION)} of the time"
-    return "the noise scale grows enough for a growing batch to pay"

@@ -24,18 +24,16 @@ def compare_growth(
     None where either was not trained, did not train, or they share no loss. A branch takes `time_s`
     in the user's loop.
     """
-
-    def read(side: Sequence[GrowthBranch]) -> list[tuple[float, float]]:
-        return average_curve(
-            (each.seed, time_s(each.legs), each.loss) for each in side if each.loss is not None
-        )
-
     own = select_branches(growth, branches)
     if any(branch.loss is None for branch in own):
         return None
-    growing, constant = (
-        [branch for branch in own if branch.is_growing is side] for side in (True, False)
+    constant, growing = (
+        [branch for branch in own if branch.is_growing is side] for side in (False, True)
     )
+
+    def read(side: Sequence[GrowthBranch]) -> list[tuple[float, float]]:
+        return average_curve((each.seed, time_s(each.legs), each.loss or 0.0) for each in side)
+
     return compare_sides(constant, growing, read)
 
 
@@ -49,18 +47,18 @@ def select_branches(growth: Growth, branches: Sequence[GrowthBranch]) -> list[Gr
         is_same_course = branch.rate_course == growth.rate_course
         return is_same_course and is_same_rate and own == asked[: len(own)]
 
-    return [branch for branch in branches if is_own(branch)]
+    return [*filter(is_own, branches)]
 
 
 def list_lengths(legs: Legs, fractions: Sequence[float], *, is_stretched: bool) -> tuple[Legs, ...]:
     """Return branches of these shares of the samples: each leg shorter, or the last cut off."""
-    if is_stretched:
-        return tuple(
-            tuple(replace(leg, steps=max(1, round(each * leg.steps))) for leg in legs)
-            for each in fractions
-        )
     samples = sum(leg.samples for leg in legs)
-    return tuple(_cut(legs, round(each * samples)) for each in fractions)
+    if not is_stretched:
+        return tuple(_cut(legs, round(each * samples)) for each in fractions)
+    return tuple(
+        tuple(replace(leg, steps=max(1, round(each * leg.steps))) for leg in legs)
+        for each in fractions
+    )
 
 
 def _cut(legs: Legs, samples: int) -> Legs:

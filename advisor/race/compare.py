@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from scipy.optimize import isotonic_regression
 
 from advisor.rate.data import TrialBranch
+from advisor.statistics import Estimate, exponentiate
 
 #: Fewest evaluations of a running curve.
 _LEAST_POINTS = 4
@@ -251,6 +252,11 @@ def find_samples(curve: Curve, loss: float) -> float | None:
             return before[0] + share * (samples - before[0])
         before = (samples, level)
     return None
+
+
+def spread(log: float, half: float) -> Estimate:
+    """Return a ratio with its interval, of its log and half the width of that one's."""
+    return exponentiate(Estimate(log, log - half, log + half))
 
 
 def _summarise(values: Sequence[float], others: Sequence[Sequence[float]]) -> Comparison:

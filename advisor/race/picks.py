@@ -36,55 +36,49 @@ class Picks:
     """The places in batch and rate that were tried, and those to come."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self._trainer, self._branches = trainer, trainer.branches
-        self._given = trainer.run.spec.limits.global_batch_size
-        pair = trainer.pair
+        self._trainer, pair = trainer, trainer.pair
         self._places: dict[Place, float] = {Place(pair.global_batch_size, 0): pair.learning_rate}
         #: Whether the best so far is among the last tried: what comes next may be far better.
         self.climbs = True
 
     def choose_next(self, race: Race) -> Place | None:
         """Return the place to try next; None where no neighbour of the best can win."""
+        trainer = self._trainer
+        own, given = trainer.pair.key, trainer.run.spec.limits.global_batch_size
+        pairs = {place: (place.size, rate) for place, rate in self._places.items()}
         seen = {
-            place: 0.0
-            if (place.size, rate) == self._trainer.pair.key
-            else _rank(race.find((place.size, rate)))
-            for place, rate in self._places.items()
+            place: 0.0 if pair == own else _rank(race.find(pair)) for place, pair in pairs.items()
         }
         known = {place: ratio for place, ratio in seen.items() if ratio is not None}
         self.climbs = min(known, key=known.__getitem__) in [*seen][-_LAST_TRIED:]
-        ways = self._trainer.ways
-        if self._given is not None:
-            ways = [way for way in ways if way.global_batch_size == self._given]
-        near = self._branches.law.choose(self._trainer.ways)
-        planned = self._given or next(iter(near), self._branches.base).global_batch_size
-        return choose_next(ways, seen, self._predict, planned)
+        ways = [way for way in trainer.ways if given in {None, way.global_batch_size}]
+        near = next(iter(trainer.law.choose(trainer.ways)), trainer.base)
+        return choose_next(ways, seen, self._predict, given or near.global_batch_size)
 
     def _predict(self, way: Candidate) -> float:
-        return self._branches.law.predict_log_ratio(way, self._branches.base)
+        return self._trainer.law.predict_log_ratio(way, self._trainer.base)
 
     def try_place(self, place: Place, race: Race) -> None:
         """Train one pair from the starts that pick."""
-        branches = self._branches
-        rule = propose_learning_rate(branches.facts, place.size, branches.law.noise)
+        trainer = self._trainer
+        rule = propose_learning_rate(trainer.facts, place.size, trainer.law.noise)
         assert rule.proposed is not None
         rate = float(rule.proposed * RATE_STEP**place.step)
         self._places[place] = rate
-        own = self._trainer.list_base()
-        share: float | None = self._choose_share(place, race)
-        pair = (place.size, rate)
+        own = trainer.list_pair(trainer.pair.key)
+        slower = math.log(trainer.find_way(place.size).sample_s / trainer.base.sample_s)
 
         def watch(branch: TrialBranch) -> None:
             found = compare_all(own, {0: [branch]}, picking=(0,)).get(0)
-            slower = math.log(branches.find_way(place.size).sample_s / branches.base.sample_s)
             if has_diverged(branch) or (found and found.log_ratio + slower > _BEATEN):
                 raise BeatenError
 
         known = _list_ratios(race)
         lost = _SHARE_OF_BEST * math.exp(min(known)) if known else math.inf
-        while share is not None and not self._trainer.is_over:
-            self._trainer.train(branches.make_pair(*pair, (share,), STARTS), watch)
-            share = self._choose_nearer(pair, share, lost)
+        share: float | None = self._choose_share(place, race)
+        while share is not None and not trainer.is_over:
+            trainer.train(trainer.make_pair(place.size, rate, (share,), STARTS), watch)
+            share = self._choose_nearer((place.size, rate), share, lost)
 
     def _choose_nearer(self, pair: PairKey, share: float, lost: float) -> float | None:
         """Return a length that ends nearer to the base pair's loss; None where this one will do."""
@@ -104,8 +98,8 @@ class Picks:
 
     def _choose_share(self, place: Place, race: Race) -> float:
         """Return the time of a pair's branch over the base pair's: well beyond what it may take."""
-        way = self._branches.find_way(place.size)
-        best = math.exp(min([0.0, self._predict(way), *_list_ratios(race)]))
+        law = self._predict(self._trainer.find_way(place.size))
+        best = math.exp(min([0.0, law, *_list_ratios(race)]))
         return min(1.0, max(LEAST_RATIO, _SHARE_OF_BEST * best))
 
     def predict_s(self, place: Place, race: Race) -> float:

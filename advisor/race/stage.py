@@ -10,12 +10,11 @@ import math
 from advisor.engine.budget import NEEDS, TIME_PLAN, describe_plan
 from advisor.engine.record import Slot
 from advisor.engine.run import Run
-from advisor.race.branches import LEAST_STEPS
-from advisor.race.confirm import Confirmation
+from advisor.race.confirm import judge_next, predict_s
 from advisor.race.law import read_law
 from advisor.race.picks import Picks
 from advisor.race.plan import RACE, STARTS
-from advisor.race.trainer import Trainer
+from advisor.race.trainer import LEAST_STEPS, Trainer
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.data import Candidate
 from advisor.rate.range_stage import run_ranged_rate
@@ -25,6 +24,8 @@ from advisor.rate.range_stage import run_ranged_rate
 _LENGTHS = (1.0, math.sqrt(0.5), 0.5)
 #: Seconds of a race over those of the plan from which on that is made again.
 _LONG_RATIO = 1.2
+#: Share of the time left that a race begun late may plan with.
+_LEAST_OF_LEFT = 0.5
 
 
 def run_race(run: Run) -> None:
@@ -75,11 +76,14 @@ def _open(run: Run) -> "_Racer | None":
             run.progress.note(f"trial: {race.reason}")
         run.hold(_TOLD, race.reason)
         return None
-    trainer = Trainer(run, race.base, ways)
-    if trainer.branches.are_too_short:
+    time_s = max(run.share_s("trial"), _LEAST_OF_LEFT * run.unspent_s)
+    trainer = Trainer(run, race.base, ways, time_s)
+    if trainer.is_too_short:  # a short race tells more than what comes after it
+        trainer = Trainer(run, race.base, ways, run.unspent_s)
+    if trainer.is_too_short:
         trainer.say_untrained(
             f"no time was left for {LEAST_STEPS} steps of each pair, which take about "
-            f"{trainer.branches.least_s:.0f} s in all"
+            f"{trainer.least_s:.0f} s in all"
         )
         return None
     return _Racer(trainer)
@@ -89,30 +93,29 @@ class _Racer:
     """The order of one race."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self._picks, self._confirmation = Picks(trainer), Confirmation(trainer)
+        self.trainer, self._picks = trainer, Picks(trainer)
         self._is_searched = False
 
     def advance(self, most_s: float) -> bool:
         """Train what comes next; return whether anything did, or could be afforded."""
-        if self.trainer.is_over:
+        trainer, race = self.trainer, self.trainer.run.of(RACE)
+        if trainer.is_over or race is None:
             return False
-        if not self.trainer.has_begun:
-            self.trainer.train_base(STARTS, _LENGTHS)
+        if not trainer.has_begun:
+            trainer.train_base(STARTS, _LENGTHS)
             self._plan_again()
             return True
-        race = self.trainer.run.of(RACE)
-        if race is None or not race.does_base_train:
+        if not race.does_base_train:
             return False
         if not self._is_searched:
-            place, reserve_s = self._picks.choose_next(race), self._confirmation.predict_s()
+            place = self._picks.choose_next(race)
             if place is not None:
-                needed_s = self._picks.predict_s(place, race) + reserve_s
-                if self.trainer.affords(needed_s, most_s, is_close=self._picks.climbs):
+                needed_s = self._picks.predict_s(place, race) + predict_s(trainer)
+                if trainer.affords(needed_s, most_s, is_close=self._picks.climbs):
                     self._picks.try_place(place, race)
                     return True
             self._is_searched = place is None
-        return self._confirmation.judge_next(race, most_s)
+        return judge_next(trainer, race, most_s)
 
     def _plan_again(self) -> None:
         """Plan the rest with what such branches take in a race, where that is more than thought."""

@@ -8,9 +8,9 @@ import pytest
 from advisor.advice.data import SCENARIO, Moment, Scenario
 from advisor.advice.schedule_tell import list_schedules
 from advisor.advice.schedules import SCHEDULE, SCHEDULES, find_open_growth
-from advisor.growth import stage
+from advisor.growth import question
 from advisor.growth.data import GROWTH_BRANCHES, UNGROWN, GrowthBranch, GrowthTask
-from advisor.growth.stage import continue_growth
+from advisor.growth.question import continue_growth
 from advisor.race.stage import continue_race
 from tests.unit.race.law_training import LawTraining, race_pairs
 
@@ -122,7 +122,7 @@ def test_what_is_not_sure_is_trained_from_more_starts_and_then_left():
 
 def test_it_waits_for_the_end_of_the_race(monkeypatch):
     run = race(LawGrowth())
-    monkeypatch.setattr(stage, "is_race_open", lambda run: True)
+    monkeypatch.setattr(question, "is_race_open", lambda run: True)
     assert not continue_growth(run, lambda run: find_open_growth(run.conclusions))
     assert run.record.all(GROWTH_BRANCHES) == ()
 

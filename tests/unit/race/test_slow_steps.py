@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from advisor.engine.spec import Limits, Spec
-from advisor.race.branches import Branches
 from advisor.race.plan import RACE
 from advisor.race.stage import continue_race, run_race
+from advisor.race.trainer import Trainer
 from advisor.race.ways import WAYS
 from advisor.training.data import WorkloadSpec
 from tests.given import open_run
@@ -75,7 +75,7 @@ def test_where_nothing_is_faster_the_answer_keeps_to_its_time_as_well(race, step
     assert run.of(RACE).winner is None
 
 
-def test_two_minutes_are_too_short_for_a_race_of_slow_steps_which_is_then_not_begun(race):
+def test_two_minutes_is_too_short_for_a_race_of_slow_steps_which_is_then_not_begun(race):
     run, plan, took_s = race(RESNET_256[0], budget_s=120.0)
     assert "trial" not in plan.shares_s
     assert took_s <= 120.0
@@ -87,5 +87,5 @@ def test_what_a_plan_has_for_a_race_is_what_its_branches_take(race):
         run, _, _ = race(step_s)
         enough_s = run.needs.enough["trial"]
         base = run.of(RACE).base
-        assert not Branches(run, base, run.of(WAYS), enough_s).are_too_short
-        assert Branches(run, base, run.of(WAYS), 0.9 * enough_s).are_too_short
+        assert not Trainer(run, base, run.of(WAYS), enough_s).is_too_short
+        assert Trainer(run, base, run.of(WAYS), 0.9 * enough_s).is_too_short

@@ -11,7 +11,6 @@ from advisor.advice.plan import ADVICE
 from advisor.engine.budget import TIME_PLAN
 from advisor.engine.ends import WorkerDeathError, WorkerTimeoutError
 from advisor.loader.data import LOOP_TIMINGS
-from advisor.race.branches import Branches
 from advisor.race.data import UNTRAINED
 from advisor.race.loop_time import LOOP_TIMES
 from advisor.race.plan import FRESH, RACE, STARTS
@@ -269,19 +268,19 @@ def test_workers_that_start_slowly_leave_less_for_steps_and_are_counted_where_no
     def plan(start_s, time_s):
         run, _ = race_pairs(LawTraining(), budget_s=0.5)
         run.start_s = start_s
-        return Branches(run, run.of(RACE).base, run.of(WAYS), time_s)
+        return Trainer(run, run.of(RACE).base, run.of(WAYS), time_s)
 
     fast, slow = plan(0.0, 10.0), plan(1.0, 10.0)
     assert 0 < slow.base_steps < fast.base_steps
-    assert plan(100.0, 10.0).are_too_short
+    assert plan(100.0, 10.0).is_too_short
     assert slow.least_s == pytest.approx(fast.least_s + 22 / 4)
 
 
 @pytest.mark.parametrize("time_s", [3.0, 10.0, 30.0, 100.0, 1000.0])
 def test_evaluations_keep_to_their_share_of_the_race(time_s):
     run, _ = race_pairs(LawTraining(), budget_s=0.5)
-    branches = Branches(run, run.of(RACE).base, run.of(WAYS), time_s)
-    task = branches.make(branches.base, 1.0, [branches.base_steps], (0,))
+    trainer = Trainer(run, run.of(RACE).base, run.of(WAYS), time_s)
+    task = trainer.make(trainer.base, 1.0, [trainer.base_steps], (0,))
     assert (task.evaluations, task.evaluation_samples) >= (10, 64)
     if (task.evaluations, task.evaluation_samples) > (10, 64):
         size = task.evaluation_batch_size
@@ -294,8 +293,8 @@ def test_a_slow_loader_takes_no_samples_from_evaluations():
     run, _ = race_pairs(LawTraining(), budget_s=0.5)
 
     def plan():
-        branches = Branches(run, run.of(RACE).base, run.of(WAYS), 10.0)
-        return branches, branches.make(branches.base, 1.0, [100], (0,)).evaluation_samples
+        trainer = Trainer(run, run.of(RACE).base, run.of(WAYS), 10.0)
+        return trainer, trainer.make(trainer.base, 1.0, [100], (0,)).evaluation_samples
 
     _, samples = plan()
     rounds = [(10.0 * (FIXED_S + PER_SAMPLE_S * size),) * 8 for size in SIZES]
@@ -308,7 +307,7 @@ def test_a_slow_loader_takes_no_samples_from_evaluations():
 @pytest.mark.parametrize("budget_s", [None, 40.0])
 def test_what_is_close_to_an_answer_may_take_more_where_no_budget_was_given(budget_s):
     run, _ = race_pairs(LawTraining(), budget_s=budget_s, more=False)
-    trainer = Trainer(run, run.of(RACE).base, run.of(WAYS))
+    trainer = Trainer(run, run.of(RACE).base, run.of(WAYS), 10.0)
     run.plan(0.01)
     before_s, most_s = run.budget_s, run.record.get(TIME_PLAN).needs_s["trial"]
     assert trainer.affords(5.0, 5.0, is_close=False)

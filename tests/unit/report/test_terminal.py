@@ -4,8 +4,7 @@ import msgspec
 import pytest
 from rich.console import Console, Group
 
-from advisor.advice.batch_rows import MAX_ROWS, Row, choose_rows
-from advisor.advice.batch_table import draw_up_batches, draw_up_few
+from advisor.advice.batch_table import MAX_ROWS, Row, choose_rows, draw_up_batches, draw_up_few
 from advisor.advice.data import Expected, Interval
 from advisor.advice.tell import head_run, tell_advice
 from advisor.cards.question import KIND as PREDICTION
