@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from advisor.advice.data import Bounds
 from advisor.cards.data import PRICES, TRAINING, CardAnswer, Price, TrainedPair, Training
@@ -30,8 +30,7 @@ _SECONDS_PER_HOUR = 3600.0
 
 def _conclude(conclusions: Conclusions) -> tuple[CardAnswer, ...] | None:
     """Return the cards in their order; None without a run, none where nothing was traced."""
-    record = conclusions.record
-    training = record.get(TRAINING)
+    record, training = conclusions.record, conclusions.record.get(TRAINING)
     if training is None:
         return None
     return answer_cards(training, read_case(record), record.all(PRICES))
@@ -48,7 +47,7 @@ def answer_cards(
     """
     cards = list_cards(case.asked) if case.traces else ()
     answers = [
-        _price(_answer(training, gpu, one, case), _find_price(gpu, prices))
+        _price(_answer(training, gpu, one, case), gpu, prices)
         for gpu, one in zip(cards, predict_cards(case), strict=True)
     ]
     timed = [each for each in answers if each.training_s is not None]
@@ -59,10 +58,7 @@ def answer_cards(
         assert ranked is not None
         return ranked.high is None, ranked.ranked, ranked.low
 
-    ordered = [
-        msgspec.structs.replace(each, rank=number)
-        for number, each in enumerate(sorted(timed, key=rank), start=1)
-    ]
+    ordered = (replace(each, rank=n) for n, each in enumerate(sorted(timed, key=rank), start=1))
     return (*ordered, *(each for each in answers if each.training_s is None))
 
 
@@ -75,39 +71,31 @@ def _answer(training: Training, gpu: Gpu, prediction: Prediction, case: Case) ->
     made = [
         (pair, split)
         for pair in training.pairs
-        for split in (_split(pair, training, gpu, prediction, case, is_own=is_own),)
-        if split is not None
+        if (split := _split(pair, training, gpu, prediction, case, is_own=is_own)) is not None
     ]
     if not made:
         return CardAnswer(gpu=gpu.name, reason="no batch that was trained surely fits")
     pairs, splits = [pair for pair, _ in made], [split for _, split in made]
-    trace = find_general(case.traces)
+    trace, precision = find_general(case.traces), case.precision
     steps = take_steps(pairs) if is_own else None
     if not is_own and trace is not None:
-        steps = scale_steps(
-            pairs,
-            splits,
-            cost_step(trace),
-            gpu=gpu,
-            timed_on=timed_on,
-            precision=case.precision,
-        )
+        cost = cost_step(trace)
+        steps = scale_steps(pairs, splits, cost, gpu=gpu, timed_on=timed_on, precision=precision)
     chosen, others = (0, ()) if steps is None or is_own else choose_pair(pairs, steps)
     pair, (size, count) = pairs[chosen], splits[chosen]
-    answer = CardAnswer(
+    answer = functools.partial(
+        CardAnswer,
         gpu=gpu.name,
         global_batch_size=pair.global_batch_size,
         micro_batch_size=size,
         gradient_accumulation_steps=count,
         learning_rate=pair.learning_rate,
         may_be_faster=others,
-        reason="" if steps else "neither its peak arithmetic nor its bandwidth is known",
     )
     if steps is None:
-        return answer
+        return answer(reason="neither its peak arithmetic nor its bandwidth is known")
     samples, step_s = training.samples or USUAL_SAMPLES, steps.step_s[chosen]
-    return msgspec.structs.replace(
-        answer,
+    return answer(
         basis=steps.basis,
         step_s=step_s,
         training_samples=samples,
@@ -127,13 +115,12 @@ def _split(
     """Return how a batch is made on a card: as in the run where that surely fits."""
     if is_own:
         return pair.micro_batch_size, pair.gradient_accumulation_steps
-    largest = int(prediction.max_micro_batch_size.low or 0)
-    part = largest
+    part = largest = int(prediction.max_micro_batch_size.low or 0)
     if pair.global_batch_size > largest and training.gradient_bytes:
         # From one micro-batch to the next the gradients are held.
         held = prediction.headroom_bytes + training.gradient_bytes
-        asked = msgspec.structs.replace(case.asked, headroom_bytes=held, micro_batch_size=None)
-        fuller = msgspec.structs.replace(case, asked=asked, what_ifs=())
+        asked = replace(case.asked, headroom_bytes=held, micro_batch_size=None)
+        fuller = replace(case, asked=asked, what_ifs=())
         part = int(predict_on(gpu, fuller).max_micro_batch_size.low or 0)
     return split_batch(
         pair.global_batch_size,
@@ -152,32 +139,27 @@ def choose_pair(pairs: Sequence[TrainedPair], steps: CardSteps) -> tuple[int, tu
     Surely: by at least 5 % in every way in which steps may scale, at the far end of the interval of
     the samples.
     """
-
-    def list_ratios(one: int, other: int) -> list[float]:
-        return [
-            _count(pairs[one], way[one]) / _count(pairs[other], way[other]) for way in steps.ways
+    # Time to the same loss, in any unit.
+    ways = [
+        [
+            pair.sample_ratio.point * step_s / pair.global_batch_size
+            for pair, step_s in zip(pairs, way, strict=True)
         ]
-
-    chosen, least = 0, LEAST_GAIN_RATIO
+        for way in steps.ways
+    ]
+    chosen, least, base = 0, LEAST_GAIN_RATIO, pairs[0].sample_ratio
     for index, pair in enumerate(pairs):
-        error = math.hypot(
-            math.log(pair.sample_ratio.high / pair.sample_ratio.point),
-            math.log(pairs[0].sample_ratio.point / pairs[0].sample_ratio.low),
-        )
-        most = max(list_ratios(index, 0)) * math.exp(error)
+        mine = pair.sample_ratio
+        error = math.hypot(math.log(mine.high / mine.point), math.log(base.point / base.low))
+        most = max(way[index] / way[0] for way in ways) * math.exp(error)
         if most <= least:
             chosen, least = index, most
     others = (
         pair.global_batch_size
         for index, pair in enumerate(pairs)
-        if index != chosen and min(list_ratios(index, chosen)) < LEAST_GAIN_RATIO
+        if index != chosen and min(way[index] / way[chosen] for way in ways) < LEAST_GAIN_RATIO
     )
     return chosen, tuple(sorted(others))
-
-
-def _count(pair: TrainedPair, step_s: float) -> float:
-    """Return the time to the same loss, in any unit."""
-    return pair.sample_ratio.point * step_s / pair.global_batch_size
 
 
 def _time_training(pair: TrainedPair, step_s: Bounds, samples: float) -> Bounds:
@@ -187,17 +169,11 @@ def _time_training(pair: TrainedPair, step_s: Bounds, samples: float) -> Bounds:
     return Bounds(low=step_s.low * ratio.low * steps, high=high)
 
 
-def _find_price(gpu: Gpu, prices: Sequence[Price]) -> float | None:
+def _price(answer: CardAnswer, gpu: Gpu, prices: Sequence[Price]) -> CardAnswer:
     named = {find_gpu(each.gpu).name: each.per_hour for each in prices if each.gpu is not None}
-    usual = {each.per_hour for each in prices if each.gpu is None}
-    return named.get(gpu.name, next(iter(usual), None))
-
-
-def _price(answer: CardAnswer, price: float | None) -> CardAnswer:
+    usual = next((each.per_hour for each in prices if each.gpu is None), None)
+    price = named.get(gpu.name, usual)
     if price is None or answer.training_s is None:
         return answer
-    return msgspec.structs.replace(
-        answer,
-        price_per_hour=price,
-        training_price=answer.training_s.scale(price / _SECONDS_PER_HOUR),
-    )
+    training_price = answer.training_s.scale(price / _SECONDS_PER_HOUR)
+    return replace(answer, price_per_hour=price, training_price=training_price)

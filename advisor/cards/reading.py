@@ -10,13 +10,11 @@ from advisor.engine.spec import Limits, Spec
 from advisor.errors import UsageError
 from advisor.memory.plan import MEMORY
 from advisor.memory.split import can_split
-from advisor.race.data import PairResult, Race
+from advisor.race.data import Race
 from advisor.race.plan import RACE, rank_by_regret
 from advisor.race.ways import WAYS, find_way
 from advisor.rate.data import Candidate
 from advisor.training.data import WorkloadFacts
-
-_SAME = Ratio(point=1.0, low=1.0, high=1.0)
 
 
 def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Training:
@@ -28,18 +26,11 @@ def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Tr
             f"{name} is the run of a training script; predict takes one of a model file",
             next_step="Probe the model file that you predict for: bsadvisor probe MODEL.",
         )
-    if (
-        facts is None
-        or record.environment is None
-        or memory is None
-        or memory.max_micro_batch_size is None
-        or advice is None
-        or race is None
-        or not race.does_base_train
-        or not (
-            pairs := _list_pairs(conclusions.of(WAYS) or (), race, advice, record.command.limits)
-        )
-    ):
+    pairs: tuple[TrainedPair, ...] = ()
+    if race is not None and race.does_base_train and advice is not None:
+        pairs = _list_pairs(conclusions.of(WAYS) or (), race, advice, record.command.limits)
+    largest = None if memory is None else memory.max_micro_batch_size
+    if facts is None or record.environment is None or largest is None or not pairs:
         raise UsageError(
             f"{name} has no answer that other cards could take over: "
             f"{head_run(conclusions).answer}",
@@ -53,7 +44,7 @@ def read_training(conclusions: Conclusions, scenario: Scenario, name: str) -> Tr
         parameter_count=facts.parameter_count,
         device=record.environment.device.name,
         pairs=pairs,
-        largest_micro_batch_size=memory.max_micro_batch_size,
+        largest_micro_batch_size=largest,
         may_split=can_split(facts),
         gradient_bytes=estimate_gradient_bytes(facts),
         samples=_count_samples(scenario, facts, record.command.limits),
@@ -69,41 +60,28 @@ def _list_pairs(
     a batch that the user keeps to.
     """
     assert race.base is not None
-    base, advised = race.base, advice.global_batch_size
+    base, winner, advised = race.base, race.winner, advice.global_batch_size
     best: dict[int, tuple[float, Ratio]] = {}
-    ranked = rank_by_regret(race.pairs)
-    for pair in (*reversed(ranked), *([] if race.winner is None else [race.winner])):
-        ratio = _take_ratio(pair)
-        if ratio is not None:
-            best[pair.global_batch_size] = pair.learning_rate, ratio
-    if race.winner is None or race.winner.global_batch_size != base.global_batch_size:
-        best[base.global_batch_size] = base.learning_rate, _SAME
-    sizes = sorted(best, key=lambda size: (size != advised, size))
-    if advised not in best:
-        return ()
-    if limits.global_batch_size is not None:
-        sizes = sizes[:1]
+    for pair in (*reversed(rank_by_regret(race.pairs)), *([winner] if winner else [])):
+        ratio = pair.sample_ratio
+        if ratio is not None and ratio.point and ratio.low and ratio.high:
+            trained = Ratio(point=ratio.point, low=ratio.low, high=ratio.high)
+            best[pair.global_batch_size] = pair.learning_rate, trained
+    if winner is None or winner.global_batch_size != base.global_batch_size:
+        best[base.global_batch_size] = base.learning_rate, Ratio(point=1.0, low=1.0, high=1.0)
+    sizes = sorted(best, key=lambda size: (size != advised, size)) if advised in best else []
     return tuple(
         TrainedPair(
             global_batch_size=size,
-            learning_rate=rate,
+            learning_rate=best[size][0],
             micro_batch_size=way.micro_batch_size,
             gradient_accumulation_steps=way.gradient_accumulation_steps,
             step_s=way.step_s,
-            sample_ratio=ratio,
+            sample_ratio=best[size][1],
         )
-        for size in sizes
-        for rate, ratio in (best[size],)
-        for way in (find_way(ways, size),)
-        if way is not None
+        for size in sizes[: 1 if limits.global_batch_size is not None else None]
+        if (way := find_way(ways, size)) is not None
     )
-
-
-def _take_ratio(pair: PairResult) -> Ratio | None:
-    ratio = pair.sample_ratio
-    if ratio is None or not (ratio.point and ratio.low and ratio.high):
-        return None
-    return Ratio(point=ratio.point, low=ratio.low, high=ratio.high)
 
 
 def _count_samples(scenario: Scenario, facts: WorkloadFacts, limits: Limits) -> float | None:
@@ -120,14 +98,14 @@ def refuse_other_setting(training: Training | None, spec: Spec) -> None:
         return
     workload = spec.workload
     asked = {
-        "--precision": ((training.precision,), (workload.precision,)),
-        "--set": (training.settings, _list_settings(workload.settings)),
+        "--precision": (training.precision, workload.precision),
+        "--set": (" ".join(training.settings), " ".join(_list_settings(workload.settings))),
     }
-    for option, sides in asked.items():
-        before, now = (" ".join(each) or "none" for each in sides)
+    for option, (before, now) in asked.items():
         if before != now:
             raise UsageError(
-                f"{training.run} was measured with {option} {before}, not {now}",
+                f"{training.run} was measured with {option} {before or 'none'}, "
+                f"not {now or 'none'}",
                 next_step=f"Give {option} as it was, or probe again.",
             )
 

@@ -8,7 +8,6 @@ come as near to its limit as on the card where the step was timed. Which part is
 so every way counts.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,14 +33,6 @@ class CardSteps(NamedTuple):
     ways: tuple[tuple[float, ...], ...]
 
 
-class _Limits(NamedTuple):
-    """Seconds of a step by arithmetic alone and by memory alone, and what is launched for it."""
-
-    arithmetic_s: float
-    memory_s: float
-    launches: float
-
-
 def take_steps(pairs: Sequence[TrainedPair]) -> CardSteps:
     """Return the steps as the run timed them on this very card."""
     times = tuple(pair.step_s for pair in pairs)
@@ -62,57 +53,42 @@ def scale_steps(
     None where not even a bound is known. `splits` says how each pair is made on the card;
     `timed_on` is None where the catalogue has not the card of the run.
     """
-    there = [_limit(split, cost, gpu, precision) for split in splits]
-    least = [max(each.arithmetic_s, each.memory_s) or None for each in there]
-    if any(each is None for each in least):
+    import numpy as np  # noqa: PLC0415 - reading a record must not cost its import
+
+    there = np.array([_limit(split, cost, gpu, precision) for split in splits])
+    least_s = there[:, :2].max(axis=1)
+    if not least_s.all():
         return None
-    own = [(pair.micro_batch_size, pair.gradient_accumulation_steps) for pair in pairs]
-    here = [None if timed_on is None else _limit(each, cost, timed_on, precision) for each in own]
-    ways = _scale(pairs, here, there)
-    if ways is None:
+    here = np.zeros_like(there)
+    if timed_on is not None:
+        own = [(pair.micro_batch_size, pair.gradient_accumulation_steps) for pair in pairs]
+        here = np.array([_limit(split, cost, timed_on, precision) for split in own])
+    if not (here.all() and there.all()):
         # Nothing is known of the card but that a step of more samples takes no less time, and no
         # more in proportion.
         sizes = tuple(float(pair.global_batch_size) for pair in pairs)
-        bounds = tuple(Bounds(low=each or 0.0, high=None) for each in least)
+        bounds = tuple(Bounds(low=each, high=None) for each in least_s.tolist())
         return CardSteps("bounded", bounds, (sizes, (1.0,) * len(pairs)))
-    bounds = tuple(Bounds(low=min(each), high=max(each)) for each in zip(*ways, strict=True))
-    return CardSteps("predicted", bounds, ways)
+    by_arithmetic, by_memory, by_launches = (there / here).T
+    step_s = np.array([pair.step_s for pair in pairs])
+    busy_s = np.minimum(here[:, :2].max(axis=1), step_s)
+    times = np.array(
+        [
+            np.maximum(busy_s * by_busy + (step_s - busy_s) * by_rest, least_s)
+            for by_busy in (by_arithmetic, by_memory)
+            for by_rest in (by_arithmetic, by_memory, by_launches)
+        ]
+    )
+    ends = zip(times.min(axis=0).tolist(), times.max(axis=0).tolist(), strict=True)
+    bounds = tuple(Bounds(low=low, high=high) for low, high in ends)
+    return CardSteps("predicted", bounds, tuple(map(tuple, times.tolist())))
 
 
-def _limit(split: Split, cost: StepCost, gpu: Gpu, precision: Precision) -> _Limits:
-    """Return the limits of a step; 0 stands for one that is not known."""
+def _limit(split: Split, cost: StepCost, gpu: Gpu, precision: Precision) -> tuple[float, ...]:
+    """Return the seconds by arithmetic alone and by memory alone, 0 if not known, and launches."""
     size, count = split
-    flops, peak = (
-        cost.count_flops(size),
-        find_peak(gpu.peak_flops, precision, uses_tf32=cost.uses_tf32),
-    )
-    moved, bandwidth = cost.count_moved_bytes(size), gpu.bandwidth_bytes_per_s
-    return _Limits(
-        arithmetic_s=count * max(flops, 0) / peak if flops and peak else 0.0,
-        memory_s=count * max(moved, 0) / bandwidth if bandwidth else 0.0,
-        launches=count,
-    )
-
-
-def _scale(
-    pairs: Sequence[TrainedPair], here: Sequence[_Limits | None], there: Sequence[_Limits]
-) -> tuple[tuple[float, ...], ...] | None:
-    """Return every pair's seconds for each way; None where a limit of either card is not known."""
-    known = [each for each in here if each is not None]
-    if len(known) < len(pairs) or not all(
-        each.arithmetic_s and each.memory_s for each in (*known, *there)
-    ):
-        return None
-    ratios = [
-        [new / old for new, old in zip(after, before, strict=True)]
-        for before, after in zip(known, there, strict=True)
-    ]
-    ways = []
-    for by_busy, by_rest in itertools.product(range(2), range(3)):
-        times = []
-        for pair, before, after, ratio in zip(pairs, known, there, ratios, strict=True):
-            busy_s = min(max(before.arithmetic_s, before.memory_s), pair.step_s)
-            scaled_s = busy_s * ratio[by_busy] + (pair.step_s - busy_s) * ratio[by_rest]
-            times.append(max(scaled_s, after.arithmetic_s, after.memory_s))
-        ways.append(tuple(times))
-    return tuple(ways)
+    peak = find_peak(gpu.peak_flops, precision, uses_tf32=cost.uses_tf32)
+    flops, moved = max(cost.count_flops(size) or 0, 0), max(cost.count_moved_bytes(size), 0)
+    bandwidth = gpu.bandwidth_bytes_per_s
+    arithmetic_s = count * flops / peak if peak else 0.0
+    return arithmetic_s, count * moved / bandwidth if bandwidth else 0.0, count

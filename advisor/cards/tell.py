@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from advisor.advice.data import Bounds
 from advisor.advice.frontier_tell import format_bounds
-from advisor.cards.data import TRAINING, CardAnswer, Training
+from advisor.cards.data import TRAINING, Basis, CardAnswer, Training
 from advisor.cards.plan import ANSWERS
 from advisor.engine.conclusions import Conclusions
 from advisor.predict.data import Prediction
@@ -28,6 +28,11 @@ _MOST_CARDS = 10
 _NAME_WIDTH = 16
 _UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 _UNKNOWN = "-"
+_BASES: dict[Basis, str] = {
+    "measured": "measured on the run's own card",
+    "predicted": "~ scaled from the run's card by peaks and bandwidths",
+    "bounded": "≥ bounded by FLOPs and bytes, which no training reaches",
+}
 
 
 def tell_headline(conclusions: Conclusions) -> Headline:
@@ -47,8 +52,8 @@ def _write_answer(answers: Sequence[CardAnswer]) -> str:
     first = answers[0]
     if first.global_batch_size is None:
         return f"Nothing that was trained fits on {first.gpu}: {first.reason}"
-    rate = "" if first.learning_rate is None else f", rate {format_figure(first.learning_rate)}"
-    how = f"batch {_write_split(first)}{rate}"
+    rate = _write_rate(first)
+    how = f"batch {_write_split(first)}{rate and f', rate {rate}'}"
     if len(answers) == 1 or first.rank is None:
         return f"On {first.gpu} train with {how}"
     what = "the cheapest" if first.training_price is not None else "the fastest"
@@ -66,10 +71,9 @@ def _list_lines(training: Training, answers: Sequence[CardAnswer]) -> Iterator[s
 
 def _overlap(one: CardAnswer, other: CardAnswer) -> bool:
     """Return whether the later of two cards may be the better one."""
-    pair = one.training_price, other.training_price
-    if None in pair:
-        pair = one.training_s, other.training_s
-    first, second = pair
+    first, second = one.training_price, other.training_price
+    if first is None or second is None:
+        first, second = one.training_s, other.training_s
     assert first is not None
     assert second is not None
     return first.high is None or first.high > second.low
@@ -99,30 +103,21 @@ def _draw_up(answers: Sequence[CardAnswer], conclusions: Conclusions) -> Table:
     unit, unit_s = _choose_unit(times)
     samples = next((each.training_samples for each in answers if each.training_samples), None)
     width = min(_NAME_WIDTH, max(len(each.gpu) for each in answers))
-    columns = [Column(), Column("GPU", "left", folds=True, width=width)]
-    columns += map(Column, ("fits", "batch", "rate"))
+    columns = [
+        (Column(), [str(each.rank or "") for each in answers]),
+        (Column("GPU", "left", folds=True, width=width), [each.gpu for each in answers]),
+        (Column("fits"), [_write_largest(each, by_gpu[each.gpu], training) for each in answers]),
+        (Column("batch"), [*map(_write_split, answers)]),
+        (Column("rate"), [_write_rate(each) or _UNKNOWN for each in answers]),
+    ]
     if samples is not None:
-        columns.append(Column(unit))
-    has_prices = any(each.training_price is not None for each in answers)
-    if has_prices:
-        columns.append(Column("price"))
-    rows = []
-    for each in answers:
-        cells = [
-            "" if each.rank is None else str(each.rank),
-            each.gpu,
-            _write_largest(each, by_gpu[each.gpu], training),
-            _write_split(each),
-            _UNKNOWN if each.learning_rate is None else format_figure(each.learning_rate),
-        ]
-        if samples is not None:
-            cells.append(_write(each, each.training_s, 1.0 / unit_s))
-        if has_prices:
-            cells.append(_write(each, each.training_price))
-        rows.append(tuple(cells))
+        spent = [_write(each, each.training_s, 1.0 / unit_s) for each in answers]
+        columns.append((Column(unit), spent))
+    if any(each.training_price is not None for each in answers):
+        columns.append((Column("price"), [_write(each, each.training_price) for each in answers]))
     return Table(
-        columns=tuple(columns),
-        rows=tuple(rows),
+        columns=tuple(column for column, _ in columns),
+        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
         legend="; ".join(_list_legend(answers, samples)),
         is_narrow=True,
     )
@@ -150,6 +145,10 @@ def _write(answer: CardAnswer, bounds: Bounds | None, factor: float = 1.0) -> st
     return format_bounds(bounds.scale(factor))
 
 
+def _write_rate(answer: CardAnswer) -> str:
+    return "" if answer.learning_rate is None else format_figure(answer.learning_rate)
+
+
 def _write_split(answer: CardAnswer) -> str:
     if answer.global_batch_size is None:
         return _UNKNOWN
@@ -165,12 +164,7 @@ def _list_legend(answers: Sequence[CardAnswer], samples: float | None) -> Iterat
     if samples is not None:
         yield f"time for {format_count(round(samples))} samples at the base batch"
     known = {each.basis for each in answers}
-    if "measured" in known:
-        yield "measured on the run's own card"
-    if "predicted" in known:
-        yield "~ scaled from the run's card by peaks and bandwidths"
-    if "bounded" in known:
-        yield "≥ bounded by FLOPs and bytes, which no training reaches"
+    yield from (text for basis, text in _BASES.items() if basis in known)
 
 
 def tell_answers(conclusions: Conclusions) -> Told:
@@ -187,12 +181,11 @@ def tell_answers(conclusions: Conclusions) -> Told:
 
 
 def _chart_times(answers: Sequence[CardAnswer]) -> Chart:
-    timed = [(each.gpu, each.training_s) for each in answers if each.training_s is not None]
-    unit, unit_s = _choose_unit([training_s for _, training_s in timed])
+    times = {each.gpu: each.training_s for each in answers if each.training_s is not None}
+    unit, unit_s = _choose_unit([*times.values()])
+    scaled = {gpu: training_s.scale(1.0 / unit_s) for gpu, training_s in times.items()}
     data = tuple(
-        Datum(x=gpu, y=each.ranked, low=each.low, high=each.high)
-        for gpu, training_s in timed
-        for each in (training_s.scale(1.0 / unit_s),)
+        Datum(x=gpu, y=each.ranked, low=each.low, high=each.high) for gpu, each in scaled.items()
     )
     return Chart(
         title="Time to train by card",

@@ -102,10 +102,10 @@ def show(
 
     asked = store.Asked(path=path)
     named = [path] if path is not None and not path.is_dir() else []
-    paths = named or sorted(store.find_folder(asked).glob("*.json"))
+    paths = named or sorted(asked.folder.glob("*.json"))
     if not paths:
         raise NoBaselineError(
-            f"there is no baseline in {store.find_folder(asked)}",
+            f"there is no baseline in {asked.folder}",
             next_step="Record one: bsadvisor baseline record MODEL",
         )
     for each in paths:

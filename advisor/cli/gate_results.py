@@ -55,13 +55,14 @@ class GateFiles:
     def write(self, conclusions: "Conclusions") -> None:
         """Write what was asked for, and what GitHub shows."""
         from advisor.gate.plan import COMPARISON
+        from advisor.gate.question import CHECK
         from advisor.report import ci
+        from advisor.report.markdown import render_markdown
 
-        found = conclusions.of(COMPARISON)
-        if found is None:
+        if conclusions.of(COMPARISON) is None:
             return
         _write(self.junit_path, ci.render_junit(conclusions))
-        if ci.is_worth_a_comment(found):
+        if ci.is_worth_a_comment(conclusions):
             _write(self.comment_path, ci.render_comment(conclusions))
         for name, path in self._exported.items():
             _write(path, ci.render_export(name, conclusions))
@@ -69,7 +70,7 @@ class GateFiles:
             for line in ci.list_annotations(conclusions):
                 typer.echo(line, err=True)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(summary), ci.render_summary(conclusions))
+            _append(Path(summary), render_markdown(CHECK, conclusions))
 
 
 def _write(path: Path | None, text: str) -> None:

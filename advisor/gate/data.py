@@ -18,6 +18,7 @@ Spread = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
 Metric = Literal["throughput", "peak_memory", "largest_batch", "operators", "first_step"]
 Level = Literal["off", "warn", "error"]
 Outcome = Literal["pass", "improved", "fail", "inconclusive", "not_measured"]
+Tier = Literal["identity", "stack"]
 CauseKind = Literal["code", "machine", "stack", "unknown"]
 
 
@@ -110,14 +111,15 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     operators: Count | None = None
 
 
-def list_sessions(side: Sequence[Occasion]) -> list[Session]:
-    """Return the sessions of all occasions."""
-    return [session for occasion in side for session in occasion.sessions]
-
-
-def list_peaks(side: Sequence[Occasion]) -> list[Peak]:
-    """Return the peaks of all occasions."""
-    return [peak for occasion in side for peak in occasion.peaks]
+def merge(side: Sequence[Occasion]) -> Occasion:
+    """Return all that was seen on several occasions, one at least, as if on the first."""
+    counts = (each.operators for each in side if each.operators is not None)
+    return msgspec.structs.replace(
+        side[0],
+        sessions=tuple(session for each in side for session in each.sessions),
+        peaks=tuple(peak for each in side for peak in each.peaks),
+        operators=next(counts, None),
+    )
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,9 +172,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     remark: str = ""
 
 
-Tier = Literal["identity", "stack"]
-
-
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One way in which the two sides are not of the same setting."""
 
@@ -200,9 +199,9 @@ OLD = Series("old", Occasion, "occasion")
 NEW = Series("new", Occasion, "occasion")
 POLICY: Slot[dict[Metric, Policy]] = Slot("policies", dict[Metric, Policy])
 #: Whether a changed stack is gated all the same.
-GATES_STACK: Slot[bool] = Slot("gates_stack", bool)
+GATES_STACK = Slot("gates_stack", bool)
 #: Whether both sides were measured in turns.
-IN_TURNS: Slot[bool] = Slot("in_turns", bool)
+IN_TURNS = Slot("in_turns", bool)
 #: Spread of sessions that `noise-floor` stored for this setting.
 KNOWN_SPREAD = Slot("known_spread_fraction", float, Spread)
 #: File that the old side comes from, or the revision.

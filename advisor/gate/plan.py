@@ -1,12 +1,10 @@
 """What follows from the two sides: every metric's verdict, and whether they may be compared."""
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from advisor.engine.conclusions import Conclusions, Topic
-from advisor.gate.cause import find_peak_bytes, list_peak_bytes
+from advisor.gate.cause import list_peak_bytes
 from advisor.gate.data import (
     GATES_STACK,
     IN_TURNS,
@@ -19,13 +17,14 @@ from advisor.gate.data import (
     Metric,
     Occasion,
     Outcome,
+    Peak,
     Policy,
     Verdict,
-    list_peaks,
-    list_sessions,
+    merge,
 )
 from advisor.gate.setting import list_differences
-from advisor.gate.verdict import LOOKS, NOISY, combine, judge_exact, judge_noisy
+from advisor.gate.verdict import FALSE_ALARMS, LOOKS, NOISY, combine, judge_exact, judge_noisy
+from advisor.statistics import median
 
 
 def compare(
@@ -45,83 +44,55 @@ def compare(
     """
     all_policies: dict[Metric, Policy] = {**POLICIES, **(policies or {})}
     on = {metric: each for metric, each in all_policies.items() if each.level != "off"}
-    differences = list_differences(old, new)
-    sessions = len(list_sessions(old)), len(list_sessions(new))
+    differences, before, after = list_differences(old, new), merge(old), merge(new)
+    sessions = len(before.sessions), len(after.sessions)
     conclude = partial(Comparison, differences=differences, sessions=sessions)
     if any(each.tier == "identity" for each in differences):
         return conclude(outcome="not_measured", verdicts=())
-    noisy = [metric for metric in NOISY if metric in on]
-    verdicts = [
-        judge_noisy(
-            metric,
-            old,
-            new,
-            on[metric],
-            metrics=len(noisy),
-            known_spread=known_spread,
-            in_turns=in_turns,
-        )
-        for metric in noisy
-    ]
-    verdicts += _judge_memory(old, new, on)
-    if "operators" in on:
-        before, after = (
-            next((each.operators for each in side if each.operators is not None), None)
-            for side in (old, new)
-        )
-        verdicts.append(judge_exact("operators", before, after, on["operators"]))
+    judge = partial(
+        judge_noisy,
+        false_alarms=FALSE_ALARMS / (len(LOOKS) * max(1, len(on.keys() & {*NOISY}))),
+        known_spread=known_spread,
+        in_turns=in_turns,
+        differences=differences,
+    )
+    verdicts = []
+    for metric, policy in on.items():
+        if metric in NOISY:
+            verdicts.append(judge(metric, before, after, policy))
+        elif metric == "operators":
+            was, now = ([n for n in (side.operators,) if n is not None] for side in (before, after))
+            verdicts.append(judge_exact(metric, was, now, policy))
+        else:
+            verdicts += _judge_memory(metric, before, after, policy)
     outcome = combine(verdicts)
     # With a stack that changed nothing is gated but where it is asked for.
     if differences and not gates_stack and outcome in {"fail", "pass", "improved"}:
         outcome = "inconclusive"
-    order = list(POLICIES)
-    verdicts.sort(key=lambda each: order.index(each.metric))
     return conclude(outcome=outcome, verdicts=tuple(verdicts))
 
 
-def _judge_memory(
-    old: Sequence[Occasion], new: Sequence[Occasion], on: Mapping[Metric, Policy]
-) -> list[Verdict]:
-    """Return the verdicts on the peak at the pinned batch, and on that at the largest one.
+def _judge_memory(metric: Metric, old: Occasion, new: Occasion, policy: Policy) -> list[Verdict]:
+    """Return the verdict on the peak at the pinned batch, or at the largest where that is another.
 
     Both sides ran the same sizes: at the largest, what grows with the batch weighs most.
     """
-    if not old or not new:
+    size = at = old.setting.micro_batch_size
+    if metric == "largest_batch" and (at := find_largest_size(old)) == size:
         return []
-    size = old[0].setting.micro_batch_size
-    sizes: dict[Metric, int] = {"peak_memory": size, "largest_batch": find_largest_size(old)}
-    found = []
-    for metric, at in sizes.items():
-        if metric not in on or (metric == "largest_batch" and at == size):
-            continue
-        remark = f"at batch {at:,}" if at != size else ""
-        before, after = (find_peak_bytes(side, at) for side in (old, new))
-        verdict = judge_exact(
-            metric, before, after, on[metric], spread=_measure_spread(old, at), remark=remark
-        )
-        unfit = [each for each in list_peaks(new) if each.peak_bytes is None]
-        if before and any(each.micro_batch_size == at for each in unfit):
-            verdict = Verdict(
-                metric=metric,
-                outcome="fail",
-                policy=on[metric],
-                old=before,
-                remark=f"batch {at:,} does not fit any more",
-            )
-        found.append(verdict)
-    return found
+    before, after = (list_peak_bytes(side, at) for side in (old, new))
+    if before and Peak(micro_batch_size=at, peak_bytes=None) in new.peaks:
+        remark = f"batch {at:,} does not fit any more"
+        fail = partial(Verdict, metric=metric, outcome="fail", policy=policy)
+        return [fail(old=median(before), remark=remark)]
+    remark = f"at batch {at:,}" if at != size else ""
+    return [judge_exact(metric, before, after, policy, remark=remark)]
 
 
-def find_largest_size(side: Sequence[Occasion]) -> int:
+def find_largest_size(side: Occasion) -> int:
     """Return the largest size at which the memory of a side was measured, else the pinned one."""
-    sizes = [peak.micro_batch_size for peak in list_peaks(side) if peak.peak_bytes is not None]
-    return max(sizes, default=side[0].setting.micro_batch_size)
-
-
-def _measure_spread(side: Sequence[Occasion], size: int) -> float:
-    """Return the standard deviation of the peaks at a size, relative; 0 of a single one."""
-    logs = [math.log(peak_bytes) for peak_bytes in list_peak_bytes(side, size)]
-    return statistics.stdev(logs) if len(logs) > 1 else 0.0
+    sizes = (peak.micro_batch_size for peak in side.peaks if peak.peak_bytes is not None)
+    return max(sizes, default=side.setting.micro_batch_size)
 
 
 def is_decided(comparison: Comparison) -> bool:

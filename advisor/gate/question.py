@@ -25,14 +25,9 @@ BASELINE = Kind(
         Question(name="baseline", keys=(OCCASIONS,), run=record_baseline, tell=tell_baseline),
     ),
     headline=head_baseline,
-    is_worth_telling=lambda record, _: bool(record.all(OCCASIONS)),
+    is_worth_telling=lambda record, _: any(each.sessions for each in record.all(OCCASIONS)[-1:]),
     answers_in_rows=True,
 )
-
-
-def _is_compared(conclusions: Conclusions) -> bool:
-    found = conclusions.of(COMPARISON)
-    return found is not None and bool(found.verdicts)
 
 
 CHECK = Kind(
@@ -51,5 +46,7 @@ CHECK = Kind(
     ),
     headline=head_comparison,
     screen=draw_up_screen,
-    is_worth_telling=lambda record, _: _is_compared(Conclusions(record)),
+    is_worth_telling=lambda record, _: bool(
+        (found := Conclusions(record).of(COMPARISON)) and found.verdicts
+    ),
 )

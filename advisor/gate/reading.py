@@ -53,14 +53,11 @@ def make_peak(probe: Probe) -> Peak | None:
 
     What is less than a page, which nothing counts, is a byte.
     """
-    fits = probe.outcome == "fit"
+    fits, size = probe.outcome == "fit", probe.micro_batch_size
     peak_bytes = probe.peak_allocated_bytes or probe.peak_bytes if fits else None
-    if peak_bytes is None and probe.outcome != "oom":
-        return None
-    return Peak(
-        micro_batch_size=probe.micro_batch_size,
-        peak_bytes=None if peak_bytes is None else max(1, peak_bytes),
-    )
+    if peak_bytes is not None:
+        return Peak(micro_batch_size=size, peak_bytes=max(1, peak_bytes))
+    return Peak(micro_batch_size=size, peak_bytes=None) if probe.outcome == "oom" else None
 
 
 def read_setting(workload: WorkloadSpec, record: Record, micro_batch_size: int) -> Setting:
@@ -80,25 +77,39 @@ def read_setting(workload: WorkloadSpec, record: Record, micro_batch_size: int) 
 
 def choose_common_size(records: Sequence[Record]) -> int:
     """Return a batch that all files timed, a baseline's or a run's own first; else UsageError."""
-    timed = [_list_timed_sizes(record) for record in records]
-    common = [size for size in timed[0] if all(size in sizes for sizes in timed)]
-    if not common:
-        raise UsageError(
-            "the files have no batch in common that was timed in all",
-            next_step="Pin one with --batch-multiple or BASE_BATCH_SIZE, and measure again.",
-        )
-    return common[0]
+    first, *others = map(_list_timed_sizes, records)
+    for size in first:
+        if all(size in sizes for sizes in others):
+            return size
+    raise UsageError(
+        "the files have no batch in common that was timed in all",
+        next_step="Pin one with --batch-multiple or BASE_BATCH_SIZE, and measure again.",
+    )
+
+
+def _list_timed_sizes(record: Record) -> tuple[int, ...]:
+    """Return the sizes that a file has timed, the user's own first."""
+    if record.kind != "run":
+        return tuple(each.setting.micro_batch_size for each in _list_occasions(record))
+    sizes = {
+        probe.micro_batch_size
+        for probe in record.all(PROBES)
+        if probe.stage == "throughput" and probe.outcome == "fit" and probe.step_times_s
+    }
+    own = None if record.workload is None else record.workload.base_batch_size
+    return tuple(sorted(sizes, key=lambda size: (size != own, -size)))
 
 
 def read_occasions(record: Record, micro_batch_size: int) -> tuple[Occasion, ...]:
     """Return what a file holds of one size; UsageError where it did not time the size."""
-    if record.kind == "run":
-        return (_read_run(record, micro_batch_size),)
-    occasions = _list_occasions(record)
-    sizes = {each.setting.micro_batch_size for each in occasions}
-    if sizes != {micro_batch_size}:
-        raise _refuse_size(micro_batch_size)
-    return occasions
+    is_run = record.kind == "run"
+    found = _read_run(record, micro_batch_size) if is_run else _list_occasions(record)
+    if {each.setting.micro_batch_size for each in found} != {micro_batch_size}:
+        raise UsageError(
+            f"batch {micro_batch_size} was not timed in every file",
+            next_step="Name one that was with --micro-batch-size.",
+        )
+    return found
 
 
 def _list_occasions(record: Record) -> tuple[Occasion, ...]:
@@ -107,26 +118,18 @@ def _list_occasions(record: Record) -> tuple[Occasion, ...]:
     return () if series is None else record.all(series)
 
 
-def _refuse_size(micro_batch_size: int) -> UsageError:
-    return UsageError(
-        f"batch {micro_batch_size} was not timed in every file",
-        next_step="Name one that was with --micro-batch-size.",
-    )
-
-
-def _read_run(record: Record, micro_batch_size: int) -> Occasion:
-    """Return what a run of `probe` holds of one size; UsageError where it did not time that."""
+def _read_run(record: Record, micro_batch_size: int) -> tuple[Occasion, ...]:
+    """Return what a run of `probe` holds of one size; nothing where it did not time that."""
     probes, facts, command = record.all(PROBES), record.workload, record.command
-    peaks = [make_peak(probe) for probe in probes if probe.stage == "memory"]
     counters = {each.session: each for each in record.all(TELEMETRY)}
-    timed = [
+    timed = (
         make_session(probe, counters.get(probe.session))
         for probe in probes
         if probe.stage == "throughput" and probe.micro_batch_size == micro_batch_size
-    ]
+    )
     sessions = tuple(each for each in timed if each is not None)
     if not sessions or facts is None or record.environment is None:
-        raise _refuse_size(micro_batch_size)
+        return ()
     workload = WorkloadSpec(
         target=facts.file,
         script=None if facts.script is None else facts.script.script,
@@ -134,25 +137,14 @@ def _read_run(record: Record, micro_batch_size: int) -> Occasion:
         precision=command.precision,
         compile=command.compile,
     )
-    if record.environment.device.kind != "cuda":  # the count of a CPU's pages is no sure figure
-        peaks = []
-    return Occasion(
+    # The count of a CPU's pages is no sure figure.
+    has_peaks = record.environment.device.kind == "cuda"
+    peaks = [make_peak(probe) for probe in probes if probe.stage == "memory" and has_peaks]
+    occasion = Occasion(
         recorded_at=record.created_at,
         tool_version=record.tool_version,
         setting=read_setting(workload, record, micro_batch_size),
         sessions=sessions,
         peaks=tuple(peak for peak in peaks if peak is not None),
     )
-
-
-def _list_timed_sizes(record: Record) -> tuple[int, ...]:
-    """Return the sizes that a file has timed, the user's own first."""
-    if record.kind != "run":
-        return tuple(each.setting.micro_batch_size for each in _list_occasions(record))
-    sizes = dict.fromkeys(
-        probe.micro_batch_size
-        for probe in record.all(PROBES)
-        if probe.stage == "throughput" and probe.outcome == "fit" and probe.step_times_s
-    )
-    own = None if record.workload is None else record.workload.base_batch_size
-    return tuple(sorted(sizes, key=lambda size: (size != own, -size)))
+    return (occasion,)

@@ -8,9 +8,8 @@ Commit and date are recorded, and decide nothing.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from advisor.device.data import Environment
 from advisor.gate.data import Difference, Occasion, Setting, Tier
 
 #: Memory is told to this many bytes: containers and drivers keep a little for themselves.
@@ -39,8 +38,9 @@ def identify(setting: Setting) -> dict[str, str]:
     return identity
 
 
-def list_stack(environment: Environment) -> dict[str, str]:
+def list_stack(setting: Setting) -> dict[str, str]:
     """Return what is below the code, by its name."""
+    environment = setting.environment
     return {
         "driver": environment.driver or "none",
         "CUDA": environment.cuda or "none",
@@ -51,28 +51,26 @@ def list_stack(environment: Environment) -> dict[str, str]:
     }
 
 
-def compare_named(tier: Tier, old: dict[str, str], new: dict[str, str]) -> list[Difference]:
-    """Return which values are not the same."""
-    return [
-        Difference(tier=tier, name=name, old=old.get(name) or "none", new=new.get(name) or "none")
-        for name in {**old, **new}
-        if old.get(name, "") != new.get(name, "")
-    ]
+def compare_settings(old: Setting, new: Setting) -> Iterator[Difference]:
+    """Yield in what two settings differ."""
+    tiers: dict[Tier, Callable[[Setting], dict[str, str]]] = {
+        "identity": identify,
+        "stack": list_stack,
+    }
+    for tier, see in tiers.items():
+        was, now = see(old), see(new)
+        for name in {**was, **now}:
+            before, after = was.get(name) or "none", now.get(name) or "none"
+            if before != after:
+                yield Difference(tier=tier, name=name, old=before, new=after)
 
 
 def list_differences(old: Sequence[Occasion], new: Sequence[Occasion]) -> tuple[Difference, ...]:
     """Return in what any occasion of the new side differs from the first of the old."""
-    if not old:
-        return ()
-    first, found = old[0].setting, dict[tuple[str, str], Difference]()
+    found: dict[tuple[str, str], Difference] = {}
     for occasion in (*old[1:], *new):
-        setting = occasion.setting
-        stacks = list_stack(first.environment), list_stack(setting.environment)
-        for each in (
-            *compare_named("identity", identify(first), identify(setting)),
-            *compare_named("stack", *stacks),
-        ):
-            found[each.tier, each.name] = each
+        differences = compare_settings(old[0].setting, occasion.setting)
+        found |= {(each.tier, each.name): each for each in differences}
     return tuple(found.values())
 
 

@@ -1,7 +1,7 @@
 """Sessions of one revision or two, each in a process of its own, and what is exact beside them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
@@ -21,9 +21,9 @@ from advisor.gate.data import (
     CountTask,
     Occasion,
     Peak,
-    Session,
     Side,
     StepCount,
+    merge,
 )
 from advisor.gate.plan import COMPARISON, find_largest_size, is_decided
 from advisor.gate.reading import make_peak, make_session, read_setting
@@ -51,9 +51,11 @@ BASELINE = Slot("baseline", store.Asked)
 
 def record_baseline(run: Run) -> None:
     """Keep an occasion of sessions, spread over the time asked for."""
-    asked = run.held(BASELINE) or store.Asked()
-    size = _choose_size(run)
-    before = _find_earlier(run, asked, size) if asked.adds else ()
+    asked, size = run.held(BASELINE) or store.Asked(), _choose_size(run)
+    setting = read_setting(run.spec.workload, run.record, size)
+    before = store.find(asked, setting) or () if asked.adds else ()
+    if before and list_stack(before[0].setting) != list_stack(setting):
+        before = ()
     _record(run, OCCASIONS, size, before=before, sessions=asked.sessions, over_s=asked.over_s)
 
 
@@ -72,7 +74,7 @@ def load_baseline(run: Run) -> None:
         there = f"; the nearest is of {', '.join(nearest)}" if nearest else ""
         raise NoBaselineError(
             f"there is no baseline of {setting.target} at batch {setting.micro_batch_size} on "
-            f"{setting.environment.device.name} in {store.find_folder(asked)}{there}",
+            f"{setting.environment.device.name} in {asked.folder}{there}",
             next_step=f"Record one: bsadvisor baseline record {setting.target}; or compare two "
             "revisions on this machine: --against REF.",
         )
@@ -89,25 +91,29 @@ def run_check(run: Run) -> None:
     if old_side is not None:
         sides[OLD] = old_side
         run.set(IN_TURNS, True)
-    larger = find_largest_size(known) if known else None
+    larger = find_largest_size(merge(known)) if known else None
     for series, side in reversed(sides.items()):
         run.progress.stage(f"memory and operators, {series.name} side", left_s=run.left_s)
         run.replace(series, (_open_occasion(run, side, size, larger=larger),))
+    _take_turns(run, sides, size)
+
+
+def _take_turns(run: Run, sides: Mapping[Series[Occasion], Side], size: int) -> None:
     number = 0
-    for look in LOOKS:
-        for series in _order_sessions(
-            look - len(run.record.all(NEW)[0].sessions), both=len(sides) > 1
-        ):
-            side, (occasion, *_) = sides[series], run.record.all(series)
+    for turn in range(LOOKS[-1]):
+        # A B B A A B ..., so that a drift falls on both alike.
+        for series in sides if turn % 2 else reversed([*sides]):
             number += 1
-            run.progress.stage(f"session {number}, {series.name} side", left_s=run.left_s)
-            session = None if run.is_spent else _time_session(run, side.workload, size, number)
-            if session is None:
-                _require_sessions(run)
+            what = f"session {number}, {series.name} side"
+            if not _time_session(run, series, sides[series], size, number, what):
+                found = run.of(COMPARISON)
+                if found is None or min(found.sessions) < 2:
+                    raise InconclusiveError(
+                        "fewer than two sessions a side were timed", next_step="Raise --budget."
+                    )
                 return
-            run.replace(series, (_add(occasion, session),))
         found = run.of(COMPARISON)
-        if found is not None and is_decided(found):
+        if turn + 1 in LOOKS and found is not None and is_decided(found):
             return
 
 
@@ -132,17 +138,18 @@ def _record(
     before: tuple[Occasion, ...] = (),
     over_s: float = 0.0,
 ) -> None:
+    """Keep an occasion after those before: of so many sessions, spread over the time."""
     began, side = time.monotonic(), _find_side(run)
-    occasion = _open_occasion(run, side, size)
+    run.replace(series, (*before, _open_occasion(run, side, size)))
     for number in range(sessions):
-        _wait_until(run, began + number * over_s / max(1, sessions - 1))
-        run.progress.stage(f"session {number + 1} of {sessions}", left_s=run.left_s)
-        session = None if run.is_spent else _time_session(run, side.workload, size, number)
-        if session is None:
+        turn_s = began + number * over_s / max(1, sessions - 1)
+        while (left_s := turn_s - time.monotonic()) > 0.0:
+            run.progress.stage("waiting for the next session's turn", left_s=left_s)
+            time.sleep(min(left_s, 1.0))
+        what = f"session {number + 1} of {sessions}"
+        if not _time_session(run, series, side, size, number, what):
             break
-        occasion = _add(occasion, session)
-        run.replace(series, (*before, occasion))
-    if len(occasion.sessions) < 2:
+    if len(run.record.all(series)[-1].sessions) < 2:
         raise InconclusiveError(
             "fewer than two sessions were timed",
             next_step="Raise --budget, or pin a smaller batch.",
@@ -151,13 +158,6 @@ def _record(
 
 def _find_side(run: Run) -> Side:
     return run.held(NEW_SIDE) or Side(workload=run.spec.workload)
-
-
-def _order_sessions(each: int, *, both: bool) -> Sequence[Series[Occasion]]:
-    """Return whose turn it is: A B B A A B ..., so that a drift falls on both alike."""
-    if not both:
-        return (NEW,) * each
-    return [series for n in range(each) for series in ((OLD, NEW) if n % 2 == 0 else (NEW, OLD))]
 
 
 def _open_occasion(run: Run, side: Side, size: int, *, larger: int | None = None) -> Occasion:
@@ -191,19 +191,22 @@ def _count(run: Run, workload: WorkloadSpec, size: int) -> StepCount | None:
 
 
 def _measure_peak(run: Run, workload: WorkloadSpec, size: int) -> Peak | None:
-    task = MemoryTask(
-        workload=workload,
-        micro_batch_size=size,
-        capacity_bytes=run.capacity_bytes,  # on the first samples, which both sides have
-    )
+    # On the first samples, which both sides have.
+    capacity_bytes = run.capacity_bytes
+    task = MemoryTask(workload=workload, micro_batch_size=size, capacity_bytes=capacity_bytes)
     (probe,) = run.runner.run(task, timeout_s=run.left_s)
     return make_peak(probe)
 
 
-def _time_session(run: Run, workload: WorkloadSpec, size: int, number: int) -> Session | None:
-    """Return what one process showed; None where the time ended it."""
+def _time_session(
+    run: Run, series: Series[Occasion], side: Side, size: int, number: int, what: str
+) -> bool:
+    """Add what one process showed to the last occasion; False where the time ended it."""
+    run.progress.stage(what, left_s=run.left_s)
+    if run.is_spent:
+        return False
     task = ThroughputTask(
-        workload=workload,
+        workload=side.workload,
         micro_batch_sizes=(size,),
         session=number,
         block_s=BLOCK_S[run.environment.device.kind],
@@ -216,33 +219,10 @@ def _time_session(run: Run, workload: WorkloadSpec, size: int, number: int) -> S
         except WorkerTimeoutError:
             if number == 0:
                 raise
-            return None
-        telemetry = read_telemetry()
-    return make_session(probe, telemetry)
-
-
-def _add(occasion: Occasion, session: Session) -> Occasion:
-    return replace(occasion, sessions=(*occasion.sessions, session))
-
-
-def _require_sessions(run: Run) -> None:
-    found = run.of(COMPARISON)
-    if found is None or min(found.sessions) < 2:
-        raise InconclusiveError(
-            "fewer than two sessions a side were timed", next_step="Raise --budget."
-        )
-
-
-def _wait_until(run: Run, at_s: float) -> None:
-    """Wait for a session's turn, and say so."""
-    while (left_s := at_s - time.monotonic()) > 0.0:
-        run.progress.stage("waiting for the next session's turn", left_s=left_s)
-        time.sleep(min(left_s, 1.0))
-
-
-def _find_earlier(run: Run, asked: store.Asked, size: int) -> tuple[Occasion, ...]:
-    """Return the occasions that the new one is added to."""
-    setting = read_setting(run.spec.workload, run.record, size)
-    found = store.find(asked, setting) or ()
-    stacks = [list_stack(each.environment) for each in (setting, *(o.setting for o in found[:1]))]
-    return found if stacks[0] == stacks[-1] else ()
+            return False
+        session = make_session(probe, read_telemetry())
+    if session is None:
+        return False
+    *before, now = run.record.all(series)
+    run.replace(series, (*before, replace(now, sessions=(*now.sessions, session))))
+    return True

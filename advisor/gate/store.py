@@ -13,7 +13,7 @@ from advisor.engine.files import write_file
 from advisor.engine.record import Record
 from advisor.errors import UsageError
 from advisor.gate.data import Difference, Occasion, Setting, Spread
-from advisor.gate.setting import compare_named, identify, name_file
+from advisor.gate.setting import compare_settings, name_file
 from advisor.gate.verdict import BASELINE_SESSIONS
 
 FOLDER = Path(".bsadvisor", "baselines")
@@ -36,6 +36,25 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     adds: bool = False
     #: Record one where there is none.
     records_missing: bool = False
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is named, if one is."""
+        path = self.path
+        if path is None or path.is_dir():
+            return None
+        return path if path.suffix == ".json" or path.exists() else None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the baselines: the one named, else that of the nearest project."""
+        if self.path is not None:
+            return self.path if self.file is None else self.path.parent
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if any((folder / mark).exists() for mark in _MARKS):
+                return folder / FOLDER
+        return here / FOLDER
 
 
 class BaselineRecord(Record, frozen=True, kw_only=True):
@@ -69,24 +88,27 @@ def find_spread(asked: Asked, setting: Setting) -> float | None:
 
 def choose_spread_path(asked: Asked, setting: Setting) -> Path:
     """Return where the spread of a setting is kept."""
-    return find_folder(asked) / _SPREADS / name_file(setting)
+    return asked.folder / _SPREADS / name_file(setting)
+
+
+def choose_path(asked: Asked, setting: Setting) -> Path:
+    """Return where a baseline of the setting is kept."""
+    return asked.file or asked.folder / name_file(setting)
 
 
 def find(asked: Asked, setting: Setting) -> tuple[Occasion, ...] | None:
     """Return the occasions of the baseline for a setting, None where there is none."""
-    named = asked.path
-    if named is not None and not named.is_dir():
-        return read(named) if named.exists() or not asked.records_missing else None
-    path = find_folder(asked) / name_file(setting)
-    return read(path) if path.exists() else None
+    path, is_needed = choose_path(asked, setting), asked.file and not asked.records_missing
+    return read(path) if is_needed or path.exists() else None
 
 
 def find_nearest(asked: Asked, setting: Setting) -> Sequence[Difference]:
     """Return in what the nearest baseline that is there is another one; none where none is."""
-    wanted, found = identify(setting), list[list[Difference]]()
-    for path in sorted(find_folder(asked).glob("*.json")):
+    found = list[list[Difference]]()
+    for path in sorted(asked.folder.glob("*.json")):
         with contextlib.suppress(UsageError):  # it is none
-            found.append(compare_named("identity", identify(read(path)[0].setting), wanted))
+            differences = compare_settings(read(path)[0].setting, setting)
+            found.append([each for each in differences if each.tier == "identity"])
     return min(found, key=len, default=())
 
 
@@ -96,17 +118,9 @@ def read(path: Path) -> tuple[Occasion, ...]:
     return found.occasions
 
 
-def choose_path(asked: Asked, setting: Setting) -> Path:
-    """Return where a baseline of the setting is kept."""
-    named = asked.path
-    if named is not None and named.suffix == ".json" and not named.is_dir():
-        return named
-    return find_folder(asked) / name_file(setting)
-
-
 def refuse_unwritable(asked: Asked) -> None:
     """Raise UsageError where no baseline can be kept there, before anything is measured for it."""
-    folder = find_folder(asked)
+    folder = asked.folder
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not there.is_dir():
         raise _refuse(folder, f"{there} is no folder")
@@ -127,15 +141,3 @@ def _refuse(path: Path, why: str) -> UsageError:
     return UsageError(
         f"cannot write {path}: {why}", next_step="Name another place with --baseline."
     )
-
-
-def find_folder(asked: Asked) -> Path:
-    """Return the folder of the baselines: the one named, else that of the nearest project."""
-    named = asked.path
-    if named is not None:
-        return named.parent if named.suffix == ".json" and not named.is_dir() else named
-    here = Path.cwd()
-    marked = (
-        folder for folder in (here, *here.parents) if any((folder / m).exists() for m in _MARKS)
-    )
-    return next(marked, here) / FOLDER

@@ -1,7 +1,8 @@
 """The verdict, why, and what next: figures, causes, and how small a change would have shown."""
 
+import operator
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from advisor.engine.conclusions import Conclusions
 from advisor.engine.record import Record
@@ -16,7 +17,7 @@ from advisor.gate.data import (
     Occasion,
     Outcome,
     Verdict,
-    list_sessions,
+    merge,
 )
 from advisor.gate.plan import COMPARISON
 from advisor.statistics import Estimate
@@ -49,8 +50,8 @@ _COLUMNS = (
 )
 #: Of a change, from which on no more is told of it.
 _MOST_TOLD = 9.99
-#: Of an interval's ends, and of what is no change to speak of.
-_CLOSE, _NONE = 0.02, 0.0005
+#: Of an interval's ends, of what is no change to speak of, and of what is no width but rounding.
+_CLOSE, _NONE, _WIDTH = 0.02, 0.0005, 1e-9
 
 
 def head_comparison(conclusions: Conclusions) -> Headline:
@@ -59,7 +60,7 @@ def head_comparison(conclusions: Conclusions) -> Headline:
     found, new = conclusions.of(COMPARISON), record.all(NEW)
     if found is None:
         if record.complete and new:
-            sessions = count_of(len(list_sessions(new)), "session")
+            sessions = count_of(len(merge(new).sessions), "session")
             return Headline(answer=f"PASS: there was no baseline, and now there is one: {sessions}")
         return Headline(answer="No verdict", missing=record.why_missing)
     if not found.verdicts:
@@ -70,13 +71,19 @@ def head_comparison(conclusions: Conclusions) -> Headline:
                 next_step="Compare what was measured on the same device, of the same training.",
             ),
         )
-    answer = f"{OUTCOMES[found.outcome]}: {summarise(found)}"
+    answer = f"{OUTCOMES[found.outcome]}: {_summarise(found)}"
     if not record.complete:
         answer += " (from an incomplete run)"
-    return Headline(answer=answer, missing=_find_end(found))
+    missing: AdvisorError | None = None
+    if found.outcome == "fail":
+        failed = ", ".join(NAMES[each.metric] for each in _list_decisive(found))
+        missing = RegressionError(f"regression of {failed}")
+    elif found.outcome in {"inconclusive", "not_measured"}:
+        missing = InconclusiveError("the check is inconclusive")
+    return Headline(answer=answer, missing=missing)
 
 
-def summarise(found: Comparison) -> str:
+def _summarise(found: Comparison) -> str:
     """Return in one clause what decides."""
     decisive = _list_decisive(found)
     if found.outcome == "inconclusive" and not decisive:
@@ -90,15 +97,6 @@ def summarise(found: Comparison) -> str:
 def _list_decisive(found: Comparison) -> list[Verdict]:
     each_error = (each for each in found.verdicts if each.policy.level == "error")
     return [each for each in each_error if each.outcome == found.outcome]
-
-
-def _find_end(found: Comparison) -> AdvisorError | None:
-    if found.outcome == "fail":
-        failed = ", ".join(NAMES[each.metric] for each in _list_decisive(found))
-        return RegressionError(f"regression of {failed}")
-    if found.outcome in {"inconclusive", "not_measured"}:
-        return InconclusiveError("the check is inconclusive")
-    return None
 
 
 def draw_up_screen(conclusions: Conclusions) -> Screen:
@@ -121,12 +119,17 @@ def draw_up_screen(conclusions: Conclusions) -> Screen:
 def _list_reasons(found: Comparison) -> Iterator[str]:
     for each in found.verdicts:
         if each.cause is not None and (each.outcome == "fail" or each.policy.level == "error"):
-            cause = f"{_CAUSES[each.cause.kind]}: {each.cause.evidence}"
-            yield f"Likely cause of {NAMES[each.metric]}: {cause}."
+            yield f"Likely cause of {_say_cause(each)}."
     for each in found.verdicts:
         if each.smallest_change is not None and each.policy.level == "error":
             name, least = NAMES[each.metric], _write_percent(each.smallest_change)
             yield f"A change of {name} by {least} would have shown."
+
+
+def _say_cause(verdict: Verdict) -> str:
+    assert verdict.cause is not None
+    kind, evidence = _CAUSES[verdict.cause.kind], verdict.cause.evidence
+    return f"{NAMES[verdict.metric]}: {kind}: {evidence}"
 
 
 def _say_differences(found: Comparison) -> str:
@@ -169,27 +172,23 @@ def tell_comparison(conclusions: Conclusions) -> Told:
     found, record = conclusions.of(COMPARISON), conclusions.record
     if found is None or not found.verdicts:
         return Told()
-    rows = [
-        Row("Cause", f"{NAMES[each.metric]}: {_CAUSES[each.cause.kind]}: {each.cause.evidence}")
-        for each in found.verdicts
-        if each.cause is not None
-    ]
     name = record.get(OLD_NAME) or "the old side"
+    old, new = (describe_side(merge(record.all(side))) for side in (OLD, NEW))
     turns = ", in turns" if record.get(IN_TURNS) else ""
-    sides = f"{describe_side(record.all(OLD))} ({name}) with {describe_side(record.all(NEW))}"
-    rows.append(Row("Compared", f"{sides}{turns}"))
-    rows += [Row("Note", f"{NAMES[e.metric]}: {e.remark}") for e in found.verdicts if e.remark]
-    rows += [
-        Row("Would show", f"{NAMES[each.metric]}: {_write_percent(each.smallest_change)}")
-        for each in found.verdicts
-        if each.smallest_change is not None
-    ]
-    rows += [
-        Row("env-changed", f"{each.name}: {each.new}, was {each.old}") for each in found.differences
-    ]
-    advice, command = _advise(conclusions, found)
-    rows += [Row("Next", f"{advice} {command}".strip())] if advice or command else []
-    return Told(rows=tuple(rows), tables=(_draw_table(found),))
+    advice = " ".join(_advise(conclusions, found)).strip()
+    rows = (
+        *(Row("Cause", _say_cause(each)) for each in found.verdicts if each.cause is not None),
+        Row("Compared", f"{old} ({name}) with {new}{turns}"),
+        *(Row("Note", f"{NAMES[e.metric]}: {e.remark}") for e in found.verdicts if e.remark),
+        *(
+            Row("Would show", f"{NAMES[each.metric]}: {_write_percent(each.smallest_change)}")
+            for each in found.verdicts
+            if each.smallest_change is not None
+        ),
+        *(Row("env-changed", f"{e.name}: {e.new}, was {e.old}") for e in found.differences),
+        *([Row("Next", advice)] if advice else []),
+    )
+    return Told(rows=rows, tables=(_draw_table(found),))
 
 
 def _draw_table(found: Comparison) -> Table:
@@ -202,13 +201,13 @@ def _draw_table(found: Comparison) -> Table:
 
 
 def _write_row(verdict: Verdict) -> tuple[str, ...]:
-    change, ends = verdict.change, _find_ends(verdict.change)
+    change = verdict.change
     return (
         NAMES[verdict.metric],
         write_value(verdict.metric, verdict.old),
         write_value(verdict.metric, verdict.new),
         "–" if change is None or change.point is None else _write_percent(change.point),
-        "" if ends is None else _write_range(*ends),
+        _write_range(change),
         _write_percent(verdict.policy.threshold),
         say_outcome(verdict, verdict.outcome),
     )
@@ -231,16 +230,16 @@ def write_value(metric: Metric, value: float | None) -> str:
     return f"{value:,.0f}" if metric == "operators" else format_bytes(value)
 
 
-def _find_ends(change: Estimate | None) -> tuple[float, float] | None:
-    """Return the ends of a change's interval, None where none is known or it has no width."""
-    if change is None or change.low is None or change.high is None or change.low == change.high:
-        return None
-    return change.low, change.high
-
-
-def _write_range(low: float, high: float) -> str:
-    decimals = 1 if high - low < _CLOSE else None  # or both ends may look the same
-    return f"{_write_percent(low, decimals).removesuffix(' %')} to {_write_percent(high, decimals)}"
+def _write_range(change: Estimate | None) -> str:
+    """Return the interval of a change; empty where none is known or it has no width."""
+    if change is None or change.low is None or change.high is None:
+        return ""
+    width = change.high - change.low
+    if width < _WIDTH:
+        return ""
+    decimals = 1 if width < _CLOSE else None  # or both ends may look the same
+    low, high = (_write_percent(end, decimals) for end in (change.low, change.high))
+    return f"{low.removesuffix(' %')} to {high}"
 
 
 def _write_percent(fraction: float, decimals: int | None = None) -> str:
@@ -256,22 +255,19 @@ def say_metric(verdict: Verdict) -> str:
     if change is None or change.point is None:
         return verdict.remark or f"{name} not measured"
     worse, better = _WORDS.get(verdict.metric, ("more", "less"))
-    is_worse = change.point >= 0.0
-    size = _write_percent(abs(change.point))
-    said = f"{name} {size} {worse if is_worse else better}"
-    said = f"{name} as it was" if abs(change.point) < _NONE else said
-    ends = _find_ends(change)
-    if ends is None:
-        return said
-    low, high = ends if is_worse else (-ends[1], -ends[0])
-    return f"{said} ({_write_range(low, high)})"
+    size = abs(change.point)
+    if change.point < 0.0:
+        change, worse = change.map(operator.neg, falls=True), better
+    said = f"{name} {_write_percent(size)} {worse}" if size >= _NONE else f"{name} as it was"
+    interval = _write_range(change)
+    return f"{said} ({interval})" if interval else said
 
 
-def describe_side(side: Sequence[Occasion]) -> str:
+def describe_side(side: Occasion) -> str:
     """Return how often, what and when it was measured."""
-    revision = side[0].revision
+    revision = side.revision
     named = ""
     if revision is not None:
         changed = ", changed" if revision.is_changed else ""
         named = f" of {revision.name + ' ' if revision.name else ''}{revision.commit[:10]}{changed}"
-    return f"{count_of(len(list_sessions(side)), 'session')}{named}, {side[0].recorded_at[:10]}"
+    return f"{count_of(len(side.sessions), 'session')}{named}, {side.recorded_at[:10]}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from advisor.engine.conclusions import Conclusions
-from advisor.gate.data import OCCASIONS, Occasion, list_sessions
+from advisor.gate.data import OCCASIONS, Occasion, merge
 from advisor.gate.setting import identify, list_stack
 from advisor.gate.tell import describe_side, write_value
 from advisor.gate.verdict import judge_spread
@@ -14,10 +14,9 @@ from advisor.units import count_of, format_bytes, format_number, format_percent
 def head_baseline(conclusions: Conclusions) -> Headline:
     """Return what was recorded."""
     occasions = conclusions.record.all(OCCASIONS)
-    sessions = len(list_sessions(occasions))
     if not occasions:
         return Headline(answer="No baseline", missing=conclusions.record.why_missing)
-    setting = occasions[0].setting
+    setting, sessions = occasions[0].setting, len(merge(occasions).sessions)
     return Headline(
         answer=f"Baseline of {setting.target} at batch {setting.micro_batch_size:,}: "
         f"{count_of(sessions, 'session')} on {count_of(len(occasions), 'occasion')}"
@@ -31,10 +30,9 @@ def tell_baseline(conclusions: Conclusions) -> Told:
 
 def describe_baseline(occasions: Sequence[Occasion]) -> Told:
     """Return its figures, its spread, and the setting that it stands for."""
-    if not list_sessions(occasions):
+    if not any(each.sessions for each in occasions):
         return Told()
-    last = occasions[-1]
-    spread = judge_spread(occasions)
+    last, spread = occasions[-1], judge_spread(merge(occasions))
     fraction = spread.fraction
     said = "not known" if fraction is None else f"{format_number(100.0 * fraction)} %"
     speed = write_value("throughput", spread.samples_per_s)
@@ -49,11 +47,10 @@ def describe_baseline(occasions: Sequence[Occasion]) -> Told:
     ]
     if last.operators is not None:
         rows.append(Row("Operators", f"{last.operators:,} of a step"))
-    known = {**identify(last.setting), **list_stack(last.setting.environment)}
-    setting = ", ".join(f"{name} {value}" for name, value in known.items() if value)
-    rows.append(Row("Setting", setting))
+    known = {**identify(last.setting), **list_stack(last.setting)}
+    rows.append(Row("Setting", ", ".join(f"{name} {it}" for name, it in known.items() if it)))
     rows += [
-        Row("Recorded", f"{describe_side((each,))}, bsadvisor {each.tool_version}")
+        Row("Recorded", f"{describe_side(each)}, bsadvisor {each.tool_version}")
         for each in occasions
     ]
     return Told(rows=tuple(rows))

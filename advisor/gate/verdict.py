@@ -14,12 +14,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from advisor.gate.cause import find_cause
-from advisor.gate.data import Metric, Occasion, Outcome, Policy, Verdict, list_sessions
-from advisor.gate.difference import compare_in_turns, compare_means
+from advisor.gate.data import Difference, Metric, Occasion, Outcome, Policy, Verdict
 from advisor.statistics import (
     Estimate,
     estimate_median_over_sessions,
@@ -46,26 +46,67 @@ _MOST_LOG = 20.0
 _POWER = 0.8
 
 
+class LogDifference(NamedTuple):
+    """New less old, on the log scale."""
+
+    log: float
+    #: Standard error; None where there are too few sessions.
+    error: float | None
+    #: Of freedom of the error.
+    degrees: int
+    #: Standard deviation of sessions of one kind.
+    spread: float
+
+
+def compare_logs(
+    old: Sequence[tuple[int, float]], new: Sequence[tuple[int, float]], *, in_turns: bool
+) -> LogDifference:
+    """Return the difference of two sides, one session each at least.
+
+    Each has, of every session, when it came among all, and its log. Sessions are taken for
+    independent and of one variance; a straight drift is taken out where the sides took turns.
+
+    Source: least squares on the side, and on when the session came (Frisch & Waugh 1933).
+    """
+    import numpy as np  # noqa: PLC0415 - reading a verdict must not cost its import
+
+    numbers, logs = np.array([*old, *new], dtype=np.float64).T
+    is_new = np.repeat([0.0, 1.0], [len(old), len(new)])
+    drift = (numbers - numbers.mean()) / (np.ptp(numbers) or 1.0)
+    known = np.column_stack([is_new, np.ones_like(logs), *([drift] if in_turns else [])])
+    degrees = len(logs) - known.shape[1]
+    is_few = min(len(old), len(new)) < 2 or degrees < 1
+    if is_few or np.linalg.matrix_rank(known) < known.shape[1]:
+        log = float(logs[is_new == 1.0].mean() - logs[is_new == 0.0].mean())
+        return LogDifference(log, None, degrees, 0.0)
+    effects = np.linalg.lstsq(known, logs, rcond=None)[0]
+    rest = float(np.linalg.norm(logs - known @ effects)) / math.sqrt(degrees)
+    error = rest * math.sqrt(np.linalg.inv(known.T @ known)[0, 0])
+    spread = rest if in_turns else statistics.stdev(log for _, log in old)
+    return LogDifference(float(effects[0]), error, degrees, spread)
+
+
 def judge_noisy(
     metric: Metric,
-    old: Sequence[Occasion],
-    new: Sequence[Occasion],
+    old: Occasion,
+    new: Occasion,
     policy: Policy,
     *,
-    metrics: int,
+    false_alarms: float,
     known_spread: float = 0.0,
     in_turns: bool = False,
+    differences: Sequence[Difference] = (),
 ) -> Verdict:
     """Return the verdict on seconds of a step, or to the first one.
 
-    `metrics` noisy ones are judged together; the rest is as in `compare`.
+    `false_alarms`: how often, at most, one look at this metric alone may be one; the rest is as in
+    `compare`.
     """
-    timed = [_list_logs(metric, side) for side in (old, new)]
-    before, after = ([log for _, log in each] for each in timed)
+    before, after = (_list_logs(metric, side) for side in (old, new))
     judge = partial(Verdict, metric=metric, policy=policy)
     if not before or not after:
         return judge(outcome="not_measured", remark="one side has no session of it")
-    found = compare_in_turns(*timed) if in_turns else compare_means(before, after)
+    found = compare_logs(before, after, in_turns=in_turns)
     point = _to_change(found.log)
     judge = partial(judge, old=_render(metric, old, before), new=_render(metric, new, after))
     if found.error is None:
@@ -74,17 +115,10 @@ def judge_noisy(
             change=Estimate(point, None, None),
             remark="two sessions a side are the least",
         )
-    alone = FALSE_ALARMS / (len(LOOKS) * metrics)
-    half_width = student_t_quantile(1.0 - alone, found.degrees) * found.error
+    half_width = student_t_quantile(1.0 - false_alarms, found.degrees) * found.error
     floor = max(LEAST_FLOOR, _to_change(max(found.spread, known_spread)))
     low, high = (_to_change(found.log + sign * half_width) for sign in (-1.0, 1.0))
     more = student_t_quantile(_POWER, found.degrees) * found.error
-    judge = partial(
-        judge,
-        change=Estimate(point, low, high, 1.0 - 2.0 * alone),
-        floor=floor,
-        smallest_change=_to_change(half_width + more),
-    )
     outcome: Outcome = "inconclusive"
     if high < -floor and point <= -policy.threshold:
         outcome = "improved"
@@ -92,35 +126,42 @@ def judge_noisy(
         outcome = "pass"
     elif low > floor and (len(after) >= LOOKS[-1] or point >= policy.threshold):
         outcome = "fail"
-    if outcome in {"pass", "improved"} or point < policy.threshold:
-        return judge(outcome=outcome)
-    cause = find_cause(old, new, point)
-    # A slower machine hides what the code does: nothing is sure of it.
-    return judge(outcome="inconclusive" if cause.kind == "machine" else outcome, cause=cause)
+    cause = None
+    if outcome in {"fail", "inconclusive"} and point >= policy.threshold:
+        cause = find_cause(old, new, point, differences)
+        # A slower machine hides what the code does: nothing is sure of it.
+        outcome = "inconclusive" if cause.kind == "machine" else outcome
+    return judge(
+        outcome=outcome,
+        change=Estimate(point, low, high, 1.0 - 2.0 * false_alarms),
+        floor=floor,
+        smallest_change=_to_change(half_width + more),
+        cause=cause,
+    )
 
 
 def judge_exact(
     metric: Metric,
-    old: float | None,
-    new: float | None,
+    old: Sequence[float],
+    new: Sequence[float],
     policy: Policy,
     *,
-    spread: float = 0.0,
     remark: str = "",
 ) -> Verdict:
-    """Return the verdict on what hardly differs from run to run: bytes, operators.
+    """Return the verdict on what hardly differs from run to run, by its readings: bytes, operators.
 
-    More is worse, None was not measured; what is within the spread of the old side's own readings
-    is no change.
+    More is worse; what is within the spread of the old side's own readings is no change.
     """
     judge = partial(Verdict, metric=metric, policy=policy, remark=remark)
-    if not old or new is None:
+    before, after = (median(side) if side else None for side in (old, new))
+    if not before or after is None:
         return judge(outcome="not_measured")
-    change, least = new / old - 1.0, max(policy.threshold, spread)
+    spread = statistics.stdev(map(math.log, old)) if len(old) > 1 else 0.0
+    change, least = after / before - 1.0, max(policy.threshold, spread)
     return judge(
         outcome="fail" if change > least else "improved" if change < -least else "pass",
-        old=old,
-        new=new,
+        old=before,
+        new=after,
         change=Estimate(change, change - spread, change + spread, 1.0),
         floor=spread,
     )
@@ -133,11 +174,11 @@ def combine(verdicts: Sequence[Verdict]) -> Outcome:
     return next((outcome for outcome in order if outcome in counted), "not_measured")
 
 
-def _list_logs(metric: Metric, side: Sequence[Occasion]) -> list[tuple[int, float]]:
+def _list_logs(metric: Metric, side: Occasion) -> list[tuple[int, float]]:
     """Return the log of the seconds of each session that has them, with the session's number."""
     seen = [
         (each.number, median(each.step_s) if metric == "throughput" else each.first_step_s)
-        for each in list_sessions(side)
+        for each in side.sessions
     ]
     return [(number, math.log(seconds)) for number, seconds in seen if seconds is not None]
 
@@ -147,9 +188,9 @@ def _to_change(log: float) -> float:
     return math.expm1(min(log, _MOST_LOG))
 
 
-def _render(metric: Metric, side: Sequence[Occasion], logs: Sequence[float]) -> float:
-    seconds = math.exp(statistics.median(logs))
-    return side[0].setting.micro_batch_size / seconds if metric == "throughput" else seconds
+def _render(metric: Metric, side: Occasion, logs: Sequence[tuple[int, float]]) -> float:
+    seconds = math.exp(statistics.median(log for _, log in logs))
+    return side.setting.micro_batch_size / seconds if metric == "throughput" else seconds
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,10 +203,10 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     smallest_change: float | None
 
 
-def judge_spread(side: Sequence[Occasion]) -> Spread:
+def judge_spread(side: Occasion) -> Spread:
     """Return how far the sessions of a side differ, at least one."""
-    logs = [log for _, log in _list_logs("throughput", side)]
-    fraction = statistics.stdev(logs) if len(logs) > 1 else None
+    logs = _list_logs("throughput", side)
+    fraction = statistics.stdev(log for _, log in logs) if len(logs) > 1 else None
     return Spread(
         samples_per_s=_render("throughput", side, logs),
         fraction=fraction,
@@ -188,9 +229,7 @@ def find_smallest_change(spread_fraction: float, old: int, new: int) -> float:
     return _to_change((quantiles + student_t_quantile(_POWER, degrees)) * error)
 
 
-def estimate_level(
-    metric: Metric, side: Sequence[Occasion], *, as_cost: bool = False
-) -> Estimate | None:
+def estimate_level(metric: Metric, side: Occasion, *, as_cost: bool = False) -> Estimate | None:
     """Return a noisy metric with its interval of 95 % over sessions; None for what is counted.
 
     `as_cost` gives seconds of a sample in place of samples each second.
@@ -200,7 +239,5 @@ def estimate_level(
     known = estimate_median_over_sessions([[log] for _, log in _list_logs(metric, side)])
     if metric == "first_step":
         return exponentiate(known)
-    size = float(side[0].setting.micro_batch_size)
-    if as_cost:
-        return exponentiate(known, factor=1.0 / size)
-    return exponentiate(known, factor=size, inverse=True)
+    size = float(side.setting.micro_batch_size)
+    return exponentiate(known, factor=1.0 / size if as_cost else size, inverse=not as_cost)

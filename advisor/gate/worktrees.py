@@ -142,8 +142,7 @@ def _remark(own: Path, old: str, new: str) -> Iterator[str]:
     dependencies = [
         name
         for name in names.splitlines()
-        for base in (PurePosixPath(name).name,)
-        if base in _DEPENDENCIES or base.startswith("requirements")
+        if (base := PurePosixPath(name).name) in _DEPENDENCIES or base.startswith("requirements")
     ]
     if dependencies:
         yield (
@@ -159,13 +158,9 @@ def _remark(own: Path, old: str, new: str) -> Iterator[str]:
 
 def _git(folder: Path, *arguments: str, why: str) -> str:
     """Return what git prints; UsageError where it fails, for the reason given."""
+    command = ["git", "-C", str(folder), *_IDENTITY, *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *_IDENTITY, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UsageError("git is not installed", next_step="Install it.") from error
     if done.returncode:

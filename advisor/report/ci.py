@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 from advisor.engine.conclusions import Conclusions
-from advisor.gate.data import NEW, Comparison, Metric, Outcome, Verdict
+from advisor.gate.data import NEW, Metric, Outcome, Verdict, merge
 from advisor.gate.plan import COMPARISON
 from advisor.gate.question import CHECK
 from advisor.gate.tell import NAMES, head_comparison, say_metric, say_outcome
@@ -28,30 +29,52 @@ _UNITS: dict[Metric, str] = {
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render_summary(conclusions: Conclusions) -> str:
-    """Return the first screen, for a job's summary."""
-    return render_markdown(CHECK, conclusions)
+#: What JUnit counts, and the element that is counted.
+_COUNTS = {"tests": "tests", "failures": "failure", "errors": "error", "skipped": "skipped"}
+_OPEN: set[Outcome] = {"inconclusive", "not_measured"}
+
+
+class _Case(NamedTuple):
+    """A metric's verdict, its outcome, which a changed stack leaves open, and it in words."""
+
+    verdict: Verdict
+    outcome: Outcome
+    text: str
+
+    @property
+    def fails(self) -> bool:
+        """Whether the check fails by it."""
+        return self.outcome == "fail" and self.verdict.policy.level == "error"
+
+
+def _list_cases(conclusions: Conclusions) -> Iterator[_Case]:
+    found = conclusions.of(COMPARISON)
+    if found is None:
+        return
+    is_told = not found.differences or found.outcome != "inconclusive"
+    stack = ", ".join(each.name for each in found.differences)
+    changed = f"; env-changed: {stack}" if stack else ""
+    for each in found.verdicts:
+        is_settled = is_told or each.outcome == "not_measured"
+        outcome = each.outcome if is_settled else "inconclusive"
+        cause = "" if each.cause is None else f"; {each.cause.kind}: {each.cause.evidence}"
+        said = f"{say_outcome(each, outcome)}: {say_metric(each)}"
+        yield _Case(each, outcome, f"{said}{cause}{changed}")
 
 
 def render_comment(conclusions: Conclusions) -> str:
-    """Return the same for a pull request, after a line that finds the last comment on it."""
+    """Return the first screen, after a line that finds the last comment on a pull request."""
     target = re.sub(r"[^\w./]+|--", "-", _name_target(conclusions))
-    return f"<!-- bsadvisor check {target} -->\n{render_summary(conclusions)}"
+    return f"<!-- bsadvisor check {target} -->\n{render_markdown(CHECK, conclusions)}"
 
 
 def _name_target(conclusions: Conclusions) -> str:
     return conclusions.record.all(NEW)[0].setting.target
 
 
-def is_worth_a_comment(found: Comparison) -> bool:
+def is_worth_a_comment(conclusions: Conclusions) -> bool:
     """Return whether a metric changed: one that did not, or may not have, is no news."""
-    return any(settle(found, each) in {"fail", "improved"} for each in found.verdicts)
-
-
-def settle(found: Comparison, verdict: Verdict) -> Outcome:
-    """Return the outcome of a metric, which a changed stack leaves open."""
-    is_told = not found.differences or found.outcome != "inconclusive"
-    return verdict.outcome if is_told or verdict.outcome == "not_measured" else "inconclusive"
+    return any(each.outcome in {"fail", "improved"} for each in _list_cases(conclusions))
 
 
 def list_annotations(conclusions: Conclusions) -> Iterator[str]:
@@ -59,26 +82,15 @@ def list_annotations(conclusions: Conclusions) -> Iterator[str]:
 
     None names a file: which line made a training slower is not known.
     """
-    found = conclusions.of(COMPARISON)
-    if found is None:
-        return
-    for each in found.verdicts:
-        outcome, is_error = settle(found, each), each.policy.level == "error"
-        if outcome == "fail" or (outcome == "inconclusive" and is_error):
-            level = "error" if outcome == "fail" and is_error else "warning"
-            text = _escape(describe(found, each))
-            yield f"::{level} title=bsadvisor {NAMES[each.metric]}::{text}"
-    if not found.verdicts:
+    cases = [*_list_cases(conclusions)]
+    for each in cases:
+        is_open = each.outcome == "inconclusive" and each.verdict.policy.level == "error"
+        if each.outcome == "fail" or is_open:
+            level = "error" if each.fails else "warning"
+            name = NAMES[each.verdict.metric]
+            yield f"::{level} title=bsadvisor {name}::{_escape(each.text)}"
+    if not cases:
         yield f"::warning title=bsadvisor::{_escape(_refuse(conclusions))}"
-
-
-def describe(found: Comparison, verdict: Verdict) -> str:
-    """Return a metric's verdict and its cause in a sentence."""
-    outcome = say_outcome(verdict, settle(found, verdict))
-    cause = "" if verdict.cause is None else f"; {verdict.cause.kind}: {verdict.cause.evidence}"
-    stack = ", ".join(each.name for each in found.differences)
-    changed = f"; env-changed: {stack}" if stack else ""
-    return f"{outcome}: {say_metric(verdict)}{cause}{changed}"
 
 
 def _refuse(conclusions: Conclusions) -> str:
@@ -91,24 +103,25 @@ def render_junit(conclusions: Conclusions) -> str:
 
     A message stands in the element as well: some readers show this one, some that.
     """
-    found = conclusions.of(COMPARISON)
-    assert found is not None
     suites = ET.Element("testsuites", name="bsadvisor")
     suite = ET.SubElement(suites, "testsuite", name="bsadvisor check")
-    target = _clean(_name_target(conclusions))
-    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    for name, kind, text in [*_list_cases(found)] or [
-        ("comparison", "skipped", _refuse(conclusions))
-    ]:
-        counts["tests"] += 1
+    target, kinds = _clean(_name_target(conclusions)), Counter[str]()
+    cases: list[tuple[str, str, str]] = [
+        (
+            each.verdict.metric,
+            "failure" if each.fails else "skipped" * (each.outcome in _OPEN),
+            each.text,
+        )
+        for each in _list_cases(conclusions)
+    ]
+    for name, kind, text in cases or [("comparison", "skipped", _refuse(conclusions))]:
         case = ET.SubElement(suite, "testcase", classname=target, name=name)
+        kinds.update(["tests", kind])
         if kind:
-            counts["failures" if kind == "failure" else kind] += 1
             said = _clean(text)
             ET.SubElement(case, kind, message=said).text = said
-    for name, count in counts.items():
-        suite.set(name, str(count))
-        suites.set(name, str(count))
+    for element in (suite, suites):
+        element.attrib.update({count: str(kinds[kind]) for count, kind in _COUNTS.items()})
     ET.indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, "unicode") + "\n"
 
@@ -117,46 +130,28 @@ def _clean(text: str) -> str:
     return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _list_cases(found: Comparison) -> Iterator[tuple[str, str, str]]:
-    for each in found.verdicts:
-        outcome = settle(found, each)
-        kind = "skipped" if outcome in {"inconclusive", "not_measured"} else ""
-        if outcome == "fail" and each.policy.level == "error":
-            kind = "failure"
-        yield each.metric, kind, describe(found, each)
-
-
 def render_export(tracker: Tracker, conclusions: Conclusions) -> str:
     """Return the new side's figures as a tracker of benchmarks reads them."""
-    found, new = conclusions.of(COMPARISON), conclusions.record.all(NEW)
-    assert found is not None
-    known = [each for each in found.verdicts if each.new is not None]
+    new, target = merge(conclusions.record.all(NEW)), _name_target(conclusions)
+    known = [each for each in _list_cases(conclusions) if each.verdict.new is not None]
     if tracker == "bencher":
         measures = {}
-        for each in known:
-            level = estimate_level(each.metric, new)
+        for verdict in (each.verdict for each in known):
+            level = estimate_level(verdict.metric, new)
             ends = {"lower_value": level and level.low, "upper_value": level and level.high}
             told = {name: end for name, end in ends.items() if end is not None}
-            measures[each.metric.replace("_", "-")] = {"value": each.new, **told}
-        return json.dumps({_name_target(conclusions): measures}, indent=2) + "\n"
-    entries = [_make_entry(found, each, conclusions) for each in known]
+            measures[verdict.metric.replace("_", "-")] = {"value": verdict.new, **told}
+        return json.dumps({target: measures}, indent=2) + "\n"
+    entries = []  # of `customSmallerIsBetter`: of a speed the seconds of a sample
+    for verdict, _, text in known:
+        metric, value = verdict.metric, verdict.new
+        cost = 1.0 / value if metric == "throughput" and value else value
+        entry = {"name": f"{target}: {metric}", "unit": _UNITS[metric], "value": cost}
+        level = estimate_level(metric, new, as_cost=True)
+        if level is not None and level.low is not None and level.high is not None:
+            entry["range"] = f"± {(level.high - level.low) / 2.0:.3g}"
+        entries.append({**entry, "extra": text})
     return json.dumps(entries, indent=2) + "\n"
-
-
-def _make_entry(found: Comparison, verdict: Verdict, conclusions: Conclusions) -> dict[str, object]:
-    """Return an entry of `customSmallerIsBetter`: of a speed the seconds of a sample."""
-    new, metric = conclusions.record.all(NEW), verdict.metric
-    level = estimate_level(metric, new, as_cost=True)
-    cost = 1.0 / verdict.new if metric == "throughput" and verdict.new else verdict.new
-    entry: dict[str, object] = {
-        "name": f"{_name_target(conclusions)}: {metric}",
-        "unit": _UNITS[metric],
-        "value": cost,
-        "extra": describe(found, verdict),
-    }
-    if level is not None and level.low is not None and level.high is not None:
-        entry["range"] = f"± {(level.high - level.low) / 2.0:.3g}"
-    return entry
 
 
 def _escape(text: str) -> str:

@@ -25,21 +25,21 @@ NEW = tuple(1.2 * seconds for seconds in OLD)
     ],
 )
 def test_the_machine_is_named_where_it_changed(old, new, kind, said):
-    cause = find_cause((make_occasion(*OLD, **old),), (make_occasion(*NEW, **new),), 0.2)
+    cause = find_cause(make_occasion(*OLD, **old), make_occasion(*NEW, **new), 0.2, ())
     assert (cause.kind, said in cause.evidence) == (kind, True), cause.evidence
 
 
 def test_the_code_is_named_where_operators_or_bytes_changed():
     old = make_occasion(*OLD, operators=100, peaks=((32, 1000),))
     more = make_occasion(*NEW, operators=120, peaks=((32, 1000),))
-    assert find_cause((old,), (more,), 0.2).kind == "code"
+    assert find_cause(old, more, 0.2, ()).kind == "code"
     larger = make_occasion(*NEW, operators=100, peaks=((32, 1100),))
-    assert "10 % more memory" in find_cause((old,), (larger,), 0.2).evidence
+    assert "10 % more memory" in find_cause(old, larger, 0.2, ()).evidence
 
 
 def test_the_stack_is_named_where_versions_changed():
-    new = make_occasion(*NEW, setting=change_environment(torch="9.9"))
-    cause = find_cause((make_occasion(*OLD),), (new,), 0.2)
+    old, new = make_occasion(*OLD), make_occasion(*NEW, setting=change_environment(torch="9.9"))
+    cause = find_cause(old, new, 0.2, list_differences((old,), (new,)))
     assert cause.kind == "stack"
     assert "torch is 9.9" in cause.evidence
 

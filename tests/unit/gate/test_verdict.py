@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from advisor.gate.data import POLICIES, Policy
-from advisor.gate.difference import compare_in_turns, compare_means
 from advisor.gate.plan import compare, is_decided
-from advisor.gate.verdict import LOOKS, find_smallest_change
+from advisor.gate.verdict import LOOKS, compare_logs, find_smallest_change
 from tests.unit.gate.sides import make_occasion
 
 CALM = (0.0998, 0.1, 0.1001, 0.0999, 0.1002, 0.1, 0.1001, 0.0999)
@@ -99,8 +98,8 @@ def test_what_is_only_warned_of_or_off_does_not_fail_the_check():
     assert off.verdicts == ()
 
 
-@pytest.mark.parametrize("compare_sides", [compare_means, compare_in_turns])
-def test_the_interval_holds_the_truth_as_often_as_it_says(compare_sides):
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_the_interval_holds_the_truth_as_often_as_it_says(in_turns):
     from advisor.statistics import two_sided_t
 
     rng, held, truth = np.random.default_rng(1), 0, 0.03
@@ -109,10 +108,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(compare_sides):
         numbers = range(12)
         old = [(n, float(logs[n])) for n in numbers if n % 4 in {0, 3}]
         new = [(n, float(logs[n] + truth)) for n in numbers if n % 4 in {1, 2}]
-        if compare_sides is compare_means:
-            found = compare_means([log for _, log in old], [log for _, log in new])
-        else:
-            found = compare_in_turns(old, new)
+        found = compare_logs(old, new, in_turns=in_turns)
         held += abs(found.log - truth) <= two_sided_t(0.95, found.degrees) * found.error
     assert 0.935 * 2000 <= held <= 0.965 * 2000
 
@@ -120,10 +116,10 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(compare_sides):
 def test_a_straight_drift_is_taken_out_of_sides_that_took_turns():
     old = [(n, 0.01 * n) for n in (0, 3, 4, 7)]
     new = [(n, 0.01 * n + 0.05) for n in (1, 2, 5, 6)]
-    found = compare_in_turns(old, new)
+    found = compare_logs(old, new, in_turns=True)
     assert found.log == pytest.approx(0.05)
     assert found.spread == pytest.approx(0.0, abs=1e-9)
-    drifted = compare_in_turns(old, [(n, log + 0.01) for n, log in new])
+    drifted = compare_logs(old, [(n, log + 0.01) for n, log in new], in_turns=True)
     assert drifted.log == pytest.approx(0.06)
 
 
@@ -143,7 +139,7 @@ def judge_low(old, new):
     from advisor.gate.verdict import FALSE_ALARMS
     from advisor.statistics import student_t_quantile
 
-    found = compare_means(old.tolist(), new.tolist())
+    found = compare_logs([*enumerate(old)], [*enumerate(new)], in_turns=False)
     return found.log - found.error * student_t_quantile(
         1.0 - FALSE_ALARMS / (len(LOOKS) * 2), found.degrees
     )

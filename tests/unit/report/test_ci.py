@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from advisor.gate.data import POLICY, Policy
-from advisor.gate.plan import COMPARISON
+from advisor.gate.question import CHECK
 from advisor.report import ci
+from advisor.report.markdown import render_markdown
 from tests.unit.gate.checked import PEAKS, check, make_side
 from tests.unit.gate.sides import SETTING, change_environment
 
@@ -41,7 +42,7 @@ Next: `bsadvisor baseline record model.py`
 
 
 def test_the_summary_is_the_first_screen():
-    assert ci.render_summary(check(SLOWER)) == SUMMARY
+    assert render_markdown(CHECK, check(SLOWER)) == SUMMARY
 
 
 def test_a_comment_is_the_same_after_a_marker_that_tells_models_apart():
@@ -67,7 +68,7 @@ def test_a_comment_is_the_same_after_a_marker_that_tells_models_apart():
     ],
 )
 def test_only_a_change_is_worth_a_comment(new, is_news):
-    assert ci.is_worth_a_comment(check(new).of(COMPARISON)) is is_news
+    assert ci.is_worth_a_comment(check(new)) is is_news
 
 
 @pytest.mark.parametrize(
