@@ -73,12 +73,9 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
 
     Source: Student 1908.
     """
-    if not values:
-        return Estimate(None, None, None)
-    mean = statistics.fmean(values)
-    if len(values) < 2:
+    mean, half_width = statistics.fmean(values) if values else None, _find_half_width(values, 0.95)
+    if mean is None or half_width is None:
         return Estimate(mean, None, None)
-    half_width = _find_half_width(values, 0.95)
     return Estimate(mean, mean - half_width, mean + half_width)
 
 
@@ -93,12 +90,10 @@ def estimate_median_over_sessions(
     not count.
     """
     medians = [median(values) for values in values_per_session if values]
-    if not medians:
-        return Estimate(None, None, None, confidence)
-    point, mean = median(medians), statistics.fmean(medians)
-    if len(medians) < 2:
+    point, half_width = median(medians) if medians else None, _find_half_width(medians, confidence)
+    if point is None or half_width is None:
         return Estimate(point, None, None, confidence)
-    half_width = _find_half_width(medians, confidence)
+    mean = statistics.fmean(medians)
     return Estimate(point, min(point, mean - half_width), max(point, mean + half_width), confidence)
 
 
@@ -110,7 +105,10 @@ def estimate_median_rate(rates: Sequence[float]) -> Estimate:
     return exponentiate(estimate_median_over_sessions([(math.log(rate),) for rate in rates]))
 
 
-def _find_half_width(values: Sequence[float], confidence: float) -> float:
+def _find_half_width(values: Sequence[float], confidence: float) -> float | None:
+    """Return that of the mean's interval, None with fewer than two values."""
+    if len(values) < 2:
+        return None
     standard_error = statistics.stdev(values) / math.sqrt(len(values))
     return two_sided_t(confidence, len(values) - 1) * standard_error
 
@@ -186,45 +184,30 @@ def fieller_ratio(
 
     The interval holds every ratio ρ for which numerator − ρ·denominator is within t standard errors
     of zero: A·ρ² − 2·H·ρ + C ≤ 0, with A = denominator² − t²·Var(denominator), C the same of the
-    numerator, H = numerator·denominator − t²·Cov. Both quantities are assumed non-negative by
-    nature, their estimates about normal. The cases:
+    numerator, H = numerator·denominator − t²·Cov; `covariance` is 2×2, of both. Both are assumed
+    non-negative by nature, their estimates about normal. The cases:
 
     * A > 0, denominator > 0: the two roots (which are real then), `low` possibly negative.
     * A ≤ 0 (the denominator may be zero), C > 0, numerator > 0: every ratio from the positive root
       upwards, so `high` is None. The solution's other piece, all negative, is impossible by nature.
-    * A ≤ 0 and C ≤ 0 (the numerator may be zero as well; the discriminant H² − A·C may be negative,
-      where every ratio is a solution): zero and infinity are both possible, no bound is known.
-    * Denominator clearly negative, or numerator clearly negative with A ≤ 0: no non-negative ratio
-      fits the data, no bound is given.
+    * A ≤ 0 and C ≤ 0 (the numerator may be zero as well), or either clearly negative: no bound.
 
-    `point` is None where the denominator is not positive; `covariance` is 2×2, of (numerator,
-    denominator).
+    `point` is None where the denominator is not positive.
 
     Source: Fieller 1954, J. R. Stat. Soc. B 16:175.
     """
     (numerator_variance, cross), (_, denominator_variance) = covariance
     t_squared = two_sided_t(confidence, degrees_of_freedom) ** 2
-    quadratic = denominator**2 - t_squared * denominator_variance
-    half_linear = numerator * denominator - t_squared * cross
-    constant = numerator**2 - t_squared * numerator_variance
-    if denominator > 0.0 and quadratic > 0.0:
-        # Real roots: the form is −t²·Var(numerator − ρ·denominator) ≤ 0 at ρ = the point estimate.
-        root = math.sqrt(max(half_linear**2 - quadratic * constant, 0.0))
-        low, high = (half_linear - root) / quadratic, (half_linear + root) / quadratic
-        return Estimate(numerator / denominator, low, high, confidence)
+    a = denominator**2 - t_squared * denominator_variance
+    h = numerator * denominator - t_squared * cross
+    c = numerator**2 - t_squared * numerator_variance
     point = numerator / denominator if denominator > 0.0 else None
-    if quadratic > 0.0 or constant <= 0.0 or numerator <= 0.0:
+    # Real where it is used: the form is −t²·Var(numerator − ρ·denominator) ≤ 0 at ρ = the point.
+    root = math.sqrt(max(h**2 - a * c, 0.0))
+    if a > 0.0 and point is not None:
+        return Estimate(point, (h - root) / a, (h + root) / a, confidence)
+    if a > 0.0 or c <= 0.0 or numerator <= 0.0:
         return Estimate(point, None, None, confidence)
-    low_end = _positive_root(quadratic, half_linear, constant)
-    return Estimate(point, low_end, None, confidence)
-
-
-def _positive_root(quadratic: float, half_linear: float, constant: float) -> float | None:
-    """Return the positive root of quadratic·ρ² − 2·half_linear·ρ + constant, None if at infinity.
-
-    For quadratic ≤ 0 < constant. The form is chosen so that no two near numbers are subtracted.
-    """
-    root = math.sqrt(half_linear**2 - quadratic * constant)
-    if half_linear > 0.0:
-        return constant / (half_linear + root)
-    return (half_linear - root) / quadratic if quadratic < 0.0 else None
+    # In the form that subtracts no two near numbers.
+    low = c / (h + root) if h > 0.0 else (h - root) / a if a < 0.0 else None
+    return Estimate(point, low, None, confidence)

@@ -68,15 +68,13 @@ def choose_size_unit(value: float) -> tuple[int, str]:
 def format_duration(seconds: float) -> str:
     """Return a time: `1.24 ms`, `12.3 s`, `2 min 5 s`, `1 h 3 min`."""
     if seconds >= 3600:
-        minutes = round(seconds / 60)
-        return f"{minutes // 60} h {minutes % 60} min"
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes} min"
     if seconds >= 60:
-        whole = round(seconds)
-        return f"{whole // 60} min {whole % 60} s"
-    for unit, factor in _SHORT_TIME_UNITS:
-        if seconds >= factor:
-            return f"{format_number(seconds / factor)} {unit}"
-    return f"{format_number(seconds * 1e6)} µs"
+        minutes, whole = divmod(round(seconds), 60)
+        return f"{minutes} min {whole} s"
+    unit, factor = next((each for each in _SHORT_TIME_UNITS if seconds >= each[1]), ("µs", 1e-6))
+    return f"{format_number(seconds / factor)} {unit}"
 
 
 def format_spread(estimate: Estimate | None) -> str:
@@ -86,15 +84,17 @@ def format_spread(estimate: Estimate | None) -> str:
     """
     if estimate is None or estimate.point is None:
         return _format_open(estimate)
-    point = format_number(estimate.point)
-    if estimate.low is None or estimate.high is None:
-        return f"{point} (no interval)"
-    half_width = max(estimate.high - estimate.point, estimate.point - estimate.low)
-    if estimate.low >= 0.0 and half_width > estimate.point:
+    point, half_width = format_number(estimate.point), math.inf
+    if estimate.low is not None and estimate.high is not None:
+        half_width = max(estimate.high - estimate.point, estimate.point - estimate.low)
+    if half_width == math.inf or (half_width > estimate.point and (estimate.low or 0.0) >= 0.0):
         return f"{point} (no interval)"
     # No more decimals than the point shows: they would promise what the point does not hold.
     decimals = len(point.partition(".")[2])
-    return f"{point} ± {_format_half_width(half_width, decimals)}"
+    if 0 < half_width < 0.5 * 10**-decimals:  # but it is never rounded away to zero
+        return f"{point} ± {half_width:.1g}"
+    wide = format_number(half_width) if half_width >= 100 else f"{half_width:.{decimals}f}"
+    return f"{point} ± {wide}"
 
 
 def format_interval(estimate: Estimate | None) -> str:
@@ -103,27 +103,6 @@ def format_interval(estimate: Estimate | None) -> str:
         return _format_open(estimate)
     low = "?" if estimate.low is None else format_number(estimate.low)
     return f"{format_number(estimate.point)} ({low} to {format_number(estimate.high)})"
-
-
-def format_range(low: int | None, high: int | None) -> str:
-    """Return `64 to 256`, `≥ 64`, `≤ 256` or `not measured`."""
-    if low is None and high is None:
-        return NOT_MEASURED
-    if high is None:
-        return f"≥ {format_count(low or 0)}"
-    if low is None:
-        return f"≤ {format_count(high)}"
-    return f"{format_count(low)} to {format_count(high)}"
-
-
-def begin_sentence(text: str) -> str:
-    """Return the text with its first letter as a sentence has it; the others as they are."""
-    return f"{text[:1].upper()}{text[1:]}"
-
-
-def count_of(count: int, noun: str) -> str:
-    """Return `1 probe`, `2 probes`."""
-    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _format_open(estimate: Estimate | None) -> str:
@@ -135,11 +114,23 @@ def _format_open(estimate: Estimate | None) -> str:
     return NOT_MEASURED
 
 
-def _format_half_width(value: float, decimals: int) -> str:
-    """Return `value` with `decimals` places, but never rounded away to zero."""
-    if 0 < value < 0.5 * 10**-decimals:
-        return f"{value:.1g}"
-    return format_number(value) if value >= 100 else f"{value:.{decimals}f}"
+def format_range(low: int | None, high: int | None) -> str:
+    """Return `64 to 256`, `≥ 64`, `≤ 256` or `not measured`."""
+    if low is None and high is None:
+        return NOT_MEASURED
+    if low is None or high is None:
+        return f"≥ {low:,}" if high is None else f"≤ {high:,}"
+    return f"{low:,} to {high:,}"
+
+
+def begin_sentence(text: str) -> str:
+    """Return the text with its first letter as a sentence has it; the others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return `1 probe`, `2 probes`."""
+    return f"{format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def render_bytes(value: float) -> str:

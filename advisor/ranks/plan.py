@@ -1,7 +1,7 @@
 """Steps of several numbers of ranks -> what the exchange costs, who is slow, how speed scales."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from advisor.engine.conclusions import Conclusions, Topic
 from advisor.memory.data import PROBES, Probe
@@ -36,13 +36,15 @@ def conclude_ranks(
     The probes are of all ranks at any size, those scaled of several numbers of ranks at as many
     samples for each; without a noise scale, in samples, time and cost are left out.
     """
-    known = [each for each in probes if len(each.rank_step_times_s) == ranks and each.step_times_s]
     whole = [each.probe for each in scaled if each.ranks == ranks]
-    known = [each for each in whole if len(each.rank_step_times_s) == ranks] or known
-    if not known:
+    for known in (whole, [each for each in probes if each.step_times_s]):
+        alone = [each for each in known if len(each.rank_step_times_s) == ranks]
+        if alone:
+            break
+    else:
         return None
-    size = min(each.micro_batch_size for each in known)
-    mine = [each for each in known if each.micro_batch_size == size]
+    size = min(each.micro_batch_size for each in alone)
+    mine = [each for each in alone if each.micro_batch_size == size]
     straggler, fraction = _find_straggler(mine)
     return RanksConclusion(
         ranks=ranks,
@@ -58,12 +60,13 @@ def conclude_ranks(
 
 def _find_straggler(probes: Sequence[Probe]) -> tuple[int | None, Estimate | None]:
     """Return the rank that was slowest, where all probes agree that it is slower."""
-    slower: dict[int, list[float]] = {}
-    for probe in probes:
-        middle = median(probe.rank_step_times_s)
-        for rank, alone_s in enumerate(probe.rank_step_times_s):
-            slower.setdefault(rank, []).append(alone_s / middle - 1.0)
-    rank = max(slower, key=lambda each: median(slower[each]))
+    middles = [median(probe.rank_step_times_s) for probe in probes]
+    by_rank = zip(*(probe.rank_step_times_s for probe in probes), strict=True)
+    slower = [
+        [alone_s / middle - 1.0 for alone_s, middle in zip(each, middles, strict=True)]
+        for each in by_rank
+    ]
+    rank = max(range(len(slower)), key=lambda each: median(slower[each]))
     found = estimate_mean(slower[rank])
     is_sure = min(slower[rank]) > _LEAST_SLOWER and (found.low or -1.0) > 0.0
     return (rank, found) if is_sure else (None, None)
@@ -77,14 +80,17 @@ def _scale(
     sizes: dict[int, int] = {}
     for each in scaled:
         if each.probe.step_times_s:
-            step_s = median(each.probe.step_times_s)
-            rates.setdefault(each.ranks, {})[each.turn] = each.probe.micro_batch_size / step_s
-            sizes[each.ranks] = each.probe.micro_batch_size
+            sizes[each.ranks] = size = each.probe.micro_batch_size
+            rates.setdefault(each.ranks, {})[each.turn] = size / median(each.probe.step_times_s)
     if len(rates) < 2 or 1 not in rates:
         return ()
-    single = [*rates[1].values()]
-    times = _predict_times(rates, sizes, noise_scale)
-    whole = times.get(ranks)
+    # Time to train, in units that all share.
+    times = {
+        count: predict_relative_samples(sizes[count], noise_scale) / median([*mine.values()])
+        for count, mine in rates.items()
+        if noise_scale is not None
+    }
+    single, whole = [*rates[1].values()], times.get(ranks)
     return tuple(
         RankPoint(
             ranks=count,
@@ -96,18 +102,6 @@ def _scale(
         )
         for count, mine in sorted(rates.items())
     )
-
-
-def _predict_times(
-    rates: Mapping[int, Mapping[int, float]], sizes: Mapping[int, int], noise_scale: float | None
-) -> dict[int, float]:
-    """Return the time to train at each number, in units that they share."""
-    if noise_scale is None:
-        return {}
-    return {
-        count: predict_relative_samples(sizes[count], noise_scale) / median([*mine.values()])
-        for count, mine in rates.items()
-    }
 
 
 def _conclude(conclusions: Conclusions) -> RanksConclusion | None:

@@ -1,5 +1,6 @@
 """Several ranks: as many samples for each of 1, 2, 4 ... of them, in turns."""
 
+import itertools
 import time
 
 from msgspec.structs import replace
@@ -26,35 +27,31 @@ def run_ranks(run: Run) -> None:
         return
     size = min(facts.base_batch_size or script.parts, memory.max_micro_batch_size or script.parts)
     ends_s = time.monotonic() + run.share_s("ranks")
+    numbers = list_numbers(script.ranks)
     with run.noting_ends("ranks"):
-        for turn in range(_TURNS):
-            for number in list_numbers(script.ranks):
-                if time.monotonic() > ends_s:
-                    return
-                run.progress.stage(f"ranks: {number}", left_s=run.left_s)
-                task = _make_task(run, script, number, size, turn)
-                probes = run.runner.run(task, timeout_s=run.left_s)
-                run.add(
-                    RANK_PROBES,
-                    *(RankProbe(ranks=number, turn=turn, probe=probe) for probe in probes),
-                )
+        for turn, number in itertools.product(range(_TURNS), numbers):
+            if time.monotonic() > ends_s:
+                return
+            run.progress.stage(f"ranks: {number}", left_s=run.left_s)
+            task = ThroughputTask(
+                workload=replace(run.spec.workload, script=_take_fewer(script, number)),
+                micro_batch_sizes=(size // script.ranks * number,),
+                session=turn,
+                block_s=BLOCK_S[run.environment.device.kind],
+                rounds=1,
+                budget_s=run.share_s("ranks") / (_TURNS * len(numbers)),
+            )
+            probes = run.runner.run(task, timeout_s=run.left_s)
+            run.add(RANK_PROBES, *(RankProbe(ranks=number, turn=turn, probe=p) for p in probes))
 
 
-def _make_task(run: Run, script: Script, number: int, size: int, turn: int) -> ThroughputTask:
-    """Return the timing of so many ranks, each with its share of the size of all."""
-    fewer = replace(
+def _take_fewer(script: Script, number: int) -> Script:
+    """Return the script on so many ranks, each with its share of the size of all."""
+    return replace(
         script,
         ranks=number,
         parts=script.parts // script.ranks * number,
         launch=() if script.per_node else ("--standalone", f"--nproc-per-node={number}"),
-    )
-    return ThroughputTask(
-        workload=replace(run.spec.workload, script=fewer),
-        micro_batch_sizes=(size // script.ranks * number,),
-        session=turn,
-        block_s=BLOCK_S[run.environment.device.kind],
-        rounds=1,
-        budget_s=run.share_s("ranks") / (_TURNS * len(list_numbers(script.ranks))),
     )
 
 

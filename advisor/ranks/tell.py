@@ -20,24 +20,17 @@ def tell_ranks(conclusions: Conclusions) -> Told:
     found = conclusions.of(RANKS)
     if found is None:
         return Told()
-    return Told(
-        rows=(Row("Ranks", _describe(found)),),
-        details=(_draw_up(found),) if found.points else (),
-    )
-
-
-def _describe(found: RanksConclusion) -> str:
-    size, share = format_count(found.global_batch_size), found.exchange_fraction
-    head = f"{format_count(found.ranks)} ranks at batch {size}"
-    parts = [f"{head} {_tell_exchange(share)}"]
+    size = format_count(found.global_batch_size)
+    said = f"{format_count(found.ranks)} ranks at batch {size} {_tell_exchange(found)}"
     if found.straggler is not None and found.straggler_fraction is not None:
         slower = _write_share(found.straggler_fraction)
-        parts.append(f"rank {found.straggler} is {slower} slower than the others on its own")
-    return "; ".join(parts)
+        said += f"; rank {found.straggler} is {slower} slower than the others on its own"
+    return Told(rows=(Row("Ranks", said),), details=(_draw_up(found),) if found.points else ())
 
 
-def _tell_exchange(share: Estimate) -> str:
+def _tell_exchange(found: RanksConclusion) -> str:
     """Return what the exchange takes; as measured it may be less than nothing, which none is."""
+    share = found.exchange_fraction
     if share.high is not None and share.high <= 0.0:
         return "lose no time by their exchange"
     if (share.point or 0.0) <= 0.0:
@@ -56,11 +49,11 @@ def _write_share(share: Estimate) -> str:
 
 
 def _draw_up(found: RanksConclusion) -> Table:
-    columns = ("ranks", "batch", "samples/s", "efficiency", "time to train", "GPU time")
+    headers = ("ranks", "batch", "samples/s", "efficiency", "time to train", "GPU time")
     return Table(
         title="Ranks",
-        columns=tuple(Column(header) for header in columns),
-        rows=tuple(_write_row(point) for point in found.points),
+        columns=tuple(map(Column, headers)),
+        rows=tuple(map(_write_row, found.points)),
         legend="as many samples for each rank; efficiency: over as many single ranks; time and GPU "
         "time: by noise and speed, over those of all ranks; ± 95 % interval",
         is_narrow=True,
@@ -68,13 +61,14 @@ def _draw_up(found: RanksConclusion) -> Table:
 
 
 def _write_row(point: RankPoint) -> tuple[str, ...]:
-    time, cost = point.relative_time, point.relative_cost
     efficiency = point.efficiency.point
     return (
         format_count(point.ranks),
         format_count(point.global_batch_size),
         format_spread(point.samples_per_s),
         NOT_MEASURED if efficiency is None else f"{format_number(100.0 * efficiency)} %",
-        NOT_MEASURED if time is None else f"~ {format_ratio(time)}",
-        NOT_MEASURED if cost is None else f"~ {format_ratio(cost)}",
+        *(
+            NOT_MEASURED if ratio is None else f"~ {format_ratio(ratio)}"
+            for ratio in (point.relative_time, point.relative_cost)
+        ),
     )
