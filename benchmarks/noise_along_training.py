@@ -31,8 +31,8 @@ from advisor.noise.measure_metric import find_metric, trained_parameters
 from advisor.noise.plan import conclude_noise
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.model_file.batches import map_tensors
+from advisor.training.model_file.order import seed_everything
 from advisor.training.model_file.workload import Workload
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 HERE = Path(__file__).parent

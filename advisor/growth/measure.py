@@ -17,11 +17,10 @@ from advisor.rate.measure import (
     open_for_training,
     train_on,
 )
-from advisor.training.model_file.order import IndexStream
+from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.schedule import list_rates
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 

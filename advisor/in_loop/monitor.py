@@ -18,7 +18,7 @@ from advisor.in_loop.sight import Seen, StepSight
 from advisor.noise.data import Estimator, NoiseLogEntry
 from advisor.noise.log import encode_entry
 from advisor.noise.point import LEAST_STEPS
-from advisor.training.device_clock import synchronise
+from advisor.training.devices import synchronise
 from advisor.training.optimizer_facts import find_leading, to_number
 from advisor.units import count_of, format_percent
 

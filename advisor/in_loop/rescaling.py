@@ -37,7 +37,7 @@ class Rescaling:
     def __init__(self, optimizer: Optimizer, base_batch_size: int, rule: RateRule) -> None:
         inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
         self._optimizer = inner
-        self._facts = describe_optimizer(inner, needs_closure=False, is_default=False)
+        self._facts = describe_optimizer(inner)
         self._base, self._rule = base_batch_size, rule
         self.batch_size, self.rate_factor = base_batch_size, 1.0
         self._own: list[dict[str, Any]] = []

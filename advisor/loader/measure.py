@@ -24,7 +24,6 @@ from advisor.loader.plan import choose_next_workers
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
 from advisor.training.model_file.batches import tensors_of
-from advisor.training.model_file.loader import count_own_workers
 from advisor.training.model_file.training_data import is_map_style
 
 #: Windows of each kind; fewer where a batch takes long.
@@ -48,7 +47,7 @@ def run(task: LoaderTask, emit: Emit[LoaderTiming]) -> None:
         deadline_s = time.perf_counter() + task.budget_s
         most_workers = _limit_workers(bench.batch, cores)
         timings: list[LoaderTiming] = []
-        workers: int | None = count_own_workers(bench.workload)
+        workers: int | None = bench.workload.data.own_workers
         while workers is not None and (not timings or time.perf_counter() < deadline_s):
             lane = _LoaderLane(bench, task.micro_batch_size, workers)
             message = lane.time(task.budget_s)

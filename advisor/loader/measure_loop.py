@@ -18,7 +18,6 @@ from advisor.loader.data import LoopTask, LoopTiming
 from advisor.loader.measure_windows import WARMUP_STEPS, Bench, Lane, Units
 from advisor.memory.measure import MESSAGE_LENGTH
 from advisor.statistics import median
-from advisor.training.model_file.loader import count_own_workers
 
 #: Rounds of windows; fewer where a batch takes long.
 _MOST_ROUNDS, _LEAST_ROUNDS = 10, 3
@@ -36,7 +35,7 @@ def run(task: LoopTask, emit: Emit[LoopTiming]) -> None:
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         deadline_s = time.perf_counter() + task.budget_s
         bench = Bench(task.workload, size)
-        workers = 0 if task.is_in_memory else count_own_workers(bench.workload)
+        workers = 0 if task.is_in_memory else bench.workload.data.own_workers
         sizes = _choose_sizes(task, bench, workers)
         lanes, message = [_LoopLane(bench, size, workers) for size in sizes], None
         if not lanes:

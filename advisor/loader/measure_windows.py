@@ -17,9 +17,8 @@ from torch.utils.data import DataLoader
 from advisor.errors import WorkloadError
 from advisor.statistics import median
 from advisor.training.data import WorkloadSpec
-from advisor.training.device_clock import synchronise
+from advisor.training.devices import synchronise
 from advisor.training.loop import train
-from advisor.training.model_file.loader import make_loader
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 
@@ -69,7 +68,7 @@ class Bench:
 
     def read_batch(self, size: int) -> Any:
         """Return a batch that this process loads."""
-        return next(Feed(make_loader(self.workload, size, workers=0, timeout_s=0.0)))
+        return next(Feed(self.workload.data.make_loader(size, workers=0, timeout_s=0.0)))
 
 
 class Lane:
@@ -94,8 +93,8 @@ class Lane:
         """Start this loader, or the user's, and its workers, up to where windows may begin."""
         bench = self._bench
         if loader is None:
-            loader = make_loader(
-                bench.workload, self.size, workers=self.workers, timeout_s=bench.hang_s
+            loader = bench.workload.data.make_loader(
+                self.size, workers=self.workers, timeout_s=bench.hang_s
             )
         per_pass: int | None = None
         with contextlib.suppress(TypeError):  # only its end tells the length of a pass

@@ -27,13 +27,12 @@ from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.measure_limit import MemoryGauge
 from advisor.training.broken_sample import naming_broken_sample
 from advisor.training.compilation import load_compiler
-from advisor.training.device_clock import synchronise
-from advisor.training.device_failure import is_device_full
+from advisor.training.device_failure import is_device_full, is_out_of_memory
+from advisor.training.devices import synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.batches import arrive
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training, UserStep
 
 #: Characters of a failure's message that are kept: CUDA's names every process on the device.

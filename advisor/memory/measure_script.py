@@ -10,8 +10,8 @@ from advisor.engine.worker.failure import describe
 from advisor.memory.data import MemoryTask, Probe
 from advisor.memory.measure import MESSAGE_LENGTH, PeakObserver, add_peaks, open_gauge
 from advisor.training.data import WorkloadSpec
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.devices import resolve_device
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.running import ScriptRun
 from advisor.units import count_of
 

@@ -21,9 +21,9 @@ from advisor.predict.trace.symbolic import (
     conclude,
     merge_traces,
 )
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.first_step import take_first_step
 from advisor.training.model_file.workload import Workload
-from advisor.training.out_of_memory import is_out_of_memory
 
 #: Of the step that shows how the optimizer is stepped: BatchNorm cannot run at 1.
 _SMALLEST_SIZE = 2

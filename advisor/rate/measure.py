@@ -21,12 +21,11 @@ from advisor.training.heap import keep_freed_memory
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors, tensors_of
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.model_file.order import IndexStream
+from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_leading
 from advisor.training.schedule import ScheduleObserver
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 #: Samples on which a loss is evaluated where nothing asks for fewer.

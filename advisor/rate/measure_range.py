@@ -16,13 +16,12 @@ from advisor.errors import DeviceError
 from advisor.rate.measure import make_rate_setter, train_on
 from advisor.rate.range_data import LrRangeCurve, LrRangeTask
 from advisor.rate.range_test import LossGuard
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.foreign import parameters_in
-from advisor.training.model_file.order import IndexStream
+from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 #: Steps that are timed and thrown away to tell how many the time allows; the first does not count.

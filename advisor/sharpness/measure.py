@@ -24,12 +24,11 @@ from advisor.sharpness.measure_eigenvalue import (
     find_largest_eigenvalue,
     fixed_conditions,
 )
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.batches import tensors_of
-from advisor.training.model_file.order import IndexStream
+from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
-from advisor.training.out_of_memory import is_out_of_memory
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 #: Products that one eigenvalue is expected to take; on small networks it took 6 to 18.

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from advisor.noise.measure_metric import choose_dtype, trained_parameters
 from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
-from advisor.training.seeds import seed_everything
+from advisor.training.model_file.order import seed_everything
 from advisor.training.training import Training
 
 #: Micro-batch k draws its random numbers from this seed + k in every product.

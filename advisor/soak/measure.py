@@ -28,12 +28,12 @@ from advisor.memory.measure import (
 )
 from advisor.memory.measure_limit import MemoryGauge
 from advisor.soak.data import Soak, SoakTask
-from advisor.training.device_clock import synchronise
+from advisor.training.device_failure import is_out_of_memory
+from advisor.training.devices import synchronise
 from advisor.training.loop import train
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.workload import Workload
 from advisor.training.observer import Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
 

@@ -28,10 +28,10 @@ from advisor.throughput.measure_calibration import (
     time_product,
 )
 from advisor.training.compilation import compile_each_shape, count_graphs, run_compiled
-from advisor.training.device_clock import release_cached_memory
+from advisor.training.device_failure import is_out_of_memory
+from advisor.training.devices import release_cached_memory
 from advisor.training.loop import train
 from advisor.training.model_file.workload import Workload
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training, UserStep
 
 #: Two successive warm-up windows that differ by less than this count as steady.

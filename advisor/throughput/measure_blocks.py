@@ -10,7 +10,7 @@ import torch
 
 from advisor.memory.data import Probe
 from advisor.throughput.data import ThroughputTask
-from advisor.training.device_clock import synchronise
+from advisor.training.devices import synchronise
 from advisor.training.observer import Observer, Step
 
 if sys.platform != "win32":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from advisor.training.device_clock import synchronise
+from advisor.training.devices import synchronise
 
 #: Rows and columns: large enough to run at the machine's full speed, small enough for some ms.
 _WIDTHS = {"cpu": 512, "cuda": 4096, "mps": 2048}

@@ -21,9 +21,9 @@ from advisor.throughput.data import ThroughputTask
 from advisor.throughput.measure import MOST_WARMUP_WINDOWS, STEADY_FRACTION, WARMUP_FRACTION
 from advisor.throughput.measure_blocks import BlockTimer, Timed, make_probe
 from advisor.throughput.measure_calibration import count_product_flops, time_product
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.devices import resolve_device
 from advisor.training.observer import Observer, Step
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.apart import Apart, Following, count_apart, watch_exchange
 from advisor.training.script.running import ScriptRun
 from advisor.training.script.stream import StepStream

@@ -1,8 +1,7 @@
 """Saved weights put into a training: the model's, and the optimizer's where the file has them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 
 from advisor.errors import GivenFileError, UsageError, WorkloadError, shorten
 from advisor.training.data import StepSource
+from advisor.training.model_file.batches import is_finite
 from advisor.training.optimizer_facts import check_rates
 from advisor.training.training import Training
 
@@ -44,7 +44,8 @@ def load_checkpoint(path: str, training: Training) -> SavedStep:
     document = _read(path)
     weights = _find_weights(path, document)
     _check_fits(path, weights, training.model)
-    _check_finite(path, weights, training.model)
+    trained = {name for name, _ in training.model.named_parameters()}  # a mask may hold infinity
+    _refuse_broken(path, {name: each for name, each in weights.items() if name in trained})
     training.model.load_state_dict(weights)
     _load_optimizer(path, document, training)
     return _find_step(document)
@@ -110,26 +111,13 @@ def _check_fits(path: str, weights: Mapping[str, Any], model: nn.Module) -> None
         )
 
 
-def _check_finite(path: str, weights: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise GivenFileError where a parameter is not finite; a buffer may be, as a mask is."""
-    trained = {name for name, _ in model.named_parameters()}
-    broken = (name for name, value in weights.items() if not _is_finite(value))
-    _refuse_broken(path, [name for name in broken if name in trained])
-
-
-def _refuse_broken(path: str, names: Sequence[str]) -> None:
-    if names:
+def _refuse_broken(path: str, values: Mapping[str, Any]) -> None:
+    broken = [name for name, value in values.items() if not is_finite(value)]
+    if broken:
         raise GivenFileError(
-            f"the checkpoint {path} holds NaN or infinity in {_name(names)}",
+            f"the checkpoint {path} holds NaN or infinity in {_name(broken)}",
             next_step="Give one from before the training diverged.",
         )
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
-    except RuntimeError:  # not known for every type, as for those of 8 bits
-        return True
 
 
 def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) -> None:
@@ -147,9 +135,8 @@ def _load_optimizer(path: str, document: Mapping[str, Any], training: Training) 
             f"{type(training.optimizer).__name__}: {shorten(error)}",
             next_step="Build the same optimizer in make_optimizer, or save the weights alone.",
         ) from None
-    kept = chain.from_iterable(each.items() for each in training.optimizer.state.values())
-    broken = {f"the optimizer's {name}" for name, value in kept if not _is_finite(value)}
-    _refuse_broken(path, sorted(broken))
+    for kept in training.optimizer.state.values():
+        _refuse_broken(path, {f"the optimizer's {name}": value for name, value in kept.items()})
 
 
 def _find_step(document: Mapping[str, Any]) -> SavedStep:

@@ -22,7 +22,7 @@ _MOST_ATTEMPTS = 8
 
 _T = TypeVar("_T")
 
-_begun: list[int] = [0]
+_begun: list[object] = []
 
 
 def compile_in_place(model: nn.Module) -> None:
@@ -37,16 +37,10 @@ def compile_in_place(model: nn.Module) -> None:
         training_step: Any = model.training_step
         object.__setattr__(model, "training_step", torch.compile(training_step))
     elif type(model).forward.__module__.partition(".")[0] == "torch":
-        model.forward = torch.compile(_put_in_a_frame(model.forward))
+        forward = model.forward
+        model.forward = torch.compile(lambda *a, **named: forward(*a, **named))  # noqa: PLW0108
     else:
         model.compile()
-
-
-def _put_in_a_frame(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any, **named: Any) -> Any:
-        return function(*arguments, **named)
-
-    return call
 
 
 def compile_each_shape() -> None:
@@ -55,13 +49,13 @@ def compile_each_shape() -> None:
 
     _keep_all_graphs()
     torch._dynamo.config.automatic_dynamic_shapes = False  # noqa: SLF001
-    torch._dynamo.callback.on_compile_start(_note_compilation)  # noqa: SLF001
+    torch._dynamo.callback.on_compile_start(lambda *_: _begun.append(None))  # noqa: SLF001
 
 
 def count_compilations() -> int:
     """Return how many compilations began in this process so far."""
     # Frames that dynamo looked at count as well: its list of callbacks is cleared by a reset.
-    return _begun[0] + int(_counters()["frames"]["total"])
+    return len(_begun) + int(_counters()["frames"]["total"])
 
 
 def count_graphs() -> int:
@@ -96,10 +90,6 @@ def _keep_all_graphs() -> None:
 
     torch._dynamo.config.recompile_limit = _MOST_GRAPHS  # noqa: SLF001
     torch._dynamo.config.accumulated_recompile_limit = _MOST_GRAPHS  # noqa: SLF001
-
-
-def _note_compilation(*_: object) -> None:
-    _begun[0] += 1
 
 
 def _counters() -> Any:

@@ -14,9 +14,9 @@ StepSource = Literal["steps", "epochs", "order"]
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A model file or module, and the name of the model factory in it, where one was given."""
+    """A model file or module, as typed, and the name of the factory in it, where one was given."""
 
-    text: str  # as typed
+    text: str
     path: str | None
     module: str | None
     name: str | None

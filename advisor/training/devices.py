@@ -1,4 +1,4 @@
-"""The device that a name stands for."""
+"""The device that a name stands for, and what is asked of it."""
 
 import os
 
@@ -9,12 +9,9 @@ from advisor.errors import DeviceError, shorten
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device asked for; `auto` is CUDA where there is one, else MPS, else the CPU.
+    """Return the device asked for; DeviceError where there is none such.
 
-    Of several ranks each has the card of its own number.
-
-    Raises:
-        DeviceError: There is no such device.
+    `auto` is CUDA, of several ranks the card of each, where there is one, else MPS, else the CPU.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -43,6 +40,22 @@ def resolve_device(name: str) -> torch.device:
             next_step="Use auto, cpu, mps, cuda or cuda:<index>.",
         )
     return device
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that was issued to it: a clock then tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give cached, unused memory back, so that one batch size does not fragment the next."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def hash_device_uuid(device: torch.device) -> str | None:

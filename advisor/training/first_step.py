@@ -7,28 +7,27 @@ from torch import Tensor
 from torch.optim import LBFGS
 
 from advisor.errors import AdvisorError, WorkloadError
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.workload import Workload
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
-#: Samples in which a gradient other than 0 is looked for.
+#: Samples in which a gradient other than 0 is looked for: a hinge loss may have none in two.
 _WITH_GRADIENT = 32
 
 
 def take_first_step(
     workload: Workload, training: Training, size: int
 ) -> tuple[Training, float, bool]:
-    """Step at `size`, by a closure where one is needed; WorkloadError where neither goes.
+    """Return the training stepped at `size`, the loss before, and whether every gradient is 0.
 
-    Returns:
-        The training that was stepped, the loss before, and whether every gradient is 0.
+    By a closure where one is needed; WorkloadError where neither goes.
     """
     batch, is_zero = workload.take(range(size)), False
     loss: Tensor | None = None
     if not training.needs_closure:
         loss = training.backward(batch)
-        is_zero = _is_gradient_zero(workload, training, size)
+        is_zero = _has_zero_gradient(workload, training, size)
         try:
             training.update()
         except Exception as error:
@@ -65,13 +64,13 @@ def _remake_with_closure(workload: Workload, batch: Any, failed: Exception | Non
     return workload.make_training()
 
 
-def _is_gradient_zero(workload: Workload, training: Training, size: int) -> bool:
-    """Return whether every gradient is 0, in more samples too: a hinge loss may be for two.
+def _has_zero_gradient(workload: Workload, training: Training, size: int) -> bool:
+    """Return whether every gradient is 0, in more samples too; WorkloadError without any."""
 
-    Raises:
-        WorkloadError: The backward pass leaves none, not even a gradient of 0.
-    """
-    if _has_gradient(training):
+    def list_gradients() -> list[Tensor]:
+        return [each.grad for each in parameters_in(training.model) if each.grad is not None]
+
+    if any(float(gradient.norm()) != 0.0 for gradient in list_gradients()):
         return False
     try:
         training.backward(workload.take(range(_WITH_GRADIENT // size * size)))
@@ -79,15 +78,10 @@ def _is_gradient_zero(workload: Workload, training: Training, size: int) -> bool
         if not is_out_of_memory(error):
             raise
         return True  # so many do not fit, and those that do have none
-    if all(parameter.grad is None for parameter in parameters_in(training.model)):
+    if not list_gradients():
         raise WorkloadError(
             "no parameter of the model has a gradient after the backward pass",
             next_step="The loss must depend on the model's parameters; where hooks step the "
             "optimizer within the backward pass, write make_step(batch_size, device).",
         )
-    return not _has_gradient(training)
-
-
-def _has_gradient(training: Training) -> bool:
-    gradients = [each.grad for each in parameters_in(training.model) if each.grad is not None]
-    return any(float(gradient.norm()) != 0.0 for gradient in gradients)
+    return all(float(gradient.norm()) == 0.0 for gradient in list_gradients())

@@ -1,8 +1,7 @@
 """How the C heap of a worker handles freed memory (glibc only; elsewhere nothing changes).
 
-The default heap learns its thresholds from what the program frees, so the memory and the time of a
-step depend on the order of earlier ones. Two settings of `mallopt(3)` are steadier. Neither is used
-where steps are timed: a user's own loop runs on the default heap.
+The default heap learns its thresholds from what is freed, so the memory and the time of a step
+depend on earlier ones. Where steps are timed it stays: a user's own loop runs on it.
 """
 
 import ctypes

@@ -12,7 +12,7 @@ A mean over tokens obeys L(ab)·(n_a + n_b) = L(a)·n_a + L(b)·n_b for its own 
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,11 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook
 
 from advisor.training.data import LossReduction, TokenCount
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.model_file.batches import map_tensors, pick_rows, tensors_of
 from advisor.training.model_file.data import DatasetBatches
 from advisor.training.model_file.foreign import parameters_in
 from advisor.training.model_file.workload import Workload
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.training import Training
 
 #: Least samples of each lot, and how many pairs of lots must agree on a count of tokens.
@@ -46,6 +46,8 @@ _IGNORED = (-100, 0)
 #: Samples looked at for the mean number of tokens.
 _LOOKED_AT = 64
 _INTEGERS = (torch.int64, torch.int32)
+
+_Give = Callable[[Sequence[int]], Any]
 
 
 def classify_loss(workload: Workload, batch_multiple: int = 1) -> LossReduction:
@@ -96,14 +98,8 @@ def find_token_count(workload: Workload, batch_multiple: int = 1) -> TokenCount 
     if lot is None:
         return None
     samples = _Samples(workload, 2 * _PAIRS * lot)
-    triples = [
-        [
-            range(start, start + lot),
-            range(start + lot, start + 2 * lot),
-            range(start, start + 2 * lot),
-        ]
-        for start in range(0, 2 * _PAIRS * lot, 2 * lot)
-    ]
+    pairs = [range(start, start + 2 * lot) for start in range(0, 2 * _PAIRS * lot, 2 * lot)]
+    triples = [(pair[:lot], pair[lot:], pair) for pair in pairs]
     losses = [tuple(samples.losses(triple)) for triple in triples]
     batches = [tuple(map(samples.give, triple)) for triple in triples]
     alike = _misfit(losses, [(1.0, 1.0)] * _PAIRS)
@@ -141,61 +137,53 @@ def _size_lot(workload: Workload, batch_multiple: int, count: int) -> int | None
 
 
 class _Samples:
-    """The first samples of the dataset, read once, and the losses of any of them in eval mode."""
+    """The first samples of the dataset, read once, and the losses of any of them."""
 
     def __init__(self, workload: Workload, count: int) -> None:
-        self.equal_fraction = _EQUAL_FRACTION
-        self._workload = workload
         assert isinstance(workload.batches, DatasetBatches)
-        self._source = workload.batches
+        self.equal_fraction = _EQUAL_FRACTION
+        self._workload, self._source = workload, workload.batches
         self._samples = self._source.read(range(count))
-        self._every_give = [self._cut_from_one_batch(count), self._collate]
-        self._gives = [*self._every_give]
-        training = _make_evaluated(workload)
-        self._trainings = [training]
-        self._as_float32: Training | None = None
-        if any(each.dtype in _16_BIT for each in parameters_in(training.model)):
-            self._as_float32 = _make_evaluated(workload)
-            self._as_float32.model.float()
-            self._trainings.insert(0, self._as_float32)
-        self._may_train = True
+        self._ways = self._list_ways()
+        self._training, self._give = next(self._ways)
 
     def give(self, places: Sequence[int]) -> Any:
         """Return the batch of the samples at these places."""
-        return self._workload.to_device(self._gives[0](places))
+        return self._workload.to_device(self._give(places))
 
-    def losses(self, groups: Iterable[Sequence[int]], *, seed: int = 0) -> list[float]:
+    def losses(self, groups: Sequence[Sequence[int]], *, seed: int = 0) -> list[float]:
         """Return the loss of each group of places, all seen in the first way that runs."""
-        groups = list(groups)
         while True:
             try:
                 return [self._loss_of(places, seed) for places in groups]
             except Exception as error:
-                if is_out_of_memory(error) or not self._try_another_way():
+                way = None if is_out_of_memory(error) else next(self._ways, None)
+                if way is None:
                     raise
+                self._training, self._give = way
 
-    def _try_another_way(self) -> bool:
-        """Go on to the next way in which losses may run; return False where there is none."""
-        if len(self._gives) > 1:
-            self._gives.pop(0)
-        elif len(self._trainings) > 1:
-            self._trainings.pop(0)
-        elif self._may_train:
-            self._may_train = False
-            self._gives = [*self._every_give]
-            _train_but_for_statistics(self._trainings[0].model)
-        else:
-            return False
-        return True
+    def _list_ways(self) -> Iterator[tuple[Training, _Give]]:
+        """Yield trainings in eval mode and what gives their batches; the first tell the most."""
+        gives: list[_Give] = [self._cut_from_one_batch, self._collate]
+        training = self._workload.make_training(precision="fp32")
+        training.model.eval()
+        if any(each.dtype in _16_BIT for each in parameters_in(training.model)):
+            exact = self._workload.make_training(precision="fp32")
+            exact.model.eval().float()
+            yield from ((exact, lambda places, give=give: _widen(give(places))) for give in gives)
+        yield from itertools.product([training], gives)
+        training.model.train(True)  # where detectors have their loss alone
+        for module in training.model.modules():  # statistics of the batch would couple its samples
+            if isinstance(module, _BatchNorm) and module.track_running_stats:
+                module.eval()
+        yield from itertools.product([training], gives)
 
     def _loss_of(self, places: Sequence[int], seed: int) -> float:
-        training, batch = self._trainings[0], self.give(places)
-        if training is self._as_float32:
-            batch = map_tensors(batch, lambda each: each.float() if each.dtype in _16_BIT else each)
+        batch = self.give(places)
         torch.manual_seed(seed)
-        training.forget()
+        self._training.forget()
         with register_module_forward_hook(self._note_precision):
-            return training.evaluate(batch)
+            return self._training.evaluate(batch)
 
     def _note_precision(self, _module: nn.Module, _inputs: object, output: object) -> None:
         if any(each.dtype in _16_BIT for each in tensors_of(output)):
@@ -204,31 +192,23 @@ class _Samples:
     def _collate(self, places: Sequence[int]) -> Any:
         return self._source.collate([self._samples[place] for place in places])
 
-    def _cut_from_one_batch(self, count: int) -> Callable[[Sequence[int]], Any]:
-        batch = self._collate(range(count))
+    def _cut_from_one_batch(self, places: Sequence[int]) -> Any:
+        return pick_rows(*self._lots, places, len(self._samples))
 
-        @functools.cache
-        def repeat_first() -> tuple[Any, Any]:
-            return self._collate([0] * count), self._collate([0] * 2 * count)
-
-        return lambda places: pick_rows(batch, *repeat_first(), places, count)
-
-
-def _make_evaluated(workload: Workload) -> Training:
-    training = workload.make_training(precision="fp32")
-    training.model.eval()
-    return training
+    @functools.cached_property
+    def _lots(self) -> tuple[Any, Any, Any]:
+        """All samples, the first so many times, and twice as often."""
+        count = len(self._samples)
+        return (
+            self._collate(range(count)),
+            self._collate([0] * count),
+            self._collate([0] * 2 * count),
+        )
 
 
-def _train_but_for_statistics(model: nn.Module) -> None:
-    """Put a model in train mode that has its loss there alone, as detectors have.
-
-    Layers whose statistics of the batch would couple its samples keep to those they have.
-    """
-    model.train(True)
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            module.eval()
+def _widen(batch: Any) -> Any:
+    """Return the batch with its numbers of 16 bits in float32."""
+    return map_tensors(batch, lambda each: each.float() if each.dtype in _16_BIT else each)
 
 
 def _classify_random(both: float, added: float) -> LossReduction:

@@ -11,15 +11,12 @@ from advisor.errors import WorkloadError
 from advisor.training.data import OptimizerFacts, ParameterGroup
 
 
-def describe_optimizer(
-    optimizer: Optimizer, *, needs_closure: bool, is_default: bool
-) -> OptimizerFacts:
+def describe_optimizer(optimizer: Optimizer) -> OptimizerFacts:
     """Return the settings that are numbers; one of another type counts as none."""
     groups = optimizer.param_groups
     group = groups[find_leading([each.get("lr") for each in groups])]
     found = group.get("betas")
-    betas = tuple(found) if isinstance(found, list | tuple) else ()
-    beta1, beta2, *_ = (*betas, None, None)
+    beta1, beta2, *_ = (*(tuple(found) if isinstance(found, list | tuple) else ()), None, None)
     classes = type(optimizer).__mro__
     return OptimizerFacts(
         name=type(optimizer).__name__,
@@ -29,8 +26,6 @@ def describe_optimizer(
         beta2=to_number(beta2),
         epsilon=to_number(group.get("eps")),
         weight_decay=to_number(group.get("weight_decay")),
-        needs_closure=needs_closure,
-        is_default=is_default,
         dampening=to_number(group.get("dampening")),
         is_nesterov=group.get("nesterov") is True,
         groups=tuple(

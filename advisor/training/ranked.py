@@ -16,14 +16,14 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from advisor.errors import WorkloadError
 from advisor.training.data import WorkloadSpec
 from advisor.training.model_file.lightning import is_lightning_type
+from advisor.training.model_file.training_data import is_map_style
 from advisor.training.model_file.workload import Workload
 from advisor.training.optimizer_facts import describe_optimizer
 from advisor.training.training import Training
@@ -53,17 +53,21 @@ def main() -> None:
         )
     )
     torch.manual_seed(asked.seed)  # the same weights on all ranks
-    training = workload.make_training(wrap=lambda model: _wrap(model, asked.strategy))
-    if training.needs_closure or workload.is_step_only:
+    training = None
+    if not workload.is_step_only:
+        training = workload.make_training(wrap=lambda model: _wrap(model, asked.strategy))
+    if training is None or training.needs_closure:
         raise WorkloadError(
             f"{asked.model} makes its own steps, which are not spread over ranks",
             next_step=_SCRIPT_INSTEAD,
         )
     torch.manual_seed(asked.seed + rank)
-    if asked.learning_rate is not None:
-        _scale_rates(training.optimizer, asked.learning_rate)
+    if asked.learning_rate is not None:  # of the first group that trains; all keep their ratios
+        own = describe_optimizer(training.optimizer).learning_rate
+        for group in training.optimizer.param_groups:
+            group["lr"] = group["lr"] * asked.learning_rate / own if own else asked.learning_rate
     size = asked.batch_size or max(1, (workload.data.base_batch_size or _USUAL_BATCH) // world)
-    batches = _open_batches(workload, size, rank, world, asked.seed)
+    batches = _draw_batches(workload, size, rank, world, asked.seed)
     schedule = workload.make_scheduler(training, asked.steps) if asked.steps else None
     _train(training, batches, asked.accumulation, schedule)
 
@@ -101,21 +105,13 @@ def _wrap(model: nn.Module, strategy: str) -> nn.Module:
     return model
 
 
-def _scale_rates(optimizer: Optimizer, rate: float) -> None:
-    """Have the first group that trains take the rate, and all keep their ratios."""
-    own = describe_optimizer(optimizer, needs_closure=False, is_default=False).learning_rate
-    for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * rate / own if own else rate
-
-
-def _open_batches(workload: Workload, size: int, rank: int, world: int, seed: int) -> Iterator[Any]:
+def _draw_batches(workload: Workload, size: int, rank: int, world: int, seed: int) -> Iterator[Any]:
     """Yield this rank's batches on the device, without end."""
-    _ = workload.batches
-    dataset = workload.data.dataset
-    if dataset is None:
-        generator = torch.Generator("cpu").manual_seed(seed + rank)
-        return (workload.draw(size, generator) for _ in itertools.count())
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+    _ = workload.batches  # finds the dataset
+    dataset, generator = workload.data.dataset, torch.Generator("cpu").manual_seed(seed + rank)
+    while dataset is None:
+        yield workload.draw(size, generator)
+    if not is_map_style(dataset) or not hasattr(dataset, "__len__"):
         raise WorkloadError(
             "a stream of samples is not divided among ranks here", next_step=_SCRIPT_INSTEAD
         )
@@ -130,12 +126,6 @@ def _open_batches(workload: Workload, size: int, rank: int, world: int, seed: in
             f"the dataset has fewer samples than {world} ranks of batch {size} take at once",
             next_step="Take a smaller batch, or fewer ranks.",
         )
-    return _go_round(loader, sampler, workload)
-
-
-def _go_round(
-    loader: DataLoader[Any], sampler: DistributedSampler[Any], workload: Workload
-) -> Iterator[Any]:
     for epoch in itertools.count():
         sampler.set_epoch(epoch)
         yield from map(workload.to_device, loader)

@@ -3,8 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch.optim import Optimizer
@@ -52,23 +51,25 @@ def check_scheduler(made: Any, optimizer: Optimizer) -> LRScheduler:
 def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer) -> bool:
     """Return whether there is a schedule; it was followed to its end at two rates.
 
-    `make` makes the scheduler for so many steps, from the optimizer's rates on; its settings are
-    left as they were.
-
-    Raises:
-        WorkloadError: A rate is no finite positive number, or none follows the optimizer's.
+    `make` makes the scheduler for so many steps, from the optimizer's rates on. WorkloadError where
+    a rate is no finite positive number, or none follows the optimizer's.
     """
     if not any(group.get("lr") for group in optimizer.param_groups):
         return False  # nothing that could follow one
     peaks: list[float] = []
     for factor in (1.0, 2.0):
-        with _keeping_settings(optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = factor * (group["lr"] or 0.0)
-            scheduler = make(_TRIED_STEPS)
-            peaks.append(0.0 if scheduler is None else _find_peak(scheduler))
-        if scheduler is None:
+        followed = _follow(make, optimizer, _TRIED_STEPS, factor)
+        if followed is None:
             return False
+        rates = [max(each) for each in followed]
+        bad = next((n for n, rate in enumerate(rates) if not 0.0 <= rate < math.inf), None)
+        if bad is not None or not max(rates) > 0.0:
+            seen = f"{rates[bad]:.3g} at step {bad}" if bad is not None else "0 all along"
+            raise WorkloadError(
+                f"make_scheduler, asked for {_TRIED_STEPS} steps, gives a rate of {seen}",
+                next_step="Make warm-up and decay shares of total_steps: it may be any number.",
+            )
+        peaks.append(max(rates))
     if not math.isclose(peaks[1], 2.0 * peaks[0], rel_tol=_ROUNDING_FRACTION):
         raise WorkloadError(
             "make_scheduler sets rates of its own: from twice the optimizer's rate on, its highest "
@@ -82,56 +83,36 @@ def try_schedule(make: Callable[[int], LRScheduler | None], optimizer: Optimizer
 def list_rates(
     make: Callable[[int], LRScheduler | None], optimizer: Optimizer, steps: int
 ) -> list[float] | None:
-    """Return the rate before each step of a schedule of so many, and after the last.
+    """Return the leading group's rate before each step of a schedule of so many, and at its end."""
+    first = find_leading([group["lr"] for group in optimizer.param_groups])
+    followed = _follow(make, optimizer, steps)
+    return None if followed is None else [rates[first] for rates in followed]
 
-    Of the first parameter group that has one; None without a schedule. The optimizer's settings are
-    left as they were.
+
+def _follow(
+    make: Callable[[int], LRScheduler | None], optimizer: Optimizer, steps: int, factor: float = 1.0
+) -> list[list[float]] | None:
+    """Return the rates of all groups before each step and after the last, from `factor` of theirs.
+
+    None without a schedule; the optimizer's settings are left as they were.
     """
     groups = optimizer.param_groups
-    first = find_leading([group["lr"] for group in groups])
-    with _keeping_settings(optimizer):
+    kept = [copy.deepcopy({k: v for k, v in g.items() if k != "params"}) for g in groups]
+    try:
+        for group in groups:
+            group["lr"] = factor * (group["lr"] or 0.0)
         scheduler = make(steps)
         if scheduler is None:
             return None
-        return [rates[first] for rates in _follow(scheduler, steps)]
-
-
-def _follow(scheduler: LRScheduler, steps: int) -> Iterator[list[float]]:
-    """Yield the rates of all groups before each step, and after the last."""
-    groups = scheduler.optimizer.param_groups
-    yield [float(group["lr"]) for group in groups]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no optimizer steps in between, as torch expects
-        for _ in range(steps):
-            scheduler.step()
-            yield [float(group["lr"]) for group in groups]
-
-
-def _find_peak(scheduler: LRScheduler) -> float:
-    """Return the highest rate of any group along the schedule."""
-    rates = list(map(max, _follow(scheduler, _TRIED_STEPS)))
-    bad = next((n for n, rate in enumerate(rates) if not 0.0 <= rate < math.inf), None)
-    if bad is not None or not max(rates) > 0.0:
-        seen = f"{rates[bad]:.3g} at step {bad}" if bad is not None else "0 all along"
-        raise WorkloadError(
-            f"make_scheduler, asked for {_TRIED_STEPS} steps, gives a rate of {seen}",
-            next_step="Make warm-up and decay shares of total_steps: it may be any number.",
-        )
-    return max(rates)
-
-
-@contextmanager
-def _keeping_settings(optimizer: Optimizer) -> Iterator[None]:
-    """Leave the settings of an optimizer as they are now."""
-    kept = [copy.deepcopy(_settings_of(group)) for group in optimizer.param_groups]
-    try:
-        yield
+        rates = [[float(group["lr"]) for group in groups]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # no optimizer steps in between, as torch expects
+            for _ in range(steps):
+                scheduler.step()
+                rates.append([float(group["lr"]) for group in groups])
+        return rates
     finally:
-        for group, settings in zip(optimizer.param_groups, kept, strict=True):
-            for name in _settings_of(group).keys() - settings.keys():
+        for group, settings in zip(groups, kept, strict=True):
+            for name in group.keys() - settings.keys() - {"params"}:
                 del group[name]
             group.update(settings)
-
-
-def _settings_of(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "params"}

@@ -13,12 +13,12 @@ from torch.utils.hooks import RemovableHandle
 from advisor.errors import UsageError, WorkloadError, note_place
 from advisor.training.compilation import compile_in_place
 from advisor.training.data import ClosureUse, Precision
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.model_file import lightning
-from advisor.training.model_file.batches import hand_out
+from advisor.training.model_file.batches import hand_out, map_tensors
 from advisor.training.model_file.buffers import CarriedState, restore_buffers
 from advisor.training.model_file.foreign import parameters_in, parameters_of, running
 from advisor.training.model_file.loss import LossFunction, check_loss
-from advisor.training.out_of_memory import is_out_of_memory
 
 #: By how much other batches' gradients may exceed one batch's without overflow in fp16.
 _SCALE_MARGIN = 8.0
@@ -36,10 +36,7 @@ _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Training:
-    """A model and its optimizer, stepped as a user's loop steps them.
-
-    The model is in train mode, on the device.
-    """
+    """A model in train mode on the device and its optimizer, stepped as a user's loop does."""
 
     def __init__(
         self,
@@ -62,9 +59,13 @@ class Training:
         self._born = CarriedState(model)
         self._clip_grad_norm = clip_grad_norm
         self._autocast_type = _AUTOCAST_TYPES.get(precision)
-        self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
-        self.closure = closure or ("alone" if _needs_closure(optimizer) else "none")
-        if self.needs_closure and self._scaler:
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        argument = (parameters_of(optimizer.step) or {}).get("closure")
+        self.takes_closure = argument is not None  # it may evaluate the loss itself
+        is_required = argument is not None and argument.default is argument.empty
+        needs_closure = is_required or isinstance(optimizer, LBFGS)
+        self.closure = closure or ("alone" if needs_closure else "none")
+        if self.needs_closure and self._scaler.is_enabled():
             raise UsageError(
                 f"--precision fp16 scales the loss: {type(optimizer).__name__} does not allow that",
                 next_step="Use --precision bf16 or fp32.",
@@ -99,8 +100,7 @@ class Training:
     def forget(self) -> bool:
         """Drop the state that the model carries from batch to batch; return whether there was."""
         lightning.restart(self.model)
-        has_carried, has_counted = self._born.restore(), self._born.restart_counters()
-        return has_carried or has_counted
+        return self._born.restore(counts=True)
 
     def _run_loss(self, batch: Any) -> Any:
         try:
@@ -120,7 +120,7 @@ class Training:
         """Add the gradient of loss/divisor to `.grad`."""
         scaled = loss if divisor == 1.0 else loss / divisor
         try:
-            torch.autograd.backward(self._scaler.scale(scaled) if self._scaler else scaled)
+            torch.autograd.backward(self._scaler.scale(scaled))
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -137,11 +137,8 @@ class Training:
         """Clip the gradients that `backward` left as the user does, step on them, clear them."""
         self._clip()
         try:
-            if self._scaler:
-                self._scaler.step(self.optimizer)
-                self._scaler.update()
-            else:
-                self.optimizer.step()
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
         except Exception as error:
             note_place(error, f"the step of {type(self.optimizer).__name__}", _STEP_OF_OWN)
             raise
@@ -167,47 +164,44 @@ class Training:
         return losses[-1]
 
     def _clip(self) -> None:
-        if self._clip_grad_norm is None:
-            return
-        if self._scaler:
+        if self._clip_grad_norm is not None:
             self._scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(parameters_in(self.model), self._clip_grad_norm)
+            nn.utils.clip_grad_norm_(parameters_in(self.model), self._clip_grad_norm)
 
     @property
     def needs_closure(self) -> bool:
         """Whether the optimizer evaluates the loss itself."""
         return self.closure != "none"
 
-    @property
-    def takes_closure(self) -> bool:
-        """Whether the optimizer may evaluate the loss itself."""
-        return "closure" in (parameters_of(self.optimizer.step) or {})
-
     def moves_before_closure(self, batch: Any) -> bool:
         """Step after a backward pass; return whether weights had moved when the closure was called.
 
         Such an optimizer steps along the gradient that is there, which a closure alone leaves out.
         """
-        before, seen = self._sum_parameters(), list[list[float]]()
+
+        def measure() -> list[float]:
+            return [float(each.detach().norm()) for each in parameters_in(self.model)]
 
         def closure() -> Tensor:
-            seen.append(self._sum_parameters())
+            seen.append(measure())
             return self._closure(batch, [])
 
+        before, seen = measure(), list[list[float]]()
         self.backward(batch)
         self.optimizer.step(closure)  # type: ignore[arg-type]
         return bool(seen) and seen[0] != before
 
-    def _sum_parameters(self) -> list[float]:
-        return [float(each.detach().norm()) for each in parameters_in(self.model)]
-
     def copy_state(self) -> "TrainingState":
         """Return a copy of the weights, buffers, optimizer and loss scale, on the host."""
+        buffers = dict(self.model.named_buffers())
+        states = self.model.state_dict(), buffers, self.optimizer.state_dict()
+        held = (map_tensors(each, lambda t: t.detach().to("cpu", copy=True)) for each in states)
+        model, buffers, optimizer = held
         return TrainingState(
-            model={name: _to_host(value) for name, value in self.model.state_dict().items()},
-            buffers={name: _to_host(value) for name, value in self.model.named_buffers()},
-            optimizer=copy.deepcopy(_to_host(self.optimizer.state_dict())),
-            scaler=self._scaler.state_dict() if self._scaler else None,
+            model=model,
+            buffers=buffers,
+            optimizer=copy.deepcopy(optimizer),
+            scaler=self._scaler.state_dict(),
         )
 
     def restore_state(self, state: "TrainingState") -> None:
@@ -216,19 +210,18 @@ class Training:
         restore_buffers(self.model, state.buffers)
         self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
         self.optimizer.zero_grad()
-        if self._scaler and state.scaler is not None:
-            self._scaler.load_state_dict(state.scaler)
+        self._scaler.load_state_dict(state.scaler)
 
     def gradient_scale(self) -> float:
         """Return the factor by which `.grad` is larger than the gradient (fp16's loss scaling)."""
-        return float(self._scaler.get_scale()) if self._scaler else 1.0
+        return float(self._scaler.get_scale())
 
     def settle_gradient_scale(self, batch: Any) -> None:
         """Lower fp16's loss scale until such gradients as the batch's are finite, with a margin.
 
         A run's first steps do so by being skipped. The parameters stay as they are.
         """
-        while self._scaler is not None:
+        while self._scaler.is_enabled():
             self.backward(batch)
             finite = all(
                 bool(p.grad.isfinite().all())
@@ -243,22 +236,13 @@ class Training:
 
     def skip_overflow_check(self) -> bool:
         """Step whatever the gradients hold, which fake ones cannot tell; False without scaling."""
-        if self._scaler is None:
-            return False
         self._scaler._maybe_opt_step = _step_always  # type: ignore[method-assign,assignment]  # noqa: SLF001
-        return True
+        return self._scaler.is_enabled()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._autocast_type is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast_type)
-
-
-def _needs_closure(optimizer: Optimizer) -> bool:
-    """Return whether it evaluates the loss itself: LBFGS, and whatever cannot step without."""
-    closure = (parameters_of(optimizer.step) or {}).get("closure")
-    is_required = closure is not None and closure.default is closure.empty
-    return is_required or isinstance(optimizer, LBFGS)
 
 
 def _step_always(optimizer: Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
@@ -271,16 +255,7 @@ class TrainingState(NamedTuple):
     model: dict[str, Any]
     buffers: dict[str, Any]
     optimizer: dict[str, Any]
-    scaler: dict[str, Any] | None
-
-
-def _to_host(value: Any) -> Any:
-    """Return the value with every tensor in it copied to the host."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _to_host(each) for key, each in value.items()}
-    return value
+    scaler: dict[str, Any]
 
 
 class UserStep:

@@ -27,13 +27,12 @@ from advisor.rate.measure import (
 )
 from advisor.sharpness.measure import SharpnessMeter
 from advisor.training.checkpoints import load_checkpoint
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.heap import keep_freed_memory
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches
-from advisor.training.model_file.order import IndexStream
+from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
-from advisor.training.out_of_memory import is_out_of_memory
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 from advisor.verify.data import HeldOutEvaluation, VerificationBranch, VerificationTask
 

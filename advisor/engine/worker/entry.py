@@ -106,7 +106,7 @@ def run_measure(task: Task[Any], emit: Emitter) -> None:
     if isinstance(task, WorkloadTask):
         if task.workload.checkout is not None:
             enter_checkout(task.workload.checkout)
-        from advisor.training.seeds import seed_everything  # noqa: PLC0415 - has torch
+        from advisor.training.model_file.order import seed_everything  # noqa: PLC0415 - has torch
 
         seed_everything(task.workload.seed)
     runs = task.runs

@@ -22,8 +22,8 @@ from advisor.predict.trace.fake import SizeCorrections, Unfilled, plain_tensors,
 from advisor.predict.trace.ledger import SizeTrace
 from advisor.predict.trace.storage import StorageTracker
 from advisor.training.model_file.batches import arrive, map_tensors, tensors_of
+from advisor.training.model_file.order import seed_everything
 from advisor.training.model_file.workload import Workload
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training, UserStep
 
 NOTE_SCALER = "the steps of fp16 are traced as if no gradient overflowed"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ _OPAQUE = (Tensor, str, bytes, type, FunctionType, MethodType, ModuleType, nn.Mo
 #: Containers within containers looked into; what lies deeper, or in a circle, is no batch.
 _DEPTH = 8
 
+_CONTAINERS = (Mapping, list, tuple)
 _PLAIN = frozenset((dict, list, tuple))
 
 Parts = dict[Any, Any]
@@ -49,33 +51,22 @@ def parts_of(value: object) -> Parts | None:
 
 def rebuild(value: Any, parts: Parts) -> Any:
     """Return a container or object like `value`, holding these parts."""
-    if type(value) is dict:
-        return parts
-    if isinstance(value, tuple) and hasattr(type(value), "_fields"):
-        return tuple.__new__(type(value), parts.values())
-    if type(value) in {list, tuple}:
-        return type(value)(parts.values())
     try:
-        return _copy_with(value, parts)
+        if isinstance(value, tuple):
+            return tuple.__new__(type(value), parts.values())
+        made = copy.copy(value)  # keeps what a subclass has beside its items
+        if isinstance(value, Mapping):
+            for key, each in parts.items():
+                made[key] = each
+        elif isinstance(value, list):
+            made[:] = parts.values()
+        else:
+            before = parts_of(value) or {}
+            for name, each in parts.items():
+                if each is not before[name]:
+                    object.__setattr__(made, name, each)
     except Exception:  # noqa: BLE001 - a container that cannot be copied or written to
         return parts if isinstance(value, Mapping) else value
-
-
-def _copy_with(value: Any, parts: Parts) -> Any:
-    """Return a copy that keeps what a subclass has beside its items."""
-    if isinstance(value, tuple):
-        return type(value)(parts.values())
-    made = copy.copy(value)
-    if isinstance(value, Mapping):
-        for key, each in parts.items():
-            made[key] = each
-    elif isinstance(value, list):
-        made[:] = parts.values()
-    else:
-        before = parts_of(value) or {}
-        for name, each in parts.items():
-            if each is not before[name]:
-                object.__setattr__(made, name, each)
     return made
 
 
@@ -84,21 +75,20 @@ def map_leaves(
     function: Callable[[Any], Any],
     *,
     is_leaf: Callable[[Any], bool] = lambda _value: False,
+    copies_objects: bool = False,
     depth: int = _DEPTH,
 ) -> Any:
     """Return the value with `function` applied to each leaf, in new containers.
 
-    An object in which nothing changes is the same object.
+    An object in which nothing changes is the same object, unless objects are copied too.
     """
     parts = parts_of(value) if depth and not is_leaf(value) else None
     if parts is None:
         return function(value)
-    mapped = {
-        key: map_leaves(each, function, is_leaf=is_leaf, depth=depth - 1)
-        for key, each in parts.items()
-    }
-    is_container = isinstance(value, Mapping | list | tuple)
-    if is_container or any(mapped[key] is not parts[key] for key in parts):
+    options: Any = {"is_leaf": is_leaf, "copies_objects": copies_objects, "depth": depth - 1}
+    mapped = {key: map_leaves(each, function, **options) for key, each in parts.items()}
+    is_copied = copies_objects or isinstance(value, _CONTAINERS)
+    if is_copied or any(mapped[key] is not parts[key] for key in parts):
         return rebuild(value, mapped)
     return value
 
@@ -117,19 +107,19 @@ def arrive(batch: Any) -> Iterator[Any]:
         )
 
 
-def hand_out(batch: Any, depth: int = _DEPTH) -> Any:
+def hand_out(batch: Any) -> Any:
     """Return the batch in new containers with the same tensors: user code may pop, add, replace."""
     kind = type(batch)
     if kind in _PLAIN:  # in every step that is timed
         held = batch.values() if kind is dict else batch
         if all(type(each) is Tensor for each in held):
             return kind(batch)
-    parts = parts_of(batch) if depth else None
-    if parts is None:
-        return batch
-    if not isinstance(batch, Mapping | list | tuple) and next(tensors_of(batch), None) is None:
-        return batch  # an object of no concern, which might be costly to copy
-    return rebuild(batch, {key: hand_out(each, depth - 1) for key, each in parts.items()})
+    return map_leaves(batch, lambda leaf: leaf, is_leaf=_is_without_tensors, copies_objects=True)
+
+
+def _is_without_tensors(value: Any) -> bool:
+    """Return whether it is an object of no concern, which might be costly to copy."""
+    return not isinstance(value, _CONTAINERS) and next(tensors_of(value), None) is None
 
 
 def leaves_of(batch: Any, depth: int = _DEPTH) -> Iterator[Any]:
@@ -154,19 +144,16 @@ def to_device(batch: Any, device: torch.device) -> Any:
     """
 
     def move(leaf: Any) -> Any:
-        moved = _move(leaf, device) if _moves_itself(leaf) else leaf
+        moved = leaf
+        if isinstance(leaf, Tensor) and device.type == "cuda" and leaf.is_pinned():
+            moved = leaf.to(device, non_blocking=True)  # out of memory that was pinned for it
+        elif _moves_itself(leaf):
+            moved = leaf.to(device)
         if isinstance(moved, Tensor) and moved.grad_fn is not None:
             return moved.detach().requires_grad_()
         return leaf if moved is None else moved  # where it moved in place
 
     return map_leaves(batch, move, is_leaf=_moves_itself)
-
-
-def _move(leaf: Any, device: torch.device) -> Any:
-    """Return it on the device; the host waits for no copy out of memory that was pinned for it."""
-    if isinstance(leaf, Tensor) and device.type == "cuda" and leaf.is_pinned():
-        return leaf.to(device, non_blocking=True)
-    return leaf.to(device)
 
 
 def _moves_itself(value: object) -> bool:
@@ -178,9 +165,7 @@ def _moves_itself(value: object) -> bool:
 
 def count_fields(batch: Any) -> dict[Any, int]:
     """Return how much each field of the batch holds: elements, characters, numbers."""
-    parts = parts_of(batch)
-    if parts is None:
-        return {None: _count_leaf(batch)}
+    parts = parts_of(batch) or {None: batch}
     return {key: sum(map(_count_leaf, leaves_of(each))) for key, each in parts.items()}
 
 
@@ -195,6 +180,17 @@ def _count_leaf(leaf: Any) -> int:
     return size if isinstance(size, int) else 1
 
 
+def is_finite(value: Any) -> bool:
+    """Return whether a tensor holds no NaN or infinity, or that cannot be told of the value."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return True
+    try:
+        has_fractions = value.is_floating_point() or value.is_complex()
+        return not has_fractions or bool(value.isfinite().all())
+    except Exception:  # noqa: BLE001 - nested ones, types of 8 bits, subclasses that refuse
+        return True
+
+
 def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: int) -> Any:
     """Return the part of a batch of `count` samples that belongs to the samples at `rows`.
 
@@ -204,14 +200,11 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
     Raises:
         UnsplittableError: A part grows with the batch but not by one for each sample.
     """
-    if isinstance(batch, Tensor) and batch.dim() and not batch.is_nested:
-        index = torch.tensor(rows, device=batch.device)
+    is_tensor = isinstance(batch, Tensor) and batch.dim() > 0 and not batch.is_nested
+    if is_tensor or isinstance(batch, np.ndarray):
+        index = torch.tensor(rows, device=batch.device) if is_tensor else rows
         for axis in _find_axes(batch, single, double, count):
-            batch = batch.index_select(axis, index)
-        return batch
-    if f"{type(batch).__module__}.{type(batch).__name__}" == "numpy.ndarray":  # if it is there
-        for axis in _find_axes(batch, single, double, count):
-            batch = batch.take(rows, axis)
+            batch = batch.index_select(axis, index) if is_tensor else batch.take(index, axis)
         return batch
     parts, ones, twos = parts_of(batch), parts_of(single), parts_of(double)
     if parts is None or ones is None or twos is None:
@@ -227,12 +220,11 @@ def pick_rows(batch: Any, single: Any, double: Any, rows: Sequence[int], count: 
 
 def _find_axes(batch: Any, single: Any, double: Any, count: int) -> list[int]:
     """Return the axes of a tensor or an array along which it has its samples."""
-    if not (isinstance(single, type(batch)) and isinstance(double, type(batch))):
-        raise UnsplittableError
-    if not len(batch.shape) == len(single.shape) == len(double.shape):
+    shapes = [each.shape for each in (batch, single, double) if isinstance(each, type(batch))]
+    if len(shapes) != 3 or len(set(map(len, shapes))) != 1:
         raise UnsplittableError
     axes = []
-    for axis, sides in enumerate(zip(batch.shape, single.shape, double.shape, strict=True)):
+    for axis, sides in enumerate(zip(*shapes, strict=True)):
         if sides == (count, count, 2 * count):
             axes.append(axis)
         elif sides[1] != sides[2]:  # rows of all samples one after another, as in a graph

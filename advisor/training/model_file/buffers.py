@@ -1,7 +1,6 @@
 """Running statistics and other buffers of a model, put back after a look that must not count."""
 
 import copy
-import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,13 +51,18 @@ class CarriedState:
         self._counters = {name: value.clone() for name, value in _list_counters(model)}
         self._model = model
 
-    def restore(self) -> bool:
-        """Put the attributes that hold tensors back; return whether one had changed."""
+    def restore(self, *, counts: bool = False) -> bool:
+        """Put back the attributes that hold tensors; return whether one had changed.
+
+        `counts` puts whole numbers back too, in buffers and attributes.
+        """
         has_changed = False
         for module, known in self._before:
             for name, value in _own_attributes(module).items():
                 before = known.get(name)
-                if _is_same(value, before) or not (_holds_tensor(value) or _holds_tensor(before)):
+                is_state = _holds_tensor(value) or _holds_tensor(before)
+                is_count = counts and type(before) is int and value != before
+                if not is_count and (not is_state or _identify(value) == _identify(before)):
                     continue
                 has_changed = True
                 if name in known:
@@ -66,21 +70,11 @@ class CarriedState:
                     vars(module)[name] = copy.copy(before) if is_container else before
                 else:
                     del vars(module)[name]
-        return has_changed
-
-    def restart_counters(self) -> bool:
-        """Put whole numbers back, in buffers and attributes; return whether one had changed."""
-        has_changed = False
-        for name, value in _list_counters(self._model):
+        for name, value in _list_counters(self._model) if counts else ():
             before = self._counters.get(name)
             if before is not None and not torch.equal(value, before):
                 value.copy_(before)
                 has_changed = True
-        for module, known in self._before:
-            for name, before in known.items():
-                if type(before) is int and vars(module).get(name) != before:
-                    vars(module)[name] = before
-                    has_changed = True
         return has_changed
 
 
@@ -109,17 +103,16 @@ def _own_attributes(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def _is_same(value: object, before: object) -> bool:
-    if isinstance(value, list) and isinstance(before, list):
-        return len(value) == len(before) and all(map(operator.is_, value, before))
-    if isinstance(value, dict) and isinstance(before, dict):
-        return value.keys() == before.keys() and all(value[k] is before[k] for k in value)
-    return value is before
+def _identify(value: object) -> object:
+    """Return what is equal where two values are, or hold, the same objects."""
+    if isinstance(value, dict):
+        return {key: id(each) for key, each in value.items()}
+    return [*map(id, value)] if isinstance(value, list) else id(value)
 
 
 def _holds_tensor(value: object) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return any(_holds_tensor(each) for each in value)
+        return any(map(_holds_tensor, value))
     return isinstance(value, Tensor)

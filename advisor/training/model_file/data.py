@@ -10,24 +10,20 @@ from torch.utils.data import default_collate
 
 from advisor.errors import WorkloadError, note_place, shorten
 from advisor.figures import MOST_SAMPLES
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.model_file.batches import hand_out, tensors_of
 from advisor.training.model_file.foreign import running
-from advisor.training.model_file.kept import (
-    COMPARED_SAMPLES,
-    KeptSamples,
-    SampleCache,
-    measure_constant_bytes,
-)
+from advisor.training.model_file.kept import KeptSamples, count_keepable
 from advisor.training.model_file.order import random_indices
-from advisor.training.out_of_memory import is_out_of_memory
 
 #: Samples looked at to learn how they differ.
 SCAN_SAMPLES = 4096
+#: Samples that are read twice to see whether they come out the same.
+_COMPARED_SAMPLES = 16
 #: Samples read on after those of a batch that the collate function left empty.
 _READ_ON = 32
 #: Samples of an iterable dataset that are shuffled; all of them are kept in memory once asked for.
 ITERABLE_SAMPLES = 4096
-
 
 _ADD_COLLATE = (
     "Add collate_fn(samples) to the model file: it returns the batch of a list of samples."
@@ -63,8 +59,17 @@ class DatasetBatches:
     def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
         self._collate = collate or default_collate
-        self._cache: SampleCache | None = None
-        self._length = _find_length(dataset)
+        self._most_kept = 0
+        self._kept: dict[int, Any] = {}
+        try:
+            self._length = min(len(dataset), MOST_SAMPLES)
+        except Exception as error:
+            raise WorkloadError(
+                f"the length of the {type(dataset).__name__} of make_dataset is not known "
+                f"({type(error).__name__}: {error})",
+                next_step="Give it __len__, which returns how many samples it has, or __iter__ to "
+                "have it read as a stream.",
+            ) from error
         if not self._length:
             raise WorkloadError(
                 "the dataset is empty: make_dataset returned a dataset of length 0",
@@ -81,14 +86,18 @@ class DatasetBatches:
 
     def keep_samples(self) -> None:
         """Read each sample once from here on, where those looked at come out the same twice."""
-        indices = list(itertools.islice(self.scan_order(), COMPARED_SAMPLES))
-        sample_bytes = measure_constant_bytes(self.read, indices)
-        if sample_bytes is not None:
-            self._cache = SampleCache(self._read_anew, sample_bytes)
+        indices = itertools.islice(self.scan_order(), _COMPARED_SAMPLES)
+        self._most_kept = count_keepable(self.read, indices)
 
     def read(self, indices: Sequence[int]) -> list[Any]:
-        """Return the samples, not collated."""
-        return self._cache.read(indices) if self._cache else self._read_anew(indices)
+        """Return the samples, not collated; whoever takes one must leave it as it is."""
+        if not self._most_kept:
+            return self._read_anew(indices)
+        missing = [index for index in dict.fromkeys(indices) if index not in self._kept]
+        fresh = dict(zip(missing, self._read_anew(missing) if missing else (), strict=True))
+        samples = [(fresh if index in fresh else self._kept)[index] for index in indices]
+        self._kept.update(itertools.islice(fresh.items(), self._most_kept - len(self._kept)))
+        return samples
 
     def _read_anew(self, indices: Sequence[int]) -> list[Any]:
         read_all = getattr(type(self._dataset), "__getitems__", None)
@@ -124,55 +133,32 @@ class DatasetBatches:
             yield step * stride % size
 
     def take(self, indices: Sequence[int]) -> Any:
-        """Return the collated batch of these samples, read on where that leaves it empty."""
-        samples = self.read(indices)
-        try:
-            batch = self.collate(samples)
-            if not _is_empty(batch):
-                return batch
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            fuller = self._read_on(samples, indices[-1])
-            if fuller is None:
-                self._name_broken(samples, indices, error)
-                raise
-            return fuller
-        fuller = self._read_on(samples, indices[-1])
-        return batch if fuller is None else fuller
+        """Return the collated batch of these samples; WorkloadError where one does not collate.
 
-    def _read_on(self, samples: list[Any], last: int) -> Any:
-        """Return the first batch of these samples and following ones that holds anything.
-
-        A collate function may leave samples out, and small batches are then empty at times.
+        A collate function may leave samples out: where none are left, more are read.
         """
-        for index in range(last + 1, last + 1 + _READ_ON):
-            samples = [*samples, *self.read([index % self._length])]
-            try:
-                batch = self.collate(samples)
-            except Exception:  # noqa: BLE001, S112 - the error of the batch asked for is told
-                continue
-            if not _is_empty(batch):
-                return batch
-        return None
-
-    def _name_broken(
-        self, samples: list[Any], indices: Sequence[int], error: BaseException
-    ) -> None:
-        """Raise WorkloadError with the sample that does not collate, though others do."""
-        fails = [not self.collates([sample]) for sample in samples]
+        asked = samples = self.read(indices)
+        batch, failed = self._try(asked)
+        fuller, last = batch, indices[-1]
+        while _is_empty(fuller) and len(samples) < len(asked) + _READ_ON:
+            last += 1
+            samples = [*samples, *self.read([last % self._length])]
+            fuller, _ = self._try(samples)
+        if not _is_empty(fuller) or failed is None:
+            return batch if _is_empty(fuller) else fuller
+        fails = [self._try([sample])[1] is not None for sample in asked]
         if any(fails) and not all(fails):
-            self.refuse_sample(indices[fails.index(True)], error)
+            self.refuse_sample(indices[fails.index(True)], failed)
+        raise failed
 
-    def collates(self, samples: list[Any]) -> bool:
-        """Return whether these samples make a batch."""
+    def _try(self, samples: list[Any]) -> tuple[Any, Exception | None]:
+        """Return the batch of these samples, and what failed in its place."""
         try:
-            self.collate(samples)
+            return self.collate(samples), None
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            return False
-        return True
+            return None, error
 
     def refuse_sample(self, index: int, error: BaseException) -> None:
         """Raise WorkloadError: no batch can hold this sample."""
@@ -202,6 +188,7 @@ class IterableBatches(DatasetBatches):
         kept = KeptSamples(iter(dataset))
         kept.grow(1)
         super().__init__(kept, collate)
+        self._length = MOST_SAMPLES  # what was kept begins anew past its end
         try:
             self._stated_size: int | None = min(len(dataset), MOST_SAMPLES) or None
         except Exception:  # noqa: BLE001 - a stream need not know how long it is
@@ -231,26 +218,9 @@ class IterableBatches(DatasetBatches):
         self._dataset.grow(batch_size)
         return self.take(random_indices(len(self._dataset), batch_size, generator))
 
-    def _read_on(self, samples: list[Any], last: int) -> Any:
-        self._dataset.grow(last + 1 + _READ_ON)
-        self._length = len(self._dataset)
-        return super()._read_on(samples, last)
-
 
 #: A source of batches on the CPU.
 Batches = SyntheticBatches | DatasetBatches
-
-
-def _find_length(dataset: Any) -> int:
-    try:
-        return min(len(dataset), MOST_SAMPLES)
-    except Exception as error:
-        raise WorkloadError(
-            f"the length of the {type(dataset).__name__} of make_dataset is not known "
-            f"({type(error).__name__}: {error})",
-            next_step="Give it __len__, which returns how many samples it has, or __iter__ to have "
-            "it read as a stream.",
-        ) from error
 
 
 def _is_empty(batch: Any) -> bool:

@@ -1,6 +1,7 @@
 """The thin layer between the tool and user code: what fails there says where, and what to do."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,16 +29,14 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter] 
         return None
 
 
-def call_with_known(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the function called with as many of the arguments as its signature has room for."""
+def count_places(function: Callable[..., Any]) -> int:
+    """Return how many arguments it takes by place; any number where its signature does not tell."""
     parameters = parameters_of(function)
-    if parameters is None:
-        return function(*arguments)
-    kinds = [each.kind for each in parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        arguments = arguments[: sum(kind in places for kind in kinds)]
-    return function(*arguments)
+    kinds = [each.kind for each in (parameters or {}).values()]
+    if parameters is None or inspect.Parameter.VAR_POSITIONAL in kinds:
+        return sys.maxsize
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(kind in places for kind in kinds)
 
 
 def name_of(function: Any) -> str:

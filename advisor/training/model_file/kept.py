@@ -2,7 +2,7 @@
 
 import itertools
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,47 +12,22 @@ from torch.utils.data import IterableDataset
 from advisor.training.model_file.batches import map_tensors
 from advisor.training.model_file.foreign import running
 
-#: Samples that are read twice to see whether they come out the same.
-COMPARED_SAMPLES = 16
 #: Bytes that are kept at most.
 _MOST_BYTES = 256 << 20
 
 
-class SampleCache:
-    """Reads samples of a map-style dataset, those it has read before from memory.
-
-    Whoever takes a sample must leave it as it is.
-    """
-
-    def __init__(self, read: Callable[[Sequence[int]], list[Any]], sample_bytes: int) -> None:
-        self._read = read
-        self._most = _MOST_BYTES // max(1, sample_bytes)
-        self._kept: dict[int, Any] = {}
-
-    def read(self, indices: Sequence[int]) -> list[Any]:
-        """Return the samples, not collated."""
-        missing = [index for index in dict.fromkeys(indices) if index not in self._kept]
-        fresh = dict(zip(missing, self._read(missing), strict=True)) if missing else {}
-        samples = [fresh[index] if index in fresh else self._kept[index] for index in indices]
-        left = self._most - len(self._kept)
-        self._kept.update(list(fresh.items())[: max(0, left)])
-        return samples
-
-
-def measure_constant_bytes(
-    read: Callable[[Sequence[int]], list[Any]], indices: Sequence[int]
-) -> int | None:
-    """Return the bytes of a sample; None where one read twice is not the same, as if augmented."""
-    sizes = [0]
+def count_keepable(read: Callable[[Sequence[int]], list[Any]], indices: Iterable[int]) -> int:
+    """Return how many such samples may be kept; 0 where one read twice differs, as if augmented."""
+    sizes = [1]
     for index in indices:
         try:
             one, other = (pickle.dumps(map_tensors(read([index]), _to_bytes)) for _ in range(2))
         except Exception:  # noqa: BLE001 - what cannot be compared is not kept
-            return None
+            return 0
         if one != other:
-            return None
+            return 0
         sizes.append(len(one))
-    return max(sizes)
+    return _MOST_BYTES // max(sizes)
 
 
 def _to_bytes(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
@@ -89,9 +64,8 @@ class KeptSamples:
 class Remade(IterableDataset[Any]):
     """A stream of one pass, such as a generator: made anew for each pass after the first."""
 
-    def __init__(self, first: Iterator[Any], make: Callable[[], Any]) -> None:
-        self._first: Iterator[Any] | None = first
-        self._make = make
+    def __init__(self, make: Callable[[], Any], first: Iterator[Any] | None = None) -> None:
+        self._make, self._first = make, first
 
     def __iter__(self) -> Iterator[Any]:
         """Return the stream from its beginning."""

@@ -5,8 +5,8 @@ Lightning is never imported here: its classes are known by name in the method re
 
 import contextlib
 import functools
-import inspect
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,35 +16,99 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from advisor.errors import WorkloadError, note_place
 from advisor.training.model_file.foreign import (
-    call_with_known,
+    count_places,
     parameters_in,
     parameters_of,
     running,
 )
-from advisor.training.model_file.lightning_trainer import SILENT, WITHOUT_TRAINER, Trainer
-from advisor.training.model_file.own_loader import OwnLoader, open_loader
+from advisor.training.model_file.own_loader import check_loader
 from advisor.training.optimizer_facts import find_given_rate
 
 #: The packages whose own hooks need not run.
 _LIGHTNING = ("lightning", "pytorch_lightning")
+_WITHOUT_TRAINER = (
+    "Write make_optimizer(model) in the model file, and loss_fn(model, batch) or make_dataset() "
+    "where they ask for the Trainer, so that it is not needed."
+)
+#: Steps of a schedule that nobody follows.
+_ANY_STEPS = 1000
 
 
-def is_lightning_type(type_: type) -> bool:
-    """Return whether the type is a LightningModule of the user's (not the library's own class)."""
-    return any(base.__name__ == "LightningModule" for base in type_.__mro__[1:])
+def is_lightning_type(type_: type, name: str = "LightningModule") -> bool:
+    """Return whether the type is a class of the user's that derives from the library's."""
+    return any(base.__name__ == name for base in type_.__mro__[1:])
 
 
-def is_data_module_type(type_: type) -> bool:
-    """Return whether the type is a LightningDataModule of the user's."""
-    return any(base.__name__ == "LightningDataModule" for base in type_.__mro__[1:])
+class _Silent:
+    """Takes whatever is asked of a logger, and gives itself in return."""
+
+    log_dir = save_dir = root_dir = tempfile.gettempdir()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        return self
+
+    def __getitem__(self, _: object) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __float__(self) -> float:
+        return 0.0
+
+    def __format__(self, _: str) -> str:
+        return ""
+
+
+_SILENT = _Silent()
+
+
+class _Trainer:
+    """Stands in for Lightning's Trainer: one process that trains the model for so many steps."""
+
+    max_epochs = num_devices = world_size = num_nodes = accumulate_grad_batches = 1
+    current_epoch = global_step = global_rank = local_rank = 0
+    is_global_zero = training = True
+    sanity_checking = validating = testing = predicting = fast_dev_run = barebones = False
+    train_dataloader = progress_bar_callback = None
+    logger = _SILENT
+    loggers = (_SILENT,)
+    callbacks: tuple[object, ...] = ()
+
+    def __init__(self, model: nn.Module, find_data_module: Callable[[], Any]) -> None:
+        self.model = self.lightning_module = model
+        self.has_begun = False  # the first batch
+        self.total_steps, self.was_asked = _ANY_STEPS, False
+        self._find_data_module = find_data_module
+
+    @property
+    def datamodule(self) -> Any:
+        return self._find_data_module()
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        self.was_asked = True
+        return self.total_steps
+
+    max_steps = num_training_batches = estimated_stepping_batches
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        error = AttributeError(f"self.trainer.{name} is asked for, and no Trainer runs here")
+        note_place(error, "the LightningModule", _WITHOUT_TRAINER)
+        raise error
 
 
 def prepare(model: nn.Module, find_data_module: Callable[[], Any] = lambda: None) -> nn.Module:
     """Return the module made ready to run without a Trainer: set up, and logging goes nowhere.
 
-    Raises:
-        WorkloadError: It optimises manually, so that no single loss and step can be told apart, or
-            takes its batches itself.
+    WorkloadError where no single loss and step can be told apart, or it takes its batches itself.
     """
     name = type(model).__name__
     if not getattr(model, "automatic_optimization", True):
@@ -59,9 +123,9 @@ def prepare(model: nn.Module, find_data_module: Callable[[], Any] = lambda: None
             next_step="Write loss_fn(model, batch) in the model file, or make_step(batch_size, "
             "device).",
         )
-    object.__setattr__(model, "_trainer", Trainer(model, find_data_module))
+    object.__setattr__(model, "_trainer", _Trainer(model, find_data_module))
     for method in ("log", "log_dict", "optimizers", "lr_schedulers"):
-        object.__setattr__(model, method, SILENT)
+        object.__setattr__(model, method, _SILENT)
     object.__setattr__(model, "all_gather", lambda data, *_, **__: data)  # of one process
     run_hooks(model, ("configure_model", ()))
     return model
@@ -77,8 +141,8 @@ def start(model: nn.Module) -> None:
 def restart(model: nn.Module) -> None:
     """Have the next batch be the first again, if the model is a LightningModule."""
     trainer = getattr(model, "_trainer", None)
-    if isinstance(trainer, Trainer):
-        trainer.restart()
+    if isinstance(trainer, _Trainer):
+        trainer.has_begun = False
 
 
 def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
@@ -87,21 +151,22 @@ def run_hooks(source: object, *more: tuple[str, tuple[object, ...]]) -> None:
         hook = getattr(source, name, None)
         if callable(hook):
             with running(f"{type(source).__name__}.{name}"):
-                call_with_known(hook, *arguments)
+                hook(*arguments[: count_places(hook)])
 
 
 def training_loss(model: nn.Module, batch: Any) -> object:
     """Return what `training_step` returns, the loss taken out of a dict."""
-    trainer: Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
+    trainer: _Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
     batch = _transfer(model, trainer.datamodule, batch)
-    index = trainer.next_batch_index()
+    # Then 1: an index that went on would have a compiled step compiled anew for each value.
+    index, trainer.has_begun = int(trainer.has_begun), True
     if _has_own(type(model), "on_train_batch_start"):  # type: ignore[arg-type]
         with contextlib.suppress(Exception):  # as `start`
             model.on_train_batch_start(batch, index)  # type: ignore[operator]
     try:  # in every step that is timed
         output = model.training_step(batch, *(index, 0)[: _count_step_arguments(type(model))])  # type: ignore[arg-type,operator]
     except Exception as error:
-        note_place(error, f"training_step of {type(model).__name__}", WITHOUT_TRAINER)
+        note_place(error, f"training_step of {type(model).__name__}", _WITHOUT_TRAINER)
         raise
     return output["loss"] if isinstance(output, dict) and "loss" in output else output
 
@@ -128,12 +193,8 @@ def _has_own(type_: Any, name: str) -> bool:
 @functools.cache
 def _count_step_arguments(type_: Any) -> int:
     """Return how much `training_step` takes beside the batch: an index, and that of a loader."""
-    parameters = parameters_of(type_.training_step) or {}
-    kinds = [each.kind for each in parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return 1
-    named = sum(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
-    return max(0, named - len(("self", "batch")))
+    more = count_places(type_.training_step) - len(("self", "batch"))
+    return max(0, more) if more <= 2 else 1  # of *args
 
 
 def configured_optimizer(model: nn.Module) -> Optimizer | None:
@@ -148,9 +209,10 @@ def follow_scheduler(
 
     None where it has none, steps it with epochs, or fixes its length without asking the Trainer.
     """
-    trainer: Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
-    with trainer.spanning(total_steps):
-        _, found = _read(model)
+    trainer: _Trainer = model._trainer  # type: ignore[assignment]  # noqa: SLF001
+    trainer.was_asked, trainer.total_steps = False, total_steps
+    _, found = _read(model)
+    trainer.total_steps = _ANY_STEPS
     if not isinstance(found, dict) or found.get("interval") != "step" or not trainer.was_asked:
         return None
     own = found.get("scheduler")
@@ -181,7 +243,7 @@ class _Follower(LRScheduler):
 
 def _read(model: nn.Module) -> tuple[Optimizer | None, Any]:
     """Return the one optimizer that is configured, and the configuration of its scheduler."""
-    with running(f"configure_optimizers of {type(model).__name__}", WITHOUT_TRAINER):
+    with running(f"configure_optimizers of {type(model).__name__}", _WITHOUT_TRAINER):
         found: Any = model.configure_optimizers()  # type: ignore[operator]
     scheduler = None
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], list | tuple):
@@ -199,7 +261,7 @@ def _read(model: nn.Module) -> tuple[Optimizer | None, Any]:
     return found, scheduler
 
 
-def find_loader(source: Any, *, held_out: bool = False) -> OwnLoader | None:
+def find_loader(source: Any, *, held_out: bool = False) -> Any:
     """Return the training loader of a LightningModule or LightningDataModule, None without one.
 
     `held_out` takes the validation loader, of which there may be several: none is taken then.
@@ -217,4 +279,4 @@ def find_loader(source: Any, *, held_out: bool = False) -> OwnLoader | None:
         raise
     if loader is None or (held_out and not hasattr(loader, "dataset")):
         return None
-    return open_loader(loader, what)
+    return check_loader(loader, what)

@@ -15,9 +15,9 @@ from typing import Any
 
 from advisor.errors import UsageError, WorkloadError, note_place, shorten
 from advisor.training.data import Target
-from advisor.training.model_file.discovery import Names, discover
-from advisor.training.model_file.foreign import name_of, parameters_of, running
-from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.device_failure import is_out_of_memory
+from advisor.training.model_file.discovery import discover
+from advisor.training.model_file.foreign import count_places, name_of, parameters_of, running
 
 _AS_A_MODULE = (
     "A file of a package is named as a module, from the folder above the package: bsadvisor probe "
@@ -26,6 +26,11 @@ _AS_A_MODULE = (
 _WITHOUT_ARGUMENTS = (
     "sys.argv holds the file's name alone: give the arguments defaults, and put what ends the "
     'script under if __name__ == "__main__":.'
+)
+_SIGNATURES = (
+    "The functions of a model file: make_optimizer(model), loss_fn(model, batch), "
+    "make_batch(batch_size), collate_fn(samples), make_scheduler(optimizer, total_steps), "
+    "make_step(batch_size, device)."
 )
 #: Packages that cannot be loaded twice.
 _IN_USE = {__name__.partition(".")[0], "torch", "numpy"}
@@ -37,21 +42,7 @@ def load_module(target: Target) -> ModuleType:
     """Return the user's module, as a script beside it would see it, or raise WorkloadError."""
     folders, most_recursion = [*sys.path], sys.getrecursionlimit()
     try:
-        if target.path is None:
-            sys.path.insert(0, str(Path.cwd()))
-            sys.argv = [str(target.module)]
-            return importlib.import_module(str(target.module))
-        path = Path(target.path).resolve()
-        # The file's folder, as python FILE has it, then the working directory, as python -m has it.
-        sys.path[:0] = [str(path.parent), str(Path.cwd())]
-        sys.argv = [target.path]
-        _forget_shadowed(sys.path[:2])
-        specification = importlib.util.spec_from_file_location(_MODULE_NAME, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[_MODULE_NAME] = module  # dataclasses and pickling look the module up there
-        specification.loader.exec_module(module)
+        module = _import(target)
     except SyntaxError as error:
         place = f"{error.filename}:{error.lineno}" if error.filename else target.text
         raise WorkloadError(
@@ -71,7 +62,11 @@ def load_module(target: Target) -> ModuleType:
     except SystemExit as error:
         note_place(error, "the import of the file", _WITHOUT_ARGUMENTS)
         raise
-    _check_clock()
+    if (time.perf_counter, time.monotonic) != _CLOCKS:
+        raise WorkloadError(
+            "the file replaces time.perf_counter or time.monotonic, by which steps are timed",
+            next_step="Leave the clocks as they are where the file is imported.",
+        )
     # What the import took away is given back: imports and recursion of torch's rest on it.
     sys.path += [folder for folder in folders if folder not in sys.path]
     if sys.getrecursionlimit() < most_recursion:
@@ -79,13 +74,23 @@ def load_module(target: Target) -> ModuleType:
     return module
 
 
-def _check_clock() -> None:
-    """Raise WorkloadError where the file replaced the clock, by which all is timed."""
-    if (time.perf_counter, time.monotonic) != _CLOCKS:
-        raise WorkloadError(
-            "the file replaces time.perf_counter or time.monotonic, by which steps are timed",
-            next_step="Leave the clocks as they are where the file is imported.",
-        )
+def _import(target: Target) -> ModuleType:
+    if target.path is None:
+        sys.path.insert(0, str(Path.cwd()))
+        sys.argv = [str(target.module)]
+        return importlib.import_module(str(target.module))
+    path = Path(target.path).resolve()
+    # The file's folder, as python FILE has it, then the working directory, as python -m has it.
+    sys.path[:0] = [str(path.parent), str(Path.cwd())]
+    sys.argv = [target.path]
+    _forget_shadowed(sys.path[:2])
+    specification = importlib.util.spec_from_file_location(_MODULE_NAME, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[_MODULE_NAME] = module  # dataclasses and pickling look the module up there
+    specification.loader.exec_module(module)
+    return module
 
 
 def _forget_shadowed(folders: Sequence[str]) -> None:
@@ -103,13 +108,43 @@ def _forget_shadowed(folders: Sequence[str]) -> None:
                 del sys.modules[module]
 
 
-class Settings:
-    """The `--set key=value` pairs, handed to every function that has a parameter of that name."""
+class ModelFile:
+    """What the user's file names, called with the settings of the command line (`--set`)."""
 
-    def __init__(self, values: dict[str, str]) -> None:
-        self._values = values
+    def __init__(self, target: Target, settings: dict[str, str]) -> None:
+        self.target, self._values = target, settings
+        self.names = discover(load_module(target), target.name)
+        self._made: set[str] = set()
         self._used: set[str] = set()
         self._offered: set[str] = set()
+
+    def make(self, field: str, *arguments: Any) -> Any:
+        """Return what the function makes that `Names` has under the field; else WorkloadError.
+
+        It may use up what it makes it of, as a configuration that it fills in: where a further call
+        fails, the file is read anew.
+        """
+        function = getattr(self.names, field)
+        try:
+            made = self.call(function, *arguments)
+        except Exception as error:
+            if field not in self._made or is_out_of_memory(error):
+                raise
+            failed = error
+        else:
+            self._made.add(field)
+            return made
+        try:
+            names = discover(load_module(self.target), self.target.name)
+            return self.call(getattr(names, field), *arguments)
+        except Exception as second:  # noqa: BLE001 - the first failure is the one to tell
+            name = name_of(function)
+            raise WorkloadError(
+                f"{name} works once and fails when it is called again "
+                f"({type(second).__name__}: {shorten(second)})",
+                next_step=f"Have {name} leave what it makes it of as it was: give it a copy, as "
+                "copy.deepcopy(config).",
+            ) from failed
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Return `function(*arguments, **settings)` with the settings it has parameters for."""
@@ -122,43 +157,33 @@ class Settings:
         parameters = parameters_of(function)
         if parameters is None:
             return function
-        extra = [
-            parameter
-            for parameter in list(parameters.values())[positional:]
+        extra = {
+            name: parameter
+            for name, parameter in list(parameters.items())[positional:]
             if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
-        ]
+        }
+        chosen = {
+            name: _convert(self._values[name], parameter)
+            for name, parameter in extra.items()
+            if name in self._values
+        }
+        self._offered |= extra.keys()
+        self._used |= chosen.keys()
         missing = [
-            parameter.name
-            for parameter in extra
-            if parameter.default is parameter.empty and parameter.name not in self._values
+            name
+            for name, parameter in extra.items()
+            if parameter.default is parameter.empty and name not in chosen
         ]
         if missing:
-            raise WorkloadError(
-                f"{name_of(function)} needs {', '.join(missing)}, which nothing gives",
-                next_step="Give it a default in the file, or a value with "
-                + " ".join(f"--set {name}=..." for name in missing),
-            )
-        self._offered |= {parameter.name for parameter in extra}
-        room = [
-            each
-            for each in parameters.values()
-            if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}
-        ]
-        takes_more = any(each.kind == each.VAR_POSITIONAL for each in parameters.values())
-        if len(room) < positional and not takes_more:
-            raise WorkloadError(
-                f"{name_of(function)} takes {len(room)} arguments, and is given {positional}",
-                next_step="The functions of a model file: make_optimizer(model), "
-                "loss_fn(model, batch), make_batch(batch_size), collate_fn(samples), "
-                "make_scheduler(optimizer, total_steps), make_step(batch_size, device).",
-            )
-        chosen = {
-            parameter.name: _convert(self._values[parameter.name], parameter)
-            for parameter in extra
-            if parameter.name in self._values
-        }
-        self._used |= set(chosen)
-        return partial(function, **chosen) if chosen else function
+            problem = f"needs {', '.join(missing)}, which nothing gives"
+            next_step = "Give it a default in the file, or a value with "
+            next_step += " ".join(f"--set {name}=..." for name in missing)
+        elif count_places(function) < positional:
+            problem = f"takes {count_places(function)} arguments, and is given {positional}"
+            next_step = _SIGNATURES
+        else:
+            return partial(function, **chosen) if chosen else function
+        raise WorkloadError(f"{name_of(function)} {problem}", next_step=next_step)
 
     def check_all_used(self) -> None:
         """Raise UsageError where a setting matched no parameter of any function called so far."""
@@ -191,43 +216,3 @@ def _convert(text: str, parameter: inspect.Parameter) -> object:
             next_step=f"Give {parameter.name} a value of type {name}.",
         )
     return value
-
-
-class Maker:
-    """Makes models, optimizers and datasets.
-
-    A function may use up what it makes them of, as a configuration that it fills in: where a
-    further call fails, the file is read anew.
-    """
-
-    def __init__(self, target: Target, settings: dict[str, str]) -> None:
-        self.target, self.settings = target, Settings(settings)
-        self.names = self._discover()
-        self._made: set[str] = set()
-
-    def _discover(self) -> Names:
-        return discover(load_module(self.target), self.target.name)
-
-    def make(self, field: str, *arguments: Any) -> Any:
-        """Return what the function makes that `Names` has under the field; else WorkloadError."""
-        function = getattr(self.names, field)
-        try:
-            made = self.settings.call(function, *arguments)
-        except Exception as error:
-            if field not in self._made or is_out_of_memory(error):
-                raise
-            return self._make_anew(field, arguments, error)
-        self._made.add(field)
-        return made
-
-    def _make_anew(self, field: str, arguments: tuple[Any, ...], error: Exception) -> Any:
-        try:
-            return self.settings.call(getattr(self._discover(), field), *arguments)
-        except Exception as second:  # noqa: BLE001 - the first failure is the one to tell
-            name = name_of(getattr(self.names, field))
-            raise WorkloadError(
-                f"{name} works once and fails when it is called again "
-                f"({type(second).__name__}: {shorten(second)})",
-                next_step=f"Have {name} leave what it makes it of as it was: give it a copy, as "
-                "copy.deepcopy(config).",
-            ) from error

@@ -38,31 +38,23 @@ def find_loss(
     *,
     take_more: Callable[[], Any] | None = None,
 ) -> Loss:
-    """Return the loss of the model file, else the one inferred from the batch and an output.
+    """Return the loss of the model file, else one inferred from the batch; WorkloadError if none.
 
-    The batch is looked at only where the loss must be inferred, with the model in train mode;
-    `take_more` returns a larger one, where two samples may look alike by chance.
-
-    Raises:
-        WorkloadError: No rule applies.
+    `take_more` returns a larger batch, where two samples may look alike by chance.
     """
     if loss_fn is not None:
         return Loss(function=_placed(loss_fn), how="loss_fn of the model file")
     if lightning.is_lightning_type(type(model)):
         return Loss(function=lightning.training_loss, how="training_step of the LightningModule")
-    if isinstance(batch, Mapping):
-        with running("model(**batch), tried as the file has no loss_fn", _NAME_LOSS):
-            output = model(**batch)
-        return _from_output(output, _call_with_keywords, "model(**batch)")
-    inputs, targets = _split(batch)
-    with running("model(inputs), tried as the file has no loss_fn", _NAME_LOSS):
-        output = model(inputs)
+    call = "model(**batch)" if isinstance(batch, Mapping) else "model(inputs)"
+    targets = None if isinstance(batch, Mapping) else _split(batch)[1]
+    with running(f"{call}, tried as the file has no loss_fn", _NAME_LOSS):
+        output = _call(model, batch)
     if isinstance(output, Tensor) and isinstance(targets, Tensor):
         if not targets.is_floating_point() and not targets.is_complex() and output.dim() >= 2:
-            _check_has_classes(output, targets)
             if targets.shape == output.shape and take_more is not None:
                 targets = _split(take_more())[1]
-            _check_fits_classes(output, targets)
+            _check_classes(output, targets)
             return Loss(
                 function=_cross_entropy,
                 how="inferred: integer targets, so cross-entropy of model(inputs)",
@@ -72,7 +64,7 @@ def find_loss(
                 function=_mean_squared_error,
                 how="inferred: float targets of the output's shape, so mean squared error",
             )
-    return _from_output(output, _call_with_inputs, "model(inputs)")
+    return _from_output(output, call)
 
 
 def _placed(loss_fn: LossFunction) -> LossFunction:
@@ -91,25 +83,19 @@ def _placed(loss_fn: LossFunction) -> LossFunction:
 def check_loss(loss: object) -> Tensor:
     """Return the loss as a scalar tensor with a gradient, or raise WorkloadError."""
     if not isinstance(loss, Tensor):
-        raise WorkloadError(
-            f"the loss is a {type(loss).__name__}, not a tensor", next_step=_NAME_LOSS
-        )
-    if loss.numel() != 1:
-        raise WorkloadError(
-            f"the loss has shape {tuple(loss.shape)}, not one number",
-            next_step="Return the mean over the batch, for example loss.mean(), from loss_fn.",
-        )
-    if loss.is_complex():
-        raise WorkloadError(
-            "the loss is a complex number",
-            next_step="Return a real one from loss_fn, for example loss.abs() or loss.real.",
-        )
-    if not loss.requires_grad:
-        raise WorkloadError(
-            "the loss has no gradient: nothing that requires_grad led to it",
-            next_step="Look for .detach(), torch.no_grad() or frozen parameters before the loss.",
-        )
-    return loss if loss.dim() == 0 else loss.reshape(())
+        problem, next_step = f"is a {type(loss).__name__}, not a tensor", _NAME_LOSS
+    elif loss.numel() != 1:
+        problem = f"has shape {tuple(loss.shape)}, not one number"
+        next_step = "Return the mean over the batch, for example loss.mean(), from loss_fn."
+    elif loss.is_complex():
+        problem = "is a complex number"
+        next_step = "Return a real one from loss_fn, for example loss.abs() or loss.real."
+    elif not loss.requires_grad:
+        problem = "has no gradient: nothing that requires_grad led to it"
+        next_step = "Look for .detach(), torch.no_grad() or frozen parameters before the loss."
+    else:
+        return loss if loss.dim() == 0 else loss.reshape(())
+    raise WorkloadError(f"the loss {problem}", next_step=next_step)
 
 
 def _split(batch: Any) -> tuple[Any, Any]:
@@ -124,36 +110,32 @@ def _split(batch: Any) -> tuple[Any, Any]:
     )
 
 
-def _from_output(output: object, function: LossFunction, call: str) -> Loss:
+def _from_output(output: object, call: str) -> Loss:
+    """Return the loss that the output holds, or is; WorkloadError where there is none."""
     if isinstance(attribute_of(output, "loss"), Tensor):
-        return Loss(function=function, how=f"inferred: the .loss of {call}")
+        return Loss(function=_loss_of_output, how=f"inferred: the .loss of {call}")
     if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
-        return Loss(function=function, how=f"inferred: the 'loss' entry of {call}")
+        return Loss(function=_loss_of_output, how=f"inferred: the 'loss' entry of {call}")
     if isinstance(output, Tensor) and output.numel() == 1:
-        return Loss(function=function, how=f"inferred: {call} is a scalar, taken as the loss")
+        how = f"inferred: {call} is a scalar, taken as the loss"
+        return Loss(function=_loss_of_output, how=how)
+    kind, next_step = type(output).__name__, _NAME_LOSS
     if isinstance(output, Mapping) and "loss" not in output and "logits" in output:
-        raise WorkloadError(
-            f"the loss cannot be inferred: {call} gave a {type(output).__name__} without a loss",
-            next_step="Put what the model computes its loss of into the batch, usually labels; or "
-            f"{_NAME_LOSS[0].lower()}{_NAME_LOSS[1:]}",
-        )
-    shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
-    raise WorkloadError(
-        f"the loss cannot be inferred: {call} gave a {type(output).__name__}{shape}, and the "
-        "targets fit neither cross-entropy nor mean squared error",
-        next_step=_NAME_LOSS,
-    )
+        why = f"{kind} without a loss"
+        next_step = "Put what the model computes its loss of into the batch, usually labels; or "
+        next_step += f"{_NAME_LOSS[0].lower()}{_NAME_LOSS[1:]}"
+    else:
+        shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+        why = f"{kind}{shape}, and the targets fit neither cross-entropy nor mean squared error"
+    raise WorkloadError(f"the loss cannot be inferred: {call} gave a {why}", next_step=next_step)
 
 
-def _call_with_keywords(model: nn.Module, batch: Any) -> Any:
-    return _take_loss(model(**batch))
+def _call(model: nn.Module, batch: Any) -> Any:
+    return model(**batch) if isinstance(batch, Mapping) else model(_split(batch)[0])
 
 
-def _call_with_inputs(model: nn.Module, batch: Any) -> Any:
-    return _take_loss(model(_split(batch)[0]))
-
-
-def _take_loss(output: Any) -> Any:
+def _loss_of_output(model: nn.Module, batch: Any) -> Any:
+    output = _call(model, batch)
     if isinstance(output, Tensor):
         return output
     return output["loss"] if isinstance(output, Mapping) else output.loss
@@ -172,40 +154,22 @@ def _cross_entropy(model: nn.Module, batch: Any) -> Tensor:
         return functional.cross_entropy(output, targets.to(torch.int64))
 
 
-def _check_has_classes(output: Tensor, targets: Tensor) -> None:
-    """Raise WorkloadError where there is one class, of which cross-entropy is always zero."""
+def _check_classes(output: Tensor, targets: Tensor) -> None:
+    """Raise WorkloadError where integer targets are neither labels nor one-hot rows of classes."""
+    what = f"the integer targets are of shape {tuple(targets.shape)}"
     if (output.shape[-1] if _has_classes_last(output, targets) else output.shape[1]) == 1:
-        raise WorkloadError(
-            f"the loss cannot be inferred: model(inputs) of shape {tuple(output.shape)} has one "
-            "column, and cross-entropy of one class is always zero",
-            next_step=(
-                "Name the loss in the model file, for two classes for example:\n"
-                "    def loss_fn(model, batch):\n"
-                "        inputs, targets = batch\n"
-                "        logits = model(inputs).squeeze(1)\n"
-                "        return nn.functional.binary_cross_entropy_with_logits(\n"
-                "            logits, targets.float())"
-            ),
-        )
-
-
-def _check_fits_classes(output: Tensor, targets: Tensor) -> None:
-    """Raise WorkloadError where integer targets are neither labels nor one-hot rows."""
-    if targets.shape[1:] == output.shape[1:]:
+        fits, what = False, "it has one column, and cross-entropy of one class is always zero"
+    elif targets.shape[1:] == output.shape[1:]:
         fits = bool(((targets == 0) | (targets == 1)).all() & (targets.sum(1) == 1).all())
-        what = "rows of independent labels, not of one class each"
+        what = "the integer targets are rows of independent labels, not of one class each"
     else:
         labels = targets.squeeze(1) if targets.dim() == output.dim() else targets
         fits = labels.shape in {output.shape[:1] + output.shape[2:], output.shape[:-1]}
-        what = f"of shape {tuple(targets.shape)}"
     if not fits:
         raise WorkloadError(
-            f"the loss cannot be inferred: model(inputs) has shape {tuple(output.shape)} and the "
-            f"integer targets are {what}",
-            next_step=(
-                f"{_NAME_LOSS}\nFor independent labels, binary_cross_entropy_with_logits of "
-                "targets.float() is usual."
-            ),
+            f"the loss cannot be inferred: model(inputs) is of shape {tuple(output.shape)}; {what}",
+            next_step=f"{_NAME_LOSS}\nFor two classes or independent labels, "
+            "binary_cross_entropy_with_logits(output, targets.float()) is usual.",
         )
 
 

@@ -1,6 +1,8 @@
-"""Random orders of a dataset of any length, each sample once before any twice."""
+"""Random generators, and orders of a dataset of any length: each sample once before any twice."""
 
 import itertools
+import random
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +12,14 @@ from torch.utils.data import Sampler
 #: Larger datasets are not permuted: an order is drawn as far as it is used.
 MOST_PERMUTED = 1 << 20
 _DRAWN_AT_ONCE = 4096
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's (where loaded) and torch's generators."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def shuffle(size: int, generator: torch.Generator) -> Iterator[int]:

@@ -18,7 +18,7 @@ from advisor.training.model_file.batches import to_device
 from advisor.training.model_file.buffers import preserve_buffers
 from advisor.training.model_file.data import Batches
 from advisor.training.model_file.foreign import parameters_in, running
-from advisor.training.model_file.loading import Maker
+from advisor.training.model_file.loading import ModelFile
 from advisor.training.model_file.loss import Loss, find_loss
 from advisor.training.model_file.training_data import TrainingData
 from advisor.training.optimizer_facts import check_rates, restart_rates
@@ -36,22 +36,21 @@ class Workload:
 
     Attributes:
         is_step_only: Whether the file has only `make_step`.
-        data: What it trains on.
         closure: How the optimizer was seen to be stepped; None where its signature alone tells.
     """
 
     def __init__(self, spec: WorkloadSpec) -> None:
         self.spec = spec
-        self._maker = maker = Maker(parse_target(spec.target), spec.settings)
-        self.target, self.names, self.settings = maker.target, maker.names, maker.settings
+        self.file = ModelFile(parse_target(spec.target), spec.settings)
+        self.target, self.names = self.file.target, self.file.names
         self.device = resolve_device(spec.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # the user's own .cuda() calls must agree
         if spec.precision == "tf32":
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
-        self.is_step_only = self.names.step is not None
-        self.data = TrainingData(maker, spec.base_batch_size)
+        self.is_step_only = self.names.make_step is not None
+        self.data = TrainingData(self.file, spec.base_batch_size)
         self.closure = spec.closure
         self._first_size = max(_FIRST_SIZE, spec.smallest_batch)
         self._loss: Loss | None = None
@@ -67,21 +66,20 @@ class Workload:
 
     def make_model(self) -> nn.Module:
         """Return a fresh model on the device, in train mode; WorkloadError where it is none."""
-        assert self.names.model is not None
-        model = self._maker.make("model")
+        model = self.file.make("model")
         if not isinstance(model, nn.Module):
             raise WorkloadError(
                 f"{self.names.how_model} returned a {type(model).__name__}, not an nn.Module",
                 next_step="Return the model from it.",
             )
-        if lightning.is_lightning_type(type(model)):
-            model = lightning.prepare(model, self.data.find_data_module)
-        with running(f"moving {type(model).__name__} to {self.device}"):
-            # The user's own `to` and `train` may return nothing.
+        is_lightning = lightning.is_lightning_type(type(model))
+        if is_lightning:
+            model = lightning.prepare(model, lambda: self.data.data_module)
+        with running(f"{type(model).__name__}.to({self.device}) and train(True)"):
+            # The user's own may return nothing, or have no default.
             moved: object = model.to(self.device)
             model = moved if isinstance(moved, nn.Module) else model
-        with running(f"{type(model).__name__}.train"):
-            model.train(True)  # the mode may have no default in the user's own
+            model.train(True)
         if next(parameters_in(model), None) is None:
             raise WorkloadError(
                 f"{self.names.how_model} has no parameters: {type(model).__name__} is no model to "
@@ -89,7 +87,7 @@ class Workload:
                 next_step="Name the model with FILE:NAME, or add make_model() to the file; run it "
                 "once on a batch there where its layers are made at the first call.",
             )
-        if lightning.is_lightning_type(type(model)):
+        if is_lightning:
             lightning.start(model)
         return model
 
@@ -99,13 +97,13 @@ class Workload:
         precision: Precision | None = None,
         wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
     ) -> Training:
-        """Return a fresh model and optimizer, ready to step.
-
-        `wrap` spreads the model over ranks, before it has an optimizer.
-        """
+        """Return a fresh model, which `wrap` spreads over ranks, and its optimizer."""
         model = self.make_model()
-        self._fill_in(model)
-        loss_function, wrapped = self.loss(model).function, wrap(model)
+        loss_function = self.loss(model).function
+        if any(map(is_lazy, (*parameters_in(model), *model.buffers()))):  # it has no sizes yet
+            with torch.no_grad():
+                loss_function(model, self._take_first(self._first_size))
+        wrapped = wrap(model)  # before it has an optimizer
         return Training(
             model=wrapped,
             optimizer=self.make_optimizer(model),
@@ -117,73 +115,62 @@ class Workload:
             closure=self.closure,
         )
 
-    def _fill_in(self, model: nn.Module) -> None:
-        """Run a lazy model once, which gives its parameters their sizes."""
-        if not any(map(is_lazy, (*parameters_in(model), *model.buffers()))):
-            return
-        loss = self.loss(model).function
-        with torch.no_grad():
-            loss(model, self._take_first(self._first_size))
-
     def make_stepper(self, batch_size: int) -> Training | UserStep:
         """Return what is stepped at this size: the user's own step, or a fresh training."""
-        if self.is_step_only:
-            assert self.names.step is not None
-            step = self.settings.call(self.names.step, batch_size, self.device)
-            if not callable(step):
-                raise WorkloadError(
-                    f"make_step returned a {type(step).__name__}, not a function",
-                    next_step="Return a function without arguments that runs one training step.",
-                )
-            return UserStep(step)
-        return self.make_training()
+        if self.names.make_step is None:
+            return self.make_training()
+        step = self.file.call(self.names.make_step, batch_size, self.device)
+        if not callable(step):
+            raise WorkloadError(
+                f"make_step returned a {type(step).__name__}, not a function",
+                next_step="Return a function without arguments that runs one training step.",
+            )
+        return UserStep(step)
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
         """Return the user's optimizer over the model, else AdamW; or WorkloadError."""
         if self.names.make_optimizer is not None:
-            optimizer = self._maker.make("make_optimizer", model)
+            optimizer = self.file.make("make_optimizer", model)
         elif lightning.is_lightning_type(type(model)):
             optimizer = lightning.configured_optimizer(model)
         else:
             optimizer = torch.optim.AdamW([p for p in parameters_in(model) if p.requires_grad])
         several = optimizer.values() if isinstance(optimizer, dict) else optimizer
+        returned, own = f"a {type(optimizer).__name__}", set(map(id, parameters_in(model)))
         if isinstance(several, Collection) and sum(isinstance(o, Optimizer) for o in several) > 1:
-            raise WorkloadError(
-                f"{self.how_optimizer(model)} returned {len(several)} optimizers",
-                next_step="Return one with a parameter group for each, or write "
-                "make_step(batch_size, device), which steps them as your loop does.",
+            returned = f"{len(several)} optimizers"
+            next_step = (
+                "Return one with a parameter group for each, or write make_step(batch_size, "
+                "device), which steps them as your loop does."
             )
-        if not isinstance(optimizer, Optimizer):
-            raise WorkloadError(
-                f"{self.how_optimizer(model)} returned a {type(optimizer).__name__}",
-                next_step="Return one torch.optim.Optimizer from make_optimizer(model); a "
-                "scheduler is for make_scheduler(optimizer, total_steps).",
+        elif not isinstance(optimizer, Optimizer):
+            next_step = (
+                "Return one torch.optim.Optimizer from make_optimizer(model); a scheduler is for "
+                "make_scheduler(optimizer, total_steps)."
             )
-        own = set(map(id, parameters_in(model)))
-        if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-            raise WorkloadError(
-                f"{self.how_optimizer(model)} returned a {type(optimizer).__name__} over none of "
-                "the parameters of the model it was given: the model would not be trained",
-                next_step="Make it of the model that make_optimizer(model) is handed, as "
-                "torch.optim.SGD(model.parameters(), lr=0.1).",
+        elif not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            returned += " over none of the parameters of the model it was given: the model would "
+            returned += "not be trained"
+            next_step = (
+                "Make it of the model that make_optimizer(model) is handed, as "
+                "torch.optim.SGD(model.parameters(), lr=0.1)."
             )
-        restart_rates(optimizer)
-        check_rates(optimizer)
-        return optimizer
+        else:
+            restart_rates(optimizer)
+            check_rates(optimizer)
+            return optimizer
+        raise WorkloadError(f"{self.how_optimizer(model)} returned {returned}", next_step=next_step)
 
     def make_scheduler(self, training: Training, total_steps: int) -> LRScheduler | None:
         """Return the user's schedule from the optimizer's present rates on, None without one.
 
-        A LightningModule's is taken where it asks its Trainer for the number of steps.
-
-        Raises:
-            WorkloadError: The function returns something else than a scheduler of this optimizer.
+        WorkloadError where the function returns something else than a scheduler of this optimizer.
         """
         model, optimizer = training.model, training.optimizer
         for group in optimizer.param_groups:
             group.pop("initial_lr", None)  # an earlier scheduler's, which a new one would keep
         if self.names.make_scheduler is not None:
-            made = self.settings.call(self.names.make_scheduler, optimizer, total_steps)
+            made = self.file.call(self.names.make_scheduler, optimizer, total_steps)
             return check_scheduler(made, optimizer)
         if self.names.make_optimizer is None and lightning.is_lightning_type(type(model)):
             return lightning.follow_scheduler(model, optimizer, total_steps)
@@ -198,14 +185,11 @@ class Workload:
         return "the model file has no make_optimizer, so AdamW with torch's defaults stands in"
 
     def loss(self, model: nn.Module) -> Loss:
-        """Return the loss, inferred once for the workload where the file has none.
-
-        The forward pass that infers it leaves neither gradients nor changed statistics behind.
-        """
+        """Return the loss, inferred once where the file has none; that leaves no traces behind."""
         if self._loss is None:
             loss_fn, batch = self.names.loss_fn, None
             if loss_fn is not None:
-                loss_fn = self.settings.bind(loss_fn, positional=2)
+                loss_fn = self.file.bind(loss_fn, positional=2)
             elif not lightning.is_lightning_type(type(model)):
                 batch = self._take_first(self._first_size)
             with torch.no_grad(), torch.random.fork_rng(devices=[]), preserve_buffers(model):
@@ -219,24 +203,18 @@ class Workload:
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """Return a random batch on the device; None with `make_step`."""
-        return (
-            None if self.is_step_only else self.to_device(self.batches.draw(batch_size, generator))
-        )
+        return self.to_device(self.batches.draw(batch_size, generator))
 
     def take(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples on the device; None with `make_step`."""
-        return None if self.is_step_only else self.to_device(self.batches.take(indices))
+        return self.to_device(self.batches.take(indices))
 
     @property
     def rows(self) -> tuple[Tensor, ...] | None:
         """What collating samples would stack; None where the dataset is not rows of tensors."""
-        if (
-            self.is_step_only
-            or type(self.data.dataset) is not TensorDataset
-            or self.data.collate is not None
-        ):
-            return None
-        return self.data.dataset.tensors
+        dataset = self.data.dataset
+        is_rows = type(dataset) is TensorDataset and self.data.collate is None
+        return dataset.tensors if is_rows else None
 
     def gather(self, indices: Sequence[int]) -> Any:
         """Return the batch of these samples as `take` does, at once where they are rows of tensors.
@@ -249,15 +227,14 @@ class Workload:
         return self.to_device([tensor[chosen] for tensor in self.rows])
 
     def take_worst(self, size: int, largest_samples: Sequence[int]) -> Any:
-        """Return the batch that takes the most memory, on the device; None with `make_step`.
-
-        Samples are used again where there are fewer; `largest_samples` has indices, largest first,
-        none where all have one size.
-        """
-        return None if self.is_step_only else self.take(self.list_worst(size, largest_samples))
+        """Return the batch that takes the most memory, on the device; None with `make_step`."""
+        return self.take(self.list_worst(size, largest_samples))
 
     def list_worst(self, size: int, largest_samples: Sequence[int]) -> list[int]:
-        """Return the indices of the batch that `take_worst` takes."""
+        """Return the indices of the batch that takes the most memory, some twice if there are few.
+
+        `largest_samples` has indices, largest first, none where all have one size.
+        """
         order = largest_samples or range(min(size, self.batches.size or size))
         return [order[i % len(order)] for i in range(size)]
 

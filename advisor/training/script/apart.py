@@ -9,7 +9,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed import fsdp
 
-from advisor.training.device_clock import synchronise
+from advisor.training.devices import synchronise
 from advisor.training.observer import Observer, Step
 from advisor.training.script.stream import StepStream
 from advisor.training.script.word import WordObserver

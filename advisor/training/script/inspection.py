@@ -68,9 +68,7 @@ def see_script(workload: WorkloadSpec, filling: Filling, emit: Ending) -> None:
         is_model = isinstance(model, nn.Module)
         everything = dict.fromkeys([*(parameters_in(model) if is_model else ()), *parameters])
         modules = list(model.modules()) if is_model else []
-        facts = describe_optimizer(
-            optimizer, needs_closure=isinstance(optimizer, LBFGS), is_default=False
-        )
+        facts = replace(describe_optimizer(optimizer), needs_closure=isinstance(optimizer, LBFGS))
         emit(
             ScriptSight(
                 filling=filling,

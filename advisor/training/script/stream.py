@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 
+from advisor.training.device_failure import is_out_of_memory
 from advisor.training.observer import Observer, Step
 from advisor.training.optimizer_facts import find_given_rate, find_leading, to_number
-from advisor.training.out_of_memory import is_out_of_memory
 from advisor.training.script.losses import is_plain_mean
 from advisor.training.script.moving import MovedRates, TakenGradients
 from advisor.training.script.timed import TimedSteps, replace_closure

@@ -15,7 +15,7 @@ from advisor.errors import UsageError, WorkloadError
 from advisor.figures import MOST_SAMPLES
 from advisor.questions import RUN
 from advisor.training.data import WorkloadSpec
-from advisor.training.model_file.discovery import _base_batch_size
+from advisor.training.model_file.discovery import read_base_batch_size
 from advisor.training.model_file.training_data import batches_from_dataset
 from tests.unit.doubles import Notes
 from tests.unit.report.sample_run import build_environment
@@ -75,7 +75,7 @@ def test_a_setting_of_the_users_own_is_no_fault_of_ours(monkeypatch, tmp_path):
 def test_a_base_batch_that_none_can_be_is_refused_in_the_model_file():
     module = SimpleNamespace(BASE_BATCH_SIZE=10**12, __file__="model.py")
     with pytest.raises(WorkloadError, match="1000000000000, not a whole number from 1 to"):
-        _base_batch_size(module)
+        read_base_batch_size(module)
 
 
 class Endless(torch.utils.data.Dataset):

@@ -8,8 +8,8 @@ from advisor.noise import measure as gradients
 from advisor.noise import measure_rows
 from advisor.noise.data import FreeMemory, NoiseTask, Trajectory
 from advisor.training.data import WorkloadSpec
+from advisor.training.model_file.order import seed_everything
 from advisor.training.model_file.workload import Workload
-from advisor.training.seeds import seed_everything
 
 DIGITS = Path(__file__).resolve().parents[3] / "examples" / "digits.py"
 

@@ -9,9 +9,8 @@ from advisor.errors import DeviceError
 from advisor.rate import measure_range
 from advisor.rate.range_data import LrRangeTask
 from advisor.training.data import WorkloadSpec
-from advisor.training.model_file.order import IndexStream
+from advisor.training.model_file.order import IndexStream, seed_everything
 from advisor.training.model_file.workload import Workload
-from advisor.training.seeds import seed_everything
 from advisor.training.training import Training
 
 WORKLOADS = Path(__file__).parents[2] / "workloads" / "good"

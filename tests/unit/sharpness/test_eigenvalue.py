@@ -15,7 +15,7 @@ from advisor.sharpness.measure_eigenvalue import (
     NoSecondDerivativeError,
     find_largest_eigenvalue,
 )
-from advisor.training.seeds import seed_everything
+from advisor.training.model_file.order import seed_everything
 from advisor.training.training import Training
 
 SAMPLES = 24

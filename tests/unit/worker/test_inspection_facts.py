@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
@@ -7,7 +5,7 @@ from advisor.engine.opening import InspectTask
 from advisor.engine.worker.opening import report_workload
 from advisor.training.data import WorkloadFacts, WorkloadSpec
 from advisor.training.loss_reduction import _classify_random
-from advisor.training.model_file.loader import find_own_sampling
+from advisor.training.model_file.own_loader import find_own_sampling
 
 _FILE = """
 import torch
@@ -86,8 +84,7 @@ def inspect(
     ],
 )
 def test_samples_drawn_otherwise_than_uniformly_are_named(make, name):
-    workload = SimpleNamespace(data=SimpleNamespace(own_loader=make(list(range(8)))))
-    assert find_own_sampling(workload) == name
+    assert find_own_sampling(make(list(range(8)))) == name
 
 
 def test_a_plain_loss_is_a_mean_without_a_note(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from advisor.training.out_of_memory import is_out_of_memory
+from advisor.training.device_failure import is_out_of_memory
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_samples_that_are_drawn_anew_are_read_each_time(draw):
 
 def test_what_does_not_fit_is_read_again(monkeypatch):
     dataset = Counted()
-    sample_bytes = kept.measure_constant_bytes(lambda indices: [dataset[i] for i in indices], [0])
-    monkeypatch.setattr(kept, "_MOST_BYTES", 5 * sample_bytes)
+    most = kept.count_keepable(lambda indices: [dataset[i] for i in indices], [0])
+    monkeypatch.setattr(kept, "_MOST_BYTES", 5 * kept._MOST_BYTES // most)
     batches = make_batches(dataset)
     batches.take(range(8))
     batches.take(range(8))
@@ -75,10 +75,10 @@ def test_what_does_not_fit_is_read_again(monkeypatch):
     ],
 )
 def test_any_dense_tensor_can_be_compared(tensor):
-    assert kept.measure_constant_bytes(lambda _: [tensor], range(4)) > 0
+    assert kept.count_keepable(lambda _: [tensor], range(4)) > 0
 
 
 def test_what_cannot_be_compared_is_not_kept():
     sparse = torch.eye(3).to_sparse()
-    assert kept.measure_constant_bytes(lambda _: [sparse], [0]) is None
-    assert kept.measure_constant_bytes(lambda _: [lambda: 1], [0]) is None
+    assert kept.count_keepable(lambda _: [sparse], [0]) == 0
+    assert kept.count_keepable(lambda _: [lambda: 1], [0]) == 0

@@ -11,7 +11,7 @@ from advisor import NoiseScaleMonitor
 from advisor.rate.measure import make_rate_setter
 from advisor.rate.rules import name_family, propose_learning_rate
 from advisor.training.data import WorkloadFacts
-from advisor.training.model_file.foreign import call_with_known
+from advisor.training.model_file.foreign import count_places
 from advisor.training.optimizer_facts import describe_optimizer, restart_rates, to_number
 from advisor.training.schedule import list_rates
 
@@ -28,7 +28,7 @@ CLASSES = [
 def test_every_optimizer_of_torch_is_described_and_keeps_its_rate_at_the_base_batch(class_):
     weight = nn.Parameter(torch.ones(2, 2))
     made = class_([weight])
-    facts = describe_optimizer(made, needs_closure=False, is_default=False)
+    facts = describe_optimizer(made)
     assert facts.name == class_.__name__
     assert facts.learning_rate == pytest.approx(to_number(made.param_groups[0]["lr"]))
     assert [group.parameter_count for group in facts.groups] == [4]
@@ -39,7 +39,7 @@ def test_every_optimizer_of_torch_is_described_and_keeps_its_rate_at_the_base_ba
     assert propose_learning_rate(workload, 32, None).proposed == facts.learning_rate
     assert propose_learning_rate(workload, 64, None).proposed >= facts.learning_rate
     derived = type("Derived", (class_,), {})([weight])
-    own = describe_optimizer(derived, needs_closure=False, is_default=False)
+    own = describe_optimizer(derived)
     assert name_family(own) == name_family(facts)
 
 
@@ -69,10 +69,10 @@ def test_a_schedule_made_beside_the_optimizer_does_not_change_its_rates():
 
 
 def test_a_function_is_given_what_it_has_room_for():
-    assert call_with_known(lambda: 1, "fit") == 1
-    assert call_with_known(lambda stage: stage, "fit", 2) == "fit"
-    assert call_with_known(lambda *all_: all_, "fit", 2) == ("fit", 2)
-    assert call_with_known(lambda stage, *, size=0: (stage, size), "fit", 3) == ("fit", 0)
+    assert count_places(lambda: 1) == 0
+    assert count_places(lambda stage: stage) == 1
+    assert count_places(lambda *all_: all_) > 100
+    assert count_places(lambda stage, *, size=0: (stage, size)) == 1
 
 
 def make_beside_a_multiplier():
@@ -87,7 +87,7 @@ def make_beside_a_multiplier():
 
 def test_a_rate_is_that_of_the_first_group_that_trains_and_others_keep_their_ratio():
     made = make_beside_a_multiplier()
-    facts = describe_optimizer(made, needs_closure=False, is_default=False)
+    facts = describe_optimizer(made)
     assert facts.learning_rate == 0.1
     make_rate_setter(SimpleNamespace(optimizer=made))(0.2)
     assert [group["lr"] for group in made.param_groups] == [-1.0, 0.2]

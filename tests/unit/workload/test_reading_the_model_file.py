@@ -25,7 +25,7 @@ def function(*_):
 
 def test_a_step_with_data_and_no_model_is_all_there_is():
     names = discover(module(make_step=function, make_dataset=function), None)
-    assert names.step is function
+    assert names.make_step is function
     assert names.model is None
 
 
@@ -33,7 +33,7 @@ def test_a_step_with_data_and_no_model_is_all_there_is():
 def test_a_model_with_data_comes_before_a_step(wanted):
     found = discover(module(make_step=function, make_model=function, make_batch=function), wanted)
     assert found.model is function
-    assert found.step is None
+    assert found.make_step is None
 
 
 def test_another_name_asked_for_comes_before_a_step():
