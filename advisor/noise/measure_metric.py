@@ -24,18 +24,13 @@ _NOT_THE_METRIC = "acc_delta"
 
 
 class Trained(Protocol):
-    """What has gradients: a model with its optimizer."""
+    """What has gradients: a model with its optimizer, which need not move all parameters."""
 
     @property
-    def optimizer(self) -> Optimizer:
-        """Moves the parameters."""
-
+    def optimizer(self) -> Optimizer: ...  # noqa: D102
     @property
-    def device(self) -> torch.device:
-        """Where both live."""
-
-    def list_parameters(self) -> list[nn.Parameter]:
-        """Return all parameters, those that the optimizer does not move among them."""
+    def device(self) -> torch.device: ...  # noqa: D102
+    def list_parameters(self) -> list[nn.Parameter]: ...  # noqa: D102
 
 
 #: sqrt(P) of a stretch of one parameter's elements, on a device.
@@ -54,14 +49,11 @@ def find_metric(
     roots = find_roots(parameters, optimizer)
     if roots is None:
         return None
-    return torch.cat(
-        [
-            torch.zeros(as_real(parameter).numel(), dtype=dtype, device=device)
-            if root is None
-            else root(slice(None), device).to(dtype)
-            for parameter, root in zip(parameters, roots, strict=True)
-        ]
+    rows = (
+        torch.zeros(as_real(parameter).numel()) if root is None else root(slice(None), device)
+        for parameter, root in zip(parameters, roots, strict=True)
     )
+    return torch.cat([row.to(device, dtype) for row in rows])
 
 
 def find_roots(

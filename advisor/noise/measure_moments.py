@@ -88,28 +88,23 @@ class GroupSums(Observer):
         """
         divisor = self._micro_batch_size if per_sample_sum else 1
         by_tokens = any(self._weights)
-        filled = [
-            group
-            for group, count in enumerate(self._counts)
-            if count and (self._weights[group] or not by_tokens)
-        ]
+        pairs = enumerate(zip(self._counts, self._weights, strict=True))
+        filled = [group for group, pair in pairs if all(pair if by_tokens else pair[:1])]
         finite = self._rows.find_finite(filled)
         losses = [loss for loss in map(float, self._losses) if math.isfinite(loss)]
         if len(finite) < 2 or not losses:
             return None
-        sizes = [self._counts[group] * self._micro_batch_size for group in finite]
-        tokens = [self._weights[group] for group in finite] if by_tokens else []
         plain, own = self._rows.compute_moments(finite, 1.0 / divisor**2)
         return NoiseBatches(
             **labels,
             at_step=at_step,
             micro_batch_size=self._micro_batch_size,
             loss=math.fsum(losses) / len(losses) / divisor,
-            micro_batch_sizes=tuple(sizes),
+            micro_batch_sizes=tuple(self._counts[g] * self._micro_batch_size for g in finite),
             plain=plain,
             preconditioned=own,
             is_sketched=self._is_sketched,
-            weights=tuple(tokens),
+            weights=tuple(self._weights[group] for group in finite if by_tokens),
             dropped=len(filled) - len(finite),
         )
 

@@ -1,8 +1,4 @@
-"""Sums of gradients by group, as they are kept: whole rows, or sketches of them.
-
-Both hold the same sums; a sketch holds them in fewer numbers, whose squared norms and products are
-those of the whole rows but for an error below a per cent.
-"""
+"""Sums of gradients by group, as they are kept: whole rows, or sketches of them."""
 
 import math
 import random
@@ -24,10 +20,9 @@ from advisor.noise.measure_metric import (
     trained_parameters,
 )
 
-#: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache.
-_CHUNK_ELEMENTS = 1 << 13
-#: On a GPU so many that a few kernels do much.
-_DEVICE_CHUNK_ELEMENTS = 1 << 20
+#: Columns of the groups' matrix that enter a float64 product at a time: they stay in the cache; on
+#: a GPU so many that a few kernels do much.
+_CHUNK_ELEMENTS, _DEVICE_CHUNK_ELEMENTS = 1 << 13, 1 << 20
 #: Share of the host's free memory that the groups' rows may take.
 _HOST_FRACTION = 0.25
 #: Of rows on the host for gradients on a GPU: more would be copied for seconds at each point.
@@ -72,12 +67,38 @@ def find_room(training: Trained, groups: int, memory: FreeMemory) -> Room:
     return Room(groups, "sketch") if is_smaller and fits else Room(on_host, "host")
 
 
-class WholeRows:
-    """The sums of the gradients of J groups, one after another, as rows of one J×P matrix.
+class _Rows:
+    """Sums of the gradients of J groups, allocated beforehand: one by one they split the heap."""
 
-    It is allocated beforehand: gradients kept one by one split the heap. It is on the host, and of
-    a GPU's sums one alone is on the device, which moves to its row when the next group begins; or
-    all are (`is_on_device`).
+    #: Metric × group × element: plain, and where they are kept apart in the optimizer's own metric.
+    _store: Tensor
+
+    def find_finite(self, groups: Sequence[int]) -> list[int]:
+        """Return those of the groups whose sum is finite; no more is added after it."""
+        # A norm in float64 is finite where all it sums is, and costs one pass.
+        norms = torch.linalg.vector_norm(self._store[0], dim=1, dtype=torch.float64)
+        return [group for group in groups if norms[group].isfinite()]
+
+    def compute_moments(
+        self, groups: Sequence[int], factor: float
+    ) -> tuple[GradientMoments, GradientMoments | None]:
+        """Return the moments of these groups, times a factor, plain and in the own metric."""
+        store, root = self._store, self._find_root()
+        rows = [sums if len(groups) == len(sums) else sums[list(groups)] for sums in store]
+        plain, own = _compute_moments(rows[0], factor, None), None
+        if root is not None or len(rows) > 1:
+            own = _compute_moments(rows[-1], factor, root)
+        return plain, own
+
+    def _find_root(self) -> Tensor | None:
+        return None
+
+
+class WholeRows(_Rows):
+    """The sums as they are.
+
+    On the host, and of a GPU's sums one alone on the device, which moves to its row when the next
+    group begins; or all there (`is_on_device`).
     """
 
     def __init__(self, training: Trained, groups: int, *, is_on_device: bool) -> None:
@@ -87,15 +108,14 @@ class WholeRows:
         self._sizes = [shape.numel() for shape in self._shapes]
         place = training.device if is_on_device else _HOST
         dtype = choose_dtype(self._parameters)
-        self._store = torch.zeros(groups, sum(self._sizes), dtype=dtype, device=place)
+        self._store = torch.zeros(1, groups, sum(self._sizes), dtype=dtype, device=place)
         self._is_apart = training.device.type != place.type
         self._group: int | None = None
 
     def begin(self, group: int) -> None:
-        """Make the group's sum the running one."""
+        """Have what comes belong to a group."""
         self._save()
-        self._group = group
-        self._row = self._store[group]
+        self._group, self._row = group, self._store[0, group]
         if self._is_apart:
             self._row = torch.zeros_like(self._row, device=self._training.device)
         parts = torch.split(self._row, self._sizes)
@@ -110,25 +130,19 @@ class WholeRows:
         torch._foreach_add_(totals, summands, alpha=alpha)
 
     def find_finite(self, groups: Sequence[int]) -> list[int]:
-        """Return those of the groups whose sum is finite; no more is added after it."""
+        """Return the same, of all groups that were begun."""
         self._save()
-        return _find_finite(self._store, groups)
+        return super().find_finite(groups)
 
-    def compute_moments(
-        self, groups: Sequence[int], factor: float
-    ) -> tuple[GradientMoments, GradientMoments | None]:
-        """Return the moments of these groups, times a factor, plain and in the own metric."""
-        sums = _pick(self._store, groups)
-        root = find_metric(self._parameters, self._training.optimizer, sums.device)
-        own = None if root is None else _compute_moments(sums, factor, root)
-        return _compute_moments(sums, factor, None), own
+    def _find_root(self) -> Tensor | None:
+        return find_metric(self._parameters, self._training.optimizer, self._store.device)
 
     def _save(self) -> None:
         if self._is_apart and self._group is not None:
-            self._store[self._group].copy_(self._row)
+            self._store[0, self._group].copy_(self._row)
 
 
-class SketchedRows:
+class SketchedRows(_Rows):
     """The rows folded into a fixed length, one sketch plain and one in the optimizer's metric.
 
     Each stretch of a gradient gets random signs, is turned by a random offset and added: two
@@ -144,11 +158,9 @@ class SketchedRows:
         parameters = trained_parameters(training)
         self._roots = find_roots(parameters, training.optimizer)
         self._device, self._length = training.device, length
-        count = 1 if self._roots is None else 2
-        dtype = choose_dtype(parameters)
+        count, dtype = 1 if self._roots is None else 2, choose_dtype(parameters)
         self._store = torch.zeros(count, groups, length, dtype=dtype, device=self._device)
         self._signs = torch.Generator(self._device)
-        self._group = 0
 
     def begin(self, group: int) -> None:
         """Have what comes belong to a group."""
@@ -175,17 +187,6 @@ class SketchedRows:
                 if root is not None:
                     _add_turned(rows[1], values * root(part, self._device), offset)
 
-    def find_finite(self, groups: Sequence[int]) -> list[int]:
-        """Return those of the groups whose sum is finite; no more is added after it."""
-        return _find_finite(self._store[0], groups)
-
-    def compute_moments(
-        self, groups: Sequence[int], factor: float
-    ) -> tuple[GradientMoments, GradientMoments | None]:
-        """Return the moments of these groups, times a factor, plain and in the own metric."""
-        found = [_compute_moments(_pick(sums, groups), factor, None) for sums in self._store]
-        return found[0], found[1] if len(found) > 1 else None
-
 
 def make_rows(training: Trained, groups: int, place: Place) -> WholeRows | SketchedRows:
     """Return rows of zeros."""
@@ -199,16 +200,6 @@ def _add_turned(row: Tensor, values: Tensor, offset: int) -> None:
     head = min(len(values), len(row) - offset)
     row[offset : offset + head] += values[:head]
     row[: len(values) - head] += values[head:]
-
-
-def _pick(sums: Tensor, groups: Sequence[int]) -> Tensor:
-    return sums if len(groups) == len(sums) else sums[list(groups)]
-
-
-def _find_finite(sums: Tensor, groups: Sequence[int]) -> list[int]:
-    # A norm in float64 is finite where all it sums is, and costs one pass.
-    norms = torch.linalg.vector_norm(sums, dim=1, dtype=torch.float64)
-    return [group for group in groups if norms[group].isfinite()]
 
 
 def _compute_moments(sums: Tensor, factor: float, root: Tensor | None) -> GradientMoments:
