@@ -1,7 +1,6 @@
 """The sharpness at the present parameters, over samples that never change, in a share of the time.
 
-The samples are chosen at the first point, as many as its time allows, so that points and branches
-differ by their parameters alone.
+They are chosen at the first point, so that points and branches differ by their parameters alone.
 """
 
 import time
@@ -44,7 +43,6 @@ _MOST_TEXT = 200
 
 #: What is not sought.
 _NONE = LargestEigenvalue(None, 0)
-
 _NO_SECOND = "its backward cannot be differentiated again"
 _TOO_LARGE = "differentiating its gradient is not expected to fit into memory"
 
@@ -73,8 +71,8 @@ def run(task: SharpnessTask, emit: Emit[Sharpness]) -> None:
 class SharpnessMeter:
     """Measures over some samples; model, optimizer and random state stay as they are.
 
-    They enter in micro-batches; None where none is expected to fit. The optimizer's metric is that
-    of a training batch; None leaves it out. Fewer samples may be taken, unless `takes_all`.
+    Without a micro-batch none is expected to fit, without a training batch the optimizer's metric
+    is left out. Fewer samples may be taken, unless `takes_all`.
     """
 
     def __init__(
@@ -88,13 +86,10 @@ class SharpnessMeter:
         training_batch_size: int | None = None,
         takes_all: bool = False,
     ) -> None:
-        self._workload = workload
-        self._training = training
-        self._indices = indices
+        self._workload, self._training, self._indices = workload, training, indices
         self._size = min(micro_batch_size or 0, len(indices))
-        self._is_sum = loss_is_sum
+        self._is_sum, self._takes_all = loss_is_sum, takes_all
         self._training_size = training_batch_size
-        self._takes_all = takes_all
         self._batches: list[Any] = []
         self._cost_s = 0.0
         self._obstacle = None if micro_batch_size else _TOO_LARGE

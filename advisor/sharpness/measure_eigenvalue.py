@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
+from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advisor.noise.measure_metric import choose_dtype, trained_parameters
@@ -113,8 +115,7 @@ class HessianProducts:
     """
 
     def __init__(self, training: Training, batches: Sequence[Any], *, divisor: float = 1.0) -> None:
-        self._training = training
-        self._batches = batches
+        self._training, self._batches = training, batches
         self._factor = 1.0 / (divisor * len(batches))
         self._parameters = trained_parameters(training)
         self._sizes = [parameter.numel() for parameter in self._parameters]
@@ -136,14 +137,13 @@ class HessianProducts:
         """
         product = torch.zeros_like(vector)
         directions, totals = self._split(vector), self._split(product)
+        is_found = False
         with fixed_conditions(self._training):
-            is_found = []
             for number, batch in enumerate(self._batches):
                 seed_everything(_SEED + number)
-                is_found.append(
-                    self._add_product(to_device(batch, self.device), directions, totals)
-                )
-        if not any(is_found):
+                moved = to_device(batch, self.device)
+                is_found |= self._add_product(moved, directions, totals)
+        if not is_found:
             raise NoSecondDerivativeError("nothing of its gradient depends on the parameters")
         return product.mul_(self._factor)
 
@@ -194,17 +194,6 @@ def _refuse_dead_ends(gradients: list[Tensor]) -> None:
 
 
 @contextmanager
-def _without_cudnn() -> Iterator[None]:
-    """Have cuDNN off; torch's own context reads flags that a user may have set in part alone."""
-    before = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.enabled = before
-
-
-@contextmanager
 def fixed_conditions(training: Training) -> Iterator[None]:
     """Let the block differentiate twice, and put random state and buffers back afterwards.
 
@@ -214,23 +203,14 @@ def fixed_conditions(training: Training) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(module, nn.RNNBase) for module in training.model.modules()):
-            stack.enter_context(_without_cudnn())
+            # torch's own context reads flags that a user may have set in part alone.
+            stack.callback(setattr, cudnn, "enabled", cudnn.enabled)
+            cudnn.enabled = False
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and its import is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(preserve_buffers(training.model))
-        stack.enter_context(_preserve_randomness(training.device))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(numpy.random.set_state, numpy.random.get_state())  # noqa: NPY002
+        devices = [training.device] if training.device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
         yield
-
-
-@contextmanager
-def _preserve_randomness(device: torch.device) -> Iterator[None]:
-    numpy_random = sys.modules["numpy"].random if "numpy" in sys.modules else None
-    own = random.getstate()
-    numpys = None if numpy_random is None else numpy_random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(own)
-        if numpy_random is not None:
-            numpy_random.set_state(numpys)

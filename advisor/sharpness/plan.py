@@ -30,13 +30,6 @@ _NOT_REACHED = (
 )
 
 
-class _Rate(NamedTuple):
-    """A rate and the batch that it goes with."""
-
-    value: float | None
-    batch_size: int | None
-
-
 class Limit(NamedTuple):
     """The largest stable rate is `numerator` over (eigenvalue + `offset`)."""
 
@@ -45,6 +38,11 @@ class Limit(NamedTuple):
     offset: float = 0.0
     #: Whether the eigenvalue is that in the optimizer's metric.
     is_preconditioned: bool = False
+
+    def find_rate(self, eigenvalue: float) -> float | None:
+        """Return the largest stable rate; None where nothing curves upwards to be overshot."""
+        steepness = eigenvalue + self.offset
+        return self.numerator / steepness if steepness > 0.0 else None
 
 
 def find_limit(optimizer: OptimizerFacts) -> Limit | None:
@@ -71,15 +69,6 @@ def find_limit(optimizer: OptimizerFacts) -> Limit | None:
     return Limit(formula, numerator / damping, decay) if damping > 0.0 else None
 
 
-def find_largest_stable_rate(limit: Limit, eigenvalue: float) -> float | None:
-    """Return the largest rate at which a quadratic with this eigenvalue does not diverge.
-
-    None where no direction curves upwards: there is nothing to overshoot.
-    """
-    steepness = eigenvalue + limit.offset
-    return limit.numerator / steepness if steepness > 0.0 else None
-
-
 def conclude_sharpness(conclusions: Conclusions) -> SharpnessConclusion | None:
     """Return the sharpness along training and the hint; None where it was not asked for.
 
@@ -95,13 +84,15 @@ def conclude_sharpness(conclusions: Conclusions) -> SharpnessConclusion | None:
         reason = reason if seen else explain_absence(facts) or _NOT_REACHED
         return SharpnessConclusion(status="not_measured", reason=reason)
     limit = None if facts.optimizer is None else find_limit(facts.optimizer)
-    base, advised = _Rate(None, facts.base_batch_size), _Rate(None, None)
+    rates: list[tuple[float | None, int | None]] = [(None, None), (None, None)]
     if advice is not None:
-        rate = advice.learning_rate
-        base = base._replace(value=rate.base_value)
-        advised = _Rate(rate.value or rate.proposed, advice.global_batch_size)
+        rate, size = advice.learning_rate, advice.global_batch_size
+        rates = [
+            (rate.base_value, facts.base_batch_size),
+            (rate.value or rate.proposed, size),
+        ]
     is_sum = facts.loss_reduction == "sum"
-    points = tuple(_conclude_point(each, limit, base, advised, is_sum=is_sum) for each in seen)
+    points = tuple(_conclude_point(each, limit, rates, is_sum=is_sum) for each in seen)
     return SharpnessConclusion(
         status="measured",
         reason=reason,
@@ -113,9 +104,13 @@ def conclude_sharpness(conclusions: Conclusions) -> SharpnessConclusion | None:
 
 
 def _conclude_point(
-    seen: Sharpness, limit: Limit | None, base: _Rate, advised: _Rate, *, is_sum: bool
+    seen: Sharpness,
+    limit: Limit | None,
+    rates: Sequence[tuple[float | None, int | None]],
+    *,
+    is_sum: bool,
 ) -> SharpnessPoint:
-    """Return the point with the base and the advised rate over the largest stable one."""
+    """Return the point with rates over the largest stable one, each with its batch."""
     is_own = limit is not None and limit.is_preconditioned
     eigenvalue = seen.preconditioned_eigenvalue if is_own else seen.largest_eigenvalue
     converged = seen.preconditioned_converged if is_own else seen.converged
@@ -125,20 +120,20 @@ def _conclude_point(
         size = batch_size if grows else 1
         if limit is None or eigenvalue is None or size is None:
             return None
-        return find_largest_stable_rate(limit, eigenvalue * size)
+        return limit.find_rate(eigenvalue * size)
 
-    def compare(rate: _Rate) -> float | None:
-        stable = find_stable(rate.batch_size)
-        return None if rate.value is None or stable is None else rate.value / stable
-
+    base, advised = (
+        None if rate is None or (stable := find_stable(size)) is None else rate / stable
+        for rate, size in rates
+    )
     return SharpnessPoint(
         at_step=seen.at_step,
         sharpness=seen.largest_eigenvalue,
         preconditioned_sharpness=seen.preconditioned_eigenvalue,
         is_lower_bound=limit is not None and eigenvalue is not None and not converged,
         largest_stable_rate=None if grows else find_stable(1),
-        base_rate_ratio=compare(base),
-        advised_rate_ratio=compare(advised),
+        base_rate_ratio=base,
+        advised_rate_ratio=advised,
     )
 
 

@@ -16,19 +16,12 @@ def tell_sharpness(conclusions: Conclusions) -> Told:
     found = conclusions.of(SHARPNESS_TOPIC)
     if found is None:
         return Told()
-    return Told(
-        rows=(Row("Sharpness", describe_sharpness(found)),), charts=(chart_sharpness(found),)
-    )
-
-
-def chart_sharpness(found: SharpnessConclusion) -> Chart:
-    """Return the sharpness at each point, where the loss curves upwards."""
     data = [
         Datum(x=point.at_step, y=point.sharpness)
         for point in found.points
         if point.sharpness is not None and point.sharpness > 0.0
     ]
-    return Chart(
+    chart = Chart(
         title="Sharpness along training",
         caption="How sharply the loss curves upwards where training has come to: the sharper, the "
         "lower the rates at which it is stable.",
@@ -37,6 +30,7 @@ def chart_sharpness(found: SharpnessConclusion) -> Chart:
         lines=(Line("largest eigenvalue of the Hessian", tuple(data)),),
         log_x=False,
     )
+    return Told(rows=(Row("Sharpness", describe_sharpness(found)),), charts=(chart,))
 
 
 def describe_sharpness(sharpness: SharpnessConclusion) -> str:
@@ -48,13 +42,18 @@ def describe_sharpness(sharpness: SharpnessConclusion) -> str:
     if sharpness.samples is not None and sharpness.samples < _FEW_SAMPLES:
         samples += ", which are few and exaggerate it"
     parts = [f"largest eigenvalue of the Hessian {_describe_path(known)}{samples}"]
-    own = [point for point in known if point.preconditioned_sharpness is not None]
+    own = [value for each in known if (value := each.preconditioned_sharpness) is not None]
     if own:
-        ends = dict.fromkeys(
-            format_number(point.preconditioned_sharpness or 0.0) for point in (own[0], own[-1])
-        )
+        ends = dict.fromkeys(map(format_number, (own[0], own[-1])))
         parts.append(f"in the optimizer's own metric {' to '.join(ends)}")
-    parts += _describe_limit(sharpness)
+    rates = [p.largest_stable_rate for p in sharpness.points if p.largest_stable_rate is not None]
+    if rates:
+        ends = dict.fromkeys(map(format_figure, (min(rates), max(rates))))
+        limit = f"full-batch training is stable below a rate of {' to '.join(ends)}"
+        parts.append(f"{limit} ({sharpness.formula})")
+    if any(point.is_lower_bound for point in sharpness.points):
+        parts.append("not all eigenvalues settled: those are at least so large")
+    parts += [sharpness.hint] if sharpness.hint is not None else []
     if sharpness.reason:
         parts.append(f"points without it: {sharpness.reason}")
     return "; ".join(parts)
@@ -73,17 +72,3 @@ def _describe_path(points: list[SharpnessPoint]) -> str:
 
 def _describe_point(point: SharpnessPoint) -> str:
     return f"{format_number(point.sharpness or 0.0)} at step {format_count(point.at_step)}"
-
-
-def _describe_limit(sharpness: SharpnessConclusion) -> list[str]:
-    rates = [p.largest_stable_rate for p in sharpness.points if p.largest_stable_rate is not None]
-    parts = []
-    if rates:
-        ends = dict.fromkeys(format_figure(rate) for rate in (min(rates), max(rates)))
-        limit = f"full-batch training is stable below a rate of {' to '.join(ends)}"
-        parts.append(f"{limit} ({sharpness.formula})")
-    if any(point.is_lower_bound for point in sharpness.points):
-        parts.append("not all eigenvalues settled: those are at least so large")
-    if sharpness.hint is not None:
-        parts.append(sharpness.hint)
-    return parts

@@ -8,7 +8,7 @@ import torch
 
 from advisor.rate.data import LearningRate
 from advisor.sharpness.data import Sharpness
-from advisor.sharpness.plan import conclude_sharpness, find_largest_stable_rate, find_limit
+from advisor.sharpness.plan import conclude_sharpness, find_limit
 from advisor.training.data import OptimizerFacts, WorkloadFacts
 from tests.given import Derived, GivenConclusions
 from tests.unit.samples import make_record
@@ -53,7 +53,7 @@ def test_sgd_converges_below_the_limit_and_diverges_above(fields):
         is_nesterov=fields.get("nesterov", False),
         weight_decay=fields.get("weight_decay"),
     )
-    rate = find_largest_stable_rate(find_limit(facts), max(EIGENVALUES))
+    rate = find_limit(facts).find_rate(max(EIGENVALUES))
 
     def make(factor):
         return lambda parameters: torch.optim.SGD(parameters, lr=factor * rate, **fields)
@@ -71,7 +71,7 @@ def test_rmsprop_at_a_frozen_metric_likewise(momentum):
         for value, moment in zip(EIGENVALUES, moments, strict=True)
     )
     limit = find_limit(facts_of("RMSprop", momentum=momentum))
-    rate = find_largest_stable_rate(limit, largest)
+    rate = limit.find_rate(largest)
     assert limit.is_preconditioned
 
     def make(factor):
@@ -96,7 +96,7 @@ def test_rmsprop_at_a_frozen_metric_likewise(momentum):
 def test_adam_at_a_frozen_metric_likewise(beta1):
     metric = (0.5, 2.0, 30.0)
     largest = max(p * value for p, value in zip(metric, EIGENVALUES, strict=True))
-    rate = find_largest_stable_rate(find_limit(facts_of("AdamW", beta1=beta1)), largest)
+    rate = find_limit(facts_of("AdamW", beta1=beta1)).find_rate(largest)
 
     def run(factor):
         points, averages = [1.0] * 3, [0.0] * 3
@@ -114,7 +114,7 @@ def test_adam_at_a_frozen_metric_likewise(beta1):
 
 def test_adams_limit_is_38_at_the_usual_beta():
     limit = find_limit(facts_of("Adam", beta1=0.9))
-    assert find_largest_stable_rate(limit, 1.0) == pytest.approx(38.0)
+    assert limit.find_rate(1.0) == pytest.approx(38.0)
 
 
 @pytest.mark.parametrize("name", ["Lion", "LBFGS", "NAdam", "Muon"])
@@ -127,7 +127,7 @@ def test_an_sgd_whose_momentum_never_moves_has_none():
 
 
 def test_a_loss_that_only_curves_down_limits_nothing():
-    assert find_largest_stable_rate(find_limit(facts_of("SGD")), -2.0) is None
+    assert find_limit(facts_of("SGD")).find_rate(-2.0) is None
 
 
 def workload(name="SGD", *, loss="mean", base=32, **fields):
