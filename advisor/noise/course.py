@@ -4,8 +4,9 @@ Legend: φ is the noise scale, p = φ/(φ + B0) the share of noise in a step of 
 """
 
 import math
-import operator
 from collections.abc import Sequence
+
+import numpy as np
 
 from advisor.noise.data import NoiseConclusion, NoisePoint, NoiseTrend, TrendDirection
 from advisor.noise.share import average_shares, to_noise_scale, to_share
@@ -67,17 +68,18 @@ def fit_trend(course: Course) -> NoiseTrend | None:
     ]
     if len(known) < 2 or known[0][0] == known[-1][0]:
         return None
-    confidence = known[0][3].confidence
+    first, last, confidence = known[0][0], known[-1][0], known[0][3].confidence
     quantile = two_sided_t(confidence, _POINT_DEGREES)
-    first, last = known[0][0], known[-1][0]
     run = math.log1p(last) - math.log1p(first)
-    slope, error = _fit_line(
-        [
-            ((math.log1p(step) - math.log1p(first)) / run, log, (quantile / half) ** 2)
-            for step, log, half, _ in known
-        ]
-    )
-    half_width = quantile * error
+    x = np.array([(math.log1p(step) - math.log1p(first)) / run for step, *_ in known])
+    y, half_widths = np.array([(log, half) for _, log, half, _ in known]).T
+    w = (quantile / half_widths) ** 2
+    x, y = x - math.fsum(w * x) / math.fsum(w), y - math.fsum(w * y) / math.fsum(w)
+    spread = math.fsum(w * x**2)
+    slope = math.fsum(w * x * y) / spread
+    misfit = math.fsum(w * (y - slope * x) ** 2)
+    birge = math.sqrt(misfit / (len(known) - 2)) if len(known) > 2 else 1.0
+    half_width = quantile * max(1.0, birge) / math.sqrt(spread)
     factor = exponentiate(Estimate(slope, slope - half_width, slope + half_width, confidence))
     low, high = factor.low or 0.0, math.inf if factor.high is None else factor.high
     is_flat = low >= 1.0 / _FLAT_FACTOR and high <= _FLAT_FACTOR
@@ -85,18 +87,6 @@ def fit_trend(course: Course) -> NoiseTrend | None:
     if not low <= 1.0 <= high:
         direction = "rose" if low > 1.0 else "fell"
     return NoiseTrend(direction=direction, factor=factor, from_step=first, to_step=last)
-
-
-def _fit_line(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-    """Return the slope and its standard error of rows (x, y, weight)."""
-    total = math.fsum(w for _, _, w in rows)
-    centre = math.fsum(w * x for x, _, w in rows) / total
-    level = math.fsum(w * y for _, y, w in rows) / total
-    spread = math.fsum(w * (x - centre) ** 2 for x, _, w in rows)
-    slope = math.fsum(w * (x - centre) * (y - level) for x, y, w in rows) / spread
-    misfit = math.fsum(w * (y - level - slope * (x - centre)) ** 2 for x, y, w in rows)
-    birge = math.sqrt(misfit / (len(rows) - 2)) if len(rows) > 2 else 1.0
-    return slope, max(1.0, birge) / math.sqrt(spread)
 
 
 def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
@@ -114,7 +104,8 @@ def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
     if average is None or batch_size is None or steps <= measured:
         return average
     run = math.log1p(trend.to_step) - math.log1p(trend.from_step)
-    pieces = [(k + 0.5) / _PIECES * math.log(steps / measured) for k in range(_PIECES)]
+    pieces = (np.arange(_PIECES) + 0.5) / _PIECES * math.log(steps / measured)
+    weights = np.exp(pieces)
 
     def extend(average: float | None, last: float | None, factor: float | None) -> float | None:
         """Return φ of the mean share of the measured steps and of those along the law."""
@@ -123,10 +114,8 @@ def predict_noise_scale(noise: NoiseConclusion, steps: int) -> Estimate | None:
         power = math.log(factor) / run
         # B0/φ on the log scale: between points that lie near each other the power is large.
         start = math.log(batch_size / last) - power * math.log((measured + 1) / (trend.to_step + 1))
-        ratios = (math.exp(min(start - power * piece, MOST_LOG)) for piece in pieces)
-        shares = [1.0 / (1.0 + ratio) for ratio in ratios]
-        weights = [math.exp(piece) for piece in pieces]
-        later = math.fsum(map(operator.mul, weights, shares)) / math.fsum(weights)
+        shares = 1.0 / (1.0 + np.exp(np.minimum(start - power * pieces, MOST_LOG)))
+        later = float(np.average(shares, weights=weights))
         known = to_share(average, batch_size)
         share = (measured * known + (steps - measured) * later) / steps
         return batch_size * share / (1.0 - share)

@@ -1,7 +1,4 @@
-"""Where along a training gradients are measured, and how many at each place.
-
-Iterates are drawn within spans of its steps; how many gradients one gets, those before it say.
-"""
+"""Where along a training gradients are measured, and how many at each place."""
 
 import itertools
 import math
@@ -42,10 +39,8 @@ class Rounds:
 
     def note(self, found: NoiseBatches | None) -> None:
         """Take in an iterate, where it gave any moments."""
-        if found is None:
-            return
-        self._last = found
-        share = estimate_working_share(found)
+        self._last = found or self._last
+        share = None if found is None else estimate_working_share(found)
         self._shares += [] if share is None else [share.value]
 
     def forget(self) -> None:
@@ -78,11 +73,9 @@ def draw_iterates(edges: tuple[int, ...], iterates: int, *, seed: int) -> tuple[
     the trend. At equal distances they would meet one phase of an oscillation alone.
     """
     generator = random.Random(seed)  # noqa: S311 - draws steps, keeps no secret
-    spans = list(itertools.pairwise(edges))
-    whole = sum(math.sqrt(end - start) for start, end in spans)
-    points: list[int] = []
-    for start, end in spans:
-        length = end - start
+    lengths = [end - start for start, end in itertools.pairwise(edges)]
+    whole, points = sum(map(math.sqrt, lengths)), list[int]()
+    for start, length in zip(edges, lengths, strict=False):
         wanted = max(_LEAST_ITERATES, round(iterates * math.sqrt(length) / whole))
         count = min(length, wanted)
         cuts = [start + length * k // count for k in range(count + 1)]

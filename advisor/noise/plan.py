@@ -47,13 +47,18 @@ def conclude_noise(
     """
     usable = () if log else _select(batches)
     points = _estimate_points(facts, usable, log)
+    moments = [each.plain for each in usable]
     reason = explain_absence(facts, has_log=bool(log))
     if reason is None and not points:
         reason = _explain_nothing(facts)
         if log:
             steps = count_of(len(log), "step")
             reason = f"the log has {steps}, too few: {LEAST_STEPS} are needed"
-    elif reason is None and usable and not any(map(_has_gradient, usable)):
+    elif (
+        reason is None
+        and usable
+        and not any(m.total_sqnorm or any(m.group_sqnorms) for m in moments)
+    ):
         reason = "every gradient that was measured is exactly 0: there is nothing to learn"
     if reason is not None:
         return NoiseConclusion(status="not_estimated", reason=reason)
@@ -127,17 +132,12 @@ def _estimate_points(
     )
 
 
-def _has_gradient(batches: NoiseBatches) -> bool:
-    return batches.plain.total_sqnorm > 0.0 or any(batches.plain.group_sqnorms)
-
-
 def _explain_nothing(facts: WorkloadFacts) -> str:
     """Return why no gradient was measured: within one pass over the data none comes twice."""
     size = facts.min_micro_batch_size
     if facts.has_batch_statistics:  # which are those of the whole batch
         size = max(size, facts.base_batch_size or size)
-    few = _explain_few(facts, size)
-    return few or "no gradient measurement was reached before the run ended"
+    return _explain_few(facts, size) or "no gradient measurement was reached before the run ended"
 
 
 def _explain_few(facts: WorkloadFacts, size: int) -> str | None:
@@ -191,32 +191,20 @@ def merge_shards(results: Mapping[int, Sequence[NoiseBatches]]) -> list[NoiseBat
 
     Squared norms and products are sums over the elements of the gradient.
     """
-    merged = []
-    for own in results.get(0, ()):
-        parts = [
-            each
-            for rank, batches in results.items()
-            for each in batches
-            if rank and each.at_step == own.at_step
-        ]
-        others = [part.preconditioned for part in parts if part.preconditioned is not None]
-        whole = own.preconditioned
-        merged.append(
-            replace(
-                own,
-                plain=_add(own.plain, [part.plain for part in parts]),
-                preconditioned=None if whole is None else _add(whole, others),
-            )
+    everything = [each for _, batches in sorted(results.items()) for each in batches]
+
+    def add(own: NoiseBatches, name: str) -> GradientMoments | None:
+        parts = [getattr(each, name) for each in everything if each.at_step == own.at_step]
+        known = [part for part in parts if part is not None]
+        if getattr(own, name) is None:
+            return None
+        return GradientMoments(
+            group_sqnorms=tuple(map(sum, zip(*(m.group_sqnorms for m in known), strict=True))),
+            group_dots=tuple(map(sum, zip(*(m.group_dots for m in known), strict=True))),
+            total_sqnorm=sum(m.total_sqnorm for m in known),
         )
-    return merged
 
-
-def _add(own: GradientMoments, others: Sequence[GradientMoments]) -> GradientMoments:
-    everything = [own, *others]
-    return GradientMoments(
-        group_sqnorms=tuple(
-            map(sum, zip(*(each.group_sqnorms for each in everything), strict=True))
-        ),
-        group_dots=tuple(map(sum, zip(*(each.group_dots for each in everything), strict=True))),
-        total_sqnorm=sum(each.total_sqnorm for each in everything),
-    )
+    return [
+        replace(own, plain=add(own, "plain"), preconditioned=add(own, "preconditioned"))
+        for own in results.get(0, ())
+    ]

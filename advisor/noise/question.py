@@ -58,11 +58,11 @@ def read_sources(run: Run) -> None:
             f"{' and '.join(chosen)} exclude each other: each says where the noise is measured",
             next_step="Give one of them.",
         )
-    missing = [path for path in limits.checkpoints if not Path(path).is_file()]
-    if missing:
-        raise UsageError(
-            f"there is no checkpoint {missing[0]}", next_step="Give the path of a state_dict file."
-        )
+    for path in limits.checkpoints:
+        if not Path(path).is_file():
+            raise UsageError(
+                f"there is no checkpoint {path}", next_step="Give the path of a state_dict file."
+            )
     if limits.noise_log is not None:
         run.add(NOISE_LOG, *read_noise_log(Path(limits.noise_log)))
 
@@ -82,7 +82,7 @@ def run_noise(run: Run) -> None:
     if run.record.all(NOISE_LOG) or explain_absence(run.facts) is not None or run.is_spent:
         return
     path, size = plan_trajectory(run, run.share_s("noise")), _choose_micro_batch_size(run)
-    capacity_bytes, largest = run.capacity_bytes, max(size, path.micro_batch_size)
+    largest, is_on_cpu = max(size, path.micro_batch_size), run.environment.device.kind == "cpu"
     task = NoiseTask(
         workload=run.spec.workload,
         trajectory=path,
@@ -91,8 +91,8 @@ def run_noise(run: Run) -> None:
         max_micro_batches=_MOST_MICRO_BATCHES,
         token_count=run.facts.token_count,
         memory=FreeMemory(
-            host_bytes=capacity_bytes if run.environment.device.kind == "cpu" else None,
-            device_bytes=find_free_bytes(run.record.all(PROBES), largest, capacity_bytes),
+            host_bytes=run.capacity_bytes if is_on_cpu else None,
+            device_bytes=find_free_bytes(run.record.all(PROBES), largest, run.capacity_bytes),
         ),
     )
     iterates: list[NoiseBatches] = []
@@ -113,15 +113,14 @@ def find_free_bytes(probes: Sequence[Probe], size: int, capacity_bytes: int) -> 
         and probe.micro_batch_size >= size
         and probe.peak_reserved_bytes is not None
     ]
-    if not taken:
-        return 0
-    return max(0, int(_SURELY_FREE_FRACTION * capacity_bytes) - min(taken))
+    return max(0, int(_SURELY_FREE_FRACTION * capacity_bytes) - min(taken, default=capacity_bytes))
 
 
 def follow(run: Run, name: str, task: Task[T], path: Trajectory, keep: Callable[[T], None]) -> None:
     """Run a task along a trajectory; whatever ends it early is noted, and what it saw stands."""
-    place = f"along {max(path.points)} training steps" if path.points else ""
-    place = place or f"at {len(path.checkpoints)} checkpoints"
+    place = f"at {len(path.checkpoints)} checkpoints"
+    if path.points:
+        place = f"along {max(path.points)} training steps"
     run.progress.stage(f"{name} {place}", left_s=run.left_s)
     timeout_s = max(NOISE_END_OF_LEFT * run.left_s, path.budget_s + run.start_s)
     with run.noting_ends(name):
@@ -146,35 +145,35 @@ def plan_trajectory(run: Run, budget_s: float, *, points: int | None = None) -> 
             may_split=can_split(facts),
         )
     size, accumulation = split or (_choose_batch_size(run), 1)
-    unknown_s = budget_s / _MOST_STEPS
-    step_s = _estimate_step_s(run, size, accumulation) or unknown_s
-    steps = limits.noise_steps
+    probes = run.record.all(PROBES)
+
+    def estimate_s(size: int, accumulation: int = 1) -> float:
+        """Return the seconds of a step and of taking its batches; a guess where none was timed."""
+        step_s = estimate_step_s(read_probes(probes), size, accumulation)
+        batches_s = accumulation * estimate_batch_s(probes, size)
+        return budget_s / _MOST_STEPS if step_s is None else step_s + batches_s
+
+    steps, step_s = limits.noise_steps, estimate_s(size, accumulation)
     if steps is None:
         affordable = int(budget_s * TRAINING_OF_NOISE / step_s)
         steps = max(STATIONS - 1, min(limits.train_steps or _MOST_STEPS, affordable))
-    gradient_s = _estimate_step_s(run, _choose_micro_batch_size(run)) or unknown_s
-    iterate_s = _count_groups(run) * gradient_s
+    iterate_s = _count_groups(run) * estimate_s(_choose_micro_batch_size(run))
     iterates = min(MOST_ITERATES, int((budget_s - steps * step_s) / iterate_s))
     edges = plan_edges(max(1, steps), iterates)
     places = draw_iterates(edges, iterates, seed=run.spec.workload.seed)
     if points is not None:
         edges, places = (), tuple(sorted({round(steps * k / (points - 1)) for k in range(points)}))
+    if limits.checkpoints:
+        edges, places = (), ()
     return Trajectory(
         micro_batch_size=size,
         gradient_accumulation_steps=accumulation,
-        points=() if limits.checkpoints else places,
-        edges=() if limits.checkpoints else edges,
+        points=places,
+        edges=edges,
         checkpoints=limits.checkpoints,
         budget_s=budget_s,
         loss_is_sum=facts.loss_reduction == "sum",
     )
-
-
-def _estimate_step_s(run: Run, size: int, accumulation: int = 1) -> float | None:
-    """Return the seconds of a step and of taking its batches; None where no step was timed."""
-    probes = run.record.all(PROBES)
-    step_s = estimate_step_s(read_probes(probes), size, accumulation)
-    return None if step_s is None else step_s + accumulation * estimate_batch_s(probes, size)
 
 
 def _choose_batch_size(run: Run) -> int:

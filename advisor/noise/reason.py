@@ -66,37 +66,27 @@ def _describe_course(noise: NoiseConclusion, unit: str) -> str | None:
     Single iterates scatter by more than a trend: where the first and the last contradict it, or
     have no more than a lower end, they are not told.
     """
-    trend, course = noise.trend, [scale for _, scale in noise.course if _is_known(scale)]
-    if not course:
+    trend, course = noise.trend, [_read_figure(scale) for _, scale in noise.course]
+    known = [(figure, lead) for figure, lead in course if figure > 0.0]
+    if not known:
         return None
-    first, last = course[0], course[-1]
-    if first is last:
-        return f"it is {_render(first)} {unit}"
-    span = f"from {_render(first)} to {_render(last)} {unit}"
+    (first, lead), (last, last_lead) = known[0], known[-1]
+    if len(known) == 1:
+        return f"it is {lead}{format_number(first)} {unit}"
+    span = f"from {lead}{format_number(first)} to {last_lead}{format_number(last)} {unit}"
     if trend is None or trend.direction not in {"rose", "fell"}:
         return f"it went {span}, a change within its intervals"
     ends = (trend.factor.point, trend.factor.low, trend.factor.high)
     point, low, high = ("unknown" if end is None else format_figure(end, 2) for end in ends)
-    is_told = _has_point(first) and _has_point(last)
-    is_told &= ((last.point or 0.0) > (first.point or 0.0)) == (trend.direction == "rose")
+    is_told = not (lead or last_lead) and (last > first) == (trend.direction == "rose")
     way = f" {span}," if is_told else ""
     return f"it {trend.direction}{way} by its trend {point}-fold ({low} to {high})"
 
 
-def _has_point(scale: Estimate) -> bool:
-    return scale.point is not None and scale.high is not None
-
-
-def _is_known(scale: Estimate) -> bool:
-    """Return whether there is a figure, or a lower end above 0, that can be told."""
-    told = scale.point if _has_point(scale) else scale.low
-    return told is not None and told > 0.0
-
-
-def _render(scale: Estimate) -> str:
-    if _has_point(scale):
-        return format_number(scale.point or 0.0)
-    return f"at least {format_number(scale.low or 0.0)}"
+def _read_figure(scale: Estimate) -> tuple[float, str]:
+    """Return the figure, or the lower end and what tells that it is one."""
+    has_point = scale.point is not None and scale.high is not None
+    return (scale.point or 0.0, "") if has_point else (scale.low or 0.0, "at least ")
 
 
 def _describe_metric(

@@ -83,16 +83,12 @@ def average_shares(shares: Sequence[Share | None], weights: Sequence[float]) -> 
 
     Source: Satterthwaite 1946, Biometrics Bulletin 2:110; Welch 1947, for the degrees of freedom.
     """
-    total = math.fsum(weights)
-    known = [(w / total, share or _UNKNOWN) for w, share in zip(weights, shares, strict=True)]
-    variances = [(part**2 * share.variance, share.degrees) for part, share in known]
-    variance = math.fsum(each for each, _ in variances)
-    square = math.fsum(each**2 / degrees for each, degrees in variances)
-    return Share(
-        math.fsum(part * share.value for part, share in known),
-        variance,
-        variance**2 / square if square > 0.0 else _ENDLESS,
-    )
+    parts, known = np.array(weights) / math.fsum(weights), [each or _UNKNOWN for each in shares]
+    values, variances, degrees = np.array([msgspec.structs.astuple(each) for each in known]).T
+    errors = parts**2 * variances
+    variance, square = math.fsum(errors), math.fsum(errors**2 / degrees)
+    mean = math.fsum(parts * values)
+    return Share(mean, variance, variance**2 / square if square > 0.0 else _ENDLESS)
 
 
 def to_noise_scale(share: Share | None, batch_size: float) -> Estimate:

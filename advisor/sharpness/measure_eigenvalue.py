@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-import numpy
+import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
@@ -210,7 +210,7 @@ def fixed_conditions(training: Training) -> Iterator[None]:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(preserve_buffers(training.model))
         stack.callback(random.setstate, random.getstate())
-        stack.callback(numpy.random.set_state, numpy.random.get_state())  # noqa: NPY002
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
         devices = [training.device] if training.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
         yield
