@@ -32,16 +32,16 @@ class Exchange:
         self.leads = not distributed.is_initialized() or distributed.get_rank() == 0
         self._device = parameters[0].device
 
-    def begin_to_add(self, values: Sequence[float]) -> Callable[[], list[float]]:
+    def begin_to_add(self, **values: float) -> Callable[[], dict[str, float]]:
         """Return what waits for the sums over the ranks, while these go on."""
         if self.ranks == 1:
-            return lambda: list(values)
-        sums = torch.tensor(values, dtype=torch.float64).to(self._device)
+            return lambda: values
+        sums = torch.tensor([*values.values()], dtype=torch.float64).to(self._device)
         work = distributed.all_reduce(sums, group=self._group, async_op=True)
 
-        def wait() -> list[float]:
+        def wait() -> dict[str, float]:
             work.wait()
-            return sums.tolist()
+            return dict(zip(values, sums.tolist(), strict=True))
 
         return wait
 

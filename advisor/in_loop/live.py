@@ -64,25 +64,22 @@ def conclude_live(
     base: Setting,
     candidates: Sequence[Candidate] = (),
 ) -> LiveAdvice:
-    """Return what the lines say.
+    """Return what the lines say, one at least; those of the last line's estimator count.
 
-    Args:
-        lines: One at least; those of the last line's estimator count.
-        base: The pair that rates are scaled from.
-        candidates: Batches by size with the seconds of a step, as a run measured them.
+    Rates are scaled from the `base` pair; the candidates are by size, as a run timed them.
     """
     last, entries = lines[-1][0], select_entries(lines)
     noise = pool_steps(entries[-WINDOW_STEPS:], last.estimator or "micro-batches")
     points = estimate_log_points(entries)
+    size = max(1, round(median([entry.samples for entry in entries[-_RECENT:]])))
     now = Setting(
-        batch_size=max(1, round(median([entry.samples for entry in entries[-_RECENT:]]))),
+        batch_size=size,
         learning_rate=last.learning_rate,
         optimizer=base.optimizer or last.optimizer,
     )
-    assert now.batch_size is not None
     scale = None if noise is None else get_working_noise_scale(noise.estimate)
-    best = None if scale is None else _choose_batch(now.batch_size, scale, candidates)
-    change, at_step = _foresee(now.batch_size, noise, points, last.step)
+    best = None if scale is None else _choose_batch(size, scale, candidates)
+    change, at_step = _foresee(size, noise, points, last.step)
     return LiveAdvice(
         at_step=last.step,
         steps=len(entries),
@@ -93,7 +90,7 @@ def conclude_live(
         best_rate=None if best is None or scale is None else _scale_rate(now, base, best, scale),
         change=change,
         change_at_step=at_step,
-        does_change_pay=noise is None or _pays(change, now.batch_size, noise, candidates),
+        does_change_pay=noise is None or _pays(change, size, noise, candidates),
         is_by_time=bool(candidates),
     )
 

@@ -7,7 +7,7 @@ from these, and checkpoints hold these, so nothing is scaled twice.
 import math
 from typing import Any, Literal
 
-import msgspec
+from msgspec.structs import replace
 from torch.optim import Optimizer
 
 from advisor.rate.data import LearningRate
@@ -24,10 +24,7 @@ _KEY = "bsadvisor_rescaling"
 class Rescaling:
     """Scales rate, second beta and weight decay of each step to the batch of the step.
 
-    Args:
-        optimizer: Or a library's wrapper of one.
-        base_batch_size: That the optimizer's own settings are meant for.
-        rule: Of the rate.
+    The settings of the optimizer, or of the one that a library wraps, are meant for the base batch.
 
     Attributes:
         batch_size: Of the step.
@@ -41,8 +38,7 @@ class Rescaling:
         self._base, self._rule = base_batch_size, rule
         self.batch_size, self.rate_factor = base_batch_size, 1.0
         self._own: list[dict[str, Any]] = []
-        earlier = vars(inner).get(_KEY)
-        if earlier is not None:
+        if earlier := vars(inner).get(_KEY):
             earlier.detach()  # of a schedule that this one replaces
         vars(inner)[_KEY] = self
         self._hooks = (
@@ -54,16 +50,16 @@ class Rescaling:
         """Return the rate at one batch over that at another."""
         if self._rule == "none":
             return 1.0
-        if self._rule == "optimizer":
-            return scale_rate(
-                name_family(self._facts) or "heuristic",
-                1.0,
-                base_batch_size=base,
-                global_batch_size=batch_size,
-                noise_scale=noise_scale,
-            )
-        ratio = batch_size / base
-        return ratio if self._rule == "linear" else math.sqrt(ratio)
+        if self._rule != "optimizer":
+            ratio = batch_size / base
+            return ratio if self._rule == "linear" else math.sqrt(ratio)
+        return scale_rate(
+            name_family(self._facts) or "heuristic",
+            1.0,
+            base_batch_size=base,
+            global_batch_size=batch_size,
+            noise_scale=noise_scale,
+        )
 
     def detach(self) -> None:
         """Leave the optimizer as it was."""
@@ -82,20 +78,12 @@ class Rescaling:
 
     def _scale(self, group: dict[str, Any]) -> dict[str, Any]:
         """Scale one group's settings; return what they were."""
-        betas, decay = group.get("betas"), group.get("weight_decay")
+        betas, decay = group.get("betas"), to_number(group.get("weight_decay"))
         beta2 = betas[1] if isinstance(betas, list | tuple) and len(betas) == 2 else None
-        changes = propose_optimizer_changes(
-            msgspec.structs.replace(
-                self._facts, beta2=to_number(beta2), weight_decay=to_number(decay)
-            ),
-            LearningRate(
-                rule=self._rule,
-                base_value=1.0,
-                base_batch_size=self._base,
-                proposed=self.rate_factor,
-            ),
-            self.batch_size,
-        )
+        facts = replace(self._facts, beta2=to_number(beta2), weight_decay=decay)
+        factor, base = self.rate_factor, self._base
+        rate = LearningRate(rule=self._rule, base_value=1.0, base_batch_size=base, proposed=factor)
+        changes = propose_optimizer_changes(facts, rate, self.batch_size)
         scaled: dict[str, Any] = {}
         if group.get("lr") is not None:
             scaled["lr"] = group["lr"] * self.rate_factor

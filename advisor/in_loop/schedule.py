@@ -14,14 +14,7 @@ from advisor.in_loop.rescaling import RateRule, Rescaling
 
 
 class BatchSizeSchedule:
-    """How many micro-batches make an optimizer step, now.
-
-        for batch in loader:
-            (loss_of(batch) / schedule.micro_batches).backward()
-            if schedule.should_step():
-                optimizer.step()
-                schedule.step_scheduler(scheduler)
-                optimizer.zero_grad()
+    """How many micro-batches make an optimizer step, now: docs/in_loop.md has the loop.
 
     A step that the end of an epoch cuts in two goes on in the next epoch. The optimizer's rate,
     second beta and weight decay are those of the first batch; during each step they are scaled to
@@ -156,9 +149,8 @@ class BatchSizeSchedule:
     def begin_step(self, *, position: int = 0) -> None:
         """Choose the batch of the step that comes.
 
-        Args:
-            position: Micro-batches of the epoch that are done, where the loop has steps begin at
-                multiples of what they consist of: until one is reached the batch stays.
+        Where the loop has steps begin at multiples of what they consist of, it stays until the
+        `position`, the micro-batches of the epoch that are done, is one.
         """
         course = self._follow_table() if self._monitor is None else self._follow_noise()
         if position % self._split(course.batch_size) == 0:
@@ -178,12 +170,7 @@ class BatchSizeSchedule:
         }
 
     def load_state_dict(self, state: dict[str, Any], *, position: int = 0) -> None:
-        """Go on after the last step, on any number of ranks.
-
-        Args:
-            state: Of another object; its table does not count, this one's does.
-            position: As in `begin_step`.
-        """
+        """Go on after the last step, on any number of ranks, by this object's table."""
         self.samples_seen, self._last_samples, self._done = state["samples_seen"], 0, 0
         self._course, self._is_checked = msgspec.convert(state["course"], Course), False
         if self._monitor is None:
@@ -192,8 +179,9 @@ class BatchSizeSchedule:
             self._monitor.load_state_dict(state["monitor"])
 
     def _follow_table(self) -> Course:
-        first, size = self.table.first, self.table.find(self.samples_seen)
-        return Course(batch_size=size, rate_factors=(self._find_factor(first, size, None),))
+        size = self.table.find(self.samples_seen)
+        factor = self._find_factor(self.table.first, size, None)
+        return Course(batch_size=size, rate_factors=(factor,))
 
     def _follow_noise(self) -> Course:
         noise, course = self._monitor.value, self._course
@@ -214,11 +202,7 @@ class BatchSizeSchedule:
         return self._rescaling.find_factor(base, size, noise_scale or math.inf)
 
     def _split(self, batch_size: int) -> int:
-        """Return the micro-batches of a batch on each rank.
-
-        Raises:
-            ValueError: It is no multiple of a micro-batch on every rank.
-        """
+        """Return the micro-batches of a batch on each rank; ValueError where it has none such."""
         part = self.micro_batch_samples
         count, rest = divmod(batch_size, part)
         if rest or not count:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -29,35 +30,12 @@ class Seen(NamedTuple):
     step_s: float
 
 
-class Sums(NamedTuple):
-    """What each rank adds to."""
-
-    parts: float
-    part_sqnorm: float
-    total_sqnorm: float
-    have_parts: float
-    examples: float
-    example_sqnorm: float
-    have_examples: float
-    sizes: float
-    size_squares: float
-    have_sizes: float
-    cost_s: float
-    excess_s: float
-    step_s: float
-
-
 class StepSight:
     """Sees the micro-batches of a step, and in the normalisation layers their examples.
 
     Both at first; then the micro-batches alone where a step has two or more, of accumulation or of
-    the ranks, else the examples.
-
-    Args:
-        model: As the loop calls it.
-        parameters: That the optimizer moves.
-        exchange: The ranks.
-        batch_size: Samples of a backward pass; None reads them from the model's first tensor.
+    the ranks, else the examples. Without a `batch_size` the samples of a backward pass are those of
+    the model's first tensor.
 
     Raises:
         ValueError: The batch has no sample.
@@ -106,15 +84,8 @@ class StepSight:
     def finish(self, at_step: int, *, step_s: float, excess_s: float) -> Callable[[], Seen]:
         """Return what waits for the ranks, and returns what the step told.
 
-        To be called on all of them before the next step that is seen begins.
-
-        The mean over R gradients, of h_p each of P parts or examples, is that of m_p = P·h_p/R;
-        where ranks share one R is 1, and its squared norms are the sums over their parts of it.
-
-        Args:
-            at_step: Steps taken before.
-            step_s: Seconds of a step that is not seen.
-            excess_s: By which this one took longer.
+        To be called on all of them before the next step that is seen begins. A step that is not
+        seen takes `step_s`, this one took by `excess_s` longer.
         """
         with self._clock:
             self.release()
@@ -123,26 +94,35 @@ class StepSight:
                 self._sizes = [self._given_size] * self._parts.micro_batches
             size = self._sizes[0] if len({*self._sizes}) == 1 else 0
             scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
-        own = Sums(
-            *(parts or Parts(0, 0.0, 0.0)),
+        seen_parts, seen_examples = (
+            parts or Parts(0, 0.0, 0.0),
+            examples[:2] if examples else (0, 0.0),
+        )
+        wait = self._exchange.begin_to_add(
             have_parts=parts is not None,
-            examples=0 if examples is None else examples.examples,
-            example_sqnorm=0.0 if examples is None else examples.sqnorm,
+            parts=seen_parts.micro_batches,
+            part_sqnorm=seen_parts.sqnorm,
+            total_sqnorm=seen_parts.total_sqnorm,
             have_examples=examples is not None,
+            examples=seen_examples[0],
+            example_sqnorm=seen_examples[1],
+            have_sizes=size > 0,
             sizes=size,
             size_squares=size**2,
-            have_sizes=size > 0,
             cost_s=self._clock.seconds,
             excess_s=excess_s,
             step_s=step_s,
         )
-        wait = self._exchange.begin_to_add(own)
-        return lambda: self._tell(at_step, Sums(*wait()), examples, size, scale)
+        return lambda: self._tell(at_step, SimpleNamespace(**wait()), examples, size, scale)
 
     def _tell(
-        self, at_step: int, sums: Sums, examples: Examples | None, size: int, scale: float
+        self, at_step: int, sums: Any, examples: Examples | None, size: int, scale: float
     ) -> Seen:
-        """Return what the sums tell."""
+        """Return what the sums tell.
+
+        The mean over R gradients, of h_p each of P parts or examples, is that of m_p = P·h_p/R;
+        where ranks share one R is 1, and its squared norms are the sums over their parts of it.
+        """
         ranks = self._exchange.ranks
         is_even = sums.have_sizes == ranks and ranks * sums.size_squares == sums.sizes**2
         gradients = 1 if self._exchange.is_sharded else ranks
@@ -156,7 +136,9 @@ class StepSight:
             count, samples, sqnorm = sums.examples, sums.examples, sums.example_sqnorm
             added = self._exchange.add_tensor(examples.total)
             total = float(torch.linalg.vector_norm(added)) ** 2 / ranks**2
-        self._choose(estimator)
+        # The next step is seen as this one was, or in both ways.
+        self._sees_examples = estimator in {None, "per-example"}
+        self._sees_parts = estimator != "per-example" or len(self._sizes) > 1
         entry, reason = None, self._explain(is_even=is_even)
         if estimator is not None and math.isfinite(sqnorm + total) and count >= 2:
             entry = NoiseLogEntry(
@@ -170,11 +152,6 @@ class StepSight:
             reason = "the gradients were not finite" if count >= 2 else "a step has one example"
         means_s = (each / ranks for each in (sums.cost_s, sums.excess_s, sums.step_s))
         return Seen(estimator, entry, reason, *means_s)
-
-    def _choose(self, estimator: Estimator | None) -> None:
-        """Have the next step be seen as this one was, or in both ways."""
-        self._sees_examples = estimator in {None, "per-example"}
-        self._sees_parts = estimator != "per-example" or len(self._sizes) > 1
 
     def _explain(self, *, is_even: bool) -> str:
         """Return why the step told nothing."""
